@@ -1,0 +1,207 @@
+//! A cost as data: a polynomial in the sizes of dimensions.
+//!
+//! MACs and parameters of a transformer are sums of products of sizes. Written once as such a
+//! sum, the same object gives exact counts (f64), expected counts with gradients (tensor), and
+//! the separable costs that projection needs.
+
+use crate::space::{Over, SearchSpace, Size, Sizes};
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::ops::{Add, AddAssign, Mul};
+use tch::{Device, Tensor};
+
+/// One size variable: the units (heads × channels) or the heads of a dimension.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SizeOf {
+    /// Name of the dimension.
+    pub dimension: String,
+    /// What is counted.
+    pub over: Over,
+}
+
+impl SizeOf {
+    /// This variable's value at a size of its dimension.
+    pub fn at(&self, size: Size) -> f64 {
+        match self.over {
+            Over::Units => size.units() as f64,
+            Over::Heads => size.heads as f64,
+        }
+    }
+}
+
+/// coefficient × product of sizes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Term {
+    /// Constant factor.
+    pub coefficient: f64,
+    /// Sizes multiplied, sorted.
+    pub factors: Vec<SizeOf>,
+}
+
+/// A sum of [`Term`]s. Built with `+` and `*`, so that code reads like the formula.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Polynomial {
+    terms: Vec<Term>,
+}
+
+impl Polynomial {
+    /// Units of a dimension: its width, or heads × channels.
+    pub fn units(dimension: &str) -> Self {
+        Self::variable(dimension, Over::Units)
+    }
+
+    /// Heads of a dimension.
+    pub fn heads(dimension: &str) -> Self {
+        Self::variable(dimension, Over::Heads)
+    }
+
+    fn variable(dimension: &str, over: Over) -> Self {
+        let factor = SizeOf { dimension: dimension.into(), over };
+        Self { terms: vec![Term { coefficient: 1.0, factors: vec![factor] }] }
+    }
+
+    /// The terms.
+    pub fn terms(&self) -> &[Term] {
+        &self.terms
+    }
+
+    /// Value at the given sizes.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if a dimension has no size there.
+    pub fn evaluate(&self, sizes: &Sizes) -> Result<f64> {
+        self.evaluate_with(|variable| Ok(variable.at(size_in(sizes, &variable.dimension)?)))
+    }
+
+    /// Value where every size variable is looked up by `value`, for expected or swept sizes.
+    ///
+    /// # Errors
+    /// Those of `value`.
+    pub fn evaluate_with(&self, value: impl Fn(&SizeOf) -> Result<f64>) -> Result<f64> {
+        self.terms.iter().try_fold(0.0, |sum, term| {
+            let product = term.factors.iter().try_fold(term.coefficient, |product, factor| {
+                Ok::<_, Error>(product * value(factor)?)
+            })?;
+            Ok(sum + product)
+        })
+    }
+}
+
+pub(crate) fn size_in(sizes: &Sizes, dimension: &str) -> Result<Size> {
+    sizes.get(dimension).copied().ok_or_else(|| Error::Unknown {
+        kind: "size",
+        name: dimension.into(),
+        known: sizes.keys().cloned().collect::<Vec<_>>().join(", "),
+    })
+}
+
+impl From<f64> for Polynomial {
+    fn from(constant: f64) -> Self {
+        Self { terms: vec![Term { coefficient: constant, factors: Vec::new() }] }
+    }
+}
+
+impl From<i64> for Polynomial {
+    fn from(constant: i64) -> Self {
+        (constant as f64).into()
+    }
+}
+
+impl<T: Into<Polynomial>> AddAssign<T> for Polynomial {
+    fn add_assign(&mut self, other: T) {
+        for term in other.into().terms {
+            match self.terms.iter_mut().find(|mine| mine.factors == term.factors) {
+                Some(mine) => mine.coefficient += term.coefficient,
+                None => self.terms.push(term),
+            }
+        }
+    }
+}
+
+impl<T: Into<Polynomial>> Add<T> for Polynomial {
+    type Output = Self;
+
+    fn add(mut self, other: T) -> Self {
+        self += other;
+        self
+    }
+}
+
+impl<T: Into<Polynomial>> Mul<T> for Polynomial {
+    type Output = Self;
+
+    fn mul(self, other: T) -> Self {
+        let other = other.into();
+        let mut product = Self::default();
+        for left in &self.terms {
+            for right in &other.terms {
+                let mut factors = [left.factors.clone(), right.factors.clone()].concat();
+                factors.sort();
+                let coefficient = left.coefficient * right.coefficient;
+                product += Self { terms: vec![Term { coefficient, factors }] };
+            }
+        }
+        product
+    }
+}
+
+/// A polynomial laid out for tensors: value and gradient at expected sizes in a few operations.
+///
+/// The sizes are a vector `[units_0, heads_0, units_1, heads_1, …, 1]` over the dimensions of a
+/// space; what the space does not search enters the coefficients.
+#[derive(Debug)]
+pub struct CompiledPolynomial {
+    /// `[terms × degree]`, indices into the vector of sizes.
+    index: Tensor,
+    coefficients: Tensor,
+    degree: i64,
+}
+
+impl CompiledPolynomial {
+    /// Lays out `polynomial` over `space`; sizes of other dimensions are taken from `fixed`.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if a dimension is neither in the space nor in `fixed`.
+    pub fn new(
+        polynomial: &Polynomial,
+        space: &SearchSpace,
+        fixed: &Sizes,
+        device: Device,
+    ) -> Result<Self> {
+        let position: HashMap<&str, i64> =
+            space.dimensions.iter().zip(0..).map(|(d, at)| (d.name.as_str(), at)).collect();
+        let one = 2 * space.dimensions.len() as i64;
+        let degree =
+            polynomial.terms.iter().map(|term| term.factors.len()).max().unwrap_or(0).max(1);
+        let (mut index, mut coefficients) = (Vec::new(), Vec::new());
+        for term in &polynomial.terms {
+            let mut coefficient = term.coefficient;
+            let start = index.len();
+            for factor in &term.factors {
+                match position.get(factor.dimension.as_str()) {
+                    Some(at) => index.push(2 * at + i64::from(factor.over == Over::Heads)),
+                    None => coefficient *= factor.at(size_in(fixed, &factor.dimension)?),
+                }
+            }
+            index.resize(start + degree, one);
+            coefficients.push(coefficient as f32);
+        }
+        Ok(Self {
+            index: Tensor::f_from_slice(&index)?.f_to_device(device)?,
+            coefficients: Tensor::f_from_slice(&coefficients)?.f_to_device(device)?,
+            degree: degree as i64,
+        })
+    }
+
+    /// Value at a vector of sizes, differentiable in it.
+    ///
+    /// # Shapes
+    /// `sizes`: `[2 · dimensions + 1]`, the last entry 1. Result: scalar.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if the vector is too short.
+    pub fn evaluate(&self, sizes: &Tensor) -> Result<Tensor> {
+        let factors = sizes.f_index_select(0, &self.index)?.f_view([-1, self.degree])?;
+        Ok(factors.f_prod_dim_int(1, false, None)?.f_dot(&self.coefficients)?)
+    }
+}

@@ -1,0 +1,173 @@
+//! Reading the IDX format of the MNIST family of data sets, plain or gzip-compressed.
+//!
+//! An IDX file is a header and then the values, the last dimension running fastest:
+//!
+//! | bytes      | content                                                    |
+//! | ---------- | ---------------------------------------------------------- |
+//! | 2          | zero                                                       |
+//! | 1          | element type, here always `0x08` for unsigned byte         |
+//! | 1          | rank: the number of dimensions                             |
+//! | 4 per rank | size of each dimension, big-endian unsigned                |
+//! | the rest   | the values, as many as the product of the sizes            |
+//!
+//! Files are not trusted: nothing is reserved by what a header says before it is known
+//! that the file could hold it, and a file with too few or too many values is refused.
+
+mod error;
+mod images;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+
+pub use error::IdxError;
+pub use images::{IdxImages, Split};
+
+/// Element type code of unsigned bytes, the type of image data sets.
+const UNSIGNED_BYTE: u8 = 0x08;
+/// How every gzip file begins.
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// Deflate spends at least two bits on a run, and a run has at most 258 bytes.
+const MOST_BYTES_PER_PACKED_BYTE: u64 = 1032;
+
+/// Name of an IDX element type, or `None` for a code that the format does not know.
+fn known_type(code: u8) -> Option<&'static str> {
+    match code {
+        UNSIGNED_BYTE => Some("unsigned byte"),
+        0x09 => Some("signed byte"),
+        0x0b => Some("16-bit integer"),
+        0x0c => Some("32-bit integer"),
+        0x0d => Some("32-bit float"),
+        0x0e => Some("64-bit float"),
+        _ => None,
+    }
+}
+
+/// Name of an IDX element type for a message.
+fn type_name(code: u8) -> &'static str {
+    known_type(code).unwrap_or("unknown")
+}
+
+/// An array of unsigned bytes, as an IDX file holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdxArray {
+    /// Size of each dimension.
+    pub shape: Vec<usize>,
+    /// The values, the last dimension running fastest; as many as `shape` makes.
+    pub values: Vec<u8>,
+}
+
+/// Reads an IDX file of unsigned bytes, plain or gzip-compressed.
+///
+/// Compression is recognised by the first two bytes of the file, not by its name.
+///
+/// # Errors
+///
+/// [`IdxError`] when the file cannot be read or unpacked, is not an IDX file, holds
+/// elements other than unsigned bytes, or holds more or fewer values than its header says.
+pub fn read_idx(path: &Path) -> Result<IdxArray, IdxError> {
+    let mut content = Content::open(path)?;
+    let shape = content.read_shape()?;
+    let expected = content.count_of(&shape)?;
+    let values = content.read_up_to(expected + 1)?;
+    let found = values.len() as u64;
+    let path = content.path;
+    if found < expected {
+        return Err(IdxError::Truncated { path, shape, expected, found });
+    }
+    if found > expected {
+        return Err(IdxError::TrailingBytes { path, shape, expected });
+    }
+    Ok(IdxArray { shape, values })
+}
+
+/// The unpacked content of an open file.
+struct Content {
+    path: PathBuf,
+    reader: Box<dyn Read>,
+    packed: bool,
+    /// The most values that the file could hold.
+    limit: u64,
+}
+
+impl Content {
+    fn open(path: &Path) -> Result<Self, IdxError> {
+        let open_error = |source| IdxError::Open { path: path.into(), source };
+        let mut file = File::open(path).map_err(open_error)?;
+        let about = file.metadata().map_err(open_error)?;
+        let mut limit = isize::MAX as u64;
+        if about.is_file() {
+            limit = limit.min(about.len().saturating_mul(MOST_BYTES_PER_PACKED_BYTE));
+        }
+        let mut start = Vec::new();
+        (&mut file)
+            .take(GZIP_MAGIC.len() as u64)
+            .read_to_end(&mut start)
+            .map_err(|source| IdxError::Read { path: path.into(), source })?;
+        let packed = start == GZIP_MAGIC;
+        let whole = io::Cursor::new(start).chain(file);
+        let reader: Box<dyn Read> =
+            if packed { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
+        Ok(Self { path: path.into(), reader, packed, limit })
+    }
+
+    /// Reads `most` bytes, or as many as there are, into a buffer that grows with them.
+    fn read_up_to(&mut self, most: u64) -> Result<Vec<u8>, IdxError> {
+        let mut bytes = Vec::new();
+        match self.reader.by_ref().take(most).read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(source) => Err(self.read_error(source)),
+        }
+    }
+
+    fn read_error(&self, source: io::Error) -> IdxError {
+        let path = self.path.clone();
+        let from_system =
+            source.raw_os_error().is_some() || source.kind() == io::ErrorKind::OutOfMemory;
+        if self.packed && !from_system {
+            IdxError::Gzip { path, source }
+        } else {
+            IdxError::Read { path, source }
+        }
+    }
+
+    fn read_shape(&mut self) -> Result<Vec<usize>, IdxError> {
+        let magic = self.read_up_to(4)?;
+        let path = self.path.clone();
+        let &[0, 0, element, rank] = magic.as_slice() else {
+            return Err(IdxError::NotIdx { path, found: magic });
+        };
+        if known_type(element).is_none() {
+            return Err(IdxError::NotIdx { path, found: magic });
+        }
+        if element != UNSIGNED_BYTE {
+            return Err(IdxError::ElementType { path, expected: UNSIGNED_BYTE, found: element });
+        }
+        let expected = 4 * usize::from(rank);
+        let sizes = self.read_up_to(expected as u64)?;
+        if sizes.len() < expected {
+            return Err(IdxError::TruncatedHeader { path, expected, found: sizes.len() });
+        }
+        let size = |four: &[u8]| four.iter().fold(0, |sum, &byte| sum << 8 | usize::from(byte));
+        Ok(sizes.chunks_exact(4).map(size).collect())
+    }
+
+    /// How many values a shape makes, if the file could hold as many.
+    fn count_of(&self, shape: &[usize]) -> Result<u64, IdxError> {
+        shape
+            .iter()
+            .try_fold(1_u64, |count, &size| count.checked_mul(size as u64))
+            .filter(|&count| count <= self.limit)
+            .ok_or_else(|| IdxError::ImpossibleShape {
+                path: self.path.clone(),
+                shape: shape.to_vec(),
+                limit: self.limit,
+            })
+    }
+}
+
+#[cfg(test)]
+#[path = "idx_tests.rs"]
+mod tests;

@@ -1,0 +1,98 @@
+use tempfile::TempDir;
+
+use super::super::tests::{check_message, idx, pack, put, TestResult};
+use super::*;
+
+const TRAIN_IMAGES: &str = "train-images-idx3-ubyte";
+const TRAIN_LABELS: &str = "train-labels-idx1-ubyte";
+
+fn pair(folder: &TempDir, images: &[u8], labels: &[u8]) -> Result<IdxImages, IdxError> {
+    let images = put(folder, "images", images);
+    let labels = put(folder, "labels", labels);
+    IdxImages::open(&images, &labels)
+}
+
+#[test]
+fn swapped_files_are_refused() -> TestResult {
+    let folder = TempDir::new()?;
+    let (images, labels) = (idx(0x08, &[2, 1, 1], &[0, 1]), idx(0x08, &[2], &[0, 1]));
+    let error = pair(&folder, &labels, &images).expect_err("swapped");
+    assert!(matches!(error, IdxError::Rank { expected: 3, .. }), "{error:?}");
+    check_message(&error, &folder.path().join("images"));
+    let error = pair(&folder, &images, &images).expect_err("images twice");
+    assert!(matches!(error, IdxError::Rank { expected: 1, .. }), "{error:?}");
+    check_message(&error, &folder.path().join("labels"));
+    Ok(())
+}
+
+#[test]
+fn no_images_are_refused() -> TestResult {
+    let folder = TempDir::new()?;
+    for sizes in [[0, 28, 28], [1, 0, 28]] {
+        let error = pair(&folder, &idx(0x08, &sizes, &[]), &idx(0x08, &[sizes[0]], &[]))
+            .expect_err("no pixels");
+        assert!(matches!(error, IdxError::NoImages { .. }), "{error:?}");
+        check_message(&error, &folder.path().join("images"));
+    }
+    Ok(())
+}
+
+#[test]
+fn different_counts_are_refused() -> TestResult {
+    let folder = TempDir::new()?;
+    let error = pair(&folder, &idx(0x08, &[2, 1, 1], &[0, 1]), &idx(0x08, &[3], &[0, 1, 2]))
+        .expect_err("three labels for two images");
+    assert!(matches!(error, IdxError::CountsDiffer { images: 2, labels: 3, .. }), "{error:?}");
+    check_message(&error, &folder.path().join("images"));
+    check_message(&error, &folder.path().join("labels"));
+    Ok(())
+}
+
+#[test]
+fn labels_out_of_range_are_refused() -> TestResult {
+    let folder = TempDir::new()?;
+    let images = pair(&folder, &idx(0x08, &[2, 1, 1], &[0, 1]), &idx(0x08, &[2], &[3, 10]))?;
+    assert_eq!(images.classes(), 11);
+    assert_eq!(images.clone().with_classes(20)?.classes(), 20);
+    let error = images.with_classes(10).expect_err("ten is no class of ten");
+    assert!(
+        matches!(error, IdxError::LabelOutOfRange { index: 1, label: 10, classes: 10, .. }),
+        "{error:?}"
+    );
+    check_message(&error, &folder.path().join("labels"));
+    Ok(())
+}
+
+#[test]
+fn splits_are_found_plain_or_packed_and_missing_ones_are_refused() -> TestResult {
+    let folder = TempDir::new()?;
+    let (images, labels) = (idx(0x08, &[2, 1, 2], &[5, 6, 7, 8]), idx(0x08, &[2], &[1, 0]));
+    put(&folder, TRAIN_IMAGES, &images);
+    let error = IdxImages::open_split(folder.path(), Split::Train).expect_err("no labels");
+    assert!(
+        matches!(&error, IdxError::SplitMissing { expected, .. } if expected == TRAIN_LABELS),
+        "{error:?}"
+    );
+    check_message(&error, folder.path());
+    put(&folder, &format!("{TRAIN_LABELS}.gz"), &pack(&labels));
+    let read = IdxImages::open_split(folder.path(), Split::Train)?;
+    assert_eq!((read.count(), read.height(), read.width(), read.classes()), (2, 1, 2, 2));
+    let (images, labels) = read.into_parts();
+    assert_eq!((images.values, labels), (vec![5, 6, 7, 8], vec![1, 0]));
+    let error = IdxImages::open_split(folder.path(), Split::Test).expect_err("no test split");
+    assert!(matches!(error, IdxError::SplitMissing { .. }), "{error:?}");
+    Ok(())
+}
+
+#[test]
+fn the_shipped_data_is_whole_and_class_balanced() -> TestResult {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data");
+    for (split, of_each) in [(Split::Train, 600), (Split::Test, 100)] {
+        let read = IdxImages::open_split(&folder, split)?.with_classes(10)?;
+        assert_eq!(read.images().shape, [10 * of_each, 28, 28]);
+        let mut counts = [0; 10];
+        read.labels().iter().for_each(|&label| counts[usize::from(label)] += 1);
+        assert_eq!(counts, [of_each; 10]);
+    }
+    Ok(())
+}

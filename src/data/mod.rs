@@ -1,0 +1,3 @@
+//! Images in.
+
+pub mod idx;

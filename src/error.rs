@@ -1,0 +1,249 @@
+//! One typed error for the whole crate.
+
+use std::path::PathBuf;
+use tch::TchError;
+
+/// Everything that can go wrong, with the culprit named and both values given.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// libtorch refused an operation; `source` has its own words.
+    #[error("libtorch failed during {operation}")]
+    Torch {
+        /// What the crate was doing.
+        operation: String,
+        /// libtorch's message.
+        source: TchError,
+    },
+
+    /// A value lies outside what the method allows.
+    #[error("{name} is {actual}, expected {expected}")]
+    Invalid {
+        /// The option, argument or quantity.
+        name: String,
+        /// What would have been accepted.
+        expected: String,
+        /// What was given.
+        actual: String,
+    },
+
+    /// Candidate sizes of a dimension that no search can use.
+    #[error("candidate sizes {actual:?} of {name}: expected {expected}")]
+    Cells {
+        /// The axis of the cells: units, heads or channels.
+        name: String,
+        /// What would have been accepted.
+        expected: String,
+        /// The candidates given.
+        actual: Vec<i64>,
+    },
+
+    /// A tensor whose shape does not fit.
+    #[error("{operation}: {name} has shape {actual:?}, expected {expected:?}")]
+    Shape {
+        /// What the crate was doing.
+        operation: &'static str,
+        /// The tensor.
+        name: String,
+        /// The shape that fits.
+        expected: Vec<i64>,
+        /// The shape found.
+        actual: Vec<i64>,
+    },
+
+    /// A NaN or an infinity where only finite numbers make sense.
+    #[error("{name} of {dimension} holds a NaN or an infinity")]
+    NonFinite {
+        /// The tensor: score, alpha, loss or gradient.
+        name: String,
+        /// The dimension or variable it belongs to.
+        dimension: String,
+    },
+
+    /// Loss or gradients stayed non-finite over several steps in a row.
+    #[error("training diverged: {skipped} steps in a row up to step {step} had a non-finite loss or gradient")]
+    Diverged {
+        /// The last step tried.
+        step: u64,
+        /// Steps skipped in a row.
+        skipped: u64,
+    },
+
+    /// A binding names a variable the model does not have.
+    #[error("dimension {dimension} binds {variable}, which the model does not have")]
+    UnknownVariable {
+        /// The dimension that declares the binding.
+        dimension: String,
+        /// The name it asks for.
+        variable: String,
+    },
+
+    /// A binding whose axis cannot hold its units.
+    #[error(
+        "dimension {dimension} binds axis {axis} of {variable}, which has length {actual}, expected {expected}"
+    )]
+    BindingAxis {
+        /// The dimension that declares the binding.
+        dimension: String,
+        /// The variable bound.
+        variable: String,
+        /// The axis bound.
+        axis: usize,
+        /// outer × units × inner.
+        expected: i64,
+        /// The variable's length along the axis (0 where it has no such axis).
+        actual: i64,
+    },
+
+    /// Two bindings claim the same axis of one variable.
+    #[error("axis {axis} of {variable} is bound by {first} and by {second}")]
+    BoundTwice {
+        /// The variable bound.
+        variable: String,
+        /// The axis bound.
+        axis: usize,
+        /// The dimension that came first.
+        first: String,
+        /// The dimension that came second.
+        second: String,
+    },
+
+    /// Something is named that the search space does not contain.
+    #[error("the search space has no {kind} named {name}; it has {known}")]
+    Unknown {
+        /// dimension, size or variable.
+        kind: &'static str,
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+
+    /// A budget that no subnet of the space can meet, or that the dense network already meets.
+    #[error(
+        "a budget of {budget} {metric} cannot be met: this space reaches from {least} to {most}"
+    )]
+    Infeasible {
+        /// MACs or parameters.
+        metric: &'static str,
+        /// The budget asked for.
+        budget: f64,
+        /// Cost of the smallest subnet.
+        least: f64,
+        /// Cost of the dense network.
+        most: f64,
+    },
+
+    /// The model cannot do what was asked of it.
+    #[error("{model} does not support {operation}")]
+    Unsupported {
+        /// The model.
+        model: String,
+        /// What was asked.
+        operation: &'static str,
+    },
+
+    /// Extraction did not reproduce the masked network.
+    #[error(
+        "the extracted network differs from the masked one by {difference:e}, allowed {allowed:e}"
+    )]
+    Verification {
+        /// Largest absolute difference of a logit.
+        difference: f64,
+        /// What was allowed: tolerance × scale of the logits.
+        allowed: f64,
+    },
+
+    /// A device that was asked for and is not there.
+    #[error("device {device} is not available: {reason}")]
+    Device {
+        /// The device as the user wrote it.
+        device: String,
+        /// Why, and what would help.
+        reason: String,
+    },
+
+    /// A file or folder could not be read or written.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// read, write, create, rename…
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+
+    /// A file that is there and readable, but not what it should be.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it, with expected and found.
+        reason: String,
+    },
+
+    /// An image set in the IDX format that cannot be used.
+    #[error(transparent)]
+    Idx(#[from] crate::data::idx::IdxError),
+}
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<TchError> for Error {
+    fn from(source: TchError) -> Self {
+        Self::Torch { operation: "a tensor operation".into(), source }
+    }
+}
+
+impl Error {
+    pub(crate) fn invalid(
+        name: impl Into<String>,
+        expected: impl Into<String>,
+        actual: impl ToString,
+    ) -> Self {
+        Self::Invalid { name: name.into(), expected: expected.into(), actual: actual.to_string() }
+    }
+
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+        source: std::io::Error,
+    ) -> Self {
+        Self::Io { action, path: path.into(), source }
+    }
+
+    pub(crate) fn file(path: impl Into<PathBuf>, reason: impl ToString) -> Self {
+        Self::File { path: path.into(), reason: reason.to_string() }
+    }
+}
+
+/// Says what the crate was doing when libtorch failed.
+pub(crate) trait During<T> {
+    /// Names the operation of a libtorch error.
+    fn during(self, operation: impl Into<String>) -> Result<T>;
+}
+
+impl<T> During<T> for Result<T> {
+    fn during(self, operation: impl Into<String>) -> Result<T> {
+        self.map_err(|error| match error {
+            Error::Torch { source, .. } => Error::Torch { operation: operation.into(), source },
+            other => other,
+        })
+    }
+}
+
+/// Checks a tensor's shape.
+pub(crate) fn expect_shape(
+    operation: &'static str,
+    name: &str,
+    tensor: &tch::Tensor,
+    expected: &[i64],
+) -> Result<()> {
+    let actual = tensor.size();
+    if actual == expected {
+        return Ok(());
+    }
+    Err(Error::Shape { operation, name: name.into(), expected: expected.to_vec(), actual })
+}

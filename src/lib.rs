@@ -1,0 +1,18 @@
+//! Make Vision Transformers smaller in one search, over libtorch.
+#![warn(missing_docs)]
+
+pub mod cost;
+pub mod data;
+pub mod error;
+mod files;
+pub mod loss;
+pub mod mask;
+pub mod models;
+pub mod optim;
+pub mod pmim;
+pub mod search;
+pub mod space;
+pub mod supernet;
+mod tensors;
+
+pub use error::{Error, Result};

@@ -1,0 +1,9 @@
+//! What a search minimises beside the task: the decision, and the budget.
+
+mod budget;
+mod one_hot;
+mod task;
+
+pub use budget::BudgetLoss;
+pub use one_hot::{AdaptiveOneHotLoss, EntropyVarianceLoss};
+pub use task::{task_loss, Targets};

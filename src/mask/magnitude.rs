@@ -1,0 +1,44 @@
+//! Importance as the weights themselves suggest it.
+
+use crate::space::{Dimension, Over};
+use crate::{Error, Result};
+use std::collections::BTreeMap;
+use tch::{Kind, Tensor};
+
+/// How large each unit is in the weights: the sum over all bound matrices of the logarithm of
+/// the norm of its slice, standardised over the dimension to mean 0 and std 1.
+///
+/// Scaling one matrix moves all units alike, so layers of different scale count equally.
+///
+/// # Shapes
+/// Result: `[heads, channels]`, f32.
+///
+/// # Errors
+/// [`Error::UnknownVariable`] if a bound variable is missing.
+pub fn magnitude(dimension: &Dimension, weights: &BTreeMap<String, Tensor>) -> Result<Tensor> {
+    let shape = dimension.cells.unit_shape();
+    let mut sum: Option<Tensor> = None;
+    for binding in dimension.bindings.iter().filter(|binding| binding.over == Over::Units) {
+        let weight = weights.get(&binding.variable).ok_or_else(|| Error::UnknownVariable {
+            dimension: dimension.name.clone(),
+            variable: binding.variable.clone(),
+        })?;
+        if weight.dim() < 2 {
+            continue;
+        }
+        let slices =
+            weight.f_detach()?.f_to_kind(Kind::Float)?.f_reshape(binding.view(&weight.size()))?;
+        let squares = slices.f_square()?.f_sum_dim_intlist([0i64, 2].as_slice(), false, None)?;
+        let log_norm = squares.f_add_scalar(1e-12)?.f_log()?.f_mul_scalar(0.5)?;
+        sum = Some(match sum {
+            Some(sum) => sum.f_add(&log_norm)?,
+            None => log_norm,
+        });
+    }
+    let sum = sum.ok_or_else(|| {
+        Error::invalid(format!("bindings of {}", dimension.name), "at least one matrix", 0)
+    })?;
+    let centred = sum.f_sub(&sum.f_mean(None)?)?;
+    let spread = centred.f_square()?.f_mean(None)?.f_sqrt()?.f_add_scalar(1e-6)?;
+    Ok(centred.f_div(&spread)?.f_view(shape)?)
+}

@@ -1,0 +1,15 @@
+//! How units are weighed: importance and sparsity, entangled into one number per unit.
+//!
+//! m = λ·S + (1−λ)·V, with S = σ(score) learned per unit and V the probability that a unit of
+//! this rank survives (paper section 3.2; design 2.1 and 2.2).
+
+mod bi_mask;
+mod lambda;
+mod magnitude;
+mod rank;
+
+pub(crate) use bi_mask::expect_finite;
+pub use bi_mask::{BiMask, LearnedBiMask, Mask, UnitState};
+pub use lambda::LambdaSchedule;
+pub use magnitude::magnitude;
+pub use rank::{head_order, most_important, ranks};

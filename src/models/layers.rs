@@ -1,0 +1,103 @@
+//! The few layers a vision transformer is made of, with fallible tensor calls only.
+
+use crate::Result;
+use tch::{nn, Tensor};
+
+/// y = x·Wᵀ + b.
+#[derive(Debug)]
+pub(super) struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Linear {
+    /// Weights normal with std 0.02 (DeiT), bias zero.
+    pub(super) fn new(path: &nn::Path, inputs: i64, outputs: i64) -> Result<Self> {
+        let normal = nn::Init::Randn { mean: 0.0, stdev: 0.02 };
+        Ok(Self {
+            weight: path.f_var("weight", &[outputs, inputs], normal)?,
+            bias: path.f_zeros("bias", &[outputs])?,
+        })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_linear(&self.weight, Some(&self.bias))?)
+    }
+}
+
+/// Layer normalisation over the last axis.
+#[derive(Debug)]
+pub(super) struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    pub(super) fn new(path: &nn::Path, width: i64, eps: f64) -> Result<Self> {
+        let (weight, bias) = (path.f_ones("weight", &[width])?, path.f_zeros("bias", &[width])?);
+        Ok(Self { weight, bias, eps })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let shape = self.weight.size();
+        Ok(x.f_layer_norm(&shape[..], Some(&self.weight), Some(&self.bias), self.eps, true)?)
+    }
+}
+
+/// Non-overlapping patches, projected: `[B, C, H, W]` → `[B, N, E]`.
+#[derive(Debug)]
+pub(super) struct PatchEmbedding {
+    weight: Tensor,
+    bias: Tensor,
+    patch: i64,
+}
+
+impl PatchEmbedding {
+    pub(super) fn new(path: &nn::Path, channels: i64, patch: i64, width: i64) -> Result<Self> {
+        let bound = 1.0 / ((channels * patch * patch) as f64).sqrt();
+        let uniform = nn::Init::Uniform { lo: -bound, up: bound };
+        Ok(Self {
+            weight: path.f_var("weight", &[width, channels, patch, patch], uniform)?,
+            bias: path.f_var("bias", &[width], uniform)?,
+            patch,
+        })
+    }
+
+    pub(super) fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        let stride = [self.patch, self.patch];
+        let grid = images.f_conv2d(&self.weight, Some(&self.bias), stride, [0, 0], [1, 1], 1)?;
+        Ok(grid.f_flatten(2, 3)?.f_transpose(1, 2)?)
+    }
+}
+
+/// The hidden layer of a transformer block.
+#[derive(Debug)]
+pub(super) struct Mlp {
+    fc1: Linear,
+    fc2: Linear,
+}
+
+impl Mlp {
+    pub(super) fn new(path: &nn::Path, width: i64, hidden: i64) -> Result<Self> {
+        Ok(Self {
+            fc1: Linear::new(&(path / "fc1"), width, hidden)?,
+            fc2: Linear::new(&(path / "fc2"), hidden, width)?,
+        })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.fc2.forward(&self.fc1.forward(x)?.f_gelu("none")?)
+    }
+}
+
+/// Drops whole residual branches of single images, and scales the rest up (stochastic depth).
+pub(super) fn drop_path(branch: Tensor, rate: f64, train: bool) -> Result<Tensor> {
+    if !train || rate == 0.0 {
+        return Ok(branch);
+    }
+    let mut shape = vec![1; branch.dim()];
+    shape[0] = branch.size()[0];
+    let keep = Tensor::f_rand(&shape[..], (branch.kind(), branch.device()))?.f_ge(rate)?;
+    Ok(branch.f_mul(&keep.f_to_kind(branch.kind())?)?.f_div_scalar(1.0 - rate)?)
+}

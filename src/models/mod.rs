@@ -1,0 +1,132 @@
+//! Networks that can be searched: the traits a model joins through, and ViT/DeiT.
+
+mod layers;
+mod vit;
+
+pub use vit::{BlockConfig, VisionTransformer, VitConfig};
+
+use crate::cost::CostModel;
+use crate::pmim::MaskedTokens;
+use crate::space::{SearchSpace, Sizes};
+use crate::{Error, Result};
+use serde::de::DeserializeOwned;
+use serde::Serialize;
+use std::fmt::Debug;
+use tch::{nn, Tensor};
+
+/// What a classifier says about a batch.
+#[derive(Debug)]
+pub struct Logits {
+    /// From the class token (or the pooled features), `[B, classes]`.
+    pub class: Tensor,
+    /// From the distillation token, `[B, classes]`, where the model has one.
+    pub distillation: Option<Tensor>,
+}
+
+impl Logits {
+    /// Logits of a model with one head.
+    pub fn single(class: Tensor) -> Self {
+        Self { class, distillation: None }
+    }
+
+    /// The prediction: the mean of both heads, as DeiT does in evaluation.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if the heads differ in shape.
+    pub fn prediction(&self) -> Result<Tensor> {
+        match &self.distillation {
+            None => Ok(self.class.shallow_clone()),
+            Some(other) => Ok(self.class.f_add(other)?.f_div_scalar(2.0)?),
+        }
+    }
+}
+
+/// The forward pass of a network under search.
+pub trait Network {
+    /// Logits of `images`, `[B, C, H, W]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the images are not what the model takes.
+    fn forward(&self, images: &Tensor, train: bool) -> Result<Logits>;
+
+    /// Logits, and the features of the patch tokens, `[B, N, E]`, where some patch tokens are
+    /// hidden. Only PMIM asks for it.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] unless the model implements it.
+    fn forward_masked(
+        &self,
+        _images: &Tensor,
+        _hidden: &MaskedTokens,
+        _train: bool,
+    ) -> Result<(Logits, Tensor)> {
+        let model = std::any::type_name::<Self>().into();
+        Err(Error::Unsupported { model, operation: "masked image modeling" })
+    }
+}
+
+/// Where PMIM connects to a family of models.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PmimPorts {
+    /// Dimension of the patch embedding, and so of the mask token.
+    pub token_dimension: String,
+    /// Width of the mask token.
+    pub token_width: i64,
+    /// Dimension of the final features.
+    pub feature_dimension: String,
+    /// Width of the final features.
+    pub feature_width: i64,
+    /// Rows and columns of patch tokens that can be hidden.
+    pub token_grid: [i64; 2],
+    /// Rows of the grid of final features.
+    pub feature_rows: i64,
+    /// Side in pixels of what one final feature has to paint.
+    pub feature_patch: i64,
+    /// Channels of an image.
+    pub channels: i64,
+}
+
+/// A family of networks that differ in their sizes.
+///
+/// `build` at the given sizes is all that shrinking needs: the crate slices the weights.
+pub trait Architecture: Clone + Debug + Serialize + DeserializeOwned {
+    /// The network it builds.
+    type Network: Network + Debug;
+
+    /// Family name, as written into an artifact.
+    const FAMILY: &'static str;
+
+    /// Builds the network; variables go to `path` and are freshly initialised.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a description that cannot be built.
+    fn build(&self, path: &nn::Path) -> Result<Self::Network>;
+
+    /// The default search space: dimensions, cells and bindings.
+    ///
+    /// # Errors
+    /// [`Error::Cells`] if a size is not positive.
+    fn space(&self) -> Result<SearchSpace>;
+
+    /// MACs and parameters as polynomials in the sizes of the dimensions.
+    fn cost_model(&self) -> CostModel;
+
+    /// The same network with some dimensions at other sizes.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if a dimension is not one of the family's.
+    fn resized(&self, sizes: &Sizes) -> Result<Self>;
+
+    /// Where PMIM connects; `None` for models without patch tokens.
+    fn pmim_ports(&self) -> Option<PmimPorts>;
+
+    /// Rewrites weights so that the network is a standard one of its family, and returns its
+    /// description. A cut keeps the attention scale of the dense head dim; here it is folded.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if a weight is missing.
+    fn standardised(
+        &self,
+        weights: &mut std::collections::BTreeMap<String, Tensor>,
+    ) -> Result<Self>;
+}

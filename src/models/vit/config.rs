@@ -1,0 +1,162 @@
+//! The description of a ViT.
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Sizes of one transformer block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockConfig {
+    /// Attention heads.
+    pub heads: i64,
+    /// Channels of a head.
+    pub head_dim: i64,
+    /// Hidden width of the MLP.
+    pub hidden_dim: i64,
+    /// Attention logits are q·k / √`scale_dim`. A standard network has its own head dim here;
+    /// cutting head channels keeps the dense one, so that the cut changes nothing.
+    pub scale_dim: i64,
+}
+
+impl BlockConfig {
+    /// A standard block.
+    pub fn new(heads: i64, head_dim: i64, hidden_dim: i64) -> Self {
+        Self { heads, head_dim, hidden_dim, scale_dim: head_dim }
+    }
+
+    /// Width of the concatenated heads.
+    pub fn attention_dim(&self) -> i64 {
+        self.heads * self.head_dim
+    }
+}
+
+/// A ViT or DeiT of any sizes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VitConfig {
+    /// Side of the square input, in pixels.
+    pub image_size: i64,
+    /// Side of a patch, in pixels; divides the image.
+    pub patch_size: i64,
+    /// Channels of the input.
+    pub in_channels: i64,
+    /// Number of classes.
+    pub classes: i64,
+    /// Width of the residual stream.
+    pub embed_dim: i64,
+    /// Sizes of every block.
+    pub blocks: Vec<BlockConfig>,
+    /// Whether there are a distillation token and a head for it.
+    pub distilled: bool,
+    /// ε of every LayerNorm.
+    pub norm_eps: f64,
+    /// Stochastic depth of the last block in training; rises linearly from 0 at the first.
+    pub drop_path: f64,
+}
+
+impl VitConfig {
+    /// A network of equal blocks at 224² with 16×16 patches and 1,000 classes.
+    pub fn uniform(embed_dim: i64, depth: usize, heads: i64) -> Self {
+        Self {
+            image_size: 224,
+            patch_size: 16,
+            in_channels: 3,
+            classes: 1000,
+            embed_dim,
+            blocks: vec![BlockConfig::new(heads, embed_dim / heads.max(1), 4 * embed_dim); depth],
+            distilled: false,
+            norm_eps: 1e-6,
+            drop_path: 0.0,
+        }
+    }
+
+    /// DeiT-Ti/16 (Touvron et al. 2021).
+    pub fn deit_tiny() -> Self {
+        Self::uniform(192, 12, 3)
+    }
+
+    /// DeiT-S/16.
+    pub fn deit_small() -> Self {
+        Self::uniform(384, 12, 6)
+    }
+
+    /// DeiT-B/16.
+    pub fn deit_base() -> Self {
+        Self::uniform(768, 12, 12)
+    }
+
+    /// Other input: side and channels of the image, side of a patch.
+    pub fn input(mut self, image_size: i64, in_channels: i64, patch_size: i64) -> Self {
+        (self.image_size, self.in_channels, self.patch_size) =
+            (image_size, in_channels, patch_size);
+        self
+    }
+
+    /// Another number of classes.
+    pub fn classes(mut self, classes: i64) -> Self {
+        self.classes = classes;
+        self
+    }
+
+    /// With distillation token and head.
+    pub fn distilled(mut self) -> Self {
+        self.distilled = true;
+        self
+    }
+
+    /// Patches along a side of the image.
+    pub fn grid(&self) -> i64 {
+        self.image_size / self.patch_size
+    }
+
+    /// Class and distillation tokens.
+    pub fn prefix_tokens(&self) -> i64 {
+        1 + i64::from(self.distilled)
+    }
+
+    /// All tokens.
+    pub fn tokens(&self) -> i64 {
+        self.grid() * self.grid() + self.prefix_tokens()
+    }
+
+    /// Refuses what cannot be built.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the field.
+    pub fn check(&self) -> Result<()> {
+        let positive = |name: &str, value: i64| match value {
+            1.. => Ok(()),
+            _ => Err(Error::invalid(name, "positive", value)),
+        };
+        for (name, value) in [
+            ("image_size", self.image_size),
+            ("patch_size", self.patch_size),
+            ("in_channels", self.in_channels),
+            ("classes", self.classes),
+            ("embed_dim", self.embed_dim),
+        ] {
+            positive(name, value)?;
+        }
+        if self.image_size % self.patch_size != 0 {
+            let expected = format!("a divisor of image_size {}", self.image_size);
+            return Err(Error::invalid("patch_size", expected, self.patch_size));
+        }
+        for (block, sizes) in self.blocks.iter().enumerate() {
+            positive(&format!("blocks.{block}.heads"), sizes.heads)?;
+            positive(&format!("blocks.{block}.head_dim"), sizes.head_dim)?;
+            positive(&format!("blocks.{block}.hidden_dim"), sizes.hidden_dim)?;
+            positive(&format!("blocks.{block}.scale_dim"), sizes.scale_dim)?;
+        }
+        if !(0.0..1.0).contains(&self.drop_path) {
+            return Err(Error::invalid("drop_path", "within [0, 1)", self.drop_path));
+        }
+        if self.norm_eps.is_nan() || self.norm_eps <= 0.0 {
+            return Err(Error::invalid("norm_eps", "positive", self.norm_eps));
+        }
+        Ok(())
+    }
+
+    /// Stochastic depth of a block.
+    pub(super) fn drop_path_of(&self, block: usize) -> f64 {
+        let last = self.blocks.len().saturating_sub(1).max(1);
+        self.drop_path * block as f64 / last as f64
+    }
+}

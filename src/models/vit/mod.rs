@@ -1,0 +1,55 @@
+//! ViT and DeiT, with and without distillation token, every block with sizes of its own.
+
+mod config;
+mod network;
+mod space;
+
+pub use config::{BlockConfig, VitConfig};
+pub use network::VisionTransformer;
+
+use super::{Architecture, PmimPorts};
+use crate::cost::CostModel;
+use crate::space::{SearchSpace, Sizes};
+use crate::Result;
+use std::collections::BTreeMap;
+use tch::{nn, Tensor};
+
+impl Architecture for VitConfig {
+    type Network = VisionTransformer;
+    const FAMILY: &'static str = "vit";
+
+    fn build(&self, path: &nn::Path) -> Result<VisionTransformer> {
+        self.check()?;
+        VisionTransformer::new(path, self)
+    }
+
+    fn space(&self) -> Result<SearchSpace> {
+        space::search_space(self)
+    }
+
+    fn cost_model(&self) -> CostModel {
+        space::cost_model(self)
+    }
+
+    fn resized(&self, sizes: &Sizes) -> Result<Self> {
+        space::resized(self, sizes)
+    }
+
+    fn pmim_ports(&self) -> Option<PmimPorts> {
+        let grid = self.grid();
+        Some(PmimPorts {
+            token_dimension: space::EMBEDDING.into(),
+            token_width: self.embed_dim,
+            feature_dimension: space::EMBEDDING.into(),
+            feature_width: self.embed_dim,
+            token_grid: [grid, grid],
+            feature_rows: grid,
+            feature_patch: self.patch_size,
+            channels: self.in_channels,
+        })
+    }
+
+    fn standardised(&self, weights: &mut BTreeMap<String, Tensor>) -> Result<Self> {
+        space::fold_attention_scale(self, weights)
+    }
+}

@@ -1,0 +1,176 @@
+//! The forward pass of a ViT. Variables carry timm's names.
+
+use super::{BlockConfig, VitConfig};
+use crate::error::expect_shape;
+use crate::models::layers::{drop_path, LayerNorm, Linear, Mlp, PatchEmbedding};
+use crate::models::{Logits, Network};
+use crate::pmim::MaskedTokens;
+use crate::Result;
+use tch::{nn, Tensor};
+
+#[derive(Debug)]
+struct Attention {
+    qkv: Linear,
+    proj: Linear,
+    heads: i64,
+    head_dim: i64,
+    scale: f64,
+}
+
+impl Attention {
+    fn new(path: &nn::Path, width: i64, sizes: &BlockConfig) -> Result<Self> {
+        let inner = sizes.attention_dim();
+        Ok(Self {
+            qkv: Linear::new(&(path / "qkv"), width, 3 * inner)?,
+            proj: Linear::new(&(path / "proj"), inner, width)?,
+            heads: sizes.heads,
+            head_dim: sizes.head_dim,
+            scale: 1.0 / (sizes.scale_dim as f64).sqrt(),
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, tokens, _) = x.size3()?;
+        let shape = [batch, tokens, 3, self.heads, self.head_dim];
+        let qkv = self.qkv.forward(x)?.f_view(shape)?.f_permute([2, 0, 3, 1, 4])?;
+        let (q, k, v) = (qkv.f_select(0, 0)?, qkv.f_select(0, 1)?, qkv.f_select(0, 2)?);
+        let mask: Option<Tensor> = None;
+        let mixed = Tensor::f_scaled_dot_product_attention(
+            &q, &k, &v, mask, 0.0, false, self.scale, false,
+        )?;
+        let inner = self.heads * self.head_dim;
+        self.proj.forward(&mixed.f_transpose(1, 2)?.f_reshape([batch, tokens, inner])?)
+    }
+}
+
+/// A pre-norm transformer block: x + attn(norm1(x)), then x + mlp(norm2(x)).
+#[derive(Debug)]
+struct Block {
+    norm1: LayerNorm,
+    attn: Attention,
+    norm2: LayerNorm,
+    mlp: Mlp,
+    drop_path: f64,
+}
+
+impl Block {
+    fn new(path: &nn::Path, config: &VitConfig, block: usize) -> Result<Self> {
+        let (width, sizes) = (config.embed_dim, &config.blocks[block]);
+        Ok(Self {
+            norm1: LayerNorm::new(&(path / "norm1"), width, config.norm_eps)?,
+            attn: Attention::new(&(path / "attn"), width, sizes)?,
+            norm2: LayerNorm::new(&(path / "norm2"), width, config.norm_eps)?,
+            mlp: Mlp::new(&(path / "mlp"), width, sizes.hidden_dim)?,
+            drop_path: config.drop_path_of(block),
+        })
+    }
+
+    fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        let attended = self.attn.forward(&self.norm1.forward(x)?)?;
+        let x = x.f_add(&drop_path(attended, self.drop_path, train)?)?;
+        let hidden = self.mlp.forward(&self.norm2.forward(&x)?)?;
+        Ok(x.f_add(&drop_path(hidden, self.drop_path, train)?)?)
+    }
+}
+
+/// A Vision Transformer (Dosovitskiy et al. 2021) or DeiT (Touvron et al. 2021).
+#[derive(Debug)]
+pub struct VisionTransformer {
+    patch_embed: PatchEmbedding,
+    /// Class token, and distillation token where there is one: each `[1, 1, E]`.
+    prefix: Vec<Tensor>,
+    pos_embed: Tensor,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+    head: Linear,
+    head_dist: Option<Linear>,
+    input: [i64; 3],
+}
+
+impl VisionTransformer {
+    pub(super) fn new(path: &nn::Path, config: &VitConfig) -> Result<Self> {
+        let width = config.embed_dim;
+        let normal = nn::Init::Randn { mean: 0.0, stdev: 0.02 };
+        let patches = path / "patch_embed" / "proj";
+        let mut prefix = vec![path.f_var("cls_token", &[1, 1, width], normal)?];
+        let mut head_dist = None;
+        if config.distilled {
+            prefix.push(path.f_var("dist_token", &[1, 1, width], normal)?);
+            head_dist = Some(Linear::new(&(path / "head_dist"), width, config.classes)?);
+        }
+        let blocks = path / "blocks";
+        Ok(Self {
+            patch_embed: PatchEmbedding::new(
+                &patches,
+                config.in_channels,
+                config.patch_size,
+                width,
+            )?,
+            prefix,
+            pos_embed: path.f_var("pos_embed", &[1, config.tokens(), width], normal)?,
+            blocks: (0..config.blocks.len())
+                .map(|block| Block::new(&(&blocks / block), config, block))
+                .collect::<Result<_>>()?,
+            norm: LayerNorm::new(&(path / "norm"), width, config.norm_eps)?,
+            head: Linear::new(&(path / "head"), width, config.classes)?,
+            head_dist,
+            input: [config.in_channels, config.image_size, config.image_size],
+        })
+    }
+
+    /// Features of all tokens after the last norm: `[B, C, H, W]` → `[B, tokens, E]`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the images are not of the size the network was built for.
+    pub fn features(
+        &self,
+        images: &Tensor,
+        hidden: Option<&MaskedTokens>,
+        train: bool,
+    ) -> Result<Tensor> {
+        let batch = images.size().first().copied().unwrap_or(0);
+        let [channels, height, width] = self.input;
+        expect_shape("ViT forward", "images", images, &[batch, channels, height, width])?;
+        let mut patches = self.patch_embed.forward(images)?;
+        if let Some(hidden) = hidden {
+            patches = hidden.apply(&patches)?;
+        }
+        let mut tokens = Vec::with_capacity(3);
+        for token in &self.prefix {
+            tokens.push(token.f_expand([batch, -1, -1], false)?.f_to_kind(patches.kind())?);
+        }
+        tokens.push(patches);
+        let mut x = Tensor::f_cat(&tokens, 1)?.f_add(&self.pos_embed)?;
+        for block in &self.blocks {
+            x = block.forward(&x, train)?;
+        }
+        self.norm.forward(&x)
+    }
+
+    fn logits(&self, features: &Tensor) -> Result<Logits> {
+        let class = self.head.forward(&features.f_select(1, 0)?)?;
+        let distillation = match &self.head_dist {
+            None => None,
+            Some(head) => Some(head.forward(&features.f_select(1, 1)?)?),
+        };
+        Ok(Logits { class, distillation })
+    }
+}
+
+impl Network for VisionTransformer {
+    fn forward(&self, images: &Tensor, train: bool) -> Result<Logits> {
+        self.logits(&self.features(images, None, train)?)
+    }
+
+    fn forward_masked(
+        &self,
+        images: &Tensor,
+        hidden: &MaskedTokens,
+        train: bool,
+    ) -> Result<(Logits, Tensor)> {
+        let features = self.features(images, Some(hidden), train)?;
+        let prefix = self.prefix.len() as i64;
+        let patches = features.f_narrow(1, prefix, features.size()[1] - prefix)?;
+        Ok((self.logits(&features)?, patches))
+    }
+}

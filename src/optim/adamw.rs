@@ -1,0 +1,122 @@
+//! AdamW over plain tensors (Loshchilov & Hutter 2019), as `torch.optim.AdamW` computes it.
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tch::Tensor;
+
+/// Options of one group of parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct AdamWOptions {
+    /// β₁, decay of the gradient's mean.
+    pub beta1: f64,
+    /// β₂, decay of the gradient's mean square.
+    pub beta2: f64,
+    /// Added to the root of the mean square.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamWOptions {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-3 }
+    }
+}
+
+/// What AdamW remembers of one parameter.
+#[derive(Debug)]
+pub struct Moments {
+    /// Mean of the gradient.
+    pub first: Tensor,
+    /// Mean of the squared gradient.
+    pub second: Tensor,
+    /// Updates so far.
+    pub steps: u64,
+}
+
+/// The optimiser's memory, by parameter name.
+#[derive(Debug, Default)]
+pub struct AdamW {
+    moments: BTreeMap<String, Moments>,
+}
+
+impl AdamW {
+    /// An optimiser that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Moves `parameter` in place against `gradient`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the gradient or the remembered moments have another shape.
+    pub fn update(
+        &mut self,
+        name: &str,
+        parameter: &mut Tensor,
+        gradient: &Tensor,
+        rate: f64,
+        options: &AdamWOptions,
+    ) -> Result<()> {
+        tch::no_grad(|| {
+            let moments = self.moments_of(name, parameter)?;
+            for tensor in [gradient, &moments.first] {
+                crate::error::expect_shape("AdamW", name, tensor, &parameter.size())?;
+            }
+            moments.steps += 1;
+            let _ = moments.first.f_lerp_(gradient, 1.0 - options.beta1)?;
+            let _ = moments.second.f_lerp_(&gradient.f_square()?, 1.0 - options.beta2)?;
+            let unbias = |beta: f64| 1.0 - beta.powf(moments.steps as f64);
+            if options.weight_decay != 0.0 {
+                let _ = parameter.f_mul_scalar_(1.0 - rate * options.weight_decay)?;
+            }
+            let mut spread = moments.second.f_sqrt()?;
+            let _ = spread
+                .f_mul_scalar_(1.0 / unbias(options.beta2).sqrt())?
+                .f_add_scalar_(options.eps)?;
+            let step = moments.first.f_mul_scalar(-rate / unbias(options.beta1))?;
+            let _ = parameter.f_addcdiv_(&step, &spread)?;
+            Ok(())
+        })
+    }
+
+    fn moments_of(&mut self, name: &str, parameter: &Tensor) -> Result<&mut Moments> {
+        if !self.moments.contains_key(name) {
+            let (first, second) = (parameter.f_zeros_like()?, parameter.f_zeros_like()?);
+            self.moments.insert(name.into(), Moments { first, second, steps: 0 });
+        }
+        self.moments.get_mut(name).ok_or_else(|| Error::Unknown {
+            kind: "optimiser state",
+            name: name.into(),
+            known: String::new(),
+        })
+    }
+
+    /// All moments by parameter name, for checkpoints.
+    pub fn moments(&self) -> &BTreeMap<String, Moments> {
+        &self.moments
+    }
+
+    /// Puts back moments read from a checkpoint.
+    pub fn restore(&mut self, name: impl Into<String>, moments: Moments) {
+        self.moments.insert(name.into(), moments);
+    }
+
+    /// Replaces both moments of a parameter by what `narrow` makes of them; the step count stays.
+    ///
+    /// # Errors
+    /// Those of `narrow`.
+    pub fn narrow(&mut self, name: &str, narrow: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
+        if let Some(moments) = self.moments.get_mut(name) {
+            moments.first = narrow(&moments.first)?;
+            moments.second = narrow(&moments.second)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a parameter.
+    pub fn forget(&mut self, name: &str) {
+        self.moments.remove(name);
+    }
+}

@@ -1,0 +1,46 @@
+//! From features back to pixels.
+
+use crate::error::expect_shape;
+use crate::Result;
+use tch::{nn, Tensor};
+
+/// A 1×1 convolution from patch features to the pixels of their patch, then pixel shuffle.
+#[derive(Debug)]
+pub struct PixelDecoder {
+    weight: Tensor,
+    bias: Tensor,
+    patch: i64,
+}
+
+impl PixelDecoder {
+    /// Variables `weight`, `[patch² · channels, features, 1, 1]`, and `bias` under `path`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if the device refuses memory.
+    pub fn new(path: &nn::Path, features: i64, patch: i64, channels: i64) -> Result<Self> {
+        let pixels = patch * patch * channels;
+        let bound = 1.0 / (features as f64).sqrt();
+        let uniform = nn::Init::Uniform { lo: -bound, up: bound };
+        let weight = path.f_var("weight", &[pixels, features, 1, 1], uniform)?;
+        let bias = path.f_var("bias", &[pixels], uniform)?;
+        Ok(Self { weight, bias, patch })
+    }
+
+    /// Predicted pixels.
+    ///
+    /// # Shapes
+    /// `features`: `[B, N, E]` over a token grid of `rows` rows; result
+    /// `[B, C, rows · patch, N / rows · patch]`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the features are not those of the decoder.
+    pub fn decode(&self, features: &Tensor, rows: i64) -> Result<Tensor> {
+        let (batch, tokens, width) = features.size3()?;
+        let expected = [batch, tokens, self.weight.size()[1]];
+        expect_shape("decode", "patch features", features, &expected)?;
+        let grid = features.f_transpose(1, 2)?.f_reshape([batch, width, rows, tokens / rows])?;
+        let bias = Some(&self.bias);
+        let pixels = grid.f_conv2d(&self.weight, bias, [1, 1], [0, 0], [1, 1], 1)?;
+        Ok(pixels.f_pixel_shuffle(self.patch)?)
+    }
+}

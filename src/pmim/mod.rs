@@ -1,0 +1,16 @@
+//! How features stay rich: progressive masked image modeling (paper section 3.4; design 2.7).
+//!
+//! A growing share of the patch tokens is hidden from the network, and a one-layer decoder has
+//! to paint the hidden patches from the features of the rest.
+
+mod decoder;
+mod regularizer;
+mod schedule;
+mod tokens;
+mod window;
+
+pub use decoder::PixelDecoder;
+pub use regularizer::{PmimRegularizer, WindowedPixels};
+pub use schedule::MaskRatioSchedule;
+pub use tokens::{random_token_mask, MaskedTokens};
+pub use window::WindowNorm;

@@ -1,0 +1,40 @@
+//! Which patch tokens are hidden.
+
+use super::schedule::check_ratio;
+use crate::Result;
+use tch::{Device, Kind, Tensor};
+
+/// Patch tokens to hide, and what takes their place.
+#[derive(Debug)]
+pub struct MaskedTokens<'a> {
+    /// 1 where a token is hidden, `[B, N]`, row-major over the token grid.
+    pub mask: &'a Tensor,
+    /// The learned token that replaces it, `[1, 1, E]`; positions are added afterwards.
+    pub token: &'a Tensor,
+}
+
+impl MaskedTokens<'_> {
+    /// Replaces the hidden tokens of `x`, `[B, N, E]`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if mask or token do not match the tokens.
+    pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        let mask = self.mask.f_unsqueeze(-1)?.f_to_kind(x.kind())?;
+        Ok(x.f_lerp_tensor(&self.token.f_expand_as(x)?, &mask)?)
+    }
+}
+
+/// ⌈ratio · tokens⌉ tokens of every image, drawn with libtorch's global generator.
+///
+/// # Shapes
+/// Result: `[batch, tokens]`, f32, 1 where hidden.
+///
+/// # Errors
+/// [`crate::Error::Invalid`] if `ratio` is outside [0, 1).
+pub fn random_token_mask(batch: i64, tokens: i64, ratio: f64, device: Device) -> Result<Tensor> {
+    check_ratio(ratio)?;
+    let hidden = (ratio * tokens as f64).ceil();
+    let noise = Tensor::f_rand([batch, tokens], (Kind::Float, device))?;
+    let places = noise.f_argsort_stable(true, 1, false)?.f_argsort_stable(true, 1, false)?;
+    Ok(places.f_lt(hidden as i64)?.f_to_kind(Kind::Float)?)
+}

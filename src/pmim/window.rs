@@ -1,0 +1,70 @@
+//! Normalisation of an image in a sliding window.
+
+use crate::{Error, Result};
+use tch::{Device, Kind, Tensor};
+
+/// Mean and variance of every pixel's neighbourhood, `window` × `window`, inside the image.
+///
+/// A box filter is separable, and along one axis it is a product with a banded matrix. As a
+/// matrix product its cost does not depend on the window, sums are over the window's pixels only
+/// (no running sums that lose digits), and any device does it at full speed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowNorm {
+    window: i64,
+}
+
+impl WindowNorm {
+    /// The largest window accepted, in pixels.
+    pub const LARGEST: i64 = 4095;
+
+    /// A window of odd side, in pixels.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an even, non-positive or absurdly large window.
+    pub fn new(window: i64) -> Result<Self> {
+        if window % 2 == 1 && (1..=Self::LARGEST).contains(&window) {
+            return Ok(Self { window });
+        }
+        let expected = format!("odd, within 1..={}", Self::LARGEST);
+        Err(Error::invalid("PMIM window", expected, window))
+    }
+
+    /// Side of the window in pixels.
+    pub fn window(self) -> i64 {
+        self.window
+    }
+
+    /// t = (x − μ)/√(v + 1e-6), with v = max(0, (E[x²] − μ²)·N/(N−1)) and N the in-image pixels.
+    ///
+    /// A window of a single pixel has no variance: v = 0 there.
+    ///
+    /// # Shapes
+    /// `images` and result: `[B, C, H, W]`, f32.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] unless the images have four axes.
+    pub fn normalise(self, images: &Tensor) -> Result<Tensor> {
+        let (_, _, height, width) = images.size4()?;
+        let images = images.f_to_kind(Kind::Float)?;
+        let rows = self.band(height, images.device())?;
+        let columns = self.band(width, images.device())?;
+        let count = rows
+            .f_sum_dim_intlist([1i64].as_slice(), true, None)?
+            .f_mul(&columns.f_sum_dim_intlist([1i64].as_slice(), false, None)?)?;
+        let average = |x: &Tensor| -> Result<Tensor> {
+            Ok(rows.f_matmul(x)?.f_matmul(&columns)?.f_div(&count)?)
+        };
+        let mean = average(&images)?;
+        let biased = average(&images.f_square()?)?.f_sub(&mean.f_square()?)?;
+        let unbias = count.f_div(&count.f_sub_scalar(1.0)?.f_clamp_min(1.0)?)?;
+        let deviation = biased.f_mul(&unbias)?.f_clamp_min(0.0)?.f_add_scalar(1e-6)?.f_sqrt()?;
+        Ok(images.f_sub(&mean)?.f_div(&deviation)?)
+    }
+
+    /// 1 where two positions of an axis are within half a window; symmetric.
+    fn band(self, length: i64, device: Device) -> Result<Tensor> {
+        let half = self.window / 2;
+        let ones = Tensor::f_ones([length, length], (Kind::Float, device))?;
+        Ok(ones.f_triu(-half)?.f_tril(half)?)
+    }
+}

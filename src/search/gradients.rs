@@ -1,0 +1,200 @@
+//! Gradients of one step: of the model's variables, of scores, of α.
+
+use super::options::Balance;
+use super::session::{Batch, Session};
+use super::Phase;
+use crate::loss::{task_loss, AdaptiveOneHotLoss, EntropyVarianceLoss};
+use crate::mask::Mask;
+use crate::models::Architecture;
+use crate::pmim::{random_token_mask, PmimRegularizer};
+use crate::space::DimensionKind;
+use crate::supernet::{Parameter, ParameterKind, Weights};
+use crate::Result;
+use tch::Tensor;
+
+impl<A: Architecture> Session<A> {
+    /// Gradients of task and reconstruction by the model's variables, averaged over the batches,
+    /// and both losses of the last batch.
+    pub(super) fn model_gradients(
+        &self,
+        parameters: &[Parameter],
+        batches: &[Batch],
+    ) -> Result<(Weights, Tensor, Option<Tensor>)> {
+        let of_model = |parameter: &&Parameter| {
+            matches!(parameter.kind, ParameterKind::Weight | ParameterKind::Reconstruction)
+        };
+        let (names, leaves): (Vec<_>, Vec<_>) =
+            parameters.iter().filter(of_model).map(|p| (&p.name, &p.leaf)).unzip();
+        let mut gradients = Weights::new();
+        let mut losses = (Tensor::new(), None);
+        for batch in batches {
+            let (task, reconstruction) = self.model_losses(batch)?;
+            let total = match &reconstruction {
+                None => task.shallow_clone(),
+                Some(loss) => {
+                    // Weighted to the size of the task loss, the weight a constant (design 2.7).
+                    let weight = task.f_detach()?.f_div(&loss.f_detach()?.f_clamp_min(1e-12)?)?;
+                    task.f_add(&loss.f_mul(&weight)?)?
+                }
+            };
+            let total = total.f_div_scalar(batches.len() as f64)?;
+            let computed = Tensor::f_run_backward(&[total], &leaves, false, false)?;
+            accumulate(&mut gradients, &names, computed)?;
+            losses = (task.f_detach()?, reconstruction.map(|loss| loss.f_detach()).transpose()?);
+        }
+        Ok((gradients, losses.0, losses.1))
+    }
+
+    fn model_losses(&self, batch: &Batch) -> Result<(Tensor, Option<Tensor>)> {
+        let ratio = self.mask_ratio();
+        let smoothing = self.options.label_smoothing;
+        let (Some(pixels), Some(reconstruction), true) =
+            (&self.pixels, self.supernet.reconstruction(), ratio > 0.0)
+        else {
+            let output = self.supernet.forward(&batch.images, None, true)?;
+            return Ok((task_loss(&output.logits.prediction()?, &batch.targets, smoothing)?, None));
+        };
+        let [rows, columns] = reconstruction.token_grid();
+        let (count, device) = (batch.images.size()[0], batch.images.device());
+        let hidden = random_token_mask(count, rows * columns, ratio, device)?;
+        let output = self.supernet.forward(&batch.images, Some(&hidden), true)?;
+        let task = task_loss(&output.logits.prediction()?, &batch.targets, smoothing)?;
+        let reconstruction = match output.reconstruction {
+            None => None,
+            Some(prediction) => {
+                let targets = pixels.targets(&batch.images)?;
+                Some(pixels.loss(&targets, &prediction, &hidden, rows)?)
+            }
+        };
+        Ok((task, reconstruction))
+    }
+
+    /// Adds the gradients of scores and α: what the model's gates pull on them, the budget, and
+    /// the one-hot loss. Returns one-hot and budget loss.
+    pub(super) fn architecture_gradients(
+        &self,
+        masks: &[Mask],
+        gate_gradients: &[Tensor],
+        gradients: &mut Weights,
+    ) -> Result<(Tensor, Tensor)> {
+        let states = self.supernet.states();
+        let device = self.supernet.device();
+        let zero = Tensor::f_zeros([0i64; 0], (tch::Kind::Float, device))?;
+        let mut one_hot = zero.shallow_clone();
+        if states.is_empty() {
+            return Ok((one_hot, zero));
+        }
+        let mut pulled = zero.shallow_clone();
+        for (mask, gradient) in masks.iter().zip(gate_gradients) {
+            pulled = pulled.f_add(&mask.mask.f_mul(gradient)?.f_sum(None)?)?;
+        }
+        let mut budget = zero;
+        if self.phase == Phase::Search {
+            budget = self.budget_loss.loss(&self.alphas(), &self.supernet.active())?;
+            pulled = pulled.f_add(&budget)?;
+            for (at, state) in
+                states.iter().enumerate().filter(|(_, s)| s.active.decided().is_none())
+            {
+                let loss = self.one_hot_loss(self.supernet.space().dimensions[at].kind);
+                let weight = self.options.one_hot.weight;
+                let sharpen = loss.sharpen(&state.alpha, &state.active)?.f_mul_scalar(weight)?;
+                let penalty = loss.regularise(&masks[at].importance)?.f_mul_scalar(weight)?;
+                one_hot = one_hot.f_add(&sharpen)?;
+                pulled = pulled.f_add(&penalty)?;
+            }
+        }
+        self.score_and_alpha_gradients(&pulled, &one_hot, gradients)?;
+        Ok((one_hot.f_detach()?, budget.f_detach()?))
+    }
+
+    fn one_hot_loss(&self, kind: DimensionKind) -> EntropyVarianceLoss {
+        let options = &self.options.one_hot;
+        EntropyVarianceLoss {
+            entropy: options.entropy,
+            tangent: options.tangent,
+            delta: options.delta,
+            ..EntropyVarianceLoss::paper(kind)
+        }
+    }
+
+    fn score_and_alpha_gradients(
+        &self,
+        pulled: &Tensor,
+        one_hot: &Tensor,
+        gradients: &mut Weights,
+    ) -> Result<()> {
+        let states = self.supernet.states();
+        let undecided = || states.iter().filter(|state| state.active.decided().is_none());
+        let scores = states.iter().map(|state| (state.score_name(), &state.score));
+        let alphas = undecided().map(|state| (state.alpha_name(), &state.alpha));
+        let (names, leaves): (Vec<_>, Vec<_>) = scores.chain(alphas).unzip();
+        let names: Vec<&String> = names.iter().collect();
+        let computed = Tensor::f_run_backward(&[pulled], &leaves, false, false)?;
+        accumulate(gradients, &names, computed)?;
+        if !one_hot.requires_grad() {
+            return Ok(());
+        }
+        let leaves: Vec<&Tensor> = undecided().map(|state| &state.alpha).collect();
+        let sharpening = Tensor::f_run_backward(&[one_hot], &leaves, false, false)?;
+        for (state, sharpen) in undecided().zip(sharpening) {
+            let gradient = gradients
+                .entry(state.alpha_name())
+                .or_insert(tch::no_grad(|| state.alpha.f_zeros_like())?);
+            *gradient = tch::no_grad(|| self.balance(gradient, &sharpen))?;
+        }
+        Ok(())
+    }
+
+    /// Adds the one-hot gradient to that of task and budget.
+    fn balance(&self, gradient: &Tensor, sharpen: &Tensor) -> Result<Tensor> {
+        match self.options.one_hot.balance {
+            Balance::Sum => Ok(gradient.f_add(sharpen)?),
+            Balance::Ramp { ratio } => {
+                let progress = self.step as f64 / self.options.search_steps.max(1) as f64;
+                let (own, other) = (gradient.f_norm()?, sharpen.f_norm()?.f_clamp_min(1e-30)?);
+                let scale = own.f_div(&other)?.f_mul_scalar(ratio * progress.min(1.0))?;
+                Ok(gradient.f_add(&sharpen.f_mul(&scale)?)?)
+            }
+        }
+    }
+
+    /// Bounds the norm of the gradient of all weights together, without looking at it.
+    pub(super) fn clip(&self, parameters: &[Parameter], gradients: &mut Weights) -> Result<()> {
+        let Some(largest) = self.options.optimiser.clip_norm else { return Ok(()) };
+        tch::no_grad(|| {
+            let weights = parameters.iter().filter(|p| p.kind == ParameterKind::Weight);
+            let names: Vec<&String> =
+                weights.map(|p| &p.name).filter(|n| gradients.contains_key(*n)).collect();
+            let norms: Vec<Tensor> =
+                names.iter().map(|name| gradients[*name].f_norm()).collect::<Result<_, _>>()?;
+            if norms.is_empty() {
+                return Ok(());
+            }
+            let norm = Tensor::f_stack(&norms, 0)?.f_norm()?;
+            let scale =
+                norm.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(largest)?.f_clamp_max(1.0)?;
+            for name in names {
+                if let Some(gradient) = gradients.get_mut(name) {
+                    *gradient = gradient.f_mul(&scale)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Adds what autograd computed; variables the loss does not depend on are left out.
+fn accumulate(gradients: &mut Weights, names: &[&String], computed: Vec<Tensor>) -> Result<()> {
+    for (name, gradient) in names.iter().zip(computed) {
+        if !gradient.defined() {
+            continue;
+        }
+        match gradients.get_mut(*name) {
+            Some(sum) => *sum = tch::no_grad(|| sum.f_add(&gradient))?,
+            None => {
+                gradients.insert((*name).clone(), gradient);
+            }
+        }
+    }
+    Ok(())
+}

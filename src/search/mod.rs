@@ -1,0 +1,22 @@
+//! The search session: one loop for dense training, search and fine-tuning.
+//!
+//! A session over an empty space is plain training; a session whose dimensions are all decided
+//! is fine-tuning. Steps, pruning, cuts, checkpoints and events live here; what they do is in
+//! the modules above.
+
+mod checkpoint;
+mod decide;
+mod event;
+mod gradients;
+mod metrics;
+mod options;
+mod randomness;
+mod session;
+
+pub use checkpoint::{latest_checkpoint, Checkpoints};
+pub use event::{Cut, Event, Finished, Listener, Losses, Phase, StepMetrics};
+pub use metrics::MetricsFile;
+pub use options::{
+    AlphaStart, Balance, OneHotOptions, OptimiserOptions, PmimOptions, ScoreStart, SearchOptions,
+};
+pub use session::{Batch, Session};

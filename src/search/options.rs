@@ -1,0 +1,249 @@
+//! Everything a session can be told, with defaults that follow from its length.
+
+use crate::mask::LambdaSchedule;
+use crate::optim::{AdamWOptions, CosineSchedule};
+use crate::pmim::{MaskRatioSchedule, WindowNorm};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Where α starts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlphaStart {
+    /// All cells equally probable: only task and budget break the tie.
+    Equal,
+    /// Uniform in [0, 1), as in the paper.
+    Uniform,
+}
+
+/// Where scores start.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScoreStart {
+    /// Normal with std 0.2 around 0, as in the paper: the weights have no say.
+    Random,
+    /// The units' standardised log-norms in the weights: `mean + std · z`.
+    Magnitude {
+        /// Mean of the scores. Around 2, S starts near 0.9 and gates begin close to 1.
+        mean: f64,
+        /// Spread of the scores.
+        std: f64,
+    },
+}
+
+/// How strongly the one-hot loss pulls on α, against task and budget.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// Gradients are added as they are (paper). The tangent outweighs the task by far, so in a
+    /// short search the starting α decides.
+    Sum,
+    /// In every dimension the one-hot gradient is scaled to `ratio` × the norm of the gradient
+    /// of task and budget; the ratio rises linearly from 0 to this over the search.
+    Ramp {
+        /// The ratio at the end of the search.
+        ratio: f64,
+    },
+}
+
+/// The adaptive one-hot loss.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct OneHotOptions {
+    /// Weight of the loss of every dimension.
+    pub weight: f64,
+    /// Whether the entropy counts.
+    pub entropy: bool,
+    /// Whether the tangent of the variance counts.
+    pub tangent: bool,
+    /// Distance from uniform and one-hot beyond which the tangent is continued linearly.
+    pub delta: f64,
+    /// Its weight against task and budget.
+    pub balance: Balance,
+}
+
+/// Progressive masked image modeling.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PmimOptions {
+    /// Share of hidden patch tokens over the search.
+    pub ratio: MaskRatioSchedule,
+    /// Side of the normalisation window in pixels.
+    pub window: i64,
+}
+
+/// Learning rates and AdamW groups.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct OptimiserOptions {
+    /// Learning rate of weights and reconstruction.
+    pub weight_rate: CosineSchedule,
+    /// Learning rate of the scores.
+    pub score_rate: f64,
+    /// Learning rate of α.
+    pub alpha_rate: f64,
+    /// AdamW of weights, reconstruction and scores.
+    pub weights: AdamWOptions,
+    /// AdamW of α.
+    pub alpha: AdamWOptions,
+    /// Largest norm of the gradient of all weights together.
+    pub clip_norm: Option<f64>,
+}
+
+/// Options of a session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SearchOptions {
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Optimiser steps in all.
+    pub total_steps: u64,
+    /// Steps by whose end every dimension is decided; the rest is fine-tuning. 0: no search.
+    pub search_steps: u64,
+    /// Weight of importance in the bi-mask.
+    pub lambda: LambdaSchedule,
+    /// Masked image modeling during the search, or none.
+    pub pmim: Option<PmimOptions>,
+    /// The one-hot loss.
+    pub one_hot: OneHotOptions,
+    /// Weight of the budget loss.
+    pub budget_weight: f64,
+    /// Steps between two looks at which cells can go.
+    pub prune_interval: u64,
+    /// A cell goes when its probability falls to this share of the mean.
+    pub drop_share: f64,
+    /// Where α starts.
+    pub alpha_start: AlphaStart,
+    /// Where scores start.
+    pub score_start: ScoreStart,
+    /// Whether θ is divided by the first gates, so that the search starts at the given network.
+    pub start_at_dense: bool,
+    /// Label smoothing of the task loss.
+    pub label_smoothing: f64,
+    /// Learning rates and AdamW groups.
+    pub optimiser: OptimiserOptions,
+    /// Steps between two `Event::Step`s, which read from the device.
+    pub log_interval: u64,
+}
+
+impl SearchOptions {
+    /// Defaults for a session of `total_steps` that searches for the first `search_steps`.
+    ///
+    /// Rates of α and scores follow from the length: Adam moves a parameter by at most about its
+    /// rate a step, and a decision has to take the same share of any search.
+    pub fn new(total_steps: u64, search_steps: u64) -> Self {
+        let warmup = search_steps / 5;
+        let length = search_steps.max(1) as f64;
+        let peak = 5e-4;
+        Self {
+            seed: 0,
+            total_steps,
+            search_steps,
+            lambda: LambdaSchedule::paper(warmup),
+            pmim: Some(PmimOptions { ratio: MaskRatioSchedule::paper(warmup), window: 47 }),
+            one_hot: OneHotOptions {
+                weight: 0.5,
+                entropy: true,
+                tangent: true,
+                delta: 1e-3,
+                balance: Balance::Ramp { ratio: 2.0 },
+            },
+            budget_weight: 5.0,
+            prune_interval: (search_steps / 20).max(1),
+            drop_share: 0.2,
+            alpha_start: AlphaStart::Equal,
+            score_start: ScoreStart::Magnitude { mean: 2.0, std: 0.5 },
+            start_at_dense: true,
+            label_smoothing: 0.0,
+            optimiser: OptimiserOptions {
+                weight_rate: CosineSchedule {
+                    peak,
+                    floor: 0.01,
+                    warmup_steps: total_steps / 20,
+                    total_steps,
+                },
+                score_rate: (3.0 / length).max(peak),
+                alpha_rate: (10.0 / length).max(peak),
+                weights: AdamWOptions::default(),
+                alpha: AdamWOptions { beta1: 0.5, ..AdamWOptions::default() },
+                clip_norm: Some(1.0),
+            },
+            log_interval: 10,
+        }
+    }
+
+    /// Plain training: nothing is searched.
+    pub fn training(total_steps: u64) -> Self {
+        Self { pmim: None, ..Self::new(total_steps, 0) }
+    }
+
+    /// The paper's setting: random scores and α, gradients added as they are, one rate for all.
+    /// Made for searches of tens of thousands of steps.
+    pub fn paper(total_steps: u64, search_steps: u64) -> Self {
+        let mut options = Self::new(total_steps, search_steps);
+        options.alpha_start = AlphaStart::Uniform;
+        options.score_start = ScoreStart::Random;
+        options.start_at_dense = false;
+        options.one_hot.balance = Balance::Sum;
+        options.one_hot.delta = 1e-4;
+        options.optimiser.score_rate = options.optimiser.weight_rate.peak;
+        options.optimiser.alpha_rate = options.optimiser.weight_rate.peak;
+        options.optimiser.clip_norm = None;
+        options
+    }
+
+    /// Sets the highest learning rate of the weights.
+    pub fn peak_rate(mut self, rate: f64) -> Self {
+        self.optimiser.weight_rate.peak = rate;
+        self
+    }
+
+    /// Sets the seed.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Refuses what cannot work, before any step.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the option and both values.
+    pub fn check(&self) -> Result<()> {
+        if self.search_steps > self.total_steps {
+            let expected = format!("at most total_steps {}", self.total_steps);
+            return Err(Error::invalid("search_steps", expected, self.search_steps));
+        }
+        self.lambda.check()?;
+        if let Some(pmim) = &self.pmim {
+            pmim.ratio.check()?;
+            WindowNorm::new(pmim.window)?;
+        }
+        for (name, value) in
+            [("prune_interval", self.prune_interval), ("log_interval", self.log_interval)]
+        {
+            if value == 0 {
+                return Err(Error::invalid(name, "at least 1", value));
+            }
+        }
+        if !(0.0..1.0).contains(&self.drop_share) {
+            return Err(Error::invalid("drop_share", "within [0, 1)", self.drop_share));
+        }
+        if !(0.0..1.0).contains(&self.label_smoothing) {
+            return Err(Error::invalid("label_smoothing", "within [0, 1)", self.label_smoothing));
+        }
+        self.check_rates()
+    }
+
+    fn check_rates(&self) -> Result<()> {
+        let optimiser = &self.optimiser;
+        for (name, value) in [
+            ("budget_weight", self.budget_weight),
+            ("one_hot.weight", self.one_hot.weight),
+            ("weight_rate.peak", optimiser.weight_rate.peak),
+            ("score_rate", optimiser.score_rate),
+            ("alpha_rate", optimiser.alpha_rate),
+            ("clip_norm", optimiser.clip_norm.unwrap_or(1.0)),
+        ] {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(Error::invalid(name, "finite and not negative", value));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,305 @@
+//! The state of a run, and one step of it.
+
+use super::event::{Event, Listener, Losses, Phase, StepMetrics};
+use super::options::{AlphaStart, ScoreStart, SearchOptions};
+use super::randomness::{enter, Purpose};
+use crate::cost::{Budget, Metric};
+use crate::error::During;
+use crate::loss::{BudgetLoss, Targets};
+use crate::models::Architecture;
+use crate::optim::AdamW;
+use crate::pmim::WindowedPixels;
+use crate::space::SearchSpace;
+use crate::supernet::{Parameter, ParameterKind, Supernet, Weights};
+use crate::{Error, Result};
+use std::time::Instant;
+use tch::{Device, Kind, Tensor};
+
+/// Images and what they show.
+#[derive(Debug)]
+pub struct Batch {
+    /// `[B, C, H, W]`, f32, normalised, on the session's device.
+    pub images: Tensor,
+    /// Classes or class probabilities of the images.
+    pub targets: Targets,
+}
+
+/// A search (or plain training) in progress.
+#[derive(Debug)]
+pub struct Session<A: Architecture> {
+    pub(super) supernet: Supernet<A>,
+    pub(super) options: SearchOptions,
+    pub(super) budgets: Vec<Budget>,
+    pub(super) budget_loss: BudgetLoss,
+    pub(super) optimiser: AdamW,
+    pub(super) pixels: Option<WindowedPixels>,
+    pub(super) step: u64,
+    pub(super) phase: Phase,
+    pub(super) timer: (Instant, u64),
+}
+
+/// What one step computed, still on the device.
+pub(super) struct StepLosses {
+    pub task: Tensor,
+    pub reconstruction: Option<Tensor>,
+    pub one_hot: Tensor,
+    pub budget: Tensor,
+}
+
+impl<A: Architecture> Session<A> {
+    /// A session that starts from `weights` (from fresh ones if `None`) and searches `space`
+    /// under `budgets`.
+    ///
+    /// # Errors
+    /// Everything that would make the run fail later: options out of range, a budget the space
+    /// cannot meet, weights or bindings that do not fit.
+    pub fn new(
+        architecture: A,
+        space: SearchSpace,
+        weights: Option<&Weights>,
+        budgets: Vec<Budget>,
+        options: SearchOptions,
+        device: Device,
+    ) -> Result<Self> {
+        options.check()?;
+        let searching = options.search_steps > 0 && !space.dimensions.is_empty();
+        if searching && budgets.is_empty() {
+            return Err(Error::invalid("number of budgets", "at least one for a search", 0));
+        }
+        enter(options.seed, 0, Purpose::Initialise);
+        let pmim = options.pmim.filter(|_| searching);
+        let space = if searching { space } else { SearchSpace::empty() };
+        let mut supernet = Supernet::new(architecture, space, pmim.is_some(), device)?;
+        for budget in &budgets {
+            budget.check(supernet.cost_model(), supernet.space())?;
+        }
+        if let Some(weights) = weights {
+            supernet.load_weights(weights)?;
+        }
+        start(&mut supernet, &options).during("preparing the search")?;
+        let mut session = Self::assemble(supernet, budgets, options)?;
+        session.phase = if searching { Phase::Search } else { Phase::Finetune };
+        Ok(session)
+    }
+
+    /// The session around a supernet, at step 0.
+    pub(super) fn assemble(
+        supernet: Supernet<A>,
+        budgets: Vec<Budget>,
+        options: SearchOptions,
+    ) -> Result<Self> {
+        let pixels = options.pmim.map(|pmim| WindowedPixels::new(pmim.window)).transpose()?;
+        let mut session = Self {
+            budget_loss: BudgetLoss::new(
+                supernet.cost_model(),
+                supernet.space(),
+                &budgets,
+                options.budget_weight,
+                supernet.device(),
+            )?,
+            supernet,
+            options,
+            budgets,
+            optimiser: AdamW::new(),
+            pixels,
+            step: 0,
+            phase: Phase::Search,
+            timer: (Instant::now(), 0),
+        };
+        session.materialise()?;
+        Ok(session)
+    }
+
+    /// Optimiser steps done.
+    pub fn steps_done(&self) -> u64 {
+        self.step
+    }
+
+    /// Whether all steps are done.
+    pub fn is_done(&self) -> bool {
+        self.step >= self.options.total_steps
+    }
+
+    /// What the next step is for.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The network under search.
+    pub fn supernet(&self) -> &Supernet<A> {
+        &self.supernet
+    }
+
+    /// The options.
+    pub fn options(&self) -> &SearchOptions {
+        &self.options
+    }
+
+    /// The budgets.
+    pub fn budgets(&self) -> &[Budget] {
+        &self.budgets
+    }
+
+    /// λ of the next step.
+    pub fn lambda(&self) -> f64 {
+        self.options.lambda.at(self.step)
+    }
+
+    /// Share of patch tokens hidden in the next step.
+    pub fn mask_ratio(&self) -> f64 {
+        match (self.phase, &self.options.pmim) {
+            (Phase::Search, Some(pmim)) => pmim.ratio.at(self.step),
+            _ => 0.0,
+        }
+    }
+
+    /// Writes the weights as of now into the model, for evaluation between steps.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if libtorch refuses.
+    pub fn materialise(&mut self) -> Result<()> {
+        let gates = tch::no_grad(|| self.supernet.masks(self.lambda()))?;
+        let gates: Vec<Tensor> = gates.into_iter().map(|mask| mask.mask).collect();
+        self.supernet.materialise(&gates)
+    }
+
+    /// One optimiser step over one or more micro-batches of equal size, whose gradients are
+    /// averaged; then, when it is due, pruning.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] if a logged loss is not finite; [`Error::Invalid`] without a batch or
+    /// after the last step; those of the model and of the listener.
+    pub fn step(&mut self, batches: &[Batch], listener: &mut dyn Listener) -> Result<()> {
+        if batches.is_empty() {
+            return Err(Error::invalid("number of batches", "at least one", 0));
+        }
+        if self.is_done() {
+            let expected = format!("below total_steps {}", self.options.total_steps);
+            return Err(Error::invalid("step", expected, self.step));
+        }
+        let operation = format!("step {}", self.step);
+        let losses = self.advance(batches).during(operation)?;
+        if self.step % self.options.log_interval == 0 {
+            let metrics = self.metrics(&losses)?;
+            listener.notice(&Event::Step(metrics))?;
+        }
+        self.step += 1;
+        if self.phase == Phase::Search {
+            self.decide(&batches[0].images, listener)?;
+        }
+        Ok(())
+    }
+
+    /// Materialise, forward and backward, pull back, update.
+    fn advance(&mut self, batches: &[Batch]) -> Result<StepLosses> {
+        enter(self.options.seed, self.step, Purpose::Step);
+        let masks = self.supernet.masks(self.lambda())?;
+        let gates: Vec<Tensor> = masks.iter().map(|mask| mask.mask.shallow_clone()).collect();
+        self.supernet.materialise(&gates)?;
+        let parameters = self.supernet.parameters();
+        let (mut gradients, task, reconstruction) = self.model_gradients(&parameters, batches)?;
+        let gate_gradients = self.supernet.pull_back(&mut gradients, &gates)?;
+        let (one_hot, budget) =
+            self.architecture_gradients(&masks, &gate_gradients, &mut gradients)?;
+        self.clip(&parameters, &mut gradients)?;
+        self.update(parameters, &gradients)?;
+        Ok(StepLosses { task, reconstruction, one_hot, budget })
+    }
+
+    fn update(&mut self, parameters: Vec<Parameter>, gradients: &Weights) -> Result<()> {
+        let options = self.options.optimiser;
+        let weight_rate = options.weight_rate.at(self.step);
+        for mut parameter in parameters {
+            let Some(gradient) = gradients.get(&parameter.name) else { continue };
+            let (rate, mut group) = match parameter.kind {
+                ParameterKind::Weight | ParameterKind::Reconstruction => {
+                    (weight_rate, options.weights)
+                }
+                ParameterKind::Score => (self.score_rate(weight_rate), options.weights),
+                ParameterKind::Alpha => (options.alpha_rate, options.alpha),
+            };
+            if !parameter.decays() {
+                group.weight_decay = 0.0;
+            }
+            self.optimiser.update(&parameter.name, &mut parameter.value, gradient, rate, &group)?;
+        }
+        Ok(())
+    }
+
+    /// Once the units are chosen, a score is a plain scale and moves like a weight.
+    fn score_rate(&self, weight_rate: f64) -> f64 {
+        match self.phase {
+            Phase::Search => self.options.optimiser.score_rate,
+            Phase::Finetune => weight_rate,
+        }
+    }
+
+    /// Reads a step's losses from the device.
+    fn metrics(&mut self, losses: &StepLosses) -> Result<StepMetrics> {
+        let read = |tensor: &Tensor| tensor.f_to_kind(Kind::Double)?.f_double_value(&[]);
+        let (task, one_hot, budget) =
+            (read(&losses.task)?, read(&losses.one_hot)?, read(&losses.budget)?);
+        let reconstruction = losses.reconstruction.as_ref().map(read).transpose()?.unwrap_or(0.0);
+        // The reconstruction is weighted to the size of the task loss.
+        let weighted = if losses.reconstruction.is_some() { task } else { 0.0 };
+        let total = task + one_hot + budget + weighted;
+        if !total.is_finite() {
+            return Err(Error::Diverged { step: self.step, skipped: 0 });
+        }
+        let (since, first) = std::mem::replace(&mut self.timer, (Instant::now(), self.step + 1));
+        let steps = (self.step + 1 - first).max(1);
+        Ok(StepMetrics {
+            step: self.step,
+            phase: self.phase,
+            loss: Losses { task, one_hot, budget, reconstruction, total },
+            lambda: self.lambda(),
+            mask_ratio: self.mask_ratio(),
+            macs_expected: self.expected_macs()?,
+            macs_active: self.supernet.cost_model().cost(Metric::Macs, &self.supernet.sizes())?,
+            lr: self.options.optimiser.weight_rate.at(self.step),
+            step_ms: since.elapsed().as_secs_f64() * 1e3 / steps as f64,
+        })
+    }
+
+    /// MACs at the expected sizes of all dimensions.
+    fn expected_macs(&self) -> Result<f64> {
+        let supernet = &self.supernet;
+        let macs = [Budget::macs(0.0)];
+        let (cost, device) = (supernet.cost_model(), supernet.device());
+        let expected = BudgetLoss::new(cost, supernet.space(), &macs, 0.0, device)?;
+        let alphas = self.alphas();
+        let costs = tch::no_grad(|| expected.expected_costs(&alphas, &supernet.active()))?;
+        Ok(costs[0].f_double_value(&[])?)
+    }
+
+    pub(super) fn alphas(&self) -> Vec<Tensor> {
+        self.supernet.states().iter().map(|state| state.alpha.shallow_clone()).collect()
+    }
+}
+
+/// Brings scores and α to where they start, and θ to where the network starts.
+fn start<A: Architecture>(supernet: &mut Supernet<A>, options: &SearchOptions) -> Result<()> {
+    enter(options.seed, 0, Purpose::Scores);
+    let weights = supernet.raw_weights();
+    let dimensions = supernet.space().dimensions.clone();
+    for (state, dimension) in supernet.states_mut().iter_mut().zip(&dimensions) {
+        let score = match options.score_start {
+            ScoreStart::Random => state.score.f_randn_like()?.f_mul_scalar(0.2)?,
+            ScoreStart::Magnitude { mean, std } => {
+                let z = crate::mask::magnitude(dimension, &weights)?;
+                z.f_mul_scalar(std)?.f_add_scalar(mean)?
+            }
+        };
+        state.set_score(&score.f_detach()?)?;
+        if options.alpha_start == AlphaStart::Uniform {
+            let alpha = state.alpha.f_rand_like()?;
+            state.set_alpha(&alpha.f_detach()?)?;
+        }
+    }
+    if options.start_at_dense {
+        let masks = tch::no_grad(|| supernet.masks(options.lambda.at(0)))?;
+        let gates: Vec<Tensor> = masks.into_iter().map(|mask| mask.mask).collect();
+        supernet.absorb(&gates)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! What can be removed: dimensions, their candidate sizes, and where they sit in the weights.
+
+mod active;
+mod cells;
+mod dimension;
+
+pub use active::ActiveSet;
+pub use cells::{Cells, Size};
+pub use dimension::{Binding, Dimension, DimensionKind, Over, Role};
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Sizes of dimensions by name.
+pub type Sizes = BTreeMap<String, Size>;
+
+/// The dimensions of one search.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchSpace {
+    /// Dimensions, in the order of the model.
+    pub dimensions: Vec<Dimension>,
+}
+
+impl SearchSpace {
+    /// A space with nothing to search: a session over it is plain training.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// The dimension with this name.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] with the names there are.
+    pub fn dimension_mut(&mut self, name: &str) -> Result<&mut Dimension> {
+        let known: Vec<_> =
+            self.dimensions.iter().map(|dimension| dimension.name.clone()).collect();
+        self.dimensions.iter_mut().find(|dimension| dimension.name == name).ok_or_else(|| {
+            Error::Unknown { kind: "dimension", name: name.into(), known: known.join(", ") }
+        })
+    }
+
+    /// Full sizes of all dimensions.
+    pub fn full_sizes(&self) -> Sizes {
+        self.dimensions
+            .iter()
+            .map(|dimension| (dimension.name.clone(), dimension.cells.full()))
+            .collect()
+    }
+
+    /// Holds the declaration against the variables of a model.
+    ///
+    /// # Errors
+    /// [`Error::UnknownVariable`], [`Error::BindingAxis`] or [`Error::BoundTwice`], naming the
+    /// dimension and the variable; [`Error::Invalid`] for two dimensions of one name.
+    pub fn validate(&self, shapes: &BTreeMap<String, Vec<i64>>) -> Result<()> {
+        let mut bound: BTreeMap<(&str, usize), &str> = BTreeMap::new();
+        let mut names = BTreeMap::new();
+        for dimension in &self.dimensions {
+            if names.insert(&dimension.name, ()).is_some() {
+                return Err(Error::invalid("dimension name", "unique", &dimension.name));
+            }
+            for binding in &dimension.bindings {
+                check_binding(dimension, binding, shapes)?;
+                let axis = (binding.variable.as_str(), binding.axis);
+                if let Some(first) = bound.insert(axis, &dimension.name) {
+                    return Err(Error::BoundTwice {
+                        variable: binding.variable.clone(),
+                        axis: binding.axis,
+                        first: first.into(),
+                        second: dimension.name.clone(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_binding(
+    dimension: &Dimension,
+    binding: &Binding,
+    shapes: &BTreeMap<String, Vec<i64>>,
+) -> Result<()> {
+    let shape = shapes.get(&binding.variable).ok_or_else(|| Error::UnknownVariable {
+        dimension: dimension.name.clone(),
+        variable: binding.variable.clone(),
+    })?;
+    if binding.role == Role::Gated && binding.over == Over::Heads {
+        return Err(Error::invalid(
+            format!("role of {} in {}", binding.variable, dimension.name),
+            "narrowed, because a gate is one number per unit, not per head",
+            "gated",
+        ));
+    }
+    let expected = binding.length(&dimension.cells);
+    let actual = shape.get(binding.axis).copied().unwrap_or(0);
+    if actual == expected {
+        return Ok(());
+    }
+    Err(Error::BindingAxis {
+        dimension: dimension.name.clone(),
+        variable: binding.variable.clone(),
+        axis: binding.axis,
+        expected,
+        actual,
+    })
+}

@@ -1,0 +1,353 @@
+//! The network under search: a plain model whose weights are θ ⊙ gates.
+//!
+//! A step is: [`Supernet::materialise`], the model's own forward and backward,
+//! [`Supernet::pull_back`]. See design section 3 in docs/method.md.
+
+mod gating;
+mod narrowing;
+mod parameters;
+mod reconstruction;
+mod state;
+
+pub use narrowing::Narrowing;
+pub use parameters::{Parameter, ParameterKind};
+pub use reconstruction::Reconstruction;
+pub use state::DimensionState;
+
+use crate::cost::CostModel;
+use crate::error::expect_shape;
+use crate::mask::Mask;
+use crate::models::{Architecture, Logits, Network};
+use crate::space::{ActiveSet, SearchSpace, Size, Sizes};
+use crate::{Error, Result};
+use gating::Gating;
+use std::collections::BTreeMap;
+use tch::{nn, Device, Tensor};
+
+/// Named tensors.
+pub type Weights = BTreeMap<String, Tensor>;
+
+/// A model under search.
+#[derive(Debug)]
+pub struct Supernet<A: Architecture> {
+    architecture: A,
+    network: A::Network,
+    reconstruction: Option<Reconstruction>,
+    variables: Weights,
+    space: SearchSpace,
+    cost: CostModel,
+    states: Vec<DimensionState>,
+    gating: Gating,
+    device: Device,
+}
+
+/// What the supernet makes of a batch.
+#[derive(Debug)]
+pub struct Output {
+    /// Logits of the classifier.
+    pub logits: Logits,
+    /// Predicted pixels, `[B, C, H, W]`, where tokens were hidden.
+    pub reconstruction: Option<Tensor>,
+}
+
+impl<A: Architecture> Supernet<A> {
+    /// A freshly initialised network under search in `space`; with `pmim`, a mask token and a
+    /// decoder join its variables.
+    ///
+    /// # Errors
+    /// Those of building the model and of [`SearchSpace::validate`].
+    pub fn new(
+        architecture: A,
+        mut space: SearchSpace,
+        pmim: bool,
+        device: Device,
+    ) -> Result<Self> {
+        if pmim {
+            reconstruction::bind(&architecture, &mut space)?;
+        }
+        let (network, reconstruction, variables) = assemble(&architecture, pmim, device)?;
+        let shapes = variables.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
+        space.validate(&shapes)?;
+        let states = space.dimensions.iter().map(|d| DimensionState::new(d, device));
+        Ok(Self {
+            cost: architecture.cost_model(),
+            states: states.collect::<Result<_>>()?,
+            gating: Gating::new(&space, &variables)?,
+            architecture,
+            network,
+            reconstruction,
+            variables,
+            space,
+            device,
+        })
+    }
+
+    /// A supernet whose search is under way: `dense` are the sizes it began with.
+    pub(crate) fn restore(
+        architecture: A,
+        space: SearchSpace,
+        dense: Sizes,
+        pmim: bool,
+        device: Device,
+    ) -> Result<Self> {
+        let mut supernet = Self::new(architecture, space, pmim, device)?;
+        supernet.cost.dense = dense;
+        Ok(supernet)
+    }
+
+    /// The description of the network at its present sizes.
+    pub fn architecture(&self) -> &A {
+        &self.architecture
+    }
+
+    /// The plain model, whose weights are θ ⊙ gates as of the last [`materialise`](Self::materialise).
+    pub fn network(&self) -> &A::Network {
+        &self.network
+    }
+
+    /// The search space at its present sizes.
+    pub fn space(&self) -> &SearchSpace {
+        &self.space
+    }
+
+    /// Costs of the family; `dense` are the sizes the search began with.
+    pub fn cost_model(&self) -> &CostModel {
+        &self.cost
+    }
+
+    /// What is known of every dimension, in the order of the space.
+    pub fn states(&self) -> &[DimensionState] {
+        &self.states
+    }
+
+    /// The same, to change scores, α, active cells or landing.
+    pub fn states_mut(&mut self) -> &mut [DimensionState] {
+        &mut self.states
+    }
+
+    /// Active cells by dimension.
+    pub fn active(&self) -> Vec<&ActiveSet> {
+        self.states.iter().map(|state| &state.active).collect()
+    }
+
+    /// Mask token and decoder, while there is PMIM.
+    pub fn reconstruction(&self) -> Option<&Reconstruction> {
+        self.reconstruction.as_ref()
+    }
+
+    /// Where the tensors live.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Present sizes of all dimensions.
+    pub fn sizes(&self) -> Sizes {
+        self.space.full_sizes()
+    }
+
+    /// Whether every dimension has a single cell left.
+    pub fn is_decided(&self) -> bool {
+        self.states.iter().all(|state| state.active.decided().is_some())
+    }
+
+    /// Bi-masks of all dimensions at λ, with gradients to scores and α.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if λ is outside [0, 1].
+    pub fn masks(&self, lambda: f64) -> Result<Vec<Mask>> {
+        self.states.iter().map(|state| state.mask(lambda)).collect()
+    }
+
+    /// Writes θ ⊙ gates into the model's variables, outside autograd.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if a mask has another shape than its dimension.
+    pub fn materialise(&self, gates: &[Tensor]) -> Result<()> {
+        self.gating.materialise(gates)
+    }
+
+    /// Divides θ by the gates, so that the network at these gates is the one there was.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if a mask has another shape than its dimension.
+    pub fn absorb(&self, gates: &[Tensor]) -> Result<()> {
+        self.gating.absorb(gates)
+    }
+
+    /// Turns gradients of the model's variables into gradients of θ, in place; returns the
+    /// gradients of the gates.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if a gradient has another shape than its variable.
+    pub fn pull_back(&self, gradients: &mut Weights, gates: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.gating.pull_back(gradients, gates)
+    }
+
+    /// Forward pass of the plain model at its present weights; with hidden tokens, also the
+    /// reconstruction.
+    ///
+    /// # Shapes
+    /// `images`: `[B, C, H, W]`; `token_mask`: `[B, N]`, 1 where hidden.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if tokens are to be hidden and the supernet has no PMIM.
+    pub fn forward(
+        &self,
+        images: &Tensor,
+        token_mask: Option<&Tensor>,
+        train: bool,
+    ) -> Result<Output> {
+        let Some(mask) = token_mask else {
+            let logits = self.network.forward(images, train)?;
+            return Ok(Output { logits, reconstruction: None });
+        };
+        let reconstruction = self.reconstruction.as_ref().ok_or_else(|| Error::Unsupported {
+            model: A::FAMILY.into(),
+            operation: "hidden tokens without PMIM",
+        })?;
+        let hidden = reconstruction.hide(mask);
+        let (logits, features) = self.network.forward_masked(images, &hidden, train)?;
+        Ok(Output { logits, reconstruction: Some(reconstruction.decode(&features)?) })
+    }
+
+    /// All trainable parameters, by name.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        let weights =
+            self.variables.iter().filter(|(_, leaf)| leaf.requires_grad()).map(|(name, leaf)| {
+                let kind = if reconstruction::owns(name) && self.reconstruction.is_some() {
+                    ParameterKind::Reconstruction
+                } else {
+                    ParameterKind::Weight
+                };
+                let value = self.gating.raw(name).unwrap_or(leaf).shallow_clone();
+                Parameter { name: name.clone(), kind, leaf: leaf.shallow_clone(), value }
+            });
+        let learned = |name: String, kind, leaf: &Tensor| Parameter {
+            name,
+            kind,
+            value: leaf.shallow_clone(),
+            leaf: leaf.shallow_clone(),
+        };
+        let scores =
+            self.states.iter().map(|s| learned(s.score_name(), ParameterKind::Score, &s.score));
+        let alphas = self.states.iter().filter(|state| state.active.decided().is_none());
+        let alphas = alphas.map(|s| learned(s.alpha_name(), ParameterKind::Alpha, &s.alpha));
+        weights.chain(scores).chain(alphas).collect()
+    }
+
+    /// θ and all other variables, by name: what a checkpoint keeps.
+    pub fn raw_weights(&self) -> Weights {
+        let raw = |(name, leaf): (&String, &Tensor)| {
+            (name.clone(), self.gating.raw(name).unwrap_or(leaf).shallow_clone())
+        };
+        self.variables.iter().map(raw).collect()
+    }
+
+    /// The weights of the plain model at the last materialised gates, without PMIM's: folded.
+    pub fn folded_weights(&self) -> Weights {
+        let own = self.reconstruction.is_some();
+        let model = self.variables.iter().filter(|(name, _)| !(own && reconstruction::owns(name)));
+        model.map(|(name, leaf)| (name.clone(), leaf.shallow_clone())).collect()
+    }
+
+    /// Overwrites θ and all other variables. Names that the model has and `weights` lacks are
+    /// left alone only if they belong to PMIM.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] or [`Error::Shape`] before anything is written.
+    pub fn load_weights(&mut self, weights: &Weights) -> Result<()> {
+        let mut pairs = Vec::new();
+        for (name, target) in self.raw_weights() {
+            match weights.get(&name) {
+                Some(source) => {
+                    expect_shape("load weights", &name, source, &target.size())?;
+                    pairs.push((source, target));
+                }
+                None if reconstruction::owns(&name) => {}
+                None => {
+                    let known = weights.keys().cloned().collect::<Vec<_>>().join(", ");
+                    return Err(Error::Unknown { kind: "weight", name, known });
+                }
+            }
+        }
+        tch::no_grad(|| {
+            pairs.iter_mut().try_for_each(|(source, target)| Ok(target.f_copy_(source)?))
+        })
+    }
+
+    /// Takes units out for good: dimensions shrink to the given sizes, keeping their most
+    /// important units. The model is rebuilt at its new sizes with sliced weights.
+    ///
+    /// The returned slices have to be applied to whatever else is shaped like the parameters.
+    ///
+    /// # Errors
+    /// [`Error::Cells`] if a size fits no cell; those of building the model.
+    pub fn narrow(&mut self, sizes: &[(usize, Size)]) -> Result<Narrowing> {
+        let narrowing = Narrowing::new(&self.space, &self.states, sizes)?;
+        if narrowing.is_empty() {
+            return Ok(narrowing);
+        }
+        let weights: Weights = self
+            .raw_weights()
+            .iter()
+            .map(|(name, tensor)| Ok((name.clone(), narrowing.apply(name, tensor)?)))
+            .collect::<Result<_>>()?;
+        for (&at, (kept, size)) in &narrowing.kept {
+            self.states[at] = self.states[at].narrowed(kept, *size)?;
+            self.space.dimensions[at].cells = self.states[at].cells().clone();
+        }
+        self.architecture = self.architecture.resized(&self.sizes())?;
+        self.rebuild(self.reconstruction.is_some(), &weights)?;
+        Ok(narrowing)
+    }
+
+    /// Takes mask token and decoder out of the network.
+    ///
+    /// # Errors
+    /// Those of building the model.
+    pub fn drop_reconstruction(&mut self) -> Result<()> {
+        let weights = self.raw_weights();
+        self.space = self.declared_space();
+        self.rebuild(false, &weights)
+    }
+
+    /// The space without what PMIM adds to it.
+    pub(crate) fn declared_space(&self) -> SearchSpace {
+        let mut space = self.space.clone();
+        for dimension in &mut space.dimensions {
+            dimension.bindings.retain(|binding| !reconstruction::owns(&binding.variable));
+        }
+        space
+    }
+
+    /// Prediction of the plain model in evaluation, `[B, classes]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the images are not what the model takes.
+    pub fn network_logits(&self, images: &Tensor) -> Result<Tensor> {
+        tch::no_grad(|| self.network.forward(images, false)?.prediction())
+    }
+
+    fn rebuild(&mut self, pmim: bool, weights: &Weights) -> Result<()> {
+        let (network, reconstruction, variables) = assemble(&self.architecture, pmim, self.device)?;
+        (self.network, self.reconstruction, self.variables) = (network, reconstruction, variables);
+        self.gating = Gating::new(&self.space, &self.variables)?;
+        self.load_weights(weights)
+    }
+}
+
+/// Builds model and reconstruction in a variable store of their own.
+fn assemble<A: Architecture>(
+    architecture: &A,
+    pmim: bool,
+    device: Device,
+) -> Result<(A::Network, Option<Reconstruction>, Weights)> {
+    let store = nn::VarStore::new(device);
+    let network = architecture.build(&store.root())?;
+    let reconstruction = match pmim {
+        true => Some(Reconstruction::new(&store.root(), architecture)?),
+        false => None,
+    };
+    let variables = store.variables().into_iter().collect();
+    Ok((network, reconstruction, variables))
+}

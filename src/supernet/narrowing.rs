@@ -1,0 +1,119 @@
+//! Units leave for good: slices of everything that is indexed by them.
+
+use super::state::{narrow_flat, DimensionState};
+use crate::space::{Over, SearchSpace, Size};
+use crate::Result;
+use std::collections::BTreeMap;
+use tch::{Device, Tensor};
+
+/// One slice of one variable.
+#[derive(Debug)]
+struct Slice {
+    axis: usize,
+    /// The variable's axis seen as outer × units × inner.
+    outer: i64,
+    inner: i64,
+    kept: Tensor,
+}
+
+/// A set of slices by variable name: what a cut does to weights, and to all that is shaped like
+/// them (optimiser moments, averages).
+#[derive(Debug, Default)]
+pub struct Narrowing {
+    slices: BTreeMap<String, Vec<Slice>>,
+    /// Kept entries and new shape of scores and α.
+    flat: BTreeMap<String, (Tensor, [i64; 2])>,
+    /// Kept units of every dimension that is narrowed, by its number.
+    pub(super) kept: BTreeMap<usize, (Tensor, Size)>,
+}
+
+impl Narrowing {
+    /// The slices that bring dimensions down to the given sizes, keeping the units that are most
+    /// important now. Dimensions already of that size are left out.
+    pub(super) fn new(
+        space: &SearchSpace,
+        states: &[DimensionState],
+        sizes: &[(usize, Size)],
+    ) -> Result<Self> {
+        let mut narrowing = Self::default();
+        for &(at, size) in sizes {
+            if states[at].cells().full() != size {
+                let kept = states[at].survivors(size)?;
+                narrowing.add(space, &states[at], at, size, kept)?;
+            }
+        }
+        Ok(narrowing)
+    }
+
+    /// Whether nothing is narrowed.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    fn add(
+        &mut self,
+        space: &SearchSpace,
+        state: &DimensionState,
+        at: usize,
+        size: Size,
+        kept: Tensor,
+    ) -> Result<()> {
+        let per_head = kept.f_view([size.heads, size.channels])?.f_select(1, 0)?;
+        let heads = per_head.f_divide_scalar_mode(state.cells().channels(), "floor")?;
+        for binding in &space.dimensions[at].bindings {
+            let kept = match binding.over {
+                Over::Units => &kept,
+                Over::Heads => &heads,
+            };
+            let (axis, outer, inner) = (binding.axis, binding.outer, binding.inner);
+            let slice = Slice { axis, outer, inner, kept: kept.shallow_clone() };
+            self.slices.entry(binding.variable.clone()).or_default().push(slice);
+        }
+        let (cells, kept_cells) = state.cells().narrowed(size)?;
+        let kept_cells: Vec<i64> = kept_cells.iter().map(|&cell| cell as i64).collect();
+        let kept_cells = Tensor::f_from_slice(&kept_cells)?.f_to_device(kept.device())?;
+        self.flat.insert(state.alpha_name(), (kept_cells, cells.shape()));
+        self.flat.insert(state.score_name(), (kept.shallow_clone(), cells.unit_shape()));
+        self.kept.insert(at, (kept, size));
+        Ok(())
+    }
+
+    /// A tensor shaped like the named parameter, sliced.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if the tensor has another shape.
+    pub fn apply(&self, name: &str, tensor: &Tensor) -> Result<Tensor> {
+        tch::no_grad(|| {
+            if let Some((kept, shape)) = self.flat.get(name) {
+                return narrow_flat(tensor, kept, *shape);
+            }
+            let mut narrowed = tensor.f_detach()?;
+            for slice in self.slices.get(name).into_iter().flatten() {
+                narrowed = slice.apply(&narrowed)?;
+            }
+            Ok(narrowed)
+        })
+    }
+
+    /// Kept units of a dimension, flat indices before the cut, if it is narrowed.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if they cannot be copied to the host.
+    pub fn kept(&self, dimension: usize) -> Result<Option<Vec<i64>>> {
+        let Some((kept, _)) = self.kept.get(&dimension) else { return Ok(None) };
+        Ok(Some(Vec::try_from(kept.f_to_device(Device::Cpu)?)?))
+    }
+}
+
+impl Slice {
+    fn apply(&self, tensor: &Tensor) -> Result<Tensor> {
+        let mut shape = tensor.size();
+        let units = shape[self.axis] / (self.outer * self.inner);
+        let before: i64 = shape[..self.axis].iter().product();
+        let after: i64 = shape[self.axis + 1..].iter().product();
+        let view = [before * self.outer, units, self.inner * after];
+        let kept = tensor.f_reshape(view)?.f_index_select(1, &self.kept)?;
+        shape[self.axis] = self.outer * self.kept.size1()? * self.inner;
+        Ok(kept.f_reshape(&shape[..])?)
+    }
+}

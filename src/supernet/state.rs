@@ -1,0 +1,137 @@
+//! What the search learns about one dimension.
+
+use crate::error::expect_shape;
+use crate::mask::{most_important, BiMask, LearnedBiMask, Mask, UnitState};
+use crate::space::{ActiveSet, Cells, Dimension, Size};
+use crate::Result;
+use tch::{Device, Kind, Tensor};
+
+/// Scores, cell logits and active cells of one dimension.
+pub struct DimensionState {
+    /// Name of the dimension.
+    pub name: String,
+    /// Scores, `[heads, channels]`; a leaf of the autograd graph.
+    pub score: Tensor,
+    /// Cell logits α, `[head counts, channel widths]`; a leaf of the autograd graph.
+    pub alpha: Tensor,
+    /// Cells still in the running.
+    pub active: ActiveSet,
+    /// For every unit left, its index in the dense network: flat, heads × channels.
+    pub origin: Vec<i64>,
+    /// Units on their way out: factors `[heads, channels]` that the gates are multiplied by.
+    pub landing: Option<Tensor>,
+    bi_mask: Box<dyn BiMask>,
+}
+
+impl std::fmt::Debug for DimensionState {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        formatter
+            .debug_struct("DimensionState")
+            .field("name", &self.name)
+            .field("active", &self.active)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DimensionState {
+    /// A dimension with all cells active, equal α and equal scores.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if the device refuses memory.
+    pub fn new(dimension: &Dimension, device: Device) -> Result<Self> {
+        let cells = &dimension.cells;
+        let zeros = |shape: [i64; 2]| -> Result<Tensor> {
+            Ok(Tensor::f_zeros(shape, (Kind::Float, device))?.f_set_requires_grad(true)?)
+        };
+        Ok(Self {
+            name: dimension.name.clone(),
+            score: zeros(cells.unit_shape())?,
+            alpha: zeros(cells.shape())?,
+            active: ActiveSet::all(cells, device)?,
+            origin: (0..cells.units()).collect(),
+            landing: None,
+            bi_mask: Box::new(LearnedBiMask::new(cells.clone(), device)?),
+        })
+    }
+
+    /// The cells of the dimension.
+    pub fn cells(&self) -> &Cells {
+        self.bi_mask.cells()
+    }
+
+    /// Name of the scores among the parameters.
+    pub fn score_name(&self) -> String {
+        format!("{}.score", self.name)
+    }
+
+    /// Name of α among the parameters.
+    pub fn alpha_name(&self) -> String {
+        format!("{}.alpha", self.name)
+    }
+
+    /// Overwrites the scores.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if they are not `[heads, channels]`.
+    pub fn set_score(&mut self, score: &Tensor) -> Result<()> {
+        expect_shape("set_score", &self.score_name(), score, &self.cells().unit_shape())?;
+        Ok(tch::no_grad(|| self.score.f_copy_(score))?)
+    }
+
+    /// Overwrites α.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if it is not `[head counts, channel widths]`.
+    pub fn set_alpha(&mut self, alpha: &Tensor) -> Result<()> {
+        expect_shape("set_alpha", &self.alpha_name(), alpha, &self.cells().shape())?;
+        Ok(tch::no_grad(|| self.alpha.f_copy_(alpha))?)
+    }
+
+    /// The bi-mask at λ, with gradients to scores and α.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] if λ is outside [0, 1].
+    pub fn mask(&self, lambda: f64) -> Result<Mask> {
+        let state = UnitState { score: &self.score, alpha: &self.alpha, active: &self.active };
+        let mut mask = self.bi_mask.mask(state, lambda)?;
+        if let Some(landing) = &self.landing {
+            mask.mask = mask.mask.f_mul(landing)?;
+        }
+        Ok(mask)
+    }
+
+    /// Flat indices of the units that would survive at `size`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if `size` exceeds the grid.
+    pub fn survivors(&self, size: Size) -> Result<Tensor> {
+        tch::no_grad(|| most_important(&self.score, &self.bi_mask.importance(&self.score)?, size))
+    }
+
+    /// The state of the units `kept`, a grid of `size`, in the order given.
+    pub(super) fn narrowed(&self, kept: &Tensor, size: Size) -> Result<Self> {
+        let device = self.score.device();
+        let (cells, kept_cells) = self.cells().narrowed(size)?;
+        let flags = kept_cells.iter().map(|&cell| self.active.flags()[cell]).collect();
+        let kept_cells: Vec<i64> = kept_cells.iter().map(|&cell| cell as i64).collect();
+        let kept_cells = Tensor::f_from_slice(&kept_cells)?.f_to_device(device)?;
+        let origin: Vec<i64> = Vec::try_from(kept.f_to_device(Device::Cpu)?)?;
+        let leaf = |tensor: Tensor| tensor.f_detach()?.f_set_requires_grad(true);
+        tch::no_grad(|| {
+            Ok(Self {
+                name: self.name.clone(),
+                score: leaf(narrow_flat(&self.score, kept, cells.unit_shape())?)?,
+                alpha: leaf(narrow_flat(&self.alpha, &kept_cells, cells.shape())?)?,
+                active: ActiveSet::new(&cells, flags, device)?,
+                origin: origin.iter().map(|&unit| self.origin[unit as usize]).collect(),
+                landing: None,
+                bi_mask: Box::new(LearnedBiMask::new(cells, device)?),
+            })
+        })
+    }
+}
+
+/// Entries of a flattened tensor, in a new shape.
+pub(super) fn narrow_flat(tensor: &Tensor, kept: &Tensor, shape: [i64; 2]) -> Result<Tensor> {
+    Ok(tensor.f_flatten(0, -1)?.f_index_select(0, kept)?.f_view(shape)?)
+}

@@ -1,0 +1,108 @@
+//! `vit.*` and `deit_distilled.*`: features, logits and costs of timm's networks.
+
+use crate::support::{
+    load_json, load_tensors, tensor, test_device, Tensors, TestResult, Tolerance,
+};
+use once_for_both::cost::Metric;
+use once_for_both::models::{Architecture, BlockConfig, Network, VisionTransformer, VitConfig};
+use once_for_both::pmim::MaskedTokens;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use tch::{nn, Kind, Tensor};
+
+#[derive(Deserialize)]
+struct Description {
+    img: i64,
+    patch: i64,
+    dim: i64,
+    depth: usize,
+    heads: i64,
+    mlp_ratio: i64,
+    classes: i64,
+    ln_eps: f64,
+    macs: u64,
+    params: u64,
+}
+
+/// Share of the largest feature or logit by which any of them may differ.
+const SHARE: f64 = 1e-5;
+
+impl Description {
+    fn config(&self, distilled: bool) -> VitConfig {
+        let block = BlockConfig::new(self.heads, self.dim / self.heads, self.mlp_ratio * self.dim);
+        VitConfig {
+            image_size: self.img,
+            patch_size: self.patch,
+            in_channels: 3,
+            classes: self.classes,
+            embed_dim: self.dim,
+            blocks: vec![block; self.depth],
+            distilled,
+            norm_eps: self.ln_eps,
+            drop_path: 0.0,
+        }
+    }
+}
+
+/// Builds the network and puts timm's weights in; both must have the very same names.
+fn load(config: &VitConfig, tensors: &Tensors) -> TestResult<(nn::VarStore, VisionTransformer)> {
+    let store = nn::VarStore::new(test_device());
+    let network = config.build(&store.root())?;
+    let mut variables = store.variables();
+    let ours: BTreeSet<&str> = variables.keys().map(String::as_str).collect();
+    let timm: BTreeSet<&str> =
+        tensors.keys().map(String::as_str).filter(|name| !name.starts_with("golden.")).collect();
+    if ours != timm {
+        let (more, less) = (&ours - &timm, &timm - &ours);
+        return Err(format!("only ours: {more:?}; only timm's: {less:?}").into());
+    }
+    for (name, variable) in &mut variables {
+        let weight = tensor(tensors, name)?;
+        if variable.size() != weight.size() {
+            return Err(format!("{name}: {:?}, timm has {weight:?}", variable.size()).into());
+        }
+        tch::no_grad(|| variable.f_copy_(weight))?;
+    }
+    Ok((store, network))
+}
+
+fn check(file: &str) -> TestResult {
+    let (description, tensors): (Description, _) = (load_json(file)?, load_tensors(file)?);
+    let config = description.config(tensors.contains_key("dist_token"));
+    let (store, network) = load(&config, &tensors)?;
+    let images = tensor(&tensors, "golden.images")?;
+    let (features, logits) =
+        (tensor(&tensors, "golden.features")?, tensor(&tensors, "golden.logits")?);
+    let close_features = Tolerance::of_scale(SHARE, features)?;
+    let close_logits = Tolerance::of_scale(SHARE, logits)?;
+    close_features.check("features", &network.features(images, None, false)?, features)?;
+    close_logits.check("logits", &network.forward(images, false)?.prediction()?, logits)?;
+
+    // Hiding no token changes nothing, and patch features leave out the prefix tokens.
+    let (batch, patches) = (images.size()[0], config.grid() * config.grid());
+    let float = (Kind::Float, test_device());
+    let token = Tensor::ones([1, 1, config.embed_dim], float);
+    let hidden = MaskedTokens { mask: &Tensor::zeros([batch, patches], float), token: &token };
+    let (masked, patch_features) = network.forward_masked(images, &hidden, false)?;
+    close_logits.check("logits with no token hidden", &masked.prediction()?, logits)?;
+    let expected = features.narrow(1, config.prefix_tokens(), patches);
+    close_features.check("patch features", &patch_features, &expected)?;
+
+    let variables: usize = store.trainable_variables().iter().map(Tensor::numel).sum();
+    assert_eq!(variables as u64, description.params, "{file}: variables of the network");
+    super::costs::expect_costs(file, &config, description.macs, description.params)?;
+    let model = config.cost_model();
+    assert_eq!(model.dense, config.space()?.full_sizes(), "{file}: dense sizes");
+    assert_eq!(model.cost(Metric::Macs, &model.dense)?, description.macs as f64);
+    Ok(())
+}
+
+#[test]
+fn vit() -> TestResult {
+    check("vit")
+}
+
+#[test]
+fn deit_distilled() -> TestResult {
+    check("deit_distilled")
+}

@@ -1,0 +1,150 @@
+//! The one comparison of numbers.
+
+use super::{numbers, TestResult};
+use tch::Tensor;
+
+/// How far a number may lie from the expected one: |a − e| ≤ absolute + relative·|e|.
+///
+/// A relative bound alone suits sums of positive numbers. Where terms cancel (gradients, logits),
+/// small results carry the rounding of large terms: there the absolute part is a share of the
+/// largest expected number, see [`of_scale`](Self::of_scale).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tolerance {
+    /// Allowed share of the expected number.
+    pub relative: f64,
+    /// Allowed whatever the expected number.
+    pub absolute: f64,
+}
+
+impl Tolerance {
+    /// A share of each number, and nothing more: zero has to be zero.
+    pub const fn relative(relative: f64) -> Self {
+        Self { relative, absolute: 0.0 }
+    }
+
+    /// A share of the largest of the expected numbers, for all of them.
+    pub fn of_scale(share: f64, expected: &Tensor) -> TestResult<Self> {
+        let scale = numbers(expected)?.iter().fold(0.0, |scale: f64, e| scale.max(e.abs()));
+        Ok(Self { relative: 0.0, absolute: share * scale })
+    }
+
+    /// Widens the absolute part.
+    pub const fn or_absolute(mut self, absolute: f64) -> Self {
+        self.absolute = absolute;
+        self
+    }
+
+    /// What may separate a number from `expected`.
+    pub fn allowed(self, expected: f64) -> f64 {
+        self.absolute + self.relative * expected.abs()
+    }
+
+    /// Compares two tensors of one shape.
+    ///
+    /// # Errors
+    /// Says where the worst number is, what it is and what it should be; a NaN is the worst.
+    pub fn check(self, what: &str, actual: &Tensor, expected: &Tensor) -> TestResult {
+        if actual.size() != expected.size() {
+            let (actual, expected) = (actual.size(), expected.size());
+            return Err(format!("{what}: shape {actual:?}, expected {expected:?}").into());
+        }
+        self.check_numbers(what, &actual.size(), &numbers(actual)?, &numbers(expected)?)
+    }
+
+    /// Compares a tensor with numbers in memory order.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn check_against(self, what: &str, actual: &Tensor, expected: &[f64]) -> TestResult {
+        self.check_numbers(what, &actual.size(), &numbers(actual)?, expected)
+    }
+
+    /// Compares one number.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn check_number(self, what: &str, actual: f64, expected: f64) -> TestResult {
+        self.check_numbers(what, &[], &[actual], &[expected])
+    }
+
+    fn check_numbers(
+        self,
+        what: &str,
+        shape: &[i64],
+        actual: &[f64],
+        expected: &[f64],
+    ) -> TestResult {
+        if actual.len() != expected.len() {
+            let (actual, expected) = (actual.len(), expected.len());
+            return Err(format!("{what}: {actual} numbers, expected {expected}").into());
+        }
+        let pairs = || actual.iter().zip(expected);
+        let excess = pairs().map(|(&a, &e)| match (a - e).abs() - self.allowed(e) {
+            _ if a == e => f64::NEG_INFINITY,
+            excess if excess.is_nan() => f64::INFINITY,
+            excess => excess,
+        });
+        let Some((at, worst)) = excess.enumerate().max_by(|l, r| l.1.total_cmp(&r.1)) else {
+            return Err(format!("{what}: nothing to compare").into());
+        };
+        if worst <= 0.0 {
+            return Ok(());
+        }
+        let wrong = pairs().filter(|(a, e)| !within(self, **a, **e)).count();
+        let (a, e, total) = (actual[at], expected[at], actual.len());
+        Err(format!(
+            "{what}: {wrong} of {total} numbers differ, worst at {:?}: {a:e}, expected {e:e}; \
+             they differ by {:e}, allowed {:e} = {:e} + {:e}·|expected|",
+            place(at, shape),
+            (a - e).abs(),
+            self.allowed(e),
+            self.absolute,
+            self.relative,
+        )
+        .into())
+    }
+}
+
+fn within(tolerance: Tolerance, actual: f64, expected: f64) -> bool {
+    actual == expected || (actual - expected).abs() <= tolerance.allowed(expected)
+}
+
+/// The index along every axis of a place in memory order.
+fn place(mut at: usize, shape: &[i64]) -> Vec<usize> {
+    let mut index: Vec<usize> = shape
+        .iter()
+        .rev()
+        .map(|&length| {
+            let along = at % length as usize;
+            at /= length as usize;
+            along
+        })
+        .collect();
+    index.reverse();
+    index
+}
+
+#[test]
+fn a_mismatch_names_the_worst_place_and_both_numbers() -> TestResult {
+    let expected = super::from_numbers(&[1.0, 2.0, 3.0, 4.0], &[2, 2])?;
+    let actual = super::from_numbers(&[1.0, 2.5, 4.0, 4.0], &[2, 2])?;
+    let tolerance = Tolerance { relative: 0.1, absolute: 0.25 };
+    let words = tolerance.check("x", &actual, &expected).map_err(|e| e.to_string());
+    let words = words.err().ok_or("3 was taken for 4")?;
+    for part in ["x: 2 of 4", "at [1, 0]", "4e0, expected 3e0", "allowed 5.5e-1"] {
+        assert!(words.contains(part), "{part} is missing in {words}");
+    }
+    Tolerance { relative: 0.1, absolute: 0.75 }.check("x", &actual, &expected)
+}
+
+#[test]
+fn nan_other_shapes_and_nothing_are_never_close() -> TestResult {
+    let generous = Tolerance { relative: 1.0, absolute: f64::MAX };
+    let one = super::from_numbers(&[1.0], &[1])?;
+    let nan = super::from_numbers(&[f64::NAN], &[1])?;
+    assert!(generous.check("nan", &nan, &one).is_err());
+    assert!(generous.check("nan", &one, &nan).is_err());
+    assert!(generous.check("shape", &one, &one.reshape([1, 1])).is_err());
+    assert!(generous.check("empty", &one.narrow(0, 0, 0), &one.narrow(0, 0, 0)).is_err());
+    Tolerance::relative(0.0).check("equal", &one, &one)
+}
