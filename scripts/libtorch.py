@@ -41,7 +41,7 @@ CUDA_NEEDS = [
 CUDA_DRIVER = 580  # the oldest NVIDIA driver that runs CUDA 13
 
 # The same wheel whatever Python runs this: only its C++ side is used.
-WHEEL = ["--implementation", "cp", "--python-version", "3.12", "--abi", "cp312"]
+WHEEL = ["--implementation", "cp", "--python-version", "3.12", "--abi", "cp312", "--ignore-requires-python"]
 GLIBC = (2, 28)  # the wheel is manylinux_2_28
 PIP = (20, 3)  # the first pip that knows such wheels
 
@@ -153,8 +153,8 @@ def check_pip():
     found = subprocess.run([sys.executable, "-m", "pip", "--version"], stdout=subprocess.PIPE,
                            stderr=subprocess.STDOUT, universal_newlines=True)
     if found.returncode:
-        remedy = ("apt-get install python3-pip" if shutil.which("apt-get")
-                  else "%s -m ensurepip --upgrade" % sys.executable)
+        debian = sys.prefix == "/usr" and shutil.which("apt-get")  # has no ensurepip
+        remedy = "apt-get install python3-pip" if debian else "%s -m ensurepip --upgrade" % sys.executable
         raise Stop("%s has no pip: %s" % (sys.executable, remedy), found.stdout.splitlines())
     version = re.match(r"pip (\d+)\.(\d+)", found.stdout)
     if version and tuple(map(int, version.groups())) < PIP:
@@ -191,13 +191,15 @@ def pip(requirements, target, scratch, lock):
         try:
             for line in process.stdout:
                 last.append(line.rstrip())
-                if line.lstrip().startswith(("Downloading", "Installing", "WARNING: Retrying")):
+                if line.startswith("WARNING: Retrying"):
+                    say("pip: no answer, trying again")
+                elif line.lstrip().startswith(("Downloading", "Installing")):
                     say("pip: " + line.strip())
         except BaseException:
             process.kill()
             raise
     if process.returncode:
-        raise Stop("could not install %s: %s" % (requirements[-1], why(last)), list(last)[-8:])
+        raise Stop("could not install %s: %s" % (requirements[-1], why(last)), list(last)[-6:])
 
 
 def trim(tree, kind):

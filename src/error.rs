@@ -185,7 +185,7 @@ pub enum Error {
 
     /// An image set in the IDX format that cannot be used.
     #[error(transparent)]
-    Idx(#[from] crate::data::idx::IdxError),
+    ImageSet(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// The crate's result.

@@ -3,13 +3,16 @@
 
 pub mod cost;
 pub mod data;
+pub mod device;
 pub mod error;
+pub mod extract;
 mod files;
 pub mod loss;
 pub mod mask;
 pub mod models;
 pub mod optim;
 pub mod pmim;
+mod randomness;
 pub mod search;
 pub mod space;
 pub mod supernet;

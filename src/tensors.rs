@@ -1,9 +1,12 @@
 //! Named tensors in safetensors files.
 
-use crate::supernet::Weights;
 use crate::{Error, Result};
+use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Tensor};
+
+/// Named tensors.
+pub type Weights = BTreeMap<String, Tensor>;
 
 /// Writes tensors; the caller makes it atomic.
 pub(crate) fn write(path: &Path, tensors: &Weights) -> Result<()> {

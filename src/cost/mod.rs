@@ -3,6 +3,7 @@
 mod polynomial;
 mod projection;
 
+pub(crate) use polynomial::size_in;
 pub use polynomial::{CompiledPolynomial, Polynomial, SizeOf, Term};
 pub use projection::{project, Choice, Projection};
 
@@ -58,7 +59,7 @@ impl CostModel {
         self.polynomial(metric).evaluate_with(|variable| {
             let name = &variable.dimension;
             let size = sizes.get(name).copied();
-            Ok(variable.at(size.map_or_else(|| polynomial::size_in(&self.dense, name), Ok)?))
+            Ok(variable.at(size.map_or_else(|| size_in(&self.dense, name), Ok)?))
         })
     }
 

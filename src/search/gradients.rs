@@ -1,8 +1,9 @@
 //! Gradients of one step: of the model's variables, of scores, of α.
 
 use super::options::Balance;
-use super::session::{Batch, Session};
+use super::session::Session;
 use super::Phase;
+use crate::data::Batch;
 use crate::loss::{task_loss, AdaptiveOneHotLoss, EntropyVarianceLoss};
 use crate::mask::Mask;
 use crate::models::Architecture;
@@ -56,7 +57,10 @@ impl<A: Architecture> Session<A> {
         };
         let [rows, columns] = reconstruction.token_grid();
         let (count, device) = (batch.images.size()[0], batch.images.device());
-        let hidden = random_token_mask(count, rows * columns, ratio, device)?;
+        let hidden = match &batch.hidden {
+            Some(hidden) => hidden.shallow_clone(),
+            None => random_token_mask(count, rows * columns, ratio, device)?,
+        };
         let output = self.supernet.forward(&batch.images, Some(&hidden), true)?;
         let task = task_loss(&output.logits.prediction()?, &batch.targets, smoothing)?;
         let reconstruction = match output.reconstruction {

@@ -10,7 +10,6 @@ mod event;
 mod gradients;
 mod metrics;
 mod options;
-mod randomness;
 mod session;
 
 pub use checkpoint::{latest_checkpoint, Checkpoints};
@@ -19,4 +18,4 @@ pub use metrics::MetricsFile;
 pub use options::{
     AlphaStart, Balance, OneHotOptions, OptimiserOptions, PmimOptions, ScoreStart, SearchOptions,
 };
-pub use session::{Batch, Session};
+pub use session::Session;

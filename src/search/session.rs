@@ -2,27 +2,19 @@
 
 use super::event::{Event, Listener, Losses, Phase, StepMetrics};
 use super::options::{AlphaStart, ScoreStart, SearchOptions};
-use super::randomness::{enter, Purpose};
 use crate::cost::{Budget, Metric};
+use crate::data::Batch;
 use crate::error::During;
-use crate::loss::{BudgetLoss, Targets};
+use crate::loss::BudgetLoss;
 use crate::models::Architecture;
 use crate::optim::AdamW;
 use crate::pmim::WindowedPixels;
+use crate::randomness::{enter, Purpose};
 use crate::space::SearchSpace;
 use crate::supernet::{Parameter, ParameterKind, Supernet, Weights};
 use crate::{Error, Result};
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
-
-/// Images and what they show.
-#[derive(Debug)]
-pub struct Batch {
-    /// `[B, C, H, W]`, f32, normalised, on the session's device.
-    pub images: Tensor,
-    /// Classes or class probabilities of the images.
-    pub targets: Targets,
-}
 
 /// A search (or plain training) in progress.
 #[derive(Debug)]
@@ -128,6 +120,11 @@ impl<A: Architecture> Session<A> {
     /// The network under search.
     pub fn supernet(&self) -> &Supernet<A> {
         &self.supernet
+    }
+
+    /// The network under search, to set scores, α or weights before the first step.
+    pub fn supernet_mut(&mut self) -> &mut Supernet<A> {
+        &mut self.supernet
     }
 
     /// The options.

@@ -3,6 +3,7 @@
 //! A step is: [`Supernet::materialise`], the model's own forward and backward,
 //! [`Supernet::pull_back`]. See design section 3 in docs/method.md.
 
+mod expansion;
 mod gating;
 mod narrowing;
 mod parameters;
@@ -19,13 +20,10 @@ use crate::error::expect_shape;
 use crate::mask::Mask;
 use crate::models::{Architecture, Logits, Network};
 use crate::space::{ActiveSet, SearchSpace, Size, Sizes};
+pub use crate::tensors::Weights;
 use crate::{Error, Result};
 use gating::Gating;
-use std::collections::BTreeMap;
 use tch::{nn, Device, Tensor};
-
-/// Named tensors.
-pub type Weights = BTreeMap<String, Tensor>;
 
 /// A model under search.
 #[derive(Debug)]

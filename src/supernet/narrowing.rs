@@ -1,7 +1,7 @@
 //! Units leave for good: slices of everything that is indexed by them.
 
 use super::state::{narrow_flat, DimensionState};
-use crate::space::{Over, SearchSpace, Size};
+use crate::space::{Binding, Over, SearchSpace, Size};
 use crate::Result;
 use std::collections::BTreeMap;
 use tch::{Device, Tensor};
@@ -9,10 +9,7 @@ use tch::{Device, Tensor};
 /// One slice of one variable.
 #[derive(Debug)]
 struct Slice {
-    axis: usize,
-    /// The variable's axis seen as outer × units × inner.
-    outer: i64,
-    inner: i64,
+    binding: Binding,
     kept: Tensor,
 }
 
@@ -65,8 +62,7 @@ impl Narrowing {
                 Over::Units => &kept,
                 Over::Heads => &heads,
             };
-            let (axis, outer, inner) = (binding.axis, binding.outer, binding.inner);
-            let slice = Slice { axis, outer, inner, kept: kept.shallow_clone() };
+            let slice = Slice { binding: binding.clone(), kept: kept.shallow_clone() };
             self.slices.entry(binding.variable.clone()).or_default().push(slice);
         }
         let (cells, kept_cells) = state.cells().narrowed(size)?;
@@ -108,12 +104,9 @@ impl Narrowing {
 impl Slice {
     fn apply(&self, tensor: &Tensor) -> Result<Tensor> {
         let mut shape = tensor.size();
-        let units = shape[self.axis] / (self.outer * self.inner);
-        let before: i64 = shape[..self.axis].iter().product();
-        let after: i64 = shape[self.axis + 1..].iter().product();
-        let view = [before * self.outer, units, self.inner * after];
+        let view = self.binding.view(&shape);
         let kept = tensor.f_reshape(view)?.f_index_select(1, &self.kept)?;
-        shape[self.axis] = self.outer * self.kept.size1()? * self.inner;
+        shape[self.binding.axis] = self.binding.outer * self.kept.size1()? * self.binding.inner;
         Ok(kept.f_reshape(&shape[..])?)
     }
 }

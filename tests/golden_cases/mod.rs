@@ -1,6 +1,8 @@
-//! One module per golden file.
+//! One module per golden file, and one for the comparison itself.
 
+mod comparison;
 mod costs;
 mod modules;
 mod pmim;
+// mod search_trace: six steps of a search, `search_trace.*`.
 mod vit;

@@ -6,6 +6,7 @@ mod tolerance;
 pub use tolerance::Tolerance;
 
 use once_for_both::space::{ActiveSet, Cells};
+use proptest::test_runner::TestCaseError;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -105,6 +106,11 @@ macro_rules! assert_refused {
             other => panic!("expected {}, got {other:?}", stringify!($pattern)),
         }
     };
+}
+
+/// A test's result, as proptest wants it.
+pub fn in_words<T>(result: TestResult<T>) -> Result<T, TestCaseError> {
+    result.map_err(|error| TestCaseError::fail(error.to_string()))
 }
 
 /// Numbers of a tensor, in memory order.

@@ -170,3 +170,9 @@ pub enum IdxError {
         expected: String,
     },
 }
+
+impl From<IdxError> for crate::Error {
+    fn from(error: IdxError) -> Self {
+        Self::ImageSet(Box::new(error))
+    }
+}

@@ -10,6 +10,7 @@ pub(crate) enum Purpose {
     Scores = 2,
     Step = 3,
     Batch = 4,
+    Order = 5,
 }
 
 /// Mixes three numbers into one (the finaliser of SplitMix64, applied in turn).

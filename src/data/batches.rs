@@ -1,0 +1,115 @@
+//! The batches of a run, as a function of seed and step.
+
+use super::ImageSet;
+use crate::loss::Targets;
+use crate::randomness::{enter, Purpose};
+use crate::{Error, Result};
+use tch::{Device, Kind, Tensor};
+
+/// What happens to a training image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Augmentation {
+    /// Images are padded by this many pixels and cropped to size at a random place.
+    pub pad: i64,
+    /// Half of the images are mirrored.
+    pub flip: bool,
+}
+
+/// Images and what they show.
+#[derive(Debug)]
+pub struct Batch {
+    /// `[B, C, H, W]`, f32, normalised, on the device of the network.
+    pub images: Tensor,
+    /// Classes or class probabilities of the images.
+    pub targets: Targets,
+    /// Patch tokens to hide, `[B, N]`, 1 where hidden; drawn at random if `None`.
+    pub hidden: Option<Tensor>,
+}
+
+/// Shuffled batches of an image set. Step n of a run gets the same batch whether or not the run
+/// was interrupted before.
+#[derive(Debug)]
+pub struct Batches<'a> {
+    set: &'a ImageSet,
+    size: i64,
+    seed: u64,
+    augmentation: Augmentation,
+    /// The epoch whose order is at hand.
+    order: Option<(u64, Tensor)>,
+}
+
+impl<'a> Batches<'a> {
+    /// Batches of `size` images.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there are fewer images than that, or none are asked for.
+    pub fn new(
+        set: &'a ImageSet,
+        size: i64,
+        seed: u64,
+        augmentation: Augmentation,
+    ) -> Result<Self> {
+        if size < 1 || size > set.len() {
+            return Err(Error::invalid("batch size", format!("within 1..={}", set.len()), size));
+        }
+        Ok(Self { set, size, seed, augmentation, order: None })
+    }
+
+    /// Steps of an epoch; images that do not fill a batch wait for another order.
+    pub fn steps_per_epoch(&self) -> u64 {
+        (self.set.len() / self.size) as u64
+    }
+
+    /// The batch of a step.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if the device refuses memory.
+    pub fn at(&mut self, step: u64) -> Result<Batch> {
+        let epoch = step / self.steps_per_epoch();
+        let first = (step % self.steps_per_epoch()) as i64 * self.size;
+        let size = self.size;
+        let indices = self.order_of(epoch)?.f_narrow(0, first, size)?;
+        let (images, labels) = self.set.select(&indices)?;
+        enter(self.seed, step, Purpose::Batch);
+        let images = self.augment(images)?;
+        Ok(Batch { images, targets: Targets::Classes(labels), hidden: None })
+    }
+
+    fn order_of(&mut self, epoch: u64) -> Result<&Tensor> {
+        if self.order.as_ref().is_none_or(|(known, _)| *known != epoch) {
+            enter(self.seed, epoch, Purpose::Order);
+            let order = Tensor::f_randperm(self.set.len(), (Kind::Int64, Device::Cpu))?;
+            self.order = Some((epoch, order.f_to_device(self.set.device())?));
+        }
+        match &self.order {
+            Some((_, order)) => Ok(order),
+            None => Err(Error::invalid("order of the epoch", "drawn", "missing")),
+        }
+    }
+
+    fn augment(&self, images: Tensor) -> Result<Tensor> {
+        let (batch, channels, height, width) = images.size4()?;
+        let mut images = images;
+        if self.augmentation.flip {
+            let coin =
+                Tensor::f_rand([batch, 1, 1, 1], (Kind::Float, images.device()))?.f_lt(0.5)?;
+            images = images.f_flip([3])?.f_where_self(&coin, &images)?;
+        }
+        let pad = self.augmentation.pad;
+        if pad == 0 {
+            return Ok(images);
+        }
+        let padded = images.f_replication_pad2d([pad, pad, pad, pad])?;
+        let offsets =
+            Tensor::f_randint(2 * pad + 1, [2, batch, 1], (Kind::Int64, images.device()))?;
+        let range = |length| Tensor::f_arange(length, (Kind::Int64, images.device()));
+        let rows = offsets.f_select(0, 0)?.f_add(&range(height)?)?;
+        let columns = offsets.f_select(0, 1)?.f_add(&range(width)?)?;
+        let rows = rows
+            .f_view([batch, 1, height, 1])?
+            .f_expand([-1, channels, -1, width + 2 * pad], false)?;
+        let columns =
+            columns.f_view([batch, 1, 1, width])?.f_expand([-1, channels, height, -1], false)?;
+        Ok(padded.f_gather(2, &rows, false)?.f_gather(3, &columns, false)?)
+    }
+}

@@ -1,0 +1,123 @@
+//! A labelled image set that fits into memory.
+
+use super::idx::IdxImages;
+use crate::{Error, Result};
+use tch::{Device, Kind, Tensor};
+
+/// Images as bytes on a device, their classes, and how pixels are normalised.
+#[derive(Debug)]
+pub struct ImageSet {
+    /// `[N, C, H, W]`, u8.
+    images: Tensor,
+    /// `[N]`, i64.
+    labels: Tensor,
+    classes: i64,
+    mean: f64,
+    std: f64,
+}
+
+impl ImageSet {
+    /// Grey images from an IDX pair.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if the device refuses memory.
+    pub fn from_idx(set: IdxImages, classes: usize, device: Device) -> Result<Self> {
+        let set = set.with_classes(classes)?;
+        let (count, height, width) = (set.count() as i64, set.height() as i64, set.width() as i64);
+        let (images, labels) = set.into_parts();
+        let images = Tensor::f_from_slice(&images.values)?.f_view([count, 1, height, width])?;
+        let labels = Tensor::f_from_slice(&labels)?.f_to_kind(Kind::Int64)?;
+        Ok(Self {
+            images: images.f_to_device(device)?,
+            labels: labels.f_to_device(device)?,
+            classes: classes as i64,
+            mean: 0.0,
+            std: 1.0,
+        })
+    }
+
+    /// The same images with pixels, in [0, 1], normalised as (x − mean)/std.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] unless std is positive.
+    pub fn normalised(mut self, mean: f64, std: f64) -> Result<Self> {
+        if std.is_nan() || std <= 0.0 {
+            return Err(Error::invalid("std of the pixels", "positive", std));
+        }
+        (self.mean, self.std) = (mean, std);
+        Ok(self)
+    }
+
+    /// Mean and standard deviation of all pixels, in [0, 1].
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if the device refuses memory.
+    pub fn pixel_statistics(&self) -> Result<(f64, f64)> {
+        let pixels = self.images.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?;
+        let mean = pixels.f_mean(None)?.f_double_value(&[])?;
+        let square = pixels.f_square()?.f_mean(None)?.f_double_value(&[])?;
+        Ok((mean, (square - mean * mean).max(0.0).sqrt()))
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> i64 {
+        self.labels.size()[0]
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> i64 {
+        self.classes
+    }
+
+    /// Shape of an image: channels, height, width.
+    pub fn image_shape(&self) -> [i64; 3] {
+        let size = self.images.size();
+        [size[1], size[2], size[3]]
+    }
+
+    /// Where the images are.
+    pub fn device(&self) -> Device {
+        self.images.device()
+    }
+
+    /// Normalised images `[B, C, H, W]`, f32, and classes `[B]` at the given indices, `[B]`, i64.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if an index is out of range.
+    pub fn select(&self, indices: &Tensor) -> Result<(Tensor, Tensor)> {
+        let pixels = self.images.f_index_select(0, indices)?.f_to_kind(Kind::Float)?;
+        let images =
+            pixels.f_mul_scalar(1.0 / (255.0 * self.std))?.f_sub_scalar(self.mean / self.std)?;
+        Ok((images, self.labels.f_index_select(0, indices)?))
+    }
+
+    /// Share of the images whose class `predict` puts first, in batches of `batch`.
+    ///
+    /// # Errors
+    /// Those of `predict`; [`Error::Invalid`] for an empty set or a batch of zero.
+    pub fn top1(&self, batch: i64, predict: impl Fn(&Tensor) -> Result<Tensor>) -> Result<f64> {
+        if self.is_empty() || batch < 1 {
+            return Err(Error::invalid(
+                "images to evaluate on",
+                "at least one, in batches",
+                self.len(),
+            ));
+        }
+        let mut right = Tensor::f_zeros([0i64; 0], (Kind::Int64, self.device()))?;
+        let mut first = 0;
+        while first < self.len() {
+            let last = (first + batch).min(self.len());
+            let indices = Tensor::f_arange_start(first, last, (Kind::Int64, self.device()))?;
+            let (images, labels) = self.select(&indices)?;
+            let predicted = predict(&images)?.f_argmax(-1, false)?;
+            right = right.f_add(&predicted.f_eq_tensor(&labels)?.f_sum(Kind::Int64)?)?;
+            first = last;
+        }
+        Ok(right.f_int64_value(&[])? as f64 / self.len() as f64)
+    }
+}

@@ -1,0 +1,101 @@
+//! From a decided supernet to a plain network.
+
+use crate::error::expect_shape;
+use crate::models::{Architecture, Network};
+use crate::supernet::{Supernet, Weights};
+use crate::{Error, Result};
+use tch::{nn, Device, Tensor};
+
+/// A plain network with its weights.
+#[derive(Debug)]
+pub struct Subnet<A: Architecture> {
+    architecture: A,
+    network: A::Network,
+    weights: Weights,
+    device: Device,
+}
+
+/// Makes a plain network of a supernet.
+pub trait SubnetExtractor<A: Architecture> {
+    /// The subnet that the supernet has been decided to be.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] while a dimension is undecided.
+    fn extract(&self, supernet: &Supernet<A>) -> Result<Subnet<A>>;
+}
+
+/// Folds the gates into the weights, and the attention scale too: the result is a standard
+/// network of its family.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FoldingExtractor;
+
+impl<A: Architecture> SubnetExtractor<A> for FoldingExtractor {
+    /// Takes the weights of the last [`Supernet::materialise`]; a session leaves it current.
+    fn extract(&self, supernet: &Supernet<A>) -> Result<Subnet<A>> {
+        if let Some(state) = supernet.states().iter().find(|s| s.active.decided().is_none()) {
+            let expected = "1, because a subnet has one size in every dimension";
+            let name = format!("active cells of {}", state.name);
+            return Err(Error::invalid(name, expected, state.active.count()));
+        }
+        let mut weights = supernet.folded_weights();
+        let architecture = supernet.architecture().standardised(&mut weights)?;
+        Subnet::new(architecture, &weights, supernet.device())
+    }
+}
+
+impl<A: Architecture> Subnet<A> {
+    /// Builds a network and gives it copies of `weights`.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] or [`Error::Shape`] if a weight is missing, unexpected or of another
+    /// shape; nothing is copied then.
+    pub fn new(architecture: A, weights: &Weights, device: Device) -> Result<Self> {
+        let store = nn::VarStore::new(device);
+        let network = architecture.build(&store.root())?;
+        let mut own: Weights = store.variables().into_iter().collect();
+        let known = |weights: &Weights| weights.keys().cloned().collect::<Vec<_>>().join(", ");
+        if let Some(name) = weights.keys().find(|name| !own.contains_key(*name)) {
+            return Err(Error::Unknown { kind: "weight", name: name.clone(), known: known(&own) });
+        }
+        for (name, target) in &own {
+            let source = weights.get(name).ok_or_else(|| Error::Unknown {
+                kind: "weight",
+                name: name.clone(),
+                known: known(weights),
+            })?;
+            expect_shape("load subnet", name, source, &target.size())?;
+        }
+        tch::no_grad(|| {
+            own.iter_mut().try_for_each(|(name, target)| target.f_copy_(&weights[name]))
+        })?;
+        Ok(Self { architecture, network, weights: own, device })
+    }
+
+    /// The description of the network.
+    pub fn architecture(&self) -> &A {
+        &self.architecture
+    }
+
+    /// The network.
+    pub fn network(&self) -> &A::Network {
+        &self.network
+    }
+
+    /// Its weights, by name.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Where it lives.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Prediction of `images`, `[B, C, H, W]` → `[B, classes]`, in evaluation.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the images are not what the network takes.
+    pub fn predict(&self, images: &Tensor) -> Result<Tensor> {
+        tch::no_grad(|| self.network.forward(images, false)?.prediction())
+    }
+}
