@@ -23,10 +23,12 @@ build: setup ## compile the library
 demo: setup ## search and shrink DeiT-S on the data set at hand (options: make demo ARGS="--help")
 	$(WITH) cargo run --release --example deit_s -- $(ARGS)
 
-# The linters may be missing from a small toolchain; the tests have to run all the same.
+# A small toolchain may come without the linters; the tests have to run all the same.
+linters := $(WITH) sh -c 'cargo fmt --version && cargo clippy --version' >/dev/null 2>&1
+get_linters := rustup component add rustfmt clippy
+
 test: setup ## lint, then all tests: unit, golden, property, documentation; examples compile
-	@if $(WITH) cargo fmt --version && $(WITH) cargo clippy --version; then $(MAKE) --no-print-directory lint; \
-	else echo "lint is SKIPPED: rustup component add rustfmt clippy" >&2; fi
+	@if $(linters); then $(MAKE) --no-print-directory lint; else echo "lint is SKIPPED, to have it: $(get_linters)" >&2; fi
 	$(WITH) cargo test $(FEATURES)
 
 test-golden: setup ## only the comparison with the golden numbers
@@ -34,6 +36,7 @@ test-golden: setup ## only the comparison with the golden numbers
 
 # All of it in the dev profile, like the tests: libtorch's C++ glue is compiled once.
 lint: setup ## formatting, clippy and documentation, warnings are errors
+	@$(linters) || { echo "the linters are missing: $(get_linters)" >&2; exit 1; }
 	$(WITH) cargo fmt --check
 	$(WITH) cargo clippy --all-targets $(FEATURES) -- -D warnings
 	RUSTDOCFLAGS="$$RUSTDOCFLAGS -D warnings" $(WITH) cargo doc --no-deps $(FEATURES)

@@ -46,7 +46,7 @@ GLIBC = (2, 28)  # the wheel is manylinux_2_28
 PIP = (20, 3)  # the first pip that knows such wheels
 
 # Free space wanted for an installation: the downloads and the unpacked tree side by side.
-ROOM_GB = {"cpu": 2.5, "cuda": 10}
+ROOM_GB = {"cpu": 2, "cuda": 10}
 
 KEY_FILES = [
     "torch/lib/libc10.so",
@@ -127,9 +127,10 @@ def check_machine():
                    % (" ".join((name, version)).strip() or "another C library", OWN))
 
 
-def complete(tree):
+def complete(tree, kind):
+    keys = KEY_FILES + (["torch/lib/libtorch_cuda.so"] if kind == "cuda" else [])
     return all(os.path.isfile(path) and os.path.getsize(path)
-               for path in (os.path.join(tree, key) for key in KEY_FILES))
+               for path in (os.path.join(tree, key) for key in keys))
 
 
 def pip_environment(scratch):
@@ -174,7 +175,7 @@ def why(output):
                  r"|IncompleteRead|ProtocolError|Connection aborted|\b(403|5\d\d) (Client|Server) Error", text):
         return "the package index cannot be reached: check the network (and PIP_INDEX_URL), or " + OWN
     if re.search(r"No matching distribution", text):
-        return "the package index does not have it: check PIP_INDEX_URL and the like, or " + OWN
+        return "the package index does not have it or cannot be reached: check PIP_INDEX_URL and the like, or " + OWN
     return "pip failed; " + OWN
 
 
@@ -253,7 +254,7 @@ def install(tree, kind, lock):
         else:
             pip(CUDA_NEEDS, target, scratch, lock)
         trim(target, kind)
-        if not complete(target):
+        if not complete(target, kind):
             raise Stop("the wheel of torch %s is not as expected: %s" % (VERSION, OWN))
         if os.path.exists(tree):  # damaged, or we would not be here
             os.rename(tree, os.path.join(partial, "damaged"))
@@ -279,11 +280,11 @@ def main(arguments):
     cache = os.path.abspath(os.path.expanduser(os.environ.get("OFB_CACHE") or "~/.cache/once-for-both"))
     tree = os.path.join(cache, "libtorch-%s-%s" % (VERSION, kind))
     if plan:
-        say("%s (%s) in %s: %s" % (kind, reason, tree, "is there" if complete(tree) else "to be installed"))
+        say("%s (%s) in %s: %s" % (kind, reason, tree, "is there" if complete(tree, kind) else "to be installed"))
         for need in ["torch==%s (no dependencies)" % VERSION] + (CPU_NEEDS if kind == "cpu" else CUDA_NEEDS):
             say("    " + need)
         return 0
-    if not complete(tree):
+    if not complete(tree, kind):
         os.makedirs(cache, exist_ok=True)
         with open(os.path.join(cache, ".lock"), "w") as lock:
             try:
@@ -291,14 +292,15 @@ def main(arguments):
             except BlockingIOError:
                 say("another set-up is at work in %s: waiting for it" % cache)
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            if not complete(tree):  # it may have been made while we waited
+            if not complete(tree, kind):  # it may have been made while we waited
                 say("installing %s for %s (%s) into %s, once" % (VERSION, kind, reason, tree))
                 try:
                     install(tree, kind, lock)
                 except Stop as stop:
-                    other = tree[:-len(kind)] + ("cpu" if kind == "cuda" else "cuda")
-                    if complete(other):
-                        raise Stop("%s; or OFB_CUDA=%d to use the one in %s" % (stop, kind == "cpu", other), stop.said)
+                    other = "cpu" if kind == "cuda" else "cuda"
+                    if complete(tree[:-len(kind)] + other, other):
+                        raise Stop("%s; or set OFB_CUDA=%d: the tree for %s is there"
+                                   % (stop, other == "cuda", other), stop.said)
                     raise
                 say("done")
     print(os.path.join(tree, "torch"))

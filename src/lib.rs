@@ -13,6 +13,7 @@ pub mod models;
 pub mod optim;
 pub mod pmim;
 mod randomness;
+pub mod report;
 pub mod search;
 pub mod space;
 pub mod supernet;

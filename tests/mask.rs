@@ -3,7 +3,7 @@
 mod support;
 
 use once_for_both::mask::{
-    head_order, most_important, ranks, BiMask, LearnedBiMask, Mask, UnitState,
+    head_ranks, most_important, ranks, BiMask, LearnedBiMask, Mask, UnitState,
 };
 use once_for_both::space::{ActiveSet, Cells, Size};
 use once_for_both::Error;
@@ -138,9 +138,9 @@ proptest! {
             (in_words(grid.units(&grid.score))?, in_words(grid.units(&grid.importance))?);
         let (heads, _) = slow_places(&grid.score, &grid.importance, grid.channels());
         let heads: Vec<f64> = heads.into_iter().map(|rank| rank as f64).collect();
-        prop_assert_eq!(in_words(numbers(&head_order(&importance)?))?, heads);
+        prop_assert_eq!(in_words(numbers(&head_ranks(&importance, None)?))?, heads);
         for size in grid.cells.sizes() {
-            let found = in_words(numbers(&most_important(&score, &importance, size)?))?;
+            let found = in_words(numbers(&most_important(&score, &head_ranks(&importance, None)?, size)?))?;
             let expected = slow_survivors(&grid.score, &grid.importance, grid.channels(), size);
             prop_assert_eq!(found, expected, "at {:?}", size);
         }
@@ -152,7 +152,7 @@ proptest! {
             (in_words(grid.units(&grid.score))?, in_words(grid.units(&grid.importance))?);
         let (alpha, active) = (in_words(grid.alpha())?, in_words(grid.active())?);
         let mask = LearnedBiMask::new(grid.cells.clone(), test_device())?;
-        let state = UnitState { score: &score, alpha: &alpha, active: &active };
+        let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
         let (heads, within) = slow_places(&grid.score, &grid.importance, grid.channels());
 
         let by_rank: Vec<f64> = (0..grid.score.len())
@@ -178,7 +178,7 @@ proptest! {
         let alpha = leaf(&in_words(grid.alpha())?);
         let active = in_words(grid.active())?;
         let bi_mask = LearnedBiMask::new(grid.cells.clone(), test_device())?;
-        let state = UnitState { score: &score, alpha: &alpha, active: &active };
+        let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
         let Mask { importance, mask, .. } = bi_mask.mask(state, lambda)?;
         let loss = (mask * in_words(grid.units(&grid.upstream))?).f_sum(None)?;
         let found = in_words(gradients(&loss, &[&score, &alpha]))?;
@@ -196,7 +196,7 @@ proptest! {
         // dp_k/dα_j = p_k (δ_kj − p_j), and a cell's p counts for all units it keeps. Ranks of
         // heads are taken from the tensor, whose sums may round to a tie.
         let heads: Vec<usize> =
-            in_words(numbers(&head_order(&importance.detach())?))?.iter().map(|&r| r as usize).collect();
+            in_words(numbers(&head_ranks(&importance.detach(), None)?))?.iter().map(|&r| r as usize).collect();
         let (_, within) = slow_places(&grid.score, &sigmoid, grid.channels());
         let p = softmax(&grid.alpha, &grid.active);
         let to_p: Vec<f64> = (0..p.len())
@@ -222,9 +222,9 @@ proptest! {
         let active = ActiveSet::new(&grid.cells, flags, test_device())?;
         let (score, alpha) = (in_words(grid.units(&grid.score))?, in_words(grid.alpha())?);
         let bi_mask = LearnedBiMask::new(grid.cells.clone(), test_device())?;
-        let state = UnitState { score: &score, alpha: &alpha, active: &active };
+        let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
         let mask = bi_mask.mask(state, 0.0)?;
-        let kept = most_important(&score, &mask.importance, grid.cells.size(cell))?;
+        let kept = most_important(&score, &head_ranks(&mask.importance, None)?, grid.cells.size(cell))?;
         let expected = mask.mask.zeros_like().flatten(0, -1).index_fill(0, &kept, 1.0);
         let exact = Tolerance::relative(0.0);
         in_words(exact.check("mask", &mask.mask.flatten(0, -1), &expected))?;
@@ -237,7 +237,7 @@ fn states_of_other_shapes_and_lambdas_out_of_range_are_refused() -> TestResult {
     let active = ActiveSet::all(&cells, test_device())?;
     let bi_mask = LearnedBiMask::new(cells, test_device())?;
     let (score, alpha) = (from_numbers(&[0.0; 8], &[2, 4])?, from_numbers(&[0.0; 4], &[2, 2])?);
-    let state = UnitState { score: &score, alpha: &alpha, active: &active };
+    let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
     let turned = score.view([4, 2]);
     assert_refused!(
         bi_mask.mask(UnitState { score: &turned, ..state }, 0.5),

@@ -60,6 +60,11 @@ impl<'a> Batches<'a> {
         (self.set.len() / self.size) as u64
     }
 
+    /// Where the images are.
+    pub fn device(&self) -> Device {
+        self.set.device()
+    }
+
     /// The batch of a step.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The bi-mask of one dimension.
 
 use super::lambda::check_lambda;
-use super::rank::{head_order, ranks};
+use super::rank::{head_ranks, ranks};
 use crate::error::expect_shape;
 use crate::space::{ActiveSet, Cells};
 use crate::{Error, Result};
@@ -16,6 +16,8 @@ pub struct UnitState<'a> {
     pub alpha: &'a Tensor,
     /// Cells still in the running.
     pub active: &'a ActiveSet,
+    /// Importance of channels that have left, by head, `[heads]`.
+    pub departed: Option<&'a Tensor>,
 }
 
 /// A bi-mask and its two halves, each shaped like the scores.
@@ -117,7 +119,7 @@ impl BiMask for LearnedBiMask {
         expect_shape("sparsity", "score", state.score, &self.cells.unit_shape())?;
         let tail = self.tail(state.alpha, state.active)?;
         let (score, importance) = (state.score.f_detach()?, importance.f_detach()?);
-        let rows = self.row_of_rank.f_index_select(0, &head_order(&importance)?)?;
+        let rows = self.row_of_rank.f_index_select(0, &head_ranks(&importance, state.departed)?)?;
         let columns = self.column_of_rank.f_take(&ranks(&score)?)?;
         let width = self.cells.shape()[1] + 1;
         let place = rows.f_mul_scalar(width)?.f_unsqueeze(1)?.f_add(&columns)?;

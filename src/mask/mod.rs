@@ -12,4 +12,4 @@ pub(crate) use bi_mask::expect_finite;
 pub use bi_mask::{BiMask, LearnedBiMask, Mask, UnitState};
 pub use lambda::LambdaSchedule;
 pub use magnitude::magnitude;
-pub use rank::{head_order, most_important, ranks};
+pub use rank::{head_ranks, most_important, ranks};

@@ -17,28 +17,34 @@ pub fn ranks(values: &Tensor) -> Result<Tensor> {
     Ok(order.f_argsort_stable(true, -1, false)?)
 }
 
-/// Heads are ranked by the sum of their channels' importance.
+/// Ranks of heads: by the sum of their channels' importance, with that of channels that have
+/// left already, so that their departure does not reorder the heads.
 ///
 /// # Shapes
-/// `importance`: `[heads, channels]`; result `[heads]`.
+/// `importance`: `[heads, channels]`; `departed`: `[heads]`; result `[heads]`.
 ///
 /// # Errors
 /// [`crate::Error::Torch`] if `importance` has no two axes.
-pub fn head_order(importance: &Tensor) -> Result<Tensor> {
-    ranks(&importance.f_sum_dim_intlist([1i64].as_slice(), false, None)?)
+pub fn head_ranks(importance: &Tensor, departed: Option<&Tensor>) -> Result<Tensor> {
+    let sums = importance.f_sum_dim_intlist([1i64].as_slice(), false, None)?;
+    match departed {
+        None => ranks(&sums),
+        Some(departed) => ranks(&sums.f_add(departed)?),
+    }
 }
 
 /// Flat indices of the units that survive at `size`: the best heads, and in each its best
 /// channels, in their original order.
 ///
 /// # Shapes
-/// `score` and `importance`: `[heads, channels]`; result `[size.heads · size.channels]`, i64.
+/// `score`: `[heads, channels]`; `head_ranks`: `[heads]`; result
+/// `[size.heads · size.channels]`, i64.
 ///
 /// # Errors
 /// [`crate::Error::Torch`] if `size` exceeds the grid.
-pub fn most_important(score: &Tensor, importance: &Tensor, size: Size) -> Result<Tensor> {
+pub fn most_important(score: &Tensor, head_ranks: &Tensor, size: Size) -> Result<Tensor> {
     let (_, channels) = score.size2()?;
-    let heads = first(&head_order(importance)?, size.heads)?;
+    let heads = first(head_ranks, size.heads)?;
     let within = first(&ranks(&score.f_index_select(0, &heads)?)?, size.channels)?;
     let base = heads.f_mul_scalar(channels)?.f_unsqueeze(1)?;
     Ok(within.f_add(&base)?.f_flatten(0, -1)?)

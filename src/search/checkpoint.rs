@@ -142,6 +142,9 @@ impl<A: Architecture> Session<A> {
         for state in self.supernet.states() {
             tensors.insert(format!("score/{}", state.name), state.score.shallow_clone());
             tensors.insert(format!("alpha/{}", state.name), state.alpha.shallow_clone());
+            if let Some(departed) = &state.departed {
+                tensors.insert(format!("departed/{}", state.name), departed.shallow_clone());
+            }
         }
         for (name, moments) in self.optimiser.moments() {
             tensors.insert(format!("first/{name}"), moments.first.shallow_clone());
@@ -168,12 +171,14 @@ impl<A: Architecture> Session<A> {
         let mut supernet =
             Supernet::restore(state.architecture, state.space, state.dense, state.pmim, device)?;
         supernet.load_weights(&with_prefix(tensors, "weight/"))?;
+        let departed = with_prefix(tensors, "departed/");
         let (scores, alphas) = (with_prefix(tensors, "score/"), with_prefix(tensors, "alpha/"));
         for (own, record) in supernet.states_mut().iter_mut().zip(state.dimensions) {
             own.set_score(find(&scores, &own.name.clone())?)?;
             own.set_alpha(find(&alphas, &own.name.clone())?)?;
             own.active = ActiveSet::new(own.cells(), record.active, device)?;
             own.origin = record.origin;
+            own.departed = departed.get(&own.name).map(Tensor::shallow_clone);
         }
         let mut session = Self::assemble(supernet, state.budgets, state.options)?;
         (session.step, session.phase) = (state.step, state.phase);

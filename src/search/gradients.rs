@@ -88,6 +88,7 @@ impl<A: Architecture> Session<A> {
         if states.is_empty() {
             return Ok((one_hot, zero));
         }
+        let mut penalty = zero.shallow_clone();
         let mut pulled = zero.shallow_clone();
         for (mask, gradient) in masks.iter().zip(gate_gradients) {
             pulled = pulled.f_add(&mask.mask.f_mul(gradient)?.f_sum(None)?)?;
@@ -102,13 +103,13 @@ impl<A: Architecture> Session<A> {
                 let loss = self.one_hot_loss(self.supernet.space().dimensions[at].kind);
                 let weight = self.options.one_hot.weight;
                 let sharpen = loss.sharpen(&state.alpha, &state.active)?.f_mul_scalar(weight)?;
-                let penalty = loss.regularise(&masks[at].importance)?.f_mul_scalar(weight)?;
+                let importance = loss.regularise(&masks[at].importance)?.f_mul_scalar(weight)?;
                 one_hot = one_hot.f_add(&sharpen)?;
-                pulled = pulled.f_add(&penalty)?;
+                penalty = penalty.f_add(&importance)?;
             }
         }
-        self.score_and_alpha_gradients(&pulled, &one_hot, gradients)?;
-        Ok((one_hot.f_detach()?, budget.f_detach()?))
+        self.score_and_alpha_gradients(&pulled.f_add(&penalty)?, &one_hot, gradients)?;
+        Ok((one_hot.f_add(&penalty)?.f_detach()?, budget.f_detach()?))
     }
 
     fn one_hot_loss(&self, kind: DimensionKind) -> EntropyVarianceLoss {

@@ -18,4 +18,4 @@ pub use metrics::MetricsFile;
 pub use options::{
     AlphaStart, Balance, OneHotOptions, OptimiserOptions, PmimOptions, ScoreStart, SearchOptions,
 };
-pub use session::Session;
+pub use session::{Session, StepLosses};

@@ -30,11 +30,16 @@ pub struct Session<A: Architecture> {
     pub(super) timer: (Instant, u64),
 }
 
-/// What one step computed, still on the device.
-pub(super) struct StepLosses {
+/// Losses of one step, still on the device.
+#[derive(Debug)]
+pub struct StepLosses {
+    /// Cross-entropy of the last micro-batch.
     pub task: Tensor,
+    /// Reconstruction loss of the last micro-batch, before its weight, where tokens were hidden.
     pub reconstruction: Option<Tensor>,
+    /// Σ over undecided dimensions of weight × one-hot loss.
     pub one_hot: Tensor,
+    /// Budget loss.
     pub budget: Tensor,
 }
 
@@ -187,8 +192,20 @@ impl<A: Architecture> Session<A> {
         Ok(())
     }
 
-    /// Materialise, forward and backward, pull back, update.
     fn advance(&mut self, batches: &[Batch]) -> Result<StepLosses> {
+        let (mut gradients, losses) = self.gradients(batches)?;
+        let parameters = self.supernet.parameters();
+        self.clip(&parameters, &mut gradients)?;
+        self.update(parameters, &gradients)?;
+        Ok(losses)
+    }
+
+    /// Gradients of the next step by parameter name, before clipping, and its losses:
+    /// materialise, forward and backward, pull back. Moves nothing.
+    ///
+    /// # Errors
+    /// Those of the model; [`Error::Torch`] if a batch does not fit.
+    pub fn gradients(&self, batches: &[Batch]) -> Result<(Weights, StepLosses)> {
         enter(self.options.seed, self.step, Purpose::Step);
         let masks = self.supernet.masks(self.lambda())?;
         let gates: Vec<Tensor> = masks.iter().map(|mask| mask.mask.shallow_clone()).collect();
@@ -198,9 +215,7 @@ impl<A: Architecture> Session<A> {
         let gate_gradients = self.supernet.pull_back(&mut gradients, &gates)?;
         let (one_hot, budget) =
             self.architecture_gradients(&masks, &gate_gradients, &mut gradients)?;
-        self.clip(&parameters, &mut gradients)?;
-        self.update(parameters, &gradients)?;
-        Ok(StepLosses { task, reconstruction, one_hot, budget })
+        Ok((gradients, StepLosses { task, reconstruction, one_hot, budget }))
     }
 
     fn update(&mut self, parameters: Vec<Parameter>, gradients: &Weights) -> Result<()> {

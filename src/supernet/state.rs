@@ -1,7 +1,7 @@
 //! What the search learns about one dimension.
 
 use crate::error::expect_shape;
-use crate::mask::{most_important, BiMask, LearnedBiMask, Mask, UnitState};
+use crate::mask::{head_ranks, most_important, BiMask, LearnedBiMask, Mask, UnitState};
 use crate::space::{ActiveSet, Cells, Dimension, Size};
 use crate::Result;
 use tch::{Device, Kind, Tensor};
@@ -18,6 +18,8 @@ pub struct DimensionState {
     pub active: ActiveSet,
     /// For every unit left, its index in the dense network: flat, heads × channels.
     pub origin: Vec<i64>,
+    /// Importance of channels that have left, by head, `[heads]`: heads keep their order at a cut.
+    pub departed: Option<Tensor>,
     /// Units on their way out: factors `[heads, channels]` that the gates are multiplied by.
     pub landing: Option<Tensor>,
     bi_mask: Box<dyn BiMask>,
@@ -49,6 +51,7 @@ impl DimensionState {
             alpha: zeros(cells.shape())?,
             active: ActiveSet::all(cells, device)?,
             origin: (0..cells.units()).collect(),
+            departed: None,
             landing: None,
             bi_mask: Box::new(LearnedBiMask::new(cells.clone(), device)?),
         })
@@ -92,7 +95,12 @@ impl DimensionState {
     /// # Errors
     /// [`crate::Error::Invalid`] if λ is outside [0, 1].
     pub fn mask(&self, lambda: f64) -> Result<Mask> {
-        let state = UnitState { score: &self.score, alpha: &self.alpha, active: &self.active };
+        let state = UnitState {
+            score: &self.score,
+            alpha: &self.alpha,
+            active: &self.active,
+            departed: self.departed.as_ref(),
+        };
         let mut mask = self.bi_mask.mask(state, lambda)?;
         if let Some(landing) = &self.landing {
             mask.mask = mask.mask.f_mul(landing)?;
@@ -105,7 +113,24 @@ impl DimensionState {
     /// # Errors
     /// [`crate::Error::Torch`] if `size` exceeds the grid.
     pub fn survivors(&self, size: Size) -> Result<Tensor> {
-        tch::no_grad(|| most_important(&self.score, &self.bi_mask.importance(&self.score)?, size))
+        tch::no_grad(|| {
+            let importance = self.bi_mask.importance(&self.score)?;
+            most_important(&self.score, &head_ranks(&importance, self.departed.as_ref())?, size)
+        })
+    }
+
+    /// Importance that leaves each of the kept heads, with what left before.
+    fn departed_at(&self, kept: &Tensor, size: Size) -> Result<Tensor> {
+        let importance = self.bi_mask.importance(&self.score)?;
+        let staying = narrow_flat(&importance, kept, [size.heads, size.channels])?;
+        let sums = |tensor: &Tensor| tensor.f_sum_dim_intlist([1i64].as_slice(), false, None);
+        let mut all = sums(&importance)?;
+        if let Some(departed) = &self.departed {
+            all = all.f_add(departed)?;
+        }
+        let heads = kept.f_view([size.heads, size.channels])?.f_select(1, 0)?;
+        let heads = heads.f_divide_scalar_mode(self.cells().channels(), "floor")?;
+        Ok(all.f_index_select(0, &heads)?.f_sub(&sums(&staying)?)?)
     }
 
     /// The state of the units `kept`, a grid of `size`, in the order given.
@@ -124,6 +149,7 @@ impl DimensionState {
                 alpha: leaf(narrow_flat(&self.alpha, &kept_cells, cells.shape())?)?,
                 active: ActiveSet::new(&cells, flags, device)?,
                 origin: origin.iter().map(|&unit| self.origin[unit as usize]).collect(),
+                departed: Some(self.departed_at(kept, size)?),
                 landing: None,
                 bi_mask: Box::new(LearnedBiMask::new(cells, device)?),
             })

@@ -1,8 +1,6 @@
 //! The comparison that all tests rest on can fail, and says why.
 
-use crate::support::{from_numbers, parse_device, run_cases, TestResult, Tolerance};
-use tch::Device;
-
+use crate::support::{from_numbers, run_cases, TestResult, Tolerance};
 #[test]
 fn a_mismatch_names_the_worst_place_and_both_numbers() -> TestResult {
     let expected = from_numbers(&[1.0, 2.0, 3.0, 4.0], &[2, 2])?;
@@ -39,14 +37,4 @@ fn a_failed_case_is_named() {
 #[should_panic(expected = "no case of this kind")]
 fn no_case_is_a_failure() {
     run_cases([(); 0], |()| "", |()| Ok(()));
-}
-
-#[test]
-fn devices_by_name() {
-    assert_eq!(parse_device("cpu"), Some(Device::Cpu));
-    assert_eq!(parse_device("cuda"), Some(Device::Cuda(0)));
-    assert_eq!(parse_device("cuda:3"), Some(Device::Cuda(3)));
-    for name in ["", "gpu", "cuda:", "cuda:-1", "cuda:x"] {
-        assert_eq!(parse_device(name), None, "{name}");
-    }
 }

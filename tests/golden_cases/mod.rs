@@ -4,5 +4,5 @@ mod comparison;
 mod costs;
 mod modules;
 mod pmim;
-// mod search_trace: six steps of a search, `search_trace.*`.
+mod search_trace;
 mod vit;

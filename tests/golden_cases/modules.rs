@@ -86,7 +86,7 @@ impl<'a> Prepared<'a> {
     }
 
     fn state(&self) -> UnitState<'_> {
-        UnitState { score: &self.score, alpha: &self.alpha, active: &self.active }
+        UnitState { score: &self.score, alpha: &self.alpha, active: &self.active, departed: None }
     }
 
     /// Compares with a stored tensor, which may be flat where ours has one head.

@@ -5,6 +5,7 @@ mod tolerance;
 
 pub use tolerance::Tolerance;
 
+use once_for_both::device;
 use once_for_both::space::{ActiveSet, Cells};
 use proptest::test_runner::TestCaseError;
 use serde::de::DeserializeOwned;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use tch::{Cuda, Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// A test's result: whatever went wrong, in words.
 pub type TestResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
@@ -36,26 +37,9 @@ pub fn test_device() -> Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
     *DEVICE.get_or_init(|| {
         let name = std::env::var("OFB_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-        let device = parse_device(&name)
-            .unwrap_or_else(|| panic!("OFB_TEST_DEVICE is {name:?}, expected cpu, cuda or cuda:N"));
-        if let Device::Cuda(index) = device {
-            let count = Cuda::device_count();
-            assert!(
-                (index as i64) < count,
-                "OFB_TEST_DEVICE is {name}, libtorch sees {count} GPUs"
-            );
-        }
-        device
+        assert_ne!(name, "auto", "OFB_TEST_DEVICE names the device to test on");
+        device::parse(&name).unwrap_or_else(|error| panic!("OFB_TEST_DEVICE: {error}"))
     })
-}
-
-/// `cpu`, `cuda` or `cuda:N`.
-pub fn parse_device(name: &str) -> Option<Device> {
-    match name {
-        "cpu" => Some(Device::Cpu),
-        "cuda" => Some(Device::Cuda(0)),
-        _ => name.strip_prefix("cuda:")?.parse().ok().map(Device::Cuda),
-    }
 }
 
 /// All tensors of `FILE.safetensors` in the golden folder, on the test device.

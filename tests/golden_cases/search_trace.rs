@@ -1,0 +1,225 @@
+//! `search_trace.*`: optimiser steps of a tiny ViT under search, from start to end.
+
+use crate::support::test_device;
+use crate::support::{load_json, load_tensors, numbers, tensor, Tensors, TestResult, Tolerance};
+use once_for_both::cost::Budget;
+use once_for_both::data::Batch;
+use once_for_both::loss::Targets;
+use once_for_both::mask::LambdaSchedule;
+use once_for_both::models::{Architecture, BlockConfig, VitConfig};
+use once_for_both::optim::{AdamWOptions, CosineSchedule};
+use once_for_both::pmim::MaskRatioSchedule;
+use once_for_both::search::{Event, PmimOptions, SearchOptions, Session};
+use once_for_both::space::Cells;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use tch::{Kind, Tensor};
+
+#[derive(Deserialize)]
+struct Description {
+    img: i64,
+    patch: i64,
+    dim: i64,
+    depth: usize,
+    heads: i64,
+    mlp_ratio: i64,
+    classes: i64,
+    ln_eps: f64,
+    embed_widths: Vec<i64>,
+    head_counts: Vec<i64>,
+    channel_widths: Vec<i64>,
+    hidden_widths: Vec<i64>,
+    steps: i64,
+    loss_columns: Vec<String>,
+    weights: BTreeMap<String, f64>,
+    optimizer: Optimizer,
+}
+
+#[derive(Deserialize)]
+struct Optimizer {
+    lr: f64,
+    eps: f64,
+    weight_decay: f64,
+    betas: [f64; 2],
+    alpha_betas: [f64; 2],
+}
+
+impl Description {
+    fn config(&self) -> VitConfig {
+        let block = BlockConfig::new(self.heads, self.dim / self.heads, self.mlp_ratio * self.dim);
+        VitConfig {
+            image_size: self.img,
+            patch_size: self.patch,
+            in_channels: 3,
+            classes: self.classes,
+            embed_dim: self.dim,
+            blocks: vec![block; self.depth],
+            distilled: false,
+            norm_eps: self.ln_eps,
+            drop_path: 0.0,
+        }
+    }
+
+    /// The trace's λ, which falls by the same amount every step, as a schedule.
+    fn lambda(&self, lambda: &[f64]) -> LambdaSchedule {
+        let fall = (lambda[0] - lambda[lambda.len() - 1]) / (lambda.len() - 1) as f64;
+        let steps = lambda.len() as u64;
+        LambdaSchedule {
+            start: lambda[0],
+            end: lambda[0] - fall * steps as f64,
+            warmup_steps: steps,
+        }
+    }
+
+    fn options(&self, lambda: LambdaSchedule) -> SearchOptions {
+        let constant = CosineSchedule {
+            peak: self.optimizer.lr,
+            floor: 1.0,
+            warmup_steps: 0,
+            total_steps: self.steps as u64,
+        };
+        let group = |betas: [f64; 2]| AdamWOptions {
+            beta1: betas[0],
+            beta2: betas[1],
+            eps: self.optimizer.eps,
+            weight_decay: self.optimizer.weight_decay,
+        };
+        // One step more than the trace has, so that nothing is decided within it.
+        let steps = self.steps as u64 + 1;
+        let mut options = SearchOptions::paper(steps, steps);
+        options.lambda = lambda;
+        // Any ratio above zero: the trace brings its own hidden tokens.
+        let ratio = MaskRatioSchedule { start: 0.25, end: 0.25, warmup_steps: 0 };
+        options.pmim = Some(PmimOptions { ratio, window: 47 });
+        options.one_hot.weight = self.weights["attention"];
+        options.budget_weight = self.weights["budget"];
+        options.prune_interval = steps;
+        options.log_interval = 1;
+        options.optimiser.weight_rate = constant;
+        options.optimiser.score_rate = self.optimizer.lr;
+        options.optimiser.alpha_rate = self.optimizer.lr;
+        options.optimiser.weights = group(self.optimizer.betas);
+        options.optimiser.alpha = group(self.optimizer.alpha_betas);
+        options
+    }
+}
+
+/// Our name of a tensor of the trace.
+fn ours(name: &str) -> String {
+    let renamed = [
+        ("mask_token", "pmim.mask_token"),
+        ("decoder.0.", "pmim.decoder."),
+        ("patch_embed.score", "embed.score"),
+        ("patch_embed.alpha", "embed.alpha"),
+    ];
+    let found = renamed.iter().find(|(theirs, _)| name.starts_with(theirs));
+    found.map_or_else(|| name.into(), |(theirs, ours)| name.replacen(theirs, ours, 1))
+}
+
+/// Tensors under a prefix, by our name.
+fn under(tensors: &Tensors, prefix: &str) -> Tensors {
+    let found =
+        tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
+    found.map(|(name, tensor)| (ours(name), tensor.shallow_clone())).collect()
+}
+
+fn session(description: &Description, tensors: &Tensors) -> TestResult<Session<VitConfig>> {
+    let lambda = description.lambda(&numbers(tensor(tensors, "lambda")?)?);
+    let (config, init) = (description.config(), under(tensors, "init/"));
+    let space = config.space()?;
+    let dense = config.cost_model().dense_cost(once_for_both::cost::Metric::Macs)?;
+    let budgets = vec![Budget::macs(dense)];
+    let options = description.options(lambda);
+    let mut session = Session::new(config, space, None, budgets, options, test_device())?;
+    session.supernet_mut().load_weights(&init)?;
+    for state in session.supernet_mut().states_mut() {
+        let (score, alpha) = (state.score_name(), state.alpha_name());
+        state.set_score(tensor(&init, &score)?)?;
+        state.set_alpha(tensor(&init, &alpha)?)?;
+    }
+    Ok(session)
+}
+
+fn batch(tensors: &Tensors, step: i64) -> TestResult<Batch> {
+    Ok(Batch {
+        images: tensor(tensors, "images")?.f_get(step)?,
+        targets: Targets::Classes(tensor(tensors, "labels")?.f_get(step)?.to_kind(Kind::Int64)),
+        hidden: Some(tensor(tensors, "token_masks")?.f_get(step)?),
+    })
+}
+
+#[test]
+fn the_default_space_is_that_of_the_trace() -> TestResult {
+    let description: Description = load_json("search_trace")?;
+    let space = description.config().space()?;
+    let attention = Cells::grid(
+        description.heads,
+        description.dim / description.heads,
+        description.head_counts,
+        description.channel_widths,
+    )?;
+    let hidden = Cells::flat(description.mlp_ratio * description.dim, description.hidden_widths)?;
+    assert_eq!(space.dimensions[0].cells, Cells::flat(description.dim, description.embed_widths)?);
+    assert_eq!(space.dimensions[1].cells, attention);
+    assert_eq!(space.dimensions[2].cells, hidden);
+    Ok(())
+}
+
+#[test]
+fn gradients_and_logits_of_the_first_step() -> TestResult {
+    let (description, tensors) =
+        (load_json::<Description>("search_trace")?, load_tensors("search_trace")?);
+    let session = session(&description, &tensors)?;
+    let (gradients, _) = session.gradients(&[batch(&tensors, 0)?])?;
+    let expected = under(&tensors, "grad0/");
+    assert!(!expected.is_empty());
+    for (name, expected) in &expected {
+        let close = Tolerance::of_scale(1e-5, expected)?;
+        close.check(name, tensor(&gradients, name)?, expected)?;
+    }
+    let first = batch(&tensors, 0)?;
+    let output = session.supernet().forward(&first.images, first.hidden.as_ref(), false)?;
+    let expected = tensor(&tensors, "logits0")?;
+    Tolerance::of_scale(1e-5, expected)?.check("logits", &output.logits.prediction()?, expected)
+}
+
+#[test]
+fn losses_of_every_step_and_the_final_tensors() -> TestResult {
+    let (description, tensors) =
+        (load_json::<Description>("search_trace")?, load_tensors("search_trace")?);
+    assert_eq!(description.loss_columns, ["task", "architecture", "reconstruction", "total"]);
+    let mut session = session(&description, &tensors)?;
+    let mut losses = Vec::new();
+    let mut record = |event: &Event| {
+        if let Event::Step(metrics) = event {
+            let loss = metrics.loss;
+            losses.extend([loss.task, loss.one_hot + loss.budget, loss.reconstruction, loss.total]);
+        }
+        Ok(())
+    };
+    for step in 0..description.steps {
+        session.step(&[batch(&tensors, step)?], &mut record)?;
+    }
+    let losses = Tensor::from_slice(&losses).view([description.steps, 4]).to_device(test_device());
+    Tolerance::relative(1e-5).check("losses", &losses, tensor(&tensors, "losses")?)?;
+
+    let expected = under(&tensors, "final/");
+    assert!(!expected.is_empty());
+    for parameter in session.supernet().parameters() {
+        let (mut actual, mut expected) =
+            (parameter.value.detach(), tensor(&expected, &parameter.name)?.shallow_clone());
+        if parameter.name.ends_with("qkv.bias") {
+            // The true gradient of the keys' part is zero, so Adam amplifies rounding there.
+            let without_keys = |bias: &Tensor| {
+                let parts = bias.view([3, -1]);
+                Tensor::cat(&[parts.get(0), parts.get(2)], 0)
+            };
+            (actual, expected) = (without_keys(&actual), without_keys(&expected));
+        }
+        // Adam divides by the root of the mean square, so where a gradient is near zero rounding
+        // moves a parameter by a share of the learning rate: 2% of one step is allowed.
+        let close = Tolerance { relative: 1e-5, absolute: 0.02 * description.optimizer.lr };
+        close.check(&parameter.name, &actual, &expected)?;
+    }
+    Ok(())
+}
