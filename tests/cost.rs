@@ -15,6 +15,7 @@ use once_for_both::{Error, Result};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
+use std::cmp::Ordering;
 use support::{
     from_numbers, gradients, in_words, leaf, numbers, softmax, test_device, TestResult, Tolerance,
 };
@@ -347,22 +348,26 @@ impl Toy {
         })
     }
 
-    /// Cheapest step from one cell of a dimension to a dearer one, all others at their cheapest.
-    fn slow_step(&self, metric: Metric, limit: f64) -> Result<f64> {
-        let budget = [Budget { metric, limit }];
-        let mut least: Vec<(f64, Vec<usize>)> = Vec::new();
+    /// Cheapest step from one cell of a dimension to a dearer one, all others at their cheapest
+    /// (of equally cheap ones, the smallest); infinite where there is no dearer one.
+    fn slow_step(&self, metric: Metric) -> Result<f64> {
+        let cost = |cells: &[usize]| self.model.cost(metric, &self.sizes(cells));
+        let mut all = Vec::new();
         for cells in self.every_choice() {
-            least.push((self.costs(&budget, &cells)?[0], cells));
+            let sizes = self.sizes(&cells);
+            let units: i64 = sizes.values().map(|size| size.units()).sum();
+            let heads: i64 = sizes.values().map(|size| size.heads).sum();
+            all.push((cost(&cells)?, units, heads, cells));
         }
-        least.sort_by(|left, right| left.0.total_cmp(&right.0));
-        let cheapest = &least[0].1;
-        let mut step = limit;
+        all.sort_by(|left, right| left.partial_cmp(right).unwrap_or(Ordering::Equal));
+        let cheapest = &all[0].3;
+        let mut step = f64::INFINITY;
         for (at, choice) in self.choices.iter().enumerate() {
             let mut costs = Vec::new();
             for &cell in &choice.cells {
                 let mut cells = cheapest.clone();
                 cells[at] = cell;
-                costs.push(self.costs(&budget, &cells)?[0]);
+                costs.push(cost(&cells)?);
             }
             for (low, high) in costs.iter().flat_map(|l| costs.iter().map(move |h| (l, h))) {
                 if low < high {
@@ -386,7 +391,7 @@ impl Toy {
         if fitting.is_empty() {
             return Ok(None);
         }
-        let steps = budgets.iter().map(|budget| self.slow_step(budget.metric, budget.limit));
+        let steps = budgets.iter().map(|budget| self.slow_step(budget.metric));
         let mut steps = steps.collect::<Result<Vec<f64>>>()?;
         loop {
             let near = |costs: &[f64]| {
@@ -519,6 +524,37 @@ fn projection_by_hand() -> TestResult {
 }
 
 #[test]
+fn where_all_choices_cost_the_same_the_most_probable_wins() -> TestResult {
+    let (space, mut model, active) = little()?;
+    let likely: [&[f64]; 3] = [&[-3.0, -0.1], &[-5.0, -4.0, -3.0, -0.1], &[-2.0, -1.0, -0.5]];
+    let choices = choices(&active, likely)?;
+    for (cost, limit) in [(0, 0.0), (0, 7.0), (7, 7.0), (7, 8.0)] {
+        model.params = Polynomial::from(cost);
+        let found = project(&model, &space, &choices, &[Budget::params(limit)])?;
+        assert_eq!(found.cells, [1, 3, 2], "{cost} within {limit}");
+    }
+    Ok(())
+}
+
+/// 1 × 8 has fewer heads, 2 × 3 fewer units: which is cheaper depends on the costs of both.
+#[test]
+fn a_few_large_heads_and_many_small_ones_are_compared_by_cost() -> TestResult {
+    let cells = Cells::grid(2, 8, vec![1, 2], vec![3, 8])?;
+    let active = ActiveSet::new(&cells, vec![false, true, true, false], test_device())?;
+    let dimension = Dimension::new("a", DimensionKind::Attention, cells);
+    let space = SearchSpace { dimensions: vec![dimension] };
+    let cost = units("a") + Polynomial::heads("a") * 10;
+    let model = CostModel { macs: cost.clone(), params: cost, dense: space.full_sizes() };
+    let candidates = [Size { heads: 1, channels: 8 }, Size { heads: 2, channels: 3 }];
+    let range = model.range(Metric::Params, &space, &[candidates.to_vec()])?;
+    assert_eq!(range, (18.0, 26.0));
+    let even = Choice::new("a", &active, &[0.0; 4])?;
+    let found = project(&model, &space, &[even], &[Budget::params(20.0)])?;
+    assert_eq!((found.cells, found.costs), (vec![1], vec![18.0]));
+    Ok(())
+}
+
+#[test]
 fn projections_that_cannot_be_are_refused() -> TestResult {
     let (space, mut model, active) = little()?;
     let choices = choices(&active, EVEN)?;
@@ -539,6 +575,16 @@ fn projections_that_cannot_be_are_refused() -> TestResult {
         project(&model, &space, &choices, &[Budget::macs(133.0)]),
         Error::Invalid { ref actual, .. } if actual == "a × h"
     );
+    for limit in [f64::NAN, f64::INFINITY] {
+        let refused = project(&model, &space, &choices, &[Budget::params(limit)]);
+        assert_refused!(refused, Error::Invalid { .. });
+    }
+    let nothing = Choice { cells: Vec::new(), log_probability: Vec::new() };
+    let [e, a, _] = [0, 1, 2].map(|at: usize| choices[at].clone());
+    for wrong in [vec![e.clone(), a.clone()], vec![e, a, nothing]] {
+        let refused = project(&model, &space, &wrong, &[Budget::params(9.0)]);
+        assert_refused!(refused, Error::Invalid { .. });
+    }
     assert_refused!(
         Choice::new("a", &active[1], &[0.0, f64::NAN, 0.0, 0.0]),
         Error::NonFinite { ref dimension, .. } if dimension == "a"

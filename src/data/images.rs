@@ -59,6 +59,18 @@ impl ImageSet {
         Ok((mean, (square - mean * mean).max(0.0).sqrt()))
     }
 
+    /// The images at the given indices, `[B]`, i64, normalised alike.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if an index is out of range.
+    pub fn subset(&self, indices: &Tensor) -> Result<Self> {
+        Ok(Self {
+            images: self.images.f_index_select(0, indices)?,
+            labels: self.labels.f_index_select(0, indices)?,
+            ..*self
+        })
+    }
+
     /// Number of images.
     pub fn len(&self) -> i64 {
         self.labels.size()[0]
