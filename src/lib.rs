@@ -1,5 +1,4 @@
-//! Make Vision Transformers smaller in one search, over libtorch.
-#![warn(missing_docs)]
+#![doc = include_str!("../README.md")]
 
 pub mod cost;
 pub mod data;

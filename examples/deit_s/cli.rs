@@ -15,11 +15,11 @@ pub struct Options {
 
     /// Optimiser steps of the dense network, of search with fine-tuning, and of the dense
     /// network that goes on training for comparison: each takes this many.
-    #[arg(long, default_value_t = 110)]
+    #[arg(long, default_value_t = 100)]
     pub steps: u64,
 
     /// Images of a step.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 32)]
     pub batch: i64,
 
     /// Seed of everything random.

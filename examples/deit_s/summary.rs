@@ -192,7 +192,7 @@ fn latencies(measured: &Measured) -> Result<[BTreeMap<String, Latency>; 2]> {
         let images = Tensor::f_randn([batch, channels, height, width], (Kind::Float, device))?;
         let run_dense = || dense.network_logits(&images).map(drop);
         let run_subnet = || measured.subnet.predict(&images).map(drop);
-        let times = compare_latency(&[&run_dense, &run_subnet], 50, device)?;
+        let times = compare_latency(&[&run_dense, &run_subnet], 20, device)?;
         let [dense, subnet] = times[..] else {
             return Err(Error::Invalid {
                 name: "latencies".into(),
