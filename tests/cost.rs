@@ -52,7 +52,7 @@ fn algebra_by_hand() -> TestResult {
         (units("e") * units("a") * 4 + units("a") * (2 * 5), 300.0),
         ((units("e") + 1) * (units("a") + heads() + 3.5), 126.5),
         ((units("e") + units("a")) * (units("e") + -6), 64.0),
-        (units("e") * 0, 0.0),
+        (units("e") * 0.0, 0.0),
     ] {
         assert_eq!(polynomial.evaluate(&ten_and_six())?, value, "{polynomial:?}");
     }

@@ -181,7 +181,7 @@ impl<A: Architecture> Session<A> {
         }
         let operation = format!("step {}", self.step);
         let losses = self.advance(batches).during(operation)?;
-        if self.step % self.options.log_interval == 0 {
+        if self.step.is_multiple_of(self.options.log_interval) {
             let metrics = self.metrics(&losses)?;
             listener.notice(&Event::Step(metrics))?;
         }
