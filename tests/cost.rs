@@ -612,7 +612,8 @@ fn budgets_are_shares_of_the_dense_cost_within_the_feasible_range() -> TestResul
 
 #[test]
 fn the_budget_loss_is_the_squared_excess_of_the_expected_cost() -> TestResult {
-    let (space, model, active) = little()?;
+    let (space, mut model, active) = little()?;
+    model.params += Polynomial::heads("a") * 3;
     let active: Vec<&ActiveSet> = active.iter().collect();
     let budgets = [Budget::macs(60.0), Budget::params(10.0)];
     let loss = BudgetLoss::new(&model, &space, &budgets, 5.0, test_device())?;
@@ -621,23 +622,25 @@ fn the_budget_loss_is_the_squared_excess_of_the_expected_cost() -> TestResult {
         let pairs = space.dimensions.iter().zip(logits);
         pairs.map(|(d, own)| Ok(leaf(&from_numbers(own, &d.cells.shape())?))).collect()
     };
-    let expected_size = |at: usize| -> f64 {
+    let expected = |at: usize, count: fn(Size) -> i64| -> f64 {
         let p = softmax(logits[at], &vec![true; logits[at].len()]);
-        space.dimensions[at].cells.sizes().zip(p).map(|(size, p)| size.units() as f64 * p).sum()
+        let sizes = space.dimensions[at].cells.sizes();
+        sizes.zip(p).map(|(size, p)| count(size) as f64 * p).sum()
     };
-    let (e, a, h) = (expected_size(0), expected_size(1), expected_size(2));
-    let (macs, params) = (2.0 * e * a + 3.0 * e * h + 5.0, e + a + h);
+    let [e, a, h] = [0, 1, 2].map(|at| expected(at, Size::units));
+    let heads = expected(1, |size| size.heads);
+    let (macs, params) = (2.0 * e * a + 3.0 * e * h + 5.0, e + a + h + 3.0 * heads);
     let alphas = alphas()?;
     for (found, expected) in loss.expected_costs(&alphas, &active)?.iter().zip([macs, params]) {
         EXPECTED.check_against("expected cost", found, &[expected])?;
     }
-    let excess = [(macs - 60.0) / 133.0, (params - 10.0) / 16.0];
+    let excess = [(macs - 60.0) / 133.0, (params - 10.0) / 22.0];
     let expected = 5.0 * (excess[0] * excess[0] + excess[1] * excess[1]);
     let found = loss.loss(&alphas, &active)?;
     EXPECTED.check_against("loss", &found, &[expected])?;
 
     // By the chain rule to the logits of e: dF/de · p_k (w_k − e).
-    let to_e = 10.0 * (excess[0] / 133.0 * (2.0 * a + 3.0 * h) + excess[1] / 16.0);
+    let to_e = 10.0 * (excess[0] / 133.0 * (2.0 * a + 3.0 * h) + excess[1] / 22.0);
     let p = softmax(logits[0], &[true; 2]);
     let slope: Vec<f64> = p.iter().zip([2.0, 4.0]).map(|(p, w)| to_e * p * (w - e)).collect();
     EXPECTED.check_against("slope", &gradients(&found, &[&alphas[0]])?[0], &slope)

@@ -73,9 +73,10 @@ proptest! {
         rate in 1e-4..1e-2f64,
         beta1 in 0.0..0.95f64,
         beta2 in 0.9..0.999f64,
+        eps in prop_oneof![Just(1e-8), Just(1e-2)],
         weight_decay in prop_oneof![Just(0.0), 1e-3..0.5f64],
     ) {
-        let options = AdamWOptions { beta1, beta2, eps: 1e-8, weight_decay };
+        let options = AdamWOptions { beta1, beta2, eps, weight_decay };
         let tensor = in_words(from_numbers(&start, &SHAPE))?;
         let steps: Result<Vec<_>, _> =
             gradients.iter().map(|g| in_words(from_numbers(g, &SHAPE))).collect();

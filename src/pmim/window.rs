@@ -34,7 +34,7 @@ impl WindowNorm {
         self.window
     }
 
-    /// t = (x − μ)/√(v + 1e-6), with v = max(0, (E[x²] − μ²)·N/(N−1)) and N the in-image pixels.
+    /// `t = (x − μ)/√(v + 1e-6)`, with `v = max(0, (E[x²] − μ²)·N/(N−1))`, N the in-image pixels.
     ///
     /// A window of a single pixel has no variance: v = 0 there.
     ///
