@@ -83,12 +83,17 @@ impl CostModel {
         space: &SearchSpace,
         candidates: &[Vec<Size>],
     ) -> Result<(f64, f64)> {
-        let extent = |size: &&Size| (size.units(), size.heads);
+        // With everything else dense: fewer heads or fewer units, whichever costs less.
         let (mut least, mut most) = (Sizes::new(), Sizes::new());
         for (dimension, sizes) in space.dimensions.iter().zip(candidates) {
-            let named = |size: &Size| (dimension.name.clone(), *size);
-            least.extend(sizes.iter().min_by_key(extent).map(named));
-            most.extend(sizes.iter().max_by_key(extent).map(named));
+            let mut costs = Vec::new();
+            for &size in sizes {
+                let alone = Sizes::from([(dimension.name.clone(), size)]);
+                costs.push((self.cost(metric, &alone)?, size));
+            }
+            costs.sort_by(|left, right| left.0.total_cmp(&right.0));
+            least.extend(costs.first().map(|(_, size)| (dimension.name.clone(), *size)));
+            most.extend(costs.last().map(|(_, size)| (dimension.name.clone(), *size)));
         }
         Ok((self.cost(metric, &least)?, self.cost(metric, &most)?))
     }

@@ -83,7 +83,12 @@ pub fn project(
         if let Some(projection) = problem.solve(&step)? {
             return Ok(projection);
         }
-        step.iter_mut().for_each(|value| *value *= 2.0);
+        // A band as wide as the dearest choice holds every choice that fits.
+        let widest = step.iter().all(|value| *value > f64::MAX / 4.0);
+        step.iter_mut().for_each(|value| *value = if *value > 0.0 { *value * 2.0 } else { 1.0 });
+        if widest {
+            return Err(Error::invalid("budgets", "finite", "no choice near any of them"));
+        }
     }
 }
 
