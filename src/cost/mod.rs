@@ -10,6 +10,7 @@ pub use projection::{project, Choice, Projection};
 use crate::space::{SearchSpace, Size, Sizes};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -71,9 +72,7 @@ impl CostModel {
         self.cost(metric, &self.dense)
     }
 
-    /// Cost of the smallest and of the largest choice of candidate sizes, one list a dimension.
-    ///
-    /// Costs grow with every size, so the smallest sizes give the least cost.
+    /// Cost of the cheapest and of the dearest choice of candidate sizes, one list a dimension.
     ///
     /// # Errors
     /// [`Error::Unknown`] if the model has no size for one of its own dimensions.
@@ -83,19 +82,52 @@ impl CostModel {
         space: &SearchSpace,
         candidates: &[Vec<Size>],
     ) -> Result<(f64, f64)> {
-        // With everything else dense: fewer heads or fewer units, whichever costs less.
-        let (mut least, mut most) = (Sizes::new(), Sizes::new());
-        for (dimension, sizes) in space.dimensions.iter().zip(candidates) {
-            let mut costs = Vec::new();
-            for &size in sizes {
-                let alone = Sizes::from([(dimension.name.clone(), size)]);
-                costs.push((self.cost(metric, &alone)?, size));
-            }
-            costs.sort_by(|left, right| left.0.total_cmp(&right.0));
-            least.extend(costs.first().map(|(_, size)| (dimension.name.clone(), *size)));
-            most.extend(costs.last().map(|(_, size)| (dimension.name.clone(), *size)));
-        }
+        let least = self.extreme(metric, space, candidates, Ordering::Less)?;
+        let most = self.extreme(metric, space, candidates, Ordering::Greater)?;
         Ok((self.cost(metric, &least)?, self.cost(metric, &most)?))
+    }
+
+    /// The cheapest choice of candidate sizes (`Less`), or the dearest (`Greater`).
+    ///
+    /// Costs grow with units and with heads, so mostly the smallest size is the cheapest. Of a few
+    /// large heads and many small ones neither is smaller: their costs are compared, with every
+    /// other dimension at its smallest. Of equal costs the smaller size counts as cheaper.
+    pub(crate) fn extreme(
+        &self,
+        metric: Metric,
+        space: &SearchSpace,
+        candidates: &[Vec<Size>],
+        wanted: Ordering,
+    ) -> Result<Sizes> {
+        let extent = |size: Size| (size.units(), size.heads);
+        let mut chosen = Sizes::new();
+        for (dimension, sizes) in space.dimensions.iter().zip(candidates) {
+            let first = sizes.iter().copied().reduce(|best, size| {
+                if extent(size).cmp(&extent(best)) == wanted {
+                    size
+                } else {
+                    best
+                }
+            });
+            chosen.extend(first.map(|size| (dimension.name.clone(), size)));
+        }
+        for (dimension, sizes) in space.dimensions.iter().zip(candidates) {
+            let Some(mut best) = chosen.get(&dimension.name).copied() else { continue };
+            if sizes.iter().all(|size| size.heads.cmp(&best.heads) != wanted) {
+                continue;
+            }
+            let mut best_cost = self.cost(metric, &chosen)?;
+            for &size in sizes {
+                chosen.insert(dimension.name.clone(), size);
+                let cost = self.cost(metric, &chosen)?;
+                let order = cost.total_cmp(&best_cost).then(extent(size).cmp(&extent(best)));
+                if order == wanted {
+                    (best, best_cost) = (size, cost);
+                }
+            }
+            chosen.insert(dimension.name.clone(), best);
+        }
+        Ok(chosen)
     }
 }
 

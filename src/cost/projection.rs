@@ -7,6 +7,7 @@
 use super::{Budget, CostModel, Metric};
 use crate::space::{ActiveSet, DimensionKind, SearchSpace, Size, Sizes};
 use crate::{Error, Result};
+use std::cmp::Ordering;
 
 /// What projection chooses from, for one dimension.
 #[derive(Debug, Clone)]
@@ -65,8 +66,9 @@ struct Options {
 /// to the next, the one with the largest Σ ln p. Where no choice lies in that band, s doubles.
 ///
 /// # Errors
-/// [`Error::Infeasible`] if the smallest choice exceeds a budget; [`Error::Invalid`] if no budget
-/// is given or a cost term couples two dimensions that are not embeddings.
+/// [`Error::Infeasible`] if no choice keeps every budget; [`Error::Invalid`] if no budget is given
+/// or one is not finite, if a dimension has nothing to choose from, or if a cost term couples two
+/// dimensions that are not embeddings.
 pub fn project(
     model: &CostModel,
     space: &SearchSpace,
@@ -83,12 +85,11 @@ pub fn project(
         if let Some(projection) = problem.solve(&step)? {
             return Ok(projection);
         }
-        // A band as wide as the dearest choice holds every choice that fits.
-        let widest = step.iter().all(|value| *value > f64::MAX / 4.0);
-        step.iter_mut().for_each(|value| *value = if *value > 0.0 { *value * 2.0 } else { 1.0 });
-        if widest {
-            return Err(Error::invalid("budgets", "finite", "no choice near any of them"));
+        // Once a step exceeds its budget, all choices that fit lie in the band.
+        if let Some((_, budget)) = step.iter().zip(budgets).find(|(step, b)| **step > b.limit) {
+            return Err(problem.infeasible(budget)?);
         }
+        step.iter_mut().for_each(|value| *value *= 2.0);
     }
 }
 
@@ -112,16 +113,38 @@ impl Problem<'_> {
         self.space.dimensions[dimension].cells.size(self.choices[dimension].cells[option])
     }
 
-    /// Sizes of the cheapest choice.
-    fn smallest(&self) -> Sizes {
-        let mut sizes = Sizes::new();
-        for (at, dimension) in self.space.dimensions.iter().enumerate() {
-            let options = 0..self.choices[at].cells.len();
-            let least =
-                options.map(|option| self.size(at, option)).min_by_key(|s| (s.units(), s.heads));
-            sizes.extend(least.map(|size| (dimension.name.clone(), size)));
+    /// Sizes that may be chosen, by dimension.
+    fn candidates(&self) -> Vec<Vec<Size>> {
+        let options = |at: usize| 0..self.choices[at].cells.len();
+        (0..self.choices.len()).map(|at| options(at).map(|o| self.size(at, o)).collect()).collect()
+    }
+
+    /// The error of a budget that no choice keeps.
+    fn infeasible(&self, budget: &Budget) -> Result<Error> {
+        let (least, _) = self.model.range(budget.metric, self.space, &self.candidates())?;
+        let most = self.model.dense_cost(budget.metric)?;
+        let (metric, budget) = (budget.metric.name(), budget.limit);
+        Ok(Error::Infeasible { metric, budget, least, most })
+    }
+
+    /// Every dimension has a choice, and every budget is a number.
+    fn check_input(&self) -> Result<()> {
+        let (dimensions, choices) = (self.space.dimensions.len(), self.choices.len());
+        if dimensions != choices {
+            return Err(Error::invalid("number of choices", dimensions.to_string(), choices));
         }
-        sizes
+        for (choice, dimension) in self.choices.iter().zip(&self.space.dimensions) {
+            let (cells, values) = (choice.cells.len(), choice.log_probability.len());
+            if cells == 0 || cells != values {
+                let name = format!("choice of {}", dimension.name);
+                let actual = format!("{cells} cells, {values} log-probabilities");
+                return Err(Error::invalid(name, "as many of both, at least one", actual));
+            }
+        }
+        match self.budgets.iter().find(|budget| !budget.limit.is_finite()) {
+            Some(budget) => Err(Error::invalid("budget", "finite", budget.limit)),
+            None => Ok(()),
+        }
     }
 
     fn costs(&self, sizes: &Sizes) -> Result<Vec<f64>> {
@@ -132,8 +155,9 @@ impl Problem<'_> {
         cost.iter().zip(self.budgets).all(|(cost, budget)| *cost <= budget.limit)
     }
 
-    /// The space is separable, and its smallest choice keeps every budget.
+    /// The space is separable, and some choice keeps each budget.
     fn check(&self) -> Result<()> {
+        self.check_input()?;
         let shared = |name: &str| {
             let found = self.space.dimensions.iter().position(|dimension| dimension.name == name);
             found.is_none_or(|at| self.is_shared(at))
@@ -153,36 +177,37 @@ impl Problem<'_> {
                 }
             }
         }
-        let least = self.costs(&self.smallest())?;
-        for (least, budget) in least.iter().zip(self.budgets) {
-            if *least > budget.limit {
-                let most = self.model.dense_cost(budget.metric)?;
-                let (metric, budget, least) = (budget.metric.name(), budget.limit, *least);
-                return Err(Error::Infeasible { metric, budget, least, most });
+        for budget in self.budgets {
+            let (least, _) = self.model.range(budget.metric, self.space, &self.candidates())?;
+            if least > budget.limit {
+                return Err(self.infeasible(budget)?);
             }
         }
         Ok(())
     }
 
-    /// Smallest cost of going from one cell of a dimension to a dearer one, under each budget.
+    /// Smallest cost of going from one cell of a dimension to a dearer one, all others at their
+    /// cheapest, under each budget; infinite where all cells cost the same.
     fn cheapest_step(&self) -> Result<Vec<f64>> {
-        let base = self.smallest();
-        let mut step: Vec<f64> = self.budgets.iter().map(|budget| budget.limit).collect();
-        for at in 0..self.choices.len() {
-            let mut costs = Vec::new();
-            for option in 0..self.choices[at].cells.len() {
-                let mut sizes = base.clone();
-                sizes.insert(self.space.dimensions[at].name.clone(), self.size(at, option));
-                costs.push(self.costs(&sizes)?);
+        let candidates = self.candidates();
+        let mut steps = Vec::new();
+        for metric in self.metrics() {
+            let base = self.model.extreme(metric, self.space, &candidates, Ordering::Less)?;
+            let mut step = f64::INFINITY;
+            for (dimension, own) in self.space.dimensions.iter().zip(&candidates) {
+                let mut costs = Vec::new();
+                for size in own {
+                    let mut sizes = base.clone();
+                    sizes.insert(dimension.name.clone(), *size);
+                    costs.push(self.model.cost(metric, &sizes)?);
+                }
+                costs.sort_by(f64::total_cmp);
+                let gaps = costs.windows(2).map(|pair| pair[1] - pair[0]).filter(|gap| *gap > 0.0);
+                step = gaps.fold(step, f64::min);
             }
-            for (metric, step) in step.iter_mut().enumerate() {
-                let mut column: Vec<f64> = costs.iter().map(|cost| cost[metric]).collect();
-                column.sort_by(f64::total_cmp);
-                let gaps = column.windows(2).map(|pair| pair[1] - pair[0]).filter(|gap| *gap > 0.0);
-                *step = gaps.fold(*step, f64::min);
-            }
+            steps.push(step);
         }
-        Ok(step)
+        Ok(steps)
     }
 
     /// Every combination of embedding cells, the most promising first.
@@ -225,9 +250,11 @@ impl Problem<'_> {
         Ok(best)
     }
 
-    /// Costs of the free dimensions' options at the given embedding, relative to their first.
+    /// Costs of the free dimensions' options at the given embedding, relative to the cheapest, and
+    /// the cost of the cheapest of all.
     fn free_options(&self, base: &Sizes) -> Result<(Vec<f64>, Vec<Options>)> {
-        let constant = self.costs(base)?;
+        let at_base = self.costs(base)?;
+        let mut constant = at_base.clone();
         let mut all = Vec::new();
         for dimension in (0..self.choices.len()).filter(|&at| !self.is_shared(at)) {
             let mut states = Vec::new();
@@ -238,8 +265,16 @@ impl Problem<'_> {
                     self.size(dimension, option),
                 );
                 let cost = self.costs(&sizes)?;
-                let more = cost.iter().zip(&constant).map(|(cost, base)| cost - base).collect();
+                let more: Vec<f64> =
+                    cost.iter().zip(&at_base).map(|(cost, base)| cost - base).collect();
                 states.push((more, self.choices[dimension].log_probability[option]));
+            }
+            // The cheapest option under one budget may not be so under another.
+            for (metric, constant) in constant.iter_mut().enumerate() {
+                let least =
+                    states.iter().map(|state| state.0[metric]).fold(f64::INFINITY, f64::min);
+                *constant += least;
+                states.iter_mut().for_each(|state| state.0[metric] -= least);
             }
             all.push(Options { dimension, states });
         }
@@ -253,7 +288,9 @@ impl Problem<'_> {
         value: f64,
         step: &[f64],
     ) -> Result<Option<Projection>> {
-        let mut base = self.smallest();
+        let first = (0..self.choices.len()).map(|at| self.size(at, 0));
+        let names = self.space.dimensions.iter().map(|dimension| dimension.name.clone());
+        let mut base: Sizes = names.zip(first).collect();
         for at in (0..self.choices.len()).filter(|&at| self.is_shared(at)) {
             base.insert(self.space.dimensions[at].name.clone(), self.size(at, options[at]));
         }
@@ -289,9 +326,7 @@ impl Problem<'_> {
         }
         next.sort_by(|left, right| {
             let costs = left.cost.iter().zip(&right.cost).map(|(l, r)| l.total_cmp(r));
-            costs
-                .fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then)
-                .then(right.value.total_cmp(&left.value))
+            costs.fold(Ordering::Equal, Ordering::then).then(right.value.total_cmp(&left.value))
         });
         next.dedup_by(|later, first| later.cost == first.cost);
         next

@@ -1,6 +1,7 @@
 //! What the tests share: golden files, the device, and the one comparison of numbers.
-#![allow(dead_code, reason = "every test binary uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "every test binary uses a part of it")]
 
+pub mod little;
 mod tolerance;
 
 pub use tolerance::Tolerance;

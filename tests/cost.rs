@@ -1,0 +1,278 @@
+//! Polynomials and budgets against sums made by hand; the cost of a ViT against its variables and
+//! its matrix products.
+
+mod support;
+
+use once_for_both::cost::{Budget, CompiledPolynomial, Metric, Polynomial};
+use once_for_both::loss::BudgetLoss;
+use once_for_both::models::{Architecture, BlockConfig, VitConfig};
+use once_for_both::space::{
+    ActiveSet, Cells, Dimension, DimensionKind, Over, SearchSpace, Size, Sizes,
+};
+use once_for_both::Error;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use support::little::{little, sizes, units};
+use support::{
+    from_numbers, gradients, in_words, leaf, numbers, softmax, test_device, TestResult, Tolerance,
+};
+use tch::{nn, Tensor};
+
+/// Expected costs are sums of products in f32.
+const EXPECTED: Tolerance = Tolerance::relative(1e-5);
+
+/// e = 10, a = 2 heads of 3.
+fn ten_and_six() -> Sizes {
+    sizes(&[("e", Size::flat(10)), ("a", Size { heads: 2, channels: 3 })])
+}
+
+#[test]
+fn algebra_by_hand() -> TestResult {
+    let heads = || Polynomial::heads("a");
+    for (polynomial, value) in [
+        (Polynomial::default(), 0.0),
+        (Polynomial::from(7), 7.0),
+        (units("e") + 1, 11.0),
+        (units("a"), 6.0),
+        (heads(), 2.0),
+        (units("e") * units("a") * 4 + units("a") * (2 * 5), 300.0),
+        ((units("e") + 1) * (units("a") + heads() + 3.5), 126.5),
+        ((units("e") + units("a")) * (units("e") + -6), 64.0),
+        (units("e") * 0.0, 0.0),
+    ] {
+        assert_eq!(polynomial.evaluate(&ten_and_six())?, value, "{polynomial:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn like_terms_are_added_up_whatever_the_order_of_factors() {
+    let mut sum = units("a") * units("e") + 1;
+    sum += units("e") * units("a") * 2;
+    sum += 4;
+    let coefficients: Vec<f64> = sum.terms().iter().map(|term| term.coefficient).collect();
+    assert_eq!(coefficients, [3.0, 5.0]);
+    // Units and heads of one dimension are two variables.
+    assert_eq!((units("a") + Polynomial::heads("a")).terms().len(), 2);
+    // (e + 1)(e + 1) = e² + 2e + 1.
+    let square = (units("e") + 1) * (units("e") + 1);
+    let coefficients: Vec<f64> = square.terms().iter().map(|term| term.coefficient).collect();
+    assert_eq!(coefficients, [1.0, 2.0, 1.0]);
+}
+
+#[test]
+fn a_size_that_is_missing_is_named() {
+    let cost = units("e") * units("b");
+    assert_refused!(
+        cost.evaluate(&ten_and_six()),
+        Error::Unknown { ref name, ref known, .. } if name == "b" && known == "a, e"
+    );
+}
+
+/// A polynomial in e, a and a's heads as plain data: coefficient and exponents.
+fn monomials() -> impl Strategy<Value = Vec<(i32, [usize; 3])>> {
+    vec((-5..6, [0..3usize, 0..3usize, 0..2usize]), 0..5)
+}
+
+fn build(monomials: &[(i32, [usize; 3])]) -> Polynomial {
+    let variables = [units("e"), units("a"), Polynomial::heads("a")];
+    monomials.iter().fold(Polynomial::default(), |sum, (coefficient, exponents)| {
+        let powers = variables.iter().zip(exponents);
+        let term = powers.fold(Polynomial::from(f64::from(*coefficient)), |term, (x, power)| {
+            (0..*power).fold(term, |term, _| term * x.clone())
+        });
+        sum + term
+    })
+}
+
+fn slow_value(monomials: &[(i32, [usize; 3])], x: [f64; 3]) -> f64 {
+    let power = |at: usize, exponent: usize| x[at].powi(exponent as i32);
+    monomials
+        .iter()
+        .map(|(c, e)| f64::from(*c) * power(0, e[0]) * power(1, e[1]) * power(2, e[2]))
+        .sum()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn sums_and_products_are_those_of_the_values(
+        left in monomials(),
+        right in monomials(),
+        (e, heads, channels) in (1..9i64, 1..5i64, 1..9i64),
+    ) {
+        let at = sizes(&[("e", Size::flat(e)), ("a", Size { heads, channels })]);
+        let x = [e as f64, (heads * channels) as f64, heads as f64];
+        let (a, b) = (slow_value(&left, x), slow_value(&right, x));
+        prop_assert_eq!(build(&left).evaluate(&at)?, a);
+        prop_assert_eq!((build(&left) + build(&right)).evaluate(&at)?, a + b);
+        prop_assert_eq!((build(&left) * build(&right)).evaluate(&at)?, a * b);
+        let swept = build(&left).evaluate_with(|variable| Ok(match variable.over {
+            Over::Heads => x[2] + 0.5,
+            Over::Units if variable.dimension == "e" => x[0] + 0.5,
+            Over::Units => x[1] + 0.5,
+        }))?;
+        let expected = slow_value(&left, x.map(|x| x + 0.5));
+        prop_assert!((swept - expected).abs() <= 1e-9 * (1.0 + expected.abs()));
+    }
+
+    #[test]
+    fn compiled_polynomials_have_the_same_value_and_slope(
+        monomials in monomials(),
+        x in [0.5..3.0f64, 0.5..3.0, 0.5..3.0],
+        fixed in 1..5i64,
+    ) {
+        // e and a are searched, b is not: it enters the coefficients.
+        let cost = build(&monomials) * units("b");
+        let space = SearchSpace { dimensions: vec![
+            Dimension::new("e", DimensionKind::Embedding, Cells::flat(4, vec![4])?),
+            Dimension::new("a", DimensionKind::Attention, Cells::grid(2, 4, vec![2], vec![4])?),
+        ] };
+        let others = sizes(&[("b", Size::flat(fixed))]);
+        let compiled = CompiledPolynomial::new(&cost, &space, &others, test_device())?;
+        // Units and heads of e (the heads of a flat dimension count for nothing here), then of a.
+        let at = leaf(&in_words(from_numbers(&[x[0], 1.0, x[1], x[2], 1.0], &[5]))?);
+        let value = compiled.evaluate(&at)?;
+        let b = fixed as f64;
+        let scale = |terms: &[(i32, [usize; 3])]| -> f64 {
+            terms.iter().map(|term| slow_value(&[(term.0.abs(), term.1)], x)).sum::<f64>() * b
+        };
+        let close = Tolerance { relative: 0.0, absolute: 1e-6 + 1e-5 * scale(&monomials) };
+        in_words(close.check_against("value", &value, &[slow_value(&monomials, x) * b]))?;
+        let slope = |along: usize| -> f64 {
+            let terms: Vec<_> = monomials.iter().filter(|term| term.1[along] > 0).collect();
+            let derived = terms.iter().map(|(c, exponents)| {
+                let mut lowered = *exponents;
+                lowered[along] -= 1;
+                exponents[along] as f64 * slow_value(&[(*c, lowered)], x)
+            });
+            derived.sum::<f64>() * b
+        };
+        let found = in_words(numbers(&in_words(gradients(&value, &[&at]))?[0]))?;
+        let close = Tolerance { relative: 0.0, absolute: 1e-5 + 1e-4 * scale(&monomials) };
+        for (place, along) in [(0, 0), (2, 1), (3, 2)] {
+            in_words(close.check_number("slope", found[place], slope(along)))?;
+        }
+    }
+}
+
+fn vits() -> impl Strategy<Value = VitConfig> {
+    let block = (1..4i64, 1..5i64, 1..9i64)
+        .prop_map(|(heads, head_dim, hidden)| BlockConfig::new(heads, head_dim, hidden));
+    let sides = (1..4i64, 1..4i64, 1..4i64);
+    (sides, 1..9i64, 1..9i64, vec(block, 0..3), any::<bool>()).prop_map(
+        |((grid, patch, channels), classes, embed, blocks, distilled)| VitConfig {
+            blocks,
+            embed_dim: embed,
+            distilled,
+            ..VitConfig::uniform(embed, 0, 1).input(grid * patch, channels, patch).classes(classes)
+        },
+    )
+}
+
+/// Every matrix product of the forward pass, in order: rows × inner × columns.
+fn slow_macs(config: &VitConfig) -> i64 {
+    let (tokens, embed) = (config.tokens(), config.embed_dim);
+    let pixels = config.in_channels * config.patch_size * config.patch_size;
+    let patches = config.grid() * config.grid() * pixels * embed;
+    let blocks = config.blocks.iter().map(|block| {
+        let inner = block.heads * block.head_dim;
+        let qkv = tokens * embed * 3 * inner;
+        let attention = 2 * block.heads * tokens * block.head_dim * tokens;
+        let proj = tokens * inner * embed;
+        let mlp = tokens * embed * block.hidden_dim + tokens * block.hidden_dim * embed;
+        qkv + attention + proj + mlp
+    });
+    let heads = config.prefix_tokens() * embed * config.classes;
+    patches + blocks.sum::<i64>() + heads
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_vit_costs_what_it_executes_and_holds(config in vits()) {
+        let model = config.cost_model();
+        let store = nn::VarStore::new(test_device());
+        config.build(&store.root())?;
+        let held: usize = store.trainable_variables().iter().map(Tensor::numel).sum();
+        prop_assert_eq!(model.dense_cost(Metric::Params)?, held as f64);
+        prop_assert_eq!(model.dense_cost(Metric::Macs)?, slow_macs(&config) as f64);
+        let shapes = store.variables().into_iter().map(|(name, var)| (name, var.size()));
+        config.space()?.validate(&shapes.collect())?;
+    }
+
+    #[test]
+    fn a_resized_vit_costs_what_the_dense_ones_model_says(
+        config in vits(),
+        picks in vec(any::<prop::sample::Index>(), 7),
+    ) {
+        let dimensions = config.space()?.dimensions;
+        let chosen: Sizes = dimensions
+            .iter()
+            .zip(&picks)
+            .map(|(d, pick)| (d.name.clone(), d.cells.size(pick.index(d.cells.len()))))
+            .collect();
+        let small = config.resized(&chosen)?;
+        prop_assert_eq!(&small.cost_model().dense, &chosen);
+        for metric in [Metric::Macs, Metric::Params] {
+            let cost = config.cost_model().cost(metric, &chosen)?;
+            prop_assert_eq!(cost, small.cost_model().dense_cost(metric)?);
+        }
+    }
+}
+
+#[test]
+fn budgets_are_shares_of_the_dense_cost_within_the_feasible_range() -> TestResult {
+    let (space, model, _) = little()?;
+    assert_eq!(Budget::share(Metric::Macs, 0.5, &model)?, Budget::macs(66.0));
+    assert_eq!(Budget::share(Metric::Params, 1.0, &model)?, Budget::params(16.0));
+    for share in [0.0, -0.5, 1.5, f64::NAN] {
+        assert_refused!(Budget::share(Metric::Macs, share, &model), Error::Invalid { .. });
+    }
+    for limit in [14.0, 134.0, f64::NAN] {
+        let refused = Budget::macs(limit).check(&model, &space);
+        assert_refused!(refused, Error::Infeasible { least: 15.0, most: 133.0, .. });
+    }
+    Budget::macs(15.0).check(&model, &space)?;
+    // A dimension without a size is dense.
+    assert_eq!(model.cost(Metric::Macs, &sizes(&[("e", Size::flat(2))]))?, 69.0);
+    Ok(())
+}
+
+#[test]
+fn the_budget_loss_is_the_squared_excess_of_the_expected_cost() -> TestResult {
+    let (space, mut model, active) = little()?;
+    model.params += Polynomial::heads("a") * 3;
+    let active: Vec<&ActiveSet> = active.iter().collect();
+    let budgets = [Budget::macs(60.0), Budget::params(10.0)];
+    let loss = BudgetLoss::new(&model, &space, &budgets, 5.0, test_device())?;
+    let logits: [&[f64]; 3] = [&[0.0, 1.0], &[0.5, -0.5, 0.0, 0.25], &[-1.0, 0.0, 1.0]];
+    let alphas = || -> TestResult<Vec<Tensor>> {
+        let pairs = space.dimensions.iter().zip(logits);
+        pairs.map(|(d, own)| Ok(leaf(&from_numbers(own, &d.cells.shape())?))).collect()
+    };
+    let expected = |at: usize, count: fn(Size) -> i64| -> f64 {
+        let p = softmax(logits[at], &vec![true; logits[at].len()]);
+        let sizes = space.dimensions[at].cells.sizes();
+        sizes.zip(p).map(|(size, p)| count(size) as f64 * p).sum()
+    };
+    let [e, a, h] = [0, 1, 2].map(|at| expected(at, Size::units));
+    let heads = expected(1, |size| size.heads);
+    let (macs, params) = (2.0 * e * a + 3.0 * e * h + 5.0, e + a + h + 3.0 * heads);
+    let alphas = alphas()?;
+    for (found, expected) in loss.expected_costs(&alphas, &active)?.iter().zip([macs, params]) {
+        EXPECTED.check_against("expected cost", found, &[expected])?;
+    }
+    let excess = [(macs - 60.0) / 133.0, (params - 10.0) / 22.0];
+    let expected = 5.0 * (excess[0] * excess[0] + excess[1] * excess[1]);
+    let found = loss.loss(&alphas, &active)?;
+    EXPECTED.check_against("loss", &found, &[expected])?;
+
+    // By the chain rule to the logits of e: dF/de · p_k (w_k − e).
+    let to_e = 10.0 * (excess[0] / 133.0 * (2.0 * a + 3.0 * h) + excess[1] / 22.0);
+    let p = softmax(logits[0], &[true; 2]);
+    let slope: Vec<f64> = p.iter().zip([2.0, 4.0]).map(|(p, w)| to_e * p * (w - e)).collect();
+    EXPECTED.check_against("slope", &gradients(&found, &[&alphas[0]])?[0], &slope)
+}

@@ -1,0 +1,351 @@
+//! Projection onto budgets, and the range of costs, against trying every choice.
+
+mod support;
+
+use once_for_both::cost::{project, Budget, Choice, CostModel, Metric, Polynomial, Projection};
+use once_for_both::space::{ActiveSet, Cells, Dimension, DimensionKind, SearchSpace, Size, Sizes};
+use once_for_both::{Error, Result};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::subsequence;
+use std::cmp::Ordering;
+use support::little::{little, units};
+use support::{in_words, softmax, test_device, TestResult};
+
+/// One dimension of a made-up space.
+#[derive(Debug, Clone)]
+struct Part {
+    kind: DimensionKind,
+    cells: Cells,
+    active: Vec<bool>,
+    log_probability: Vec<f64>,
+    /// By metric: weight of units × embedding, units, units², heads.
+    weights: [[i64; 4]; 2],
+}
+
+fn parts() -> impl Strategy<Value = Part> {
+    let candidates = |most: i64| subsequence((1..=most).collect::<Vec<_>>(), 1..=most as usize);
+    let kind = prop_oneof![
+        Just(DimensionKind::Embedding),
+        Just(DimensionKind::Attention),
+        Just(DimensionKind::Hidden),
+    ];
+    (kind, candidates(2), candidates(3)).prop_flat_map(|(kind, counts, widths)| {
+        let cells = match kind {
+            DimensionKind::Attention => Cells::grid(2, 3, counts, widths),
+            DimensionKind::Embedding | DimensionKind::Hidden => Cells::flat(3, widths),
+        };
+        let cells = cells.unwrap_or_else(|error| panic!("{error}"));
+        let count = cells.len();
+        let flags = (0..count, vec(any::<bool>(), count)).prop_map(|(one, mut flags)| {
+            flags[one] = true;
+            flags
+        });
+        // Quarters: equally probable cells are common.
+        let alpha = vec((-6..6).prop_map(|n| f64::from(n) / 4.0), count);
+        let weights = || [0..4i64, 1..4i64, 0..2i64, 0..7i64];
+        (Just(kind), Just(cells), flags, alpha, [weights(), weights()]).prop_map(
+            |(kind, cells, active, alpha, weights)| {
+                let p = softmax(&alpha, &active);
+                let log_probability = p.iter().map(|p| p.ln()).collect();
+                Part { kind, cells, active, log_probability, weights }
+            },
+        )
+    })
+}
+
+/// A made-up space with its costs.
+struct Toy {
+    space: SearchSpace,
+    model: CostModel,
+    choices: Vec<Choice>,
+}
+
+impl Toy {
+    fn new(parts: &[Part]) -> TestResult<Self> {
+        let name = |at: usize| format!("d{at}");
+        let shared: Vec<usize> =
+            (0..parts.len()).filter(|&at| parts[at].kind == DimensionKind::Embedding).collect();
+        let mut costs = [Polynomial::from(1), Polynomial::from(2)];
+        let mut choices = Vec::new();
+        let mut space = SearchSpace::empty();
+        for (at, part) in parts.iter().enumerate() {
+            // Free dimensions read one embedding; two embeddings multiply.
+            let embedding = match shared.len() {
+                0 => Polynomial::from(1),
+                count => units(&name(shared[at % count])),
+            };
+            for (cost, weights) in costs.iter_mut().zip(part.weights) {
+                let own = || units(&name(at));
+                *cost += own() * embedding.clone() * weights[0] + own() * weights[1];
+                *cost += own() * own() * weights[2] + Polynomial::heads(&name(at)) * weights[3];
+            }
+            let active = ActiveSet::new(&part.cells, part.active.clone(), test_device())?;
+            choices.push(Choice::new(&name(at), &active, &part.log_probability)?);
+            space.dimensions.push(Dimension::new(name(at), part.kind, part.cells.clone()));
+        }
+        let [macs, params] = costs;
+        let model = CostModel { macs, params, dense: space.full_sizes() };
+        Ok(Self { space, model, choices })
+    }
+
+    fn sizes(&self, cells: &[usize]) -> Sizes {
+        let pairs = self.space.dimensions.iter().zip(cells);
+        pairs.map(|(d, &cell)| (d.name.clone(), d.cells.size(cell))).collect()
+    }
+
+    fn costs(&self, budgets: &[Budget], cells: &[usize]) -> Result<Vec<f64>> {
+        let sizes = self.sizes(cells);
+        budgets.iter().map(|budget| self.model.cost(budget.metric, &sizes)).collect()
+    }
+
+    fn log_probability(&self, cells: &[usize]) -> f64 {
+        let value = |(choice, cell): (&Choice, &usize)| {
+            let at = choice.cells.iter().position(|own| own == cell);
+            at.map_or(f64::NAN, |at| choice.log_probability[at])
+        };
+        self.choices.iter().zip(cells).map(value).sum()
+    }
+
+    /// Every choice of one active cell per dimension.
+    fn every_choice(&self) -> Vec<Vec<usize>> {
+        self.choices.iter().fold(vec![Vec::new()], |partial, choice| {
+            let longer = |cells: Vec<usize>| {
+                choice.cells.iter().map(move |&cell| [cells.clone(), vec![cell]].concat())
+            };
+            partial.into_iter().flat_map(longer).collect()
+        })
+    }
+
+    /// Cheapest step from one cell of a dimension to a dearer one, all others at their cheapest
+    /// (of equally cheap ones, the smallest); infinite where there is no dearer one.
+    fn slow_step(&self, metric: Metric) -> Result<f64> {
+        let cost = |cells: &[usize]| self.model.cost(metric, &self.sizes(cells));
+        let mut all = Vec::new();
+        for cells in self.every_choice() {
+            let sizes = self.sizes(&cells);
+            let units: i64 = sizes.values().map(|size| size.units()).sum();
+            let heads: i64 = sizes.values().map(|size| size.heads).sum();
+            all.push((cost(&cells)?, units, heads, cells));
+        }
+        all.sort_by(|left, right| left.partial_cmp(right).unwrap_or(Ordering::Equal));
+        let cheapest = &all[0].3;
+        let mut step = f64::INFINITY;
+        for (at, choice) in self.choices.iter().enumerate() {
+            let mut costs = Vec::new();
+            for &cell in &choice.cells {
+                let mut cells = cheapest.clone();
+                cells[at] = cell;
+                costs.push(cost(&cells)?);
+            }
+            for (low, high) in costs.iter().flat_map(|l| costs.iter().map(move |h| (l, h))) {
+                if low < high {
+                    step = step.min(high - low);
+                }
+            }
+        }
+        Ok(step)
+    }
+
+    /// The most probable of all choices that fit and lie in the band below the budget; the band
+    /// doubles until there is one.
+    fn slow_projection(&self, budgets: &[Budget]) -> Result<Option<f64>> {
+        let mut fitting = Vec::new();
+        for cells in self.every_choice() {
+            let costs = self.costs(budgets, &cells)?;
+            if costs.iter().zip(budgets).all(|(cost, budget)| *cost <= budget.limit) {
+                fitting.push((costs, self.log_probability(&cells)));
+            }
+        }
+        if fitting.is_empty() {
+            return Ok(None);
+        }
+        let steps = budgets.iter().map(|budget| self.slow_step(budget.metric));
+        let mut steps = steps.collect::<Result<Vec<f64>>>()?;
+        loop {
+            let near = |costs: &[f64]| {
+                (0..budgets.len()).any(|at| costs[at] > budgets[at].limit - steps[at])
+            };
+            let band = fitting.iter().filter(|(costs, _)| near(costs));
+            let best = band.map(|(_, value)| *value).max_by(f64::total_cmp);
+            if best.is_some() {
+                return Ok(best);
+            }
+            steps.iter_mut().for_each(|step| *step *= 2.0);
+        }
+    }
+
+    fn project(&self, budgets: &[Budget]) -> Result<Projection> {
+        project(&self.model, &self.space, &self.choices, budgets)
+    }
+}
+
+fn toys() -> impl Strategy<Value = Vec<Part>> {
+    vec(parts(), 1..5)
+}
+
+/// One or two limits, as shares of the dense costs; some below the least, some above the most.
+fn limits() -> impl Strategy<Value = (f64, Option<f64>)> {
+    (0.05..1.2, prop::option::of(0.05..1.2))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn projection_finds_the_best_choice_or_says_there_is_none(
+        parts in toys(),
+        (macs, params) in limits(),
+    ) {
+        let toy = in_words(Toy::new(&parts))?;
+        let mut budgets = vec![Budget::macs(macs * toy.model.dense_cost(Metric::Macs)?)];
+        if let Some(params) = params {
+            budgets.push(Budget::params(params * toy.model.dense_cost(Metric::Params)?));
+        }
+        match (toy.project(&budgets), toy.slow_projection(&budgets)?) {
+            (Ok(found), Some(best)) => {
+                for (cell, choice) in found.cells.iter().zip(&toy.choices) {
+                    prop_assert!(choice.cells.contains(cell), "cell {} is not active", cell);
+                }
+                prop_assert_eq!(&found.costs, &toy.costs(&budgets, &found.cells)?);
+                for (cost, budget) in found.costs.iter().zip(&budgets) {
+                    prop_assert!(*cost <= budget.limit, "{} exceeds {:?}", cost, budget);
+                }
+                let value = toy.log_probability(&found.cells);
+                prop_assert!((found.log_probability - value).abs() < 1e-9);
+                prop_assert!((value - best).abs() < 1e-9, "found {}, best {}", value, best);
+            }
+            (Err(Error::Infeasible { .. }), None) => {}
+            (found, best) => prop_assert!(false, "found {:?}, best {:?}", found, best),
+        }
+    }
+
+    #[test]
+    fn the_range_is_that_of_all_choices(parts in toys()) {
+        let toy = in_words(Toy::new(&parts))?;
+        let pairs = toy.space.dimensions.iter().zip(&toy.choices);
+        let candidates: Vec<Vec<Size>> = pairs
+            .map(|(d, choice)| choice.cells.iter().map(|&cell| d.cells.size(cell)).collect())
+            .collect();
+        for metric in [Metric::Macs, Metric::Params] {
+            let budget = [Budget { metric, limit: 0.0 }];
+            let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
+            for cells in toy.every_choice() {
+                let cost = toy.costs(&budget, &cells)?[0];
+                (least, most) = (least.min(cost), most.max(cost));
+            }
+            let range = toy.model.range(metric, &toy.space, &candidates)?;
+            prop_assert_eq!(range, (least, most));
+        }
+    }
+}
+
+/// Choices with the given logarithms of probabilities.
+fn choices(active: &[ActiveSet], log_probability: [&[f64]; 3]) -> Result<Vec<Choice>> {
+    active.iter().zip(log_probability).map(|(set, p)| Choice::new("toy", set, p)).collect()
+}
+
+const EVEN: [&[f64]; 3] = [&[0.0; 2], &[0.0; 4], &[0.0; 3]];
+
+#[test]
+fn projection_by_hand() -> TestResult {
+    let (space, model, active) = little()?;
+    // The likeliest of all, e = 4, a = 2·2, h = 8, costs 2·16 + 3·32 + 5 = 133.
+    let likely: [&[f64]; 3] = [&[-3.0, -0.1], &[-5.0, -4.0, -3.0, -0.1], &[-2.0, -1.0, -0.5]];
+    let choices = choices(&active, likely)?;
+    let found = project(&model, &space, &choices, &[Budget::macs(133.0)])?;
+    assert_eq!((found.cells, found.costs), (vec![1, 3, 2], vec![133.0]));
+    // At 61 with e = 4 there is room for h = 2: 2·16 + 3·8 + 5. The cheapest step is 4 (one more
+    // unit of attention at e = 2), so 61 is the only cost within one step below 62.
+    let found = project(&model, &space, &choices, &[Budget::macs(62.0)])?;
+    assert_eq!((found.cells, found.costs), (vec![1, 3, 1], vec![61.0]));
+    assert!((found.log_probability + 1.2).abs() < 1e-12);
+    // The smallest choice is the only one at its own cost.
+    let least = 2.0 * 2.0 + 3.0 * 2.0 + 5.0;
+    let found = project(&model, &space, &choices, &[Budget::macs(least)])?;
+    assert_eq!(found.cells, [0, 0, 0]);
+    // A second limit holds as well.
+    let both = [Budget::macs(62.0), Budget::params(6.0)];
+    let found = project(&model, &space, &choices, &both)?;
+    assert!(found.costs[0] <= 62.0 && found.costs[1] <= 6.0, "{found:?}");
+    Ok(())
+}
+
+#[test]
+fn where_all_choices_cost_the_same_the_most_probable_wins() -> TestResult {
+    let (space, mut model, active) = little()?;
+    let likely: [&[f64]; 3] = [&[-3.0, -0.1], &[-5.0, -4.0, -3.0, -0.1], &[-2.0, -1.0, -0.5]];
+    let choices = choices(&active, likely)?;
+    for (cost, limit) in [(0, 0.0), (0, 7.0), (7, 7.0), (7, 8.0)] {
+        model.params = Polynomial::from(cost);
+        let found = project(&model, &space, &choices, &[Budget::params(limit)])?;
+        assert_eq!(found.cells, [1, 3, 2], "{cost} within {limit}");
+    }
+    Ok(())
+}
+
+/// 1 × 8 has fewer heads, 2 × 3 fewer units (8 against 6). Where a head costs 10, the first is
+/// cheaper at an embedding of 1 (18 against 26), the second at 10 (90 against 80).
+#[test]
+fn a_few_large_heads_and_many_small_ones_are_compared_by_cost() -> TestResult {
+    let cells = [Cells::flat(10, vec![1, 10])?, Cells::grid(2, 8, vec![1, 2], vec![3, 8])?];
+    let flags = [vec![true, true], vec![false, true, true, false]];
+    let [e, a] = [("e", DimensionKind::Embedding, 0), ("a", DimensionKind::Attention, 1)]
+        .map(|(name, kind, at)| Dimension::new(name, kind, cells[at].clone()));
+    let space = SearchSpace { dimensions: vec![e, a] };
+    let cost = units("e") * units("a") + Polynomial::heads("a") * 10;
+    let model = CostModel { macs: cost.clone(), params: cost, dense: space.full_sizes() };
+    let grids = [Size { heads: 1, channels: 8 }, Size { heads: 2, channels: 3 }];
+    let candidates = [vec![Size::flat(1), Size::flat(10)], grids.to_vec()];
+    assert_eq!(model.range(Metric::Params, &space, &candidates)?, (18.0, 90.0));
+
+    let mut choices = Vec::new();
+    for (cells, flags) in cells.iter().zip(flags) {
+        let even = vec![0.0; cells.len()];
+        let active = ActiveSet::new(cells, flags, test_device())?;
+        choices.push(Choice::new("toy", &active, &even)?);
+    }
+    for (limit, cost, cells) in [(20.0, 18.0, [0, 1]), (85.0, 80.0, [1, 2])] {
+        let found = project(&model, &space, &choices, &[Budget::params(limit)])?;
+        assert_eq!((found.cells, found.costs), (cells.to_vec(), vec![cost]));
+    }
+    Ok(())
+}
+
+#[test]
+fn projections_that_cannot_be_are_refused() -> TestResult {
+    let (space, mut model, active) = little()?;
+    let choices = choices(&active, EVEN)?;
+    assert_refused!(
+        project(&model, &space, &choices, &[Budget::macs(14.0)]),
+        Error::Infeasible { budget, least, most, .. }
+            if (budget, least, most) == (14.0, 15.0, 133.0)
+    );
+    // The first limit can be kept, the second cannot.
+    let both = [Budget::macs(133.0), Budget::params(3.0)];
+    assert_refused!(
+        project(&model, &space, &choices, &both),
+        Error::Infeasible { metric: "parameters", .. }
+    );
+    assert_refused!(project(&model, &space, &choices, &[]), Error::Invalid { .. });
+    model.macs += units("a") * units("h");
+    assert_refused!(
+        project(&model, &space, &choices, &[Budget::macs(133.0)]),
+        Error::Invalid { ref actual, .. } if actual == "a × h"
+    );
+    for limit in [f64::NAN, f64::INFINITY] {
+        let refused = project(&model, &space, &choices, &[Budget::params(limit)]);
+        assert_refused!(refused, Error::Invalid { .. });
+    }
+    let nothing = Choice { cells: Vec::new(), log_probability: Vec::new() };
+    let [e, a, _] = [0, 1, 2].map(|at: usize| choices[at].clone());
+    for wrong in [vec![e.clone(), a.clone()], vec![e, a, nothing]] {
+        let refused = project(&model, &space, &wrong, &[Budget::params(9.0)]);
+        assert_refused!(refused, Error::Invalid { .. });
+    }
+    assert_refused!(
+        Choice::new("a", &active[1], &[0.0, f64::NAN, 0.0, 0.0]),
+        Error::NonFinite { ref dimension, .. } if dimension == "a"
+    );
+    Ok(())
+}
