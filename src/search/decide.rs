@@ -68,6 +68,7 @@ impl<A: Architecture> Session<A> {
     /// Drops every cell whose probability has fallen to `drop_share` of the mean, the least
     /// probable first, as long as the budgets can still be met from both sides.
     fn drop_cells(&mut self) -> Result<()> {
+        let fewest = if self.options.decide_early { 1 } else { 2 };
         for at in 0..self.supernet.states().len() {
             let state = &self.supernet.states()[at];
             expect_finite("alpha", &state.name, &state.alpha)?;
@@ -80,7 +81,8 @@ impl<A: Architecture> Session<A> {
             for cell in going {
                 let mut flags = self.supernet.states()[at].active.flags().to_vec();
                 flags[cell] = false;
-                if flags.contains(&true) && self.can_still_meet_budgets(at, &flags)? {
+                let left = flags.iter().filter(|&&active| active).count();
+                if left >= fewest && self.can_still_meet_budgets(at, &flags)? {
                     self.activate(at, flags)?;
                 }
             }

@@ -108,6 +108,10 @@ pub struct SearchOptions {
     pub prune_interval: u64,
     /// A cell goes when its probability falls to this share of the mean.
     pub drop_share: f64,
+    /// Whether a dimension may lose its second cell before the search ends. If not, every
+    /// dimension keeps two until projection decides them together, so that there is always a
+    /// choice close to the budget.
+    pub decide_early: bool,
     /// Where α starts.
     pub alpha_start: AlphaStart,
     /// Where scores start.
@@ -142,11 +146,12 @@ impl SearchOptions {
                 entropy: true,
                 tangent: true,
                 delta: 1e-3,
-                balance: Balance::Ramp { ratio: 2.0 },
+                balance: Balance::Ramp { ratio: 1.0 },
             },
             budget_weight: 5.0,
             prune_interval: (search_steps / 20).max(1),
             drop_share: 0.2,
+            decide_early: false,
             alpha_start: AlphaStart::Equal,
             score_start: ScoreStart::Magnitude { mean: 2.0, std: 0.5 },
             start_at_dense: true,
@@ -180,6 +185,7 @@ impl SearchOptions {
         options.alpha_start = AlphaStart::Uniform;
         options.score_start = ScoreStart::Random;
         options.start_at_dense = false;
+        options.decide_early = true;
         options.one_hot.balance = Balance::Sum;
         options.one_hot.delta = 1e-4;
         options.optimiser.score_rate = options.optimiser.weight_rate.peak;
