@@ -15,7 +15,7 @@ pub struct Options {
 
     /// Optimiser steps of the dense network, of search with fine-tuning, and of the dense
     /// network that goes on training for comparison: each takes this many.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 200)]
     pub steps: u64,
 
     /// Images of a step.
@@ -44,6 +44,6 @@ pub struct Options {
     pub data: Option<PathBuf>,
 
     /// Highest learning rate of the weights.
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 5e-4)]
     pub lr: f64,
 }
