@@ -60,13 +60,13 @@ pub enum Error {
         dimension: String,
     },
 
-    /// Loss or gradients stayed non-finite over several steps in a row.
-    #[error("training diverged: {skipped} steps in a row up to step {step} had a non-finite loss or gradient")]
+    /// A logged loss is NaN or infinite.
+    #[error("training diverged: the loss of step {step} is {loss}, expected a finite number")]
     Diverged {
-        /// The last step tried.
+        /// The step.
         step: u64,
-        /// Steps skipped in a row.
-        skipped: u64,
+        /// Its total loss.
+        loss: f64,
     },
 
     /// A binding names a variable the model does not have.

@@ -1,7 +1,8 @@
 //! Randomness as a function of (seed, step, purpose).
 //!
 //! libtorch's global generator is reseeded before every use, so a run that was interrupted and
-//! resumed draws what the uninterrupted run draws.
+//! resumed draws what the uninterrupted run draws. The generator belongs to the whole process: two
+//! sessions that step in different threads draw from each other's.
 
 /// What random numbers are for.
 #[derive(Debug, Clone, Copy)]

@@ -11,6 +11,7 @@ use once_for_both::extract::{verify, FoldingExtractor, Provenance, Subnet, Subne
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{SearchOptions, Session};
 use once_for_both::{device, Error};
+use serde_json::Value;
 use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -87,11 +88,33 @@ fn prepare(options: &Options) -> Result<PathBuf, AnyError> {
             format!("{path} holds a run already: add --resume, or choose another --out").into()
         );
     }
+    if options.resume {
+        expect_same_options(options, &out)?;
+    }
     for folder in [out.clone(), out.join("dense"), out.join("reference")] {
         std::fs::create_dir_all(&folder)?;
     }
     std::fs::write(out.join("config.json"), serde_json::to_vec_pretty(options)?)?;
     Ok(out)
+}
+
+/// A run goes on as it began: what differs from its config.json is named.
+fn expect_same_options(options: &Options, out: &Path) -> Result<(), AnyError> {
+    let path = out.join("config.json");
+    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
+    let (earlier, now) = (serde_json::from_str::<Value>(&text)?, serde_json::to_value(options)?);
+    for name in ["budget", "steps", "batch", "seed", "lr", "data"] {
+        if earlier.get(name) != now.get(name) {
+            let was = earlier.get(name).unwrap_or(&Value::Null);
+            return Err(format!(
+                "{} began with {name} {was}, not {}: give the same, or another --out",
+                out.display(),
+                now[name]
+            )
+            .into());
+        }
+    }
+    Ok(())
 }
 
 struct Stages<'a> {

@@ -5,7 +5,7 @@ use once_for_both::data::{Batches, ImageSet};
 use once_for_both::models::VitConfig;
 use once_for_both::report::median;
 use once_for_both::search::{
-    latest_checkpoint, Checkpoints, Event, Listener, MetricsFile, Phase, Session,
+    latest_checkpoint, read_events, Checkpoints, Event, Listener, MetricsFile, Phase, Session,
 };
 use once_for_both::Result;
 use std::path::Path;
@@ -21,7 +21,8 @@ const CHECKPOINT_INTERVAL: u64 = 25;
 pub struct Stage {
     pub session: Session<VitConfig>,
     pub events: Vec<Event>,
-    pub seconds: f64,
+    /// Wall time; unknown where the stage was resumed.
+    pub seconds: Option<f64>,
 }
 
 impl Stage {
@@ -54,13 +55,15 @@ pub fn run(
 ) -> Result<Option<Stage>> {
     let folder = place.folder.join("checkpoints");
     let saved = if place.resume { latest_checkpoint(&folder)? } else { None };
+    let resumed = saved.is_some();
     let mut session = match saved {
         Some(checkpoint) => Session::resume(&checkpoint, place.train.device())?,
         None => fresh()?,
     };
     let checkpoints = Checkpoints::new(&folder, 2);
-    let mut metrics = MetricsFile::open(place.folder.join("metrics.jsonl"), session.steps_done())?;
-    let mut events = Vec::new();
+    let file = place.folder.join("metrics.jsonl");
+    let mut metrics = MetricsFile::open(&file, session.steps_done())?;
+    let mut events = read_events(&file)?;
     let mut train = place.train;
     let started = Instant::now();
     progress.begin(session.steps_done());
@@ -89,5 +92,6 @@ pub fn run(
     metrics.notice(&evaluated)?;
     progress.finish(top1);
     events.push(evaluated);
-    Ok(Some(Stage { session, events, seconds: started.elapsed().as_secs_f64() }))
+    let seconds = Some(started.elapsed().as_secs_f64()).filter(|_| !resumed);
+    Ok(Some(Stage { session, events, seconds }))
 }

@@ -65,7 +65,8 @@ struct Network {
 struct Search {
     steps: u64,
     decided_after: Option<u64>,
-    seconds: f64,
+    /// Wall time; null where the search was resumed.
+    seconds: Option<f64>,
     step_ms_median: f64,
     finetune_step_ms_median: f64,
     plain_step_ms_median: f64,

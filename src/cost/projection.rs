@@ -24,6 +24,11 @@ impl Choice {
     /// # Errors
     /// [`Error::NonFinite`] if a log-probability is NaN.
     pub fn new(name: &str, active: &ActiveSet, log_probability: &[f64]) -> Result<Self> {
+        if log_probability.len() != active.flags().len() {
+            let expected = active.flags().len().to_string();
+            let name = format!("number of log-probabilities of {name}");
+            return Err(Error::invalid(name, expected, log_probability.len()));
+        }
         let cells: Vec<usize> = active.cells().collect();
         let log_probability: Vec<f64> = cells.iter().map(|&cell| log_probability[cell]).collect();
         if log_probability.iter().any(|value| value.is_nan()) {

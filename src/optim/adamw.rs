@@ -1,8 +1,8 @@
 //! AdamW over plain tensors (Loshchilov & Hutter 2019), as `torch.optim.AdamW` computes it.
 
-use crate::{Error, Result};
+use crate::Result;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use tch::Tensor;
 
 /// Options of one group of parameters.
@@ -50,7 +50,7 @@ impl AdamW {
     /// Moves `parameter` in place against `gradient`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the gradient or the remembered moments have another shape.
+    /// [`crate::Error::Shape`] if the gradient or the remembered moments have another shape.
     pub fn update(
         &mut self,
         name: &str,
@@ -82,15 +82,13 @@ impl AdamW {
     }
 
     fn moments_of(&mut self, name: &str, parameter: &Tensor) -> Result<&mut Moments> {
-        if !self.moments.contains_key(name) {
-            let (first, second) = (parameter.f_zeros_like()?, parameter.f_zeros_like()?);
-            self.moments.insert(name.into(), Moments { first, second, steps: 0 });
+        match self.moments.entry(name.into()) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => {
+                let (first, second) = (parameter.f_zeros_like()?, parameter.f_zeros_like()?);
+                Ok(unknown.insert(Moments { first, second, steps: 0 }))
+            }
         }
-        self.moments.get_mut(name).ok_or_else(|| Error::Unknown {
-            kind: "optimiser state",
-            name: name.into(),
-            known: String::new(),
-        })
     }
 
     /// All moments by parameter name, for checkpoints.

@@ -1,7 +1,7 @@
 //! From features back to pixels.
 
 use crate::error::expect_shape;
-use crate::Result;
+use crate::{Error, Result};
 use tch::{nn, Tensor};
 
 /// A 1×1 convolution from patch features to the pixels of their patch, then pixel shuffle.
@@ -16,7 +16,7 @@ impl PixelDecoder {
     /// Variables `weight`, `[patch² · channels, features, 1, 1]`, and `bias` under `path`.
     ///
     /// # Errors
-    /// [`crate::Error::Torch`] if the device refuses memory.
+    /// [`Error::Torch`] if the device refuses memory.
     pub fn new(path: &nn::Path, features: i64, patch: i64, channels: i64) -> Result<Self> {
         let pixels = patch * patch * channels;
         let bound = 1.0 / (features as f64).sqrt();
@@ -33,11 +33,16 @@ impl PixelDecoder {
     /// `[B, C, rows · patch, N / rows · patch]`.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] if the features are not those of the decoder.
+    /// [`Error::Shape`] if the features are not those of the decoder, [`Error::Invalid`] if they
+    /// do not fill the rows.
     pub fn decode(&self, features: &Tensor, rows: i64) -> Result<Tensor> {
         let (batch, tokens, width) = features.size3()?;
         let expected = [batch, tokens, self.weight.size()[1]];
         expect_shape("decode", "patch features", features, &expected)?;
+        if rows < 1 || tokens % rows != 0 {
+            let expected = format!("a divisor of {tokens} tokens");
+            return Err(Error::invalid("rows of the token grid", expected, rows));
+        }
         let grid = features.f_transpose(1, 2)?.f_reshape([batch, width, rows, tokens / rows])?;
         let bias = Some(&self.bias);
         let pixels = grid.f_conv2d(&self.weight, bias, [1, 1], [0, 0], [1, 1], 1)?;

@@ -90,7 +90,9 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|source| Error::io("read", folder, source))?;
-        if entry.file_name().to_string_lossy().starts_with("step-") {
+        let name = entry.file_name();
+        let digits = name.to_string_lossy().strip_prefix("step-").map(str::to_string);
+        if digits.is_some_and(|digits| digits.parse::<u64>().is_ok()) {
             found.push(entry.path());
         }
     }

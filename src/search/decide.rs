@@ -27,7 +27,8 @@ impl<A: Architecture> Session<A> {
         if over {
             let projection = self.project(&self.budgets.clone())?;
             for (at, cell) in projection.cells.into_iter().enumerate() {
-                let flags = (0..undecided_len(self, at)).map(|other| other == cell).collect();
+                let cells = self.supernet.states()[at].cells().len();
+                let flags = (0..cells).map(|other| other == cell).collect();
                 self.activate(at, flags)?;
             }
         } else {
@@ -136,28 +137,27 @@ impl<A: Architecture> Session<A> {
         Ok(())
     }
 
+    /// Dimensions whose largest active cell is smaller than they are, with that size.
+    fn shrinking(&self) -> Vec<(usize, Size)> {
+        let states = self.supernet.states().iter().enumerate();
+        let targets = states.map(|(at, state)| (at, state.active.largest(state.cells())));
+        targets.filter(|(at, size)| self.supernet.states()[*at].cells().full() != *size).collect()
+    }
+
     /// Takes out the units no active cell can keep, and measures what that does to the logits.
     fn cut(&mut self, probe: &Tensor, listener: &mut dyn Listener) -> Result<()> {
-        let targets: Vec<(usize, Size)> = self
-            .supernet
-            .states()
-            .iter()
-            .enumerate()
-            .map(|(at, state)| (at, state.active.largest(state.cells())))
-            .filter(|(at, size)| self.supernet.states()[*at].cells().full() != *size)
-            .collect();
+        let targets = self.shrinking();
         if targets.is_empty() {
             return Ok(());
         }
-        let is_embedding =
-            |at: usize| self.supernet.space().dimensions[at].kind == DimensionKind::Embedding;
-        let (embedding, exact): (Vec<_>, Vec<_>) =
-            targets.iter().copied().partition(|(at, _)| is_embedding(*at));
         let units = targets.iter().map(|&(at, size)| {
             let state = &self.supernet.states()[at];
             (state.name.clone(), [state.cells().units(), size.units()])
         });
         let units = units.collect();
+        let dimensions = &self.supernet.space().dimensions;
+        let (embedding, exact): (Vec<_>, Vec<_>) =
+            targets.iter().partition(|(at, _)| dimensions[*at].kind == DimensionKind::Embedding);
 
         let before = self.probe_logits(probe, &[])?;
         let masked = self.probe_logits(probe, &exact)?;
@@ -232,10 +232,6 @@ impl<A: Architecture> Session<A> {
         let costs = costs.collect::<Result<_>>()?;
         listener.notice(&Event::Finished(Finished { step: self.step, projected, costs }))
     }
-}
-
-fn undecided_len<A: Architecture>(session: &Session<A>, at: usize) -> usize {
-    session.supernet.states()[at].cells().len()
 }
 
 fn to_host(tensor: &Tensor) -> Result<Vec<f64>> {

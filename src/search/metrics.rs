@@ -14,8 +14,8 @@ pub struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// Opens a file for appending; what an earlier run wrote at or after `step` is taken out, so
-    /// that a resumed run leaves the file an uninterrupted one would.
+    /// Opens a file for appending; what an earlier run wrote after its first `step` steps is
+    /// taken out, so that a resumed run leaves the events an uninterrupted one would.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read or written.
@@ -39,16 +39,37 @@ impl Listener for MetricsFile {
     }
 }
 
-/// Whole lines of an older run whose step is before `step`.
+/// The events of a file.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be read, [`Error::File`] naming the first line that is no event.
+pub fn read_events(path: &Path) -> Result<Vec<Event>> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::io("read", path, source))?;
+    let event = |(at, line)| {
+        serde_json::from_str(line)
+            .map_err(|error| Error::file(path, format!("line {}: {error}", at + 1)))
+    };
+    text.lines().enumerate().map(event).collect()
+}
+
+/// Whole lines of an older run that a run going on after `step` steps does not write again.
+///
+/// A logged step carries the steps done before it, a measurement is made after the last
+/// checkpoint; decisions and cuts carry the steps done with theirs, and are in the checkpoint.
 fn lines_before(path: &Path, step: u64) -> Result<String> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
         Err(source) => return Err(Error::io("read", path, source)),
     };
-    let earlier = |line: &&str| {
-        let value = serde_json::from_str::<serde_json::Value>(line).ok();
-        value.and_then(|value| value.get("step")?.as_u64()).is_some_and(|at| at < step)
+    let earlier = |line: &&str| match serde_json::from_str::<Event>(line) {
+        Ok(Event::Step(metrics)) => metrics.step < step,
+        Ok(Event::Evaluated { step: at, .. }) => at < step,
+        Ok(Event::Cut(cut)) => cut.step <= step,
+        Ok(Event::Decided { step: at, .. }) => at <= step,
+        Ok(Event::Finished(finished)) => finished.step <= step,
+        // A line that was torn when the run was stopped.
+        Err(_) => false,
     };
     Ok(text.lines().filter(earlier).flat_map(|line| [line, "\n"]).collect())
 }

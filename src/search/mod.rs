@@ -11,10 +11,11 @@ mod gradients;
 mod metrics;
 mod options;
 mod session;
+mod start;
 
 pub use checkpoint::{latest_checkpoint, Checkpoints};
 pub use event::{Cut, Event, Finished, Listener, Losses, Phase, StepMetrics};
-pub use metrics::MetricsFile;
+pub use metrics::{read_events, MetricsFile};
 pub use options::{
     AlphaStart, Balance, OneHotOptions, OptimiserOptions, PmimOptions, ScoreStart, SearchOptions,
 };

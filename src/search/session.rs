@@ -1,7 +1,8 @@
 //! The state of a run, and one step of it.
 
 use super::event::{Event, Listener, Losses, Phase, StepMetrics};
-use super::options::{AlphaStart, ScoreStart, SearchOptions};
+use super::options::SearchOptions;
+use super::start::start;
 use crate::cost::{Budget, Metric};
 use crate::data::Batch;
 use crate::error::During;
@@ -256,7 +257,7 @@ impl<A: Architecture> Session<A> {
         let weighted = if losses.reconstruction.is_some() { task } else { 0.0 };
         let total = task + one_hot + budget + weighted;
         if !total.is_finite() {
-            return Err(Error::Diverged { step: self.step, skipped: 0 });
+            return Err(Error::Diverged { step: self.step, loss: total });
         }
         let (since, first) = std::mem::replace(&mut self.timer, (Instant::now(), self.step + 1));
         let steps = (self.step + 1 - first).max(1);
@@ -287,31 +288,4 @@ impl<A: Architecture> Session<A> {
     pub(super) fn alphas(&self) -> Vec<Tensor> {
         self.supernet.states().iter().map(|state| state.alpha.shallow_clone()).collect()
     }
-}
-
-/// Brings scores and α to where they start, and θ to where the network starts.
-fn start<A: Architecture>(supernet: &mut Supernet<A>, options: &SearchOptions) -> Result<()> {
-    enter(options.seed, 0, Purpose::Scores);
-    let weights = supernet.raw_weights();
-    let dimensions = supernet.space().dimensions.clone();
-    for (state, dimension) in supernet.states_mut().iter_mut().zip(&dimensions) {
-        let score = match options.score_start {
-            ScoreStart::Random => state.score.f_randn_like()?.f_mul_scalar(0.2)?,
-            ScoreStart::Magnitude { mean, std } => {
-                let z = crate::mask::magnitude(dimension, &weights)?;
-                z.f_mul_scalar(std)?.f_add_scalar(mean)?
-            }
-        };
-        state.set_score(&score.f_detach()?)?;
-        if options.alpha_start == AlphaStart::Uniform {
-            let alpha = state.alpha.f_rand_like()?;
-            state.set_alpha(&alpha.f_detach()?)?;
-        }
-    }
-    if options.start_at_dense {
-        let masks = tch::no_grad(|| supernet.masks(options.lambda.at(0)))?;
-        let gates: Vec<Tensor> = masks.into_iter().map(|mask| mask.mask).collect();
-        supernet.absorb(&gates)?;
-    }
-    Ok(())
 }

@@ -9,6 +9,7 @@ mod narrowing;
 mod parameters;
 mod reconstruction;
 mod state;
+mod weights;
 
 pub use narrowing::Narrowing;
 pub use parameters::{Parameter, ParameterKind};
@@ -118,7 +119,7 @@ impl<A: Architecture> Supernet<A> {
         &self.states
     }
 
-    /// The same, to change scores, α, active cells or landing.
+    /// The same, to change scores, α or active cells.
     pub fn states_mut(&mut self) -> &mut [DimensionState] {
         &mut self.states
     }
@@ -159,16 +160,18 @@ impl<A: Architecture> Supernet<A> {
     /// Writes θ ⊙ gates into the model's variables, outside autograd.
     ///
     /// # Errors
-    /// [`Error::Torch`] if a mask has another shape than its dimension.
+    /// [`Error::Invalid`] or [`Error::Shape`] unless there is one gate of its shape a dimension.
     pub fn materialise(&self, gates: &[Tensor]) -> Result<()> {
+        self.expect_gates(gates)?;
         self.gating.materialise(gates)
     }
 
     /// Divides θ by the gates, so that the network at these gates is the one there was.
     ///
     /// # Errors
-    /// [`Error::Torch`] if a mask has another shape than its dimension.
+    /// [`Error::Invalid`] or [`Error::Shape`] unless there is one gate of its shape a dimension.
     pub fn absorb(&self, gates: &[Tensor]) -> Result<()> {
+        self.expect_gates(gates)?;
         self.gating.absorb(gates)
     }
 
@@ -178,7 +181,19 @@ impl<A: Architecture> Supernet<A> {
     /// # Errors
     /// [`Error::Torch`] if a gradient has another shape than its variable.
     pub fn pull_back(&self, gradients: &mut Weights, gates: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.expect_gates(gates)?;
         self.gating.pull_back(gradients, gates)
+    }
+
+    /// One gate a dimension, each shaped like its scores.
+    fn expect_gates(&self, gates: &[Tensor]) -> Result<()> {
+        if gates.len() != self.states.len() {
+            let expected = self.states.len().to_string();
+            return Err(Error::invalid("number of gates", expected, gates.len()));
+        }
+        gates.iter().zip(&self.states).try_for_each(|(gate, state)| {
+            expect_shape("gates", &state.name, gate, &state.cells().unit_shape())
+        })
     }
 
     /// Forward pass of the plain model at its present weights; with hidden tokens, also the
@@ -231,46 +246,6 @@ impl<A: Architecture> Supernet<A> {
         let alphas = self.states.iter().filter(|state| state.active.decided().is_none());
         let alphas = alphas.map(|s| learned(s.alpha_name(), ParameterKind::Alpha, &s.alpha));
         weights.chain(scores).chain(alphas).collect()
-    }
-
-    /// θ and all other variables, by name: what a checkpoint keeps.
-    pub fn raw_weights(&self) -> Weights {
-        let raw = |(name, leaf): (&String, &Tensor)| {
-            (name.clone(), self.gating.raw(name).unwrap_or(leaf).shallow_clone())
-        };
-        self.variables.iter().map(raw).collect()
-    }
-
-    /// The weights of the plain model at the last materialised gates, without PMIM's: folded.
-    pub fn folded_weights(&self) -> Weights {
-        let own = self.reconstruction.is_some();
-        let model = self.variables.iter().filter(|(name, _)| !(own && reconstruction::owns(name)));
-        model.map(|(name, leaf)| (name.clone(), leaf.shallow_clone())).collect()
-    }
-
-    /// Overwrites θ and all other variables. Names that the model has and `weights` lacks are
-    /// left alone only if they belong to PMIM.
-    ///
-    /// # Errors
-    /// [`Error::Unknown`] or [`Error::Shape`] before anything is written.
-    pub fn load_weights(&mut self, weights: &Weights) -> Result<()> {
-        let mut pairs = Vec::new();
-        for (name, target) in self.raw_weights() {
-            match weights.get(&name) {
-                Some(source) => {
-                    expect_shape("load weights", &name, source, &target.size())?;
-                    pairs.push((source, target));
-                }
-                None if reconstruction::owns(&name) => {}
-                None => {
-                    let known = weights.keys().cloned().collect::<Vec<_>>().join(", ");
-                    return Err(Error::Unknown { kind: "weight", name, known });
-                }
-            }
-        }
-        tch::no_grad(|| {
-            pairs.iter_mut().try_for_each(|(source, target)| Ok(target.f_copy_(source)?))
-        })
     }
 
     /// Takes units out for good: dimensions shrink to the given sizes, keeping their most

@@ -20,8 +20,6 @@ pub struct DimensionState {
     pub origin: Vec<i64>,
     /// Importance of channels that have left, by head, `[heads]`: heads keep their order at a cut.
     pub departed: Option<Tensor>,
-    /// Units on their way out: factors `[heads, channels]` that the gates are multiplied by.
-    pub landing: Option<Tensor>,
     bi_mask: Box<dyn BiMask>,
 }
 
@@ -52,7 +50,6 @@ impl DimensionState {
             active: ActiveSet::all(cells, device)?,
             origin: (0..cells.units()).collect(),
             departed: None,
-            landing: None,
             bi_mask: Box::new(LearnedBiMask::new(cells.clone(), device)?),
         })
     }
@@ -101,11 +98,7 @@ impl DimensionState {
             active: &self.active,
             departed: self.departed.as_ref(),
         };
-        let mut mask = self.bi_mask.mask(state, lambda)?;
-        if let Some(landing) = &self.landing {
-            mask.mask = mask.mask.f_mul(landing)?;
-        }
-        Ok(mask)
+        self.bi_mask.mask(state, lambda)
     }
 
     /// Flat indices of the units that would survive at `size`.
@@ -150,7 +143,6 @@ impl DimensionState {
                 active: ActiveSet::new(&cells, flags, device)?,
                 origin: origin.iter().map(|&unit| self.origin[unit as usize]).collect(),
                 departed: Some(self.departed_at(kept, size)?),
-                landing: None,
                 bi_mask: Box::new(LearnedBiMask::new(cells, device)?),
             })
         })

@@ -6,7 +6,7 @@ use once_for_both::cost::Budget;
 use once_for_both::data::Batch;
 use once_for_both::loss::Targets;
 use once_for_both::mask::LambdaSchedule;
-use once_for_both::models::{Architecture, BlockConfig, VitConfig};
+use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::optim::{AdamWOptions, CosineSchedule};
 use once_for_both::pmim::MaskRatioSchedule;
 use once_for_both::search::{Event, PmimOptions, SearchOptions, Session};
@@ -17,14 +17,8 @@ use tch::{Kind, Tensor};
 
 #[derive(Deserialize)]
 struct Description {
-    img: i64,
-    patch: i64,
-    dim: i64,
-    depth: usize,
-    heads: i64,
-    mlp_ratio: i64,
-    classes: i64,
-    ln_eps: f64,
+    #[serde(flatten)]
+    network: super::vit::Description,
     embed_widths: Vec<i64>,
     head_counts: Vec<i64>,
     channel_widths: Vec<i64>,
@@ -46,18 +40,7 @@ struct Optimizer {
 
 impl Description {
     fn config(&self) -> VitConfig {
-        let block = BlockConfig::new(self.heads, self.dim / self.heads, self.mlp_ratio * self.dim);
-        VitConfig {
-            image_size: self.img,
-            patch_size: self.patch,
-            in_channels: 3,
-            classes: self.classes,
-            embed_dim: self.dim,
-            blocks: vec![block; self.depth],
-            distilled: false,
-            norm_eps: self.ln_eps,
-            drop_path: 0.0,
-        }
+        self.network.config(false)
     }
 
     /// The trace's λ, which falls by the same amount every step, as a schedule.
@@ -131,7 +114,9 @@ fn session(description: &Description, tensors: &Tensors) -> TestResult<Session<V
     let budgets = vec![Budget::macs(dense)];
     let options = description.options(lambda);
     let mut session = Session::new(config, space, None, budgets, options, test_device())?;
-    session.supernet_mut().load_weights(&init)?;
+    let mut weights = under(tensors, "init/");
+    weights.retain(|name, _| !name.ends_with(".score") && !name.ends_with(".alpha"));
+    session.supernet_mut().load_weights(&weights)?;
     for state in session.supernet_mut().states_mut() {
         let (score, alpha) = (state.score_name(), state.alpha_name());
         state.set_score(tensor(&init, &score)?)?;
@@ -153,13 +138,19 @@ fn the_default_space_is_that_of_the_trace() -> TestResult {
     let description: Description = load_json("search_trace")?;
     let space = description.config().space()?;
     let attention = Cells::grid(
-        description.heads,
-        description.dim / description.heads,
+        description.network.heads,
+        description.network.dim / description.network.heads,
         description.head_counts,
         description.channel_widths,
     )?;
-    let hidden = Cells::flat(description.mlp_ratio * description.dim, description.hidden_widths)?;
-    assert_eq!(space.dimensions[0].cells, Cells::flat(description.dim, description.embed_widths)?);
+    let hidden = Cells::flat(
+        description.network.mlp_ratio * description.network.dim,
+        description.hidden_widths,
+    )?;
+    assert_eq!(
+        space.dimensions[0].cells,
+        Cells::flat(description.network.dim, description.embed_widths)?
+    );
     assert_eq!(space.dimensions[1].cells, attention);
     assert_eq!(space.dimensions[2].cells, hidden);
     Ok(())

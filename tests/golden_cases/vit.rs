@@ -10,16 +10,21 @@ use serde::Deserialize;
 use std::collections::BTreeSet;
 use tch::{nn, Kind, Tensor};
 
+/// The network that a JSON file describes.
 #[derive(Deserialize)]
-struct Description {
+pub(super) struct Description {
     img: i64,
     patch: i64,
-    dim: i64,
+    pub(super) dim: i64,
     depth: usize,
-    heads: i64,
-    mlp_ratio: i64,
+    pub(super) heads: i64,
+    pub(super) mlp_ratio: i64,
     classes: i64,
     ln_eps: f64,
+}
+
+#[derive(Deserialize)]
+struct Costs {
     macs: u64,
     params: u64,
 }
@@ -28,7 +33,7 @@ struct Description {
 const SHARE: f64 = 1e-5;
 
 impl Description {
-    fn config(&self, distilled: bool) -> VitConfig {
+    pub(super) fn config(&self, distilled: bool) -> VitConfig {
         let block = BlockConfig::new(self.heads, self.dim / self.heads, self.mlp_ratio * self.dim);
         VitConfig {
             image_size: self.img,
@@ -68,6 +73,7 @@ fn load(config: &VitConfig, tensors: &Tensors) -> TestResult<(nn::VarStore, Visi
 
 fn check(file: &str) -> TestResult {
     let (description, tensors): (Description, _) = (load_json(file)?, load_tensors(file)?);
+    let costs: Costs = load_json(file)?;
     let config = description.config(tensors.contains_key("dist_token"));
     let (store, network) = load(&config, &tensors)?;
     let images = tensor(&tensors, "golden.images")?;
@@ -89,11 +95,11 @@ fn check(file: &str) -> TestResult {
     close_features.check("patch features", &patch_features, &expected)?;
 
     let variables: usize = store.trainable_variables().iter().map(Tensor::numel).sum();
-    assert_eq!(variables as u64, description.params, "{file}: variables of the network");
-    super::costs::expect_costs(file, &config, description.macs, description.params)?;
+    assert_eq!(variables as u64, costs.params, "{file}: variables of the network");
+    super::costs::expect_costs(file, &config, costs.macs, costs.params)?;
     let model = config.cost_model();
     assert_eq!(model.dense, config.space()?.full_sizes(), "{file}: dense sizes");
-    assert_eq!(model.cost(Metric::Macs, &model.dense)?, description.macs as f64);
+    assert_eq!(model.cost(Metric::Macs, &model.dense)?, costs.macs as f64);
     Ok(())
 }
 

@@ -104,7 +104,8 @@ impl VitConfig {
 
     /// Patches along a side of the image.
     pub fn grid(&self) -> i64 {
-        self.image_size / self.patch_size
+        // A patch of 0 is refused by `check`; asking for the grid or the cost must not panic.
+        self.image_size / self.patch_size.max(1)
     }
 
     /// Class and distillation tokens.
