@@ -10,11 +10,14 @@ pub mod loss;
 pub mod mask;
 pub mod models;
 pub mod optim;
+pub mod oracle;
 pub mod pmim;
 mod randomness;
 pub mod report;
 pub mod search;
 pub mod space;
+#[cfg(feature = "proptest")]
+pub mod strategies;
 pub mod supernet;
 mod tensors;
 

@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Named tensors.
 pub type Weights = BTreeMap<String, Tensor>;
@@ -27,4 +27,19 @@ pub(crate) fn read(path: &Path, device: Device) -> Result<Weights> {
     std::fs::File::open(path).map_err(|source| Error::io("read", path, source))?;
     let tensors = Tensor::read_safetensors(path).map_err(|error| Error::file(path, error))?;
     tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.f_to_device(device)?))).collect()
+}
+
+/// The tensor in a kind that sums do not suffer in: f16 and bf16 become f32.
+pub(crate) fn widened(tensor: &Tensor) -> Result<Tensor> {
+    match tensor.kind() {
+        Kind::Half | Kind::BFloat16 => Ok(tensor.f_to_kind(Kind::Float)?),
+        _ => Ok(tensor.shallow_clone()),
+    }
+}
+
+/// All numbers of a tensor, in memory order.
+pub(crate) fn to_host(tensor: &Tensor) -> Result<Vec<f64>> {
+    let flat =
+        tensor.f_detach()?.f_flatten(0, -1)?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
+    Vec::try_from(flat).map_err(Error::from)
 }

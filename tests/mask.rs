@@ -1,255 +1,302 @@
-//! Ranks, survivors and bi-masks against loops written down from their definitions.
+//! Ranks, survivors and bi-masks against the oracle, in every kind of number.
 
 mod support;
 
+use half::{bf16, f16};
+use ndarray::{Array2, Axis};
+use once_for_both::loss::BudgetLoss;
 use once_for_both::mask::{
-    head_ranks, most_important, ranks, BiMask, LearnedBiMask, Mask, UnitState,
+    head_ranks, most_important, ranks, survival_by_rank, BiMask, Mask, RankedBiMask, UnitState,
 };
+use once_for_both::oracle::{self, Units};
 use once_for_both::space::{ActiveSet, Cells, Size};
+use once_for_both::strategies::{scores, units};
 use once_for_both::Error;
-use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::subsequence;
 use support::{
-    from_numbers, gradients, in_words, leaf, numbers, softmax, test_device, TestResult, Tolerance,
+    array, from_numbers, gradients, in_words, leaf, numbers, test_device, TestResult, Tolerance,
 };
 use tch::{Kind, Tensor};
 
-/// Numbers of one sign are added.
-const SUM: Tolerance = Tolerance { relative: 1e-6, absolute: 1e-7 };
+/// Numbers of one sign are added: 1e-6 of each (and what f32 holds of a vanishing one).
+const MASK: Tolerance = Tolerance { relative: 1e-6, absolute: 1e-7 };
 
-/// How many are larger, or equal and further left.
-fn slow_ranks(values: &[f64]) -> Vec<usize> {
-    let before = |i: usize, j: usize| values[j] > values[i] || (values[j] == values[i] && j < i);
-    (0..values.len()).map(|i| (0..values.len()).filter(|&j| before(i, j)).count()).collect()
+/// Unit roundoff of f32.
+const F32: f64 = 6e-8;
+
+fn active_set(units: &Units) -> TestResult<ActiveSet> {
+    let flags = units.active().iter().copied().collect();
+    Ok(ActiveSet::new(units.cells(), flags, test_device())?)
 }
 
-/// Ranks of the heads, and of the channels inside each head.
-fn slow_places(score: &[f64], importance: &[f64], channels: usize) -> (Vec<usize>, Vec<usize>) {
-    let sums: Vec<f64> = importance.chunks(channels).map(|head| head.iter().sum()).collect();
-    (slow_ranks(&sums), score.chunks(channels).flat_map(slow_ranks).collect())
-}
-
-/// Units of the best heads' best channels, ascending.
-fn slow_survivors(score: &[f64], importance: &[f64], channels: usize, size: Size) -> Vec<f64> {
-    let (heads, within) = slow_places(score, importance, channels);
-    let lives = |unit: &usize| {
-        heads[unit / channels] < size.heads as usize && within[*unit] < size.channels as usize
-    };
-    (0..score.len()).filter(lives).map(|unit| unit as f64).collect()
-}
-
-/// A grid with everything a bi-mask is computed from.
-#[derive(Debug, Clone)]
-struct Grid {
-    cells: Cells,
-    /// Small whole numbers: many ties.
-    score: Vec<f64>,
-    /// Eighths: sums over heads are exact, and often equal.
-    importance: Vec<f64>,
-    alpha: Vec<f64>,
-    active: Vec<bool>,
-    upstream: Vec<f64>,
-}
-
-impl Grid {
-    fn active(&self) -> TestResult<ActiveSet> {
-        Ok(ActiveSet::new(&self.cells, self.active.clone(), test_device())?)
-    }
-
-    fn units(&self, values: &[f64]) -> TestResult<Tensor> {
-        from_numbers(values, &self.cells.unit_shape())
-    }
-
-    fn alpha(&self) -> TestResult<Tensor> {
-        from_numbers(&self.alpha, &self.cells.shape())
-    }
-
-    fn channels(&self) -> usize {
-        self.cells.channels() as usize
-    }
-
-    /// Whether a cell keeps the unit of these ranks.
-    fn keeps(&self, cell: usize, head: usize, channel: usize) -> bool {
-        let size = self.cells.size(cell);
-        size.heads > head as i64 && size.channels > channel as i64
-    }
-
-    /// Σ of the cells' probabilities that keep the unit of these ranks.
-    fn slow_survival(&self, head: usize, channel: usize) -> f64 {
-        let p = softmax(&self.alpha, &self.active);
-        (0..p.len()).filter(|&cell| self.keeps(cell, head, channel)).map(|cell| p[cell]).sum()
-    }
-}
-
-fn grids() -> impl Strategy<Value = Grid> {
-    let candidates = |most: i64| subsequence((1..=most).collect::<Vec<_>>(), 1..=most as usize);
-    let cells = (1..=4i64, 1..=7i64)
-        .prop_flat_map(move |(h, c)| (Just(h), Just(c), candidates(h), candidates(c)));
-    cells.prop_flat_map(|(heads, channels, head_counts, widths)| {
-        let cells = Cells::grid(heads, channels, head_counts, widths);
-        let cells = cells.unwrap_or_else(|error| panic!("{error}"));
-        let (units, count) = (cells.units() as usize, cells.len());
-        let eighths = vec((0..8).prop_map(|n| f64::from(n) / 8.0), units);
-        let flags = (0..count, vec(any::<bool>(), count)).prop_map(|(one, mut flags)| {
-            flags[one] = true;
-            flags
-        });
-        (
-            Just(cells),
-            vec((-3..4).prop_map(f64::from), units),
-            eighths,
-            vec(-2.0..2.0, count),
-            flags,
-            vec(-1.0..1.0, units),
-        )
-            .prop_map(|(cells, score, importance, alpha, active, upstream)| Grid {
-                cells,
-                score,
-                importance,
-                alpha,
-                active,
-                upstream,
-            })
+/// Whether no two heads are so close that rounding may exchange them; heads of equal scores are
+/// equal in any arithmetic.
+fn heads_are_apart(units: &Units, roundoff: f64) -> bool {
+    let sums = units.importance().sum_axis(Axis(1));
+    let score = |head: usize| units.score().row(head);
+    (0..sums.len()).all(|a| {
+        (0..a).all(|b| (sums[a] - sums[b]).abs() > 16.0 * roundoff || score(a) == score(b))
     })
 }
 
+/// Flat numbers of the units that survive at `size`, ascending, from the ranks.
+fn survivors(units: &Units, size: Size) -> Vec<f64> {
+    let (heads, channels) = (units.head_ranks(), units.channel_ranks());
+    let lives = |(head, channel): (usize, usize)| {
+        (heads[head] as i64) < size.heads && (channels[(head, channel)] as i64) < size.channels
+    };
+    let all = channels.indexed_iter().map(|(at, _)| at).enumerate();
+    all.filter(|&(_, at)| lives(at)).map(|(unit, _)| unit as f64).collect()
+}
+
+/// The slope of `f` in every entry, from the oracle: central differences in f64.
+fn slopes(at: &Array2<f64>, f: impl Fn(Array2<f64>) -> f64) -> Vec<f64> {
+    let step = 1e-5;
+    let moved = |index: (usize, usize), by: f64| {
+        let mut values = at.clone();
+        values[index] += by;
+        f(values)
+    };
+    at.indexed_iter().map(|(i, _)| (moved(i, step) - moved(i, -step)) / (2.0 * step)).collect()
+}
+
+/// A fixed gradient from above: a different number for every unit.
+fn upstream(units: &Units) -> Array2<f64> {
+    let (heads, channels) = units.score().dim();
+    Array2::from_shape_fn((heads, channels), |(h, c)| ((h * channels + c) as f64 * 0.7).sin())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn ranks_count_what_comes_before(
-        rows in 1..4usize,
-        columns in 1..40usize,
-        seed in vec(-5..6i32, 160),
-    ) {
-        let values: Vec<f64> = seed[..rows * columns].iter().copied().map(f64::from).collect();
-        let tensor = in_words(from_numbers(&values, &[rows as i64, columns as i64]))?;
+    fn ranks_count_what_comes_before(score in scores(40)) {
+        let tensor = in_words(from_numbers(&score, &[1, 40]))?;
         let found = ranks(&tensor)?;
         prop_assert_eq!(found.kind(), Kind::Int64);
-        let expected: Vec<f64> =
-            values.chunks(columns).flat_map(slow_ranks).map(|rank| rank as f64).collect();
+        let expected = oracle::ranks(ndarray::ArrayView1::from(&score));
+        let expected: Vec<f64> = expected.iter().map(|&rank| rank as f64).collect();
         prop_assert_eq!(in_words(numbers(&found))?, expected);
     }
 
     #[test]
-    fn the_most_important_are_the_best_channels_of_the_best_heads(grid in grids()) {
-        let (score, importance) =
-            (in_words(grid.units(&grid.score))?, in_words(grid.units(&grid.importance))?);
-        let (heads, _) = slow_places(&grid.score, &grid.importance, grid.channels());
-        let heads: Vec<f64> = heads.into_iter().map(|rank| rank as f64).collect();
-        prop_assert_eq!(in_words(numbers(&head_ranks(&importance, None)?))?, heads);
-        for size in grid.cells.sizes() {
-            let found = in_words(numbers(&most_important(&score, &head_ranks(&importance, None)?, size)?))?;
-            let expected = slow_survivors(&grid.score, &grid.importance, grid.channels(), size);
-            prop_assert_eq!(found, expected, "at {:?}", size);
+    fn the_most_important_are_the_best_channels_of_the_best_heads(units in units()) {
+        prop_assume!(heads_are_apart(&units, F32));
+        let score = in_words(array(units.score()))?;
+        let heads = head_ranks(&RankedBiMask.importance(&score)?, None)?;
+        for size in units.cells().sizes() {
+            let found = in_words(numbers(&most_important(&score, &heads, size)?))?;
+            prop_assert_eq!(found, survivors(&units, size), "at {:?}", size);
         }
     }
 
     #[test]
-    fn sparsity_is_the_probability_to_survive(grid in grids()) {
-        let (score, importance) =
-            (in_words(grid.units(&grid.score))?, in_words(grid.units(&grid.importance))?);
-        let (alpha, active) = (in_words(grid.alpha())?, in_words(grid.active())?);
-        let mask = LearnedBiMask::new(grid.cells.clone(), test_device())?;
+    fn the_bi_mask_is_the_oracle(units in units(), lambda in 0.0..=1.0f64) {
+        prop_assume!(heads_are_apart(&units, F32));
+        let (score, alpha) = (in_words(array(units.score()))?, in_words(array(units.alpha()))?);
+        let active = in_words(active_set(&units))?;
+        let by_rank = survival_by_rank(&alpha, &active)?;
+        in_words(MASK.check_array("V by rank", &by_rank, &units.survival_by_rank()))?;
+
         let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
-        let (heads, within) = slow_places(&grid.score, &grid.importance, grid.channels());
-
-        let by_rank: Vec<f64> = (0..grid.score.len())
-            .map(|place| grid.slow_survival(place / grid.channels(), place % grid.channels()))
-            .collect();
-        let found = mask.sparsity_by_rank(&alpha, &active)?;
-        in_words(SUM.check_against("sparsity by rank", &found, &by_rank))?;
-
-        let expected: Vec<f64> = (0..grid.score.len())
-            .map(|unit| grid.slow_survival(heads[unit / grid.channels()], within[unit]))
-            .collect();
-        let found = mask.sparsity(state, &importance)?;
-        in_words(SUM.check_against("sparsity", &found, &expected))?;
-        prop_assert!(in_words(numbers(&found))?.iter().all(|v| (0.0..=1.0).contains(v)));
+        let found = RankedBiMask.mask(state, lambda)?;
+        let expected = units.mask(lambda)?;
+        in_words(MASK.check_array("S", &found.importance, &expected.importance))?;
+        in_words(MASK.check_array("V", &found.sparsity, &expected.sparsity))?;
+        in_words(MASK.check_array("m", &found.mask, &expected.mask))?;
     }
 
     #[test]
-    fn gradients_reach_scores_by_importance_and_alpha_by_sparsity(
-        grid in grids(),
-        lambda in 0.0..=1.0f64,
-    ) {
-        let score = leaf(&in_words(grid.units(&grid.score))?);
-        let alpha = leaf(&in_words(grid.alpha())?);
-        let active = in_words(grid.active())?;
-        let bi_mask = LearnedBiMask::new(grid.cells.clone(), test_device())?;
+    fn gradients_are_the_slopes_of_the_oracle(units in units(), lambda in 0.0..=1.0f64) {
+        prop_assume!(heads_are_apart(&units, F32));
+        let (score, alpha) =
+            (leaf(&in_words(array(units.score()))?), leaf(&in_words(array(units.alpha()))?));
+        let active = in_words(active_set(&units))?;
         let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
-        let Mask { importance, mask, .. } = bi_mask.mask(state, lambda)?;
-        let loss = (mask * in_words(grid.units(&grid.upstream))?).f_sum(None)?;
-        let found = in_words(gradients(&loss, &[&score, &alpha]))?;
+        let weights = upstream(&units);
+        let Mask { mask, .. } = RankedBiMask.mask(state, lambda)?;
+        let sum = (mask * in_words(array(&weights))?).f_sum(None)?;
+        let found = in_words(gradients(&sum, &[&score, &alpha]))?;
 
-        let sigmoid: Vec<f64> = grid.score.iter().map(|s| 1.0 / (1.0 + (-s).exp())).collect();
-        in_words(SUM.check_against("importance", &importance, &sigmoid))?;
-        let to_score: Vec<f64> = sigmoid
-            .iter()
-            .zip(&grid.upstream)
-            .map(|(s, upstream)| upstream * lambda * s * (1.0 - s))
-            .collect();
-        let close = Tolerance { relative: 1e-5, absolute: 1e-6 };
-        in_words(close.check_against("gradient in the score", &found[0], &to_score))?;
-
-        // dp_k/dα_j = p_k (δ_kj − p_j), and a cell's p counts for all units it keeps. Ranks of
-        // heads are taken from the tensor, whose sums may round to a tie.
-        let heads: Vec<usize> =
-            in_words(numbers(&head_ranks(&importance.detach(), None)?))?.iter().map(|&r| r as usize).collect();
-        let (_, within) = slow_places(&grid.score, &sigmoid, grid.channels());
-        let p = softmax(&grid.alpha, &grid.active);
-        let to_p: Vec<f64> = (0..p.len())
-            .map(|cell| {
-                let kept = (0..within.len())
-                    .filter(|&unit| grid.keeps(cell, heads[unit / grid.channels()], within[unit]));
-                (1.0 - lambda) * kept.map(|unit| grid.upstream[unit]).sum::<f64>()
-            })
-            .collect();
-        let mean: f64 = p.iter().zip(&to_p).map(|(p, g)| p * g).sum();
-        let to_alpha: Vec<f64> = p.iter().zip(&to_p).map(|(p, g)| p * (g - mean)).collect();
+        // Ranks are constants: scores move S alone, α moves V alone.
+        let (cells, flags) = (units.cells(), units.active());
+        let with = |score: &Array2<f64>, alpha: &Array2<f64>| {
+            Units::new(cells.clone(), score.clone(), alpha.clone(), flags.clone())
+        };
         let close = Tolerance { relative: 1e-5, absolute: 1e-5 };
-        in_words(close.check_against("gradient in alpha", &found[1], &to_alpha))?;
+        let to_score = slopes(units.score(), |score| {
+            with(&score, units.alpha()).map_or(f64::NAN, |u| lambda * (u.importance() * &weights).sum())
+        });
+        in_words(close.check_against("gradient of the score", &found[0], &to_score))?;
+        let to_alpha = slopes(units.alpha(), |alpha| {
+            let moved = with(units.score(), &alpha);
+            moved.map_or(f64::NAN, |u| (1.0 - lambda) * (u.sparsity() * &weights).sum())
+        });
+        in_words(close.check_against("gradient of α", &found[1], &to_alpha))?;
+    }
+
+    #[test]
+    fn half_kinds_are_rounded_once(units in units(), lambda in 0.0..=1.0f64) {
+        prop_assume!(heads_are_apart(&units, F32));
+        let active = in_words(active_set(&units))?;
+        // Scores and α are eighths or ±10⁴: of these, bf16 holds 9984.
+        let rounded = |to: fn(f64) -> f64| {
+            let (score, alpha) = (units.score().mapv(to), units.alpha().mapv(to));
+            Units::new(units.cells().clone(), score, alpha, units.active().clone())
+        };
+        let kinds = [
+            (Kind::Half, (|x| f16::from_f64(x).to_f64()) as fn(f64) -> f64, 11, 2f64.powi(-24)),
+            (Kind::BFloat16, |x| bf16::from_f64(x).to_f64(), 8, 0.0),
+        ];
+        for (kind, to, digits, least) in kinds {
+            let units = rounded(to)?;
+            let host = |values: &Array2<f64>| array(values).map(|t| t.to_kind(kind));
+            let (score, alpha) = (in_words(host(units.score()))?, in_words(host(units.alpha()))?);
+            let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
+            let found = RankedBiMask.mask(state, lambda)?;
+            let expected = units.mask(lambda)?;
+            let roundoff = 2f64.powi(-digits);
+            let once = Tolerance { relative: roundoff + 2e-6, absolute: least + 1e-7 };
+            let twice = Tolerance { relative: 2.0 * roundoff + 2e-6, absolute: 2.0 * least + 1e-7 };
+            for tensor in [&found.importance, &found.sparsity, &found.mask] {
+                prop_assert_eq!(tensor.kind(), kind);
+            }
+            in_words(once.check_array("S", &found.importance, &expected.importance))?;
+            if heads_are_apart(&units, roundoff) {
+                in_words(once.check_array("V", &found.sparsity, &expected.sparsity))?;
+                in_words(twice.check_array("m", &found.mask, &expected.mask))?;
+            }
+            let by_rank = survival_by_rank(&alpha, &active)?;
+            in_words(once.check_array("V by rank", &by_rank, &units.survival_by_rank()))?;
+        }
     }
 
     #[test]
     fn a_decided_dimension_keeps_exactly_its_most_important_units(
-        grid in grids(),
+        units in units(),
         pick in any::<prop::sample::Index>(),
     ) {
-        let cell = pick.index(grid.cells.len());
-        let flags = (0..grid.cells.len()).map(|other| other == cell).collect();
-        let active = ActiveSet::new(&grid.cells, flags, test_device())?;
-        let (score, alpha) = (in_words(grid.units(&grid.score))?, in_words(grid.alpha())?);
-        let bi_mask = LearnedBiMask::new(grid.cells.clone(), test_device())?;
+        let cell = pick.index(units.cells().len());
+        let flags = (0..units.cells().len()).map(|other| other == cell).collect();
+        let active = ActiveSet::new(units.cells(), flags, test_device())?;
+        let (score, alpha) = (in_words(array(units.score()))?, in_words(array(units.alpha()))?);
         let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
-        let mask = bi_mask.mask(state, 0.0)?;
-        let kept = most_important(&score, &head_ranks(&mask.importance, None)?, grid.cells.size(cell))?;
+        let mask = RankedBiMask.mask(state, 0.0)?;
+        let size = units.cells().size(cell);
+        let kept = most_important(&score, &head_ranks(&mask.importance, None)?, size)?;
         let expected = mask.mask.zeros_like().flatten(0, -1).index_fill(0, &kept, 1.0);
         let exact = Tolerance::relative(0.0);
         in_words(exact.check("mask", &mask.mask.flatten(0, -1), &expected))?;
     }
+
+    #[test]
+    fn expected_sizes_are_the_oracles(units in units()) {
+        let (space, model) = in_words(support::little::counting(units.cells()))?;
+        let budget = once_for_both::cost::Budget::macs(0.0);
+        let loss = BudgetLoss::new(&model, &space, &[budget], 1.0, test_device())?;
+        let alpha = in_words(array(units.alpha()))?;
+        let found = loss.expected_costs(&[alpha], &[&in_words(active_set(&units))?])?;
+        let close = Tolerance { relative: 1e-5, absolute: 1e-6 };
+        // The model counts units in MACs.
+        in_words(close.check_against("units", &found[0], &[units.expected_size().units]))?;
+    }
+}
+
+/// Host numbers of both half kinds go in as they are.
+#[test]
+fn half_numbers_of_the_host_are_weighed() -> TestResult {
+    let cells = Cells::flat(3, vec![1, 3])?;
+    let active = ActiveSet::all(&cells, test_device())?;
+    let scores = [0.5, -2.0, 3.0];
+    let half = Tensor::f_from_slice(&scores.map(f16::from_f64))?;
+    let brain = Tensor::f_from_slice(&scores.map(bf16::from_f64))?;
+    for score in [half, brain] {
+        let score = score.view([1, 3]).to_device(test_device());
+        let alpha = score.narrow(1, 0, 2).zeros_like();
+        let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
+        let found = RankedBiMask.mask(state, 0.0)?;
+        Tolerance::relative(0.0).check_against("V", &found.mask, &[0.5, 0.5, 1.0])?;
+    }
+    Ok(())
+}
+
+/// Two cells of 24 units on the device: score, α, active cells.
+fn grid() -> TestResult<(Tensor, Tensor, ActiveSet)> {
+    let cells = Cells::grid(2, 4, vec![1, 2], vec![2, 4])?;
+    let active = ActiveSet::all(&cells, test_device())?;
+    Ok((from_numbers(&[0.0; 8], &[2, 4])?, from_numbers(&[0.0; 4], &[2, 2])?, active))
 }
 
 #[test]
-fn states_of_other_shapes_and_lambdas_out_of_range_are_refused() -> TestResult {
-    let cells = Cells::grid(2, 4, vec![1, 2], vec![2, 4])?;
-    let active = ActiveSet::all(&cells, test_device())?;
-    let bi_mask = LearnedBiMask::new(cells, test_device())?;
-    let (score, alpha) = (from_numbers(&[0.0; 8], &[2, 4])?, from_numbers(&[0.0; 4], &[2, 2])?);
-    let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
-    let turned = score.view([4, 2]);
-    assert_refused!(
-        bi_mask.mask(UnitState { score: &turned, ..state }, 0.5),
-        Error::Shape { ref expected, .. } if expected == &[2, 4]
-    );
+fn a_score_of_another_length_is_refused() -> TestResult {
+    let (score, alpha, active) = grid()?;
+    for other in [score.view([4, 2]), score.view([8]), score.narrow(1, 0, 3)] {
+        let state = UnitState { score: &other, alpha: &alpha, active: &active, departed: None };
+        assert_refused!(
+            RankedBiMask.mask(state, 0.5),
+            Error::Shape { ref expected, .. } if expected == &[2, 4]
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn an_alpha_of_another_length_is_refused() -> TestResult {
+    let (score, _, active) = grid()?;
     let long = from_numbers(&[0.0; 6], &[2, 3])?;
+    let state = UnitState { score: &score, alpha: &long, active: &active, departed: None };
     assert_refused!(
-        bi_mask.mask(UnitState { alpha: &long, ..state }, 0.5),
+        RankedBiMask.mask(state, 0.5),
         Error::Shape { ref actual, .. } if actual == &[2, 3]
     );
+    Ok(())
+}
+
+#[test]
+fn a_lambda_outside_the_unit_interval_is_refused() -> TestResult {
+    let (score, alpha, active) = grid()?;
+    let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
     for lambda in [-0.1, 1.1, f64::NAN] {
-        assert_refused!(bi_mask.mask(state, lambda), Error::Invalid { .. });
+        assert_refused!(RankedBiMask.mask(state, lambda), Error::Invalid { .. });
     }
+    Ok(())
+}
+
+#[test]
+fn an_empty_active_set_is_refused() -> TestResult {
+    let cells = Cells::flat(4, vec![2, 4])?;
+    let refused = ActiveSet::new(&cells, vec![false, false], test_device());
+    assert_refused!(refused, Error::Invalid { ref name, .. } if name == "active cells");
+    let refused = ActiveSet::new(&cells, vec![true], test_device());
+    assert_refused!(refused, Error::Invalid { ref actual, .. } if actual == "1");
+    Ok(())
+}
+
+#[test]
+fn unsorted_cells_are_refused() {
+    assert_refused!(Cells::flat(8, vec![4, 2]), Error::Cells { ref actual, .. } if actual == &[4, 2]);
+    assert_refused!(Cells::grid(4, 8, vec![2, 2], vec![4]), Error::Cells { .. });
+}
+
+#[test]
+fn cells_wider_than_the_dimension_are_refused() {
+    assert_refused!(Cells::flat(8, vec![2, 9]), Error::Cells { ref actual, .. } if actual == &[2, 9]);
+    assert_refused!(Cells::grid(4, 8, vec![5], vec![4]), Error::Cells { .. });
+    assert_refused!(Cells::flat(8, vec![]), Error::Cells { .. });
+}
+
+#[test]
+fn the_oracle_refuses_what_does_not_fit() -> TestResult {
+    let cells = Cells::flat(2, vec![1, 2])?;
+    let numbers = |columns: usize| Array2::zeros((1, columns));
+    let all = || Array2::from_elem((1, 2), true);
+    let units = |score, alpha, active| Units::new(cells.clone(), score, alpha, active);
+    assert_refused!(units(numbers(3), numbers(2), all()), Error::Shape { ref name, .. } if name == "score");
+    assert_refused!(units(numbers(2), numbers(1), all()), Error::Shape { ref name, .. } if name == "alpha");
+    assert_refused!(units(numbers(2), numbers(2), all().mapv(|_| false)), Error::Invalid { .. });
+    let endless = Array2::from_elem((1, 2), f64::INFINITY);
+    assert_refused!(units(endless, numbers(2), all()), Error::NonFinite { .. });
+    let whole = units(numbers(2), numbers(2), all())?;
+    assert_refused!(whole.mask(1.5), Error::Invalid { .. });
     Ok(())
 }

@@ -29,7 +29,7 @@ impl Choice {
             let name = format!("number of log-probabilities of {name}");
             return Err(Error::invalid(name, expected, log_probability.len()));
         }
-        let cells: Vec<usize> = active.cells().collect();
+        let cells: Vec<usize> = active.numbers().collect();
         let log_probability: Vec<f64> = cells.iter().map(|&cell| log_probability[cell]).collect();
         if log_probability.iter().any(|value| value.is_nan()) {
             return Err(Error::NonFinite { name: "alpha".into(), dimension: name.into() });

@@ -1,81 +1,119 @@
 //! How the decision is forced: the adaptive one-hot loss.
 
+use crate::error::expect_shape;
 use crate::space::{ActiveSet, DimensionKind};
+use crate::tensors::widened;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
+use std::fmt::Debug;
 use tch::Tensor;
 
 /// A loss that drives the cell probabilities of one dimension to a decision.
-pub trait AdaptiveOneHotLoss {
+pub trait AdaptiveOneHotLoss: Debug {
     /// Loss on the cell logits. Zero once a single cell is left.
     ///
     /// # Shapes
     /// `alpha`: shaped like the cells. Result: scalar, finite for every finite α.
     ///
     /// # Errors
-    /// [`Error::Torch`] if α has another shape than the active set.
+    /// [`Error::Shape`] if α is not that of the cells.
     fn sharpen(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor>;
 
-    /// Loss on the importance of the units, which keeps scores from all rising.
+    /// Loss on the importance of the units of a dimension of this kind, which keeps scores from
+    /// all rising.
     ///
     /// # Shapes
     /// `importance`: any. Result: scalar.
     ///
     /// # Errors
     /// [`Error::Torch`] if libtorch refuses.
-    fn regularise(&self, importance: &Tensor) -> Result<Tensor>;
+    fn regularise(&self, kind: DimensionKind, importance: &Tensor) -> Result<Tensor>;
 
     /// Both together (paper eq. 8). Zero once a single cell is left.
     ///
     /// # Errors
     /// Those of the two parts.
-    fn loss(&self, alpha: &Tensor, active: &ActiveSet, importance: &Tensor) -> Result<Tensor> {
+    fn loss(
+        &self,
+        kind: DimensionKind,
+        alpha: &Tensor,
+        active: &ActiveSet,
+        importance: &Tensor,
+    ) -> Result<Tensor> {
         let sharpen = self.sharpen(alpha, active)?;
         if active.decided().is_some() {
             return Ok(sharpen);
         }
-        Ok(sharpen.f_add(&self.regularise(importance)?)?)
+        Ok(sharpen.f_add(&self.regularise(kind, importance)?)?)
     }
 }
 
 /// The paper's loss: L = H(p) + tan(π/2 − π x)/n + c·Σ S, with x = σ²/(1 − 1/n) and
-/// σ² = Σ (p − 1/n)² over the n active cells (design 2.5).
+/// σ² = Σ (p − 1/n)² over the n active cells (design 2.5). Each of the three terms has its switch.
 ///
 /// The tangent runs to ±∞ at uniform and one-hot p. Outside `[delta, 1 − delta]` it goes on along
 /// its tangent line, so that value and gradient are finite for every finite α.
+///
+/// Where α is f16 or bf16 the loss is computed in f32, and stays f32.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EntropyVarianceLoss {
     /// Whether H(p) counts.
     pub entropy: bool,
     /// Whether the tangent of the variance counts.
     pub tangent: bool,
-    /// c, the weight of Σ S.
-    pub importance_weight: f64,
+    /// Whether c·Σ S counts.
+    pub importance: bool,
+    /// c in attention.
+    pub attention_weight: f64,
+    /// c in every other kind of dimension.
+    pub other_weight: f64,
     /// Distance from 0 and 1 beyond which the tangent is continued linearly; in (0, 0.5).
     pub delta: f64,
 }
 
+/// Below this a probability is 0 in every kind of number, and so is its share of the entropy.
+const LEAST_LOG: f64 = -1e3;
+
 impl EntropyVarianceLoss {
-    /// The paper's terms and weights for a kind of dimension: c = 4e-4 for attention, else 1e-4.
-    pub fn paper(kind: DimensionKind) -> Self {
-        let importance_weight = if kind == DimensionKind::Attention { 4e-4 } else { 1e-4 };
-        Self { entropy: true, tangent: true, importance_weight, delta: 1e-4 }
+    /// The paper's terms and weights: c = 4e-4 for attention, else 1e-4.
+    pub fn paper() -> Self {
+        Self {
+            entropy: true,
+            tangent: true,
+            importance: true,
+            attention_weight: 4e-4,
+            other_weight: 1e-4,
+            delta: 1e-4,
+        }
     }
 
     /// Checks the options.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless `0 < delta < 0.5` and the weight is finite.
+    /// [`Error::Invalid`] unless `0 < delta < 0.5` and the weights are finite.
     pub fn check(&self) -> Result<()> {
         if !(self.delta > 0.0 && self.delta < 0.5) {
             return Err(Error::invalid("delta of the one-hot loss", "within (0, 0.5)", self.delta));
         }
-        if !self.importance_weight.is_finite() {
-            let weight = self.importance_weight;
-            return Err(Error::invalid("importance weight of the one-hot loss", "finite", weight));
+        for (name, weight) in [
+            ("attention weight of the one-hot loss", self.attention_weight),
+            ("other weight of the one-hot loss", self.other_weight),
+        ] {
+            if !weight.is_finite() {
+                return Err(Error::invalid(name, "finite", weight));
+            }
         }
         Ok(())
+    }
+
+    /// c for a kind of dimension; 0 where the term is switched off.
+    pub fn importance_weight(&self, kind: DimensionKind) -> f64 {
+        match (self.importance, kind) {
+            (false, _) => 0.0,
+            (true, DimensionKind::Attention) => self.attention_weight,
+            (true, _) => self.other_weight,
+        }
     }
 
     /// tan(π/2 − π x) = cot(π x) inside `[delta, 1 − delta]`, its tangent line outside.
@@ -93,17 +131,19 @@ impl EntropyVarianceLoss {
 
 impl AdaptiveOneHotLoss for EntropyVarianceLoss {
     fn sharpen(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
+        expect_shape("one-hot loss", "alpha", alpha, &active.cells().shape())?;
+        let alpha = widened(alpha)?;
         let n = active.count() as f64;
         let mut loss = Tensor::f_zeros([0i64; 0], (alpha.kind(), alpha.device()))?;
         if active.decided().is_some() {
             return Ok(loss);
         }
-        let log_p = active.log_probabilities(alpha)?;
+        let log_p = active.log_probabilities(&alpha)?;
         let p = log_p.f_exp()?;
         if self.entropy {
-            // An inactive cell has p = 0 and ln p = −∞; its share of the entropy is 0.
-            let entropy = p.f_mul(&log_p.f_masked_fill(active.inactive(), 0.0)?)?.f_sum(None)?;
-            loss = loss.f_sub(&entropy)?;
+            // 0 · ln 0 is 0, in an inactive cell and in one that α has put out of reach.
+            let log_p = log_p.f_masked_fill(active.inactive(), 0.0)?.f_clamp_min(LEAST_LOG)?;
+            loss = loss.f_sub(&p.f_mul(&log_p)?.f_sum(None)?)?;
         }
         if self.tangent {
             let deviation = p.f_sub_scalar(1.0 / n)?.f_masked_fill(active.inactive(), 0.0)?;
@@ -113,7 +153,8 @@ impl AdaptiveOneHotLoss for EntropyVarianceLoss {
         Ok(loss)
     }
 
-    fn regularise(&self, importance: &Tensor) -> Result<Tensor> {
-        Ok(importance.f_sum(None)?.f_mul_scalar(self.importance_weight)?)
+    fn regularise(&self, kind: DimensionKind, importance: &Tensor) -> Result<Tensor> {
+        let sum = widened(importance)?.f_sum(None)?;
+        Ok(sum.f_mul_scalar(self.importance_weight(kind))?)
     }
 }

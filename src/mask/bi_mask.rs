@@ -3,9 +3,11 @@
 use super::lambda::check_lambda;
 use super::rank::{head_ranks, ranks};
 use crate::error::expect_shape;
-use crate::space::{ActiveSet, Cells};
+use crate::space::ActiveSet;
+use crate::tensors::widened;
 use crate::{Error, Result};
-use tch::{Device, Kind, Tensor};
+use std::fmt::Debug;
+use tch::{Kind, Tensor};
 
 /// What a bi-mask is computed from.
 #[derive(Debug, Clone, Copy)]
@@ -14,7 +16,7 @@ pub struct UnitState<'a> {
     pub score: &'a Tensor,
     /// Cell logits α, `[head counts, channel widths]`.
     pub alpha: &'a Tensor,
-    /// Cells still in the running.
+    /// The cells, and which of them are still in the running.
     pub active: &'a ActiveSet,
     /// Importance of channels that have left, by head, `[heads]`.
     pub departed: Option<&'a Tensor>,
@@ -23,7 +25,7 @@ pub struct UnitState<'a> {
 /// A bi-mask and its two halves, each shaped like the scores.
 #[derive(Debug)]
 pub struct Mask {
-    /// S, in (0, 1).
+    /// S, in [0, 1].
     pub importance: Tensor,
     /// V, in [0, 1].
     pub sparsity: Tensor,
@@ -31,18 +33,21 @@ pub struct Mask {
     pub mask: Tensor,
 }
 
-/// The weights of a dimension's units.
+/// How the units of a dimension are weighed.
 ///
 /// Gradients reach scores only through [`importance`](Self::importance), α only through
 /// [`sparsity`](Self::sparsity): ranks are constants.
-pub trait BiMask {
-    /// The cells whose units are weighed.
-    fn cells(&self) -> &Cells;
-
-    /// S of every unit, `[heads, channels]`, differentiable in the score.
+///
+/// # Kinds
+/// Scores and α may be f64, f32, f16 or bf16. Half kinds are computed in f32 and rounded once, so
+/// S and V lie within one unit roundoff u of the exact value and m within two, relative (and
+/// within the smallest subnormal): u = 2⁻¹¹ for f16, 2⁻⁸ for bf16. In f32 all three lie within
+/// 1e-6.
+pub trait BiMask: Debug {
+    /// S of every unit, shaped like the score and differentiable in it.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the scores are not those of the cells.
+    /// [`Error::Torch`] if libtorch refuses.
     fn importance(&self, score: &Tensor) -> Result<Tensor>;
 
     /// V of every unit, `[heads, channels]`, differentiable in α.
@@ -57,82 +62,58 @@ pub trait BiMask {
     /// [`Error::Invalid`] if λ is outside [0, 1], and those of the two halves.
     fn mask(&self, state: UnitState, lambda: f64) -> Result<Mask> {
         check_lambda("lambda", lambda)?;
+        let units = state.active.cells().unit_shape();
+        expect_shape("bi-mask", "score", state.score, &units)?;
         let importance = self.importance(state.score)?;
         let sparsity = self.sparsity(state, &importance)?;
-        let mask = importance.f_mul_scalar(lambda)?.f_add(&sparsity.f_mul_scalar(1.0 - lambda)?)?;
-        Ok(Mask { importance, sparsity, mask })
+        let (s, v) = (widened(&importance)?, widened(&sparsity)?);
+        let mask = s.f_mul_scalar(lambda)?.f_add(&v.f_mul_scalar(1.0 - lambda)?)?;
+        Ok(Mask { mask: mask.f_to_kind(importance.kind())?, importance, sparsity })
     }
 }
 
-/// The paper's bi-mask: S = σ(score), V by rank.
-#[derive(Debug)]
-pub struct LearnedBiMask {
-    cells: Cells,
-    /// For a head of rank ρ, the row of the first head count above ρ.
-    row_of_rank: Tensor,
-    /// For a channel of rank r, the column of the first width above r.
-    column_of_rank: Tensor,
-}
+/// The paper's bi-mask: S = σ(score), V the probability that a unit of this rank survives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RankedBiMask;
 
-impl LearnedBiMask {
-    /// Lays out the tables from ranks to cells on `device`.
-    ///
-    /// # Errors
-    /// [`Error::Torch`] if the device refuses memory.
-    pub fn new(cells: Cells, device: Device) -> Result<Self> {
-        let row_of_rank = first_above(cells.head_counts(), cells.heads(), device)?;
-        let column_of_rank = first_above(cells.widths(), cells.channels(), device)?;
-        Ok(Self { cells, row_of_rank, column_of_rank })
-    }
-
-    /// V̂ by rank: `V̂[ρ, r] = Σ_{h_a > ρ, c_b > r} p_ab`, `[heads, channels]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if α is not that of the cells.
-    pub fn sparsity_by_rank(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
-        let rows = self.tail(alpha, active)?.f_index_select(0, &self.row_of_rank)?;
-        Ok(rows.f_index_select(1, &self.column_of_rank)?)
-    }
-
-    /// Σ of p over the cells at and beyond each cell, with a row and a column of zeros after the
-    /// last: one reverse cumulative sum along each axis.
-    fn tail(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
-        expect_shape("sparsity", "alpha", alpha, &self.cells.shape())?;
-        let p = active.probabilities(alpha)?.f_flip([0, 1])?;
-        // Sums of probabilities; the bound only takes away what rounding adds above 1.
-        let sums = p.f_cumsum(0, None)?.f_cumsum(1, None)?.f_clamp_max(1.0)?;
-        Ok(sums.f_flip([0, 1])?.f_constant_pad_nd([0, 1, 0, 1])?)
-    }
-}
-
-impl BiMask for LearnedBiMask {
-    fn cells(&self) -> &Cells {
-        &self.cells
-    }
-
+impl BiMask for RankedBiMask {
     fn importance(&self, score: &Tensor) -> Result<Tensor> {
-        expect_shape("importance", "score", score, &self.cells.unit_shape())?;
         Ok(score.f_sigmoid()?)
     }
 
     fn sparsity(&self, state: UnitState, importance: &Tensor) -> Result<Tensor> {
-        expect_shape("sparsity", "score", state.score, &self.cells.unit_shape())?;
-        let tail = self.tail(state.alpha, state.active)?;
+        let active = state.active;
+        let units = active.cells().unit_shape();
+        expect_shape("sparsity", "score", state.score, &units)?;
+        expect_shape("sparsity", "importance", importance, &units)?;
+        let tail = tail(state.alpha, active)?;
         let (score, importance) = (state.score.f_detach()?, importance.f_detach()?);
-        let rows = self.row_of_rank.f_index_select(0, &head_ranks(&importance, state.departed)?)?;
-        let columns = self.column_of_rank.f_take(&ranks(&score)?)?;
-        let width = self.cells.shape()[1] + 1;
-        let place = rows.f_mul_scalar(width)?.f_unsqueeze(1)?.f_add(&columns)?;
-        Ok(tail.f_take(&place)?)
+        let heads = head_ranks(&importance, state.departed)?;
+        let rows = active.row_of_rank().f_index_select(0, &heads)?;
+        let columns = active.column_of_rank().f_take(&ranks(&score)?)?;
+        let place = rows.f_mul_scalar(tail.size()[1])?.f_unsqueeze(1)?.f_add(&columns)?;
+        Ok(tail.f_take(&place)?.f_to_kind(state.alpha.kind())?)
     }
 }
 
-/// For every rank below `units`, the position of the first candidate above it.
-fn first_above(candidates: &[i64], units: i64, device: Device) -> Result<Tensor> {
-    let table: Vec<i64> = (0..units)
-        .map(|rank| candidates.partition_point(|&candidate| candidate <= rank) as i64)
-        .collect();
-    Ok(Tensor::f_from_slice(&table)?.f_to_device(device)?)
+/// V̂ by rank: `V̂[ρ, r] = Σ_{h_a > ρ, c_b > r} p_ab` over the active cells, `[heads, channels]`
+/// (design 2.1 and 2.2).
+///
+/// # Errors
+/// [`Error::Shape`] if α is not that of the cells.
+pub fn survival_by_rank(alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
+    let rows = tail(alpha, active)?.f_index_select(0, active.row_of_rank())?;
+    Ok(rows.f_index_select(1, active.column_of_rank())?.f_to_kind(alpha.kind())?)
+}
+
+/// Σ of p over the cells at and beyond each cell, with a row and a column of zeros after the
+/// last: one reverse cumulative sum along each axis.
+fn tail(alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
+    expect_shape("sparsity", "alpha", alpha, &active.cells().shape())?;
+    let p = active.probabilities(&widened(alpha)?)?.f_flip([0, 1])?;
+    // Sums of probabilities; the bound only takes away what rounding adds above 1.
+    let sums = p.f_cumsum(0, None)?.f_cumsum(1, None)?.f_clamp_max(1.0)?;
+    Ok(sums.f_flip([0, 1])?.f_constant_pad_nd([0, 1, 0, 1])?)
 }
 
 /// Refuses scores or cell logits that are not finite. Reads from the device.

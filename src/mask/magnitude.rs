@@ -1,8 +1,8 @@
 //! Importance as the weights themselves suggest it.
 
 use crate::space::{Dimension, Over};
+use crate::tensors::Weights;
 use crate::{Error, Result};
-use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 /// How large each unit is in the weights: the sum over all bound matrices of the logarithm of
@@ -15,7 +15,7 @@ use tch::{Kind, Tensor};
 ///
 /// # Errors
 /// [`Error::UnknownVariable`] if a bound variable is missing.
-pub fn magnitude(dimension: &Dimension, weights: &BTreeMap<String, Tensor>) -> Result<Tensor> {
+pub fn magnitude(dimension: &Dimension, weights: &Weights) -> Result<Tensor> {
     let shape = dimension.cells.unit_shape();
     let mut sum: Option<Tensor> = None;
     for binding in dimension.bindings.iter().filter(|binding| binding.over == Over::Units) {
@@ -38,7 +38,12 @@ pub fn magnitude(dimension: &Dimension, weights: &BTreeMap<String, Tensor>) -> R
     let sum = sum.ok_or_else(|| {
         Error::invalid(format!("bindings of {}", dimension.name), "at least one matrix", 0)
     })?;
-    let centred = sum.f_sub(&sum.f_mean(None)?)?;
+    Ok(standardised(&sum)?.f_view(shape)?)
+}
+
+/// Values brought to mean 0 and std 1; all 0 where they are equal.
+pub(super) fn standardised(values: &Tensor) -> Result<Tensor> {
+    let centred = values.f_sub(&values.f_mean(None)?)?;
     let spread = centred.f_square()?.f_mean(None)?.f_sqrt()?.f_add_scalar(1e-6)?;
-    Ok(centred.f_div(&spread)?.f_view(shape)?)
+    Ok(centred.f_div(&spread)?)
 }

@@ -1,6 +1,7 @@
 //! Ranks: the place of a unit in descending importance, ties to the lower index.
 
 use crate::space::Size;
+use crate::tensors::widened;
 use crate::Result;
 use tch::{Kind, Tensor};
 
@@ -26,7 +27,7 @@ pub fn ranks(values: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// [`crate::Error::Torch`] if `importance` has no two axes.
 pub fn head_ranks(importance: &Tensor, departed: Option<&Tensor>) -> Result<Tensor> {
-    let sums = importance.f_sum_dim_intlist([1i64].as_slice(), false, None)?;
+    let sums = widened(importance)?.f_sum_dim_intlist([1i64].as_slice(), false, None)?;
     match departed {
         None => ranks(&sums),
         Some(departed) => ranks(&sums.f_add(departed)?),

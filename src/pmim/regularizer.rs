@@ -1,16 +1,17 @@
 //! The reconstruction loss.
 
-use super::WindowNorm;
+use super::window::{image_shape, WindowNorm};
 use crate::error::expect_shape;
 use crate::{Error, Result};
+use std::fmt::Debug;
 use tch::Tensor;
 
 /// What hidden patches should look like, and how far a prediction is from it.
-pub trait PmimRegularizer {
-    /// What is to be predicted from `images`, `[B, C, H, W]`.
+pub trait PmimRegularizer: Debug {
+    /// What is to be predicted from `images`, `[B, C, H, W]`; a constant to autograd.
     ///
     /// # Errors
-    /// [`Error::Torch`] unless the images have four axes.
+    /// [`Error::Invalid`] unless the images have four axes.
     fn targets(&self, images: &Tensor) -> Result<Tensor>;
 
     /// Distance of a prediction on the hidden patches.
@@ -60,15 +61,8 @@ impl PmimRegularizer for WindowedPixels {
         rows: i64,
     ) -> Result<Tensor> {
         expect_shape("reconstruction loss", "prediction", prediction, &targets.size())?;
-        let (batch, channels, height, width) = targets.size4()?;
-        let (mask_batch, tokens) = token_mask.size2()?;
-        let columns = tokens / rows.max(1);
-        let fits = rows > 0 && columns > 0 && height % rows == 0 && width % columns == 0;
-        if !fits || mask_batch != batch || columns * rows != tokens {
-            let expected = format!("[{batch}, rows × columns dividing {height} × {width}]");
-            let actual = format!("[{mask_batch}, {tokens}] in {rows} rows");
-            return Err(Error::invalid("shape of the token mask", expected, actual));
-        }
+        let [batch, channels, height, width] = image_shape(targets)?;
+        let columns = columns_of(token_mask, rows, [batch, height, width])?;
         let pixels = token_mask
             .f_view([batch, 1, rows, columns])?
             .f_repeat_interleave_self_int(height / rows, 2, None)?
@@ -77,4 +71,17 @@ impl PmimRegularizer for WindowedPixels {
         let hidden = pixels.f_sum(None)?.f_add_scalar(1e-5)?;
         Ok(distance.f_div(&hidden)?.f_div_scalar(channels as f64)?)
     }
+}
+
+/// Columns of the token grid, if it lies evenly over the images.
+fn columns_of(token_mask: &Tensor, rows: i64, [batch, height, width]: [i64; 3]) -> Result<i64> {
+    let size = token_mask.size();
+    let tokens = size.last().copied().unwrap_or(0);
+    let columns = tokens / rows.max(1);
+    let even = rows > 0 && columns > 0 && height % rows == 0 && width % columns == 0;
+    if even && size == [batch, tokens] && columns * rows == tokens {
+        return Ok(columns);
+    }
+    let expected = format!("[{batch}, rows × columns dividing {height} × {width}]");
+    Err(Error::invalid("shape of the token mask", expected, format!("{size:?} in {rows} rows")))
 }

@@ -1,7 +1,8 @@
 //! Which patch tokens are hidden.
 
 use super::schedule::check_ratio;
-use crate::Result;
+use crate::error::expect_shape;
+use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
 /// Patch tokens to hide, and what takes their place.
@@ -17,8 +18,11 @@ impl MaskedTokens<'_> {
     /// Replaces the hidden tokens of `x`, `[B, N, E]`.
     ///
     /// # Errors
-    /// [`crate::Error::Torch`] if mask or token do not match the tokens.
+    /// [`Error::Shape`] if mask or token do not match the tokens.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, tokens, width) = x.size3()?;
+        expect_shape("hiding tokens", "token mask", self.mask, &[batch, tokens])?;
+        expect_shape("hiding tokens", "mask token", self.token, &[1, 1, width])?;
         let mask = self.mask.f_unsqueeze(-1)?.f_to_kind(x.kind())?;
         Ok(x.f_lerp_tensor(&self.token.f_expand_as(x)?, &mask)?)
     }
@@ -30,10 +34,16 @@ impl MaskedTokens<'_> {
 /// Result: `[batch, tokens]`, f32, 1 where hidden.
 ///
 /// # Errors
-/// [`crate::Error::Invalid`] if `ratio` is outside [0, 1).
+/// [`Error::Invalid`] if `ratio` is outside [0, 1), or there are no images or no tokens.
 pub fn random_token_mask(batch: i64, tokens: i64, ratio: f64, device: Device) -> Result<Tensor> {
     check_ratio(ratio)?;
-    let hidden = (ratio * tokens as f64).ceil();
+    for (name, count) in [("images to hide tokens of", batch), ("patch tokens", tokens)] {
+        if count < 1 {
+            return Err(Error::invalid(name, "at least 1", count));
+        }
+    }
+    // 0.07 · 100 is a little more than 7 in floating point, and means 7.
+    let hidden = (ratio * tokens as f64 - 1e-9).ceil();
     let noise = Tensor::f_rand([batch, tokens], (Kind::Float, device))?;
     let places = noise.f_argsort_stable(true, 1, false)?.f_argsort_stable(true, 1, false)?;
     Ok(places.f_lt(hidden as i64)?.f_to_kind(Kind::Float)?)

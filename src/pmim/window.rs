@@ -14,6 +14,9 @@ pub struct WindowNorm {
 }
 
 impl WindowNorm {
+    /// The paper's window, in pixels.
+    pub const PAPER: i64 = 47;
+
     /// The largest window accepted, in pixels.
     pub const LARGEST: i64 = 4095;
 
@@ -42,10 +45,13 @@ impl WindowNorm {
     /// `images` and result: `[B, C, H, W]`, f32.
     ///
     /// # Errors
-    /// [`Error::Torch`] unless the images have four axes.
+    /// [`Error::Invalid`] unless the images have four axes.
     pub fn normalise(self, images: &Tensor) -> Result<Tensor> {
-        let (_, _, height, width) = images.size4()?;
+        let [_, _, height, width] = image_shape(images)?;
         let images = images.f_to_kind(Kind::Float)?;
+        // The result does not depend on an offset, but its digits do: E[x²] − μ² cancels.
+        let offset = images.f_mean_dim([2i64, 3].as_slice(), true, None)?;
+        let images = images.f_sub(&offset)?;
         let rows = self.band(height, images.device())?;
         let columns = self.band(width, images.device())?;
         let count = rows
@@ -67,4 +73,12 @@ impl WindowNorm {
         let ones = Tensor::f_ones([length, length], (Kind::Float, device))?;
         Ok(ones.f_triu(-half)?.f_tril(half)?)
     }
+}
+
+/// Batch, channels, height, width.
+pub(super) fn image_shape(images: &Tensor) -> Result<[i64; 4]> {
+    let size = images.size();
+    size.as_slice().try_into().map_err(|_| {
+        Error::invalid("axes of the images", "4: batch, channels, height, width", size.len())
+    })
 }

@@ -1,6 +1,7 @@
 //! A run on disk: written beside and renamed, so that the newest checkpoint is always whole.
 
 use super::event::Phase;
+use super::method::Method;
 use super::options::SearchOptions;
 use super::session::Session;
 use crate::cost::Budget;
@@ -13,6 +14,7 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use tch::{Device, Tensor};
 
 const FORMAT: &str = "once-for-both/checkpoint";
@@ -37,6 +39,8 @@ struct State<A> {
     updates: BTreeMap<String, u64>,
     budgets: Vec<Budget>,
     options: SearchOptions,
+    /// The method in words.
+    method: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -133,6 +137,7 @@ impl<A: Architecture> Session<A> {
                 .collect(),
             budgets: self.budgets.clone(),
             options: self.options.clone(),
+            method: self.method.describe(),
         }
     }
 
@@ -160,18 +165,37 @@ impl<A: Architecture> Session<A> {
     /// # Errors
     /// [`Error::File`] if the checkpoint is damaged, foreign or of a newer version.
     pub fn resume(checkpoint: &Path, device: Device) -> Result<Self> {
+        Self::resume_with(Method::of, checkpoint, device)
+    }
+
+    /// Goes on from a checkpoint of a session with a method of its own.
+    ///
+    /// # Errors
+    /// Those of [`resume`](Self::resume); [`Error::File`] if the checkpoint was made with another
+    /// method, in the words of its `Debug`.
+    pub fn resume_with(
+        method: impl FnOnce(&SearchOptions) -> Result<Method>,
+        checkpoint: &Path,
+        device: Device,
+    ) -> Result<Self> {
         let path = checkpoint.join(STATE);
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
         check_version(&path, &text)?;
         let state: State<A> = serde_json::from_str(&text).map_err(|e| Error::file(&path, e))?;
+        let method = method(&state.options)?;
+        if method.describe() != state.method {
+            let (made, given) = (&state.method, method.describe());
+            return Err(Error::file(path, format!("made with {made}, resumed with {given}")));
+        }
         let tensors = crate::tensors::read(&checkpoint.join(TENSORS), device)?;
-        Self::restore(state, &tensors, device)
+        Self::restore(state, &tensors, method, device)
             .map_err(|error| Error::file(checkpoint, format!("damaged checkpoint: {error}")))
     }
 
-    fn restore(state: State<A>, tensors: &Weights, device: Device) -> Result<Self> {
+    fn restore(state: State<A>, tensors: &Weights, method: Method, device: Device) -> Result<Self> {
         let mut supernet =
             Supernet::restore(state.architecture, state.space, state.dense, state.pmim, device)?;
+        supernet.weigh_by(Rc::clone(&method.bi_mask));
         supernet.load_weights(&with_prefix(tensors, "weight/"))?;
         let departed = with_prefix(tensors, "departed/");
         let (scores, alphas) = (with_prefix(tensors, "score/"), with_prefix(tensors, "alpha/"));
@@ -182,7 +206,7 @@ impl<A: Architecture> Session<A> {
             own.origin = record.origin;
             own.departed = departed.get(&own.name).map(Tensor::shallow_clone);
         }
-        let mut session = Self::assemble(supernet, state.budgets, state.options)?;
+        let mut session = Self::assemble(supernet, state.budgets, state.options, method)?;
         (session.step, session.phase) = (state.step, state.phase);
         session.timer.1 = state.step;
         let (first, second) = (with_prefix(tensors, "first/"), with_prefix(tensors, "second/"));

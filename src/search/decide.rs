@@ -8,9 +8,10 @@ use crate::loss::BudgetLoss;
 use crate::mask::expect_finite;
 use crate::models::Architecture;
 use crate::space::{ActiveSet, DimensionKind, Size};
-use crate::supernet::Narrowing;
-use crate::{Error, Result};
-use tch::{Device, Kind, Tensor};
+use crate::supernet::{DimensionState, Narrowing};
+use crate::tensors::to_host;
+use crate::Result;
+use tch::Tensor;
 
 /// Images that a cut is measured on, at most.
 const PROBE: i64 = 8;
@@ -53,8 +54,7 @@ impl<A: Architecture> Session<A> {
         let mut choices = Vec::new();
         for state in self.supernet.states() {
             expect_finite("alpha", &state.name, &state.alpha)?;
-            let log_p = to_host(&state.active.log_probabilities(&state.alpha)?)?;
-            choices.push(Choice::new(&state.name, &state.active, &log_p)?);
+            choices.push(Choice::new(&state.name, &state.active, &log_probabilities(state)?)?);
         }
         project(self.supernet.cost_model(), self.supernet.space(), &choices, budgets)
     }
@@ -77,7 +77,7 @@ impl<A: Architecture> Session<A> {
             let p = to_host(&state.active.probabilities(&state.alpha)?)?;
             let threshold = self.options.drop_share / state.active.count() as f64;
             let mut going: Vec<usize> =
-                state.active.cells().filter(|&cell| p[cell] <= threshold).collect();
+                state.active.numbers().filter(|&cell| p[cell] <= threshold).collect();
             going.sort_by(|&left, &right| p[left].total_cmp(&p[right]));
             for cell in going {
                 let mut flags = self.supernet.states()[at].active.flags().to_vec();
@@ -140,7 +140,7 @@ impl<A: Architecture> Session<A> {
     /// Dimensions whose largest active cell is smaller than they are, with that size.
     fn shrinking(&self) -> Vec<(usize, Size)> {
         let states = self.supernet.states().iter().enumerate();
-        let targets = states.map(|(at, state)| (at, state.active.largest(state.cells())));
+        let targets = states.map(|(at, state)| (at, state.active.largest()));
         targets.filter(|(at, size)| self.supernet.states()[*at].cells().full() != *size).collect()
     }
 
@@ -234,10 +234,16 @@ impl<A: Architecture> Session<A> {
     }
 }
 
-fn to_host(tensor: &Tensor) -> Result<Vec<f64>> {
-    let flat =
-        tensor.f_detach()?.f_flatten(0, -1)?.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?;
-    Vec::try_from(flat).map_err(Error::from)
+/// log p of every cell, in f64: cells further apart than f32 reaches keep their order.
+fn log_probabilities(state: &DimensionState) -> Result<Vec<f64>> {
+    let (alpha, active) = (to_host(&state.alpha)?, &state.active);
+    let largest = active.numbers().map(|cell| alpha[cell]).fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = active.numbers().map(|cell| (alpha[cell] - largest).exp()).sum();
+    let log_p = |(cell, alpha): (usize, &f64)| match active.flags()[cell] {
+        true => alpha - largest - sum.ln(),
+        false => f64::NEG_INFINITY,
+    };
+    Ok(alpha.iter().enumerate().map(log_p).collect())
 }
 
 fn largest(tensor: &Tensor) -> Result<f64> {

@@ -4,19 +4,65 @@ use super::options::Balance;
 use super::session::Session;
 use super::Phase;
 use crate::data::Batch;
-use crate::loss::{task_loss, AdaptiveOneHotLoss, EntropyVarianceLoss};
+use crate::loss::task_loss;
 use crate::mask::Mask;
 use crate::models::Architecture;
-use crate::pmim::{random_token_mask, PmimRegularizer};
-use crate::space::DimensionKind;
+use crate::pmim::random_token_mask;
+use crate::randomness::{enter, Purpose};
 use crate::supernet::{Parameter, ParameterKind, Weights};
 use crate::Result;
 use tch::Tensor;
 
+/// What one step has computed, before anything moves.
+#[derive(Debug)]
+pub struct StepGradients {
+    /// Gradients by parameter name, before clipping.
+    pub parameters: Weights,
+    /// The gates of every dimension, `[heads, channels]`.
+    pub gates: Vec<Tensor>,
+    /// Gradients of task and reconstruction in the gates, shaped like them.
+    pub gate_gradients: Vec<Tensor>,
+    /// The losses.
+    pub losses: StepLosses,
+}
+
+/// Losses of one step, still on the device.
+#[derive(Debug)]
+pub struct StepLosses {
+    /// Cross-entropy of the last micro-batch.
+    pub task: Tensor,
+    /// Reconstruction loss of the last micro-batch, before its weight, where tokens were hidden.
+    pub reconstruction: Option<Tensor>,
+    /// Σ over undecided dimensions of weight × one-hot loss.
+    pub one_hot: Tensor,
+    /// Budget loss.
+    pub budget: Tensor,
+}
+
 impl<A: Architecture> Session<A> {
+    /// Gradients and losses of the next step: materialise, forward and backward, pull back. Moves
+    /// nothing.
+    ///
+    /// # Errors
+    /// Those of the model; [`crate::Error::Torch`] if a batch does not fit.
+    pub fn gradients(&self, batches: &[Batch]) -> Result<StepGradients> {
+        enter(self.options.seed, self.step, Purpose::Step);
+        let masks = self.supernet.masks(self.lambda())?;
+        let gates: Vec<Tensor> =
+            masks.iter().map(|mask| mask.mask.f_detach()).collect::<Result<_, _>>()?;
+        self.supernet.materialise(&gates)?;
+        let parameters = self.supernet.parameters();
+        let (mut parameters, task, reconstruction) = self.model_gradients(&parameters, batches)?;
+        let gate_gradients = self.supernet.pull_back(&mut parameters, &gates)?;
+        let (one_hot, budget) =
+            self.architecture_gradients(&masks, &gate_gradients, &mut parameters)?;
+        let losses = StepLosses { task, reconstruction, one_hot, budget };
+        Ok(StepGradients { parameters, gates, gate_gradients, losses })
+    }
+
     /// Gradients of task and reconstruction by the model's variables, averaged over the batches,
     /// and both losses of the last batch.
-    pub(super) fn model_gradients(
+    fn model_gradients(
         &self,
         parameters: &[Parameter],
         batches: &[Batch],
@@ -49,9 +95,7 @@ impl<A: Architecture> Session<A> {
     fn model_losses(&self, batch: &Batch) -> Result<(Tensor, Option<Tensor>)> {
         let ratio = self.mask_ratio();
         let smoothing = self.options.label_smoothing;
-        let (Some(pixels), Some(reconstruction), true) =
-            (&self.pixels, self.supernet.reconstruction(), ratio > 0.0)
-        else {
+        let (Some(reconstruction), true) = (self.supernet.reconstruction(), ratio > 0.0) else {
             let output = self.supernet.forward(&batch.images, None, true)?;
             return Ok((task_loss(&output.logits.prediction()?, &batch.targets, smoothing)?, None));
         };
@@ -66,6 +110,7 @@ impl<A: Architecture> Session<A> {
         let reconstruction = match output.reconstruction {
             None => None,
             Some(prediction) => {
+                let pixels = &self.method.reconstruction;
                 let targets = pixels.targets(&batch.images)?;
                 Some(pixels.loss(&targets, &prediction, &hidden, rows)?)
             }
@@ -75,7 +120,7 @@ impl<A: Architecture> Session<A> {
 
     /// Adds the gradients of scores and α: what the model's gates pull on them, the budget, and
     /// the one-hot loss. Returns one-hot and budget loss.
-    pub(super) fn architecture_gradients(
+    fn architecture_gradients(
         &self,
         masks: &[Mask],
         gate_gradients: &[Tensor],
@@ -100,26 +145,18 @@ impl<A: Architecture> Session<A> {
             for (at, state) in
                 states.iter().enumerate().filter(|(_, s)| s.active.decided().is_none())
             {
-                let loss = self.one_hot_loss(self.supernet.space().dimensions[at].kind);
+                let kind = self.supernet.space().dimensions[at].kind;
+                let loss = &self.method.one_hot;
                 let weight = self.options.one_hot.weight;
                 let sharpen = loss.sharpen(&state.alpha, &state.active)?.f_mul_scalar(weight)?;
-                let importance = loss.regularise(&masks[at].importance)?.f_mul_scalar(weight)?;
+                let importance =
+                    loss.regularise(kind, &masks[at].importance)?.f_mul_scalar(weight)?;
                 one_hot = one_hot.f_add(&sharpen)?;
                 penalty = penalty.f_add(&importance)?;
             }
         }
         self.score_and_alpha_gradients(&pulled.f_add(&penalty)?, &one_hot, gradients)?;
         Ok((one_hot.f_add(&penalty)?.f_detach()?, budget.f_detach()?))
-    }
-
-    fn one_hot_loss(&self, kind: DimensionKind) -> EntropyVarianceLoss {
-        let options = &self.options.one_hot;
-        EntropyVarianceLoss {
-            entropy: options.entropy,
-            tangent: options.tangent,
-            delta: options.delta,
-            ..EntropyVarianceLoss::paper(kind)
-        }
     }
 
     fn score_and_alpha_gradients(

@@ -8,6 +8,8 @@ mod checkpoint;
 mod decide;
 mod event;
 mod gradients;
+mod importance;
+mod method;
 mod metrics;
 mod options;
 mod session;
@@ -15,8 +17,10 @@ mod start;
 
 pub use checkpoint::{latest_checkpoint, Checkpoints};
 pub use event::{Cut, Event, Finished, Listener, Losses, Phase, StepMetrics};
+pub use gradients::{StepGradients, StepLosses};
+pub use method::Method;
 pub use metrics::{read_events, MetricsFile};
 pub use options::{
-    AlphaStart, Balance, OneHotOptions, OptimiserOptions, PmimOptions, ScoreStart, SearchOptions,
+    AlphaStart, Balance, OneHotOptions, OptimiserOptions, PmimOptions, SearchOptions,
 };
-pub use session::{Session, StepLosses};
+pub use session::Session;

@@ -1,6 +1,7 @@
 //! Everything a session can be told, with defaults that follow from its length.
 
-use crate::mask::LambdaSchedule;
+use crate::loss::EntropyVarianceLoss;
+use crate::mask::{LambdaSchedule, UnitImportance};
 use crate::optim::{AdamWOptions, CosineSchedule};
 use crate::pmim::{MaskRatioSchedule, WindowNorm};
 use crate::{Error, Result};
@@ -14,21 +15,6 @@ pub enum AlphaStart {
     Equal,
     /// Uniform in [0, 1), as in the paper.
     Uniform,
-}
-
-/// Where scores start.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ScoreStart {
-    /// Normal with std 0.2 around 0, as in the paper: the weights have no say.
-    Random,
-    /// The units' standardised log-norms in the weights: `mean + std · z`.
-    Magnitude {
-        /// Mean of the scores. Around 2, S starts near 0.9 and gates begin close to 1.
-        mean: f64,
-        /// Spread of the scores.
-        std: f64,
-    },
 }
 
 /// How strongly the one-hot loss pulls on α, against task and budget.
@@ -51,12 +37,8 @@ pub enum Balance {
 pub struct OneHotOptions {
     /// Weight of the loss of every dimension.
     pub weight: f64,
-    /// Whether the entropy counts.
-    pub entropy: bool,
-    /// Whether the tangent of the variance counts.
-    pub tangent: bool,
-    /// Distance from uniform and one-hot beyond which the tangent is continued linearly.
-    pub delta: f64,
+    /// Its terms.
+    pub loss: EntropyVarianceLoss,
     /// Its weight against task and budget.
     pub balance: Balance,
 }
@@ -114,8 +96,8 @@ pub struct SearchOptions {
     pub decide_early: bool,
     /// Where α starts.
     pub alpha_start: AlphaStart,
-    /// Where scores start.
-    pub score_start: ScoreStart,
+    /// Where scores come from.
+    pub importance: UnitImportance,
     /// Whether θ is divided by the first gates, so that the search starts at the given network.
     pub start_at_dense: bool,
     /// Label smoothing of the task loss.
@@ -140,12 +122,13 @@ impl SearchOptions {
             total_steps,
             search_steps,
             lambda: LambdaSchedule::paper(warmup),
-            pmim: Some(PmimOptions { ratio: MaskRatioSchedule::paper(warmup), window: 47 }),
+            pmim: Some(PmimOptions {
+                ratio: MaskRatioSchedule::paper(warmup),
+                window: WindowNorm::PAPER,
+            }),
             one_hot: OneHotOptions {
                 weight: 0.5,
-                entropy: true,
-                tangent: true,
-                delta: 1e-3,
+                loss: EntropyVarianceLoss { delta: 1e-3, ..EntropyVarianceLoss::paper() },
                 balance: Balance::Ramp { ratio: 1.0 },
             },
             budget_weight: 5.0,
@@ -153,7 +136,7 @@ impl SearchOptions {
             drop_share: 0.2,
             decide_early: false,
             alpha_start: AlphaStart::Equal,
-            score_start: ScoreStart::Magnitude { mean: 2.0, std: 0.5 },
+            importance: UnitImportance::LearnedFromMagnitude { mean: 2.0, std: 0.5 },
             start_at_dense: true,
             label_smoothing: 0.0,
             optimiser: OptimiserOptions {
@@ -183,11 +166,11 @@ impl SearchOptions {
     pub fn paper(total_steps: u64, search_steps: u64) -> Self {
         let mut options = Self::new(total_steps, search_steps);
         options.alpha_start = AlphaStart::Uniform;
-        options.score_start = ScoreStart::Random;
+        options.importance = UnitImportance::Learned;
         options.start_at_dense = false;
         options.decide_early = true;
         options.one_hot.balance = Balance::Sum;
-        options.one_hot.delta = 1e-4;
+        options.one_hot.loss = EntropyVarianceLoss::paper();
         options.optimiser.score_rate = options.optimiser.weight_rate.peak;
         options.optimiser.alpha_rate = options.optimiser.weight_rate.peak;
         options.optimiser.clip_norm = None;
@@ -216,6 +199,8 @@ impl SearchOptions {
             return Err(Error::invalid("search_steps", expected, self.search_steps));
         }
         self.lambda.check()?;
+        self.importance.check()?;
+        self.one_hot.loss.check()?;
         if let Some(pmim) = &self.pmim {
             pmim.ratio.check()?;
             WindowNorm::new(pmim.window)?;

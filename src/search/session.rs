@@ -1,6 +1,8 @@
 //! The state of a run, and one step of it.
 
 use super::event::{Event, Listener, Losses, Phase, StepMetrics};
+use super::gradients::StepLosses;
+use super::method::Method;
 use super::options::SearchOptions;
 use super::start::start;
 use crate::cost::{Budget, Metric};
@@ -9,11 +11,11 @@ use crate::error::During;
 use crate::loss::BudgetLoss;
 use crate::models::Architecture;
 use crate::optim::AdamW;
-use crate::pmim::WindowedPixels;
 use crate::randomness::{enter, Purpose};
 use crate::space::SearchSpace;
 use crate::supernet::{Parameter, ParameterKind, Supernet, Weights};
 use crate::{Error, Result};
+use std::rc::Rc;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
@@ -25,33 +27,37 @@ pub struct Session<A: Architecture> {
     pub(super) budgets: Vec<Budget>,
     pub(super) budget_loss: BudgetLoss,
     pub(super) optimiser: AdamW,
-    pub(super) pixels: Option<WindowedPixels>,
+    pub(super) method: Method,
     pub(super) step: u64,
     pub(super) phase: Phase,
     pub(super) timer: (Instant, u64),
 }
 
-/// Losses of one step, still on the device.
-#[derive(Debug)]
-pub struct StepLosses {
-    /// Cross-entropy of the last micro-batch.
-    pub task: Tensor,
-    /// Reconstruction loss of the last micro-batch, before its weight, where tokens were hidden.
-    pub reconstruction: Option<Tensor>,
-    /// Σ over undecided dimensions of weight × one-hot loss.
-    pub one_hot: Tensor,
-    /// Budget loss.
-    pub budget: Tensor,
-}
-
 impl<A: Architecture> Session<A> {
     /// A session that starts from `weights` (from fresh ones if `None`) and searches `space`
-    /// under `budgets`.
+    /// under `budgets`, by the method that the options describe.
     ///
     /// # Errors
     /// Everything that would make the run fail later: options out of range, a budget the space
     /// cannot meet, weights or bindings that do not fit.
     pub fn new(
+        architecture: A,
+        space: SearchSpace,
+        weights: Option<&Weights>,
+        budgets: Vec<Budget>,
+        options: SearchOptions,
+        device: Device,
+    ) -> Result<Self> {
+        let method = Method::of(&options)?;
+        Self::with_method(method, architecture, space, weights, budgets, options, device)
+    }
+
+    /// A session by a method of one's own.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn with_method(
+        method: Method,
         architecture: A,
         space: SearchSpace,
         weights: Option<&Weights>,
@@ -74,8 +80,9 @@ impl<A: Architecture> Session<A> {
         if let Some(weights) = weights {
             supernet.load_weights(weights)?;
         }
-        start(&mut supernet, &options).during("preparing the search")?;
-        let mut session = Self::assemble(supernet, budgets, options)?;
+        supernet.weigh_by(Rc::clone(&method.bi_mask));
+        start(&mut supernet, &options, &*method.importance).during("preparing the search")?;
+        let mut session = Self::assemble(supernet, budgets, options, method)?;
         session.phase = if searching { Phase::Search } else { Phase::Finetune };
         Ok(session)
     }
@@ -85,8 +92,8 @@ impl<A: Architecture> Session<A> {
         supernet: Supernet<A>,
         budgets: Vec<Budget>,
         options: SearchOptions,
+        method: Method,
     ) -> Result<Self> {
-        let pixels = options.pmim.map(|pmim| WindowedPixels::new(pmim.window)).transpose()?;
         let mut session = Self {
             budget_loss: BudgetLoss::new(
                 supernet.cost_model(),
@@ -99,7 +106,7 @@ impl<A: Architecture> Session<A> {
             options,
             budgets,
             optimiser: AdamW::new(),
-            pixels,
+            method,
             step: 0,
             phase: Phase::Search,
             timer: (Instant::now(), 0),
@@ -194,29 +201,14 @@ impl<A: Architecture> Session<A> {
     }
 
     fn advance(&mut self, batches: &[Batch]) -> Result<StepLosses> {
-        let (mut gradients, losses) = self.gradients(batches)?;
+        let mut step = self.gradients(batches)?;
+        if self.phase == Phase::Search {
+            self.follow_importance(&mut step)?;
+        }
         let parameters = self.supernet.parameters();
-        self.clip(&parameters, &mut gradients)?;
-        self.update(parameters, &gradients)?;
-        Ok(losses)
-    }
-
-    /// Gradients of the next step by parameter name, before clipping, and its losses:
-    /// materialise, forward and backward, pull back. Moves nothing.
-    ///
-    /// # Errors
-    /// Those of the model; [`Error::Torch`] if a batch does not fit.
-    pub fn gradients(&self, batches: &[Batch]) -> Result<(Weights, StepLosses)> {
-        enter(self.options.seed, self.step, Purpose::Step);
-        let masks = self.supernet.masks(self.lambda())?;
-        let gates: Vec<Tensor> = masks.iter().map(|mask| mask.mask.shallow_clone()).collect();
-        self.supernet.materialise(&gates)?;
-        let parameters = self.supernet.parameters();
-        let (mut gradients, task, reconstruction) = self.model_gradients(&parameters, batches)?;
-        let gate_gradients = self.supernet.pull_back(&mut gradients, &gates)?;
-        let (one_hot, budget) =
-            self.architecture_gradients(&masks, &gate_gradients, &mut gradients)?;
-        Ok((gradients, StepLosses { task, reconstruction, one_hot, budget }))
+        self.clip(&parameters, &mut step.parameters)?;
+        self.update(parameters, &step.parameters)?;
+        Ok(step.losses)
     }
 
     fn update(&mut self, parameters: Vec<Parameter>, gradients: &Weights) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Where a search starts: scores, α and θ.
 
-use super::options::{AlphaStart, ScoreStart, SearchOptions};
-use crate::mask::magnitude;
+use super::options::{AlphaStart, SearchOptions};
+use crate::mask::Importance;
 use crate::models::Architecture;
 use crate::randomness::{enter, Purpose};
 use crate::supernet::Supernet;
@@ -12,19 +12,14 @@ use tch::Tensor;
 pub(super) fn start<A: Architecture>(
     supernet: &mut Supernet<A>,
     options: &SearchOptions,
+    importance: &dyn Importance,
 ) -> Result<()> {
     enter(options.seed, 0, Purpose::Scores);
     let weights = supernet.raw_weights();
     let dimensions = supernet.space().dimensions.clone();
     for (state, dimension) in supernet.states_mut().iter_mut().zip(&dimensions) {
-        let score = match options.score_start {
-            ScoreStart::Random => state.score.f_randn_like()?.f_mul_scalar(0.2)?,
-            ScoreStart::Magnitude { mean, std } => {
-                let z = magnitude(dimension, &weights)?;
-                z.f_mul_scalar(std)?.f_add_scalar(mean)?
-            }
-        };
-        state.set_score(&score.f_detach()?)?;
+        let score = tch::no_grad(|| importance.start(dimension, &weights))?;
+        state.set_score(&score)?;
         if options.alpha_start == AlphaStart::Uniform {
             let alpha = state.alpha.f_rand_like()?;
             state.set_alpha(&alpha.f_detach()?)?;

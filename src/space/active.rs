@@ -4,13 +4,17 @@ use super::{Cells, Size};
 use crate::{Error, Result};
 use tch::{Device, Tensor};
 
-/// A non-empty set of active cells, on the host and as a mask on the device.
+/// The cells of a dimension, and which of them are active: at least one.
 ///
-/// The device copy is made when the set changes, so that a training step needs no transfer.
+/// What a training step needs of them is laid out on the device when the set changes, so that a
+/// step transfers nothing.
 #[derive(Debug)]
 pub struct ActiveSet {
+    cells: Cells,
     flags: Vec<bool>,
     inactive: Tensor,
+    row_of_rank: Tensor,
+    column_of_rank: Tensor,
 }
 
 impl ActiveSet {
@@ -28,11 +32,8 @@ impl ActiveSet {
     /// [`Error::Invalid`] if no flag is set or their number is not that of the cells.
     pub fn new(cells: &Cells, flags: Vec<bool>, device: Device) -> Result<Self> {
         if flags.len() != cells.len() {
-            return Err(Error::invalid(
-                "number of active flags",
-                cells.len().to_string(),
-                flags.len(),
-            ));
+            let expected = cells.len().to_string();
+            return Err(Error::invalid("number of active flags", expected, flags.len()));
         }
         if !flags.contains(&true) {
             return Err(Error::invalid("active cells", "at least one", 0));
@@ -40,7 +41,18 @@ impl ActiveSet {
         let inactive: Vec<bool> = flags.iter().map(|&active| !active).collect();
         let inactive =
             Tensor::f_from_slice(&inactive)?.f_view(cells.shape())?.f_to_device(device)?;
-        Ok(Self { flags, inactive })
+        Ok(Self {
+            row_of_rank: first_above(cells.head_counts(), cells.heads(), device)?,
+            column_of_rank: first_above(cells.widths(), cells.channels(), device)?,
+            cells: cells.clone(),
+            flags,
+            inactive,
+        })
+    }
+
+    /// The cells it is a set of.
+    pub fn cells(&self) -> &Cells {
+        &self.cells
     }
 
     /// One flag per cell.
@@ -53,6 +65,18 @@ impl ActiveSet {
         &self.inactive
     }
 
+    /// For a head of rank ρ, the row of the first head count above ρ, `[heads]`, i64; the number
+    /// of rows where there is none.
+    pub fn row_of_rank(&self) -> &Tensor {
+        &self.row_of_rank
+    }
+
+    /// For a channel of rank r, the column of the first width above r, `[channels]`, i64; the
+    /// number of columns where there is none.
+    pub fn column_of_rank(&self) -> &Tensor {
+        &self.column_of_rank
+    }
+
     /// n = |A|.
     pub fn count(&self) -> usize {
         self.flags.iter().filter(|&&active| active).count()
@@ -60,18 +84,18 @@ impl ActiveSet {
 
     /// The only cell left, once the dimension is decided.
     pub fn decided(&self) -> Option<usize> {
-        let mut cells = self.cells();
+        let mut cells = self.numbers();
         cells.next().filter(|_| cells.next().is_none())
     }
 
     /// Numbers of the active cells.
-    pub fn cells(&self) -> impl Iterator<Item = usize> + '_ {
+    pub fn numbers(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.flags.len()).filter(|&cell| self.flags[cell])
     }
 
     /// The smallest grid that holds every active cell.
-    pub fn largest(&self, cells: &Cells) -> Size {
-        let sizes = || self.cells().map(|cell| cells.size(cell));
+    pub fn largest(&self) -> Size {
+        let sizes = || self.numbers().map(|cell| self.cells.size(cell));
         Size {
             heads: sizes().map(|size| size.heads).max().unwrap_or(1),
             channels: sizes().map(|size| size.channels).max().unwrap_or(1),
@@ -95,4 +119,12 @@ impl ActiveSet {
         let masked = alpha.f_masked_fill(&self.inactive, f64::NEG_INFINITY)?;
         Ok(masked.f_view([-1])?.f_softmax(0, None)?.f_view_as(alpha)?)
     }
+}
+
+/// For every rank below `units`, the position of the first candidate above it.
+fn first_above(candidates: &[i64], units: i64, device: Device) -> Result<Tensor> {
+    let table: Vec<i64> = (0..units)
+        .map(|rank| candidates.partition_point(|&candidate| candidate <= rank) as i64)
+        .collect();
+    Ok(Tensor::f_from_slice(&table)?.f_to_device(device)?)
 }

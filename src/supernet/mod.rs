@@ -18,12 +18,13 @@ pub use state::DimensionState;
 
 use crate::cost::CostModel;
 use crate::error::expect_shape;
-use crate::mask::Mask;
+use crate::mask::{BiMask, Mask};
 use crate::models::{Architecture, Logits, Network};
 use crate::space::{ActiveSet, SearchSpace, Size, Sizes};
 pub use crate::tensors::Weights;
 use crate::{Error, Result};
 use gating::Gating;
+use std::rc::Rc;
 use tch::{nn, Device, Tensor};
 
 /// A model under search.
@@ -122,6 +123,11 @@ impl<A: Architecture> Supernet<A> {
     /// The same, to change scores, α or active cells.
     pub fn states_mut(&mut self) -> &mut [DimensionState] {
         &mut self.states
+    }
+
+    /// Weighs units by another bi-mask than the paper's.
+    pub fn weigh_by(&mut self, bi_mask: Rc<dyn BiMask>) {
+        self.states.iter_mut().for_each(|state| state.bi_mask = Rc::clone(&bi_mask));
     }
 
     /// Active cells by dimension.

@@ -1,12 +1,16 @@
 //! What the search learns about one dimension.
 
 use crate::error::expect_shape;
-use crate::mask::{head_ranks, most_important, BiMask, LearnedBiMask, Mask, UnitState};
+use crate::mask::{
+    expect_finite, head_ranks, most_important, BiMask, Mask, RankedBiMask, UnitState,
+};
 use crate::space::{ActiveSet, Cells, Dimension, Size};
 use crate::Result;
+use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 /// Scores, cell logits and active cells of one dimension.
+#[derive(Debug)]
 pub struct DimensionState {
     /// Name of the dimension.
     pub name: String,
@@ -20,21 +24,11 @@ pub struct DimensionState {
     pub origin: Vec<i64>,
     /// Importance of channels that have left, by head, `[heads]`: heads keep their order at a cut.
     pub departed: Option<Tensor>,
-    bi_mask: Box<dyn BiMask>,
-}
-
-impl std::fmt::Debug for DimensionState {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
-        formatter
-            .debug_struct("DimensionState")
-            .field("name", &self.name)
-            .field("active", &self.active)
-            .finish_non_exhaustive()
-    }
+    pub(super) bi_mask: Rc<dyn BiMask>,
 }
 
 impl DimensionState {
-    /// A dimension with all cells active, equal α and equal scores.
+    /// A dimension with all cells active, equal α and equal scores, and the paper's bi-mask.
     ///
     /// # Errors
     /// [`crate::Error::Torch`] if the device refuses memory.
@@ -50,13 +44,13 @@ impl DimensionState {
             active: ActiveSet::all(cells, device)?,
             origin: (0..cells.units()).collect(),
             departed: None,
-            bi_mask: Box::new(LearnedBiMask::new(cells.clone(), device)?),
+            bi_mask: Rc::new(RankedBiMask),
         })
     }
 
     /// The cells of the dimension.
     pub fn cells(&self) -> &Cells {
-        self.bi_mask.cells()
+        self.active.cells()
     }
 
     /// Name of the scores among the parameters.
@@ -72,18 +66,22 @@ impl DimensionState {
     /// Overwrites the scores.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] if they are not `[heads, channels]`.
+    /// [`crate::Error::Shape`] if they are not `[heads, channels]`, [`crate::Error::NonFinite`]
+    /// if one is not finite.
     pub fn set_score(&mut self, score: &Tensor) -> Result<()> {
         expect_shape("set_score", &self.score_name(), score, &self.cells().unit_shape())?;
+        expect_finite("score", &self.name, score)?;
         Ok(tch::no_grad(|| self.score.f_copy_(score))?)
     }
 
     /// Overwrites α.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] if it is not `[head counts, channel widths]`.
+    /// [`crate::Error::Shape`] if it is not `[head counts, channel widths]`,
+    /// [`crate::Error::NonFinite`] if an entry is not finite.
     pub fn set_alpha(&mut self, alpha: &Tensor) -> Result<()> {
         expect_shape("set_alpha", &self.alpha_name(), alpha, &self.cells().shape())?;
+        expect_finite("alpha", &self.name, alpha)?;
         Ok(tch::no_grad(|| self.alpha.f_copy_(alpha))?)
     }
 
@@ -143,7 +141,7 @@ impl DimensionState {
                 active: ActiveSet::new(&cells, flags, device)?,
                 origin: origin.iter().map(|&unit| self.origin[unit as usize]).collect(),
                 departed: Some(self.departed_at(kept, size)?),
-                bi_mask: Box::new(LearnedBiMask::new(cells, device)?),
+                bi_mask: Rc::clone(&self.bi_mask),
             })
         })
     }

@@ -1,11 +1,11 @@
 //! `modules.*`: bi-masks and one-hot losses with their gradients.
 
 use crate::support::{
-    active_set, gradients, leaf, load_json, load_tensors, numbers, run_cases, tensor, test_device,
-    Tensors, TestResult, Tolerance,
+    active_set, gradients, leaf, load_json, load_tensors, numbers, run_cases, tensor, Tensors,
+    TestResult, Tolerance,
 };
 use once_for_both::loss::{AdaptiveOneHotLoss, EntropyVarianceLoss};
-use once_for_both::mask::{BiMask, LearnedBiMask, UnitState};
+use once_for_both::mask::{survival_by_rank, BiMask, RankedBiMask, UnitState};
 use once_for_both::space::{ActiveSet, Cells, DimensionKind};
 use serde::Deserialize;
 use tch::Tensor;
@@ -54,7 +54,6 @@ const GRADIENT: f64 = 1e-5;
 struct Prepared<'a> {
     name: &'a str,
     tensors: &'a Tensors,
-    mask: LearnedBiMask,
     active: ActiveSet,
     score: Tensor,
     alpha: Tensor,
@@ -76,7 +75,6 @@ impl<'a> Prepared<'a> {
             active: active_set(&cells, stored("active")?)?,
             score: leaf(&stored("score")?.f_view(cells.unit_shape())?),
             alpha: leaf(&stored("alpha")?.f_view(cells.shape())?),
-            mask: LearnedBiMask::new(cells, test_device())?,
             name,
             tensors,
             importance_weight: *importance_weight,
@@ -103,9 +101,9 @@ impl<'a> Prepared<'a> {
     }
 
     fn check_mask(&self) -> TestResult {
-        let by_rank = self.mask.sparsity_by_rank(&self.alpha, &self.active)?;
+        let by_rank = survival_by_rank(&self.alpha, &self.active)?;
         self.close("sparsity_by_rank", &by_rank, MASK)?;
-        let mask = self.mask.mask(self.state(), self.lambda)?;
+        let mask = RankedBiMask.mask(self.state(), self.lambda)?;
         self.close("importance", &mask.importance, MASK)?;
         self.close("sparsity", &mask.sparsity, MASK)?;
         self.close("mask", &mask.mask, MASK)?;
@@ -134,15 +132,16 @@ impl<'a> Prepared<'a> {
 
     fn check_losses(&self) -> TestResult {
         let full = EntropyVarianceLoss {
-            importance_weight: self.importance_weight,
-            ..EntropyVarianceLoss::paper(self.kind)
+            attention_weight: self.importance_weight,
+            other_weight: self.importance_weight,
+            ..EntropyVarianceLoss::paper()
         };
         full.check()?;
         let entropy = EntropyVarianceLoss { tangent: false, ..full };
         self.check_loss("entropy", &entropy.sharpen(&self.alpha, &self.active)?)?;
         self.check_loss("entropy_var", &full.sharpen(&self.alpha, &self.active)?)?;
-        let importance = self.mask.importance(&self.score)?;
-        self.check_loss("full", &full.loss(&self.alpha, &self.active, &importance)?)
+        let importance = RankedBiMask.importance(&self.score)?;
+        self.check_loss("full", &full.loss(self.kind, &self.alpha, &self.active, &importance)?)
     }
 }
 

@@ -35,3 +35,12 @@ pub fn little() -> TestResult<(SearchSpace, CostModel, Vec<ActiveSet>)> {
     let active = active.collect::<Result<_>>()?;
     Ok((space, model, active))
 }
+
+/// A space of one dimension, `d`, whose MACs are its units and whose parameters are its heads.
+pub fn counting(cells: &Cells) -> TestResult<(SearchSpace, CostModel)> {
+    let dimension = Dimension::new("d", DimensionKind::Attention, cells.clone());
+    let space = SearchSpace { dimensions: vec![dimension] };
+    let model =
+        CostModel { macs: units("d"), params: Polynomial::heads("d"), dense: space.full_sizes() };
+    Ok((space, model))
+}

@@ -110,6 +110,12 @@ pub fn from_numbers(values: &[f64], shape: &[i64]) -> TestResult<Tensor> {
     Ok(flat.f_reshape(shape)?.f_to_device(test_device())?)
 }
 
+/// The same numbers on the test device, in f32.
+pub fn array<D: ndarray::Dimension>(values: &ndarray::Array<f64, D>) -> TestResult<Tensor> {
+    let shape: Vec<i64> = values.shape().iter().map(|&side| side as i64).collect();
+    from_numbers(&values.iter().copied().collect::<Vec<_>>(), &shape)
+}
+
 /// A copy that collects gradients.
 pub fn leaf(tensor: &Tensor) -> Tensor {
     tensor.detach().copy().set_requires_grad(true)

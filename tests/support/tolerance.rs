@@ -62,6 +62,23 @@ impl Tolerance {
         self.check_numbers(what, &actual.size(), &numbers(actual)?, expected)
     }
 
+    /// Compares a tensor with an array of the oracle.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn check_array<D: ndarray::Dimension>(
+        self,
+        what: &str,
+        actual: &Tensor,
+        expected: &ndarray::Array<f64, D>,
+    ) -> TestResult {
+        let shape: Vec<i64> = expected.shape().iter().map(|&side| side as i64).collect();
+        if actual.size() != shape {
+            return Err(format!("{what}: shape {:?}, expected {shape:?}", actual.size()).into());
+        }
+        self.check_against(what, actual, &expected.iter().copied().collect::<Vec<_>>())
+    }
+
     /// Compares one number.
     ///
     /// # Errors

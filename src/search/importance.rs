@@ -1,0 +1,36 @@
+//! Scores that are not learned follow what the step has shown.
+
+use super::gradients::StepGradients;
+use super::session::Session;
+use crate::error::expect_shape;
+use crate::mask::Observation;
+use crate::models::Architecture;
+use crate::Result;
+
+impl<A: Architecture> Session<A> {
+    /// Asks the importance for the scores of every undecided dimension. Where it has an answer,
+    /// the score's gradient is dropped: the optimiser has nothing to say then.
+    pub(super) fn follow_importance(&mut self, step: &mut StepGradients) -> Result<()> {
+        let weights = self.supernet.raw_weights();
+        let dimensions = self.supernet.space().dimensions.clone();
+        for (at, state) in self.supernet.states_mut().iter_mut().enumerate() {
+            if state.active.decided().is_some() {
+                continue;
+            }
+            let seen = Observation {
+                dimension: &dimensions[at],
+                score: &state.score,
+                weights: &weights,
+                gate: &step.gates[at],
+                gate_gradient: &step.gate_gradients[at],
+            };
+            let Some(score) = tch::no_grad(|| self.method.importance.follow(seen))? else {
+                continue;
+            };
+            expect_shape("importance", &state.name, &score, &state.score.size())?;
+            tch::no_grad(|| state.score.f_copy_(&score))?;
+            step.parameters.remove(&state.score_name());
+        }
+        Ok(())
+    }
+}

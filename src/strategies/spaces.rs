@@ -1,0 +1,61 @@
+//! Whole dimensions, architectures and budgets.
+
+use super::units::cells;
+use crate::cost::{Budget, Metric};
+use crate::models::{Architecture, BlockConfig, VitConfig};
+use crate::space::{Binding, Dimension, DimensionKind, Size};
+use crate::Result;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// A dimension of any kind that gates the rows of a matrix, `{name}.weight`, and narrows the
+/// columns of another, `{name}.out.weight`.
+pub fn dimensions(name: &'static str) -> impl Strategy<Value = Dimension> {
+    let flat_kinds = prop_oneof![Just(DimensionKind::Hidden), Just(DimensionKind::Embedding)];
+    (cells(), flat_kinds, 1..=3i64).prop_map(move |(cells, flat, outer)| {
+        let kind = if cells.heads() > 1 { DimensionKind::Attention } else { flat };
+        Dimension::new(name, kind, cells)
+            .bind(Binding::gated(format!("{name}.weight"), 0).outer(outer))
+            .bind(Binding::narrowed(format!("{name}.out.weight"), 1))
+    })
+}
+
+/// ViTs small enough for thousands of cases: images of 2 to 8 pixels, one to three blocks with
+/// sizes of their own, with and without distillation token.
+pub fn vit_configs() -> impl Strategy<Value = VitConfig> {
+    let block = (1..=3i64, 1..=4i64, 1..=12i64).prop_map(|(h, d, m)| BlockConfig::new(h, d, m));
+    let input = (1..=2i64, 1..=4i64, 1..=3i64, 1..=4i64);
+    (input, 1..=12i64, vec(block, 1..=3), any::<bool>()).prop_map(
+        |((grid, patch, channels, classes), embed_dim, blocks, distilled)| VitConfig {
+            embed_dim,
+            blocks,
+            distilled,
+            ..VitConfig::uniform(embed_dim, 0, 1)
+                .input(grid * patch, channels, patch)
+                .classes(classes)
+        },
+    )
+}
+
+/// A budget that the default space of a network can keep, anywhere between its smallest subnet
+/// and all of it. Shrinks to the smallest.
+///
+/// # Errors
+/// Those of [`Architecture::space`].
+pub fn budgets(config: &VitConfig) -> Result<impl Strategy<Value = Budget>> {
+    let ranges = [
+        (Metric::Macs, cost_range(config, Metric::Macs)?),
+        (Metric::Params, cost_range(config, Metric::Params)?),
+    ];
+    Ok((0..2usize, 0.0..=1.0f64).prop_map(move |(which, share)| {
+        let (metric, (least, most)) = ranges[which];
+        Budget { metric, limit: least + share * (most - least) }
+    }))
+}
+
+fn cost_range(config: &VitConfig, metric: Metric) -> Result<(f64, f64)> {
+    let space = config.space()?;
+    let sizes = |dimension: &Dimension| dimension.cells.sizes().collect::<Vec<Size>>();
+    let candidates: Vec<Vec<Size>> = space.dimensions.iter().map(sizes).collect();
+    config.cost_model().range(metric, &space, &candidates)
+}

@@ -1,0 +1,97 @@
+//! Units of one dimension: cells, scores, α, active cells.
+
+use crate::mask::LambdaSchedule;
+use crate::oracle::Units;
+use crate::space::Cells;
+use ndarray::Array2;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// The largest grid: heads, channels.
+const HEADS: usize = 4;
+const CHANNELS: usize = 8;
+
+/// Cells of a grid of at most 4 heads of 8 channels, every second one flat. They shrink to one
+/// unit and one cell.
+pub fn cells() -> impl Strategy<Value = Cells> {
+    let sides = (1..=HEADS, 1..=CHANNELS, any::<bool>());
+    (sides, vec(any::<bool>(), HEADS), vec(any::<bool>(), CHANNELS)).prop_filter_map(
+        "cells within the grid",
+        |((heads, channels, flat), head_counts, widths)| {
+            let heads = if flat { 1 } else { heads };
+            let (head_counts, widths) =
+                (candidates(heads, &head_counts), candidates(channels, &widths));
+            Cells::grid(heads as i64, channels as i64, head_counts, widths).ok()
+        },
+    )
+}
+
+/// Those of 1..=most that are marked; `most` itself if none is. Marks count from the top, so that
+/// a candidate stays as far below the whole while the whole shrinks.
+fn candidates(most: usize, marked: &[bool]) -> Vec<i64> {
+    let chosen: Vec<i64> = (1..=most).filter(|&n| marked[most - n]).map(|n| n as i64).collect();
+    if chosen.is_empty() {
+        vec![most as i64]
+    } else {
+        chosen
+    }
+}
+
+/// Scores that every kind of number holds exactly: eighths within ±4 with many ties, all equal,
+/// or as far out as ±10⁴. They shrink to zeros.
+pub fn scores(count: usize) -> impl Strategy<Value = Vec<f64>> {
+    let eighths = || (-32..=32i32).prop_map(|n| f64::from(n) / 8.0);
+    let far = prop_oneof![eighths(), Just(1e4), Just(-1e4)];
+    prop_oneof![
+        6 => vec(eighths(), count),
+        1 => eighths().prop_map(move |score| vec![score; count]),
+        2 => vec(far, count),
+    ]
+}
+
+/// Cell logits: like scores.
+pub fn alphas(count: usize) -> impl Strategy<Value = Vec<f64>> {
+    scores(count)
+}
+
+/// Cell logits of any finite f32: denormals, ±3.4·10³⁸ and all between.
+pub fn extreme_alphas(count: usize) -> impl Strategy<Value = Vec<f64>> {
+    use proptest::num::f32::{NEGATIVE, NORMAL, POSITIVE, SUBNORMAL, ZERO};
+    let any_finite = NORMAL | SUBNORMAL | ZERO | POSITIVE | NEGATIVE;
+    let far = prop_oneof![any_finite, Just(f32::MAX), Just(f32::MIN), -4.0..4.0f32];
+    vec(far.prop_map(f64::from), count)
+}
+
+/// Units of one dimension with everything a bi-mask is computed from.
+pub fn units() -> impl Strategy<Value = Units> {
+    units_with(alphas(HEADS * CHANNELS))
+}
+
+/// Units with cell logits of one's own, at least 32 at a time, of which the first are used.
+pub fn units_with(alphas: impl Strategy<Value = Vec<f64>>) -> impl Strategy<Value = Units> {
+    let most = HEADS * CHANNELS;
+    // Lists as long as the largest grid needs, cut to size: they shrink apart from the cells.
+    (cells(), scores(most), alphas, vec(any::<bool>(), most), any::<prop::sample::Index>())
+        .prop_filter_map("units of the cells", |(cells, score, alpha, mut active, one)| {
+            active[one.index(cells.len())] = true;
+            let [heads, channels] = cells.unit_shape().map(|side| side as usize);
+            let [rows, columns] = cells.shape().map(|side| side as usize);
+            let score = first(score, [heads, channels])?;
+            let (alpha, active) = (first(alpha, [rows, columns])?, first(active, [rows, columns])?);
+            Units::new(cells, score, alpha, active).ok()
+        })
+}
+
+fn first<T>(mut values: Vec<T>, [rows, columns]: [usize; 2]) -> Option<Array2<T>> {
+    values.truncate(rows * columns);
+    Array2::from_shape_vec((rows, columns), values).ok()
+}
+
+/// λ schedules between any two ends.
+pub fn lambda_schedules() -> impl Strategy<Value = LambdaSchedule> {
+    (0.0..=1.0f64, 0.0..=1.0f64, 0..1000u64).prop_map(|(start, end, warmup_steps)| LambdaSchedule {
+        start,
+        end,
+        warmup_steps,
+    })
+}
