@@ -6,6 +6,7 @@ use crate::space::Cells;
 use ndarray::Array2;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 /// The largest grid: heads, channels.
 const HEADS: usize = 4;
@@ -15,26 +16,23 @@ const CHANNELS: usize = 8;
 /// unit and one cell.
 pub fn cells() -> impl Strategy<Value = Cells> {
     let sides = (1..=HEADS, 1..=CHANNELS, any::<bool>());
-    (sides, vec(any::<bool>(), HEADS), vec(any::<bool>(), CHANNELS)).prop_filter_map(
+    let (head_counts, widths) = (vec(0..HEADS, 1..=HEADS), vec(0..CHANNELS, 1..=CHANNELS));
+    // What comes first shrinks first: few small candidates let the sides shrink further.
+    (head_counts, widths, sides).prop_filter_map(
         "cells within the grid",
-        |((heads, channels, flat), head_counts, widths)| {
+        |(head_counts, widths, (heads, channels, flat))| {
             let heads = if flat { 1 } else { heads };
             let (head_counts, widths) =
-                (candidates(heads, &head_counts), candidates(channels, &widths));
+                (candidates(heads, head_counts), candidates(channels, widths));
             Cells::grid(heads as i64, channels as i64, head_counts, widths).ok()
         },
     )
 }
 
-/// Those of 1..=most that are marked; `most` itself if none is. Marks count from the top, so that
-/// a candidate stays as far below the whole while the whole shrinks.
-fn candidates(most: usize, marked: &[bool]) -> Vec<i64> {
-    let chosen: Vec<i64> = (1..=most).filter(|&n| marked[most - n]).map(|n| n as i64).collect();
-    if chosen.is_empty() {
-        vec![most as i64]
-    } else {
-        chosen
-    }
+/// Any numbers, brought into 1..=most: whatever `most` shrinks to, small ones stay what they are.
+fn candidates(most: usize, numbers: Vec<usize>) -> Vec<i64> {
+    let within = numbers.into_iter().map(|number| 1 + (number % most) as i64);
+    within.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Scores that every kind of number holds exactly: eighths within ±4 with many ties, all equal,
