@@ -40,7 +40,7 @@ fn batch() -> Result<Batch> {
     let device = Device::Cpu;
     let classes = Tensor::f_randint(4, [32], (Kind::Int64, device))?;
     let light = classes.f_one_hot(4)?.f_to_kind(Kind::Float)?.f_view([32, 1, 2, 2])?;
-    let light = light.f_upsample_nearest2d([8, 8], None, None)?.f_mul_scalar(2.0)?;
+    let light = light.f_upsample_nearest2d([8, 8], None, None)?.f_mul_scalar(3.0)?;
     let images = Tensor::f_randn([32, 1, 8, 8], (Kind::Float, device))?.f_add(&light)?;
     Ok(Batch { images, targets: Targets::Classes(classes), hidden: None })
 }

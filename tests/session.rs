@@ -4,9 +4,7 @@
 mod support;
 
 use once_for_both::cost::{Budget, Metric};
-use once_for_both::data::Batch;
 use once_for_both::extract::{verify, FoldingExtractor, Provenance, Subnet, SubnetExtractor};
-use once_for_both::loss::Targets;
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{
     latest_checkpoint, read_events, Checkpoints, Event, Listener, MetricsFile, SearchOptions,
@@ -15,53 +13,9 @@ use once_for_both::search::{
 use once_for_both::space::{Binding, SearchSpace, Size};
 use once_for_both::supernet::Supernet;
 use once_for_both::Error;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use support::tiny_run::{alone, batch, options, run, session, vit, without_times, STEPS};
 use support::{numbers, test_device, TestResult, Tolerance};
 use tch::{Kind, Tensor};
-
-/// libtorch's generator belongs to the whole process: runs that are compared must not overlap.
-static GENERATOR: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-const STEPS: u64 = 12;
-const SEARCH: u64 = 8;
-
-fn vit() -> VitConfig {
-    VitConfig::uniform(32, 2, 4).input(16, 3, 4).classes(5)
-}
-
-fn session(share: f64) -> TestResult<Session<VitConfig>> {
-    let budget = Budget::share(Metric::Macs, share, &vit().cost_model())?;
-    let mut options = SearchOptions::new(STEPS, SEARCH).seed(3);
-    options.log_interval = 1;
-    options.prune_interval = 1;
-    // Fast enough for cells to go and units to be cut within eight steps.
-    options.optimiser.alpha_rate = 2.0;
-    Ok(Session::new(vit(), vit().space()?, None, vec![budget], options, test_device())?)
-}
-
-/// The batch of a step, whoever asks.
-fn batch(step: u64) -> TestResult<Batch> {
-    tch::manual_seed(1000 + step as i64);
-    let images = Tensor::f_randn([6, 3, 16, 16], (Kind::Float, test_device()))?;
-    let classes = Tensor::f_randint(5, [6], (Kind::Int64, test_device()))?;
-    Ok(Batch { images, targets: Targets::Classes(classes), hidden: None })
-}
-
-fn run(session: &mut Session<VitConfig>, until: u64) -> TestResult<Vec<Event>> {
-    let mut events = Vec::new();
-    let mut record = |event: &Event| {
-        events.push(event.clone());
-        Ok(())
-    };
-    while session.steps_done() < until {
-        session.step(&[batch(session.steps_done())?], &mut record)?;
-    }
-    Ok(events)
-}
 
 #[test]
 fn a_search_keeps_its_budget_and_cuts_exactly() -> TestResult {
@@ -116,17 +70,6 @@ fn a_resumed_run_equals_an_uninterrupted_one() -> TestResult {
         }
     }
     Ok(())
-}
-
-/// Events, with wall times taken out.
-fn without_times(events: &[Event]) -> Vec<Event> {
-    let mut events = events.to_vec();
-    for event in &mut events {
-        if let Event::Step(metrics) = event {
-            metrics.step_ms = 0.0;
-        }
-    }
-    events
 }
 
 #[test]
@@ -270,7 +213,6 @@ fn what_cannot_work_is_refused_before_any_step() -> TestResult {
     let start = |budget, options, space| {
         Session::new(vit(), space, None, vec![budget], options, test_device())
     };
-    let options = || SearchOptions::new(STEPS, SEARCH);
     let half = Budget::share(Metric::Macs, 0.5, &model)?;
     let dense = model.dense_cost(Metric::Macs)?;
     for limit in [0.01 * dense, 1.01 * dense] {

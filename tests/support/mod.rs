@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "every test binary uses a part of it")]
 
 pub mod little;
+pub mod tiny_run;
 mod tolerance;
 
 pub use tolerance::Tolerance;
