@@ -48,7 +48,7 @@ impl<A: Architecture> Session<A> {
     /// The most probable choice of active cells that keeps `budgets` exactly. Changes nothing.
     ///
     /// # Errors
-    /// [`Error::Infeasible`] if the active cells cannot keep a budget; [`Error::NonFinite`] if an
+    /// [`crate::Error::Infeasible`] if the active cells cannot keep a budget; [`crate::Error::NonFinite`] if an
     /// α is not finite.
     pub fn project(&self, budgets: &[Budget]) -> Result<Projection> {
         let mut choices = Vec::new();

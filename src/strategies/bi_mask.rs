@@ -110,7 +110,6 @@ pub fn stays_in_unit_interval(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
 /// In a head, a better channel has no smaller V; of two heads, the better one has none at equal
 /// channel ranks.
 pub fn falls_with_rank(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
-    let case = &without_ties(case)?;
     let found = numbers(mask, case)?;
     let shape = case.units.score().dim();
     let grid = |values| Array2::from_shape_vec(shape, values).map_err(|e| failed_shape(&e));
@@ -120,7 +119,7 @@ pub fn falls_with_rank(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
         for (channel, &rank) in ranks(score).iter().enumerate() {
             by_rank[(head, rank)] = sparsity[(head, channel)];
         }
-        falls("channels by rank", by_rank.row(head))?;
+        falls(head, by_rank.row(head))?;
     }
     let sums = importance.sum_axis(Axis(1));
     let order = ranks(sums.view());
@@ -144,9 +143,10 @@ fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..count).flat_map(move |a| (0..count).map(move |b| (a, b)))
 }
 
-fn falls(what: &str, values: ArrayView1<f64>) -> Verdict {
-    for (rank, pair) in values.windows(2).into_iter().enumerate() {
-        prop_assert!(pair[1] <= pair[0], "V of {}: {} then {} at {}", what, pair[0], pair[1], rank);
+fn falls(head: usize, by_rank: ArrayView1<f64>) -> Verdict {
+    for (rank, pair) in by_rank.windows(2).into_iter().enumerate() {
+        let (v, next) = (pair[0], pair[1]);
+        prop_assert!(next <= v, "V of head {}: {} at rank {}, {} at the next", head, v, rank, next);
     }
     Ok(())
 }

@@ -31,3 +31,8 @@ pub use pmim::{
 };
 pub use spaces::{budgets, dimensions, vit_configs};
 pub use units::{alphas, cells, extreme_alphas, lambda_schedules, scores, units, units_with};
+
+/// The walk-through compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/property-testing.md")]
+struct PropertyTesting;
