@@ -14,9 +14,9 @@ const MAX_NAME: usize = 255;
 pub(super) struct Machine<'a> {
     cursor: Cursor<'a>,
     pub(super) values: Vec<Value>,
-    stack: Vec<Place>,
+    pub(super) stack: Vec<Place>,
     /// Heights of the stack at the open marks.
-    marks: Vec<usize>,
+    pub(super) marks: Vec<usize>,
     memo: BTreeMap<u64, Place>,
 }
 
@@ -222,48 +222,6 @@ impl<'a> Machine<'a> {
         }
         self.push(Value::Global(format!("{module}.{name}").into()));
         Ok(())
-    }
-
-    pub(super) fn push(&mut self, value: Value) {
-        self.stack.push(Place(self.values.len()));
-        self.values.push(value);
-    }
-
-    /// Puts an existing value on the stack.
-    pub(super) fn push_again(&mut self, place: Place) {
-        self.stack.push(place);
-    }
-
-    /// Values between the last mark and the top: only these may be popped.
-    fn height(&self) -> usize {
-        self.stack.len() - self.marks.last().copied().unwrap_or(0)
-    }
-
-    fn pop(&mut self) -> Result<Place, CheckpointError> {
-        let top = self.top()?;
-        self.stack.pop();
-        Ok(top)
-    }
-
-    fn top(&self) -> Result<Place, CheckpointError> {
-        match self.stack.last() {
-            Some(&top) if self.height() > 0 => Ok(top),
-            _ => Err(self.malformed("a value on the stack", "none")),
-        }
-    }
-
-    fn pop_many(&mut self, count: usize) -> Result<Vec<Place>, CheckpointError> {
-        match self.height() {
-            height if height >= count => Ok(self.stack.split_off(self.stack.len() - count)),
-            height => Err(self.malformed("more values on the stack", height)),
-        }
-    }
-
-    fn pop_to_mark(&mut self) -> Result<Vec<Place>, CheckpointError> {
-        match self.marks.pop() {
-            Some(mark) => Ok(self.stack.split_off(mark)),
-            None => Err(self.malformed("a mark on the stack", "none")),
-        }
     }
 
     pub(super) fn text_at(&self, place: Place) -> Option<Rc<str>> {

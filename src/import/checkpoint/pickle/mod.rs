@@ -8,6 +8,7 @@ mod calls;
 mod cursor;
 mod machine;
 mod opcode;
+mod stack;
 mod value;
 
 pub(super) use value::{Place, Storage, TensorClaim, Value};
