@@ -70,16 +70,16 @@ fn blocks(named: &Named, embed_dim: i64, heads: Option<i64>) -> Result<Vec<Block
         }
     };
     let mut blocks = Vec::new();
-    while named.tensors.keys().any(|name| name.starts_with(&format!("blocks.{}.", blocks.len()))) {
+    while named.has_any(&format!("blocks.{}.", blocks.len())) {
         let block = blocks.len();
         let rows = [None, Some(embed_dim)];
         let [qkv, _] = axes(named, &format!("blocks.{block}.attn.qkv.weight"), rows)?;
         let [hidden_dim, _] = axes(named, &format!("blocks.{block}.mlp.fc1.weight"), rows)?;
-        if heads < 1 || qkv % (3 * heads) != 0 {
+        if qkv % 3 != 0 || heads < 1 || (qkv / 3) % heads != 0 {
             let expected = format!("a divisor of the attention width {} of block {block}", qkv / 3);
             return Err(Error::invalid("heads", expected, heads));
         }
-        blocks.push(BlockConfig::new(heads, qkv / (3 * heads), hidden_dim));
+        blocks.push(BlockConfig::new(heads, qkv / 3 / heads, hidden_dim));
     }
     Ok(blocks)
 }

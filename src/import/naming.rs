@@ -25,6 +25,8 @@ pub(super) struct Named {
     pub(super) tensors: BTreeMap<String, Stored>,
     /// Names of tensors that no classifier needs, or that the caller wants left out.
     pub(super) skipped: Vec<String>,
+    /// Names that are none of a ViT's.
+    pub(super) unknown: Vec<String>,
 }
 
 /// A variable as the checkpoint stores it: whole, or as query, key and value.
@@ -53,7 +55,7 @@ const QKV: [&str; 3] = ["query", "key", "value"];
 /// [`ImportError::Ambiguous`], [`Error::Shape`] if query, key and value differ.
 pub(super) fn named(weights: &Weights, skip: &[String]) -> Result<Named> {
     let naming = recognise(weights)?;
-    let mut named = Named { naming, tensors: BTreeMap::new(), skipped: vec![] };
+    let mut named = Named { naming, tensors: BTreeMap::new(), skipped: vec![], unknown: vec![] };
     let mut split: BTreeMap<String, [Option<(String, Tensor)>; 3]> = BTreeMap::new();
     for (name, tensor) in weights {
         let source = (name.clone(), tensor.shallow_clone());
@@ -70,8 +72,7 @@ pub(super) fn named(weights: &Weights, skip: &[String]) -> Result<Named> {
                 }
             }
             Translation::Idle => named.skipped.push(name.clone()),
-            // Under its own name it has no place in the network, and is refused there.
-            Translation::Unknown => named.insert(name.clone(), vec![source])?,
+            Translation::Unknown => named.unknown.push(name.clone()),
         }
     }
     for (variable, parts) in split {
@@ -174,6 +175,12 @@ impl Named {
         self.tensors.get(variable).ok_or_else(missing)
     }
 
+    /// Whether any variable's name begins so.
+    pub(super) fn has_any(&self, prefix: &str) -> bool {
+        let next = self.tensors.range(prefix.to_owned()..).next();
+        next.is_some_and(|(name, _)| name.starts_with(prefix))
+    }
+
     pub(super) fn is_distilled(&self) -> bool {
         self.tensors.contains_key("dist_token")
     }
@@ -197,7 +204,7 @@ impl Stored {
     pub(super) fn shape(&self) -> Vec<i64> {
         let mut shape = self.parts.first().map(|(_, tensor)| tensor.size()).unwrap_or_default();
         if let Some(rows) = shape.first_mut() {
-            *rows *= self.parts.len() as i64;
+            *rows = rows.saturating_mul(self.parts.len() as i64);
         }
         shape
     }

@@ -65,6 +65,9 @@ struct Placing<'a> {
 impl Placing<'_> {
     /// Reports tensors that have no place in the network, if they may be left out.
     fn pass_over(&mut self, variables: &Weights) -> Result<(), ImportError> {
+        if let Some(name) = self.named.unknown.first() {
+            return Err(ImportError::Unplaced { name: name.clone() });
+        }
         for (name, stored) in &self.named.tensors {
             if variables.contains_key(name) {
                 continue;

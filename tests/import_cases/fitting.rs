@@ -226,6 +226,21 @@ fn a_tensor_without_a_place_is_refused_unless_told_to_skip() -> TestResult {
     Ok(())
 }
 
+/// Not even a name of ours has a place among those of transformers.
+#[test]
+fn an_unknown_name_of_transformers_is_refused() -> TestResult {
+    for name in ["decoder.0.bias", "norm.extra.bias", "head_dist.bias", "vit.layers.x.norm.bias"] {
+        let mut weights = read("hf_vit.safetensors")?;
+        weights.insert(name.into(), Tensor::zeros([24], float()));
+        assert_refused!(
+            into(&weights),
+            Error::Import(ImportError::Unplaced { name: culprit }) if culprit == name
+        );
+        assert_eq!(import::inspect(&weights, Some(3))?.embed_dim, 24);
+    }
+    Ok(())
+}
+
 #[test]
 fn two_tensors_for_one_variable_are_refused() -> TestResult {
     for name in ["classifier.bias", "vit.encoder.layer.0.attention.attention.key.bias"] {

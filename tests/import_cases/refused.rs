@@ -25,6 +25,11 @@ fn a_file_that_is_not_there() {
 }
 
 #[test]
+fn a_folder() {
+    assert!(matches!(refusal(&data("")), CheckpointError::Io(_)));
+}
+
+#[test]
 fn a_text_file() -> TestResult {
     for bytes in [&b"version https://git-lfs.github.com/spec/v1\n"[..], b"", b"{}", b"12345678{"] {
         let (_folder, path) = file(bytes)?;

@@ -40,6 +40,7 @@ impl<'a> Machine<'a> {
                         || self.text(opcode)?
                         || self.container(opcode)?
                         || self.bookkeeping(opcode)?
+                        || self.memory(opcode)?
                         || self.code(opcode)?;
                     if !known {
                         return Err(CheckpointError::Opcode { opcode, offset });
@@ -157,6 +158,13 @@ impl<'a> Machine<'a> {
                 let top = self.top()?;
                 self.stack.push(top);
             }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn memory(&mut self, opcode: u8) -> Result<bool, CheckpointError> {
+        match opcode {
             op::BINPUT | op::LONG_BINPUT => {
                 let key = self.cursor.unsigned(if opcode == op::BINPUT { 1 } else { 4 })?;
                 let top = self.top()?;
