@@ -1,5 +1,11 @@
 //! One typed error for the whole crate.
 
+mod checkpoint;
+mod import;
+
+pub use checkpoint::CheckpointError;
+pub use import::ImportError;
+
 use std::path::PathBuf;
 use tch::TchError;
 
@@ -182,6 +188,19 @@ pub enum Error {
         /// What is wrong with it, with expected and found.
         reason: String,
     },
+
+    /// A checkpoint file that cannot be read; `source` says why.
+    #[error("cannot read the checkpoint {}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<CheckpointError>,
+    },
+
+    /// Weights of a checkpoint that do not fit the network.
+    #[error(transparent)]
+    Import(#[from] ImportError),
 
     /// An image set in the IDX format that cannot be used.
     #[error(transparent)]

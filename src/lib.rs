@@ -6,6 +6,7 @@ pub mod device;
 pub mod error;
 pub mod extract;
 mod files;
+pub mod import;
 pub mod loss;
 pub mod mask;
 pub mod models;

@@ -1,0 +1,58 @@
+//! Reading a checkpoint file: names and tensors, as they are stored.
+
+mod archive;
+mod pickle;
+mod state_dict;
+
+use crate::error::CheckpointError;
+use crate::tensors::Weights;
+use crate::{Error, Result};
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::Path;
+use tch::Tensor;
+
+const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
+/// The opcode every pickle of protocol 2 or later begins with.
+const PICKLE_MAGIC: u8 = 0x80;
+
+/// Reads all tensors of a checkpoint, under their own names and in their own types.
+///
+/// The file is recognised by content: safetensors, or the zip archive of `torch.save` with a state
+/// dict in it, bare or under the key `model` or `state_dict`. Nothing in the file is executed. What
+/// is beside the state dict (optimiser, arguments) may need any Python code; it is passed over.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be opened; [`Error::Checkpoint`] if it is none of the above, is
+/// damaged, or has anything but tensors in its state dict.
+pub fn read(path: &Path) -> Result<Weights> {
+    let file = File::open(path).map_err(|source| Error::io("read", path, source))?;
+    read_file(path, file)
+        .map_err(|source| Error::Checkpoint { path: path.into(), source: Box::new(source) })
+}
+
+fn read_file(path: &Path, mut file: File) -> Result<Weights, CheckpointError> {
+    let length = file.metadata()?.len();
+    let mut head = Vec::new();
+    file.by_ref().take(9).read_to_end(&mut head)?;
+    file.rewind()?;
+    match &head[..] {
+        head if head.starts_with(ZIP_MAGIC) => state_dict::read(file),
+        [header @ .., b'{'] if header.len() == 8 && fits(header, length) => {
+            let tensors = Tensor::read_safetensors(path)
+                .map_err(|source| CheckpointError::Safetensors { source })?;
+            Ok(tensors.into_iter().collect())
+        }
+        [PICKLE_MAGIC, ..] => Err(CheckpointError::Legacy),
+        _ => {
+            head.truncate(8);
+            Err(CheckpointError::Unrecognised { found: head })
+        }
+    }
+}
+
+/// Whether a safetensors header of the announced length fits into the file.
+fn fits(header: &[u8], length: u64) -> bool {
+    let announced = header.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte));
+    announced <= length.saturating_sub(8)
+}

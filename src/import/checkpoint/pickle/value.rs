@@ -1,0 +1,58 @@
+//! What a pickle describes, as inert data.
+
+use std::rc::Rc;
+use tch::Kind;
+
+/// Place of a value in its [`super::Pickle`]. Values refer to each other by place, so that neither
+/// deep nesting nor a cycle can exhaust the call stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Place(pub(super) usize);
+
+#[derive(Debug)]
+pub(in super::super) enum Value {
+    Int(i64),
+    Text(Rc<str>),
+    Tuple(Vec<Place>),
+    Dict(Vec<(Place, Place)>),
+    /// A name of Python code: `module.name`.
+    Global(Rc<str>),
+    /// What running a global would have made. Nothing is run.
+    Object(Rc<str>),
+    Storage(Storage),
+    Tensor(Box<TensorClaim>),
+    /// Anything a state dict has no use for, in words.
+    Other(&'static str),
+}
+
+/// What a pickle says about a storage.
+#[derive(Debug, Clone)]
+pub(in super::super) struct Storage {
+    pub(in super::super) kind: Kind,
+    pub(in super::super) key: Rc<str>,
+    pub(in super::super) elements: u64,
+}
+
+/// What a pickle says about a tensor; nothing of it is believed yet.
+#[derive(Debug)]
+pub(in super::super) struct TensorClaim {
+    pub(in super::super) storage: Storage,
+    pub(in super::super) offset: i64,
+    pub(in super::super) shape: Vec<i64>,
+    pub(in super::super) strides: Vec<i64>,
+}
+
+impl Value {
+    pub(in super::super) fn describe(&self) -> String {
+        match self {
+            Self::Int(value) => format!("the integer {value}"),
+            Self::Text(_) => "a string".into(),
+            Self::Tuple(_) => "a tuple".into(),
+            Self::Dict(_) => "a dict".into(),
+            Self::Global(name) => format!("the global {name}"),
+            Self::Object(name) => format!("an object of {name}"),
+            Self::Storage(_) => "a storage".into(),
+            Self::Tensor(_) => "a tensor".into(),
+            Self::Other(words) => (*words).into(),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What network a checkpoint is for.
+
+use super::adapt::grid_side;
+use super::naming::{named, Named, Stored};
+use super::Naming;
+use crate::models::{BlockConfig, VitConfig};
+use crate::tensors::Weights;
+use crate::{Error, Result};
+
+/// Channels of a head in every published ViT and DeiT.
+const HEAD_DIM: i64 = 64;
+/// Classes of ImageNet, for a checkpoint without a head.
+const CLASSES: i64 = 1000;
+
+/// The description of the network a checkpoint is for, from its names and shapes.
+///
+/// No tensor tells the number of heads: without `heads` it is `embed_dim / 64`, as in every
+/// published ViT and DeiT. Neither does one tell ε of the LayerNorms: it is 1e-6 for timm's names
+/// and 1e-12 for those of transformers, the defaults there. A checkpoint without a head counts as
+/// one for 1,000 classes. `drop_path` is 0.
+///
+/// # Errors
+/// [`Error::Import`] if the names are neither timm's nor those of transformers, or one is missing;
+/// [`Error::Shape`] if two tensors contradict each other; [`Error::Invalid`] if the heads do not
+/// divide the attention width, or have to be given.
+pub fn inspect(weights: &Weights, heads: Option<i64>) -> Result<VitConfig> {
+    let named = named(weights, &[])?;
+    let [_, _, embed_dim] = axes(&named, "cls_token", [Some(1), Some(1), None])?;
+    let patches = [Some(embed_dim), None, None, None];
+    let [_, in_channels, patch_size, width] = axes(&named, "patch_embed.proj.weight", patches)?;
+    if width != patch_size {
+        return Err(Error::invalid("width of a patch", patch_size.to_string(), width));
+    }
+    let [_, tokens, _] = axes(&named, "pos_embed", [Some(1), None, Some(embed_dim)])?;
+    let side = grid_side("pos_embed", tokens, 1 + i64::from(named.is_distilled()))?;
+    let image_size = side.checked_mul(patch_size);
+    let config = VitConfig {
+        image_size: image_size.ok_or_else(|| Error::invalid("image_size", "64 bits", "more"))?,
+        patch_size,
+        in_channels,
+        classes: classes(&named, embed_dim)?,
+        embed_dim,
+        blocks: blocks(&named, embed_dim, heads)?,
+        distilled: named.is_distilled(),
+        norm_eps: match named.naming {
+            Naming::Timm => 1e-6,
+            Naming::Transformers => 1e-12,
+        },
+        drop_path: 0.0,
+    };
+    config.check()?;
+    Ok(config)
+}
+
+fn classes(named: &Named, embed_dim: i64) -> Result<i64> {
+    if !named.tensors.contains_key("head.weight") {
+        return Ok(CLASSES);
+    }
+    let [classes, _] = axes(named, "head.weight", [None, Some(embed_dim)])?;
+    Ok(classes)
+}
+
+fn blocks(named: &Named, embed_dim: i64, heads: Option<i64>) -> Result<Vec<BlockConfig>> {
+    let heads = match heads {
+        Some(heads) => heads,
+        None if embed_dim % HEAD_DIM == 0 => embed_dim / HEAD_DIM,
+        None => {
+            let expected = format!("given: embed_dim {embed_dim} is not a multiple of {HEAD_DIM}");
+            return Err(Error::invalid("heads", expected, "not given"));
+        }
+    };
+    let mut blocks = Vec::new();
+    while named.has_any(&format!("blocks.{}.", blocks.len())) {
+        let block = blocks.len();
+        let rows = [None, Some(embed_dim)];
+        let [qkv, _] = axes(named, &format!("blocks.{block}.attn.qkv.weight"), rows)?;
+        let [hidden_dim, _] = axes(named, &format!("blocks.{block}.mlp.fc1.weight"), rows)?;
+        if qkv % 3 != 0 || heads < 1 || (qkv / 3) % heads != 0 {
+            let expected = format!("a divisor of the attention width {} of block {block}", qkv / 3);
+            return Err(Error::invalid("heads", expected, heads));
+        }
+        blocks.push(BlockConfig::new(heads, qkv / 3 / heads, hidden_dim));
+    }
+    Ok(blocks)
+}
+
+/// The shape of a tensor, some of whose axes are known.
+fn axes<const N: usize>(
+    named: &Named,
+    variable: &str,
+    known: [Option<i64>; N],
+) -> Result<[i64; N]> {
+    let stored: &Stored = named.get(variable)?;
+    let actual = stored.shape();
+    let fits = |shape: &[i64; N]| {
+        shape.iter().zip(known).all(|(&axis, known)| known.is_none_or(|known| known == axis))
+    };
+    match <[i64; N]>::try_from(&actual[..]) {
+        Ok(shape) if fits(&shape) => Ok(shape),
+        _ => Err(Error::Shape {
+            operation: "inspection of a checkpoint",
+            name: stored.label(variable),
+            // -1 is an axis of any length, as in torch.
+            expected: known.map(|axis| axis.unwrap_or(-1)).to_vec(),
+            actual,
+        }),
+    }
+}

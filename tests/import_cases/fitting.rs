@@ -1,0 +1,315 @@
+//! Checkpoints in networks they were not made for.
+
+use super::{data, tiny};
+use crate::assert_refused;
+use crate::support::{numbers, tensor, TestResult, Tolerance};
+use once_for_both::import::{self, Import, ImportError, ImportOptions, ImportReport, Weights};
+use once_for_both::models::{BlockConfig, VitConfig};
+use once_for_both::{Error, Result};
+use tch::{Kind, Tensor};
+
+const PLAIN: &str = "timm_plain.safetensors";
+const DISTILLED: &str = "timm_distilled.safetensors";
+
+fn read(file: &str) -> Result<Weights> {
+    import::read(&data(file))
+}
+
+fn load(file: &str, config: &VitConfig) -> Result<Import> {
+    super::load(&data(file), config, &ImportOptions::default())
+}
+
+fn strict(file: &str, config: &VitConfig) -> Result<Import> {
+    super::load(&data(file), config, &ImportOptions { strict: true, ..Default::default() })
+}
+
+fn into(weights: &Weights) -> Result<Import> {
+    super::into(weights, &tiny(), &ImportOptions::default())
+}
+
+fn names(report: &ImportReport) -> Vec<&str> {
+    report.resized.iter().map(|resized| resized.name.as_str()).collect()
+}
+
+/// Patch positions at another resolution, against `resample_abs_pos_embed`.
+#[test]
+fn positions_are_interpolated_as_timm_does() -> TestResult {
+    let expected = read("adapted.safetensors")?;
+    for (file, kind, config) in
+        [(PLAIN, "plain", tiny()), (DISTILLED, "distilled", tiny().distilled())]
+    {
+        for image in [24, 48, 56] {
+            let what = format!("{kind}.positions.{image}");
+            let import = load(file, &config.clone().input(image, 3, 8))?;
+            assert_eq!(names(&import.report), ["pos_embed"], "{what}");
+            let expected = tensor(&expected, &what)?;
+            let actual = tensor(&import.weights, "pos_embed")?;
+            Tolerance::of_scale(1e-6, expected)?.check(&what, actual, expected)?;
+        }
+    }
+    Ok(())
+}
+
+/// Other input channels, against `adapt_input_conv`.
+#[test]
+fn channels_are_adapted_as_timm_does() -> TestResult {
+    let expected = read("adapted.safetensors")?;
+    for channels in [1, 2, 4, 8] {
+        let what = format!("plain.channels.{channels}");
+        let import = load(PLAIN, &tiny().input(32, channels, 8))?;
+        assert_eq!(names(&import.report), ["patch_embed.proj.weight"], "{what}");
+        let actual = tensor(&import.weights, "patch_embed.proj.weight")?;
+        let expected = tensor(&expected, &what)?;
+        Tolerance::of_scale(1e-6, expected)?.check(&what, actual, expected)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn other_channels_than_three_are_refused() -> TestResult {
+    let mut weights = read(PLAIN)?;
+    weights.insert("patch_embed.proj.weight".into(), Tensor::zeros([24, 4, 8, 8], float()));
+    assert_refused!(into(&weights), Error::Import(ImportError::Channels { from: 4, to: 3, .. }));
+    Ok(())
+}
+
+fn float() -> (Kind, tch::Device) {
+    (Kind::Float, tch::Device::Cpu)
+}
+
+#[test]
+fn a_head_for_other_classes_starts_afresh() -> TestResult {
+    let config = tiny().classes(400);
+    let import = load(PLAIN, &config)?;
+    let replaced: Vec<_> = import.report.replaced.iter().map(|r| (&*r.name, &r.to[..])).collect();
+    assert_eq!(replaced, [("head.bias", &[400][..]), ("head.weight", &[400, 24])]);
+    assert_eq!(import.report.replaced[1].from, [5, 24]);
+    let weight = numbers(tensor(&import.weights, "head.weight")?)?;
+    let variance = weight.iter().map(|w| w * w).sum::<f64>() / weight.len() as f64;
+    assert!((variance.sqrt() - 0.02).abs() < 0.001, "std {}", variance.sqrt());
+    assert!(numbers(tensor(&import.weights, "head.bias")?)?.iter().all(|&b| b == 0.0));
+
+    // The same seed gives the same head, another one another.
+    let seeded = |seed| -> TestResult<Vec<f64>> {
+        let options = ImportOptions { seed, ..Default::default() };
+        let import = super::load(&data(PLAIN), &config, &options)?;
+        numbers(tensor(&import.weights, "head.weight")?)
+    };
+    assert!(seeded(0)? == weight, "seed 0 gave two heads");
+    assert!(seeded(1)? != weight, "seeds 0 and 1 gave one head");
+    Ok(())
+}
+
+#[test]
+fn a_distilled_checkpoint_in_a_plain_network_loses_its_token() -> TestResult {
+    let import = load(DISTILLED, &tiny())?;
+    let report = &import.report;
+    let skipped = ["dist_token", "head_dist.bias", "head_dist.weight", "pos_embed[:, 1]"];
+    assert_eq!(report.skipped, skipped);
+    assert_eq!(names(report), ["pos_embed"]);
+    let source = read(DISTILLED)?;
+    let table = tensor(&source, "pos_embed")?;
+    let kept = Tensor::cat(&[table.narrow(1, 0, 1), table.narrow(1, 2, 16)], 1);
+    assert_eq!(tensor(&import.weights, "pos_embed")?, &kept);
+    Ok(())
+}
+
+#[test]
+fn a_plain_checkpoint_in_a_distilled_network_leaves_its_token_fresh() -> TestResult {
+    let import = load(PLAIN, &tiny().distilled())?;
+    let missing = ["dist_token", "head_dist.bias", "head_dist.weight", "pos_embed[:, 1]"];
+    assert_eq!(import.report.missing, missing);
+    let source = read(PLAIN)?;
+    let (table, new) = (tensor(&source, "pos_embed")?, tensor(&import.weights, "pos_embed")?);
+    assert_eq!(new.narrow(1, 0, 1), table.narrow(1, 0, 1));
+    assert_eq!(new.narrow(1, 2, 16), table.narrow(1, 1, 16));
+    Ok(())
+}
+
+#[test]
+fn a_checkpoint_without_a_head_gets_one() -> TestResult {
+    let source = read("hf_vit.safetensors")?;
+    // As ViTModel has it: no prefix, no classifier.
+    let bare: Weights = source
+        .iter()
+        .filter_map(|(name, tensor)| Some((name.strip_prefix("vit.")?.into(), tensor.copy())))
+        .collect();
+    let import = into(&bare)?;
+    assert_eq!(import.report.missing, ["head.bias", "head.weight"]);
+    assert_eq!(import::inspect(&bare, Some(3))?.classes, 1000);
+    Ok(())
+}
+
+/// Strict import names the first tensor that is not simply loaded, and its fate.
+#[test]
+fn strict_import_refuses_every_fate_but_loaded() -> TestResult {
+    let cases = [
+        (PLAIN, tiny().input(48, 3, 8), "pos_embed", "resized"),
+        (PLAIN, tiny().classes(7), "head.bias", "replaced"),
+        (DISTILLED, tiny(), "dist_token", "skipped"),
+        ("hf_deit.safetensors", tiny().distilled(), "head_dist.bias", "missing"),
+    ];
+    for (file, config, culprit, expected) in cases {
+        match strict(file, &config) {
+            Err(Error::Import(ImportError::Strict { name, fate })) => {
+                assert_eq!((&*name, fate), (culprit, expected), "{file}");
+            }
+            other => panic!("{file}: {other:?}"),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn another_width_is_refused_with_both_shapes() {
+    let mut config = tiny();
+    (config.embed_dim, config.blocks) = (30, vec![BlockConfig::new(3, 10, 48); 2]);
+    assert_refused!(
+        load(PLAIN, &config),
+        Error::Shape { name, expected, actual, .. }
+            if name == "blocks.0.attn.proj.bias" && expected == [30] && actual == [24]
+    );
+}
+
+#[test]
+fn heads_of_another_total_width_are_refused_with_both_shapes() {
+    let mut config = tiny();
+    config.blocks[1] = BlockConfig::new(2, 8, 48);
+    assert_refused!(
+        load(PLAIN, &config),
+        Error::Shape { name, expected, actual, .. }
+            if name == "blocks.1.attn.proj.weight" && expected == [24, 16] && actual == [24, 24]
+    );
+    // Under other names, those of the checkpoint are in the message.
+    let refused = load("hf_vit.safetensors", &config).map(|_| ()).map_err(|e| e.to_string());
+    let expected = "import: blocks.1.attn.proj.weight \
+                    (vit.encoder.layer.1.attention.output.dense.weight) \
+                    has shape [24, 24], expected [24, 16]";
+    assert_eq!(refused, Err(expected.into()));
+}
+
+#[test]
+fn a_missing_variable_is_refused() -> TestResult {
+    let mut weights = read(PLAIN)?;
+    weights.remove("blocks.1.mlp.fc2.bias");
+    assert_refused!(
+        into(&weights),
+        Error::Import(ImportError::Missing { variable }) if variable == "blocks.1.mlp.fc2.bias"
+    );
+    // Half a head is no head to leave fresh.
+    let mut weights = read(PLAIN)?;
+    weights.remove("head.bias");
+    assert_refused!(into(&weights), Error::Import(ImportError::Missing { .. }));
+    let mut weights = read("hf_vit.safetensors")?;
+    weights.remove("vit.encoder.layer.0.attention.attention.key.bias");
+    assert_refused!(
+        into(&weights),
+        Error::Import(ImportError::Missing { variable })
+            if variable == "key of blocks.0.attn.qkv.bias"
+    );
+    Ok(())
+}
+
+/// LayerScale would change what the network computes; a third block as well.
+#[test]
+fn a_tensor_without_a_place_is_refused_unless_told_to_skip() -> TestResult {
+    for name in ["blocks.0.ls1.gamma", "blocks.2.norm1.weight"] {
+        let mut weights = read(PLAIN)?;
+        weights.insert(name.into(), Tensor::zeros([24], float()));
+        assert_refused!(
+            into(&weights),
+            Error::Import(ImportError::Unplaced { name: culprit }) if culprit == name
+        );
+        let options = ImportOptions { skip: vec![name.into()], ..Default::default() };
+        assert_eq!(super::into(&weights, &tiny(), &options)?.report.skipped, [name]);
+    }
+    Ok(())
+}
+
+/// Not even a name of ours has a place among those of transformers.
+#[test]
+fn an_unknown_name_of_transformers_is_refused() -> TestResult {
+    for name in ["decoder.0.bias", "norm.extra.bias", "head_dist.bias", "vit.layers.x.norm.bias"] {
+        let mut weights = read("hf_vit.safetensors")?;
+        weights.insert(name.into(), Tensor::zeros([24], float()));
+        assert_refused!(
+            into(&weights),
+            Error::Import(ImportError::Unplaced { name: culprit }) if culprit == name
+        );
+        assert_eq!(import::inspect(&weights, Some(3))?.embed_dim, 24);
+    }
+    Ok(())
+}
+
+#[test]
+fn two_tensors_for_one_variable_are_refused() -> TestResult {
+    for name in ["classifier.bias", "vit.encoder.layer.0.attention.attention.key.bias"] {
+        let mut weights = read("hf_vit.safetensors")?;
+        let twin = name.replace("vit.", "deit.").replace("classifier", "cls_classifier");
+        weights.insert(twin, tensor(&weights, name)?.copy());
+        assert_refused!(into(&weights), Error::Import(ImportError::Ambiguous { .. }));
+    }
+    Ok(())
+}
+
+#[test]
+fn query_key_and_value_of_different_shapes_are_refused() -> TestResult {
+    let mut weights = read("hf_vit.safetensors")?;
+    let name = "vit.encoder.layer.0.attention.attention.value.weight";
+    weights.insert(name.into(), Tensor::zeros([16, 24], float()));
+    assert_refused!(
+        into(&weights),
+        Error::Shape { name: culprit, expected, actual, .. }
+            if culprit == name && expected == [24, 24] && actual == [16, 24]
+    );
+    Ok(())
+}
+
+#[test]
+fn weights_of_integers_are_refused() -> TestResult {
+    let mut weights = read(PLAIN)?;
+    weights.insert("norm.bias".into(), Tensor::zeros([24], (Kind::Int64, tch::Device::Cpu)));
+    assert_refused!(
+        into(&weights),
+        Error::Import(ImportError::NotFloat { name, .. }) if name == "norm.bias"
+    );
+    Ok(())
+}
+
+#[test]
+fn names_of_neither_library_are_refused() {
+    let weights = Weights::from([("conv1.weight".to_owned(), Tensor::zeros([1], float()))]);
+    assert_refused!(
+        into(&weights),
+        Error::Import(ImportError::Naming { found }) if found == ["conv1.weight"]
+    );
+}
+
+#[test]
+fn a_position_table_that_is_no_square_is_refused() -> TestResult {
+    let mut weights = read(PLAIN)?;
+    weights.insert("pos_embed".into(), Tensor::zeros([1, 16, 24], float()));
+    let expected =
+        |error: &ImportError| matches!(error, ImportError::Positions { tokens: 16, prefix: 1, .. });
+    assert_refused!(into(&weights), Error::Import(error) if expected(&error));
+    assert_refused!(import::inspect(&weights, Some(3)), Error::Import(error) if expected(&error));
+    Ok(())
+}
+
+#[test]
+fn inspection_wants_heads_that_divide_the_attention() -> TestResult {
+    let weights = read(PLAIN)?;
+    assert_refused!(import::inspect(&weights, None), Error::Invalid { name, .. } if name == "heads");
+    assert_refused!(import::inspect(&weights, Some(5)), Error::Invalid { name, .. } if name == "heads");
+    assert_refused!(import::inspect(&weights, Some(0)), Error::Invalid { name, .. } if name == "heads");
+    assert_eq!(import::inspect(&weights, Some(6))?.blocks, vec![BlockConfig::new(6, 4, 48); 2]);
+    Ok(())
+}
+
+#[test]
+fn a_report_survives_json() -> TestResult {
+    let report = load(DISTILLED, &tiny().classes(7).input(48, 3, 8))?.report;
+    let json = serde_json::to_string(&report)?;
+    assert_eq!(serde_json::from_str::<ImportReport>(&json)?, report);
+    Ok(())
+}

@@ -1,0 +1,86 @@
+mod archives;
+mod fitting;
+mod logits;
+mod names;
+mod pickles;
+mod refused;
+
+use super::support::{test_device, TestResult};
+use once_for_both::error::CheckpointError;
+use once_for_both::import::{self, Import, ImportOptions, Weights};
+use once_for_both::models::{
+    Architecture, BlockConfig, Logits, Network, VisionTransformer, VitConfig,
+};
+use once_for_both::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tch::{nn, Tensor};
+
+/// Heads of the networks that `make.py` builds.
+const HEADS: i64 = 3;
+
+/// libtorch's generator belongs to the whole process: networks are built one after the other, so
+/// that fresh values can be compared.
+fn alone() -> MutexGuard<'static, ()> {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// [`import::load`], alone.
+fn load(path: &Path, config: &VitConfig, options: &ImportOptions) -> Result<Import> {
+    into(&import::read(path)?, config, options)
+}
+
+/// [`import::into`], alone.
+fn into(weights: &Weights, config: &VitConfig, options: &ImportOptions) -> Result<Import> {
+    let _alone = alone();
+    import::into(weights, config, options)
+}
+
+/// A file that `make.py` made.
+fn data(file: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/import").join(file)
+}
+
+/// The network that `make.py` builds with timm.
+fn tiny() -> VitConfig {
+    VitConfig {
+        image_size: 32,
+        patch_size: 8,
+        in_channels: 3,
+        classes: 5,
+        embed_dim: 24,
+        blocks: vec![BlockConfig::new(HEADS, 8, 48); 2],
+        distilled: false,
+        norm_eps: 1e-6,
+        drop_path: 0.0,
+    }
+}
+
+/// A network with these weights.
+fn network(config: &VitConfig, weights: &Weights) -> TestResult<VisionTransformer> {
+    let _alone = alone();
+    let store = nn::VarStore::new(test_device());
+    let network = config.build(&store.root())?;
+    for (name, mut variable) in store.variables() {
+        let weight = weights.get(&name).ok_or_else(|| format!("no weight for {name}"))?;
+        tch::no_grad(|| variable.f_copy_(weight))?;
+    }
+    Ok(network)
+}
+
+fn forward(config: &VitConfig, weights: &Weights, images: &Tensor) -> TestResult<Logits> {
+    Ok(network(config, weights)?.forward(&images.f_to_device(test_device())?, false)?)
+}
+
+/// Why a file was refused.
+#[track_caller]
+fn refusal(path: &Path) -> CheckpointError {
+    match import::read(path) {
+        Err(Error::Checkpoint { path: named, source }) => {
+            assert_eq!(named, path);
+            *source
+        }
+        other => panic!("expected a refused checkpoint, got {other:?}"),
+    }
+}

@@ -1,0 +1,56 @@
+//! Names and shapes of DeiT-S, as timm and transformers have them.
+
+use super::{data, into};
+use crate::support::TestResult;
+use once_for_both::import::{self, ImportOptions, Weights};
+use once_for_both::models::VitConfig;
+use std::collections::BTreeMap;
+use tch::Tensor;
+
+type Shapes = BTreeMap<String, Vec<i64>>;
+
+/// Tensors of these shapes in one element of memory each.
+fn weights(shapes: &Shapes) -> TestResult<Weights> {
+    let zero = Tensor::from(0f32);
+    shapes.iter().map(|(name, shape)| Ok((name.clone(), zero.f_expand(shape, false)?))).collect()
+}
+
+/// What is to be left out and what to start afresh, by the last word of the model's name.
+fn exceptions(model: &str) -> (&'static [&'static str], &'static [&'static str]) {
+    let pooler = &["pooler.dense.bias", "pooler.dense.weight"];
+    match model.rsplit(' ').next() {
+        Some("ViTModel") => (pooler, &["head.bias", "head.weight"]),
+        Some("DeiTModel") => (
+            &["embeddings.mask_token", "pooler.dense.bias", "pooler.dense.weight"],
+            &["head.bias", "head.weight", "head_dist.bias", "head_dist.weight"],
+        ),
+        Some("DeiTForImageClassification") => (&[], &["head_dist.bias", "head_dist.weight"]),
+        _ => (&[], &[]),
+    }
+}
+
+#[test]
+fn every_key_of_deit_small_has_its_place() -> TestResult {
+    let text = std::fs::read_to_string(data("deit_small_keys.json"))?;
+    let models: BTreeMap<String, Shapes> = serde_json::from_str(&text)?;
+    assert_eq!(models.len(), 9);
+    for (model, shapes) in &models {
+        let mut expected = VitConfig::deit_small();
+        expected.distilled = model.contains("distilled") || model.contains("DeiT");
+        expected.norm_eps = if model.starts_with("timm") { 1e-6 } else { 1e-12 };
+        let weights = weights(shapes)?;
+        let config = import::inspect(&weights, None)?;
+        assert_eq!(config, expected, "{model}");
+
+        let import = into(&weights, &config, &ImportOptions::default())?;
+        let (report, (skipped, missing)) = (&import.report, exceptions(model));
+        assert_eq!(report.skipped, skipped, "{model}");
+        assert_eq!(report.missing, missing, "{model}");
+        assert_eq!((&report.resized[..], &report.replaced[..]), (&[][..], &[][..]), "{model}");
+        // Query, key and value are three keys for one variable.
+        let loaded = shapes.len() - skipped.len();
+        let split = if model.starts_with("timm") { 0 } else { 2 * 2 * 12 };
+        assert_eq!(report.loaded.len(), loaded - split, "{model}");
+    }
+    Ok(())
+}

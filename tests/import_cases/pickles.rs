@@ -1,0 +1,271 @@
+//! Pickles that nobody's `torch.save` wrote: each is refused by name, before it can cost anything.
+
+use super::archives::{entries, state_dict, text, Archive, Claim};
+use super::{data, refusal};
+use crate::support::{in_words, numbers, tensor, TestResult};
+use once_for_both::error::CheckpointError;
+use once_for_both::import;
+use proptest::prelude::*;
+
+/// 0, 1, … 5 as floats.
+fn storage() -> Vec<u8> {
+    (0..6).flat_map(|number| (number as f32).to_le_bytes()).collect()
+}
+
+/// Why the tensor of this claim was refused.
+#[track_caller]
+fn claim_refusal(claim: &Claim) -> CheckpointError {
+    pickle_refusal(&state_dict(&claim.pickled()))
+}
+
+/// Why an archive with this pickle and an honest storage was refused.
+#[track_caller]
+fn pickle_refusal(pickle: &[u8]) -> CheckpointError {
+    match Archive::new(pickle, &[("data/0", &storage()), ("byteorder", b"little")]) {
+        Ok(archive) => refusal(&archive.path()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn an_honest_archive_is_read_stored_or_deflated() -> TestResult {
+    let honest = storage();
+    let entries = [("data/0", &honest[..])];
+    let pickle = state_dict(&Claim { strides: vec![1, 2], ..Claim::honest() }.pickled());
+    for archive in [Archive::new(&pickle, &entries)?, Archive::deflated(&pickle, &entries)?] {
+        let weights = import::read(&archive.path())?;
+        let expected = [0.0, 2.0, 4.0, 1.0, 3.0, 5.0];
+        assert_eq!(numbers(tensor(&weights, "weight")?)?, expected);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_storage_shorter_than_its_claim() {
+    let claim = Claim { elements: 7, ..Claim::honest() };
+    match claim_refusal(&claim) {
+        CheckpointError::Storage { tensor, storage, needed: 7, actual: 6 } => {
+            assert_eq!((&*tensor, &*storage), ("weight", "0"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_tensor_beyond_its_storage() {
+    for claim in [
+        Claim { offset: 1, ..Claim::honest() },
+        Claim { strides: vec![4, 1], ..Claim::honest() },
+        Claim { class: "torch\nDoubleStorage", elements: 3, ..Claim::honest() },
+    ] {
+        let error = claim_refusal(&claim);
+        assert!(matches!(error, CheckpointError::Storage { .. }), "{claim:?}: {error:?}");
+    }
+}
+
+#[test]
+fn claims_of_terabytes() {
+    let (size, huge) = (1 << 20, 1 << 40);
+    let claim = Claim {
+        elements: huge,
+        shape: vec![size, size],
+        strides: vec![size, 1],
+        ..Claim::honest()
+    };
+    let error = claim_refusal(&claim);
+    assert!(matches!(error, CheckpointError::Storage { actual: 6, .. }), "{error:?}");
+    // Strides of 0 need one element only, until the tensor is copied.
+    let claim = Claim { elements: 6, strides: vec![0, 0], ..claim };
+    let error = claim_refusal(&claim);
+    assert!(matches!(error, CheckpointError::Layout { .. }), "{error:?}");
+}
+
+#[test]
+fn layouts_that_make_no_sense() {
+    let honest = Claim::honest;
+    for claim in [
+        Claim { offset: -1, ..honest() },
+        Claim { shape: vec![2, -3], ..honest() },
+        Claim { strides: vec![-3, 1], ..honest() },
+        Claim { strides: vec![1], ..honest() },
+        Claim { shape: vec![i64::MAX, i64::MAX], ..honest() },
+        Claim { strides: vec![i64::MAX, i64::MAX], ..honest() },
+        Claim { offset: i64::MAX, ..honest() },
+    ] {
+        let error = claim_refusal(&claim);
+        assert!(
+            matches!(error, CheckpointError::Layout { .. } | CheckpointError::Storage { .. }),
+            "{claim:?}: {error:?}"
+        );
+    }
+    for claim in [
+        Claim { elements: -1, ..honest() },
+        Claim { shape: vec![1; 65], strides: vec![1; 65], ..honest() },
+    ] {
+        let error = claim_refusal(&claim);
+        assert!(matches!(error, CheckpointError::Pickle { .. }), "{claim:?}: {error:?}");
+    }
+}
+
+#[test]
+fn a_storage_type_of_no_weight() {
+    let claim = Claim { class: "torch\nQUInt8Storage", ..Claim::honest() };
+    match claim_refusal(&claim) {
+        CheckpointError::ForeignGlobal { entry, global } => {
+            assert_eq!((&*entry, &*global), ("weight", "torch.QUInt8Storage"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// `os.system`, as it is written by hand: called, built, or only named.
+#[test]
+fn foreign_globals_by_every_opcode() {
+    let by_stack = [&text("os")[..], &text("system"), b"\x93", &text("true"), b"\x85R"].concat();
+    for value in [
+        b"cos\nsystem\n(X\x04\x00\x00\x00truetR".as_slice(),
+        b"cos\nsystem\n)\x81",
+        b"cos\nsystem\n)}\x92",
+        b"cos\nsystem\n)R}b",
+        b"cos\nsystem\n",
+        &by_stack,
+    ] {
+        match pickle_refusal(&state_dict(value)) {
+            CheckpointError::ForeignGlobal { entry, global } => {
+                assert_eq!((&*entry, &*global), ("weight", "os.system"));
+            }
+            other => panic!("{value:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn opcodes_that_torch_does_not_write() {
+    // INST, OBJ, EXT1, PERSID, INT, and none at all.
+    for opcode in [b'i', b'o', 0x82, b'P', b'I', 0xff] {
+        match pickle_refusal(&[0x80, 2, opcode, b'.']) {
+            CheckpointError::Opcode { opcode: refused, offset: 2 } => assert_eq!(refused, opcode),
+            other => panic!("{opcode}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn pickles_that_contradict_themselves() {
+    for pickle in [
+        b"".as_slice(),
+        b"\x80",
+        b"\x80\x06}.",
+        b"\x80\x02.",
+        b"\x80\x02}(\x85.",
+        b"\x80\x02t.",
+        b"\x80\x02h\x00.",
+        b"\x80\x02}(Nu.",
+        b"\x80\x02X\xff\xff\xff\xffab.",
+        b"\x80\x02\x8d\xff\xff\xff\xff\xff\xff\xff\xffab.",
+        b"\x80\x02X\x01\x00\x00\x00\xff.",
+        b"\x80\x02\x8b\xff\xff\xff\x7f.",
+        b"\x80\x02NNR.",
+        b"\x80\x02NQ.",
+        b"\x80\x02cos",
+        b"\x80\x02NN\x93.",
+    ] {
+        let error = pickle_refusal(pickle);
+        assert!(matches!(error, CheckpointError::Pickle { .. }), "{pickle:?}: {error:?}");
+    }
+}
+
+/// A million tuples inside each other neither exhaust the call stack nor take long.
+#[test]
+fn deep_nesting() {
+    let pickle = [b"\x80\x02)", vec![0x85; 1 << 20].as_slice(), b"."].concat();
+    let error = pickle_refusal(&pickle);
+    assert!(matches!(error, CheckpointError::Entry { .. }), "{error:?}");
+}
+
+#[test]
+fn checkpoints_without_a_state_dict_of_tensors() {
+    for (pickle, culprit) in [
+        (b"\x80\x02K\x01.".to_vec(), "the checkpoint"),
+        (b"\x80\x02}K\x01Ns.".to_vec(), "a key of the state dict"),
+        (state_dict(b"K\x01"), "weight"),
+        (state_dict(b"N"), "weight"),
+        (state_dict(b"}"), "weight"),
+    ] {
+        match pickle_refusal(&pickle) {
+            CheckpointError::Entry { entry, .. } => assert_eq!(entry, culprit),
+            other => panic!("{pickle:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_archive_without_the_storage_or_the_pickle() -> TestResult {
+    let archive = Archive::new(&state_dict(&Claim::honest().pickled()), &[])?;
+    match refusal(&archive.path()) {
+        CheckpointError::EntryMissing { entry } => assert_eq!(entry, "archive/data/0"),
+        other => panic!("{other:?}"),
+    }
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(archive.path())?);
+    zip.start_file("readme.txt", zip::write::SimpleFileOptions::default())?;
+    zip.finish()?;
+    match refusal(&archive.path()) {
+        CheckpointError::EntryMissing { entry } => assert_eq!(entry, "data.pkl"),
+        other => panic!("{other:?}"),
+    }
+    Ok(())
+}
+
+#[test]
+fn the_other_byte_order() -> TestResult {
+    let pickle = state_dict(&Claim::honest().pickled());
+    let archive = Archive::new(&pickle, &[("data/0", &storage()), ("byteorder", b"big")])?;
+    match refusal(&archive.path()) {
+        CheckpointError::ByteOrder { found } => assert_eq!(found, "big"),
+        other => panic!("{other:?}"),
+    }
+    Ok(())
+}
+
+/// Zeros deflate a thousandfold; weights do not.
+#[test]
+fn entries_that_unpack_to_far_more_than_the_file() -> TestResult {
+    let claim = Claim { elements: 1 << 22, ..Claim::honest() };
+    let zeros = vec![0; 4 << 22];
+    let archive = Archive::deflated(&state_dict(&claim.pickled()), &[("data/0", &zeros)])?;
+    let error = refusal(&archive.path());
+    assert!(matches!(error, CheckpointError::TooLarge { actual: 0x100_0000, .. }), "{error:?}");
+    let archive = Archive::new(&vec![b'N'; (8 << 20) + 1], &[])?;
+    let error = refusal(&archive.path());
+    assert!(matches!(error, CheckpointError::TooLarge { limit: 0x80_0000, .. }), "{error:?}");
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Whatever is done to a real pickle, it is read or refused.
+    #[test]
+    fn any_pickle_is_read_or_refused(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        file in prop::sample::select(vec!["half_views.pth", "bfloat16_parameters.pth"]),
+    ) {
+        in_words(read_changed(file, &changes))?;
+    }
+}
+
+fn read_changed(file: &str, changes: &[(prop::sample::Index, u8)]) -> TestResult {
+    let (pickles, others): (Vec<_>, Vec<_>) =
+        entries(&data(file))?.into_iter().partition(|(name, _)| name == "data.pkl");
+    let mut pickle: Vec<u8> = pickles.into_iter().flat_map(|(_, bytes)| bytes).collect();
+    for (index, byte) in changes {
+        let at = index.index(pickle.len());
+        pickle[at] = *byte;
+    }
+    let others: Vec<_> = others.iter().map(|(name, bytes)| (&**name, &**bytes)).collect();
+    let archive = Archive::new(&pickle, &others)?;
+    match import::read(&archive.path()) {
+        Ok(_) | Err(once_for_both::Error::Checkpoint { .. }) => Ok(()),
+        Err(other) => Err(other.into()),
+    }
+}
