@@ -66,13 +66,13 @@ pub enum Error {
         dimension: String,
     },
 
-    /// A logged loss is NaN or infinite.
-    #[error("training diverged: the loss of step {step} is {loss}, expected a finite number")]
+    /// Losses or gradients of too many steps in a row were NaN or infinite.
+    #[error("training diverged: at step {step}, {in_a_row} steps in a row were not finite")]
     Diverged {
         /// The step.
         step: u64,
-        /// Its total loss.
-        loss: f64,
+        /// Steps in a row, up to this one.
+        in_a_row: u64,
     },
 
     /// A binding names a variable the model does not have.

@@ -99,6 +99,7 @@ fn parts_of_ones_own_are_accepted_and_kept_on_resume() -> TestResult {
             bi_mask: Rc::new(Halfway),
             one_hot: Box::new(EntropyOnly),
             reconstruction: Box::new(RawPixels),
+            teacher: None,
         })
     };
     let mut whole = session_with(options(), 0.5, own)?;

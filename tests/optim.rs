@@ -16,6 +16,11 @@ const SHAPE: [i64; 2] = [2, 3];
 const STEP: Tolerance = Tolerance { relative: 1e-6, absolute: 1e-6 };
 
 /// Parameters after every gradient in turn, by libtorch.
+/// The step goes.
+fn go() -> Tensor {
+    Tensor::ones([0i64; 0], (tch::Kind::Float, test_device()))
+}
+
 fn by_libtorch(
     start: &Tensor,
     gradients: &[Tensor],
@@ -44,7 +49,7 @@ fn by_us(
 ) -> TestResult<(Tensor, AdamW)> {
     let (mut parameter, mut optimiser) = (leaf(start), AdamW::new());
     for gradient in gradients {
-        optimiser.update("parameter", &mut parameter, gradient, rate, options)?;
+        optimiser.update("parameter", &mut parameter, gradient, &go(), rate, options)?;
     }
     Ok((parameter.detach(), optimiser))
 }
@@ -117,7 +122,7 @@ fn narrowing_the_state_commutes_with_updating() -> TestResult {
     optimiser.narrow("parameter", |tensor| Ok(narrow(tensor)))?;
     optimiser.narrow("another", |_| Err(Error::from(tch::TchError::Kind("unused".into()))))?;
     let mut parameter = narrow(&parameter);
-    optimiser.update("parameter", &mut parameter, &narrow(&gradients[2]), 0.01, &options)?;
+    optimiser.update("parameter", &mut parameter, &narrow(&gradients[2]), &go(), 0.01, &options)?;
 
     Tolerance::relative(0.0).check("narrowed", &parameter, &narrow(&whole))?;
     assert_eq!(optimiser.moments()["parameter"].steps, 3);
@@ -138,7 +143,7 @@ fn restored_moments_continue_bit_for_bit() -> TestResult {
         let moments = Moments { first: first.copy(), second: second.copy(), steps: *steps };
         resumed.restore(name, moments);
     }
-    resumed.update("parameter", &mut parameter, &gradients[2], 0.01, &options)?;
+    resumed.update("parameter", &mut parameter, &gradients[2], &go(), 0.01, &options)?;
     Tolerance::relative(0.0).check("resumed", &parameter, &whole)
 }
 
@@ -149,8 +154,8 @@ fn parameters_do_not_share_their_state() -> TestResult {
     let (alone, _) = by_us(&start, &gradients, 0.01, &options)?;
     let (mut one, mut other, mut optimiser) = (start.copy(), start.copy(), AdamW::new());
     for gradient in &gradients {
-        optimiser.update("one", &mut one, gradient, 0.01, &options)?;
-        optimiser.update("other", &mut other, &(gradient * 7), 0.02, &options)?;
+        optimiser.update("one", &mut one, gradient, &go(), 0.01, &options)?;
+        optimiser.update("other", &mut other, &(gradient * 7), &go(), 0.02, &options)?;
     }
     Tolerance::relative(0.0).check("one of two", &one, &alone)?;
     optimiser.forget("one");
@@ -166,16 +171,30 @@ fn gradients_and_moments_of_another_shape_are_refused() -> TestResult {
     let before = numbers(&parameter)?;
     let turned = gradients[0].view([3, 2]);
     assert_refused!(
-        optimiser.update("parameter", &mut parameter, &turned, 0.01, &options),
+        optimiser.update("parameter", &mut parameter, &turned, &go(), 0.01, &options),
         Error::Shape { ref name, ref actual, .. } if name == "parameter" && actual == &[3, 2]
     );
     assert_eq!(numbers(&parameter)?, before);
     let mut narrowed = parameter.narrow(0, 0, 1).copy();
     let gradient = gradients[0].narrow(0, 0, 1);
     assert_refused!(
-        optimiser.update("parameter", &mut narrowed, &gradient, 0.01, &options),
+        optimiser.update("parameter", &mut narrowed, &gradient, &go(), 0.01, &options),
         Error::Shape { ref expected, .. } if expected == &[1, 3]
     );
     assert_eq!(optimiser.moments()["parameter"].steps, 3);
+    Ok(())
+}
+
+#[test]
+fn a_step_that_does_not_go_moves_nothing() -> TestResult {
+    let options = AdamWOptions { weight_decay: 0.1, ..AdamWOptions::default() };
+    let mut parameter = from_numbers(&[1.0, -2.0, 0.5], &[3])?;
+    let gradient = from_numbers(&[0.3, 0.1, -0.2], &[3])?;
+    let mut optimiser = AdamW::new();
+    optimiser.update("parameter", &mut parameter, &gradient, &go(), 0.1, &options)?;
+    let before = (numbers(&parameter)?, numbers(&optimiser.moments()["parameter"].first)?);
+    optimiser.update("parameter", &mut parameter, &gradient, &go().zeros_like(), 0.1, &options)?;
+    let after = (numbers(&parameter)?, numbers(&optimiser.moments()["parameter"].first)?);
+    assert_eq!(after, before);
     Ok(())
 }

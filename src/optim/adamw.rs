@@ -49,6 +49,9 @@ impl AdamW {
 
     /// Moves `parameter` in place against `gradient`.
     ///
+    /// `go`, a scalar of 0 or 1 on the device, decides whether anything moves, without the host
+    /// having to know; the step counts in the bias correction either way.
+    ///
     /// # Errors
     /// [`crate::Error::Shape`] if the gradient or the remembered moments have another shape.
     pub fn update(
@@ -56,6 +59,7 @@ impl AdamW {
         name: &str,
         parameter: &mut Tensor,
         gradient: &Tensor,
+        go: &Tensor,
         rate: f64,
         options: &AdamWOptions,
     ) -> Result<()> {
@@ -65,17 +69,20 @@ impl AdamW {
                 crate::error::expect_shape("AdamW", name, tensor, &parameter.size())?;
             }
             moments.steps += 1;
-            let _ = moments.first.f_lerp_(gradient, 1.0 - options.beta1)?;
-            let _ = moments.second.f_lerp_(&gradient.f_square()?, 1.0 - options.beta2)?;
+            let share = |beta: f64| go.f_mul_scalar(1.0 - beta);
+            let _ = moments.first.f_lerp_tensor_(gradient, &share(options.beta1)?)?;
+            let square = gradient.f_square()?;
+            let _ = moments.second.f_lerp_tensor_(&square, &share(options.beta2)?)?;
             let unbias = |beta: f64| 1.0 - beta.powf(moments.steps as f64);
             if options.weight_decay != 0.0 {
-                let _ = parameter.f_mul_scalar_(1.0 - rate * options.weight_decay)?;
+                let lost = go.f_mul_scalar(-rate * options.weight_decay)?;
+                let _ = parameter.f_mul_(&lost.f_add_scalar(1.0)?)?;
             }
             let mut spread = moments.second.f_sqrt()?;
             let _ = spread
                 .f_mul_scalar_(1.0 / unbias(options.beta2).sqrt())?
                 .f_add_scalar_(options.eps)?;
-            let step = moments.first.f_mul_scalar(-rate / unbias(options.beta1))?;
+            let step = moments.first.f_mul(&go.f_mul_scalar(-rate / unbias(options.beta1))?)?;
             let _ = parameter.f_addcdiv_(&step, &spread)?;
             Ok(())
         })

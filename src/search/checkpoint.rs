@@ -1,15 +1,16 @@
 //! A run on disk: written beside and renamed, so that the newest checkpoint is always whole.
 
 use super::event::Phase;
+use super::guard::Guard;
 use super::method::Method;
 use super::options::SearchOptions;
 use super::session::Session;
 use crate::cost::Budget;
 use crate::files::{remove_folder, write_folder};
 use crate::models::Architecture;
-use crate::optim::Moments;
-use crate::space::{ActiveSet, SearchSpace, Sizes};
-use crate::supernet::{DimensionState, Supernet, Weights};
+use crate::optim::{Average, Moments};
+use crate::space::{ActiveSet, SearchSpace, Size, Sizes};
+use crate::supernet::{DimensionState, Landing, Supernet, Weights};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,11 +25,11 @@ const TENSORS: &str = "tensors.safetensors";
 
 /// Everything of a checkpoint that is not a tensor.
 #[derive(Debug, Serialize, Deserialize)]
-struct State<A> {
+pub(super) struct State<A> {
     format: String,
     version: u32,
     family: String,
-    step: u64,
+    pub(super) step: u64,
     phase: Phase,
     architecture: A,
     space: SearchSpace,
@@ -37,16 +38,30 @@ struct State<A> {
     pmim: bool,
     /// Updates AdamW has made to each parameter.
     updates: BTreeMap<String, u64>,
-    budgets: Vec<Budget>,
-    options: SearchOptions,
+    pub(super) budgets: Vec<Budget>,
+    pub(super) options: SearchOptions,
     /// The method in words.
     method: String,
+    /// Dimensions that projection has decided.
+    projected: usize,
+    /// Steps skipped so far.
+    skipped: u64,
+    /// Updates of the moving average.
+    averaged: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct DimensionRecord {
     active: Vec<bool>,
     origin: Vec<i64>,
+    landing: Option<LandingRecord>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct LandingRecord {
+    since: u64,
+    size: Size,
+    kept: Vec<i64>,
 }
 
 /// The checkpoints of a run: a folder of folders `step-00000042`.
@@ -105,20 +120,26 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
 
 impl<A: Architecture> Session<A> {
     fn write(&self, folder: &Path) -> Result<()> {
-        let state = self.state();
+        let state = self.state()?;
         let json = serde_json::to_vec_pretty(&state).map_err(|e| Error::file(folder, e))?;
         let path = folder.join(STATE);
         std::fs::write(&path, json).map_err(|source| Error::io("write", path, source))?;
         crate::tensors::write(&folder.join(TENSORS), &self.tensors()?)
     }
 
-    fn state(&self) -> State<A> {
+    pub(super) fn state(&self) -> Result<State<A>> {
         let supernet = &self.supernet;
-        let record = |state: &DimensionState| DimensionRecord {
-            active: state.active.flags().to_vec(),
-            origin: state.origin.clone(),
+        let landing = |landing: &Landing| -> Result<LandingRecord> {
+            Ok(LandingRecord { since: landing.since, size: landing.size, kept: landing.kept()? })
         };
-        State {
+        let record = |state: &DimensionState| -> Result<DimensionRecord> {
+            Ok(DimensionRecord {
+                active: state.active.flags().to_vec(),
+                origin: state.origin.clone(),
+                landing: state.landing.as_ref().map(landing).transpose()?,
+            })
+        };
+        Ok(State {
             format: FORMAT.into(),
             version: VERSION,
             family: A::FAMILY.into(),
@@ -127,7 +148,7 @@ impl<A: Architecture> Session<A> {
             architecture: supernet.architecture().clone(),
             space: supernet.declared_space(),
             dense: supernet.cost_model().dense.clone(),
-            dimensions: supernet.states().iter().map(record).collect(),
+            dimensions: supernet.states().iter().map(record).collect::<Result<_>>()?,
             pmim: supernet.reconstruction().is_some(),
             updates: self
                 .optimiser
@@ -138,10 +159,13 @@ impl<A: Architecture> Session<A> {
             budgets: self.budgets.clone(),
             options: self.options.clone(),
             method: self.method.describe(),
-        }
+            projected: self.projected,
+            skipped: self.guard.skipped()?,
+            averaged: self.average.as_ref().map_or(0, Average::updates),
+        })
     }
 
-    fn tensors(&self) -> Result<Weights> {
+    pub(super) fn tensors(&self) -> Result<Weights> {
         let mut tensors = Weights::new();
         for (name, weight) in self.supernet.raw_weights() {
             tensors.insert(format!("weight/{name}"), weight);
@@ -152,10 +176,16 @@ impl<A: Architecture> Session<A> {
             if let Some(departed) = &state.departed {
                 tensors.insert(format!("departed/{}", state.name), departed.shallow_clone());
             }
+            if let Some(landing) = &state.landing {
+                tensors.insert(format!("from/{}", state.name), landing.from().shallow_clone());
+            }
         }
         for (name, moments) in self.optimiser.moments() {
             tensors.insert(format!("first/{name}"), moments.first.shallow_clone());
             tensors.insert(format!("second/{name}"), moments.second.shallow_clone());
+        }
+        for (name, mean) in self.average.iter().flat_map(Average::values) {
+            tensors.insert(format!("average/{name}"), mean.shallow_clone());
         }
         Ok(tensors)
     }
@@ -192,32 +222,61 @@ impl<A: Architecture> Session<A> {
             .map_err(|error| Error::file(checkpoint, format!("damaged checkpoint: {error}")))
     }
 
-    fn restore(state: State<A>, tensors: &Weights, method: Method, device: Device) -> Result<Self> {
+    pub(super) fn restore(
+        state: State<A>,
+        tensors: &Weights,
+        method: Method,
+        device: Device,
+    ) -> Result<Self> {
         let mut supernet =
             Supernet::restore(state.architecture, state.space, state.dense, state.pmim, device)?;
         supernet.weigh_by(Rc::clone(&method.bi_mask));
         supernet.load_weights(&with_prefix(tensors, "weight/"))?;
-        let departed = with_prefix(tensors, "departed/");
-        let (scores, alphas) = (with_prefix(tensors, "score/"), with_prefix(tensors, "alpha/"));
-        for (own, record) in supernet.states_mut().iter_mut().zip(state.dimensions) {
-            own.set_score(find(&scores, &own.name.clone())?)?;
-            own.set_alpha(find(&alphas, &own.name.clone())?)?;
-            own.active = ActiveSet::new(own.cells(), record.active, device)?;
-            own.origin = record.origin;
-            own.departed = departed.get(&own.name).map(Tensor::shallow_clone);
-        }
+        restore_dimensions(&mut supernet, state.dimensions, tensors)?;
         let mut session = Self::assemble(supernet, state.budgets, state.options, method)?;
         (session.step, session.phase) = (state.step, state.phase);
-        session.timer.1 = state.step;
+        (session.projected, session.timer.1) = (state.projected, state.step);
+        session.guard = Guard::new(state.skipped, device)?;
+        if let Some(decay) = session.options.average {
+            let values = with_prefix(tensors, "average/");
+            session.average = Some(Average::restore(decay, state.averaged, values)?);
+        }
         let (first, second) = (with_prefix(tensors, "first/"), with_prefix(tensors, "second/"));
         for (name, steps) in state.updates {
             let (first, second) = (find(&first, &name)?, find(&second, &name)?);
             let (first, second) = (first.shallow_clone(), second.shallow_clone());
             session.optimiser.restore(name, Moments { first, second, steps });
         }
+        session.approach();
         session.materialise()?;
         Ok(session)
     }
+}
+
+fn restore_dimensions<A: Architecture>(
+    supernet: &mut Supernet<A>,
+    records: Vec<DimensionRecord>,
+    tensors: &Weights,
+) -> Result<()> {
+    let device = supernet.device();
+    let (departed, from) = (with_prefix(tensors, "departed/"), with_prefix(tensors, "from/"));
+    let (scores, alphas) = (with_prefix(tensors, "score/"), with_prefix(tensors, "alpha/"));
+    let mut landings = Vec::new();
+    for (at, (own, record)) in supernet.states_mut().iter_mut().zip(records).enumerate() {
+        let name = own.name.clone();
+        own.set_score(find(&scores, &name)?)?;
+        own.set_alpha(find(&alphas, &name)?)?;
+        own.active = ActiveSet::new(own.cells(), record.active, device)?;
+        own.origin = record.origin;
+        own.departed = departed.get(&name).map(Tensor::shallow_clone);
+        if let Some(landing) = record.landing {
+            landings.push((at, landing, find(&from, &name)?));
+        }
+    }
+    for (at, landing, from) in landings {
+        supernet.resume_landing(at, &landing.kept, landing.size, from, landing.since)?;
+    }
+    Ok(())
 }
 
 fn check_version(path: &Path, text: &str) -> Result<()> {

@@ -1,48 +1,68 @@
-//! Cells are dropped, units leave, the search ends.
+//! Cells are dropped, sizes are chosen.
 
-use super::event::{Cut, Event, Finished, Listener, Phase};
+use super::event::{Event, Listener};
 use super::session::Session;
-use crate::cost::{project, Budget, Choice, Metric, Projection};
-use crate::error::During;
-use crate::loss::BudgetLoss;
+use crate::cost::{project, Budget, Choice, Projection};
 use crate::mask::expect_finite;
 use crate::models::Architecture;
-use crate::space::{ActiveSet, DimensionKind, Size};
-use crate::supernet::{DimensionState, Narrowing};
+use crate::space::{ActiveSet, Size};
+use crate::supernet::DimensionState;
 use crate::tensors::to_host;
 use crate::Result;
 use tch::Tensor;
 
-/// Images that a cut is measured on, at most.
-const PROBE: i64 = 8;
-
 impl<A: Architecture> Session<A> {
-    /// After a step: drops cells when it is time, and ends the search when its time is over.
+    /// After a step of the search: takes out units that have landed, chooses among the sizes when
+    /// the search has to end, drops cells when it is time.
     pub(super) fn decide(&mut self, images: &Tensor, listener: &mut dyn Listener) -> Result<()> {
-        let over = self.step >= self.options.search_steps;
-        if !over && !self.step.is_multiple_of(self.options.prune_interval) {
-            return Ok(());
-        }
-        let undecided: Vec<bool> =
-            self.supernet.states().iter().map(|state| state.active.decided().is_none()).collect();
-        if over {
-            let projection = self.project(&self.budgets.clone())?;
-            for (at, cell) in projection.cells.into_iter().enumerate() {
-                let cells = self.supernet.states()[at].cells().len();
-                let flags = (0..cells).map(|other| other == cell).collect();
-                self.activate(at, flags)?;
+        self.take_out_landed(images, listener)?;
+        if self.must_choose() {
+            self.projected = self.choose(listener)?;
+            self.land((0..self.supernet.states().len()).collect())?;
+        } else if self.step.is_multiple_of(self.options.prune_interval) && !self.is_chosen() {
+            self.drop_cells(listener)?;
+            // What could not land before the choice waits for it.
+            if self.step + 2 * self.options.landing_steps <= self.options.search_steps {
+                self.land(self.shrinking())?;
             }
-        } else {
-            self.drop_cells()?;
+        }
+        if self.options.landing_steps == 0 {
+            self.take_out_landed(images, listener)?;
+        }
+        if self.is_chosen() && !self.is_landing() && self.shrinking().is_empty() {
+            self.finish(listener)?;
+        }
+        self.approach();
+        Ok(())
+    }
+
+    /// Whether the choice is due: it has to have landed when the search ends.
+    fn must_choose(&self) -> bool {
+        let due = self.step + self.options.landing_steps >= self.options.search_steps;
+        let open = !self.is_chosen() || !self.shrinking().is_empty();
+        due && open && self.options.decide_at_end && !self.is_landing()
+    }
+
+    /// Whether every dimension has a single active cell.
+    fn is_chosen(&self) -> bool {
+        self.supernet.is_decided()
+    }
+
+    /// Decides every dimension by projection onto the budgets; returns how many were open.
+    fn choose(&mut self, listener: &mut dyn Listener) -> Result<usize> {
+        let undecided = self.undecided();
+        let projection = self.project(&self.budgets.clone())?;
+        for (at, cell) in projection.cells.into_iter().enumerate() {
+            let cells = self.supernet.states()[at].cells().len();
+            let flags = (0..cells).map(|other| other == cell).collect();
+            self.activate(at, flags)?;
         }
         self.announce(&undecided, listener)?;
-        let probe = images.f_narrow(0, 0, PROBE.min(images.size()[0]))?;
-        self.cut(&probe, listener).during(format!("the cut after step {}", self.step))?;
-        if self.supernet.is_decided() {
-            let projected = if over { undecided.iter().filter(|&&open| open).count() } else { 0 };
-            self.finish(projected, listener)?;
-        }
-        Ok(())
+        Ok(undecided.iter().filter(|&&open| open).count())
+    }
+
+    fn undecided(&self) -> Vec<bool> {
+        self.supernet.states().iter().map(|state| state.active.decided().is_none()).collect()
     }
 
     /// The most probable choice of active cells that keeps `budgets` exactly. Changes nothing.
@@ -68,7 +88,8 @@ impl<A: Architecture> Session<A> {
 
     /// Drops every cell whose probability has fallen to `drop_share` of the mean, the least
     /// probable first, as long as the budgets can still be met from both sides.
-    fn drop_cells(&mut self) -> Result<()> {
+    fn drop_cells(&mut self, listener: &mut dyn Listener) -> Result<()> {
+        let undecided = self.undecided();
         let fewest = if self.options.decide_early { 1 } else { 2 };
         for at in 0..self.supernet.states().len() {
             let state = &self.supernet.states()[at];
@@ -88,11 +109,11 @@ impl<A: Architecture> Session<A> {
                 }
             }
         }
-        Ok(())
+        self.announce(&undecided, listener)
     }
 
-    /// Whether cheapest ≤ limit for every budget, and limit ≤ dearest for one, if dimension `at`
-    /// had these active cells.
+    /// Whether cheapest ≤ limit for every budget and limit ≤ dearest for one, and both for each of
+    /// the other budgets that have to stay in reach, if dimension `at` had these active cells.
     fn can_still_meet_budgets(&self, at: usize, flags: &[bool]) -> Result<bool> {
         let candidates: Vec<Vec<Size>> = self
             .supernet
@@ -105,17 +126,21 @@ impl<A: Architecture> Session<A> {
                 sizes.filter(|(_, active)| **active).map(|(size, _)| size).collect()
             })
             .collect();
+        let (model, space) = (self.supernet.cost_model(), self.supernet.space());
+        let range = |budget: &Budget| model.range(budget.metric, space, &candidates);
         let mut reaches_one = self.budgets.is_empty();
         for budget in &self.budgets {
-            let (least, most) = self.supernet.cost_model().range(
-                budget.metric,
-                self.supernet.space(),
-                &candidates,
-            )?;
+            let (least, most) = range(budget)?;
             if least > budget.limit {
                 return Ok(false);
             }
             reaches_one |= budget.limit <= most;
+        }
+        for budget in &self.options.reach {
+            let (least, most) = range(budget)?;
+            if !(least..=most).contains(&budget.limit) {
+                return Ok(false);
+            }
         }
         Ok(reaches_one)
     }
@@ -136,102 +161,6 @@ impl<A: Architecture> Session<A> {
         }
         Ok(())
     }
-
-    /// Dimensions whose largest active cell is smaller than they are, with that size.
-    fn shrinking(&self) -> Vec<(usize, Size)> {
-        let states = self.supernet.states().iter().enumerate();
-        let targets = states.map(|(at, state)| (at, state.active.largest()));
-        targets.filter(|(at, size)| self.supernet.states()[*at].cells().full() != *size).collect()
-    }
-
-    /// Takes out the units no active cell can keep, and measures what that does to the logits.
-    fn cut(&mut self, probe: &Tensor, listener: &mut dyn Listener) -> Result<()> {
-        let targets = self.shrinking();
-        if targets.is_empty() {
-            return Ok(());
-        }
-        let units = targets.iter().map(|&(at, size)| {
-            let state = &self.supernet.states()[at];
-            (state.name.clone(), [state.cells().units(), size.units()])
-        });
-        let units = units.collect();
-        let dimensions = &self.supernet.space().dimensions;
-        let (embedding, exact): (Vec<_>, Vec<_>) =
-            targets.iter().partition(|(at, _)| dimensions[*at].kind == DimensionKind::Embedding);
-
-        let before = self.probe_logits(probe, &[])?;
-        let masked = self.probe_logits(probe, &exact)?;
-        self.narrow(&exact)?;
-        let narrowed = self.probe_logits(probe, &[])?;
-        self.narrow(&embedding)?;
-        let after = self.probe_logits(probe, &[])?;
-        listener.notice(&Event::Cut(Cut {
-            step: self.step,
-            units,
-            gate_jump: largest_difference(&before, &masked)?,
-            exact_difference: largest_difference(&masked, &narrowed)?,
-            embedding_jump: largest_difference(&narrowed, &after)?,
-            logit_scale: largest(&before)?,
-            macs: self.supernet.cost_model().cost(Metric::Macs, &self.supernet.sizes())?,
-        }))
-    }
-
-    /// Logits of the supernet at its present gates, those of the units that leave at the given
-    /// sizes set to zero.
-    fn probe_logits(&self, probe: &Tensor, leaving: &[(usize, Size)]) -> Result<Tensor> {
-        tch::no_grad(|| {
-            let mut gates: Vec<Tensor> = Vec::new();
-            for mask in self.supernet.masks(self.lambda())? {
-                gates.push(mask.mask);
-            }
-            for &(at, size) in leaving {
-                let kept = self.supernet.states()[at].survivors(size)?;
-                let survives =
-                    gates[at].f_zeros_like()?.f_flatten(0, -1)?.f_index_fill(0, &kept, 1.0)?;
-                gates[at] = gates[at].f_mul(&survives.f_view_as(&gates[at])?)?;
-            }
-            self.supernet.materialise(&gates)?;
-            self.supernet.network_logits(probe)
-        })
-    }
-
-    /// Narrows the network and everything that is shaped like its parameters.
-    fn narrow(&mut self, sizes: &[(usize, Size)]) -> Result<()> {
-        let narrowing: Narrowing = self.supernet.narrow(sizes)?;
-        if narrowing.is_empty() {
-            return Ok(());
-        }
-        let names: Vec<String> = self.optimiser.moments().keys().cloned().collect();
-        for name in names {
-            self.optimiser.narrow(&name, |moment| narrowing.apply(&name, moment))?;
-        }
-        self.budget_loss = BudgetLoss::new(
-            self.supernet.cost_model(),
-            self.supernet.space(),
-            &self.budgets,
-            self.options.budget_weight,
-            self.supernet.device(),
-        )?;
-        Ok(())
-    }
-
-    /// All dimensions are decided: masked image modeling ends, fine-tuning begins.
-    fn finish(&mut self, projected: usize, listener: &mut dyn Listener) -> Result<()> {
-        self.phase = Phase::Finetune;
-        let before: Vec<String> = self.supernet.raw_weights().into_keys().collect();
-        self.supernet.drop_reconstruction()?;
-        let after = self.supernet.raw_weights();
-        before
-            .iter()
-            .filter(|name| !after.contains_key(*name))
-            .for_each(|name| self.optimiser.forget(name));
-        self.materialise()?;
-        let sizes = self.supernet.sizes();
-        let model = self.supernet.cost_model();
-        let costs = self.budgets.iter().map(|budget| model.cost(budget.metric, &sizes));
-        let costs = costs.collect::<Result<_>>()?;
-        listener.notice(&Event::Finished(Finished { step: self.step, projected, costs }))
-    }
 }
 
 /// log p of every cell, in f64: cells further apart than f32 reaches keep their order.
@@ -244,12 +173,4 @@ fn log_probabilities(state: &DimensionState) -> Result<Vec<f64>> {
         false => f64::NEG_INFINITY,
     };
     Ok(alpha.iter().enumerate().map(log_p).collect())
-}
-
-fn largest(tensor: &Tensor) -> Result<f64> {
-    Ok(tensor.f_abs()?.f_max()?.f_double_value(&[])?)
-}
-
-fn largest_difference(left: &Tensor, right: &Tensor) -> Result<f64> {
-    largest(&left.f_sub(right)?)
 }

@@ -48,6 +48,8 @@ pub struct StepMetrics {
     pub macs_active: f64,
     /// Learning rate of the weights.
     pub lr: f64,
+    /// Steps skipped so far because a gradient was not finite.
+    pub skipped: u64,
     /// Mean wall time of a step since the last logged one, in milliseconds.
     pub step_ms: f64,
 }
@@ -59,13 +61,16 @@ pub struct Cut {
     pub step: u64,
     /// Units before and after, by dimension.
     pub units: BTreeMap<String, [i64; 2]>,
-    /// Largest change of a logit when the gates of the leaving units are set to zero.
+    /// Largest change of a logit when the gates of the leaving units are set to zero; 0 where they
+    /// have landed before.
     pub gate_jump: f64,
     /// Largest difference between the masked network and the one narrowed in attention and
     /// hidden units: rounding only.
     pub exact_difference: f64,
     /// Largest change of a logit when embedding channels leave, which LayerNorm sees.
     pub embedding_jump: f64,
+    /// Largest change of a logit by all of it.
+    pub total_jump: f64,
     /// Largest logit of the probe before the cut, for scale.
     pub logit_scale: f64,
     /// MACs after the cut.
@@ -81,6 +86,18 @@ pub struct Finished {
     pub projected: usize,
     /// Cost of the subnet under each budget.
     pub costs: Vec<f64>,
+}
+
+/// What was done about gradients that are not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Guarded {
+    /// The steps moved nothing.
+    Skipped,
+    /// The run went back to its last checkpoint.
+    WentBack,
+    /// It happened again after going back, and the run was stopped.
+    Stopped,
 }
 
 /// One thing that happened.
@@ -104,6 +121,22 @@ pub enum Event {
     },
     /// All dimensions are decided.
     Finished(Finished),
+    /// Steps were not finite.
+    Guard {
+        /// Optimiser steps done.
+        step: u64,
+        /// Steps skipped in all.
+        skipped: u64,
+        /// Steps skipped in a row up to this one.
+        in_a_row: u64,
+        /// What was done.
+        action: Guarded,
+    },
+    /// The state is on disk.
+    Checkpoint {
+        /// Optimiser steps done.
+        step: u64,
+    },
     /// A measurement of the caller's: top-1 on held-out images.
     Evaluated {
         /// The step.
@@ -120,6 +153,24 @@ pub trait Listener {
     /// # Errors
     /// Whatever the listener cannot do; the session stops with it.
     fn notice(&mut self, event: &Event) -> Result<()>;
+}
+
+impl Event {
+    /// Whether a run that goes on after `step` optimiser steps does not make this event again.
+    ///
+    /// A logged step carries the steps done before it, a measurement is made after the last
+    /// checkpoint; everything else carries the steps done with its own, and is in the checkpoint.
+    pub fn is_before(&self, step: u64) -> bool {
+        match self {
+            Self::Step(metrics) => metrics.step < step,
+            Self::Evaluated { step: at, .. } => *at < step,
+            Self::Cut(cut) => cut.step <= step,
+            Self::Finished(finished) => finished.step <= step,
+            Self::Decided { step: at, .. }
+            | Self::Guard { step: at, .. }
+            | Self::Checkpoint { step: at } => *at <= step,
+        }
+    }
 }
 
 impl<F: FnMut(&Event) -> Result<()>> Listener for F {

@@ -4,9 +4,9 @@ use super::options::Balance;
 use super::session::Session;
 use super::Phase;
 use crate::data::Batch;
-use crate::loss::task_loss;
+use crate::loss::{distillation_loss, task_loss};
 use crate::mask::Mask;
-use crate::models::Architecture;
+use crate::models::{Architecture, Logits};
 use crate::pmim::random_token_mask;
 use crate::randomness::{enter, Purpose};
 use crate::supernet::{Parameter, ParameterKind, Weights};
@@ -94,10 +94,9 @@ impl<A: Architecture> Session<A> {
 
     fn model_losses(&self, batch: &Batch) -> Result<(Tensor, Option<Tensor>)> {
         let ratio = self.mask_ratio();
-        let smoothing = self.options.label_smoothing;
         let (Some(reconstruction), true) = (self.supernet.reconstruction(), ratio > 0.0) else {
             let output = self.supernet.forward(&batch.images, None, true)?;
-            return Ok((task_loss(&output.logits.prediction()?, &batch.targets, smoothing)?, None));
+            return Ok((self.task(batch, &output.logits)?, None));
         };
         let [rows, columns] = reconstruction.token_grid();
         let (count, device) = (batch.images.size()[0], batch.images.device());
@@ -106,7 +105,7 @@ impl<A: Architecture> Session<A> {
             None => random_token_mask(count, rows * columns, ratio, device)?,
         };
         let output = self.supernet.forward(&batch.images, Some(&hidden), true)?;
-        let task = task_loss(&output.logits.prediction()?, &batch.targets, smoothing)?;
+        let task = self.task(batch, &output.logits)?;
         let reconstruction = match output.reconstruction {
             None => None,
             Some(prediction) => {
@@ -116,6 +115,21 @@ impl<A: Architecture> Session<A> {
             }
         };
         Ok((task, reconstruction))
+    }
+
+    /// Cross-entropy, and what the teacher adds.
+    fn task(&self, batch: &Batch, logits: &Logits) -> Result<Tensor> {
+        let smoothing = self.options.label_smoothing;
+        let (Some(teacher), Some(distillation)) = (&self.method.teacher, self.options.distillation)
+        else {
+            return task_loss(&logits.prediction()?, &batch.targets, smoothing);
+        };
+        let task = task_loss(&logits.class, &batch.targets, smoothing)?;
+        let student = logits.distillation.as_ref().unwrap_or(&logits.class);
+        let taught = tch::no_grad(|| teacher.logits(&batch.images))?;
+        let distance = distillation_loss(student, &taught, distillation.kind)?;
+        let share = distillation.weight;
+        Ok(task.f_mul_scalar(1.0 - share)?.f_add(&distance.f_mul_scalar(share)?)?)
     }
 
     /// Adds the gradients of scores and α: what the model's gates pull on them, the budget, and
@@ -198,30 +212,6 @@ impl<A: Architecture> Session<A> {
                 Ok(gradient.f_add(&sharpen.f_mul(&scale)?)?)
             }
         }
-    }
-
-    /// Bounds the norm of the gradient of all weights together, without looking at it.
-    pub(super) fn clip(&self, parameters: &[Parameter], gradients: &mut Weights) -> Result<()> {
-        let Some(largest) = self.options.optimiser.clip_norm else { return Ok(()) };
-        tch::no_grad(|| {
-            let weights = parameters.iter().filter(|p| p.kind == ParameterKind::Weight);
-            let names: Vec<&String> =
-                weights.map(|p| &p.name).filter(|n| gradients.contains_key(*n)).collect();
-            let norms: Vec<Tensor> =
-                names.iter().map(|name| gradients[*name].f_norm()).collect::<Result<_, _>>()?;
-            if norms.is_empty() {
-                return Ok(());
-            }
-            let norm = Tensor::f_stack(&norms, 0)?.f_norm()?;
-            let scale =
-                norm.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(largest)?.f_clamp_max(1.0)?;
-            for name in names {
-                if let Some(gradient) = gradients.get_mut(name) {
-                    *gradient = gradient.f_mul(&scale)?;
-                }
-            }
-            Ok(())
-        })
     }
 }
 

@@ -1,14 +1,14 @@
 //! The parts of a search that are code, not data: each can be replaced.
 
 use super::options::SearchOptions;
-use crate::loss::AdaptiveOneHotLoss;
+use crate::loss::{AdaptiveOneHotLoss, Teacher};
 use crate::mask::{BiMask, Importance, RankedBiMask};
 use crate::pmim::{PmimRegularizer, WindowNorm, WindowedPixels};
 use crate::Result;
 use std::rc::Rc;
 
-/// Where scores come from, how units are weighed, how the decision is forced, and what hidden
-/// patches should look like.
+/// Where scores come from, how units are weighed, how the decision is forced, what hidden patches
+/// should look like, and whom to learn from.
 ///
 /// ```no_run
 /// # use once_for_both::{search::{Method, SearchOptions}, mask::UnitImportance, Result};
@@ -29,6 +29,8 @@ pub struct Method {
     pub one_hot: Box<dyn AdaptiveOneHotLoss>,
     /// What hidden patches should look like; asked only where the options hide tokens.
     pub reconstruction: Box<dyn PmimRegularizer>,
+    /// Whom to learn from; asked only where the options distil.
+    pub teacher: Option<Box<dyn Teacher>>,
 }
 
 impl Method {
@@ -44,6 +46,7 @@ impl Method {
             bi_mask: Rc::new(RankedBiMask),
             one_hot: Box::new(options.one_hot.loss),
             reconstruction: Box::new(WindowedPixels::new(window)?),
+            teacher: None,
         })
     }
 

@@ -53,23 +53,14 @@ pub fn read_events(path: &Path) -> Result<Vec<Event>> {
 }
 
 /// Whole lines of an older run that a run going on after `step` steps does not write again.
-///
-/// A logged step carries the steps done before it, a measurement is made after the last
-/// checkpoint; decisions and cuts carry the steps done with theirs, and are in the checkpoint.
 fn lines_before(path: &Path, step: u64) -> Result<String> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
         Err(source) => return Err(Error::io("read", path, source)),
     };
-    let earlier = |line: &&str| match serde_json::from_str::<Event>(line) {
-        Ok(Event::Step(metrics)) => metrics.step < step,
-        Ok(Event::Evaluated { step: at, .. }) => at < step,
-        Ok(Event::Cut(cut)) => cut.step <= step,
-        Ok(Event::Decided { step: at, .. }) => at <= step,
-        Ok(Event::Finished(finished)) => finished.step <= step,
-        // A line that was torn when the run was stopped.
-        Err(_) => false,
-    };
+    // A line that is no event was torn when the run was stopped.
+    let earlier =
+        |line: &&str| serde_json::from_str::<Event>(line).is_ok_and(|event| event.is_before(step));
     Ok(text.lines().filter(earlier).flat_map(|line| [line, "\n"]).collect())
 }

@@ -4,10 +4,13 @@
 //! is fine-tuning. Steps, pruning, cuts, checkpoints and events live here; what they do is in
 //! the modules above.
 
+mod branch;
 mod checkpoint;
+mod cut;
 mod decide;
 mod event;
 mod gradients;
+mod guard;
 mod importance;
 mod method;
 mod metrics;
@@ -15,12 +18,13 @@ mod options;
 mod session;
 mod start;
 
+pub use branch::{write_pareto, ParetoPoint};
 pub use checkpoint::{latest_checkpoint, Checkpoints};
-pub use event::{Cut, Event, Finished, Listener, Losses, Phase, StepMetrics};
+pub use event::{Cut, Event, Finished, Guarded, Listener, Losses, Phase, StepMetrics};
 pub use gradients::{StepGradients, StepLosses};
 pub use method::Method;
 pub use metrics::{read_events, MetricsFile};
 pub use options::{
-    AlphaStart, Balance, OneHotOptions, OptimiserOptions, PmimOptions, SearchOptions,
+    AlphaStart, Balance, OneHotOptions, OptimiserOptions, Order, PmimOptions, SearchOptions,
 };
 pub use session::Session;

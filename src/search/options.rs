@@ -1,6 +1,7 @@
 //! Everything a session can be told, with defaults that follow from its length.
 
-use crate::loss::EntropyVarianceLoss;
+use crate::cost::Budget;
+use crate::loss::{Distillation, EntropyVarianceLoss};
 use crate::mask::{LambdaSchedule, UnitImportance};
 use crate::optim::{AdamWOptions, CosineSchedule};
 use crate::pmim::{MaskRatioSchedule, WindowNorm};
@@ -52,6 +53,20 @@ pub struct PmimOptions {
     pub window: i64,
 }
 
+/// What is learned when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Importance and sparsity in one stage (the paper).
+    Together,
+    /// Two stages, as in the methods the paper is against: importance alone (λ = 1, α waits) for
+    /// so many steps, then sparsity (scores wait, λ follows its schedule).
+    ImportanceFirst {
+        /// Steps of the first stage.
+        steps: u64,
+    },
+}
+
 /// Learning rates and AdamW groups.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct OptimiserOptions {
@@ -94,6 +109,23 @@ pub struct SearchOptions {
     /// dimension keeps two until projection decides them together, so that there is always a
     /// choice close to the budget.
     pub decide_early: bool,
+    /// Steps over which the gates of leaving units go to zero before they are cut; 0 cuts at once.
+    pub landing_steps: u64,
+    /// Whether projection ends the search after `search_steps`. If not, it goes on until
+    /// [`Session::branch`](super::Session::branch) takes subnets out of it.
+    pub decide_at_end: bool,
+    /// Other budgets that have to stay possible, for subnets to be taken out of the same search.
+    pub reach: Vec<Budget>,
+    /// What is learned when.
+    pub order: Order,
+    /// Whether the weights stay what they are while scores and α are learned.
+    pub freeze_weights: bool,
+    /// Decay of an exponential moving average of weights and scores, if there is to be one.
+    pub average: Option<f64>,
+    /// Learning from the method's teacher.
+    pub distillation: Option<Distillation>,
+    /// Steps with a non-finite gradient in a row, at most; each is skipped.
+    pub skips_in_a_row: u64,
     /// Where α starts.
     pub alpha_start: AlphaStart,
     /// Where scores come from.
@@ -135,6 +167,14 @@ impl SearchOptions {
             prune_interval: (search_steps / 20).max(1),
             drop_share: 0.2,
             decide_early: false,
+            landing_steps: search_steps / 10,
+            decide_at_end: true,
+            reach: Vec::new(),
+            order: Order::Together,
+            freeze_weights: false,
+            average: None,
+            distillation: None,
+            skips_in_a_row: 5,
             alpha_start: AlphaStart::Equal,
             importance: UnitImportance::LearnedFromMagnitude { mean: 2.0, std: 0.5 },
             start_at_dense: true,
@@ -169,12 +209,38 @@ impl SearchOptions {
         options.importance = UnitImportance::Learned;
         options.start_at_dense = false;
         options.decide_early = true;
+        options.landing_steps = 0;
         options.one_hot.balance = Balance::Sum;
         options.one_hot.loss = EntropyVarianceLoss::paper();
         options.optimiser.score_rate = options.optimiser.weight_rate.peak;
         options.optimiser.alpha_rate = options.optimiser.weight_rate.peak;
         options.optimiser.clip_norm = None;
         options
+    }
+
+    /// The two-stage baseline: half of the search for importance, half for sparsity.
+    pub fn two_stage(total_steps: u64, search_steps: u64) -> Self {
+        let mut options = Self::new(total_steps, search_steps);
+        let steps = search_steps / 2;
+        options.order = Order::ImportanceFirst { steps };
+        let rest = (search_steps - steps).max(1) as f64;
+        options.optimiser.alpha_rate = (10.0 / rest).max(options.optimiser.weight_rate.peak);
+        options
+    }
+
+    /// λ of a step.
+    pub fn lambda_at(&self, step: u64) -> f64 {
+        match self.order {
+            Order::Together => self.lambda.at(step),
+            Order::ImportanceFirst { steps } if step < steps => 1.0,
+            Order::ImportanceFirst { steps } => self.lambda.at(step - steps),
+        }
+    }
+
+    /// Looks at the cells so many times an epoch (three in the paper).
+    pub fn prune_times_an_epoch(mut self, times: u64, steps_per_epoch: u64) -> Self {
+        self.prune_interval = (steps_per_epoch / times.max(1)).max(1);
+        self
     }
 
     /// Sets the highest learning rate of the weights.
@@ -205,15 +271,27 @@ impl SearchOptions {
             pmim.ratio.check()?;
             WindowNorm::new(pmim.window)?;
         }
-        for (name, value) in
-            [("prune_interval", self.prune_interval), ("log_interval", self.log_interval)]
-        {
+        for (name, value) in [
+            ("prune_interval", self.prune_interval),
+            ("log_interval", self.log_interval),
+            ("skips_in_a_row", self.skips_in_a_row),
+        ] {
             if value == 0 {
                 return Err(Error::invalid(name, "at least 1", value));
             }
         }
         if !(0.0..1.0).contains(&self.drop_share) {
             return Err(Error::invalid("drop_share", "within [0, 1)", self.drop_share));
+        }
+        if 2 * self.landing_steps > self.search_steps {
+            let expected = format!("at most half of search_steps {}", self.search_steps);
+            return Err(Error::invalid("landing_steps", expected, self.landing_steps));
+        }
+        if let Some(distillation) = self.distillation {
+            distillation.check()?;
+        }
+        if let Some(decay) = self.average.filter(|decay| !(0.0..1.0).contains(decay)) {
+            return Err(Error::invalid("average", "within [0, 1)", decay));
         }
         if !(0.0..1.0).contains(&self.label_smoothing) {
             return Err(Error::invalid("label_smoothing", "within [0, 1)", self.label_smoothing));

@@ -1,16 +1,17 @@
 //! The state of a run, and one step of it.
 
-use super::event::{Event, Listener, Losses, Phase, StepMetrics};
+use super::event::{Event, Guarded, Listener, Losses, Phase, StepMetrics};
 use super::gradients::StepLosses;
+use super::guard::Guard;
 use super::method::Method;
-use super::options::SearchOptions;
+use super::options::{Order, SearchOptions};
 use super::start::start;
 use crate::cost::{Budget, Metric};
 use crate::data::Batch;
 use crate::error::During;
 use crate::loss::BudgetLoss;
 use crate::models::Architecture;
-use crate::optim::AdamW;
+use crate::optim::{AdamW, Average};
 use crate::randomness::{enter, Purpose};
 use crate::space::SearchSpace;
 use crate::supernet::{Parameter, ParameterKind, Supernet, Weights};
@@ -28,8 +29,14 @@ pub struct Session<A: Architecture> {
     pub(super) budget_loss: BudgetLoss,
     pub(super) optimiser: AdamW,
     pub(super) method: Method,
+    pub(super) average: Option<Average>,
+    pub(super) guard: Guard,
     pub(super) step: u64,
     pub(super) phase: Phase,
+    /// Gates of the last step: where a landing begins.
+    pub(super) last_gates: Vec<Tensor>,
+    /// Dimensions that projection had to decide.
+    pub(super) projected: usize,
     pub(super) timer: (Instant, u64),
 }
 
@@ -74,8 +81,11 @@ impl<A: Architecture> Session<A> {
         let pmim = options.pmim.filter(|_| searching);
         let space = if searching { space } else { SearchSpace::empty() };
         let mut supernet = Supernet::new(architecture, space, pmim.is_some(), device)?;
-        for budget in &budgets {
+        for budget in budgets.iter().chain(&options.reach) {
             budget.check(supernet.cost_model(), supernet.space())?;
+        }
+        if options.distillation.is_some() && method.teacher.is_none() {
+            return Err(Error::invalid("teacher", "one, to distil from", "none"));
         }
         if let Some(weights) = weights {
             supernet.load_weights(weights)?;
@@ -94,6 +104,8 @@ impl<A: Architecture> Session<A> {
         options: SearchOptions,
         method: Method,
     ) -> Result<Self> {
+        let average = options.average.map(Average::new).transpose()?;
+        let guard = Guard::new(0, supernet.device())?;
         let mut session = Self {
             budget_loss: BudgetLoss::new(
                 supernet.cost_model(),
@@ -106,9 +118,13 @@ impl<A: Architecture> Session<A> {
             options,
             budgets,
             optimiser: AdamW::new(),
+            average,
+            guard,
             method,
             step: 0,
             phase: Phase::Search,
+            last_gates: Vec::new(),
+            projected: 0,
             timer: (Instant::now(), 0),
         };
         session.materialise()?;
@@ -152,7 +168,7 @@ impl<A: Architecture> Session<A> {
 
     /// λ of the next step.
     pub fn lambda(&self) -> f64 {
-        self.options.lambda.at(self.step)
+        self.options.lambda_at(self.step)
     }
 
     /// Share of patch tokens hidden in the next step.
@@ -168,17 +184,16 @@ impl<A: Architecture> Session<A> {
     /// # Errors
     /// [`Error::Torch`] if libtorch refuses.
     pub fn materialise(&mut self) -> Result<()> {
-        let gates = tch::no_grad(|| self.supernet.masks(self.lambda()))?;
-        let gates: Vec<Tensor> = gates.into_iter().map(|mask| mask.mask).collect();
-        self.supernet.materialise(&gates)
+        self.supernet.materialise(&self.present_gates()?)
     }
 
     /// One optimiser step over one or more micro-batches of equal size, whose gradients are
     /// averaged; then, when it is due, pruning.
     ///
     /// # Errors
-    /// [`Error::Diverged`] if a logged loss is not finite; [`Error::Invalid`] without a batch or
-    /// after the last step; those of the model and of the listener.
+    /// [`Error::Diverged`] if, at a logged step, too many in a row were not finite;
+    /// [`Error::Invalid`] without a batch or after the last step; those of the model and of the
+    /// listener.
     pub fn step(&mut self, batches: &[Batch], listener: &mut dyn Listener) -> Result<()> {
         if batches.is_empty() {
             return Err(Error::invalid("number of batches", "at least one", 0));
@@ -190,8 +205,7 @@ impl<A: Architecture> Session<A> {
         let operation = format!("step {}", self.step);
         let losses = self.advance(batches).during(operation)?;
         if self.step.is_multiple_of(self.options.log_interval) {
-            let metrics = self.metrics(&losses)?;
-            listener.notice(&Event::Step(metrics))?;
+            self.log(&losses, listener)?;
         }
         self.step += 1;
         if self.phase == Phase::Search {
@@ -202,19 +216,59 @@ impl<A: Architecture> Session<A> {
 
     fn advance(&mut self, batches: &[Batch]) -> Result<StepLosses> {
         let mut step = self.gradients(batches)?;
+        let parameters = self.supernet.parameters();
+        let go = self.clip_and_guard(&parameters, &mut step)?;
         if self.phase == Phase::Search {
             self.follow_importance(&mut step)?;
         }
-        let parameters = self.supernet.parameters();
-        self.clip(&parameters, &mut step.parameters)?;
-        self.update(parameters, &step.parameters)?;
+        self.update(parameters, &step.parameters, &go)?;
+        self.take_average()?;
+        self.last_gates = step.gates;
         Ok(step.losses)
     }
 
-    fn update(&mut self, parameters: Vec<Parameter>, gradients: &Weights) -> Result<()> {
+    /// Takes weights and scores into the moving average, if there is one.
+    fn take_average(&mut self) -> Result<()> {
+        let Some(average) = &mut self.average else { return Ok(()) };
+        let parameters = self.supernet.parameters();
+        let averaged = parameters.iter().filter(|p| p.kind != ParameterKind::Alpha);
+        average.update(averaged.map(|p| (&p.name, &p.value)))
+    }
+
+    /// Exchanges weights and scores with their moving average, for evaluation or extraction; a
+    /// second call puts them back. Materialises what is then present.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the session keeps no average, or before its first step.
+    pub fn exchange_average(&mut self) -> Result<()> {
+        let Some(average) = self.average.as_ref().filter(|average| average.updates() > 0) else {
+            let expected = "an average of at least one step (option average)";
+            return Err(Error::invalid("moving average", expected, "none"));
+        };
+        tch::no_grad(|| {
+            for mut parameter in self.supernet.parameters() {
+                let Some(mean) = average.values().get(&parameter.name) else { continue };
+                let present = parameter.value.f_detach_copy()?;
+                parameter.value.f_copy_(mean)?;
+                mean.shallow_clone().f_copy_(&present)?;
+            }
+            Ok::<(), Error>(())
+        })?;
+        self.materialise()
+    }
+
+    fn update(
+        &mut self,
+        parameters: Vec<Parameter>,
+        gradients: &Weights,
+        go: &Tensor,
+    ) -> Result<()> {
         let options = self.options.optimiser;
         let weight_rate = options.weight_rate.at(self.step);
         for mut parameter in parameters {
+            if self.waits(parameter.kind) {
+                continue;
+            }
             let Some(gradient) = gradients.get(&parameter.name) else { continue };
             let (rate, mut group) = match parameter.kind {
                 ParameterKind::Weight | ParameterKind::Reconstruction => {
@@ -226,9 +280,24 @@ impl<A: Architecture> Session<A> {
             if !parameter.decays() {
                 group.weight_decay = 0.0;
             }
-            self.optimiser.update(&parameter.name, &mut parameter.value, gradient, rate, &group)?;
+            let (name, value) = (&parameter.name, &mut parameter.value);
+            self.optimiser.update(name, value, gradient, go, rate, &group)?;
         }
         Ok(())
+    }
+
+    /// Whether parameters of a kind stay what they are in this step.
+    fn waits(&self, kind: ParameterKind) -> bool {
+        let stage = match (self.phase, self.options.order) {
+            (Phase::Search, Order::ImportanceFirst { steps }) => Some(self.step < steps),
+            _ => None,
+        };
+        match kind {
+            ParameterKind::Weight => self.options.freeze_weights,
+            ParameterKind::Reconstruction => false,
+            ParameterKind::Score => stage == Some(false),
+            ParameterKind::Alpha => stage == Some(true),
+        }
     }
 
     /// Once the units are chosen, a score is a plain scale and moves like a weight.
@@ -237,6 +306,25 @@ impl<A: Architecture> Session<A> {
             Phase::Search => self.options.optimiser.score_rate,
             Phase::Finetune => weight_rate,
         }
+    }
+
+    /// Tells of a step, or that it was skipped. Reads from the device.
+    fn log(&mut self, losses: &StepLosses, listener: &mut dyn Listener) -> Result<()> {
+        let before = self.guard.seen;
+        let (skipped, in_a_row) = self.guard.read()?;
+        if skipped > before {
+            let step = self.step + 1;
+            let action = Guarded::Skipped;
+            listener.notice(&Event::Guard { step, skipped, in_a_row, action })?;
+        }
+        if in_a_row >= self.options.skips_in_a_row {
+            return Err(Error::Diverged { step: self.step, in_a_row });
+        }
+        if in_a_row == 0 {
+            let metrics = self.metrics(losses)?;
+            listener.notice(&Event::Step(metrics))?;
+        }
+        Ok(())
     }
 
     /// Reads a step's losses from the device.
@@ -248,9 +336,6 @@ impl<A: Architecture> Session<A> {
         // The reconstruction is weighted to the size of the task loss.
         let weighted = if losses.reconstruction.is_some() { task } else { 0.0 };
         let total = task + one_hot + budget + weighted;
-        if !total.is_finite() {
-            return Err(Error::Diverged { step: self.step, loss: total });
-        }
         let (since, first) = std::mem::replace(&mut self.timer, (Instant::now(), self.step + 1));
         let steps = (self.step + 1 - first).max(1);
         Ok(StepMetrics {
@@ -262,6 +347,7 @@ impl<A: Architecture> Session<A> {
             macs_expected: self.expected_macs()?,
             macs_active: self.supernet.cost_model().cost(Metric::Macs, &self.supernet.sizes())?,
             lr: self.options.optimiser.weight_rate.at(self.step),
+            skipped: self.guard.seen,
             step_ms: since.elapsed().as_secs_f64() * 1e3 / steps as f64,
         })
     }

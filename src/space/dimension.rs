@@ -31,6 +31,11 @@ pub enum Over {
 pub enum Role {
     /// Multiplied by the bi-mask, and sliced at a cut.
     Gated,
+    /// Writes into the dimension, and is sliced at a cut: goes to zero where units are landing.
+    Written,
+    /// The scale of a norm over the dimension: written, and turned down while units land, because
+    /// the zeros they become have a share in what the norm divides by.
+    Scaled,
     /// Sliced at a cut, nothing else.
     Narrowed,
 }
@@ -48,7 +53,7 @@ pub struct Binding {
     pub inner: i64,
     /// What the axis counts.
     pub over: Over,
-    /// Multiplied or only sliced.
+    /// What the dimension does to the axis.
     pub role: Role,
 }
 
@@ -56,6 +61,16 @@ impl Binding {
     /// An axis that is multiplied by the gate.
     pub fn gated(variable: impl Into<String>, axis: usize) -> Self {
         Self::new(variable, axis, Role::Gated)
+    }
+
+    /// An axis that writes into the dimension.
+    pub fn written(variable: impl Into<String>, axis: usize) -> Self {
+        Self::new(variable, axis, Role::Written)
+    }
+
+    /// The scale of a norm over the dimension.
+    pub fn scaled(variable: impl Into<String>, axis: usize) -> Self {
+        Self::new(variable, axis, Role::Scaled)
     }
 
     /// An axis that is only sliced.
@@ -128,10 +143,5 @@ impl Dimension {
     pub fn bind(mut self, binding: Binding) -> Self {
         self.bindings.push(binding);
         self
-    }
-
-    /// Bindings that are multiplied by the gate.
-    pub fn gated(&self) -> impl Iterator<Item = &Binding> {
-        self.bindings.iter().filter(|binding| binding.role == Role::Gated)
     }
 }

@@ -86,11 +86,11 @@ fn check_binding(
         dimension: dimension.name.clone(),
         variable: binding.variable.clone(),
     })?;
-    if binding.role == Role::Gated && binding.over == Over::Heads {
+    if binding.role != Role::Narrowed && binding.over == Over::Heads {
         return Err(Error::invalid(
             format!("role of {} in {}", binding.variable, dimension.name),
             "narrowed, because a gate is one number per unit, not per head",
-            "gated",
+            format!("{:?}", binding.role).to_lowercase(),
         ));
     }
     let expected = binding.length(&dimension.cells);

@@ -1,10 +1,11 @@
 //! The masked network in full: dropped units come back as zeros.
 
+use super::flat::indices;
 use super::{Supernet, Weights};
 use crate::models::Architecture;
 use crate::space::{Binding, DimensionKind, Over};
 use crate::Result;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 impl<A: Architecture> Supernet<A> {
     /// The network whose attention and hidden dimensions have their dense sizes, the kept units
@@ -21,14 +22,14 @@ impl<A: Architecture> Supernet<A> {
                 continue;
             }
             let dense = crate::cost::size_in(&self.cost_model().dense, &dimension.name)?;
-            let units = index(&state.origin, self.device())?;
+            let units = indices(&state.origin, self.device())?;
             let heads: Vec<i64> = state
                 .origin
                 .iter()
                 .step_by(state.cells().channels() as usize)
                 .map(|unit| unit / dense.channels)
                 .collect();
-            let heads = index(&heads, self.device())?;
+            let heads = indices(&heads, self.device())?;
             for binding in &dimension.bindings {
                 let (kept, total) = match binding.over {
                     Over::Units => (&units, dense.units()),
@@ -42,10 +43,6 @@ impl<A: Architecture> Supernet<A> {
         }
         Ok((self.architecture().resized(&sizes)?, weights))
     }
-}
-
-fn index(values: &[i64], device: tch::Device) -> Result<Tensor> {
-    Ok(Tensor::f_from_slice(values)?.f_to_kind(Kind::Int64)?.f_to_device(device)?)
 }
 
 /// The inverse of a slice: kept entries at their old places along the bound axis, zeros between.

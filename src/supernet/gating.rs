@@ -5,7 +5,7 @@
 //! other weights (design section 3), and masking costs a few passes over the gated weights a
 //! step, whatever the batch.
 
-use crate::space::{Role, SearchSpace};
+use crate::space::{Binding, Role, SearchSpace};
 use crate::Result;
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -13,10 +13,21 @@ use tch::Tensor;
 /// One gate on one variable.
 #[derive(Debug)]
 struct Gate {
-    /// Number of the dimension whose bi-mask it is.
+    /// Number of the dimension.
     dimension: usize,
     /// The variable seen as `[outer, units, inner]`.
     view: [i64; 3],
+    /// Multiplied by the bi-mask, or by what remains of units that are landing.
+    role: Role,
+}
+
+/// What multiplies the variables in one step.
+#[derive(Debug)]
+pub(super) struct Factors<'a> {
+    /// The bi-mask of every dimension.
+    pub(super) masks: &'a [Tensor],
+    /// By dimension that is landing: what multiplies its writers, and its norms' scales.
+    pub(super) landing: BTreeMap<usize, [Tensor; 2]>,
 }
 
 /// A variable of the model that some dimension gates.
@@ -37,13 +48,24 @@ pub(super) struct Gating {
 }
 
 impl Gating {
-    /// Copies what `space` gates out of the model's variables: the copies become θ.
-    pub(super) fn new(space: &SearchSpace, variables: &BTreeMap<String, Tensor>) -> Result<Self> {
+    /// Copies what `space` gates out of the model's variables: the copies become θ. Writers are
+    /// gated in the dimensions that are `landing`.
+    pub(super) fn new(
+        space: &SearchSpace,
+        landing: &[bool],
+        variables: &BTreeMap<String, Tensor>,
+    ) -> Result<Self> {
         let mut gated: BTreeMap<String, GatedVariable> = BTreeMap::new();
         for (dimension, declared) in space.dimensions.iter().enumerate() {
-            for binding in declared.bindings.iter().filter(|binding| binding.role == Role::Gated) {
+            let gates = |binding: &&Binding| match binding.role {
+                Role::Gated => true,
+                Role::Written | Role::Scaled => landing[dimension],
+                Role::Narrowed => false,
+            };
+            for binding in declared.bindings.iter().filter(gates) {
                 let variable = &variables[&binding.variable];
-                let gate = Gate { dimension, view: binding.view(&variable.size()) };
+                let view = binding.view(&variable.size());
+                let gate = Gate { dimension, view, role: binding.role };
                 match gated.get_mut(&binding.variable) {
                     Some(entry) => entry.gates.push(gate),
                     None => {
@@ -62,15 +84,13 @@ impl Gating {
     }
 
     /// Writes θ ⊙ gates into the model's variables.
-    pub(super) fn materialise(&self, masks: &[Tensor]) -> Result<()> {
-        tch::no_grad(|| self.variables.values().try_for_each(|gated| gated.materialise(masks)))
+    pub(super) fn materialise(&self, factors: &Factors) -> Result<()> {
+        tch::no_grad(|| self.variables.values().try_for_each(|gated| gated.materialise(factors)))
     }
 
     /// Divides θ by the gates, so that θ ⊙ gates are the weights there were.
-    pub(super) fn absorb(&self, masks: &[Tensor]) -> Result<()> {
-        let inverse: Vec<Tensor> =
-            masks.iter().map(|mask| mask.f_reciprocal()).collect::<Result<_, _>>()?;
-        tch::no_grad(|| self.variables.values().try_for_each(|gated| gated.scale(&inverse)))
+    pub(super) fn absorb(&self, factors: &Factors) -> Result<()> {
+        tch::no_grad(|| self.variables.values().try_for_each(|gated| gated.absorb(factors)))
     }
 
     /// Turns the gradient of every model variable into that of θ, in place, and returns the
@@ -78,14 +98,14 @@ impl Gating {
     pub(super) fn pull_back(
         &self,
         gradients: &mut BTreeMap<String, Tensor>,
-        masks: &[Tensor],
+        factors: &Factors,
     ) -> Result<Vec<Tensor>> {
         tch::no_grad(|| {
-            let mut pulled: Vec<Tensor> =
-                masks.iter().map(|mask| mask.f_zeros_like()).collect::<Result<_, _>>()?;
+            let zeros = factors.masks.iter().map(|mask| mask.f_zeros_like());
+            let mut pulled: Vec<Tensor> = zeros.collect::<Result<_, _>>()?;
             for gated in self.variables.values() {
                 if let Some(gradient) = gradients.get_mut(&gated.name) {
-                    *gradient = gated.pull_back(gradient, masks, &mut pulled)?;
+                    *gradient = gated.pull_back(gradient, factors, &mut pulled)?;
                 }
             }
             Ok(pulled)
@@ -99,18 +119,18 @@ impl GatedVariable {
         Ok(Self { name: name.into(), variable: variable.shallow_clone(), raw, gates: vec![gate] })
     }
 
-    fn materialise(&self, masks: &[Tensor]) -> Result<()> {
+    fn materialise(&self, factors: &Factors) -> Result<()> {
         for (at, gate) in self.gates.iter().enumerate() {
             let target = self.variable.f_view(gate.view)?;
             let source = if at == 0 { self.raw.f_view(gate.view)? } else { target.shallow_clone() };
-            let _ = source.f_mul_out(&target, &gate.factor(masks)?)?;
+            let _ = source.f_mul_out(&target, &gate.factor(factors)?)?;
         }
         Ok(())
     }
 
-    fn scale(&self, masks: &[Tensor]) -> Result<()> {
+    fn absorb(&self, factors: &Factors) -> Result<()> {
         for gate in &self.gates {
-            let _ = self.raw.f_view(gate.view)?.f_mul_(&gate.factor(masks)?)?;
+            let _ = self.raw.f_view(gate.view)?.f_div_(&gate.factor(factors)?)?;
         }
         Ok(())
     }
@@ -119,15 +139,15 @@ impl GatedVariable {
     fn pull_back(
         &self,
         gradient: &Tensor,
-        masks: &[Tensor],
+        factors: &Factors,
         pulled: &mut [Tensor],
     ) -> Result<Tensor> {
         // Autograd may hand one tensor to two variables, so nothing is changed in place.
         let mut gradient = gradient.f_contiguous()?;
-        for (at, gate) in self.gates.iter().enumerate() {
+        for (at, gate) in self.gates.iter().enumerate().filter(|(_, g)| g.role == Role::Gated) {
             let mut others = gradient.shallow_clone();
             for (_, other) in self.gates.iter().enumerate().filter(|(index, _)| *index != at) {
-                others = others.f_view(other.view)?.f_mul(&other.factor(masks)?)?;
+                others = others.f_view(other.view)?.f_mul(&other.factor(factors)?)?;
             }
             let (left, right) = (others.f_view(gate.view)?, self.raw.f_view(gate.view)?);
             let sums =
@@ -136,15 +156,21 @@ impl GatedVariable {
             let _ = target.f_add_(&sums.f_view_as(target)?)?;
         }
         for gate in &self.gates {
-            gradient = gradient.f_view(gate.view)?.f_mul(&gate.factor(masks)?)?;
+            gradient = gradient.f_view(gate.view)?.f_mul(&gate.factor(factors)?)?;
         }
         Ok(gradient.f_view_as(&self.raw)?)
     }
 }
 
 impl Gate {
-    fn factor(&self, masks: &[Tensor]) -> Result<Tensor> {
-        Ok(masks[self.dimension].f_detach()?.f_view([1, -1, 1])?)
+    fn factor(&self, factors: &Factors) -> Result<Tensor> {
+        let landing = || factors.landing.get(&self.dimension);
+        let factor = match (self.role, landing()) {
+            (Role::Written, Some([written, _])) => written,
+            (Role::Scaled, Some([_, scaled])) => scaled,
+            _ => &factors.masks[self.dimension],
+        };
+        Ok(factor.f_detach()?.f_view([1, -1, 1])?)
     }
 }
 

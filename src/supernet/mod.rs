@@ -4,13 +4,16 @@
 //! [`Supernet::pull_back`]. See design section 3 in docs/method.md.
 
 mod expansion;
+mod flat;
 mod gating;
+mod landing;
 mod narrowing;
 mod parameters;
 mod reconstruction;
 mod state;
 mod weights;
 
+pub use landing::Landing;
 pub use narrowing::Narrowing;
 pub use parameters::{Parameter, ParameterKind};
 pub use reconstruction::Reconstruction;
@@ -20,10 +23,11 @@ use crate::cost::CostModel;
 use crate::error::expect_shape;
 use crate::mask::{BiMask, Mask};
 use crate::models::{Architecture, Logits, Network};
-use crate::space::{ActiveSet, SearchSpace, Size, Sizes};
+use crate::space::{ActiveSet, Role, SearchSpace, Size, Sizes};
 pub use crate::tensors::Weights;
 use crate::{Error, Result};
-use gating::Gating;
+use gating::{Factors, Gating};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use tch::{nn, Device, Tensor};
 
@@ -72,7 +76,7 @@ impl<A: Architecture> Supernet<A> {
         Ok(Self {
             cost: architecture.cost_model(),
             states: states.collect::<Result<_>>()?,
-            gating: Gating::new(&space, &variables)?,
+            gating: Gating::new(&space, &vec![false; space.dimensions.len()], &variables)?,
             architecture,
             network,
             reconstruction,
@@ -169,7 +173,7 @@ impl<A: Architecture> Supernet<A> {
     /// [`Error::Invalid`] or [`Error::Shape`] unless there is one gate of its shape a dimension.
     pub fn materialise(&self, gates: &[Tensor]) -> Result<()> {
         self.expect_gates(gates)?;
-        self.gating.materialise(gates)
+        self.gating.materialise(&self.factors(gates)?)
     }
 
     /// Divides θ by the gates, so that the network at these gates is the one there was.
@@ -178,7 +182,7 @@ impl<A: Architecture> Supernet<A> {
     /// [`Error::Invalid`] or [`Error::Shape`] unless there is one gate of its shape a dimension.
     pub fn absorb(&self, gates: &[Tensor]) -> Result<()> {
         self.expect_gates(gates)?;
-        self.gating.absorb(gates)
+        self.gating.absorb(&self.factors(gates)?)
     }
 
     /// Turns gradients of the model's variables into gradients of θ, in place; returns the
@@ -188,7 +192,20 @@ impl<A: Architecture> Supernet<A> {
     /// [`Error::Torch`] if a gradient has another shape than its variable.
     pub fn pull_back(&self, gradients: &mut Weights, gates: &[Tensor]) -> Result<Vec<Tensor>> {
         self.expect_gates(gates)?;
-        self.gating.pull_back(gradients, gates)
+        self.gating.pull_back(gradients, &self.factors(gates)?)
+    }
+
+    /// Gates, and what multiplies the writers of dimensions that are landing.
+    fn factors<'a>(&self, masks: &'a [Tensor]) -> Result<Factors<'a>> {
+        let mut landing = BTreeMap::new();
+        for (at, state) in self.states.iter().enumerate() {
+            if let Some(under_way) = &state.landing {
+                let roles = [Role::Written, Role::Scaled].map(|role| under_way.factor(role));
+                let [written, scaled] = roles;
+                landing.insert(at, [written?, scaled?]);
+            }
+        }
+        Ok(Factors { masks, landing })
     }
 
     /// One gate a dimension, each shaped like its scores.
@@ -254,6 +271,41 @@ impl<A: Architecture> Supernet<A> {
         weights.chain(scores).chain(alphas).collect()
     }
 
+    /// Begins to bring dimensions down to the given sizes, keeping their most important units:
+    /// gates go to those of the narrowed dimension as [`Landing::remaining`] falls from 1 to 0, and
+    /// [`narrow`](Self::narrow) then changes nothing. `gates` are the present ones.
+    ///
+    /// # Errors
+    /// [`Error::Cells`] if a size fits no cell.
+    pub fn land(&mut self, sizes: &[(usize, Size)], gates: &[Tensor], since: u64) -> Result<()> {
+        let weights = self.raw_weights();
+        for &(at, size) in sizes {
+            let kept = self.states[at].survivors(size)?;
+            let active = &self.states[at].active;
+            self.states[at].landing = Some(Landing::new(active, &kept, size, &gates[at], since)?);
+        }
+        self.regate(&weights)
+    }
+
+    /// Goes on with a landing that began before.
+    ///
+    /// # Errors
+    /// [`Error::Cells`] if the size fits no cell.
+    pub(crate) fn resume_landing(
+        &mut self,
+        at: usize,
+        kept: &[i64],
+        size: Size,
+        from: &Tensor,
+        since: u64,
+    ) -> Result<()> {
+        let weights = self.raw_weights();
+        let kept = flat::indices(kept, self.device)?;
+        let landing = Landing::new(&self.states[at].active, &kept, size, from, since)?;
+        self.states[at].landing = Some(landing);
+        self.regate(&weights)
+    }
+
     /// Takes units out for good: dimensions shrink to the given sizes, keeping their most
     /// important units. The model is rebuilt at its new sizes with sliced weights.
     ///
@@ -263,11 +315,13 @@ impl<A: Architecture> Supernet<A> {
     /// [`Error::Cells`] if a size fits no cell; those of building the model.
     pub fn narrow(&mut self, sizes: &[(usize, Size)]) -> Result<Narrowing> {
         let narrowing = Narrowing::new(&self.space, &self.states, sizes)?;
+        let raw = self.raw_weights();
+        sizes.iter().for_each(|&(at, _)| self.states[at].landing = None);
         if narrowing.is_empty() {
+            self.regate(&raw)?;
             return Ok(narrowing);
         }
-        let weights: Weights = self
-            .raw_weights()
+        let weights: Weights = raw
             .iter()
             .map(|(name, tensor)| Ok((name.clone(), narrowing.apply(name, tensor)?)))
             .collect::<Result<_>>()?;
@@ -310,7 +364,13 @@ impl<A: Architecture> Supernet<A> {
     fn rebuild(&mut self, pmim: bool, weights: &Weights) -> Result<()> {
         let (network, reconstruction, variables) = assemble(&self.architecture, pmim, self.device)?;
         (self.network, self.reconstruction, self.variables) = (network, reconstruction, variables);
-        self.gating = Gating::new(&self.space, &self.variables)?;
+        self.regate(weights)
+    }
+
+    /// Lays the gates out anew, with θ from `weights`.
+    fn regate(&mut self, weights: &Weights) -> Result<()> {
+        let landing: Vec<bool> = self.states.iter().map(|state| state.landing.is_some()).collect();
+        self.gating = Gating::new(&self.space, &landing, &self.variables)?;
         self.load_weights(weights)
     }
 }

@@ -1,6 +1,7 @@
 //! Units leave for good: slices of everything that is indexed by them.
 
-use super::state::{narrow_flat, DimensionState};
+use super::flat::{indices, narrow_flat};
+use super::state::DimensionState;
 use crate::space::{Binding, Over, SearchSpace, Size};
 use crate::Result;
 use std::collections::BTreeMap;
@@ -67,7 +68,7 @@ impl Narrowing {
         }
         let (cells, kept_cells) = state.cells().narrowed(size)?;
         let kept_cells: Vec<i64> = kept_cells.iter().map(|&cell| cell as i64).collect();
-        let kept_cells = Tensor::f_from_slice(&kept_cells)?.f_to_device(kept.device())?;
+        let kept_cells = indices(&kept_cells, kept.device())?;
         self.flat.insert(state.alpha_name(), (kept_cells, cells.shape()));
         self.flat.insert(state.score_name(), (kept.shallow_clone(), cells.unit_shape()));
         self.kept.insert(at, (kept, size));

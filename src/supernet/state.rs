@@ -1,5 +1,7 @@
 //! What the search learns about one dimension.
 
+use super::flat::{indices, narrow_flat};
+use super::landing::Landing;
 use crate::error::expect_shape;
 use crate::mask::{
     expect_finite, head_ranks, most_important, BiMask, Mask, RankedBiMask, UnitState,
@@ -24,6 +26,8 @@ pub struct DimensionState {
     pub origin: Vec<i64>,
     /// Importance of channels that have left, by head, `[heads]`: heads keep their order at a cut.
     pub departed: Option<Tensor>,
+    /// The cut that is under way, if there is one.
+    pub landing: Option<Landing>,
     pub(super) bi_mask: Rc<dyn BiMask>,
 }
 
@@ -44,6 +48,7 @@ impl DimensionState {
             active: ActiveSet::all(cells, device)?,
             origin: (0..cells.units()).collect(),
             departed: None,
+            landing: None,
             bi_mask: Rc::new(RankedBiMask),
         })
     }
@@ -85,7 +90,7 @@ impl DimensionState {
         Ok(tch::no_grad(|| self.alpha.f_copy_(alpha))?)
     }
 
-    /// The bi-mask at λ, with gradients to scores and α.
+    /// The bi-mask at λ, with gradients to scores and α; on its way down where units are landing.
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] if λ is outside [0, 1].
@@ -96,14 +101,24 @@ impl DimensionState {
             active: &self.active,
             departed: self.departed.as_ref(),
         };
-        self.bi_mask.mask(state, lambda)
+        match &self.landing {
+            None => self.bi_mask.mask(state, lambda),
+            Some(landing) => {
+                let departed = tch::no_grad(|| self.departed_at(&landing.kept, landing.size))?;
+                landing.mask(&*self.bi_mask, state, &departed, lambda)
+            }
+        }
     }
 
-    /// Flat indices of the units that would survive at `size`.
+    /// Flat indices of the units that would survive at `size`: those that a landing keeps, or the
+    /// most important.
     ///
     /// # Errors
     /// [`crate::Error::Torch`] if `size` exceeds the grid.
     pub fn survivors(&self, size: Size) -> Result<Tensor> {
+        if let Some(landing) = self.landing.as_ref().filter(|landing| landing.size == size) {
+            return Ok(landing.kept.shallow_clone());
+        }
         tch::no_grad(|| {
             let importance = self.bi_mask.importance(&self.score)?;
             most_important(&self.score, &head_ranks(&importance, self.departed.as_ref())?, size)
@@ -111,7 +126,7 @@ impl DimensionState {
     }
 
     /// Importance that leaves each of the kept heads, with what left before.
-    fn departed_at(&self, kept: &Tensor, size: Size) -> Result<Tensor> {
+    pub(super) fn departed_at(&self, kept: &Tensor, size: Size) -> Result<Tensor> {
         let importance = self.bi_mask.importance(&self.score)?;
         let staying = narrow_flat(&importance, kept, [size.heads, size.channels])?;
         let sums = |tensor: &Tensor| tensor.f_sum_dim_intlist([1i64].as_slice(), false, None);
@@ -130,7 +145,7 @@ impl DimensionState {
         let (cells, kept_cells) = self.cells().narrowed(size)?;
         let flags = kept_cells.iter().map(|&cell| self.active.flags()[cell]).collect();
         let kept_cells: Vec<i64> = kept_cells.iter().map(|&cell| cell as i64).collect();
-        let kept_cells = Tensor::f_from_slice(&kept_cells)?.f_to_device(device)?;
+        let kept_cells = indices(&kept_cells, device)?;
         let origin: Vec<i64> = Vec::try_from(kept.f_to_device(Device::Cpu)?)?;
         let leaf = |tensor: Tensor| tensor.f_detach()?.f_set_requires_grad(true);
         tch::no_grad(|| {
@@ -141,13 +156,9 @@ impl DimensionState {
                 active: ActiveSet::new(&cells, flags, device)?,
                 origin: origin.iter().map(|&unit| self.origin[unit as usize]).collect(),
                 departed: Some(self.departed_at(kept, size)?),
+                landing: None,
                 bi_mask: Rc::clone(&self.bi_mask),
             })
         })
     }
-}
-
-/// Entries of a flattened tensor, in a new shape.
-pub(super) fn narrow_flat(tensor: &Tensor, kept: &Tensor, shape: [i64; 2]) -> Result<Tensor> {
-    Ok(tensor.f_flatten(0, -1)?.f_index_select(0, kept)?.f_view(shape)?)
 }

@@ -26,7 +26,8 @@ pub(super) fn search_space(config: &VitConfig) -> Result<SearchSpace> {
     Ok(SearchSpace { dimensions })
 }
 
-/// The residual stream. Its writers of tokens are gated; every other axis it indexes follows.
+/// The residual stream. What makes tokens is gated; what writes into it later lands with the units
+/// that leave; every other axis it indexes follows.
 fn embedding(config: &VitConfig) -> Result<Dimension> {
     let cells = Cells::embedding(config.embed_dim)?;
     let mut dimension = Dimension::new(EMBEDDING, DimensionKind::Embedding, cells);
@@ -36,14 +37,21 @@ fn embedding(config: &VitConfig) -> Result<Dimension> {
         tokens.push("dist_token");
         heads.push("head_dist");
     }
-    for part in ["weight", "bias"] {
+    let mut norms = vec!["norm".to_string()];
+    for block in 0..config.blocks.len() {
+        norms.extend(["norm1", "norm2"].map(|norm| format!("blocks.{block}.{norm}")));
+    }
+    for norm in norms {
         dimension = dimension
-            .bind(Binding::gated(format!("patch_embed.proj.{part}"), 0))
-            .bind(Binding::narrowed(format!("norm.{part}"), 0));
+            .bind(Binding::scaled(format!("{norm}.weight"), 0))
+            .bind(Binding::written(format!("{norm}.bias"), 0));
+    }
+    for part in ["weight", "bias"] {
+        dimension = dimension.bind(Binding::gated(format!("patch_embed.proj.{part}"), 0));
         for block in 0..config.blocks.len() {
-            for writer in ["norm1", "norm2", "attn.proj", "mlp.fc2"] {
+            for writer in ["attn.proj", "mlp.fc2"] {
                 dimension =
-                    dimension.bind(Binding::narrowed(format!("blocks.{block}.{writer}.{part}"), 0));
+                    dimension.bind(Binding::written(format!("blocks.{block}.{writer}.{part}"), 0));
             }
         }
     }

@@ -1,0 +1,188 @@
+//! Units land, and leave for good; the search ends.
+
+use super::event::{Cut, Event, Finished, Listener, Phase};
+use super::session::Session;
+use crate::cost::Metric;
+use crate::error::During;
+use crate::loss::BudgetLoss;
+use crate::models::Architecture;
+use crate::space::{DimensionKind, Size};
+use crate::Result;
+use tch::Tensor;
+
+/// Images that a cut is measured on, at most.
+const PROBE: i64 = 8;
+
+impl<A: Architecture> Session<A> {
+    /// Dimensions whose largest active cell is smaller than they are, and that are not landing.
+    pub(super) fn shrinking(&self) -> Vec<usize> {
+        let states = self.supernet.states().iter().enumerate();
+        let shrinking = states.filter(|(_, state)| {
+            state.landing.is_none() && state.active.largest() != state.cells().full()
+        });
+        shrinking.map(|(at, _)| at).collect()
+    }
+
+    /// Begins to bring dimensions down to their largest active cells.
+    pub(super) fn land(&mut self, dimensions: Vec<usize>) -> Result<()> {
+        if dimensions.is_empty() {
+            return Ok(());
+        }
+        let sizes: Vec<(usize, Size)> = dimensions
+            .into_iter()
+            .map(|at| (at, self.supernet.states()[at].active.largest()))
+            .collect();
+        // From the gates of the step that was, to whose V the cells just dropped still gave.
+        let gates = std::mem::take(&mut self.last_gates);
+        let gates = if gates.is_empty() { self.present_gates()? } else { gates };
+        self.supernet.land(&sizes, &gates, self.step)
+    }
+
+    /// The gates of the next step, as constants.
+    pub(super) fn present_gates(&self) -> Result<Vec<Tensor>> {
+        tch::no_grad(|| {
+            let masks = self.supernet.masks(self.lambda())?;
+            Ok(masks.into_iter().map(|mask| mask.mask).collect())
+        })
+    }
+
+    pub(super) fn is_landing(&self) -> bool {
+        self.supernet.states().iter().any(|state| state.landing.is_some())
+    }
+
+    /// Brings every landing to where it is in the next step.
+    pub(super) fn approach(&mut self) {
+        let (step, steps) = (self.step, self.options.landing_steps.max(1));
+        for landing in self.supernet.states_mut().iter_mut().filter_map(|s| s.landing.as_mut()) {
+            let done = (step - landing.since + 1) as f64 / steps as f64;
+            landing.remaining = (1.0 - done).max(0.0);
+        }
+    }
+
+    /// Cuts the dimensions that have landed.
+    pub(super) fn take_out_landed(
+        &mut self,
+        images: &Tensor,
+        listener: &mut dyn Listener,
+    ) -> Result<()> {
+        let (step, steps) = (self.step, self.options.landing_steps);
+        let states = self.supernet.states().iter().enumerate();
+        let landed: Vec<(usize, Size)> = states
+            .filter_map(|(at, state)| {
+                let landing = state.landing.as_ref()?;
+                (landing.since + steps <= step).then_some((at, landing.size))
+            })
+            .collect();
+        if landed.is_empty() {
+            return Ok(());
+        }
+        let probe = images.f_narrow(0, 0, PROBE.min(images.size()[0]))?;
+        self.cut(&landed, &probe, listener).during(format!("the cut after step {step}"))
+    }
+
+    /// Takes out the units that stay in none of the given sizes, and measures what that does to
+    /// the logits.
+    fn cut(
+        &mut self,
+        targets: &[(usize, Size)],
+        probe: &Tensor,
+        listener: &mut dyn Listener,
+    ) -> Result<()> {
+        let smaller =
+            |(at, size): &&(usize, Size)| self.supernet.states()[*at].cells().full() != *size;
+        let units: std::collections::BTreeMap<_, _> = targets
+            .iter()
+            .filter(smaller)
+            .map(|&(at, size)| {
+                let state = &self.supernet.states()[at];
+                (state.name.clone(), [state.cells().units(), size.units()])
+            })
+            .collect();
+        if units.is_empty() {
+            return self.narrow(targets);
+        }
+        let dimensions = &self.supernet.space().dimensions;
+        let (embedding, exact): (Vec<_>, Vec<_>) =
+            targets.iter().partition(|(at, _)| dimensions[*at].kind == DimensionKind::Embedding);
+
+        let before = self.probe_logits(probe)?;
+        for &(at, _) in targets {
+            if let Some(landing) = self.supernet.states_mut()[at].landing.as_mut() {
+                landing.remaining = 0.0;
+            }
+        }
+        let masked = self.probe_logits(probe)?;
+        self.narrow(&exact)?;
+        let narrowed = self.probe_logits(probe)?;
+        self.narrow(&embedding)?;
+        let after = self.probe_logits(probe)?;
+        listener.notice(&Event::Cut(Cut {
+            step: self.step,
+            units,
+            gate_jump: largest_difference(&before, &masked)?,
+            exact_difference: largest_difference(&masked, &narrowed)?,
+            embedding_jump: largest_difference(&narrowed, &after)?,
+            total_jump: largest_difference(&before, &after)?,
+            logit_scale: largest(&before)?,
+            macs: self.supernet.cost_model().cost(Metric::Macs, &self.supernet.sizes())?,
+        }))
+    }
+
+    /// Logits of the supernet at its present gates.
+    fn probe_logits(&self, probe: &Tensor) -> Result<Tensor> {
+        self.supernet.materialise(&self.present_gates()?)?;
+        self.supernet.network_logits(probe)
+    }
+
+    /// Narrows the network and everything that is shaped like its parameters.
+    fn narrow(&mut self, sizes: &[(usize, Size)]) -> Result<()> {
+        let narrowing = self.supernet.narrow(sizes)?;
+        if narrowing.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = self.optimiser.moments().keys().cloned().collect();
+        for name in names {
+            self.optimiser.narrow(&name, |moment| narrowing.apply(&name, moment))?;
+        }
+        if let Some(average) = &mut self.average {
+            average.narrow(|name, value| narrowing.apply(name, value))?;
+        }
+        self.budget_loss = BudgetLoss::new(
+            self.supernet.cost_model(),
+            self.supernet.space(),
+            &self.budgets,
+            self.options.budget_weight,
+            self.supernet.device(),
+        )?;
+        Ok(())
+    }
+
+    /// All dimensions are decided and cut: masked image modeling ends, fine-tuning begins.
+    pub(super) fn finish(&mut self, listener: &mut dyn Listener) -> Result<()> {
+        self.phase = Phase::Finetune;
+        let before: Vec<String> = self.supernet.raw_weights().into_keys().collect();
+        self.supernet.drop_reconstruction()?;
+        let after = self.supernet.raw_weights();
+        for name in before.iter().filter(|name| !after.contains_key(*name)) {
+            self.optimiser.forget(name);
+            if let Some(average) = &mut self.average {
+                average.forget(name);
+            }
+        }
+        self.materialise()?;
+        let sizes = self.supernet.sizes();
+        let model = self.supernet.cost_model();
+        let costs = self.budgets.iter().map(|budget| model.cost(budget.metric, &sizes));
+        let costs = costs.collect::<Result<_>>()?;
+        let (step, projected) = (self.step, self.projected);
+        listener.notice(&Event::Finished(Finished { step, projected, costs }))
+    }
+}
+
+fn largest(tensor: &Tensor) -> Result<f64> {
+    Ok(tensor.f_abs()?.f_max()?.f_double_value(&[])?)
+}
+
+fn largest_difference(left: &Tensor, right: &Tensor) -> Result<f64> {
+    largest(&left.f_sub(right)?)
+}

@@ -1,0 +1,14 @@
+//! Units and cells by their flat numbers.
+
+use crate::Result;
+use tch::{Device, Kind, Tensor};
+
+/// Numbers on a device, i64.
+pub(super) fn indices(values: &[i64], device: Device) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(values)?.f_to_kind(Kind::Int64)?.f_to_device(device)?)
+}
+
+/// Entries of a flattened tensor, in a new shape.
+pub(super) fn narrow_flat(tensor: &Tensor, kept: &Tensor, shape: [i64; 2]) -> Result<Tensor> {
+    Ok(tensor.f_flatten(0, -1)?.f_index_select(0, kept)?.f_view(shape)?)
+}

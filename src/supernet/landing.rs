@@ -1,0 +1,111 @@
+//! Units on their way out: gates go from what they are to what they will be after the cut.
+
+use super::flat::{indices, narrow_flat};
+use crate::mask::{BiMask, Mask, UnitState};
+use crate::space::{ActiveSet, Role, Size};
+use crate::tensors::to_host;
+use crate::Result;
+use tch::Tensor;
+
+/// A cut that is under way in one dimension.
+///
+/// From its first step to its last the gates go, in a straight line, from where they were to those
+/// of the narrowed dimension, with zeros for the units that leave. So nothing jumps when a cell is
+/// chosen, nor when the units are cut.
+#[derive(Debug)]
+pub struct Landing {
+    /// Size after the cut.
+    pub size: Size,
+    /// Optimiser steps done when it began.
+    pub since: u64,
+    /// Share of the way that is left, 1 → 0.
+    pub remaining: f64,
+    /// Flat indices of the units that stay, i64.
+    pub(super) kept: Tensor,
+    /// Gates when it began, `[heads, channels]`.
+    pub(super) from: Tensor,
+    /// Flat numbers of the cells that fit, i64, and which of them are active.
+    kept_cells: Tensor,
+    active: ActiveSet,
+}
+
+impl Landing {
+    /// Begins to bring a dimension with these cells, whose gates are `from`, down to the units
+    /// `kept`, a grid of `size`.
+    pub(super) fn new(
+        active: &ActiveSet,
+        kept: &Tensor,
+        size: Size,
+        from: &Tensor,
+        since: u64,
+    ) -> Result<Self> {
+        let (cells, kept_cells) = active.cells().narrowed(size)?;
+        let flags = kept_cells.iter().map(|&cell| active.flags()[cell]).collect();
+        let numbers: Vec<i64> = kept_cells.iter().map(|&cell| cell as i64).collect();
+        Ok(Self {
+            size,
+            since,
+            remaining: 1.0,
+            kept: kept.shallow_clone(),
+            from: from.f_detach_copy()?,
+            kept_cells: indices(&numbers, from.device())?,
+            active: ActiveSet::new(&cells, flags, from.device())?,
+        })
+    }
+
+    /// The bi-mask of the narrowed dimension, scattered over the present units, and the way there.
+    pub(super) fn mask(
+        &self,
+        bi_mask: &dyn BiMask,
+        state: UnitState,
+        departed: &Tensor,
+        lambda: f64,
+    ) -> Result<Mask> {
+        let cells = self.active.cells();
+        let score = narrow_flat(state.score, &self.kept, cells.unit_shape())?;
+        let alpha = narrow_flat(state.alpha, &self.kept_cells, cells.shape())?;
+        let narrowed = UnitState {
+            score: &score,
+            alpha: &alpha,
+            active: &self.active,
+            departed: Some(departed),
+        };
+        let landed = bi_mask.mask(narrowed, lambda)?;
+        let target = self.scatter(&landed.mask)?.f_mul_scalar(1.0 - self.remaining)?;
+        Ok(Mask {
+            importance: self.scatter(&landed.importance)?,
+            sparsity: self.scatter(&landed.sparsity)?,
+            mask: self.from.f_mul_scalar(self.remaining)?.f_add(&target)?,
+        })
+    }
+
+    /// What multiplies an axis that is written by the dimension: what remains where units leave;
+    /// elsewhere 1, or, for the scale of a norm, what undoes the fading of the others: with k units
+    /// of d staying and the others at r, the norm divides by √((k + r²(d − k))/d) of what it did.
+    pub(super) fn factor(&self, role: Role) -> Result<Tensor> {
+        let (all, kept) =
+            (self.from.size().iter().product::<i64>() as f64, self.size.units() as f64);
+        let spread = (kept + self.remaining.powi(2) * (all - kept)) / all;
+        let stays = if role == Role::Scaled { spread.sqrt() } else { 1.0 };
+        let left = self.from.f_full_like(self.remaining)?.f_flatten(0, -1)?;
+        Ok(left.f_index_fill(0, &self.kept, stays)?.f_view_as(&self.from)?)
+    }
+
+    /// Flat indices of the units that stay.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if they cannot be copied to the host.
+    pub fn kept(&self) -> Result<Vec<i64>> {
+        Ok(to_host(&self.kept)?.into_iter().map(|unit| unit as i64).collect())
+    }
+
+    /// Gates when it began, `[heads, channels]`.
+    pub fn from(&self) -> &Tensor {
+        &self.from
+    }
+
+    fn scatter(&self, values: &Tensor) -> Result<Tensor> {
+        let zeros = self.from.f_zeros_like()?.f_flatten(0, -1)?;
+        Ok(zeros.f_index_copy(0, &self.kept, &values.f_flatten(0, -1)?)?.f_view_as(&self.from)?)
+    }
+}
