@@ -7,13 +7,14 @@ use once_for_both::cost::{Budget, Metric};
 use once_for_both::extract::{verify, FoldingExtractor, Provenance, Subnet, SubnetExtractor};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{
-    latest_checkpoint, read_events, Checkpoints, Event, Listener, MetricsFile, SearchOptions,
-    Session,
+    read_events, Checkpoints, Event, Listener, Method, MetricsFile, SearchOptions, Session,
 };
 use once_for_both::space::{Binding, SearchSpace, Size};
 use once_for_both::supernet::Supernet;
 use once_for_both::Error;
-use support::tiny_run::{alone, batch, options, run, session, vit, without_times, STEPS};
+use support::tiny_run::{
+    alone, batch, landing_options, options, run, session, session_with, vit, without_times, STEPS,
+};
 use support::{numbers, test_device, TestResult, Tolerance};
 use tch::{Kind, Tensor};
 
@@ -47,27 +48,41 @@ fn a_search_keeps_its_budget_and_cuts_exactly() -> TestResult {
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one() -> TestResult {
     let _alone = alone();
-    let mut whole = session(0.5)?;
-    let expected = run(&mut whole, STEPS)?;
-    for stop in 1..STEPS {
-        let folder = tempfile::tempdir()?;
-        let mut first = session(0.5)?;
-        let mut events = run(&mut first, stop)?;
-        Checkpoints::new(folder.path(), 2).save(&first)?;
-        let checkpoint = latest_checkpoint(folder.path())?.ok_or("no checkpoint")?;
-        let mut second = Session::<VitConfig>::resume(&checkpoint, test_device())?;
-        assert_eq!(second.steps_done(), stop);
-        events.extend(run(&mut second, STEPS)?);
-        assert_eq!(without_times(&events), without_times(&expected), "stopped after {stop}");
-        let (left, right) = (second.supernet().raw_weights(), whole.supernet().raw_weights());
-        assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>());
-        for (name, tensor) in &left {
-            assert!(tensor.equal(&right[name]), "{name} after a stop at {stop}");
+    for options in [options(), landing_options()] {
+        let session = || session_with(options.clone(), 0.5, Method::of);
+        let mut whole = session()?;
+        let expected = run(&mut whole, STEPS)?;
+        for stop in 1..STEPS {
+            let folder = tempfile::tempdir()?;
+            let mut first = session()?;
+            let mut events = run(&mut first, stop)?;
+            let checkpoint = Checkpoints::new(folder.path(), 2).save(&first)?;
+            let mut second = Session::<VitConfig>::resume(&checkpoint, test_device())?;
+            assert_eq!(second.steps_done(), stop);
+            events.extend(run(&mut second, STEPS)?);
+            assert_eq!(without_times(&events), without_times(&expected), "stopped after {stop}");
+            expect_equal(&second, &whole, &format!("after a stop at {stop}"))?;
+            if options.average.is_some() {
+                second.exchange_average()?;
+                whole.exchange_average()?;
+                expect_equal(&second, &whole, &format!("averages after a stop at {stop}"))?;
+                whole.exchange_average()?;
+            }
         }
-        for (left, right) in second.supernet().states().iter().zip(whole.supernet().states()) {
-            assert!(left.score.equal(&right.score), "score of {}", left.name);
-            assert_eq!(left.origin, right.origin);
-        }
+    }
+    Ok(())
+}
+
+/// Weights, scores and kept units are the same, bit for bit.
+fn expect_equal(left: &Session<VitConfig>, right: &Session<VitConfig>, when: &str) -> TestResult {
+    let (weights, expected) = (left.supernet().raw_weights(), right.supernet().raw_weights());
+    assert_eq!(weights.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (name, tensor) in &weights {
+        assert!(tensor.equal(&expected[name]), "{name} {when}");
+    }
+    for (left, right) in left.supernet().states().iter().zip(right.supernet().states()) {
+        assert!(left.score.equal(&right.score), "score of {} {when}", left.name);
+        assert_eq!(left.origin, right.origin, "{when}");
     }
     Ok(())
 }

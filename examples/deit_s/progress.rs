@@ -2,9 +2,11 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use once_for_both::search::{Event, Listener};
-use once_for_both::Result;
+use once_for_both::{Error, Result};
 use std::io::IsTerminal;
+use std::path::Path;
 
+#[derive(Clone)]
 pub struct Progress {
     name: &'static str,
     bar: ProgressBar,
@@ -31,8 +33,12 @@ impl Progress {
         self.bar.reset_eta();
     }
 
-    pub fn step(&self) {
-        self.bar.inc(1);
+    pub fn at(&self, step: u64) {
+        self.bar.set_position(step);
+    }
+
+    pub fn refuse(&self, checkpoint: &Path, why: &Error) {
+        self.say(format!("  passed over {}: {why}", checkpoint.display()));
     }
 
     pub fn finish(&self, top1: f64) {
@@ -76,14 +82,17 @@ impl Listener for Progress {
                     cut.step,
                     cut.units.len(),
                     100.0 * cut.macs / self.dense_macs,
-                    100.0 * cut.gate_jump.max(cut.embedding_jump) / cut.logit_scale,
+                    100.0 * cut.total_jump / cut.logit_scale,
                 ));
             }
             Event::Finished(finished) => self.say(format!(
                 "  every size decided after step {} ({} by projection onto the budget)",
                 finished.step, finished.projected
             )),
-            _ => {}
+            Event::Guard { step, in_a_row, action, .. } => self.say(format!(
+                "  step {step}: {in_a_row} steps in a row were not finite, {action:?}"
+            )),
+            Event::Decided { .. } | Event::Checkpoint { .. } | Event::Evaluated { .. } => {}
         }
         Ok(())
     }

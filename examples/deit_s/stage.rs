@@ -5,11 +5,11 @@ use once_for_both::data::{Batches, ImageSet};
 use once_for_both::models::VitConfig;
 use once_for_both::report::median;
 use once_for_both::search::{
-    latest_checkpoint, read_events, Checkpoints, Event, Listener, MetricsFile, Phase, Session,
+    read_events, Checkpoints, Ending, Event, Listener, MetricsFile, Phase, Run, Session,
 };
 use once_for_both::Result;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// Set by Ctrl-C: stop after the step in progress.
@@ -53,39 +53,39 @@ pub fn run(
     mut progress: Progress,
     fresh: impl FnOnce() -> Result<Session<VitConfig>>,
 ) -> Result<Option<Stage>> {
-    let folder = place.folder.join("checkpoints");
-    let saved = if place.resume { latest_checkpoint(&folder)? } else { None };
-    let resumed = saved.is_some();
-    let mut session = match saved {
-        Some(checkpoint) => Session::resume(&checkpoint, place.train.device())?,
+    let checkpoints = Checkpoints::new(place.folder.join("checkpoints"), 2);
+    let device = place.train.device();
+    let kept = if place.resume { checkpoints.resume(device)? } else { None };
+    let resumed = kept.is_some();
+    let session = match kept {
+        Some(kept) => {
+            kept.refused.iter().for_each(|(path, why)| progress.refuse(path, why));
+            kept.session
+        }
         None => fresh()?,
     };
-    let checkpoints = Checkpoints::new(&folder, 2);
     let file = place.folder.join("metrics.jsonl");
     let mut metrics = MetricsFile::open(&file, session.steps_done())?;
     let mut events = read_events(&file)?;
     let mut train = place.train;
     let started = Instant::now();
     progress.begin(session.steps_done());
-    while !session.is_done() {
-        let batch = train.at(session.steps_done())?;
-        let mut notice = |event: &Event| {
-            metrics.notice(event)?;
-            progress.notice(event)?;
-            events.push(event.clone());
-            Ok(())
-        };
-        session.step(&[batch], &mut notice)?;
-        let step = session.steps_done();
-        let interrupted = INTERRUPTED.load(Ordering::Relaxed);
-        if interrupted || session.is_done() || step.is_multiple_of(CHECKPOINT_INTERVAL) {
-            checkpoints.save(&session)?;
-        }
-        if interrupted && !session.is_done() {
-            return Ok(None);
-        }
-        progress.step();
+    let mut run = Run::new(session, checkpoints, CHECKPOINT_INTERVAL)?;
+    let bar = progress.clone();
+    let mut batches = |step: u64| {
+        bar.at(step);
+        Ok(vec![train.at(step)?])
+    };
+    let mut notice = |event: &Event| {
+        metrics.notice(event)?;
+        progress.notice(event)?;
+        events.push(event.clone());
+        Ok(())
+    };
+    if run.drive(&mut batches, &INTERRUPTED, &mut notice)? == Ending::Stopped {
+        return Ok(None);
     }
+    let mut session = run.into_session();
     session.materialise()?;
     let top1 = place.test.top1(200, |images| session.supernet().network_logits(images))?;
     let evaluated = Event::Evaluated { step: session.steps_done(), top1 };

@@ -9,7 +9,7 @@ use crate::cost::Budget;
 use crate::files::{remove_folder, write_folder};
 use crate::models::Architecture;
 use crate::optim::{Average, Moments};
-use crate::space::{ActiveSet, SearchSpace, Size, Sizes};
+use crate::space::{SearchSpace, Size, Sizes};
 use crate::supernet::{DimensionState, Landing, Supernet, Weights};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,7 @@ const FORMAT: &str = "once-for-both/checkpoint";
 const VERSION: u32 = 1;
 const STATE: &str = "state.json";
 const TENSORS: &str = "tensors.safetensors";
+const TOP1: &str = "top1";
 
 /// Everything of a checkpoint that is not a tensor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -90,14 +91,82 @@ impl Checkpoints {
         all[..surplus].iter().try_for_each(|old| remove_folder(old))?;
         Ok(path)
     }
+
+    /// Writes the session's state as the best so far, if `top1` is higher than what is there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Torch`] if it cannot be written; the best so far stays.
+    pub fn save_best<A: Architecture>(&self, session: &Session<A>, top1: f64) -> Result<bool> {
+        let path = self.best();
+        if std::fs::read_to_string(path.join(TOP1)).is_ok_and(|text| {
+            // A torn or foreign number is no reason to keep what it stands for.
+            text.parse().is_ok_and(|best: f64| best >= top1)
+        }) {
+            return Ok(false);
+        }
+        write_folder(&path, |folder| {
+            let file = folder.join(TOP1);
+            std::fs::write(&file, top1.to_string())
+                .map_err(|source| Error::io("write", file, source))?;
+            session.write(folder)
+        })?;
+        Ok(true)
+    }
+
+    /// Where the best state is, once there is one.
+    pub fn best(&self) -> PathBuf {
+        self.folder.join("best")
+    }
+
+    /// The newest checkpoint, whole or not.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the folder exists and cannot be read.
+    pub fn newest(&self) -> Result<Option<PathBuf>> {
+        Ok(list(&self.folder)?.into_iter().max())
+    }
+
+    /// Goes on from the newest checkpoint that can be used; `None` where there is none at all.
+    ///
+    /// # Errors
+    /// The reason of the newest if every one is refused: damaged, foreign, of a newer version, or
+    /// made with another method.
+    pub fn resume<A: Architecture>(&self, device: Device) -> Result<Option<Resumed<A>>> {
+        self.resume_with(&Method::of, device)
+    }
+
+    /// [`resume`](Self::resume) of a session with a method of its own.
+    ///
+    /// # Errors
+    /// Those of [`resume`](Self::resume).
+    pub fn resume_with<A: Architecture>(
+        &self,
+        method: &dyn Fn(&SearchOptions) -> Result<Method>,
+        device: Device,
+    ) -> Result<Option<Resumed<A>>> {
+        let mut all = list(&self.folder)?;
+        all.sort();
+        let mut refused = Vec::new();
+        for path in all.into_iter().rev() {
+            match Session::resume_with(method, &path, device) {
+                Ok(session) => return Ok(Some(Resumed { session, refused })),
+                Err(reason) => refused.push((path, reason)),
+            }
+        }
+        match refused.into_iter().next() {
+            Some((_, reason)) => Err(reason),
+            None => Ok(None),
+        }
+    }
 }
 
-/// The newest checkpoint in a folder, if there is one.
-///
-/// # Errors
-/// [`Error::Io`] if the folder exists and cannot be read.
-pub fn latest_checkpoint(folder: &Path) -> Result<Option<PathBuf>> {
-    Ok(list(folder)?.into_iter().max())
+/// A session taken up from a checkpoint.
+#[derive(Debug)]
+pub struct Resumed<A: Architecture> {
+    /// The session.
+    pub session: Session<A>,
+    /// Newer checkpoints that could not be used, and why.
+    pub refused: Vec<(PathBuf, Error)>,
 }
 
 fn list(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -258,7 +327,6 @@ fn restore_dimensions<A: Architecture>(
     records: Vec<DimensionRecord>,
     tensors: &Weights,
 ) -> Result<()> {
-    let device = supernet.device();
     let (departed, from) = (with_prefix(tensors, "departed/"), with_prefix(tensors, "from/"));
     let (scores, alphas) = (with_prefix(tensors, "score/"), with_prefix(tensors, "alpha/"));
     let mut landings = Vec::new();
@@ -266,7 +334,7 @@ fn restore_dimensions<A: Architecture>(
         let name = own.name.clone();
         own.set_score(find(&scores, &name)?)?;
         own.set_alpha(find(&alphas, &name)?)?;
-        own.active = ActiveSet::new(own.cells(), record.active, device)?;
+        own.set_active(record.active)?;
         own.origin = record.origin;
         own.departed = departed.get(&name).map(Tensor::shallow_clone);
         if let Some(landing) = record.landing {

@@ -7,6 +7,7 @@ use crate::error::During;
 use crate::loss::BudgetLoss;
 use crate::models::Architecture;
 use crate::space::{DimensionKind, Size};
+use crate::supernet::Narrowing;
 use crate::Result;
 use tch::Tensor;
 
@@ -99,7 +100,7 @@ impl<A: Architecture> Session<A> {
             })
             .collect();
         if units.is_empty() {
-            return self.narrow(targets);
+            return self.narrow(targets).map(drop);
         }
         let dimensions = &self.supernet.space().dimensions;
         let (embedding, exact): (Vec<_>, Vec<_>) =
@@ -134,11 +135,15 @@ impl<A: Architecture> Session<A> {
         self.supernet.network_logits(probe)
     }
 
-    /// Narrows the network and everything that is shaped like its parameters.
-    fn narrow(&mut self, sizes: &[(usize, Size)]) -> Result<()> {
+    /// Narrows dimensions, by their number, and everything that is shaped like their parameters:
+    /// weights, scores, α, moments, averages. The slices are returned.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cells`] if a size fits no cell.
+    pub fn narrow(&mut self, sizes: &[(usize, Size)]) -> Result<Narrowing> {
         let narrowing = self.supernet.narrow(sizes)?;
         if narrowing.is_empty() {
-            return Ok(());
+            return Ok(narrowing);
         }
         let names: Vec<String> = self.optimiser.moments().keys().cloned().collect();
         for name in names {
@@ -154,7 +159,8 @@ impl<A: Architecture> Session<A> {
             self.options.budget_weight,
             self.supernet.device(),
         )?;
-        Ok(())
+        self.last_gates.clear();
+        Ok(narrowing)
     }
 
     /// All dimensions are decided and cut: masked image modeling ends, fine-tuning begins.

@@ -5,7 +5,7 @@ use super::session::Session;
 use crate::cost::{project, Budget, Choice, Projection};
 use crate::mask::expect_finite;
 use crate::models::Architecture;
-use crate::space::{ActiveSet, Size};
+use crate::space::Size;
 use crate::supernet::DimensionState;
 use crate::tensors::to_host;
 use crate::Result;
@@ -55,7 +55,7 @@ impl<A: Architecture> Session<A> {
         for (at, cell) in projection.cells.into_iter().enumerate() {
             let cells = self.supernet.states()[at].cells().len();
             let flags = (0..cells).map(|other| other == cell).collect();
-            self.activate(at, flags)?;
+            self.supernet.states_mut()[at].set_active(flags)?;
         }
         self.announce(&undecided, listener)?;
         Ok(undecided.iter().filter(|&&open| open).count())
@@ -79,13 +79,6 @@ impl<A: Architecture> Session<A> {
         project(self.supernet.cost_model(), self.supernet.space(), &choices, budgets)
     }
 
-    fn activate(&mut self, at: usize, flags: Vec<bool>) -> Result<()> {
-        let device = self.supernet.device();
-        let state = &mut self.supernet.states_mut()[at];
-        state.active = ActiveSet::new(state.cells(), flags, device)?;
-        Ok(())
-    }
-
     /// Drops every cell whose probability has fallen to `drop_share` of the mean, the least
     /// probable first, as long as the budgets can still be met from both sides.
     fn drop_cells(&mut self, listener: &mut dyn Listener) -> Result<()> {
@@ -105,7 +98,7 @@ impl<A: Architecture> Session<A> {
                 flags[cell] = false;
                 let left = flags.iter().filter(|&&active| active).count();
                 if left >= fewest && self.can_still_meet_budgets(at, &flags)? {
-                    self.activate(at, flags)?;
+                    self.supernet.states_mut()[at].set_active(flags)?;
                 }
             }
         }

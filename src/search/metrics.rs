@@ -1,6 +1,6 @@
 //! metrics.jsonl: one object per event.
 
-use super::{Event, Listener};
+use super::{Event, Guarded, Listener};
 use crate::{Error, Result};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -30,7 +30,11 @@ impl MetricsFile {
 }
 
 impl Listener for MetricsFile {
+    /// Appends the event. Where the run goes back to a checkpoint, so does the file.
     fn notice(&mut self, event: &Event) -> Result<()> {
+        if let Event::Guard { step, action: Guarded::WentBack, .. } = event {
+            *self = Self::open(std::mem::take(&mut self.path), *step)?;
+        }
         let mut line =
             serde_json::to_string(event).map_err(|error| Error::file(&self.path, error))?;
         line.push('\n');

@@ -15,11 +15,12 @@ mod importance;
 mod method;
 mod metrics;
 mod options;
+mod run;
 mod session;
 mod start;
 
 pub use branch::{write_pareto, ParetoPoint};
-pub use checkpoint::{latest_checkpoint, Checkpoints};
+pub use checkpoint::{Checkpoints, Resumed};
 pub use event::{Cut, Event, Finished, Guarded, Listener, Losses, Phase, StepMetrics};
 pub use gradients::{StepGradients, StepLosses};
 pub use method::Method;
@@ -27,4 +28,5 @@ pub use metrics::{read_events, MetricsFile};
 pub use options::{
     AlphaStart, Balance, OneHotOptions, OptimiserOptions, Order, PmimOptions, SearchOptions,
 };
+pub use run::{Ending, Run};
 pub use session::Session;

@@ -173,6 +173,19 @@ impl Cells {
         (0..self.len()).map(|cell| self.size(cell))
     }
 
+    /// Without the cells smaller than `least`.
+    ///
+    /// # Errors
+    /// [`Error::Cells`] if none is left.
+    pub fn at_least(&self, least: Size) -> Result<Self> {
+        let from = |list: &[i64], least: i64| -> Vec<i64> {
+            list.iter().copied().filter(|&value| value >= least).collect()
+        };
+        let (head_counts, widths) =
+            (from(&self.head_counts, least.heads), from(&self.widths, least.channels));
+        Self::grid(self.heads, self.channels, head_counts, widths)
+    }
+
     /// The cells that fit into a grid narrowed to `size`, and which of the old cells they are.
     ///
     /// # Errors

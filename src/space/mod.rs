@@ -40,6 +40,26 @@ impl SearchSpace {
         })
     }
 
+    /// The same space with some of its dimensions only: the others stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] with the names there are.
+    pub fn only(mut self, names: &[&str]) -> Result<Self> {
+        names.iter().try_for_each(|name| self.dimension_mut(name).map(drop))?;
+        self.dimensions.retain(|dimension| names.contains(&dimension.name.as_str()));
+        Ok(self)
+    }
+
+    /// The same space with a smallest size for one dimension.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] with the names there are; [`Error::Cells`] if no cell is as large.
+    pub fn at_least(mut self, name: &str, least: Size) -> Result<Self> {
+        let dimension = self.dimension_mut(name)?;
+        dimension.cells = dimension.cells.at_least(least)?;
+        Ok(self)
+    }
+
     /// Full sizes of all dimensions.
     pub fn full_sizes(&self) -> Sizes {
         self.dimensions

@@ -53,6 +53,14 @@ impl Landing {
         })
     }
 
+    /// Takes over which cells are still active.
+    pub(super) fn follow(&mut self, active: &ActiveSet) -> Result<()> {
+        let (cells, kept_cells) = active.cells().narrowed(self.size)?;
+        let flags = kept_cells.iter().map(|&cell| active.flags()[cell]).collect();
+        self.active = ActiveSet::new(&cells, flags, self.from.device())?;
+        Ok(())
+    }
+
     /// The bi-mask of the narrowed dimension, scattered over the present units, and the way there.
     pub(super) fn mask(
         &self,

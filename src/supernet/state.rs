@@ -90,6 +90,18 @@ impl DimensionState {
         Ok(tch::no_grad(|| self.alpha.f_copy_(alpha))?)
     }
 
+    /// Sets which cells are active, one flag a cell.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] if no flag is set or their number is not that of the cells.
+    pub fn set_active(&mut self, flags: Vec<bool>) -> Result<()> {
+        self.active = ActiveSet::new(self.cells(), flags, self.score.device())?;
+        match &mut self.landing {
+            Some(landing) => landing.follow(&self.active),
+            None => Ok(()),
+        }
+    }
+
     /// The bi-mask at λ, with gradients to scores and α; on its way down where units are landing.
     ///
     /// # Errors

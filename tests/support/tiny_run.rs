@@ -32,6 +32,11 @@ pub fn options() -> SearchOptions {
     options
 }
 
+/// The same, with units that land for two steps before they are cut, and a moving average.
+pub fn landing_options() -> SearchOptions {
+    SearchOptions { landing_steps: 2, average: Some(0.9), ..options() }
+}
+
 pub fn session(share: f64) -> TestResult<Session<VitConfig>> {
     session_with(options(), share, Method::of)
 }

@@ -1,0 +1,194 @@
+//! Units land before they are cut, and a cut changes nothing: not the logits, not what later steps
+//! do.
+
+mod support;
+
+use once_for_both::models::{Architecture, VitConfig};
+use once_for_both::search::{Cut, Event, Method, SearchOptions, Session};
+use once_for_both::space::{DimensionKind, Size};
+use once_for_both::supernet::Supernet;
+use support::tiny_run::{alone, batch, landing_options, options, run, session_with, vit, STEPS};
+use support::{numbers, test_device, TestResult, Tolerance};
+use tch::{Kind, Tensor};
+
+fn cuts(events: &[Event]) -> Vec<&Cut> {
+    let mut cuts = Vec::new();
+    for event in events {
+        if let Event::Cut(cut) = event {
+            cuts.push(cut);
+        }
+    }
+    cuts
+}
+
+/// All of a search but the embedding: heads, channels and hidden units.
+fn exact_session(options: SearchOptions) -> TestResult<Session<VitConfig>> {
+    let mut space = vit().space()?;
+    space.dimensions.retain(|dimension| dimension.kind != DimensionKind::Embedding);
+    let model = vit().cost_model();
+    let budget =
+        once_for_both::cost::Budget::share(once_for_both::cost::Metric::Macs, 0.6, &model)?;
+    Ok(Session::new(vit(), space, None, vec![budget], options, test_device())?)
+}
+
+#[test]
+fn heads_channels_and_hidden_units_leave_without_a_jump() -> TestResult {
+    let _alone = alone();
+    let mut session = exact_session(landing_options())?;
+    let events = run(&mut session, STEPS)?;
+    let cuts = cuts(&events);
+    assert!(!cuts.is_empty(), "no unit has left");
+    for cut in cuts {
+        assert_eq!(cut.gate_jump, 0.0, "units were still there when they were cut");
+        assert!(cut.total_jump <= 1e-5 * cut.logit_scale, "{cut:?}");
+    }
+    Ok(())
+}
+
+/// Cut at once, the same units make the logits jump.
+#[test]
+fn without_a_landing_the_logits_jump() -> TestResult {
+    let _alone = alone();
+    let events = run(&mut exact_session(options())?, STEPS)?;
+    let largest =
+        cuts(&events).iter().map(|cut| cut.total_jump / cut.logit_scale).fold(0.0, f64::max);
+    assert!(largest > 1e-3, "the largest jump is {largest}");
+    Ok(())
+}
+
+/// The gates of a landing start where they were: choosing sizes changes nothing either.
+#[test]
+fn a_landing_begins_at_the_gates_there_were() -> TestResult {
+    let _alone = alone();
+    let mut supernet = Supernet::new(vit(), vit().space()?, true, test_device())?;
+    let masks = |supernet: &Supernet<VitConfig>| -> TestResult<Vec<Tensor>> {
+        Ok(supernet.masks(0.3)?.into_iter().map(|mask| mask.mask.detach()).collect())
+    };
+    let before = masks(&supernet)?;
+    let sizes: Vec<(usize, Size)> = supernet
+        .states()
+        .iter()
+        .enumerate()
+        .map(|(at, state)| (at, state.cells().size(0)))
+        .collect();
+    supernet.land(&sizes, &before, 0)?;
+    for (before, after) in before.iter().zip(masks(&supernet)?) {
+        Tolerance::relative(0.0).check("gates", &after, before)?;
+    }
+    // And they end at those of the narrowed network.
+    for state in supernet.states_mut() {
+        state.landing.as_mut().ok_or("no landing")?.remaining = 0.0;
+    }
+    let landed = masks(&supernet)?;
+    let kept: Vec<Vec<i64>> = supernet
+        .states()
+        .iter()
+        .map(|state| Ok(state.landing.as_ref().ok_or("no landing")?.kept()?))
+        .collect::<TestResult<_>>()?;
+    supernet.narrow(&sizes)?;
+    for ((landed, narrowed), kept) in landed.iter().zip(masks(&supernet)?).zip(kept) {
+        let (all, narrow) = (numbers(landed)?, numbers(&narrowed)?);
+        let stay: Vec<f64> = kept.iter().map(|&unit| all[unit as usize]).collect();
+        assert_eq!(stay, narrow);
+        let leave = (0..all.len() as i64).filter(|unit| !kept.contains(unit));
+        assert!(leave.into_iter().all(|unit| all[unit as usize] == 0.0));
+    }
+    Ok(())
+}
+
+/// Embedding channels: writers land too and the norms are turned down with them, so what is left of
+/// the jump is what the mean of the residual stream makes.
+#[test]
+fn an_embedding_cut_jumps_less_after_a_landing() -> TestResult {
+    let _alone = alone();
+    let largest = |options: SearchOptions| -> TestResult<f64> {
+        let mut session = session_with(options, 0.5, Method::of)?;
+        let events = run(&mut session, STEPS)?;
+        let cuts = cuts(&events);
+        Ok(cuts.iter().map(|cut| cut.total_jump / cut.logit_scale).fold(0.0, f64::max))
+    };
+    let (landed, at_once) = (largest(landing_options())?, largest(options())?);
+    assert!(landed < 0.5 * at_once, "{landed} after a landing, {at_once} at once");
+    Ok(())
+}
+
+/// One step on a wide network whose leaving units have gates of zero, and on the network cut down
+/// to the others: weights, moments and scores that both have move alike.
+#[test]
+fn steps_after_a_cut_are_those_of_a_network_that_was_narrow_from_the_start() -> TestResult {
+    let _alone = alone();
+    let mut wide_options = options();
+    // V alone, and nothing decided on the way: gates are 0 and 1.
+    (wide_options.lambda.start, wide_options.lambda.end) = (0.0, 0.0);
+    (wide_options.total_steps, wide_options.search_steps) = (40, 40);
+    wide_options.prune_interval = 100;
+    wide_options.pmim = None;
+    wide_options.start_at_dense = false;
+    let start = || -> TestResult<Session<VitConfig>> {
+        let mut session = exact_session(wide_options.clone())?;
+        for state in session.supernet_mut().states_mut() {
+            state.set_active((0..state.cells().len()).map(|cell| cell == 1).collect())?;
+        }
+        Ok(session)
+    };
+    let (mut wide, mut narrow) = (start()?, start()?);
+    run(&mut wide, 3)?;
+    run(&mut narrow, 3)?;
+    let sizes: Vec<(usize, Size)> = narrow
+        .supernet()
+        .states()
+        .iter()
+        .enumerate()
+        .map(|(at, state)| (at, state.cells().size(1)))
+        .collect();
+    let narrowing = narrow.narrow(&sizes)?;
+    run(&mut wide, 6)?;
+    run(&mut narrow, 6)?;
+    let expected = wide.supernet().raw_weights();
+    for (name, weight) in narrow.supernet().raw_weights() {
+        let mut weight = weight.shallow_clone();
+        let mut expected = narrowing.apply(&name, &expected[&name])?;
+        if name.ends_with("qkv.bias") {
+            // The true gradient of the keys' bias is zero, and Adam amplifies its rounding.
+            let without_keys = |bias: &Tensor| {
+                let third = bias.size()[0] / 3;
+                Tensor::cat(&[bias.narrow(0, 0, third), bias.narrow(0, 2 * third, third)], 0)
+            };
+            (weight, expected) = (without_keys(&weight), without_keys(&expected));
+        }
+        let close = Tolerance::of_scale(2e-5, &expected)?;
+        close.check(&name, &weight, &expected)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_landing_longer_than_half_of_the_search_is_refused() {
+    let long = SearchOptions { landing_steps: 5, ..options() };
+    assert_refused!(long.check(), once_for_both::Error::Invalid { ref name, .. } if name == "landing_steps");
+}
+
+/// Steps get cheaper: what the metrics call active MACs falls at every cut.
+#[test]
+fn active_macs_fall_with_every_cut() -> TestResult {
+    let _alone = alone();
+    let mut session = session_with(landing_options(), 0.4, Method::of)?;
+    let mut macs = f64::INFINITY;
+    for event in run(&mut session, STEPS)? {
+        match event {
+            Event::Step(step) => {
+                assert!(step.macs_active <= macs, "step {}", step.step);
+                macs = step.macs_active;
+            }
+            Event::Cut(cut) => {
+                assert!(cut.macs < macs);
+                macs = cut.macs;
+            }
+            _ => {}
+        }
+    }
+    let random = Tensor::f_randn([1, 3, 16, 16], (Kind::Float, test_device()))?;
+    assert_eq!(session.supernet().network_logits(&random)?.size(), [1, 5]);
+    assert_eq!(batch(0)?.images.size()[0], 6);
+    Ok(())
+}
