@@ -60,8 +60,11 @@ fn never() -> AtomicBool {
     AtomicBool::new(false)
 }
 
-/// Everything a finished run has left: events, and every tensor of the last checkpoint.
-fn remains(folder: &Path) -> TestResult<(Vec<Event>, Vec<(String, Tensor)>, String)> {
+/// Events, the tensors of the last checkpoint, and the rest of it.
+type Remains = (Vec<Event>, Vec<(String, Tensor)>, String);
+
+/// Everything a finished run has left.
+fn remains(folder: &Path) -> TestResult<Remains> {
     let events = without_times(&read_events(&folder.join("metrics.jsonl"))?);
     let checkpoints = Checkpoints::new(folder.join("checkpoints"), 3);
     let last = checkpoints.newest()?.ok_or("no checkpoint")?;

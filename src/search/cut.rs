@@ -78,6 +78,8 @@ impl<A: Architecture> Session<A> {
             return Ok(());
         }
         let probe = images.f_narrow(0, 0, PROBE.min(images.size()[0]))?;
+        // A poisoned batch is no reason not to measure.
+        let probe = probe.f_nan_to_num(0.0, 0.0, 0.0)?;
         self.cut(&landed, &probe, listener).during(format!("the cut after step {step}"))
     }
 
