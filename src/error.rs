@@ -1,5 +1,6 @@
 //! One typed error for the whole crate.
 
+use crate::data::DecodeError;
 use std::path::PathBuf;
 use tch::TchError;
 
@@ -180,6 +181,42 @@ pub enum Error {
         /// The file or folder.
         path: PathBuf,
         /// What is wrong with it, with expected and found.
+        reason: String,
+    },
+
+    /// A folder without what it should hold.
+    #[error("{} holds no {expected}", path.display())]
+    EmptyFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What was looked for.
+        expected: &'static str,
+    },
+
+    /// An image of a data set that cannot be decoded; `source` says why.
+    #[error("cannot decode {name}")]
+    Image {
+        /// The image, usually its file.
+        name: String,
+        /// Why.
+        source: DecodeError,
+    },
+
+    /// More images could not be decoded than may be skipped.
+    #[error("{} images cannot be decoded, allowed {limit}: {}", names.len(), names.join(", "))]
+    CorruptImages {
+        /// How many may be skipped.
+        limit: usize,
+        /// The images.
+        names: Vec<String>,
+    },
+
+    /// A worker thread of a loader could not go on.
+    #[error("the batch of step {step} is lost, its worker failed: {reason}")]
+    Worker {
+        /// The step.
+        step: u64,
+        /// What the worker panicked with, or why it did not start.
         reason: String,
     },
 

@@ -1,0 +1,91 @@
+//! Bicubic resizing and mirroring.
+
+use super::crop::{Rectangle, Window};
+use crate::data::Image;
+use crate::{Error, Result};
+use fast_image_resize::images::{CroppedImage, Image as Pixels, ImageRef};
+use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions};
+
+/// Bicubic with a = −½ whose support grows as the image shrinks, like that of Pillow.
+const BICUBIC: ResizeAlg = ResizeAlg::Convolution(FilterType::CatmullRom);
+
+/// Resizes images, and keeps its memory for the next one. Every worker has its own.
+#[derive(Debug, Default)]
+pub struct Resizer(fast_image_resize::Resizer);
+
+impl Resizer {
+    /// A rectangle of an image at `width` × `height`. Pixels beside the rectangle have no influence:
+    /// first cut, then resized.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the rectangle reaches beyond the image, or a side is zero.
+    pub fn crop(
+        &mut self,
+        image: &Image,
+        crop: Rectangle,
+        width: usize,
+        height: usize,
+    ) -> Result<Image> {
+        let refused = |error: String| {
+            let (width, height) = (image.width(), image.height());
+            Error::invalid("crop", format!("within {width} × {height} ({error})"), format!("{crop:?}"))
+        };
+        let side = |length: usize| u32::try_from(length).map_err(|error| refused(error.to_string()));
+        let source = view(image)?;
+        let (left, top) = (side(crop.left)?, side(crop.top)?);
+        let (columns, rows) = (side(crop.width)?, side(crop.height)?);
+        let source = CroppedImage::new(&source, left, top, columns, rows)
+            .map_err(|error| refused(error.to_string()))?;
+        self.resize(&source, image.channels(), (width, height), ResizeOptions::new())
+    }
+
+    /// A window of an image at `size` × `size`, as if the whole image had been resized and then
+    /// cut.
+    pub(super) fn window(&mut self, image: &Image, window: Window, size: usize) -> Result<Image> {
+        let Window { left, top, width, height } = window;
+        let options = ResizeOptions::new().crop(left, top, width, height);
+        self.resize(&view(image)?, image.channels(), (size, size), options)
+    }
+
+    fn resize(
+        &mut self,
+        source: &impl IntoImageView,
+        channels: usize,
+        (width, height): (usize, usize),
+        options: ResizeOptions,
+    ) -> Result<Image> {
+        let side = |length: usize| {
+            u32::try_from(length).map_err(|_| Error::invalid("side", "a 32-bit number", length))
+        };
+        let mut resized = Pixels::new(side(width)?, side(height)?, pixel_type(channels));
+        self.0
+            .resize(source, &mut resized, &options.resize_alg(BICUBIC))
+            .map_err(|error| Error::invalid("resizing", "within the image", error))?;
+        Image::new(width, height, channels, resized.into_vec())
+    }
+}
+
+fn view(image: &Image) -> Result<ImageRef<'_>> {
+    let (width, height) = (image.width() as u32, image.height() as u32);
+    ImageRef::new(width, height, image.pixels(), pixel_type(image.channels()))
+        .map_err(|error| Error::invalid("image", "of less than 2³² columns and rows", error))
+}
+
+fn pixel_type(channels: usize) -> PixelType {
+    if channels == 1 {
+        PixelType::U8
+    } else {
+        PixelType::U8x3
+    }
+}
+
+/// Mirrors an image: left becomes right.
+pub fn flip(image: &mut Image) {
+    let (width, channels) = (image.width(), image.channels());
+    for row in image.pixels_mut().chunks_exact_mut(width * channels) {
+        for x in 0..width / 2 {
+            let (left, right) = row.split_at_mut((width - 1 - x) * channels);
+            left[x * channels..][..channels].swap_with_slice(&mut right[..channels]);
+        }
+    }
+}
