@@ -27,14 +27,14 @@ pub fn generate(folder: &Path, count: usize) -> Result<usize, Box<dyn Error>> {
 fn pixels(number: usize) -> Vec<u8> {
     let mut pixels = Vec::with_capacity(WIDTH * HEIGHT * 3);
     let period = 20.0 + (number % 30) as f64;
+    let wave = |x: usize, channel: usize| 63.0 * (x as f64 / period + channel as f64).sin();
+    let waves: Vec<[f64; 3]> = (0..WIDTH).map(|x| [0, 1, 2].map(|c| wave(x, c))).collect();
     for y in 0..HEIGHT {
-        for x in 0..WIDTH {
-            let coarse = noise(number, x / 4, y / 4) * 60.0;
-            for channel in 0..3 {
-                let phase = channel as f64;
-                let gradient = 90.0 * (x as f64 / period + phase).sin() + y as f64 / 5.0;
-                let fine = noise(number + 7 * channel + 1, x, y) * 14.0;
-                pixels.push((90.0 + 0.7 * gradient + coarse + fine).clamp(0.0, 255.0) as u8);
+        for (x, wave) in waves.iter().enumerate() {
+            let shared = 90.0 + y as f64 / 7.0 + noise(number, x / 4, y / 4) * 60.0;
+            for (channel, wave) in wave.iter().enumerate() {
+                let fine = noise(number + 7 * channel + 1, x, y) * 24.0;
+                pixels.push((shared + wave + fine).clamp(0.0, 255.0) as u8);
             }
         }
     }

@@ -77,15 +77,11 @@ fn decode_jpeg(bytes: &[u8]) -> Result<Image, DecodeError> {
     Image::new(width, height, 3, pixels).map_err(jpeg_error)
 }
 
-fn jpeg_error(
-    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> DecodeError {
+fn jpeg_error(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> DecodeError {
     DecodeError::Jpeg { source: source.into() }
 }
 
-fn png_error(
-    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> DecodeError {
+fn png_error(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> DecodeError {
     DecodeError::Png { source: source.into() }
 }
 

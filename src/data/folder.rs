@@ -82,7 +82,8 @@ impl Dataset for FolderOfClasses {
     }
 
     fn name(&self, index: usize) -> String {
-        self.path(index).map_or_else(|_| format!("image {index}"), |path| path.display().to_string())
+        self.path(index)
+            .map_or_else(|_| format!("image {index}"), |path| path.display().to_string())
     }
 
     fn load(&self, index: usize) -> Result<Sample> {

@@ -60,15 +60,18 @@ impl Image {
         &mut self.pixels
     }
 
-    /// Where the first channel of a pixel is in the bytes.
-    pub(super) fn offset(&self, x: usize, y: usize) -> usize {
-        (y * self.width + x) * self.channels
-    }
-
     /// Appends the bytes to `planes`, channels first: channels × height × width.
     pub(super) fn append_planes(&self, planes: &mut Vec<u8>) {
-        for channel in 0..self.channels {
-            planes.extend(self.pixels.iter().skip(channel).step_by(self.channels));
+        let (start, area) = (planes.len(), self.width * self.height);
+        planes.extend_from_slice(&self.pixels);
+        if self.channels == 1 {
+            return;
+        }
+        let (red, rest) = planes[start..].split_at_mut(area);
+        let (green, blue) = rest.split_at_mut(area);
+        let planes = red.iter_mut().zip(green).zip(blue);
+        for (pixel, ((red, green), blue)) in self.pixels.chunks_exact(3).zip(planes) {
+            (*red, *green, *blue) = (pixel[0], pixel[1], pixel[2]);
         }
     }
 }

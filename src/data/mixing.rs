@@ -104,8 +104,11 @@ impl Mix {
             }
             Self::Paste(Rectangle { left, top, width, height }) => {
                 let cut = |from: &Tensor| {
-                    from.f_narrow(2, top as i64, height as i64)?
-                        .f_narrow(3, left as i64, width as i64)
+                    from.f_narrow(2, top as i64, height as i64)?.f_narrow(
+                        3,
+                        left as i64,
+                        width as i64,
+                    )
                 };
                 // Flipping copies, so no partner is overwritten before it is read.
                 let partners = cut(&images)?.f_flip([0])?;

@@ -38,9 +38,10 @@ impl Normalisation {
             let shaped = Tensor::f_from_slice(&values)?.f_view([1, -1, 1, 1])?;
             Ok(shaped.f_to_device(images.device())?)
         };
-        let (scale, shift) = (per_channel(&|_, s| 1.0 / (255.0 * s))?, per_channel(&|m, s| m / s)?);
-        let mut values = images.f_to_kind(Kind::Float)?;
-        Ok(values.f_mul_(&scale)?.f_sub_(&shift)?)
+        let scale = per_channel(&|_, std| 1.0 / (255.0 * std))?;
+        let shift = per_channel(&|mean, std| -mean / std)?;
+        // One pass over the batch, which is larger than the caches.
+        Ok(shift.f_addcmul(&images.f_to_kind(Kind::Float)?, &scale)?)
     }
 
     /// Checks that there is one mean and one positive std for each channel.
@@ -48,7 +49,8 @@ impl Normalisation {
     /// # Errors
     /// [`Error::Invalid`] otherwise.
     pub fn validate(&self, channels: usize) -> Result<()> {
-        for (name, values) in [("mean of the pixels", &self.mean), ("std of the pixels", &self.std)] {
+        for (name, values) in [("mean of the pixels", &self.mean), ("std of the pixels", &self.std)]
+        {
             if values.len() != channels {
                 return Err(Error::invalid(name, format!("{channels} values"), values.len()));
             }

@@ -109,8 +109,7 @@ impl Worker<'_> {
         let mut stream = Stream::of(job.options.seed, epoch, purpose);
         let fill = job.options.normalisation.mean_colour();
         let transform = &job.options.transform;
-        let transformed =
-            transform.apply(&sample.image, &fill, &mut stream, &mut self.resizer)?;
+        let transformed = transform.apply(&sample.image, &fill, &mut stream, &mut self.resizer)?;
         if let Some(erased) = transformed.erased {
             parts.erased.push((parts.classes.len(), erased));
         }
@@ -130,11 +129,7 @@ struct Parts {
 }
 
 /// The image at an index, or the next one that can be decoded, with its own index.
-fn load(
-    job: &Job,
-    first: usize,
-    corrupt: &mut BTreeMap<usize, String>,
-) -> Result<(usize, Sample)> {
+fn load(job: &Job, first: usize, corrupt: &mut BTreeMap<usize, String>) -> Result<(usize, Sample)> {
     let mut index = first;
     loop {
         let limit = match (job.dataset.load(index), job.options.corrupt) {

@@ -102,11 +102,8 @@ pub(super) fn evaluation_window(width: usize, height: usize, size: usize, share:
     // An exact quotient must not fall below itself by rounding.
     let short = (size as f64 / share + 1e-9).floor() as usize;
     let long = |longer: usize, shorter: usize| short * longer / shorter;
-    let (resized_width, resized_height) = if width <= height {
-        (short, long(height, width))
-    } else {
-        (long(width, height), short)
-    };
+    let (resized_width, resized_height) =
+        if width <= height { (short, long(height, width)) } else { (long(width, height), short) };
     let axis = |resized: usize, original: usize| {
         let first = ((resized - size) as f64 / 2.0).round_ties_even();
         let scale = original as f64 / resized as f64;

@@ -72,7 +72,11 @@ impl RandomErasing {
             return Err(Error::invalid("erased area", "0 < least ≤ most ≤ 1", actual));
         }
         if !(0.0 < self.least_aspect && self.least_aspect <= 1.0) {
-            return Err(Error::invalid("erased aspect", "more than 0, at most 1", self.least_aspect));
+            return Err(Error::invalid(
+                "erased aspect",
+                "more than 0, at most 1",
+                self.least_aspect,
+            ));
         }
         Ok(())
     }

@@ -97,8 +97,7 @@ impl Operation {
     /// One of the fifteen, at a level in [0, 1].
     fn draw(kind: usize, level: f64, stream: &mut Stream) -> Self {
         // 1 is no change; the least is 0.1.
-        let enhancement =
-            |stream: &mut Stream| (1.0 + stream.either_sign(level * 0.9)).max(0.1);
+        let enhancement = |stream: &mut Stream| (1.0 + stream.either_sign(level * 0.9)).max(0.1);
         match kind {
             0 => Self::AutoContrast,
             1 => Self::Equalize,

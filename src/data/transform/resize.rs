@@ -28,9 +28,14 @@ impl Resizer {
     ) -> Result<Image> {
         let refused = |error: String| {
             let (width, height) = (image.width(), image.height());
-            Error::invalid("crop", format!("within {width} × {height} ({error})"), format!("{crop:?}"))
+            Error::invalid(
+                "crop",
+                format!("within {width} × {height} ({error})"),
+                format!("{crop:?}"),
+            )
         };
-        let side = |length: usize| u32::try_from(length).map_err(|error| refused(error.to_string()));
+        let side =
+            |length: usize| u32::try_from(length).map_err(|error| refused(error.to_string()));
         let source = view(image)?;
         let (left, top) = (side(crop.left)?, side(crop.top)?);
         let (columns, rows) = (side(crop.width)?, side(crop.height)?);
