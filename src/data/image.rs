@@ -1,14 +1,22 @@
 //! A decoded image.
 
 use crate::{Error, Result};
+use std::fmt;
 
 /// Bytes of an image: rows from the top, channels last, grey or RGB.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Image {
     width: usize,
     height: usize,
     channels: usize,
     pixels: Vec<u8>,
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { width, height, channels, .. } = self;
+        write!(formatter, "Image({width} × {height}, {channels} channels)")
+    }
 }
 
 impl Image {

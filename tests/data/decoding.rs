@@ -75,15 +75,18 @@ fn every_cut_of_a_file_is_refused() -> TestResult {
 }
 
 #[test]
-fn a_file_cut_in_the_middle_but_with_an_end_is_refused() -> TestResult {
-    for name in ["colour.jpg", "progressive.jpg"] {
-        let mut bytes = file(name)?;
-        bytes.truncate(bytes.len() / 2);
-        bytes.extend([0xff, 0xd9]);
-        let error = decode(&bytes).expect_err(name);
-        assert!(matches!(error, DecodeError::Jpeg { .. }), "{name}: {error:?}");
-        assert!(error.source().is_some());
-    }
+fn damaged_files_are_refused_with_the_cause() -> TestResult {
+    let mut png = file("alpha.png")?;
+    let middle = png.len() / 2;
+    png[middle] ^= 0xff;
+    let refused = decode(&png).expect_err("a checksum is wrong");
+    assert!(matches!(refused, DecodeError::Png { .. }) && refused.source().is_some());
+    let jpeg = [b"\xff\xd8\xff\xdb\x00\x05".as_slice(), &[7; 50], b"\xff\xd9"].concat();
+    let refused = decode(&jpeg).expect_err("its table is garbage");
+    assert!(matches!(refused, DecodeError::Jpeg { .. }) && refused.source().is_some());
+    let whole = file("colour.jpg")?;
+    let refused = decode(&whole[..whole.len() - 2]).expect_err("it has no end");
+    assert!(matches!(refused, DecodeError::Truncated { .. }), "{refused:?}");
     Ok(())
 }
 

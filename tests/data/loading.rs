@@ -204,7 +204,8 @@ fn evaluation_refuses_the_first_corrupt_image() -> TestResult {
 #[test]
 fn images_that_cannot_be_read_are_never_skipped() -> TestResult {
     let set = Generated { unreadable: Some(1), ..Generated::of(6) };
-    assert_refused!(loader(set, deit(6, 1))?.at(0), Error::Io { .. });
+    let options = LoaderOptions { order: Order::Sequential, ..deit(6, 1) };
+    assert_refused!(loader(set, options)?.at(0), Error::Io { .. });
     Ok(())
 }
 

@@ -85,31 +85,25 @@ fn range((least, most): (f64, f64)) -> String {
     format!("{least} to {most}")
 }
 
-/// A rectangle within an image, in fractions of pixels: left, top, width, height.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Window {
-    pub left: f64,
-    pub top: f64,
-    pub width: f64,
-    pub height: f64,
-}
-
-/// What "shorter side to ⌊size / share⌋, then the central square of `size`" sees of an image, so
-/// that only that has to be resized.
-///
-/// Sides and offset are rounded as torchvision's `Resize` and `CenterCrop` round them.
-pub(super) fn evaluation_window(width: usize, height: usize, size: usize, share: f64) -> Window {
+/// Sides of an image whose shorter one is ⌊size / share⌋, width first; rounded as torchvision's
+/// `Resize` rounds.
+pub(super) fn resized_sides(
+    width: usize,
+    height: usize,
+    size: usize,
+    share: f64,
+) -> (usize, usize) {
     // An exact quotient must not fall below itself by rounding.
     let short = (size as f64 / share + 1e-9).floor() as usize;
-    let long = |longer: usize, shorter: usize| short * longer / shorter;
-    let (resized_width, resized_height) =
-        if width <= height { (short, long(height, width)) } else { (long(width, height), short) };
-    let axis = |resized: usize, original: usize| {
-        let first = ((resized - size) as f64 / 2.0).round_ties_even();
-        let scale = original as f64 / resized as f64;
-        let length = (size as f64 * scale).min(original as f64);
-        ((first * scale).min(original as f64 - length), length)
-    };
-    let ((left, width), (top, height)) = (axis(resized_width, width), axis(resized_height, height));
-    Window { left, top, width, height }
+    if width <= height {
+        (short, short * height / width)
+    } else {
+        (short * width / height, short)
+    }
+}
+
+/// The central square, as torchvision's `CenterCrop` rounds it.
+pub(super) fn central(width: usize, height: usize, size: usize) -> Rectangle {
+    let first = |length: usize| ((length - size) as f64 / 2.0).round_ties_even() as usize;
+    Rectangle { left: first(width), top: first(height), width: size, height: size }
 }

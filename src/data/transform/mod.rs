@@ -115,8 +115,11 @@ impl Evaluation {
     }
 
     fn apply(&self, image: &Image, resizer: &mut Resizer) -> Result<Transformed> {
-        let window = crop::evaluation_window(image.width(), image.height(), self.size, self.share);
-        Ok(Transformed { image: resizer.window(image, window, self.size)?, erased: None })
+        let (width, height) =
+            crop::resized_sides(image.width(), image.height(), self.size, self.share);
+        let resized = resizer.whole(image, width, height)?;
+        let image = resize::cut(&resized, crop::central(width, height, self.size))?;
+        Ok(Transformed { image, erased: None })
     }
 }
 

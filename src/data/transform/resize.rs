@@ -1,6 +1,6 @@
 //! Bicubic resizing and mirroring.
 
-use super::crop::{Rectangle, Window};
+use super::crop::Rectangle;
 use crate::data::Image;
 use crate::{Error, Result};
 use fast_image_resize::images::{CroppedImage, Image as Pixels, ImageRef};
@@ -41,33 +41,40 @@ impl Resizer {
         let (columns, rows) = (side(crop.width)?, side(crop.height)?);
         let source = CroppedImage::new(&source, left, top, columns, rows)
             .map_err(|error| refused(error.to_string()))?;
-        self.resize(&source, image.channels(), (width, height), ResizeOptions::new())
+        self.resize(&source, image.channels(), (width, height))
     }
 
-    /// A window of an image at `size` × `size`, as if the whole image had been resized and then
-    /// cut.
-    pub(super) fn window(&mut self, image: &Image, window: Window, size: usize) -> Result<Image> {
-        let Window { left, top, width, height } = window;
-        let options = ResizeOptions::new().crop(left, top, width, height);
-        self.resize(&view(image)?, image.channels(), (size, size), options)
+    /// A whole image at `width` × `height`.
+    pub(super) fn whole(&mut self, image: &Image, width: usize, height: usize) -> Result<Image> {
+        self.resize(&view(image)?, image.channels(), (width, height))
     }
 
+    /// Whole sources only: with the crop box of its own options, fast_image_resize 6.1 can read
+    /// beyond its rows.
     fn resize(
         &mut self,
         source: &impl IntoImageView,
         channels: usize,
         (width, height): (usize, usize),
-        options: ResizeOptions,
     ) -> Result<Image> {
         let side = |length: usize| {
             u32::try_from(length).map_err(|_| Error::invalid("side", "a 32-bit number", length))
         };
         let mut resized = Pixels::new(side(width)?, side(height)?, pixel_type(channels));
         self.0
-            .resize(source, &mut resized, &options.resize_alg(BICUBIC))
+            .resize(source, &mut resized, &ResizeOptions::new().resize_alg(BICUBIC))
             .map_err(|error| Error::invalid("resizing", "within the image", error))?;
         Image::new(width, height, channels, resized.into_vec())
     }
+}
+
+/// A rectangle of an image that reaches to neither side beyond it.
+pub(super) fn cut(image: &Image, rectangle: Rectangle) -> Result<Image> {
+    let Rectangle { left, top, width, height } = rectangle;
+    let (channels, stride) = (image.channels(), image.width() * image.channels());
+    let rows = image.pixels().chunks_exact(stride).skip(top).take(height);
+    let pixels = rows.flat_map(|row| &row[left * channels..][..width * channels]).copied();
+    Image::new(width, height, channels, pixels.collect())
 }
 
 fn view(image: &Image) -> Result<ImageRef<'_>> {
