@@ -40,8 +40,9 @@ impl Normalisation {
         };
         let scale = per_channel(&|_, std| 1.0 / (255.0 * std))?;
         let shift = per_channel(&|mean, std| -mean / std)?;
-        // One pass over the batch, which is larger than the caches.
-        Ok(shift.f_addcmul(&images.f_to_kind(Kind::Float)?, &scale)?)
+        // One pass, and no second tensor: a batch is larger than the caches.
+        let values = images.f_to_kind(Kind::Float)?;
+        Ok(shift.f_addcmul_out(&values, &values, &scale)?)
     }
 
     /// Checks that there is one mean and one positive std for each channel.

@@ -75,12 +75,13 @@ impl Worker<'_> {
             Some(order) => order,
             None => EpochOrder::new(options, dataset.len(), epoch),
         };
-        let mut parts = Parts::default();
+        let size = options.transform.size();
+        let bytes = options.batch * dataset.channels() * size * size;
+        let mut parts = Parts { bytes: Vec::with_capacity(bytes), ..Parts::default() };
         for showing in order.batch(number, options.batch) {
             self.add(epoch, showing, &mut parts)?;
         }
         self.order = Some(order);
-        let size = options.transform.size();
         let mut stream = Stream::of(options.seed, epoch, Purpose::Mixing { batch: number });
         let mix = options.mixing.map_or(Mix::None, |mixing| mixing.draw(size, &mut stream));
         let shape = [parts.classes.len(), dataset.channels(), size, size];

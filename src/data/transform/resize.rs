@@ -95,9 +95,9 @@ fn pixel_type(channels: usize) -> PixelType {
 pub fn flip(image: &mut Image) {
     let (width, channels) = (image.width(), image.channels());
     for row in image.pixels_mut().chunks_exact_mut(width * channels) {
-        for x in 0..width / 2 {
-            let (left, right) = row.split_at_mut((width - 1 - x) * channels);
-            left[x * channels..][..channels].swap_with_slice(&mut right[..channels]);
+        match channels {
+            1 => row.reverse(),
+            _ => row.as_chunks_mut::<3>().0.reverse(),
         }
     }
 }
