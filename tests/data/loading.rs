@@ -1,8 +1,10 @@
 use crate::assert_refused;
 use crate::sets::{Generated, CLASSES};
-use crate::support::{numbers, TestResult};
+use crate::support::{numbers, TestResult, Tolerance};
 use once_for_both::data::transform::{RandomErasing, Training, Transform};
-use once_for_both::data::{Batch, Corrupt, Loader, LoaderOptions, Mixing, Normalisation, Order};
+use once_for_both::data::{
+    Batch, Corrupt, Dataset, Loader, LoaderOptions, Mixing, Normalisation, Order,
+};
 use once_for_both::loss::Targets;
 use once_for_both::Error;
 use std::collections::BTreeMap;
@@ -61,8 +63,8 @@ fn a_run_that_begins_in_the_middle_gets_the_same_batches() -> TestResult {
     let batches: Vec<_> = (0..12).map(|step| bits(&whole.at(step)?)).collect::<TestResult<_>>()?;
     for first in [1, 4, 7] {
         let mut resumed = loader(Generated::of(23), deit(4, 3))?;
-        for step in first..12 {
-            assert_eq!(bits(&resumed.at(step as u64)?)?, batches[step], "{step} from {first}");
+        for (step, expected) in (0..).zip(&batches).skip(first) {
+            assert_eq!(&bits(&resumed.at(step)?)?, expected, "{step} from {first}");
         }
     }
     // And the same loader goes back and forth.
@@ -117,9 +119,10 @@ fn evaluation_goes_through_all_images_in_order() -> TestResult {
     let options = LoaderOptions::evaluation(16, 4).workers(3);
     let mut loader = loader(Generated::of(10), options)?;
     assert_eq!(loader.steps_per_epoch(), 3);
-    for _ in 0..2 {
+    // Again from the beginning, and on into another epoch: both are the same images.
+    for first in [0, 0, 3] {
         let mut seen = Vec::new();
-        for step in 0..3 {
+        for step in first..first + 3 {
             seen.extend(classes(&loader.at(step)?)?);
         }
         assert_eq!(seen, (0..10).map(|index| index % CLASSES).collect::<Vec<_>>());
@@ -131,11 +134,11 @@ fn evaluation_goes_through_all_images_in_order() -> TestResult {
 fn erased_pixels_are_noise_after_normalisation() -> TestResult {
     let erasing = RandomErasing { probability: 1.0, area: (0.2, 0.3), ..RandomErasing::default() };
     let transform = |erasing| Transform::Training(Training { erasing, ..Training::plain(32) });
-    let with = |erasing| LoaderOptions { transform: transform(erasing), ..plain(deit(8, 1)) };
-    let mut options = [with(None), with(Some(erasing))];
-    options[1].transform = transform(Some(erasing));
-    options[0].transform = transform(None);
-    let [clean, erased] = options.map(|options| loader(Generated::of(8), options));
+    let with = |erasing| {
+        let options = LoaderOptions { transform: transform(erasing), ..plain(deit(8, 1)) };
+        loader(Generated::of(8), options)
+    };
+    let [clean, erased] = [None, Some(erasing)].map(with);
     let (clean, erased) = (clean?.at(0)?.images, erased?.at(0)?.images);
     let changed = erased.f_ne_tensor(&clean)?;
     let share = changed.f_to_kind(tch::Kind::Float)?.f_mean(None)?.f_double_value(&[])?;
@@ -143,6 +146,36 @@ fn erased_pixels_are_noise_after_normalisation() -> TestResult {
     let noise = numbers(&erased.f_masked_select(&changed)?)?;
     let mean = noise.iter().sum::<f64>() / noise.len() as f64;
     assert!(mean.abs() < 0.1, "{mean}");
+    Ok(())
+}
+
+#[test]
+fn every_channel_is_normalised_on_its_own() -> TestResult {
+    let set = Generated::of(3);
+    let sample = set.load(2)?;
+    let side = sample.image.width().min(sample.image.height());
+    let options = |mean: [f64; 3], std: [f64; 3]| LoaderOptions {
+        normalisation: Normalisation { mean: mean.to_vec(), std: std.to_vec() },
+        ..LoaderOptions::evaluation(side, 3).workers(1)
+    };
+    let bytes = loader(set.clone(), options([0.0; 3], [1.0 / 255.0; 3]))?.at(0)?.images;
+    let (mean, std) = ([0.1, 0.5, 0.9], [0.2, 0.3, 0.6]);
+    let images = loader(set, options(mean, std))?.at(0)?.images;
+    for channel in 0..3 {
+        let expected = (bytes.f_select(1, channel)?.f_div_scalar(255.0)?)
+            .f_sub_scalar(mean[channel as usize])?
+            .f_div_scalar(std[channel as usize])?;
+        let close = Tolerance { relative: 1e-5, absolute: 1e-5 };
+        close.check("channel", &images.f_select(1, channel)?, &expected)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn mixed_batches_cannot_be_evaluated() -> TestResult {
+    let mut loader = loader(Generated::of(8), deit(4, 1))?;
+    let refused = loader.top1(|images| Ok(images.shallow_clone()));
+    assert_refused!(refused, Error::Invalid { name, .. } if name == "mixing in an evaluation");
     Ok(())
 }
 

@@ -19,7 +19,7 @@ pub fn picture(name: &str) -> TestResult<Image> {
 
 /// An image whose bytes all depend on the seed.
 pub fn noise(width: usize, height: usize, channels: usize, seed: usize) -> Image {
-    let byte = |at: usize| ((at + 1) * (seed * 2 + 7919) * 2_654_435_761 >> 13) as u8;
+    let byte = |at: usize| (((at + 1) * (seed * 2 + 7919) * 2_654_435_761) >> 13) as u8;
     let pixels = (0..width * height * channels).map(byte).collect();
     Image::new(width, height, channels, pixels).expect("sides and bytes agree")
 }

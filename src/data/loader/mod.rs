@@ -23,6 +23,20 @@ use worker::{work, Job, Prepared};
 /// A batch depends on data set, options and step alone: neither on the number of workers nor on
 /// which steps came before. Steps in a row are prepared ahead; any other step restarts the workers
 /// there.
+///
+/// ```no_run
+/// use once_for_both::data::{FolderOfClasses, Loader, LoaderOptions};
+/// use std::sync::Arc;
+///
+/// # fn main() -> once_for_both::Result<()> {
+/// let dataset = Arc::new(FolderOfClasses::open("imagenet/train")?);
+/// let options = LoaderOptions::deit(224, 256).seed(7);
+/// let mut train = Loader::new(dataset, options, tch::Device::Cpu)?;
+/// let batch = train.at(0)?;
+/// assert_eq!(batch.images.size(), [256, 3, 224, 224]);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Loader {
     dataset: Arc<dyn Dataset>,
     options: LoaderOptions,
@@ -67,7 +81,7 @@ impl Loader {
         self.dataset.classes()
     }
 
-    /// Names of the corrupt images that were passed over so far, by index.
+    /// Names of the corrupt images that this loader passed over so far, by index.
     pub fn corrupt(&self) -> &BTreeMap<usize, String> {
         &self.corrupt
     }
@@ -83,7 +97,7 @@ impl Loader {
     /// skipped; [`Error::Worker`] if a worker panicked; [`Error::Torch`] if the device refuses
     /// memory.
     pub fn at(&mut self, step: u64) -> Result<Batch> {
-        let running = match self.running.take().filter(|running| running.next == step) {
+        let running = match self.running.take().filter(|running| running.has(step)) {
             Some(running) => running,
             None => self.start(step)?,
         };
@@ -133,7 +147,7 @@ impl Loader {
             device: self.device,
             stop: AtomicBool::new(false),
         });
-        let mut running = Running { job, workers: Vec::new(), next: first };
+        let mut running = Running { job, workers: Vec::new(), next: first, end };
         let stride = self.options.workers as u64;
         for offset in 0..stride {
             running.spawn((first.saturating_add(offset), stride, end), self.options.prefetch)?;
@@ -189,9 +203,16 @@ struct Running {
     /// Worker i of n prepares the steps first + i, first + i + n, and so on.
     workers: Vec<(Receiver<Result<Prepared>>, JoinHandle<()>)>,
     next: u64,
+    /// The step before which the workers end.
+    end: u64,
 }
 
 impl Running {
+    /// Whether a step is the next to come.
+    fn has(&self, step: u64) -> bool {
+        step == self.next && step < self.end
+    }
+
     fn spawn(&mut self, steps: (u64, u64, u64), prefetch: usize) -> Result<()> {
         let (sender, receiver) = sync_channel(prefetch);
         let job = Arc::clone(&self.job);

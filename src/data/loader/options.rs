@@ -104,6 +104,10 @@ impl LoaderOptions {
             _ => Ok(()),
         };
         least_one("images of the data set", dataset.len())?;
+        if u32::try_from(dataset.len()).is_err() {
+            // The order of an epoch holds an index in 32 bits.
+            return Err(Error::invalid("images of the data set", "less than 2³²", dataset.len()));
+        }
         least_one("batch size", self.batch)?;
         least_one("workers", self.workers)?;
         least_one("prefetch", self.prefetch)?;

@@ -46,6 +46,7 @@ pub(super) fn work(
     while step < end && !job.stop.load(Ordering::Relaxed) {
         let prepared = catch_unwind(AssertUnwindSafe(|| worker.prepare(step)))
             .unwrap_or_else(|panic| Err(Error::Worker { step, reason: message(&*panic) }));
+        let Some(prepared) = prepared.transpose() else { return };
         let failed = prepared.is_err();
         if sender.send(prepared).is_err() || failed {
             return;
@@ -67,8 +68,9 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn prepare(&mut self, step: u64) -> Result<Prepared> {
-        let Job { dataset, options, device, .. } = self.job;
+    /// The batch of a step; none if the job was stopped meanwhile.
+    fn prepare(&mut self, step: u64) -> Result<Option<Prepared>> {
+        let Job { dataset, options, device, stop } = self.job;
         let steps = steps_per_epoch(options, dataset.len());
         let (epoch, number) = (step / steps, step % steps);
         let order = match self.order.take().filter(|order| order.epoch == epoch) {
@@ -79,6 +81,9 @@ impl Worker<'_> {
         let bytes = options.batch * dataset.channels() * size * size;
         let mut parts = Parts { bytes: Vec::with_capacity(bytes), ..Parts::default() };
         for showing in order.batch(number, options.batch) {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             self.add(epoch, showing, &mut parts)?;
         }
         self.order = Some(order);
@@ -87,16 +92,12 @@ impl Worker<'_> {
         let shape = [parts.classes.len(), dataset.channels(), size, size];
         let images = bytes_tensor(&parts.bytes, &shape, *device)?;
         let Parts { classes, erased, corrupt, .. } = parts;
-        Ok(Prepared { images, classes, erased, mix, corrupt })
+        Ok(Some(Prepared { images, classes, erased, mix, corrupt }))
     }
 
     /// Adds one transformed image to the batch.
     fn add(&mut self, epoch: u64, showing: Showing, parts: &mut Parts) -> Result<()> {
         let job = self.job;
-        if job.stop.load(Ordering::Relaxed) {
-            // Nobody will read it.
-            return Err(Error::Worker { step: 0, reason: "stopped".into() });
-        }
         let (index, sample) = load(job, showing.index, &mut parts.corrupt)?;
         let expected = job.dataset.channels();
         if sample.image.channels() != expected || sample.class >= job.dataset.classes() {
