@@ -3,8 +3,9 @@
 //!     scripts/with-libtorch cargo bench --bench loader
 //!
 //! Generates JPEGs in a temporary folder and reads them on one core: random crop to 224 (bicubic),
-//! flip, normalisation. Seconds are processor time (Linux only). `OFB_PYTHON` names a Python with torch, torchvision and Pillow (default
-//! `python3`); without one, only this crate's loader is measured.
+//! flip, normalisation. Seconds are processor time (Linux only). `OFB_PYTHON` names a Python with
+//! torch, torchvision and Pillow (default `python3`); without one, only this crate's loader is
+//! measured.
 
 mod images;
 
@@ -24,7 +25,7 @@ const ROUNDS: usize = 5;
 const BOUND: &str = "OFB_BENCH_BOUND";
 
 fn main() -> Result<(), AnyError> {
-    if std::env::var_os(BOUND).is_none() && on_one_core(Command::new(std::env::current_exe()?))? {
+    if std::env::var_os(BOUND).is_none() && on_one_core(&std::env::current_exe()?)? {
         return Ok(());
     }
     tch::set_num_threads(1);
@@ -56,10 +57,10 @@ fn main() -> Result<(), AnyError> {
     Ok(())
 }
 
-/// Runs the command bound to one core, if this system can do that.
-fn on_one_core(command: Command) -> Result<bool, AnyError> {
+/// Runs a program bound to one core, if this system can do that.
+fn on_one_core(program: &Path) -> Result<bool, AnyError> {
     let mut bound = Command::new("taskset");
-    bound.args(["-c", "0"]).arg(command.get_program()).env(BOUND, "1");
+    bound.args(["-c", "0"]).arg(program).env(BOUND, "1");
     match bound.status() {
         Ok(status) if status.success() => Ok(true),
         Ok(status) => Err(format!("the benchmark failed: {status}").into()),

@@ -1,9 +1,9 @@
 use crate::assert_refused;
-use crate::sets::{Generated, CLASSES};
+use crate::sets::{noise, Generated, CLASSES};
 use crate::support::{numbers, TestResult, Tolerance};
 use once_for_both::data::transform::{RandomErasing, Training, Transform};
 use once_for_both::data::{
-    Batch, Corrupt, Dataset, Loader, LoaderOptions, Mixing, Normalisation, Order,
+    Batch, Corrupt, Dataset, Loader, LoaderOptions, Mixing, Normalisation, Order, Sample,
 };
 use once_for_both::loss::Targets;
 use once_for_both::Error;
@@ -239,6 +239,39 @@ fn images_that_cannot_be_read_are_never_skipped() -> TestResult {
     let set = Generated { unreadable: Some(1), ..Generated::of(6) };
     let options = LoaderOptions { order: Order::Sequential, ..deit(6, 1) };
     assert_refused!(loader(set, options)?.at(0), Error::Io { .. });
+    Ok(())
+}
+
+/// Grey images, whatever it says of itself.
+struct Grey;
+
+impl Dataset for Grey {
+    fn len(&self) -> usize {
+        4
+    }
+
+    fn classes(&self) -> usize {
+        2
+    }
+
+    fn channels(&self) -> usize {
+        3
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("grey {index}")
+    }
+
+    fn load(&self, _: usize) -> once_for_both::Result<Sample> {
+        Ok(Sample { image: noise(8, 8, 1, 0), class: 0 })
+    }
+}
+
+#[test]
+fn an_image_of_other_channels_than_its_set_is_refused() -> TestResult {
+    let options = LoaderOptions::evaluation(8, 2).workers(1);
+    let mut loader = Loader::new(Arc::new(Grey), options, Device::Cpu)?;
+    assert_refused!(loader.at(1), Error::Invalid { name, .. } if name == "grey 2");
     Ok(())
 }
 
