@@ -1,9 +1,11 @@
 //! One typed error for the whole crate.
 
 mod checkpoint;
+mod decode;
 mod import;
 
 pub use checkpoint::CheckpointError;
+pub use decode::DecodeError;
 pub use import::ImportError;
 
 use std::path::PathBuf;
@@ -201,6 +203,41 @@ pub enum Error {
     /// Weights of a checkpoint that do not fit the network.
     #[error(transparent)]
     Import(#[from] ImportError),
+    /// A folder without what it should hold.
+    #[error("{} holds no {expected}", path.display())]
+    EmptyFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What was looked for.
+        expected: &'static str,
+    },
+
+    /// An image of a data set that cannot be decoded; `source` says why.
+    #[error("cannot decode {name}")]
+    Image {
+        /// The image, usually its file.
+        name: String,
+        /// Why.
+        source: DecodeError,
+    },
+
+    /// More images could not be decoded than may be skipped.
+    #[error("{} images cannot be decoded, allowed {limit}: {}", names.len(), names.join(", "))]
+    CorruptImages {
+        /// How many may be skipped.
+        limit: usize,
+        /// The images.
+        names: Vec<String>,
+    },
+
+    /// A worker thread of a loader could not go on.
+    #[error("the batch of step {step} is lost, its worker failed: {reason}")]
+    Worker {
+        /// The step.
+        step: u64,
+        /// What the worker panicked with, or why it did not start.
+        reason: String,
+    },
 
     /// An image set in the IDX format that cannot be used.
     #[error(transparent)]

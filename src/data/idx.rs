@@ -13,6 +13,7 @@
 //! Files are not trusted: nothing is reserved by what a header says before it is known
 //! that the file could hold it, and a file with too few or too many values is refused.
 
+mod dataset;
 mod error;
 mod images;
 

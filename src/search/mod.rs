@@ -18,6 +18,7 @@ mod options;
 mod run;
 mod session;
 mod start;
+mod trace;
 
 pub use branch::{write_pareto, ParetoPoint};
 pub use checkpoint::{Checkpoints, Resumed};
@@ -30,3 +31,4 @@ pub use options::{
 };
 pub use run::{Ending, Run};
 pub use session::Session;
+pub use trace::TracingListener;

@@ -27,7 +27,7 @@ impl Split {
 pub struct IdxImages {
     images: IdxArray,
     labels: Vec<u8>,
-    labels_path: PathBuf,
+    pub(super) labels_path: PathBuf,
     classes: usize,
     size: [usize; 3],
 }

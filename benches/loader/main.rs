@@ -1,0 +1,133 @@
+//! Images per second and core of the loader, beside torchvision's `DataLoader` on the same files.
+//!
+//!     scripts/with-libtorch cargo bench --bench loader
+//!
+//! Generates JPEGs in a temporary folder and reads them on one core: random crop to 224 (bicubic),
+//! flip, normalisation. Seconds are processor time (Linux only). `OFB_PYTHON` names a Python with
+//! torch, torchvision and Pillow (default `python3`); without one, only this crate's loader is
+//! measured.
+
+mod images;
+
+use once_for_both::data::transform::{Training, Transform};
+use once_for_both::data::{Corrupt, FolderOfClasses, Loader, LoaderOptions, Order};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use tch::Device;
+
+type AnyError = Box<dyn std::error::Error>;
+
+const IMAGES: usize = 320;
+const BATCH: usize = 32;
+const ROUNDS: usize = 5;
+/// Set in the process that is bound to one core.
+const BOUND: &str = "OFB_BENCH_BOUND";
+
+fn main() -> Result<(), AnyError> {
+    if std::env::var_os(BOUND).is_none() && on_one_core(&std::env::current_exe()?)? {
+        return Ok(());
+    }
+    tch::set_num_threads(1);
+    let folder = tempfile::tempdir()?;
+    let bytes = images::generate(folder.path(), IMAGES)?;
+    println!(
+        "{IMAGES} JPEGs of {} × {}, {} KB each",
+        images::WIDTH,
+        images::HEIGHT,
+        bytes / IMAGES / 1000
+    );
+    let mut ours = Vec::new();
+    let mut theirs = Vec::new();
+    // In turn, so that a machine that is slow for a while is slow for both.
+    for _ in 0..ROUNDS {
+        ours.push(measure(folder.path(), plain())?);
+        theirs.extend(torchvision(folder.path())?);
+    }
+    let deit = measure(folder.path(), LoaderOptions::deit(224, BATCH).workers(1))?;
+    let ours = report("this crate, one worker", ours);
+    println!("{:<28} {deit:7.0} images/s", "this crate, DeiT's recipe");
+    if theirs.is_empty() {
+        println!(
+            "torchvision: not measured, no Python with torch, torchvision and Pillow (OFB_PYTHON)"
+        );
+    } else {
+        println!("ratio {:.2}", ours / report("torchvision, best of 0 and 1 worker", theirs));
+    }
+    Ok(())
+}
+
+/// Runs a program bound to one core, if this system can do that.
+fn on_one_core(program: &Path) -> Result<bool, AnyError> {
+    let mut bound = Command::new("taskset");
+    bound.args(["-c", "0"]).arg(program).env(BOUND, "1");
+    match bound.status() {
+        Ok(status) if status.success() => Ok(true),
+        Ok(status) => Err(format!("the benchmark failed: {status}").into()),
+        Err(_) => {
+            println!("taskset is missing: not bound to one core");
+            Ok(false)
+        }
+    }
+}
+
+fn plain() -> LoaderOptions {
+    LoaderOptions {
+        order: Order::Shuffled { repeats: 1 },
+        transform: Transform::Training(Training::plain(224)),
+        mixing: None,
+        corrupt: Corrupt::Refuse,
+        ..LoaderOptions::evaluation(224, BATCH).workers(1)
+    }
+}
+
+/// Images per second of processor time over two epochs, after a first one.
+fn measure(folder: &Path, options: LoaderOptions) -> Result<f64, AnyError> {
+    let dataset = Arc::new(FolderOfClasses::open(folder)?);
+    let mut loader = Loader::new(dataset, options, Device::Cpu)?;
+    let steps = loader.steps_per_epoch();
+    // What is prepared ahead when the clock starts is about as much as when it stops.
+    for step in 0..steps {
+        loader.at(step)?;
+    }
+    let started = seconds()?;
+    for step in steps..3 * steps {
+        loader.at(step)?;
+    }
+    Ok((2 * steps) as f64 * BATCH as f64 / (seconds()? - started))
+}
+
+/// Processor time of this process, ended threads included: unlike time on the clock, it does not
+/// grow when others use the machine.
+fn seconds() -> Result<f64, AnyError> {
+    /// Linux counts for programs in hundredths of a second.
+    const TICKS: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // Behind the name, which may hold spaces: fields 14 and 15 of the whole are user and system.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: Vec<f64> = fields.skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+    Ok(ticks.iter().sum::<f64>() / TICKS)
+}
+
+/// The median of the rounds, printed.
+fn report(name: &str, mut rates: Vec<f64>) -> f64 {
+    rates.sort_unstable_by(f64::total_cmp);
+    let (least, most) = (rates[0], rates[rates.len() - 1]);
+    let median = rates[rates.len() / 2];
+    println!("{name:<28} {median:7.0} images/s ({least:.0} to {most:.0})");
+    median
+}
+
+/// The same of torchvision, if there is one.
+fn torchvision(folder: &Path) -> Result<Option<f64>, AnyError> {
+    let python = std::env::var("OFB_PYTHON").unwrap_or_else(|_| "python3".into());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/loader/torchvision_loader.py");
+    let Ok(output) = Command::new(python).arg(script).arg(folder).arg(BATCH.to_string()).output()
+    else {
+        return Ok(None);
+    };
+    if !output.status.success() {
+        return Ok(None);
+    }
+    Ok(Some(String::from_utf8(output.stdout)?.trim().parse()?))
+}

@@ -1,0 +1,144 @@
+//! Mixup (Zhang et al., 2018) and cutmix (Yun et al., 2019) of a whole batch, as timm has them:
+//! one λ for all, every image with its mirror place in the batch.
+
+use super::transform::{expect_probability, Rectangle};
+use super::Stream;
+use crate::loss::Targets;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// How batches are mixed. Label smoothing is part of the mixed targets: the task loss then must not
+/// smooth once more.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Mixing {
+    /// α of mixup's Beta(α, α); 0 for none.
+    pub mixup: f64,
+    /// α of cutmix's Beta(α, α); 0 for none.
+    pub cutmix: f64,
+    /// Probability that a batch is mixed.
+    pub probability: f64,
+    /// Probability of cutmix where both are on.
+    pub switch: f64,
+    /// Share of every target that is spread over all classes.
+    pub label_smoothing: f64,
+}
+
+/// What happens to one batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mix {
+    /// Nothing.
+    None,
+    /// λ · image + (1 − λ) · partner.
+    Blend(f64),
+    /// The rectangle comes from the partner.
+    Paste(Rectangle),
+}
+
+impl Mixing {
+    /// The recipe of DeiT: mixup 0.8, cutmix 1.0, label smoothing 0.1.
+    pub fn deit() -> Self {
+        Self { mixup: 0.8, cutmix: 1.0, probability: 1.0, switch: 0.5, label_smoothing: 0.1 }
+    }
+
+    /// What happens to a batch of `size` × `size` images.
+    pub fn draw(&self, size: usize, stream: &mut Stream) -> Mix {
+        if !stream.chance(self.probability) {
+            return Mix::None;
+        }
+        let paste = self.cutmix > 0.0 && (self.mixup == 0.0 || stream.chance(self.switch));
+        if !paste {
+            return Mix::Blend(stream.beta(self.mixup));
+        }
+        let side = (size as f64 * (1.0 - stream.beta(self.cutmix)).sqrt()) as usize;
+        let mut axis = || {
+            let centre = stream.up_to(size - 1);
+            (centre.saturating_sub(side / 2), (centre + side.div_ceil(2)).min(size))
+        };
+        let ((top, bottom), (left, right)) = (axis(), axis());
+        Mix::Paste(Rectangle { left, top, width: right - left, height: bottom - top })
+    }
+
+    /// Checks every option.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] names the first that cannot be.
+    pub fn validate(&self) -> Result<()> {
+        for (name, alpha) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
+            if !(alpha >= 0.0 && alpha.is_finite()) {
+                return Err(Error::invalid(name, "0 or more, finite", alpha));
+            }
+        }
+        if self.mixup == 0.0 && self.cutmix == 0.0 {
+            return Err(Error::invalid("mixup and cutmix", "one of them positive", "0 and 0"));
+        }
+        expect_probability("probability of mixing", self.probability)?;
+        expect_probability("probability of cutmix", self.switch)?;
+        expect_probability("label smoothing", self.label_smoothing)
+    }
+}
+
+impl Mix {
+    /// Share of a target that stays: λ, or what the rectangle leaves of a `size` × `size` image.
+    pub fn kept(self, size: usize) -> f64 {
+        match self {
+            Self::None => 1.0,
+            Self::Blend(lambda) => lambda,
+            Self::Paste(cut) => 1.0 - (cut.width * cut.height) as f64 / (size * size) as f64,
+        }
+    }
+
+    /// Mixes images with their mirror places in the batch.
+    ///
+    /// # Shapes
+    /// `images`: `[B, C, S, S]`, and so the result.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if the device refuses memory.
+    pub fn images(self, images: Tensor) -> Result<Tensor> {
+        match self {
+            Self::None => Ok(images),
+            Self::Blend(lambda) => {
+                let partners = images.f_flip([0])?.f_mul_scalar(1.0 - lambda)?;
+                Ok(images.f_mul_scalar(lambda)?.f_add(&partners)?)
+            }
+            Self::Paste(Rectangle { left, top, width, height }) => {
+                let cut = |from: &Tensor| {
+                    from.f_narrow(2, top as i64, height as i64)?.f_narrow(
+                        3,
+                        left as i64,
+                        width as i64,
+                    )
+                };
+                // Flipping copies, so no partner is overwritten before it is read.
+                let partners = cut(&images)?.f_flip([0])?;
+                cut(&images)?.f_copy_(&partners)?;
+                Ok(images)
+            }
+        }
+    }
+
+    /// Targets of the mixed images, smoothed.
+    ///
+    /// # Shapes
+    /// `classes`: `[B]`, i64; the result: `[B, count]`, f32.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if a class is out of range.
+    pub fn targets(
+        self,
+        classes: &Tensor,
+        count: usize,
+        size: usize,
+        label_smoothing: f64,
+    ) -> Result<Targets> {
+        let kept = self.kept(size);
+        let one_hot = classes.f_one_hot(count as i64)?.f_to_kind(Kind::Float)?;
+        let partners = one_hot.f_flip([0])?.f_mul_scalar(1.0 - kept)?;
+        let mixed = one_hot.f_mul_scalar(kept)?.f_add(&partners)?;
+        let smoothed = mixed
+            .f_mul_scalar(1.0 - label_smoothing)?
+            .f_add_scalar(label_smoothing / count as f64)?;
+        Ok(Targets::Probabilities(smoothed))
+    }
+}

@@ -1,0 +1,67 @@
+//! Bytes to numbers around zero.
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// Per channel, values in [0, 1] become (value − mean) / std.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Normalisation {
+    /// Mean of each channel, in [0, 1].
+    pub mean: Vec<f64>,
+    /// Standard deviation of each channel, in [0, 1].
+    pub std: Vec<f64>,
+}
+
+impl Normalisation {
+    /// That of ImageNet.
+    pub fn imagenet() -> Self {
+        Self { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
+    }
+
+    /// The mean colour as bytes.
+    pub fn mean_colour(&self) -> Vec<u8> {
+        self.mean.iter().map(|mean| (mean * 255.0).round_ties_even() as u8).collect()
+    }
+
+    /// Normalises a batch on its device.
+    ///
+    /// # Shapes
+    /// `images`: `[B, C, H, W]`, u8; the result alike, f32.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if the channels differ or the device refuses memory.
+    pub fn apply(&self, images: &Tensor) -> Result<Tensor> {
+        let per_channel = |of: &dyn Fn(f64, f64) -> f64| -> Result<Tensor> {
+            let values: Vec<f32> =
+                self.mean.iter().zip(&self.std).map(|(m, s)| of(*m, *s) as f32).collect();
+            let shaped = Tensor::f_from_slice(&values)?.f_view([1, -1, 1, 1])?;
+            Ok(shaped.f_to_device(images.device())?)
+        };
+        let scale = per_channel(&|_, std| 1.0 / (255.0 * std))?;
+        let shift = per_channel(&|mean, std| -mean / std)?;
+        // One pass, and no second tensor: a batch is larger than the caches.
+        let values = images.f_to_kind(Kind::Float)?;
+        Ok(shift.f_addcmul_out(&values, &values, &scale)?)
+    }
+
+    /// Checks that there is one mean and one positive std for each channel.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] otherwise.
+    pub fn validate(&self, channels: usize) -> Result<()> {
+        for (name, values) in [("mean of the pixels", &self.mean), ("std of the pixels", &self.std)]
+        {
+            if values.len() != channels {
+                return Err(Error::invalid(name, format!("{channels} values"), values.len()));
+            }
+        }
+        if let Some(mean) = self.mean.iter().find(|mean| !(0.0..=1.0).contains(*mean)) {
+            return Err(Error::invalid("mean of the pixels", "0 to 1", mean));
+        }
+        match self.std.iter().find(|std| !(**std > 0.0 && std.is_finite())) {
+            Some(std) => Err(Error::invalid("std of the pixels", "positive", std)),
+            None => Ok(()),
+        }
+    }
+}

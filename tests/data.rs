@@ -1,0 +1,20 @@
+//! Data: decoding, folders, every transform, and the loader.
+
+mod support;
+
+#[path = "data/decoding.rs"]
+mod decoding;
+#[path = "data/folder.rs"]
+mod folder;
+#[path = "data/idx.rs"]
+mod idx;
+#[path = "data/loading.rs"]
+mod loading;
+#[path = "data/mixing.rs"]
+mod mixing;
+#[path = "data/operations.rs"]
+mod operations;
+#[path = "data/sets.rs"]
+mod sets;
+#[path = "data/transforms.rs"]
+mod transforms;

@@ -1,0 +1,79 @@
+use crate::assert_refused;
+use crate::sets::file;
+use crate::support::TestResult;
+use once_for_both::data::{Dataset, FolderOfClasses};
+use once_for_both::Error;
+use std::fs;
+use std::path::Path;
+use tempfile::{tempdir, TempDir};
+
+fn put(folder: &TempDir, name: &str, bytes: &[u8]) -> TestResult {
+    let path = folder.path().join(name);
+    fs::create_dir_all(path.parent().ok_or("no parent")?)?;
+    Ok(fs::write(path, bytes)?)
+}
+
+#[test]
+fn classes_and_images_are_sorted_by_name() -> TestResult {
+    let folder = tempdir()?;
+    let (jpeg, png) = (file("colour.jpg")?, file("grey.png")?);
+    put(&folder, "zebra/b.PNG", &png)?;
+    put(&folder, "zebra/a.JPEG", &jpeg)?;
+    put(&folder, "ape/c.Jpg", &jpeg)?;
+    // A PNG file by another name, as there is one in ImageNet.
+    put(&folder, "ape/d.jpg", &png)?;
+    for ignored in ["ape/notes.txt", "ape/.hidden.jpg", "ape/more/e.jpg", ".git/f.jpg", "g.jpg"] {
+        put(&folder, ignored, b"?")?;
+    }
+    let set = FolderOfClasses::open(folder.path())?;
+    assert_eq!(set.class_names().collect::<Vec<_>>(), ["ape", "zebra"]);
+    assert_eq!((set.len(), set.classes(), set.channels()), (4, 2, 3));
+    for (index, (name, class)) in
+        [("ape/c.Jpg", 0), ("ape/d.jpg", 0), ("zebra/a.JPEG", 1), ("zebra/b.PNG", 1)]
+            .into_iter()
+            .enumerate()
+    {
+        assert_eq!(set.path(index)?, folder.path().join(name));
+        let sample = set.load(index)?;
+        assert_eq!((sample.class, sample.image.width(), sample.image.height()), (class, 45, 34));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_missing_folder_is_refused() {
+    let path = Path::new("/nowhere/at/all");
+    assert_refused!(FolderOfClasses::open(path), Error::Io { path: named, .. } if named == path);
+}
+
+#[test]
+fn a_folder_without_classes_is_refused() -> TestResult {
+    let folder = tempdir()?;
+    put(&folder, "a.jpg", b"?")?;
+    let error = FolderOfClasses::open(folder.path());
+    assert_refused!(error, Error::EmptyFolder { path, .. } if path == folder.path());
+    Ok(())
+}
+
+#[test]
+fn a_class_without_images_is_refused() -> TestResult {
+    let folder = tempdir()?;
+    put(&folder, "ape/a.jpg", b"?")?;
+    put(&folder, "bear/a.txt", b"?")?;
+    let error = FolderOfClasses::open(folder.path());
+    assert_refused!(error, Error::EmptyFolder { path, .. } if path == folder.path().join("bear"));
+    Ok(())
+}
+
+#[test]
+fn damaged_missing_and_unknown_images_are_refused_by_name() -> TestResult {
+    let folder = tempdir()?;
+    put(&folder, "ape/bad.jpg", b"not a jpeg")?;
+    put(&folder, "ape/gone.jpg", b"?")?;
+    let set = FolderOfClasses::open(folder.path())?;
+    fs::remove_file(folder.path().join("ape/gone.jpg"))?;
+    assert_refused!(set.load(0), Error::Image { name, .. } if name.ends_with("bad.jpg"));
+    assert_refused!(set.load(1), Error::Io { path, .. } if path.ends_with("ape/gone.jpg"));
+    assert_refused!(set.load(2), Error::Invalid { actual, .. } if actual == "2");
+    Ok(())
+}

@@ -1,0 +1,75 @@
+use crate::assert_refused;
+use crate::support::{numbers, TestResult};
+use once_for_both::data::idx::{IdxImages, Split};
+use once_for_both::data::transform::{Evaluation, Transform};
+use once_for_both::data::{Dataset, ImageSet, Loader, LoaderOptions, Normalisation};
+use once_for_both::loss::Targets;
+use once_for_both::Error;
+use std::path::Path;
+use std::sync::Arc;
+use tch::{Device, Kind, Tensor};
+
+fn shipped() -> TestResult<IdxImages> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data");
+    Ok(IdxImages::open_split(&folder, Split::Test)?)
+}
+
+#[test]
+fn idx_images_are_a_data_set() -> TestResult {
+    let set = shipped()?;
+    let data: &dyn Dataset = &set;
+    assert_eq!((data.len(), data.classes(), data.channels()), (1000, 10, 1));
+    let sample = data.load(7)?;
+    assert_eq!((sample.image.width(), sample.image.height()), (28, 28));
+    assert_eq!(sample.image.pixels(), &set.images().values[7 * 784..8 * 784]);
+    assert_eq!(sample.class, usize::from(set.labels()[7]));
+    assert!(data.name(7).contains("image 7"));
+    assert_refused!(data.load(1000), Error::Invalid { .. });
+    Ok(())
+}
+
+#[test]
+fn the_loader_gives_what_the_set_in_memory_gives() -> TestResult {
+    let set = shipped()?;
+    let options = LoaderOptions {
+        // The whole image at its own size: nothing is resized.
+        transform: Transform::Evaluation(Evaluation { size: 28, share: 1.0 }),
+        normalisation: Normalisation { mean: vec![0.28], std: vec![0.35] },
+        ..LoaderOptions::evaluation(28, 300).workers(2)
+    };
+    let mut loader = Loader::new(Arc::new(set.clone()), options, Device::Cpu)?;
+    let memory = ImageSet::from_idx(set, 10, Device::Cpu)?.normalised(0.28, 0.35)?;
+    assert_eq!(loader.steps_per_epoch(), 4);
+    for (step, count) in [300, 300, 300, 100].into_iter().enumerate() {
+        let first = 300 * step as i64;
+        let indices = Tensor::f_arange_start(first, first + count, (Kind::Int64, Device::Cpu))?;
+        let (images, labels) = memory.select(&indices)?;
+        let batch = loader.at(step as u64)?;
+        assert_eq!(batch.images.size(), [count, 1, 28, 28]);
+        let difference = (batch.images.f_sub(&images)?).f_abs()?.f_max()?.f_double_value(&[])?;
+        assert!(difference < 1e-6, "{difference}");
+        let Targets::Classes(classes) = batch.targets else { return Err("not classes".into()) };
+        assert_eq!(numbers(&classes)?, numbers(&labels)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn top1_counts_every_image_once() -> TestResult {
+    let set = shipped()?;
+    let share = set.labels().iter().filter(|&&label| label == 3).count() as f64 / 1000.0;
+    let options = LoaderOptions {
+        normalisation: Normalisation { mean: vec![0.3], std: vec![0.3] },
+        ..LoaderOptions::evaluation(16, 300).workers(2)
+    };
+    let mut loader = Loader::new(Arc::new(set), options, Device::Cpu)?;
+    let always_three = |images: &Tensor| -> once_for_both::Result<Tensor> {
+        let batch = images.size()[0];
+        let three = Tensor::f_full([batch], 3, (Kind::Int64, Device::Cpu))?;
+        Ok(three.f_one_hot(10)?)
+    };
+    for _ in 0..2 {
+        assert_eq!(loader.top1(always_three)?, share);
+    }
+    Ok(())
+}

@@ -1,0 +1,347 @@
+use crate::assert_refused;
+use crate::sets::{noise, Generated, CLASSES};
+use crate::support::{numbers, TestResult, Tolerance};
+use once_for_both::data::transform::{RandomErasing, Training, Transform};
+use once_for_both::data::{
+    Batch, Corrupt, Dataset, Loader, LoaderOptions, Mixing, Normalisation, Order, Sample,
+};
+use once_for_both::loss::Targets;
+use once_for_both::Error;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tch::Device;
+
+fn deit(batch: usize, workers: usize) -> LoaderOptions {
+    LoaderOptions::deit(16, batch).seed(42).workers(workers)
+}
+
+fn loader(set: Generated, options: LoaderOptions) -> TestResult<Loader> {
+    Ok(Loader::new(Arc::new(set), options, Device::Cpu)?)
+}
+
+/// Everything in a batch, as bits.
+fn bits(batch: &Batch) -> TestResult<Vec<u64>> {
+    let (Targets::Classes(targets) | Targets::Probabilities(targets)) = &batch.targets;
+    let mut all = numbers(&batch.images)?;
+    all.extend(numbers(targets)?);
+    Ok(all.into_iter().map(f64::to_bits).collect())
+}
+
+fn classes(batch: &Batch) -> TestResult<Vec<usize>> {
+    let Targets::Classes(classes) = &batch.targets else { return Err("mixed".into()) };
+    Ok(numbers(classes)?.into_iter().map(|class| class as usize).collect())
+}
+
+/// Without anything that would blur which image is which.
+fn plain(options: LoaderOptions) -> LoaderOptions {
+    let transform = Transform::Training(Training::plain(16));
+    LoaderOptions { mixing: None, transform, ..options }
+}
+
+#[test]
+fn batches_do_not_depend_on_the_number_of_workers() -> TestResult {
+    let mut expected = Vec::new();
+    for workers in [1, 2, 5] {
+        let mut loader = loader(Generated::of(23), deit(4, workers))?;
+        assert_eq!(loader.steps_per_epoch(), 5);
+        // Three epochs, so that their borders are crossed.
+        let batches: Vec<_> =
+            (0..15).map(|step| bits(&loader.at(step)?)).collect::<TestResult<_>>()?;
+        if expected.is_empty() {
+            expected = batches;
+        } else {
+            assert_eq!(batches, expected, "{workers} workers");
+        }
+    }
+    assert_ne!(expected[0], expected[5]);
+    Ok(())
+}
+
+#[test]
+fn a_run_that_begins_in_the_middle_gets_the_same_batches() -> TestResult {
+    let mut whole = loader(Generated::of(23), deit(4, 2))?;
+    let batches: Vec<_> = (0..12).map(|step| bits(&whole.at(step)?)).collect::<TestResult<_>>()?;
+    for first in [1, 4, 7] {
+        let mut resumed = loader(Generated::of(23), deit(4, 3))?;
+        for (step, expected) in (0..).zip(&batches).skip(first) {
+            assert_eq!(&bits(&resumed.at(step)?)?, expected, "{step} from {first}");
+        }
+    }
+    // And the same loader goes back and forth.
+    for step in [11, 0, 1, 5, 5, 3] {
+        assert_eq!(bits(&whole.at(step as u64)?)?, batches[step], "{step}");
+    }
+    Ok(())
+}
+
+#[test]
+fn seeds_differ() -> TestResult {
+    let first = |seed| bits(&loader(Generated::of(9), deit(4, 1).seed(seed))?.at(0)?);
+    assert_ne!(first(1)?, first(2)?);
+    Ok(())
+}
+
+#[test]
+fn an_epoch_shows_every_image_once_in_random_order() -> TestResult {
+    let options = plain(LoaderOptions { order: Order::Shuffled { repeats: 1 }, ..deit(6, 2) });
+    let mut loader = loader(Generated::of(24), options)?;
+    let mut orders = Vec::new();
+    for epoch in 0..2 {
+        let mut seen = Vec::new();
+        for step in 0..4 {
+            seen.extend(classes(&loader.at(4 * epoch + step)?)?);
+        }
+        let count = |class| seen.iter().filter(|&&other| other == class).count();
+        assert_eq!([0, 1, 2, 3].map(count), [24 / CLASSES; CLASSES]);
+        orders.push(seen);
+    }
+    assert_ne!(orders[0], orders[1]);
+    Ok(())
+}
+
+#[test]
+fn repeated_augmentation_shows_an_image_three_times_in_a_row_each_time_another_way() -> TestResult {
+    let options = plain(LoaderOptions { order: Order::Shuffled { repeats: 3 }, ..deit(9, 2) });
+    let mut loader = loader(Generated::of(30), options)?;
+    assert_eq!(loader.steps_per_epoch(), 3);
+    let batch = loader.at(0)?;
+    for copies in classes(&batch)?.chunks(3) {
+        assert!(copies.iter().all(|class| *class == copies[0]));
+    }
+    let image = |at| numbers(&batch.images.f_select(0, at)?);
+    assert_ne!(image(0)?, image(1)?);
+    assert_ne!(image(1)?, image(2)?);
+    Ok(())
+}
+
+#[test]
+fn evaluation_goes_through_all_images_in_order() -> TestResult {
+    let options = LoaderOptions::evaluation(16, 4).workers(3);
+    let mut loader = loader(Generated::of(10), options)?;
+    assert_eq!(loader.steps_per_epoch(), 3);
+    // Again from the beginning, and on into another epoch: both are the same images.
+    for first in [0, 0, 3] {
+        let mut seen = Vec::new();
+        for step in first..first + 3 {
+            seen.extend(classes(&loader.at(step)?)?);
+        }
+        assert_eq!(seen, (0..10).map(|index| index % CLASSES).collect::<Vec<_>>());
+    }
+    Ok(())
+}
+
+#[test]
+fn erased_pixels_are_noise_after_normalisation() -> TestResult {
+    let erasing = RandomErasing { probability: 1.0, area: (0.2, 0.3), ..RandomErasing::default() };
+    let transform = |erasing| Transform::Training(Training { erasing, ..Training::plain(32) });
+    let with = |erasing| {
+        let options = LoaderOptions { transform: transform(erasing), ..plain(deit(8, 1)) };
+        loader(Generated::of(8), options)
+    };
+    let [clean, erased] = [None, Some(erasing)].map(with);
+    let (clean, erased) = (clean?.at(0)?.images, erased?.at(0)?.images);
+    let changed = erased.f_ne_tensor(&clean)?;
+    let share = changed.f_to_kind(tch::Kind::Float)?.f_mean(None)?.f_double_value(&[])?;
+    assert!((0.15..0.35).contains(&share), "{share}");
+    let noise = numbers(&erased.f_masked_select(&changed)?)?;
+    let mean = noise.iter().sum::<f64>() / noise.len() as f64;
+    assert!(mean.abs() < 0.1, "{mean}");
+    Ok(())
+}
+
+#[test]
+fn every_channel_is_normalised_on_its_own() -> TestResult {
+    let set = Generated::of(3);
+    let sample = set.load(2)?;
+    let side = sample.image.width().min(sample.image.height());
+    let options = |mean: [f64; 3], std: [f64; 3]| LoaderOptions {
+        normalisation: Normalisation { mean: mean.to_vec(), std: std.to_vec() },
+        ..LoaderOptions::evaluation(side, 3).workers(1)
+    };
+    let bytes = loader(set.clone(), options([0.0; 3], [1.0 / 255.0; 3]))?.at(0)?.images;
+    let (mean, std) = ([0.1, 0.5, 0.9], [0.2, 0.3, 0.6]);
+    let images = loader(set, options(mean, std))?.at(0)?.images;
+    for channel in 0..3 {
+        let expected = (bytes.f_select(1, channel)?.f_div_scalar(255.0)?)
+            .f_sub_scalar(mean[channel as usize])?
+            .f_div_scalar(std[channel as usize])?;
+        let close = Tolerance { relative: 1e-5, absolute: 1e-5 };
+        close.check("channel", &images.f_select(1, channel)?, &expected)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn mixed_batches_cannot_be_evaluated() -> TestResult {
+    let mut loader = loader(Generated::of(8), deit(4, 1))?;
+    let refused = loader.top1(|images| Ok(images.shallow_clone()));
+    assert_refused!(refused, Error::Invalid { name, .. } if name == "mixing in an evaluation");
+    Ok(())
+}
+
+#[test]
+fn corrupt_images_are_named_and_replaced_by_the_next() -> TestResult {
+    let corrupt = [3, 4, 11].into();
+    let options = LoaderOptions { order: Order::Sequential, ..plain(deit(6, 2)) };
+    let mut loader = loader(Generated { corrupt, ..Generated::of(12) }, options)?;
+    assert!(loader.corrupt().is_empty());
+    let mut seen = classes(&loader.at(0)?)?;
+    seen.extend(classes(&loader.at(1)?)?);
+    // 3 and 4 are replaced by 5, and the last by the first.
+    assert_eq!(seen, [0, 1, 2, 5, 5, 5, 6, 7, 8, 9, 10, 0].map(|index| index % CLASSES));
+    let names: BTreeMap<usize, String> =
+        [3, 4, 11].map(|index| (index, format!("picture {index}"))).into();
+    assert_eq!(loader.corrupt(), &names);
+    Ok(())
+}
+
+#[test]
+fn too_many_corrupt_images_are_an_error_at_the_same_step_whatever_the_workers() -> TestResult {
+    for workers in [1, 4] {
+        let corrupt = Corrupt::Skip { limit: 2 };
+        let options =
+            LoaderOptions { order: Order::Sequential, corrupt, ..plain(deit(3, workers)) };
+        let set = Generated { corrupt: [0, 4, 8].into(), ..Generated::of(12) };
+        let mut loader = loader(set, options)?;
+        loader.at(0)?;
+        loader.at(1)?;
+        assert_refused!(
+            loader.at(2),
+            Error::CorruptImages { limit: 2, names } if names == ["picture 0", "picture 4", "picture 8"]
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_set_without_a_single_good_image_ends() -> TestResult {
+    for limit in [2, 100] {
+        let set = Generated { corrupt: (0..5).collect(), ..Generated::of(5) };
+        let options = LoaderOptions { corrupt: Corrupt::Skip { limit }, ..deit(2, 2) };
+        assert_refused!(loader(set, options)?.at(0), Error::CorruptImages { .. });
+    }
+    Ok(())
+}
+
+#[test]
+fn evaluation_refuses_the_first_corrupt_image() -> TestResult {
+    let set = Generated { corrupt: [5].into(), ..Generated::of(8) };
+    let mut loader = loader(set, LoaderOptions::evaluation(16, 4).workers(2))?;
+    loader.at(0)?;
+    assert_refused!(loader.at(1), Error::Image { name, .. } if name == "picture 5");
+    // What comes before it is still there.
+    loader.at(0)?;
+    Ok(())
+}
+
+#[test]
+fn images_that_cannot_be_read_are_never_skipped() -> TestResult {
+    let set = Generated { unreadable: Some(1), ..Generated::of(6) };
+    let options = LoaderOptions { order: Order::Sequential, ..deit(6, 1) };
+    assert_refused!(loader(set, options)?.at(0), Error::Io { .. });
+    Ok(())
+}
+
+/// Grey images, whatever it says of itself.
+struct Grey;
+
+impl Dataset for Grey {
+    fn len(&self) -> usize {
+        4
+    }
+
+    fn classes(&self) -> usize {
+        2
+    }
+
+    fn channels(&self) -> usize {
+        3
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("grey {index}")
+    }
+
+    fn load(&self, _: usize) -> once_for_both::Result<Sample> {
+        Ok(Sample { image: noise(8, 8, 1, 0), class: 0 })
+    }
+}
+
+#[test]
+fn an_image_of_other_channels_than_its_set_is_refused() -> TestResult {
+    let options = LoaderOptions::evaluation(8, 2).workers(1);
+    let mut loader = Loader::new(Arc::new(Grey), options, Device::Cpu)?;
+    assert_refused!(loader.at(1), Error::Invalid { name, .. } if name == "grey 2");
+    Ok(())
+}
+
+#[test]
+fn a_panic_in_a_worker_is_an_error_of_its_step() -> TestResult {
+    let set = Generated { panics: Some(5), ..Generated::of(9) };
+    let options = LoaderOptions { order: Order::Sequential, ..deit(3, 2) };
+    let mut loader = loader(set, options)?;
+    loader.at(0)?;
+    assert_refused!(
+        loader.at(1),
+        Error::Worker { step: 1, reason } if reason.contains("picture 5 is cursed")
+    );
+    loader.at(0)?;
+    Ok(())
+}
+
+#[test]
+fn dropping_a_loader_ends_its_workers() -> TestResult {
+    let set = Arc::new(Generated::of(50));
+    let mut loader = Loader::new(set.clone(), deit(2, 4), Device::Cpu)?;
+    loader.at(3)?;
+    assert!(Arc::strong_count(&set) > 1);
+    drop(loader);
+    // All threads have ended and given back what they held.
+    assert_eq!(Arc::strong_count(&set), 1);
+    Ok(())
+}
+
+#[test]
+fn options_survive_json() -> TestResult {
+    for options in [deit(64, 3), LoaderOptions::evaluation(224, 50)] {
+        let text = serde_json::to_string(&options)?;
+        assert_eq!(serde_json::from_str::<LoaderOptions>(&text)?, options);
+    }
+    Ok(())
+}
+
+#[test]
+fn impossible_options_are_refused() {
+    let normalise =
+        |mean: [f64; 3], std: &[f64]| Normalisation { mean: mean.to_vec(), std: std.to_vec() };
+    for (culprit, options) in [
+        ("batch size", deit(0, 1)),
+        ("batch size", deit(11, 1)),
+        ("workers", deit(2, 0)),
+        ("prefetch", LoaderOptions { prefetch: 0, ..deit(2, 1) }),
+        ("repeats", LoaderOptions { order: Order::Shuffled { repeats: 0 }, ..deit(2, 1) }),
+        (
+            "mean of the pixels",
+            LoaderOptions { normalisation: normalise([2.0; 3], &[1.0; 3]), ..deit(2, 1) },
+        ),
+        (
+            "std of the pixels",
+            LoaderOptions { normalisation: normalise([0.5; 3], &[1.0, 0.0, 1.0]), ..deit(2, 1) },
+        ),
+        (
+            "std of the pixels",
+            LoaderOptions { normalisation: normalise([0.5; 3], &[1.0]), ..deit(2, 1) },
+        ),
+        ("image size", LoaderOptions::evaluation(0, 2)),
+        (
+            "mixup",
+            LoaderOptions { mixing: Some(Mixing { mixup: -1.0, ..Mixing::deit() }), ..deit(2, 1) },
+        ),
+    ] {
+        let refused = Loader::new(Arc::new(Generated::of(10)), options, Device::Cpu);
+        assert_refused!(refused, Error::Invalid { name, .. } if name == culprit);
+    }
+    let empty =
+        Loader::new(Arc::new(Generated::of(0)), LoaderOptions::evaluation(16, 2), Device::Cpu);
+    assert_refused!(empty, Error::Invalid { name, .. } if name == "images of the data set");
+}

@@ -1,0 +1,134 @@
+use crate::assert_refused;
+use crate::support::{numbers, TestResult, Tolerance};
+use once_for_both::data::transform::Rectangle;
+use once_for_both::data::{Mix, Mixing, Stream};
+use once_for_both::loss::Targets;
+use once_for_both::Error;
+use tch::{Device, Kind, Tensor};
+
+const SIZE: usize = 6;
+
+/// Image i holds i everywhere, so a mixed pixel tells the shares.
+fn images(batch: i64) -> TestResult<Tensor> {
+    let size = SIZE as i64;
+    let numbers = Tensor::f_arange(batch, (Kind::Float, Device::Cpu))?.f_view([batch, 1, 1, 1])?;
+    Ok(numbers.f_expand([batch, 3, size, size], false)?.f_contiguous()?)
+}
+
+fn targets(mix: Mix, classes: &[i64], smoothing: f64) -> TestResult<Tensor> {
+    let classes = Tensor::f_from_slice(classes)?;
+    match mix.targets(&classes, 4, SIZE, smoothing)? {
+        Targets::Probabilities(probabilities) => Ok(probabilities),
+        Targets::Classes(_) => Err("classes".into()),
+    }
+}
+
+#[test]
+fn mixup_blends_images_and_targets_alike() -> TestResult {
+    let mix = Mix::Blend(0.7);
+    let mixed = mix.images(images(4)?)?;
+    // λ·i + (1 − λ)·(3 − i)
+    for (i, expected) in [0.9, 1.3, 1.7, 2.1].into_iter().enumerate() {
+        let image = numbers(&mixed.f_select(0, i as i64)?)?;
+        assert!(image.iter().all(|value| (value - expected).abs() < 1e-6), "{i}: {image:?}");
+    }
+    let expected = [0.7, 0.0, 0.0, 0.3, 0.0, 0.7, 0.3, 0.0, 0.0, 0.3, 0.7, 0.0, 0.3, 0.0, 0.0, 0.7];
+    let close = Tolerance { relative: 1e-6, absolute: 1e-7 };
+    close.check_against("targets", &targets(mix, &[0, 1, 2, 3], 0.0)?, &expected)
+}
+
+#[test]
+fn cutmix_pastes_the_rectangle_and_weighs_targets_by_its_area() -> TestResult {
+    let cut = Rectangle { left: 2, top: 1, width: 3, height: 2 };
+    let mix = Mix::Paste(cut);
+    let mixed = mix.images(images(4)?)?;
+    for i in 0..4 {
+        for y in 0..SIZE {
+            for x in 0..SIZE {
+                let inside = (2..5).contains(&x) && (1..3).contains(&y);
+                let expected = if inside { 3 - i } else { i };
+                let value = mixed.f_double_value(&[i, 1, y as i64, x as i64])?;
+                assert_eq!(value, expected as f64, "image {i}, {x}, {y}");
+            }
+        }
+    }
+    assert_eq!(mix.kept(SIZE), 1.0 - 6.0 / 36.0);
+    let row = numbers(&targets(mix, &[2, 0], 0.0)?.f_select(0, 0)?)?;
+    assert!((row[2] - 30.0 / 36.0).abs() < 1e-6 && (row[0] - 6.0 / 36.0).abs() < 1e-6, "{row:?}");
+    Ok(())
+}
+
+#[test]
+fn unmixed_batches_are_only_smoothed() -> TestResult {
+    let same = Mix::None.images(images(3)?)?;
+    assert_eq!(numbers(&same)?, numbers(&images(3)?)?);
+    // timm: 1 − s + s/classes, and s/classes elsewhere.
+    let expected = [0.025, 0.925, 0.025, 0.025];
+    let close = Tolerance::relative(1e-6);
+    close.check_against("targets", &targets(Mix::None, &[1], 0.1)?, &expected)
+}
+
+#[test]
+fn targets_are_probabilities() -> TestResult {
+    let mut stream = Stream::new(0);
+    for _ in 0..50 {
+        let mix = Mixing::deit().draw(SIZE, &mut stream);
+        let sums =
+            targets(mix, &[0, 3, 3, 1, 2], 0.1)?.f_sum_dim_intlist(-1_i64, false, Kind::Double)?;
+        for sum in numbers(&sums)? {
+            assert!((sum - 1.0).abs() < 1e-6, "{mix:?}: {sum}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn draws_follow_the_recipe() {
+    let (mut blends, mut pastes, mut kept) = (0, 0, 0.0);
+    let mut stream = Stream::new(7);
+    for _ in 0..4000 {
+        let mix = Mixing::deit().draw(224, &mut stream);
+        assert!((0.0..=1.0).contains(&mix.kept(224)));
+        match mix {
+            Mix::Blend(lambda) => {
+                blends += 1;
+                kept += lambda;
+            }
+            Mix::Paste(Rectangle { left, top, width, height }) => {
+                pastes += 1;
+                assert!(left + width <= 224 && top + height <= 224);
+            }
+            Mix::None => panic!("every batch is mixed"),
+        }
+    }
+    assert!((1850..2150).contains(&blends) && blends + pastes == 4000);
+    let mean = kept / f64::from(blends);
+    assert!((0.48..0.52).contains(&mean), "{mean}");
+}
+
+#[test]
+fn one_of_the_two_can_be_off() {
+    let mut stream = Stream::new(1);
+    for _ in 0..100 {
+        let mixup = Mixing { cutmix: 0.0, ..Mixing::deit() }.draw(32, &mut stream);
+        assert!(matches!(mixup, Mix::Blend(_)));
+        let cutmix = Mixing { mixup: 0.0, ..Mixing::deit() }.draw(32, &mut stream);
+        assert!(matches!(cutmix, Mix::Paste(_)));
+        let none = Mixing { probability: 0.0, ..Mixing::deit() }.draw(32, &mut stream);
+        assert_eq!(none, Mix::None);
+    }
+}
+
+#[test]
+fn impossible_options_are_refused() {
+    for (culprit, mixing) in [
+        ("mixup", Mixing { mixup: -1.0, ..Mixing::deit() }),
+        ("cutmix", Mixing { cutmix: f64::NAN, ..Mixing::deit() }),
+        ("mixup and cutmix", Mixing { mixup: 0.0, cutmix: 0.0, ..Mixing::deit() }),
+        ("probability of mixing", Mixing { probability: 2.0, ..Mixing::deit() }),
+        ("probability of cutmix", Mixing { switch: -0.5, ..Mixing::deit() }),
+        ("label smoothing", Mixing { label_smoothing: 1.5, ..Mixing::deit() }),
+    ] {
+        assert_refused!(mixing.validate(), Error::Invalid { name, .. } if name == culprit);
+    }
+}

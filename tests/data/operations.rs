@@ -1,0 +1,193 @@
+use crate::assert_refused;
+use crate::sets::{difference, noise, picture};
+use crate::support::TestResult;
+use once_for_both::data::transform::{ColourJitter, Operation, RandAugment};
+use once_for_both::data::{Image, Stream};
+use once_for_both::Error;
+use std::collections::BTreeMap;
+
+const FILL: [u8; 3] = [124, 116, 104];
+
+/// In the order of make.py.
+const GOLDEN: [Operation; 23] = [
+    Operation::AutoContrast,
+    Operation::Equalize,
+    Operation::Invert,
+    Operation::Rotate(27.0),
+    Operation::Rotate(-12.5),
+    Operation::Posterize(1),
+    Operation::Posterize(3),
+    Operation::Solarize(26),
+    Operation::SolarizeAdd(99),
+    Operation::Colour(1.81),
+    Operation::Colour(0.19),
+    Operation::Contrast(1.81),
+    Operation::Contrast(0.19),
+    Operation::Brightness(1.81),
+    Operation::Brightness(0.19),
+    Operation::Sharpness(1.81),
+    Operation::Sharpness(0.19),
+    Operation::ShearX(0.27),
+    Operation::ShearX(-0.11),
+    Operation::ShearY(-0.27),
+    Operation::TranslateX(0.405),
+    Operation::TranslateX(-0.2),
+    Operation::TranslateY(0.405),
+];
+
+/// How far a value may be from timm's: rounding of bicubic sums; all else is exact.
+fn allowed(operation: Operation) -> u8 {
+    match operation {
+        Operation::Rotate(_)
+        | Operation::ShearX(_)
+        | Operation::ShearY(_)
+        | Operation::TranslateX(_)
+        | Operation::TranslateY(_) => 1,
+        _ => 0,
+    }
+}
+
+#[test]
+fn operations_give_what_timm_gives() -> TestResult {
+    let (small, all) = (picture("expected/small.png")?, picture("expected/operations.png")?);
+    let (width, height) = (small.width(), small.height());
+    assert_eq!(all.height(), GOLDEN.len() * height);
+    let mut failures = Vec::new();
+    for (operation, expected) in GOLDEN.into_iter().zip(all.pixels().chunks(small.pixels().len())) {
+        let expected = Image::new(width, height, 3, expected.to_vec())?;
+        let mut actual = small.clone();
+        operation.apply(&mut actual, &FILL)?;
+        let (largest, mean) = difference(&actual, &expected)?;
+        if largest > allowed(operation) {
+            failures.push(format!("{operation:?} differs by {largest}, {mean:.3} on average"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn neutral_strengths_change_nothing() -> TestResult {
+    for channels in [1, 3] {
+        let image = noise(17, 12, channels, 1);
+        for operation in [
+            Operation::Rotate(0.0),
+            Operation::Posterize(8),
+            Operation::Solarize(256),
+            Operation::SolarizeAdd(0),
+            Operation::Colour(1.0),
+            Operation::Contrast(1.0),
+            Operation::Brightness(1.0),
+            Operation::Sharpness(1.0),
+            Operation::ShearX(0.0),
+            Operation::ShearY(0.0),
+            Operation::TranslateX(0.0),
+            Operation::TranslateY(0.0),
+        ] {
+            let mut same = image.clone();
+            operation.apply(&mut same, &FILL[..channels])?;
+            assert_eq!(same, image, "{operation:?}, {channels} channels");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn operations_work_on_single_pixels_and_flat_images() -> TestResult {
+    for (width, height, channels) in [(1, 1, 3), (1, 9, 1), (2, 1, 3)] {
+        let flat = Image::new(width, height, channels, vec![77; width * height * channels])?;
+        for operation in GOLDEN {
+            operation.apply(&mut flat.clone(), &FILL[..channels])?;
+        }
+        let mut equal = flat.clone();
+        Operation::Equalize.apply(&mut equal, &FILL[..channels])?;
+        Operation::AutoContrast.apply(&mut equal, &FILL[..channels])?;
+        assert_eq!(equal, flat);
+    }
+    Ok(())
+}
+
+#[test]
+fn no_bits_are_black_and_inversion_undoes_itself() -> TestResult {
+    let image = noise(8, 8, 3, 2);
+    let mut black = image.clone();
+    Operation::Posterize(0).apply(&mut black, &FILL)?;
+    assert!(black.pixels().iter().all(|&byte| byte == 0));
+    let mut twice = image.clone();
+    Operation::Invert.apply(&mut twice, &FILL)?;
+    Operation::Invert.apply(&mut twice, &FILL)?;
+    assert_eq!(twice, image);
+    Ok(())
+}
+
+#[test]
+fn a_fill_of_other_channels_is_refused() {
+    let refused = Operation::Invert.apply(&mut noise(2, 2, 1, 0), &FILL);
+    assert_refused!(refused, Error::Invalid { actual, .. } if actual == "3");
+}
+
+/// Name and strength of an operation.
+fn parts(operation: Operation) -> (String, Option<f64>) {
+    let text = format!("{operation:?}");
+    match text.split_once('(') {
+        Some((name, strength)) => (name.into(), strength.trim_end_matches(')').parse().ok()),
+        None => (text, None),
+    }
+}
+
+#[test]
+fn draws_follow_rand_m9_mstd05_inc1() {
+    let mut stream = Stream::new(5);
+    let mut strengths: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let (images, mut total) = (30_000, 0);
+    for _ in 0..images {
+        let operations = RandAugment::default().draw(&mut stream);
+        assert!(operations.len() <= 2);
+        total += operations.len();
+        for (name, strength) in operations.into_iter().map(parts) {
+            strengths.entry(name).or_default().extend(strength.or(Some(0.0)));
+        }
+    }
+    // Two draws at probability ½; every operation as often as any other.
+    assert!((f64::from(images) - total as f64).abs() < 600.0, "{total}");
+    assert_eq!(strengths.len(), 15);
+    for (name, values) in &strengths {
+        assert!((1800..2200).contains(&values.len()), "{name}: {}", values.len());
+    }
+    // Mean strength at magnitude 9 ± ½ and the share of negative ones.
+    let about = |name: &str, centre: f64, scale: f64| {
+        let values = &strengths[name];
+        let (below, above): (Vec<f64>, Vec<f64>) = values.iter().partition(|&&v| v < centre);
+        assert!((below.len() as f64 / values.len() as f64 - 0.5).abs() < 0.05, "{name}");
+        let mean =
+            |side: &[f64]| side.iter().map(|v| (v - centre).abs()).sum::<f64>() / side.len() as f64;
+        for side in [mean(&below), mean(&above)] {
+            assert!((side / scale - 0.9).abs() < 0.01, "{name}: {side} of {scale}");
+        }
+    };
+    about("Rotate", 0.0, 30.0);
+    about("ShearX", 0.0, 0.3);
+    about("TranslateY", 0.0, 0.45);
+    about("Contrast", 1.0, 0.9);
+    // int(4 · m/10) is 3 from magnitude 7.5 on, so one bit is left, and none at the full 10.
+    assert!(strengths["Posterize"].iter().all(|bits| [0.0, 1.0, 2.0].contains(bits)));
+    let solarize = &strengths["Solarize"];
+    let mean = solarize.iter().sum::<f64>() / solarize.len() as f64;
+    assert!((mean - 26.0).abs() < 2.0, "{mean}");
+}
+
+#[test]
+fn jitter_stays_in_its_range_and_takes_every_order() {
+    let mut stream = Stream::new(1);
+    let mut orders = BTreeMap::new();
+    for _ in 0..2000 {
+        let operations = ColourJitter::uniform(0.4).draw(&mut stream).map(parts);
+        for (name, factor) in &operations {
+            let factor = factor.expect("a factor");
+            assert!((0.6..=1.4).contains(&factor), "{name} {factor}");
+        }
+        *orders.entry(operations.map(|(name, _)| name)).or_insert(0) += 1;
+    }
+    assert_eq!(orders.len(), 6);
+    assert!(orders.values().all(|&count| count > 230), "{orders:?}");
+}

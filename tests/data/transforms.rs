@@ -1,0 +1,213 @@
+use crate::assert_refused;
+use crate::sets::{difference, noise, picture};
+use crate::support::{in_words, TestResult};
+use once_for_both::data::transform::{
+    flip, ColourJitter, Evaluation, RandAugment, RandomCrop, RandomErasing, Rectangle, Resizer,
+    Training, Transform,
+};
+use once_for_both::data::{Image, Stream};
+use once_for_both::Error;
+use proptest::prelude::*;
+
+const FILL: [u8; 3] = [124, 116, 104];
+
+fn evaluate(image: &Image, size: usize, share: f64) -> TestResult<Image> {
+    let transform = Transform::Evaluation(Evaluation { size, share });
+    let mut stream = Stream::new(0);
+    Ok(transform.apply(image, &FILL, &mut stream, &mut Resizer::default())?.image)
+}
+
+/// Values were measured to differ by 1 at most and by 0.2 on average: both round to bytes between
+/// two passes, but Pillow's first is horizontal, and the one here vertical.
+#[test]
+fn the_evaluation_crop_gives_what_torchvision_gives() -> TestResult {
+    let photo = picture("expected/photo.png")?;
+    for size in [64, 96] {
+        let expected = picture(&format!("expected/evaluation_{size}.png"))?;
+        let (largest, mean) = difference(&evaluate(&photo, size, 0.875)?, &expected)?;
+        println!("{size}: {largest} at most, {mean:.4} on average");
+        assert!(largest <= 1 && mean < 0.25, "{size}: {largest} at most, {mean} on average");
+    }
+    Ok(())
+}
+
+#[test]
+fn resized_crops_give_what_torchvision_gives() -> TestResult {
+    let photo = picture("expected/photo.png")?;
+    for (name, crop) in [
+        ("smaller", Rectangle { left: 37, top: 21, width: 151, height: 120 }),
+        ("larger", Rectangle { left: 200, top: 3, width: 40, height: 31 }),
+    ] {
+        let actual = Resizer::default().crop(&photo, crop, 64, 64)?;
+        let expected = picture(&format!("expected/crop_{name}.png"))?;
+        let (largest, mean) = difference(&actual, &expected)?;
+        println!("{name}: {largest} at most, {mean:.4} on average");
+        assert!(largest <= 1 && mean < 0.25, "{name}: {largest} at most, {mean} on average");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_crop_beyond_the_image_is_refused() {
+    let crop = Rectangle { left: 5, top: 0, width: 6, height: 4 };
+    let refused = Resizer::default().crop(&noise(10, 10, 3, 0), crop, 4, 4);
+    assert_refused!(refused, Error::Invalid { name, .. } if name == "crop");
+}
+
+#[test]
+fn flipping_mirrors_every_row() -> TestResult {
+    for (width, channels) in [(1, 3), (4, 3), (5, 1), (7, 3)] {
+        let image = noise(width, 3, channels, 9);
+        let mut flipped = image.clone();
+        flip(&mut flipped);
+        for (at, byte) in flipped.pixels().iter().enumerate() {
+            let (pixel, channel) = (at / channels, at % channels);
+            let (x, y) = (pixel % width, pixel / width);
+            let from = (y * width + (width - 1 - x)) * channels + channel;
+            assert_eq!(*byte, image.pixels()[from]);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn the_whole_image_at_its_size_stays_as_it_is(
+        size in 1_usize..24, channels in prop_oneof![Just(1_usize), Just(3)], seed in 0_usize..99,
+    ) {
+        let image = noise(size, size, channels, seed);
+        prop_assert_eq!(&in_words(evaluate(&image, size, 1.0))?, &image);
+        let crop = Rectangle { left: 0, top: 0, width: size, height: size };
+        let cropped = Resizer::default().crop(&image, crop, size, size);
+        prop_assert_eq!(&in_words(cropped.map_err(Into::into))?, &image);
+    }
+
+    #[test]
+    fn evaluation_works_on_every_size(
+        width in 1_usize..90, height in 1_usize..90, size in 1_usize..40, share in 0.3_f64..=1.0,
+    ) {
+        let image = in_words(evaluate(&noise(width, height, 3, 0), size, share))?;
+        prop_assert_eq!((image.width(), image.height()), (size, size));
+    }
+
+    #[test]
+    fn crops_are_within_the_image(width in 1_usize..700, height in 1_usize..700, seed: u64) {
+        let crop = RandomCrop::default().draw(width, height, &mut Stream::new(seed));
+        prop_assert!(crop.width >= 1 && crop.left + crop.width <= width, "{:?}", crop);
+        prop_assert!(crop.height >= 1 && crop.top + crop.height <= height, "{:?}", crop);
+    }
+
+    #[test]
+    fn erased_rectangles_are_within_the_image(
+        width in 1_usize..80, height in 1_usize..80, seed: u64,
+    ) {
+        let erasing = RandomErasing { probability: 1.0, ..RandomErasing::default() };
+        if let Some(erased) = erasing.draw(width, height, 3, &mut Stream::new(seed)) {
+            let Rectangle { left, top, width: columns, height: rows } = erased.rectangle;
+            prop_assert!(columns < width && left + columns <= width);
+            prop_assert!(rows < height && top + rows <= height);
+            prop_assert_eq!(erased.noise.len(), 3 * columns * rows);
+        }
+    }
+}
+
+#[test]
+fn crops_have_the_areas_and_shapes_asked_for() {
+    let (crop, mut stream) = (RandomCrop::default(), Stream::new(3));
+    let (width, height, draws) = (500, 400, 4000);
+    let (mut area, mut wide) = (0.0, 0);
+    for _ in 0..draws {
+        let drawn = crop.draw(width, height, &mut stream);
+        let share = (drawn.width * drawn.height) as f64 / (width * height) as f64;
+        let aspect = drawn.width as f64 / drawn.height as f64;
+        assert!((0.079..=1.0).contains(&share), "{share}");
+        assert!((0.73..=1.36).contains(&aspect), "{aspect}");
+        area += share / f64::from(draws);
+        wide += u32::from(aspect > 1.0);
+    }
+    // What torchvision's own draws have for this size: the largest areas often do not fit.
+    assert!((area - 0.4507).abs() < 0.02, "{area}");
+    assert!((f64::from(wide) / f64::from(draws) - 0.567).abs() < 0.03, "{wide}");
+}
+
+#[test]
+fn where_no_crop_fits_the_centre_is_taken() {
+    for (width, height, expected) in [
+        (1000, 10, Rectangle { left: 493, top: 0, width: 13, height: 10 }),
+        (10, 1000, Rectangle { left: 0, top: 493, width: 10, height: 13 }),
+    ] {
+        let crop = RandomCrop { area: (0.9, 1.0), ..RandomCrop::default() };
+        assert_eq!(crop.draw(width, height, &mut Stream::new(0)), expected);
+    }
+}
+
+#[test]
+fn erasing_happens_as_often_and_as_large_as_asked_for() {
+    let (erasing, mut stream) = (RandomErasing::default(), Stream::new(11));
+    let (mut count, mut area) = (0, 0.0);
+    let (mut sum, mut squares, mut numbers) = (0.0, 0.0, 0.0);
+    for _ in 0..4000 {
+        let Some(erased) = erasing.draw(64, 64, 1, &mut stream) else { continue };
+        let Rectangle { width, height, .. } = erased.rectangle;
+        count += 1;
+        area += (width * height) as f64 / 4096.0;
+        numbers += erased.noise.len() as f64;
+        sum += erased.noise.iter().copied().map(f64::from).sum::<f64>();
+        squares += erased.noise.iter().map(|n| f64::from(n * n)).sum::<f64>();
+    }
+    assert!((900..1100).contains(&count), "{count}");
+    let area = area / f64::from(count);
+    assert!((0.15..0.19).contains(&area), "{area}");
+    assert!((sum / numbers).abs() < 0.01 && (squares / numbers - 1.0).abs() < 0.01);
+}
+
+#[test]
+fn a_stream_gives_the_same_again() -> TestResult {
+    let transform = Transform::Training(Training {
+        jitter: Some(ColourJitter::uniform(0.4)),
+        ..Training::deit(32)
+    });
+    let image = noise(60, 50, 3, 4);
+    let mut results = Vec::new();
+    for seed in [1, 1, 2] {
+        let mut stream = Stream::new(seed);
+        results.push(transform.apply(&image, &FILL, &mut stream, &mut Resizer::default())?);
+    }
+    assert_eq!(results[0], results[1]);
+    assert_ne!(results[0].image, results[2].image);
+    Ok(())
+}
+
+#[test]
+fn impossible_options_are_refused() {
+    let deit = Training::deit(224);
+    let crop = |area, aspect| Training { crop: RandomCrop { area, aspect }, ..deit.clone() };
+    let augment = |rand_augment| Training { rand_augment: Some(rand_augment), ..deit.clone() };
+    let erase = |erasing| Training { erasing: Some(erasing), ..deit.clone() };
+    let default = (RandAugment::default(), RandomErasing::default());
+    for (name, training) in [
+        ("image size", Training { size: 0, ..deit.clone() }),
+        ("probability of a flip", Training { flip: 1.5, ..deit.clone() }),
+        ("crop area", crop((0.0, 1.0), (0.75, 1.3))),
+        ("crop area", crop((0.5, 0.4), (0.75, 1.3))),
+        ("crop aspect", crop((0.5, 1.0), (2.0, 1.3))),
+        ("RandAugment magnitude", augment(RandAugment { magnitude: 11.0, ..default.0 })),
+        ("RandAugment magnitude_std", augment(RandAugment { magnitude_std: -1.0, ..default.0 })),
+        ("RandAugment probability", augment(RandAugment { probability: f64::NAN, ..default.0 })),
+        ("probability of erasing", erase(RandomErasing { probability: -0.1, ..default.1 })),
+        ("erased area", erase(RandomErasing { area: (0.5, 1.1), ..default.1 })),
+        ("erased aspect", erase(RandomErasing { least_aspect: 0.0, ..default.1 })),
+        (
+            "jitter of contrast",
+            Training {
+                jitter: Some(ColourJitter { contrast: -1.0, ..ColourJitter::uniform(0.4) }),
+                ..deit.clone()
+            },
+        ),
+    ] {
+        let refused = Transform::Training(training).validate();
+        assert_refused!(refused, Error::Invalid { name: culprit, .. } if culprit == name);
+    }
+    let evaluation = Transform::Evaluation(Evaluation { size: 224, share: 1.1 });
+    assert_refused!(evaluation.validate(), Error::Invalid { name, .. } if name == "evaluation crop");
+}
