@@ -77,9 +77,6 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
     let to = variable(value);
     let inputs: Vec<String> = step.inputs.iter().map(|&input| variable(input)).collect();
     let (x, all) = (inputs.first().map_or("", String::as_str), inputs.join(", "));
-    if let Operation::Attention { heads, head_dim, scale } = step.operation {
-        return Ok(attention_lines(&to, x, heads, head_dim, scale));
-    }
     let expression = match &step.operation {
         Operation::Patches { parameters, patch } => {
             let grid =
@@ -100,12 +97,14 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
         Operation::Token { index } => format!("torch.select({x}, 1, {index})"),
         Operation::Add => format!("torch.add({all})"),
         Operation::Mean => format!("torch.div(torch.add({all}), 2)"),
-        Operation::Attention { .. } => unreachable!("it has lines of its own, above"),
+        Operation::Attention { heads, head_dim, scale } => {
+            return Ok(attention_lines(&to, x, [*heads, *head_dim], *scale));
+        }
     };
     Ok(vec![format!("    {to} = {expression}")])
 }
 
-fn attention_lines(to: &str, x: &str, heads: i64, head_dim: i64, scale: f64) -> Vec<String> {
+fn attention_lines(to: &str, x: &str, [heads, head_dim]: [i64; 2], scale: f64) -> Vec<String> {
     let inner = heads * head_dim;
     let shape = format!("[batch, torch.size({x}, 1), 3, {heads}, {head_dim}]");
     let part = |index| format!("torch.select({to}_qkv, 0, {index})");
