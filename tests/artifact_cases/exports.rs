@@ -4,13 +4,13 @@ use super::{config, images, network, save, PRECISIONS};
 use crate::assert_refused;
 use crate::support::{test_device, TestResult, Tolerance};
 use once_for_both::cost::CostModel;
-use once_for_both::extract::{verify_against, Export, Precision, Subnet};
-use once_for_both::models::{Architecture, Logits, Network, PmimPorts, VitConfig};
+use once_for_both::extract::{verify_against, Export, Subnet, Verification};
+use once_for_both::models::{Architecture, Graph, PmimPorts, VisionTransformer, VitConfig};
 use once_for_both::space::{SearchSpace, Sizes};
 use once_for_both::supernet::Weights;
-use once_for_both::Error;
+use once_for_both::{Error, Result};
 use serde::{Deserialize, Serialize};
-use tch::{nn, CModule, Kind, Tensor};
+use tch::{nn, CModule, Tensor};
 
 #[test]
 fn torchscript_takes_any_batch() -> TestResult {
@@ -64,68 +64,87 @@ fn torchscript_computes_in_the_precision_it_is_stored_in() -> TestResult {
     Ok(())
 }
 
-/// A family without a graph: one linear map.
+/// A family that is no member of the crate: a ViT whose graph is missing, or is that of a ViT with
+/// another ε.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct LinearConfig;
-
-#[derive(Debug)]
-struct LinearNetwork(Tensor);
-
-impl Network for LinearNetwork {
-    fn forward(&self, images: &Tensor, _train: bool) -> once_for_both::Result<Logits> {
-        Ok(Logits::single(images.f_flatten(1, -1)?.f_matmul(&self.0)?))
-    }
+struct ForeignConfig {
+    vit: VitConfig,
+    graph_eps: Option<f64>,
 }
 
-impl Architecture for LinearConfig {
-    type Network = LinearNetwork;
-    const FAMILY: &'static str = "linear";
+impl Architecture for ForeignConfig {
+    type Network = VisionTransformer;
+    const FAMILY: &'static str = "foreign";
 
-    fn build(&self, path: &nn::Path) -> once_for_both::Result<LinearNetwork> {
-        Ok(LinearNetwork(path.f_ones("weight", &[4, 3])?))
+    fn build(&self, path: &nn::Path) -> Result<VisionTransformer> {
+        self.vit.build(path)
     }
 
-    fn space(&self) -> once_for_both::Result<SearchSpace> {
-        Ok(SearchSpace { dimensions: Vec::new() })
+    fn space(&self) -> Result<SearchSpace> {
+        self.vit.space()
     }
 
     fn cost_model(&self) -> CostModel {
-        let macs = once_for_both::cost::Polynomial::from(12.0);
-        CostModel { params: macs.clone(), macs, dense: Sizes::new() }
+        self.vit.cost_model()
     }
 
-    fn resized(&self, _sizes: &Sizes) -> once_for_both::Result<Self> {
-        Ok(Self)
+    fn resized(&self, sizes: &Sizes) -> Result<Self> {
+        Ok(Self { vit: self.vit.resized(sizes)?, ..self.clone() })
     }
 
     fn pmim_ports(&self) -> Option<PmimPorts> {
-        None
+        self.vit.pmim_ports()
     }
 
-    fn standardised(&self, _weights: &mut Weights) -> once_for_both::Result<Self> {
-        Ok(Self)
+    fn standardised(&self, weights: &mut Weights) -> Result<Self> {
+        Ok(Self { vit: self.vit.standardised(weights)?, ..self.clone() })
     }
+
+    fn graph(&self) -> Result<Graph> {
+        match self.graph_eps {
+            Some(norm_eps) => VitConfig { norm_eps, ..self.vit.clone() }.graph(),
+            None => Err(Error::Unsupported { model: Self::FAMILY.into(), operation: "export" }),
+        }
+    }
+}
+
+fn foreign(graph_eps: Option<f64>) -> TestResult<(Subnet<ForeignConfig>, Tensor, Verification)> {
+    let vit = network(&config(false))?;
+    let config = ForeignConfig { vit: vit.architecture().clone(), graph_eps };
+    let subnet = Subnet::new(config, vit.weights(), test_device())?;
+    let images = images(vit.architecture(), 3)?;
+    let verification = verify_against(&subnet, &subnet, &images)?;
+    Ok((subnet, images, verification))
 }
 
 #[test]
 fn a_family_without_a_graph_is_saved_but_not_exported() -> TestResult {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("subnet");
-    let weight = Tensor::f_randn([4, 3], (Kind::Float, test_device()))?;
-    let weights = Weights::from([("weight".into(), weight)]);
-    let subnet = Subnet::new(LinearConfig, &weights, test_device())?;
-    let images = Tensor::f_randn([2, 1, 2, 2], (Kind::Float, test_device()))?;
-    let verification = verify_against(&subnet, &subnet, &images)?;
+    let (subnet, images, verification) = foreign(None)?;
     for export in [Export::default().torchscript(), Export::default().onnx()] {
         assert_refused!(
             subnet.save(&path, &images, &verification, &export),
-            Error::Unsupported { model, .. } if model == "linear"
+            Error::Unsupported { model, .. } if model == "foreign"
         );
         assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
     }
-    let half = Export::default().precision(Precision::F16);
-    subnet.save(&path, &images, &verification, &half)?;
-    let loaded = Subnet::<LinearConfig>::load(&path, test_device())?;
-    assert_eq!(loaded.predict(&images)?.size(), [2, 3]);
+    subnet.save(&path, &images, &verification, &Export::default())?;
+    let loaded = Subnet::<ForeignConfig>::load(&path, test_device())?;
+    assert!(loaded.predict(&images)?.equal(&subnet.predict(&images)?));
+    Ok(())
+}
+
+#[test]
+fn an_export_that_computes_something_else_is_not_written() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let (subnet, images, verification) = foreign(Some(1e-2))?;
+    for export in [Export::default().torchscript(), Export::default().onnx()] {
+        assert_refused!(
+            subnet.save(&folder.path().join("subnet"), &images, &verification, &export),
+            Error::Verification { what: "the exported file", .. }
+        );
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
+    }
     Ok(())
 }
