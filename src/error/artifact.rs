@@ -64,6 +64,15 @@ pub enum ArtifactError {
         actual: u64,
     },
 
+    /// A file that is not the one described, though it looks like it: damaged or exchanged.
+    #[error("has the CRC-32 {actual:08x}, the description says {expected:08x}")]
+    Checksum {
+        /// As described.
+        expected: u32,
+        /// Of the file.
+        actual: u32,
+    },
+
     /// A weight the described network has and the file has not.
     #[error("has no tensor {tensor}, which the described network has")]
     Missing {

@@ -15,3 +15,8 @@ pub use artifact::{Description, Differences, Export, LatencyComparison, Provenan
 pub use precision::Precision;
 pub use subnet::{FoldingExtractor, Subnet, SubnetExtractor};
 pub use verify::{verify, verify_against, Verification};
+
+/// The examples of the document compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/artifact.md")]
+struct ArtifactDocument;

@@ -6,7 +6,7 @@ mod refused;
 mod round_trip;
 mod verification;
 
-use crate::support::{from_numbers, test_device, TestResult, Tensors};
+use crate::support::{from_numbers, test_device, Tensors, TestResult};
 use once_for_both::extract::{verify_against, Differences, Export, Precision, Subnet};
 use once_for_both::models::{Architecture, BlockConfig, VitConfig};
 use std::path::Path;
@@ -52,11 +52,7 @@ fn noise(seed: f64, shape: &[i64]) -> TestResult<Tensor> {
 }
 
 /// Saves a network, verified against itself on three images.
-pub fn save(
-    subnet: &Subnet<VitConfig>,
-    folder: &Path,
-    export: &Export,
-) -> TestResult<Differences> {
+pub fn save(subnet: &Subnet<VitConfig>, folder: &Path, export: &Export) -> TestResult<Differences> {
     let images = images(subnet.architecture(), 3)?;
     let verification = verify_against(subnet, subnet, &images)?;
     Ok(subnet.save(folder, &images, &verification, export)?)

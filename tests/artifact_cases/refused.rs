@@ -1,11 +1,12 @@
 //! Folders that are not loaded, and why.
 
 use super::{config, network, save};
-use crate::support::{test_device, TestResult, Tensors};
+use crate::support::{in_words, test_device, Tensors, TestResult};
 use once_for_both::error::ArtifactError;
 use once_for_both::extract::{Description, Export, Subnet};
 use once_for_both::models::VitConfig;
 use once_for_both::Error;
+use proptest::prelude::*;
 use serde_json::{json, Value};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -120,7 +121,8 @@ fn a_newer_version() -> TestResult {
     folder.refused(CONFIG, |reason| {
         let message = reason.to_string();
         matches!(reason, ArtifactError::Version { supported: 1, found } if found == "2")
-            && message.contains("version is 2") && message.contains("reads version 1")
+            && message.contains("version is 2")
+            && message.contains("reads version 1")
     })
 }
 
@@ -196,11 +198,15 @@ fn a_missing_and_an_extra_tensor() -> TestResult {
     })?;
     let folder = Folder::new()?;
     folder.retensor(|tensors| {
-        tensors.insert("dist_token".into(), Tensor::zeros([1, 1, 20], (Kind::Float, tch::Device::Cpu)));
+        tensors.insert(
+            "dist_token".into(),
+            Tensor::zeros([1, 1, 20], (Kind::Float, tch::Device::Cpu)),
+        );
     })?;
-    folder.refused(WEIGHTS, |reason| {
-        matches!(reason, ArtifactError::Unexpected { tensor } if tensor == "dist_token")
-    })
+    folder.refused(
+        WEIGHTS,
+        |reason| matches!(reason, ArtifactError::Unexpected { tensor } if tensor == "dist_token"),
+    )
 }
 
 #[test]
@@ -235,6 +241,52 @@ fn a_wrong_type() -> TestResult {
     })?;
     folder.edit(CONFIG, |config| config["dtype"] = json!("f8"))?;
     folder.refused(CONFIG, |reason| matches!(reason, ArtifactError::Json(_)))
+}
+
+#[test]
+fn another_weight() -> TestResult {
+    let folder = Folder::new()?;
+    folder.retensor(|tensors| {
+        let other = tensors["head.bias"].zeros_like();
+        tensors.insert("head.bias".into(), other);
+    })?;
+    folder.refused(WEIGHTS, |reason| matches!(reason, ArtifactError::Checksum { .. }))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Anywhere in the file, header or tensors.
+    #[test]
+    fn any_flipped_bit_of_the_weights(place in 0.0..1.0, bit in 0..8u32) {
+        in_words(flipped(WEIGHTS, place, bit, false))?;
+    }
+
+    /// A digit of the provenance, or of ε, may change without notice; nothing panics, and weights
+    /// are never those of something else.
+    #[test]
+    fn flipped_bits_of_the_descriptions(
+        config in any::<bool>(), place in 0.0..1.0, bit in 0..8u32
+    ) {
+        in_words(flipped(if config { CONFIG } else { VERIFICATION }, place, bit, true))?;
+    }
+}
+
+fn flipped(name: &str, place: f64, bit: u32, may_load: bool) -> TestResult {
+    let folder = Folder::new()?;
+    let mut bytes = fs::read(folder.file(name))?;
+    let at = (place * bytes.len() as f64) as usize;
+    bytes[at] ^= 1 << bit;
+    write(&folder.file(name), &bytes)?;
+    match Subnet::<VitConfig>::load(&folder.path(), test_device()) {
+        Err(Error::Artifact { .. }) => Ok(()),
+        Ok(loaded) if may_load => {
+            let head = &loaded.weights()["head.weight"];
+            assert!(head.equal(&network(&config(false))?.weights()["head.weight"]));
+            Ok(())
+        }
+        other => Err(format!("byte {at}, bit {bit}: {other:?}").into()),
+    }
 }
 
 #[test]

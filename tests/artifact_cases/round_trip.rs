@@ -71,11 +71,14 @@ fn the_description_is_read_without_the_weights() -> TestResult {
         LatencyComparison { device: "cpu".into(), batch: 32, dense_ms: 0.1 + 0.2, subnet_ms: 0.1 };
     let export = Export::default().provenance(provenance.clone()).latency(latency.clone());
     let differences = save(&subnet, &path, &export.precision(Precision::Bf16))?;
+    let mut crc = flate2::Crc::new();
+    crc.update(&std::fs::read(path.join("model.safetensors"))?);
     let expected = Description {
         architecture: subnet.architecture().clone(),
         precision: Precision::Bf16,
         macs: subnet.macs()?,
         params: subnet.params()?,
+        weights_crc32: crc.sum(),
         provenance,
         latency: vec![latency],
     };

@@ -2,14 +2,15 @@
 
 use super::{config, images, network, save};
 use crate::assert_refused;
-use crate::support::{test_device, TestResult, Tensors};
+use crate::support::{test_device, Tensors, TestResult};
 use once_for_both::extract::{verify_against, Export, Precision, Subnet, Verification};
 use once_for_both::models::VitConfig;
 use once_for_both::Error;
 
 /// A copy with one number of one weight changed.
 fn damaged(subnet: &Subnet<VitConfig>, name: &str, by: f64) -> TestResult<Subnet<VitConfig>> {
-    let mut weights: Tensors = subnet.weights().iter().map(|(n, t)| (n.clone(), t.copy())).collect();
+    let mut weights: Tensors =
+        subnet.weights().iter().map(|(n, t)| (n.clone(), t.copy())).collect();
     let weight = weights.get_mut(name).ok_or("no such weight")?;
     let _ = tch::no_grad(|| weight.f_view(-1)?.f_get(0)?.f_add_scalar_(by))?;
     Ok(Subnet::new(subnet.architecture().clone(), &weights, test_device())?)
@@ -34,7 +35,10 @@ fn a_failure_names_where_it_begins() -> TestResult {
         match verify_against(&subnet, &wrong, &images) {
             Err(error @ Error::Verification { .. }) => {
                 let message = error.to_string();
-                assert!(message.ends_with(&format!("; it begins in {part}")), "{weight}: {message}");
+                assert!(
+                    message.ends_with(&format!("; it begins in {part}")),
+                    "{weight}: {message}"
+                );
             }
             other => return Err(format!("{weight}: {other:?}").into()),
         }

@@ -1,6 +1,8 @@
 //! What `config.json` says.
 
-use super::{header, read_json, refused, write_json, Differences, CONFIG, VERIFICATION, WEIGHTS};
+use super::{
+    checksum, header, read_json, refused, write_json, Differences, CONFIG, VERIFICATION, WEIGHTS,
+};
 use crate::cost::Metric;
 use crate::error::ArtifactError;
 use crate::extract::Precision;
@@ -54,6 +56,8 @@ pub struct Description<A> {
     pub macs: f64,
     /// Parameters.
     pub params: f64,
+    /// CRC-32 of `model.safetensors`.
+    pub weights_crc32: u32,
     /// Where it came from.
     pub provenance: Provenance,
     /// What it gained, where that was measured.
@@ -73,8 +77,8 @@ struct Config<'a, A> {
 
 impl<A: Architecture> Description<A> {
     /// Reads the description of an artifact, and checks that all of the folder agrees with it: the
-    /// costs, names, shapes and types of the weights, the length of their file, and the
-    /// differences measured. No tensor is read or allocated.
+    /// costs, names, shapes and types of the weights, length and checksum of their file, and the
+    /// differences measured. No tensor is allocated.
     ///
     /// # Errors
     /// [`Error::Artifact`](crate::Error::Artifact) names the file and says what is wrong with it;
@@ -99,8 +103,17 @@ impl<A: Architecture> Description<A> {
             }
         }
         header::check(&folder.join(WEIGHTS), &shapes, description.precision)?;
+        description.check_sum(&folder.join(WEIGHTS))?;
         Differences::read(&folder.join(VERIFICATION))?;
         Ok(description)
+    }
+
+    fn check_sum(&self, weights: &Path) -> Result<()> {
+        let (expected, actual) = (self.weights_crc32, checksum::crc32(weights)?);
+        if actual == expected {
+            return Ok(());
+        }
+        Err(refused(weights, ArtifactError::Checksum { expected, actual }))
     }
 
     pub(super) fn write(&self, path: &Path) -> Result<()> {

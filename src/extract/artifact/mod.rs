@@ -1,6 +1,7 @@
 //! A subnet on disk: `config.json`, `model.safetensors`, `verification.json`, and on request
 //! `model.torchscript.pt` and `model.onnx`.
 
+mod checksum;
 mod description;
 mod differences;
 mod export;
@@ -61,14 +62,7 @@ impl<A: Architecture> Subnet<A> {
     ) -> Result<Differences> {
         verification.check()?;
         let stored = self.rounded(export.precision)?;
-        let description = Description {
-            architecture: self.architecture().clone(),
-            precision: export.precision,
-            macs: self.macs()?,
-            params: self.params()?,
-            provenance: export.provenance.clone(),
-            latency: export.latency.clone(),
-        };
+        let (macs, params) = (self.macs()?, self.params()?);
         let files = export::Files::new(&stored, images, export)?;
         let differences = Differences {
             extraction: *verification,
@@ -76,10 +70,19 @@ impl<A: Architecture> Subnet<A> {
             export: files.difference,
         };
         write_folder(folder, |folder| {
-            description.write(&folder.join(CONFIG))?;
             crate::tensors::write(&folder.join(WEIGHTS), stored.weights())?;
             files.write(folder)?;
-            write_json(&folder.join(VERIFICATION), &differences)
+            write_json(&folder.join(VERIFICATION), &differences)?;
+            let description = Description {
+                architecture: self.architecture().clone(),
+                precision: export.precision,
+                macs,
+                params,
+                weights_crc32: checksum::crc32(&folder.join(WEIGHTS))?,
+                provenance: export.provenance.clone(),
+                latency: export.latency.clone(),
+            };
+            description.write(&folder.join(CONFIG))
         })?;
         Ok(differences)
     }

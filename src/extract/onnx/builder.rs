@@ -26,9 +26,7 @@ impl Attribute<'_> {
         match *self {
             Self::Float(name, value) => Message::default().text(1, name).float(2, value).int(20, 1),
             Self::Int(name, value) => Message::default().text(1, name).int(3, value).int(20, 2),
-            Self::Ints(name, values) => {
-                Message::default().text(1, name).ints(8, values).int(20, 7)
-            }
+            Self::Ints(name, values) => Message::default().text(1, name).ints(8, values).int(20, 7),
         }
     }
 }
