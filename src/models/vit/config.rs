@@ -135,8 +135,8 @@ impl VitConfig {
     pub fn check(&self) -> Result<()> {
         let positive = |name: &str, value: i64| match value {
             1..=LARGEST_SIZE => Ok(()),
-            1.. => Err(Error::invalid(name, format!("at most {LARGEST_SIZE}"), value)),
-            _ => Err(Error::invalid(name, "positive", value)),
+            ..1 => Err(Error::invalid(name, "positive", value)),
+            _ => Err(Error::invalid(name, format!("at most {LARGEST_SIZE}"), value)),
         };
         for (name, value) in [
             ("image_size", self.image_size),
