@@ -1,7 +1,7 @@
 //! What `verification.json` says.
 
 use super::{read_json, refused};
-use crate::error::ArtifactError;
+use crate::error::{ArtifactError, During};
 use crate::extract::verify::{difference, within, TOLERANCE};
 use crate::extract::{Precision, Subnet, Verification};
 use crate::models::Architecture;
@@ -61,7 +61,9 @@ pub(super) fn of_export<A: Architecture>(
     subnet: &Subnet<A>,
     images: &Tensor,
 ) -> Result<f64> {
-    let module = CModule::load_data_on_device(&mut &script[..], subnet.device())?;
+    let module = CModule::load_data_on_device(&mut &script[..], subnet.device())
+        .map_err(Error::from)
+        .during("loading of the TorchScript to be written")?;
     let tolerance = match subnet.precision() {
         Precision::F32 => TOLERANCE,
         // The operations are the same, so a few roundings are a lot.
