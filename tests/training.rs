@@ -3,12 +3,13 @@
 mod support;
 
 use once_for_both::data::Batch;
+use once_for_both::extract::{verify, FoldingExtractor, SubnetExtractor};
 use once_for_both::loss::{distillation_loss, Distillation, DistillationKind, Targets, Teacher};
 use once_for_both::models::VitConfig;
-use once_for_both::search::{Event, Method, SearchOptions, Session};
+use once_for_both::search::{Event, Method, Precision, SearchOptions, Session};
 use once_for_both::space::SearchSpace;
 use once_for_both::{Error, Result};
-use support::tiny_run::{alone, batch, options, run, session_with, vit, STEPS};
+use support::tiny_run::{alone, batch, landing_options, options, run, session_with, vit, STEPS};
 use support::{from_numbers, numbers, softmax, test_device, TestResult, Tolerance};
 use tch::{Kind, Tensor};
 
@@ -184,5 +185,35 @@ fn soft_targets_of_one_class_are_that_class() -> TestResult {
     let close = Tolerance::relative(1e-6);
     close.check("task", &left.task, &right.task)?;
     assert_eq!(session.options().total_steps, STEPS);
+    Ok(())
+}
+
+/// bf16 computes the same losses to its rounding; θ stays f32 and small updates are not lost; the
+/// end is an f32 network, verified as ever.
+#[test]
+fn bf16_searches_like_f32_and_ends_in_f32() -> TestResult {
+    let _alone = alone();
+    let half = SearchOptions { precision: Precision::Bf16, ..landing_options() };
+    let (full, mut session) =
+        (session_with(landing_options(), 0.5, Method::of)?, session_with(half, 0.5, Method::of)?);
+    let (expected, found) = (full.gradients(&[batch(0)?])?, session.gradients(&[batch(0)?])?);
+    Tolerance::relative(2e-2).check("task", &found.losses.task, &expected.losses.task)?;
+    for (name, gradient) in &found.parameters {
+        assert_eq!(gradient.kind(), Kind::Float, "{name}");
+    }
+    let (norm, name) = (|g: &Tensor| g.norm().double_value(&[]), "blocks.0.mlp.fc1.weight");
+    let (found, expected) = (norm(&found.parameters[name]), norm(&expected.parameters[name]));
+    Tolerance::relative(5e-2).check_number(name, found, expected)?;
+    let before = session.supernet().raw_weights()[name].copy();
+    step(&mut session, &[batch(0)?])?;
+    let after = &session.supernet().raw_weights()[name];
+    // The first step of the warm-up moves a weight by less than bf16 can tell apart.
+    let moved = (after - &before).not_equal(0).to_kind(Kind::Float).mean(None).double_value(&[]);
+    assert!(moved > 0.9, "{moved} of the weights have moved");
+    run(&mut session, STEPS)?;
+    let subnet = FoldingExtractor.extract(session.supernet())?;
+    let verification = verify(session.supernet(), &subnet, &batch(99)?.images)?;
+    assert!(verification.max_abs_logit_difference() <= 1e-5 * verification.logit_scale);
+    assert!(subnet.weights().values().all(|weight| weight.kind() == Kind::Float));
     Ok(())
 }

@@ -10,6 +10,7 @@ pub use vit::{BlockConfig, VisionTransformer, VitConfig};
 use crate::cost::CostModel;
 use crate::pmim::MaskedTokens;
 use crate::space::{SearchSpace, Sizes};
+use crate::tensors::widened;
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
@@ -33,6 +34,12 @@ impl Logits {
     /// Logits of a model with one head.
     pub fn single(class: Tensor) -> Self {
         Self { class, distillation: None }
+    }
+
+    /// The logits in f32 where a network computed them in half precision.
+    pub(crate) fn widened(self) -> Result<Self> {
+        let distillation = self.distillation.as_ref().map(widened).transpose()?;
+        Ok(Self { class: widened(&self.class)?, distillation })
     }
 
     /// The prediction: the mean of both heads, as DeiT does in evaluation.

@@ -317,7 +317,7 @@ impl<A: Architecture> Session<A> {
             session.optimiser.restore(name, Moments { first, second, steps });
         }
         session.approach();
-        session.materialise()?;
+        session.compute_as_due()?;
         Ok(session)
     }
 }

@@ -10,6 +10,7 @@ use crate::models::{Architecture, Logits};
 use crate::pmim::random_token_mask;
 use crate::randomness::{enter, Purpose};
 use crate::supernet::{Parameter, ParameterKind, Weights};
+use crate::tensors::widened;
 use crate::Result;
 use tch::Tensor;
 
@@ -221,6 +222,8 @@ fn accumulate(gradients: &mut Weights, names: &[&String], computed: Vec<Tensor>)
         if !gradient.defined() {
             continue;
         }
+        // Sums over micro-batches lose nothing to half precision.
+        let gradient = tch::no_grad(|| widened(&gradient))?;
         match gradients.get_mut(*name) {
             Some(sum) => *sum = tch::no_grad(|| sum.f_add(&gradient))?,
             None => {

@@ -27,7 +27,8 @@ pub use gradients::{StepGradients, StepLosses};
 pub use method::Method;
 pub use metrics::{read_events, MetricsFile};
 pub use options::{
-    AlphaStart, Balance, OneHotOptions, OptimiserOptions, Order, PmimOptions, SearchOptions,
+    AlphaStart, Balance, OneHotOptions, OptimiserOptions, Order, PmimOptions, Precision,
+    SearchOptions,
 };
 pub use run::{Ending, Run};
 pub use session::Session;

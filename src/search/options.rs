@@ -53,6 +53,17 @@ pub struct PmimOptions {
     pub window: i64,
 }
 
+/// What the network computes in. θ, scores, α and moments are f32 in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// f32.
+    Full,
+    /// bf16: weights as materialised, activations and gradients. After the last step the network is
+    /// f32 again.
+    Bf16,
+}
+
 /// What is learned when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -118,6 +129,8 @@ pub struct SearchOptions {
     pub reach: Vec<Budget>,
     /// What is learned when.
     pub order: Order,
+    /// What the network computes in.
+    pub precision: Precision,
     /// Whether the weights stay what they are while scores and α are learned.
     pub freeze_weights: bool,
     /// Decay of an exponential moving average of weights and scores, if there is to be one.
@@ -171,6 +184,7 @@ impl SearchOptions {
             decide_at_end: true,
             reach: Vec::new(),
             order: Order::Together,
+            precision: Precision::Full,
             freeze_weights: false,
             average: None,
             distillation: None,

@@ -4,7 +4,7 @@ use super::event::{Event, Guarded, Listener, Losses, Phase, StepMetrics};
 use super::gradients::StepLosses;
 use super::guard::Guard;
 use super::method::Method;
-use super::options::{Order, SearchOptions};
+use super::options::{Order, Precision, SearchOptions};
 use super::start::start;
 use crate::cost::{Budget, Metric};
 use crate::data::Batch;
@@ -127,7 +127,7 @@ impl<A: Architecture> Session<A> {
             projected: 0,
             timer: (Instant::now(), 0),
         };
-        session.materialise()?;
+        session.compute_as_due()?;
         Ok(session)
     }
 
@@ -211,7 +211,17 @@ impl<A: Architecture> Session<A> {
         if self.phase == Phase::Search {
             self.decide(&batches[0].images, listener)?;
         }
+        if self.is_done() {
+            self.compute_as_due()?;
+        }
         Ok(())
+    }
+
+    /// bf16 where the options want it, f32 once all steps are done.
+    pub(super) fn compute_as_due(&mut self) -> Result<()> {
+        let half = self.options.precision == Precision::Bf16 && !self.is_done();
+        self.supernet.compute_in(if half { Kind::BFloat16 } else { Kind::Float })?;
+        self.materialise()
     }
 
     fn advance(&mut self, batches: &[Batch]) -> Result<StepLosses> {
