@@ -13,6 +13,7 @@ mod trial;
 use clap::Parser;
 use methods::Named;
 use once_for_both::device;
+use once_for_both::search::Precision;
 use std::path::PathBuf;
 use trial::{Bench, Row};
 
@@ -60,6 +61,10 @@ pub struct Options {
     #[arg(long)]
     landing: Option<u64>,
 
+    /// Compute in bf16.
+    #[arg(long)]
+    bf16: bool,
+
     /// Folder with IDX files under MNIST's names; the built-in part of Fashion-MNIST if not given.
     #[arg(long)]
     data: Option<PathBuf>,
@@ -83,6 +88,16 @@ pub struct Options {
     /// cpu, cuda, cuda:N, or auto.
     #[arg(long, default_value = "auto")]
     device: String,
+}
+
+impl Options {
+    fn precision(&self) -> Precision {
+        if self.bf16 {
+            Precision::Bf16
+        } else {
+            Precision::Full
+        }
+    }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

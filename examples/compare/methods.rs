@@ -92,6 +92,7 @@ impl Named {
             Self::Ours | Self::TwoStage => {}
         }
         own.landing_steps = options.landing.unwrap_or(own.landing_steps);
+        own.precision = options.precision();
         own.peak_rate(options.lr).seed(seed)
     }
 }

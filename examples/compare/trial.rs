@@ -123,7 +123,8 @@ impl<'a> Bench<'a> {
 
     fn search(&self, session: &mut Session<VitConfig>, watch: &mut Watch) -> Result<()> {
         let mut batches = self.batches()?;
-        let training = SearchOptions::training(self.options.steps);
+        let mut training = SearchOptions::training(self.options.steps);
+        training.precision = self.options.precision();
         let mut beside = plain(&self.network, Some(&self.weights), training, self.device)?;
         while session.phase() == Phase::Search {
             let step = session.steps_done();
