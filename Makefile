@@ -1,7 +1,7 @@
 # Every target fetches what it needs (scripts/with-libtorch): a fresh machine needs only
 # cargo, a C++ compiler, python3 with pip, and make. ARGS="..." is passed on to demo and bench.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-golden lint bench clean
+.PHONY: help setup build demo test test-golden test-long lint bench clean
 
 WITH := scripts/with-libtorch
 
@@ -34,6 +34,9 @@ test: setup ## lint, then all tests: unit, golden, property, documentation, expo
 
 test-golden: setup ## only the comparison with the golden numbers
 	$(WITH) cargo test $(FEATURES) --test golden
+
+test-long: setup ## what takes long: a run that is killed a hundred times
+	OFB_KILLS=$${OFB_KILLS:-100} $(WITH) cargo test $(FEATURES) --test run killed
 
 # All of it in the dev profile, like the tests: libtorch's C++ glue is compiled once.
 lint: setup ## formatting, clippy and documentation, warnings are errors
