@@ -2,6 +2,7 @@
 
 use super::options::Balance;
 use super::session::Session;
+use super::step::{StepGradients, StepLosses};
 use super::Phase;
 use crate::data::Batch;
 use crate::loss::{distillation_loss, task_loss};
@@ -13,32 +14,6 @@ use crate::supernet::{Parameter, ParameterKind, Weights};
 use crate::tensors::widened;
 use crate::Result;
 use tch::Tensor;
-
-/// What one step has computed, before anything moves.
-#[derive(Debug)]
-pub struct StepGradients {
-    /// Gradients by parameter name, before clipping.
-    pub parameters: Weights,
-    /// The gates of every dimension, `[heads, channels]`.
-    pub gates: Vec<Tensor>,
-    /// Gradients of task and reconstruction in the gates, shaped like them.
-    pub gate_gradients: Vec<Tensor>,
-    /// The losses.
-    pub losses: StepLosses,
-}
-
-/// Losses of one step, still on the device.
-#[derive(Debug)]
-pub struct StepLosses {
-    /// Cross-entropy of the last micro-batch.
-    pub task: Tensor,
-    /// Reconstruction loss of the last micro-batch, before its weight, where tokens were hidden.
-    pub reconstruction: Option<Tensor>,
-    /// Σ over undecided dimensions of weight × one-hot loss.
-    pub one_hot: Tensor,
-    /// Budget loss.
-    pub budget: Tensor,
-}
 
 impl<A: Architecture> Session<A> {
     /// Gradients and losses of the next step: materialise, forward and backward, pull back. Moves
