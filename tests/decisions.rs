@@ -5,7 +5,7 @@ mod support;
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{
-    write_pareto, Event, Method, ParetoPoint, Phase, SearchOptions, Session,
+    write_pareto, AlphaStart, Event, Method, ParetoPoint, Phase, SearchOptions, Session,
 };
 use once_for_both::space::{DimensionKind, SearchSpace, Size};
 use once_for_both::Error;
@@ -195,5 +195,31 @@ fn two_stages_learn_one_after_the_other() -> TestResult {
     }
     run(&mut session, STEPS)?;
     assert!(session.supernet().is_decided());
+    Ok(())
+}
+
+/// α starts highest at an even narrowing that just keeps the budget.
+#[test]
+fn an_even_start_points_at_an_even_network_within_the_budget() -> TestResult {
+    let _alone = alone();
+    let even = SearchOptions { alpha_start: AlphaStart::Even { spread: 0.3 }, ..options() };
+    let session = session_with(even, 0.5, Method::of)?;
+    let mut sizes = once_for_both::space::Sizes::new();
+    let mut shares = Vec::new();
+    for state in session.supernet().states() {
+        let alpha = numbers(&state.alpha)?;
+        let best = (0..alpha.len()).max_by(|&a, &b| alpha[a].total_cmp(&alpha[b])).ok_or("cell")?;
+        let size = state.cells().size(best);
+        shares.push(size.units() as f64 / state.cells().units() as f64);
+        sizes.insert(state.name.clone(), size);
+    }
+    let cost = session.supernet().cost_model().cost(Metric::Macs, &sizes)?;
+    let limit = session.budgets()[0].limit;
+    assert!(cost <= limit && cost >= 0.8 * limit, "{cost} of {limit}");
+    // Embedding and hidden widths have a cell every 1/32 and 1/8, heads and channels fewer.
+    let (least, most) = shares.iter().fold((1.0f64, 0.0f64), |(l, m), &s| (l.min(s), m.max(s)));
+    assert!(most - least < 0.25, "{shares:?}");
+    let flat = SearchOptions { alpha_start: AlphaStart::Even { spread: 0.0 }, ..options() };
+    assert_refused!(flat.check(), Error::Invalid { ref name, .. } if name == "alpha_start.spread");
     Ok(())
 }

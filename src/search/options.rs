@@ -16,6 +16,13 @@ pub enum AlphaStart {
     Equal,
     /// Uniform in [0, 1), as in the paper.
     Uniform,
+    /// Highest at the sizes that, as the same share of every dimension, just keep the budgets:
+    /// α = −½·((share − that share)/spread)². Task and budget start from a network that is narrowed
+    /// evenly.
+    Even {
+        /// How far from it cells are still probable, as a share of the dense size.
+        spread: f64,
+    },
 }
 
 /// How strongly the one-hot loss pulls on α, against task and budget.
@@ -293,6 +300,12 @@ impl SearchOptions {
             if value == 0 {
                 return Err(Error::invalid(name, "at least 1", value));
             }
+        }
+        match self.alpha_start {
+            AlphaStart::Even { spread } if !(spread.is_finite() && spread > 0.0) => {
+                return Err(Error::invalid("alpha_start.spread", "finite and positive", spread));
+            }
+            _ => {}
         }
         if !(0.0..1.0).contains(&self.drop_share) {
             return Err(Error::invalid("drop_share", "within [0, 1)", self.drop_share));

@@ -91,7 +91,8 @@ impl<A: Architecture> Session<A> {
             supernet.load_weights(weights)?;
         }
         supernet.weigh_by(Rc::clone(&method.bi_mask));
-        start(&mut supernet, &options, &*method.importance).during("preparing the search")?;
+        start(&mut supernet, &options, &*method.importance, &budgets)
+            .during("preparing the search")?;
         let mut session = Self::assemble(supernet, budgets, options, method)?;
         session.phase = if searching { Phase::Search } else { Phase::Finetune };
         Ok(session)
