@@ -35,19 +35,31 @@ const TOLERANCE: f64 = 1e-5;
 /// sizes again, the gates of all dropped units at zero. (Embedding channels cannot come back:
 /// LayerNorm would see them.)
 ///
+/// A network that cannot be built at other sizes is its own masked network, as of the last
+/// [`Supernet::materialise`].
+///
 /// # Errors
 /// [`Error::Verification`] with both values if they differ by more than 1e-5 of the logits'
 /// scale, or a logit is not finite.
-pub fn verify<A: Architecture>(
+pub fn verify<A: Architecture, B: Architecture>(
     supernet: &Supernet<A>,
-    subnet: &Subnet<A>,
+    subnet: &Subnet<B>,
     images: &Tensor,
 ) -> Result<Verification> {
-    let (architecture, weights) = supernet.masked_network()?;
-    let masked = Subnet::new(architecture, &weights, supernet.device())?;
+    let rebuilt = match supernet.shrinks() {
+        false => None,
+        true => {
+            let (architecture, weights) = supernet.masked_network()?;
+            Some(Subnet::new(architecture, &weights, supernet.device())?)
+        }
+    };
+    let masked = |images: &Tensor| match &rebuilt {
+        Some(network) => network.predict(images),
+        None => supernet.network_logits(images),
+    };
     let random = Tensor::f_randn_like(&images.f_to_kind(Kind::Float)?)?;
-    let (random_images, first) = compare(&masked, subnet, &random)?;
-    let (real_images, second) = compare(&masked, subnet, images)?;
+    let (random_images, first) = compare(masked(&random)?, subnet.predict(&random)?)?;
+    let (real_images, second) = compare(masked(images)?, subnet.predict(images)?)?;
     let logit_scale = first.max(second);
     let verification =
         Verification { random_images, real_images, logit_scale, tolerance: TOLERANCE };
@@ -61,12 +73,7 @@ pub fn verify<A: Architecture>(
 }
 
 /// Largest difference of a logit, and largest logit.
-fn compare<A: Architecture>(
-    masked: &Subnet<A>,
-    subnet: &Subnet<A>,
-    images: &Tensor,
-) -> Result<(f64, f64)> {
-    let (expected, actual) = (masked.predict(images)?, subnet.predict(images)?);
+fn compare(expected: Tensor, actual: Tensor) -> Result<(f64, f64)> {
     let largest = |tensor: &Tensor| tensor.f_abs()?.f_max()?.f_double_value(&[]);
     Ok((largest(&actual.f_sub(&expected)?)?, largest(&expected)?))
 }

@@ -63,6 +63,8 @@ struct LandingRecord {
     since: u64,
     size: Size,
     kept: Vec<i64>,
+    #[serde(default)]
+    in_place: bool,
 }
 
 /// The checkpoints of a run: a folder of folders `step-00000042`.
@@ -199,7 +201,12 @@ impl<A: Architecture> Session<A> {
     pub(super) fn state(&self) -> Result<State<A>> {
         let supernet = &self.supernet;
         let landing = |landing: &Landing| -> Result<LandingRecord> {
-            Ok(LandingRecord { since: landing.since, size: landing.size, kept: landing.kept()? })
+            Ok(LandingRecord {
+                since: landing.since,
+                size: landing.size,
+                kept: landing.kept()?,
+                in_place: landing.in_place,
+            })
         };
         let record = |state: &DimensionState| -> Result<DimensionRecord> {
             Ok(DimensionRecord {
@@ -342,7 +349,8 @@ fn restore_dimensions<A: Architecture>(
         }
     }
     for (at, landing, from) in landings {
-        supernet.resume_landing(at, &landing.kept, landing.size, from, landing.since)?;
+        let (since, in_place) = (landing.since, landing.in_place);
+        supernet.resume_landing(at, &landing.kept, landing.size, from, since, in_place)?;
     }
     Ok(())
 }

@@ -4,7 +4,9 @@ use crate::support::{
     load_json, load_tensors, tensor, test_device, Tensors, TestResult, Tolerance,
 };
 use once_for_both::cost::Metric;
-use once_for_both::models::{Architecture, BlockConfig, Network, VisionTransformer, VitConfig};
+use once_for_both::models::{
+    Architecture, BlockConfig, Network, Pooling, VisionTransformer, VitConfig,
+};
 use once_for_both::pmim::MaskedTokens;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -45,6 +47,8 @@ impl Description {
             distilled,
             norm_eps: self.ln_eps,
             drop_path: 0.0,
+            layer_scale: None,
+            pooling: Pooling::ClassToken,
         }
     }
 }

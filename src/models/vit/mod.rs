@@ -4,7 +4,7 @@ mod config;
 mod network;
 mod space;
 
-pub use config::{BlockConfig, VitConfig};
+pub use config::{BlockConfig, Pooling, VitConfig};
 pub use network::VisionTransformer;
 
 use super::{Architecture, PmimPorts};
