@@ -2,10 +2,12 @@
 
 mod checkpoint;
 mod decode;
+mod fault;
 mod import;
 
 pub use checkpoint::CheckpointError;
 pub use decode::DecodeError;
+pub use fault::{Advice, Fault, Suspect};
 pub use import::ImportError;
 
 use std::path::PathBuf;
@@ -160,6 +162,13 @@ pub enum Error {
         difference: f64,
         /// What was allowed: tolerance × scale of the logits.
         allowed: f64,
+    },
+
+    /// A search space that is not that of its model, as [`crate::check::self_check`] found.
+    #[error("wrong declaration: {}", faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))]
+    Declaration {
+        /// Everything found.
+        faults: Vec<Fault>,
     },
 
     /// A device that was asked for and is not there.

@@ -35,7 +35,7 @@ impl Parameter {
         match self.kind {
             ParameterKind::Score => false,
             ParameterKind::Alpha => true,
-            _ => self.value.dim() >= 2 && self.name.rsplit('.').next() == Some("weight"),
+            _ => self.value.dim() >= 2 && self.name.ends_with("weight"),
         }
     }
 }
