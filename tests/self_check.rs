@@ -159,8 +159,7 @@ fn nine_a_gate_on_the_wrong_layer() -> TestResult {
     let mut space = square().space()?.only(&["blocks.0.mlp"])?;
     for part in ["weight", "bias"] {
         let name = format!("blocks.0.mlp.fc1.{part}");
-        binding(&mut space, "blocks.0.mlp", &name)?.variable =
-            format!("blocks.0.attn.proj.{part}");
+        binding(&mut space, "blocks.0.mlp", &name)?.variable = format!("blocks.0.attn.proj.{part}");
     }
     let faults = faults(&space)?;
     let suspects = out_of_order(&faults, "blocks.0.mlp");

@@ -17,7 +17,9 @@ pub(super) fn changes(claim: &Claim, everywhere: &[Binding]) -> Vec<Change> {
     free.retain(|(layer, ..), _| !is_bound(layer));
     let mut changes: Vec<Change> = free.values().map(|layer| more(claim, layer)).collect();
     for old in bound.values() {
-        changes.extend(free.values().filter(|new| new.len() == old.len()).map(|new| instead(claim, old, new)));
+        changes.extend(
+            free.values().filter(|new| new.len() == old.len()).map(|new| instead(claim, old, new)),
+        );
     }
     changes
 }
@@ -46,8 +48,7 @@ fn instead(claim: &Claim, old: &[&Binding], new: &[&Binding]) -> Change {
     let mut claim = claim.clone();
     claim.bindings.retain(|binding| !old.contains(&binding));
     claim.bindings.extend(new.iter().map(|&binding| binding.clone()));
-    let advice =
-        |b: &Binding| Advice::BindInstead { variable: b.variable.clone(), axis: b.axis };
+    let advice = |b: &Binding| Advice::BindInstead { variable: b.variable.clone(), axis: b.axis };
     let pairs = old.iter().zip(new);
     Change { claim, suspects: pairs.map(|(old, new)| suspect(old, advice(new))).collect() }
 }

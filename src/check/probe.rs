@@ -25,11 +25,7 @@ pub(super) struct Probe<'a, A: Architecture> {
 
 impl<'a, A: Architecture> Probe<'a, A> {
     /// Builds the network and draws its weights.
-    pub(super) fn new(
-        architecture: &A,
-        space: &SearchSpace,
-        images: &'a Tensor,
-    ) -> Result<Self> {
+    pub(super) fn new(architecture: &A, space: &SearchSpace, images: &'a Tensor) -> Result<Self> {
         enter(0, 0, Purpose::Check);
         let bindings = space.dimensions.iter().flat_map(|dimension| &dimension.bindings);
         let bound: BTreeSet<&str> = bindings.map(|binding| binding.variable.as_str()).collect();
@@ -116,7 +112,8 @@ impl<'a, A: Architecture> Probe<'a, A> {
 
     fn forward(&self) -> Result<Tensor> {
         let logits = self.network.forward(self.images, false)?;
-        let heads: Vec<Tensor> = [Some(logits.class), logits.distillation].into_iter().flatten().collect();
+        let heads: Vec<Tensor> =
+            [Some(logits.class), logits.distillation].into_iter().flatten().collect();
         Ok(Tensor::f_cat(&heads, -1)?.f_to_kind(Kind::Double)?)
     }
 
@@ -146,7 +143,8 @@ impl<'a, A: Architecture> Probe<'a, A> {
     ) -> Result<Weights> {
         let mut changed = Weights::new();
         for binding in bindings {
-            let Some(weight) = changed.get(&binding.variable).or(self.weights.get(&binding.variable))
+            let Some(weight) =
+                changed.get(&binding.variable).or(self.weights.get(&binding.variable))
             else {
                 continue;
             };

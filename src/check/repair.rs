@@ -55,7 +55,9 @@ pub(super) fn suspects<A: Architecture>(
                 return Ok((found, true));
             }
         }
-        let Some((left, change)) = best.filter(|(left, _)| *left < 0.95 * difference) else { break };
+        let Some((left, change)) = best.filter(|(left, _)| *left < 0.95 * difference) else {
+            break;
+        };
         (claim, difference) = (change.claim, left);
         found.extend(change.suspects);
     }
@@ -98,8 +100,7 @@ fn moves(claim: &Claim, everywhere: &[Binding]) -> Vec<Change> {
         for other in everywhere.iter().filter(is_alike) {
             let mut claim = claim.clone();
             claim.bindings[at] = other.clone();
-            let advice =
-                Advice::BindInstead { variable: other.variable.clone(), axis: other.axis };
+            let advice = Advice::BindInstead { variable: other.variable.clone(), axis: other.axis };
             changes.push(Change { claim, suspects: vec![suspect(binding, advice)] });
         }
     }
@@ -174,7 +175,10 @@ fn axes<A: Architecture>(probe: &Probe<A>, grid: Size) -> Vec<Binding> {
 /// Whether names differ in numbers only: the same variable of another block.
 fn are_twins(left: &str, right: &str) -> bool {
     let words = |name: &str| -> Vec<String> {
-        name.split(|c: char| c.is_ascii_digit()).map(str::to_string).filter(|w| !w.is_empty()).collect()
+        name.split(|c: char| c.is_ascii_digit())
+            .map(str::to_string)
+            .filter(|w| !w.is_empty())
+            .collect()
     };
     words(left) == words(right)
 }

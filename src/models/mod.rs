@@ -66,6 +66,19 @@ pub trait Network {
     }
 }
 
+/// A module of tch as a network: images go in, logits of the classes come out.
+///
+/// tch's modules have no errors: one that is given what it cannot take panics. Where that can
+/// happen, implement [`Network`] for a type of your own.
+#[derive(Debug)]
+pub struct TchModule<M>(pub M);
+
+impl<M: nn::ModuleT> Network for TchModule<M> {
+    fn forward(&self, images: &Tensor, train: bool) -> Result<Logits> {
+        Ok(Logits::single(self.0.forward_t(images, train)))
+    }
+}
+
 /// Where PMIM connects to a family of models.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PmimPorts {

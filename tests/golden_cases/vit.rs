@@ -4,9 +4,7 @@ use crate::support::{
     load_json, load_tensors, tensor, test_device, Tensors, TestResult, Tolerance,
 };
 use once_for_both::cost::Metric;
-use once_for_both::models::{
-    Architecture, BlockConfig, Network, Pooling, VisionTransformer, VitConfig,
-};
+use once_for_both::models::{Architecture, BlockConfig, Network, VisionTransformer, VitConfig};
 use once_for_both::pmim::MaskedTokens;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -38,17 +36,12 @@ impl Description {
     pub(super) fn config(&self, distilled: bool) -> VitConfig {
         let block = BlockConfig::new(self.heads, self.dim / self.heads, self.mlp_ratio * self.dim);
         VitConfig {
-            image_size: self.img,
-            patch_size: self.patch,
-            in_channels: 3,
-            classes: self.classes,
-            embed_dim: self.dim,
             blocks: vec![block; self.depth],
             distilled,
             norm_eps: self.ln_eps,
-            drop_path: 0.0,
-            layer_scale: None,
-            pooling: Pooling::ClassToken,
+            ..VitConfig::uniform(self.dim, self.depth, self.heads)
+                .input(self.img, 3, self.patch)
+                .classes(self.classes)
         }
     }
 }

@@ -102,17 +102,24 @@ fn positions(table: &Tensor, image_size: i64) -> Result<Tensor> {
     Ok(Tensor::f_cat(&[class, grid], 1)?)
 }
 
-/// Weights with noise: tch starts tokens, positions and LayerScale at zero.
+/// Weights as DINOv2 has them, roughly: tch starts tokens, positions and LayerScale at zero.
 fn drawn(network: &DinoV2) -> TestResult<Weights> {
     tch::manual_seed(11);
     let store = nn::VarStore::new(test_device());
     network.build(&store.root())?;
     let draw = |(name, variable): (String, Tensor)| -> TestResult<(String, Tensor)> {
-        let start = if name.ends_with("gamma") { 0.5 } else { 0.0 };
-        let noise = variable.f_randn_like()?.f_mul_scalar(0.05)?.f_add_scalar(start)?;
-        Ok((name, variable.f_detach()?.f_add(&noise.f_detach()?)?))
+        let randn = variable.f_randn_like()?.f_detach()?;
+        let drawn = match name.rsplit('.').next() {
+            Some("gamma") => randn.f_mul_scalar(0.1)?.f_add_scalar(0.2)?,
+            Some("weight") if variable.dim() == 1 => randn.f_mul_scalar(0.1)?.f_add_scalar(1.0)?,
+            Some("weight" | "bias") => randn.f_mul_scalar(0.02)?,
+            _ => randn.f_mul_scalar(0.5)?,
+        };
+        Ok((name, drawn))
     };
-    store.variables().into_iter().map(draw).collect()
+    // In the order of their names, whatever the store's.
+    let variables: Weights = store.variables().into_iter().collect();
+    variables.into_iter().map(draw).collect()
 }
 
 fn tiny() -> DinoV2 {
