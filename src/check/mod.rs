@@ -1,4 +1,4 @@
-//! Is a declared search space that of its model? Proven on random weights.
+//! Is a declared search space that of its model? Shown on random weights.
 
 mod costs;
 mod gates;
@@ -81,3 +81,8 @@ pub fn self_check<A: Architecture>(
     let dimensions = space.dimensions.iter().map(|dimension| dimension.name.clone()).collect();
     Ok(Report { dimensions, faults })
 }
+
+/// The code of docs/wrapping.md, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/wrapping.md")]
+struct Wrapping;

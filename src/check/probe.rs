@@ -50,19 +50,14 @@ impl<'a, A: Architecture> Probe<'a, A> {
         Ok(probe)
     }
 
-    /// The network of `architecture` with the given weights, which have to fit.
-    pub(super) fn with(architecture: &A, weights: &Weights, images: &'a Tensor) -> Result<Self> {
-        let mut probe = Self::build(architecture, images)?;
-        for (name, variable) in &mut probe.variables {
-            if let Some(weight) = weights.get(name) {
-                variable.f_copy_(weight)?;
-            }
-        }
-        probe.remember()?;
-        Ok(probe)
+    /// Logits with weights of one's own, which have to fit.
+    pub(super) fn logits_with(&self, weights: &Weights) -> Result<Tensor> {
+        self.write(weights)?;
+        self.forward()
     }
 
-    fn build(architecture: &A, images: &'a Tensor) -> Result<Self> {
+    /// The network with the weights it is built with.
+    pub(super) fn build(architecture: &A, images: &'a Tensor) -> Result<Self> {
         let store = nn::VarStore::new(images.device());
         let network = architecture.build(&store.root())?;
         let variables = store.variables().into_iter().collect();
@@ -84,7 +79,7 @@ impl<'a, A: Architecture> Probe<'a, A> {
 
     /// Shapes of all variables.
     pub(super) fn shapes(&self) -> BTreeMap<String, Vec<i64>> {
-        self.weights.iter().map(|(name, weight)| (name.clone(), weight.size())).collect()
+        self.variables.iter().map(|(name, variable)| (name.clone(), variable.size())).collect()
     }
 
     /// Whether a variable is trained, and so a parameter.
@@ -127,11 +122,6 @@ impl<'a, A: Architecture> Probe<'a, A> {
         let share = rms(&left.f_sub(right)?)? / rms(&self.logits)?;
         // A NaN is as far away as can be.
         Ok(if share.is_nan() { f64::INFINITY } else { share })
-    }
-
-    /// The logits with their own weights.
-    pub(super) fn unchanged(&self) -> &Tensor {
-        &self.logits
     }
 
     /// The weights that bindings cover, with zeros for all units beyond `size`.

@@ -15,6 +15,8 @@ use crate::Result;
 const ROUNDS: usize = 4;
 /// Explanations of one fault that are reported.
 const MOST: usize = 3;
+/// What has to be left of the difference, at most, for a change to be worth keeping.
+const HELPS: f64 = 0.95;
 
 /// A declaration with one change, and what was changed.
 pub(super) struct Change {
@@ -31,7 +33,6 @@ pub(super) fn suspects<A: Architecture>(
 ) -> Result<(Vec<Suspect>, bool)> {
     let mut found: Vec<Suspect> = Vec::new();
     for _ in 0..ROUNDS {
-        let mut best: Option<(f64, Change)> = None;
         let everywhere = axes(probe, claim.grid);
         let kinds: [&dyn Fn() -> Vec<Change>; 4] = [
             &|| single(&claim, &everywhere),
@@ -39,29 +40,39 @@ pub(super) fn suspects<A: Architecture>(
             &|| layouts(&claim),
             &|| layers::changes(&claim, &everywhere),
         ];
+        let mut best: Option<(f64, Change)> = None;
         for changes in kinds {
-            let mut exact = Vec::new();
-            for change in changes() {
-                let left = change.claim.difference(probe)?;
-                if is_rounding(left) {
-                    exact.extend(change.suspects);
-                } else if best.as_ref().is_none_or(|(least, _)| left < *least) {
-                    best = Some((left, change));
-                }
-            }
+            let exact = attempt(probe, changes(), &mut best)?;
             if !exact.is_empty() {
-                exact.truncate(MOST.max(claim.bindings.len()));
-                found.extend(exact);
+                found.extend(exact.into_iter().take(MOST).flat_map(|change| change.suspects));
                 return Ok((found, true));
             }
         }
-        let Some((left, change)) = best.filter(|(left, _)| *left < 0.95 * difference) else {
+        let Some((left, change)) = best.filter(|(left, _)| *left < HELPS * difference) else {
             break;
         };
         (claim, difference) = (change.claim, left);
         found.extend(change.suspects);
     }
     Ok((found, false))
+}
+
+/// The changes that bring the logits back; `best` is the one that comes nearest otherwise.
+fn attempt<A: Architecture>(
+    probe: &Probe<A>,
+    changes: Vec<Change>,
+    best: &mut Option<(f64, Change)>,
+) -> Result<Vec<Change>> {
+    let mut exact = Vec::new();
+    for change in changes {
+        let left = change.claim.difference(probe)?;
+        if is_rounding(left) {
+            exact.push(change);
+        } else if best.as_ref().is_none_or(|(least, _)| left < *least) {
+            *best = Some((left, change));
+        }
+    }
+    Ok(exact)
 }
 
 pub(super) fn suspect(binding: &Binding, advice: Advice) -> Suspect {

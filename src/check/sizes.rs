@@ -7,7 +7,7 @@ use crate::space::{Dimension, DimensionKind, Over, Role, Size, Sizes};
 use crate::tensors::Weights;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 /// Builds the network at smaller sizes of a dimension. Logits are compared where the units are in
 /// order.
@@ -24,28 +24,21 @@ pub(super) fn check<A: Architecture>(
             other => other?,
         };
         let sliced = sliced(probe, dimension, size)?;
-        let built = variables(&resized, probe.images().device())?;
-        let wrong = lengths(dimension, size, &sliced, &built);
+        let narrow = Probe::build(&resized, probe.images())?;
+        let wrong = lengths(dimension, size, &sliced, &narrow.shapes());
         if !wrong.is_empty() {
             faults.extend(wrong);
             break;
         }
         let exact = dimension.kind != DimensionKind::Embedding;
         if exact && ordered {
-            faults.extend(logits(probe, &resized, dimension, size, &sliced)?);
+            faults.extend(logits(probe, &narrow, dimension, size, &sliced)?);
         }
     }
     Ok(faults)
 }
 
 type Shapes = BTreeMap<String, Vec<i64>>;
-
-/// Shapes of the variables that a description builds.
-fn variables<A: Architecture>(architecture: &A, device: Device) -> Result<Shapes> {
-    let store = tch::nn::VarStore::new(device);
-    let _network = architecture.build(&store.root())?;
-    Ok(store.variables().into_iter().map(|(name, variable)| (name, variable.size())).collect())
-}
 
 /// The smallest size, and for a grid also fewer heads alone and fewer channels alone: these tell
 /// heads from channels.
@@ -113,15 +106,15 @@ fn lengths(dimension: &Dimension, size: Size, sliced: &Weights, built: &Shapes) 
 /// The narrowed network against the one with zeros in place of the units.
 fn logits<A: Architecture>(
     probe: &Probe<A>,
-    resized: &A,
+    narrow: &Probe<A>,
     dimension: &Dimension,
     size: Size,
     sliced: &Weights,
 ) -> Result<Option<Fault>> {
     let zeroed = probe.zeroed(&dimension.bindings, dimension.cells.full(), size)?;
     let operation = format!("the forward pass with {} at {size:?}", dimension.name);
-    let narrow = Probe::with(resized, sliced, probe.images()).during(operation)?;
-    let difference = probe.distance(narrow.unchanged(), &probe.logits(&zeroed)?)?;
+    let narrowed = narrow.logits_with(sliced).during(operation)?;
+    let difference = probe.distance(&narrowed, &probe.logits(&zeroed)?)?;
     let gated = dimension.bindings.iter().find(|binding| binding.role == Role::Gated);
     let Some(gated) = gated.filter(|_| !is_rounding(difference)) else { return Ok(None) };
     Ok(Some(Fault::Narrowing {
