@@ -85,6 +85,46 @@ fn declarations_of_the_crate_are_sound() -> TestResult {
     Ok(())
 }
 
+/// Nothing can be left out unnoticed, and whatever is left out is named.
+#[test]
+fn every_binding_left_out_is_found() -> TestResult {
+    let vit = square().layer_scale(0.1).pooling(Pooling::ClassAndMean);
+    let whole = vit.space()?;
+    for (at, dimension) in whole.dimensions.iter().enumerate() {
+        for (which, binding) in dimension.bindings.iter().enumerate() {
+            let mut space = whole.clone();
+            space.dimensions[at].bindings.remove(which);
+            let faults = check(&vit, &space)??.faults;
+            let advice = Advice::Bind { outer: binding.outer, inner: binding.inner };
+            let expected = suspect(&binding.variable, binding.axis, advice);
+            assert_eq!(out_of_order(&faults, &dimension.name), [expected]);
+        }
+    }
+    Ok(())
+}
+
+/// Nor can a gate or a writer be declared as something else that is only sliced.
+#[test]
+fn every_gate_that_is_only_narrowed_is_found() -> TestResult {
+    let whole = square().space()?;
+    for (at, dimension) in whole.dimensions.iter().enumerate() {
+        for (which, binding) in dimension.bindings.iter().enumerate() {
+            if binding.role == Role::Narrowed {
+                continue;
+            }
+            let mut space = whole.clone();
+            space.dimensions[at].bindings[which].role = Role::Narrowed;
+            let faults = faults(&space)?;
+            let [Fault::Gates { suspects, .. }] = faults.as_slice() else {
+                panic!("{binding:?}: {faults:?}");
+            };
+            let expected = suspect(&binding.variable, binding.axis, Advice::Gate);
+            assert_eq!(*suspects, [expected]);
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn one_a_wrong_axis() -> TestResult {
     let mut space = square().space()?.only(&["blocks.0.mlp"])?;

@@ -8,7 +8,7 @@ use super::order::Claim;
 use super::probe::{is_rounding, Probe};
 use crate::error::{Advice, Suspect};
 use crate::models::Architecture;
-use crate::space::{Binding, Size};
+use crate::space::{Binding, Over, Size};
 use crate::Result;
 
 /// Axes that may be wrong at the same time.
@@ -17,6 +17,9 @@ const ROUNDS: usize = 4;
 const MOST: usize = 3;
 /// What has to be left of the difference, at most, for a change to be worth keeping.
 const HELPS: f64 = 0.95;
+/// The same, for a change to be followed before others are tried, in a dimension of many bindings.
+const PROMISES: f64 = 0.8;
+const MANY: usize = 20;
 
 /// A declaration with one change, and what was changed.
 pub(super) struct Change {
@@ -36,8 +39,8 @@ pub(super) fn suspects<A: Architecture>(
         let everywhere = axes(probe, claim.grid);
         let kinds: [&dyn Fn() -> Vec<Change>; 4] = [
             &|| single(&claim, &everywhere),
-            &|| moves(&claim, &everywhere),
             &|| layouts(&claim),
+            &|| moves(&claim, &everywhere),
             &|| layers::changes(&claim, &everywhere),
         ];
         let mut best: Option<(f64, Change)> = None;
@@ -46,6 +49,11 @@ pub(super) fn suspects<A: Architecture>(
             if !exact.is_empty() {
                 found.extend(exact.into_iter().take(MOST).flat_map(|change| change.suspects));
                 return Ok((found, true));
+            }
+            // Pairs of axes are many then, and what is missing is mostly weight and bias.
+            let promising = best.as_ref().is_some_and(|(left, _)| *left < PROMISES * difference);
+            if promising && claim.bindings.len() > MANY {
+                break;
             }
         }
         let Some((left, change)) = best.filter(|(left, _)| *left < HELPS * difference) else {
@@ -86,7 +94,10 @@ fn single(claim: &Claim, everywhere: &[Binding]) -> Vec<Change> {
     };
     let free = everywhere.iter().filter(|binding| !is_bound(binding));
     let more = free.map(|binding| {
-        let advice = Advice::Bind { outer: binding.outer, inner: binding.inner };
+        let advice = match binding.over {
+            Over::Units => Advice::Bind { outer: binding.outer, inner: binding.inner },
+            Over::Heads => Advice::BindHeads,
+        };
         let suspects = vec![suspect(binding, advice)];
         let mut claim = claim.clone();
         claim.bindings.push(binding.clone());
@@ -149,15 +160,19 @@ fn grids(claim: &Claim) -> Vec<Change> {
     if heads == 1 || channels == 1 {
         return Vec::new();
     }
+    let memory = Change {
+        claim: Claim { channels_outside: !claim.channels_outside, ..claim.clone() },
+        suspects: vec![suspect(first, Advice::ChannelsOutside)],
+    };
+    // Whatever has an entry for every head has told how many there are.
+    if claim.bindings.iter().any(|binding| binding.over == Over::Heads) {
+        return vec![memory];
+    }
     let turned = Size { heads: channels, channels: heads };
     let advice = Advice::Grid { heads: turned.heads, channels: turned.channels };
     let number = Change {
         claim: Claim { grid: turned, ..claim.clone() },
         suspects: vec![suspect(first, advice)],
-    };
-    let memory = Change {
-        claim: Claim { channels_outside: !claim.channels_outside, ..claim.clone() },
-        suspects: vec![suspect(first, Advice::ChannelsOutside)],
     };
     vec![number, memory]
 }

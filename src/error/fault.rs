@@ -144,6 +144,8 @@ pub enum Advice {
         /// Repetitions inside a unit.
         inner: i64,
     },
+    /// The axis has an entry for every head, and is not bound to the dimension.
+    BindHeads,
     /// The axis is bound, and does not follow the dimension.
     Unbind,
     /// Another axis follows the dimension in its place.
@@ -180,6 +182,7 @@ impl fmt::Display for Suspect {
             Advice::Bind { outer, inner } => {
                 write!(f, "axis {axis} of {variable} is not bound (outer {outer}, inner {inner})")
             }
+            Advice::BindHeads => write!(f, "axis {axis} of {variable} is not bound (over heads)"),
             Advice::Unbind => write!(f, "axis {axis} of {variable} should not be bound"),
             Advice::BindInstead { variable: other, axis: at } => {
                 write!(f, "not axis {axis} of {variable} but axis {at} of {other} follows")

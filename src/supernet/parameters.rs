@@ -29,7 +29,7 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// Whether weight decay applies: matrices and kernels named `weight`, and α. Not 1-D tensors,
+    /// Whether weight decay applies: matrices and kernels whose name ends in `weight`, and α. Not 1-D tensors,
     /// biases, tokens, positions or scores.
     pub fn decays(&self) -> bool {
         match self.kind {

@@ -1,6 +1,7 @@
 //! What the tests of wrapped networks share: a short search of a network that cannot shrink.
 
 mod dinov2;
+mod odd;
 mod own;
 mod torchscript;
 

@@ -4,12 +4,13 @@ use super::{extract, missing, options, run, session, variables, Batches};
 use crate::support::tiny_run::{alone, without_times};
 use crate::support::{numbers, test_device, TestResult, Tolerance};
 use once_for_both::check::self_check;
-use once_for_both::cost::CostModel;
+use once_for_both::cost::{Budget, CostModel, Metric};
+use once_for_both::error::Fault;
 use once_for_both::extract::{
     extract_into, ExtractInto, FoldingExtractor, Provenance, Subnet, SubnetExtractor,
 };
 use once_for_both::models::{Architecture, Logits, Network, VitConfig};
-use once_for_both::search::{Checkpoints, Session};
+use once_for_both::search::{Checkpoints, Event, SearchOptions, Session};
 use once_for_both::space::{SearchSpace, Sizes};
 use once_for_both::supernet::{Supernet, Weights};
 use once_for_both::{Error, Result};
@@ -116,6 +117,47 @@ fn the_declaration_is_sound() -> TestResult {
     let _alone = alone();
     let images = BATCHES.at(0)?.images;
     self_check(&scripted(), &scripted().space()?, &images)?.expect_sound()?;
+    Ok(())
+}
+
+#[test]
+fn a_wrong_declaration_is_found() -> TestResult {
+    let _alone = alone();
+    let mut space = scripted().space()?;
+    let missing = "blocks_1_attn_proj_weight";
+    let bindings = &mut space.dimension_mut("blocks.1.attn")?.bindings;
+    bindings.retain(|binding| binding.variable != missing);
+    let report = self_check(&scripted(), &space, &BATCHES.at(0)?.images)?;
+    let [Fault::Order { suspects, explained: true, .. }, ..] = report.faults.as_slice() else {
+        panic!("{:?}", report.faults);
+    };
+    assert_eq!((suspects[0].variable.as_str(), suspects[0].axis), (missing, 1));
+    Ok(())
+}
+
+#[test]
+fn whenever_units_land_and_cells_go_the_subnet_is_the_masked_network() -> TestResult {
+    let _alone = alone();
+    for (landing_steps, decide_early) in [(0, false), (3, false), (0, true), (3, true)] {
+        let options = SearchOptions { landing_steps, decide_early, ..options(12, 8) };
+        let mut session = session(&scripted(), Some(&stored()?), options)?;
+        run(&mut session, &BATCHES, 12)?;
+        extract(&mut session, &BATCHES)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_branch_of_a_search_is_extracted_too() -> TestResult {
+    let _alone = alone();
+    let mut trunk = session(&scripted(), Some(&stored()?), options(12, 8))?;
+    run(&mut trunk, &BATCHES, 2)?;
+    let budget = Budget::share(Metric::Macs, 0.7, &scripted().cost_model())?;
+    let mut branch = trunk.branch(vec![budget], 2)?;
+    while !branch.is_done() {
+        branch.step(&[BATCHES.at(branch.steps_done())?], &mut |_: &Event| Ok(()))?;
+    }
+    extract(&mut branch, &BATCHES)?;
     Ok(())
 }
 
