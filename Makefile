@@ -1,7 +1,7 @@
 # Every target fetches what it needs (scripts/with-libtorch): a fresh machine needs only
 # cargo, a C++ compiler, python3 with pip, and make. ARGS="..." is passed on to demo and bench.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-golden lint bench clean
+.PHONY: help setup build demo test test-golden test-long lint bench clean
 
 WITH := scripts/with-libtorch
 
@@ -27,12 +27,16 @@ demo: setup ## search and shrink DeiT-S on the data set at hand (options: make d
 linters := $(WITH) sh -c 'cargo fmt --version && cargo clippy --version' >/dev/null 2>&1
 get_linters := rustup component add rustfmt clippy
 
-test: setup ## lint, then all tests: unit, golden, property, documentation; examples compile
+test: setup ## lint, then all tests: unit, golden, property, documentation, exports in Python
 	@if $(linters); then $(MAKE) --no-print-directory lint; else echo "lint is SKIPPED, to have it: $(get_linters)" >&2; fi
 	$(WITH) cargo test $(FEATURES)
+	scripts/python-tests $(FEATURES)
 
 test-golden: setup ## only the comparison with the golden numbers
 	$(WITH) cargo test $(FEATURES) --test golden
+
+test-long: setup ## what takes long: a run that is killed a hundred times
+	OFB_KILLS=$${OFB_KILLS:-100} $(WITH) cargo test $(FEATURES) --test run killed
 
 # All of it in the dev profile, like the tests: libtorch's C++ glue is compiled once.
 lint: setup ## formatting, clippy and documentation, warnings are errors

@@ -9,7 +9,7 @@ use once_for_both::device;
 use once_for_both::loss::{AdaptiveOneHotLoss, EntropyVarianceLoss, Targets};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::report::compare_latency;
-use once_for_both::search::{Event, SearchOptions, Session};
+use once_for_both::search::{Event, Precision, SearchOptions, Session};
 use once_for_both::space::SearchSpace;
 use once_for_both::supernet::{Supernet, Weights};
 use once_for_both::Result;
@@ -48,7 +48,7 @@ fn gates(supernet: &Supernet<VitConfig>, gradients: &Weights) -> Result<()> {
     Ok(())
 }
 
-fn session(search: bool, device: Device) -> Result<Session<VitConfig>> {
+fn session(search: bool, precision: Precision, device: Device) -> Result<Session<VitConfig>> {
     let network = VitConfig::deit_small();
     let steps = 1_000_000;
     let (space, budgets, mut options) = if search {
@@ -58,20 +58,23 @@ fn session(search: bool, device: Device) -> Result<Session<VitConfig>> {
         (SearchSpace::empty(), vec![], SearchOptions::training(steps))
     };
     options.log_interval = steps;
+    options.precision = precision;
     Session::new(network, space, None, budgets, options, device)
 }
 
 fn main() -> Result<()> {
     let rounds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(5);
     let device = device::parse(&std::env::var("OFB_TEST_DEVICE").unwrap_or("cpu".into()))?;
-    let (plain, search) =
-        (RefCell::new(session(false, device)?), RefCell::new(session(true, device)?));
+    let full = |search| session(search, Precision::Full, device);
+    let (plain, search) = (RefCell::new(full(false)?), RefCell::new(full(true)?));
+    let half = RefCell::new(session(true, Precision::Bf16, device)?);
     let batches = [batch(device)?];
     let silent = |_: &Event| Ok(());
     let mut quiet = silent;
     // The first step is logged; it also makes the optimisers' moments.
     plain.borrow_mut().step(&batches, &mut quiet)?;
     search.borrow_mut().step(&batches, &mut quiet)?;
+    half.borrow_mut().step(&batches, &mut quiet)?;
     let gradients = search.borrow().gradients(&batches)?.parameters;
 
     let times = compare_latency(
@@ -79,14 +82,16 @@ fn main() -> Result<()> {
             &|| plain.borrow_mut().step(&batches, &mut { silent }),
             &|| gates(search.borrow().supernet(), &gradients),
             &|| search.borrow_mut().step(&batches, &mut { silent }),
+            &|| half.borrow_mut().step(&batches, &mut { silent }),
         ],
         rounds,
         device,
     )?;
-    let [plain, gates, search] = [0, 1, 2].map(|at| times[at].median_ms);
+    let [plain, gates, search, half] = [0, 1, 2, 3].map(|at| times[at].median_ms);
     println!("DeiT-S at batch {BATCH} on {device:?}, median of {rounds} rounds in turn");
     println!("plain training step       {plain:9.1} ms");
     println!("gates, pull-back, one-hot {gates:9.1} ms   {:5.2} % of it", 100.0 * gates / plain);
     println!("search step with PMIM     {search:9.1} ms   {:5.2} times it", search / plain);
+    println!("the same in bf16          {half:9.1} ms   {:5.2} times it", half / plain);
     Ok(())
 }

@@ -179,10 +179,10 @@ def why(output):
     return "pip failed; " + OWN
 
 
-def pip(requirements, target, scratch, lock):
+def pip(requirements, target, scratch, lock, wheel=WHEEL):
     # No pip cache: the tree is the cache, and the wheels would be kept a second time.
     command = [sys.executable, "-m", "pip", "install", "--no-cache-dir", "--no-compile", "--progress-bar", "off",
-               "--only-binary", ":all:", "--target", target] + WHEEL + requirements
+               "--only-binary", ":all:", "--target", target] + wheel + requirements
     last = collections.deque(maxlen=200)
     # pip inherits the lock: should this script be killed, the next one waits until the
     # orphan is gone before it clears up.

@@ -1,10 +1,12 @@
 //! One typed error for the whole crate.
 
+mod artifact;
 mod checkpoint;
 mod decode;
 mod fault;
 mod import;
 
+pub use artifact::ArtifactError;
 pub use checkpoint::CheckpointError;
 pub use decode::DecodeError;
 pub use fault::{Advice, Fault, Suspect};
@@ -153,15 +155,23 @@ pub enum Error {
         operation: &'static str,
     },
 
-    /// Extraction did not reproduce the masked network.
+    /// What was made does not compute what it was made from.
     #[error(
-        "the extracted network differs from the masked one by {difference:e}, allowed {allowed:e}"
+        "{what} differs from {reference} by {difference:e}, allowed {allowed:e}{}",
+        .begins.as_ref().map(|part| format!("; it begins in {part}")).unwrap_or_default()
     )]
     Verification {
+        /// The extracted network, or a file it was exported to.
+        what: &'static str,
+        /// What it should compute.
+        reference: &'static str,
         /// Largest absolute difference of a logit.
         difference: f64,
         /// What was allowed: tolerance × scale of the logits.
         allowed: f64,
+        /// The first part of the network whose output differs by more than its share, where the
+        /// model can be [traced](crate::models::Network::trace).
+        begins: Option<String>,
     },
 
     /// A search space that is not that of its model, as [`crate::check::self_check`] found.
@@ -198,6 +208,15 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it, with expected and found.
         reason: String,
+    },
+
+    /// A folder with a subnet that cannot be used; `source` says why.
+    #[error("cannot use the artifact {}", path.display())]
+    Artifact {
+        /// The file in the folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<ArtifactError>,
     },
 
     /// A checkpoint file that cannot be read; `source` says why.

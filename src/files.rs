@@ -22,7 +22,11 @@ pub(crate) fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
     let beside = beside(path);
     remove_folder(&beside)?;
     fs::create_dir_all(&beside).map_err(|source| Error::io("create", &beside, source))?;
-    fill(&beside)?;
+    if let Err(error) = fill(&beside) {
+        // The reason for the failure matters more than one for not clearing up.
+        let _ = remove_folder(&beside);
+        return Err(error);
+    }
     let replaced = path.with_extension("old");
     remove_folder(&replaced)?;
     if path.exists() {

@@ -43,3 +43,11 @@ pub(crate) fn to_host(tensor: &Tensor) -> Result<Vec<f64>> {
         tensor.f_detach()?.f_flatten(0, -1)?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
     Vec::try_from(flat).map_err(Error::from)
 }
+
+/// The memory of a contiguous copy: little-endian on every machine libtorch runs on.
+pub(crate) fn to_bytes(tensor: &Tensor) -> Result<Vec<u8>> {
+    let plain = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
+    let mut bytes = vec![0; plain.numel() * plain.f_kind()?.elt_size_in_bytes()];
+    plain.f_copy_data_u8(&mut bytes, plain.numel())?;
+    Ok(bytes)
+}

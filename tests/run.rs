@@ -325,7 +325,7 @@ fn too_many_in_a_row_go_back_once_and_then_stop() -> TestResult {
                     .ok_or("none")?
                     .session
                     .steps_done(),
-                12
+                8
             );
             continue;
         }

@@ -8,12 +8,15 @@
 
 mod data;
 mod methods;
+mod summary;
 mod trial;
 
 use clap::Parser;
 use methods::Named;
 use once_for_both::device;
+use once_for_both::search::Precision;
 use std::path::PathBuf;
+use summary::Summary;
 use trial::{Bench, Row};
 
 /// Compares searches on a ViT of 96 channels, 4 blocks, 4 heads and 4 × 4 patches.
@@ -60,6 +63,10 @@ pub struct Options {
     #[arg(long)]
     landing: Option<u64>,
 
+    /// Compute in bf16.
+    #[arg(long)]
+    bf16: bool,
+
     /// Folder with IDX files under MNIST's names; the built-in part of Fashion-MNIST if not given.
     #[arg(long)]
     data: Option<PathBuf>,
@@ -85,6 +92,16 @@ pub struct Options {
     device: String,
 }
 
+impl Options {
+    fn precision(&self) -> Precision {
+        if self.bf16 {
+            Precision::Bf16
+        } else {
+            Precision::Full
+        }
+    }
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
     let methods = Named::parse_all(&options.methods)?;
@@ -92,16 +109,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bench = Bench::new(&options, device)?;
     println!("dense: top-1 {:.2} %", 100.0 * bench.dense_top1);
     println!("{}", Row::HEADER);
+    let mut summaries = Vec::new();
     for &budget in &options.budgets {
         for &method in &methods {
+            let mut rows = Vec::new();
             for seed in 0..options.seeds {
                 let row = bench.run(method, budget, seed)?;
                 println!("{row}");
                 if let Some(path) = &options.json {
                     row.append(path)?;
                 }
+                rows.push(row);
             }
+            summaries.extend(Summary::of(&rows, &bench.dense_sizes()));
         }
     }
+    println!("\n{}", Summary::HEADER);
+    summaries.iter().for_each(|summary| println!("{summary}"));
     Ok(())
 }

@@ -15,8 +15,14 @@ pub enum Named {
     NoTangent,
     /// Units cut at once.
     NoLanding,
+    /// α starts equal.
+    EqualAlpha,
     /// α starts uniform in [0, 1).
     UniformAlpha,
+    /// α starts around an even narrowing.
+    EvenAlpha,
+    /// An even narrowing, not searched.
+    Even,
     /// The paper's setting, with rates that reach a decision in a short search.
     Paper,
     /// Importance first, sparsity after.
@@ -31,12 +37,15 @@ pub enum Named {
     RandomSizes,
 }
 
-const ALL: [(&str, Named); 11] = [
+const ALL: [(&str, Named); 14] = [
     ("ours", Named::Ours),
     ("no-pmim", Named::NoPmim),
     ("no-tangent", Named::NoTangent),
     ("no-landing", Named::NoLanding),
+    ("equal-alpha", Named::EqualAlpha),
     ("uniform-alpha", Named::UniformAlpha),
+    ("even-alpha", Named::EvenAlpha),
+    ("even", Named::Even),
     ("paper", Named::Paper),
     ("two-stage", Named::TwoStage),
     ("magnitude", Named::Magnitude),
@@ -79,7 +88,14 @@ impl Named {
             Self::NoPmim => own.pmim = None,
             Self::NoTangent => own.one_hot.loss.tangent = false,
             Self::NoLanding => own.landing_steps = 0,
+            Self::EqualAlpha => own.alpha_start = AlphaStart::Equal,
             Self::UniformAlpha => own.alpha_start = AlphaStart::Uniform,
+            Self::EvenAlpha => own.alpha_start = AlphaStart::Even { spread: 0.3 },
+            Self::Even => {
+                own.alpha_start = AlphaStart::Even { spread: 0.1 };
+                own.optimiser.alpha_rate = 0.0;
+                own.drop_share = 0.0;
+            }
             Self::Paper => {
                 let ours = SearchOptions::new(total, search).optimiser;
                 own.optimiser.alpha_rate = ours.alpha_rate;
@@ -92,6 +108,7 @@ impl Named {
             Self::Ours | Self::TwoStage => {}
         }
         own.landing_steps = options.landing.unwrap_or(own.landing_steps);
+        own.precision = options.precision();
         own.peak_rate(options.lr).seed(seed)
     }
 }

@@ -8,8 +8,8 @@ use once_for_both::data::{Augmentation, Batches};
 use once_for_both::extract::{verify, FoldingExtractor, SubnetExtractor};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{Checkpoints, Event, Phase, SearchOptions, Session};
-use once_for_both::space::SearchSpace;
-use once_for_both::supernet::Weights;
+use once_for_both::space::{Cells, SearchSpace, Size};
+use once_for_both::supernet::{DimensionState, Weights};
 use once_for_both::Result;
 use serde::Serialize;
 use std::fmt;
@@ -49,6 +49,9 @@ pub struct Row {
     pub step_ratio: f64,
     /// Largest change of a logit at a cut, as a share of the largest logit.
     pub jump: f64,
+    /// Mean standard score of the starting α of the chosen cells, over all dimensions: 0 if where α
+    /// started has no say. None where all started equal.
+    pub start_bias: Option<f64>,
     pub embed_dim: i64,
     /// Heads, channels of a head, hidden width of every block.
     pub blocks: Vec<[i64; 3]>,
@@ -84,6 +87,13 @@ impl<'a> Bench<'a> {
         Ok(Self { options, data, network, weights, dense_top1, device })
     }
 
+    /// Sizes of the dense network, in the order of [`Row::sizes`].
+    pub fn dense_sizes(&self) -> Vec<i64> {
+        let blocks = self.network.blocks.iter();
+        let blocks = blocks.flat_map(|block| [block.heads, block.head_dim, block.hidden_dim]);
+        std::iter::once(self.network.embed_dim).chain(blocks).collect()
+    }
+
     /// Searches and fine-tunes by one method.
     pub fn run(&self, method: Named, share: f64, seed: u64) -> Result<Row> {
         let budget = Budget::share(Metric::Macs, share, &self.network.cost_model())?;
@@ -94,7 +104,8 @@ impl<'a> Bench<'a> {
         if method == Named::RandomSizes {
             draw_sizes(&mut session, seed)?;
         }
-        let mut watch = Watch::default();
+        let start = session.supernet().states().iter().map(Start::new).collect::<Result<_>>()?;
+        let mut watch = Watch { start, ..Watch::default() };
         self.search(&mut session, &mut watch)?;
         let top1_searched = self.top1(&mut session)?;
         self.finetune(&mut session)?;
@@ -111,6 +122,7 @@ impl<'a> Bench<'a> {
                 search_seconds: 0.0,
                 step_ratio: 0.0,
                 jump: 0.0,
+                start_bias: None,
                 embed_dim: 0,
                 blocks: Vec::new(),
             },
@@ -123,7 +135,8 @@ impl<'a> Bench<'a> {
 
     fn search(&self, session: &mut Session<VitConfig>, watch: &mut Watch) -> Result<()> {
         let mut batches = self.batches()?;
-        let training = SearchOptions::training(self.options.steps);
+        let mut training = SearchOptions::training(self.options.steps);
+        training.precision = self.options.precision();
         let mut beside = plain(&self.network, Some(&self.weights), training, self.device)?;
         while session.phase() == Phase::Search {
             let step = session.steps_done();
@@ -172,11 +185,42 @@ impl<'a> Bench<'a> {
             search_seconds: watch.searched.iter().sum::<Duration>().as_secs_f64(),
             step_ratio: mean(&watch.searched) / mean(&watch.plain),
             jump: watch.jump,
+            start_bias: start_bias(&watch.start, session)?,
             embed_dim: subnet.architecture().embed_dim,
             blocks: blocks.iter().map(|b| [b.heads, b.head_dim, b.hidden_dim]).collect(),
             ..row
         })
     }
+}
+
+/// Where α of one dimension started.
+struct Start {
+    cells: Cells,
+    alpha: Vec<f64>,
+}
+
+impl Start {
+    fn new(state: &DimensionState) -> Result<Self> {
+        let alpha = state.alpha.f_detach()?.f_flatten(0, -1)?.f_to_kind(Kind::Double)?;
+        let alpha = Vec::try_from(alpha.f_to_device(Device::Cpu)?)?;
+        Ok(Self { cells: state.cells().clone(), alpha })
+    }
+
+    /// Standard score of the cell of this size.
+    fn score(&self, size: Size) -> Option<f64> {
+        let cell = self.cells.sizes().position(|own| own == size)?;
+        let n = self.alpha.len() as f64;
+        let mean = self.alpha.iter().sum::<f64>() / n;
+        let std = (self.alpha.iter().map(|a| (a - mean).powi(2)).sum::<f64>() / n).sqrt();
+        (std > 0.0).then(|| (self.alpha[cell] - mean) / std)
+    }
+}
+
+fn start_bias(start: &[Start], session: &Session<VitConfig>) -> Result<Option<f64>> {
+    let states = session.supernet().states().iter();
+    let scores: Option<Vec<f64>> =
+        start.iter().zip(states).map(|(start, state)| start.score(state.cells().full())).collect();
+    Ok(scores.map(|scores| scores.iter().sum::<f64>() / scores.len().max(1) as f64))
 }
 
 /// What is seen on the way.
@@ -185,6 +229,7 @@ struct Watch {
     searched: Vec<Duration>,
     plain: Vec<Duration>,
     jump: f64,
+    start: Vec<Start>,
 }
 
 fn mean(times: &[Duration]) -> f64 {
@@ -213,6 +258,11 @@ fn draw_sizes(session: &mut Session<VitConfig>, seed: u64) -> Result<()> {
 impl Row {
     pub const HEADER: &'static str = "method             budget seed   MACs  top-1 searched  \
         seconds   step   jump  sizes";
+
+    /// Embedding, then heads, channels of a head and hidden width of every block.
+    pub fn sizes(&self) -> impl Iterator<Item = i64> + '_ {
+        std::iter::once(self.embed_dim).chain(self.blocks.iter().flatten().copied())
+    }
 
     /// Appends the row to a file of JSON lines.
     pub fn append(&self, path: &Path) -> std::io::Result<()> {

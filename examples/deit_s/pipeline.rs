@@ -7,7 +7,9 @@ use crate::summary;
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::data::idx::{IdxImages, Split};
 use once_for_both::data::{Augmentation, Batches, ImageSet};
-use once_for_both::extract::{verify, FoldingExtractor, Provenance, Subnet, SubnetExtractor};
+use once_for_both::extract::{
+    verify, Export, FoldingExtractor, Provenance, Subnet, SubnetExtractor,
+};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{SearchOptions, Session};
 use once_for_both::{device, Error};
@@ -181,17 +183,14 @@ impl Stages<'_> {
         let verification = verify(supernet, &subnet, &images)?;
         let folder = self.out.join("subnet");
         let model = self.dense.cost_model();
-        subnet.save(
-            &folder,
-            &verification,
-            Provenance {
-                crate_version: env!("CARGO_PKG_VERSION").into(),
-                seed: self.options.seed,
-                steps: self.options.steps,
-                dense_macs: model.dense_cost(Metric::Macs)?,
-                dense_params: model.dense_cost(Metric::Params)?,
-            },
-        )?;
+        let export = Export::default().torchscript().onnx().provenance(Provenance {
+            crate_version: env!("CARGO_PKG_VERSION").into(),
+            seed: self.options.seed,
+            steps: self.options.steps,
+            dense_macs: model.dense_cost(Metric::Macs)?,
+            dense_params: model.dense_cost(Metric::Params)?,
+        });
+        subnet.save(&folder, &images, &verification, &export)?;
         let reloaded = Subnet::<VitConfig>::load(&folder, self.device)?;
         let summary = summary::Summary::measure(summary::Measured {
             options: self.options,

@@ -1,5 +1,6 @@
 //! From a decided supernet to a plain network.
 
+use super::Precision;
 use crate::error::expect_shape;
 use crate::models::{Architecture, Network};
 use crate::supernet::{Supernet, Weights};
@@ -13,6 +14,7 @@ pub struct Subnet<A: Architecture> {
     network: A::Network,
     weights: Weights,
     device: Device,
+    precision: Precision,
 }
 
 /// Makes a plain network of a supernet.
@@ -55,12 +57,25 @@ pub(super) fn expect_decided<A: Architecture>(supernet: &Supernet<A>) -> Result<
 }
 
 impl<A: Architecture> Subnet<A> {
-    /// Builds a network and gives it copies of `weights`.
+    /// Builds an f32 network and gives it copies of `weights`.
     ///
     /// # Errors
     /// [`Error::Unknown`] or [`Error::Shape`] if a weight is missing, unexpected or of another
     /// shape; nothing is copied then.
     pub fn new(architecture: A, weights: &Weights, device: Device) -> Result<Self> {
+        Self::with_precision(architecture, weights, device, Precision::F32)
+    }
+
+    /// Builds a network that computes in `precision`, and gives it copies of `weights`.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn with_precision(
+        architecture: A,
+        weights: &Weights,
+        device: Device,
+        precision: Precision,
+    ) -> Result<Self> {
         let store = nn::VarStore::new(device);
         let network = architecture.build(&store.root())?;
         let mut own: Weights = store.variables().into_iter().collect();
@@ -77,9 +92,16 @@ impl<A: Architecture> Subnet<A> {
             expect_shape("load subnet", name, source, &target.size())?;
         }
         tch::no_grad(|| {
-            own.iter_mut().try_for_each(|(name, target)| target.f_copy_(&weights[name]))
+            own.iter_mut().try_for_each(|(name, target)| {
+                if target.kind() != precision.kind() {
+                    // In place: the network holds the same variables.
+                    let converted = target.f_to_kind(precision.kind())?;
+                    target.f_set_data(&converted)?;
+                }
+                target.f_copy_(&weights[name])
+            })
         })?;
-        Ok(Self { architecture, network, weights: own, device })
+        Ok(Self { architecture, network, weights: own, device, precision })
     }
 
     /// The description of the network.
@@ -102,11 +124,18 @@ impl<A: Architecture> Subnet<A> {
         self.device
     }
 
-    /// Prediction of `images`, `[B, C, H, W]` → `[B, classes]`, in evaluation.
+    /// The type it computes in.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Prediction of `images`, `[B, C, H, W]` → `[B, classes]`, in evaluation and in the network's
+    /// own precision.
     ///
     /// # Errors
     /// [`Error::Shape`] if the images are not what the network takes.
     pub fn predict(&self, images: &Tensor) -> Result<Tensor> {
-        tch::no_grad(|| self.network.forward(images, false)?.prediction())
+        let images = images.f_to_kind(self.precision.kind())?;
+        tch::no_grad(|| self.network.forward(&images, false)?.prediction())
     }
 }

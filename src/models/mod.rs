@@ -1,19 +1,25 @@
 //! Networks that can be searched: the traits a model joins through, and ViT/DeiT.
 
+pub mod graph;
 mod layers;
 mod vit;
 
+pub use graph::Graph;
 pub use vit::{BlockConfig, Pooling, VisionTransformer, VitConfig};
 
 use crate::cost::CostModel;
 use crate::pmim::MaskedTokens;
 use crate::space::{SearchSpace, Sizes};
-use crate::tensors::Weights;
+use crate::tensors::{widened, Weights};
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
-use tch::{nn, Tensor};
+use tch::{nn, Device, Tensor};
+
+/// Shapes of variables, by name.
+pub type Shapes = BTreeMap<String, Vec<i64>>;
 
 /// What a classifier says about a batch.
 #[derive(Debug)]
@@ -28,6 +34,12 @@ impl Logits {
     /// Logits of a model with one head.
     pub fn single(class: Tensor) -> Self {
         Self { class, distillation: None }
+    }
+
+    /// The logits in f32 where a network computed them in half precision.
+    pub(crate) fn widened(self) -> Result<Self> {
+        let distillation = self.distillation.as_ref().map(widened).transpose()?;
+        Ok(Self { class: widened(&self.class)?, distillation })
     }
 
     /// The prediction: the mean of both heads, as DeiT does in evaluation.
@@ -63,6 +75,17 @@ pub trait Network {
     ) -> Result<(Logits, Tensor)> {
         let model = std::any::type_name::<Self>().into();
         Err(Error::Unsupported { model, operation: "masked image modeling" })
+    }
+
+    /// What `images` are on their way through the network in evaluation: named outputs of its
+    /// parts, in order, the logits last. A failed verification names the first that differs.
+    ///
+    /// A model without one (the default: nothing) is compared by its logits only.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the images are not what the model takes.
+    fn trace(&self, _images: &Tensor) -> Result<Vec<(String, Tensor)>> {
+        Ok(Vec::new())
     }
 }
 
@@ -150,5 +173,26 @@ pub trait Architecture: Clone + Debug + Serialize + DeserializeOwned {
     /// [`Error::Unknown`] if a weight is missing.
     fn standardised(&self, _weights: &mut Weights) -> Result<Self> {
         Ok(self.clone())
+    }
+
+    /// Names and shapes of the variables. The default builds the network to see them; a family
+    /// that knows them without can refuse a wrong file before it allocates anything.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a description that cannot be built.
+    fn variables(&self) -> Result<Shapes> {
+        let store = nn::VarStore::new(Device::Cpu);
+        self.build(&store.root())?;
+        let shapes = store.variables().into_iter().map(|(name, tensor)| (name, tensor.size()));
+        Ok(shapes.collect())
+    }
+
+    /// The evaluation as data, for export into other formats.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] unless the family implements it.
+    fn graph(&self) -> Result<Graph> {
+        let operation = "export as TorchScript or ONNX";
+        Err(Error::Unsupported { model: Self::FAMILY.into(), operation })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::options::Balance;
 use super::session::Session;
+use super::step::{StepGradients, StepLosses};
 use super::Phase;
 use crate::data::Batch;
 use crate::loss::{distillation_loss, task_loss};
@@ -10,34 +11,9 @@ use crate::models::{Architecture, Logits};
 use crate::pmim::random_token_mask;
 use crate::randomness::{enter, Purpose};
 use crate::supernet::{Parameter, ParameterKind, Weights};
+use crate::tensors::widened;
 use crate::Result;
 use tch::Tensor;
-
-/// What one step has computed, before anything moves.
-#[derive(Debug)]
-pub struct StepGradients {
-    /// Gradients by parameter name, before clipping.
-    pub parameters: Weights,
-    /// The gates of every dimension, `[heads, channels]`.
-    pub gates: Vec<Tensor>,
-    /// Gradients of task and reconstruction in the gates, shaped like them.
-    pub gate_gradients: Vec<Tensor>,
-    /// The losses.
-    pub losses: StepLosses,
-}
-
-/// Losses of one step, still on the device.
-#[derive(Debug)]
-pub struct StepLosses {
-    /// Cross-entropy of the last micro-batch.
-    pub task: Tensor,
-    /// Reconstruction loss of the last micro-batch, before its weight, where tokens were hidden.
-    pub reconstruction: Option<Tensor>,
-    /// Σ over undecided dimensions of weight × one-hot loss.
-    pub one_hot: Tensor,
-    /// Budget loss.
-    pub budget: Tensor,
-}
 
 impl<A: Architecture> Session<A> {
     /// Gradients and losses of the next step: materialise, forward and backward, pull back. Moves
@@ -221,6 +197,8 @@ fn accumulate(gradients: &mut Weights, names: &[&String], computed: Vec<Tensor>)
         if !gradient.defined() {
             continue;
         }
+        // Sums over micro-batches lose nothing to half precision.
+        let gradient = tch::no_grad(|| widened(&gradient))?;
         match gradients.get_mut(*name) {
             Some(sum) => *sum = tch::no_grad(|| sum.f_add(&gradient))?,
             None => {

@@ -1,7 +1,7 @@
 //! Scores that are not learned follow what the step has shown.
 
-use super::gradients::StepGradients;
 use super::session::Session;
+use super::step::StepGradients;
 use crate::error::expect_shape;
 use crate::mask::Observation;
 use crate::models::Architecture;

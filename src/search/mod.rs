@@ -6,29 +6,35 @@
 
 mod branch;
 mod checkpoint;
+mod clip;
 mod cut;
 mod decide;
 mod event;
 mod gradients;
 mod guard;
 mod importance;
+mod log;
 mod method;
 mod metrics;
 mod options;
 mod run;
 mod session;
 mod start;
+mod state;
+mod step;
 mod trace;
+mod update;
 
 pub use branch::{write_pareto, ParetoPoint};
 pub use checkpoint::{Checkpoints, Resumed};
 pub use event::{Cut, Event, Finished, Guarded, Listener, Losses, Phase, StepMetrics};
-pub use gradients::{StepGradients, StepLosses};
 pub use method::Method;
 pub use metrics::{read_events, MetricsFile};
 pub use options::{
-    AlphaStart, Balance, OneHotOptions, OptimiserOptions, Order, PmimOptions, SearchOptions,
+    AlphaStart, Balance, OneHotOptions, OptimiserOptions, Order, PmimOptions, Precision,
+    SearchOptions,
 };
 pub use run::{Ending, Run};
 pub use session::Session;
+pub use step::{StepGradients, StepLosses};
 pub use trace::TracingListener;

@@ -16,6 +16,13 @@ pub enum AlphaStart {
     Equal,
     /// Uniform in [0, 1), as in the paper.
     Uniform,
+    /// Highest at the sizes that, as the same share of every dimension, just keep the budgets:
+    /// α = −½·((share − that share)/spread)². Task and budget start from a network that is narrowed
+    /// evenly.
+    Even {
+        /// How far from it cells are still probable, as a share of the dense size.
+        spread: f64,
+    },
 }
 
 /// How strongly the one-hot loss pulls on α, against task and budget.
@@ -51,6 +58,17 @@ pub struct PmimOptions {
     pub ratio: MaskRatioSchedule,
     /// Side of the normalisation window in pixels.
     pub window: i64,
+}
+
+/// What the network computes in. θ, scores, α and moments are f32 in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// f32.
+    Full,
+    /// bf16: weights as materialised, activations and gradients. After the last step the network is
+    /// f32 again.
+    Bf16,
 }
 
 /// What is learned when.
@@ -118,6 +136,8 @@ pub struct SearchOptions {
     pub reach: Vec<Budget>,
     /// What is learned when.
     pub order: Order,
+    /// What the network computes in.
+    pub precision: Precision,
     /// Whether the weights stay what they are while scores and α are learned.
     pub freeze_weights: bool,
     /// Decay of an exponential moving average of weights and scores, if there is to be one.
@@ -171,6 +191,7 @@ impl SearchOptions {
             decide_at_end: true,
             reach: Vec::new(),
             order: Order::Together,
+            precision: Precision::Full,
             freeze_weights: false,
             average: None,
             distillation: None,
@@ -279,6 +300,12 @@ impl SearchOptions {
             if value == 0 {
                 return Err(Error::invalid(name, "at least 1", value));
             }
+        }
+        match self.alpha_start {
+            AlphaStart::Even { spread } if !(spread.is_finite() && spread > 0.0) => {
+                return Err(Error::invalid("alpha_start.spread", "finite and positive", spread));
+            }
+            _ => {}
         }
         if !(0.0..1.0).contains(&self.drop_share) {
             return Err(Error::invalid("drop_share", "within [0, 1)", self.drop_share));

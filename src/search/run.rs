@@ -68,7 +68,8 @@ impl<A: Architecture> Run<A> {
     /// Steps to the end, or until `stop` is set (by a signal, say). `batches` are asked for the
     /// micro-batches of a step, and again for those of steps that are done anew.
     ///
-    /// When too many steps in a row are not finite, the run goes back to its last checkpoint, with
+    /// A checkpoint that falls due amid steps that are not finite is left out: the state before them
+    /// is the better one to go back to. When too many in a row are not finite, the run goes back to its last checkpoint, with
     /// an event; when that happens at the same place again, it ends.
     ///
     /// # Errors
@@ -92,7 +93,8 @@ impl<A: Architecture> Run<A> {
             let step = self.session.steps_done();
             self.went_back_at = self.went_back_at.filter(|&at| step <= at);
             let stopped = stop.load(Ordering::Relaxed) && !self.session.is_done();
-            if stopped || self.session.is_done() || step.is_multiple_of(self.interval) {
+            let due = step.is_multiple_of(self.interval) && self.session.guard.read()?.1 == 0;
+            if stopped || self.session.is_done() || due {
                 // Told before it is written: what a resumed run repeats, it tells again.
                 listener.notice(&Event::Checkpoint { step })?;
                 self.checkpoints.save(&self.session)?;

@@ -6,9 +6,10 @@
 //! step, whatever the batch.
 
 use crate::space::{Binding, Role, SearchSpace};
+use crate::tensors::widened;
 use crate::Result;
-use std::collections::BTreeMap;
-use tch::Tensor;
+use std::collections::btree_map::{BTreeMap, Entry};
+use tch::{Kind, Tensor};
 
 /// One gate on one variable.
 #[derive(Debug)]
@@ -48,8 +49,9 @@ pub(super) struct Gating {
 }
 
 impl Gating {
-    /// Copies what `space` gates out of the model's variables: the copies become θ. Writers are
-    /// gated in the dimensions that are `landing`.
+    /// Copies what `space` gates out of the model's variables: the copies become θ, in f32. Writers
+    /// are gated in the dimensions that are `landing`. Variables of another kind than f32 are
+    /// copied too, without gates.
     pub(super) fn new(
         space: &SearchSpace,
         landing: &[bool],
@@ -66,13 +68,18 @@ impl Gating {
                 let variable = &variables[&binding.variable];
                 let view = binding.view(&variable.size());
                 let gate = Gate { dimension, view, role: binding.role };
-                match gated.get_mut(&binding.variable) {
-                    Some(entry) => entry.gates.push(gate),
-                    None => {
-                        let entry = GatedVariable::new(&binding.variable, variable, gate)?;
-                        gated.insert(binding.variable.clone(), entry);
+                let entry = match gated.entry(binding.variable.clone()) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => {
+                        new.insert(GatedVariable::new(&binding.variable, variable)?)
                     }
-                }
+                };
+                entry.gates.push(gate);
+            }
+        }
+        for (name, variable) in variables {
+            if variable.kind() != Kind::Float && !gated.contains_key(name) {
+                gated.insert(name.clone(), GatedVariable::new(name, variable)?);
             }
         }
         Ok(Self { variables: gated })
@@ -114,16 +121,28 @@ impl Gating {
 }
 
 impl GatedVariable {
-    fn new(name: &str, variable: &Tensor, gate: Gate) -> Result<Self> {
-        let raw = tch::no_grad(|| variable.f_detach_copy())?;
-        Ok(Self { name: name.into(), variable: variable.shallow_clone(), raw, gates: vec![gate] })
+    fn new(name: &str, variable: &Tensor) -> Result<Self> {
+        let raw = tch::no_grad(|| variable.f_detach_copy()?.f_to_kind(Kind::Float))?;
+        let variable = variable.shallow_clone();
+        Ok(Self { name: name.into(), variable, raw, gates: Vec::new() })
     }
 
     fn materialise(&self, factors: &Factors) -> Result<()> {
-        for (at, gate) in self.gates.iter().enumerate() {
-            let target = self.variable.f_view(gate.view)?;
-            let source = if at == 0 { self.raw.f_view(gate.view)? } else { target.shallow_clone() };
-            let _ = source.f_mul_out(&target, &gate.factor(factors)?)?;
+        match self.gates.as_slice() {
+            [] => self.variable.shallow_clone().f_copy_(&self.raw)?,
+            [gate] => {
+                let (raw, target) = (self.raw.f_view(gate.view)?, self.variable.f_view(gate.view)?);
+                let _ = raw.f_mul_out(&target, &gate.factor(factors)?)?;
+            }
+            gates => {
+                // In f32 to the end, then rounded once.
+                let mut product = self.raw.shallow_clone();
+                for gate in gates {
+                    product = product.f_view(gate.view)?.f_mul(&gate.factor(factors)?)?;
+                }
+                let product = product.f_view_as(&self.variable)?;
+                self.variable.shallow_clone().f_copy_(&product)?;
+            }
         }
         Ok(())
     }
@@ -143,7 +162,7 @@ impl GatedVariable {
         pulled: &mut [Tensor],
     ) -> Result<Tensor> {
         // Autograd may hand one tensor to two variables, so nothing is changed in place.
-        let mut gradient = gradient.f_contiguous()?;
+        let mut gradient = widened(gradient)?.f_contiguous()?;
         for (at, gate) in self.gates.iter().enumerate().filter(|(_, g)| g.role == Role::Gated) {
             let mut others = gradient.shallow_clone();
             for (_, other) in self.gates.iter().enumerate().filter(|(index, _)| *index != at) {

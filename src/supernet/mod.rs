@@ -25,12 +25,13 @@ use crate::error::expect_shape;
 use crate::mask::{BiMask, Mask};
 use crate::models::{Architecture, Logits, Network};
 use crate::space::{ActiveSet, Role, SearchSpace, Size, Sizes};
+use crate::tensors::widened;
 pub use crate::tensors::Weights;
 use crate::{Error, Result};
 use gating::{Factors, Gating};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use tch::{nn, Device, Tensor};
+use tch::{nn, Device, Kind, Tensor};
 
 /// A model under search.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub struct Supernet<A: Architecture> {
     states: Vec<DimensionState>,
     gating: Gating,
     shrinks: bool,
+    /// What the network computes in; θ is f32.
+    compute: Kind,
     device: Device,
 }
 
@@ -80,6 +83,7 @@ impl<A: Architecture> Supernet<A> {
             states: states.collect::<Result<_>>()?,
             gating: Gating::new(&space, &vec![false; space.dimensions.len()], &variables)?,
             shrinks: in_place::shrinks(&architecture, &space)?,
+            compute: Kind::Float,
             architecture,
             network,
             reconstruction,
@@ -242,8 +246,9 @@ impl<A: Architecture> Supernet<A> {
         token_mask: Option<&Tensor>,
         train: bool,
     ) -> Result<Output> {
+        let images = &images.f_to_kind(self.compute)?;
         let Some(mask) = token_mask else {
-            let logits = self.network.forward(images, train)?;
+            let logits = self.network.forward(images, train)?.widened()?;
             return Ok(Output { logits, reconstruction: None });
         };
         let reconstruction = self.reconstruction.as_ref().ok_or_else(|| Error::Unsupported {
@@ -252,7 +257,8 @@ impl<A: Architecture> Supernet<A> {
         })?;
         let hidden = reconstruction.hide(mask);
         let (logits, features) = self.network.forward_masked(images, &hidden, train)?;
-        Ok(Output { logits, reconstruction: Some(reconstruction.decode(&features)?) })
+        let painted = widened(&reconstruction.decode(&features)?)?;
+        Ok(Output { logits: logits.widened()?, reconstruction: Some(painted) })
     }
 
     /// All trainable parameters, by name.
@@ -374,13 +380,38 @@ impl<A: Architecture> Supernet<A> {
     /// # Errors
     /// [`Error::Shape`] if the images are not what the model takes.
     pub fn network_logits(&self, images: &Tensor) -> Result<Tensor> {
-        tch::no_grad(|| self.network.forward(images, false)?.prediction())
+        tch::no_grad(|| self.forward(images, None, false)?.logits.prediction())
     }
 
     fn rebuild(&mut self, pmim: bool, weights: &Weights) -> Result<()> {
-        let (network, reconstruction, variables) = assemble(&self.architecture, pmim, self.device)?;
+        let (network, reconstruction, mut variables) =
+            assemble(&self.architecture, pmim, self.device)?;
+        for variable in variables.values_mut().filter(|v| v.kind() != self.compute) {
+            let rounded = tch::no_grad(|| variable.f_to_kind(self.compute))?;
+            variable.set_data(&rounded);
+        }
         (self.network, self.reconstruction, self.variables) = (network, reconstruction, variables);
         self.regate(weights)
+    }
+
+    /// Lets the network compute in bf16, or in f32 again. θ, scores, moments and whatever is learned
+    /// stay f32: materialising rounds θ ⊙ gates, and gradients are widened when they are pulled
+    /// back. Works on every device, and asks nothing of the model but that it lets its variables'
+    /// kind decide.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for another kind.
+    pub fn compute_in(&mut self, kind: Kind) -> Result<()> {
+        if !matches!(kind, Kind::Float | Kind::BFloat16) {
+            let actual = format!("{kind:?}");
+            return Err(Error::invalid("kind to compute in", "Float or BFloat16", actual));
+        }
+        if kind == self.compute {
+            return Ok(());
+        }
+        let weights = self.raw_weights();
+        self.compute = kind;
+        self.rebuild(self.reconstruction.is_some(), &weights)
     }
 
     /// Lays the gates out anew, with θ from `weights`.

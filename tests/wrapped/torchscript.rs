@@ -7,7 +7,7 @@ use once_for_both::check::self_check;
 use once_for_both::cost::{Budget, CostModel, Metric};
 use once_for_both::error::Fault;
 use once_for_both::extract::{
-    extract_into, ExtractInto, FoldingExtractor, Provenance, Subnet, SubnetExtractor,
+    extract_into, Export, ExtractInto, FoldingExtractor, Subnet, SubnetExtractor,
 };
 use once_for_both::models::{Architecture, Logits, Network, VitConfig};
 use once_for_both::search::{Checkpoints, Event, SearchOptions, Session};
@@ -169,9 +169,9 @@ fn a_module_is_searched_with_gates_and_extracted() -> TestResult {
     let (subnet, verification) = extract(&mut session, &BATCHES)?;
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("subnet");
-    subnet.save(&path, &verification, Provenance::default())?;
-    let loaded = Subnet::<VitConfig>::load(&path, test_device())?;
     let images = BATCHES.at(20)?.images;
+    subnet.save(&path, &images, &verification, &Export::default())?;
+    let loaded = Subnet::<VitConfig>::load(&path, test_device())?;
     assert_eq!(numbers(&loaded.predict(&images)?)?, numbers(&subnet.predict(&images)?)?);
     Ok(())
 }

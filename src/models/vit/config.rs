@@ -3,6 +3,11 @@
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+// Far above any network, and low enough that no product of sizes overflows: a description from a
+// damaged file is refused, whatever it says.
+const LARGEST_SIZE: i64 = 1 << 20;
+const LARGEST_GRID: i64 = 1 << 14;
+
 /// Sizes of one transformer block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockConfig {
@@ -26,6 +31,11 @@ impl BlockConfig {
     /// Width of the concatenated heads.
     pub fn attention_dim(&self) -> i64 {
         self.heads * self.head_dim
+    }
+
+    /// What the products of queries and keys are multiplied by.
+    pub(super) fn attention_scale(&self) -> f64 {
+        1.0 / (self.scale_dim as f64).sqrt()
     }
 }
 
@@ -166,8 +176,9 @@ impl VitConfig {
     /// [`Error::Invalid`] naming the field.
     pub fn check(&self) -> Result<()> {
         let positive = |name: &str, value: i64| match value {
-            1.. => Ok(()),
-            _ => Err(Error::invalid(name, "positive", value)),
+            1..=LARGEST_SIZE => Ok(()),
+            ..1 => Err(Error::invalid(name, "positive", value)),
+            _ => Err(Error::invalid(name, format!("at most {LARGEST_SIZE}"), value)),
         };
         for (name, value) in [
             ("image_size", self.image_size),
@@ -181,6 +192,10 @@ impl VitConfig {
         if self.image_size % self.patch_size != 0 {
             let expected = format!("a divisor of image_size {}", self.image_size);
             return Err(Error::invalid("patch_size", expected, self.patch_size));
+        }
+        if self.grid() > LARGEST_GRID {
+            let expected = format!("at most {LARGEST_GRID} patches along a side");
+            return Err(Error::invalid("image_size / patch_size", expected, self.grid()));
         }
         for (block, sizes) in self.blocks.iter().enumerate() {
             positive(&format!("blocks.{block}.heads"), sizes.heads)?;

@@ -1,13 +1,15 @@
 //! ViT and DeiT, with and without distillation token, every block with sizes of its own.
 
 mod config;
+mod graph;
 mod network;
 mod space;
+mod variables;
 
 pub use config::{BlockConfig, Pooling, VitConfig};
 pub use network::VisionTransformer;
 
-use super::{Architecture, PmimPorts};
+use super::{Architecture, Graph, PmimPorts, Shapes};
 use crate::cost::CostModel;
 use crate::space::{SearchSpace, Sizes};
 use crate::Result;
@@ -47,6 +49,16 @@ impl Architecture for VitConfig {
             feature_patch: self.patch_size,
             channels: self.in_channels,
         })
+    }
+
+    fn variables(&self) -> Result<Shapes> {
+        self.check()?;
+        Ok(variables::shapes(self))
+    }
+
+    fn graph(&self) -> Result<Graph> {
+        self.check()?;
+        Ok(graph::graph(self))
     }
 
     fn standardised(&self, weights: &mut BTreeMap<String, Tensor>) -> Result<Self> {

@@ -25,7 +25,7 @@ impl Attention {
             proj: Linear::new(&(path / "proj"), inner, width)?,
             heads: sizes.heads,
             head_dim: sizes.head_dim,
-            scale: 1.0 / (sizes.scale_dim as f64).sqrt(),
+            scale: sizes.attention_scale(),
         })
     }
 
@@ -134,23 +134,34 @@ impl VisionTransformer {
         hidden: Option<&MaskedTokens>,
         train: bool,
     ) -> Result<Tensor> {
-        let batch = images.size().first().copied().unwrap_or(0);
-        let [channels, height, width] = self.input;
-        expect_shape("ViT forward", "images", images, &[batch, channels, height, width])?;
-        let mut patches = self.patch_embed.forward(images)?;
+        let mut patches = self.patches(images)?;
         if let Some(hidden) = hidden {
             patches = hidden.apply(&patches)?;
         }
+        let mut x = self.tokens(patches)?;
+        for block in &self.blocks {
+            x = block.forward(&x, train)?;
+        }
+        self.norm.forward(&x)
+    }
+
+    /// Projected patches, `[B, N, E]`.
+    fn patches(&self, images: &Tensor) -> Result<Tensor> {
+        let batch = images.size().first().copied().unwrap_or(0);
+        let [channels, height, width] = self.input;
+        expect_shape("ViT forward", "images", images, &[batch, channels, height, width])?;
+        self.patch_embed.forward(images)
+    }
+
+    /// Prefix tokens before the patches, and positions on all: `[B, N, E]` → `[B, tokens, E]`.
+    fn tokens(&self, patches: Tensor) -> Result<Tensor> {
+        let batch = patches.size()[0];
         let mut tokens = Vec::with_capacity(3);
         for token in &self.prefix {
             tokens.push(token.f_expand([batch, -1, -1], false)?.f_to_kind(patches.kind())?);
         }
         tokens.push(patches);
-        let mut x = Tensor::f_cat(&tokens, 1)?.f_add(&self.pos_embed)?;
-        for block in &self.blocks {
-            x = block.forward(&x, train)?;
-        }
-        self.norm.forward(&x)
+        Ok(Tensor::f_cat(&tokens, 1)?.f_add(&self.pos_embed)?)
     }
 
     /// What the classifier looks at: `[B, tokens, E]` → `[B, E]` or `[B, 2·E]`.
@@ -191,5 +202,23 @@ impl Network for VisionTransformer {
         let prefix = self.prefix.len() as i64;
         let patches = features.f_narrow(1, prefix, features.size()[1] - prefix)?;
         Ok((self.logits(&features)?, patches))
+    }
+
+    /// `patch_embed`, `pos_embed` (with the prefix tokens), `blocks.0`…, `norm`, `head`, and
+    /// `head_dist` where there is one.
+    fn trace(&self, images: &Tensor) -> Result<Vec<(String, Tensor)>> {
+        let patches = self.patches(images)?;
+        let mut x = self.tokens(patches.shallow_clone())?;
+        let mut outputs =
+            vec![("patch_embed".into(), patches), ("pos_embed".into(), x.shallow_clone())];
+        for (index, block) in self.blocks.iter().enumerate() {
+            x = block.forward(&x, false)?;
+            outputs.push((format!("blocks.{index}"), x.shallow_clone()));
+        }
+        let features = self.norm.forward(&x)?;
+        let logits = self.logits(&features)?;
+        outputs.extend([("norm".into(), features), ("head".into(), logits.class)]);
+        outputs.extend(logits.distillation.map(|logits| ("head_dist".into(), logits)));
+        Ok(outputs)
     }
 }

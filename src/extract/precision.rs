@@ -1,0 +1,74 @@
+//! How many bits a weight has on disk.
+
+use crate::tensors::Weights;
+use crate::{Error, Result};
+use half::{bf16, f16};
+use safetensors::Dtype;
+use serde::{Deserialize, Serialize};
+use tch::Kind;
+
+/// The type weights are stored in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits: the weights as they are.
+    #[default]
+    F32,
+    /// 16 bits, 10 of them for the fraction; at most 65,504.
+    F16,
+    /// 16 bits, 7 of them for the fraction; the range of f32.
+    Bf16,
+}
+
+impl Precision {
+    /// Its name in `config.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// The tensor kind.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::F32 => Kind::Float,
+            Self::F16 => Kind::Half,
+            Self::Bf16 => Kind::BFloat16,
+        }
+    }
+
+    /// Distance from 1 to the next number.
+    pub fn epsilon(self) -> f64 {
+        match self {
+            Self::F32 => f64::from(f32::EPSILON),
+            Self::F16 => f16::EPSILON.to_f64(),
+            Self::Bf16 => bf16::EPSILON.to_f64(),
+        }
+    }
+
+    pub(super) fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+            Self::Bf16 => Dtype::BF16,
+        }
+    }
+
+    /// The weights, rounded.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] for a weight that holds a NaN or an infinity, or is too large.
+    pub(super) fn round(self, weights: &Weights) -> Result<Weights> {
+        let rounded = weights.iter().map(|(name, tensor)| {
+            let tensor = tensor.f_detach()?.f_to_kind(self.kind())?;
+            if tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+                let copy = format!("the {} copy", self.name());
+                return Err(Error::NonFinite { name: copy, dimension: name.clone() });
+            }
+            Ok((name.clone(), tensor))
+        });
+        rounded.collect()
+    }
+}

@@ -1,0 +1,146 @@
+//! The classes of a TorchScript module, and its forward pass, as source.
+
+use super::modules::Module;
+use crate::models::graph::{Operation, Step, Value};
+use crate::models::Graph;
+use crate::{Error, Result};
+use std::fmt::Write;
+
+/// One class a module; the root's has the forward pass.
+pub(super) fn source(graph: &Graph, root: &Module) -> Result<String> {
+    let mut source = String::new();
+    for module in root.all() {
+        declare(&mut source, module)?;
+        if module.class == root.class {
+            forward(&mut source, graph, root)?;
+        }
+    }
+    Ok(source)
+}
+
+/// Every attribute is declared and asked for by a string, since `0` is no identifier.
+fn declare(source: &mut String, module: &Module) -> Result<()> {
+    let names = module.parameters.iter().map(|(name, _)| quoted(name));
+    let names = names.collect::<Result<Vec<_>>>()?;
+    let listed: String = names.iter().map(|name| format!("{name}, ")).collect();
+    let mut lines = vec![
+        format!("class {}(Module):", class(module)),
+        format!("  __parameters__ = [{listed}]"),
+        "  __buffers__ = []".into(),
+        "  __annotations__ = []".into(),
+        "  training : bool".into(),
+    ];
+    lines.extend(names.iter().map(|name| format!("  __annotations__[{name}] = Tensor")));
+    for (name, child) in &module.children {
+        lines.push(format!("  __annotations__[{}] = __torch__.{}", quoted(name)?, class(child)));
+    }
+    lines.iter().try_for_each(|line| writeln!(source, "{line}")).map_err(unwritten)
+}
+
+pub(super) fn class(module: &Module) -> String {
+    format!("Module{}", module.class)
+}
+
+fn quoted(name: &str) -> Result<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if !name.is_empty() && name.chars().all(plain) {
+        return Ok(format!("\"{name}\""));
+    }
+    Err(Error::invalid("part of a weight's name", "letters, digits and underscores", name))
+}
+
+fn forward(source: &mut String, graph: &Graph, root: &Module) -> Result<()> {
+    let any = parameter_of(root, "self".into())
+        .ok_or_else(|| Error::invalid("number of weights", "at least 1", 0))?;
+    let mut lines = vec![
+        format!("  def forward(self: __torch__.{}, images: Tensor) -> Tensor:", class(root)),
+        // The weights say on what and in what the network computes.
+        format!("    v0 = torch.type_as(images, {any})"),
+        "    batch = torch.size(v0, 0)".into(),
+    ];
+    for (value, step) in graph.steps() {
+        lines.extend(step_lines(value, step)?);
+    }
+    lines.push(format!("    return {}", variable(graph.output())));
+    lines.iter().try_for_each(|line| writeln!(source, "{line}")).map_err(unwritten)
+}
+
+fn parameter_of(module: &Module, path: String) -> Option<String> {
+    if let Some((name, _)) = module.parameters.first() {
+        return Some(format!("getattr({path}, \"{name}\")"));
+    }
+    let (name, child) = module.children.first()?;
+    parameter_of(child, format!("getattr({path}, \"{name}\")"))
+}
+
+fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
+    let to = variable(value);
+    let inputs: Vec<String> = step.inputs.iter().map(|&input| variable(input)).collect();
+    let (x, all) = (inputs.first().map_or("", String::as_str), inputs.join(", "));
+    let expression = match &step.operation {
+        Operation::Patches { parameters, patch } => {
+            let grid =
+                format!("torch.conv2d({x}, {}, [{patch}, {patch}])", weight_and_bias(parameters)?);
+            format!("torch.transpose(torch.flatten({grid}, 2), 1, 2)")
+        }
+        Operation::Prepend { token } => {
+            format!("torch.cat([torch.expand({}, [batch, -1, -1]), {x}], 1)", path(token)?)
+        }
+        Operation::AddParameter { parameter } => format!("torch.add({x}, {})", path(parameter)?),
+        Operation::ScaleParameter { parameter } => format!("torch.mul({x}, {})", path(parameter)?),
+        Operation::LayerNorm { parameters, width, eps } => {
+            format!("torch.layer_norm({x}, [{width}], {}, {eps:?})", weight_and_bias(parameters)?)
+        }
+        Operation::Linear { parameters } => {
+            format!("torch.linear({x}, {})", weight_and_bias(parameters)?)
+        }
+        Operation::Gelu => format!("torch.gelu({x})"),
+        Operation::Token { index } => format!("torch.select({x}, 1, {index})"),
+        Operation::MeanToken { first } => {
+            format!("torch.mean(torch.slice({x}, 1, {first}), [1])")
+        }
+        Operation::Concatenate => format!("torch.cat([{all}], -1)"),
+        Operation::Add => format!("torch.add({all})"),
+        Operation::Mean => format!("torch.div(torch.add({all}), 2)"),
+        Operation::Attention { heads, head_dim, scale } => {
+            return Ok(attention_lines(&to, x, [*heads, *head_dim], *scale));
+        }
+    };
+    Ok(vec![format!("    {to} = {expression}")])
+}
+
+fn attention_lines(to: &str, x: &str, [heads, head_dim]: [i64; 2], scale: f64) -> Vec<String> {
+    let inner = heads * head_dim;
+    let shape = format!("[batch, torch.size({x}, 1), 3, {heads}, {head_dim}]");
+    let part = |index| format!("torch.select({to}_qkv, 0, {index})");
+    let (q, k, v) = (part(0), part(1), part(2));
+    let mixed = format!(
+        "torch.scaled_dot_product_attention({q}, {k}, {v}, None, 0., False, scale={scale:?})"
+    );
+    vec![
+        format!("    {to}_qkv = torch.permute(torch.reshape({x}, {shape}), [2, 0, 3, 1, 4])"),
+        format!("    {to}_mixed = torch.transpose({mixed}, 1, 2)"),
+        format!(
+            "    {to} = torch.reshape({to}_mixed, [batch, torch.size({to}_mixed, 1), {inner}])"
+        ),
+    ]
+}
+
+fn variable(value: Value) -> String {
+    format!("v{}", value.index())
+}
+
+fn weight_and_bias(name: &str) -> Result<String> {
+    Ok(format!("{}, {}", path(&format!("{name}.weight"))?, path(&format!("{name}.bias"))?))
+}
+
+/// `blocks.0.w` → `getattr(getattr(getattr(self, "blocks"), "0"), "w")`.
+fn path(name: &str) -> Result<String> {
+    name.split('.').try_fold("self".to_owned(), |owner, part| {
+        Ok(format!("getattr({owner}, {})", quoted(part)?))
+    })
+}
+
+fn unwritten(error: std::fmt::Error) -> Error {
+    Error::file("code/__torch__.py", error)
+}

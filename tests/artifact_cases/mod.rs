@@ -1,0 +1,76 @@
+//! Networks to save, and folders to save them in.
+
+mod exports;
+mod python;
+mod refused;
+mod round_trip;
+mod verification;
+
+use crate::support::{from_numbers, test_device, Tensors, TestResult};
+use once_for_both::extract::{verify_against, Differences, Export, Precision, Subnet};
+use once_for_both::models::{Architecture, BlockConfig, Pooling, VitConfig};
+use std::path::Path;
+use tch::Tensor;
+
+/// Every block with sizes of its own, as a search leaves them.
+pub fn config(distilled: bool) -> VitConfig {
+    VitConfig {
+        blocks: vec![BlockConfig::new(3, 8, 40), BlockConfig::new(1, 16, 24)],
+        distilled,
+        ..VitConfig::uniform(20, 0, 1).input(12, 2, 4).classes(7)
+    }
+}
+
+/// A network of every kind there is.
+pub fn kinds() -> [(&'static str, VitConfig); 3] {
+    let pooled = config(false).layer_scale(0.1).pooling(Pooling::ClassAndMean);
+    [("plain", config(false)), ("distilled", config(true)), ("pooled", pooled)]
+}
+
+/// A network whose weights, biases and norms all matter.
+pub fn network(config: &VitConfig) -> TestResult<Subnet<VitConfig>> {
+    let mut weights = Tensors::new();
+    for (seed, (name, shape)) in config.variables()?.into_iter().enumerate() {
+        let noise = noise(seed as f64, &shape)?;
+        let inputs: i64 = shape.iter().skip(1).product();
+        let tensor = match (name.contains("norm"), name.ends_with("weight")) {
+            (true, true) => noise.f_mul_scalar(0.1)?.f_add_scalar(1.0)?,
+            (false, true) => noise.f_div_scalar((inputs as f64).sqrt())?,
+            (_, false) => noise.f_mul_scalar(0.1)?,
+        };
+        weights.insert(name, tensor);
+    }
+    Ok(Subnet::new(config.clone(), &weights, test_device())?)
+}
+
+pub fn images(config: &VitConfig, batch: i64) -> TestResult<Tensor> {
+    noise(0.5, &[batch, config.in_channels, config.image_size, config.image_size])
+}
+
+/// Numbers of variance 1 without order, the same whatever other tests draw from the generator.
+fn noise(seed: f64, shape: &[i64]) -> TestResult<Tensor> {
+    let count: i64 = shape.iter().product();
+    let number = |place: i64| {
+        let scrambled = ((place as f64 + 1.0) * 12.9898 + seed * 78.233).sin() * 43758.5453;
+        (scrambled.rem_euclid(1.0) - 0.5) * 12f64.sqrt()
+    };
+    from_numbers(&(0..count).map(number).collect::<Vec<_>>(), shape)
+}
+
+/// Saves a network, verified against itself on three images.
+pub fn save(subnet: &Subnet<VitConfig>, folder: &Path, export: &Export) -> TestResult<Differences> {
+    let images = images(subnet.architecture(), 3)?;
+    let verification = verify_against(subnet, subnet, &images)?;
+    Ok(subnet.save(folder, &images, &verification, export)?)
+}
+
+/// What a logit may differ by when the weights are rounded, as a share of the largest: a few
+/// roundings add up.
+pub fn rounding_tolerance(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 0.0,
+        half => 4.0 * half.epsilon(),
+    }
+}
+
+pub const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::F16, Precision::Bf16];

@@ -1,0 +1,45 @@
+//! Artifacts for the tests in tests/python, with the logits they should give.
+
+use super::{images, kinds, network, save, PRECISIONS};
+use crate::support::{test_device, TestResult};
+use once_for_both::extract::{Export, Subnet};
+use once_for_both::models::VitConfig;
+use serde_json::{json, Value};
+use std::path::{Path, PathBuf};
+use tch::Tensor;
+
+#[test]
+#[ignore = "scripts/python-tests runs it, and then what runs the files"]
+fn writes_cases_for_python() -> TestResult {
+    let root = PathBuf::from(std::env::var("OFB_PYTHON_CASES")?);
+    let mut cases = Vec::new();
+    for (kind, config) in kinds() {
+        for precision in PRECISIONS {
+            let name = format!("{kind}-{}", precision.name());
+            let export = Export::default().precision(precision).torchscript().onnx();
+            let folder = root.join(&name);
+            save(&network(&config)?, &folder, &export)?;
+            let subnet = Subnet::<VitConfig>::load(&folder, test_device())?;
+            // Not the batch it was verified on while it was saved.
+            for batch in [2, 5] {
+                cases.push(case(&root, &name, &subnet, batch)?);
+            }
+        }
+    }
+    Ok(std::fs::write(root.join("cases.json"), serde_json::to_vec_pretty(&cases)?)?)
+}
+
+/// Images and the logits of them, as plain f32 numbers.
+fn case(root: &Path, artifact: &str, subnet: &Subnet<VitConfig>, batch: i64) -> TestResult<Value> {
+    let images = images(subnet.architecture(), batch)?;
+    let logits = subnet.predict(&images)?;
+    let write = |what: &str, tensor: &Tensor| -> TestResult<Value> {
+        let numbers: Vec<f32> = Vec::try_from(tensor.f_flatten(0, -1)?)?;
+        let bytes: Vec<u8> = numbers.into_iter().flat_map(f32::to_le_bytes).collect();
+        let file = format!("{artifact}-{batch}.{what}");
+        std::fs::write(root.join(&file), bytes)?;
+        Ok(json!({ "file": file, "shape": tensor.size() }))
+    };
+    let (images, logits) = (write("images", &images)?, write("logits", &logits)?);
+    Ok(json!({ "artifact": artifact, "batch": batch, "images": images, "logits": logits }))
+}

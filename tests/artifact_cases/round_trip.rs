@@ -1,0 +1,131 @@
+//! What is written is what is loaded.
+
+use super::{config, images, network, rounding_tolerance, save, PRECISIONS};
+use crate::support::{in_words, test_device, TestResult, Tolerance};
+use once_for_both::extract::{
+    Description, Differences, Export, LatencyComparison, Precision, Provenance, Subnet,
+};
+use once_for_both::models::{Architecture, VitConfig};
+use once_for_both::strategies::vit_configs;
+use proptest::prelude::*;
+use tch::{nn, Kind};
+
+#[test]
+fn an_f32_artifact_is_the_network_bit_for_bit() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    for distilled in [false, true] {
+        let (subnet, path) = (network(&config(distilled))?, folder.path().join("subnet"));
+        let differences = save(&subnet, &path, &Export::default())?;
+        assert_eq!((differences.rounding, differences.export), (0.0, None));
+        let loaded = Subnet::<VitConfig>::load(&path, test_device())?;
+        assert_eq!(loaded.architecture(), subnet.architecture());
+        let images = images(subnet.architecture(), 4)?;
+        assert!(loaded.predict(&images)?.equal(&subnet.predict(&images)?));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_half_artifact_loads_into_f32_or_stays_half() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let subnet = network(&config(true))?;
+    let images = images(subnet.architecture(), 3)?;
+    let expected = subnet.predict(&images)?;
+    for precision in PRECISIONS {
+        let path = folder.path().join(precision.name());
+        let differences = save(&subnet, &path, &Export::default().precision(precision))?;
+        let widened = Subnet::<VitConfig>::load(&path, test_device())?;
+        assert_eq!(widened.precision(), Precision::F32);
+        let close = Tolerance::of_scale(rounding_tolerance(precision), &expected)?;
+        close.check(precision.name(), &widened.predict(&images)?, &expected)?;
+        let measured = widened.predict(&images)?.f_sub(&expected)?.f_abs()?.f_max()?;
+        assert_eq!(differences.rounding, measured.f_double_value(&[])?);
+
+        let stored = Subnet::<VitConfig>::load_as_stored(&path, test_device())?;
+        assert_eq!(stored.precision(), precision);
+        for (name, tensor) in stored.weights() {
+            assert_eq!(tensor.kind(), precision.kind(), "{name}");
+            let rounded = subnet.weights()[name].to_kind(precision.kind());
+            assert!(tensor.equal(&rounded), "{name} in {}", precision.name());
+        }
+        // Computing in half rounds every activation as well.
+        let close = Tolerance::of_scale(4.0 * rounding_tolerance(precision), &expected)?;
+        let actual = stored.predict(&images)?.to_kind(Kind::Float);
+        close.check(&format!("computed in {}", precision.name()), &actual, &expected)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_description_is_read_without_the_weights() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let (subnet, path) = (network(&config(false))?, folder.path().join("subnet"));
+    let provenance = Provenance {
+        crate_version: "0.1.0".into(),
+        seed: 3,
+        steps: 12,
+        dense_macs: 1e9 + 0.1,
+        dense_params: 2e6,
+    };
+    let latency =
+        LatencyComparison { device: "cpu".into(), batch: 32, dense_ms: 0.1 + 0.2, subnet_ms: 0.1 };
+    let export = Export::default().provenance(provenance.clone()).latency(latency.clone());
+    let differences = save(&subnet, &path, &export.precision(Precision::Bf16))?;
+    let mut crc = flate2::Crc::new();
+    crc.update(&std::fs::read(path.join("model.safetensors"))?);
+    let expected = Description {
+        architecture: subnet.architecture().clone(),
+        precision: Precision::Bf16,
+        macs: subnet.macs()?,
+        params: subnet.params()?,
+        weights_crc32: crc.sum(),
+        provenance,
+        latency: vec![latency],
+    };
+    assert_eq!(Description::<VitConfig>::read(&path)?, expected);
+    let text = std::fs::read_to_string(path.join("verification.json"))?;
+    assert_eq!(serde_json::from_str::<Differences>(&text)?, differences);
+    Ok(())
+}
+
+#[test]
+fn saving_again_replaces_the_folder() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let (subnet, path) = (network(&config(false))?, folder.path().join("subnet"));
+    save(&subnet, &path, &Export::default().onnx())?;
+    assert!(path.join("model.onnx").exists());
+    save(&subnet, &path, &Export::default().torchscript())?;
+    assert!(path.join("model.torchscript.pt").exists() && !path.join("model.onnx").exists());
+    assert_eq!(std::fs::read_dir(folder.path())?.count(), 1);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn any_network_round_trips_bit_for_bit(config in vit_configs()) {
+        in_words(round_trip(&config))?;
+    }
+
+    #[test]
+    fn variables_are_known_without_building(config in vit_configs()) {
+        let store = nn::VarStore::new(test_device());
+        in_words(config.build(&store.root()).map_err(Into::into))?;
+        let built = store.variables().into_iter().map(|(name, tensor)| (name, tensor.size()));
+        prop_assert_eq!(in_words(config.variables().map_err(Into::into))?, built.collect());
+    }
+}
+
+fn round_trip(config: &VitConfig) -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let (subnet, path) = (network(config)?, folder.path().join("subnet"));
+    save(&subnet, &path, &Export::default().torchscript().onnx())?;
+    let loaded = Subnet::<VitConfig>::load(&path, test_device())?;
+    assert_eq!(loaded.architecture(), config);
+    assert_eq!(loaded.weights().len(), subnet.weights().len());
+    for (name, tensor) in subnet.weights() {
+        assert!(loaded.weights()[name].equal(tensor), "{name}");
+    }
+    Ok(())
+}

@@ -1,0 +1,34 @@
+"""What scripts/python-tests had Rust write: artifacts, images, and the logits of them."""
+
+import json
+import os
+
+
+def read(root):
+    with open(os.path.join(root, "cases.json")) as file:
+        return json.load(file)
+
+
+def numbers(root, entry, from_buffer):
+    """A tensor or an array of f32, made by the package's own `from_buffer`."""
+    with open(os.path.join(root, entry["file"]), "rb") as file:
+        return from_buffer(bytearray(file.read())).reshape(entry["shape"])
+
+
+def run(what, root, compare):
+    """Calls `compare(case)` for every case: a list of (name, difference, allowed)."""
+    passed, failed, worst = 0, 0, {}
+    for case in read(root):
+        for name, difference, allowed in compare(case):
+            label = "%s batch %d, %s" % (case["artifact"], case["batch"], name)
+            # Written so that a NaN fails.
+            if difference <= allowed:
+                passed += 1
+            else:
+                failed += 1
+                print("FAILED %s: differs by %.2e, allowed %.2e" % (label, difference, allowed))
+            worst[name] = max(worst.get(name, 0.0), difference / allowed)
+    for name, share in worst.items():
+        print("%s, %s: at most %.1e of what is allowed" % (what, name, share))
+    print("python: %d passed, %d failed" % (passed, failed))
+    return 1 if failed or not passed else 0

@@ -1,0 +1,49 @@
+"""model.torchscript.pt gives the logits it should, with nothing but torch."""
+
+import os
+import sys
+import warnings
+
+# In the environment of scripts/python-tests, libraries that are never called are empty: their
+# functions must not be looked for before.
+sys.setdlopenflags(os.RTLD_LAZY)
+
+# torch misses numpy, and says so.
+warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
+
+import torch
+
+import cases
+
+ROOT = sys.argv[1]
+# Rounding of weights and activations, in units of the last place of the type.
+HALF = {"f16": 16 * torch.finfo(torch.float16).eps, "bf16": 16 * torch.finfo(torch.bfloat16).eps}
+
+
+def tensor(entry):
+    return cases.numbers(ROOT, entry, lambda data: torch.frombuffer(data, dtype=torch.float32))
+
+
+@torch.inference_mode()
+def compare(case):
+    model = torch.jit.load(os.path.join(ROOT, case["artifact"], "model.torchscript.pt")).eval()
+    images, expected = tensor(case["images"]), tensor(case["logits"])
+    scale = expected.abs().max().item()
+
+    def difference(logits):
+        assert logits.shape == expected.shape, (logits.shape, expected.shape)
+        return (logits.float() - expected).abs().max().item()
+
+    results = []
+    for precision, share in HALF.items():
+        if case["artifact"].endswith("-" + precision):
+            results.append(("in " + precision, difference(model(images)), share * scale))
+    # Weights are ordinary parameters: they convert, and have the names of the safetensors file.
+    model = model.float()
+    names = model.state_dict()
+    assert "blocks.0.attn.qkv.weight" in names and "cls_token" in names, list(names)
+    results.append(("in f32", difference(model(images)), 1e-5 * scale))
+    return results
+
+
+sys.exit(cases.run("TorchScript in torch " + torch.__version__, ROOT, compare))

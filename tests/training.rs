@@ -1,0 +1,219 @@
+//! What people expect of a training loop: averages, teachers, frozen weights, accumulation.
+
+mod support;
+
+use once_for_both::data::Batch;
+use once_for_both::extract::{verify, FoldingExtractor, SubnetExtractor};
+use once_for_both::loss::{distillation_loss, Distillation, DistillationKind, Targets, Teacher};
+use once_for_both::models::VitConfig;
+use once_for_both::search::{Event, Method, Precision, SearchOptions, Session};
+use once_for_both::space::SearchSpace;
+use once_for_both::{Error, Result};
+use support::tiny_run::{alone, batch, landing_options, options, run, session_with, vit, STEPS};
+use support::{from_numbers, numbers, softmax, test_device, TestResult, Tolerance};
+use tch::{Kind, Tensor};
+
+fn step(session: &mut Session<VitConfig>, batches: &[Batch]) -> TestResult {
+    Ok(session.step(batches, &mut |_: &Event| Ok(()))?)
+}
+
+/// A teacher that always says the same.
+#[derive(Debug)]
+struct Stubborn;
+
+impl Teacher for Stubborn {
+    fn name(&self) -> String {
+        "stubborn".into()
+    }
+
+    fn logits(&self, images: &Tensor) -> Result<Tensor> {
+        let batch = images.size()[0];
+        let opinion = Tensor::f_from_slice(&[9.0f32, 0.0, 0.0, 0.0, 0.0])?;
+        Ok(opinion.f_to_device(images.device())?.f_expand([batch, 5], false)?)
+    }
+}
+
+fn taught(options: &SearchOptions) -> Result<Method> {
+    Ok(Method { teacher: Some(Box::new(Stubborn)), ..Method::of(options)? })
+}
+
+/// Taught long enough by one who only ever sees the first class, the network sees it too.
+#[test]
+fn a_student_learns_what_its_teacher_says() -> TestResult {
+    let _alone = alone();
+    for kind in [DistillationKind::Hard, DistillationKind::Soft { temperature: 2.0 }] {
+        let mut options = SearchOptions::new(60, 20).peak_rate(5e-3);
+        options.distillation = Some(Distillation { kind, weight: 1.0 });
+        let mut session = session_with(options, 0.5, taught)?;
+        run(&mut session, 60)?;
+        session.materialise()?;
+        let logits = session.supernet().network_logits(&batch(99)?.images)?;
+        let first = numbers(&logits.argmax(-1, false))?;
+        assert!(first.iter().all(|&class| class == 0.0), "{kind:?}: {first:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn distances_from_a_teacher_are_the_sums_they_are_defined_by() -> TestResult {
+    let (student, teacher) = ([0.3, -1.0, 2.0, 0.0, 0.5, 1.5], [1.0, 0.0, -1.0, 0.2, 2.0, 0.1]);
+    let (s, t) = (from_numbers(&student, &[2, 3])?, from_numbers(&teacher, &[2, 3])?);
+    let all = [true; 3];
+    let temperature = 3.0;
+    let over = |values: &[f64]| values.iter().map(|v| v / temperature).collect::<Vec<f64>>();
+    let soft: f64 = student
+        .chunks(3)
+        .zip(teacher.chunks(3))
+        .map(|(s, t)| {
+            let (p, q) = (softmax(&over(s), &all), softmax(&over(t), &all));
+            p.iter().zip(&q).map(|(p, q)| q * (q / p).ln()).sum::<f64>()
+        })
+        .sum::<f64>()
+        * temperature
+        * temperature
+        / 2.0;
+    let found = distillation_loss(&s, &t, DistillationKind::Soft { temperature })?;
+    Tolerance::relative(1e-5).check_number("soft", found.double_value(&[]), soft)?;
+    // The teacher's first choices are 0 and 1.
+    let hard = -(softmax(&student[..3], &all)[0].ln() + softmax(&student[3..], &all)[1].ln()) / 2.0;
+    let found = distillation_loss(&s, &t, DistillationKind::Hard)?;
+    Tolerance::relative(1e-5).check_number("hard", found.double_value(&[]), hard)?;
+    assert_refused!(
+        distillation_loss(&s, &t.narrow(1, 0, 2), DistillationKind::Hard),
+        Error::Shape { .. }
+    );
+    Ok(())
+}
+
+#[test]
+fn distillation_that_cannot_work_is_refused() -> TestResult {
+    for wrong in [
+        Distillation { kind: DistillationKind::Hard, weight: 1.5 },
+        Distillation { kind: DistillationKind::Soft { temperature: 0.0 }, weight: 0.5 },
+    ] {
+        assert_refused!(wrong.check(), Error::Invalid { .. });
+    }
+    let alone = SearchOptions { distillation: Some(Distillation::deit()), ..options() };
+    let refused = session_with(alone, 0.5, Method::of);
+    assert!(refused.is_err_and(|error| error.to_string().contains("teacher")));
+    Ok(())
+}
+
+#[test]
+fn frozen_weights_stay_while_scores_are_learned() -> TestResult {
+    let _alone = alone();
+    let frozen = SearchOptions { freeze_weights: true, ..options() };
+    let mut session = session_with(frozen, 0.9, Method::of)?;
+    let before: Vec<(String, Tensor)> =
+        session.supernet().raw_weights().into_iter().map(|(name, w)| (name, w.copy())).collect();
+    let score = session.supernet().states()[0].score.detach().copy();
+    step(&mut session, &[batch(0)?])?;
+    let after = session.supernet().raw_weights();
+    for (name, weight) in before.iter().filter(|(name, _)| !name.starts_with("pmim.")) {
+        assert!(after[name].equal(weight), "{name} has moved");
+    }
+    assert!(!session.supernet().states()[0].score.equal(&score));
+    Ok(())
+}
+
+/// The average after each step, from the values the session shows.
+#[test]
+fn the_average_is_the_mean_it_is_defined_by() -> TestResult {
+    let _alone = alone();
+    let averaged = SearchOptions { average: Some(0.9), ..SearchOptions::training(STEPS) };
+    let (space, device) = (SearchSpace::empty(), test_device());
+    let mut session = Session::new(vit(), space, None, vec![], averaged, device)?;
+    let head =
+        |session: &Session<VitConfig>| session.supernet().raw_weights()["head.weight"].copy();
+    let mut mean: Option<Tensor> = None;
+    for at in 0..5u64 {
+        step(&mut session, &[batch(at)?])?;
+        let decay = (0.9f64).min((1.0 + at as f64) / (10.0 + at as f64));
+        mean = Some(match mean {
+            None => head(&session),
+            Some(mean) => mean * decay + head(&session) * (1.0 - decay),
+        });
+    }
+    let (present, mean) = (head(&session), mean.ok_or("no mean")?);
+    session.exchange_average()?;
+    Tolerance::of_scale(1e-6, &mean)?.check("average", &head(&session), &mean)?;
+    session.exchange_average()?;
+    assert!(head(&session).equal(&present));
+    let mut without = session_with(options(), 0.9, Method::of)?;
+    assert_refused!(without.exchange_average(), Error::Invalid { .. });
+    Ok(())
+}
+
+/// Two halves of a batch, accumulated, give the gradient of the whole.
+#[test]
+fn accumulated_gradients_are_those_of_the_whole_batch() -> TestResult {
+    let _alone = alone();
+    let plain = SearchOptions { pmim: None, ..options() };
+    let session = session_with(plain, 0.5, Method::of)?;
+    let whole = batch(0)?;
+    let Targets::Classes(classes) = &whole.targets else { return Err("classes".into()) };
+    let half = |from: i64| Batch {
+        images: whole.images.narrow(0, from, 3),
+        targets: Targets::Classes(classes.narrow(0, from, 3)),
+        hidden: None,
+    };
+    let expected = session.gradients(&[batch(0)?])?.parameters;
+    let found = session.gradients(&[half(0), half(3)])?.parameters;
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (name, gradient) in &found {
+        let close = Tolerance::of_scale(1e-4, &expected[name])?;
+        let close = Tolerance { absolute: close.absolute + 1e-7, ..close };
+        close.check(name, gradient, &expected[name])?;
+    }
+    Ok(())
+}
+
+/// Soft targets (mixup, cutmix) that name one class are that class.
+#[test]
+fn soft_targets_of_one_class_are_that_class() -> TestResult {
+    let _alone = alone();
+    let session = session_with(options(), 0.5, Method::of)?;
+    let hard = batch(0)?;
+    let Targets::Classes(classes) = &hard.targets else { return Err("classes".into()) };
+    let probabilities = classes.one_hot(5).to_kind(Kind::Float).to_device(test_device());
+    let soft = Batch {
+        images: hard.images.shallow_clone(),
+        targets: Targets::Probabilities(probabilities),
+        hidden: None,
+    };
+    let (left, right) = (session.gradients(&[hard])?.losses, session.gradients(&[soft])?.losses);
+    let close = Tolerance::relative(1e-6);
+    close.check("task", &left.task, &right.task)?;
+    assert_eq!(session.options().total_steps, STEPS);
+    Ok(())
+}
+
+/// bf16 computes the same losses to its rounding; θ stays f32 and small updates are not lost; the
+/// end is an f32 network, verified as ever.
+#[test]
+fn bf16_searches_like_f32_and_ends_in_f32() -> TestResult {
+    let _alone = alone();
+    let half = SearchOptions { precision: Precision::Bf16, ..landing_options() };
+    let (full, mut session) =
+        (session_with(landing_options(), 0.5, Method::of)?, session_with(half, 0.5, Method::of)?);
+    let (expected, found) = (full.gradients(&[batch(0)?])?, session.gradients(&[batch(0)?])?);
+    Tolerance::relative(2e-2).check("task", &found.losses.task, &expected.losses.task)?;
+    for (name, gradient) in &found.parameters {
+        assert_eq!(gradient.kind(), Kind::Float, "{name}");
+    }
+    let (norm, name) = (|g: &Tensor| g.norm().double_value(&[]), "blocks.0.mlp.fc1.weight");
+    let (found, expected) = (norm(&found.parameters[name]), norm(&expected.parameters[name]));
+    Tolerance::relative(5e-2).check_number(name, found, expected)?;
+    let before = session.supernet().raw_weights()[name].copy();
+    step(&mut session, &[batch(0)?])?;
+    let after = &session.supernet().raw_weights()[name];
+    // The first step of the warm-up moves a weight by less than bf16 can tell apart.
+    let moved = (after - &before).not_equal(0).to_kind(Kind::Float).mean(None).double_value(&[]);
+    assert!(moved > 0.9, "{moved} of the weights have moved");
+    run(&mut session, STEPS)?;
+    let subnet = FoldingExtractor.extract(session.supernet())?;
+    let verification = verify(session.supernet(), &subnet, &batch(99)?.images)?;
+    assert!(verification.max_abs_logit_difference() <= 1e-5 * verification.logit_scale);
+    assert!(subnet.weights().values().all(|weight| weight.kind() == Kind::Float));
+    Ok(())
+}
