@@ -3,11 +3,13 @@
 mod artifact;
 mod checkpoint;
 mod decode;
+mod fault;
 mod import;
 
 pub use artifact::ArtifactError;
 pub use checkpoint::CheckpointError;
 pub use decode::DecodeError;
+pub use fault::{Advice, Fault, Suspect};
 pub use import::ImportError;
 
 use std::path::PathBuf;
@@ -170,6 +172,13 @@ pub enum Error {
         /// The first part of the network whose output differs by more than its share, where the
         /// model can be [traced](crate::models::Network::trace).
         begins: Option<String>,
+    },
+
+    /// A search space that is not that of its model, as [`crate::check::self_check`] found.
+    #[error("wrong declaration: {}", faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))]
+    Declaration {
+        /// Everything found.
+        faults: Vec<Fault>,
     },
 
     /// A device that was asked for and is not there.

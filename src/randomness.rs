@@ -12,6 +12,7 @@ pub(crate) enum Purpose {
     Step = 3,
     Batch = 4,
     Order = 5,
+    Check = 6,
 }
 
 /// Mixes three numbers into one (the finaliser of SplitMix64, applied in turn).

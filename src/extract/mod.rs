@@ -5,6 +5,7 @@
 //! (docs/artifact.md).
 
 mod artifact;
+mod into;
 mod onnx;
 mod precision;
 mod subnet;
@@ -12,6 +13,7 @@ mod torchscript;
 mod verify;
 
 pub use artifact::{Description, Differences, Export, LatencyComparison, Provenance};
+pub use into::{extract_into, ExtractInto};
 pub use precision::Precision;
 pub use subnet::{FoldingExtractor, Subnet, SubnetExtractor};
 pub use verify::{verify, verify_against, Verification};

@@ -22,7 +22,8 @@ pub trait SubnetExtractor<A: Architecture> {
     /// The subnet that the supernet has been decided to be.
     ///
     /// # Errors
-    /// [`Error::Invalid`] while a dimension is undecided.
+    /// [`Error::Invalid`] while a dimension is undecided; [`Error::Unsupported`] if the network
+    /// cannot be built at other sizes.
     fn extract(&self, supernet: &Supernet<A>) -> Result<Subnet<A>>;
 }
 
@@ -34,15 +35,25 @@ pub struct FoldingExtractor;
 impl<A: Architecture> SubnetExtractor<A> for FoldingExtractor {
     /// Takes the weights of the last [`Supernet::materialise`]; a session leaves it current.
     fn extract(&self, supernet: &Supernet<A>) -> Result<Subnet<A>> {
-        if let Some(state) = supernet.states().iter().find(|s| s.active.decided().is_none()) {
-            let expected = "1, because a subnet has one size in every dimension";
-            let name = format!("active cells of {}", state.name);
-            return Err(Error::invalid(name, expected, state.active.count()));
+        expect_decided(supernet)?;
+        if !supernet.shrinks() {
+            let operation = "extraction into its own family, because it has no other sizes";
+            return Err(Error::Unsupported { model: A::FAMILY.into(), operation });
         }
         let mut weights = supernet.folded_weights();
         let architecture = supernet.architecture().standardised(&mut weights)?;
         Subnet::new(architecture, &weights, supernet.device())
     }
+}
+
+/// Refuses a supernet with an undecided dimension.
+pub(super) fn expect_decided<A: Architecture>(supernet: &Supernet<A>) -> Result<()> {
+    let Some(state) = supernet.states().iter().find(|s| s.active.decided().is_none()) else {
+        return Ok(());
+    };
+    let expected = "1, because a subnet has one size in every dimension";
+    let name = format!("active cells of {}", state.name);
+    Err(Error::invalid(name, expected, state.active.count()))
 }
 
 impl<A: Architecture> Subnet<A> {

@@ -3,7 +3,7 @@
 use super::adapt::grid_side;
 use super::naming::{named, Named, Stored};
 use super::Naming;
-use crate::models::{BlockConfig, VitConfig};
+use crate::models::{BlockConfig, Pooling, VitConfig};
 use crate::tensors::Weights;
 use crate::{Error, Result};
 
@@ -47,6 +47,8 @@ pub fn inspect(weights: &Weights, heads: Option<i64>) -> Result<VitConfig> {
             Naming::Transformers => 1e-12,
         },
         drop_path: 0.0,
+        layer_scale: None,
+        pooling: Pooling::ClassToken,
     };
     config.check()?;
     Ok(config)

@@ -39,6 +39,11 @@ pub enum Operation {
         /// What is added.
         parameter: String,
     },
+    /// Every token times the same numbers, `[E]`, as in LayerScale.
+    ScaleParameter {
+        /// What is multiplied by.
+        parameter: String,
+    },
     /// The sum of two values of one shape.
     Add,
     /// Layer normalisation over the last axis.
@@ -72,6 +77,13 @@ pub enum Operation {
         /// Which.
         index: i64,
     },
+    /// The mean of all tokens from one on: `[B, N, E]` → `[B, E]`.
+    MeanToken {
+        /// The first of them.
+        first: i64,
+    },
+    /// Two values side by side along their last axis.
+    Concatenate,
     /// The mean of two values of one shape.
     Mean,
 }
@@ -81,7 +93,8 @@ pub enum Operation {
 pub struct Step {
     /// What it does.
     pub operation: Operation,
-    /// One value, or two for [`Operation::Add`] and [`Operation::Mean`].
+    /// One value, or two for [`Operation::Add`], [`Operation::Concatenate`] and
+    /// [`Operation::Mean`].
     pub inputs: Vec<Value>,
 }
 
@@ -135,6 +148,11 @@ impl Graph {
     /// Adds the sum of two values.
     pub fn add(&mut self, left: Value, right: Value) -> Value {
         self.push(Operation::Add, vec![left, right])
+    }
+
+    /// Adds two values side by side.
+    pub fn concatenate(&mut self, left: Value, right: Value) -> Value {
+        self.push(Operation::Concatenate, vec![left, right])
     }
 
     /// Adds the mean of two values.

@@ -91,6 +91,26 @@ impl Mlp {
     }
 }
 
+/// A residual branch times a learned vector, or as it is (Touvron et al. 2021, CaiT).
+#[derive(Debug)]
+pub(super) struct LayerScale {
+    gamma: Option<Tensor>,
+}
+
+impl LayerScale {
+    pub(super) fn new(path: &nn::Path, width: i64, start: Option<f64>) -> Result<Self> {
+        let gamma = |start| path.f_var("gamma", &[width], nn::Init::Const(start));
+        Ok(Self { gamma: start.map(gamma).transpose()? })
+    }
+
+    pub(super) fn forward(&self, branch: Tensor) -> Result<Tensor> {
+        match &self.gamma {
+            None => Ok(branch),
+            Some(gamma) => Ok(branch.f_mul(gamma)?),
+        }
+    }
+}
+
 /// Drops whole residual branches of single images, and scales the rest up (stochastic depth).
 pub(super) fn drop_path(branch: Tensor, rate: f64, train: bool) -> Result<Tensor> {
     if !train || rate == 0.0 {

@@ -5,12 +5,12 @@ mod layers;
 mod vit;
 
 pub use graph::Graph;
-pub use vit::{BlockConfig, VisionTransformer, VitConfig};
+pub use vit::{BlockConfig, Pooling, VisionTransformer, VitConfig};
 
 use crate::cost::CostModel;
 use crate::pmim::MaskedTokens;
 use crate::space::{SearchSpace, Sizes};
-use crate::tensors::widened;
+use crate::tensors::{widened, Weights};
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
@@ -89,6 +89,19 @@ pub trait Network {
     }
 }
 
+/// A module of tch as a network: images go in, logits of the classes come out.
+///
+/// tch's modules have no errors: one that is given what it cannot take panics. Where that can
+/// happen, implement [`Network`] for a type of your own.
+#[derive(Debug)]
+pub struct TchModule<M>(pub M);
+
+impl<M: nn::ModuleT> Network for TchModule<M> {
+    fn forward(&self, images: &Tensor, train: bool) -> Result<Logits> {
+        Ok(Logits::single(self.0.forward_t(images, train)))
+    }
+}
+
 /// Where PMIM connects to a family of models.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PmimPorts {
@@ -112,7 +125,10 @@ pub struct PmimPorts {
 
 /// A family of networks that differ in their sizes.
 ///
-/// `build` at the given sizes is all that shrinking needs: the crate slices the weights.
+/// `build` at the given sizes is all that shrinking needs: the crate slices the weights. A network
+/// that cannot be built at other sizes leaves [`resized`](Self::resized) out: it is searched with
+/// gates alone, and becomes another one when it is extracted ([`crate::extract::ExtractInto`]).
+/// docs/wrapping.md has the details; [`crate::check::self_check`] finds wrong declarations.
 pub trait Architecture: Clone + Debug + Serialize + DeserializeOwned {
     /// The network it builds.
     type Network: Network + Debug;
@@ -135,21 +151,29 @@ pub trait Architecture: Clone + Debug + Serialize + DeserializeOwned {
     /// MACs and parameters as polynomials in the sizes of the dimensions.
     fn cost_model(&self) -> CostModel;
 
-    /// The same network with some dimensions at other sizes.
+    /// The same network with some dimensions at other sizes. Where it computes with a size beside
+    /// its weights (the scale of attention), it goes on with the dense one.
     ///
     /// # Errors
-    /// [`Error::Unknown`] if a dimension is not one of the family's.
-    fn resized(&self, sizes: &Sizes) -> Result<Self>;
+    /// [`Error::Unknown`] if a dimension is not one of the family's; [`Error::Unsupported`],
+    /// always, for a network that cannot be built at other sizes.
+    fn resized(&self, _sizes: &Sizes) -> Result<Self> {
+        Err(Error::Unsupported { model: Self::FAMILY.into(), operation: "other sizes" })
+    }
 
     /// Where PMIM connects; `None` for models without patch tokens.
-    fn pmim_ports(&self) -> Option<PmimPorts>;
+    fn pmim_ports(&self) -> Option<PmimPorts> {
+        None
+    }
 
     /// Rewrites weights so that the network is a standard one of its family, and returns its
     /// description. A cut keeps the attention scale of the dense head dim; here it is folded.
     ///
     /// # Errors
     /// [`Error::Unknown`] if a weight is missing.
-    fn standardised(&self, weights: &mut BTreeMap<String, Tensor>) -> Result<Self>;
+    fn standardised(&self, _weights: &mut Weights) -> Result<Self> {
+        Ok(self.clone())
+    }
 
     /// Names and shapes of the variables. The default builds the network to see them; a family
     /// that knows them without can refuse a wrong file before it allocates anything.

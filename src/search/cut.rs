@@ -48,7 +48,8 @@ impl<A: Architecture> Session<A> {
     }
 
     pub(super) fn is_landing(&self) -> bool {
-        self.supernet.states().iter().any(|state| state.landing.is_some())
+        let mut landings = self.supernet.states().iter().filter_map(|s| s.landing.as_ref());
+        landings.any(|landing| !landing.in_place)
     }
 
     /// Brings every landing to where it is in the next step.
@@ -70,7 +71,7 @@ impl<A: Architecture> Session<A> {
         let states = self.supernet.states().iter().enumerate();
         let landed: Vec<(usize, Size)> = states
             .filter_map(|(at, state)| {
-                let landing = state.landing.as_ref()?;
+                let landing = state.landing.as_ref().filter(|landing| !landing.in_place)?;
                 (landing.since + steps <= step).then_some((at, landing.size))
             })
             .collect();

@@ -21,8 +21,9 @@ impl<A: Architecture> Session<A> {
             self.land((0..self.supernet.states().len()).collect())?;
         } else if self.step.is_multiple_of(self.options.prune_interval) && !self.is_chosen() {
             self.drop_cells(listener)?;
-            // What could not land before the choice waits for it.
-            if self.step + 2 * self.options.landing_steps <= self.options.search_steps {
+            // What could not land before the choice waits for it; so does what stays in place.
+            let in_time = self.step + 2 * self.options.landing_steps <= self.options.search_steps;
+            if in_time && self.supernet.shrinks() {
                 self.land(self.shrinking())?;
             }
         }

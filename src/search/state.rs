@@ -61,6 +61,8 @@ struct LandingRecord {
     since: u64,
     size: Size,
     kept: Vec<i64>,
+    #[serde(default)]
+    in_place: bool,
 }
 
 impl<A: Architecture> Session<A> {
@@ -75,7 +77,12 @@ impl<A: Architecture> Session<A> {
     pub(super) fn state(&self) -> Result<State<A>> {
         let supernet = &self.supernet;
         let landing = |landing: &Landing| -> Result<LandingRecord> {
-            Ok(LandingRecord { since: landing.since, size: landing.size, kept: landing.kept()? })
+            Ok(LandingRecord {
+                since: landing.since,
+                size: landing.size,
+                kept: landing.kept()?,
+                in_place: landing.in_place,
+            })
         };
         let record = |state: &DimensionState| -> Result<DimensionRecord> {
             Ok(DimensionRecord {
@@ -218,7 +225,8 @@ fn restore_dimensions<A: Architecture>(
         }
     }
     for (at, landing, from) in landings {
-        supernet.resume_landing(at, &landing.kept, landing.size, from, landing.since)?;
+        let (since, in_place) = (landing.since, landing.in_place);
+        supernet.resume_landing(at, &landing.kept, landing.size, from, since, in_place)?;
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! A dimension declared as data: its units, its cells, and where they sit in the weights.
 
 use super::Cells;
+use crate::Result;
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 
 /// What a dimension is, as far as loss weights, reports and exactness of a cut care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -117,6 +119,14 @@ impl Binding {
         let after: i64 = shape[self.axis + 1..].iter().product();
         let units = shape[self.axis] / (self.outer * self.inner);
         [before * self.outer, units, self.inner * after]
+    }
+
+    /// Entries of the bound axis, in the order given: `index` numbers units (or heads), i64.
+    pub(crate) fn select(&self, tensor: &Tensor, index: &Tensor) -> Result<Tensor> {
+        let mut shape = tensor.size();
+        let selected = tensor.f_reshape(self.view(&shape))?.f_index_select(1, index)?;
+        shape[self.axis] = self.outer * index.size1()? * self.inner;
+        Ok(selected.f_reshape(&shape[..])?)
     }
 }
 

@@ -50,6 +50,16 @@ impl SearchSpace {
         Ok(self)
     }
 
+    /// The same space without some of its dimensions: these stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] with the names there are.
+    pub fn without(mut self, names: &[&str]) -> Result<Self> {
+        names.iter().try_for_each(|name| self.dimension_mut(name).map(drop))?;
+        self.dimensions.retain(|dimension| !names.contains(&dimension.name.as_str()));
+        Ok(self)
+    }
+
     /// The same space with a smallest size for one dimension.
     ///
     /// # Errors

@@ -2,10 +2,11 @@
 
 use super::units::cells;
 use crate::cost::{Budget, Metric};
-use crate::models::{Architecture, BlockConfig, VitConfig};
+use crate::models::{Architecture, BlockConfig, Pooling, VitConfig};
 use crate::space::{Binding, Dimension, DimensionKind, Size};
 use crate::Result;
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 
 /// A dimension of any kind that gates the rows of a matrix, `{name}.weight`, and narrows the
@@ -21,15 +22,27 @@ pub fn dimensions(name: &'static str) -> impl Strategy<Value = Dimension> {
 }
 
 /// ViTs small enough for thousands of cases: images of 2 to 8 pixels, one to three blocks with
-/// sizes of their own, with and without distillation token.
+/// sizes of their own, with and without distillation token, LayerScale and pooled head.
 pub fn vit_configs() -> impl Strategy<Value = VitConfig> {
     let block = (1..=3i64, 1..=4i64, 1..=12i64).prop_map(|(h, d, m)| BlockConfig::new(h, d, m));
     let input = (1..=2i64, 1..=4i64, 1..=3i64, 1..=4i64);
-    (input, 1..=12i64, vec(block, 1..=3), any::<bool>()).prop_map(
-        |((grid, patch, channels, classes), embed_dim, blocks, distilled)| VitConfig {
+    let head = (any::<bool>(), any::<bool>());
+    (input, 1..=12i64, vec(block, 1..=3), head, option::of(0.5..1.5)).prop_map(
+        |(
+            (grid, patch, channels, classes),
+            embed_dim,
+            blocks,
+            (distilled, pooled),
+            layer_scale,
+        )| VitConfig {
             embed_dim,
             blocks,
             distilled,
+            layer_scale,
+            pooling: match pooled && !distilled {
+                true => Pooling::ClassAndMean,
+                false => Pooling::ClassToken,
+            },
             ..VitConfig::uniform(embed_dim, 0, 1)
                 .input(grid * patch, channels, patch)
                 .classes(classes)

@@ -20,6 +20,9 @@ pub struct Landing {
     pub since: u64,
     /// Share of the way that is left, 1 → 0.
     pub remaining: f64,
+    /// Whether it is over and its units stay, with gates at zero: the network cannot be built
+    /// smaller.
+    pub in_place: bool,
     /// Flat indices of the units that stay, i64.
     pub(super) kept: Tensor,
     /// Gates when it began, `[heads, channels]`.
@@ -46,6 +49,7 @@ impl Landing {
             size,
             since,
             remaining: 1.0,
+            in_place: false,
             kept: kept.shallow_clone(),
             from: from.f_detach_copy()?,
             kept_cells: indices(&numbers, from.device())?,

@@ -6,6 +6,7 @@
 mod expansion;
 mod flat;
 mod gating;
+mod in_place;
 mod landing;
 mod narrowing;
 mod parameters;
@@ -43,6 +44,7 @@ pub struct Supernet<A: Architecture> {
     cost: CostModel,
     states: Vec<DimensionState>,
     gating: Gating,
+    shrinks: bool,
     /// What the network computes in; θ is f32.
     compute: Kind,
     device: Device,
@@ -80,6 +82,7 @@ impl<A: Architecture> Supernet<A> {
             cost: architecture.cost_model(),
             states: states.collect::<Result<_>>()?,
             gating: Gating::new(&space, &vec![false; space.dimensions.len()], &variables)?,
+            shrinks: in_place::shrinks(&architecture, &space)?,
             compute: Kind::Float,
             architecture,
             network,
@@ -153,9 +156,15 @@ impl<A: Architecture> Supernet<A> {
         self.device
     }
 
-    /// Present sizes of all dimensions.
+    /// Present sizes of all dimensions; units that stay in place as zeros do not count.
     pub fn sizes(&self) -> Sizes {
-        self.space.full_sizes()
+        let mut sizes = self.space.full_sizes();
+        for state in &self.states {
+            if let Some(landing) = state.landing.as_ref().filter(|landing| landing.in_place) {
+                sizes.insert(state.name.clone(), landing.size);
+            }
+        }
+        sizes
     }
 
     /// Whether every dimension has a single cell left.
@@ -304,22 +313,29 @@ impl<A: Architecture> Supernet<A> {
         size: Size,
         from: &Tensor,
         since: u64,
+        in_place: bool,
     ) -> Result<()> {
         let weights = self.raw_weights();
         let kept = flat::indices(kept, self.device)?;
-        let landing = Landing::new(&self.states[at].active, &kept, size, from, since)?;
+        let mut landing = Landing::new(&self.states[at].active, &kept, size, from, since)?;
+        landing.in_place = in_place;
         self.states[at].landing = Some(landing);
         self.regate(&weights)
     }
 
     /// Takes units out for good: dimensions shrink to the given sizes, keeping their most
-    /// important units. The model is rebuilt at its new sizes with sliced weights.
+    /// important units. The model is rebuilt at its new sizes with sliced weights; one that cannot
+    /// be keeps its units, with gates at zero for good, and nothing is sliced.
     ///
     /// The returned slices have to be applied to whatever else is shaped like the parameters.
     ///
     /// # Errors
     /// [`Error::Cells`] if a size fits no cell; those of building the model.
     pub fn narrow(&mut self, sizes: &[(usize, Size)]) -> Result<Narrowing> {
+        if !self.shrinks {
+            self.keep_in_place(sizes)?;
+            return Ok(Narrowing::default());
+        }
         let narrowing = Narrowing::new(&self.space, &self.states, sizes)?;
         let raw = self.raw_weights();
         sizes.iter().for_each(|&(at, _)| self.states[at].landing = None);

@@ -86,7 +86,7 @@ impl Narrowing {
             }
             let mut narrowed = tensor.f_detach()?;
             for slice in self.slices.get(name).into_iter().flatten() {
-                narrowed = slice.apply(&narrowed)?;
+                narrowed = slice.binding.select(&narrowed, &slice.kept)?;
             }
             Ok(narrowed)
         })
@@ -99,15 +99,5 @@ impl Narrowing {
     pub fn kept(&self, dimension: usize) -> Result<Option<Vec<i64>>> {
         let Some((kept, _)) = self.kept.get(&dimension) else { return Ok(None) };
         Ok(Some(Vec::try_from(kept.f_to_device(Device::Cpu)?)?))
-    }
-}
-
-impl Slice {
-    fn apply(&self, tensor: &Tensor) -> Result<Tensor> {
-        let mut shape = tensor.size();
-        let view = self.binding.view(&shape);
-        let kept = tensor.f_reshape(view)?.f_index_select(1, &self.kept)?;
-        shape[self.binding.axis] = self.binding.outer * self.kept.size1()? * self.binding.inner;
-        Ok(kept.f_reshape(&shape[..])?)
     }
 }

@@ -29,13 +29,13 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// Whether weight decay applies: matrices and kernels named `weight`, and α. Not 1-D tensors,
+    /// Whether weight decay applies: matrices and kernels whose name ends in `weight`, and α. Not 1-D tensors,
     /// biases, tokens, positions or scores.
     pub fn decays(&self) -> bool {
         match self.kind {
             ParameterKind::Score => false,
             ParameterKind::Alpha => true,
-            _ => self.value.dim() >= 2 && self.name.rsplit('.').next() == Some("weight"),
+            _ => self.value.dim() >= 2 && self.name.ends_with("weight"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Files for other programs, run from here as far as that is possible.
 
-use super::{config, images, network, save, PRECISIONS};
+use super::{config, images, kinds, network, save, PRECISIONS};
 use crate::assert_refused;
 use crate::support::{test_device, TestResult, Tolerance};
 use once_for_both::cost::CostModel;
@@ -15,15 +15,19 @@ use tch::{nn, CModule, Tensor};
 #[test]
 fn torchscript_takes_any_batch() -> TestResult {
     let folder = tempfile::tempdir()?;
-    for distilled in [false, true] {
-        let (subnet, path) = (network(&config(distilled))?, folder.path().join("subnet"));
+    for (kind, config) in kinds() {
+        let (subnet, path) = (network(&config)?, folder.path().join("subnet"));
         save(&subnet, &path, &Export::default().torchscript())?;
         let module = CModule::load_on_device(path.join("model.torchscript.pt"), test_device())?;
         for batch in [1, 3, 7] {
             let images = images(subnet.architecture(), batch)?;
             let expected = subnet.predict(&images)?;
             let close = Tolerance::of_scale(1e-5, &expected)?;
-            close.check(&format!("batch {batch}"), &module.forward_ts(&[images])?, &expected)?;
+            close.check(
+                &format!("{kind}, batch {batch}"),
+                &module.forward_ts(&[images])?,
+                &expected,
+            )?;
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ mod verification;
 
 use crate::support::{from_numbers, test_device, Tensors, TestResult};
 use once_for_both::extract::{verify_against, Differences, Export, Precision, Subnet};
-use once_for_both::models::{Architecture, BlockConfig, VitConfig};
+use once_for_both::models::{Architecture, BlockConfig, Pooling, VitConfig};
 use std::path::Path;
 use tch::Tensor;
 
@@ -19,6 +19,12 @@ pub fn config(distilled: bool) -> VitConfig {
         distilled,
         ..VitConfig::uniform(20, 0, 1).input(12, 2, 4).classes(7)
     }
+}
+
+/// A network of every kind there is.
+pub fn kinds() -> [(&'static str, VitConfig); 3] {
+    let pooled = config(false).layer_scale(0.1).pooling(Pooling::ClassAndMean);
+    [("plain", config(false)), ("distilled", config(true)), ("pooled", pooled)]
 }
 
 /// A network whose weights, biases and norms all matter.

@@ -1,6 +1,6 @@
 //! Artifacts for the tests in tests/python, with the logits they should give.
 
-use super::{config, images, network, save, PRECISIONS};
+use super::{images, kinds, network, save, PRECISIONS};
 use crate::support::{test_device, TestResult};
 use once_for_both::extract::{Export, Subnet};
 use once_for_both::models::VitConfig;
@@ -13,13 +13,12 @@ use tch::Tensor;
 fn writes_cases_for_python() -> TestResult {
     let root = PathBuf::from(std::env::var("OFB_PYTHON_CASES")?);
     let mut cases = Vec::new();
-    for distilled in [false, true] {
+    for (kind, config) in kinds() {
         for precision in PRECISIONS {
-            let kind = if distilled { "distilled" } else { "plain" };
             let name = format!("{kind}-{}", precision.name());
             let export = Export::default().precision(precision).torchscript().onnx();
             let folder = root.join(&name);
-            save(&network(&config(distilled))?, &folder, &export)?;
+            save(&network(&config)?, &folder, &export)?;
             let subnet = Subnet::<VitConfig>::load(&folder, test_device())?;
             // Not the batch it was verified on while it was saved.
             for batch in [2, 5] {

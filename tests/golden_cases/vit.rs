@@ -36,15 +36,12 @@ impl Description {
     pub(super) fn config(&self, distilled: bool) -> VitConfig {
         let block = BlockConfig::new(self.heads, self.dim / self.heads, self.mlp_ratio * self.dim);
         VitConfig {
-            image_size: self.img,
-            patch_size: self.patch,
-            in_channels: 3,
-            classes: self.classes,
-            embed_dim: self.dim,
             blocks: vec![block; self.depth],
             distilled,
             norm_eps: self.ln_eps,
-            drop_path: 0.0,
+            ..VitConfig::uniform(self.dim, self.depth, self.heads)
+                .input(self.img, 3, self.patch)
+                .classes(self.classes)
         }
     }
 }

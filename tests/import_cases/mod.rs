@@ -45,15 +45,8 @@ fn data(file: &str) -> PathBuf {
 /// The network that `make.py` builds with timm.
 fn tiny() -> VitConfig {
     VitConfig {
-        image_size: 32,
-        patch_size: 8,
-        in_channels: 3,
-        classes: 5,
-        embed_dim: 24,
         blocks: vec![BlockConfig::new(HEADS, 8, 48); 2],
-        distilled: false,
-        norm_eps: 1e-6,
-        drop_path: 0.0,
+        ..VitConfig::uniform(24, 2, HEADS).input(32, 3, 8).classes(5)
     }
 }
 

@@ -34,6 +34,10 @@ fn add_step(builder: &mut Builder, to: &str, step: &Step) -> Result<String> {
             let parameter = builder.weight(parameter)?;
             builder.node("Add", &[x, &parameter], to, &[])
         }
+        Operation::ScaleParameter { parameter } => {
+            let parameter = builder.weight(parameter)?;
+            builder.node("Mul", &[x, &parameter], to, &[])
+        }
         Operation::LayerNorm { parameters, eps, .. } => {
             let scale = builder.weight(&format!("{parameters}.weight"))?;
             let shift = builder.weight(&format!("{parameters}.bias"))?;
@@ -54,6 +58,8 @@ fn add_step(builder: &mut Builder, to: &str, step: &Step) -> Result<String> {
             let index = builder.index(*index);
             builder.node("Gather", &[x, &index], to, &[Int("axis", 1)])
         }
+        Operation::MeanToken { first } => mean_token(builder, to, x, *first),
+        Operation::Concatenate => builder.node("Concat", &inputs, to, &[Int("axis", -1)]),
         Operation::Add => builder.node("Add", &inputs, to, &[]),
         Operation::Mean => {
             let sum = builder.node("Add", &inputs, format!("{to}.sum"), &[]);
@@ -91,6 +97,14 @@ fn prepend(builder: &mut Builder, to: &str, x: &str, token: &str) -> Result<Stri
     let shape = builder.node("Concat", &[&batch, &ones], format!("{to}.shape"), &axis);
     let tokens = builder.node("Expand", &[&token, &shape], format!("{to}.tokens"), &[]);
     Ok(builder.node("Concat", &[&tokens, x], to, &[Int("axis", 1)]))
+}
+
+/// The tokens from one on, averaged.
+fn mean_token(builder: &mut Builder, to: &str, x: &str, first: i64) -> String {
+    let [start, end, axis] = [first, i64::MAX, 1].map(|number| builder.integers(&[number]));
+    let tokens = builder.node("Slice", &[x, &start, &end, &axis], format!("{to}.tokens"), &[]);
+    let attributes = [Ints("axes", &[1]), Int("keepdims", 0)];
+    builder.node("ReduceMean", &[&tokens], to, &attributes)
 }
 
 /// x·(1 + erf(x/√2))/2, in the form that runtimes recognise.

@@ -87,6 +87,7 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
             format!("torch.cat([torch.expand({}, [batch, -1, -1]), {x}], 1)", path(token)?)
         }
         Operation::AddParameter { parameter } => format!("torch.add({x}, {})", path(parameter)?),
+        Operation::ScaleParameter { parameter } => format!("torch.mul({x}, {})", path(parameter)?),
         Operation::LayerNorm { parameters, width, eps } => {
             format!("torch.layer_norm({x}, [{width}], {}, {eps:?})", weight_and_bias(parameters)?)
         }
@@ -95,6 +96,10 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
         }
         Operation::Gelu => format!("torch.gelu({x})"),
         Operation::Token { index } => format!("torch.select({x}, 1, {index})"),
+        Operation::MeanToken { first } => {
+            format!("torch.mean(torch.slice({x}, 1, {first}), [1])")
+        }
+        Operation::Concatenate => format!("torch.cat([{all}], -1)"),
         Operation::Add => format!("torch.add({all})"),
         Operation::Mean => format!("torch.div(torch.add({all}), 2)"),
         Operation::Attention { heads, head_dim, scale } => {

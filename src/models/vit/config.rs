@@ -39,6 +39,27 @@ impl BlockConfig {
     }
 }
 
+/// Which features the classifier looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// The class token.
+    #[default]
+    ClassToken,
+    /// The class token, then the mean of the patch tokens, side by side: the linear head of DINOv2.
+    ClassAndMean,
+}
+
+impl Pooling {
+    /// Columns of the head for every embedding channel.
+    pub fn parts(self) -> i64 {
+        match self {
+            Self::ClassToken => 1,
+            Self::ClassAndMean => 2,
+        }
+    }
+}
+
 /// A ViT or DeiT of any sizes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VitConfig {
@@ -60,6 +81,13 @@ pub struct VitConfig {
     pub norm_eps: f64,
     /// Stochastic depth of the last block in training; rises linearly from 0 at the first.
     pub drop_path: f64,
+    /// LayerScale (Touvron et al. 2021, CaiT): every residual branch is multiplied by a learned
+    /// vector, which starts at this value. `None`: there is none.
+    #[serde(default)]
+    pub layer_scale: Option<f64>,
+    /// Which features the classifier looks at.
+    #[serde(default)]
+    pub pooling: Pooling,
 }
 
 impl VitConfig {
@@ -75,6 +103,8 @@ impl VitConfig {
             distilled: false,
             norm_eps: 1e-6,
             drop_path: 0.0,
+            layer_scale: None,
+            pooling: Pooling::ClassToken,
         }
     }
 
@@ -109,6 +139,18 @@ impl VitConfig {
     /// With distillation token and head.
     pub fn distilled(mut self) -> Self {
         self.distilled = true;
+        self
+    }
+
+    /// With LayerScale that starts at this value.
+    pub fn layer_scale(mut self, start: f64) -> Self {
+        self.layer_scale = Some(start);
+        self
+    }
+
+    /// With a classifier that looks at other features.
+    pub fn pooling(mut self, pooling: Pooling) -> Self {
+        self.pooling = pooling;
         self
     }
 
@@ -166,6 +208,13 @@ impl VitConfig {
         }
         if self.norm_eps.is_nan() || self.norm_eps <= 0.0 {
             return Err(Error::invalid("norm_eps", "positive", self.norm_eps));
+        }
+        if let Some(start) = self.layer_scale.filter(|start| !start.is_finite()) {
+            return Err(Error::invalid("layer_scale", "finite", start));
+        }
+        if self.distilled && self.pooling != Pooling::ClassToken {
+            let expected = "the class token, where there is a distillation token";
+            return Err(Error::invalid("pooling", expected, format!("{:?}", self.pooling)));
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The evaluation of a ViT as data. `network.rs` computes the same.
 
-use super::{BlockConfig, VitConfig};
+use super::{BlockConfig, Pooling, VitConfig};
 use crate::models::graph::{Graph, Operation, Value};
 
 pub(super) fn graph(config: &VitConfig) -> Graph {
@@ -10,9 +10,15 @@ pub(super) fn graph(config: &VitConfig) -> Graph {
         x = transformer_block(&mut graph, x, config, &format!("blocks.{block}"), sizes);
     }
     let features = graph.then(x, norm(config, "norm".into()));
-    let class = head(&mut graph, features, 0, "head");
+    let mut pooled = graph.then(features, Operation::Token { index: 0 });
+    if config.pooling == Pooling::ClassAndMean {
+        let mean = graph.then(features, Operation::MeanToken { first: 1 });
+        pooled = graph.concatenate(pooled, mean);
+    }
+    let class = graph.linear(pooled, "head");
     if config.distilled {
-        let distillation = head(&mut graph, features, 1, "head_dist");
+        let token = graph.then(features, Operation::Token { index: 1 });
+        let distillation = graph.linear(token, "head_dist");
         graph.mean(class, distillation);
     }
     graph
@@ -47,12 +53,14 @@ fn transformer_block(
     };
     let mixed = graph.then(qkv, attention);
     let attended = graph.linear(mixed, format!("{name}.attn.proj"));
+    let attended = scaled(graph, attended, config, format!("{name}.ls1"));
     let x = graph.add(x, attended);
 
     let normed = graph.then(x, norm(config, format!("{name}.norm2")));
     let hidden = graph.linear(normed, format!("{name}.mlp.fc1"));
     let active = graph.then(hidden, Operation::Gelu);
     let output = graph.linear(active, format!("{name}.mlp.fc2"));
+    let output = scaled(graph, output, config, format!("{name}.ls2"));
     graph.add(x, output)
 }
 
@@ -60,7 +68,12 @@ fn norm(config: &VitConfig, parameters: String) -> Operation {
     Operation::LayerNorm { parameters, width: config.embed_dim, eps: config.norm_eps }
 }
 
-fn head(graph: &mut Graph, features: Value, index: i64, name: &str) -> Value {
-    let token = graph.then(features, Operation::Token { index });
-    graph.linear(token, name)
+/// LayerScale, where there is one.
+fn scaled(graph: &mut Graph, branch: Value, config: &VitConfig, name: String) -> Value {
+    match config.layer_scale {
+        None => branch,
+        Some(_) => {
+            graph.then(branch, Operation::ScaleParameter { parameter: format!("{name}.gamma") })
+        }
+    }
 }

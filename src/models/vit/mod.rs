@@ -6,7 +6,7 @@ mod network;
 mod space;
 mod variables;
 
-pub use config::{BlockConfig, VitConfig};
+pub use config::{BlockConfig, Pooling, VitConfig};
 pub use network::VisionTransformer;
 
 use super::{Architecture, Graph, PmimPorts, Shapes};

@@ -1,8 +1,8 @@
 //! The forward pass of a ViT. Variables carry timm's names.
 
-use super::{BlockConfig, VitConfig};
+use super::{BlockConfig, Pooling, VitConfig};
 use crate::error::expect_shape;
-use crate::models::layers::{drop_path, LayerNorm, Linear, Mlp, PatchEmbedding};
+use crate::models::layers::{drop_path, LayerNorm, LayerScale, Linear, Mlp, PatchEmbedding};
 use crate::models::{Logits, Network};
 use crate::pmim::MaskedTokens;
 use crate::Result;
@@ -43,13 +43,15 @@ impl Attention {
     }
 }
 
-/// A pre-norm transformer block: x + attn(norm1(x)), then x + mlp(norm2(x)).
+/// A pre-norm transformer block: x + ls1(attn(norm1(x))), then x + ls2(mlp(norm2(x))).
 #[derive(Debug)]
 struct Block {
     norm1: LayerNorm,
     attn: Attention,
+    ls1: LayerScale,
     norm2: LayerNorm,
     mlp: Mlp,
+    ls2: LayerScale,
     drop_path: f64,
 }
 
@@ -59,16 +61,18 @@ impl Block {
         Ok(Self {
             norm1: LayerNorm::new(&(path / "norm1"), width, config.norm_eps)?,
             attn: Attention::new(&(path / "attn"), width, sizes)?,
+            ls1: LayerScale::new(&(path / "ls1"), width, config.layer_scale)?,
             norm2: LayerNorm::new(&(path / "norm2"), width, config.norm_eps)?,
             mlp: Mlp::new(&(path / "mlp"), width, sizes.hidden_dim)?,
+            ls2: LayerScale::new(&(path / "ls2"), width, config.layer_scale)?,
             drop_path: config.drop_path_of(block),
         })
     }
 
     fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let attended = self.attn.forward(&self.norm1.forward(x)?)?;
+        let attended = self.ls1.forward(self.attn.forward(&self.norm1.forward(x)?)?)?;
         let x = x.f_add(&drop_path(attended, self.drop_path, train)?)?;
-        let hidden = self.mlp.forward(&self.norm2.forward(&x)?)?;
+        let hidden = self.ls2.forward(self.mlp.forward(&self.norm2.forward(&x)?)?)?;
         Ok(x.f_add(&drop_path(hidden, self.drop_path, train)?)?)
     }
 }
@@ -84,6 +88,7 @@ pub struct VisionTransformer {
     norm: LayerNorm,
     head: Linear,
     head_dist: Option<Linear>,
+    pooling: Pooling,
     input: [i64; 3],
 }
 
@@ -112,8 +117,9 @@ impl VisionTransformer {
                 .map(|block| Block::new(&(&blocks / block), config, block))
                 .collect::<Result<_>>()?,
             norm: LayerNorm::new(&(path / "norm"), width, config.norm_eps)?,
-            head: Linear::new(&(path / "head"), width, config.classes)?,
+            head: Linear::new(&(path / "head"), width * config.pooling.parts(), config.classes)?,
             head_dist,
+            pooling: config.pooling,
             input: [config.in_channels, config.image_size, config.image_size],
         })
     }
@@ -158,8 +164,21 @@ impl VisionTransformer {
         Ok(Tensor::f_cat(&tokens, 1)?.f_add(&self.pos_embed)?)
     }
 
+    /// What the classifier looks at: `[B, tokens, E]` → `[B, E]` or `[B, 2·E]`.
+    fn pooled(&self, features: &Tensor) -> Result<Tensor> {
+        let class = features.f_select(1, 0)?;
+        match self.pooling {
+            Pooling::ClassToken => Ok(class),
+            Pooling::ClassAndMean => {
+                let patches = features.f_narrow(1, 1, features.size()[1] - 1)?;
+                let mean = patches.f_mean_dim([1i64].as_slice(), false, None)?;
+                Ok(Tensor::f_cat(&[class, mean], -1)?)
+            }
+        }
+    }
+
     fn logits(&self, features: &Tensor) -> Result<Logits> {
-        let class = self.head.forward(&features.f_select(1, 0)?)?;
+        let class = self.head.forward(&self.pooled(features)?)?;
         let distillation = match &self.head_dist {
             None => None,
             Some(head) => Some(head.forward(&features.f_select(1, 1)?)?),

@@ -50,8 +50,20 @@ fn embedding(config: &VitConfig) -> Result<Dimension> {
         dimension = dimension.bind(Binding::gated(format!("patch_embed.proj.{part}"), 0));
         for block in 0..config.blocks.len() {
             for writer in ["attn.proj", "mlp.fc2"] {
+                let name = format!("blocks.{block}.{writer}.{part}");
+                // What LayerScale multiplies must not fade twice.
+                dimension = dimension.bind(match config.layer_scale {
+                    None => Binding::written(name, 0),
+                    Some(_) => Binding::narrowed(name, 0),
+                });
+            }
+        }
+    }
+    if config.layer_scale.is_some() {
+        for block in 0..config.blocks.len() {
+            for scale in ["ls1", "ls2"] {
                 dimension =
-                    dimension.bind(Binding::written(format!("blocks.{block}.{writer}.{part}"), 0));
+                    dimension.bind(Binding::written(format!("blocks.{block}.{scale}.gamma"), 0));
             }
         }
     }
@@ -65,7 +77,8 @@ fn embedding(config: &VitConfig) -> Result<Dimension> {
         }
     }
     for head in heads {
-        dimension = dimension.bind(Binding::narrowed(format!("{head}.weight"), 1));
+        let columns = Binding::narrowed(format!("{head}.weight"), 1).outer(config.pooling.parts());
+        dimension = dimension.bind(columns);
     }
     Ok(dimension)
 }
@@ -91,12 +104,14 @@ pub(super) fn cost_model(config: &VitConfig) -> CostModel {
     let (tokens, patches) = (config.tokens(), config.grid() * config.grid());
     let pixels = config.in_channels * config.patch_size * config.patch_size;
     let heads = if config.distilled { 2 } else { 1 };
+    let columns = || Polynomial::units(EMBEDDING) * config.pooling.parts();
+    let scales = if config.layer_scale.is_some() { 2 } else { 0 };
     let embed = || Polynomial::units(EMBEDDING);
 
-    let mut macs = embed() * (patches * pixels) + embed() * (config.classes * heads);
+    let mut macs = embed() * (patches * pixels) + columns() * (config.classes * heads);
     // Patch projection with bias, prefix tokens, positions, last norm, heads with bias.
     let mut params = embed() * (pixels + 1 + config.prefix_tokens() + tokens + 2)
-        + (embed() + 1) * (config.classes * heads);
+        + (columns() + 1) * (config.classes * heads);
     for block in 0..config.blocks.len() {
         let attention = || Polynomial::units(&attention_name(block));
         let hidden = || Polynomial::units(&hidden_name(block));
@@ -104,7 +119,7 @@ pub(super) fn cost_model(config: &VitConfig) -> CostModel {
         macs += embed() * attention() * (4 * tokens) + attention() * (2 * tokens * tokens);
         macs += embed() * hidden() * (2 * tokens);
         params += (embed() + 1) * attention() * 3 + embed() * (attention() + 1);
-        params += (embed() + 1) * hidden() + embed() * (hidden() + 1) + embed() * 4;
+        params += (embed() + 1) * hidden() + embed() * (hidden() + 1) + embed() * (4 + scales);
     }
     CostModel { macs, params, dense: sizes(config) }
 }

@@ -19,9 +19,14 @@ pub(super) fn shapes(config: &VitConfig) -> Shapes {
         norm(&mut shapes, &format!("blocks.{block}.norm2"), width);
         linear(&mut shapes, &format!("blocks.{block}.mlp.fc1"), width, hidden);
         linear(&mut shapes, &format!("blocks.{block}.mlp.fc2"), hidden, width);
+        if config.layer_scale.is_some() {
+            for scale in ["ls1", "ls2"] {
+                shapes.insert(format!("blocks.{block}.{scale}.gamma"), vec![width]);
+            }
+        }
     }
     norm(&mut shapes, "norm", width);
-    linear(&mut shapes, "head", width, config.classes);
+    linear(&mut shapes, "head", width * config.pooling.parts(), config.classes);
     if config.distilled {
         shapes.insert("dist_token".into(), vec![1, 1, width]);
         linear(&mut shapes, "head_dist", width, config.classes);

@@ -1,0 +1,76 @@
+//! Units whose gates are zero have no influence left.
+
+use super::probe::{is_rounding, Probe};
+use crate::error::{Advice, Fault, Suspect};
+use crate::models::Architecture;
+use crate::space::{Binding, Dimension, DimensionKind, Role, Size};
+use crate::Result;
+use tch::Tensor;
+
+/// Zeros where the gates are, held against zeros everywhere.
+pub(super) fn check<A: Architecture>(
+    probe: &Probe<A>,
+    dimension: &Dimension,
+) -> Result<Option<Fault>> {
+    let roles = || dimension.bindings.iter().map(|binding| binding.role);
+    if !roles().any(|role| role == Role::Gated) {
+        return Ok(Some(Fault::NoGate { dimension: dimension.name.clone() }));
+    }
+    let lands = roles().any(|role| matches!(role, Role::Written | Role::Scaled));
+    // Without writers, an embedding is not meant to be silent before it is cut.
+    if dimension.kind == DimensionKind::Embedding && !lands {
+        return Ok(None);
+    }
+    let zeros = Zeros { probe, full: dimension.cells.full(), size: dimension.cells.size(0) };
+    if zeros.full == zeros.size {
+        return Ok(None);
+    }
+    let all = zeros.logits(&dimension.bindings.iter().collect::<Vec<_>>())?;
+    let (silent, other): (Vec<&Binding>, Vec<&Binding>) =
+        dimension.bindings.iter().partition(|binding| binding.role != Role::Narrowed);
+    let difference = probe.distance(&zeros.logits(&silent)?, &all)?;
+    if is_rounding(difference) {
+        return Ok(None);
+    }
+    let suspects = zeros.needed(silent, other, &all)?;
+    Ok(Some(Fault::Gates { dimension: dimension.name.clone(), difference, suspects }))
+}
+
+/// A dimension whose last units are zero.
+struct Zeros<'a, 'i, A: Architecture> {
+    probe: &'a Probe<'i, A>,
+    full: Size,
+    size: Size,
+}
+
+impl<A: Architecture> Zeros<'_, '_, A> {
+    fn logits(&self, bindings: &[&Binding]) -> Result<Tensor> {
+        let zeroed = self.probe.zeroed(bindings.iter().copied(), self.full, self.size)?;
+        self.probe.logits(&zeroed)
+    }
+
+    /// A smallest set of the `other` bindings that have to be zero as well. What reads the units
+    /// is left out first: what makes them is where a gate belongs.
+    fn needed(
+        &self,
+        silent: Vec<&Binding>,
+        mut other: Vec<&Binding>,
+        all: &Tensor,
+    ) -> Result<Vec<Suspect>> {
+        other.sort_by_key(|binding| std::cmp::Reverse(binding.axis));
+        let mut needed = other.clone();
+        for binding in other {
+            let fewer: Vec<&Binding> = needed.iter().copied().filter(|n| *n != binding).collect();
+            let zeros = [silent.clone(), fewer.clone()].concat();
+            if is_rounding(self.probe.distance(&self.logits(&zeros)?, all)?) {
+                needed = fewer;
+            }
+        }
+        let suspect = |binding: &Binding| Suspect {
+            variable: binding.variable.clone(),
+            axis: binding.axis,
+            advice: Advice::Gate,
+        };
+        Ok(needed.into_iter().map(suspect).collect())
+    }
+}

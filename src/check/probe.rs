@@ -1,0 +1,183 @@
+//! A network with random weights, asked again and again with some of them changed.
+
+use crate::models::{Architecture, Network};
+use crate::randomness::{enter, Purpose};
+use crate::space::{Binding, Over, SearchSpace, Size};
+use crate::tensors::Weights;
+use crate::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use tch::{nn, Kind, Tensor};
+
+/// What may separate logits that are equal but for rounding, as a share of their scale: f32, and
+/// the networks are deep.
+const TOLERANCE: f64 = 1e-4;
+
+/// A network with random weights, and its logits on some images.
+#[derive(Debug)]
+pub(super) struct Probe<'a, A: Architecture> {
+    network: A::Network,
+    variables: Weights,
+    images: &'a Tensor,
+    /// The random weights.
+    pub(super) weights: Weights,
+    logits: Tensor,
+}
+
+impl<'a, A: Architecture> Probe<'a, A> {
+    /// Builds the network and draws its weights.
+    pub(super) fn new(architecture: &A, space: &SearchSpace, images: &'a Tensor) -> Result<Self> {
+        enter(0, 0, Purpose::Check);
+        let bindings = space.dimensions.iter().flat_map(|dimension| &dimension.bindings);
+        let bound: BTreeSet<&str> = bindings.map(|binding| binding.variable.as_str()).collect();
+        let mut probe = Self::build(architecture, images)?;
+        for (name, variable) in &mut probe.variables {
+            // Statistics of batches, say, have to stay what they are.
+            if variable.requires_grad() || bound.contains(name.as_str()) {
+                draw(variable)?;
+            }
+        }
+        probe.remember()?;
+        let again = probe.forward()?;
+        let (difference, scale) = (probe.distance(&again, &probe.logits)?, rms(&probe.logits)?);
+        if !scale.is_finite() {
+            let dimension = A::FAMILY.into();
+            return Err(Error::NonFinite { name: "a logit".into(), dimension });
+        }
+        if difference > 0.0 && !is_rounding(difference) {
+            let name = "difference of two passes in evaluation";
+            return Err(Error::invalid(name, "zero, whatever is random in training", difference));
+        }
+        Ok(probe)
+    }
+
+    /// Logits with weights of one's own, which have to fit.
+    pub(super) fn logits_with(&self, weights: &Weights) -> Result<Tensor> {
+        self.write(weights)?;
+        self.forward()
+    }
+
+    /// The network with the weights it is built with.
+    pub(super) fn build(architecture: &A, images: &'a Tensor) -> Result<Self> {
+        let store = nn::VarStore::new(images.device());
+        let network = architecture.build(&store.root())?;
+        let variables = store.variables().into_iter().collect();
+        Ok(Self { network, variables, images, weights: Weights::new(), logits: Tensor::new() })
+    }
+
+    fn remember(&mut self) -> Result<()> {
+        for (name, variable) in &self.variables {
+            self.weights.insert(name.clone(), variable.f_detach_copy()?);
+        }
+        self.logits = self.forward()?;
+        Ok(())
+    }
+
+    /// The images it is asked about.
+    pub(super) fn images(&self) -> &'a Tensor {
+        self.images
+    }
+
+    /// Shapes of all variables.
+    pub(super) fn shapes(&self) -> BTreeMap<String, Vec<i64>> {
+        self.variables.iter().map(|(name, variable)| (name.clone(), variable.size())).collect()
+    }
+
+    /// Whether a variable is trained, and so a parameter.
+    pub(super) fn is_trained(&self, name: &str) -> bool {
+        self.variables.get(name).is_some_and(Tensor::requires_grad)
+    }
+
+    /// Logits with some weights changed.
+    pub(super) fn logits(&self, changed: &Weights) -> Result<Tensor> {
+        self.write(changed)?;
+        let logits = self.forward();
+        let original = changed.keys().filter_map(|name| Some((name, self.weights.get(name)?)));
+        self.write(original)?;
+        logits
+    }
+
+    fn write<'w>(&self, weights: impl IntoIterator<Item = (&'w String, &'w Tensor)>) -> Result<()> {
+        for (name, weight) in weights {
+            if let Some(variable) = self.variables.get(name) {
+                variable.shallow_clone().f_copy_(weight)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forward(&self) -> Result<Tensor> {
+        let logits = self.network.forward(self.images, false)?;
+        let heads: Vec<Tensor> =
+            [Some(logits.class), logits.distillation].into_iter().flatten().collect();
+        Ok(Tensor::f_cat(&heads, -1)?.f_to_kind(Kind::Double)?)
+    }
+
+    /// How far logits are from those of the random weights.
+    pub(super) fn difference(&self, logits: &Tensor) -> Result<f64> {
+        self.distance(logits, &self.logits)
+    }
+
+    /// Root mean square of a difference, as a share of that of the unchanged logits.
+    pub(super) fn distance(&self, left: &Tensor, right: &Tensor) -> Result<f64> {
+        let share = rms(&left.f_sub(right)?)? / rms(&self.logits)?;
+        // A NaN is as far away as can be.
+        Ok(if share.is_nan() { f64::INFINITY } else { share })
+    }
+
+    /// The weights that bindings cover, with zeros for all units beyond `size`.
+    pub(super) fn zeroed<'b>(
+        &self,
+        bindings: impl IntoIterator<Item = &'b Binding>,
+        full: Size,
+        size: Size,
+    ) -> Result<Weights> {
+        let mut changed = Weights::new();
+        for binding in bindings {
+            let Some(weight) =
+                changed.get(&binding.variable).or(self.weights.get(&binding.variable))
+            else {
+                continue;
+            };
+            let kept: Vec<f64> = match binding.over {
+                Over::Units => (0..full.units()).map(|unit| is_kept(unit, full, size)).collect(),
+                Over::Heads => (0..full.heads).map(|head| f64::from(head < size.heads)).collect(),
+            };
+            let kept = Tensor::f_from_slice(&kept)?.f_to_kind(weight.kind())?;
+            let kept = kept.f_view([1, -1, 1])?.f_to_device(weight.device())?;
+            let zeroed = weight.f_reshape(binding.view(&weight.size()))?.f_mul(&kept)?;
+            let zeroed = zeroed.f_reshape(weight.size())?;
+            changed.insert(binding.variable.clone(), zeroed);
+        }
+        Ok(changed)
+    }
+}
+
+/// 1 for units of the first heads and their first channels.
+fn is_kept(unit: i64, full: Size, size: Size) -> f64 {
+    let (head, channel) = (unit / full.channels, unit % full.channels);
+    f64::from(head < size.heads && channel < size.channels)
+}
+
+/// Whether a share of the logits' scale is no more than rounding.
+pub(super) fn is_rounding(difference: f64) -> bool {
+    difference <= TOLERANCE
+}
+
+fn rms(tensor: &Tensor) -> Result<f64> {
+    Ok(tensor.f_square()?.f_mean(None)?.f_sqrt()?.f_double_value(&[])?)
+}
+
+/// Numbers that let every layer have a say: maps keep the scale of what they map.
+fn draw(variable: &mut Tensor) -> Result<()> {
+    if !variable.is_floating_point() {
+        return Ok(());
+    }
+    let shape = variable.size();
+    let inputs: i64 = shape.iter().skip(1).product();
+    let std = match shape.first() {
+        Some(2..) if shape.len() > 1 => 1.0 / (inputs.max(1) as f64).sqrt(),
+        _ => 0.5,
+    };
+    let _ = variable.f_normal_(0.0, std)?;
+    Ok(())
+}

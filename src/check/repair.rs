@@ -1,0 +1,210 @@
+//! Which change of a declaration would make it right.
+//!
+//! Changes are tried one at a time, from the likely to the unlikely; those that bring the logits
+//! back are the suspects. Where none does, the one that helps most is kept and the next is sought.
+
+use super::layers;
+use super::order::Claim;
+use super::probe::{is_rounding, Probe};
+use crate::error::{Advice, Suspect};
+use crate::models::Architecture;
+use crate::space::{Binding, Over, Size};
+use crate::Result;
+
+/// Axes that may be wrong at the same time.
+const ROUNDS: usize = 4;
+/// Explanations of one fault that are reported.
+const MOST: usize = 3;
+/// What has to be left of the difference, at most, for a change to be worth keeping.
+const HELPS: f64 = 0.95;
+/// The same, for a change to be followed before others are tried, in a dimension of many bindings.
+const PROMISES: f64 = 0.8;
+const MANY: usize = 20;
+
+/// A declaration with one change, and what was changed.
+pub(super) struct Change {
+    pub(super) claim: Claim,
+    pub(super) suspects: Vec<Suspect>,
+}
+
+/// The axes that explain why reordering by `claim` moves the logits, and whether they do so in
+/// full.
+pub(super) fn suspects<A: Architecture>(
+    probe: &Probe<A>,
+    mut claim: Claim,
+    mut difference: f64,
+) -> Result<(Vec<Suspect>, bool)> {
+    let mut found: Vec<Suspect> = Vec::new();
+    for _ in 0..ROUNDS {
+        let everywhere = axes(probe, claim.grid);
+        let kinds: [&dyn Fn() -> Vec<Change>; 4] = [
+            &|| single(&claim, &everywhere),
+            &|| layouts(&claim),
+            &|| moves(&claim, &everywhere),
+            &|| layers::changes(&claim, &everywhere),
+        ];
+        let mut best: Option<(f64, Change)> = None;
+        for changes in kinds {
+            let exact = attempt(probe, changes(), &mut best)?;
+            if !exact.is_empty() {
+                found.extend(exact.into_iter().take(MOST).flat_map(|change| change.suspects));
+                return Ok((found, true));
+            }
+            // Pairs of axes are many then, and what is missing is mostly weight and bias.
+            let promising = best.as_ref().is_some_and(|(left, _)| *left < PROMISES * difference);
+            if promising && claim.bindings.len() > MANY {
+                break;
+            }
+        }
+        let Some((left, change)) = best.filter(|(left, _)| *left < HELPS * difference) else {
+            break;
+        };
+        (claim, difference) = (change.claim, left);
+        found.extend(change.suspects);
+    }
+    Ok((found, false))
+}
+
+/// The changes that bring the logits back; `best` is the one that comes nearest otherwise.
+fn attempt<A: Architecture>(
+    probe: &Probe<A>,
+    changes: Vec<Change>,
+    best: &mut Option<(f64, Change)>,
+) -> Result<Vec<Change>> {
+    let mut exact = Vec::new();
+    for change in changes {
+        let left = change.claim.difference(probe)?;
+        if is_rounding(left) {
+            exact.push(change);
+        } else if best.as_ref().is_none_or(|(least, _)| left < *least) {
+            *best = Some((left, change));
+        }
+    }
+    Ok(exact)
+}
+
+pub(super) fn suspect(binding: &Binding, advice: Advice) -> Suspect {
+    Suspect { variable: binding.variable.clone(), axis: binding.axis, advice }
+}
+
+/// One axis more, or one less.
+fn single(claim: &Claim, everywhere: &[Binding]) -> Vec<Change> {
+    let is_bound = |other: &Binding| {
+        claim.bindings.iter().any(|b| b.variable == other.variable && b.axis == other.axis)
+    };
+    let free = everywhere.iter().filter(|binding| !is_bound(binding));
+    let more = free.map(|binding| {
+        let advice = match binding.over {
+            Over::Units => Advice::Bind { outer: binding.outer, inner: binding.inner },
+            Over::Heads => Advice::BindHeads,
+        };
+        let suspects = vec![suspect(binding, advice)];
+        let mut claim = claim.clone();
+        claim.bindings.push(binding.clone());
+        Change { claim, suspects }
+    });
+    let less = (0..claim.bindings.len()).map(|at| {
+        let mut claim = claim.clone();
+        let binding = claim.bindings.remove(at);
+        Change { claim, suspects: vec![suspect(&binding, Advice::Unbind)] }
+    });
+    more.chain(less).collect()
+}
+
+/// Another axis of the same variable in place of one, or the same axis in another block.
+fn moves(claim: &Claim, everywhere: &[Binding]) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (at, binding) in claim.bindings.iter().enumerate() {
+        let is_alike = |other: &&Binding| match other.variable == binding.variable {
+            true => other.axis != binding.axis,
+            false => other.axis == binding.axis && are_twins(&other.variable, &binding.variable),
+        };
+        for other in everywhere.iter().filter(is_alike) {
+            let mut claim = claim.clone();
+            claim.bindings[at] = other.clone();
+            let advice = Advice::BindInstead { variable: other.variable.clone(), axis: other.axis };
+            changes.push(Change { claim, suspects: vec![suspect(binding, advice)] });
+        }
+    }
+    changes
+}
+
+/// Units laid out in another way: repetitions inside instead of outside, another grid.
+fn layouts(claim: &Claim) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let mut seen = Vec::new();
+    for binding in &claim.bindings {
+        let layout = (binding.outer, binding.inner);
+        if layout.0 == layout.1 || seen.contains(&layout) {
+            continue;
+        }
+        seen.push(layout);
+        let mut claim = claim.clone();
+        let mut suspects = Vec::new();
+        // Who mistakes inner for outer does it in weight and bias.
+        for own in claim.bindings.iter_mut().filter(|own| (own.outer, own.inner) == layout) {
+            (own.outer, own.inner) = (own.inner, own.outer);
+            let advice = Advice::Layout { outer: own.outer, inner: own.inner };
+            suspects.push(suspect(own, advice));
+        }
+        changes.push(Change { claim, suspects });
+    }
+    changes.extend(grids(claim));
+    changes
+}
+
+/// Heads and channels exchanged, in number or in memory.
+fn grids(claim: &Claim) -> Vec<Change> {
+    let Some(first) = claim.bindings.first() else { return Vec::new() };
+    let Size { heads, channels } = claim.grid;
+    if heads == 1 || channels == 1 {
+        return Vec::new();
+    }
+    let memory = Change {
+        claim: Claim { channels_outside: !claim.channels_outside, ..claim.clone() },
+        suspects: vec![suspect(first, Advice::ChannelsOutside)],
+    };
+    // Whatever has an entry for every head has told how many there are.
+    if claim.bindings.iter().any(|binding| binding.over == Over::Heads) {
+        return vec![memory];
+    }
+    let turned = Size { heads: channels, channels: heads };
+    let advice = Advice::Grid { heads: turned.heads, channels: turned.channels };
+    let number = Change {
+        claim: Claim { grid: turned, ..claim.clone() },
+        suspects: vec![suspect(first, advice)],
+    };
+    vec![number, memory]
+}
+
+/// Every axis that could hold the units of a grid, in every layout; or its heads.
+fn axes<A: Architecture>(probe: &Probe<A>, grid: Size) -> Vec<Binding> {
+    let mut axes = Vec::new();
+    for (name, shape) in probe.shapes() {
+        for (axis, &length) in shape.iter().enumerate() {
+            if length == grid.heads && grid.heads > 1 && grid.channels > 1 {
+                axes.push(Binding::narrowed(&name, axis).over_heads());
+            }
+            let times = length / grid.units();
+            if times == 0 || length % grid.units() != 0 || grid.units() == 1 {
+                continue;
+            }
+            axes.push(Binding::narrowed(&name, axis).outer(times));
+            if times > 1 {
+                axes.push(Binding::narrowed(&name, axis).inner(times));
+            }
+        }
+    }
+    axes
+}
+
+/// Whether names differ in numbers only: the same variable of another block.
+fn are_twins(left: &str, right: &str) -> bool {
+    let words = |name: &str| -> Vec<String> {
+        name.split(|c: char| c.is_ascii_digit())
+            .map(str::to_string)
+            .filter(|w| !w.is_empty())
+            .collect()
+    };
+    words(left) == words(right)
+}

@@ -1,0 +1,127 @@
+//! The network at other sizes is the one that slicing makes.
+
+use super::probe::{is_rounding, Probe};
+use crate::error::{During, Fault};
+use crate::models::Architecture;
+use crate::space::{Dimension, DimensionKind, Over, Role, Size, Sizes};
+use crate::tensors::Weights;
+use crate::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use tch::Tensor;
+
+/// Builds the network at smaller sizes of a dimension. Logits are compared where the units are in
+/// order.
+pub(super) fn check<A: Architecture>(
+    probe: &Probe<A>,
+    architecture: &A,
+    dimension: &Dimension,
+    ordered: bool,
+) -> Result<Vec<Fault>> {
+    let mut faults = Vec::new();
+    for size in smaller(dimension) {
+        let resized = match architecture.resized(&Sizes::from([(dimension.name.clone(), size)])) {
+            Err(Error::Unsupported { .. }) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let sliced = sliced(probe, dimension, size)?;
+        let narrow = Probe::build(&resized, probe.images())?;
+        let wrong = lengths(dimension, size, &sliced, &narrow.shapes());
+        if !wrong.is_empty() {
+            faults.extend(wrong);
+            break;
+        }
+        let exact = dimension.kind != DimensionKind::Embedding;
+        if exact && ordered {
+            faults.extend(logits(probe, &narrow, dimension, size, &sliced)?);
+        }
+    }
+    Ok(faults)
+}
+
+type Shapes = BTreeMap<String, Vec<i64>>;
+
+/// The smallest size, and for a grid also fewer heads alone and fewer channels alone: these tell
+/// heads from channels.
+fn smaller(dimension: &Dimension) -> Vec<Size> {
+    let (least, full) = (dimension.cells.size(0), dimension.cells.full());
+    let mut sizes = vec![least];
+    for size in [Size { heads: least.heads, ..full }, Size { channels: least.channels, ..full }] {
+        if !sizes.contains(&size) {
+            sizes.push(size);
+        }
+    }
+    sizes.retain(|&size| size != full);
+    sizes
+}
+
+/// All weights, without the units beyond `size`.
+pub(super) fn sliced<A: Architecture>(
+    probe: &Probe<A>,
+    dimension: &Dimension,
+    size: Size,
+) -> Result<Weights> {
+    let channels = dimension.cells.channels();
+    let heads: Vec<i64> = (0..size.heads).collect();
+    let units: Vec<i64> = heads
+        .iter()
+        .flat_map(|head| (0..size.channels).map(move |channel| head * channels + channel))
+        .collect();
+    let mut weights: Weights =
+        probe.weights.iter().map(|(name, weight)| (name.clone(), weight.shallow_clone())).collect();
+    for binding in &dimension.bindings {
+        let Some(weight) = weights.get_mut(&binding.variable) else { continue };
+        let index = Tensor::f_from_slice(match binding.over {
+            Over::Units => &units,
+            Over::Heads => &heads,
+        })?;
+        *weight = binding.select(weight, &index.f_to_device(weight.device())?)?;
+    }
+    Ok(weights)
+}
+
+/// Axes that are not as long as slicing makes them.
+fn lengths(dimension: &Dimension, size: Size, sliced: &Weights, built: &Shapes) -> Vec<Fault> {
+    let names: BTreeSet<&String> = sliced.keys().chain(built.keys()).collect();
+    let mut faults = Vec::new();
+    for name in names {
+        let expected = sliced.get(name).map(Tensor::size).unwrap_or_default();
+        let actual = built.get(name).cloned().unwrap_or_default();
+        for axis in 0..expected.len().max(actual.len()) {
+            let at = |shape: &[i64]| shape.get(axis).copied().unwrap_or(0);
+            if at(&expected) != at(&actual) {
+                faults.push(Fault::Length {
+                    dimension: dimension.name.clone(),
+                    size,
+                    variable: name.clone(),
+                    axis,
+                    expected: at(&expected),
+                    actual: at(&actual),
+                });
+            }
+        }
+    }
+    faults
+}
+
+/// The narrowed network against the one with zeros in place of the units.
+fn logits<A: Architecture>(
+    probe: &Probe<A>,
+    narrow: &Probe<A>,
+    dimension: &Dimension,
+    size: Size,
+    sliced: &Weights,
+) -> Result<Option<Fault>> {
+    let zeroed = probe.zeroed(&dimension.bindings, dimension.cells.full(), size)?;
+    let operation = format!("the forward pass with {} at {size:?}", dimension.name);
+    let narrowed = narrow.logits_with(sliced).during(operation)?;
+    let difference = probe.distance(&narrowed, &probe.logits(&zeroed)?)?;
+    let gated = dimension.bindings.iter().find(|binding| binding.role == Role::Gated);
+    let Some(gated) = gated.filter(|_| !is_rounding(difference)) else { return Ok(None) };
+    Ok(Some(Fault::Narrowing {
+        dimension: dimension.name.clone(),
+        size,
+        variable: gated.variable.clone(),
+        axis: gated.axis,
+        difference,
+    }))
+}

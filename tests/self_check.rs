@@ -1,0 +1,383 @@
+//! The self-check of wrappers: right declarations pass, wrong ones are reported with the variable
+//! and the axis to look at.
+
+mod support;
+
+use once_for_both::check::{self_check, Report};
+use once_for_both::cost::{CostModel, Polynomial};
+use once_for_both::error::{Advice, Fault, Suspect};
+use once_for_both::models::{Architecture, BlockConfig, Pooling, VisionTransformer, VitConfig};
+use once_for_both::space::{Binding, Cells, Role, SearchSpace, Sizes};
+use once_for_both::{Error, Result};
+use serde::{Deserialize, Serialize};
+use support::tiny_run::alone;
+use support::{test_device, TestResult};
+use tch::{nn, Kind, Tensor};
+
+/// A ViT whose hidden and embedding widths are equal, so that lengths give nothing away.
+fn square() -> VitConfig {
+    let mut vit = VitConfig::uniform(32, 2, 4).input(16, 3, 4).classes(5);
+    vit.blocks = vec![BlockConfig::new(4, 8, 32); 2];
+    vit
+}
+
+fn check<A: Architecture>(architecture: &A, space: &SearchSpace) -> TestResult<Result<Report>> {
+    let _alone = alone();
+    let images = Tensor::f_randn([2, 3, 16, 16], (Kind::Float, test_device()))?;
+    Ok(self_check(architecture, space, &images))
+}
+
+/// Checks the space of [`square`] after a change; returns the faults.
+fn faults(space: &SearchSpace) -> TestResult<Vec<Fault>> {
+    Ok(check(&square(), space)??.faults)
+}
+
+fn binding<'a>(
+    space: &'a mut SearchSpace,
+    dimension: &str,
+    variable: &str,
+) -> TestResult<&'a mut Binding> {
+    let bindings = &mut space.dimension_mut(dimension)?.bindings;
+    Ok(bindings.iter_mut().find(|b| b.variable == variable).ok_or("no such binding")?)
+}
+
+fn without(mut space: SearchSpace, dimension: &str, variable: &str) -> TestResult<SearchSpace> {
+    let bindings = &mut space.dimension_mut(dimension)?.bindings;
+    let before = bindings.len();
+    bindings.retain(|binding| binding.variable != variable);
+    assert_eq!(bindings.len() + 1, before, "{dimension} binds {variable} once");
+    Ok(space)
+}
+
+fn suspect(variable: &str, axis: usize, advice: Advice) -> Suspect {
+    Suspect { variable: variable.into(), axis, advice }
+}
+
+/// The suspects of the first fault, which has to be one of order.
+fn out_of_order<'a>(faults: &'a [Fault], name: &str) -> &'a [Suspect] {
+    match &faults[0] {
+        Fault::Order { dimension, suspects, explained: true, .. } if dimension == name => suspects,
+        other => panic!("not about the order of {name}: {other}"),
+    }
+}
+
+/// The one axis missing in a declaration is found.
+fn expect_missing(dimension: &str, variable: &str, axis: usize, outer: i64) -> TestResult {
+    let faults = faults(&without(square().space()?, dimension, variable)?)?;
+    let advice = Advice::Bind { outer, inner: 1 };
+    assert_eq!(out_of_order(&faults, dimension), [suspect(variable, axis, advice)]);
+    let lengths = faults.iter().any(|fault| {
+        matches!(fault, Fault::Length { variable: v, axis: a, .. } if v == variable && *a == axis)
+    });
+    assert!(lengths, "the narrowed network has another length there, too: {faults:?}");
+    Ok(())
+}
+
+#[test]
+fn declarations_of_the_crate_are_sound() -> TestResult {
+    let plain = square();
+    let scaled = square().layer_scale(0.1).pooling(Pooling::ClassAndMean);
+    for vit in [plain.clone(), plain.distilled(), scaled] {
+        let report = check(&vit, &vit.space()?)??;
+        assert_eq!(report.dimensions.len(), 5);
+        report.expect_sound()?;
+    }
+    Ok(())
+}
+
+/// Nothing can be left out unnoticed, and whatever is left out is named.
+#[test]
+fn every_binding_left_out_is_found() -> TestResult {
+    let vit = square().layer_scale(0.1).pooling(Pooling::ClassAndMean);
+    let whole = vit.space()?;
+    for (at, dimension) in whole.dimensions.iter().enumerate() {
+        for (which, binding) in dimension.bindings.iter().enumerate() {
+            let mut space = whole.clone();
+            space.dimensions[at].bindings.remove(which);
+            let faults = check(&vit, &space)??.faults;
+            let advice = Advice::Bind { outer: binding.outer, inner: binding.inner };
+            let expected = suspect(&binding.variable, binding.axis, advice);
+            assert_eq!(out_of_order(&faults, &dimension.name), [expected]);
+        }
+    }
+    Ok(())
+}
+
+/// Nor can a gate or a writer be declared as something else that is only sliced.
+#[test]
+fn every_gate_that_is_only_narrowed_is_found() -> TestResult {
+    let whole = square().space()?;
+    for (at, dimension) in whole.dimensions.iter().enumerate() {
+        for (which, binding) in dimension.bindings.iter().enumerate() {
+            if binding.role == Role::Narrowed {
+                continue;
+            }
+            let mut space = whole.clone();
+            space.dimensions[at].bindings[which].role = Role::Narrowed;
+            let faults = faults(&space)?;
+            let [Fault::Gates { suspects, .. }] = faults.as_slice() else {
+                panic!("{binding:?}: {faults:?}");
+            };
+            let expected = suspect(&binding.variable, binding.axis, Advice::Gate);
+            assert_eq!(*suspects, [expected]);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn one_a_wrong_axis() -> TestResult {
+    let mut space = square().space()?.only(&["blocks.0.mlp"])?;
+    binding(&mut space, "blocks.0.mlp", "blocks.0.mlp.fc2.weight")?.axis = 0;
+    let faults = faults(&space)?;
+    let name = "blocks.0.mlp.fc2.weight";
+    let advice = Advice::BindInstead { variable: name.into(), axis: 1 };
+    assert_eq!(out_of_order(&faults, "blocks.0.mlp"), [suspect(name, 0, advice)]);
+    Ok(())
+}
+
+#[test]
+fn two_a_missing_norm() -> TestResult {
+    expect_missing("embed", "blocks.1.norm1.weight", 0, 1)
+}
+
+#[test]
+fn three_missing_columns_of_the_projection() -> TestResult {
+    expect_missing("blocks.1.attn", "blocks.1.attn.proj.weight", 1, 1)
+}
+
+#[test]
+fn four_missing_columns_of_the_head() -> TestResult {
+    expect_missing("embed", "head.weight", 1, 1)
+}
+
+#[test]
+fn five_a_missing_position_table() -> TestResult {
+    expect_missing("embed", "pos_embed", 2, 1)
+}
+
+#[test]
+fn six_forgotten_repetitions() -> TestResult {
+    let mut space = square().space()?;
+    binding(&mut space, "blocks.0.attn", "blocks.0.attn.qkv.bias")?.outer = 1;
+    match check(&square(), &space)? {
+        Err(Error::BindingAxis { variable, axis: 0, expected: 32, actual: 96, .. }) => {
+            assert_eq!(variable, "blocks.0.attn.qkv.bias");
+        }
+        other => panic!("{other:?}"),
+    }
+    Ok(())
+}
+
+#[test]
+fn seven_repetitions_inside_instead_of_outside() -> TestResult {
+    let mut space = square().space()?;
+    let names = ["weight", "bias"].map(|part| format!("blocks.0.attn.qkv.{part}"));
+    for name in &names {
+        let binding = binding(&mut space, "blocks.0.attn", name)?;
+        (binding.outer, binding.inner) = (1, 3);
+    }
+    let right = || Advice::Layout { outer: 3, inner: 1 };
+    let expected = names.map(|name| suspect(&name, 0, right()));
+    assert_eq!(out_of_order(&faults(&space)?, "blocks.0.attn"), expected);
+    Ok(())
+}
+
+#[test]
+fn eight_heads_and_channels_exchanged() -> TestResult {
+    let mut space = square().space()?;
+    space.dimension_mut("blocks.0.attn")?.cells = Cells::attention(8, 4)?;
+    let advice = Advice::Grid { heads: 4, channels: 8 };
+    let faults = faults(&space)?;
+    let found = out_of_order(&faults, "blocks.0.attn");
+    assert_eq!(found, [suspect("blocks.0.attn.qkv.weight", 0, advice)]);
+    Ok(())
+}
+
+#[test]
+fn nine_a_gate_on_the_wrong_layer() -> TestResult {
+    let mut space = square().space()?.only(&["blocks.0.mlp"])?;
+    for part in ["weight", "bias"] {
+        let name = format!("blocks.0.mlp.fc1.{part}");
+        binding(&mut space, "blocks.0.mlp", &name)?.variable = format!("blocks.0.attn.proj.{part}");
+    }
+    let faults = faults(&space)?;
+    let suspects = out_of_order(&faults, "blocks.0.mlp");
+    let expected = ["bias", "weight"].map(|part| {
+        let variable = format!("blocks.0.mlp.fc1.{part}");
+        let advice = Advice::BindInstead { variable, axis: 0 };
+        suspect(&format!("blocks.0.attn.proj.{part}"), 0, advice)
+    });
+    assert_eq!(suspects, expected);
+    Ok(())
+}
+
+#[test]
+fn ten_narrowed_where_it_has_to_be_gated() -> TestResult {
+    let mut space = square().space()?;
+    let (dimension, variable) = ("blocks.1.mlp", "blocks.1.mlp.fc1.bias");
+    binding(&mut space, dimension, variable)?.role = Role::Narrowed;
+    match faults(&space)?.as_slice() {
+        [Fault::Gates { dimension: found, suspects, .. }] => {
+            assert_eq!(found, dimension);
+            assert_eq!(*suspects, [suspect(variable, 0, Advice::Gate)]);
+        }
+        other => panic!("{other:?}"),
+    }
+    Ok(())
+}
+
+#[test]
+fn eleven_bound_to_the_wrong_block() -> TestResult {
+    let mut space = square().space()?.only(&["blocks.0.mlp"])?;
+    let wrong = "blocks.1.mlp.fc2.weight";
+    binding(&mut space, "blocks.0.mlp", "blocks.0.mlp.fc2.weight")?.variable = wrong.into();
+    let advice = Advice::BindInstead { variable: "blocks.0.mlp.fc2.weight".into(), axis: 1 };
+    assert_eq!(out_of_order(&faults(&space)?, "blocks.0.mlp"), [suspect(wrong, 1, advice)]);
+    Ok(())
+}
+
+#[test]
+fn twelve_a_writer_that_is_only_narrowed() -> TestResult {
+    let mut space = square().space()?;
+    let variable = "blocks.0.attn.proj.bias";
+    binding(&mut space, "embed", variable)?.role = Role::Narrowed;
+    match faults(&space)?.as_slice() {
+        [Fault::Gates { suspects, .. }] => {
+            assert_eq!(*suspects, [suspect(variable, 0, Advice::Gate)]);
+        }
+        other => panic!("{other:?}"),
+    }
+    Ok(())
+}
+
+#[test]
+fn a_dimension_without_a_gate() -> TestResult {
+    let mut space = square().space()?.only(&["blocks.0.mlp"])?;
+    let bindings = &mut space.dimension_mut("blocks.0.mlp")?.bindings;
+    bindings.iter_mut().for_each(|binding| binding.role = Role::Narrowed);
+    assert_eq!(faults(&space)?, [Fault::NoGate { dimension: "blocks.0.mlp".into() }]);
+    Ok(())
+}
+
+/// A ViT with a mistake in what is not data.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Mistaken {
+    vit: VitConfig,
+    mistake: Mistake,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Mistake {
+    /// `resized` forgets the hidden width.
+    Ignores,
+    /// The attention scale follows the head dim.
+    Rescales,
+    /// The cost model has another name for a dimension.
+    Misnames,
+    /// The cost model forgets the biases of a layer.
+    Miscounts,
+}
+
+impl Architecture for Mistaken {
+    type Network = VisionTransformer;
+    const FAMILY: &'static str = "mistaken";
+
+    fn build(&self, path: &nn::Path) -> Result<VisionTransformer> {
+        self.vit.build(path)
+    }
+
+    fn space(&self) -> Result<SearchSpace> {
+        self.vit.space()
+    }
+
+    fn cost_model(&self) -> CostModel {
+        let mut model = self.vit.cost_model();
+        match self.mistake {
+            Mistake::Misnames => model.macs += Polynomial::units("blocks.0.mpl") * 3i64,
+            Mistake::Miscounts => model.params += Polynomial::units("blocks.0.mlp") * -1i64,
+            _ => {}
+        }
+        model
+    }
+
+    fn resized(&self, sizes: &Sizes) -> Result<Self> {
+        let mut resized = self.clone();
+        resized.vit = self.vit.resized(sizes)?;
+        for (block, old) in resized.vit.blocks.iter_mut().zip(&self.vit.blocks) {
+            match self.mistake {
+                Mistake::Ignores => block.hidden_dim = old.hidden_dim,
+                Mistake::Rescales => block.scale_dim = block.head_dim,
+                _ => {}
+            }
+        }
+        Ok(resized)
+    }
+}
+
+fn mistaken(mistake: Mistake) -> TestResult<Vec<Fault>> {
+    let architecture = Mistaken { vit: square(), mistake };
+    let space = architecture.space()?.only(&["blocks.0.attn", "blocks.0.mlp"])?;
+    Ok(check(&architecture, &space)??.faults)
+}
+
+#[test]
+fn resized_ignores_a_dimension() -> TestResult {
+    let mut found = Vec::new();
+    for fault in mistaken(Mistake::Ignores)? {
+        match fault {
+            Fault::Length { variable, axis, expected: 8, actual: 32, .. } => {
+                found.push((variable, axis));
+            }
+            other => panic!("{other}"),
+        }
+    }
+    let expected = [("fc1.bias", 0), ("fc1.weight", 0), ("fc2.weight", 1)];
+    let expected = expected.map(|(name, axis)| (format!("blocks.0.mlp.{name}"), axis));
+    assert_eq!(found, expected);
+    Ok(())
+}
+
+#[test]
+fn the_scale_of_attention_follows_a_cut() -> TestResult {
+    let faults = mistaken(Mistake::Rescales)?;
+    assert!(!faults.is_empty());
+    for fault in faults {
+        match fault {
+            Fault::Narrowing { variable, axis: 0, size, .. } => {
+                assert_eq!(variable, "blocks.0.attn.qkv.weight");
+                assert!(size.channels < 8, "fewer heads alone change no scale");
+            }
+            other => panic!("{other}"),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_cost_model_names_an_unknown_dimension() -> TestResult {
+    let expected = Fault::UnknownCost { dimension: "blocks.0.mpl".into() };
+    assert_eq!(mistaken(Mistake::Misnames)?, [expected]);
+    Ok(())
+}
+
+#[test]
+fn the_cost_model_forgets_parameters() -> TestResult {
+    match mistaken(Mistake::Miscounts)?.as_slice() {
+        [Fault::Parameters { dimension, expected, actual, .. }] => {
+            assert_eq!(dimension, "blocks.0.mlp");
+            assert_eq!(expected - actual, 24.0);
+        }
+        other => panic!("{other:?}"),
+    }
+    Ok(())
+}
+
+#[test]
+fn faults_are_one_error_that_names_variable_and_axis() -> TestResult {
+    let space = without(square().space()?, "embed", "head.weight")?;
+    let error = check(&square(), &space)??.expect_sound();
+    let text = error.expect_err("a wrong declaration").to_string();
+    assert!(text.contains("axis 1 of head.weight is not bound"), "{text}");
+    Ok(())
+}
