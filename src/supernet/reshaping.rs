@@ -1,0 +1,144 @@
+//! What builds the network anew: landing, narrowing, the end of PMIM, another precision.
+
+use super::gating::Gating;
+use super::{flat, Landing, Narrowing, Reconstruction, Supernet, Weights};
+use crate::models::Architecture;
+use crate::space::Size;
+use crate::{Error, Result};
+use tch::{nn, Device, Kind, Tensor};
+
+impl<A: Architecture> Supernet<A> {
+    /// Begins to bring dimensions down to the given sizes, keeping their most important units:
+    /// gates go to those of the narrowed dimension as [`Landing::remaining`] falls from 1 to 0, and
+    /// [`narrow`](Self::narrow) then changes nothing. `gates` are the present ones.
+    ///
+    /// # Errors
+    /// [`Error::Cells`] if a size fits no cell.
+    pub fn land(&mut self, sizes: &[(usize, Size)], gates: &[Tensor], since: u64) -> Result<()> {
+        let weights = self.raw_weights();
+        for &(at, size) in sizes {
+            let kept = self.states[at].survivors(size)?;
+            let active = &self.states[at].active;
+            self.states[at].landing = Some(Landing::new(active, &kept, size, &gates[at], since)?);
+        }
+        self.regate(&weights)
+    }
+
+    /// Goes on with a landing that began before.
+    ///
+    /// # Errors
+    /// [`Error::Cells`] if the size fits no cell.
+    pub(crate) fn resume_landing(
+        &mut self,
+        at: usize,
+        kept: &[i64],
+        size: Size,
+        from: &Tensor,
+        since: u64,
+        in_place: bool,
+    ) -> Result<()> {
+        let weights = self.raw_weights();
+        let kept = flat::indices(kept, self.device)?;
+        let mut landing = Landing::new(&self.states[at].active, &kept, size, from, since)?;
+        landing.in_place = in_place;
+        self.states[at].landing = Some(landing);
+        self.regate(&weights)
+    }
+
+    /// Takes units out for good: dimensions shrink to the given sizes, keeping their most
+    /// important units. The model is rebuilt at its new sizes with sliced weights; one that cannot
+    /// be keeps its units, with gates at zero for good, and nothing is sliced.
+    ///
+    /// The returned slices have to be applied to whatever else is shaped like the parameters.
+    ///
+    /// # Errors
+    /// [`Error::Cells`] if a size fits no cell; those of building the model.
+    pub fn narrow(&mut self, sizes: &[(usize, Size)]) -> Result<Narrowing> {
+        if !self.shrinks {
+            self.keep_in_place(sizes)?;
+            return Ok(Narrowing::default());
+        }
+        let narrowing = Narrowing::new(&self.space, &self.states, sizes)?;
+        let raw = self.raw_weights();
+        sizes.iter().for_each(|&(at, _)| self.states[at].landing = None);
+        if narrowing.is_empty() {
+            self.regate(&raw)?;
+            return Ok(narrowing);
+        }
+        let weights: Weights = raw
+            .iter()
+            .map(|(name, tensor)| Ok((name.clone(), narrowing.apply(name, tensor)?)))
+            .collect::<Result<_>>()?;
+        for (&at, (kept, size)) in &narrowing.kept {
+            self.states[at] = self.states[at].narrowed(kept, *size)?;
+            self.space.dimensions[at].cells = self.states[at].cells().clone();
+        }
+        self.architecture = self.architecture.resized(&self.sizes())?;
+        self.rebuild(self.reconstruction.is_some(), &weights)?;
+        Ok(narrowing)
+    }
+
+    /// Takes mask token and decoder out of the network.
+    ///
+    /// # Errors
+    /// Those of building the model.
+    pub fn drop_reconstruction(&mut self) -> Result<()> {
+        let weights = self.raw_weights();
+        self.space = self.declared_space();
+        self.rebuild(false, &weights)
+    }
+
+    fn rebuild(&mut self, pmim: bool, weights: &Weights) -> Result<()> {
+        let (network, reconstruction, mut variables) =
+            assemble(&self.architecture, pmim, self.device)?;
+        for variable in variables.values_mut().filter(|v| v.kind() != self.compute) {
+            let rounded = tch::no_grad(|| variable.f_to_kind(self.compute))?;
+            variable.set_data(&rounded);
+        }
+        (self.network, self.reconstruction, self.variables) = (network, reconstruction, variables);
+        self.regate(weights)
+    }
+
+    /// Lets the network compute in bf16, or in f32 again. θ, scores, moments and whatever is learned
+    /// stay f32: materialising rounds θ ⊙ gates, and gradients are widened when they are pulled
+    /// back. Works on every device, and asks nothing of the model but that it lets its variables'
+    /// kind decide.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for another kind.
+    pub fn compute_in(&mut self, kind: Kind) -> Result<()> {
+        if !matches!(kind, Kind::Float | Kind::BFloat16) {
+            let actual = format!("{kind:?}");
+            return Err(Error::invalid("kind to compute in", "Float or BFloat16", actual));
+        }
+        if kind == self.compute {
+            return Ok(());
+        }
+        let weights = self.raw_weights();
+        self.compute = kind;
+        self.rebuild(self.reconstruction.is_some(), &weights)
+    }
+
+    /// Lays the gates out anew, with θ from `weights`.
+    pub(super) fn regate(&mut self, weights: &Weights) -> Result<()> {
+        let landing: Vec<bool> = self.states.iter().map(|state| state.landing.is_some()).collect();
+        self.gating = Gating::new(&self.space, &landing, &self.variables)?;
+        self.load_weights(weights)
+    }
+}
+
+/// Builds model and reconstruction in a variable store of their own.
+pub(super) fn assemble<A: Architecture>(
+    architecture: &A,
+    pmim: bool,
+    device: Device,
+) -> Result<(A::Network, Option<Reconstruction>, Weights)> {
+    let store = nn::VarStore::new(device);
+    let network = architecture.build(&store.root())?;
+    let reconstruction = match pmim {
+        true => Some(Reconstruction::new(&store.root(), architecture)?),
+        false => None,
+    };
+    let variables = store.variables().into_iter().collect();
+    Ok((network, reconstruction, variables))
+}
