@@ -1,7 +1,7 @@
 //! Changes to a whole layer at once: who forgets or mistakes its weight does so with its bias.
 
-use super::order::Claim;
-use super::repair::{suspect, Change};
+use super::change::{suspect, Change};
+use super::claim::Claim;
 use crate::error::Advice;
 use crate::space::{Binding, Over};
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! Is a declared search space that of its model? Shown on random weights.
 
+mod change;
+mod claim;
 mod costs;
 mod gates;
 mod layers;

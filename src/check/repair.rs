@@ -3,8 +3,9 @@
 //! Changes are tried one at a time, from the likely to the unlikely; those that bring the logits
 //! back are the suspects. Where none does, the one that helps most is kept and the next is sought.
 
+use super::change::{suspect, Change};
+use super::claim::Claim;
 use super::layers;
-use super::order::Claim;
 use super::probe::{is_rounding, Probe};
 use crate::error::{Advice, Suspect};
 use crate::models::Architecture;
@@ -20,12 +21,6 @@ const HELPS: f64 = 0.95;
 /// The same, for a change to be followed before others are tried, in a dimension of many bindings.
 const PROMISES: f64 = 0.8;
 const MANY: usize = 20;
-
-/// A declaration with one change, and what was changed.
-pub(super) struct Change {
-    pub(super) claim: Claim,
-    pub(super) suspects: Vec<Suspect>,
-}
 
 /// The axes that explain why reordering by `claim` moves the logits, and whether they do so in
 /// full.
@@ -81,10 +76,6 @@ fn attempt<A: Architecture>(
         }
     }
     Ok(exact)
-}
-
-pub(super) fn suspect(binding: &Binding, advice: Advice) -> Suspect {
-    Suspect { variable: binding.variable.clone(), axis: binding.axis, advice }
 }
 
 /// One axis more, or one less.
