@@ -39,7 +39,7 @@ impl Summary {
             runs,
             mean,
             std: (squares / (runs.max(2) - 1) as f64).sqrt(),
-            distance: distances.iter().sum::<f64>() / distances.len().max(1) as f64,
+            distance: distances.iter().fold(0.0, |sum, d| sum + d) / distances.len().max(1) as f64,
             start_bias: biases.map(|biases| biases.iter().sum::<f64>() / runs as f64),
         })
     }

@@ -8,7 +8,7 @@ use once_for_both::cost::{Budget, Metric};
 use once_for_both::data::idx::{IdxImages, Split};
 use once_for_both::data::{Augmentation, Batches, ImageSet};
 use once_for_both::extract::{
-    verify, Export, FoldingExtractor, Provenance, Subnet, SubnetExtractor,
+    verify, Export, FoldingExtractor, LatencyComparison, Provenance, Subnet, SubnetExtractor,
 };
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{SearchOptions, Session};
@@ -174,6 +174,23 @@ impl Stages<'_> {
         })
     }
 
+    /// Dense network and subnet in turn, at batch sizes 1 and 32.
+    fn latency(
+        &self,
+        reference: &Stage,
+        subnet: &Subnet<VitConfig>,
+    ) -> Result<Vec<LatencyComparison>, Error> {
+        let [channels, height, width] = self.data.test.image_shape();
+        let dense = reference.session.supernet();
+        let measure = |batch: i64| {
+            let shape = [batch, channels, height, width];
+            let images = Tensor::f_randn(shape, (Kind::Float, self.device))?;
+            let dense = |images: &Tensor| dense.network_logits(images);
+            LatencyComparison::measure(&dense, &|images| subnet.predict(images), &images, 20)
+        };
+        [1, 32].into_iter().map(measure).collect()
+    }
+
     /// Extracts, verifies, saves, reloads and evaluates; then tells.
     fn conclude(&self, start: &Stage, search: &Stage, reference: &Stage) -> Result<(), AnyError> {
         let supernet = search.session.supernet();
@@ -183,13 +200,15 @@ impl Stages<'_> {
         let verification = verify(supernet, &subnet, &images)?;
         let folder = self.out.join("subnet");
         let model = self.dense.cost_model();
-        let export = Export::default().torchscript().onnx().provenance(Provenance {
+        let latency = self.latency(reference, &subnet)?;
+        let mut export = Export::default().torchscript().onnx().provenance(Provenance {
             crate_version: env!("CARGO_PKG_VERSION").into(),
             seed: self.options.seed,
             steps: self.options.steps,
             dense_macs: model.dense_cost(Metric::Macs)?,
             dense_params: model.dense_cost(Metric::Params)?,
         });
+        export.latency.clone_from(&latency);
         subnet.save(&folder, &images, &verification, &export)?;
         let reloaded = Subnet::<VitConfig>::load(&folder, self.device)?;
         let summary = summary::Summary::measure(summary::Measured {
@@ -201,6 +220,7 @@ impl Stages<'_> {
             reference,
             subnet: &reloaded,
             verification,
+            latency: &latency,
         })?;
         std::fs::write(self.out.join("summary.json"), serde_json::to_vec_pretty(&summary)?)?;
         summary.print(&reloaded, self.dense, self.out);

@@ -4,15 +4,13 @@ use crate::cli::Options;
 use crate::stage::Stage;
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::data::ImageSet;
-use once_for_both::extract::{Subnet, Verification};
+use once_for_both::extract::{LatencyComparison, Subnet, Verification};
 use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::report::{compare_latency, Latency};
 use once_for_both::search::{Event, Finished, Phase};
-use once_for_both::{Error, Result};
+use once_for_both::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-use tch::{Kind, Tensor};
 
 /// What the summary is measured from.
 pub struct Measured<'a> {
@@ -24,6 +22,7 @@ pub struct Measured<'a> {
     pub reference: &'a Stage,
     pub subnet: &'a Subnet<VitConfig>,
     pub verification: Verification,
+    pub latency: &'a [LatencyComparison],
 }
 
 #[derive(Serialize)]
@@ -57,8 +56,8 @@ struct Network {
     params: f64,
     /// Share of the test images recognised.
     top1: f64,
-    /// By batch size.
-    latency_ms: BTreeMap<String, Latency>,
+    /// Median of a batch, by its size.
+    latency_ms: BTreeMap<u64, f64>,
 }
 
 #[derive(Serialize)]
@@ -83,8 +82,9 @@ impl Summary {
     pub fn measure(measured: Measured) -> Result<Self> {
         let Measured { options, data: (train, test), subnet, verification, .. } = measured;
         let dense = measured.reference.session.supernet();
-        let latency = latencies(&measured)?;
-        let [dense_latency, subnet_latency] = latency;
+        let latency = |of: fn(&LatencyComparison) -> f64| {
+            measured.latency.iter().map(|latency| (latency.batch, of(latency))).collect()
+        };
         let model = dense.architecture().cost_model();
         Ok(Self {
             dataset: Dataset {
@@ -99,13 +99,13 @@ impl Summary {
                 macs: model.dense_cost(Metric::Macs)?,
                 params: model.dense_cost(Metric::Params)?,
                 top1: test.top1(200, |images| dense.network_logits(images))?,
-                latency_ms: dense_latency,
+                latency_ms: latency(|latency| latency.dense_ms),
             },
             subnet: Network {
                 macs: subnet.macs()?,
                 params: subnet.params()?,
                 top1: test.top1(200, |images| subnet.predict(images))?,
-                latency_ms: subnet_latency,
+                latency_ms: latency(|latency| latency.subnet_ms),
             },
             search: Search {
                 steps: options.steps,
@@ -147,11 +147,8 @@ impl Summary {
         );
         for (batch, dense) in &d.latency_ms {
             let subnet = s.latency_ms[batch];
-            let speed_up = dense.median_ms / subnet.median_ms;
-            println!(
-                "ms, batch {batch:<5}{:>10.2}  {:>10.2}   {speed_up:>6.2}× faster",
-                dense.median_ms, subnet.median_ms
-            );
+            let speed_up = dense / subnet;
+            println!("ms, batch {batch:<5}{dense:>10.2}  {subnet:>10.2}   {speed_up:>6.2}× faster");
         }
         let own = subnet.architecture();
         println!("\nkept: embedding {} of {}", own.embed_dim, dense.embed_dim);
@@ -181,28 +178,4 @@ fn finished(stage: &Stage) -> Option<&Finished> {
         Event::Finished(finished) => Some(finished),
         _ => None,
     })
-}
-
-/// Latency of dense network and subnet, timed in turn, at batch sizes 1 and 32.
-fn latencies(measured: &Measured) -> Result<[BTreeMap<String, Latency>; 2]> {
-    let mut tables = [BTreeMap::new(), BTreeMap::new()];
-    let dense = measured.reference.session.supernet();
-    for batch in [1, 32] {
-        let [channels, height, width] = measured.data.0.image_shape();
-        let device = measured.subnet.device();
-        let images = Tensor::f_randn([batch, channels, height, width], (Kind::Float, device))?;
-        let run_dense = || dense.network_logits(&images).map(drop);
-        let run_subnet = || measured.subnet.predict(&images).map(drop);
-        let times = compare_latency(&[&run_dense, &run_subnet], 20, device)?;
-        let [dense, subnet] = times[..] else {
-            return Err(Error::Invalid {
-                name: "latencies".into(),
-                expected: "2".into(),
-                actual: times.len().to_string(),
-            });
-        };
-        tables[0].insert(batch.to_string(), dense);
-        tables[1].insert(batch.to_string(), subnet);
-    }
-    Ok(tables)
 }

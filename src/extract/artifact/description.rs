@@ -7,10 +7,12 @@ use crate::cost::Metric;
 use crate::error::ArtifactError;
 use crate::extract::Precision;
 use crate::models::Architecture;
-use crate::Result;
+use crate::report::compare_latency;
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
+use tch::Tensor;
 
 const FORMAT: &str = "once-for-both/subnet";
 const VERSION: u32 = 1;
@@ -41,6 +43,33 @@ pub struct LatencyComparison {
     pub dense_ms: f64,
     /// Median of the subnet, in milliseconds.
     pub subnet_ms: f64,
+}
+
+impl LatencyComparison {
+    /// Times two networks in turn on the same images, `[B, C, H, W]`, after a warm-up, `runs` rounds.
+    ///
+    /// # Errors
+    /// Those of the networks; [`Error::Invalid`] for zero runs or images without a batch.
+    pub fn measure(
+        dense: &dyn Fn(&Tensor) -> Result<Tensor>,
+        subnet: &dyn Fn(&Tensor) -> Result<Tensor>,
+        images: &Tensor,
+        runs: usize,
+    ) -> Result<Self> {
+        let Some(&batch) = images.size().first() else {
+            return Err(Error::invalid("axes of the images", "4", 0));
+        };
+        let device = images.device();
+        let both: [&dyn Fn() -> Result<()>; 2] =
+            [&|| dense(images).map(drop), &|| subnet(images).map(drop)];
+        let times = compare_latency(&both, runs, device)?;
+        Ok(Self {
+            device: format!("{device:?}"),
+            batch: batch as u64,
+            dense_ms: times[0].median_ms,
+            subnet_ms: times[1].median_ms,
+        })
+    }
 }
 
 /// A subnet in words: everything of an artifact but its weights.
