@@ -5,7 +5,7 @@ mod support;
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{
-    write_pareto, AlphaStart, Event, Method, ParetoPoint, Phase, SearchOptions, Session,
+    write_pareto, AlphaStart, Event, Method, Order, ParetoPoint, Phase, SearchOptions, Session,
 };
 use once_for_both::space::{DimensionKind, SearchSpace, Size};
 use once_for_both::Error;
@@ -223,5 +223,27 @@ fn an_even_start_points_at_an_even_network_within_the_budget() -> TestResult {
     assert!(most - least < 0.25, "{shares:?}");
     let flat = SearchOptions { alpha_start: AlphaStart::Even { spread: 0.0 }, ..options() };
     assert_refused!(flat.check(), Error::Invalid { ref name, .. } if name == "alpha_start.spread");
+    Ok(())
+}
+
+/// A branch may be taken before a landing would have had time, and in the first of two stages.
+#[test]
+fn a_branch_can_be_taken_early() -> TestResult {
+    let _alone = alone();
+    for order in [Order::Together, Order::ImportanceFirst { steps: 6 }] {
+        let long = SearchOptions { landing_steps: 3, order, ..options() };
+        let mut search = session_with(long, 0.5, Method::of)?;
+        run(&mut search, 1)?;
+        let mut branch = search.branch(vec![macs(0.6)?], 2)?;
+        while !branch.is_done() {
+            let step = branch.steps_done();
+            branch.step(&[batch(step)?], &mut |_: &Event| Ok(()))?;
+        }
+        let supernet = branch.supernet();
+        let reached = supernet.cost_model().cost(Metric::Macs, &supernet.sizes())?;
+        assert!(supernet.is_decided() && reached <= macs(0.6)?.limit, "{order:?}: {reached}");
+    }
+    let late = SearchOptions { order: Order::ImportanceFirst { steps: 8 }, ..options() };
+    assert_refused!(late.check(), Error::Invalid { .. });
     Ok(())
 }

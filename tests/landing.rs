@@ -7,9 +7,10 @@ use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{Cut, Event, Method, SearchOptions, Session};
 use once_for_both::space::{DimensionKind, Size};
 use once_for_both::supernet::Supernet;
-use support::tiny_run::{alone, batch, landing_options, options, run, session_with, vit, STEPS};
+use once_for_both::Error;
+use support::tiny_run::{alone, landing_options, options, run, session_with, vit, STEPS};
 use support::{numbers, test_device, TestResult, Tolerance};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 fn cuts(events: &[Event]) -> Vec<&Cut> {
     let mut cuts = Vec::new();
@@ -163,9 +164,9 @@ fn steps_after_a_cut_are_those_of_a_network_that_was_narrow_from_the_start() -> 
 }
 
 #[test]
-fn a_landing_longer_than_half_of_the_search_is_refused() {
-    let long = SearchOptions { landing_steps: 5, ..options() };
-    assert_refused!(long.check(), once_for_both::Error::Invalid { ref name, .. } if name == "landing_steps");
+fn a_landing_as_long_as_the_search_is_refused() {
+    let long = SearchOptions { landing_steps: 8, ..options() };
+    assert_refused!(long.check(), Error::Invalid { ref name, .. } if name == "landing_steps");
 }
 
 /// Steps get cheaper: what the metrics call active MACs falls at every cut.
@@ -187,8 +188,19 @@ fn active_macs_fall_with_every_cut() -> TestResult {
             _ => {}
         }
     }
-    let random = Tensor::f_randn([1, 3, 16, 16], (Kind::Float, test_device()))?;
-    assert_eq!(session.supernet().network_logits(&random)?.size(), [1, 5]);
-    assert_eq!(batch(0)?.images.size()[0], 6);
+    Ok(())
+}
+
+#[test]
+fn dimensions_and_sizes_there_are_not_are_refused() -> TestResult {
+    let _alone = alone();
+    let mut session = session_with(options(), 0.5, Method::of)?;
+    let beyond = [(99, Size::flat(4))];
+    assert_refused!(session.narrow(&beyond), Error::Invalid { ref actual, .. } if actual == "99");
+    for size in [Size::flat(33), Size::flat(0), Size { heads: 2, channels: 16 }] {
+        assert_refused!(session.narrow(&[(0, size)]), Error::Invalid { .. });
+    }
+    let mut supernet = Supernet::new(vit(), vit().space()?, false, test_device())?;
+    assert_refused!(supernet.land(&[(0, Size::flat(16))], &[], 0), Error::Invalid { .. });
     Ok(())
 }

@@ -6,8 +6,8 @@ use once_for_both::data::Batch;
 use once_for_both::loss::Targets;
 use once_for_both::models::VitConfig;
 use once_for_both::search::{
-    read_events, Checkpoints, Ending, Event, Guarded, Listener, Method, MetricsFile, Run,
-    SearchOptions, Session,
+    read_events, Checkpoints, Ending, Event, Guarded, Method, MetricsFile, Run, SearchOptions,
+    Session,
 };
 use once_for_both::{Error, Result};
 use std::path::Path;
@@ -350,7 +350,42 @@ fn a_run_without_an_interval_is_refused() -> TestResult {
     let folder = tempfile::tempdir()?;
     let refused = Run::new(fresh()?, Checkpoints::new(folder.path(), 1), 0).map(drop);
     assert_refused!(refused, Error::Invalid { .. });
-    let mut file = MetricsFile::open(folder.path().join("metrics.jsonl"), 0)?;
-    file.notice(&Event::Checkpoint { step: 1 })?;
+    Ok(())
+}
+
+/// A checkpoint between two logged steps keeps what is still to be told, resumed or not.
+#[test]
+fn skipped_steps_are_told_though_a_checkpoint_came_between() -> TestResult {
+    let _alone = alone();
+    let guards = |events: &[Event]| -> Vec<Event> {
+        events.iter().filter(|event| matches!(event, Event::Guard { .. })).cloned().collect()
+    };
+    let expected = [Event::Guard { step: 5, skipped: 1, in_a_row: 0, action: Guarded::Skipped }];
+    for resumed in [false, true] {
+        let folder = tempfile::tempdir()?;
+        let sparse = SearchOptions { log_interval: 4, ..options() };
+        let session = session_with(sparse, 0.5, Method::of)?;
+        let mut run = Run::new(session, Checkpoints::new(folder.path(), 2), 3)?;
+        let mut events = Vec::new();
+        let stop = AtomicBool::new(false);
+        let mut batches = |step: u64| {
+            // Asked after the checkpoint at 3.
+            stop.store(resumed && step == 3, Ordering::Relaxed);
+            Ok(vec![poisoned(step, step == 1)?])
+        };
+        let mut record = |event: &Event| {
+            events.push(event.clone());
+            Ok(())
+        };
+        let mut ended = run.drive(&mut batches, &stop, &mut record)?;
+        if resumed {
+            assert_eq!(ended, Ending::Stopped);
+            let again = Checkpoints::new(folder.path(), 2);
+            let session = again.resume::<VitConfig>(test_device())?.ok_or("nothing")?.session;
+            ended = Run::new(session, again, 3)?.drive(&mut batches, &never(), &mut record)?;
+        }
+        assert_eq!(ended, Ending::Done);
+        assert_eq!(guards(&events), expected, "resumed: {resumed}");
+    }
     Ok(())
 }

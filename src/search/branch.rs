@@ -1,6 +1,7 @@
 //! One search, many budgets.
 
 use super::method::Method;
+use super::options::Order;
 use super::session::Session;
 use crate::cost::{Budget, Metric};
 use crate::models::Architecture;
@@ -81,6 +82,10 @@ impl<A: Architecture> Session<A> {
         let options = &mut state.options;
         options.decide_at_end = true;
         options.reach.clear();
+        // What importance has not learned by now it will not.
+        if let Order::ImportanceFirst { steps } = &mut options.order {
+            *steps = state.step.min(*steps);
+        }
         options.search_steps = state.step + 1 + options.landing_steps;
         options.total_steps = options.search_steps + finetune_steps;
         options.optimiser.weight_rate.total_steps = options.total_steps;

@@ -1,6 +1,7 @@
-//! What a logged step tells. The only place of a step that reads from the device.
+//! What a logged step tells. Beside pruning, the only part of a step that reads from the device.
 
 use super::event::{Event, Guarded, Listener, Losses, StepMetrics};
+use super::guard::Counts;
 use super::session::Session;
 use super::step::StepLosses;
 use crate::cost::{Budget, Metric};
@@ -13,9 +14,9 @@ use tch::{Kind, Tensor};
 impl<A: Architecture> Session<A> {
     /// Tells of a step, or that it was skipped. Reads from the device.
     pub(super) fn log(&mut self, losses: &StepLosses, listener: &mut dyn Listener) -> Result<()> {
-        let before = self.guard.seen;
-        let (skipped, in_a_row) = self.guard.read()?;
-        if skipped > before {
+        let Counts { skipped, in_a_row, told } = self.guard.counts()?;
+        self.guard.told = skipped;
+        if skipped > told {
             let step = self.step + 1;
             let action = Guarded::Skipped;
             listener.notice(&Event::Guard { step, skipped, in_a_row, action })?;
@@ -50,7 +51,7 @@ impl<A: Architecture> Session<A> {
             macs_expected: self.expected_macs()?,
             macs_active: self.supernet.cost_model().cost(Metric::Macs, &self.supernet.sizes())?,
             lr: self.options.optimiser.weight_rate.at(self.step),
-            skipped: self.guard.seen,
+            skipped: self.guard.told,
             step_ms: since.elapsed().as_secs_f64() * 1e3 / steps as f64,
         })
     }

@@ -310,9 +310,16 @@ impl SearchOptions {
         if !(0.0..1.0).contains(&self.drop_share) {
             return Err(Error::invalid("drop_share", "within [0, 1)", self.drop_share));
         }
-        if 2 * self.landing_steps > self.search_steps {
-            let expected = format!("at most half of search_steps {}", self.search_steps);
+        if self.landing_steps > 0 && self.landing_steps >= self.search_steps {
+            let expected = format!("below search_steps {}", self.search_steps);
             return Err(Error::invalid("landing_steps", expected, self.landing_steps));
+        }
+        match self.order {
+            Order::ImportanceFirst { steps } if steps >= self.search_steps => {
+                let expected = format!("below search_steps {}", self.search_steps);
+                return Err(Error::invalid("order.importance_first.steps", expected, steps));
+            }
+            _ => {}
         }
         if let Some(distillation) = self.distillation {
             distillation.check()?;

@@ -69,8 +69,8 @@ impl<A: Architecture> Run<A> {
     /// micro-batches of a step, and again for those of steps that are done anew.
     ///
     /// A checkpoint that falls due amid steps that are not finite is left out: the state before them
-    /// is the better one to go back to. When too many in a row are not finite, the run goes back to its last checkpoint, with
-    /// an event; when that happens at the same place again, it ends.
+    /// is the better one to go back to. When too many in a row are not finite, the run goes back to
+    /// its last checkpoint, with an event; when that happens at the same place again, it ends.
     ///
     /// # Errors
     /// [`Error::Diverged`] if going back did not help, or there is nothing to go back to; those of
@@ -93,7 +93,8 @@ impl<A: Architecture> Run<A> {
             let step = self.session.steps_done();
             self.went_back_at = self.went_back_at.filter(|&at| step <= at);
             let stopped = stop.load(Ordering::Relaxed) && !self.session.is_done();
-            let due = step.is_multiple_of(self.interval) && self.session.guard.read()?.1 == 0;
+            let due =
+                step.is_multiple_of(self.interval) && self.session.guard.counts()?.in_a_row == 0;
             if stopped || self.session.is_done() || due {
                 // Told before it is written: what a resumed run repeats, it tells again.
                 listener.notice(&Event::Checkpoint { step })?;
@@ -107,7 +108,7 @@ impl<A: Architecture> Run<A> {
     }
 
     fn go_back(&mut self, step: u64, in_a_row: u64, listener: &mut dyn Listener) -> Result<()> {
-        let skipped = self.session.guard.seen;
+        let skipped = self.session.guard.told;
         let guard = |step, action| Event::Guard { step, skipped, in_a_row, action };
         let again = self.went_back_at.is_some();
         let device = self.session.supernet().device();

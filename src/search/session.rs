@@ -1,7 +1,7 @@
 //! The state of a run, and one step of it.
 
 use super::event::{Listener, Phase};
-use super::guard::Guard;
+use super::guard::{Counts, Guard};
 use super::method::Method;
 use super::options::{Precision, SearchOptions};
 use super::start::start;
@@ -106,7 +106,7 @@ impl<A: Architecture> Session<A> {
         method: Method,
     ) -> Result<Self> {
         let average = options.average.map(Average::new).transpose()?;
-        let guard = Guard::new(0, supernet.device())?;
+        let guard = Guard::new(Counts::default(), supernet.device())?;
         let mut session = Self {
             budget_loss: BudgetLoss::new(
                 supernet.cost_model(),

@@ -1,7 +1,7 @@
 //! The state of a session as files, and back.
 
 use super::event::Phase;
-use super::guard::Guard;
+use super::guard::{Counts, Guard};
 use super::method::Method;
 use super::options::SearchOptions;
 use super::session::Session;
@@ -43,8 +43,8 @@ pub(super) struct State<A> {
     method: String,
     /// Dimensions that projection has decided.
     projected: usize,
-    /// Steps skipped so far.
-    skipped: u64,
+    /// Steps that were not finite.
+    guard: Counts,
     /// Updates of the moving average.
     averaged: u64,
 }
@@ -112,7 +112,7 @@ impl<A: Architecture> Session<A> {
             options: self.options.clone(),
             method: self.method.describe(),
             projected: self.projected,
-            skipped: self.guard.skipped()?,
+            guard: self.guard.counts()?,
             averaged: self.average.as_ref().map_or(0, Average::updates),
         })
     }
@@ -188,7 +188,7 @@ impl<A: Architecture> Session<A> {
         let mut session = Self::assemble(supernet, state.budgets, state.options, method)?;
         (session.step, session.phase) = (state.step, state.phase);
         (session.projected, session.timer.1) = (state.projected, state.step);
-        session.guard = Guard::new(state.skipped, device)?;
+        session.guard = Guard::new(state.guard, device)?;
         if let Some(decay) = session.options.average {
             let values = with_prefix(tensors, "average/");
             session.average = Some(Average::restore(decay, state.averaged, values)?);

@@ -52,7 +52,7 @@ impl<A: Architecture> Supernet<A> {
     }
 
     /// One gate a dimension, each shaped like its scores.
-    fn expect_gates(&self, gates: &[Tensor]) -> Result<()> {
+    pub(super) fn expect_gates(&self, gates: &[Tensor]) -> Result<()> {
         if gates.len() != self.states.len() {
             let expected = self.states.len().to_string();
             return Err(Error::invalid("number of gates", expected, gates.len()));

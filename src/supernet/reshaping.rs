@@ -13,8 +13,11 @@ impl<A: Architecture> Supernet<A> {
     /// [`narrow`](Self::narrow) then changes nothing. `gates` are the present ones.
     ///
     /// # Errors
-    /// [`Error::Cells`] if a size fits no cell.
+    /// [`Error::Cells`] if a size fits no cell; [`Error::Invalid`] for a dimension or size there is
+    /// not, or gates of another number; [`Error::Shape`] for gates of another shape.
     pub fn land(&mut self, sizes: &[(usize, Size)], gates: &[Tensor], since: u64) -> Result<()> {
+        self.expect_dimensions(sizes)?;
+        self.expect_gates(gates)?;
         let weights = self.raw_weights();
         for &(at, size) in sizes {
             let kept = self.states[at].survivors(size)?;
@@ -52,8 +55,10 @@ impl<A: Architecture> Supernet<A> {
     /// The returned slices have to be applied to whatever else is shaped like the parameters.
     ///
     /// # Errors
-    /// [`Error::Cells`] if a size fits no cell; those of building the model.
+    /// [`Error::Cells`] if a size fits no cell; [`Error::Invalid`] for a dimension or size there is
+    /// not; those of building the model.
     pub fn narrow(&mut self, sizes: &[(usize, Size)]) -> Result<Narrowing> {
+        self.expect_dimensions(sizes)?;
         if !self.shrinks {
             self.keep_in_place(sizes)?;
             return Ok(Narrowing::default());
@@ -76,6 +81,25 @@ impl<A: Architecture> Supernet<A> {
         self.architecture = self.architecture.resized(&self.sizes())?;
         self.rebuild(self.reconstruction.is_some(), &weights)?;
         Ok(narrowing)
+    }
+
+    /// Numbers of dimensions there are, and sizes within them.
+    fn expect_dimensions(&self, sizes: &[(usize, Size)]) -> Result<()> {
+        for &(at, size) in sizes {
+            let Some(state) = self.states.get(at) else {
+                let expected = format!("below {}", self.states.len());
+                return Err(Error::invalid("number of a dimension", expected, at));
+            };
+            let full = state.cells().full();
+            let within = (1..=full.heads).contains(&size.heads)
+                && (1..=full.channels).contains(&size.channels);
+            if !within {
+                let (name, expected) =
+                    (format!("size of {}", state.name), format!("within {full:?}"));
+                return Err(Error::invalid(name, expected, format!("{size:?}")));
+            }
+        }
+        Ok(())
     }
 
     /// Takes mask token and decoder out of the network.
