@@ -4,20 +4,26 @@
 //! cargo run --release --example compare -- --methods ours,two-stage,paper --budgets 0.5 --seeds 3
 //! ```
 //!
-//! Prints a table; `--json FILE` appends one object a run.
+//! Prints a table; `--json FILE` appends one object a run, and leaves out the runs that are there.
 
 mod data;
 mod methods;
+mod row;
+mod scratch;
+mod settings;
 mod summary;
 mod trial;
 
 use clap::Parser;
+use data::Data;
 use methods::Named;
 use once_for_both::device;
 use once_for_both::search::Precision;
+use row::Row;
+use settings::Setting;
 use std::path::PathBuf;
 use summary::Summary;
-use trial::{Bench, Row};
+use trial::Bench;
 
 /// Compares searches on a ViT of 96 channels, 4 blocks, 4 heads and 4 × 4 patches.
 #[derive(Debug, Clone, Parser)]
@@ -31,9 +37,13 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_value = "0.5")]
     budgets: Vec<f64>,
 
-    /// Seeds of scores, α and hidden tokens: 0, 1, ….
+    /// How many seeds of scores, α and hidden tokens.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
+
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
+    first_seed: u64,
 
     /// Steps of dense training.
     #[arg(long, default_value_t = 500)]
@@ -42,6 +52,14 @@ pub struct Options {
     /// Steps of search and fine-tuning.
     #[arg(long, default_value_t = 300)]
     steps: u64,
+
+    /// Epochs of dense training, instead of --dense-steps.
+    #[arg(long, conflicts_with = "dense_steps")]
+    dense_epochs: Option<u64>,
+
+    /// Epochs of search and fine-tuning, instead of --steps.
+    #[arg(long, conflicts_with = "steps")]
+    epochs: Option<u64>,
 
     /// Share of the steps that search.
     #[arg(long, default_value_t = 0.6)]
@@ -62,6 +80,14 @@ pub struct Options {
     /// Steps of a landing; the method's own if not given.
     #[arg(long)]
     landing: Option<u64>,
+
+    /// Any option of the search, as in its JSON: --set optimiser.alpha_rate=0.05. May be repeated.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    settings: Vec<Setting>,
+
+    /// A plain training step is timed after so many of the search; 0 for none.
+    #[arg(long, default_value_t = 10)]
+    plain_interval: u64,
 
     /// Compute in bf16.
     #[arg(long)]
@@ -100,20 +126,34 @@ impl Options {
             Precision::Full
         }
     }
+
+    /// Epochs as steps, now that the data set is known.
+    fn in_steps(mut self, images: i64) -> Self {
+        let steps = |epochs: u64| epochs * (images / self.batch) as u64;
+        self.dense_steps = self.dense_epochs.map_or(self.dense_steps, steps);
+        self.steps = self.epochs.map_or(self.steps, steps);
+        self
+    }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
     let methods = Named::parse_all(&options.methods)?;
     let device = device::parse(&options.device)?;
-    let bench = Bench::new(&options, device)?;
+    let data = Data::load(&options, device)?;
+    let options = options.in_steps(data.train.len());
+    let bench = Bench::new(&options, data, device)?;
     println!("dense: top-1 {:.2} %", 100.0 * bench.dense_top1);
     println!("{}", Row::HEADER);
+    let known = options.json.as_deref().map_or(Ok(vec![]), Row::read)?;
     let mut summaries = Vec::new();
     for &budget in &options.budgets {
         for &method in &methods {
             let mut rows = Vec::new();
-            for seed in 0..options.seeds {
+            for seed in options.first_seed..options.first_seed + options.seeds {
+                if known.iter().any(|row| row.is(method.name(), budget, seed)) {
+                    continue;
+                }
                 let row = bench.run(method, budget, seed)?;
                 println!("{row}");
                 if let Some(path) = &options.json {

@@ -35,9 +35,11 @@ pub enum Named {
     RandomImportance,
     /// Sizes drawn at random, everything else alike.
     RandomSizes,
+    /// An even narrowing that never saw the dense network, trained as long in all.
+    Scratch,
 }
 
-const ALL: [(&str, Named); 14] = [
+const ALL: [(&str, Named); 15] = [
     ("ours", Named::Ours),
     ("no-pmim", Named::NoPmim),
     ("no-tangent", Named::NoTangent),
@@ -52,6 +54,7 @@ const ALL: [(&str, Named); 14] = [
     ("taylor", Named::Taylor),
     ("random-importance", Named::RandomImportance),
     ("random-sizes", Named::RandomSizes),
+    ("scratch", Named::Scratch),
 ];
 
 impl Named {
@@ -105,7 +108,7 @@ impl Named {
             Self::Taylor => own.importance = UnitImportance::Taylor { mean, std, momentum: 0.9 },
             Self::RandomImportance => own.importance = UnitImportance::Random { mean, std },
             Self::RandomSizes => own.optimiser.alpha_rate = 0.0,
-            Self::Ours | Self::TwoStage => {}
+            Self::Ours | Self::TwoStage | Self::Scratch => {}
         }
         own.landing_steps = options.landing.unwrap_or(own.landing_steps);
         own.precision = options.precision();

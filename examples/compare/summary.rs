@@ -1,11 +1,11 @@
 //! What the seeds of one method agree on.
 
-use crate::trial::Row;
+use crate::row::Row;
 use std::fmt;
 
 /// The runs of one method at one budget.
 pub struct Summary {
-    method: &'static str,
+    method: String,
     budget: f64,
     runs: usize,
     mean: f64,
@@ -34,7 +34,7 @@ impl Summary {
         }
         let biases: Option<Vec<f64>> = rows.iter().map(|row| row.start_bias).collect();
         Some(Self {
-            method: first.method,
+            method: first.method.clone(),
             budget: first.budget,
             runs,
             mean,

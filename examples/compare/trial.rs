@@ -2,7 +2,10 @@
 
 use crate::data::{Data, CLASSES};
 use crate::methods::Named;
+use crate::row::Row;
+use crate::settings;
 use crate::Options;
+use cpu_time::ProcessTime;
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::data::{Augmentation, Batches};
 use once_for_both::extract::{verify, FoldingExtractor, SubnetExtractor};
@@ -11,56 +14,27 @@ use once_for_both::search::{Checkpoints, Event, Phase, SearchOptions, Session};
 use once_for_both::space::{Cells, SearchSpace, Size};
 use once_for_both::supernet::{DimensionState, Weights};
 use once_for_both::Result;
-use serde::Serialize;
-use std::fmt;
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
+/// Any error there is.
+pub type AnyError = Box<dyn std::error::Error>;
+
 const AUGMENTATION: Augmentation = Augmentation { pad: 2, flip: true };
-/// A plain step is timed after so many of the search.
-const PLAIN_INTERVAL: u64 = 10;
 
 /// What all methods start from.
 pub struct Bench<'a> {
-    options: &'a Options,
+    pub(crate) options: &'a Options,
     data: Data,
-    network: VitConfig,
+    pub(crate) network: VitConfig,
     weights: Weights,
     pub dense_top1: f64,
-    device: Device,
-}
-
-/// What came of one method.
-#[derive(Debug, Serialize)]
-pub struct Row {
-    pub method: &'static str,
-    pub budget: f64,
-    pub seed: u64,
-    /// Share of the dense MACs reached.
-    pub macs: f64,
-    pub top1: f64,
-    /// Top-1 at the end of the search, before fine-tuning.
-    pub top1_searched: f64,
-    pub search_seconds: f64,
-    /// Mean search step against the plain steps between.
-    pub step_ratio: f64,
-    /// Largest change of a logit at a cut, as a share of the largest logit.
-    pub jump: f64,
-    /// Mean standard score of the starting α of the chosen cells, over all dimensions: 0 if where α
-    /// started has no say. None where all started equal.
-    pub start_bias: Option<f64>,
-    pub embed_dim: i64,
-    /// Heads, channels of a head, hidden width of every block.
-    pub blocks: Vec<[i64; 3]>,
+    pub(crate) device: Device,
 }
 
 impl<'a> Bench<'a> {
     /// Loads the data and trains the dense network, or takes up the one kept in a folder.
-    pub fn new(options: &'a Options, device: Device) -> Result<Self> {
-        let data = Data::load(options, device)?;
+    pub fn new(options: &'a Options, data: Data, device: Device) -> Result<Self> {
         let network = VitConfig::uniform(96, 4, 4).input(28, 1, 4).classes(CLASSES as i64);
         let kept = match &options.dense {
             Some(folder) => Checkpoints::new(folder, 1).resume(device)?,
@@ -95,9 +69,19 @@ impl<'a> Bench<'a> {
     }
 
     /// Searches and fine-tunes by one method.
-    pub fn run(&self, method: Named, share: f64, seed: u64) -> Result<Row> {
+    pub fn run(&self, method: Named, share: f64, seed: u64) -> Result<Row, AnyError> {
+        let started = ProcessTime::now();
+        let row = match method {
+            Named::Scratch => self.scratch(share, seed)?,
+            searched => self.search_and_finetune(searched, share, seed)?,
+        };
+        Ok(Row { cpu_seconds: started.elapsed().as_secs_f64(), ..row })
+    }
+
+    fn search_and_finetune(&self, method: Named, share: f64, seed: u64) -> Result<Row, AnyError> {
         let budget = Budget::share(Metric::Macs, share, &self.network.cost_model())?;
-        let (space, options) = (self.network.space()?, method.options(self.options, seed));
+        let space = self.network.space()?;
+        let options = settings::apply(method.options(self.options, seed), &self.options.settings)?;
         let (network, weights) = (self.network.clone(), Some(&self.weights));
         let mut session =
             Session::new(network, space, weights, vec![budget], options, self.device)?;
@@ -109,27 +93,11 @@ impl<'a> Bench<'a> {
         self.search(&mut session, &mut watch)?;
         let top1_searched = self.top1(&mut session)?;
         self.finetune(&mut session)?;
-        self.conclude(
-            &session,
-            watch,
-            Row {
-                method: method.name(),
-                budget: share,
-                seed,
-                top1_searched,
-                macs: 0.0,
-                top1: 0.0,
-                search_seconds: 0.0,
-                step_ratio: 0.0,
-                jump: 0.0,
-                start_bias: None,
-                embed_dim: 0,
-                blocks: Vec::new(),
-            },
-        )
+        let row = Row { top1_searched, ..Row::new(method, share, seed) };
+        Ok(self.conclude(&session, watch, row)?)
     }
 
-    fn batches(&self) -> Result<Batches<'_>> {
+    pub(crate) fn batches(&self) -> Result<Batches<'_>> {
         Batches::new(&self.data.train, self.options.batch, 8, AUGMENTATION)
     }
 
@@ -137,6 +105,7 @@ impl<'a> Bench<'a> {
         let mut batches = self.batches()?;
         let mut training = SearchOptions::training(self.options.steps);
         training.precision = self.options.precision();
+        let interval = self.options.plain_interval;
         let mut beside = plain(&self.network, Some(&self.weights), training, self.device)?;
         while session.phase() == Phase::Search {
             let step = session.steps_done();
@@ -151,7 +120,7 @@ impl<'a> Bench<'a> {
             };
             session.step(&batch, &mut notice)?;
             watch.searched.push(started.elapsed());
-            if step.is_multiple_of(PLAIN_INTERVAL) && !beside.is_done() {
+            if interval > 0 && step.is_multiple_of(interval) {
                 let started = Instant::now();
                 beside.step(&batch, &mut |_: &Event| Ok(()))?;
                 watch.plain.push(started.elapsed());
@@ -160,7 +129,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    fn finetune(&self, session: &mut Session<VitConfig>) -> Result<()> {
+    pub(crate) fn finetune(&self, session: &mut Session<VitConfig>) -> Result<()> {
         let mut batches = self.batches()?;
         while !session.is_done() {
             session.step(&[batches.at(session.steps_done())?], &mut |_: &Event| Ok(()))?;
@@ -168,7 +137,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    fn top1(&self, session: &mut Session<VitConfig>) -> Result<f64> {
+    pub(crate) fn top1(&self, session: &mut Session<VitConfig>) -> Result<f64> {
         session.materialise()?;
         self.data.judge.top1(500, |images| session.supernet().network_logits(images))
     }
@@ -179,11 +148,13 @@ impl<'a> Bench<'a> {
         verify(session.supernet(), &subnet, &self.data.judge.select(&some)?.0)?;
         let dense = self.network.cost_model().dense_cost(Metric::Macs)?;
         let blocks = &subnet.architecture().blocks;
+        let search_seconds = watch.searched.iter().sum::<Duration>().as_secs_f64();
+        let steps = watch.searched.len() as f64;
         Ok(Row {
             macs: subnet.macs()? / dense,
             top1: self.data.judge.top1(500, |images| subnet.predict(images))?,
-            search_seconds: watch.searched.iter().sum::<Duration>().as_secs_f64(),
-            step_ratio: mean(&watch.searched) / mean(&watch.plain),
+            search_seconds,
+            step_ratio: mean(&watch.plain).map(|plain| search_seconds / steps / plain),
             jump: watch.jump,
             start_bias: start_bias(&watch.start, session)?,
             embed_dim: subnet.architecture().embed_dim,
@@ -232,11 +203,12 @@ struct Watch {
     start: Vec<Start>,
 }
 
-fn mean(times: &[Duration]) -> f64 {
-    times.iter().sum::<Duration>().as_secs_f64() / times.len().max(1) as f64
+fn mean(times: &[Duration]) -> Option<f64> {
+    let sum = times.iter().sum::<Duration>().as_secs_f64();
+    (!times.is_empty()).then(|| sum / times.len() as f64)
 }
 
-fn plain(
+pub(crate) fn plain(
     network: &VitConfig,
     weights: Option<&Weights>,
     options: SearchOptions,
@@ -253,36 +225,4 @@ fn draw_sizes(session: &mut Session<VitConfig>, seed: u64) -> Result<()> {
         state.set_alpha(&alpha)?;
     }
     Ok(())
-}
-
-impl Row {
-    pub const HEADER: &'static str = "method             budget seed   MACs  top-1 searched  \
-        seconds   step   jump  sizes";
-
-    /// Embedding, then heads, channels of a head and hidden width of every block.
-    pub fn sizes(&self) -> impl Iterator<Item = i64> + '_ {
-        std::iter::once(self.embed_dim).chain(self.blocks.iter().flatten().copied())
-    }
-
-    /// Appends the row to a file of JSON lines.
-    pub fn append(&self, path: &Path) -> std::io::Result<()> {
-        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-        writeln!(file, "{}", serde_json::to_string(self)?)
-    }
-}
-
-impl fmt::Display for Row {
-    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        let Self { method, budget, seed, macs, top1, top1_searched, .. } = self;
-        let (top1, searched) = (100.0 * top1, 100.0 * top1_searched);
-        write!(
-            formatter,
-            "{method:18} {budget:6.2} {seed:4} {macs:6.4} {top1:6.2} {searched:8.2} "
-        )?;
-        let Self { search_seconds, step_ratio, jump, embed_dim, blocks, .. } = self;
-        write!(
-            formatter,
-            "{search_seconds:8.1} {step_ratio:5.2}x {jump:6.3}  {embed_dim} {blocks:?}"
-        )
-    }
 }

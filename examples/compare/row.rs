@@ -1,0 +1,83 @@
+//! What came of one run.
+
+use crate::methods::Named;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+/// What came of one method.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Row {
+    pub method: String,
+    pub budget: f64,
+    pub seed: u64,
+    /// Share of the dense MACs reached.
+    pub macs: f64,
+    pub top1: f64,
+    /// Top-1 at the end of the search, before fine-tuning.
+    pub top1_searched: f64,
+    pub search_seconds: f64,
+    /// Processor time of search and fine-tuning, over all threads, with the evaluations.
+    pub cpu_seconds: f64,
+    /// Mean search step against the plain steps between, if they were timed.
+    pub step_ratio: Option<f64>,
+    /// Largest change of a logit at a cut, as a share of the largest logit.
+    pub jump: f64,
+    /// Mean standard score of the starting α of the chosen cells, over all dimensions: 0 if where α
+    /// started has no say. None where all started equal.
+    pub start_bias: Option<f64>,
+    pub embed_dim: i64,
+    /// Heads, channels of a head, hidden width of every block.
+    pub blocks: Vec<[i64; 3]>,
+}
+
+impl Row {
+    pub const HEADER: &'static str = "method             budget seed   MACs  top-1 searched  \
+        cpu s   step   jump  sizes";
+
+    /// A row to be filled.
+    pub fn new(method: Named, budget: f64, seed: u64) -> Self {
+        Self { method: method.name().into(), budget, seed, ..Self::default() }
+    }
+
+    /// Whether it is of this run.
+    pub fn is(&self, method: &str, budget: f64, seed: u64) -> bool {
+        self.method == method && self.budget == budget && self.seed == seed
+    }
+
+    /// Embedding, then heads, channels of a head and hidden width of every block.
+    pub fn sizes(&self) -> impl Iterator<Item = i64> + '_ {
+        std::iter::once(self.embed_dim).chain(self.blocks.iter().flatten().copied())
+    }
+
+    /// The rows of a file of JSON lines; none if there is no file.
+    pub fn read(path: &Path) -> std::io::Result<Vec<Self>> {
+        let text = match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            text => text?,
+        };
+        text.lines().map(|line| serde_json::from_str(line).map_err(Into::into)).collect()
+    }
+
+    /// Appends the row to a file of JSON lines.
+    pub fn append(&self, path: &Path) -> std::io::Result<()> {
+        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+        writeln!(file, "{}", serde_json::to_string(self)?)
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let Self { method, budget, seed, macs, top1, top1_searched, .. } = self;
+        let (top1, searched) = (100.0 * top1, 100.0 * top1_searched);
+        write!(
+            formatter,
+            "{method:18} {budget:6.2} {seed:4} {macs:6.4} {top1:6.2} {searched:8.2} "
+        )?;
+        let Self { cpu_seconds, jump, embed_dim, blocks, .. } = self;
+        let step = self.step_ratio.map_or("    -".into(), |ratio| format!("{ratio:4.2}x"));
+        write!(formatter, "{cpu_seconds:6.0} {step:>6} {jump:6.3}  {embed_dim} {blocks:?}")
+    }
+}

@@ -1,0 +1,48 @@
+//! The evenly narrowed network, trained from nothing.
+
+use crate::methods::Named;
+use crate::row::Row;
+use crate::trial::{plain, AnyError, Bench};
+use once_for_both::cost::Metric;
+use once_for_both::models::{Architecture, BlockConfig, VitConfig};
+use once_for_both::search::SearchOptions;
+
+impl Bench<'_> {
+    /// As long as dense training, search and fine-tuning take together, at dense training's rate.
+    pub fn scratch(&self, share: f64, seed: u64) -> Result<Row, AnyError> {
+        let narrow = narrowed(&self.network, share)?;
+        let steps = self.options.dense_steps + self.options.steps;
+        let training = SearchOptions::training(steps).peak_rate(self.options.dense_lr).seed(seed);
+        let mut session = plain(&narrow, None, training, self.device)?;
+        self.finetune(&mut session)?;
+        let dense = self.network.cost_model().dense_cost(Metric::Macs)?;
+        Ok(Row {
+            macs: narrow.cost_model().dense_cost(Metric::Macs)? / dense,
+            top1: self.top1(&mut session)?,
+            embed_dim: narrow.embed_dim,
+            blocks: narrow.blocks.iter().map(|b| [b.heads, b.head_dim, b.hidden_dim]).collect(),
+            ..Row::new(Named::Scratch, share, seed)
+        })
+    }
+}
+
+/// The widest network whose embedding, head channels and hidden units are one share of the dense
+/// ones, within a share of its MACs.
+fn narrowed(dense: &VitConfig, share: f64) -> Result<VitConfig, AnyError> {
+    let limit = share * dense.cost_model().dense_cost(Metric::Macs)?;
+    let mut best = None;
+    for embed_dim in 1..=dense.embed_dim {
+        let scale = embed_dim as f64 / dense.embed_dim as f64;
+        let narrow = |block: &BlockConfig| BlockConfig {
+            head_dim: (scale * block.head_dim as f64).round() as i64,
+            hidden_dim: (scale * block.hidden_dim as f64).round() as i64,
+            ..*block
+        };
+        let blocks = dense.blocks.iter().map(narrow).collect();
+        let candidate = VitConfig { embed_dim, blocks, ..dense.clone() };
+        if candidate.cost_model().dense_cost(Metric::Macs)? <= limit {
+            best = Some(candidate);
+        }
+    }
+    best.ok_or_else(|| format!("no network has {share} of the MACs").into())
+}
