@@ -1,49 +1,156 @@
 //! The command line.
 
-use clap::Parser;
-use serde::Serialize;
+use crate::config::Preset;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use once_for_both::extract::Precision;
 use std::path::PathBuf;
 
-/// Trains DeiT-S, searches it for the units worth keeping under a budget of multiply-accumulates,
-/// cuts the subnet out, verifies it, saves it, and evaluates what was saved.
-#[derive(Debug, Clone, Parser, Serialize)]
-#[command(name = "deit_s")]
-pub struct Options {
-    /// Share of the dense network's MACs that the subnet may cost.
-    #[arg(long, default_value_t = 0.5)]
-    pub budget: f64,
+/// Makes a Vision Transformer smaller: trains it, searches it for the units worth keeping under a
+/// budget, cuts the subnet out, verifies and saves it, and evaluates what was saved.
+///
+/// Without a command it does all of that. Each command goes on from what is in the run's folder:
+/// `train` then `search` then `finetune` with the same --out are the whole run in parts.
+#[derive(Debug, Parser)]
+#[command(name = "deit_s", version, after_help = EXAMPLES)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    pub command: Option<Command>,
 
-    /// Optimiser steps of the dense network, of search with fine-tuning, and of the dense
-    /// network that goes on training for comparison: each takes this many.
-    #[arg(long, default_value_t = 200)]
-    pub steps: u64,
+    #[command(flatten)]
+    pub run: RunOptions,
+}
 
-    /// Images of a step.
-    #[arg(long, default_value_t = 32)]
-    pub batch: i64,
+const EXAMPLES: &str = "Examples:
+  deit_s                                        the demo: DeiT-S on built-in images, on a CPU
+  deit_s --preset fashion-mnist --data FOLDER   a small ViT, all of Fashion-MNIST
+  deit_s search --preset imagenet --data /data/imagenet --weights deit_small.pth \\
+         --budget 1.3G --params 8M --out runs/half
+  deit_s --resume --out runs/half               go on where it stopped, options as they were
+  deit_s eval --weights runs/half --preset imagenet --data /data/imagenet
+  deit_s export --weights runs/half --format onnx --precision f16 --out half.onnx16
 
-    /// Seed of everything random.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+Every option of a run stands in RUN/config.toml, which --config takes. docs/guide.md tells more.";
 
-    /// Folder of the run; runs/<time> if not given.
-    #[arg(long, value_name = "RUN")]
-    pub out: Option<PathBuf>,
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Train the dense network.
+    Train,
+    /// Search a trained network (--weights, or what `train` left in --out) and save the subnet.
+    Search,
+    /// Train a subnet on (--weights, or what `search` left in --out) and save it.
+    Finetune,
+    /// Top-1 of a network (--weights) on the test images.
+    Eval,
+    /// Write a network (--weights) for other programs, into the folder --out.
+    Export(ExportOptions),
+    /// Write report.html of a run, finished or not.
+    Report {
+        /// Folder of the run.
+        run: PathBuf,
+    },
+}
 
-    /// cpu, cuda, cuda:N, or auto.
-    #[arg(long, default_value = "auto")]
-    pub device: String,
+#[derive(Debug, Clone, Args)]
+pub struct ExportOptions {
+    /// Files to write beside the weights.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "torchscript,onnx")]
+    pub format: Vec<Format>,
 
-    /// Go on from the newest checkpoints in RUN.
-    #[arg(long, requires = "out")]
-    pub resume: bool,
+    /// Type of the weights.
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: StoredAs,
+}
 
-    /// Folder with IDX files (plain or gz) under MNIST's names; the built-in part of
-    /// Fashion-MNIST if not given.
-    #[arg(long, value_name = "FOLDER")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Torchscript,
+    Onnx,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StoredAs {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<StoredAs> for Precision {
+    fn from(stored: StoredAs) -> Self {
+        match stored {
+            StoredAs::F32 => Self::F32,
+            StoredAs::F16 => Self::F16,
+            StoredAs::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+/// What a run is told. A flag outweighs --set, --set outweighs --config, --config the preset.
+#[derive(Debug, Clone, Args)]
+pub struct RunOptions {
+    /// Options to begin with.
+    #[arg(long, global = true, value_enum, help_heading = "Options of a run")]
+    pub preset: Option<Preset>,
+
+    /// TOML file with options; those not in it are the preset's.
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Options of a run")]
+    pub config: Option<PathBuf>,
+
+    /// Any option, by its name in config.toml: --set search.share=0.7,
+    /// --set search.options.landing_steps=20. May be repeated.
+    #[arg(long, global = true, value_name = "NAME=VALUE", help_heading = "Options of a run")]
+    pub set: Vec<String>,
+
+    /// Folder with images: classes as folders in train/ and val/ (ImageNet), or IDX files under
+    /// MNIST's names; built-in images if not given.
+    #[arg(long, global = true, value_name = "FOLDER", help_heading = "Options of a run")]
     pub data: Option<PathBuf>,
 
+    /// Folder of the run; runs/<time> if not given.
+    #[arg(long, global = true, value_name = "RUN", help_heading = "Options of a run")]
+    pub out: Option<PathBuf>,
+
+    /// Go on from the newest checkpoints in RUN, with the options it began with.
+    #[arg(long, global = true, requires = "out", help_heading = "Options of a run")]
+    pub resume: bool,
+
+    /// MACs that the subnet may cost: a share of the dense network's (0.5), or so many (1.3G).
+    #[arg(long, global = true, value_name = "MACS", help_heading = "Options of a run")]
+    pub budget: Option<String>,
+
+    /// Parameters that it may have, alike (8M). With --budget, both hold.
+    #[arg(long, global = true, value_name = "PARAMS", help_heading = "Options of a run")]
+    pub params: Option<String>,
+
+    /// Network to begin with: a folder written here, or a checkpoint of timm or transformers
+    /// (.safetensors, .pth, .bin).
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Options of a run")]
+    pub weights: Option<PathBuf>,
+
+    /// Network to learn from, alike.
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Options of a run")]
+    pub teacher: Option<PathBuf>,
+
+    /// cpu, cuda, cuda:N, or auto.
+    #[arg(long, global = true, help_heading = "Options of a run")]
+    pub device: Option<String>,
+
+    /// Seed of everything random.
+    #[arg(long, global = true, help_heading = "Options of a run")]
+    pub seed: Option<u64>,
+
+    /// Epochs of each stage of this command.
+    #[arg(long, global = true, conflicts_with = "steps", help_heading = "Options of a run")]
+    pub epochs: Option<f64>,
+
+    /// Optimiser steps of each stage of this command.
+    #[arg(long, global = true, help_heading = "Options of a run")]
+    pub steps: Option<u64>,
+
+    /// Images of a batch.
+    #[arg(long, global = true, help_heading = "Options of a run")]
+    pub batch: Option<i64>,
+
     /// Highest learning rate of the weights.
-    #[arg(long, default_value_t = 5e-4)]
-    pub lr: f64,
+    #[arg(long, global = true, help_heading = "Options of a run")]
+    pub lr: Option<f64>,
 }

@@ -1,7 +1,12 @@
-//! DeiT-S, trained, searched, shrunk, verified and evaluated on Fashion-MNIST images:
-//! `cargo run --release --example deit_s` does it all. See `--help`.
+//! DeiT-S, or any other ViT, trained, searched, shrunk, verified and evaluated:
+//! `cargo run --release --example deit_s` does it all on built-in images. See `--help`.
 
 mod cli;
+mod commands;
+mod config;
+mod feed;
+mod layers;
+mod networks;
 mod pipeline;
 mod progress;
 mod stage;
@@ -10,10 +15,13 @@ mod summary;
 use clap::Parser;
 use std::process::ExitCode;
 
+/// Whatever goes wrong, in words.
+pub type AnyError = Box<dyn std::error::Error>;
+
 fn main() -> ExitCode {
-    match pipeline::run(cli::Options::parse()) {
-        Ok(pipeline::Outcome::Finished) => ExitCode::SUCCESS,
-        Ok(pipeline::Outcome::Interrupted(out)) => {
+    match commands::execute(cli::CommandLine::parse()) {
+        Ok(commands::Outcome::Finished) => ExitCode::SUCCESS,
+        Ok(commands::Outcome::Interrupted(out)) => {
             eprintln!("interrupted; go on with --resume --out {}", out.display());
             ExitCode::from(130)
         }

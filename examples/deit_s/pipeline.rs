@@ -1,229 +1,217 @@
-//! The whole pipeline: train, search and fine-tune, extract, verify, save, reload, evaluate.
+//! The stages of a run: train, search, fine-tune, compare; and what each leaves on disk.
 
-use crate::cli::Options;
+use crate::config::{Config, StageConfig};
+use crate::feed::Feed;
+use crate::networks::{self, taught, VitTeacher, OF_A_RUN};
 use crate::progress::Progress;
-use crate::stage::{self, Place, Stage, INTERRUPTED};
-use crate::summary;
-use once_for_both::cost::{Budget, Metric};
-use once_for_both::data::idx::{IdxImages, Split};
-use once_for_both::data::{Augmentation, Batches, ImageSet};
+use crate::stage::{self, steps_per_epoch, Plan, Stage};
+use crate::AnyError;
+use once_for_both::cost::Metric;
 use once_for_both::extract::{
-    verify, Export, FoldingExtractor, LatencyComparison, Provenance, Subnet, SubnetExtractor,
+    verify, Export, FoldingExtractor, Provenance, Subnet, SubnetExtractor, Verification,
 };
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{SearchOptions, Session};
-use once_for_both::{device, Error};
-use serde_json::Value;
-use std::error::Error as StdError;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
-use tch::{Device, Kind, Tensor};
+use once_for_both::space::SearchSpace;
+use once_for_both::{device, Result};
+use std::path::Path;
+use std::rc::Rc;
 
-type AnyError = Box<dyn StdError>;
+/// Images that extraction is verified on.
+const PROBE: i64 = 64;
+/// Share of the steps that search, where nothing else is said.
+const SEARCHING: f64 = 0.6;
 
-pub enum Outcome {
-    Finished,
-    Interrupted(PathBuf),
+/// What every stage shares.
+pub struct Pipeline<'a> {
+    pub config: &'a Config,
+    pub out: &'a Path,
+    pub feed: Feed,
+    /// The network of the configuration.
+    pub dense: VitConfig,
+    teacher: Option<VitTeacher>,
+    resume: bool,
 }
 
-/// The run's data: training and test images, normalised alike.
-struct Data {
-    train: ImageSet,
-    test: ImageSet,
+/// A network that a stage left on disk, and how it came about.
+pub struct Trained {
+    pub network: Subnet<VitConfig>,
+    pub verification: Verification,
+    pub stage: Stage,
 }
 
-pub fn run(options: Options) -> Result<Outcome, AnyError> {
-    let device = device::parse(&options.device)?;
-    let data = load(&options, device)?;
-    let dense = architecture(&data.train);
-    let budget = Budget::share(Metric::Macs, options.budget, &dense.cost_model())?;
-    budget.check(&dense.cost_model(), &dense.space()?)?;
-    let out = prepare(&options)?;
-    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
-    eprintln!(
-        "DeiT-S on {} training and {} test images, {} on {device:?}; budget {:.1} of {:.1} MMACs; {}",
-        data.train.len(),
-        data.test.len(),
-        if tch::get_num_threads() == 1 { "one thread".into() } else { format!("{} threads", tch::get_num_threads()) },
-        budget.limit / 1e6,
-        dense.cost_model().dense_cost(Metric::Macs)? / 1e6,
-        out.display()
-    );
-    let stages =
-        Stages { options: &options, data: &data, dense: &dense, budget, out: &out, device };
-    let interrupted = Ok(Outcome::Interrupted(out.clone()));
-    let Some(start) = stages.plain("dense", "dense start", None)? else { return interrupted };
-    let Some(search) = stages.search(&start)? else { return interrupted };
-    let Some(reference) = stages.plain("reference", "dense, same steps", Some(&start))? else {
-        return interrupted;
-    };
-    stages.conclude(&start, &search, &reference)?;
-    Ok(Outcome::Finished)
-}
-
-/// DeiT-S at the size of the images, with patches of a quarter of their side.
-fn architecture(images: &ImageSet) -> VitConfig {
-    let [channels, side, _] = images.image_shape();
-    VitConfig::deit_small().input(side, channels, side / 4).classes(images.classes())
-}
-
-fn load(options: &Options, device: Device) -> Result<Data, AnyError> {
-    let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data");
-    let folder = options.data.clone().unwrap_or(built_in);
-    let read = |split| IdxImages::open_split(&folder, split);
-    let (train, test) = (read(Split::Train)?, read(Split::Test)?);
-    let classes = train.classes();
-    let train = ImageSet::from_idx(train, classes, device)?;
-    let (mean, std) = train.pixel_statistics()?;
-    let test = ImageSet::from_idx(test, classes, device)?.normalised(mean, std)?;
-    Ok(Data { train: train.normalised(mean, std)?, test })
-}
-
-/// The folder of the run with its config.json.
-fn prepare(options: &Options) -> Result<PathBuf, AnyError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let out = options.out.clone().unwrap_or_else(|| PathBuf::from(format!("runs/{now}")));
-    if !options.resume && out.join("config.json").exists() {
-        let path = out.display();
-        return Err(
-            format!("{path} holds a run already: add --resume, or choose another --out").into()
-        );
+impl<'a> Pipeline<'a> {
+    /// Opens the data.
+    pub fn open(config: &'a Config, out: &'a Path, resume: bool) -> Result<Self, AnyError> {
+        let device = device::parse(&config.device)?;
+        let feed = Feed::open(&config.data, config.network.image_size, device)?;
+        let dense = config.architecture(feed.shape[0], feed.classes);
+        dense.check()?;
+        let teacher = config.teacher.as_ref().map(|teacher| {
+            let path = teacher.weights.clone();
+            let network = networks::load(&path, &dense, config.seed, device)?;
+            networks::expect_fits(network.architecture(), &feed, "--teacher")?;
+            Ok::<_, AnyError>(VitTeacher { path, network: Rc::new(network) })
+        });
+        Ok(Self { teacher: teacher.transpose()?, config, out, feed, dense, resume })
     }
-    if options.resume {
-        expect_same_options(options, &out)?;
-    }
-    for folder in [out.clone(), out.join("dense"), out.join("reference")] {
-        std::fs::create_dir_all(&folder)?;
-    }
-    std::fs::write(out.join("config.json"), serde_json::to_vec_pretty(options)?)?;
-    Ok(out)
-}
 
-/// A run goes on as it began: what differs from its config.json is named.
-fn expect_same_options(options: &Options, out: &Path) -> Result<(), AnyError> {
-    let path = out.join("config.json");
-    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
-    let (earlier, now) = (serde_json::from_str::<Value>(&text)?, serde_json::to_value(options)?);
-    for name in ["budget", "steps", "batch", "seed", "lr", "data"] {
-        if earlier.get(name) != now.get(name) {
-            let was = earlier.get(name).unwrap_or(&Value::Null);
-            return Err(format!(
-                "{} began with {name} {was}, not {}: give the same, or another --out",
-                out.display(),
-                now[name]
-            )
-            .into());
+    /// A network from disk that fits the data.
+    pub fn load(&self, path: &Path, whose: &str) -> Result<Subnet<VitConfig>, AnyError> {
+        let network = networks::load(path, &self.dense, self.config.seed, self.feed.device)?;
+        networks::expect_fits(network.architecture(), &self.feed, whose)?;
+        Ok(network)
+    }
+
+    /// The network to search: --weights, or what `train` left, if there is one.
+    pub fn start(&self) -> Result<Option<Subnet<VitConfig>>, AnyError> {
+        let trained = self.out.join(OF_A_RUN[2]);
+        match &self.config.weights {
+            Some(path) => Ok(Some(self.load(path, "--weights")?)),
+            None if trained.is_dir() => Ok(Some(self.load(&trained, "the run's dense network")?)),
+            None => Ok(None),
         }
     }
-    Ok(())
-}
 
-struct Stages<'a> {
-    options: &'a Options,
-    data: &'a Data,
-    dense: &'a VitConfig,
-    budget: Budget,
-    out: &'a Path,
-    device: Device,
-}
-
-impl Stages<'_> {
-    fn place<'b>(&'b self, folder: &'b Path, seed: u64) -> Result<Place<'b>, Error> {
-        let augmentation = Augmentation { pad: 2, flip: true };
-        let train = Batches::new(&self.data.train, self.options.batch, seed, augmentation)?;
-        Ok(Place { folder, train, test: &self.data.test, resume: self.options.resume })
+    /// Trains the dense network.
+    pub fn train(&self) -> Result<Option<Trained>, AnyError> {
+        let stage = self.config.train.as_ref().ok_or("there is no [train] in the options")?;
+        self.plain("train", "dense", stage, &self.dense, None, self.config.seed)
     }
 
-    fn progress(&self, name: &'static str) -> Result<Progress, Error> {
-        let macs = self.dense.cost_model().dense_cost(Metric::Macs)?;
-        Ok(Progress::new(name, self.options.steps, macs))
+    /// The dense network trains on as long as the subnet did, on the same images.
+    pub fn compare(&self, dense: &Subnet<VitConfig>) -> Result<Option<Trained>, AnyError> {
+        let network = dense.architecture();
+        let seed = self.config.seed + 1;
+        self.plain("compare", "reference", &self.config.search, network, Some(dense), seed)
     }
 
-    /// Plain training of the dense network.
+    /// Trains a subnet on.
+    pub fn finetune(&self, subnet: &Subnet<VitConfig>) -> Result<Option<Trained>, AnyError> {
+        let stage = self.config.finetune.as_ref().unwrap_or(&self.config.search);
+        let (network, seed) = (subnet.architecture(), self.config.seed + 2);
+        self.plain("finetune", "finetune", stage, network, Some(subnet), seed)
+    }
+
+    /// Searches a trained network, to its end.
+    pub fn search(&self, dense: &Subnet<VitConfig>) -> Result<Option<Trained>, AnyError> {
+        let (config, network) = (&self.config.search, dense.architecture());
+        let budgets = self.config.budgets(network)?;
+        let (steps, epoch) = self.length("search", config)?;
+        let searching = (steps as f64 * config.share.unwrap_or(SEARCHING)).round() as u64;
+        let options = self.options(SearchOptions::new(steps, searching), config, epoch)?;
+        let progress = self.progress("search", steps, config, network)?;
+        let plan = self.plan(self.out, config, self.config.seed + 1);
+        std::fs::create_dir_all(self.out)?;
+        let session = || {
+            let (space, weights) = (network.space()?, Some(dense.weights()));
+            let method = taught(self.teacher.clone())(&options)?;
+            let device = self.feed.device;
+            Session::with_method(method, network.clone(), space, weights, budgets, options, device)
+        };
+        let stage = stage::run(&plan, progress, session)?;
+        stage.map(|stage| self.keep(stage, OF_A_RUN[1], network, Some(dense))).transpose()
+    }
+
     fn plain(
         &self,
-        folder: &str,
         name: &'static str,
-        start: Option<&Stage>,
-    ) -> Result<Option<Stage>, Error> {
-        let weights = start.map(|start| start.session.supernet().raw_weights());
-        let options = SearchOptions::training(self.options.steps)
-            .peak_rate(self.options.lr)
-            .seed(self.options.seed);
-        // The search and the dense network it is compared with see the same images.
-        let seed = self.options.seed + u64::from(start.is_some());
-        let folder = self.out.join(folder);
-        stage::run(self.place(&folder, seed)?, self.progress(name)?, || {
-            let space = self.dense.space()?;
-            Session::new(self.dense.clone(), space, weights.as_ref(), vec![], options, self.device)
-        })
-    }
-
-    /// Search and fine-tuning.
-    fn search(&self, start: &Stage) -> Result<Option<Stage>, Error> {
-        let weights = start.session.supernet().raw_weights();
-        let steps = self.options.steps;
-        let options = SearchOptions::new(steps, steps * 3 / 5)
-            .peak_rate(self.options.lr)
-            .seed(self.options.seed);
-        let place = self.place(self.out, self.options.seed + 1)?;
-        stage::run(place, self.progress("search")?, || {
-            let (space, budgets) = (self.dense.space()?, vec![self.budget]);
-            Session::new(self.dense.clone(), space, Some(&weights), budgets, options, self.device)
-        })
-    }
-
-    /// Dense network and subnet in turn, at batch sizes 1 and 32.
-    fn latency(
-        &self,
-        reference: &Stage,
-        subnet: &Subnet<VitConfig>,
-    ) -> Result<Vec<LatencyComparison>, Error> {
-        let [channels, height, width] = self.data.test.image_shape();
-        let dense = reference.session.supernet();
-        let measure = |batch: i64| {
-            let shape = [batch, channels, height, width];
-            let images = Tensor::f_randn(shape, (Kind::Float, self.device))?;
-            let dense = |images: &Tensor| dense.network_logits(images);
-            LatencyComparison::measure(&dense, &|images| subnet.predict(images), &images, 20)
+        folder: &str,
+        config: &StageConfig,
+        network: &VitConfig,
+        start: Option<&Subnet<VitConfig>>,
+        seed: u64,
+    ) -> Result<Option<Trained>, AnyError> {
+        let (steps, epoch) = self.length(name, config)?;
+        let options = self.options(SearchOptions::training(steps), config, epoch)?;
+        let progress = self.progress(name, steps, config, network)?;
+        let path = self.out.join(folder);
+        std::fs::create_dir_all(&path)?;
+        let plan = self.plan(&path, config, seed);
+        let session = || {
+            let (space, weights) = (SearchSpace::empty(), start.map(Subnet::weights));
+            let method = taught(self.teacher.clone())(&options)?;
+            let device = self.feed.device;
+            Session::with_method(method, network.clone(), space, weights, vec![], options, device)
         };
-        [1, 32].into_iter().map(measure).collect()
+        let stage = stage::run(&plan, progress, session)?;
+        let target = format!("{folder}/network");
+        stage.map(|stage| self.keep(stage, &target, network, None)).transpose()
     }
 
-    /// Extracts, verifies, saves, reloads and evaluates; then tells.
-    fn conclude(&self, start: &Stage, search: &Stage, reference: &Stage) -> Result<(), AnyError> {
-        let supernet = search.session.supernet();
+    /// Extracts, verifies and saves what a stage made of `from`; what comes back was loaded from disk.
+    fn keep(
+        &self,
+        stage: Stage,
+        name: &str,
+        from: &VitConfig,
+        compared: Option<&Subnet<VitConfig>>,
+    ) -> Result<Trained, AnyError> {
+        let supernet = stage.session.supernet();
         let subnet = FoldingExtractor.extract(supernet)?;
-        let indices = Tensor::f_arange(64.min(self.data.test.len()), (Kind::Int64, self.device))?;
-        let (images, _) = self.data.test.select(&indices)?;
+        let images = self.feed.probe(PROBE)?;
         let verification = verify(supernet, &subnet, &images)?;
-        let folder = self.out.join("subnet");
-        let model = self.dense.cost_model();
-        let latency = self.latency(reference, &subnet)?;
-        let mut export = Export::default().torchscript().onnx().provenance(Provenance {
+        let model = from.cost_model();
+        let mut export = Export::default().provenance(Provenance {
             crate_version: env!("CARGO_PKG_VERSION").into(),
-            seed: self.options.seed,
-            steps: self.options.steps,
+            seed: self.config.seed,
+            steps: stage.session.steps_done(),
             dense_macs: model.dense_cost(Metric::Macs)?,
             dense_params: model.dense_cost(Metric::Params)?,
         });
-        export.latency.clone_from(&latency);
+        if let Some(dense) = compared {
+            export = export.torchscript().onnx();
+            export.latency = crate::summary::latency(dense, &subnet, &self.feed)?;
+        }
+        let folder = self.out.join(name);
         subnet.save(&folder, &images, &verification, &export)?;
-        let reloaded = Subnet::<VitConfig>::load(&folder, self.device)?;
-        let summary = summary::Summary::measure(summary::Measured {
-            options: self.options,
-            data: (&self.data.train, &self.data.test),
-            budget: self.budget,
-            start,
-            search,
-            reference,
-            subnet: &reloaded,
-            verification,
-            latency: &latency,
-        })?;
-        std::fs::write(self.out.join("summary.json"), serde_json::to_vec_pretty(&summary)?)?;
-        summary.print(&reloaded, self.dense, self.out);
-        Ok(())
+        Ok(Trained { network: Subnet::load(&folder, self.feed.device)?, verification, stage })
+    }
+
+    fn length(&self, name: &str, config: &StageConfig) -> Result<(u64, u64), AnyError> {
+        if config.accumulate == 0 {
+            return Err(format!("{name}.accumulate: expected at least 1, got 0").into());
+        }
+        let epoch = steps_per_epoch(&self.feed.stream(config.batch, 0)?, config);
+        Ok((config.steps(name, epoch)?, epoch))
+    }
+
+    fn options(
+        &self,
+        options: SearchOptions,
+        config: &StageConfig,
+        epoch: u64,
+    ) -> Result<SearchOptions, AnyError> {
+        let mut options = options.seed(self.config.seed);
+        options.log_interval = self.config.every.log;
+        options.distillation = self.config.distillation();
+        let options = config.apply(options, epoch)?;
+        options.check()?;
+        Ok(options)
+    }
+
+    fn progress(
+        &self,
+        name: &'static str,
+        steps: u64,
+        config: &StageConfig,
+        network: &VitConfig,
+    ) -> Result<Progress> {
+        let images = config.batch * config.accumulate as i64;
+        let macs = network.cost_model().dense_cost(Metric::Macs)?;
+        Ok(Progress::new(name, steps, images, macs))
+    }
+
+    fn plan<'b>(&'b self, folder: &'b Path, config: &'b StageConfig, seed: u64) -> Plan<'b> {
+        let (feed, every) = (&self.feed, &self.config.every);
+        Plan {
+            folder,
+            feed,
+            config,
+            every,
+            seed,
+            resume: self.resume,
+            teacher: self.teacher.clone(),
+        }
     }
 }

@@ -1,7 +1,9 @@
-//! One stage of the run: a session that is stepped to its end, with checkpoints on the way.
+//! One stage of a run: a session that is stepped to its end, with evaluations and checkpoints.
 
+use crate::config::{Intervals, StageConfig};
+use crate::feed::{Feed, Stream};
+use crate::networks::{taught, VitTeacher};
 use crate::progress::Progress;
-use once_for_both::data::{Batches, ImageSet};
 use once_for_both::models::VitConfig;
 use once_for_both::report::median;
 use once_for_both::search::{
@@ -10,19 +12,26 @@ use once_for_both::search::{
 use once_for_both::Result;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Set by Ctrl-C: stop after the step in progress.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-const CHECKPOINT_INTERVAL: u64 = 25;
 
 /// A finished stage.
 pub struct Stage {
     pub session: Session<VitConfig>,
     pub events: Vec<Event>,
-    /// Wall time; unknown where the stage was resumed.
-    pub seconds: Option<f64>,
+    pub top1: f64,
+    /// Time, where the stage was not resumed.
+    pub time: Option<Time>,
+}
+
+/// Where the time went, in seconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Time {
+    pub all: f64,
+    /// Waiting for batches.
+    pub data: f64,
 }
 
 impl Stage {
@@ -39,23 +48,31 @@ impl Stage {
     }
 }
 
-/// What a stage reads and where it writes.
-pub struct Place<'a> {
+/// What a stage works with.
+pub struct Plan<'a> {
     pub folder: &'a Path,
-    pub train: Batches<'a>,
-    pub test: &'a ImageSet,
+    pub feed: &'a Feed,
+    pub config: &'a StageConfig,
+    pub every: &'a Intervals,
+    pub seed: u64,
     pub resume: bool,
+    /// Whom to learn from.
+    pub teacher: Option<VitTeacher>,
 }
 
 /// Steps a session to its end, from its newest checkpoint if there is one. `None` if interrupted.
 pub fn run(
-    place: Place,
+    plan: &Plan,
     mut progress: Progress,
     fresh: impl FnOnce() -> Result<Session<VitConfig>>,
 ) -> Result<Option<Stage>> {
-    let checkpoints = Checkpoints::new(place.folder.join("checkpoints"), 2);
-    let device = place.train.device();
-    let kept = if place.resume { checkpoints.resume(device)? } else { None };
+    let method = taught(plan.teacher.clone());
+    let checkpoints = Checkpoints::new(plan.folder.join("checkpoints"), 2);
+    let mut stream = plan.feed.stream(plan.config.batch, plan.seed)?;
+    let kept = match plan.resume {
+        true => checkpoints.resume_with(&method, plan.feed.device)?,
+        false => None,
+    };
     let resumed = kept.is_some();
     let session = match kept {
         Some(kept) => {
@@ -64,34 +81,54 @@ pub fn run(
         }
         None => fresh()?,
     };
-    let file = place.folder.join("metrics.jsonl");
+    let file = plan.folder.join("metrics.jsonl");
     let mut metrics = MetricsFile::open(&file, session.steps_done())?;
-    let mut events = read_events(&file)?;
-    let mut train = place.train;
+    let epoch = steps_per_epoch(&stream, plan.config);
+    progress.begin(session.steps_done(), epoch);
     let started = Instant::now();
-    progress.begin(session.steps_done());
-    let mut run = Run::new(session, checkpoints, CHECKPOINT_INTERVAL)?;
+    let mut waited = Duration::ZERO;
     let bar = progress.clone();
     let mut batches = |step: u64| {
         bar.at(step);
-        Ok(vec![train.at(step)?])
+        let asked = Instant::now();
+        let parts = step * plan.config.accumulate..(step + 1) * plan.config.accumulate;
+        let batches = parts.map(|part| stream.at(part)).collect();
+        waited += asked.elapsed();
+        batches
     };
     let mut notice = |event: &Event| {
         metrics.notice(event)?;
         progress.notice(event)?;
-        events.push(event.clone());
         Ok(())
     };
-    if run.drive(&mut batches, &INTERRUPTED, &mut notice)? == Ending::Stopped {
-        return Ok(None);
-    }
-    let mut session = run.into_session();
+    let mut run = Run::new(session, checkpoints, plan.every.checkpoint)?.by(method);
+    let interval = epoch * plan.every.evaluation.max(1);
+    let top1 = loop {
+        let step = run.session().steps_done();
+        if step.is_multiple_of(interval) && step > 0 || run.session().is_done() {
+            let top1 = evaluate(plan.feed, run.session_mut())?;
+            notice(&Event::Evaluated { step, top1 })?;
+            if run.session().is_done() {
+                break top1;
+            }
+        }
+        let next = (step / interval + 1) * interval;
+        if run.drive_until(next, &mut batches, &INTERRUPTED, &mut notice)? == Ending::Stopped {
+            return Ok(None);
+        }
+    };
+    progress.finish(top1, &stream.corrupt());
+    let all = started.elapsed().as_secs_f64();
+    let time = (!resumed).then_some(Time { all, data: waited.as_secs_f64() });
+    Ok(Some(Stage { session: run.into_session(), events: read_events(&file)?, top1, time }))
+}
+
+/// Optimiser steps of an epoch.
+pub fn steps_per_epoch(stream: &Stream, config: &StageConfig) -> u64 {
+    (stream.steps_per_epoch() / config.accumulate.max(1)).max(1)
+}
+
+fn evaluate(feed: &Feed, session: &mut Session<VitConfig>) -> Result<f64> {
     session.materialise()?;
-    let top1 = place.test.top1(200, |images| session.supernet().network_logits(images))?;
-    let evaluated = Event::Evaluated { step: session.steps_done(), top1 };
-    metrics.notice(&evaluated)?;
-    progress.finish(top1);
-    events.push(evaluated);
-    let seconds = Some(started.elapsed().as_secs_f64()).filter(|_| !resumed);
-    Ok(Some(Stage { session, events, seconds }))
+    feed.top1(|images| session.supernet().network_logits(images))
 }

@@ -1,39 +1,42 @@
 //! What came of a run: summary.json and the table at the end.
 
-use crate::cli::Options;
+use crate::feed::Feed;
+use crate::pipeline::Trained;
 use crate::stage::Stage;
+use crate::AnyError;
 use once_for_both::cost::{Budget, Metric};
-use once_for_both::data::ImageSet;
-use once_for_both::extract::{LatencyComparison, Subnet, Verification};
-use once_for_both::models::{Architecture, VitConfig};
+use once_for_both::extract::{LatencyComparison, Subnet};
+use once_for_both::models::VitConfig;
 use once_for_both::search::{Event, Finished, Phase};
-use once_for_both::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
+use tch::{Kind, Tensor};
 
-/// What the summary is measured from.
+/// What the summary is made from.
 pub struct Measured<'a> {
-    pub options: &'a Options,
-    pub data: (&'a ImageSet, &'a ImageSet),
-    pub budget: Budget,
-    pub start: &'a Stage,
-    pub search: &'a Stage,
-    pub reference: &'a Stage,
-    pub subnet: &'a Subnet<VitConfig>,
-    pub verification: Verification,
-    pub latency: &'a [LatencyComparison],
+    pub seed: u64,
+    pub feed: &'a Feed,
+    pub budgets: &'a [Budget],
+    pub dense: &'a Subnet<VitConfig>,
+    pub search: &'a Trained,
+    /// The search's subnet after more training, where there was any.
+    pub finetuned: Option<&'a Trained>,
+    /// The dense network after as much training, where there was any.
+    pub reference: Option<&'a Trained>,
 }
 
 #[derive(Serialize)]
 pub struct Summary {
     dataset: Dataset,
     seed: u64,
-    budget: Target,
+    budgets: Vec<Target>,
     dense: Network,
     subnet: Network,
     search: Search,
     verification: Verified,
+    #[serde(skip)]
+    sizes: [VitConfig; 2],
 }
 
 #[derive(Serialize)]
@@ -66,9 +69,13 @@ struct Search {
     decided_after: Option<u64>,
     /// Wall time; null where the search was resumed.
     seconds: Option<f64>,
+    /// Share of that time.
+    waiting_for_data: Option<f64>,
     step_ms_median: f64,
-    finetune_step_ms_median: f64,
-    plain_step_ms_median: f64,
+    /// Where the subnet trained on after the decision.
+    finetune_step_ms_median: Option<f64>,
+    /// Of the dense network, where it was trained for comparison.
+    plain_step_ms_median: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -79,53 +86,62 @@ struct Verified {
 }
 
 impl Summary {
-    pub fn measure(measured: Measured) -> Result<Self> {
-        let Measured { options, data: (train, test), subnet, verification, .. } = measured;
-        let dense = measured.reference.session.supernet();
-        let latency = |of: fn(&LatencyComparison) -> f64| {
-            measured.latency.iter().map(|latency| (latency.batch, of(latency))).collect()
+    pub fn measure(measured: Measured) -> Result<Self, AnyError> {
+        let Measured { seed, feed, dense, search, .. } = measured;
+        let last = measured.finetuned.unwrap_or(search);
+        let times = latency(dense, &last.network, feed)?;
+        let of = |of: fn(&LatencyComparison) -> f64| {
+            times.iter().map(|latency| (latency.batch, of(latency))).collect()
         };
-        let model = dense.architecture().cost_model();
+        let before = || feed.top1(|images| dense.predict(images));
+        let dense_top1 =
+            measured.reference.map_or_else(before, |trained| Ok(trained.stage.top1))?;
+        let (stage, verification) = (&search.stage, last.verification);
         Ok(Self {
             dataset: Dataset {
-                train: train.len(),
-                test: test.len(),
-                image: train.image_shape(),
-                classes: train.classes(),
+                train: feed.train_images(),
+                test: feed.test_images(),
+                image: feed.shape,
+                classes: feed.classes,
             },
-            seed: options.seed,
-            budget: Target { metric: measured.budget.metric, target: measured.budget.limit },
+            seed,
+            budgets: measured.budgets.iter().map(Target::of).collect(),
             dense: Network {
-                macs: model.dense_cost(Metric::Macs)?,
-                params: model.dense_cost(Metric::Params)?,
-                top1: test.top1(200, |images| dense.network_logits(images))?,
-                latency_ms: latency(|latency| latency.dense_ms),
+                macs: dense.macs()?,
+                params: dense.params()?,
+                top1: dense_top1,
+                latency_ms: of(|latency| latency.dense_ms),
             },
             subnet: Network {
-                macs: subnet.macs()?,
-                params: subnet.params()?,
-                top1: test.top1(200, |images| subnet.predict(images))?,
-                latency_ms: latency(|latency| latency.subnet_ms),
+                macs: last.network.macs()?,
+                params: last.network.params()?,
+                top1: feed.top1(|images| last.network.predict(images))?,
+                latency_ms: of(|latency| latency.subnet_ms),
             },
             search: Search {
-                steps: options.steps,
-                decided_after: finished(measured.search).map(|finished| finished.step),
-                seconds: measured.search.seconds,
-                step_ms_median: measured.search.step_ms(Phase::Search),
-                finetune_step_ms_median: measured.search.step_ms(Phase::Finetune),
-                plain_step_ms_median: measured.start.step_ms(Phase::Finetune),
+                steps: stage.session.steps_done(),
+                decided_after: finished(stage).map(|finished| finished.step),
+                seconds: stage.time.map(|time| time.all),
+                waiting_for_data: stage.time.map(|time| time.data / time.all),
+                step_ms_median: stage.step_ms(Phase::Search),
+                finetune_step_ms_median: number(stage.step_ms(Phase::Finetune)),
+                plain_step_ms_median: measured
+                    .reference
+                    .and_then(|trained| number(trained.stage.step_ms(Phase::Finetune))),
             },
             verification: Verified {
                 max_abs_logit_difference: verification.max_abs_logit_difference(),
                 logit_scale: verification.logit_scale,
                 tolerance: verification.tolerance,
             },
+            sizes: [dense.architecture().clone(), last.network.architecture().clone()],
         })
     }
 
     /// The table, the kept architecture, and where everything is.
-    pub fn print(&self, subnet: &Subnet<VitConfig>, dense: &VitConfig, out: &Path) {
+    pub fn print(&self, out: &Path) {
         let (d, s) = (&self.dense, &self.subnet);
+        let [dense, own] = &self.sizes;
         println!("\n                    dense      subnet");
         println!(
             "MMACs          {:>10.2}  {:>10.2}   {:>6.1}%",
@@ -150,7 +166,6 @@ impl Summary {
             let speed_up = dense / subnet;
             println!("ms, batch {batch:<5}{dense:>10.2}  {subnet:>10.2}   {speed_up:>6.2}× faster");
         }
-        let own = subnet.architecture();
         println!("\nkept: embedding {} of {}", own.embed_dim, dense.embed_dim);
         println!("block     heads     head dim    hidden dim");
         for (block, (kept, all)) in own.blocks.iter().zip(&dense.blocks).enumerate() {
@@ -159,18 +174,52 @@ impl Summary {
                 kept.heads, all.heads, kept.head_dim, all.head_dim, kept.hidden_dim, all.hidden_dim
             );
         }
+        for budget in &self.budgets {
+            let (unit, reached) = match budget.metric {
+                Metric::Params => ("M parameters", s.params),
+                _ => ("MMACs", s.macs),
+            };
+            println!("\nbudget {:.2} {unit} kept: {:.2}", budget.target / 1e6, reached / 1e6);
+        }
         println!(
-            "\nbudget {:.2} MMACs kept: {:.2}; extracted and masked network differ by {:.1e} (allowed {:.1e})",
-            self.budget.target / 1e6,
-            s.macs / 1e6,
+            "extracted and masked network differ by {:.1e} (allowed {:.1e})",
             self.verification.max_abs_logit_difference,
             self.verification.tolerance * self.verification.logit_scale,
         );
+        if let Some(share) = self.search.waiting_for_data {
+            println!("waiting for data took {:.1}% of the search's time", 100.0 * share);
+        }
         println!(
             "saved: {0}/subnet (the network), {0}/summary.json, {0}/metrics.jsonl",
             out.display()
         );
     }
+}
+
+impl Target {
+    fn of(budget: &Budget) -> Self {
+        Self { metric: budget.metric, target: budget.limit }
+    }
+}
+
+/// Dense network and subnet in turn, at batch sizes 1 and 32.
+pub fn latency(
+    dense: &Subnet<VitConfig>,
+    subnet: &Subnet<VitConfig>,
+    feed: &Feed,
+) -> once_for_both::Result<Vec<LatencyComparison>> {
+    let [channels, height, width] = feed.shape;
+    let measure = |batch: i64| {
+        let images = Tensor::f_randn([batch, channels, height, width], (Kind::Float, feed.device))?;
+        let dense = |images: &Tensor| dense.predict(images);
+        LatencyComparison::measure(&dense, &|images| subnet.predict(images), &images, 20)
+    };
+    [1, 32].into_iter().map(measure).collect()
+}
+
+/// JSON has no NaN.
+fn number(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
 }
 
 fn finished(stage: &Stage) -> Option<&Finished> {

@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub enum Ending {
     /// All steps are done.
     Done,
+    /// The step that [`Run::drive_until`] was told is reached.
+    Reached,
     /// It was asked to stop, and its state is on disk.
     Stopped,
 }
@@ -81,7 +83,25 @@ impl<A: Architecture> Run<A> {
         stop: &AtomicBool,
         listener: &mut dyn Listener,
     ) -> Result<Ending> {
+        self.drive_until(u64::MAX, batches, stop, listener)
+    }
+
+    /// Like [`drive`](Self::drive), but returns once `until` steps are done, for a measurement
+    /// between.
+    ///
+    /// # Errors
+    /// Those of [`drive`](Self::drive).
+    pub fn drive_until(
+        &mut self,
+        until: u64,
+        batches: &mut dyn FnMut(u64) -> Result<Vec<Batch>>,
+        stop: &AtomicBool,
+        listener: &mut dyn Listener,
+    ) -> Result<Ending> {
         while !self.session.is_done() {
+            if self.session.steps_done() >= until {
+                return Ok(Ending::Reached);
+            }
             let batches = batches(self.session.steps_done())?;
             match self.session.step(&batches, listener) {
                 Err(Error::Diverged { step, in_a_row }) => {

@@ -1,0 +1,98 @@
+//! Networks from disk: folders written here, and checkpoints of others.
+
+use crate::feed::Feed;
+use crate::AnyError;
+use once_for_both::extract::Subnet;
+use once_for_both::import::{self, ImportOptions};
+use once_for_both::loss::Teacher;
+use once_for_both::models::VitConfig;
+use once_for_both::search::{Method, SearchOptions};
+use once_for_both::Result;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use tch::{Device, Tensor};
+
+/// The networks of a run, newest first.
+pub const OF_A_RUN: [&str; 3] = ["finetune/network", "subnet", "dense/network"];
+
+/// A network from a run's folder, a network's folder, or a checkpoint of timm or transformers, which
+/// is fitted to `architecture`.
+pub fn load(
+    path: &Path,
+    architecture: &VitConfig,
+    seed: u64,
+    device: Device,
+) -> Result<Subnet<VitConfig>, AnyError> {
+    if path.is_file() {
+        let options = ImportOptions { seed, ..ImportOptions::default() };
+        let import = import::load(path, architecture, &options)?;
+        tell(path, &import.report);
+        return Ok(Subnet::new(architecture.clone(), &import.weights, device)?);
+    }
+    let folder = folder_of(path).ok_or_else(|| {
+        let there = if path.exists() { "holds no network" } else { "is not there" };
+        format!("{} {there}: expected a run, a network's folder, or a checkpoint", path.display())
+    })?;
+    Ok(Subnet::load(&folder, device)?)
+}
+
+fn folder_of(path: &Path) -> Option<PathBuf> {
+    let is_network = |folder: &PathBuf| folder.join("config.json").is_file();
+    let of_a_run = OF_A_RUN.iter().map(|name| path.join(name));
+    std::iter::once(path.to_path_buf()).chain(of_a_run).find(is_network)
+}
+
+fn tell(path: &Path, report: &import::ImportReport) {
+    eprintln!(
+        "{}: {} tensors taken, {} resized, {} replaced, {} fresh, {} left out",
+        path.display(),
+        report.loaded.len(),
+        report.resized.len(),
+        report.replaced.len(),
+        report.missing.len(),
+        report.skipped.len()
+    );
+}
+
+/// Refuses a network for other images or classes than there are.
+pub fn expect_fits(network: &VitConfig, feed: &Feed, whose: &str) -> Result<(), AnyError> {
+    let takes = [network.in_channels, network.image_size, network.image_size];
+    if takes != feed.shape {
+        return Err(
+            format!("{whose} takes images of {takes:?}, the data has {:?}", feed.shape).into()
+        );
+    }
+    if network.classes != feed.classes {
+        return Err(format!(
+            "{whose} tells {} classes apart, the data has {}",
+            network.classes, feed.classes
+        )
+        .into());
+    }
+    Ok(())
+}
+
+/// A network to learn from.
+#[derive(Clone)]
+pub struct VitTeacher {
+    pub path: PathBuf,
+    pub network: Rc<Subnet<VitConfig>>,
+}
+
+/// The library's method with this teacher, if there is one.
+pub fn taught(teacher: Option<VitTeacher>) -> impl Fn(&SearchOptions) -> Result<Method> + Clone {
+    move |options| {
+        let teacher = teacher.clone().map(|teacher| Box::new(teacher) as Box<dyn Teacher>);
+        Ok(Method { teacher, ..Method::of(options)? })
+    }
+}
+
+impl Teacher for VitTeacher {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn logits(&self, images: &Tensor) -> Result<Tensor> {
+        self.network.predict(images)
+    }
+}
