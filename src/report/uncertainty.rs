@@ -1,7 +1,7 @@
 //! How the sizes are decided: the entropy of every dimension over the steps.
 
 use super::chart::step_axis;
-use super::html::{self, escape};
+use super::html;
 use super::progress::Stage;
 use super::scale::Scale;
 use super::series::{of_steps, thinned};
@@ -164,7 +164,7 @@ fn drawn(row: &Row, at: usize, hue: &str, steps: Scale) -> String {
 }
 
 fn in_words(row: &Row) -> String {
-    let name = escape(&row.name);
+    let name = &row.name;
     match (&row.decided, row.entropy.last()) {
         (Some((step, size)), _) => format!("{name}: {size}, decided after step {step}."),
         (None, Some([step, entropy])) => format!("{name}: entropy {entropy:.2} at step {step}."),
