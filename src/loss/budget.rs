@@ -46,8 +46,13 @@ impl BudgetLoss {
         Ok(Self { terms, cell_sizes: cell_sizes.collect::<Result<_>>()?, one, weight })
     }
 
-    /// The vector of expected sizes that compiled costs take.
-    fn expected_sizes(&self, alphas: &[Tensor], active: &[&ActiveSet]) -> Result<Tensor> {
+    /// The vector of expected sizes that compiled costs take: units and heads of every dimension
+    /// in turn, then 1.
+    pub(crate) fn expected_sizes(
+        &self,
+        alphas: &[Tensor],
+        active: &[&ActiveSet],
+    ) -> Result<Tensor> {
         let mut sizes = Vec::with_capacity(alphas.len() + 1);
         for ((alpha, active), cells) in alphas.iter().zip(active).zip(&self.cell_sizes) {
             sizes.push(cells.f_mv(&active.probabilities(alpha)?.f_flatten(0, -1)?)?);

@@ -4,13 +4,16 @@
 //! to paint the hidden patches from the features of the rest.
 
 mod decoder;
+mod reconstruction;
 mod regularizer;
 mod schedule;
 mod tokens;
 mod window;
 
 pub use decoder::PixelDecoder;
+pub use reconstruction::Reconstruction;
 pub use regularizer::{PmimRegularizer, WindowedPixels};
 pub use schedule::MaskRatioSchedule;
+pub(crate) use tokens::seeded_token_mask;
 pub use tokens::{random_token_mask, MaskedTokens};
 pub use window::WindowNorm;

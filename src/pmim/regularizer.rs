@@ -29,6 +29,20 @@ pub trait PmimRegularizer: Debug {
         token_mask: &Tensor,
         rows: i64,
     ) -> Result<Tensor>;
+
+    /// A prediction as pixels like those of `images`, to be looked at: what undoes
+    /// [`targets`](Self::targets), as far as that can be. The default takes the prediction for
+    /// pixels as it is.
+    ///
+    /// # Shapes
+    /// `images`, `prediction` and result: `[B, C, H, W]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if images and prediction do not match.
+    fn paint(&self, images: &Tensor, prediction: &Tensor) -> Result<Tensor> {
+        expect_shape("painting", "prediction", prediction, &images.size())?;
+        Ok(prediction.shallow_clone())
+    }
 }
 
 /// The paper's: L1 to pixels normalised in a sliding window.
@@ -62,15 +76,29 @@ impl PmimRegularizer for WindowedPixels {
     ) -> Result<Tensor> {
         expect_shape("reconstruction loss", "prediction", prediction, &targets.size())?;
         let [batch, channels, height, width] = image_shape(targets)?;
-        let columns = columns_of(token_mask, rows, [batch, height, width])?;
-        let pixels = token_mask
-            .f_view([batch, 1, rows, columns])?
-            .f_repeat_interleave_self_int(height / rows, 2, None)?
-            .f_repeat_interleave_self_int(width / columns, 3, None)?;
+        let pixels = hidden_pixels(token_mask, rows, [batch, height, width])?;
         let distance = targets.f_sub(prediction)?.f_abs()?.f_mul(&pixels)?.f_sum(None)?;
         let hidden = pixels.f_sum(None)?.f_add_scalar(1e-5)?;
         Ok(distance.f_div(&hidden)?.f_div_scalar(channels as f64)?)
     }
+
+    /// With mean and deviation of the true image's windows, as MAE shows its reconstructions: what
+    /// is painted is the structure inside a window, its brightness and contrast are given.
+    fn paint(&self, images: &Tensor, prediction: &Tensor) -> Result<Tensor> {
+        tch::no_grad(|| self.norm.restore(images, prediction))
+    }
+}
+
+/// The mask of the tokens as one of pixels, `[B, 1, H, W]`.
+pub(super) fn hidden_pixels(
+    token_mask: &Tensor,
+    rows: i64,
+    [batch, height, width]: [i64; 3],
+) -> Result<Tensor> {
+    let columns = columns_of(token_mask, rows, [batch, height, width])?;
+    let grid = token_mask.f_view([batch, 1, rows, columns])?;
+    let tall = grid.f_repeat_interleave_self_int(height / rows, 2, None)?;
+    Ok(tall.f_repeat_interleave_self_int(width / columns, 3, None)?)
 }
 
 /// Columns of the token grid, if it lies evenly over the images.

@@ -3,6 +3,9 @@
 use super::schedule::check_ratio;
 use crate::error::expect_shape;
 use crate::{Error, Result};
+use rand::seq::SliceRandom;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 /// Patch tokens to hide, and what takes their place.
@@ -36,6 +39,32 @@ impl MaskedTokens<'_> {
 /// # Errors
 /// [`Error::Invalid`] if `ratio` is outside [0, 1), or there are no images or no tokens.
 pub fn random_token_mask(batch: i64, tokens: i64, ratio: f64, device: Device) -> Result<Tensor> {
+    let hidden = hidden_tokens(batch, tokens, ratio)?;
+    let noise = Tensor::f_rand([batch, tokens], (Kind::Float, device))?;
+    let places = noise.f_argsort_stable(true, 1, false)?.f_argsort_stable(true, 1, false)?;
+    Ok(places.f_lt(hidden)?.f_to_kind(Kind::Float)?)
+}
+
+/// The same, drawn from a seed on the host: libtorch's generator is left alone.
+pub(crate) fn seeded_token_mask(
+    seed: u64,
+    [batch, tokens]: [i64; 2],
+    ratio: f64,
+    device: Device,
+) -> Result<Tensor> {
+    let hidden = hidden_tokens(batch, tokens, ratio)?;
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut image: Vec<f32> = (0..tokens).map(|at| f32::from(u8::from(at < hidden))).collect();
+    let mut mask = Vec::with_capacity((batch * tokens) as usize);
+    for _ in 0..batch {
+        image.shuffle(&mut random);
+        mask.extend_from_slice(&image);
+    }
+    Ok(Tensor::f_from_slice(&mask)?.f_view([batch, tokens])?.f_to_device(device)?)
+}
+
+/// ⌈ratio · tokens⌉, if there is something to hide.
+fn hidden_tokens(batch: i64, tokens: i64, ratio: f64) -> Result<i64> {
     check_ratio(ratio)?;
     for (name, count) in [("images to hide tokens of", batch), ("patch tokens", tokens)] {
         if count < 1 {
@@ -43,8 +72,5 @@ pub fn random_token_mask(batch: i64, tokens: i64, ratio: f64, device: Device) ->
         }
     }
     // 0.07 · 100 is a little more than 7 in floating point, and means 7.
-    let hidden = (ratio * tokens as f64 - 1e-9).ceil();
-    let noise = Tensor::f_rand([batch, tokens], (Kind::Float, device))?;
-    let places = noise.f_argsort_stable(true, 1, false)?.f_argsort_stable(true, 1, false)?;
-    Ok(places.f_lt(hidden as i64)?.f_to_kind(Kind::Float)?)
+    Ok((ratio * tokens as f64 - 1e-9).ceil() as i64)
 }

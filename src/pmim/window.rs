@@ -1,5 +1,6 @@
 //! Normalisation of an image in a sliding window.
 
+use crate::error::expect_shape;
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
@@ -47,11 +48,31 @@ impl WindowNorm {
     /// # Errors
     /// [`Error::Invalid`] unless the images have four axes.
     pub fn normalise(self, images: &Tensor) -> Result<Tensor> {
+        let Statistics { centred, mean, deviation, .. } = self.statistics(images)?;
+        Ok(centred.f_sub(&mean)?.f_div(&deviation)?)
+    }
+
+    /// `t · √(v + 1e-6) + μ`, with μ and v those of `images`: what turns their normalised pixels
+    /// into them again, and a prediction of such pixels into a picture.
+    ///
+    /// # Shapes
+    /// `images`, `normalised` and result: `[B, C, H, W]`, f32.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] unless the images have four axes, [`Error::Shape`] unless both are
+    /// shaped alike.
+    pub fn restore(self, images: &Tensor, normalised: &Tensor) -> Result<Tensor> {
+        let Statistics { offset, mean, deviation, .. } = self.statistics(images)?;
+        expect_shape("restoring pixels", "normalised pixels", normalised, &images.size())?;
+        Ok(normalised.f_mul(&deviation)?.f_add(&mean)?.f_add(&offset)?)
+    }
+
+    fn statistics(self, images: &Tensor) -> Result<Statistics> {
         let [_, _, height, width] = image_shape(images)?;
         let images = images.f_to_kind(Kind::Float)?;
         // The result does not depend on an offset, but its digits do: E[x²] − μ² cancels.
         let offset = images.f_mean_dim([2i64, 3].as_slice(), true, None)?;
-        let images = images.f_sub(&offset)?;
+        let centred = images.f_sub(&offset)?;
         let rows = self.band(height, images.device())?;
         let columns = self.band(width, images.device())?;
         let count = rows
@@ -60,11 +81,11 @@ impl WindowNorm {
         let average = |x: &Tensor| -> Result<Tensor> {
             Ok(rows.f_matmul(x)?.f_matmul(&columns)?.f_div(&count)?)
         };
-        let mean = average(&images)?;
-        let biased = average(&images.f_square()?)?.f_sub(&mean.f_square()?)?;
+        let mean = average(&centred)?;
+        let biased = average(&centred.f_square()?)?.f_sub(&mean.f_square()?)?;
         let unbias = count.f_div(&count.f_sub_scalar(1.0)?.f_clamp_min(1.0)?)?;
         let deviation = biased.f_mul(&unbias)?.f_clamp_min(0.0)?.f_add_scalar(1e-6)?.f_sqrt()?;
-        Ok(images.f_sub(&mean)?.f_div(&deviation)?)
+        Ok(Statistics { offset, centred, mean, deviation })
     }
 
     /// 1 where two positions of an axis are within half a window; symmetric.
@@ -73,6 +94,18 @@ impl WindowNorm {
         let ones = Tensor::f_ones([length, length], (Kind::Float, device))?;
         Ok(ones.f_triu(-half)?.f_tril(half)?)
     }
+}
+
+/// What images are in the windows around their pixels.
+struct Statistics {
+    /// Mean of each channel, `[B, C, 1, 1]`.
+    offset: Tensor,
+    /// The images without it.
+    centred: Tensor,
+    /// μ of what is left.
+    mean: Tensor,
+    /// √(v + 1e-6).
+    deviation: Tensor,
 }
 
 /// Batch, channels, height, width.

@@ -53,6 +53,7 @@ impl<A: Architecture> Session<A> {
             lr: self.options.optimiser.weight_rate.at(self.step),
             skipped: self.guard.told,
             step_ms: since.elapsed().as_secs_f64() * 1e3 / steps as f64,
+            dimensions: self.dimension_metrics()?,
         })
     }
 

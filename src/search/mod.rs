@@ -9,6 +9,7 @@ mod checkpoint;
 mod clip;
 mod cut;
 mod decide;
+mod dimensions;
 mod event;
 mod gradients;
 mod guard;
@@ -17,6 +18,7 @@ mod log;
 mod method;
 mod metrics;
 mod options;
+mod reconstruct;
 mod run;
 mod session;
 mod start;
@@ -27,7 +29,9 @@ mod update;
 
 pub use branch::{write_pareto, ParetoPoint};
 pub use checkpoint::{Checkpoints, Resumed};
-pub use event::{Cut, Event, Finished, Guarded, Listener, Losses, Phase, StepMetrics};
+pub use event::{
+    Cut, DimensionMetrics, Event, Finished, Guarded, Listener, Losses, Phase, StepMetrics,
+};
 pub use method::Method;
 pub use metrics::{read_events, MetricsFile};
 pub use options::{

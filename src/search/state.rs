@@ -52,6 +52,9 @@ pub(super) struct State<A> {
 #[derive(Debug, Serialize, Deserialize)]
 struct DimensionRecord {
     active: Vec<bool>,
+    /// Missing in files of before it was kept; the cells of now are taken for it then.
+    #[serde(default)]
+    cells_at_start: Option<usize>,
     origin: Vec<i64>,
     landing: Option<LandingRecord>,
 }
@@ -87,6 +90,7 @@ impl<A: Architecture> Session<A> {
         let record = |state: &DimensionState| -> Result<DimensionRecord> {
             Ok(DimensionRecord {
                 active: state.active.flags().to_vec(),
+                cells_at_start: Some(state.cells_at_start),
                 origin: state.origin.clone(),
                 landing: state.landing.as_ref().map(landing).transpose()?,
             })
@@ -218,6 +222,7 @@ fn restore_dimensions<A: Architecture>(
         own.set_score(find(&scores, &name)?)?;
         own.set_alpha(find(&alphas, &name)?)?;
         own.set_active(record.active)?;
+        own.cells_at_start = record.cells_at_start.unwrap_or(own.cells().len());
         own.origin = record.origin;
         own.departed = departed.get(&name).map(Tensor::shallow_clone);
         if let Some(landing) = record.landing {

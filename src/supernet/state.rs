@@ -22,6 +22,8 @@ pub struct DimensionState {
     pub alpha: Tensor,
     /// Cells still in the running.
     pub active: ActiveSet,
+    /// Number of cells the search began with: what an entropy is held against.
+    pub cells_at_start: usize,
     /// For every unit left, its index in the dense network: flat, heads × channels.
     pub origin: Vec<i64>,
     /// Importance of channels that have left, by head, `[heads]`: heads keep their order at a cut.
@@ -46,6 +48,7 @@ impl DimensionState {
             score: zeros(cells.unit_shape())?,
             alpha: zeros(cells.shape())?,
             active: ActiveSet::all(cells, device)?,
+            cells_at_start: cells.len(),
             origin: (0..cells.units()).collect(),
             departed: None,
             landing: None,
@@ -166,6 +169,7 @@ impl DimensionState {
                 score: leaf(narrow_flat(&self.score, kept, cells.unit_shape())?)?,
                 alpha: leaf(narrow_flat(&self.alpha, &kept_cells, cells.shape())?)?,
                 active: ActiveSet::new(&cells, flags, device)?,
+                cells_at_start: self.cells_at_start,
                 origin: origin.iter().map(|&unit| self.origin[unit as usize]).collect(),
                 departed: Some(self.departed_at(kept, size)?),
                 landing: None,

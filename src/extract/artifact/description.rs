@@ -6,8 +6,8 @@ use super::{
 use crate::cost::Metric;
 use crate::error::ArtifactError;
 use crate::extract::Precision;
+use crate::latency::compare_latency;
 use crate::models::Architecture;
-use crate::report::compare_latency;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

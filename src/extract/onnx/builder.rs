@@ -1,7 +1,7 @@
 //! Nodes and constants of an ONNX graph, by name.
 
-use super::proto::Message;
 use crate::extract::Precision;
+use crate::protobuf::Message;
 use crate::tensors::{to_bytes, Weights};
 use crate::{Error, Result};
 use std::collections::BTreeSet;

@@ -1,15 +1,14 @@
 //! A network as an ONNX model: opset 17, so that runtimes from 2022 on take it.
 
 mod builder;
-mod proto;
 mod steps;
 
 use super::Precision;
 use crate::models::Graph;
+use crate::protobuf::Message;
 use crate::tensors::Weights;
 use crate::{Error, Result};
 use builder::{Builder, FLOAT};
-use proto::Message;
 
 const IR_VERSION: i64 = 8;
 /// The first with LayerNormalization.

@@ -1,47 +1,54 @@
-//! The little of protocol buffers that writing an ONNX model takes.
+//! The little of protocol buffers that writing ONNX models and event files takes.
 
 /// A message under construction: fields are appended in the order of the calls.
 #[derive(Debug, Default)]
-pub(super) struct Message(Vec<u8>);
+pub(crate) struct Message(Vec<u8>);
 
 const VARINT: u64 = 0;
+const FIXED_64: u64 = 1;
 const LENGTH_DELIMITED: u64 = 2;
 const FIXED_32: u64 = 5;
 
 impl Message {
-    pub(super) fn int(mut self, field: u64, value: i64) -> Self {
+    pub(crate) fn int(mut self, field: u64, value: i64) -> Self {
         self.key(field, VARINT);
         // Negative numbers as two's complement of 64 bits, as int64 is encoded.
         self.varint(value as u64);
         self
     }
 
-    pub(super) fn ints(self, field: u64, values: &[i64]) -> Self {
+    pub(crate) fn ints(self, field: u64, values: &[i64]) -> Self {
         values.iter().fold(self, |message, &value| message.int(field, value))
     }
 
-    pub(super) fn float(mut self, field: u64, value: f32) -> Self {
+    pub(crate) fn float(mut self, field: u64, value: f32) -> Self {
         self.key(field, FIXED_32);
         self.0.extend(value.to_le_bytes());
         self
     }
 
-    pub(super) fn bytes(mut self, field: u64, bytes: &[u8]) -> Self {
+    pub(crate) fn double(mut self, field: u64, value: f64) -> Self {
+        self.key(field, FIXED_64);
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    pub(crate) fn bytes(mut self, field: u64, bytes: &[u8]) -> Self {
         self.key(field, LENGTH_DELIMITED);
         self.varint(bytes.len() as u64);
         self.0.extend(bytes);
         self
     }
 
-    pub(super) fn text(self, field: u64, text: &str) -> Self {
+    pub(crate) fn text(self, field: u64, text: &str) -> Self {
         self.bytes(field, text.as_bytes())
     }
 
-    pub(super) fn message(self, field: u64, message: &Message) -> Self {
+    pub(crate) fn message(self, field: u64, message: &Message) -> Self {
         self.bytes(field, &message.0)
     }
 
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 
@@ -73,6 +80,10 @@ mod tests {
         assert_eq!(nested.into_bytes(), [0x1a, 0x03, 0x08, 0x96, 0x01]);
         let minus_two = Message::default().int(1, -2).into_bytes();
         assert_eq!(minus_two, [8, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+        assert_eq!(
+            Message::default().double(1, 1.0).into_bytes(),
+            [0x09, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f]
+        );
         assert_eq!(Message::default().float(2, 1.0).into_bytes(), [0x15, 0, 0, 0x80, 0x3f]);
     }
 }

@@ -1,0 +1,243 @@
+//! The kept network, drawn into the outline of the dense one.
+
+use super::format::{percent, significant};
+use super::html;
+use super::network::{BlockSizes, NetworkFigures};
+use super::page::Report;
+use super::progress::Stage;
+use super::svg;
+use crate::search::Event;
+
+/// Share of a block's column that is left free on each side.
+const GAP: f64 = 0.1;
+
+/// What is kept of an attention grid.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Grid {
+    Chosen {
+        heads: i64,
+        head_dim: i64,
+    },
+    /// Units, heads × head dim.
+    Expected(f64),
+    Unknown,
+}
+
+/// What is kept of the network, chosen or expected.
+struct Kept {
+    embed: Option<f64>,
+    attention: Vec<Grid>,
+    hidden: Vec<Option<f64>>,
+    chosen: bool,
+}
+
+/// The section of the page; nothing for a network that is not made of blocks.
+pub(super) fn section(report: &Report) -> String {
+    let Some(dense) = report.dense.as_ref().filter(|dense| !dense.blocks.is_empty()) else {
+        return String::new();
+    };
+    let search = report.stages.iter().rev().find(|stage| stage.searches());
+    let kept = match (&report.subnet, search) {
+        (Some(subnet), _) if subnet.blocks.len() == dense.blocks.len() => Kept::of(subnet),
+        (_, Some(stage)) => Kept::so_far(stage, dense.blocks.len()),
+        _ => Kept::unknown(dense.blocks.len()),
+    };
+    let how = match kept.chosen {
+        true => "Outline: the dense network. Filled: what is kept of it, block by block. Every row of an \
+                 attention is a head, as long as its head dim.",
+        false => "Outline: the dense network. Filled: the sizes expected now, stronger where they are decided.",
+    };
+    let width = 30 * dense.blocks.len();
+    let bands = [embedding(dense, &kept), attention(dense, &kept), hidden(dense, &kept)].concat();
+    let body = format!("<div class=\"scroll\"><div class=\"bands\" style=\"min-width:{width}px\">{bands}</div></div>");
+    html::section(
+        "Architecture",
+        how,
+        &html::figure("architecture", "Kept of the dense network", "", &body),
+    )
+}
+
+impl Kept {
+    fn unknown(blocks: usize) -> Self {
+        let (attention, hidden) = (vec![Grid::Unknown; blocks], vec![None; blocks]);
+        Self { embed: None, attention, hidden, chosen: false }
+    }
+
+    fn of(subnet: &NetworkFigures) -> Self {
+        let grid =
+            |block: &BlockSizes| Grid::Chosen { heads: block.heads, head_dim: block.head_dim };
+        Self {
+            embed: Some(subnet.embed_dim as f64),
+            attention: subnet.blocks.iter().map(grid).collect(),
+            hidden: subnet.blocks.iter().map(|block| Some(block.hidden_dim as f64)).collect(),
+            chosen: true,
+        }
+    }
+
+    /// As decided, or else as expected at the last logged step; dimensions under the names they
+    /// have in a ViT.
+    fn so_far(stage: &Stage, blocks: usize) -> Self {
+        let expected = |name: &str| {
+            let dimension = stage.last_of_search()?.dimensions.get(name)?;
+            Some(dimension.expected).filter(|units| units.is_finite())
+        };
+        let decided = |name: &str| {
+            stage.events.iter().rev().find_map(|event| match event {
+                Event::Decided { dimension, heads, channels, .. } if dimension == name => {
+                    Some((*heads, *channels))
+                }
+                _ => None,
+            })
+        };
+        let width = |name: &str| match decided(name) {
+            Some((_, width)) => Some(width as f64),
+            None => expected(name),
+        };
+        let grid = |block: usize| {
+            let name = format!("blocks.{block}.attn");
+            match (decided(&name), expected(&name)) {
+                (Some((heads, head_dim)), _) => Grid::Chosen { heads, head_dim },
+                (None, Some(units)) => Grid::Expected(units),
+                (None, None) => Grid::Unknown,
+            }
+        };
+        Self {
+            embed: width("embed"),
+            attention: (0..blocks).map(grid).collect(),
+            hidden: (0..blocks).map(|block| width(&format!("blocks.{block}.mlp"))).collect(),
+            chosen: false,
+        }
+    }
+
+    /// The class of what is filled.
+    fn class(&self) -> &'static str {
+        if self.chosen {
+            "kept"
+        } else {
+            "kept open"
+        }
+    }
+
+    /// A size as it is written.
+    fn write(&self, size: Option<f64>) -> String {
+        match size {
+            None => "?".into(),
+            Some(size) if size.fract() == 0.0 => format!("{size}"),
+            Some(size) => format!("≈{}", size.round()),
+        }
+    }
+}
+
+/// One kind of dimension: its name at the side, and the drawing.
+fn band(name: &str, dense: &str, height: f64, description: &str, content: &str) -> String {
+    let (name, dense) = (html::escape(name), html::escape(dense));
+    let drawing = svg::drawing(height, "", [&name, description], content);
+    format!("<div class=\"band\"><div class=\"side\"><b>{name}</b> {dense}</div>{drawing}</div>")
+}
+
+/// "of 384" where all are alike.
+fn of_all<T: PartialEq>(sizes: &[T], write: impl Fn(&T) -> String) -> String {
+    match sizes.split_first() {
+        Some((first, rest)) if rest.iter().all(|size| size == first) => {
+            format!("of {}", write(first))
+        }
+        _ => "of sizes that differ".into(),
+    }
+}
+
+fn embedding(dense: &NetworkFigures, kept: &Kept) -> String {
+    let share = kept.embed.map_or(0.0, |width| width / dense.embed_dim.max(1) as f64);
+    let left = GAP / dense.blocks.len() as f64;
+    let width = 1.0 - 2.0 * left;
+    let mut content = svg::rect("dense", [left, 1.0], [width, 14.0]);
+    content += &svg::rect(kept.class(), [left, 1.0], [width * share.min(1.0), 14.0]);
+    let words = format!("{}, {}", kept.write(kept.embed), percent(share));
+    content += &svg::text("size first", [left, 31.0], 0.0, &words);
+    let description = format!("{} of {}", kept.write(kept.embed), dense.embed_dim);
+    band("embedding", &format!("of {}", dense.embed_dim), 36.0, &description, &content)
+}
+
+/// Where the column of a block begins, and how wide it is.
+fn column(block: usize, blocks: usize) -> [f64; 2] {
+    let width = 1.0 / blocks as f64;
+    [(block as f64 + GAP) * width, (1.0 - 2.0 * GAP) * width]
+}
+
+fn attention(dense: &NetworkFigures, kept: &Kept) -> String {
+    let blocks = dense.blocks.len();
+    let most = dense.blocks.iter().map(|block| block.heads).max().unwrap_or(1).max(1);
+    let row = (84.0 / most as f64).clamp(3.0, 14.0);
+    let floor = row * most as f64;
+    let (mut content, mut words) = (String::new(), Vec::new());
+    for (block, (sizes, grid)) in dense.blocks.iter().zip(&kept.attention).enumerate() {
+        let [x, width] = column(block, blocks);
+        for head in 0..sizes.heads {
+            let y = floor - row * (head + 1) as f64;
+            let bar = if row > 6.0 { row - 2.0 } else { row - 1.0 };
+            content += &svg::rect("dense", [x, y], [width, bar]);
+            let filled = filled(*grid, head, sizes);
+            if filled > 0.0 {
+                content += &svg::rect(class_of(*grid, kept), [x, y], [width * filled, bar]);
+            }
+        }
+        let label = match grid {
+            Grid::Chosen { heads, head_dim } => format!("{heads}×{head_dim}"),
+            Grid::Expected(units) => format!("≈{}", units.round()),
+            Grid::Unknown => "?".into(),
+        };
+        content += &svg::text("size", [x + width / 2.0, floor + 14.0], 0.0, &label);
+        words.push(format!("block {block}: {label}"));
+    }
+    let dense = of_all(&dense.blocks, |block| format!("{} × {}", block.heads, block.head_dim));
+    band("attention", &dense, floor + 22.0, &words.join(", "), &content)
+}
+
+/// Share of a head's row that is filled.
+fn filled(grid: Grid, head: i64, dense: &BlockSizes) -> f64 {
+    let share = match grid {
+        Grid::Chosen { heads, .. } if head >= heads => 0.0,
+        Grid::Chosen { head_dim, .. } => head_dim as f64 / dense.head_dim.max(1) as f64,
+        Grid::Expected(units) => units / (dense.heads * dense.head_dim).max(1) as f64,
+        Grid::Unknown => 0.0,
+    };
+    share.clamp(0.0, 1.0)
+}
+
+fn class_of(grid: Grid, kept: &Kept) -> &'static str {
+    match grid {
+        Grid::Chosen { .. } => "kept",
+        _ => kept.class(),
+    }
+}
+
+fn hidden(dense: &NetworkFigures, kept: &Kept) -> String {
+    const HEIGHT: f64 = 84.0;
+    let blocks = dense.blocks.len();
+    let most = dense.blocks.iter().map(|block| block.hidden_dim).max().unwrap_or(1).max(1) as f64;
+    let (mut content, mut words) = (String::new(), Vec::new());
+    for (block, (sizes, size)) in dense.blocks.iter().zip(&kept.hidden).enumerate() {
+        let [x, width] = column(block, blocks);
+        let tall = |size: f64| HEIGHT * (size / most).clamp(0.0, 1.0);
+        let full = tall(sizes.hidden_dim as f64);
+        let part = tall(size.unwrap_or(0.0)).min(full);
+        content += &svg::rect("dense", [x, 1.0 + HEIGHT - full], [width, full]);
+        content += &svg::rect(kept.class_of_size(*size), [x, 1.0 + HEIGHT - part], [width, part]);
+        let label = kept.write(*size);
+        let middle = x + width / 2.0;
+        content += &svg::text("size", [middle, HEIGHT + 15.0], 0.0, &label);
+        content += &svg::text("tick", [middle, HEIGHT + 33.0], 0.0, &block.to_string());
+        words.push(format!("block {block}: {label} of {}", sizes.hidden_dim));
+    }
+    let dense = of_all(&dense.blocks, |block| significant(block.hidden_dim as f64, 5));
+    band("hidden", &dense, HEIGHT + 38.0, &words.join(", "), &content)
+}
+
+impl Kept {
+    /// A decided width is a whole number, an expected one hardly ever.
+    fn class_of_size(&self, size: Option<f64>) -> &'static str {
+        match size {
+            Some(size) if size.fract() == 0.0 => "kept",
+            _ => self.class(),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! From values to places on an axis.
+
+/// A range of values that is laid over an axis.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Scale {
+    pub(super) low: f64,
+    pub(super) high: f64,
+}
+
+impl Scale {
+    /// From `low` to `high`; a little around where both are the same.
+    pub(super) fn new(low: f64, high: f64) -> Self {
+        if high > low {
+            return Self { low, high };
+        }
+        let room = if low == 0.0 { 1.0 } else { low.abs() * 0.1 };
+        Self { low: low - if low == 0.0 { 0.0 } else { room }, high: low + room }
+    }
+
+    /// Over the finite ones of some values, with 0 where they begin near it; from 0 to 1 if there
+    /// are none.
+    pub(super) fn over(values: impl Iterator<Item = f64>) -> Self {
+        let finite = values.filter(|value| value.is_finite());
+        let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
+        if low > high {
+            return Self::new(0.0, 1.0);
+        }
+        let low = if low > 0.0 && low < 0.5 * high { 0.0 } else { low };
+        Self::new(low, high).rounded()
+    }
+
+    /// With ends that are ticks.
+    fn rounded(self) -> Self {
+        let step = self.step(4.0);
+        Self { low: (self.low / step).floor() * step, high: (self.high / step).ceil() * step }
+    }
+
+    /// Where a value lies, 0 at the low end, 1 at the high.
+    pub(super) fn place(self, value: f64) -> f64 {
+        ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
+    }
+
+    /// About so many round values.
+    pub(super) fn ticks(self, about: f64) -> Vec<f64> {
+        let step = self.step(about);
+        let first = (self.low / step - 1e-9).ceil() as i64;
+        let last = (self.high / step + 1e-9).floor() as i64;
+        (first..=last).map(|at| at as f64 * step).collect()
+    }
+
+    /// A distance of 1, 2 or 5 times a power of ten that divides the range into about so many.
+    fn step(self, about: f64) -> f64 {
+        let rough = (self.high - self.low) / about;
+        let power = 10f64.powf(rough.log10().floor());
+        let candidates = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);
+        candidates.into_iter().find(|step| *step >= rough * 0.999).unwrap_or(10.0 * power)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round() {
+        assert_eq!(
+            Scale::new(0.0, 300.0).ticks(6.0),
+            [0.0, 50.0, 100.0, 150.0, 200.0, 250.0, 300.0]
+        );
+        let scale = Scale::over([2.31, 0.87].into_iter());
+        assert_eq!((scale.low, scale.high), (0.0, 3.0));
+        assert_eq!(scale.place(1.5), 0.5);
+    }
+
+    #[test]
+    fn flat_empty_and_infinite_values_have_a_scale() {
+        let values: [&[f64]; 5] = [&[], &[0.0], &[3.0, 3.0], &[f64::NAN, 2.0], &[-1.0, -1.0]];
+        for values in values {
+            let scale = Scale::over(values.iter().copied());
+            assert!(scale.low < scale.high, "{values:?}: {scale:?}");
+            assert!(scale.ticks(4.0).len() >= 2, "{values:?}: {scale:?}");
+        }
+    }
+}

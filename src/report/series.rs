@@ -1,0 +1,78 @@
+//! Curves out of events.
+
+use crate::search::{Event, StepMetrics};
+
+/// Step and value, in the order of the steps.
+pub(super) type Points = Vec<[f64; 2]>;
+
+/// A quantity of the logged steps; steps that have none of it are left out.
+pub(super) fn of_steps(events: &[Event], read: impl Fn(&StepMetrics) -> Option<f64>) -> Points {
+    let step = |event: &Event| match event {
+        Event::Step(metrics) => Some([metrics.step as f64, read(metrics)?]),
+        _ => None,
+    };
+    events.iter().filter_map(step).collect()
+}
+
+/// A running mean over a part of the curve, centred; values that are not finite stay as they are.
+pub(super) fn smoothed(points: &[[f64; 2]]) -> Points {
+    let half = points.len() / 40;
+    let mean = |(at, &[x, y]): (usize, &[f64; 2])| {
+        let reach = half.min(at).min(points.len() - 1 - at);
+        let near = points[at - reach..=at + reach].iter().map(|point| point[1]);
+        let finite: Vec<f64> = near.filter(|value| value.is_finite()).collect();
+        match y.is_finite() {
+            true => [x, finite.iter().sum::<f64>() / finite.len() as f64],
+            false => [x, y],
+        }
+    };
+    points.iter().enumerate().map(mean).collect()
+}
+
+/// No more than about `most` points: of every stretch the lowest and the highest, so that peaks
+/// stay, and the ends as they are.
+pub(super) fn thinned(points: &[[f64; 2]], most: usize) -> Points {
+    if points.len() <= most {
+        return points.to_vec();
+    }
+    let stretch = (2 * points.len()).div_ceil(most);
+    let mut kept = vec![points[0]];
+    for part in points[1..points.len() - 1].chunks(stretch) {
+        let order = |left: &&[f64; 2], right: &&[f64; 2]| left[1].total_cmp(&right[1]);
+        let ends = [part.iter().min_by(order), part.iter().max_by(order)];
+        let mut ends: Vec<[f64; 2]> = ends.into_iter().flatten().copied().collect();
+        ends.sort_by(|left, right| left[0].total_cmp(&right[0]));
+        ends.dedup_by(|left, right| left[0] == right[0]);
+        kept.extend(ends);
+    }
+    kept.push(points[points.len() - 1]);
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thinning_keeps_ends_and_peaks() {
+        let mut points: Points = (0..10_000).map(|at| [f64::from(at), 0.0]).collect();
+        points[5_003][1] = 9.0;
+        points[7_777][1] = f64::NAN;
+        let kept = thinned(&points, 300);
+        assert!(kept.len() <= 310, "{}", kept.len());
+        assert_eq!((kept[0][0], kept[kept.len() - 1][0]), (0.0, 9_999.0));
+        assert!(kept.contains(&[5_003.0, 9.0]));
+        assert!(kept.windows(2).all(|pair| pair[0][0] < pair[1][0]));
+    }
+
+    #[test]
+    fn smoothing_keeps_a_straight_line_and_gaps() {
+        let mut points: Points = (0..100).map(|at| [f64::from(at), 2.0 * f64::from(at)]).collect();
+        let smooth = smoothed(&points);
+        assert!(points.iter().zip(&smooth).all(|(raw, smooth)| (raw[1] - smooth[1]).abs() < 1e-9));
+        points[50][1] = f64::NAN;
+        let smooth = smoothed(&points);
+        assert!(smooth[50][1].is_nan() && smooth[49][1].is_finite());
+        assert!(smoothed(&[]).is_empty());
+    }
+}

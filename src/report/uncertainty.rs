@@ -1,0 +1,187 @@
+//! How the sizes are decided: the entropy of every dimension over the steps.
+
+use super::chart::step_axis;
+use super::html;
+use super::progress::Stage;
+use super::scale::Scale;
+use super::series::{of_steps, thinned};
+use super::svg::{self, Place};
+use crate::search::{Event, Phase};
+use std::collections::BTreeMap;
+
+/// Height of a row, and of the curve in it.
+const ROW: f64 = 21.0;
+const CURVE: f64 = 16.0;
+/// Points of a curve: rows are many and small.
+const POINTS: usize = 120;
+
+/// The section of the page; nothing where no dimension is known.
+pub(super) fn section(stages: &[Stage]) -> String {
+    let body: String = stages.iter().map(panels).collect();
+    if body.is_empty() {
+        return body;
+    }
+    let how = "Entropy of the candidate sizes of every dimension: a full row is undecided, an empty one \
+               decided. Ticks: cuts. Dot: the decision, with the size at the right; until then, the units \
+               expected now.";
+    html::section("Decisions", how, &body)
+}
+
+fn panels(stage: &Stage) -> String {
+    let mut groups: BTreeMap<(usize, String), Vec<Row>> = BTreeMap::new();
+    for row in rows(stage) {
+        let (order, name) = group(&row.name);
+        groups.entry((order, name)).or_default().push(row);
+    }
+    if groups.is_empty() {
+        return String::new();
+    }
+    let last = stage.finished().map(|finished| finished.step);
+    let last = last.or(stage.last_of_search().map(|metrics| metrics.step)).unwrap_or(0);
+    let steps = Scale::new(0.0, last.max(1) as f64);
+    let panel = |((_, name), mut rows): ((usize, String), Vec<Row>)| {
+        rows.sort_by_key(|row| row.number);
+        panel(&name, &rows, steps)
+    };
+    let panels: String = groups.into_iter().map(panel).collect();
+    format!("<div class=\"panels\">{panels}</div>")
+}
+
+/// What is known of one dimension.
+struct Row {
+    name: String,
+    number: Option<u64>,
+    entropy: Vec<[f64; 2]>,
+    cuts: Vec<f64>,
+    decided: Option<(f64, String)>,
+    expected: Option<f64>,
+}
+
+fn rows(stage: &Stage) -> Vec<Row> {
+    let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
+    let logged = stage.logged().flat_map(|metrics| metrics.dimensions.keys());
+    let decided = stage.events.iter().filter_map(|event| match event {
+        Event::Decided { dimension, .. } => Some(dimension),
+        _ => None,
+    });
+    for name in logged.chain(decided) {
+        rows.entry(name).or_insert_with(|| row(stage, name));
+    }
+    rows.into_values().collect()
+}
+
+fn row(stage: &Stage, name: &str) -> Row {
+    let mut row = Row {
+        name: name.into(),
+        number: numbers(name).next(),
+        entropy: of_steps(&stage.events, |metrics| {
+            let dimension = metrics.dimensions.get(name)?;
+            (metrics.phase == Phase::Search).then_some(dimension.entropy)
+        }),
+        cuts: Vec::new(),
+        decided: None,
+        expected: stage.last_of_search().and_then(|m| Some(m.dimensions.get(name)?.expected)),
+    };
+    for event in &stage.events {
+        match event {
+            Event::Cut(cut) if cut.units.contains_key(name) => row.cuts.push(cut.step as f64),
+            Event::Decided { step, dimension, heads, channels } if dimension == name => {
+                let size = if *heads > 1 {
+                    format!("{heads} × {channels}")
+                } else {
+                    channels.to_string()
+                };
+                row.decided = Some((*step as f64, size));
+            }
+            _ => {}
+        }
+    }
+    // Nothing is left to decide from there on.
+    if let Some((step, _)) = row.decided {
+        row.entropy.retain(|point| point[0] < step);
+        row.entropy.push([step, 0.0]);
+    }
+    row
+}
+
+/// Numbers in a name, such as that of a block.
+fn numbers(name: &str) -> impl Iterator<Item = u64> + '_ {
+    name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok())
+}
+
+/// Dimensions whose names differ in a number only belong together. Those of a ViT have names.
+fn group(name: &str) -> (usize, String) {
+    let digit = |c: char| c.is_ascii_digit();
+    match name.split(digit).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("n").as_str() {
+        "embed" => (0, "Embedding".into()),
+        "blocks.n.attn" => (1, "Attention, heads × head dim".into()),
+        "blocks.n.mlp" => (2, "Hidden width".into()),
+        other => (3, other.into()),
+    }
+}
+
+fn panel(name: &str, rows: &[Row], steps: Scale) -> String {
+    let hue = match name.as_bytes().first() {
+        Some(b'E') => "indigo",
+        Some(b'H') => "ochre",
+        _ => "teal",
+    };
+    let height = ROW * rows.len() as f64;
+    let content: String =
+        rows.iter().enumerate().map(|(at, row)| drawn(row, at, hue, steps)).collect();
+    let words: Vec<String> = rows.iter().map(in_words).collect();
+    let content = content + &step_axis(steps, height + 2.0);
+    let drawing = svg::drawing(height + 2.0, "", [name, &words.join(" ")], &content);
+    html::figure("rows", name, "", &format!("<div class=\"plot\">{drawing}</div>"))
+}
+
+fn drawn(row: &Row, at: usize, hue: &str, steps: Scale) -> String {
+    let top = ROW * at as f64 + ROW - CURVE;
+    let place = Place { x: steps, y: Scale::new(0.0, 1.0), height: CURVE };
+    let foot = top + CURVE;
+    let points = thinned(&row.entropy, POINTS);
+    let mut content = svg::line("grid", [0.0, foot], [1.0, foot]);
+    content += &svg::stretched(top, CURVE, &svg::area(&format!("area {hue}"), &points, &place));
+    for cut in &row.cuts {
+        let x = steps.place(*cut);
+        content += &svg::line("tick-mark", [x, foot - 5.0], [x, foot + 1.0]);
+    }
+    let label = row.number.map_or("".into(), |number| number.to_string());
+    content += &svg::text("tick y", [0.0, foot - 3.0], -8.0, &label);
+    let (class, words) = match (&row.decided, row.expected) {
+        (Some((step, size)), _) => {
+            let x = svg::across(steps.place(*step));
+            content +=
+                &format!("<circle class=\"dot-mark {hue}\" cx=\"{x}\" cy=\"{foot}\" r=\"3\"/>");
+            ("size side", size.clone())
+        }
+        (None, Some(units)) if units.is_finite() => {
+            ("size side open", format!("≈ {}", units.round()))
+        }
+        _ => ("size side open", "?".into()),
+    };
+    content + &svg::text(class, [1.0, foot - 3.0], 10.0, &words)
+}
+
+fn in_words(row: &Row) -> String {
+    let name = &row.name;
+    match (&row.decided, row.entropy.last()) {
+        (Some((step, size)), _) => format!("{name}: {size}, decided after step {step}."),
+        (None, Some([step, entropy])) => format!("{name}: entropy {entropy:.2} at step {step}."),
+        (None, None) => format!("{name}: nothing logged."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dimensions_are_grouped_by_name_and_ordered_by_number() {
+        assert_eq!(group("blocks.11.attn"), group("blocks.2.attn"));
+        assert_ne!(group("blocks.1.attn"), group("blocks.1.mlp"));
+        assert_eq!(group("stages.0.width").1, "stages.n.width");
+        assert_eq!(numbers("blocks.11.attn").next(), Some(11));
+        assert_eq!(numbers("embed").next(), None);
+    }
+}

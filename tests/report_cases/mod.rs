@@ -1,0 +1,6 @@
+mod dimensions;
+mod page;
+mod pages;
+mod painting;
+mod run;
+mod tensorboard;
