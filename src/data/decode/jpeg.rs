@@ -4,6 +4,7 @@ use super::cursor::Cursor;
 use super::frame::Frame;
 use super::Image;
 use crate::error::DecodeError;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use zune_jpeg::errors::DecodeErrors;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
@@ -58,7 +59,7 @@ impl<'a> JpegFile<'a> {
         let width = self.width();
         let mut pixels = match self.kind {
             Kind::Sequential(frame) => decode_sequential(self.bytes, &frame, rows)?,
-            Kind::Other { mut decoder, .. } => decoder.decode().map_err(damaged)?,
+            Kind::Other { decoder, .. } => pixels(decoder)?,
         };
         pixels.truncate(rows * width * 3);
         Image::new(width, rows, 3, pixels).map_err(error)
@@ -69,10 +70,18 @@ impl<'a> JpegFile<'a> {
 fn decode_sequential(bytes: &[u8], frame: &Frame, rows: usize) -> Result<Vec<u8>, DecodeError> {
     let decoded = frame.rows_for(rows);
     if decoded == frame.height {
-        return decoder(bytes).decode().map_err(damaged);
+        return pixels(decoder(bytes));
     }
     let shortened = frame.shortened(bytes, decoded).ok_or_else(|| error("no height"))?;
-    decoder(&shortened).decode().map_err(damaged)
+    pixels(decoder(&shortened))
+}
+
+/// A panic of the decoder is a file that it cannot decode: version 0.5 panics at some with a scan
+/// for each component and few rows.
+fn pixels(mut decoder: JpegDecoder<Cursor<'_>>) -> Result<Vec<u8>, DecodeError> {
+    catch_unwind(AssertUnwindSafe(|| decoder.decode()))
+        .unwrap_or_else(|_| Err(DecodeErrors::FormatStatic("the decoder panicked")))
+        .map_err(damaged)
 }
 
 fn decoder(bytes: &[u8]) -> JpegDecoder<Cursor<'_>> {
