@@ -4,6 +4,8 @@ mod support;
 
 #[path = "data/decoding.rs"]
 mod decoding;
+#[path = "data/files.rs"]
+mod files;
 #[path = "data/folder.rs"]
 mod folder;
 #[path = "data/idx.rs"]
@@ -18,3 +20,5 @@ mod operations;
 mod sets;
 #[path = "data/transforms.rs"]
 mod transforms;
+#[path = "data/upper_part.rs"]
+mod upper_part;

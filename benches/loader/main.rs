@@ -6,8 +6,12 @@
 //! flip, normalisation. Seconds are processor time (Linux only). `OFB_PYTHON` names a Python with
 //! torch, torchvision and Pillow (default `python3`); without one, only this crate's loader is
 //! measured.
+//!
+//! Then it trains beside one worker, by DeiT's recipe and the clock, and tells how much of a step is
+//! waiting for its batch: DeiT-S on the same core, and a device that takes no processor time.
 
 mod images;
+mod waiting;
 
 use once_for_both::data::transform::{Training, Transform};
 use once_for_both::data::{Corrupt, FolderOfClasses, Loader, LoaderOptions, Order};
@@ -53,6 +57,10 @@ fn main() -> Result<(), AnyError> {
         );
     } else {
         println!("ratio {:.2}", ours / report("torchvision, best of 0 and 1 worker", theirs));
+    }
+    waiting::real_training(folder.path())?;
+    for share in [0.8, 0.5] {
+        waiting::sleeping_device(folder.path(), share * deit)?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use super::{decode, Dataset, Sample};
 use crate::{Error, Result};
 use std::ffi::OsString;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Endings of image files, in any case.
@@ -88,11 +89,21 @@ impl Dataset for FolderOfClasses {
 
     fn load(&self, index: usize) -> Result<Sample> {
         let class = self.file(index)?.class as usize;
-        let path = self.path(index)?;
-        let bytes = fs::read(&path).map_err(|source| Error::io("read", &path, source))?;
-        let image = decode(&bytes)
-            .map_err(|source| Error::Image { name: path.display().to_string(), source })?;
+        let mut file = Vec::new();
+        self.read(index, &mut file)?;
+        let image =
+            decode(&file).map_err(|source| Error::Image { name: self.name(index), source })?;
         Ok(Sample { image, class })
+    }
+
+    fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<Option<usize>> {
+        let class = self.file(index)?.class as usize;
+        let path = self.path(index)?;
+        file.clear();
+        fs::File::open(&path)
+            .and_then(|mut opened| opened.read_to_end(file))
+            .map_err(|source| Error::io("read", &path, source))?;
+        Ok(Some(class))
     }
 }
 

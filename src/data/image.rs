@@ -68,6 +68,29 @@ impl Image {
         &mut self.pixels
     }
 
+    /// Writes to `planes`, channels first, what `tables` has for the bytes of each channel.
+    ///
+    /// # Shapes
+    /// `tables`: channels; `planes`: channels × height × width.
+    pub(super) fn write_planes(&self, tables: &[[f32; 256]], planes: &mut [f32]) {
+        let area = self.width * self.height;
+        // All channels of a pixel at a time, so that the bytes are read once.
+        if let ([reds, greens, blues], 3) = (tables, self.channels) {
+            let (red, rest) = planes.split_at_mut(area);
+            let (green, blue) = rest.split_at_mut(area);
+            let planes = red.iter_mut().zip(green).zip(blue);
+            for (pixel, ((red, green), blue)) in self.pixels.as_chunks::<3>().0.iter().zip(planes) {
+                *red = reds[usize::from(pixel[0])];
+                *green = greens[usize::from(pixel[1])];
+                *blue = blues[usize::from(pixel[2])];
+            }
+        } else if let Some(table) = tables.first() {
+            for (value, byte) in planes.iter_mut().zip(&self.pixels) {
+                *value = table[usize::from(*byte)];
+            }
+        }
+    }
+
     /// Appends the bytes to `planes`, channels first: channels × height × width.
     pub(super) fn append_planes(&self, planes: &mut Vec<u8>) {
         let (start, area) = (planes.len(), self.width * self.height);

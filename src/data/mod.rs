@@ -19,7 +19,7 @@ pub mod transform;
 
 pub use batches::{Augmentation, Batch, Batches};
 pub use dataset::{Dataset, Sample};
-pub use decode::decode;
+pub use decode::{decode, Encoded};
 pub use folder::FolderOfClasses;
 pub use image::Image;
 pub use images::ImageSet;

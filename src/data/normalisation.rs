@@ -24,6 +24,14 @@ impl Normalisation {
         self.mean.iter().map(|mean| (mean * 255.0).round_ties_even() as u8).collect()
     }
 
+    /// What every byte becomes, for each channel.
+    pub(super) fn tables(&self) -> Vec<[f32; 256]> {
+        let table = |(mean, std): (&f64, &f64)| {
+            std::array::from_fn(|byte| ((byte as f64 / 255.0 - mean) / std) as f32)
+        };
+        self.mean.iter().zip(&self.std).map(table).collect()
+    }
+
     /// Normalises a batch on its device.
     ///
     /// # Shapes

@@ -1,5 +1,7 @@
 //! Batches from a data set that need not fit into memory, prepared ahead by worker threads.
 
+mod collected;
+mod fetch;
 mod options;
 mod order;
 mod worker;
@@ -10,6 +12,7 @@ use super::transform::{Erased, Rectangle};
 use super::{Batch, Dataset};
 use crate::loss::Targets;
 use crate::{Error, Result};
+use collected::Pixels;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver};
@@ -107,7 +110,7 @@ impl Loader {
         let finished = prepared.and_then(|prepared| {
             self.corrupt.extend(prepared.corrupt.clone());
             if let Corrupt::Skip { limit } = self.options.corrupt {
-                worker::expect_few(&self.corrupt, limit)?;
+                fetch::expect_few(&self.corrupt, limit)?;
             }
             self.finish(prepared)
         });
@@ -155,12 +158,17 @@ impl Loader {
         Ok(running)
     }
 
-    /// From bytes on the CPU to the batch on the device.
+    /// From what the worker made on the CPU to the batch on the device.
     fn finish(&self, prepared: Prepared) -> Result<Batch> {
         let Prepared { images, classes, erased, mix, .. } = prepared;
-        // Kind and device in one call; from pinned memory the copy does not wait.
-        let bytes = images.f_to_device_(self.device, images.f_kind()?, true, false)?;
-        let images = self.options.normalisation.apply(&bytes)?;
+        let images = match images {
+            Pixels::Normalised(images) => images,
+            Pixels::Bytes(bytes) => {
+                // Kind and device in one call; from pinned memory the copy does not wait.
+                let bytes = bytes.f_to_device_(self.device, bytes.f_kind()?, true, false)?;
+                self.options.normalisation.apply(&bytes)?
+            }
+        };
         erase(&images, &erased)?;
         let images = mix.images(images)?;
         let classes = Tensor::f_from_slice(&classes)?.f_to_device(self.device)?;

@@ -1,17 +1,19 @@
 //! What a worker thread does: batches of bytes, ahead of time.
 
-use super::options::{Corrupt, LoaderOptions};
+use super::collected::{Collected, Pixels};
+use super::fetch::{fetch, Fetched};
+use super::options::LoaderOptions;
 use super::order::{steps_per_epoch, EpochOrder, Showing};
 use crate::data::stream::{Purpose, Stream};
 use crate::data::transform::{Erased, Resizer};
-use crate::data::{Dataset, Mix, Sample};
+use crate::data::{Dataset, Mix};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::Arc;
-use tch::{Device, Kind, Tensor};
+use tch::Device;
 
 /// What all workers share.
 pub(super) struct Job {
@@ -24,8 +26,7 @@ pub(super) struct Job {
 
 /// A batch before it is on the device.
 pub(super) struct Prepared {
-    /// `[B, C, S, S]`, u8, on the CPU; pinned if it is bound for CUDA.
-    pub images: Tensor,
+    pub images: Pixels,
     pub classes: Vec<i64>,
     /// What is to be erased, by place in the batch.
     pub erased: Vec<(usize, Erased)>,
@@ -41,7 +42,7 @@ pub(super) fn work(
     (first, stride, end): (u64, u64, u64),
     sender: &SyncSender<Result<Prepared>>,
 ) {
-    let mut worker = Worker { job, order: None, resizer: Resizer::default() };
+    let mut worker = Worker { job, order: None, resizer: Resizer::default(), file: Vec::new() };
     let mut step = first;
     while step < end && !job.stop.load(Ordering::Relaxed) {
         let prepared = catch_unwind(AssertUnwindSafe(|| worker.prepare(step)))
@@ -65,6 +66,8 @@ struct Worker<'a> {
     /// The order of the epoch at hand.
     order: Option<EpochOrder>,
     resizer: Resizer,
+    /// The file at hand.
+    file: Vec<u8>,
 }
 
 impl Worker<'_> {
@@ -78,96 +81,50 @@ impl Worker<'_> {
             None => EpochOrder::new(options, dataset.len(), epoch),
         };
         let size = options.transform.size();
-        let bytes = options.batch * dataset.channels() * size * size;
-        let mut parts = Parts { bytes: Vec::with_capacity(bytes), ..Parts::default() };
-        for showing in order.batch(number, options.batch) {
+        let showings: Vec<Showing> = order.batch(number, options.batch).collect();
+        self.order = Some(order);
+        let images = Collected::new(showings.len(), size, &options.normalisation, *device)?;
+        let mut parts = Parts::new(images);
+        for showing in showings {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             self.add(epoch, showing, &mut parts)?;
         }
-        self.order = Some(order);
         let mut stream = Stream::of(options.seed, epoch, Purpose::Mixing { batch: number });
         let mix = options.mixing.map_or(Mix::None, |mixing| mixing.draw(size, &mut stream));
-        let shape = [parts.classes.len(), dataset.channels(), size, size];
-        let images = bytes_tensor(&parts.bytes, &shape, *device)?;
-        let Parts { classes, erased, corrupt, .. } = parts;
+        let Parts { images, classes, erased, corrupt } = parts;
+        let images = images.finish(*device)?;
         Ok(Some(Prepared { images, classes, erased, mix, corrupt }))
     }
 
     /// Adds one transformed image to the batch.
     fn add(&mut self, epoch: u64, showing: Showing, parts: &mut Parts) -> Result<()> {
-        let job = self.job;
-        let (index, sample) = load(job, showing.index, &mut parts.corrupt)?;
-        let expected = job.dataset.channels();
-        if sample.image.channels() != expected || sample.class >= job.dataset.classes() {
-            return Err(Error::invalid(
-                job.dataset.name(index),
-                format!("{expected} channels, class less than {}", job.dataset.classes()),
-                format!("{} channels, class {}", sample.image.channels(), sample.class),
-            ));
-        }
-        let purpose = Purpose::Sample { index, copy: showing.copy };
-        let mut stream = Stream::of(job.options.seed, epoch, purpose);
-        let fill = job.options.normalisation.mean_colour();
-        let transform = &job.options.transform;
-        let transformed = transform.apply(&sample.image, &fill, &mut stream, &mut self.resizer)?;
+        let options = &self.job.options;
+        let fetched = fetch(self.job, epoch, showing, &mut self.file, &mut parts.corrupt)?;
+        let Fetched { image, seen, mut stream, class } = fetched;
+        let fill = options.normalisation.mean_colour();
+        let transformed =
+            options.transform.apply_to(seen, &image, &fill, &mut stream, &mut self.resizer)?;
         if let Some(erased) = transformed.erased {
             parts.erased.push((parts.classes.len(), erased));
         }
-        transformed.image.append_planes(&mut parts.bytes);
-        parts.classes.push(sample.class as i64);
+        parts.images.push(&transformed.image);
+        parts.classes.push(class as i64);
         Ok(())
     }
 }
 
 /// A batch as it grows.
-#[derive(Default)]
 struct Parts {
-    bytes: Vec<u8>,
+    images: Collected,
     classes: Vec<i64>,
     erased: Vec<(usize, Erased)>,
     corrupt: BTreeMap<usize, String>,
 }
 
-/// The image at an index, or the next one that can be decoded, with its own index.
-fn load(job: &Job, first: usize, corrupt: &mut BTreeMap<usize, String>) -> Result<(usize, Sample)> {
-    let mut index = first;
-    loop {
-        let limit = match (job.dataset.load(index), job.options.corrupt) {
-            (Ok(sample), _) => return Ok((index, sample)),
-            (Err(Error::Image { name, .. }), Corrupt::Skip { limit }) => {
-                corrupt.insert(index, name);
-                limit
-            }
-            (Err(error), _) => return Err(error),
-        };
-        expect_few(corrupt, limit)?;
-        index = (index + 1) % job.dataset.len();
-        if index == first {
-            // All are corrupt, though not more than the limit.
-            return Err(too_many(corrupt, limit));
-        }
-    }
-}
-
-/// Checks that there are no more corrupt images than the limit.
-pub(super) fn expect_few(corrupt: &BTreeMap<usize, String>, limit: usize) -> Result<()> {
-    if corrupt.len() <= limit {
-        return Ok(());
-    }
-    Err(too_many(corrupt, limit))
-}
-
-fn too_many(corrupt: &BTreeMap<usize, String>, limit: usize) -> Error {
-    Error::CorruptImages { limit, names: corrupt.values().cloned().collect() }
-}
-
-fn bytes_tensor(bytes: &[u8], shape: &[usize], device: Device) -> Result<Tensor> {
-    let shape: Vec<i64> = shape.iter().map(|&length| length as i64).collect();
-    let tensor = Tensor::f_from_data_size(bytes, &shape, Kind::Uint8)?;
-    match device {
-        Device::Cuda(_) => Ok(tensor.f_pin_memory(device)?),
-        _ => Ok(tensor),
+impl Parts {
+    fn new(images: Collected) -> Self {
+        Self { images, classes: Vec::new(), erased: Vec::new(), corrupt: BTreeMap::new() }
     }
 }

@@ -84,11 +84,11 @@ impl Training {
     fn apply(
         &self,
         image: &Image,
+        crop: Rectangle,
         fill: &[u8],
         stream: &mut Stream,
         resizer: &mut Resizer,
     ) -> Result<Transformed> {
-        let crop = self.crop.draw(image.width(), image.height(), stream);
         let mut image = resizer.crop(image, crop, self.size, self.size)?;
         if stream.chance(self.flip) {
             flip(&mut image);
@@ -135,8 +135,31 @@ impl Transform {
         stream: &mut Stream,
         resizer: &mut Resizer,
     ) -> Result<Transformed> {
+        let seen = self.seen(image.width(), image.height(), stream);
+        self.apply_to(seen, image, fill, stream, resizer)
+    }
+
+    /// The part of an image that the result depends on: the first that is drawn from the stream.
+    pub(super) fn seen(&self, width: usize, height: usize, stream: &mut Stream) -> Rectangle {
         match self {
-            Self::Training(training) => training.apply(image, fill, stream, resizer),
+            Self::Training(training) => training.crop.draw(width, height, stream),
+            // The crop takes resized pixels.
+            Self::Evaluation(_) => Rectangle { left: 0, top: 0, width, height },
+        }
+    }
+
+    /// Transforms the part of an image that [`seen`](Self::seen) drew; below it, rows may be
+    /// missing.
+    pub(super) fn apply_to(
+        &self,
+        seen: Rectangle,
+        image: &Image,
+        fill: &[u8],
+        stream: &mut Stream,
+        resizer: &mut Resizer,
+    ) -> Result<Transformed> {
+        match self {
+            Self::Training(training) => training.apply(image, seen, fill, stream, resizer),
             Self::Evaluation(evaluation) => evaluation.apply(image, resizer),
         }
     }

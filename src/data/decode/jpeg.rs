@@ -1,0 +1,100 @@
+//! JPEG to bytes.
+
+use super::cursor::Cursor;
+use super::frame::Frame;
+use super::Image;
+use crate::error::DecodeError;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use zune_jpeg::errors::DecodeErrors;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
+use zune_jpeg::JpegDecoder;
+
+/// End of image: within coded data, 0xff is never followed by this.
+const END: [u8; 2] = [0xff, 0xd9];
+
+/// A JPEG file whose end is there.
+pub(super) struct JpegFile<'a> {
+    bytes: &'a [u8],
+    kind: Kind<'a>,
+}
+
+enum Kind<'a> {
+    /// Decoded from the top as far as is needed.
+    Sequential(Frame),
+    /// Decoded as a whole.
+    Other { decoder: JpegDecoder<Cursor<'a>>, width: usize, height: usize },
+}
+
+impl<'a> JpegFile<'a> {
+    pub fn open(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        // The decoder fills what is missing from the last rows with grey.
+        if !bytes.windows(2).rev().any(|pair| pair == END) {
+            return Err(DecodeError::Truncated { length: bytes.len() });
+        }
+        if let Some(frame) = Frame::of(bytes) {
+            return Ok(Self { bytes, kind: Kind::Sequential(frame) });
+        }
+        let mut decoder = decoder(bytes);
+        decoder.decode_headers().map_err(damaged)?;
+        let (width, height) = decoder.dimensions().ok_or_else(|| error("no header"))?;
+        Ok(Self { bytes, kind: Kind::Other { decoder, width, height } })
+    }
+
+    pub fn width(&self) -> usize {
+        match &self.kind {
+            Kind::Sequential(frame) => frame.width,
+            Kind::Other { width, .. } => *width,
+        }
+    }
+
+    pub fn height(&self) -> usize {
+        match &self.kind {
+            Kind::Sequential(frame) => frame.height,
+            Kind::Other { height, .. } => *height,
+        }
+    }
+
+    pub fn decode_top(self, rows: usize) -> Result<Image, DecodeError> {
+        let width = self.width();
+        let mut pixels = match self.kind {
+            Kind::Sequential(frame) => decode_sequential(self.bytes, &frame, rows)?,
+            Kind::Other { decoder, .. } => pixels(decoder)?,
+        };
+        pixels.truncate(rows * width * 3);
+        Image::new(width, rows, 3, pixels).map_err(error)
+    }
+}
+
+/// At least so many rows of a file.
+fn decode_sequential(bytes: &[u8], frame: &Frame, rows: usize) -> Result<Vec<u8>, DecodeError> {
+    let decoded = frame.rows_for(rows);
+    if decoded == frame.height {
+        return pixels(decoder(bytes));
+    }
+    let shortened = frame.shortened(bytes, decoded).ok_or_else(|| error("no height"))?;
+    pixels(decoder(&shortened))
+}
+
+/// A panic of the decoder is a file that it cannot decode: version 0.5 panics at some with a scan
+/// for each component and few rows.
+fn pixels(mut decoder: JpegDecoder<Cursor<'_>>) -> Result<Vec<u8>, DecodeError> {
+    catch_unwind(AssertUnwindSafe(|| decoder.decode()))
+        .unwrap_or_else(|_| Err(DecodeErrors::FormatStatic("the decoder panicked")))
+        .map_err(damaged)
+}
+
+fn decoder(bytes: &[u8]) -> JpegDecoder<Cursor<'_>> {
+    // Not strict, it would also fill what it cannot read in the middle.
+    let options =
+        DecoderOptions::default().set_strict_mode(true).jpeg_set_out_colorspace(ColorSpace::RGB);
+    JpegDecoder::new_with_options(Cursor::new(bytes), options)
+}
+
+fn damaged(source: DecodeErrors) -> DecodeError {
+    error(format!("{source:?}"))
+}
+
+fn error(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> DecodeError {
+    DecodeError::Jpeg { source: source.into() }
+}
