@@ -2,6 +2,7 @@
 
 use crate::cli::{Command, CommandLine, ExportOptions, Format, RunOptions};
 use crate::config::Config;
+use crate::folder::write_report;
 use crate::layers::{self, CONFIG};
 use crate::networks::OF_A_RUN;
 use crate::pipeline::{Pipeline, Trained};
@@ -36,7 +37,10 @@ pub fn execute(line: CommandLine) -> Result<Outcome, AnyError> {
     match &command {
         Some(Command::Eval) => return evaluate(&config),
         Some(Command::Export(options)) => return export(&config, &run, options),
-        Some(Command::Report { run }) => return report(run),
+        Some(Command::Report { run }) => {
+            saved(&write_report(run)?);
+            return Ok(Outcome::Finished);
+        }
         None | Some(Command::Train | Command::Search | Command::Finetune) => {}
     }
     let out = folder(&run)?;
@@ -45,22 +49,29 @@ pub fn execute(line: CommandLine) -> Result<Outcome, AnyError> {
     prepare(&config, &out, run.resume, command.as_ref())?;
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
     greet(&pipeline)?;
+    let outcome = stages(&pipeline, command.as_ref())?;
+    saved(&write_report(&out)?);
+    Ok(outcome)
+}
+
+fn stages(pipeline: &Pipeline, command: Option<&Command>) -> Result<Outcome, AnyError> {
+    let out = pipeline.out;
     match command {
         Some(Command::Train) => {
             or_interrupted!(pipeline.train(), out);
             saved(&out.join(OF_A_RUN[2]));
         }
         Some(Command::Finetune) => {
-            let subnet = subnet_of(&pipeline)?;
+            let subnet = subnet_of(pipeline)?;
             or_interrupted!(pipeline.finetune(&subnet), out);
             saved(&out.join(OF_A_RUN[0]));
         }
         Some(Command::Search) => {
             let start = pipeline.start()?.ok_or("no network to search: give --weights")?;
             let search = or_interrupted!(pipeline.search(&start), out);
-            conclude(&pipeline, &start, &search, None, None)?;
+            conclude(pipeline, &start, &search, None, None)?;
         }
-        _ => return whole(&pipeline),
+        _ => return whole(pipeline),
     }
     Ok(Outcome::Finished)
 }
@@ -87,6 +98,7 @@ fn whole(pipeline: &Pipeline) -> Result<Outcome, AnyError> {
 
 /// Everything that can be refused before a step is done.
 fn check(pipeline: &Pipeline, command: Option<&Command>) -> Result<(), AnyError> {
+    pipeline.check(layers::stages_of(command))?;
     let start = pipeline.config.weights.is_some() || pipeline.start()?.is_some();
     match command {
         Some(Command::Search) if !start => {
@@ -153,7 +165,10 @@ fn conclude(
         reference,
     })?;
     std::fs::write(out.join("summary.json"), serde_json::to_vec_pretty(&summary)?)?;
-    summary.print(out);
+    summary.print();
+    for name in [OF_A_RUN[1], "summary.json"] {
+        saved(&out.join(name));
+    }
     Ok(())
 }
 
@@ -225,8 +240,4 @@ fn export(config: &Config, run: &RunOptions, options: &ExportOptions) -> Result<
     saved(out);
     println!("{}", serde_json::to_string_pretty(&differences)?);
     Ok(Outcome::Finished)
-}
-
-fn report(_run: &Path) -> Result<Outcome, AnyError> {
-    Err("not yet".into())
 }

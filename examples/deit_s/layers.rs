@@ -114,7 +114,7 @@ fn flags(run: &RunOptions, command: Option<&Command>, config: &Table) -> Result<
 }
 
 /// The stages that --epochs, --steps, --batch and --lr are about.
-fn stages_of(command: Option<&Command>) -> &'static [&'static str] {
+pub fn stages_of(command: Option<&Command>) -> &'static [&'static str] {
     match command {
         Some(Command::Train) => &["train"],
         Some(Command::Search) => &["search"],

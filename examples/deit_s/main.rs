@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod config;
 mod feed;
+mod folder;
 mod layers;
 mod networks;
 mod pipeline;

@@ -2,6 +2,7 @@
 
 use crate::config::{Config, StageConfig};
 use crate::feed::Feed;
+use crate::folder::Intent;
 use crate::networks::{self, taught, VitTeacher, OF_A_RUN};
 use crate::progress::Progress;
 use crate::stage::{self, steps_per_epoch, Plan, Stage};
@@ -97,12 +98,11 @@ impl<'a> Pipeline<'a> {
     pub fn search(&self, dense: &Subnet<VitConfig>) -> Result<Option<Trained>, AnyError> {
         let (config, network) = (&self.config.search, dense.architecture());
         let budgets = self.config.budgets(network)?;
-        let (steps, epoch) = self.length("search", config)?;
-        let searching = (steps as f64 * config.share.unwrap_or(SEARCHING)).round() as u64;
-        let options = self.options(SearchOptions::new(steps, searching), config, epoch)?;
+        let (steps, options) = self.search_options()?;
+        let paint_until = options.pmim.map_or(0, |_| options.search_steps);
         let progress = self.progress("search", steps, config, network)?;
-        let plan = self.plan(self.out, config, self.config.seed + 1);
-        std::fs::create_dir_all(self.out)?;
+        let plan = self.plan(self.out, config, self.config.seed + 1, paint_until);
+        Intent { name: "search".into(), steps, network: network.clone() }.write(self.out)?;
         let session = || {
             let (space, weights) = (network.space()?, Some(dense.weights()));
             let method = taught(self.teacher.clone())(&options)?;
@@ -122,12 +122,12 @@ impl<'a> Pipeline<'a> {
         start: Option<&Subnet<VitConfig>>,
         seed: u64,
     ) -> Result<Option<Trained>, AnyError> {
-        let (steps, epoch) = self.length(name, config)?;
-        let options = self.options(SearchOptions::training(steps), config, epoch)?;
+        let (steps, options) = self.plain_options(name, config)?;
         let progress = self.progress(name, steps, config, network)?;
         let path = self.out.join(folder);
         std::fs::create_dir_all(&path)?;
-        let plan = self.plan(&path, config, seed);
+        Intent { name: name.into(), steps, network: network.clone() }.write(&path)?;
+        let plan = self.plan(&path, config, seed, 0);
         let session = || {
             let (space, weights) = (SearchSpace::empty(), start.map(Subnet::weights));
             let method = taught(self.teacher.clone())(&options)?;
@@ -168,6 +168,40 @@ impl<'a> Pipeline<'a> {
         Ok(Trained { network: Subnet::load(&folder, self.feed.device)?, verification, stage })
     }
 
+    /// Refuses options of the stages that are about to run, before a step is done.
+    pub fn check(&self, stages: &[&str]) -> Result<(), AnyError> {
+        for &stage in stages {
+            match (stage, &self.config.train, &self.config.finetune) {
+                ("search", ..) => self.search_options().map(drop)?,
+                ("train", Some(config), _) | ("finetune", _, Some(config)) => {
+                    self.plain_options(stage, config).map(drop)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn search_options(&self) -> Result<(u64, SearchOptions), AnyError> {
+        let config = &self.config.search;
+        let (steps, epoch) = self.length("search", config)?;
+        let share = config.share.unwrap_or(SEARCHING);
+        if !(share > 0.0 && share <= 1.0) {
+            return Err(format!("search.share: expected within (0, 1], got {share}").into());
+        }
+        let searching = (steps as f64 * share).round() as u64;
+        Ok((steps, self.options(SearchOptions::new(steps, searching), config, epoch)?))
+    }
+
+    fn plain_options(
+        &self,
+        name: &str,
+        config: &StageConfig,
+    ) -> Result<(u64, SearchOptions), AnyError> {
+        let (steps, epoch) = self.length(name, config)?;
+        Ok((steps, self.options(SearchOptions::training(steps), config, epoch)?))
+    }
+
     fn length(&self, name: &str, config: &StageConfig) -> Result<(u64, u64), AnyError> {
         if config.accumulate == 0 {
             return Err(format!("{name}.accumulate: expected at least 1, got 0").into());
@@ -202,7 +236,13 @@ impl<'a> Pipeline<'a> {
         Ok(Progress::new(name, steps, images, macs))
     }
 
-    fn plan<'b>(&'b self, folder: &'b Path, config: &'b StageConfig, seed: u64) -> Plan<'b> {
+    fn plan<'b>(
+        &'b self,
+        folder: &'b Path,
+        config: &'b StageConfig,
+        seed: u64,
+        paint_until: u64,
+    ) -> Plan<'b> {
         let (feed, every) = (&self.feed, &self.config.every);
         Plan {
             folder,
@@ -211,6 +251,7 @@ impl<'a> Pipeline<'a> {
             every,
             seed,
             resume: self.resume,
+            paint_until,
             teacher: self.teacher.clone(),
         }
     }

@@ -2,10 +2,11 @@
 
 use crate::config::{Intervals, StageConfig};
 use crate::feed::{Feed, Stream};
+use crate::folder::{painting_steps, write_painting};
 use crate::networks::{taught, VitTeacher};
 use crate::progress::Progress;
 use once_for_both::models::VitConfig;
-use once_for_both::report::median;
+use once_for_both::report::{median, TensorBoard};
 use once_for_both::search::{
     read_events, Checkpoints, Ending, Event, Listener, MetricsFile, Phase, Run, Session,
 };
@@ -16,6 +17,9 @@ use std::time::{Duration, Instant};
 
 /// Set by Ctrl-C: stop after the step in progress.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Test images that are shown with what is painted into them.
+const PAINTED: i64 = 4;
 
 /// A finished stage.
 pub struct Stage {
@@ -56,6 +60,8 @@ pub struct Plan<'a> {
     pub every: &'a Intervals,
     pub seed: u64,
     pub resume: bool,
+    /// Steps of a search that paints; 0 for none.
+    pub paint_until: u64,
     /// Whom to learn from.
     pub teacher: Option<VitTeacher>,
 }
@@ -96,13 +102,16 @@ pub fn run(
         waited += asked.elapsed();
         batches
     };
+    let mut board = TensorBoard::create(plan.folder.join("tensorboard"), session.steps_done())?;
     let mut notice = |event: &Event| {
         metrics.notice(event)?;
+        board.notice(event)?;
         progress.notice(event)?;
         Ok(())
     };
     let mut run = Run::new(session, checkpoints, plan.every.checkpoint)?.by(method);
     let interval = epoch * plan.every.evaluation.max(1);
+    let paintings = painting_steps(plan.paint_until);
     let top1 = loop {
         let step = run.session().steps_done();
         if step.is_multiple_of(interval) && step > 0 || run.session().is_done() {
@@ -112,7 +121,13 @@ pub fn run(
                 break top1;
             }
         }
-        let next = (step / interval + 1) * interval;
+        if paintings.contains(&step) && run.session().phase() == Phase::Search {
+            let painting = run.session().reconstruct(&plan.feed.probe(PAINTED)?)?;
+            write_painting(plan.folder, step, &painting)?;
+        }
+        let evaluation = (step / interval + 1) * interval;
+        let next =
+            paintings.into_iter().filter(|&painted| painted > step).fold(evaluation, u64::min);
         if run.drive_until(next, &mut batches, &INTERRUPTED, &mut notice)? == Ending::Stopped {
             return Ok(None);
         }

@@ -10,7 +10,6 @@ use once_for_both::models::VitConfig;
 use once_for_both::search::{Event, Finished, Phase};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
 use tch::{Kind, Tensor};
 
 /// What the summary is made from.
@@ -138,8 +137,8 @@ impl Summary {
         })
     }
 
-    /// The table, the kept architecture, and where everything is.
-    pub fn print(&self, out: &Path) {
+    /// The table and the kept architecture.
+    pub fn print(&self) {
         let (d, s) = (&self.dense, &self.subnet);
         let [dense, own] = &self.sizes;
         println!("\n                    dense      subnet");
@@ -189,10 +188,6 @@ impl Summary {
         if let Some(share) = self.search.waiting_for_data {
             println!("waiting for data took {:.1}% of the search's time", 100.0 * share);
         }
-        println!(
-            "saved: {0}/subnet (the network), {0}/summary.json, {0}/metrics.jsonl",
-            out.display()
-        );
     }
 }
 
