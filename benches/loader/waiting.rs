@@ -15,7 +15,7 @@ const SIZE: usize = 224;
 /// Trains DeiT-S by DeiT's recipe on the CPU, beside one worker; prints the share of waiting.
 pub fn real_training(folder: &Path) -> Result<(), AnyError> {
     const SMALL_BATCH: usize = 8;
-    let mut loader = loader(folder, SMALL_BATCH)?;
+    let mut loader = loader(folder, LoaderOptions::deit(SIZE, SMALL_BATCH))?;
     let store = nn::VarStore::new(Device::Cpu);
     let model = VitConfig::deit_small().classes(loader.classes() as i64).build(&store.root())?;
     let mut optimizer = nn::AdamW::default().build(&store, 1e-4)?;
@@ -31,9 +31,11 @@ pub fn real_training(folder: &Path) -> Result<(), AnyError> {
 }
 
 /// The same with a device that takes no processor time, as a GPU: the step is a sleep, as long as a
-/// batch would take a device that trains so many images/s.
+/// batch would take a device that trains so many images/s. Mixing is left out, because such a device
+/// would do it itself: on the CPU, it is work of the caller.
 pub fn sleeping_device(folder: &Path, images_per_second: f64) -> Result<(), AnyError> {
-    let mut loader = loader(folder, BATCH)?;
+    let options = LoaderOptions { mixing: None, ..LoaderOptions::deit(SIZE, BATCH) };
+    let mut loader = loader(folder, options)?;
     let step_time = Duration::from_secs_f64(BATCH as f64 / images_per_second);
     let spent = train(&mut loader, 100, |loader, step| {
         let (_batch, waited) = timed(|| loader.at(step))?;
@@ -44,10 +46,9 @@ pub fn sleeping_device(folder: &Path, images_per_second: f64) -> Result<(), AnyE
     Ok(())
 }
 
-fn loader(folder: &Path, batch: usize) -> Result<Loader, AnyError> {
+fn loader(folder: &Path, options: LoaderOptions) -> Result<Loader, AnyError> {
     let dataset = Arc::new(FolderOfClasses::open(folder)?);
-    let options = LoaderOptions::deit(SIZE, batch).workers(1);
-    Ok(Loader::new(dataset, options, Device::Cpu)?)
+    Ok(Loader::new(dataset, options.workers(1), Device::Cpu)?)
 }
 
 /// Where the time of some steps went.

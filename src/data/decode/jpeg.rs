@@ -23,7 +23,7 @@ enum Kind<'a> {
     /// Decoded from the top as far as is needed.
     Sequential(Frame),
     /// Decoded as a whole.
-    Other { decoder: JpegDecoder<Cursor<'a>>, width: usize, height: usize },
+    Other { decoder: Box<JpegDecoder<Cursor<'a>>>, width: usize, height: usize },
 }
 
 impl<'a> JpegFile<'a> {
@@ -38,7 +38,7 @@ impl<'a> JpegFile<'a> {
         let mut decoder = decoder(bytes);
         decoder.decode_headers().map_err(damaged)?;
         let (width, height) = decoder.dimensions().ok_or_else(|| error("no header"))?;
-        Ok(Self { bytes, kind: Kind::Other { decoder, width, height } })
+        Ok(Self { bytes, kind: Kind::Other { decoder: Box::new(decoder), width, height } })
     }
 
     pub fn width(&self) -> usize {
@@ -59,7 +59,7 @@ impl<'a> JpegFile<'a> {
         let width = self.width();
         let mut pixels = match self.kind {
             Kind::Sequential(frame) => decode_sequential(self.bytes, &frame, rows)?,
-            Kind::Other { decoder, .. } => pixels(decoder)?,
+            Kind::Other { decoder, .. } => pixels(*decoder)?,
         };
         pixels.truncate(rows * width * 3);
         Image::new(width, rows, 3, pixels).map_err(error)
@@ -80,7 +80,7 @@ fn decode_sequential(bytes: &[u8], frame: &Frame, rows: usize) -> Result<Vec<u8>
 /// for each component and few rows.
 fn pixels(mut decoder: JpegDecoder<Cursor<'_>>) -> Result<Vec<u8>, DecodeError> {
     catch_unwind(AssertUnwindSafe(|| decoder.decode()))
-        .unwrap_or_else(|_| Err(DecodeErrors::FormatStatic("the decoder panicked")))
+        .unwrap_or(Err(DecodeErrors::FormatStatic("the decoder panicked")))
         .map_err(damaged)
 }
 

@@ -29,7 +29,7 @@ pub fn decode(bytes: &[u8]) -> Result<Image, DecodeError> {
 pub struct Encoded<'a>(Format<'a>);
 
 enum Format<'a> {
-    Jpeg(Box<JpegFile<'a>>),
+    Jpeg(JpegFile<'a>),
     Png(Box<PngFile<'a>>),
 }
 
@@ -51,7 +51,7 @@ impl<'a> Encoded<'a> {
     /// missing.
     pub fn open(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         if bytes.starts_with(&JPEG_MAGIC) {
-            Ok(Self(Format::Jpeg(Box::new(JpegFile::open(bytes)?))))
+            Ok(Self(Format::Jpeg(JpegFile::open(bytes)?)))
         } else if bytes.starts_with(&PNG_MAGIC) {
             Ok(Self(Format::Png(Box::new(PngFile::open(bytes)?))))
         } else {

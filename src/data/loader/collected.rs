@@ -112,7 +112,8 @@ mod tests {
             [(1, vec![0.3], vec![0.2]), (3, vec![0.1, 0.5, 0.9], vec![0.2; 3])]
         {
             let normalisation = Normalisation { mean, std };
-            let pixels = |seed: usize| (0..25 * channels).map(|at| (at * (31 + seed) % 256) as u8);
+            let pixels =
+                |seed: usize| (0..25 * channels).map(move |at| (at * (31 + seed) % 256) as u8);
             let mut values = Collected::new(2, 5, &normalisation, Device::Cpu)?;
             let mut bytes = Collected::new(2, 5, &normalisation, Device::Mps)?;
             for seed in 0..2 {
