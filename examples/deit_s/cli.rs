@@ -27,7 +27,7 @@ const EXAMPLES: &str = "Examples:
          --budget 1.3G --params 8M --out runs/half
   deit_s --resume --out runs/half               go on where it stopped, options as they were
   deit_s eval --weights runs/half --preset imagenet --data /data/imagenet
-  deit_s export --weights runs/half --format onnx --precision f16 --out half.onnx16
+  deit_s export --weights runs/half --format onnx --precision f16 --out half
 
 Every option of a run stands in RUN/config.toml, which --config takes. docs/guide.md tells more.";
 

@@ -95,7 +95,7 @@ impl Summary {
         let before = || feed.top1(|images| dense.predict(images));
         let dense_top1 =
             measured.reference.map_or_else(before, |trained| Ok(trained.stage.top1))?;
-        let (stage, verification) = (&search.stage, last.verification);
+        let (stage, verification) = (&search.stage, search.verification);
         Ok(Self {
             dataset: Dataset {
                 train: feed.train_images(),
