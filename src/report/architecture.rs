@@ -1,6 +1,6 @@
 //! The kept network, drawn into the outline of the dense one.
 
-use super::format::{percent, significant};
+use super::format::percent;
 use super::html;
 use super::network::{BlockSizes, NetworkFigures};
 use super::page::Report;
@@ -228,7 +228,7 @@ fn hidden(dense: &NetworkFigures, kept: &Kept) -> String {
         content += &svg::text("tick", [middle, HEIGHT + 33.0], 0.0, &block.to_string());
         words.push(format!("block {block}: {label} of {}", sizes.hidden_dim));
     }
-    let dense = of_all(&dense.blocks, |block| significant(block.hidden_dim as f64, 5));
+    let dense = of_all(&dense.blocks, |block| block.hidden_dim.to_string());
     band("hidden", &dense, HEIGHT + 38.0, &words.join(", "), &content)
 }
 

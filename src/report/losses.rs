@@ -9,36 +9,36 @@ use crate::search::Losses;
 
 type Read = fn(&Losses) -> f64;
 
-const KINDS: [(&str, Read); 5] = [
-    ("Task", |loss| loss.task),
-    ("One-hot", |loss| loss.one_hot),
-    ("Budget", |loss| loss.budget),
-    ("Reconstruction", |loss| loss.reconstruction),
-    ("Total", |loss| loss.total),
+/// Name, height in pixels, and which it is.
+const KINDS: [(&str, f64, Read); 5] = [
+    ("Task", 190.0, |loss| loss.task),
+    ("One-hot", 140.0, |loss| loss.one_hot),
+    ("Budget", 140.0, |loss| loss.budget),
+    ("Reconstruction", 140.0, |loss| loss.reconstruction),
+    ("Total", 140.0, |loss| loss.total),
 ];
 
 /// The section of the page; nothing where nothing was logged.
 pub(super) fn section(stages: &[Stage]) -> String {
-    if stages.iter().all(|stage| stage.logged().next().is_none()) {
-        return String::new();
+    let charts = KINDS.iter().map(|kind| chart(stages, kind));
+    let shown = charts.filter(|chart| !chart.lines.is_empty());
+    let body: String = shown.map(|chart| chart.html()).collect();
+    if body.is_empty() {
+        return body;
     }
-    let all: Vec<Chart> = KINDS.iter().map(|(title, read)| chart(stages, title, *read)).collect();
-    // Where the task is all there is, the total says nothing more.
-    let alone = all[1..4].iter().all(|chart| chart.lines.is_empty());
-    let charts = all.iter().filter(|chart| !chart.lines.is_empty());
-    let shown = charts.take(if alone { 1 } else { usize::MAX });
-    let body: String = shown.map(Chart::html).collect();
-    let how =
-        "Each loss on its own scale: the task's at the left, then what the search adds. Faint: as \
+    let how = "Each loss on its own scale: the task's first, then what the search adds. Faint: as \
                logged. Strong: a running mean. The reconstruction is shown before it is weighted.";
-    html::section("Losses", how, &format!("<div class=\"charts\">{body}</div>"))
+    html::section("Losses", how, &format!("<div class=\"charts lead\">{body}</div>"))
 }
 
 /// One loss in all the stages that have it.
-fn chart<'a>(stages: &'a [Stage], title: &'a str, read: Read) -> Chart<'a> {
-    let hues = hues(stages);
+fn chart<'a>(stages: &'a [Stage], (title, height, read): &(&'a str, f64, Read)) -> Chart<'a> {
     let mut lines = Vec::new();
-    for (stage, hue) in stages.iter().zip(hues) {
+    for (stage, hue) in stages.iter().zip(hues(stages)) {
+        // Where the task is all there is, the total says nothing more.
+        if *title == "Total" && !stage.logged().any(|metrics| has_more(&metrics.loss)) {
+            continue;
+        }
         let mut points = of_steps(&stage.events, |metrics| Some(read(&metrics.loss)));
         // What ends with the search ends there, and is not 0 from there on.
         while points.last().is_some_and(|point| point[1] == 0.0) {
@@ -53,6 +53,11 @@ fn chart<'a>(stages: &'a [Stage], title: &'a str, read: Read) -> Chart<'a> {
     Chart {
         moments: moments.collect(),
         steps: stages.iter().map(Stage::extent).fold(0.0, f64::max),
-        ..Chart::new(title, Unit::Plain, 150.0, lines)
+        ..Chart::new(title, Unit::Plain, *height, lines)
     }
+}
+
+/// Whether there is more than the task.
+fn has_more(loss: &Losses) -> bool {
+    [loss.one_hot, loss.budget, loss.reconstruction].iter().any(|loss| *loss != 0.0)
 }

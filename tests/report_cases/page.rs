@@ -38,7 +38,7 @@ pub fn not_finite(report: &Report) -> Report {
                 let value = odd[metrics.step as usize % odd.len()];
                 metrics.loss.task = value;
                 metrics.loss.total = f64::NAN;
-                metrics.macs_expected = value;
+                metrics.macs_expected = f64::INFINITY;
                 metrics.lambda = f64::NAN;
                 metrics.dimensions.values_mut().for_each(|dimension| dimension.entropy = value);
             }
