@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Makes sure the packages of the tests in tests/python are on this machine.
 
-Prints, one a line: the Python to run them with, the folder with torch, and the folder with
-onnxruntime. Each folder has that package alone, for PYTHONPATH; they land in the cache, once.
+Prints, one a line: the Python to run them with, the folder with torch, the folder with onnxruntime,
+and the folders with TensorBoard. Each has that package alone, for PYTHONPATH; they land in the cache,
+once.
 Ends with status 75 where they cannot be had: no network, or a machine the wheels are not for.
 
     OFB_CACHE    the cache folder (default ~/.cache/once-for-both)
-    OFB_PYTHON   a Python of your own that has torch, numpy and onnxruntime: nothing is installed
+    OFB_PYTHON   a Python of your own that has torch, numpy, onnxruntime and perhaps tensorboard: nothing
+                 is installed
 """
 
 import fcntl
@@ -25,6 +27,8 @@ CANNOT = 75  # EX_TEMPFAIL
 # Without dependencies: loading and running a model needs no more than these.
 TORCH = ["torch==" + libtorch.VERSION, "typing-extensions==4.15.0"]
 ONNX = ["onnxruntime==1.23.2", "numpy==2.2.6"]
+# Reading event files needs neither its server nor its plugins; numpy is there already.
+BOARD = ["tensorboard==2.21.0", "protobuf==6.33.5", "absl-py==2.3.1"]
 PYTHONS = ["3.%d" % minor for minor in (10, 11, 12, 13)]  # both have wheels for these
 
 # torch's wheel on PyPI is the CUDA build, and its libraries name these. None of their functions is
@@ -52,33 +56,69 @@ def python():
                % (PYTHONS[0], PYTHONS[-1]))
 
 
-def install(folder, path, version, lock):
-    """Both folders appear in one rename, or not at all."""
+def install(folder, gigabytes, fill):
+    """What `fill` puts into a folder appears in one rename, or not at all."""
     cache, name = os.path.split(folder)
-    for entry in os.listdir(cache):
-        if entry.startswith(name + ".partial"):
-            shutil.rmtree(os.path.join(cache, entry))
-    room = shutil.disk_usage(cache).free / 1e9
-    if room < ROOM_GB:
-        raise Stop("%s has %.1f GB free, the Python packages take %.1f GB" % (cache, room, ROOM_GB))
-    libtorch.check_pip()
+    if os.path.isdir(folder):
+        return
+    os.makedirs(cache, exist_ok=True)
+    with open(os.path.join(cache, ".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.path.isdir(folder):  # it may have been made while we waited
+            return
+        libtorch.say("installing %s for the tests in Python into %s, once" % (fill.__doc__, folder))
+        for entry in os.listdir(cache):
+            if entry.startswith(name + ".partial"):
+                shutil.rmtree(os.path.join(cache, entry))
+        room = shutil.disk_usage(cache).free / 1e9
+        if room < gigabytes:
+            raise Stop("%s has %.1f GB free, the Python packages take %.1f GB" % (cache, room, gigabytes))
+        libtorch.check_pip()
+        partial = tempfile.mkdtemp(prefix=name + ".partial-", dir=cache)
+        try:
+            tree, scratch = os.path.join(partial, "tree"), os.path.join(partial, "tmp")
+            os.makedirs(scratch)
+            fill(tree, lambda packages, target, wheel: libtorch.pip(["--no-deps"] + packages, target, scratch,
+                                                                    lock, wheel))
+            os.rename(tree, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        libtorch.say("done")
+
+
+def install_networks(cache, path, version):
+    """The folder with torch and onnxruntime."""
     wheel = ["--implementation", "cp", "--python-version", version, "--abi", "cp" + version.replace(".", ""),
              "--abi", "none"]
-    partial = tempfile.mkdtemp(prefix=name + ".partial-", dir=cache)
-    try:
-        tree, scratch = os.path.join(partial, "tree"), os.path.join(partial, "tmp")
+
+    def fill(tree, pip):
+        """torch and onnxruntime"""
         torch, onnx = os.path.join(tree, "torch"), os.path.join(tree, "onnx")
-        os.makedirs(scratch)
-        libtorch.pip(["--no-deps"] + TORCH + libtorch.CPU_NEEDS, torch, scratch, lock, wheel)
-        libtorch.pip(["--no-deps"] + ONNX, onnx, scratch, lock, wheel)
+        pip(TORCH + libtorch.CPU_NEEDS, torch, wheel)
+        pip(ONNX, onnx, wheel)
         stand_in(os.path.join(torch, "nvidia", "cu13", "lib"))
         for unused in ("include", "share"):
             shutil.rmtree(os.path.join(torch, "torch", unused), ignore_errors=True)
         check(path, torch, "torch")
         check(path, onnx, "onnxruntime")
-        os.rename(tree, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+    folder = os.path.join(cache, "python-%s-torch-%s" % (version, libtorch.VERSION))
+    install(folder, ROOM_GB, fill)
+    return folder
+
+
+def install_board(cache, path, version, numpy):
+    """The folder with TensorBoard, beside that of numpy."""
+    def fill(tree, pip):
+        """TensorBoard"""
+        # What is in Python alone runs everywhere.
+        pip(BOARD, tree, ["--implementation", "py", "--python-version", version, "--abi", "none",
+                          "--platform", "any"])
+        check(path, tree + os.pathsep + numpy, "tensorboard.backend.event_processing.event_accumulator")
+
+    folder = os.path.join(cache, "python-%s-%s" % (version, BOARD[0].replace("==", "-")))
+    install(folder, 0.1, fill)
+    return folder
 
 
 def check(path, folder, package):
@@ -110,16 +150,10 @@ def main():
     libtorch.check_machine()
     path, version = python()
     cache = os.path.abspath(os.path.expanduser(os.environ.get("OFB_CACHE") or "~/.cache/once-for-both"))
-    folder = os.path.join(cache, "python-%s-torch-%s" % (version, libtorch.VERSION))
-    if not os.path.isdir(folder):
-        os.makedirs(cache, exist_ok=True)
-        with open(os.path.join(cache, ".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not os.path.isdir(folder):  # it may have been made while we waited
-                libtorch.say("installing Python's torch and onnxruntime for the tests into %s, once" % folder)
-                install(folder, path, version, lock)
-                libtorch.say("done")
-    print("\n".join([path, os.path.join(folder, "torch"), os.path.join(folder, "onnx")]))
+    networks = install_networks(cache, path, version)
+    numpy = os.path.join(networks, "onnx")
+    board = install_board(cache, path, version, numpy)
+    print("\n".join([path, os.path.join(networks, "torch"), numpy, board + os.pathsep + numpy]))
     return 0
 
 

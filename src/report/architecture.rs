@@ -42,7 +42,9 @@ pub(super) fn section(report: &Report) -> String {
         (_, Some(stage)) => Kept::so_far(stage, dense.blocks.len()),
         _ => Kept::unknown(dense.blocks.len()),
     };
+    let unknown = kept.embed.is_none() && kept.attention.iter().all(|grid| *grid == Grid::Unknown);
     let how = match kept.chosen {
+        _ if unknown => "Outline: the dense network. What is kept of it is not known yet.",
         true => "Outline: the dense network. Filled: what is kept of it, block by block. Every row of an \
                  attention is a head, as long as its head dim.",
         false => "Outline: the dense network. Filled: the sizes expected now, stronger where they are decided.",
@@ -151,7 +153,10 @@ fn embedding(dense: &NetworkFigures, kept: &Kept) -> String {
     let width = 1.0 - 2.0 * left;
     let mut content = svg::rect("dense", [left, 1.0], [width, 14.0]);
     content += &svg::rect(kept.class(), [left, 1.0], [width * share.min(1.0), 14.0]);
-    let words = format!("{}, {}", kept.write(kept.embed), percent(share));
+    let words = match kept.embed {
+        Some(_) => format!("{}, {}", kept.write(kept.embed), percent(share)),
+        None => kept.write(None),
+    };
     content += &svg::text("size first", [left, 31.0], 0.0, &words);
     let description = format!("{} of {}", kept.write(kept.embed), dense.embed_dim);
     band("embedding", &format!("of {}", dense.embed_dim), 36.0, &description, &content)

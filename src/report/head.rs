@@ -20,7 +20,7 @@ pub(super) fn head(report: &Report) -> String {
     format!(
         "<header><p class=\"state\">{}</p><h1>{}</h1>{facts}<div class=\"figures\">{}</div></header>\n",
         escape(&state(report)),
-        escape(&report.title),
+        escape(report.title()),
         figures.concat()
     )
 }
@@ -33,13 +33,18 @@ fn state(report: &Report) -> String {
     let begun = report.stages.iter().rev().find(|stage| stage.done() > 0);
     let Some(stage) = begun.or(report.stages.first()) else { return "nothing has run yet".into() };
     let (done, name) = (grouped(stage.done()), &stage.name);
-    match (stage.steps, stage.is_done()) {
-        (_, true) => format!("{name}: all {done} steps done, nothing extracted yet"),
-        (Some(steps), _) => {
+    let next = report.stages.iter().skip_while(|other| *other != stage).nth(1);
+    match (stage.steps, stage.is_done(), next) {
+        (_, true, Some(next)) => format!("{name}: all {done} steps done, {} is next", next.name),
+        (_, true, None) if stage.searches() => {
+            format!("{name}: all {done} steps done, nothing extracted yet")
+        }
+        (_, true, None) => format!("{name}: all {done} steps done"),
+        (Some(steps), ..) => {
             let share = stage.done() as f64 / steps.max(1) as f64;
             format!("{name}: step {done} of {}, {}", grouped(steps), percent(share))
         }
-        (None, _) => format!("{name}: step {done}"),
+        (None, ..) => format!("{name}: step {done}"),
     }
 }
 
@@ -65,7 +70,7 @@ fn cost(report: &Report, metric: Metric) -> String {
     let write = |value| Unit::Count.value(value);
     let number = now.or(dense).map_or(NONE.into(), write);
     let before = match (now, dense) {
-        (Some(now), Some(dense)) => {
+        (Some(now), Some(dense)) if (now / dense).is_finite() => {
             let what = if subnet.is_some() { "of" } else { "expected, of" };
             format!("{} {what} {}", percent(now / dense), write(dense))
         }
@@ -133,6 +138,10 @@ fn speed(report: &Report) -> String {
     };
     let ratio = latency.dense_ms / latency.subnet_ms;
     let ms = |value| significant(value, 3);
+    let number = match ratio.is_finite() {
+        true => format!("{}×", significant(ratio, 3)),
+        false => NONE.into(),
+    };
     let before = format!(
         "{} → {} ms, batch {}, {}",
         ms(latency.dense_ms),
@@ -140,7 +149,7 @@ fn speed(report: &Report) -> String {
         latency.batch,
         latency.device
     );
-    figure("Speed", &format!("{}×", significant(ratio, 3)), &before, "")
+    figure("Speed", &number, &before, "")
 }
 
 /// Before anything can be measured: how long a step takes.

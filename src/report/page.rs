@@ -62,7 +62,7 @@ impl Report {
     /// # Errors
     /// [`crate::Error::Invalid`] for a picture that cannot be encoded.
     pub fn html(&self) -> Result<String> {
-        let title = html::escape(&self.title);
+        let title = html::escape(self.title());
         let mut main = head::head(self);
         main += &architecture::section(self);
         main += &budget::section(self);
@@ -90,6 +90,14 @@ impl Report {
     /// Those of [`html`](Self::html); [`crate::Error::Io`] if the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         crate::files::write_atomically(path.as_ref(), self.html()?.as_bytes())
+    }
+
+    /// A page has a title, whatever it is given.
+    pub(super) fn title(&self) -> &str {
+        match self.title.trim() {
+            "" => "A run",
+            title => title,
+        }
     }
 
     fn configuration(&self) -> String {

@@ -10,11 +10,13 @@ use once_for_both::search::{
 use std::collections::BTreeMap;
 
 fn logged(events: &[Event]) -> Vec<&StepMetrics> {
-    let step = |event| match event {
-        &Event::Step(ref metrics) => Some(metrics),
-        _ => None,
-    };
-    events.iter().filter_map(step).collect()
+    let mut logged = Vec::new();
+    for event in events {
+        if let Event::Step(metrics) = event {
+            logged.push(metrics);
+        }
+    }
+    logged
 }
 
 /// What the α of now say.
