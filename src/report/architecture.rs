@@ -185,12 +185,12 @@ fn attention(dense: &NetworkFigures, kept: &Kept) -> String {
                 content += &svg::rect(class_of(*grid, kept), [x, y], [width * filled, bar]);
             }
         }
-        let label = match grid {
-            Grid::Chosen { heads, head_dim } => format!("{heads}×{head_dim}"),
-            Grid::Expected(units) => format!("≈{}", units.round()),
-            Grid::Unknown => "?".into(),
+        let (class, label) = match grid {
+            Grid::Chosen { heads, head_dim } => ("size", format!("{heads}×{head_dim}")),
+            Grid::Expected(units) => ("size open", units.round().to_string()),
+            Grid::Unknown => ("size open", "?".into()),
         };
-        content += &svg::text("size", [x + width / 2.0, floor + 14.0], 0.0, &label);
+        content += &svg::text(class, [x + width / 2.0, floor + 14.0], 0.0, &label);
         words.push(format!("block {block}: {label}"));
     }
     let dense = of_all(&dense.blocks, |block| format!("{} × {}", block.heads, block.head_dim));
@@ -227,9 +227,11 @@ fn hidden(dense: &NetworkFigures, kept: &Kept) -> String {
         let part = tall(size.unwrap_or(0.0)).min(full);
         content += &svg::rect("dense", [x, 1.0 + HEIGHT - full], [width, full]);
         content += &svg::rect(kept.class_of_size(*size), [x, 1.0 + HEIGHT - part], [width, part]);
-        let label = kept.write(*size);
+        // Columns are narrow: that a size is expected only is said by its colour.
+        let label = size.map_or("?".into(), |size| size.round().to_string());
+        let class = if kept.class_of_size(*size) == "kept" { "size" } else { "size open" };
         let middle = x + width / 2.0;
-        content += &svg::text("size", [middle, HEIGHT + 15.0], 0.0, &label);
+        content += &svg::text(class, [middle, HEIGHT + 15.0], 0.0, &label);
         content += &svg::text("tick", [middle, HEIGHT + 33.0], 0.0, &block.to_string());
         words.push(format!("block {block}: {label} of {}", sizes.hidden_dim));
     }
