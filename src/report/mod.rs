@@ -30,3 +30,8 @@ pub use page::Report;
 pub use progress::Stage;
 pub use sample::Sample;
 pub use tensorboard::TensorBoard;
+
+/// The example of the document compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/report.md")]
+struct ReportDocument;

@@ -191,14 +191,3 @@ fn a_folder_that_cannot_be_made_is_refused() -> TestResult {
     assert_refused!(TensorBoard::create(file.join("below"), 0), Error::Io { .. });
     Ok(())
 }
-
-#[test]
-#[ignore = "scripts/python-tests runs it, and then TensorBoard reads the files"]
-fn writes_events_for_python() -> TestResult {
-    let _alone = alone();
-    let root = std::path::PathBuf::from(std::env::var("OFB_PYTHON_CASES")?).join("events");
-    let (first, second) = (search(&root, 0..6)?, search(&root, 4..8)?);
-    let before = first.into_iter().filter(|event| event.is_before(4));
-    let events: Vec<Event> = before.chain(second).collect();
-    Ok(std::fs::write(root.join("expected.json"), serde_json::to_vec(&events)?)?)
-}
