@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 fn logged(events: &[Event]) -> Vec<&StepMetrics> {
     let step = |event| match event {
-        &Event::Step(ref metrics) => Some(metrics),
+        Event::Step(metrics) => Some(metrics),
         _ => None,
     };
     events.iter().filter_map(step).collect()
