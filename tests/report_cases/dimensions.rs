@@ -10,10 +10,12 @@ use once_for_both::search::{
 use std::collections::BTreeMap;
 
 fn logged(events: &[Event]) -> Vec<&StepMetrics> {
-    let step = |event| match event {
-        Event::Step(metrics) => Some(metrics),
-        _ => None,
-    };
+    fn step(event: &Event) -> Option<&StepMetrics> {
+        match event {
+            Event::Step(metrics) => Some(metrics),
+            _ => None,
+        }
+    }
     events.iter().filter_map(step).collect()
 }
 
