@@ -53,7 +53,7 @@ pub(super) fn section(report: &Report) -> String {
     html::section(
         "Architecture",
         how,
-        &html::figure("architecture", "Kept of the dense network", "", &body),
+        &html::figure("architecture", "Kept of the dense network, by block", "", &body),
     )
 }
 

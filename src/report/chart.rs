@@ -9,6 +9,9 @@ use super::svg::{self, Place};
 /// Points of a curve: more are not seen.
 const POINTS: usize = 260;
 
+/// Height in pixels above which a chart has all the width of the page, and room for more ticks.
+const WIDE: f64 = 150.0;
+
 /// How a curve is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stroke {
@@ -72,14 +75,19 @@ impl<'a> Chart<'a> {
     pub(super) fn html(&self) -> String {
         let place = self.place();
         let mut content = self.axes(&place);
+        // Words lie over the curves, and lines under them.
+        let mut words = String::new();
         for level in self.levels.iter().filter(|level| level.value.is_finite()) {
-            content += &level_line(level, &place);
+            let y = place.y(level.value);
+            content += &svg::line("level", [0.0, y], [1.0, y]);
+            words += &svg::text("level-name", [1.0, y - 5.0], 0.0, &level.name);
         }
         for moment in &self.moments {
             content += &moment_line(moment, &place);
         }
         let curves: String = self.lines.iter().map(|line| drawn(line, &place)).collect();
         content += &svg::stretched(0.0, self.height, &curves);
+        content += &words;
         if self.lines.iter().all(|line| last_of(&line.points).is_none()) {
             content += &svg::text("empty", [0.5, self.height / 2.0], 0.0, "nothing logged yet");
         }
@@ -89,7 +97,7 @@ impl<'a> Chart<'a> {
         let words = self.in_words();
         let drawing = svg::drawing(self.height, &attributes, [self.title, &words], &content);
         let body = format!("<div class=\"plot\">{drawing}</div>");
-        figure("chart", self.title, &self.key(), &body)
+        figure("chart", self.title, &self.key(&place), &body)
     }
 
     fn place(&self) -> Place {
@@ -97,7 +105,11 @@ impl<'a> Chart<'a> {
         let last = steps.chain(self.moments.iter().map(|m| m.step)).fold(self.steps, f64::max);
         let values = self.lines.iter().flat_map(|line| &line.points).map(|point| point[1]);
         let levels = self.levels.iter().map(|level| level.value);
-        let y = self.range.unwrap_or_else(|| Scale::over(values.chain(levels)));
+        let noisy = self.lines.iter().any(|line| line.stroke == Stroke::Noisy);
+        let y = self.range.unwrap_or_else(|| match noisy {
+            true => Scale::over_most(values),
+            false => Scale::over(values.chain(levels)),
+        });
         Place { x: Scale::new(0.0, last.max(1.0)), y, height: self.height }
     }
 
@@ -108,17 +120,28 @@ impl<'a> Chart<'a> {
             axes += &svg::line("grid", [0.0, y], [1.0, y]);
             axes += &svg::text("tick y", [0.0, y + 3.5], -8.0, &self.unit.tick(tick));
         }
-        axes + &step_axis(place.x, self.height)
+        axes + &step_axis(place.x, self.height, if self.height > WIDE { 7.0 } else { 4.0 })
     }
 
-    /// The lines' names in their colours, each with its last value.
-    fn key(&self) -> String {
+    /// The lines' names in their colours, each with its last value; and what is beyond the axis.
+    fn key(&self, place: &Place) -> String {
         let value = |line: &Line| {
-            let last = last_of(&line.points).map(|[_, value]| self.unit.value(value));
+            // The last of a noisy curve says less than its mean.
+            let points = match line.stroke {
+                Stroke::Noisy => &smoothed(&line.points),
+                _ => &line.points,
+            };
+            let last = last_of(points).map(|[_, value]| self.unit.value(value));
             let last = last.map(|last| format!(" <b>{last}</b>")).unwrap_or_default();
             coloured(line.hue, line.name) + &last
         };
-        self.lines.iter().map(value).collect::<Vec<_>>().join(" ")
+        let key = self.lines.iter().map(value).collect::<Vec<_>>().join(" ");
+        let values = self.lines.iter().flat_map(|line| &line.points).map(|point| point[1]);
+        let most = values.filter(|value| value.is_finite()).fold(f64::NEG_INFINITY, f64::max);
+        if most <= place.y.high {
+            return key;
+        }
+        format!("{key} up to {}", self.unit.value(most))
     }
 
     fn in_words(&self) -> String {
@@ -139,10 +162,10 @@ impl<'a> Chart<'a> {
     }
 }
 
-/// The axis of steps under a drawing of a height.
-pub(super) fn step_axis(x: Scale, height: f64) -> String {
+/// The axis of steps under a drawing of a height, with about so many ticks.
+pub(super) fn step_axis(x: Scale, height: f64, about: f64) -> String {
     let mut axis = svg::line("axis", [0.0, height], [1.0, height]);
-    let ticks: Vec<f64> = x.ticks(4.0).into_iter().filter(|tick| tick.fract() == 0.0).collect();
+    let ticks: Vec<f64> = x.ticks(about).into_iter().filter(|tick| tick.fract() == 0.0).collect();
     for (at, tick) in ticks.iter().enumerate() {
         let share = x.place(*tick);
         let mut label = Unit::Count.tick(*tick).replace(' ', "");
@@ -162,12 +185,6 @@ pub(super) fn step_axis(x: Scale, height: f64) -> String {
 
 fn last_of(points: &[[f64; 2]]) -> Option<[f64; 2]> {
     points.iter().rev().find(|point| point[1].is_finite()).copied()
-}
-
-fn level_line(level: &Level, place: &Place) -> String {
-    let y = place.y(level.value);
-    let label = svg::text("level-name", [1.0, y - 5.0], 0.0, &level.name);
-    svg::line("level", [0.0, y], [1.0, y]) + &label
 }
 
 fn moment_line(moment: &Moment, place: &Place) -> String {

@@ -31,6 +31,19 @@ impl Scale {
         Self::new(low, high).rounded()
     }
 
+    /// The same, but what lies far beyond nine tenths of the values does not stretch it.
+    pub(super) fn over_most(values: impl Iterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+        sorted.sort_by(f64::total_cmp);
+        let at = |share: f64| sorted.get((share * (sorted.len() as f64 - 1.0)).round() as usize);
+        let (Some(low), Some(high), true) = (at(0.05), at(0.95), sorted.len() >= 20) else {
+            return Self::over(sorted.into_iter());
+        };
+        let room = 1.5 * (high - low);
+        let (least, most) = (low - room, high + room);
+        Self::over(sorted.iter().copied().filter(|value| (least..=most).contains(value)))
+    }
+
     /// With ends that are ticks.
     fn rounded(self) -> Self {
         let step = self.step(4.0);
@@ -72,6 +85,14 @@ mod tests {
         let scale = Scale::over([2.31, 0.87].into_iter());
         assert_eq!((scale.low, scale.high), (0.0, 3.0));
         assert_eq!(scale.place(1.5), 0.5);
+    }
+
+    #[test]
+    fn a_peak_does_not_flatten_the_rest() {
+        let values = || (0..100).map(|at| if at == 3 { 1e6 } else { f64::from(at % 10) });
+        assert_eq!(Scale::over_most(values()).high, 10.0);
+        assert!(Scale::over(values()).high >= 1e6);
+        assert_eq!(Scale::over_most([1.0, 1e6].into_iter()), Scale::over([1.0, 1e6].into_iter()));
     }
 
     #[test]

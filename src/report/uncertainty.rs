@@ -130,7 +130,7 @@ fn panel(name: &str, rows: &[Row], steps: Scale) -> String {
     let content: String =
         rows.iter().enumerate().map(|(at, row)| drawn(row, at, hue, steps)).collect();
     let words: Vec<String> = rows.iter().map(in_words).collect();
-    let content = content + &step_axis(steps, height + 2.0);
+    let content = content + &step_axis(steps, height + 2.0, 4.0);
     let drawing = svg::drawing(height + 2.0, "", [name, &words.join(" ")], &content);
     html::figure("rows", name, "", &format!("<div class=\"plot\">{drawing}</div>"))
 }
