@@ -27,7 +27,7 @@ demo: setup ## search and shrink DeiT-S on the data set at hand (options: make d
 linters := $(WITH) sh -c 'cargo fmt --version && cargo clippy --version' >/dev/null 2>&1
 get_linters := rustup component add rustfmt clippy
 
-test: setup ## lint, then all tests: unit, golden, property, documentation, exports in Python, reports in a browser
+test: setup ## lint, then all tests: unit, golden, property, documentation, exports in Python, pages in a browser
 	@if $(linters); then $(MAKE) --no-print-directory lint; else echo "lint is SKIPPED, to have it: $(get_linters)" >&2; fi
 	$(WITH) cargo test $(FEATURES)
 	scripts/python-tests $(FEATURES)

@@ -18,7 +18,8 @@ const SMALL: [&str; 8] = [
     "20",
 ];
 
-/// The program, which `cargo test` builds beside the tests.
+/// The program. A whole `cargo test` builds it beside the tests; `cargo test --test deit_s` alone does
+/// not, and takes the one that was built last.
 fn program() -> Result<PathBuf, Box<dyn Error>> {
     let tests = std::env::current_exe()?;
     let folder = tests.parent().and_then(Path::parent).ok_or("no folder above the tests")?;
@@ -149,7 +150,11 @@ fn wrong_options_fail_at_once_and_name_what_is_wrong() -> TestResult {
         (vec!["--budget", "1.3X"], vec!["1.3X", "1.3G"]),
         (vec!["--budget", "0.0001"], vec!["36394", "35468928"]),
         (vec!["--set", "serch.share=0.3"], vec!["serch", "search"]),
-        (vec!["--set", "search.options.landing=3"], vec!["options.landing", "landing_steps"]),
+        (
+            vec!["--set", "search.options.landing=3"],
+            vec!["search.options.landing", "landing_steps"],
+        ),
+        (vec!["--set", "search.options.drop_share=many"], vec!["search.options", "many"]),
         (vec!["--set", "search.share=1.5"], vec!["search.share", "1.5"]),
         (vec!["--set", "network.patch_size=5"], vec!["patch_size", "5", "28"]),
         (vec!["--epochs", "2", "--steps", "3"], vec!["--epochs", "--steps"]),

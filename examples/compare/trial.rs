@@ -8,7 +8,7 @@ use crate::Options;
 use cpu_time::ProcessTime;
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::data::{Augmentation, Batches};
-use once_for_both::extract::{verify, FoldingExtractor, SubnetExtractor};
+use once_for_both::extract::{verify, FoldingExtractor, Subnet, SubnetExtractor};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{Checkpoints, Event, Phase, SearchOptions, Session};
 use once_for_both::space::{Cells, SearchSpace, Size};
@@ -33,8 +33,16 @@ pub struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    /// Loads the data and trains the dense network, or takes up the one kept in a folder.
+    /// Trains the dense network, or takes up the one kept in a folder.
     pub fn new(options: &'a Options, data: Data, device: Device) -> Result<Self> {
+        if let Some(folder) = &options.weights {
+            let dense = Subnet::<VitConfig>::load(folder, device)?;
+            let dense_top1 = data.judge.top1(500, |images| dense.predict(images))?;
+            let weights = dense.weights().iter();
+            let weights = weights.map(|(name, weight)| (name.clone(), weight.shallow_clone()));
+            let (network, weights) = (dense.architecture().clone(), weights.collect());
+            return Ok(Self { options, data, network, weights, dense_top1, device });
+        }
         let network = VitConfig::uniform(96, 4, 4).input(28, 1, 4).classes(CLASSES as i64);
         let kept = match &options.dense {
             Some(folder) => Checkpoints::new(folder, 1).resume(device)?,

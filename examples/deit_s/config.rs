@@ -210,14 +210,19 @@ impl StageConfig {
     }
 
     /// The library's options with this stage's own set.
-    pub fn apply(&self, options: SearchOptions, epoch: u64) -> Result<SearchOptions, AnyError> {
+    pub fn apply(
+        &self,
+        name: &str,
+        options: SearchOptions,
+        epoch: u64,
+    ) -> Result<SearchOptions, AnyError> {
         let mut options = options.peak_rate(self.lr);
         if let Some(epochs) = self.warmup {
             options.optimiser.weight_rate.warmup_steps = (epochs * epoch as f64) as u64;
         }
-        let mut all = serde_json::to_value(&options)?;
-        layers::overlay(&mut all, serde_json::to_value(&self.options)?, "options")?;
-        Ok(serde_json::from_value(all)?)
+        let (mut all, under) = (serde_json::to_value(&options)?, format!("{name}.options"));
+        layers::overlay(&mut all, serde_json::to_value(&self.options)?, &under)?;
+        serde_json::from_value(all).map_err(|error| format!("{under}: {error}").into())
     }
 }
 

@@ -190,7 +190,7 @@ impl<'a> Pipeline<'a> {
             return Err(format!("search.share: expected within (0, 1], got {share}").into());
         }
         let searching = (steps as f64 * share).round() as u64;
-        Ok((steps, self.options(SearchOptions::new(steps, searching), config, epoch)?))
+        Ok((steps, self.options("search", SearchOptions::new(steps, searching), config, epoch)?))
     }
 
     fn plain_options(
@@ -199,7 +199,7 @@ impl<'a> Pipeline<'a> {
         config: &StageConfig,
     ) -> Result<(u64, SearchOptions), AnyError> {
         let (steps, epoch) = self.length(name, config)?;
-        Ok((steps, self.options(SearchOptions::training(steps), config, epoch)?))
+        Ok((steps, self.options(name, SearchOptions::training(steps), config, epoch)?))
     }
 
     fn length(&self, name: &str, config: &StageConfig) -> Result<(u64, u64), AnyError> {
@@ -212,6 +212,7 @@ impl<'a> Pipeline<'a> {
 
     fn options(
         &self,
+        name: &str,
         options: SearchOptions,
         config: &StageConfig,
         epoch: u64,
@@ -219,7 +220,7 @@ impl<'a> Pipeline<'a> {
         let mut options = options.seed(self.config.seed);
         options.log_interval = self.config.every.log;
         options.distillation = self.config.distillation();
-        let options = config.apply(options, epoch)?;
+        let options = config.apply(name, options, epoch)?;
         options.check()?;
         Ok(options)
     }

@@ -10,13 +10,13 @@ use once_for_both::search::{
 use std::collections::BTreeMap;
 
 fn logged(events: &[Event]) -> Vec<&StepMetrics> {
-    let mut logged = Vec::new();
-    for event in events {
-        if let Event::Step(metrics) = event {
-            logged.push(metrics);
+    fn step(event: &Event) -> Option<&StepMetrics> {
+        match event {
+            Event::Step(metrics) => Some(metrics),
+            _ => None,
         }
     }
-    logged
+    events.iter().filter_map(step).collect()
 }
 
 /// What the α of now say.

@@ -1,8 +1,8 @@
 //! From an index to an image that can be transformed.
 
+use super::job::Job;
 use super::options::Corrupt;
 use super::order::Showing;
-use super::worker::Job;
 use crate::data::stream::{Purpose, Stream};
 use crate::data::transform::Rectangle;
 use crate::data::{Encoded, Image, Sample};

@@ -2,6 +2,7 @@
 
 mod collected;
 mod fetch;
+mod job;
 mod options;
 mod order;
 mod worker;
@@ -13,13 +14,14 @@ use super::{Batch, Dataset};
 use crate::loss::Targets;
 use crate::{Error, Result};
 use collected::Pixels;
+use job::Job;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tch::{Device, Tensor};
-use worker::{work, Job, Prepared};
+use worker::{work, Prepared};
 
 /// Batches by step, on the device of the network.
 ///

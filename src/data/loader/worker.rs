@@ -2,27 +2,16 @@
 
 use super::collected::{Collected, Pixels};
 use super::fetch::{fetch, Fetched};
-use super::options::LoaderOptions;
+use super::job::Job;
 use super::order::{steps_per_epoch, EpochOrder, Showing};
 use crate::data::stream::{Purpose, Stream};
 use crate::data::transform::{Erased, Resizer};
-use crate::data::{Dataset, Mix};
+use crate::data::Mix;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
-use std::sync::Arc;
-use tch::Device;
-
-/// What all workers share.
-pub(super) struct Job {
-    pub dataset: Arc<dyn Dataset>,
-    pub options: LoaderOptions,
-    pub device: Device,
-    /// Set when nobody wants more batches.
-    pub stop: AtomicBool,
-}
 
 /// A batch before it is on the device.
 pub(super) struct Prepared {
