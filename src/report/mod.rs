@@ -15,6 +15,7 @@ mod losses;
 mod network;
 mod page;
 mod progress;
+mod render;
 mod sample;
 mod scale;
 mod schedules;
