@@ -9,7 +9,8 @@ use crate::stage::{self, steps_per_epoch, Plan, Stage};
 use crate::AnyError;
 use once_for_both::cost::Metric;
 use once_for_both::extract::{
-    verify, Export, FoldingExtractor, Provenance, Subnet, SubnetExtractor, Verification,
+    verify, Export, FoldingExtractor, LatencyComparison, Provenance, Subnet, SubnetExtractor,
+    Verification,
 };
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{SearchOptions, Session};
@@ -38,6 +39,8 @@ pub struct Pipeline<'a> {
 pub struct Trained {
     pub network: Subnet<VitConfig>,
     pub verification: Verification,
+    /// Against the dense network, as the folder says.
+    pub latency: Vec<LatencyComparison>,
     pub stage: Stage,
 }
 
@@ -165,7 +168,8 @@ impl<'a> Pipeline<'a> {
         }
         let folder = self.out.join(name);
         subnet.save(&folder, &images, &verification, &export)?;
-        Ok(Trained { network: Subnet::load(&folder, self.feed.device)?, verification, stage })
+        let network = Subnet::load(&folder, self.feed.device)?;
+        Ok(Trained { network, verification, latency: export.latency, stage })
     }
 
     /// Refuses options of the stages that are about to run, before a step is done.

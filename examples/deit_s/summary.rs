@@ -88,7 +88,7 @@ impl Summary {
     pub fn measure(measured: Measured) -> Result<Self, AnyError> {
         let Measured { seed, feed, dense, search, .. } = measured;
         let last = measured.finetuned.unwrap_or(search);
-        let times = latency(dense, &last.network, feed)?;
+        let times = &search.latency;
         let of = |of: fn(&LatencyComparison) -> f64| {
             times.iter().map(|latency| (latency.batch, of(latency))).collect()
         };
