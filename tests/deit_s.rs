@@ -141,6 +141,35 @@ fn flags_outweigh_settings_settings_the_file_and_the_file_the_preset() -> TestRe
 }
 
 #[test]
+fn a_budget_of_parameters_is_the_only_one_unless_another_is_given() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    for (name, budgets, limits) in [
+        ("params", &["--params", "20k"][..], vec![("params", 20_000.0)]),
+        (
+            "both",
+            &["--params", "0.9", "--budget", "400k"],
+            vec![("macs", 400_000.0), ("params", 0.0)],
+        ),
+    ] {
+        let out = folder.path().join(name);
+        let arguments =
+            [budgets, &["--set", "compare=false", "--out"], &[out.to_str().ok_or("?")?]];
+        succeeds(&[&arguments.concat()[..], &SMALL].concat())?;
+        let text = std::fs::read(out.join("summary.json"))?;
+        let summary: serde_json::Value = serde_json::from_slice(&text)?;
+        let kept = summary["budgets"].as_array().ok_or("no budgets")?;
+        assert_eq!(kept.len(), limits.len(), "{summary}");
+        for (budget, (metric, limit)) in kept.iter().zip(limits) {
+            assert_eq!(budget["metric"], metric);
+            let target = budget["target"].as_f64().unwrap_or(0.0);
+            assert!(limit == 0.0 || target == limit, "{summary}");
+            assert!(summary["subnet"][metric].as_f64().unwrap_or(f64::NAN) <= target, "{summary}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn wrong_options_fail_at_once_and_name_what_is_wrong() -> TestResult {
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("run");

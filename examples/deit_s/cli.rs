@@ -86,71 +86,72 @@ impl From<StoredAs> for Precision {
 
 /// What a run is told. A flag outweighs --set, --set outweighs --config, --config the preset.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of a run")]
 pub struct RunOptions {
     /// Options to begin with.
-    #[arg(long, global = true, value_enum, help_heading = "Options of a run")]
+    #[arg(long, global = true, value_enum)]
     pub preset: Option<Preset>,
 
     /// TOML file with options; those not in it are the preset's.
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Options of a run")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
     /// Any option, by its name in config.toml: --set search.share=0.7,
     /// --set search.options.landing_steps=20. May be repeated.
-    #[arg(long, global = true, value_name = "NAME=VALUE", help_heading = "Options of a run")]
+    #[arg(long, global = true, value_name = "NAME=VALUE")]
     pub set: Vec<String>,
 
     /// Folder with images: classes as folders in train/ and val/ (ImageNet), or IDX files under
     /// MNIST's names; built-in images if not given.
-    #[arg(long, global = true, value_name = "FOLDER", help_heading = "Options of a run")]
+    #[arg(long, global = true, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
 
     /// Folder of the run; runs/<time> if not given.
-    #[arg(long, global = true, value_name = "RUN", help_heading = "Options of a run")]
+    #[arg(long, global = true, value_name = "RUN")]
     pub out: Option<PathBuf>,
 
     /// Go on from the newest checkpoints in RUN, with the options it began with.
-    #[arg(long, global = true, requires = "out", help_heading = "Options of a run")]
+    #[arg(long, global = true, requires = "out")]
     pub resume: bool,
 
     /// MACs that the subnet may cost: a share of the dense network's (0.5), or so many (1.3G).
-    #[arg(long, global = true, value_name = "MACS", help_heading = "Options of a run")]
+    #[arg(long, global = true, value_name = "MACS")]
     pub budget: Option<String>,
 
     /// Parameters that it may have, alike (8M). With --budget, both hold.
-    #[arg(long, global = true, value_name = "PARAMS", help_heading = "Options of a run")]
+    #[arg(long, global = true, value_name = "PARAMS")]
     pub params: Option<String>,
 
     /// Network to begin with: a folder written here, or a checkpoint of timm or transformers
     /// (.safetensors, .pth, .bin).
-    #[arg(long, global = true, value_name = "PATH", help_heading = "Options of a run")]
+    #[arg(long, global = true, value_name = "PATH")]
     pub weights: Option<PathBuf>,
 
     /// Network to learn from, alike.
-    #[arg(long, global = true, value_name = "PATH", help_heading = "Options of a run")]
+    #[arg(long, global = true, value_name = "PATH")]
     pub teacher: Option<PathBuf>,
 
     /// cpu, cuda, cuda:N, or auto.
-    #[arg(long, global = true, help_heading = "Options of a run")]
+    #[arg(long, global = true)]
     pub device: Option<String>,
 
     /// Seed of everything random.
-    #[arg(long, global = true, help_heading = "Options of a run")]
+    #[arg(long, global = true)]
     pub seed: Option<u64>,
 
     /// Epochs of each stage of this command.
-    #[arg(long, global = true, conflicts_with = "steps", help_heading = "Options of a run")]
+    #[arg(long, global = true, conflicts_with = "steps")]
     pub epochs: Option<f64>,
 
     /// Optimiser steps of each stage of this command.
-    #[arg(long, global = true, help_heading = "Options of a run")]
+    #[arg(long, global = true)]
     pub steps: Option<u64>,
 
     /// Images of a batch.
-    #[arg(long, global = true, help_heading = "Options of a run")]
+    #[arg(long, global = true)]
     pub batch: Option<i64>,
 
     /// Highest learning rate of the weights.
-    #[arg(long, global = true, help_heading = "Options of a run")]
+    #[arg(long, global = true)]
     pub lr: Option<f64>,
 }

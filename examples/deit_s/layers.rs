@@ -22,6 +22,10 @@ pub fn resolve(run: &RunOptions, command: Option<&Command>) -> Result<Config, An
         (_, preset) => toml::from_str(preset.unwrap_or(Preset::Demo).text())?,
     };
     let before = table.clone();
+    if let (false, Some(_), None) = (resumed, &run.params, &run.budget) {
+        // A budget of parameters takes the place of the preset's, which is one of MACs.
+        table.insert("budget".into(), Table::new().into());
+    }
     if let Some(file) = &run.config {
         merge(&mut table, read(file)?);
     }
