@@ -188,6 +188,7 @@ fn wrong_options_fail_at_once_and_name_what_is_wrong() -> TestResult {
         (vec!["--set", "network.patch_size=5"], vec!["patch_size", "5", "28"]),
         (vec!["--epochs", "2", "--steps", "3"], vec!["--epochs", "--steps"]),
         (vec!["--batch", "7000"], vec!["7000", "6000"]),
+        (vec!["--set", "search.batch=-4"], vec!["search.batch", "-4"]),
         (vec!["--data", "nowhere"], vec!["nowhere"]),
         (vec!["--weights", "nowhere"], vec!["nowhere", "is not there"]),
         (vec!["--teacher", "nowhere"], vec!["nowhere", "is not there"]),

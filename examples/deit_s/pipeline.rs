@@ -207,6 +207,9 @@ impl<'a> Pipeline<'a> {
     }
 
     fn length(&self, name: &str, config: &StageConfig) -> Result<(u64, u64), AnyError> {
+        if config.batch < 1 {
+            return Err(format!("{name}.batch: expected at least 1, got {}", config.batch).into());
+        }
         if config.accumulate == 0 {
             return Err(format!("{name}.accumulate: expected at least 1, got 0").into());
         }
