@@ -1,11 +1,13 @@
 //! Everything a session can be told, with defaults that follow from its length.
 
+mod check;
+mod presets;
+
 use crate::cost::Budget;
 use crate::loss::{Distillation, EntropyVarianceLoss};
 use crate::mask::{LambdaSchedule, UnitImportance};
 use crate::optim::{AdamWOptions, CosineSchedule};
-use crate::pmim::{MaskRatioSchedule, WindowNorm};
-use crate::{Error, Result};
+use crate::pmim::MaskRatioSchedule;
 use serde::{Deserialize, Serialize};
 
 /// Where α starts.
@@ -161,94 +163,6 @@ pub struct SearchOptions {
 }
 
 impl SearchOptions {
-    /// Defaults for a session of `total_steps` that searches for the first `search_steps`.
-    ///
-    /// Rates of α and scores follow from the length: Adam moves a parameter by at most about its
-    /// rate a step, and a decision has to take the same share of any search.
-    pub fn new(total_steps: u64, search_steps: u64) -> Self {
-        let warmup = search_steps / 5;
-        let length = search_steps.max(1) as f64;
-        let peak = 5e-4;
-        Self {
-            seed: 0,
-            total_steps,
-            search_steps,
-            lambda: LambdaSchedule::paper(warmup),
-            pmim: Some(PmimOptions {
-                ratio: MaskRatioSchedule::paper(warmup),
-                window: WindowNorm::PAPER,
-            }),
-            one_hot: OneHotOptions {
-                weight: 0.5,
-                loss: EntropyVarianceLoss { delta: 1e-3, ..EntropyVarianceLoss::paper() },
-                balance: Balance::Ramp { ratio: 1.0 },
-            },
-            budget_weight: 5.0,
-            prune_interval: (search_steps / 20).max(1),
-            drop_share: 0.2,
-            decide_early: false,
-            landing_steps: search_steps / 10,
-            decide_at_end: true,
-            reach: Vec::new(),
-            order: Order::Together,
-            precision: Precision::Full,
-            freeze_weights: false,
-            average: None,
-            distillation: None,
-            skips_in_a_row: 5,
-            alpha_start: AlphaStart::Equal,
-            importance: UnitImportance::LearnedFromMagnitude { mean: 2.0, std: 0.5 },
-            start_at_dense: true,
-            label_smoothing: 0.0,
-            optimiser: OptimiserOptions {
-                weight_rate: CosineSchedule {
-                    peak,
-                    floor: 0.01,
-                    warmup_steps: total_steps / 20,
-                    total_steps,
-                },
-                score_rate: (3.0 / length).max(peak),
-                alpha_rate: (10.0 / length).max(peak),
-                weights: AdamWOptions::default(),
-                alpha: AdamWOptions { beta1: 0.5, ..AdamWOptions::default() },
-                clip_norm: Some(1.0),
-            },
-            log_interval: 10,
-        }
-    }
-
-    /// Plain training: nothing is searched.
-    pub fn training(total_steps: u64) -> Self {
-        Self { pmim: None, ..Self::new(total_steps, 0) }
-    }
-
-    /// The paper's setting: random scores and α, gradients added as they are, one rate for all.
-    /// Made for searches of tens of thousands of steps.
-    pub fn paper(total_steps: u64, search_steps: u64) -> Self {
-        let mut options = Self::new(total_steps, search_steps);
-        options.alpha_start = AlphaStart::Uniform;
-        options.importance = UnitImportance::Learned;
-        options.start_at_dense = false;
-        options.decide_early = true;
-        options.landing_steps = 0;
-        options.one_hot.balance = Balance::Sum;
-        options.one_hot.loss = EntropyVarianceLoss::paper();
-        options.optimiser.score_rate = options.optimiser.weight_rate.peak;
-        options.optimiser.alpha_rate = options.optimiser.weight_rate.peak;
-        options.optimiser.clip_norm = None;
-        options
-    }
-
-    /// The two-stage baseline: half of the search for importance, half for sparsity.
-    pub fn two_stage(total_steps: u64, search_steps: u64) -> Self {
-        let mut options = Self::new(total_steps, search_steps);
-        let steps = search_steps / 2;
-        options.order = Order::ImportanceFirst { steps };
-        let rest = (search_steps - steps).max(1) as f64;
-        options.optimiser.alpha_rate = (10.0 / rest).max(options.optimiser.weight_rate.peak);
-        options
-    }
-
     /// λ of a step.
     pub fn lambda_at(&self, step: u64) -> f64 {
         match self.order {
@@ -274,79 +188,5 @@ impl SearchOptions {
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
-    }
-
-    /// Refuses what cannot work, before any step.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] naming the option and both values.
-    pub fn check(&self) -> Result<()> {
-        if self.search_steps > self.total_steps {
-            let expected = format!("at most total_steps {}", self.total_steps);
-            return Err(Error::invalid("search_steps", expected, self.search_steps));
-        }
-        self.lambda.check()?;
-        self.importance.check()?;
-        self.one_hot.loss.check()?;
-        if let Some(pmim) = &self.pmim {
-            pmim.ratio.check()?;
-            WindowNorm::new(pmim.window)?;
-        }
-        for (name, value) in [
-            ("prune_interval", self.prune_interval),
-            ("log_interval", self.log_interval),
-            ("skips_in_a_row", self.skips_in_a_row),
-        ] {
-            if value == 0 {
-                return Err(Error::invalid(name, "at least 1", value));
-            }
-        }
-        match self.alpha_start {
-            AlphaStart::Even { spread } if !(spread.is_finite() && spread > 0.0) => {
-                return Err(Error::invalid("alpha_start.spread", "finite and positive", spread));
-            }
-            _ => {}
-        }
-        if !(0.0..1.0).contains(&self.drop_share) {
-            return Err(Error::invalid("drop_share", "within [0, 1)", self.drop_share));
-        }
-        if self.landing_steps > 0 && self.landing_steps >= self.search_steps {
-            let expected = format!("below search_steps {}", self.search_steps);
-            return Err(Error::invalid("landing_steps", expected, self.landing_steps));
-        }
-        match self.order {
-            Order::ImportanceFirst { steps } if steps >= self.search_steps => {
-                let expected = format!("below search_steps {}", self.search_steps);
-                return Err(Error::invalid("order.importance_first.steps", expected, steps));
-            }
-            _ => {}
-        }
-        if let Some(distillation) = self.distillation {
-            distillation.check()?;
-        }
-        if let Some(decay) = self.average.filter(|decay| !(0.0..1.0).contains(decay)) {
-            return Err(Error::invalid("average", "within [0, 1)", decay));
-        }
-        if !(0.0..1.0).contains(&self.label_smoothing) {
-            return Err(Error::invalid("label_smoothing", "within [0, 1)", self.label_smoothing));
-        }
-        self.check_rates()
-    }
-
-    fn check_rates(&self) -> Result<()> {
-        let optimiser = &self.optimiser;
-        for (name, value) in [
-            ("budget_weight", self.budget_weight),
-            ("one_hot.weight", self.one_hot.weight),
-            ("weight_rate.peak", optimiser.weight_rate.peak),
-            ("score_rate", optimiser.score_rate),
-            ("alpha_rate", optimiser.alpha_rate),
-            ("clip_norm", optimiser.clip_norm.unwrap_or(1.0)),
-        ] {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(Error::invalid(name, "finite and not negative", value));
-            }
-        }
-        Ok(())
     }
 }

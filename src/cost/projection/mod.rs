@@ -1,0 +1,87 @@
+//! The budget is a promise: the most probable choice of cells whose exact cost keeps it.
+//!
+//! Once the embedding widths are fixed, every term of the cost holds at most one other dimension,
+//! so the choice is a multiple-choice knapsack. It is solved exactly: states are all distinct
+//! costs the dimensions so far can add up to, each with its most probable choice.
+
+mod knapsack;
+mod problem;
+
+use super::{Budget, CostModel};
+use crate::space::{ActiveSet, SearchSpace};
+use crate::{Error, Result};
+use problem::Problem;
+
+/// What projection chooses from, for one dimension.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// Numbers of the cells that may be chosen.
+    pub cells: Vec<usize>,
+    /// ln p of each of them.
+    pub log_probability: Vec<f64>,
+}
+
+impl Choice {
+    /// The active cells with the logarithm of their probabilities.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] if a log-probability is NaN.
+    pub fn new(name: &str, active: &ActiveSet, log_probability: &[f64]) -> Result<Self> {
+        if log_probability.len() != active.flags().len() {
+            let expected = active.flags().len().to_string();
+            let name = format!("number of log-probabilities of {name}");
+            return Err(Error::invalid(name, expected, log_probability.len()));
+        }
+        let cells: Vec<usize> = active.numbers().collect();
+        let log_probability: Vec<f64> = cells.iter().map(|&cell| log_probability[cell]).collect();
+        if log_probability.iter().any(|value| value.is_nan()) {
+            return Err(Error::NonFinite { name: "alpha".into(), dimension: name.into() });
+        }
+        Ok(Self { cells, log_probability })
+    }
+}
+
+/// A choice of one cell per dimension that keeps every budget.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Projection {
+    /// Number of the chosen cell, by dimension.
+    pub cells: Vec<usize>,
+    /// Σ ln p of the choice.
+    pub log_probability: f64,
+    /// Exact cost under each budget, in the order given.
+    pub costs: Vec<f64>,
+}
+
+/// The most probable choice of active cells whose exact cost is within every budget and within
+/// one cell of (at least) one of them.
+///
+/// Among the choices that cost more than `limit − s`, where s is the cheapest step from one cell
+/// to the next, the one with the largest Σ ln p. Where no choice lies in that band, s doubles.
+///
+/// # Errors
+/// [`Error::Infeasible`] if no choice keeps every budget; [`Error::Invalid`] if no budget is given
+/// or one is not finite, if a dimension has nothing to choose from, or if a cost term couples two
+/// dimensions that are not embeddings.
+pub fn project(
+    model: &CostModel,
+    space: &SearchSpace,
+    choices: &[Choice],
+    budgets: &[Budget],
+) -> Result<Projection> {
+    if budgets.is_empty() {
+        return Err(Error::invalid("number of budgets", "at least one", 0));
+    }
+    let problem = Problem { model, space, choices, budgets };
+    problem.check()?;
+    let mut step = problem.cheapest_step()?;
+    loop {
+        if let Some(projection) = problem.solve(&step)? {
+            return Ok(projection);
+        }
+        // Once a step exceeds its budget, all choices that fit lie in the band.
+        if let Some((_, budget)) = step.iter().zip(budgets).find(|(step, b)| **step > b.limit) {
+            return Err(problem.infeasible(budget)?);
+        }
+        step.iter_mut().for_each(|value| *value *= 2.0);
+    }
+}
