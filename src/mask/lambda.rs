@@ -48,12 +48,13 @@ pub(crate) fn check_lambda(name: &str, lambda: f64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::assert_abs_diff_eq;
 
     #[test]
     fn runs_between_its_ends() {
         let schedule = LambdaSchedule::paper(10);
         assert_eq!(schedule.at(0), 0.99);
-        assert!((schedule.at(5) - 0.545).abs() < 1e-12);
+        assert_abs_diff_eq!(schedule.at(5), 0.545, epsilon = 1e-12);
         assert_eq!(schedule.at(10), 0.1);
         assert_eq!(LambdaSchedule::paper(0).at(0), 0.1);
     }

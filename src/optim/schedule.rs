@@ -31,13 +31,14 @@ impl CosineSchedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::assert_abs_diff_eq;
 
     #[test]
     fn warms_up_and_anneals() {
         let schedule = CosineSchedule { peak: 2.0, floor: 0.1, warmup_steps: 4, total_steps: 104 };
         assert_eq!(schedule.at(0), 0.5);
         assert_eq!(schedule.at(4), 2.0);
-        assert!((schedule.at(54) - 1.1).abs() < 1e-12);
-        assert!((schedule.at(1000) - 0.2).abs() < 1e-12);
+        assert_abs_diff_eq!(schedule.at(54), 1.1, epsilon = 1e-12);
+        assert_abs_diff_eq!(schedule.at(1000), 0.2, epsilon = 1e-12);
     }
 }

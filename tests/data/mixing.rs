@@ -1,5 +1,6 @@
 use crate::assert_refused;
 use crate::support::{numbers, TestResult, Tolerance};
+use approx::assert_abs_diff_eq;
 use once_for_both::data::transform::Rectangle;
 use once_for_both::data::{Mix, Mixing, Stream};
 use once_for_both::loss::Targets;
@@ -54,7 +55,8 @@ fn cutmix_pastes_the_rectangle_and_weighs_targets_by_its_area() -> TestResult {
     }
     assert_eq!(mix.kept(SIZE), 1.0 - 6.0 / 36.0);
     let row = numbers(&targets(mix, &[2, 0], 0.0)?.f_select(0, 0)?)?;
-    assert!((row[2] - 30.0 / 36.0).abs() < 1e-6 && (row[0] - 6.0 / 36.0).abs() < 1e-6, "{row:?}");
+    assert_abs_diff_eq!(row[2], 30.0 / 36.0, epsilon = 1e-6);
+    assert_abs_diff_eq!(row[0], 6.0 / 36.0, epsilon = 1e-6);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 use crate::assert_refused;
 use crate::sets::{difference, noise, picture};
 use crate::support::TestResult;
+use approx::assert_abs_diff_eq;
 use once_for_both::data::transform::{ColourJitter, Operation, RandAugment};
 use once_for_both::data::{Image, Stream};
 use once_for_both::Error;
@@ -149,7 +150,7 @@ fn draws_follow_rand_m9_mstd05_inc1() {
         }
     }
     // Two draws at probability ½; every operation as often as any other.
-    assert!((f64::from(images) - total as f64).abs() < 600.0, "{total}");
+    assert_abs_diff_eq!(f64::from(images), total as f64, epsilon = 600.0);
     assert_eq!(strengths.len(), 15);
     for (name, values) in &strengths {
         assert!((1800..2200).contains(&values.len()), "{name}: {}", values.len());
@@ -173,7 +174,7 @@ fn draws_follow_rand_m9_mstd05_inc1() {
     assert!(strengths["Posterize"].iter().all(|bits| [0.0, 1.0, 2.0].contains(bits)));
     let solarize = &strengths["Solarize"];
     let mean = solarize.iter().sum::<f64>() / solarize.len() as f64;
-    assert!((mean - 26.0).abs() < 2.0, "{mean}");
+    assert_abs_diff_eq!(mean, 26.0, epsilon = 2.0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use crate::assert_refused;
 use crate::sets::{difference, noise, picture};
 use crate::support::{in_words, TestResult};
+use approx::assert_abs_diff_eq;
 use once_for_both::data::transform::{
     flip, ColourJitter, Evaluation, RandAugment, RandomCrop, RandomErasing, Rectangle, Resizer,
     Training, Transform,
@@ -126,8 +127,8 @@ fn crops_have_the_areas_and_shapes_asked_for() {
         wide += u32::from(aspect > 1.0);
     }
     // What torchvision's own draws have for this size: the largest areas often do not fit.
-    assert!((area - 0.4507).abs() < 0.02, "{area}");
-    assert!((f64::from(wide) / f64::from(draws) - 0.567).abs() < 0.03, "{wide}");
+    assert_abs_diff_eq!(area, 0.4507, epsilon = 0.02);
+    assert_abs_diff_eq!(f64::from(wide) / f64::from(draws), 0.567, epsilon = 0.03);
 }
 
 #[test]
@@ -158,7 +159,8 @@ fn erasing_happens_as_often_and_as_large_as_asked_for() {
     assert!((900..1100).contains(&count), "{count}");
     let area = area / f64::from(count);
     assert!((0.15..0.19).contains(&area), "{area}");
-    assert!((sum / numbers).abs() < 0.01 && (squares / numbers - 1.0).abs() < 0.01);
+    assert_abs_diff_eq!(sum / numbers, 0.0, epsilon = 0.01);
+    assert_abs_diff_eq!(squares / numbers, 1.0, epsilon = 0.01);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::{data, tiny};
 use crate::assert_refused;
 use crate::support::{numbers, tensor, TestResult, Tolerance};
+use approx::assert_abs_diff_eq;
 use once_for_both::import::{self, Import, ImportError, ImportOptions, ImportReport, Weights};
 use once_for_both::models::{BlockConfig, VitConfig};
 use once_for_both::{Error, Result};
@@ -86,7 +87,7 @@ fn a_head_for_other_classes_starts_afresh() -> TestResult {
     assert_eq!(import.report.replaced[1].from, [5, 24]);
     let weight = numbers(tensor(&import.weights, "head.weight")?)?;
     let variance = weight.iter().map(|w| w * w).sum::<f64>() / weight.len() as f64;
-    assert!((variance.sqrt() - 0.02).abs() < 0.001, "std {}", variance.sqrt());
+    assert_abs_diff_eq!(variance.sqrt(), 0.02, epsilon = 0.001);
     assert!(numbers(tensor(&import.weights, "head.bias")?)?.iter().all(|&b| b == 0.0));
 
     // The same seed gives the same head, another one another.
