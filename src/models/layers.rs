@@ -1,5 +1,6 @@
 //! The few layers a vision transformer is made of, with fallible tensor calls only.
 
+use super::block::BlockConfig;
 use crate::Result;
 use tch::{nn, Tensor};
 
@@ -68,6 +69,55 @@ impl PatchEmbedding {
         let stride = [self.patch, self.patch];
         let grid = images.f_conv2d(&self.weight, Some(&self.bias), stride, [0, 0], [1, 1], 1)?;
         Ok(grid.f_flatten(2, 3)?.f_transpose(1, 2)?)
+    }
+}
+
+/// Attention within windows of tokens; a ViT has one, of all tokens.
+#[derive(Debug)]
+pub(super) struct Attention {
+    qkv: Linear,
+    proj: Linear,
+    heads: i64,
+    head_dim: i64,
+    scale: f64,
+}
+
+impl Attention {
+    pub(super) fn new(path: &nn::Path, width: i64, sizes: &BlockConfig) -> Result<Self> {
+        let inner = sizes.attention_dim();
+        Ok(Self {
+            qkv: Linear::new(&(path / "qkv"), width, 3 * inner)?,
+            proj: Linear::new(&(path / "proj"), inner, width)?,
+            heads: sizes.heads,
+            head_dim: sizes.head_dim,
+            scale: sizes.attention_scale(),
+        })
+    }
+
+    /// `[B·windows, N, E]` → the same; `bias`, `[1, windows·heads, N, N]`, is added to the logits.
+    ///
+    /// Windows stand beside heads in attention, so that a bias is not copied for every image.
+    pub(super) fn forward(&self, x: &Tensor, windows: i64, bias: Option<Tensor>) -> Result<Tensor> {
+        let (all, tokens, _) = x.size3()?;
+        let (batch, heads) = (all / windows, windows * self.heads);
+        let shape = [batch, windows, tokens, 3, self.heads, self.head_dim];
+        let qkv = self.qkv.forward(x)?.f_view(shape)?.f_permute([3, 0, 1, 4, 2, 5])?;
+        let part = |index| qkv.f_select(0, index)?.f_flatten(1, 2);
+        let (q, k, v) = (part(0)?, part(1)?, part(2)?);
+        let bias = bias.map(|bias| bias.f_expand([batch, heads, tokens, tokens], false));
+        let mixed = Tensor::f_scaled_dot_product_attention(
+            &q,
+            &k,
+            &v,
+            bias.transpose()?,
+            0.0,
+            false,
+            self.scale,
+            false,
+        )?;
+        let mixed = mixed.f_view([batch, windows, self.heads, tokens, self.head_dim])?;
+        let inner = self.heads * self.head_dim;
+        self.proj.forward(&mixed.f_transpose(2, 3)?.f_reshape([all, tokens, inner])?)
     }
 }
 

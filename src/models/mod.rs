@@ -1,11 +1,15 @@
-//! Networks that can be searched: the traits a model joins through, and ViT/DeiT.
+//! Networks that can be searched: the traits a model joins through, ViT/DeiT and Swin.
 
+mod block;
 pub mod graph;
 mod layers;
+mod swin;
 mod vit;
 
+pub use block::BlockConfig;
 pub use graph::Graph;
-pub use vit::{BlockConfig, Pooling, VisionTransformer, VitConfig};
+pub use swin::{StageConfig, SwinConfig, SwinTransformer};
+pub use vit::{Pooling, VisionTransformer, VitConfig};
 
 use crate::cost::CostModel;
 use crate::pmim::MaskedTokens;

@@ -33,6 +33,9 @@ pub enum Over {
 pub enum Role {
     /// Multiplied by the bi-mask, and sliced at a cut.
     Gated,
+    /// The scale of a norm over the dimension whose output is what is gated, as after the patches
+    /// of a Swin: multiplied by the bi-mask, and turned down like [`Scaled`](Self::Scaled).
+    GatedNorm,
     /// Writes into the dimension, and is sliced at a cut: goes to zero where units are landing.
     Written,
     /// The scale of a norm over the dimension: written, and turned down while units land, because
@@ -63,6 +66,11 @@ impl Binding {
     /// An axis that is multiplied by the gate.
     pub fn gated(variable: impl Into<String>, axis: usize) -> Self {
         Self::new(variable, axis, Role::Gated)
+    }
+
+    /// The scale of a norm over the dimension, whose output is gated.
+    pub fn gated_norm(variable: impl Into<String>, axis: usize) -> Self {
+        Self::new(variable, axis, Role::GatedNorm)
     }
 
     /// An axis that writes into the dimension.

@@ -59,15 +59,12 @@ impl Gating {
     ) -> Result<Self> {
         let mut gated: BTreeMap<String, GatedVariable> = BTreeMap::new();
         for (dimension, declared) in space.dimensions.iter().enumerate() {
-            let gates = |binding: &&Binding| match binding.role {
-                Role::Gated => true,
-                Role::Written | Role::Scaled => landing[dimension],
-                Role::Narrowed => false,
-            };
-            for binding in declared.bindings.iter().filter(gates) {
+            for (binding, role) in
+                declared.bindings.iter().flat_map(|b| gates(b, landing[dimension]))
+            {
                 let variable = &variables[&binding.variable];
                 let view = binding.view(&variable.size());
-                let gate = Gate { dimension, view, role: binding.role };
+                let gate = Gate { dimension, view, role };
                 let entry = match gated.entry(binding.variable.clone()) {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(new) => {
@@ -118,6 +115,18 @@ impl Gating {
             Ok(pulled)
         })
     }
+}
+
+/// What multiplies an axis, now that its dimension is landing or is not.
+fn gates(binding: &Binding, landing: bool) -> impl Iterator<Item = (&Binding, Role)> {
+    let (always, while_landing) = match binding.role {
+        Role::Gated => (Some(Role::Gated), None),
+        Role::GatedNorm => (Some(Role::Gated), Some(Role::Scaled)),
+        role @ (Role::Written | Role::Scaled) => (None, Some(role)),
+        Role::Narrowed => (None, None),
+    };
+    let roles = always.into_iter().chain(while_landing.filter(|_| landing));
+    roles.map(move |role| (binding, role))
 }
 
 impl GatedVariable {

@@ -3,6 +3,8 @@
 mod comparison;
 mod costs;
 mod modules;
+mod networks;
 mod pmim;
 mod search_trace;
+mod swin;
 mod vit;

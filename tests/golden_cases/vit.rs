@@ -1,14 +1,12 @@
 //! `vit.*` and `deit_distilled.*`: features, logits and costs of timm's networks.
 
-use crate::support::{
-    load_json, load_tensors, tensor, test_device, Tensors, TestResult, Tolerance,
-};
+use super::networks::{load, SHARE};
+use crate::support::{load_json, load_tensors, tensor, test_device, TestResult, Tolerance};
 use once_for_both::cost::Metric;
-use once_for_both::models::{Architecture, BlockConfig, Network, VisionTransformer, VitConfig};
+use once_for_both::models::{Architecture, BlockConfig, Network, VitConfig};
 use once_for_both::pmim::MaskedTokens;
 use serde::Deserialize;
-use std::collections::BTreeSet;
-use tch::{nn, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// The network that a JSON file describes.
 #[derive(Deserialize)]
@@ -29,9 +27,6 @@ struct Costs {
     params: u64,
 }
 
-/// Share of the largest feature or logit by which any of them may differ.
-const SHARE: f64 = 1e-5;
-
 impl Description {
     pub(super) fn config(&self, distilled: bool) -> VitConfig {
         let block = BlockConfig::new(self.heads, self.dim / self.heads, self.mlp_ratio * self.dim);
@@ -44,28 +39,6 @@ impl Description {
                 .classes(self.classes)
         }
     }
-}
-
-/// Builds the network and puts timm's weights in; both must have the very same names.
-fn load(config: &VitConfig, tensors: &Tensors) -> TestResult<(nn::VarStore, VisionTransformer)> {
-    let store = nn::VarStore::new(test_device());
-    let network = config.build(&store.root())?;
-    let mut variables = store.variables();
-    let ours: BTreeSet<&str> = variables.keys().map(String::as_str).collect();
-    let timm: BTreeSet<&str> =
-        tensors.keys().map(String::as_str).filter(|name| !name.starts_with("golden.")).collect();
-    if ours != timm {
-        let (more, less) = (&ours - &timm, &timm - &ours);
-        return Err(format!("only ours: {more:?}; only timm's: {less:?}").into());
-    }
-    for (name, variable) in &mut variables {
-        let weight = tensor(tensors, name)?;
-        if variable.size() != weight.size() {
-            return Err(format!("{name}: {:?}, timm has {weight:?}", variable.size()).into());
-        }
-        tch::no_grad(|| variable.f_copy_(weight))?;
-    }
-    Ok((store, network))
 }
 
 fn check(file: &str) -> TestResult {

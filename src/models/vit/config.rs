@@ -1,43 +1,11 @@
 //! The description of a ViT.
 
+use crate::models::block::{check_rates, check_size, BlockConfig};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-// Far above any network, and low enough that no product of sizes overflows: a description from a
-// damaged file is refused, whatever it says.
-const LARGEST_SIZE: i64 = 1 << 20;
+// Low enough that no product of sizes overflows.
 const LARGEST_GRID: i64 = 1 << 14;
-
-/// Sizes of one transformer block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BlockConfig {
-    /// Attention heads.
-    pub heads: i64,
-    /// Channels of a head.
-    pub head_dim: i64,
-    /// Hidden width of the MLP.
-    pub hidden_dim: i64,
-    /// Attention logits are q·k / √`scale_dim`. A standard network has its own head dim here;
-    /// cutting head channels keeps the dense one, so that the cut changes nothing.
-    pub scale_dim: i64,
-}
-
-impl BlockConfig {
-    /// A standard block.
-    pub fn new(heads: i64, head_dim: i64, hidden_dim: i64) -> Self {
-        Self { heads, head_dim, hidden_dim, scale_dim: head_dim }
-    }
-
-    /// Width of the concatenated heads.
-    pub fn attention_dim(&self) -> i64 {
-        self.heads * self.head_dim
-    }
-
-    /// What the products of queries and keys are multiplied by.
-    pub(super) fn attention_scale(&self) -> f64 {
-        1.0 / (self.scale_dim as f64).sqrt()
-    }
-}
 
 /// Which features the classifier looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -175,11 +143,6 @@ impl VitConfig {
     /// # Errors
     /// [`Error::Invalid`] naming the field.
     pub fn check(&self) -> Result<()> {
-        let positive = |name: &str, value: i64| match value {
-            1..=LARGEST_SIZE => Ok(()),
-            ..1 => Err(Error::invalid(name, "positive", value)),
-            _ => Err(Error::invalid(name, format!("at most {LARGEST_SIZE}"), value)),
-        };
         for (name, value) in [
             ("image_size", self.image_size),
             ("patch_size", self.patch_size),
@@ -187,7 +150,7 @@ impl VitConfig {
             ("classes", self.classes),
             ("embed_dim", self.embed_dim),
         ] {
-            positive(name, value)?;
+            check_size(name, value)?;
         }
         if self.image_size % self.patch_size != 0 {
             let expected = format!("a divisor of image_size {}", self.image_size);
@@ -198,17 +161,9 @@ impl VitConfig {
             return Err(Error::invalid("image_size / patch_size", expected, self.grid()));
         }
         for (block, sizes) in self.blocks.iter().enumerate() {
-            positive(&format!("blocks.{block}.heads"), sizes.heads)?;
-            positive(&format!("blocks.{block}.head_dim"), sizes.head_dim)?;
-            positive(&format!("blocks.{block}.hidden_dim"), sizes.hidden_dim)?;
-            positive(&format!("blocks.{block}.scale_dim"), sizes.scale_dim)?;
+            sizes.check(&format!("blocks.{block}"))?;
         }
-        if !(0.0..1.0).contains(&self.drop_path) {
-            return Err(Error::invalid("drop_path", "within [0, 1)", self.drop_path));
-        }
-        if self.norm_eps.is_nan() || self.norm_eps <= 0.0 {
-            return Err(Error::invalid("norm_eps", "positive", self.norm_eps));
-        }
+        check_rates(self.drop_path, self.norm_eps)?;
         if let Some(start) = self.layer_scale.filter(|start| !start.is_finite()) {
             return Err(Error::invalid("layer_scale", "finite", start));
         }
@@ -217,11 +172,5 @@ impl VitConfig {
             return Err(Error::invalid("pooling", expected, format!("{:?}", self.pooling)));
         }
         Ok(())
-    }
-
-    /// Stochastic depth of a block.
-    pub(super) fn drop_path_of(&self, block: usize) -> f64 {
-        let last = self.blocks.len().saturating_sub(1).max(1);
-        self.drop_path * block as f64 / last as f64
     }
 }

@@ -1,6 +1,7 @@
 //! The evaluation of a ViT as data. `network.rs` computes the same.
 
-use super::{BlockConfig, Pooling, VitConfig};
+use super::{Pooling, VitConfig};
+use crate::models::block::BlockConfig;
 use crate::models::graph::{Graph, Operation, Value};
 
 pub(super) fn graph(config: &VitConfig) -> Graph {

@@ -6,15 +6,15 @@ mod network;
 mod space;
 mod variables;
 
-pub use config::{BlockConfig, Pooling, VitConfig};
+pub use config::{Pooling, VitConfig};
 pub use network::VisionTransformer;
 
 use super::{Architecture, Graph, PmimPorts, Shapes};
 use crate::cost::CostModel;
 use crate::space::{SearchSpace, Sizes};
+use crate::tensors::Weights;
 use crate::Result;
-use std::collections::BTreeMap;
-use tch::{nn, Tensor};
+use tch::nn;
 
 impl Architecture for VitConfig {
     type Network = VisionTransformer;
@@ -61,7 +61,7 @@ impl Architecture for VitConfig {
         Ok(graph::graph(self))
     }
 
-    fn standardised(&self, weights: &mut BTreeMap<String, Tensor>) -> Result<Self> {
-        space::fold_attention_scale(self, weights)
+    fn standardised(&self, weights: &mut Weights) -> Result<Self> {
+        space::standardised(self, weights)
     }
 }

@@ -1,47 +1,15 @@
 //! The forward pass of a ViT. Variables carry timm's names.
 
-use super::{BlockConfig, Pooling, VitConfig};
+use super::{Pooling, VitConfig};
 use crate::error::expect_shape;
-use crate::models::layers::{drop_path, LayerNorm, LayerScale, Linear, Mlp, PatchEmbedding};
+use crate::models::block::drop_path_of;
+use crate::models::layers::{
+    drop_path, Attention, LayerNorm, LayerScale, Linear, Mlp, PatchEmbedding,
+};
 use crate::models::{Logits, Network};
 use crate::pmim::MaskedTokens;
 use crate::Result;
 use tch::{nn, Tensor};
-
-#[derive(Debug)]
-struct Attention {
-    qkv: Linear,
-    proj: Linear,
-    heads: i64,
-    head_dim: i64,
-    scale: f64,
-}
-
-impl Attention {
-    fn new(path: &nn::Path, width: i64, sizes: &BlockConfig) -> Result<Self> {
-        let inner = sizes.attention_dim();
-        Ok(Self {
-            qkv: Linear::new(&(path / "qkv"), width, 3 * inner)?,
-            proj: Linear::new(&(path / "proj"), inner, width)?,
-            heads: sizes.heads,
-            head_dim: sizes.head_dim,
-            scale: sizes.attention_scale(),
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (batch, tokens, _) = x.size3()?;
-        let shape = [batch, tokens, 3, self.heads, self.head_dim];
-        let qkv = self.qkv.forward(x)?.f_view(shape)?.f_permute([2, 0, 3, 1, 4])?;
-        let (q, k, v) = (qkv.f_select(0, 0)?, qkv.f_select(0, 1)?, qkv.f_select(0, 2)?);
-        let mask: Option<Tensor> = None;
-        let mixed = Tensor::f_scaled_dot_product_attention(
-            &q, &k, &v, mask, 0.0, false, self.scale, false,
-        )?;
-        let inner = self.heads * self.head_dim;
-        self.proj.forward(&mixed.f_transpose(1, 2)?.f_reshape([batch, tokens, inner])?)
-    }
-}
 
 /// A pre-norm transformer block: x + ls1(attn(norm1(x))), then x + ls2(mlp(norm2(x))).
 #[derive(Debug)]
@@ -65,12 +33,12 @@ impl Block {
             norm2: LayerNorm::new(&(path / "norm2"), width, config.norm_eps)?,
             mlp: Mlp::new(&(path / "mlp"), width, sizes.hidden_dim)?,
             ls2: LayerScale::new(&(path / "ls2"), width, config.layer_scale)?,
-            drop_path: config.drop_path_of(block),
+            drop_path: drop_path_of(block, config.blocks.len(), config.drop_path),
         })
     }
 
     fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let attended = self.ls1.forward(self.attn.forward(&self.norm1.forward(x)?)?)?;
+        let attended = self.ls1.forward(self.attn.forward(&self.norm1.forward(x)?, 1, None)?)?;
         let x = x.f_add(&drop_path(attended, self.drop_path, train)?)?;
         let hidden = self.ls2.forward(self.mlp.forward(&self.norm2.forward(&x)?)?)?;
         Ok(x.f_add(&drop_path(hidden, self.drop_path, train)?)?)

@@ -1,0 +1,174 @@
+//! The description of a Swin Transformer.
+
+use crate::models::block::{check_rates, check_size, BlockConfig};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Low enough that no product of sizes overflows.
+const LARGEST_GRID: i64 = 1 << 14;
+
+/// A stage: blocks over one grid of tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageConfig {
+    /// Width of the residual stream in this stage.
+    pub embed_dim: i64,
+    /// Sizes of its blocks; windows of every second one are shifted.
+    pub blocks: Vec<BlockConfig>,
+}
+
+/// A Swin Transformer (Liu et al. 2021) of any sizes.
+///
+/// Every stage has an embedding of its own: patch merging is a linear map, so the widths of two
+/// stages need not be multiples of each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SwinConfig {
+    /// Side of the square input, in pixels.
+    pub image_size: i64,
+    /// Side of a patch, in pixels; divides the image.
+    pub patch_size: i64,
+    /// Channels of the input.
+    pub in_channels: i64,
+    /// Number of classes.
+    pub classes: i64,
+    /// Side of an attention window, in tokens; where a stage's grid is not larger, all of its
+    /// tokens are one window.
+    pub window_size: i64,
+    /// The stages; tokens are merged two by two between them.
+    pub stages: Vec<StageConfig>,
+    /// ε of every LayerNorm.
+    pub norm_eps: f64,
+    /// Stochastic depth of the last block in training; rises linearly from 0 at the first.
+    pub drop_path: f64,
+}
+
+impl SwinConfig {
+    /// A network at 224² with 4×4 patches, windows of 7×7 tokens and 1,000 classes. The first stage
+    /// is `embed_dim` wide and has `heads` heads; both double from stage to stage.
+    pub fn uniform(embed_dim: i64, depths: &[usize], heads: i64) -> Self {
+        let head_dim = embed_dim / heads.max(1);
+        let stage = |(stage, depth): (usize, &usize)| {
+            let (embed_dim, heads) = (embed_dim << stage, heads << stage);
+            let block = BlockConfig::new(heads, head_dim, 4 * embed_dim);
+            StageConfig { embed_dim, blocks: vec![block; *depth] }
+        };
+        Self {
+            image_size: 224,
+            patch_size: 4,
+            in_channels: 3,
+            classes: 1000,
+            window_size: 7,
+            stages: depths.iter().enumerate().map(stage).collect(),
+            norm_eps: 1e-5,
+            drop_path: 0.0,
+        }
+    }
+
+    /// Swin-T (Liu et al. 2021).
+    pub fn tiny() -> Self {
+        Self::uniform(96, &[2, 2, 6, 2], 3)
+    }
+
+    /// Swin-S.
+    pub fn small() -> Self {
+        Self::uniform(96, &[2, 2, 18, 2], 3)
+    }
+
+    /// Swin-B.
+    pub fn base() -> Self {
+        Self::uniform(128, &[2, 2, 18, 2], 4)
+    }
+
+    /// Other input: side and channels of the image, side of a patch.
+    pub fn input(mut self, image_size: i64, in_channels: i64, patch_size: i64) -> Self {
+        (self.image_size, self.in_channels, self.patch_size) =
+            (image_size, in_channels, patch_size);
+        self
+    }
+
+    /// Another number of classes.
+    pub fn classes(mut self, classes: i64) -> Self {
+        self.classes = classes;
+        self
+    }
+
+    /// Another side of the attention windows.
+    pub fn window(mut self, window_size: i64) -> Self {
+        self.window_size = window_size;
+        self
+    }
+
+    /// Tokens along a side of the grid in a stage.
+    pub fn grid(&self, stage: usize) -> i64 {
+        // A patch of 0 is refused by `check`; asking for the grid or the cost must not panic.
+        (self.image_size / self.patch_size.max(1)) >> stage.min(62)
+    }
+
+    /// Side of the windows in a stage.
+    pub fn window_of(&self, stage: usize) -> i64 {
+        self.window_size.min(self.grid(stage))
+    }
+
+    /// By how many tokens the windows of a block are shifted: half a window in every second block,
+    /// unless there is only one window.
+    pub(super) fn shift_of(&self, stage: usize, block: usize) -> i64 {
+        match self.grid(stage) > self.window_size && block % 2 == 1 {
+            true => self.window_size / 2,
+            false => 0,
+        }
+    }
+
+    /// Every block with its stage and its place there, in order.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (usize, usize, &BlockConfig)> {
+        self.stages.iter().enumerate().flat_map(|(stage, own)| {
+            own.blocks.iter().enumerate().map(move |(block, sizes)| (stage, block, sizes))
+        })
+    }
+
+    /// Refuses what cannot be built.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the field.
+    pub fn check(&self) -> Result<()> {
+        for (name, value) in [
+            ("image_size", self.image_size),
+            ("patch_size", self.patch_size),
+            ("in_channels", self.in_channels),
+            ("classes", self.classes),
+            ("window_size", self.window_size),
+        ] {
+            check_size(name, value)?;
+        }
+        if self.image_size % self.patch_size != 0 {
+            let expected = format!("a divisor of image_size {}", self.image_size);
+            return Err(Error::invalid("patch_size", expected, self.patch_size));
+        }
+        if self.grid(0) > LARGEST_GRID {
+            let expected = format!("at most {LARGEST_GRID} patches along a side");
+            return Err(Error::invalid("image_size / patch_size", expected, self.grid(0)));
+        }
+        if self.stages.is_empty() {
+            return Err(Error::invalid("number of stages", "at least one", 0));
+        }
+        for (stage, own) in self.stages.iter().enumerate() {
+            self.check_stage(stage, own)?;
+        }
+        check_rates(self.drop_path, self.norm_eps)
+    }
+
+    fn check_stage(&self, stage: usize, own: &StageConfig) -> Result<()> {
+        check_size(&format!("layers.{stage}.embed_dim"), own.embed_dim)?;
+        let side = self.image_size / self.patch_size;
+        let merged = 1_i64.checked_shl(stage as u32).unwrap_or(i64::MAX).max(1);
+        if side % merged != 0 {
+            let expected = format!("patches along a side that can be halved {stage} times");
+            return Err(Error::invalid("image_size / patch_size", expected, side));
+        }
+        let (grid, window) = (self.grid(stage), self.window_of(stage));
+        if grid % window != 0 {
+            let expected = format!("a divisor of the {grid} tokens along a side of stage {stage}");
+            return Err(Error::invalid("window_size", expected, window));
+        }
+        let name = |block| format!("layers.{stage}.blocks.{block}");
+        own.blocks.iter().enumerate().try_for_each(|(block, sizes)| sizes.check(&name(block)))
+    }
+}

@@ -1,0 +1,57 @@
+//! Swin Transformers: windows, stages, and a residual stream of its own for each stage.
+
+mod config;
+mod network;
+mod space;
+mod window;
+
+pub use config::{StageConfig, SwinConfig};
+pub use network::SwinTransformer;
+
+use super::{Architecture, PmimPorts};
+use crate::cost::CostModel;
+use crate::space::{SearchSpace, Sizes};
+use crate::tensors::Weights;
+use crate::Result;
+use tch::nn;
+
+impl Architecture for SwinConfig {
+    type Network = SwinTransformer;
+    const FAMILY: &'static str = "swin";
+
+    fn build(&self, path: &nn::Path) -> Result<SwinTransformer> {
+        self.check()?;
+        SwinTransformer::new(path, self)
+    }
+
+    fn space(&self) -> Result<SearchSpace> {
+        space::search_space(self)
+    }
+
+    fn cost_model(&self) -> CostModel {
+        space::cost_model(self)
+    }
+
+    fn resized(&self, sizes: &Sizes) -> Result<Self> {
+        space::resized(self, sizes)
+    }
+
+    fn pmim_ports(&self) -> Option<PmimPorts> {
+        let last = self.stages.len().checked_sub(1)?;
+        let grid = self.grid(last);
+        Some(PmimPorts {
+            token_dimension: space::embedding_name(0),
+            token_width: self.stages[0].embed_dim,
+            feature_dimension: space::embedding_name(last),
+            feature_width: self.stages[last].embed_dim,
+            token_grid: [grid, grid],
+            feature_rows: grid,
+            feature_patch: self.image_size / grid.max(1),
+            channels: self.in_channels,
+        })
+    }
+
+    fn standardised(&self, weights: &mut Weights) -> Result<Self> {
+        space::standardised(self, weights)
+    }
+}

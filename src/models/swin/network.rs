@@ -1,0 +1,272 @@
+//! The forward pass of a Swin Transformer. Variables carry timm's names.
+
+use super::window::Windows;
+use super::SwinConfig;
+use crate::error::expect_shape;
+use crate::models::block::{drop_path_of, BlockConfig};
+use crate::models::layers::{drop_path, Attention, LayerNorm, Linear, Mlp, PatchEmbedding};
+use crate::models::{Logits, Network};
+use crate::pmim::MaskedTokens;
+use crate::Result;
+use tch::{nn, Tensor};
+
+/// Attention within windows, with a learned bias for every distance of two tokens.
+#[derive(Debug)]
+struct WindowAttention {
+    attention: Attention,
+    /// `[(2·side − 1)², heads]`.
+    table: Tensor,
+    relative_positions: Tensor,
+    separation: Option<Tensor>,
+    windows: Windows,
+}
+
+impl WindowAttention {
+    fn new(path: &nn::Path, width: i64, sizes: &BlockConfig, windows: Windows) -> Result<Self> {
+        let distances = (2 * windows.side - 1) * (2 * windows.side - 1);
+        let normal = nn::Init::Randn { mean: 0.0, stdev: 0.02 };
+        let shape = [distances, sizes.heads];
+        Ok(Self {
+            attention: Attention::new(path, width, sizes)?,
+            table: path.f_var("relative_position_bias_table", &shape, normal)?,
+            relative_positions: windows.relative_positions(path.device())?,
+            separation: windows.separation(path.device())?,
+            windows,
+        })
+    }
+
+    /// `[B, N, E]` → the same.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let windows = self.windows.cut(x)?;
+        let bias = self.bias()?.f_to_kind(x.kind())?;
+        let mixed = self.attention.forward(&windows, self.windows.count(), Some(bias))?;
+        self.windows.join(&mixed)
+    }
+
+    /// What is added to the logits of every image: `[1, windows·heads, tokens, tokens]`.
+    fn bias(&self) -> Result<Tensor> {
+        let (count, tokens) = (self.windows.count(), self.windows.tokens());
+        let heads = self.table.size()[1];
+        let rows = self.table.f_index_select(0, &self.relative_positions)?;
+        let bias = rows.f_view([tokens, tokens, heads])?.f_permute([2, 0, 1])?.f_unsqueeze(0)?;
+        let bias = match &self.separation {
+            Some(separation) => bias.f_add(separation)?,
+            None => bias.f_expand([count, heads, tokens, tokens], false)?,
+        };
+        Ok(bias.f_reshape([1, count * heads, tokens, tokens])?)
+    }
+}
+
+/// A pre-norm block: x + attn(norm1(x)), then x + mlp(norm2(x)).
+#[derive(Debug)]
+struct Block {
+    norm1: LayerNorm,
+    attn: WindowAttention,
+    norm2: LayerNorm,
+    mlp: Mlp,
+    drop_path: f64,
+}
+
+impl Block {
+    fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        let attended = self.attn.forward(&self.norm1.forward(x)?)?;
+        let x = x.f_add(&drop_path(attended, self.drop_path, train)?)?;
+        let hidden = self.mlp.forward(&self.norm2.forward(&x)?)?;
+        Ok(x.f_add(&drop_path(hidden, self.drop_path, train)?)?)
+    }
+}
+
+/// Patch merging: every 2 × 2 tokens side by side, normalised, and projected without bias.
+#[derive(Debug)]
+struct Merging {
+    norm: LayerNorm,
+    reduction: Tensor,
+    grid: i64,
+}
+
+impl Merging {
+    fn new(path: &nn::Path, grid: i64, widths: [i64; 2], eps: f64) -> Result<Self> {
+        let normal = nn::Init::Randn { mean: 0.0, stdev: 0.02 };
+        let [from, to] = widths;
+        let reduction = path / "reduction";
+        Ok(Self {
+            norm: LayerNorm::new(&(path / "norm"), 4 * from, eps)?,
+            reduction: reduction.f_var("weight", &[to, 4 * from], normal)?,
+            grid,
+        })
+    }
+
+    /// `[B, N, E]` → `[B, N/4, E']`.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, tokens, width) = x.size3()?;
+        let half = self.grid / 2;
+        // Columns before rows, as the weights that people have expect it.
+        let pairs = x.f_view([batch, half, 2, half, 2, width])?.f_permute([0, 1, 3, 4, 2, 5])?;
+        let merged = pairs.f_reshape([batch, tokens / 4, 4 * width])?;
+        let bias: Option<&Tensor> = None;
+        Ok(self.norm.forward(&merged)?.f_linear(&self.reduction, bias)?)
+    }
+}
+
+#[derive(Debug)]
+struct Stage {
+    downsample: Option<Merging>,
+    blocks: Vec<Block>,
+}
+
+impl Stage {
+    fn new(path: &nn::Path, config: &SwinConfig, stage: usize, first: usize) -> Result<Self> {
+        let (own, eps) = (&config.stages[stage], config.norm_eps);
+        let depth = config.blocks().count();
+        let downsample = match stage {
+            0 => None,
+            _ => {
+                let widths = [config.stages[stage - 1].embed_dim, own.embed_dim];
+                let path = path / "downsample";
+                Some(Merging::new(&path, config.grid(stage - 1), widths, eps)?)
+            }
+        };
+        let block = |(at, sizes): (usize, &BlockConfig)| {
+            let (path, width) = (path / "blocks" / at, own.embed_dim);
+            let (grid, side) = (config.grid(stage), config.window_of(stage));
+            let windows = Windows { grid, side, shift: config.shift_of(stage, at) };
+            Ok(Block {
+                norm1: LayerNorm::new(&(&path / "norm1"), width, eps)?,
+                attn: WindowAttention::new(&(&path / "attn"), width, sizes, windows)?,
+                norm2: LayerNorm::new(&(&path / "norm2"), width, eps)?,
+                mlp: Mlp::new(&(&path / "mlp"), width, sizes.hidden_dim)?,
+                drop_path: drop_path_of(first + at, depth, config.drop_path),
+            })
+        };
+        Ok(Self {
+            downsample,
+            blocks: own.blocks.iter().enumerate().map(block).collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// A Swin Transformer (Liu et al. 2021).
+#[derive(Debug)]
+pub struct SwinTransformer {
+    proj: PatchEmbedding,
+    patch_norm: LayerNorm,
+    stages: Vec<Stage>,
+    norm: LayerNorm,
+    head: Linear,
+    input: [i64; 3],
+    /// Tokens along a side of the first and of the last grid.
+    grids: [i64; 2],
+}
+
+impl SwinTransformer {
+    pub(super) fn new(path: &nn::Path, config: &SwinConfig) -> Result<Self> {
+        let (patches, eps) = (path / "patch_embed", config.norm_eps);
+        let (first, last) = (&config.stages[0], config.stages.len() - 1);
+        let width = config.stages[last].embed_dim;
+        let mut stages = Vec::with_capacity(config.stages.len());
+        let mut blocks = 0;
+        for (stage, own) in config.stages.iter().enumerate() {
+            stages.push(Stage::new(&(path / "layers" / stage), config, stage, blocks)?);
+            blocks += own.blocks.len();
+        }
+        Ok(Self {
+            proj: PatchEmbedding::new(
+                &(&patches / "proj"),
+                config.in_channels,
+                config.patch_size,
+                first.embed_dim,
+            )?,
+            patch_norm: LayerNorm::new(&(&patches / "norm"), first.embed_dim, eps)?,
+            stages,
+            norm: LayerNorm::new(&(path / "norm"), width, eps)?,
+            head: Linear::new(&(path / "head" / "fc"), width, config.classes)?,
+            input: [config.in_channels, config.image_size, config.image_size],
+            grids: [config.grid(0), config.grid(last)],
+        })
+    }
+
+    /// Features of the last grid after the last norm: `[B, C, H, W]` → `[B, tokens, E]`, row-major.
+    ///
+    /// What is hidden are tokens of the LAST grid, `[B, tokens]`: each with all patches it is made
+    /// of, or the patches around a hidden one would give it away.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the images are not of the size the network was built for.
+    pub fn features(
+        &self,
+        images: &Tensor,
+        hidden: Option<&MaskedTokens>,
+        train: bool,
+    ) -> Result<Tensor> {
+        let mut x = self.patches(images)?;
+        if let Some(hidden) = hidden {
+            let mask = &self.patches_of(hidden.mask)?;
+            x = MaskedTokens { mask, token: hidden.token }.apply(&x)?;
+        }
+        for stage in &self.stages {
+            x = stage.downsample.as_ref().map_or(Ok(x.shallow_clone()), |m| m.forward(&x))?;
+            for block in &stage.blocks {
+                x = block.forward(&x, train)?;
+            }
+        }
+        self.norm.forward(&x)
+    }
+
+    /// Patches, projected and normalised, `[B, N, E]`.
+    fn patches(&self, images: &Tensor) -> Result<Tensor> {
+        let batch = images.size().first().copied().unwrap_or(0);
+        let [channels, height, width] = self.input;
+        expect_shape("Swin forward", "images", images, &[batch, channels, height, width])?;
+        self.patch_norm.forward(&self.proj.forward(images)?)
+    }
+
+    /// The patches that tokens of the last grid are made of: `[B, tokens]` → `[B, patches]`.
+    fn patches_of(&self, mask: &Tensor) -> Result<Tensor> {
+        let ([first, last], batch) = (self.grids, mask.size().first().copied().unwrap_or(0));
+        expect_shape("hiding tokens", "token mask", mask, &[batch, last * last])?;
+        let (each, grid) = (first / last, mask.f_view([batch, last, 1, last, 1])?);
+        let patches = grid.f_expand([batch, last, each, last, each], false)?;
+        Ok(patches.f_reshape([batch, first * first])?)
+    }
+
+    fn logits(&self, features: &Tensor) -> Result<Logits> {
+        let pooled = features.f_mean_dim([1i64].as_slice(), false, None)?;
+        Ok(Logits::single(self.head.forward(&pooled)?))
+    }
+}
+
+impl Network for SwinTransformer {
+    fn forward(&self, images: &Tensor, train: bool) -> Result<Logits> {
+        self.logits(&self.features(images, None, train)?)
+    }
+
+    fn forward_masked(
+        &self,
+        images: &Tensor,
+        hidden: &MaskedTokens,
+        train: bool,
+    ) -> Result<(Logits, Tensor)> {
+        let features = self.features(images, Some(hidden), train)?;
+        Ok((self.logits(&features)?, features))
+    }
+
+    /// `patch_embed`, `layers.0.blocks.0`…, `layers.1.downsample`…, `norm`, `head`.
+    fn trace(&self, images: &Tensor) -> Result<Vec<(String, Tensor)>> {
+        let mut x = self.patches(images)?;
+        let mut outputs = vec![("patch_embed".to_string(), x.shallow_clone())];
+        for (at, stage) in self.stages.iter().enumerate() {
+            if let Some(merging) = &stage.downsample {
+                x = merging.forward(&x)?;
+                outputs.push((format!("layers.{at}.downsample"), x.shallow_clone()));
+            }
+            for (block, own) in stage.blocks.iter().enumerate() {
+                x = own.forward(&x, false)?;
+                outputs.push((format!("layers.{at}.blocks.{block}"), x.shallow_clone()));
+            }
+        }
+        let features = self.norm.forward(&x)?;
+        let logits = self.logits(&features)?;
+        outputs.extend([("norm".into(), features), ("head".into(), logits.class)]);
+        Ok(outputs)
+    }
+}

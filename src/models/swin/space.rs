@@ -1,0 +1,129 @@
+//! What can be removed from a Swin Transformer, and what it costs.
+
+use super::SwinConfig;
+use crate::cost::{CostModel, Polynomial};
+use crate::models::block::{self, attention_name, expect_known};
+use crate::space::{Binding, Cells, Dimension, DimensionKind, SearchSpace, Size, Sizes};
+use crate::tensors::Weights;
+use crate::Result;
+
+/// Name of the dimension that is the residual stream of a stage.
+pub(super) fn embedding_name(stage: usize) -> String {
+    format!("layers.{stage}.embed")
+}
+
+fn block_name(stage: usize, block: usize) -> String {
+    format!("layers.{stage}.blocks.{block}")
+}
+
+/// Stage by stage: its residual stream, then its blocks.
+pub(super) fn search_space(config: &SwinConfig) -> Result<SearchSpace> {
+    let mut dimensions = Vec::new();
+    for (stage, own) in config.stages.iter().enumerate() {
+        dimensions.push(embedding(config, stage)?);
+        for (block, sizes) in own.blocks.iter().enumerate() {
+            let name = block_name(stage, block);
+            let [attention, hidden] = sizes.dimensions(&name)?;
+            let table = format!("{name}.attn.relative_position_bias_table");
+            dimensions.push(attention.bind(Binding::narrowed(table, 1).over_heads()));
+            dimensions.push(hidden);
+        }
+    }
+    Ok(SearchSpace { dimensions })
+}
+
+/// The residual stream of a stage. What makes its tokens is gated: the norm of the patches, or the
+/// projection of the merged tokens. What writes into it later lands with the units that leave.
+fn embedding(config: &SwinConfig, stage: usize) -> Result<Dimension> {
+    let cells = Cells::embedding(config.stages[stage].embed_dim)?;
+    let mut dimension = Dimension::new(embedding_name(stage), DimensionKind::Embedding, cells);
+    let mut bind = |binding: Binding| dimension.bindings.push(binding);
+    if stage == 0 {
+        bind(Binding::gated_norm("patch_embed.norm.weight", 0));
+        bind(Binding::gated("patch_embed.norm.bias", 0));
+        bind(Binding::written("patch_embed.proj.weight", 0));
+        bind(Binding::written("patch_embed.proj.bias", 0));
+    } else {
+        bind(Binding::gated(format!("layers.{stage}.downsample.reduction.weight"), 0));
+    }
+    for block in (0..config.stages[stage].blocks.len()).map(|block| block_name(stage, block)) {
+        for norm in ["norm1", "norm2"] {
+            bind(Binding::scaled(format!("{block}.{norm}.weight"), 0));
+            bind(Binding::written(format!("{block}.{norm}.bias"), 0));
+        }
+        for writer in ["attn.proj", "mlp.fc2"] {
+            bind(Binding::written(format!("{block}.{writer}.weight"), 0));
+            bind(Binding::written(format!("{block}.{writer}.bias"), 0));
+        }
+        for reader in ["attn.qkv", "mlp.fc1"] {
+            bind(Binding::narrowed(format!("{block}.{reader}.weight"), 1));
+        }
+    }
+    // Four tokens side by side read the stream at the end of a stage, the head after the last.
+    let (norm, reader, tokens) = match stage + 1 == config.stages.len() {
+        true => ("norm".into(), "head.fc".into(), 1),
+        false => {
+            let next = format!("layers.{}.downsample", stage + 1);
+            (format!("{next}.norm"), format!("{next}.reduction"), 4)
+        }
+    };
+    bind(Binding::scaled(format!("{norm}.weight"), 0).outer(tokens));
+    bind(Binding::written(format!("{norm}.bias"), 0).outer(tokens));
+    bind(Binding::narrowed(format!("{reader}.weight"), 1).outer(tokens));
+    Ok(dimension)
+}
+
+pub(super) fn cost_model(config: &SwinConfig) -> CostModel {
+    let pixels = config.in_channels * config.patch_size * config.patch_size;
+    let tokens = |stage: usize| config.grid(stage) * config.grid(stage);
+    let embed = |stage: usize| Polynomial::units(&embedding_name(stage));
+    let last = config.stages.len().saturating_sub(1);
+
+    let mut macs = embed(0) * (tokens(0) * pixels) + embed(last) * config.classes;
+    // Patch projection with bias and norm; last norm, head with bias.
+    let mut params = embed(0) * (pixels + 3) + embed(last) * 2 + (embed(last) + 1) * config.classes;
+    for stage in 1..config.stages.len() {
+        let merged = || embed(stage - 1) * 4;
+        macs += merged() * embed(stage) * tokens(stage);
+        params += merged() * (embed(stage) + 2);
+    }
+    for (stage, block, _) in config.blocks() {
+        let (name, window) = (block_name(stage, block), config.window_of(stage));
+        let distances = (2 * window - 1) * (2 * window - 1);
+        macs += block::macs(&name, &embed(stage), tokens(stage), window * window);
+        params += block::params(&name, &embed(stage))
+            + Polynomial::heads(&attention_name(&name)) * distances;
+    }
+    CostModel { macs, params, dense: sizes(config) }
+}
+
+fn sizes(config: &SwinConfig) -> Sizes {
+    let stages = config.stages.iter().enumerate();
+    let embeddings = stages.map(|(at, own)| (embedding_name(at), Size::flat(own.embed_dim)));
+    let blocks = config.blocks().flat_map(|(stage, at, own)| own.sizes(&block_name(stage, at)));
+    embeddings.chain(blocks).collect()
+}
+
+pub(super) fn resized(config: &SwinConfig, wanted: &Sizes) -> Result<SwinConfig> {
+    expect_known(wanted, &sizes(config))?;
+    let mut config = config.clone();
+    for (stage, own) in config.stages.iter_mut().enumerate() {
+        if let Some(size) = wanted.get(&embedding_name(stage)) {
+            own.embed_dim = size.channels;
+        }
+        for (block, sizes) in own.blocks.iter_mut().enumerate() {
+            sizes.resize(&block_name(stage, block), wanted);
+        }
+    }
+    Ok(config)
+}
+
+pub(super) fn standardised(config: &SwinConfig, weights: &mut Weights) -> Result<SwinConfig> {
+    let mut config = config.clone();
+    for (stage, own) in config.stages.iter_mut().enumerate() {
+        for (block, sizes) in own.blocks.iter_mut().enumerate() {
+            sizes.fold_attention_scale(&block_name(stage, block), weights)?;
+        }
+    }
+    Ok(config)
+}
