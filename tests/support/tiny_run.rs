@@ -59,7 +59,7 @@ pub fn batch(step: u64) -> TestResult<Batch> {
     Ok(Batch { images, targets: Targets::Classes(classes), hidden: None })
 }
 
-pub fn run(session: &mut Session<VitConfig>, until: u64) -> TestResult<Vec<Event>> {
+pub fn run<A: Architecture>(session: &mut Session<A>, until: u64) -> TestResult<Vec<Event>> {
     let mut events = Vec::new();
     let mut record = |event: &Event| {
         events.push(event.clone());
