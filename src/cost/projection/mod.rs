@@ -1,10 +1,10 @@
 //! The budget is a promise: the most probable choice of cells whose exact cost keeps it.
 //!
-//! Once the embedding widths are fixed, every term of the cost holds at most one other dimension,
-//! so the choice is a multiple-choice knapsack. It is solved exactly: states are all distinct
-//! costs the dimensions so far can add up to, each with its most probable choice.
+//! [`elimination`] finds it, for any cost that is a polynomial in the sizes. How fast depends on how
+//! many dimensions a cost multiplies at a time: with one embedding (ViT), or one after the other
+//! (Swin), seconds at most.
 
-mod knapsack;
+mod elimination;
 mod problem;
 
 use super::{Budget, CostModel};
@@ -56,12 +56,13 @@ pub struct Projection {
 /// one cell of (at least) one of them.
 ///
 /// Among the choices that cost more than `limit − s`, where s is the cheapest step from one cell
-/// to the next, the one with the largest Σ ln p. Where no choice lies in that band, s doubles.
+/// to the next, the one with the largest Σ ln p. Where no choice lies in that band, s doubles. Where
+/// very many choices are about as probable, the result may be one that is slightly less probable;
+/// it keeps the budgets all the same.
 ///
 /// # Errors
 /// [`Error::Infeasible`] if no choice keeps every budget; [`Error::Invalid`] if no budget is given
-/// or one is not finite, if a dimension has nothing to choose from, or if a cost term couples two
-/// dimensions that are not embeddings.
+/// or one is not finite, or if a dimension has nothing to choose from.
 pub fn project(
     model: &CostModel,
     space: &SearchSpace,
@@ -73,15 +74,8 @@ pub fn project(
     }
     let problem = Problem { model, space, choices, budgets };
     problem.check()?;
-    let mut step = problem.cheapest_step()?;
-    loop {
-        if let Some(projection) = problem.solve(&step)? {
-            return Ok(projection);
-        }
-        // Once a step exceeds its budget, all choices that fit lie in the band.
-        if let Some((_, budget)) = step.iter().zip(budgets).find(|(step, b)| **step > b.limit) {
-            return Err(problem.infeasible(budget)?);
-        }
-        step.iter_mut().for_each(|value| *value *= 2.0);
+    match elimination::solve(&problem)? {
+        Some(projection) => Ok(projection),
+        None => Err(problem.infeasible_together()?),
     }
 }

@@ -1,10 +1,16 @@
 //! What is asked of projection: sizes to choose from, budgets to keep, and whether that can be.
 
 use super::Choice;
-use crate::cost::{Budget, CostModel, Metric};
-use crate::space::{DimensionKind, SearchSpace, Size, Sizes};
+use crate::cost::polynomial::size_in;
+use crate::cost::{Budget, CostModel, Metric, Polynomial};
+use crate::space::{SearchSpace, Size, Sizes};
 use crate::{Error, Result};
 use std::cmp::Ordering;
+
+/// Costs in MACs and in parameters; 0 where there is no budget.
+pub(super) type Costs = [f64; 2];
+
+const METRICS: [Metric; 2] = [Metric::Macs, Metric::Params];
 
 pub(super) struct Problem<'a> {
     pub(super) model: &'a CostModel,
@@ -14,16 +20,56 @@ pub(super) struct Problem<'a> {
 }
 
 impl Problem<'_> {
-    fn metrics(&self) -> impl Iterator<Item = Metric> + '_ {
-        self.budgets.iter().map(|budget| budget.metric)
-    }
-
-    pub(super) fn is_shared(&self, dimension: usize) -> bool {
-        self.space.dimensions[dimension].kind == DimensionKind::Embedding
-    }
-
     pub(super) fn size(&self, dimension: usize, option: usize) -> Size {
         self.space.dimensions[dimension].cells.size(self.choices[dimension].cells[option])
+    }
+
+    /// Number of the dimension with this name, if it is searched.
+    pub(super) fn number(&self, name: &str) -> Option<usize> {
+        self.space.dimensions.iter().position(|dimension| dimension.name == name)
+    }
+
+    /// Size of a dimension that is not searched.
+    pub(super) fn fixed(&self, name: &str) -> Result<Size> {
+        size_in(&self.model.dense, name)
+    }
+
+    /// What has to be counted, with its place among [`Costs`].
+    pub(super) fn polynomials(&self) -> impl Iterator<Item = (usize, &Polynomial)> {
+        let limited = |metric: &Metric| self.budgets.iter().any(|b| b.metric == *metric);
+        let metrics = METRICS.iter().enumerate().filter(move |(_, metric)| limited(metric));
+        metrics.map(|(at, metric)| (at, self.model.polynomial(*metric)))
+    }
+
+    /// The limit of every budget.
+    pub(super) fn limits(&self) -> impl Iterator<Item = f64> + '_ {
+        self.budgets.iter().map(|budget| budget.limit)
+    }
+
+    /// By budget: its cost and its limit.
+    fn counted(&self, costs: Costs) -> impl Iterator<Item = (f64, f64)> + '_ {
+        self.budgets.iter().map(move |budget| match budget.metric {
+            Metric::Macs => (costs[0], budget.limit),
+            Metric::Params => (costs[1], budget.limit),
+        })
+    }
+
+    /// Whether costs are within every budget, but for rounding.
+    pub(super) fn fits(&self, costs: Costs) -> bool {
+        self.counted(costs).all(|(cost, limit)| cost <= limit + 1e-12 * limit.abs())
+    }
+
+    /// Whether costs come as close as `steps` to one of the budgets.
+    pub(super) fn is_near(&self, costs: Costs, steps: &[f64]) -> bool {
+        self.counted(costs).zip(steps).any(|((cost, limit), step)| cost > limit - step)
+    }
+
+    /// Exact cost of a whole choice under each budget.
+    pub(super) fn costs(&self, options: &[usize]) -> Result<Vec<f64>> {
+        let named = self.space.dimensions.iter().enumerate();
+        let sizes: Sizes =
+            named.map(|(at, d)| (d.name.clone(), self.size(at, options[at]))).collect();
+        self.budgets.iter().map(|budget| self.model.cost(budget.metric, &sizes)).collect()
     }
 
     /// Sizes that may be chosen, by dimension.
@@ -33,15 +79,20 @@ impl Problem<'_> {
     }
 
     /// The error of a budget that no choice keeps.
-    pub(super) fn infeasible(&self, budget: &Budget) -> Result<Error> {
+    fn infeasible(&self, budget: &Budget) -> Result<Error> {
         let (least, _) = self.model.range(budget.metric, self.space, &self.candidates())?;
         let most = self.model.dense_cost(budget.metric)?;
         let (metric, budget) = (budget.metric.name(), budget.limit);
         Ok(Error::Infeasible { metric, budget, least, most })
     }
 
-    /// Every dimension has a choice, and every budget is a number.
-    fn check_input(&self) -> Result<()> {
+    /// The error of budgets that can be kept one by one, and not together: the last is named.
+    pub(super) fn infeasible_together(&self) -> Result<Error> {
+        self.infeasible(&self.budgets[self.budgets.len() - 1])
+    }
+
+    /// Every dimension has a choice, every budget is a number that some choice keeps.
+    pub(super) fn check(&self) -> Result<()> {
         let (dimensions, choices) = (self.space.dimensions.len(), self.choices.len());
         if dimensions != choices {
             return Err(Error::invalid("number of choices", dimensions.to_string(), choices));
@@ -54,43 +105,10 @@ impl Problem<'_> {
                 return Err(Error::invalid(name, "as many of both, at least one", actual));
             }
         }
-        match self.budgets.iter().find(|budget| !budget.limit.is_finite()) {
-            Some(budget) => Err(Error::invalid("budget", "finite", budget.limit)),
-            None => Ok(()),
-        }
-    }
-
-    pub(super) fn costs(&self, sizes: &Sizes) -> Result<Vec<f64>> {
-        self.metrics().map(|metric| self.model.cost(metric, sizes)).collect()
-    }
-
-    pub(super) fn fits(&self, cost: &[f64]) -> bool {
-        cost.iter().zip(self.budgets).all(|(cost, budget)| *cost <= budget.limit)
-    }
-
-    /// The space is separable, and some choice keeps each budget.
-    pub(super) fn check(&self) -> Result<()> {
-        self.check_input()?;
-        let shared = |name: &str| {
-            let found = self.space.dimensions.iter().position(|dimension| dimension.name == name);
-            found.is_none_or(|at| self.is_shared(at))
-        };
-        for metric in self.metrics() {
-            for term in self.model.polynomial(metric).terms() {
-                let mut free: Vec<&str> = term
-                    .factors
-                    .iter()
-                    .map(|f| f.dimension.as_str())
-                    .filter(|n| !shared(n))
-                    .collect();
-                free.dedup();
-                if free.len() > 1 {
-                    let expected = "terms with at most one dimension besides embeddings";
-                    return Err(Error::invalid("cost model", expected, free.join(" × ")));
-                }
-            }
-        }
         for budget in self.budgets {
+            if !budget.limit.is_finite() {
+                return Err(Error::invalid("budget", "finite", budget.limit));
+            }
             let (least, _) = self.model.range(budget.metric, self.space, &self.candidates())?;
             if least > budget.limit {
                 return Err(self.infeasible(budget)?);
@@ -104,7 +122,8 @@ impl Problem<'_> {
     pub(super) fn cheapest_step(&self) -> Result<Vec<f64>> {
         let candidates = self.candidates();
         let mut steps = Vec::new();
-        for metric in self.metrics() {
+        for budget in self.budgets {
+            let metric = budget.metric;
             let base = self.model.extreme(metric, self.space, &candidates, Ordering::Less)?;
             let mut step = f64::INFINITY;
             for (dimension, own) in self.space.dimensions.iter().zip(&candidates) {
