@@ -119,7 +119,8 @@ pub struct SearchOptions {
     pub pmim: Option<PmimOptions>,
     /// The one-hot loss.
     pub one_hot: OneHotOptions,
-    /// Weight of the budget loss.
+    /// Weight of the budget loss. The more, the sooner the expected cost is that of the budget, and
+    /// the less the task has to say on the way (5 in the paper, whose searches are long).
     pub budget_weight: f64,
     /// Steps between two looks at which cells can go.
     pub prune_interval: u64,

@@ -32,7 +32,7 @@ impl SearchOptions {
                 loss: EntropyVarianceLoss { delta: 1e-3, ..EntropyVarianceLoss::paper() },
                 balance: Balance::Ramp { ratio: 1.0 },
             },
-            budget_weight: 5.0,
+            budget_weight: 1.0,
             prune_interval: (search_steps / 20).max(1),
             drop_share: 0.2,
             decide_early: false,
@@ -80,6 +80,7 @@ impl SearchOptions {
         options.start_at_dense = false;
         options.decide_early = true;
         options.landing_steps = 0;
+        options.budget_weight = 5.0;
         options.one_hot.balance = Balance::Sum;
         options.one_hot.loss = EntropyVarianceLoss::paper();
         options.optimiser.score_rate = options.optimiser.weight_rate.peak;
