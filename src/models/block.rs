@@ -1,6 +1,7 @@
 //! The transformer block that every family is made of: its sizes, what can be removed from it, and
 //! what it costs.
 
+use super::Shapes;
 use crate::cost::Polynomial;
 use crate::space::{Binding, Cells, Dimension, DimensionKind, Size, Sizes};
 use crate::tensors::Weights;
@@ -55,6 +56,17 @@ impl BlockConfig {
         Ok(())
     }
 
+    /// Names and shapes of its variables over a stream of this width.
+    pub(super) fn variables(&self, block: &str, width: i64, shapes: &mut Shapes) {
+        let inner = self.attention_dim();
+        norm(shapes, &format!("{block}.norm1"), width);
+        linear(shapes, &format!("{block}.attn.qkv"), width, 3 * inner);
+        linear(shapes, &format!("{block}.attn.proj"), inner, width);
+        norm(shapes, &format!("{block}.norm2"), width);
+        linear(shapes, &format!("{block}.mlp.fc1"), width, self.hidden_dim);
+        linear(shapes, &format!("{block}.mlp.fc2"), self.hidden_dim, width);
+    }
+
     /// Heads × channels, and hidden neurons: what can be removed from the block of this name.
     pub(super) fn dimensions(&self, block: &str) -> Result<[Dimension; 2]> {
         let name = attention_name(block);
@@ -102,6 +114,16 @@ impl BlockConfig {
         self.scale_dim = self.head_dim;
         Ok(())
     }
+}
+
+pub(super) fn linear(shapes: &mut Shapes, name: &str, inputs: i64, outputs: i64) {
+    shapes.insert(format!("{name}.weight"), vec![outputs, inputs]);
+    shapes.insert(format!("{name}.bias"), vec![outputs]);
+}
+
+pub(super) fn norm(shapes: &mut Shapes, name: &str, width: i64) {
+    shapes.insert(format!("{name}.weight"), vec![width]);
+    shapes.insert(format!("{name}.bias"), vec![width]);
 }
 
 pub(super) fn attention_name(block: &str) -> String {

@@ -3,6 +3,8 @@
 //! A family describes its forward pass once; TorchScript and ONNX are two ways of writing it down.
 //! The batch size appears nowhere, so whatever is written is free in it.
 
+use super::Windows;
+
 /// The result of a step, or the images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Value(usize);
@@ -71,6 +73,36 @@ pub enum Operation {
         head_dim: i64,
         /// What the products are multiplied by.
         scale: f64,
+    },
+    /// Tokens of a grid, row by row, put into the order of its windows: `[B, N, E]` → the same.
+    CutWindows(Windows),
+    /// What [`CutWindows`](Self::CutWindows) did, undone.
+    JoinWindows(Windows),
+    /// [`Attention`](Self::Attention) of each window for itself, over tokens in the order of the
+    /// windows, with a bias for every distance of two tokens.
+    WindowAttention {
+        /// The windows.
+        windows: Windows,
+        /// The biases, `[distances, heads]`.
+        table: String,
+        /// Heads.
+        heads: i64,
+        /// Channels of a head.
+        head_dim: i64,
+        /// What the products are multiplied by.
+        scale: f64,
+    },
+    /// Every 2 × 2 tokens of a grid side by side, columns before rows: `[B, N, E]` → `[B, N/4, 4·E]`.
+    Merge {
+        /// Tokens along a side of the grid.
+        grid: i64,
+        /// Channels of a token before.
+        width: i64,
+    },
+    /// x·Wᵀ over the last axis.
+    Project {
+        /// W.
+        parameter: String,
     },
     /// One token: `[B, N, E]` → `[B, E]`.
     Token {

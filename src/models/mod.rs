@@ -5,11 +5,13 @@ pub mod graph;
 mod layers;
 mod swin;
 mod vit;
+mod windows;
 
 pub use block::BlockConfig;
 pub use graph::Graph;
 pub use swin::{StageConfig, SwinConfig, SwinTransformer};
 pub use vit::{Pooling, VisionTransformer, VitConfig};
+pub use windows::Windows;
 
 use crate::cost::CostModel;
 use crate::pmim::MaskedTokens;

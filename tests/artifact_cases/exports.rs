@@ -1,6 +1,6 @@
 //! Files for other programs, run from here as far as that is possible.
 
-use super::{config, images, kinds, network, save, PRECISIONS};
+use super::{config, images, kinds, network, save, swin, PRECISIONS};
 use crate::assert_refused;
 use crate::support::{test_device, TestResult, Tolerance};
 use once_for_both::cost::CostModel;
@@ -14,21 +14,21 @@ use tch::{nn, CModule, Tensor};
 
 #[test]
 fn torchscript_takes_any_batch() -> TestResult {
+    kinds().into_iter().try_for_each(|(kind, config)| takes_any_batch(kind, &config))?;
+    takes_any_batch("swin", &swin())
+}
+
+fn takes_any_batch<A: Architecture>(kind: &str, config: &A) -> TestResult {
     let folder = tempfile::tempdir()?;
-    for (kind, config) in kinds() {
-        let (subnet, path) = (network(&config)?, folder.path().join("subnet"));
-        save(&subnet, &path, &Export::default().torchscript())?;
-        let module = CModule::load_on_device(path.join("model.torchscript.pt"), test_device())?;
-        for batch in [1, 3, 7] {
-            let images = images(subnet.architecture(), batch)?;
-            let expected = subnet.predict(&images)?;
-            let close = Tolerance::of_scale(1e-5, &expected)?;
-            close.check(
-                &format!("{kind}, batch {batch}"),
-                &module.forward_ts(&[images])?,
-                &expected,
-            )?;
-        }
+    let (subnet, path) = (network(config)?, folder.path().join("subnet"));
+    save(&subnet, &path, &Export::default().torchscript())?;
+    let module = CModule::load_on_device(path.join("model.torchscript.pt"), test_device())?;
+    for batch in [1, 3, 7] {
+        let images = images(config, batch)?;
+        let expected = subnet.predict(&images)?;
+        let close = Tolerance::of_scale(1e-5, &expected)?;
+        let actual = module.forward_ts(&[images])?;
+        close.check(&format!("{kind}, batch {batch}"), &actual, &expected)?;
     }
     Ok(())
 }
@@ -49,8 +49,13 @@ fn torchscript_has_the_weights_under_their_names() -> TestResult {
 
 #[test]
 fn torchscript_computes_in_the_precision_it_is_stored_in() -> TestResult {
+    computes_as_it_is_stored(&config(false))?;
+    computes_as_it_is_stored(&swin())
+}
+
+fn computes_as_it_is_stored<A: Architecture>(config: &A) -> TestResult {
     let folder = tempfile::tempdir()?;
-    let subnet = network(&config(false))?;
+    let subnet = network(config)?;
     for precision in PRECISIONS {
         let path = folder.path().join(precision.name());
         let export = Export::default().precision(precision).torchscript();
@@ -59,7 +64,7 @@ fn torchscript_computes_in_the_precision_it_is_stored_in() -> TestResult {
         let images = images(subnet.architecture(), 2)?;
         let actual = module.forward_ts(&[&images])?;
         assert_eq!(actual.kind(), precision.kind());
-        let stored = Subnet::<VitConfig>::load_as_stored(&path, test_device())?;
+        let stored = Subnet::<A>::load_as_stored(&path, test_device())?;
         let expected = stored.predict(&images)?;
         let close = Tolerance::of_scale(8.0 * precision.epsilon(), &expected)?;
         close.check(precision.name(), &actual, &expected)?;

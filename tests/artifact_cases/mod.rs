@@ -8,7 +8,7 @@ mod verification;
 
 use crate::support::{from_numbers, test_device, Tensors, TestResult};
 use once_for_both::extract::{verify_against, Differences, Export, Precision, Subnet};
-use once_for_both::models::{Architecture, BlockConfig, Pooling, VitConfig};
+use once_for_both::models::{Architecture, BlockConfig, Pooling, SwinConfig, VitConfig};
 use std::path::Path;
 use tch::Tensor;
 
@@ -27,8 +27,16 @@ pub fn kinds() -> [(&'static str, VitConfig); 3] {
     [("plain", config(false)), ("distilled", config(true)), ("pooled", pooled)]
 }
 
+/// Two stages, windows shifted in the first, every block and stage with sizes of its own.
+pub fn swin() -> SwinConfig {
+    let mut config = SwinConfig::uniform(12, &[2, 1], 2).input(16, 2, 2).window(4).classes(7);
+    config.stages[0].blocks[1] = BlockConfig::new(3, 5, 28);
+    config.stages[1].embed_dim = 20;
+    config
+}
+
 /// A network whose weights, biases and norms all matter.
-pub fn network(config: &VitConfig) -> TestResult<Subnet<VitConfig>> {
+pub fn network<A: Architecture>(config: &A) -> TestResult<Subnet<A>> {
     let mut weights = Tensors::new();
     for (seed, (name, shape)) in config.variables()?.into_iter().enumerate() {
         let noise = noise(seed as f64, &shape)?;
@@ -43,8 +51,9 @@ pub fn network(config: &VitConfig) -> TestResult<Subnet<VitConfig>> {
     Ok(Subnet::new(config.clone(), &weights, test_device())?)
 }
 
-pub fn images(config: &VitConfig, batch: i64) -> TestResult<Tensor> {
-    noise(0.5, &[batch, config.in_channels, config.image_size, config.image_size])
+pub fn images<A: Architecture>(config: &A, batch: i64) -> TestResult<Tensor> {
+    let [channels, height, width] = config.graph()?.input();
+    noise(0.5, &[batch, channels, height, width])
 }
 
 /// Numbers of variance 1 without order, the same whatever other tests draw from the generator.
@@ -58,7 +67,11 @@ fn noise(seed: f64, shape: &[i64]) -> TestResult<Tensor> {
 }
 
 /// Saves a network, verified against itself on three images.
-pub fn save(subnet: &Subnet<VitConfig>, folder: &Path, export: &Export) -> TestResult<Differences> {
+pub fn save<A: Architecture>(
+    subnet: &Subnet<A>,
+    folder: &Path,
+    export: &Export,
+) -> TestResult<Differences> {
     let images = images(subnet.architecture(), 3)?;
     let verification = verify_against(subnet, subnet, &images)?;
     Ok(subnet.save(folder, &images, &verification, export)?)

@@ -1,9 +1,9 @@
 //! Artifacts for the tests in tests/python, with the logits they should give.
 
-use super::{images, kinds, network, save, PRECISIONS};
+use super::{images, kinds, network, save, swin, PRECISIONS};
 use crate::support::{test_device, TestResult};
 use once_for_both::extract::{Export, Subnet};
-use once_for_both::models::VitConfig;
+use once_for_both::models::Architecture;
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
@@ -14,23 +14,39 @@ fn writes_cases_for_python() -> TestResult {
     let root = PathBuf::from(std::env::var("OFB_PYTHON_CASES")?);
     let mut cases = Vec::new();
     for (kind, config) in kinds() {
-        for precision in PRECISIONS {
-            let name = format!("{kind}-{}", precision.name());
-            let export = Export::default().precision(precision).torchscript().onnx();
-            let folder = root.join(&name);
-            save(&network(&config)?, &folder, &export)?;
-            let subnet = Subnet::<VitConfig>::load(&folder, test_device())?;
-            // Not the batch it was verified on while it was saved.
-            for batch in [2, 5] {
-                cases.push(case(&root, &name, &subnet, batch)?);
-            }
-        }
+        cases.extend(in_every_precision(&root, kind, &config)?);
     }
+    cases.extend(in_every_precision(&root, "swin", &swin())?);
     Ok(std::fs::write(root.join("cases.json"), serde_json::to_vec_pretty(&cases)?)?)
 }
 
+fn in_every_precision<A: Architecture>(
+    root: &Path,
+    kind: &str,
+    config: &A,
+) -> TestResult<Vec<Value>> {
+    let mut cases = Vec::new();
+    for precision in PRECISIONS {
+        let name = format!("{kind}-{}", precision.name());
+        let export = Export::default().precision(precision).torchscript().onnx();
+        let folder = root.join(&name);
+        save(&network(config)?, &folder, &export)?;
+        let subnet = Subnet::<A>::load(&folder, test_device())?;
+        // Not the batch it was verified on while it was saved.
+        for batch in [2, 5] {
+            cases.push(case(root, &name, &subnet, batch)?);
+        }
+    }
+    Ok(cases)
+}
+
 /// Images and the logits of them, as plain f32 numbers.
-fn case(root: &Path, artifact: &str, subnet: &Subnet<VitConfig>, batch: i64) -> TestResult<Value> {
+fn case<A: Architecture>(
+    root: &Path,
+    artifact: &str,
+    subnet: &Subnet<A>,
+    batch: i64,
+) -> TestResult<Value> {
     let images = images(subnet.architecture(), batch)?;
     let logits = subnet.predict(&images)?;
     let write = |what: &str, tensor: &Tensor| -> TestResult<Value> {

@@ -3,7 +3,7 @@
 use super::networks::{load, SHARE};
 use crate::support::{load_json, load_tensors, tensor, test_device, TestResult, Tolerance};
 use once_for_both::cost::Metric;
-use once_for_both::models::{Architecture, Network, SwinConfig};
+use once_for_both::models::{Architecture, Network, Shapes, SwinConfig};
 use once_for_both::pmim::MaskedTokens;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
@@ -60,6 +60,8 @@ fn swin() -> TestResult {
     close_logits.check("logits with no token hidden", &masked.prediction()?, logits)?;
     close_features.check("patch features", &patches, &features)?;
 
+    let built: Shapes = store.variables().into_iter().map(|(n, t)| (n, t.size())).collect();
+    assert_eq!(config.variables()?, built);
     let variables: usize = store.trainable_variables().iter().map(Tensor::numel).sum();
     assert_eq!(variables as u64, description.params, "variables of the network");
     super::costs::expect_costs("swin", &config, description.macs, description.params)?;

@@ -17,6 +17,11 @@ import cases
 
 ROOT = sys.argv[1]
 # Rounding of weights and activations, in units of the last place of the type.
+# Some of timm's names, by family.
+NAMES = {
+    "vit": ["blocks.0.attn.qkv.weight", "cls_token"],
+    "swin": ["layers.1.downsample.reduction.weight", "head.fc.bias"],
+}
 HALF = {"f16": 16 * torch.finfo(torch.float16).eps, "bf16": 16 * torch.finfo(torch.bfloat16).eps}
 
 
@@ -41,7 +46,8 @@ def compare(case):
     # Weights are ordinary parameters: they convert, and have the names of the safetensors file.
     model = model.float()
     names = model.state_dict()
-    assert "blocks.0.attn.qkv.weight" in names and "cls_token" in names, list(names)
+    wanted = NAMES["swin" if case["artifact"].startswith("swin-") else "vit"]
+    assert all(name in names for name in wanted), list(names)
     results.append(("in f32", difference(model(images)), 1e-5 * scale))
     return results
 

@@ -5,6 +5,7 @@ use crate::protobuf::Message;
 use crate::tensors::{to_bytes, Weights};
 use crate::{Error, Result};
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use tch::Tensor;
 
 // TensorProto.DataType
@@ -81,6 +82,15 @@ impl<'a> Builder<'a> {
         let name = values.iter().map(i64::to_string).collect::<Vec<_>>().join("_");
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.initializer(format!("shape_{name}"), INT64, &[values.len() as i64], &bytes)
+    }
+
+    /// Whole numbers of a shape.
+    pub(super) fn numbers(&mut self, shape: &[i64], values: &[i64]) -> String {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        // The same numbers under one name, however often they are asked for.
+        let mut hasher = DefaultHasher::new();
+        (shape, values).hash(&mut hasher);
+        self.initializer(format!("numbers_{:016x}", hasher.finish()), INT64, shape, &bytes)
     }
 
     /// A whole number.

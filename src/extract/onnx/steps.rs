@@ -4,7 +4,7 @@ use super::builder::Attribute::{Float, Int, Ints};
 use super::builder::Builder;
 use super::INPUT;
 use crate::models::graph::{Operation, Step, Value};
-use crate::models::Graph;
+use crate::models::{Graph, Windows};
 use crate::Result;
 use std::f64::consts::SQRT_2;
 
@@ -53,6 +53,24 @@ fn add_step(builder: &mut Builder, to: &str, step: &Step) -> Result<String> {
         Operation::Gelu => gelu(builder, to, x),
         Operation::Attention { heads, head_dim, scale } => {
             attention(builder, to, x, [*heads, *head_dim], *scale)
+        }
+        Operation::Project { parameter } => {
+            let matrix = builder.transposed(parameter)?;
+            builder.node("MatMul", &[x, &matrix], to, &[])
+        }
+        Operation::Merge { grid, width } => merge(builder, to, x, *grid, *width),
+        Operation::CutWindows(windows) => {
+            let order = builder.numbers(&[windows.order().len() as i64], &windows.order());
+            builder.node("Gather", &[x, &order], to, &[Int("axis", 1)])
+        }
+        Operation::JoinWindows(windows) => {
+            let order = inverse(&windows.order());
+            let order = builder.numbers(&[order.len() as i64], &order);
+            builder.node("Gather", &[x, &order], to, &[Int("axis", 1)])
+        }
+        Operation::WindowAttention { windows, table, heads, head_dim, scale } => {
+            let bias = bias(builder, to, *windows, table)?;
+            window_attention(builder, to, x, *windows, &bias, [*heads, *head_dim], *scale)
         }
         Operation::Token { index } => {
             let index = builder.index(*index);
@@ -117,6 +135,69 @@ fn gelu(builder: &mut Builder, to: &str, x: &str) -> String {
     builder.node("Mul", &[&product, &half], to, &[])
 }
 
+/// Every 2 × 2 tokens side by side.
+fn merge(builder: &mut Builder, to: &str, x: &str, grid: i64, width: i64) -> String {
+    let half = grid / 2;
+    let shape = builder.integers(&[0, half, 2, half, 2, width]);
+    let pairs = builder.node("Reshape", &[x, &shape], format!("{to}.pairs"), &[]);
+    let order = [Ints("perm", &[0, 1, 3, 4, 2, 5])];
+    let merged = builder.node("Transpose", &[&pairs], format!("{to}.merged"), &order);
+    let shape = builder.integers(&[0, half * half, 4 * width]);
+    builder.node("Reshape", &[&merged, &shape], to, &[])
+}
+
+/// Where each place of an order has gone.
+fn inverse(order: &[i64]) -> Vec<i64> {
+    let mut inverse = vec![0; order.len()];
+    (0..).zip(order).for_each(|(to, &from)| inverse[from as usize] = to);
+    inverse
+}
+
+/// What is added to the logits of windows: `[heads, tokens, tokens]`, or one of it for each.
+fn bias(builder: &mut Builder, to: &str, windows: Windows, table: &str) -> Result<String> {
+    let (count, tokens) = (windows.count(), windows.tokens());
+    let rows = builder.numbers(&[tokens, tokens], &windows.distance_rows());
+    let table = builder.weight(table)?;
+    let axis = [Int("axis", 0)];
+    let biases = builder.node("Gather", &[&table, &rows], format!("{to}.biases"), &axis);
+    let order = [Ints("perm", &[2, 0, 1])];
+    let bias = builder.node("Transpose", &[&biases], format!("{to}.bias"), &order);
+    if windows.shift == 0 {
+        return Ok(bias);
+    }
+    let regions = windows.regions();
+    let from = builder.numbers(&[count, 1, tokens, 1], &regions);
+    let onto = builder.numbers(&[count, 1, 1, tokens], &regions);
+    let same = builder.node("Equal", &[&from, &onto], format!("{to}.same"), &[]);
+    let (zero, apart) = (builder.scalar(0.0), builder.scalar(Windows::APART));
+    let separation =
+        builder.node("Where", &[&same, &zero, &apart], format!("{to}.separation"), &[]);
+    Ok(builder.node("Add", &[&bias, &separation], format!("{to}.separated"), &[]))
+}
+
+/// As [`attention`], with windows between images and heads.
+fn window_attention(
+    builder: &mut Builder,
+    to: &str,
+    x: &str,
+    windows: Windows,
+    bias: &str,
+    [heads, head_dim]: [i64; 2],
+    scale: f64,
+) -> String {
+    let (count, tokens) = (windows.count(), windows.tokens());
+    let shape = builder.integers(&[0, count, tokens, 3, heads, head_dim]);
+    let split = builder.node("Reshape", &[x, &shape], format!("{to}.split"), &[]);
+    let order = [Ints("perm", &[3, 0, 1, 4, 2, 5])];
+    let qkv = builder.node("Transpose", &[&split], format!("{to}.qkv"), &order);
+    let exchanged = [0, 1, 2, 4, 3];
+    let mixed = mix(builder, to, &qkv, &exchanged, scale, Some(bias));
+    let order = [Ints("perm", &[0, 1, 3, 2, 4])];
+    let ordered = builder.node("Transpose", &[&mixed], format!("{to}.tokens"), &order);
+    let shape = builder.integers(&[0, count * tokens, heads * head_dim]);
+    builder.node("Reshape", &[&ordered, &shape], to, &[])
+}
+
 fn attention(
     builder: &mut Builder,
     to: &str,
@@ -126,23 +207,39 @@ fn attention(
 ) -> String {
     let shape = builder.integers(&[0, 0, 3, heads, head_dim]);
     let split = builder.node("Reshape", &[x, &shape], format!("{to}.split"), &[]);
-    // 3 × B × heads × N × channels; the keys with the last two exchanged.
+    // 3 × B × heads × N × channels.
     let order = [Ints("perm", &[2, 0, 3, 1, 4])];
     let qkv = builder.node("Transpose", &[&split], format!("{to}.qkv"), &order);
-    let [q, k, v] = [("q", 0), ("k", 1), ("v", 2)].map(|(part, index)| {
-        let index = builder.index(index);
-        builder.node("Gather", &[&qkv, &index], format!("{to}.{part}"), &[Int("axis", 0)])
-    });
-    let exchanged = [Ints("perm", &[0, 1, 3, 2])];
-    let k = builder.node("Transpose", &[&k], format!("{to}.k_transposed"), &exchanged);
-    let products = builder.node("MatMul", &[&q, &k], format!("{to}.products"), &[]);
-    let scale = builder.scalar(scale);
-    let scaled = builder.node("Mul", &[&products, &scale], format!("{to}.scaled"), &[]);
-    let last = [Int("axis", -1)];
-    let shares = builder.node("Softmax", &[&scaled], format!("{to}.shares"), &last);
-    let mixed = builder.node("MatMul", &[&shares, &v], format!("{to}.mixed"), &[]);
+    let mixed = mix(builder, to, &qkv, &[0, 1, 3, 2], scale, None);
     let order = [Ints("perm", &[0, 2, 1, 3])];
     let tokens = builder.node("Transpose", &[&mixed], format!("{to}.tokens"), &order);
     let shape = builder.integers(&[0, 0, heads * head_dim]);
     builder.node("Reshape", &[&tokens, &shape], to, &[])
+}
+
+/// softmax(scale·q·kᵀ + bias)·v of queries, keys and values along axis 0; `exchanged` is the order
+/// that exchanges the last two axes of keys.
+fn mix(
+    builder: &mut Builder,
+    to: &str,
+    qkv: &str,
+    exchanged: &[i64],
+    scale: f64,
+    bias: Option<&str>,
+) -> String {
+    let [q, k, v] = [("q", 0), ("k", 1), ("v", 2)].map(|(part, index)| {
+        let index = builder.index(index);
+        builder.node("Gather", &[qkv, &index], format!("{to}.{part}"), &[Int("axis", 0)])
+    });
+    let exchanged = [Ints("perm", exchanged)];
+    let k = builder.node("Transpose", &[&k], format!("{to}.k_transposed"), &exchanged);
+    let products = builder.node("MatMul", &[&q, &k], format!("{to}.products"), &[]);
+    let scale = builder.scalar(scale);
+    let mut logits = builder.node("Mul", &[&products, &scale], format!("{to}.scaled"), &[]);
+    if let Some(bias) = bias {
+        logits = builder.node("Add", &[&logits, bias], format!("{to}.biased"), &[]);
+    }
+    let last = [Int("axis", -1)];
+    let shares = builder.node("Softmax", &[&logits], format!("{to}.shares"), &last);
+    builder.node("MatMul", &[&shares, &v], format!("{to}.mixed"), &[])
 }

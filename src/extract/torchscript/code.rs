@@ -1,6 +1,7 @@
 //! The classes of a TorchScript module, and its forward pass, as source.
 
 use super::modules::Module;
+use super::windows;
 use crate::models::graph::{Operation, Step, Value};
 use crate::models::Graph;
 use crate::{Error, Result};
@@ -104,6 +105,19 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
         Operation::Mean => format!("torch.div(torch.add({all}), 2)"),
         Operation::Attention { heads, head_dim, scale } => {
             return Ok(attention_lines(&to, x, [*heads, *head_dim], *scale));
+        }
+        Operation::Project { parameter } => format!("torch.linear({x}, {})", path(parameter)?),
+        Operation::Merge { grid, width } => {
+            let pairs = format!("[batch, {0}, 2, {0}, 2, {width}]", grid / 2);
+            let pairs = format!("torch.reshape({x}, {pairs})");
+            let merged = format!("torch.permute({pairs}, [0, 1, 3, 4, 2, 5])");
+            format!("torch.reshape({merged}, [batch, {}, {}])", grid * grid / 4, 4 * width)
+        }
+        Operation::CutWindows(windows) => windows::cut(x, *windows),
+        Operation::JoinWindows(windows) => windows::join(x, *windows),
+        Operation::WindowAttention { windows, table, heads, head_dim, scale } => {
+            let table = path(table)?;
+            return Ok(windows::attention(&to, x, *windows, &table, [*heads, *head_dim], *scale));
         }
     };
     Ok(vec![format!("    {to} = {expression}")])

@@ -8,6 +8,7 @@
 mod code;
 mod modules;
 mod pickle;
+mod windows;
 
 use crate::models::Graph;
 use crate::tensors::{to_bytes, Weights};

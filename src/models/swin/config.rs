@@ -1,6 +1,7 @@
 //! The description of a Swin Transformer.
 
 use crate::models::block::{check_rates, check_size, BlockConfig};
+use crate::models::Windows;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -103,18 +104,12 @@ impl SwinConfig {
         (self.image_size / self.patch_size.max(1)) >> stage.min(62)
     }
 
-    /// Side of the windows in a stage.
-    pub fn window_of(&self, stage: usize) -> i64 {
-        self.window_size.min(self.grid(stage))
-    }
-
-    /// By how many tokens the windows of a block are shifted: half a window in every second block,
-    /// unless there is only one window.
-    pub(super) fn shift_of(&self, stage: usize, block: usize) -> i64 {
-        match self.grid(stage) > self.window_size && block % 2 == 1 {
-            true => self.window_size / 2,
-            false => 0,
-        }
+    /// The windows of a block: shifted by half of one in every second block, unless there is only
+    /// one.
+    pub fn windows(&self, stage: usize, block: usize) -> Windows {
+        let (grid, side) = (self.grid(stage), self.window_size.min(self.grid(stage)));
+        let shift = if grid > side && block % 2 == 1 { side / 2 } else { 0 };
+        Windows { grid, side, shift }
     }
 
     /// Every block with its stage and its place there, in order.
@@ -163,10 +158,10 @@ impl SwinConfig {
             let expected = format!("patches along a side that can be halved {stage} times");
             return Err(Error::invalid("image_size / patch_size", expected, side));
         }
-        let (grid, window) = (self.grid(stage), self.window_of(stage));
-        if grid % window != 0 {
+        let Windows { grid, side, .. } = self.windows(stage, 0);
+        if grid % side != 0 {
             let expected = format!("a divisor of the {grid} tokens along a side of stage {stage}");
-            return Err(Error::invalid("window_size", expected, window));
+            return Err(Error::invalid("window_size", expected, side));
         }
         let name = |block| format!("layers.{stage}.blocks.{block}");
         own.blocks.iter().enumerate().try_for_each(|(block, sizes)| sizes.check(&name(block)))

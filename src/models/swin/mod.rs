@@ -1,14 +1,16 @@
 //! Swin Transformers: windows, stages, and a residual stream of its own for each stage.
 
 mod config;
+mod graph;
 mod network;
 mod space;
+mod variables;
 mod window;
 
 pub use config::{StageConfig, SwinConfig};
 pub use network::SwinTransformer;
 
-use super::{Architecture, PmimPorts};
+use super::{Architecture, Graph, PmimPorts, Shapes};
 use crate::cost::CostModel;
 use crate::space::{SearchSpace, Sizes};
 use crate::tensors::Weights;
@@ -49,6 +51,16 @@ impl Architecture for SwinConfig {
             feature_patch: self.image_size / grid.max(1),
             channels: self.in_channels,
         })
+    }
+
+    fn variables(&self) -> Result<Shapes> {
+        self.check()?;
+        Ok(variables::shapes(self))
+    }
+
+    fn graph(&self) -> Result<Graph> {
+        self.check()?;
+        Ok(graph::graph(self))
     }
 
     fn standardised(&self, weights: &mut Weights) -> Result<Self> {

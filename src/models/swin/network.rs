@@ -1,11 +1,10 @@
 //! The forward pass of a Swin Transformer. Variables carry timm's names.
 
-use super::window::Windows;
-use super::SwinConfig;
+use super::{window, SwinConfig};
 use crate::error::expect_shape;
 use crate::models::block::{drop_path_of, BlockConfig};
 use crate::models::layers::{drop_path, Attention, LayerNorm, Linear, Mlp, PatchEmbedding};
-use crate::models::{Logits, Network};
+use crate::models::{Logits, Network, Windows};
 use crate::pmim::MaskedTokens;
 use crate::Result;
 use tch::{nn, Tensor};
@@ -16,38 +15,37 @@ struct WindowAttention {
     attention: Attention,
     /// `[(2·side − 1)², heads]`.
     table: Tensor,
-    relative_positions: Tensor,
+    distance_rows: Tensor,
     separation: Option<Tensor>,
     windows: Windows,
 }
 
 impl WindowAttention {
     fn new(path: &nn::Path, width: i64, sizes: &BlockConfig, windows: Windows) -> Result<Self> {
-        let distances = (2 * windows.side - 1) * (2 * windows.side - 1);
         let normal = nn::Init::Randn { mean: 0.0, stdev: 0.02 };
-        let shape = [distances, sizes.heads];
+        let shape = [windows.distances(), sizes.heads];
         Ok(Self {
             attention: Attention::new(path, width, sizes)?,
             table: path.f_var("relative_position_bias_table", &shape, normal)?,
-            relative_positions: windows.relative_positions(path.device())?,
-            separation: windows.separation(path.device())?,
+            distance_rows: window::distance_rows(windows, path.device())?,
+            separation: window::separation(windows, path.device())?,
             windows,
         })
     }
 
     /// `[B, N, E]` → the same.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let windows = self.windows.cut(x)?;
+        let windows = window::cut(self.windows, x)?;
         let bias = self.bias()?.f_to_kind(x.kind())?;
         let mixed = self.attention.forward(&windows, self.windows.count(), Some(bias))?;
-        self.windows.join(&mixed)
+        window::join(self.windows, &mixed)
     }
 
     /// What is added to the logits of every image: `[1, windows·heads, tokens, tokens]`.
     fn bias(&self) -> Result<Tensor> {
         let (count, tokens) = (self.windows.count(), self.windows.tokens());
         let heads = self.table.size()[1];
-        let rows = self.table.f_index_select(0, &self.relative_positions)?;
+        let rows = self.table.f_index_select(0, &self.distance_rows)?;
         let bias = rows.f_view([tokens, tokens, heads])?.f_permute([2, 0, 1])?.f_unsqueeze(0)?;
         let bias = match &self.separation {
             Some(separation) => bias.f_add(separation)?,
@@ -128,8 +126,7 @@ impl Stage {
         };
         let block = |(at, sizes): (usize, &BlockConfig)| {
             let (path, width) = (path / "blocks" / at, own.embed_dim);
-            let (grid, side) = (config.grid(stage), config.window_of(stage));
-            let windows = Windows { grid, side, shift: config.shift_of(stage, at) };
+            let windows = config.windows(stage, at);
             Ok(Block {
                 norm1: LayerNorm::new(&(&path / "norm1"), width, eps)?,
                 attn: WindowAttention::new(&(&path / "attn"), width, sizes, windows)?,

@@ -88,11 +88,10 @@ pub(super) fn cost_model(config: &SwinConfig) -> CostModel {
         params += merged() * (embed(stage) + 2);
     }
     for (stage, block, _) in config.blocks() {
-        let (name, window) = (block_name(stage, block), config.window_of(stage));
-        let distances = (2 * window - 1) * (2 * window - 1);
-        macs += block::macs(&name, &embed(stage), tokens(stage), window * window);
+        let (name, windows) = (block_name(stage, block), config.windows(stage, block));
+        macs += block::macs(&name, &embed(stage), tokens(stage), windows.tokens());
         params += block::params(&name, &embed(stage))
-            + Polynomial::heads(&attention_name(&name)) * distances;
+            + Polynomial::heads(&attention_name(&name)) * windows.distances();
     }
     CostModel { macs, params, dense: sizes(config) }
 }

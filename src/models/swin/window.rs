@@ -1,100 +1,51 @@
-//! Windows of tokens: cut out of the grid, put back, and where each token of one stands.
+//! Windows of tokens as tensors: cut out of the grid, and put back.
 
+use crate::models::Windows;
 use crate::Result;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
-/// What a masked logit is lowered by, as in the reference implementation.
-const OUT_OF_REACH: f32 = -100.0;
-
-/// The windows of one block.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Windows {
-    /// Tokens along a side of the grid.
-    pub(super) grid: i64,
-    /// Tokens along a side of a window.
-    pub(super) side: i64,
-    /// By how many tokens the grid is rolled first.
-    pub(super) shift: i64,
+/// `[B, N, E]`, row-major over the grid → `[B·windows, tokens, E]`.
+pub(super) fn cut(windows: Windows, x: &Tensor) -> Result<Tensor> {
+    let (batch, _, width) = x.size3()?;
+    let (along, side) = (windows.along(), windows.side);
+    let grid = x.f_view([batch, windows.grid, windows.grid, width])?;
+    let rolled = roll(&grid, -windows.shift)?;
+    let cut = rolled.f_view([batch, along, side, along, side, width])?;
+    let shape = [batch * windows.count(), windows.tokens(), width];
+    Ok(cut.f_permute([0, 1, 3, 2, 4, 5])?.f_reshape(shape)?)
 }
 
-impl Windows {
-    /// How many there are.
-    pub(super) fn count(self) -> i64 {
-        (self.grid / self.side) * (self.grid / self.side)
-    }
+/// What [`cut`] did, undone.
+pub(super) fn join(windows: Windows, x: &Tensor) -> Result<Tensor> {
+    let (all, _, width) = x.size3()?;
+    let (along, side, grid) = (windows.along(), windows.side, windows.grid);
+    let batch = all / windows.count();
+    let cut = x.f_view([batch, along, along, side, side, width])?;
+    let rolled = cut.f_permute([0, 1, 3, 2, 4, 5])?.f_reshape([batch, grid, grid, width])?;
+    Ok(roll(&rolled, windows.shift)?.f_reshape([batch, grid * grid, width])?)
+}
 
-    /// Tokens of one.
-    pub(super) fn tokens(self) -> i64 {
-        self.side * self.side
+fn roll(grid: &Tensor, by: i64) -> Result<Tensor> {
+    match by {
+        0 => Ok(grid.shallow_clone()),
+        by => Ok(grid.f_roll([by, by], [1, 2])?),
     }
+}
 
-    /// `[B, N, E]`, row-major over the grid → `[B·windows, tokens, E]`.
-    pub(super) fn cut(self, x: &Tensor) -> Result<Tensor> {
-        let (batch, _, width) = x.size3()?;
-        let rolled = self.roll(&x.f_view([batch, self.grid, self.grid, width])?, -self.shift)?;
-        let (many, side) = (self.grid / self.side, self.side);
-        let windows = rolled.f_view([batch, many, side, many, side, width])?;
-        let shape = [batch * self.count(), self.tokens(), width];
-        Ok(windows.f_permute([0, 1, 3, 2, 4, 5])?.f_reshape(shape)?)
-    }
+/// For each pair of tokens of a window, the row of the table for their distance: `[tokens²]`, i64.
+pub(super) fn distance_rows(windows: Windows, device: Device) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(&windows.distance_rows())?.f_to_device(device)?)
+}
 
-    /// What [`cut`](Self::cut) did, undone.
-    pub(super) fn join(self, windows: &Tensor) -> Result<Tensor> {
-        let (all, _, width) = windows.size3()?;
-        let (many, side) = (self.grid / self.side, self.side);
-        let batch = all / self.count();
-        let grid = windows.f_view([batch, many, many, side, side, width])?;
-        let grid = grid.f_permute([0, 1, 3, 2, 4, 5])?;
-        let grid = grid.f_reshape([batch, self.grid, self.grid, width])?;
-        Ok(self.roll(&grid, self.shift)?.f_reshape([batch, self.grid * self.grid, width])?)
+/// What is added to the logits so that tokens stay apart which only rolling has brought together:
+/// `[windows, 1, tokens, tokens]`, or nothing where the grid is not rolled.
+pub(super) fn separation(windows: Windows, device: Device) -> Result<Option<Tensor>> {
+    if windows.shift == 0 {
+        return Ok(None);
     }
-
-    fn roll(self, grid: &Tensor, by: i64) -> Result<Tensor> {
-        match by {
-            0 => Ok(grid.shallow_clone()),
-            by => Ok(grid.f_roll([by, by], [1, 2])?),
-        }
-    }
-
-    /// For each pair of tokens of a window, the row of the table that holds the bias of their
-    /// distance: `[tokens²]`, i64.
-    pub(super) fn relative_positions(self, device: Device) -> Result<Tensor> {
-        let side = self.side;
-        let places = || (0..side).flat_map(|row| (0..side).map(move |column| (row, column)));
-        let distance = |from: i64, to: i64| from - to + side - 1;
-        let rows: Vec<i64> = places()
-            .flat_map(|(row, column)| {
-                places().map(move |(r, c)| distance(row, r) * (2 * side - 1) + distance(column, c))
-            })
-            .collect();
-        Ok(Tensor::f_from_slice(&rows)?.f_to_device(device)?)
-    }
-
-    /// What keeps tokens apart that only rolling has brought into one window:
-    /// `[windows, 1, tokens, tokens]`, or nothing where the grid is not rolled.
-    pub(super) fn separation(self, device: Device) -> Result<Option<Tensor>> {
-        if self.shift == 0 {
-            return Ok(None);
-        }
-        // Bands along one axis: what stays together, the last window's rest, what was rolled over.
-        let band = |at: i64| match at {
-            at if at < self.grid - self.side => 0,
-            at if at < self.grid - self.shift => 1,
-            _ => 2,
-        };
-        let many = self.grid / self.side;
-        let mut apart = Vec::with_capacity((self.count() * self.tokens() * self.tokens()) as usize);
-        for window in 0..self.count() {
-            let (top, left) = (window / many * self.side, window % many * self.side);
-            let region =
-                |token: i64| (band(top + token / self.side), band(left + token % self.side));
-            for from in 0..self.tokens() {
-                for to in 0..self.tokens() {
-                    apart.push(if region(from) == region(to) { 0.0 } else { OUT_OF_REACH });
-                }
-            }
-        }
-        let shape = [self.count(), 1, self.tokens(), self.tokens()];
-        Ok(Some(Tensor::f_from_slice(&apart)?.f_view(shape)?.f_to_device(device)?))
-    }
+    let shape = [windows.count(), windows.tokens()];
+    let regions = Tensor::f_from_slice(&windows.regions())?.f_view(shape)?;
+    let apart = regions.f_unsqueeze(2)?.f_ne_tensor(&regions.f_unsqueeze(1)?)?;
+    let lowered = apart.f_to_kind(Kind::Float)?.f_mul_scalar(Windows::APART)?;
+    Ok(Some(lowered.f_unsqueeze(1)?.f_to_device(device)?))
 }

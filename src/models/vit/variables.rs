@@ -1,6 +1,7 @@
 //! Names and shapes of a ViT's variables, known without building it.
 
 use super::VitConfig;
+use crate::models::block::{linear, norm};
 use crate::models::Shapes;
 
 pub(super) fn shapes(config: &VitConfig) -> Shapes {
@@ -12,13 +13,7 @@ pub(super) fn shapes(config: &VitConfig) -> Shapes {
         ("patch_embed.proj.bias".into(), vec![width]),
     ]);
     for (block, sizes) in config.blocks.iter().enumerate() {
-        let (inner, hidden) = (sizes.attention_dim(), sizes.hidden_dim);
-        norm(&mut shapes, &format!("blocks.{block}.norm1"), width);
-        linear(&mut shapes, &format!("blocks.{block}.attn.qkv"), width, 3 * inner);
-        linear(&mut shapes, &format!("blocks.{block}.attn.proj"), inner, width);
-        norm(&mut shapes, &format!("blocks.{block}.norm2"), width);
-        linear(&mut shapes, &format!("blocks.{block}.mlp.fc1"), width, hidden);
-        linear(&mut shapes, &format!("blocks.{block}.mlp.fc2"), hidden, width);
+        sizes.variables(&format!("blocks.{block}"), width, &mut shapes);
         if config.layer_scale.is_some() {
             for scale in ["ls1", "ls2"] {
                 shapes.insert(format!("blocks.{block}.{scale}.gamma"), vec![width]);
@@ -32,14 +27,4 @@ pub(super) fn shapes(config: &VitConfig) -> Shapes {
         linear(&mut shapes, "head_dist", width, config.classes);
     }
     shapes
-}
-
-fn linear(shapes: &mut Shapes, name: &str, inputs: i64, outputs: i64) {
-    shapes.insert(format!("{name}.weight"), vec![outputs, inputs]);
-    shapes.insert(format!("{name}.bias"), vec![outputs]);
-}
-
-fn norm(shapes: &mut Shapes, name: &str, width: i64) {
-    shapes.insert(format!("{name}.weight"), vec![width]);
-    shapes.insert(format!("{name}.bias"), vec![width]);
 }

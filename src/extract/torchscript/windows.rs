@@ -1,0 +1,115 @@
+//! Windows of tokens in the source of a TorchScript module.
+
+use crate::models::Windows;
+
+/// Tokens in the order of the windows.
+pub(super) fn cut(x: &str, windows: Windows) -> String {
+    let Windows { grid, side, shift } = windows;
+    let along = windows.along();
+    let tokens = format!("torch.reshape({x}, [batch, {grid}, {grid}, -1])");
+    let rolled = roll(tokens, -shift);
+    let cut = format!("torch.reshape({rolled}, [batch, {along}, {side}, {along}, {side}, -1])");
+    let ordered = format!("torch.permute({cut}, [0, 1, 3, 2, 4, 5])");
+    format!("torch.reshape({ordered}, [batch, {}, -1])", grid * grid)
+}
+
+/// Tokens in the order of the grid again.
+pub(super) fn join(x: &str, windows: Windows) -> String {
+    let Windows { grid, side, shift } = windows;
+    let along = windows.along();
+    let cut = format!("torch.reshape({x}, [batch, {along}, {along}, {side}, {side}, -1])");
+    let ordered = format!("torch.permute({cut}, [0, 1, 3, 2, 4, 5])");
+    let tokens = format!("torch.reshape({ordered}, [batch, {grid}, {grid}, -1])");
+    format!("torch.reshape({}, [batch, {}, -1])", roll(tokens, shift), grid * grid)
+}
+
+fn roll(tokens: String, by: i64) -> String {
+    match by {
+        0 => tokens,
+        by => format!("torch.roll({tokens}, [{by}, {by}], [1, 2])"),
+    }
+}
+
+pub(super) fn attention(
+    to: &str,
+    x: &str,
+    windows: Windows,
+    table: &str,
+    [heads, head_dim]: [i64; 2],
+    scale: f64,
+) -> Vec<String> {
+    let (count, tokens) = (windows.count(), windows.tokens());
+    let shape = format!("[batch, {count}, {tokens}, 3, {heads}, {head_dim}]");
+    let part = |index| format!("torch.select({to}_qkv, 0, {index})");
+    let (q, k, v) = (part(0), part(1), part(2));
+    let mut lines = vec![format!(
+        "    {to}_qkv = torch.permute(torch.reshape({x}, {shape}), [3, 0, 1, 4, 2, 5])"
+    )];
+    lines.extend(bias(to, x, windows, table, heads));
+    lines.push(format!(
+        "    {to}_mixed = torch.scaled_dot_product_attention({q}, {k}, {v}, {to}_bias, 0., False, \
+         scale={scale:?})"
+    ));
+    lines.push(format!(
+        "    {to} = torch.reshape(torch.transpose({to}_mixed, 2, 3), [batch, {}, {}])",
+        count * tokens,
+        heads * head_dim
+    ));
+    lines
+}
+
+/// What is added to the logits: `[heads, tokens, tokens]`, or one of it for every window.
+///
+/// Source has no large constants, so both parts are made of a number for every token: the row of
+/// the table for two tokens is the difference of their numbers, and tokens of different regions of
+/// a rolled grid stay apart.
+fn bias(to: &str, x: &str, windows: Windows, table: &str, heads: i64) -> Vec<String> {
+    let tokens = windows.tokens();
+    let rows = windows.distance_rows();
+    // The first column: from every token to the first.
+    let numbers: Vec<i64> = rows.iter().step_by(tokens as usize).copied().collect();
+    let mut lines = vec![
+        format!("    {to}_numbers = {}", constant(&numbers, x)),
+        format!("    {to}_rows = {}", pairs("sub", &format!("{to}_numbers"), [1, 0])),
+        format!("    {to}_index = torch.flatten(torch.add({to}_rows, {}))", rows[0]),
+        format!(
+            "    {to}_table = torch.reshape(torch.index_select({table}, 0, {to}_index), \
+             [{tokens}, {tokens}, {heads}])"
+        ),
+        format!("    {to}_bias = torch.permute({to}_table, [2, 0, 1])"),
+    ];
+    if windows.shift > 0 {
+        let Windows { side, .. } = windows;
+        let (along, count) = (windows.along(), windows.count());
+        let bands = constant(&windows.bands(), x);
+        let grid = format!(
+            "torch.add(torch.mul(torch.unsqueeze({to}_bands, 1), 3), \
+             torch.unsqueeze({to}_bands, 0))"
+        );
+        let cut = format!("torch.reshape({grid}, [{along}, {side}, {along}, {side}])");
+        let ordered = format!("torch.permute({cut}, [0, 2, 1, 3])");
+        let apart = pairs("ne", &format!("{to}_regions"), [2, 1]);
+        lines.extend([
+            format!("    {to}_bands = {bands}"),
+            format!("    {to}_regions = torch.reshape({ordered}, [{count}, {tokens}])"),
+            format!("    {to}_apart = torch.type_as({apart}, {to}_bias)"),
+            format!(
+                "    {to}_separation = torch.mul(torch.unsqueeze({to}_apart, 1), {:?})",
+                Windows::APART
+            ),
+            format!("    {to}_bias = torch.add({to}_bias, {to}_separation)"),
+        ]);
+    }
+    lines
+}
+
+/// An operation on every two numbers of a tensor.
+fn pairs(operation: &str, numbers: &str, [left, right]: [i64; 2]) -> String {
+    let axis = |axis| format!("torch.unsqueeze({numbers}, {axis})");
+    format!("torch.{operation}({}, {})", axis(left), axis(right))
+}
+
+/// Whole numbers, where `x` is.
+fn constant(numbers: &[i64], x: &str) -> String {
+    format!("torch.tensor({numbers:?}, dtype=4, device=ops.prim.device({x}))")
+}

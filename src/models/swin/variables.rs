@@ -1,0 +1,33 @@
+//! Names and shapes of a Swin Transformer's variables, known without building it.
+
+use super::SwinConfig;
+use crate::models::block::{linear, norm};
+use crate::models::Shapes;
+
+pub(super) fn shapes(config: &SwinConfig) -> Shapes {
+    let (first, patch) = (config.stages[0].embed_dim, config.patch_size);
+    let mut shapes = Shapes::from([
+        ("patch_embed.proj.weight".into(), vec![first, config.in_channels, patch, patch]),
+        ("patch_embed.proj.bias".into(), vec![first]),
+    ]);
+    norm(&mut shapes, "patch_embed.norm", first);
+    let mut width = first;
+    for (stage, own) in config.stages.iter().enumerate() {
+        if stage > 0 {
+            let name = format!("layers.{stage}.downsample");
+            norm(&mut shapes, &format!("{name}.norm"), 4 * width);
+            shapes.insert(format!("{name}.reduction.weight"), vec![own.embed_dim, 4 * width]);
+        }
+        width = own.embed_dim;
+        for (block, sizes) in own.blocks.iter().enumerate() {
+            let name = format!("layers.{stage}.blocks.{block}");
+            sizes.variables(&name, width, &mut shapes);
+            let distances = config.windows(stage, block).distances();
+            let table = format!("{name}.attn.relative_position_bias_table");
+            shapes.insert(table, vec![distances, sizes.heads]);
+        }
+    }
+    norm(&mut shapes, "norm", width);
+    linear(&mut shapes, "head.fc", width, config.classes);
+    shapes
+}
