@@ -24,7 +24,7 @@ const CLASSES: i64 = 1000;
 /// [`Error::Shape`] if two tensors contradict each other; [`Error::Invalid`] if the heads do not
 /// divide the attention width, or have to be given.
 pub fn inspect(weights: &Weights, heads: Option<i64>) -> Result<VitConfig> {
-    let named = named(weights, &[])?;
+    let named = named::<VitConfig>(weights, &[])?;
     let [_, _, embed_dim] = axes(&named, "cls_token", [Some(1), Some(1), None])?;
     let patches = [Some(embed_dim), None, None, None];
     let [_, in_channels, patch_size, width] = axes(&named, "patch_embed.proj.weight", patches)?;
@@ -43,7 +43,7 @@ pub fn inspect(weights: &Weights, heads: Option<i64>) -> Result<VitConfig> {
         blocks: blocks(&named, embed_dim, heads)?,
         distilled: named.is_distilled(),
         norm_eps: match named.naming {
-            Naming::Timm => 1e-6,
+            Naming::Timm | Naming::OriginalSwin => 1e-6,
             Naming::Transformers => 1e-12,
         },
         drop_path: 0.0,

@@ -1,5 +1,5 @@
-//! Pretrained weights in: ViT and DeiT checkpoints of timm, Hugging Face transformers and the
-//! original DeiT, as safetensors or as `torch.save` wrote them.
+//! Pretrained weights in: ViT, DeiT and Swin checkpoints of timm, Hugging Face transformers and the
+//! originals, as safetensors or as `torch.save` wrote them.
 //!
 //! ```no_run
 //! use once_for_both::import::{self, ImportOptions};
@@ -34,6 +34,7 @@
 //!   are left out, which changes what the network computes. A plain checkpoint in a distilled
 //!   network: they start afresh.
 //! - Pooler and mask token of transformers are left out: no classifier uses them.
+//! - What a Swin checkpoint keeps of its windows is computed here, and left out.
 //! - All else has to fit: a variable that is missing, has another shape, or has no place in the
 //!   network is an error. The number of heads shows in no shape; it is the config's word.
 //!
@@ -42,20 +43,23 @@
 
 mod adapt;
 mod checkpoint;
+mod family;
 mod inspect;
 mod naming;
 mod place;
 mod report;
+mod swin;
+mod vit;
 
 pub use crate::error::{CheckpointError, ImportError};
 pub use crate::tensors::Weights;
 pub use checkpoint::read;
+pub use family::Pretrained;
 pub use inspect::inspect;
 pub use naming::Naming;
 pub use place::into;
 pub use report::{Import, ImportReport, Resized};
 
-use crate::models::VitConfig;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -76,6 +80,6 @@ pub struct ImportOptions {
 ///
 /// # Errors
 /// Those of [`read`] and [`into`].
-pub fn load(path: &Path, config: &VitConfig, options: &ImportOptions) -> Result<Import> {
+pub fn load<A: Pretrained>(path: &Path, config: &A, options: &ImportOptions) -> Result<Import> {
     into(&read(path)?, config, options)
 }

@@ -1,5 +1,6 @@
 //! The names of other libraries, translated to timm's, which are ours.
 
+use super::family::{Family, Translation};
 use crate::error::ImportError;
 use crate::tensors::Weights;
 use crate::{Error, Result};
@@ -13,6 +14,8 @@ use tch::Tensor;
 pub enum Naming {
     /// timm and the original DeiT: `blocks.0.attn.qkv.weight`.
     Timm,
+    /// The original Swin, which merges tokens at the end of a stage: `layers.0.downsample.norm.weight`.
+    OriginalSwin,
     /// Hugging Face transformers: `vit.encoder.layer.0.attention.attention.query.weight`, or as the
     /// classes of version 5 have it, `vit.layers.0.attention.q_proj.weight`.
     Transformers,
@@ -25,7 +28,7 @@ pub(super) struct Named {
     pub(super) tensors: BTreeMap<String, Stored>,
     /// Names of tensors that no classifier needs, or that the caller wants left out.
     pub(super) skipped: Vec<String>,
-    /// Names that are none of a ViT's.
+    /// Names that are none of the family's.
     pub(super) unknown: Vec<String>,
 }
 
@@ -36,16 +39,6 @@ pub(super) struct Stored {
     parts: Vec<(String, Tensor)>,
 }
 
-/// What a name of transformers stands for.
-enum Translation {
-    Variable(String),
-    /// Query, key or value: 0, 1 or 2.
-    Part(String, usize),
-    /// No part of a classifier.
-    Idle,
-    Unknown,
-}
-
 const QKV: [&str; 3] = ["query", "key", "value"];
 
 /// Translates all names.
@@ -53,7 +46,7 @@ const QKV: [&str; 3] = ["query", "key", "value"];
 /// # Errors
 /// [`ImportError::Naming`], [`ImportError::Missing`] for a query without its key or value,
 /// [`ImportError::Ambiguous`], [`Error::Shape`] if query, key and value differ.
-pub(super) fn named(weights: &Weights, skip: &[String]) -> Result<Named> {
+pub(super) fn named<A: Family>(weights: &Weights, skip: &[String]) -> Result<Named> {
     let naming = recognise(weights)?;
     let mut named = Named { naming, tensors: BTreeMap::new(), skipped: vec![], unknown: vec![] };
     let mut split: BTreeMap<String, [Option<(String, Tensor)>; 3]> = BTreeMap::new();
@@ -63,7 +56,7 @@ pub(super) fn named(weights: &Weights, skip: &[String]) -> Result<Named> {
             named.skipped.push(name.clone());
             continue;
         }
-        match translate(naming, name) {
+        match A::translate(naming, name) {
             Translation::Variable(variable) => named.insert(variable, vec![source])?,
             Translation::Part(variable, part) => {
                 let slot = &mut split.entry(variable.clone()).or_default()[part];
@@ -88,59 +81,10 @@ fn recognise(weights: &Weights) -> Result<Naming, ImportError> {
         return Ok(Naming::Transformers);
     }
     if weights.contains_key("patch_embed.proj.weight") {
-        return Ok(Naming::Timm);
+        let merges_early = weights.contains_key("layers.0.downsample.norm.weight");
+        return Ok(if merges_early { Naming::OriginalSwin } else { Naming::Timm });
     }
     Err(ImportError::Naming { found: weights.keys().take(5).cloned().collect() })
-}
-
-fn translate(naming: Naming, name: &str) -> Translation {
-    if naming == Naming::Timm {
-        return Translation::Variable(name.into());
-    }
-    let bare = name.strip_prefix("vit.").or_else(|| name.strip_prefix("deit.")).unwrap_or(name);
-    match bare {
-        "embeddings.cls_token" => return Translation::Variable("cls_token".into()),
-        "embeddings.distillation_token" => return Translation::Variable("dist_token".into()),
-        "embeddings.position_embeddings" => return Translation::Variable("pos_embed".into()),
-        "embeddings.mask_token" | "pooler.dense.weight" | "pooler.dense.bias" => {
-            return Translation::Idle;
-        }
-        _ => {}
-    }
-    let Some((layer, part)) = bare.rsplit_once('.') else {
-        return Translation::Unknown;
-    };
-    if !matches!(part, "weight" | "bias") {
-        return Translation::Unknown;
-    }
-    match layer {
-        "embeddings.patch_embeddings.projection" => {
-            Translation::Variable(format!("patch_embed.proj.{part}"))
-        }
-        "layernorm" => Translation::Variable(format!("norm.{part}")),
-        "classifier" | "cls_classifier" => Translation::Variable(format!("head.{part}")),
-        "distillation_classifier" => Translation::Variable(format!("head_dist.{part}")),
-        _ => translate_block(layer, part).unwrap_or(Translation::Unknown),
-    }
-}
-
-fn translate_block(layer: &str, part: &str) -> Option<Translation> {
-    let rest = layer.strip_prefix("encoder.layer.").or_else(|| layer.strip_prefix("layers."))?;
-    let (block, layer) = rest.split_once('.')?;
-    let block: usize = block.parse().ok()?;
-    let qkv = |which| Translation::Part(format!("blocks.{block}.attn.qkv.{part}"), which);
-    let ours = match layer {
-        "attention.attention.query" | "attention.q_proj" => return Some(qkv(0)),
-        "attention.attention.key" | "attention.k_proj" => return Some(qkv(1)),
-        "attention.attention.value" | "attention.v_proj" => return Some(qkv(2)),
-        "layernorm_before" => "norm1",
-        "layernorm_after" => "norm2",
-        "attention.output.dense" | "attention.o_proj" => "attn.proj",
-        "intermediate.dense" | "mlp.fc1" => "mlp.fc1",
-        "output.dense" | "mlp.fc2" => "mlp.fc2",
-        _ => return None,
-    };
-    Some(Translation::Variable(format!("blocks.{block}.{ours}.{part}")))
 }
 
 /// Query, key and value of one variable, all there and of one shape.

@@ -1,10 +1,11 @@
 //! Tensors of a checkpoint become weights of a network.
 
+use super::family::{Family, Positions, Pretrained};
 use super::naming::{named, Named, Stored};
 use super::report::{Import, ImportReport, Resized};
 use super::{adapt, ImportOptions};
 use crate::error::ImportError;
-use crate::models::{Architecture, VitConfig};
+use crate::models::Architecture;
 use crate::randomness::{enter, Purpose};
 use crate::tensors::Weights;
 use crate::{Error, Result};
@@ -21,8 +22,12 @@ const DISTILLATION_POSITION: &str = "pos_embed[:, 1]";
 /// # Errors
 /// [`Error::Import`] or [`Error::Shape`], naming the variable; [`Error::Invalid`] if `config`
 /// cannot be built.
-pub fn into(weights: &Weights, config: &VitConfig, options: &ImportOptions) -> Result<Import> {
-    let named = named(weights, &options.skip)?;
+pub fn into<A: Pretrained>(
+    weights: &Weights,
+    config: &A,
+    options: &ImportOptions,
+) -> Result<Import> {
+    let named = named::<A>(weights, &options.skip)?;
     let fresh = fresh_weights(config, options.seed)?;
     let mut placing = Placing {
         config,
@@ -41,7 +46,7 @@ pub fn into(weights: &Weights, config: &VitConfig, options: &ImportOptions) -> R
 }
 
 /// All variables of the network, freshly initialised.
-fn fresh_weights(config: &VitConfig, seed: u64) -> Result<Weights> {
+fn fresh_weights(config: &impl Architecture, seed: u64) -> Result<Weights> {
     enter(seed, 0, Purpose::Initialise);
     let store = nn::VarStore::new(Device::Cpu);
     config.build(&store.root())?;
@@ -56,13 +61,13 @@ fn own(tensor: &Tensor) -> Result<Tensor> {
     Ok(own)
 }
 
-struct Placing<'a> {
-    config: &'a VitConfig,
+struct Placing<'a, A> {
+    config: &'a A,
     named: &'a Named,
     report: ImportReport,
 }
 
-impl Placing<'_> {
+impl<A: Pretrained> Placing<'_, A> {
     /// Reports tensors that have no place in the network, if they may be left out.
     fn pass_over(&mut self, variables: &Weights) -> Result<(), ImportError> {
         if let Some(name) = self.named.unknown.first() {
@@ -95,9 +100,12 @@ impl Placing<'_> {
             return Ok(tensor);
         }
         match name {
-            "pos_embed" => self.positions(stored, fresh),
+            "pos_embed" => match self.config.positions() {
+                Some(wanted) => self.positions(stored, fresh, wanted),
+                None => Err(misshapen(name, stored, fresh)),
+            },
             "patch_embed.proj.weight" => self.channels(stored, fresh),
-            _ if is_head(name) => self.head(name, stored, fresh),
+            _ if is_head::<A>(name) => self.head(name, stored, fresh),
             _ => Err(misshapen(name, stored, fresh)),
         }
     }
@@ -106,22 +114,21 @@ impl Placing<'_> {
     fn may_be_missing(&self, name: &str) -> bool {
         let (layer, _) = name.rsplit_once('.').unwrap_or((name, ""));
         let has = |part: &str| self.named.tensors.contains_key(&format!("{layer}.{part}"));
-        name == "dist_token" || (is_head(name) && !has("weight") && !has("bias"))
+        name == "dist_token" || (is_head::<A>(name) && !has("weight") && !has("bias"))
     }
 
-    fn positions(&mut self, stored: &Stored, fresh: &Tensor) -> Result<Tensor> {
+    fn positions(&mut self, stored: &Stored, fresh: &Tensor, wanted: Positions) -> Result<Tensor> {
         let name = "pos_embed";
-        let (shape, wanted) = (stored.shape(), fresh.size());
-        let tokens = match (&shape[..], &wanted[..]) {
+        let tokens = match (&stored.shape()[..], &fresh.size()[..]) {
             (&[1, tokens, width], &[_, _, wanted]) if width == wanted => tokens,
             _ => return Err(misshapen(name, stored, fresh)),
         };
         let prefix = 1 + i64::from(self.named.is_distilled());
         let side = adapt::grid_side(&stored.label(name), tokens, prefix)?;
-        let wanted = (self.config.prefix_tokens(), self.config.grid());
         let table = stored.tensor(name)?;
-        let resized = adapt::positions(&table, (prefix, side), fresh, wanted)?;
-        match prefix - wanted.0 {
+        let resized =
+            adapt::positions(&table, (prefix, side), fresh, (wanted.prefix, wanted.side))?;
+        match prefix - wanted.prefix {
             0 => {}
             1.. => self.report.skipped.push(DISTILLATION_POSITION.into()),
             _ => self.report.missing.push(DISTILLATION_POSITION.into()),
@@ -156,8 +163,8 @@ impl Placing<'_> {
     }
 }
 
-fn is_head(name: &str) -> bool {
-    name.starts_with("head.") || name.starts_with("head_dist.")
+fn is_head<A: Family>(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(layer, _)| A::HEADS.contains(&layer))
 }
 
 fn change(name: &str, stored: &Stored, fresh: &Tensor) -> Resized {

@@ -4,13 +4,12 @@ mod logits;
 mod names;
 mod pickles;
 mod refused;
+mod swin;
 
 use super::support::{test_device, TestResult};
 use once_for_both::error::CheckpointError;
-use once_for_both::import::{self, Import, ImportOptions, Weights};
-use once_for_both::models::{
-    Architecture, BlockConfig, Logits, Network, VisionTransformer, VitConfig,
-};
+use once_for_both::import::{self, Import, ImportOptions, Pretrained, Weights};
+use once_for_both::models::{Architecture, BlockConfig, Logits, Network, VitConfig};
 use once_for_both::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,12 +26,12 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// [`import::load`], alone.
-fn load(path: &Path, config: &VitConfig, options: &ImportOptions) -> Result<Import> {
+fn load<A: Pretrained>(path: &Path, config: &A, options: &ImportOptions) -> Result<Import> {
     into(&import::read(path)?, config, options)
 }
 
 /// [`import::into`], alone.
-fn into(weights: &Weights, config: &VitConfig, options: &ImportOptions) -> Result<Import> {
+fn into<A: Pretrained>(weights: &Weights, config: &A, options: &ImportOptions) -> Result<Import> {
     let _alone = alone();
     import::into(weights, config, options)
 }
@@ -51,7 +50,7 @@ fn tiny() -> VitConfig {
 }
 
 /// A network with these weights.
-fn network(config: &VitConfig, weights: &Weights) -> TestResult<VisionTransformer> {
+fn network<A: Architecture>(config: &A, weights: &Weights) -> TestResult<A::Network> {
     let _alone = alone();
     let store = nn::VarStore::new(test_device());
     let network = config.build(&store.root())?;
@@ -62,7 +61,7 @@ fn network(config: &VitConfig, weights: &Weights) -> TestResult<VisionTransforme
     Ok(network)
 }
 
-fn forward(config: &VitConfig, weights: &Weights, images: &Tensor) -> TestResult<Logits> {
+fn forward<A: Architecture>(config: &A, weights: &Weights, images: &Tensor) -> TestResult<Logits> {
     Ok(network(config, weights)?.forward(&images.f_to_device(test_device())?, false)?)
 }
 

@@ -19,12 +19,15 @@ from safetensors.torch import load_file, save_file
 from timm.layers import resample_abs_pos_embed
 from timm.models import adapt_input_conv
 from timm.models.deit import VisionTransformerDistilled
+from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from transformers import (
     DeiTConfig,
     DeiTForImageClassification,
     DeiTForImageClassificationWithTeacher,
     DeiTModel,
+    SwinConfig,
+    SwinForImageClassification,
     ViTConfig,
     ViTForImageClassification,
     ViTModel,
@@ -47,9 +50,9 @@ def randomise(model):
     return model.eval()
 
 
-def expect(name, model):
+def expect(name, model, image=IMAGE):
     """Writes what the model answers to random images."""
-    images = torch.randn(2, 3, IMAGE, IMAGE)
+    images = torch.randn(2, 3, image, image)
     with torch.no_grad():
         logits = model(images)
     logits = getattr(logits, "logits", logits)
@@ -123,6 +126,35 @@ def torch_files():
     expect("bfloat16_parameters", model.float())
 
 
+def swin_files():
+    depths, heads, image, window = [2, 1], [2, 4], 16, 4
+    model = randomise(SwinTransformer(
+        img_size=image, patch_size=2, num_classes=CLASSES, embed_dim=12, depths=depths,
+        num_heads=heads, window_size=window, mlp_ratio=RATIO))
+    state = model.state_dict()
+    save_file(state, FOLDER / "timm_swin.safetensors")
+    expect("timm_swin", model, image)
+    # As the original writes it: merging at the end of a stage, the head's name, what it keeps of
+    # windows.
+    original = {}
+    for name, tensor in state.items():
+        name = name.replace("layers.1.downsample", "layers.0.downsample")
+        original[name.replace("head.fc.", "head.")] = tensor
+    for name in list(original):
+        if name.endswith("relative_position_bias_table"):
+            block = name.removesuffix("relative_position_bias_table")
+            original[block + "relative_position_index"] = torch.zeros(16, 16, dtype=torch.int64)
+    original["layers.0.blocks.1.attn_mask"] = torch.zeros(4, 16, 16)
+    torch.save({"model": original}, FOLDER / "original_swin.pth")
+    save_file(load_file(FOLDER / "timm_swin.expected.safetensors"),
+              FOLDER / "original_swin.expected.safetensors")
+    model = randomise(SwinForImageClassification(SwinConfig(
+        image_size=image, patch_size=2, embed_dim=12, depths=depths, num_heads=heads,
+        window_size=window, mlp_ratio=RATIO, num_labels=CLASSES)))
+    save_file(saved_by_transformers(model), FOLDER / "hf_swin.safetensors")
+    expect("hf_swin", model, image)
+
+
 class Foreign:
     """Unpickling it would run a command."""
 
@@ -170,6 +202,6 @@ def key_files():
 if __name__ == "__main__":
     print(torch.__version__, timm.__version__, transformers.__version__)
     torch.set_num_threads(1)
-    for make in [timm_files, transformers_files, torch_files, refused_files, key_files]:
+    for make in [timm_files, transformers_files, torch_files, swin_files, refused_files, key_files]:
         torch.manual_seed(0)
         make()
