@@ -42,3 +42,20 @@ pub enum Translation {
     /// Nothing that is known.
     Unknown,
 }
+
+/// A layer of a block in transformers' files, or in its classes since version 5.
+pub(super) fn block_variable(block: &str, layer: &str, part: &str) -> Option<Translation> {
+    let qkv = |which| Some(Translation::Part(format!("{block}.attn.qkv.{part}"), which));
+    let ours = match layer {
+        "attention.attention.query" | "attention.self.query" | "attention.q_proj" => return qkv(0),
+        "attention.attention.key" | "attention.self.key" | "attention.k_proj" => return qkv(1),
+        "attention.attention.value" | "attention.self.value" | "attention.v_proj" => return qkv(2),
+        "layernorm_before" => "norm1",
+        "layernorm_after" => "norm2",
+        "attention.output.dense" | "attention.o_proj" => "attn.proj",
+        "intermediate.dense" | "mlp.fc1" => "mlp.fc1",
+        "output.dense" | "mlp.fc2" => "mlp.fc2",
+        _ => return None,
+    };
+    Some(Translation::Variable(format!("{block}.{ours}.{part}")))
+}

@@ -3,7 +3,7 @@
 //! timm merges tokens at the start of a stage, the original and transformers at the end of the one
 //! before; what their checkpoints keep of windows is computed here.
 
-use super::family::{Family, Positions, Translation};
+use super::family::{block_variable, Family, Positions, Translation};
 use super::Naming;
 use crate::models::SwinConfig;
 
@@ -73,18 +73,8 @@ fn in_stage(layer: &str, part: &str) -> Option<Translation> {
     }
     let (block, layer) = rest.strip_prefix("blocks.")?.split_once('.')?;
     let name = format!("layers.{stage}.blocks.{}", block.parse::<usize>().ok()?);
-    let qkv = |which| Some(Translation::Part(format!("{name}.attn.qkv.{part}"), which));
-    let ours = match layer {
-        "attention.self.query" | "attention.q_proj" => return qkv(0),
-        "attention.self.key" | "attention.k_proj" => return qkv(1),
-        "attention.self.value" | "attention.v_proj" => return qkv(2),
-        "attention.self" | "attention" => "attn",
-        "layernorm_before" => "norm1",
-        "layernorm_after" => "norm2",
-        "attention.output.dense" | "attention.o_proj" => "attn.proj",
-        "intermediate.dense" | "mlp.fc1" => "mlp.fc1",
-        "output.dense" | "mlp.fc2" => "mlp.fc2",
-        _ => return None,
-    };
-    Some(Translation::Variable(format!("{name}.{ours}.{part}")))
+    if part == "relative_position_bias_table" {
+        return Some(Translation::Variable(format!("{name}.attn.{part}")));
+    }
+    block_variable(&name, layer, part)
 }

@@ -1,6 +1,6 @@
 //! ViT and DeiT.
 
-use super::family::{Family, Positions, Translation};
+use super::family::{block_variable, Family, Positions, Translation};
 use super::Naming;
 use crate::models::VitConfig;
 
@@ -52,17 +52,5 @@ fn translate_block(layer: &str, part: &str) -> Option<Translation> {
     let rest = layer.strip_prefix("encoder.layer.").or_else(|| layer.strip_prefix("layers."))?;
     let (block, layer) = rest.split_once('.')?;
     let block: usize = block.parse().ok()?;
-    let qkv = |which| Translation::Part(format!("blocks.{block}.attn.qkv.{part}"), which);
-    let ours = match layer {
-        "attention.attention.query" | "attention.q_proj" => return Some(qkv(0)),
-        "attention.attention.key" | "attention.k_proj" => return Some(qkv(1)),
-        "attention.attention.value" | "attention.v_proj" => return Some(qkv(2)),
-        "layernorm_before" => "norm1",
-        "layernorm_after" => "norm2",
-        "attention.output.dense" | "attention.o_proj" => "attn.proj",
-        "intermediate.dense" | "mlp.fc1" => "mlp.fc1",
-        "output.dense" | "mlp.fc2" => "mlp.fc2",
-        _ => return None,
-    };
-    Some(Translation::Variable(format!("blocks.{block}.{ours}.{part}")))
+    block_variable(&format!("blocks.{block}"), layer, part)
 }

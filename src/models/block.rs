@@ -1,6 +1,7 @@
 //! The transformer block that every family is made of: its sizes, what can be removed from it, and
 //! what it costs.
 
+use super::limits::check_size;
 use super::Shapes;
 use crate::cost::Polynomial;
 use crate::space::{Binding, Cells, Dimension, DimensionKind, Size, Sizes};
@@ -8,10 +9,6 @@ use crate::tensors::Weights;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
-
-// Far above any network, and low enough that no product of sizes overflows: a description from a
-// damaged file is refused, whatever it says.
-const LARGEST_SIZE: i64 = 1 << 20;
 
 /// Sizes of one transformer block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,24 +157,6 @@ fn widths(block: &str) -> (Polynomial, Polynomial) {
 /// Stochastic depth of a block: rises linearly from 0 at the first of `blocks` to `last`.
 pub(super) fn drop_path_of(block: usize, blocks: usize, last: f64) -> f64 {
     last * block as f64 / blocks.saturating_sub(1).max(1) as f64
-}
-
-pub(super) fn check_size(name: &str, value: i64) -> Result<()> {
-    match value {
-        1..=LARGEST_SIZE => Ok(()),
-        ..1 => Err(Error::invalid(name, "positive", value)),
-        _ => Err(Error::invalid(name, format!("at most {LARGEST_SIZE}"), value)),
-    }
-}
-
-pub(super) fn check_rates(drop_path: f64, norm_eps: f64) -> Result<()> {
-    if !(0.0..1.0).contains(&drop_path) {
-        return Err(Error::invalid("drop_path", "within [0, 1)", drop_path));
-    }
-    if norm_eps.is_nan() || norm_eps <= 0.0 {
-        return Err(Error::invalid("norm_eps", "positive", norm_eps));
-    }
-    Ok(())
 }
 
 /// The error of a size for a dimension that a family does not have.

@@ -3,6 +3,7 @@
 mod block;
 pub mod graph;
 mod layers;
+mod limits;
 mod swin;
 mod vit;
 mod windows;

@@ -1,12 +1,9 @@
 //! The description of a Swin Transformer.
 
-use crate::models::block::{check_rates, check_size, BlockConfig};
-use crate::models::Windows;
+use crate::models::limits::{check_input, check_rates, check_size};
+use crate::models::{BlockConfig, Windows};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-
-/// Low enough that no product of sizes overflows.
-const LARGEST_GRID: i64 = 1 << 14;
 
 /// A stage: blocks over one grid of tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -124,23 +121,9 @@ impl SwinConfig {
     /// # Errors
     /// [`Error::Invalid`] naming the field.
     pub fn check(&self) -> Result<()> {
-        for (name, value) in [
-            ("image_size", self.image_size),
-            ("patch_size", self.patch_size),
-            ("in_channels", self.in_channels),
-            ("classes", self.classes),
-            ("window_size", self.window_size),
-        ] {
-            check_size(name, value)?;
-        }
-        if self.image_size % self.patch_size != 0 {
-            let expected = format!("a divisor of image_size {}", self.image_size);
-            return Err(Error::invalid("patch_size", expected, self.patch_size));
-        }
-        if self.grid(0) > LARGEST_GRID {
-            let expected = format!("at most {LARGEST_GRID} patches along a side");
-            return Err(Error::invalid("image_size / patch_size", expected, self.grid(0)));
-        }
+        check_size("classes", self.classes)?;
+        check_size("window_size", self.window_size)?;
+        check_input(self.image_size, self.in_channels, self.patch_size)?;
         if self.stages.is_empty() {
             return Err(Error::invalid("number of stages", "at least one", 0));
         }

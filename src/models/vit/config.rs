@@ -1,11 +1,9 @@
 //! The description of a ViT.
 
-use crate::models::block::{check_rates, check_size, BlockConfig};
+use crate::models::limits::{check_input, check_rates, check_size};
+use crate::models::BlockConfig;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-
-// Low enough that no product of sizes overflows.
-const LARGEST_GRID: i64 = 1 << 14;
 
 /// Which features the classifier looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -143,23 +141,9 @@ impl VitConfig {
     /// # Errors
     /// [`Error::Invalid`] naming the field.
     pub fn check(&self) -> Result<()> {
-        for (name, value) in [
-            ("image_size", self.image_size),
-            ("patch_size", self.patch_size),
-            ("in_channels", self.in_channels),
-            ("classes", self.classes),
-            ("embed_dim", self.embed_dim),
-        ] {
-            check_size(name, value)?;
-        }
-        if self.image_size % self.patch_size != 0 {
-            let expected = format!("a divisor of image_size {}", self.image_size);
-            return Err(Error::invalid("patch_size", expected, self.patch_size));
-        }
-        if self.grid() > LARGEST_GRID {
-            let expected = format!("at most {LARGEST_GRID} patches along a side");
-            return Err(Error::invalid("image_size / patch_size", expected, self.grid()));
-        }
+        check_size("embed_dim", self.embed_dim)?;
+        check_size("classes", self.classes)?;
+        check_input(self.image_size, self.in_channels, self.patch_size)?;
         for (block, sizes) in self.blocks.iter().enumerate() {
             sizes.check(&format!("blocks.{block}"))?;
         }

@@ -1,0 +1,45 @@
+//! What no description may exceed.
+
+use crate::{Error, Result};
+
+// Far above any network, and low enough that no product of sizes overflows: a description from a
+// damaged file is refused, whatever it says.
+const LARGEST_SIZE: i64 = 1 << 20;
+const LARGEST_GRID: i64 = 1 << 14;
+
+pub(super) fn check_size(name: &str, value: i64) -> Result<()> {
+    match value {
+        1..=LARGEST_SIZE => Ok(()),
+        ..1 => Err(Error::invalid(name, "positive", value)),
+        _ => Err(Error::invalid(name, format!("at most {LARGEST_SIZE}"), value)),
+    }
+}
+
+/// Images can be cut into patches.
+pub(super) fn check_input(image: i64, channels: i64, patch: i64) -> Result<()> {
+    check_size("image_size", image)?;
+    check_size("in_channels", channels)?;
+    check_size("patch_size", patch)?;
+    if image % patch != 0 {
+        return Err(Error::invalid(
+            "patch_size",
+            format!("a divisor of image_size {image}"),
+            patch,
+        ));
+    }
+    if image / patch > LARGEST_GRID {
+        let expected = format!("at most {LARGEST_GRID} patches along a side");
+        return Err(Error::invalid("image_size / patch_size", expected, image / patch));
+    }
+    Ok(())
+}
+
+pub(super) fn check_rates(drop_path: f64, norm_eps: f64) -> Result<()> {
+    if !(0.0..1.0).contains(&drop_path) {
+        return Err(Error::invalid("drop_path", "within [0, 1)", drop_path));
+    }
+    if norm_eps.is_nan() || norm_eps <= 0.0 {
+        return Err(Error::invalid("norm_eps", "positive", norm_eps));
+    }
+    Ok(())
+}
