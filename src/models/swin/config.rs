@@ -18,6 +18,18 @@ pub struct StageConfig {
 ///
 /// Every stage has an embedding of its own: patch merging is a linear map, so the widths of two
 /// stages need not be multiples of each other.
+///
+/// ```
+/// use once_for_both::cost::Metric;
+/// use once_for_both::models::{Architecture, SwinConfig};
+///
+/// let swin = SwinConfig::tiny().classes(10);
+/// let space = swin.space()?;
+/// // 4 embeddings, and for each of the 12 blocks its heads × channels and its hidden neurons.
+/// assert_eq!(space.dimensions.len(), 4 + 2 * 12);
+/// assert_eq!(swin.cost_model().dense_cost(Metric::Macs)?, 4_489_806_336.0);
+/// # Ok::<(), once_for_both::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SwinConfig {
     /// Side of the square input, in pixels.
