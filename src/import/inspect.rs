@@ -9,6 +9,8 @@ use crate::{Error, Result};
 
 /// Channels of a head in every published ViT and DeiT.
 const HEAD_DIM: i64 = 64;
+/// Where LayerScale starts in DINOv2; a checkpoint has what became of it.
+const LAYER_SCALE: f64 = 1e-5;
 /// Classes of ImageNet, for a checkpoint without a head.
 const CLASSES: i64 = 1000;
 
@@ -17,7 +19,7 @@ const CLASSES: i64 = 1000;
 /// No tensor tells the number of heads: without `heads` it is `embed_dim / 64`, as in every
 /// published ViT and DeiT. Neither does one tell ε of the LayerNorms: it is 1e-6 for timm's names
 /// and 1e-12 for those of transformers, the defaults there. A checkpoint without a head counts as
-/// one for 1,000 classes. `drop_path` is 0.
+/// one for 1,000 classes. `drop_path` is 0. With LayerScale, the network has it, too.
 ///
 /// # Errors
 /// [`Error::Import`] if the names are neither timm's nor those of transformers, or one is missing;
@@ -47,7 +49,7 @@ pub fn inspect(weights: &Weights, heads: Option<i64>) -> Result<VitConfig> {
             Naming::Transformers => 1e-12,
         },
         drop_path: 0.0,
-        layer_scale: None,
+        layer_scale: named.tensors.contains_key("blocks.0.ls1.gamma").then_some(LAYER_SCALE),
         pooling: Pooling::ClassToken,
     };
     config.check()?;

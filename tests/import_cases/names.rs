@@ -1,11 +1,11 @@
 //! Names and shapes of DeiT-S, as timm and transformers have them.
 
-use super::{data, into};
+use super::{data, into, tiny, HEADS};
 use crate::support::TestResult;
 use once_for_both::import::{self, ImportOptions, Weights};
-use once_for_both::models::VitConfig;
+use once_for_both::models::{Architecture, VitConfig};
 use std::collections::BTreeMap;
-use tch::Tensor;
+use tch::{nn, Device, Tensor};
 
 type Shapes = BTreeMap<String, Vec<i64>>;
 
@@ -52,5 +52,17 @@ fn every_key_of_deit_small_has_its_place() -> TestResult {
         let split = if model.starts_with("timm") { 0 } else { 2 * 2 * 12 };
         assert_eq!(report.loaded.len(), loaded - split, "{model}");
     }
+    Ok(())
+}
+
+/// A ViT with LayerScale is recognised by it, and loaded as it is.
+#[test]
+fn layer_scale_is_recognised() -> TestResult {
+    let config = tiny().layer_scale(1e-5);
+    let store = nn::VarStore::new(Device::Cpu);
+    config.build(&store.root())?;
+    let weights: Weights = store.variables().into_iter().collect();
+    assert_eq!(import::inspect(&weights, Some(HEADS))?, config);
+    assert!(into(&weights, &config, &ImportOptions::default())?.report.is_exact());
     Ok(())
 }
