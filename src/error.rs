@@ -146,6 +146,13 @@ pub enum Error {
         most: f64,
     },
 
+    /// Budgets that can be kept one by one, but not together.
+    #[error("no choice of sizes was found that keeps {budgets} together")]
+    Conflicting {
+        /// The budgets.
+        budgets: String,
+    },
+
     /// The model cannot do what was asked of it.
     #[error("{model} does not support {operation}")]
     Unsupported {

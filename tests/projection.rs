@@ -222,7 +222,7 @@ proptest! {
                 prop_assert!((found.log_probability - value).abs() < 1e-9);
                 prop_assert!((value - best).abs() < 1e-9, "found {}, best {}", value, best);
             }
-            (Err(Error::Infeasible { .. }), None) => {}
+            (Err(Error::Infeasible { .. } | Error::Conflicting { .. }), None) => {}
             (found, best) => prop_assert!(false, "found {:?}, best {:?}", found, best),
         }
     }
@@ -339,6 +339,31 @@ fn projections_that_cannot_be_are_refused() -> TestResult {
         let refused = project(&model, &space, &choices, &[Budget::params(limit)]);
         assert_refused!(refused, Error::Invalid { .. });
     }
+    // Each limit alone can be kept: 1 × 8 has one head and eight units, 2 × 3 two and six.
+    let cells = Cells::grid(2, 8, vec![1, 2], vec![3, 8])?;
+    let space_of_one =
+        SearchSpace { dimensions: vec![Dimension::new("a", DimensionKind::Attention, cells)] };
+    let costs = CostModel {
+        macs: units("a"),
+        params: Polynomial::heads("a"),
+        dense: space_of_one.full_sizes(),
+    };
+    let either = vec![Choice { cells: vec![1, 2], log_probability: vec![0.0; 2] }];
+    let both = [Budget::macs(6.0), Budget::params(1.0)];
+    assert_refused!(
+        project(&costs, &space_of_one, &either, &both),
+        Error::Conflicting { budgets } if budgets == "6 MACs and 1 parameters"
+    );
+    let unknown = vec![Choice { cells: vec![4], log_probability: vec![0.0] }];
+    assert_refused!(
+        project(&costs, &space_of_one, &unknown, &[Budget::macs(9.0)]),
+        Error::Invalid { name, .. } if name == "cell of a"
+    );
+    let nan = vec![Choice { cells: vec![1, 2], log_probability: vec![0.0, f64::NAN] }];
+    assert_refused!(
+        project(&costs, &space_of_one, &nan, &[Budget::macs(9.0)]),
+        Error::NonFinite { dimension, .. } if dimension == "a"
+    );
     let nothing = Choice { cells: Vec::new(), log_probability: Vec::new() };
     let [e, a, _] = [0, 1, 2].map(|at: usize| choices[at].clone());
     for wrong in [vec![e.clone(), a.clone()], vec![e, a, nothing]] {
@@ -348,6 +373,26 @@ fn projections_that_cannot_be_are_refused() -> TestResult {
     assert_refused!(
         Choice::new("a", &active[1], &[0.0, f64::NAN, 0.0, 0.0]),
         Error::NonFinite { ref dimension, .. } if dimension == "a"
+    );
+    Ok(())
+}
+
+/// Where every dimension reads all others, there is too much to remember.
+#[test]
+fn a_cost_that_ties_all_dimensions_together_is_refused() -> TestResult {
+    let name = |at: usize| format!("d{at}");
+    let (mut space, mut cost) = (SearchSpace::empty(), Polynomial::from(0));
+    for at in 0..12 {
+        let cells = Cells::flat(8, (1..=8).collect())?;
+        space.dimensions.push(Dimension::new(name(at), DimensionKind::Hidden, cells));
+        (0..at).for_each(|other| cost += units(&name(at)) * units(&name(other)));
+    }
+    let model = CostModel { macs: cost.clone(), params: cost, dense: space.full_sizes() };
+    let choice = Choice { cells: (0..8).collect(), log_probability: vec![-1.0; 8] };
+    let budget = Budget::share(Metric::Macs, 0.5, &model)?;
+    assert_refused!(
+        project(&model, &space, &vec![choice; 12], &[budget]),
+        Error::Invalid { name, actual, .. } if name == "cost model" && actual.starts_with("d0 × d1")
     );
     Ok(())
 }

@@ -156,6 +156,10 @@ fn what_cannot_be_built_is_refused_by_name() -> TestResult {
         (swin().input(18, 3, 2).window(9), "image_size / patch_size"),
         (swin().input(16, 3, 3), "patch_size"),
         (swin().classes(0), "classes"),
+        (swin().window(0), "window_size"),
+        // Constants of windows that no memory holds.
+        (swin().input(16384, 3, 1).window(16), "window_size"),
+        (swin().input(256, 3, 1).window(256), "window_size"),
         (SwinConfig { stages: Vec::new(), ..swin() }, "number of stages"),
         (SwinConfig::uniform(16, &[2, 1], 0).input(16, 3, 2).window(4), "layers.0.blocks.0.heads"),
     ] {
@@ -164,6 +168,16 @@ fn what_cannot_be_built_is_refused_by_name() -> TestResult {
             other => return Err(format!("{field}: {other:?}").into()),
         }
     }
+    // Asking is no fault, whatever comes out.
+    for absurd in [
+        swin().input(224, 3, 1 << 32),
+        swin().window(-4_000_000_000),
+        SwinConfig::uniform(16, &[1; 70], 2),
+    ] {
+        let _ = absurd.cost_model();
+        assert!(absurd.check().is_err());
+    }
+    assert_eq!(swin().windows(60, 0).count(), 0);
     let images = Tensor::f_zeros([1, 3, 8, 8], (Kind::Float, test_device()))?;
     let network = swin().build(&nn::VarStore::new(test_device()).root())?;
     assert_refused!(network.forward(&images, false), Error::Shape { .. });

@@ -16,7 +16,7 @@ pub(super) fn check<A: Architecture>(
     if !roles().any(|role| role == Role::Gated) {
         return Ok(Some(Fault::NoGate { dimension: dimension.name.clone() }));
     }
-    let lands = roles().any(|role| matches!(role, Role::Written | Role::Scaled));
+    let lands = roles().any(|role| matches!(role, Role::GatedNorm | Role::Written | Role::Scaled));
     // Without writers, an embedding is not meant to be silent before it is cut.
     if dimension.kind == DimensionKind::Embedding && !lands {
         return Ok(None);

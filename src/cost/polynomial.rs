@@ -1,8 +1,8 @@
 //! A cost as data: a polynomial in the sizes of dimensions.
 //!
 //! MACs and parameters of a transformer are sums of products of sizes. Written once as such a
-//! sum, the same object gives exact counts (f64), expected counts with gradients (tensor), and
-//! the separable costs that projection needs.
+//! sum, the same object gives exact counts (f64), expected counts with gradients (tensor), and the
+//! terms that projection takes apart.
 
 use crate::space::{Over, SearchSpace, Size, Sizes};
 use crate::{Error, Result};
@@ -22,10 +22,7 @@ pub struct SizeOf {
 impl SizeOf {
     /// This variable's value at a size of its dimension.
     pub fn at(&self, size: Size) -> f64 {
-        match self.over {
-            Over::Units => size.units() as f64,
-            Over::Heads => size.heads as f64,
-        }
+        self.over.of(size) as f64
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Translation {
     Part(String, usize),
     /// No part of a classifier.
     Idle,
+    /// What the network computes for itself.
+    Computed,
     /// Nothing that is known.
     Unknown,
 }

@@ -28,6 +28,8 @@ pub(super) struct Named {
     pub(super) tensors: BTreeMap<String, Stored>,
     /// Names of tensors that no classifier needs, or that the caller wants left out.
     pub(super) skipped: Vec<String>,
+    /// Names of tensors that the network computes for itself.
+    pub(super) computed: Vec<String>,
     /// Names that are none of the family's.
     pub(super) unknown: Vec<String>,
 }
@@ -48,7 +50,13 @@ const QKV: [&str; 3] = ["query", "key", "value"];
 /// [`ImportError::Ambiguous`], [`Error::Shape`] if query, key and value differ.
 pub(super) fn named<A: Family>(weights: &Weights, skip: &[String]) -> Result<Named> {
     let naming = recognise(weights)?;
-    let mut named = Named { naming, tensors: BTreeMap::new(), skipped: vec![], unknown: vec![] };
+    let mut named = Named {
+        naming,
+        tensors: BTreeMap::new(),
+        skipped: vec![],
+        computed: vec![],
+        unknown: vec![],
+    };
     let mut split: BTreeMap<String, [Option<(String, Tensor)>; 3]> = BTreeMap::new();
     for (name, tensor) in weights {
         let source = (name.clone(), tensor.shallow_clone());
@@ -65,6 +73,7 @@ pub(super) fn named<A: Family>(weights: &Weights, skip: &[String]) -> Result<Nam
                 }
             }
             Translation::Idle => named.skipped.push(name.clone()),
+            Translation::Computed => named.computed.push(name.clone()),
             Translation::Unknown => named.unknown.push(name.clone()),
         }
     }

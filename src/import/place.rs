@@ -32,7 +32,7 @@ pub fn into<A: Pretrained>(
     let mut placing = Placing {
         config,
         named: &named,
-        report: ImportReport::new(named.naming, named.skipped.clone()),
+        report: ImportReport::new(named.naming, named.skipped.clone(), named.computed.clone()),
     };
     placing.pass_over(&fresh)?;
     let mut placed = Weights::new();

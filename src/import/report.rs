@@ -26,6 +26,8 @@ pub struct ImportReport {
     pub loaded: Vec<String>,
     /// In the checkpoint, not in the network; under the checkpoint's names.
     pub skipped: Vec<String>,
+    /// In the checkpoint, and computed by the network itself: nothing is lost. The checkpoint's names.
+    pub computed: Vec<String>,
     /// Adapted to another resolution, other prefix tokens or another number of channels.
     pub resized: Vec<Resized>,
     /// Fresh, because the checkpoint's is for another number of classes.
@@ -46,8 +48,9 @@ pub struct Resized {
 }
 
 impl ImportReport {
-    pub(super) fn new(naming: Naming, skipped: Vec<String>) -> Self {
-        Self { naming, loaded: vec![], skipped, resized: vec![], replaced: vec![], missing: vec![] }
+    pub(super) fn new(naming: Naming, skipped: Vec<String>, computed: Vec<String>) -> Self {
+        let (loaded, resized, replaced, missing) = (vec![], vec![], vec![], vec![]);
+        Self { naming, loaded, skipped, computed, resized, replaced, missing }
     }
 
     /// Whether every tensor of the checkpoint was taken as it is, and every variable got one.

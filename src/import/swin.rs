@@ -15,7 +15,7 @@ impl Family for SwinConfig {
             return Translation::Unknown;
         };
         if matches!(part, "relative_position_index" | "attn_mask") {
-            return Translation::Idle;
+            return Translation::Computed;
         }
         match naming {
             Naming::Timm => Translation::Variable(format!("{}.{part}", head(layer))),
@@ -48,7 +48,10 @@ fn head(layer: &str) -> &str {
 
 /// What merges tokens at the end of a stage belongs to the next.
 fn merging(stage: usize, layer: &str, part: &str) -> Translation {
-    Translation::Variable(format!("layers.{}.{layer}.{part}", stage + 1))
+    match stage.checked_add(1) {
+        Some(next) => Translation::Variable(format!("layers.{next}.{layer}.{part}")),
+        None => Translation::Unknown,
+    }
 }
 
 fn transformers(layer: &str, part: &str) -> Translation {

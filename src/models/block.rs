@@ -132,12 +132,12 @@ pub(super) fn hidden_name(block: &str) -> String {
 }
 
 /// MACs of a block over `tokens`, each of which attends to `context` tokens.
-pub(super) fn macs(block: &str, embed: &Polynomial, tokens: i64, context: i64) -> Polynomial {
+pub(super) fn macs(block: &str, embed: &Polynomial, tokens: f64, context: f64) -> Polynomial {
     let (attention, hidden) = widths(block);
     // q, k, v and the output projection; then q·kᵀ and the mix of values; then the MLP.
-    embed.clone() * attention.clone() * (4 * tokens)
-        + attention * (2 * tokens * context)
-        + embed.clone() * hidden * (2 * tokens)
+    embed.clone() * attention.clone() * (4.0 * tokens)
+        + attention * (2.0 * tokens * context)
+        + embed.clone() * hidden * (2.0 * tokens)
 }
 
 /// Parameters of a block: linear maps with biases, and two norms.

@@ -177,6 +177,13 @@ impl Graph {
         self.then(input, Operation::Linear { parameters: name.into() })
     }
 
+    /// Adds `{name}.fc1`, GELU and `{name}.fc2`: the hidden layer of a transformer block.
+    pub fn mlp(&mut self, input: Value, name: &str) -> Value {
+        let hidden = self.linear(input, format!("{name}.fc1"));
+        let active = self.then(hidden, Operation::Gelu);
+        self.linear(active, format!("{name}.fc2"))
+    }
+
     /// Adds the sum of two values.
     pub fn add(&mut self, left: Value, right: Value) -> Value {
         self.push(Operation::Add, vec![left, right])

@@ -1,11 +1,14 @@
 //! What no description may exceed.
 
+use super::Windows;
 use crate::{Error, Result};
 
 // Far above any network, and low enough that no product of sizes overflows: a description from a
 // damaged file is refused, whatever it says.
 const LARGEST_SIZE: i64 = 1 << 20;
 const LARGEST_GRID: i64 = 1 << 14;
+/// Numbers of a bias for the tokens of windows: 256 MB.
+const LARGEST_BIAS: f64 = (1 << 26) as f64;
 
 pub(super) fn check_size(name: &str, value: i64) -> Result<()> {
     match value {
@@ -32,6 +35,18 @@ pub(super) fn check_input(image: i64, channels: i64, patch: i64) -> Result<()> {
         return Err(Error::invalid("image_size / patch_size", expected, image / patch));
     }
     Ok(())
+}
+
+/// The constants of windows fit into memory, wherever a description comes from.
+pub(super) fn check_windows(windows: Windows) -> Result<()> {
+    let (grid, side) = ((windows.grid as f64).powi(2), (windows.side as f64).powi(2));
+    match grid.max(side) * side <= LARGEST_BIAS {
+        true => Ok(()),
+        false => {
+            let expected = format!("smaller, for a grid of {} tokens a side", windows.grid);
+            Err(Error::invalid("window_size", expected, windows.side))
+        }
+    }
 }
 
 pub(super) fn check_rates(drop_path: f64, norm_eps: f64) -> Result<()> {

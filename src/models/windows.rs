@@ -19,22 +19,23 @@ impl Windows {
 
     /// Windows along a side of the grid.
     pub fn along(self) -> i64 {
-        self.grid / self.side
+        self.grid / self.side.max(1)
     }
 
     /// How many there are.
     pub fn count(self) -> i64 {
-        self.along() * self.along()
+        self.along().saturating_mul(self.along())
     }
 
     /// Tokens of one.
     pub fn tokens(self) -> i64 {
-        self.side * self.side
+        self.side.saturating_mul(self.side)
     }
 
     /// Rows of a table with a bias for every distance of two tokens of a window.
     pub fn distances(self) -> i64 {
-        (2 * self.side - 1) * (2 * self.side - 1)
+        let steps = self.side.saturating_mul(2).saturating_sub(1);
+        steps.saturating_mul(steps)
     }
 
     /// Row of the table for every two tokens of a window, `tokens × tokens`.

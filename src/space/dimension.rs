@@ -1,6 +1,6 @@
 //! A dimension declared as data: its units, its cells, and where they sit in the weights.
 
-use super::Cells;
+use super::{Cells, Size};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -25,6 +25,16 @@ pub enum Over {
     Units,
     /// Heads only, as in a relative position table.
     Heads,
+}
+
+impl Over {
+    /// What it counts at a size.
+    pub fn of(self, size: Size) -> i64 {
+        match self {
+            Self::Units => size.units(),
+            Self::Heads => size.heads,
+        }
+    }
 }
 
 /// How a dimension acts on the axis it is bound to.

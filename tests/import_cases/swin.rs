@@ -49,10 +49,11 @@ fn transformers() -> TestResult {
 fn original() -> TestResult {
     let report = check("original_swin.pth", Naming::OriginalSwin)?;
     let blocks = ["0.blocks.0", "0.blocks.1", "1.blocks.0"];
-    let mut skipped = blocks.map(|b| format!("layers.{b}.attn.relative_position_index")).to_vec();
-    skipped.push("layers.0.blocks.1.attn_mask".into());
-    skipped.sort();
-    assert_eq!(report.skipped, skipped);
+    let mut computed = blocks.map(|b| format!("layers.{b}.attn.relative_position_index")).to_vec();
+    computed.push("layers.0.blocks.1.attn_mask".into());
+    computed.sort();
+    assert_eq!(report.computed, computed);
+    assert!(report.is_exact());
     Ok(())
 }
 
@@ -69,6 +70,14 @@ fn other_classes_and_channels_are_fitted_and_other_windows_refused() -> TestResu
     assert_refused!(
         into(&weights, &tiny().window(2), &options),
         Error::Shape { name, .. } if name.ends_with("relative_position_bias_table")
+    );
+    // No stage comes after the last there can be.
+    let mut strange = import::read(&data("original_swin.pth"))?;
+    let norm = tensor(&weights, "norm.weight")?.shallow_clone();
+    strange.insert(format!("layers.{}.downsample.norm.weight", usize::MAX), norm);
+    assert_refused!(
+        into(&strange, &tiny(), &options),
+        Error::Import(ImportError::Unplaced { name }) if name.starts_with("layers.1844")
     );
     // A checkpoint of one family is none of the other's.
     let vit = VitConfig::uniform(12, 1, 2).input(16, 3, 2).classes(5);

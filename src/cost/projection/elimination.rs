@@ -8,14 +8,17 @@
 //! (Bertelè and Brioschi 1972, Nonserial Dynamic Programming).
 
 use super::problem::{Costs, Problem};
+use super::states::{merge, sum, thin, State};
 use super::Projection;
 use crate::cost::Polynomial;
-use crate::space::{Over, Size};
-use crate::Result;
+use crate::space::Over;
+use crate::{Error, Result};
 use std::collections::BTreeMap;
 
-/// Most partial choices that are kept after each dimension: a few seconds and 40 MB at worst.
-const MOST: usize = 1 << 15;
+/// Most partial choices that are kept after each dimension, 40 bytes each.
+const MOST: usize = 1 << 14;
+/// The same where several budgets have let nothing through, before it is given up.
+const LAST_LOOK: usize = 1 << 18;
 /// The same for the first look, whose result bounds what can still be better.
 const FIRST_LOOK: usize = 1 << 10;
 
@@ -35,18 +38,9 @@ struct Stage {
     best_rest: f64,
 }
 
-/// A partial choice.
-struct State {
-    key: usize,
-    cost: Costs,
-    value: f64,
-    parent: usize,
-    option: usize,
-}
-
 /// What an option adds to partial choices of one key.
 struct Move {
-    key: usize,
+    key: u32,
     cost: Costs,
     /// The least that later terms can add.
     rest: Costs,
@@ -85,7 +79,7 @@ pub(super) fn solve(problem: &Problem) -> Result<Option<Projection>> {
         // Once a step exceeds its limit, all choices that fit lie in the band.
         if step.iter().zip(problem.limits()).any(|(step, limit)| *step > limit) {
             return match whole.thinned {
-                true => elimination.best(&elimination.pass(usize::MAX, None), &step),
+                true => elimination.best(&elimination.pass(LAST_LOOK, None), &step),
                 false => Ok(None),
             };
         }
@@ -125,6 +119,7 @@ impl<'a> Elimination<'a> {
         for at in (0..count).rev() {
             stages[at].live = (0..=at).filter(|&other| last[other] > at).collect();
             stages[at].best_rest = best_rest;
+            expect_few(problem, &stages[at].live)?;
             let values = problem.choices[at].log_probability.iter();
             best_rest += values.copied().fold(f64::NEG_INFINITY, f64::max);
         }
@@ -134,7 +129,7 @@ impl<'a> Elimination<'a> {
     /// All partial choices that can still keep the limits and, if there is a floor, be more
     /// probable than that; no more than about `most` of them at a time.
     fn pass(&self, most: usize, floor: Option<f64>) -> Pass {
-        let start = State { key: 0, cost: self.constant, value: 0.0, parent: 0, option: 0 };
+        let start = State { cost: self.constant, value: 0.0, key: 0, parent: 0, option: 0 };
         let mut pass = Pass { layers: vec![vec![start]], thinned: false };
         let (mut keys, mut live) = (vec![Vec::new()], [].as_slice());
         for (at, stage) in self.stages.iter().enumerate() {
@@ -143,15 +138,24 @@ impl<'a> Elimination<'a> {
             let mut next = Vec::new();
             for (parent, state) in pass.layers[at].iter().enumerate() {
                 let values = &self.problem.choices[at].log_probability;
-                for (option, (step, more)) in moves[state.key].iter().zip(values).enumerate() {
+                for (option, (step, more)) in
+                    moves[state.key as usize].iter().zip(values).enumerate()
+                {
                     let (cost, value) = (sum(state.cost, step.cost), state.value + more);
                     if self.problem.fits(sum(cost, step.rest)) && reachable(value) {
-                        next.push(State { key: step.key, cost, value, parent, option });
+                        next.push(State {
+                            cost,
+                            value,
+                            key: step.key,
+                            parent: parent as u32,
+                            option: option as u32,
+                        });
                     }
                 }
             }
             merge(&mut next);
             pass.thinned |= thin(&mut next, most);
+            next.shrink_to_fit();
             pass.layers.push(next);
             (keys, live) = (next_keys, stage.live.as_slice());
         }
@@ -166,7 +170,7 @@ impl<'a> Elimination<'a> {
         live: &[usize],
     ) -> (Vec<Vec<Move>>, Vec<Vec<usize>>) {
         let (stage, later) = (&self.stages[at], &self.stages[at + 1..]);
-        let mut numbers: BTreeMap<Vec<usize>, usize> = BTreeMap::new();
+        let mut numbers: BTreeMap<Vec<usize>, u32> = BTreeMap::new();
         let mut moves = Vec::with_capacity(keys.len());
         for key in keys {
             let mut own = Vec::new();
@@ -180,7 +184,7 @@ impl<'a> Elimination<'a> {
                     rest = sum(rest, self.least(&stage.complete, &known));
                 }
                 let left: Vec<usize> = stage.live.iter().filter_map(|&d| known(d)).collect();
-                let count = numbers.len();
+                let count = numbers.len() as u32;
                 own.push(Move {
                     key: *numbers.entry(left).or_insert(count),
                     cost: self.least(&stage.complete, &known),
@@ -190,7 +194,7 @@ impl<'a> Elimination<'a> {
             moves.push(own);
         }
         let mut keys = vec![Vec::new(); numbers.len()];
-        numbers.into_iter().for_each(|(key, number)| keys[number] = key);
+        numbers.into_iter().for_each(|(key, number)| keys[number as usize] = key);
         (moves, keys)
     }
 
@@ -199,7 +203,7 @@ impl<'a> Elimination<'a> {
         terms.each_ref().map(|terms| {
             let value = |term: &Monomial| {
                 let factor = |&(dimension, over): &(usize, Over)| match known(dimension) {
-                    Some(option) => at(self.problem.size(dimension, option), over),
+                    Some(option) => over.of(self.problem.size(dimension, option)) as f64,
                     None => self.extreme(dimension, over, term.coefficient),
                 };
                 term.coefficient * term.factors.iter().map(factor).product::<f64>()
@@ -211,7 +215,7 @@ impl<'a> Elimination<'a> {
     /// The size of a dimension that makes a term the least.
     fn extreme(&self, dimension: usize, over: Over, coefficient: f64) -> f64 {
         let options = 0..self.problem.choices[dimension].cells.len();
-        let sizes = options.map(|option| at(self.problem.size(dimension, option), over));
+        let sizes = options.map(|option| over.of(self.problem.size(dimension, option)) as f64);
         match coefficient < 0.0 {
             true => sizes.fold(f64::NEG_INFINITY, f64::max),
             false => sizes.fold(f64::INFINITY, f64::min),
@@ -239,12 +243,23 @@ impl<'a> Elimination<'a> {
     }
 }
 
+/// Refuses costs for which the options of too many dimensions have to be remembered at a time.
+fn expect_few(problem: &Problem, live: &[usize]) -> Result<()> {
+    let options = live.iter().map(|&dimension| problem.choices[dimension].cells.len());
+    if options.fold(1_usize, |all, count| all.saturating_mul(count)) <= MOST {
+        return Ok(());
+    }
+    let names = live.iter().map(|&dimension| problem.space.dimensions[dimension].name.as_str());
+    let expected = format!("terms that tie at most {MOST} choices together at a time");
+    Err(Error::invalid("cost model", expected, names.collect::<Vec<_>>().join(" × ")))
+}
+
 /// The options of a whole choice, by dimension.
 fn trace(pass: &Pass, mut state: usize) -> Vec<usize> {
     let mut options: Vec<usize> = Vec::with_capacity(pass.layers.len());
     for layer in pass.layers[1..].iter().rev() {
-        options.push(layer[state].option);
-        state = layer[state].parent;
+        options.push(layer[state].option as usize);
+        state = layer[state].parent as usize;
     }
     options.reverse();
     options
@@ -264,54 +279,4 @@ fn monomials(problem: &Problem, polynomial: &Polynomial) -> Result<Vec<Monomial>
         monomials.push(Monomial { coefficient, factors });
     }
     Ok(monomials)
-}
-
-fn at(size: Size, over: Over) -> f64 {
-    match over {
-        Over::Units => size.units() as f64,
-        Over::Heads => size.heads as f64,
-    }
-}
-
-fn sum(left: Costs, right: Costs) -> Costs {
-    [left[0] + right[0], left[1] + right[1]]
-}
-
-/// Sorts by key and cost, and keeps the most probable of each.
-fn merge(states: &mut Vec<State>) {
-    let cost = |left: &Costs, right: &Costs| {
-        left[0].total_cmp(&right[0]).then(left[1].total_cmp(&right[1]))
-    };
-    states.sort_by(|left, right| {
-        let same = left.key.cmp(&right.key).then_with(|| cost(&left.cost, &right.cost));
-        same.then_with(|| right.value.total_cmp(&left.value))
-    });
-    states.dedup_by(|later, first| later.key == first.key && later.cost == first.cost);
-}
-
-/// Where there are more than `most`, keeps of neighbours in cost the most probable, and the
-/// cheapest of every key, so that some choice always fits. Returns whether any went.
-fn thin(states: &mut Vec<State>, most: usize) -> bool {
-    if states.len() <= most {
-        return false;
-    }
-    let run = states.len().div_ceil(most);
-    let mut kept = vec![false; states.len()];
-    let mut start = 0;
-    for group in states.chunk_by(|left, right| left.key == right.key) {
-        for metric in 0..Costs::default().len() {
-            let cost = |at: &usize| group[*at].cost[metric];
-            let cheapest = (0..group.len()).min_by(|l, r| cost(l).total_cmp(&cost(r)));
-            cheapest.into_iter().for_each(|at| kept[start + at] = true);
-        }
-        for (number, neighbours) in group.chunks(run).enumerate() {
-            let value = |at: &usize| neighbours[*at].value;
-            let best = (0..neighbours.len()).max_by(|l, r| value(l).total_cmp(&value(r)));
-            best.into_iter().for_each(|at| kept[start + number * run + at] = true);
-        }
-        start += group.len();
-    }
-    let mut flags = kept.into_iter();
-    states.retain(|_| flags.next().unwrap_or(true));
-    true
 }

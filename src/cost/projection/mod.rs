@@ -1,11 +1,11 @@
 //! The budget is a promise: the most probable choice of cells whose exact cost keeps it.
 //!
-//! [`elimination`] finds it, for any cost that is a polynomial in the sizes. How fast depends on how
-//! many dimensions a cost multiplies at a time: with one embedding (ViT), or one after the other
-//! (Swin), seconds at most.
+//! [`elimination`] finds it, for costs that multiply few dimensions at a time: one embedding (ViT),
+//! or one after the other (Swin, a chain of convolutions).
 
 mod elimination;
 mod problem;
+mod states;
 
 use super::{Budget, CostModel};
 use crate::space::{ActiveSet, SearchSpace};
@@ -61,8 +61,9 @@ pub struct Projection {
 /// it keeps the budgets all the same.
 ///
 /// # Errors
-/// [`Error::Infeasible`] if no choice keeps every budget; [`Error::Invalid`] if no budget is given
-/// or one is not finite, or if a dimension has nothing to choose from.
+/// [`Error::Infeasible`] if no choice keeps a budget, [`Error::Conflicting`] if none was found that
+/// keeps all of them together; [`Error::Invalid`] if no budget is given or one is not finite, if a
+/// dimension has nothing to choose from, or if the cost ties too many dimensions together.
 pub fn project(
     model: &CostModel,
     space: &SearchSpace,
@@ -76,6 +77,6 @@ pub fn project(
     problem.check()?;
     match elimination::solve(&problem)? {
         Some(projection) => Ok(projection),
-        None => Err(problem.infeasible_together()?),
+        None => Err(Error::Conflicting { budgets: problem.budgets_in_words() }),
     }
 }

@@ -86,9 +86,9 @@ impl Problem<'_> {
         Ok(Error::Infeasible { metric, budget, least, most })
     }
 
-    /// The error of budgets that can be kept one by one, and not together: the last is named.
-    pub(super) fn infeasible_together(&self) -> Result<Error> {
-        self.infeasible(&self.budgets[self.budgets.len() - 1])
+    pub(super) fn budgets_in_words(&self) -> String {
+        let budgets = self.budgets.iter().map(|b| format!("{} {}", b.limit, b.metric.name()));
+        budgets.collect::<Vec<_>>().join(" and ")
     }
 
     /// Every dimension has a choice, every budget is a number that some choice keeps.
@@ -103,6 +103,15 @@ impl Problem<'_> {
                 let name = format!("choice of {}", dimension.name);
                 let actual = format!("{cells} cells, {values} log-probabilities");
                 return Err(Error::invalid(name, "as many of both, at least one", actual));
+            }
+            let known = dimension.cells.len();
+            if let Some(cell) = choice.cells.iter().find(|&&cell| cell >= known) {
+                let name = format!("cell of {}", dimension.name);
+                return Err(Error::invalid(name, format!("below {known}"), cell));
+            }
+            if choice.log_probability.iter().any(|value| value.is_nan()) {
+                let (name, dimension) = ("log-probability".into(), dimension.name.clone());
+                return Err(Error::NonFinite { name, dimension });
             }
         }
         for budget in self.budgets {

@@ -1,6 +1,7 @@
 //! The description of a Swin Transformer.
 
-use crate::models::limits::{check_input, check_rates, check_size};
+use super::space::block_name;
+use crate::models::limits::{check_input, check_rates, check_size, check_windows};
 use crate::models::{BlockConfig, Windows};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -57,8 +58,10 @@ impl SwinConfig {
     pub fn uniform(embed_dim: i64, depths: &[usize], heads: i64) -> Self {
         let head_dim = embed_dim / heads.max(1);
         let stage = |(stage, depth): (usize, &usize)| {
-            let (embed_dim, heads) = (embed_dim << stage, heads << stage);
-            let block = BlockConfig::new(heads, head_dim, 4 * embed_dim);
+            let doubled = 1_i64 << stage.min(30);
+            let (embed_dim, heads) =
+                (embed_dim.saturating_mul(doubled), heads.saturating_mul(doubled));
+            let block = BlockConfig::new(heads, head_dim, embed_dim.saturating_mul(4));
             StageConfig { embed_dim, blocks: vec![block; *depth] }
         };
         Self {
@@ -153,12 +156,14 @@ impl SwinConfig {
             let expected = format!("patches along a side that can be halved {stage} times");
             return Err(Error::invalid("image_size / patch_size", expected, side));
         }
-        let Windows { grid, side, .. } = self.windows(stage, 0);
+        let windows = self.windows(stage, 0);
+        let Windows { grid, side, .. } = windows;
         if grid % side != 0 {
             let expected = format!("a divisor of the {grid} tokens along a side of stage {stage}");
             return Err(Error::invalid("window_size", expected, side));
         }
-        let name = |block| format!("layers.{stage}.blocks.{block}");
-        own.blocks.iter().enumerate().try_for_each(|(block, sizes)| sizes.check(&name(block)))
+        check_windows(windows)?;
+        let mut blocks = own.blocks.iter().enumerate();
+        blocks.try_for_each(|(block, sizes)| sizes.check(&block_name(stage, block)))
     }
 }

@@ -1,5 +1,6 @@
 //! The evaluation of a Swin Transformer as data. `network.rs` computes the same.
 
+use super::space::block_name;
 use super::SwinConfig;
 use crate::models::graph::{Graph, Operation, Value};
 use crate::models::BlockConfig;
@@ -26,14 +27,12 @@ pub(super) fn graph(config: &SwinConfig) -> Graph {
         }
         width = own.embed_dim;
         for (block, sizes) in own.blocks.iter().enumerate() {
-            let name = format!("layers.{stage}.blocks.{block}");
+            let name = block_name(stage, block);
             let normed = graph.then(x, norm(format!("{name}.norm1"), width));
             let attended = attention(&mut graph, normed, config, [stage, block], sizes);
             x = graph.add(x, attended);
             let normed = graph.then(x, norm(format!("{name}.norm2"), width));
-            let hidden = graph.linear(normed, format!("{name}.mlp.fc1"));
-            let active = graph.then(hidden, Operation::Gelu);
-            let output = graph.linear(active, format!("{name}.mlp.fc2"));
+            let output = graph.mlp(normed, &format!("{name}.mlp"));
             x = graph.add(x, output);
         }
     }
@@ -51,7 +50,7 @@ fn attention(
     sizes: &BlockConfig,
 ) -> Value {
     let windows = config.windows(stage, block);
-    let name = format!("layers.{stage}.blocks.{block}.attn");
+    let name = format!("{}.attn", block_name(stage, block));
     let cut = graph.then(x, Operation::CutWindows(windows));
     let qkv = graph.linear(cut, format!("{name}.qkv"));
     let attention = Operation::WindowAttention {

@@ -12,7 +12,7 @@ pub(super) fn embedding_name(stage: usize) -> String {
     format!("layers.{stage}.embed")
 }
 
-fn block_name(stage: usize, block: usize) -> String {
+pub(super) fn block_name(stage: usize, block: usize) -> String {
     format!("layers.{stage}.blocks.{block}")
 }
 
@@ -74,14 +74,16 @@ fn embedding(config: &SwinConfig, stage: usize) -> Result<Dimension> {
 }
 
 pub(super) fn cost_model(config: &SwinConfig) -> CostModel {
-    let pixels = config.in_channels * config.patch_size * config.patch_size;
-    let tokens = |stage: usize| config.grid(stage) * config.grid(stage);
+    // In f64 from the start: asking what a description costs that cannot be built must not overflow.
+    let pixels = config.in_channels as f64 * (config.patch_size as f64).powi(2);
+    let tokens = |stage: usize| (config.grid(stage) as f64).powi(2);
     let embed = |stage: usize| Polynomial::units(&embedding_name(stage));
     let last = config.stages.len().saturating_sub(1);
 
     let mut macs = embed(0) * (tokens(0) * pixels) + embed(last) * config.classes;
     // Patch projection with bias and norm; last norm, head with bias.
-    let mut params = embed(0) * (pixels + 3) + embed(last) * 2 + (embed(last) + 1) * config.classes;
+    let mut params =
+        embed(0) * (pixels + 3.0) + embed(last) * 2 + (embed(last) + 1) * config.classes;
     for stage in 1..config.stages.len() {
         let merged = || embed(stage - 1) * 4;
         macs += merged() * embed(stage) * tokens(stage);
@@ -89,7 +91,7 @@ pub(super) fn cost_model(config: &SwinConfig) -> CostModel {
     }
     for (stage, block, _) in config.blocks() {
         let (name, windows) = (block_name(stage, block), config.windows(stage, block));
-        macs += block::macs(&name, &embed(stage), tokens(stage), windows.tokens());
+        macs += block::macs(&name, &embed(stage), tokens(stage), windows.tokens() as f64);
         params += block::params(&name, &embed(stage))
             + Polynomial::heads(&attention_name(&name)) * windows.distances();
     }

@@ -1,5 +1,6 @@
 //! Names and shapes of a Swin Transformer's variables, known without building it.
 
+use super::space::block_name;
 use super::SwinConfig;
 use crate::models::block::{linear, norm};
 use crate::models::Shapes;
@@ -20,7 +21,7 @@ pub(super) fn shapes(config: &SwinConfig) -> Shapes {
         }
         width = own.embed_dim;
         for (block, sizes) in own.blocks.iter().enumerate() {
-            let name = format!("layers.{stage}.blocks.{block}");
+            let name = block_name(stage, block);
             sizes.variables(&name, width, &mut shapes);
             let distances = config.windows(stage, block).distances();
             let table = format!("{name}.attn.relative_position_bias_table");

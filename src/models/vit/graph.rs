@@ -58,9 +58,7 @@ fn transformer_block(
     let x = graph.add(x, attended);
 
     let normed = graph.then(x, norm(config, format!("{name}.norm2")));
-    let hidden = graph.linear(normed, format!("{name}.mlp.fc1"));
-    let active = graph.then(hidden, Operation::Gelu);
-    let output = graph.linear(active, format!("{name}.mlp.fc2"));
+    let output = graph.mlp(normed, &format!("{name}.mlp"));
     let output = scaled(graph, output, config, format!("{name}.ls2"));
     graph.add(x, output)
 }

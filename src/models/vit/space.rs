@@ -79,17 +79,19 @@ fn embedding(config: &VitConfig) -> Result<Dimension> {
 }
 
 pub(super) fn cost_model(config: &VitConfig) -> CostModel {
-    let (tokens, patches) = (config.tokens(), config.grid() * config.grid());
-    let pixels = config.in_channels * config.patch_size * config.patch_size;
-    let heads = if config.distilled { 2 } else { 1 };
+    // In f64 from the start: asking what a description costs that cannot be built must not overflow.
+    let (patches, prefix) = ((config.grid() as f64).powi(2), config.prefix_tokens() as f64);
+    let (tokens, classes) = (patches + prefix, config.classes as f64);
+    let pixels = config.in_channels as f64 * (config.patch_size as f64).powi(2);
+    let heads = if config.distilled { 2.0 } else { 1.0 };
     let columns = || Polynomial::units(EMBEDDING) * config.pooling.parts();
     let scales = if config.layer_scale.is_some() { 2 } else { 0 };
     let embed = || Polynomial::units(EMBEDDING);
 
-    let mut macs = embed() * (patches * pixels) + columns() * (config.classes * heads);
+    let mut macs = embed() * (patches * pixels) + columns() * (classes * heads);
     // Patch projection with bias, prefix tokens, positions, last norm, heads with bias.
-    let mut params = embed() * (pixels + 1 + config.prefix_tokens() + tokens + 2)
-        + (columns() + 1) * (config.classes * heads);
+    let mut params =
+        embed() * (pixels + 1.0 + prefix + tokens + 2.0) + (columns() + 1) * (classes * heads);
     for block in (0..config.blocks.len()).map(block_name) {
         macs += block::macs(&block, &embed(), tokens, tokens);
         params += block::params(&block, &embed()) + embed() * scales;

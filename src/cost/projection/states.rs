@@ -1,0 +1,58 @@
+//! Partial choices: which of them can go.
+
+use super::problem::Costs;
+
+/// A partial choice.
+pub(super) struct State {
+    pub(super) cost: Costs,
+    pub(super) value: f64,
+    /// Number of the options that later terms still multiply.
+    pub(super) key: u32,
+    /// Its place among the partial choices before.
+    pub(super) parent: u32,
+    /// What was chosen last.
+    pub(super) option: u32,
+}
+
+pub(super) fn sum(left: Costs, right: Costs) -> Costs {
+    [left[0] + right[0], left[1] + right[1]]
+}
+
+/// Sorts by key and cost, and keeps the most probable of each.
+pub(super) fn merge(states: &mut Vec<State>) {
+    let cost = |left: &Costs, right: &Costs| {
+        left[0].total_cmp(&right[0]).then(left[1].total_cmp(&right[1]))
+    };
+    states.sort_by(|left, right| {
+        let same = left.key.cmp(&right.key).then_with(|| cost(&left.cost, &right.cost));
+        same.then_with(|| right.value.total_cmp(&left.value))
+    });
+    states.dedup_by(|later, first| later.key == first.key && later.cost == first.cost);
+}
+
+/// Where there are more than `most`, keeps of neighbours in cost the most probable, and the
+/// cheapest of every key, so that some choice always fits. Returns whether any went.
+pub(super) fn thin(states: &mut Vec<State>, most: usize) -> bool {
+    if states.len() <= most {
+        return false;
+    }
+    let run = states.len().div_ceil(most);
+    let mut kept = vec![false; states.len()];
+    let mut start = 0;
+    for group in states.chunk_by(|left, right| left.key == right.key) {
+        for metric in 0..Costs::default().len() {
+            let cost = |at: &usize| group[*at].cost[metric];
+            let cheapest = (0..group.len()).min_by(|l, r| cost(l).total_cmp(&cost(r)));
+            cheapest.into_iter().for_each(|at| kept[start + at] = true);
+        }
+        for (number, neighbours) in group.chunks(run).enumerate() {
+            let value = |at: &usize| neighbours[*at].value;
+            let best = (0..neighbours.len()).max_by(|l, r| value(l).total_cmp(&value(r)));
+            best.into_iter().for_each(|at| kept[start + number * run + at] = true);
+        }
+        start += group.len();
+    }
+    let mut flags = kept.into_iter();
+    states.retain(|_| flags.next().unwrap_or(true));
+    true
+}
