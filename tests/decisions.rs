@@ -174,6 +174,66 @@ fn no_dimension_falls_below_its_smallest_size() -> TestResult {
     Ok(())
 }
 
+/// Where the active cells have nothing near the budget, dropped ones are looked at again; but not
+/// those of a decided dimension.
+#[test]
+fn dropped_cells_come_back_where_a_budget_would_go_unused() -> TestResult {
+    let _alone = alone();
+    let mut session = session_with(options(), 0.5, Method::of)?;
+    let limit = session.budgets()[0].limit;
+    let embed =
+        session.supernet().states().iter().position(|s| s.name == "embed").ok_or("embed")?;
+    for (at, state) in session.supernet_mut().states_mut().iter_mut().enumerate() {
+        // The smallest cell and the next, so that the dearest choice is far below the budget; the
+        // embedding is decided.
+        let (all, chosen) = (state.cells().len(), state.cells().len() / 2);
+        let kept = |cell: usize| if at == embed { cell == chosen } else { cell < 2 };
+        state.set_active((0..all).map(kept).collect())?;
+    }
+    let (_, dearest) = range(&session, Metric::Macs)?;
+    assert!(dearest < 0.9 * limit, "{dearest} of {limit}");
+    let projection = session.project(session.budgets())?;
+    let cost = projection.costs[0];
+    assert!(cost <= limit && cost >= 0.98 * limit, "{cost} of {limit}");
+    let states = session.supernet().states().iter();
+    for (at, (state, &cell)) in states.zip(&projection.cells).enumerate() {
+        assert!(at != embed || state.active.decided() == Some(cell), "{}", state.name);
+    }
+    // No active choice is this cheap or this dear, but there are units for both.
+    for state in session.supernet_mut().states_mut() {
+        let all = state.cells().len();
+        state.set_active((0..all).map(|cell| cell + 2 >= all).collect())?;
+    }
+    let (least, _) = range(&session, Metric::Macs)?;
+    assert!(least > limit, "{least}, budget {limit}");
+    assert!(session.project(session.budgets())?.costs[0] <= limit);
+    Ok(())
+}
+
+/// A unit on its way out stays out of the choice.
+#[test]
+fn what_is_landing_does_not_come_back() -> TestResult {
+    let _alone = alone();
+    let early = SearchOptions { landing_steps: 2, ..options() };
+    let mut session = session_with(early, 0.5, Method::of)?;
+    let at = session.supernet().states().iter().position(|s| s.name == "blocks.0.mlp");
+    let at = at.ok_or("blocks.0.mlp")?;
+    let state = &mut session.supernet_mut().states_mut()[at];
+    let all = state.cells().len();
+    let alpha = tch::Tensor::from_slice(
+        &(0..all).map(|c| if c < 2 { 9.0f32 } else { 0.0 }).collect::<Vec<_>>(),
+    );
+    state.set_alpha(&alpha.view(state.cells().shape()).to_device(test_device()))?;
+    run(&mut session, 1)?;
+    let state = &session.supernet().states()[at];
+    let size = state.landing.as_ref().ok_or("no landing")?.size;
+    assert_eq!(size, state.active.largest());
+    let within = |cell: usize| state.cells().size(cell).channels <= size.channels;
+    assert_eq!(state.possible_cells(), (0..all).filter(|&cell| within(cell)).collect::<Vec<_>>());
+    assert!(state.possible_cells().len() < all);
+    Ok(())
+}
+
 /// Importance first: α waits for the first stage, scores for the second.
 #[test]
 fn two_stages_learn_one_after_the_other() -> TestResult {

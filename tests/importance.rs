@@ -10,11 +10,11 @@ use once_for_both::mask::{
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::pmim::PmimRegularizer;
 use once_for_both::search::{Checkpoints, Method, SearchOptions, Session};
-use once_for_both::space::{ActiveSet, Dimension, DimensionKind};
+use once_for_both::space::{ActiveSet, Binding, Cells, Dimension, DimensionKind};
 use once_for_both::supernet::Weights;
 use once_for_both::{Error, Result};
 use std::rc::Rc;
-use support::tiny_run::{alone, options, run, session_with, without_times, STEPS};
+use support::tiny_run::{alone, options, run, session_with, vit, without_times, STEPS};
 use support::{test_device, TestResult, Tolerance};
 use tch::Tensor;
 
@@ -64,12 +64,58 @@ fn scores_move_as_their_importance_says() -> TestResult {
         assert_eq!(moved, !frozen, "{importance:?}");
         if let UnitImportance::Magnitude { mean, std } = importance {
             // The scores of a step come from the weights before its update.
-            for (score, dimension) in after.iter().zip(&session.supernet().space().dimensions) {
+            // Not from mask token and decoder, which begin at random.
+            for (score, dimension) in after.iter().zip(&vit().space()?.dimensions) {
                 let expected = magnitude(dimension, &weights)? * std + mean;
                 Tolerance { relative: 1e-4, absolute: 1e-4 }.check("score", score, &expected)?;
             }
         }
     }
+    Ok(())
+}
+
+/// By hand: a unit's logarithms of norms, summed over what has several numbers of it, in three
+/// layouts (rows; 3 × heads × channels; columns), standardised.
+#[test]
+fn magnitude_is_the_norm_of_a_unit_in_all_its_matrices() -> TestResult {
+    let mut dimension =
+        Dimension::new("a", DimensionKind::Attention, Cells::grid(1, 2, vec![1], vec![1, 2])?);
+    dimension.bindings = vec![
+        Binding::gated("qkv.weight", 0).outer(3),
+        Binding::gated("qkv.bias", 0).outer(3),
+        Binding::narrowed("proj.weight", 1),
+        Binding::gated("token", 2),
+    ];
+    let tensor = |values: &[f32], shape: &[i64]| {
+        Tensor::from_slice(values).view(shape).to_device(test_device())
+    };
+    let weights: Weights = [
+        // Unit 0 has rows 0, 2 and 4: 3, 0, 4. Unit 1 has 1, 3 and 5: 1, 2, 2.
+        ("qkv.weight", tensor(&[3., 1., 0., 2., 4., 2.], &[6, 1])),
+        // 1, 1, 1 against 2, 2, 2: three numbers of each.
+        ("qkv.bias", tensor(&[1., 2., 1., 2., 1., 2.], &[6])),
+        // Columns (2, 0) and (1, 1).
+        ("proj.weight", tensor(&[2., 1., 0., 1.], &[2, 2])),
+        // One number of each, which would turn the order around.
+        ("token", tensor(&[1e-9, 1e9], &[1, 1, 2])),
+    ]
+    .into_iter()
+    .map(|(name, tensor)| (name.to_string(), tensor))
+    .collect();
+    let log_norm = [(5f64 * 3f64.sqrt() * 2.0).ln(), (3f64 * 12f64.sqrt() * 2f64.sqrt()).ln()];
+    // Of two numbers the standardised ones are ±1, but for the 1e-6 in the denominator.
+    let spread = (log_norm[0] - log_norm[1]) / 2.0;
+    let expected = tensor(
+        &[(spread / (spread.abs() + 1e-6)) as f32, (-spread / (spread.abs() + 1e-6)) as f32],
+        &[1, 2],
+    );
+    let found = magnitude(&dimension, &weights)?;
+    Tolerance { relative: 1e-5, absolute: 1e-5 }.check("magnitude", &found, &expected)?;
+
+    let missing = Weights::new();
+    assert_refused!(magnitude(&dimension, &missing), Error::UnknownVariable { ref variable, .. } if variable == "qkv.weight");
+    dimension.bindings.drain(..3);
+    assert_refused!(magnitude(&dimension, &weights), Error::Invalid { ref name, .. } if name == "bindings of a");
     Ok(())
 }
 

@@ -88,7 +88,11 @@ impl Toy {
                 *cost += own() * before * weights[4];
             }
             let active = ActiveSet::new(&part.cells, part.active.clone(), test_device())?;
-            choices.push(Choice::new(&name(at), &active, &part.log_probability)?);
+            choices.push(Choice::new(
+                &name(at),
+                active.numbers().collect(),
+                &part.log_probability,
+            )?);
             space.dimensions.push(Dimension::new(name(at), part.kind, part.cells.clone()));
         }
         let [macs, params] = costs;
@@ -249,7 +253,8 @@ proptest! {
 
 /// Choices with the given logarithms of probabilities.
 fn choices(active: &[ActiveSet], log_probability: [&[f64]; 3]) -> Result<Vec<Choice>> {
-    active.iter().zip(log_probability).map(|(set, p)| Choice::new("toy", set, p)).collect()
+    let choice = |(set, p): (&ActiveSet, _)| Choice::new("toy", set.numbers().collect(), p);
+    active.iter().zip(log_probability).map(choice).collect()
 }
 
 const EVEN: [&[f64]; 3] = [&[0.0; 2], &[0.0; 4], &[0.0; 3]];
@@ -310,7 +315,7 @@ fn a_few_large_heads_and_many_small_ones_are_compared_by_cost() -> TestResult {
     for (cells, flags) in cells.iter().zip(flags) {
         let even = vec![0.0; cells.len()];
         let active = ActiveSet::new(cells, flags, test_device())?;
-        choices.push(Choice::new("toy", &active, &even)?);
+        choices.push(Choice::new("toy", active.numbers().collect(), &even)?);
     }
     for (limit, cost, cells) in [(20.0, 18.0, [0, 1]), (85.0, 80.0, [1, 2])] {
         let found = project(&model, &space, &choices, &[Budget::params(limit)])?;
@@ -371,8 +376,12 @@ fn projections_that_cannot_be_are_refused() -> TestResult {
         assert_refused!(refused, Error::Invalid { .. });
     }
     assert_refused!(
-        Choice::new("a", &active[1], &[0.0, f64::NAN, 0.0, 0.0]),
+        Choice::new("a", vec![0, 1], &[0.0, f64::NAN, 0.0, 0.0]),
         Error::NonFinite { ref dimension, .. } if dimension == "a"
+    );
+    assert_refused!(
+        Choice::new("a", vec![0, 4], &[0.0; 4]),
+        Error::Invalid { ref name, .. } if name == "cell of a"
     );
     Ok(())
 }

@@ -8,7 +8,9 @@ use tch::{Kind, Tensor};
 /// How large each unit is in the weights: the sum over all bound matrices of the logarithm of
 /// the norm of its slice, standardised over the dimension to mean 0 and std 1.
 ///
-/// Scaling one matrix moves all units alike, so layers of different scale count equally.
+/// Scaling one matrix moves all units alike, so layers of different scale count equally. Of biases,
+/// norms and single tokens a unit has one number, whose logarithm says little and varies much: they
+/// are left out.
 ///
 /// # Shapes
 /// Result: `[heads, channels]`, f32.
@@ -23,11 +25,11 @@ pub fn magnitude(dimension: &Dimension, weights: &Weights) -> Result<Tensor> {
             dimension: dimension.name.clone(),
             variable: binding.variable.clone(),
         })?;
-        if weight.dim() < 2 {
+        let view = binding.view(&weight.size());
+        if view[0] * view[2] < 2 {
             continue;
         }
-        let slices =
-            weight.f_detach()?.f_to_kind(Kind::Float)?.f_reshape(binding.view(&weight.size()))?;
+        let slices = weight.f_detach()?.f_to_kind(Kind::Float)?.f_reshape(view)?;
         let squares = slices.f_square()?.f_sum_dim_intlist([0i64, 2].as_slice(), false, None)?;
         let log_norm = squares.f_add_scalar(1e-12)?.f_log()?.f_mul_scalar(0.5)?;
         sum = Some(match sum {

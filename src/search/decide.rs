@@ -8,8 +8,11 @@ use crate::models::Architecture;
 use crate::space::Size;
 use crate::supernet::DimensionState;
 use crate::tensors::to_host;
-use crate::Result;
+use crate::{Error, Result};
 use tch::Tensor;
+
+/// Share of a budget that active cells may leave unused; beyond, dropped cells are looked at again.
+const MOST_UNUSED: f64 = 0.02;
 
 impl<A: Architecture> Session<A> {
     /// After a step of the search: takes out units that have landed, chooses among the sizes when
@@ -68,14 +71,34 @@ impl<A: Architecture> Session<A> {
 
     /// The most probable choice of active cells that keeps `budgets` exactly. Changes nothing.
     ///
+    /// Where active cells cannot keep them, or leave more than a fiftieth of each unused, dropped
+    /// cells whose units are still there come back into the choice; each is at most as probable as
+    /// the least probable active one.
+    ///
     /// # Errors
-    /// [`crate::Error::Infeasible`] if the active cells cannot keep a budget; [`crate::Error::NonFinite`] if an
-    /// α is not finite.
+    /// [`Error::Infeasible`] if the units that are left cannot keep a budget;
+    /// [`Error::NonFinite`] if an α is not finite.
     pub fn project(&self, budgets: &[Budget]) -> Result<Projection> {
+        let active = self.project_among(budgets, |state| state.active.numbers().collect());
+        match active {
+            Ok(close) if uses_one_of(budgets, &close) => Ok(close),
+            Ok(_) | Err(Error::Infeasible { .. } | Error::Conflicting { .. }) => {
+                self.project_among(budgets, DimensionState::possible_cells)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The most probable choice of the cells that every dimension is said to have.
+    fn project_among(
+        &self,
+        budgets: &[Budget],
+        cells: impl Fn(&DimensionState) -> Vec<usize>,
+    ) -> Result<Projection> {
         let mut choices = Vec::new();
         for state in self.supernet.states() {
             expect_finite("alpha", &state.name, &state.alpha)?;
-            choices.push(Choice::new(&state.name, &state.active, &log_probabilities(state)?)?);
+            choices.push(Choice::new(&state.name, cells(state), &log_probabilities(state)?)?);
         }
         project(self.supernet.cost_model(), self.supernet.space(), &choices, budgets)
     }
@@ -157,14 +180,21 @@ impl<A: Architecture> Session<A> {
     }
 }
 
-/// log p of every cell, in f64: cells further apart than f32 reaches keep their order.
+/// Whether a choice uses one of the budgets up, but for [`MOST_UNUSED`].
+fn uses_one_of(budgets: &[Budget], choice: &Projection) -> bool {
+    let mut costs = choice.costs.iter().zip(budgets);
+    costs.any(|(cost, budget)| *cost >= (1.0 - MOST_UNUSED) * budget.limit)
+}
+
+/// log p of every cell, in f64: cells further apart than f32 reaches keep their order. α of a dropped
+/// cell stands still while the others drift: it counts as no more than the least active one.
 fn log_probabilities(state: &DimensionState) -> Result<Vec<f64>> {
-    let (alpha, active) = (to_host(&state.alpha)?, &state.active);
-    let largest = active.numbers().map(|cell| alpha[cell]).fold(f64::NEG_INFINITY, f64::max);
-    let sum: f64 = active.numbers().map(|cell| (alpha[cell] - largest).exp()).sum();
-    let log_p = |(cell, alpha): (usize, &f64)| match active.flags()[cell] {
-        true => alpha - largest - sum.ln(),
-        false => f64::NEG_INFINITY,
-    };
-    Ok(alpha.iter().enumerate().map(log_p).collect())
+    let alpha = to_host(&state.alpha)?;
+    let active = || state.active.numbers().map(|cell| alpha[cell]);
+    let (least, largest) =
+        active().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, m), a| (l.min(a), m.max(a)));
+    let log_sum = active().map(|alpha| (alpha - largest).exp()).sum::<f64>().ln();
+    let counts = |(&alpha, &active): (&f64, &bool)| if active { alpha } else { alpha.min(least) };
+    let cells = alpha.iter().zip(state.active.flags());
+    Ok(cells.map(counts).map(|alpha| alpha - largest - log_sum).collect())
 }

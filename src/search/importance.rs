@@ -12,7 +12,7 @@ impl<A: Architecture> Session<A> {
     /// the score's gradient is dropped: the optimiser has nothing to say then.
     pub(super) fn follow_importance(&mut self, step: &mut StepGradients) -> Result<()> {
         let weights = self.supernet.raw_weights();
-        let dimensions = self.supernet.space().dimensions.clone();
+        let dimensions = self.supernet.declared_space().dimensions;
         for (at, state) in self.supernet.states_mut().iter_mut().enumerate() {
             if state.active.decided().is_some() {
                 continue;

@@ -19,7 +19,8 @@ pub(super) fn start<A: Architecture>(
 ) -> Result<()> {
     enter(options.seed, 0, Purpose::Scores);
     let weights = supernet.raw_weights();
-    let dimensions = supernet.space().dimensions.clone();
+    // Mask token and decoder begin at random: they know nothing of the units.
+    let dimensions = supernet.declared_space().dimensions;
     let share = even_share(supernet, budgets)?;
     for (state, dimension) in supernet.states_mut().iter_mut().zip(&dimensions) {
         let score = tch::no_grad(|| importance.start(dimension, &weights))?;

@@ -61,6 +61,18 @@ impl DimensionState {
         self.active.cells()
     }
 
+    /// Numbers of the cells, active or dropped, whose units are all there and stay in a landing
+    /// that is under way; of a decided dimension only its own.
+    pub fn possible_cells(&self) -> Vec<usize> {
+        if let Some(decided) = self.active.decided() {
+            return vec![decided];
+        }
+        let most = self.landing.as_ref().map_or(self.cells().full(), |landing| landing.size);
+        let sizes = self.cells().sizes().enumerate();
+        let within = |size: Size| size.heads <= most.heads && size.channels <= most.channels;
+        sizes.filter(|(_, size)| within(*size)).map(|(cell, _)| cell).collect()
+    }
+
     /// Name of the scores among the parameters.
     pub fn score_name(&self) -> String {
         format!("{}.score", self.name)

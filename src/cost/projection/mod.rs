@@ -8,7 +8,7 @@ mod problem;
 mod states;
 
 use super::{Budget, CostModel};
-use crate::space::{ActiveSet, SearchSpace};
+use crate::space::SearchSpace;
 use crate::{Error, Result};
 use problem::Problem;
 
@@ -22,17 +22,15 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// The active cells with the logarithm of their probabilities.
+    /// Some cells of the dimension `name`, by number; `log_probability` is of all of its cells.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] if a log-probability is NaN.
-    pub fn new(name: &str, active: &ActiveSet, log_probability: &[f64]) -> Result<Self> {
-        if log_probability.len() != active.flags().len() {
-            let expected = active.flags().len().to_string();
-            let name = format!("number of log-probabilities of {name}");
-            return Err(Error::invalid(name, expected, log_probability.len()));
+    /// [`Error::Invalid`] for a cell without a log-probability, [`Error::NonFinite`] if one is NaN.
+    pub fn new(name: &str, cells: Vec<usize>, log_probability: &[f64]) -> Result<Self> {
+        let known = log_probability.len();
+        if let Some(cell) = cells.iter().find(|&&cell| cell >= known) {
+            return Err(Error::invalid(format!("cell of {name}"), format!("below {known}"), cell));
         }
-        let cells: Vec<usize> = active.numbers().collect();
         let log_probability: Vec<f64> = cells.iter().map(|&cell| log_probability[cell]).collect();
         if log_probability.iter().any(|value| value.is_nan()) {
             return Err(Error::NonFinite { name: "alpha".into(), dimension: name.into() });
@@ -52,8 +50,8 @@ pub struct Projection {
     pub costs: Vec<f64>,
 }
 
-/// The most probable choice of active cells whose exact cost is within every budget and within
-/// one cell of (at least) one of them.
+/// The most probable of the choices whose exact cost is within every budget and within one cell of
+/// (at least) one of them.
 ///
 /// Among the choices that cost more than `limit − s`, where s is the cheapest step from one cell
 /// to the next, the one with the largest Σ ln p. Where no choice lies in that band, s doubles. Where
