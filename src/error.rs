@@ -140,9 +140,9 @@ pub enum Error {
         metric: &'static str,
         /// The budget asked for.
         budget: f64,
-        /// Cost of the smallest subnet.
+        /// Cost of the cheapest choice there is.
         least: f64,
-        /// Cost of the dense network.
+        /// Cost of the dearest.
         most: f64,
     },
 

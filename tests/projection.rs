@@ -411,12 +411,83 @@ fn a_cost_that_ties_all_dimensions_together_is_refused() -> TestResult {
 #[test]
 fn networks_of_real_size_are_projected() -> TestResult {
     let vit = VitConfig::deit_small();
-    project_at_random(&vit.space()?, &vit.cost_model())?;
+    let (space, model) = (vit.space()?, vit.cost_model());
+    let (choices, budget, found) = project_at_random(&space, &model)?;
+    // Given the embedding, the cost is a sum over dimensions: a Lagrange bound says how probable a
+    // choice can be at most.
+    let bound = most_probable(&space, &model, &choices, budget)?;
+    let value = found.log_probability;
+    assert!(value <= bound + 1e-9 && value > bound - 0.1, "ln p {value}, at most {bound}");
+
+    // In the order of the layers, or with the embedding last, the choice is as good.
+    let mut order: Vec<usize> = (0..space.dimensions.len()).rev().collect();
+    for _ in 0..2 {
+        let dimensions = order.iter().map(|&at| space.dimensions[at].clone()).collect();
+        let shuffled: Vec<Choice> = order.iter().map(|&at| choices[at].clone()).collect();
+        let again = project(&model, &SearchSpace { dimensions }, &shuffled, &[budget])?;
+        assert!(again.costs[0] <= budget.limit && again.log_probability > bound - 0.1);
+        for (&at, &cell) in order.iter().zip(&again.cells) {
+            assert!(choices[at].cells.contains(&cell));
+        }
+        order.sort_by_key(|&at| (space.dimensions[at].name == "embed", at % 7, at));
+    }
+
     let swin = SwinConfig::tiny();
-    project_at_random(&swin.space()?, &swin.cost_model())
+    project_at_random(&swin.space()?, &swin.cost_model()).map(drop)
 }
 
-fn project_at_random(space: &SearchSpace, model: &CostModel) -> TestResult {
+/// An upper bound on Σ ln p of the choices within a budget: over the widths of the embedding, the
+/// least over μ of Σ max (ln p − μ·cost) + μ·budget.
+fn most_probable(
+    space: &SearchSpace,
+    model: &CostModel,
+    choices: &[Choice],
+    budget: Budget,
+) -> TestResult<f64> {
+    let embed = space.dimensions.iter().position(|d| d.name == "embed").ok_or("embed")?;
+    let mut most = f64::NEG_INFINITY;
+    for (&width, log_p) in choices[embed].cells.iter().zip(&choices[embed].log_probability) {
+        let mut sizes = space.full_sizes();
+        sizes.insert("embed".into(), space.dimensions[embed].cells.size(width));
+        let dense = model.cost(Metric::Macs, &sizes)?;
+        // By dimension and cell: ln p, and the cost saved against the dense size.
+        let mut options = Vec::new();
+        for (dimension, choice) in space.dimensions.iter().zip(choices) {
+            if dimension.name == "embed" {
+                continue;
+            }
+            let mut own = Vec::new();
+            for (&cell, log_p) in choice.cells.iter().zip(&choice.log_probability) {
+                let mut sizes = sizes.clone();
+                sizes.insert(dimension.name.clone(), dimension.cells.size(cell));
+                own.push((*log_p, dense - model.cost(Metric::Macs, &sizes)?));
+            }
+            options.push(own);
+        }
+        let bound = |mu: f64| {
+            let best = |own: &Vec<(f64, f64)>| {
+                own.iter().map(|(log_p, saved)| log_p + mu * saved).fold(f64::MIN, f64::max)
+            };
+            options.iter().map(best).sum::<f64>() - mu * (dense - budget.limit)
+        };
+        // Convex in μ; in 1/MMACs, to have numbers near one.
+        let (mut low, mut high) = (0.0, 1.0);
+        for _ in 0..100 {
+            let (left, right) = (low + (high - low) / 3.0, high - (high - low) / 3.0);
+            match bound(left * 1e-6) < bound(right * 1e-6) {
+                true => high = right,
+                false => low = left,
+            }
+        }
+        most = most.max(log_p + bound(low * 1e-6));
+    }
+    Ok(most)
+}
+
+fn project_at_random(
+    space: &SearchSpace,
+    model: &CostModel,
+) -> TestResult<(Vec<Choice>, Budget, Projection)> {
     let mut runner = TestRunner::deterministic();
     let mut choices = Vec::new();
     for dimension in &space.dimensions {
@@ -431,5 +502,5 @@ fn project_at_random(space: &SearchSpace, model: &CostModel) -> TestResult {
     let found = project(model, space, &choices, &[budget])?;
     assert!(found.costs[0] <= budget.limit, "{} of {}", found.costs[0], budget.limit);
     assert!(found.costs[0] > 0.999 * budget.limit, "{} of {}", found.costs[0], budget.limit);
-    Ok(())
+    Ok((choices, budget, found))
 }

@@ -5,6 +5,7 @@ mod projection;
 
 pub(crate) use polynomial::size_in;
 pub use polynomial::{CompiledPolynomial, Polynomial, SizeOf, Term};
+pub(crate) use projection::expect_projectable;
 pub use projection::{project, Choice, Projection};
 
 use crate::space::{SearchSpace, Size, Sizes};
@@ -89,9 +90,10 @@ impl CostModel {
 
     /// The cheapest choice of candidate sizes (`Less`), or the dearest (`Greater`).
     ///
-    /// Costs grow with units and with heads, so mostly the smallest size is the cheapest. Of a few
-    /// large heads and many small ones neither is smaller: their costs are compared, with every
-    /// other dimension at its smallest. Of equal costs the smaller size counts as cheaper.
+    /// Costs are taken to grow with units and with heads, so mostly the smallest size is the
+    /// cheapest. Of a few large heads and many small ones neither is smaller: their costs are
+    /// compared, with every other dimension at its own extreme. Of equal costs the smaller size
+    /// counts as cheaper.
     pub(crate) fn extreme(
         &self,
         metric: Metric,
@@ -165,11 +167,17 @@ impl Budget {
     /// Refuses a budget below the least cost of a space or above its greatest.
     ///
     /// # Errors
-    /// [`Error::Infeasible`] with the range there is.
+    /// [`Error::Infeasible`] with the range there is; [`Error::Invalid`] where the dense network
+    /// costs nothing.
     pub fn check(&self, model: &CostModel, space: &SearchSpace) -> Result<()> {
         let candidates: Vec<Vec<Size>> =
             space.dimensions.iter().map(|dimension| dimension.cells.sizes().collect()).collect();
         let (least, most) = model.range(self.metric, space, &candidates)?;
+        let dense = model.dense_cost(self.metric)?;
+        if !(dense.is_finite() && dense > 0.0) {
+            let name = format!("{} of the dense network", self.metric.name());
+            return Err(Error::invalid(name, "positive, to be limited", dense));
+        }
         if least <= self.limit && self.limit <= most {
             return Ok(());
         }

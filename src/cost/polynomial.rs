@@ -199,6 +199,11 @@ impl CompiledPolynomial {
     /// [`Error::Torch`] if the vector is too short.
     pub fn evaluate(&self, sizes: &Tensor) -> Result<Tensor> {
         let factors = sizes.f_index_select(0, &self.index)?.f_view([-1, self.degree])?;
-        Ok(factors.f_prod_dim_int(1, false, None)?.f_dot(&self.coefficients)?)
+        // Column by column: the gradient of libtorch's product reads from the device.
+        let mut products = factors.f_select(1, 0)?;
+        for column in 1..self.degree {
+            products = products.f_mul(&factors.f_select(1, column)?)?;
+        }
+        Ok(products.f_dot(&self.coefficients)?)
     }
 }

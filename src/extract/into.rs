@@ -5,7 +5,7 @@ use super::Subnet;
 use crate::models::Architecture;
 use crate::space::Sizes;
 use crate::supernet::{Supernet, Weights};
-use crate::{Error, Result};
+use crate::Result;
 
 /// A network whose subnet is one of another family: what cannot be built at other sizes (a loaded
 /// TorchScript module, a model with fixed sizes) becomes, say, our ViT.
@@ -30,13 +30,6 @@ pub trait ExtractInto: Architecture {
 pub fn extract_into<A: ExtractInto>(supernet: &Supernet<A>) -> Result<Subnet<A::Target>> {
     expect_decided(supernet)?;
     let sizes = supernet.sizes();
-    for state in supernet.states() {
-        let (present, decided) = (sizes.get(&state.name), state.active.largest());
-        if present != Some(&decided) {
-            let expected = format!("{decided:?}, as decided");
-            return Err(Error::invalid(&state.name, expected, format!("{present:?}")));
-        }
-    }
     let weights = supernet.sliced_weights()?;
     let (target, mut weights) = supernet.architecture().translate(&sizes, weights)?;
     let target = target.standardised(&mut weights)?;

@@ -1,6 +1,7 @@
 //! From a decided supernet to a plain network.
 
 use super::Precision;
+use crate::cost::size_in;
 use crate::error::expect_shape;
 use crate::models::{Architecture, Network};
 use crate::supernet::{Supernet, Weights};
@@ -22,8 +23,8 @@ pub trait SubnetExtractor<A: Architecture> {
     /// The subnet that the supernet has been decided to be.
     ///
     /// # Errors
-    /// [`Error::Invalid`] while a dimension is undecided; [`Error::Unsupported`] if the network
-    /// cannot be built at other sizes.
+    /// [`Error::Invalid`] while a dimension is undecided or its units are on their way out;
+    /// [`Error::Unsupported`] if the network cannot be built at other sizes.
     fn extract(&self, supernet: &Supernet<A>) -> Result<Subnet<A>>;
 }
 
@@ -33,7 +34,8 @@ pub trait SubnetExtractor<A: Architecture> {
 pub struct FoldingExtractor;
 
 impl<A: Architecture> SubnetExtractor<A> for FoldingExtractor {
-    /// Takes the weights of the last [`Supernet::materialise`]; a session leaves it current.
+    /// Takes the weights of the last [`Supernet::materialise`]; a session leaves it current when its
+    /// last step is done, [`Session::materialise`](crate::search::Session::materialise) before.
     fn extract(&self, supernet: &Supernet<A>) -> Result<Subnet<A>> {
         expect_decided(supernet)?;
         if !supernet.shrinks() {
@@ -46,14 +48,23 @@ impl<A: Architecture> SubnetExtractor<A> for FoldingExtractor {
     }
 }
 
-/// Refuses a supernet with an undecided dimension.
+/// Refuses a supernet with an undecided dimension, or with units that are still on their way out.
 pub(super) fn expect_decided<A: Architecture>(supernet: &Supernet<A>) -> Result<()> {
-    let Some(state) = supernet.states().iter().find(|s| s.active.decided().is_none()) else {
-        return Ok(());
-    };
-    let expected = "1, because a subnet has one size in every dimension";
-    let name = format!("active cells of {}", state.name);
-    Err(Error::invalid(name, expected, state.active.count()))
+    let sizes = supernet.sizes();
+    for state in supernet.states() {
+        if state.active.decided().is_none() {
+            let expected = "1, because a subnet has one size in every dimension";
+            let name = format!("active cells of {}", state.name);
+            return Err(Error::invalid(name, expected, state.active.count()));
+        }
+        let (present, decided) = (size_in(&sizes, &state.name)?, state.active.largest());
+        if present != decided {
+            let name = format!("size of {}", state.name);
+            let expected = format!("{decided:?}, as decided: its units have yet to leave");
+            return Err(Error::invalid(name, expected, format!("{present:?}")));
+        }
+    }
+    Ok(())
 }
 
 impl<A: Architecture> Subnet<A> {

@@ -5,7 +5,8 @@ use crate::space::{ActiveSet, Cells, SearchSpace};
 use crate::Result;
 use tch::{Device, Kind, Tensor};
 
-/// Σ over budgets of w·((F(α) − F*)/F_0)², F the cost at the expected sizes (design 2.6).
+/// w·e², e = (F(α) − F*)/F_0, F the cost at the expected sizes (paper eq. 9). Budgets are upper
+/// limits: of several, the one that is exceeded most, or that is nearest, has the word.
 #[derive(Debug)]
 pub struct BudgetLoss {
     terms: Vec<BudgetTerm>,
@@ -55,7 +56,11 @@ impl BudgetLoss {
     ) -> Result<Tensor> {
         let mut sizes = Vec::with_capacity(alphas.len() + 1);
         for ((alpha, active), cells) in alphas.iter().zip(active).zip(&self.cell_sizes) {
-            sizes.push(cells.f_mv(&active.probabilities(alpha)?.f_flatten(0, -1)?)?);
+            sizes.push(
+                cells.f_mv(
+                    &active.probabilities(alpha)?.f_flatten(0, -1)?.f_to_kind(Kind::Float)?,
+                )?,
+            );
         }
         sizes.push(self.one.shallow_clone());
         Ok(Tensor::f_cat(&sizes, 0)?)
@@ -64,7 +69,7 @@ impl BudgetLoss {
     /// Expected cost under each budget, as a tensor that carries gradients to α.
     ///
     /// # Errors
-    /// [`crate::Error::Torch`] if an α has another shape than its cells.
+    /// [`crate::Error::Shape`] if an α has another shape than its cells.
     pub fn expected_costs(&self, alphas: &[Tensor], active: &[&ActiveSet]) -> Result<Vec<Tensor>> {
         let sizes = self.expected_sizes(alphas, active)?;
         self.terms.iter().map(|term| term.cost.evaluate(&sizes)).collect()
@@ -73,14 +78,18 @@ impl BudgetLoss {
     /// The loss, a scalar.
     ///
     /// # Errors
-    /// [`crate::Error::Torch`] if an α has another shape than its cells.
+    /// [`crate::Error::Shape`] if an α has another shape than its cells.
     pub fn loss(&self, alphas: &[Tensor], active: &[&ActiveSet]) -> Result<Tensor> {
-        let mut loss = self.one.f_zeros_like()?.f_sum(None)?;
+        let mut excess: Option<Tensor> = None;
         for (cost, term) in self.expected_costs(alphas, active)?.iter().zip(&self.terms) {
-            let excess = cost.f_sub_scalar(term.limit)?.f_div_scalar(term.dense)?;
-            loss = loss.f_add(&excess.f_square()?.f_mul_scalar(self.weight)?)?;
+            let own = cost.f_sub_scalar(term.limit)?.f_div_scalar(term.dense)?;
+            excess = Some(excess.map_or(Ok(own.shallow_clone()), |most| most.f_maximum(&own))?);
         }
-        Ok(loss)
+        let excess = match excess {
+            Some(most) => most,
+            None => self.one.f_zeros_like()?.f_sum(None)?,
+        };
+        Ok(excess.f_square()?.f_mul_scalar(self.weight)?)
     }
 }
 

@@ -92,8 +92,9 @@ pub fn distillation_loss(
         }
         DistillationKind::Soft { temperature } => {
             let log_p = |x: &Tensor| x.f_div_scalar(temperature)?.f_log_softmax(-1, None);
-            let (student, teacher) = (log_p(&student)?, log_p(&teacher)?);
-            let divergence = teacher.f_exp()?.f_mul(&teacher.f_sub(&student)?)?;
+            let (student, p) = (log_p(&student)?, log_p(&teacher)?.f_exp()?);
+            // 0 · ln 0 is 0: a class that the teacher rules out says nothing.
+            let divergence = p.f_xlogy(&p)?.f_sub(&p.f_mul(&student)?)?;
             let batch = student.size()[0].max(1) as f64;
             Ok(divergence.f_sum(None)?.f_mul_scalar(temperature * temperature / batch)?)
         }

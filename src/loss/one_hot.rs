@@ -30,7 +30,8 @@ pub trait AdaptiveOneHotLoss: Debug {
     /// [`Error::Torch`] if libtorch refuses.
     fn regularise(&self, kind: DimensionKind, importance: &Tensor) -> Result<Tensor>;
 
-    /// Both together (paper eq. 8). Zero once a single cell is left.
+    /// Both together (paper eq. 8). Zero once a single cell is left. For use on plain tensors: a
+    /// search asks for the two parts.
     ///
     /// # Errors
     /// Those of the two parts.
@@ -68,7 +69,8 @@ pub struct EntropyVarianceLoss {
     pub attention_weight: f64,
     /// c in every other kind of dimension.
     pub other_weight: f64,
-    /// Distance from 0 and 1 beyond which the tangent is continued linearly; in (0, 0.5).
+    /// Distance from 0 and 1 beyond which the tangent is continued linearly; in [1e-6, 0.5): nearer
+    /// to 1, f32 no longer tells x from it.
     pub delta: f64,
 }
 
@@ -91,10 +93,11 @@ impl EntropyVarianceLoss {
     /// Checks the options.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless `0 < delta < 0.5` and the weights are finite.
+    /// [`Error::Invalid`] unless `1e-6 ≤ delta < 0.5` and the weights are finite.
     pub fn check(&self) -> Result<()> {
-        if !(self.delta > 0.0 && self.delta < 0.5) {
-            return Err(Error::invalid("delta of the one-hot loss", "within (0, 0.5)", self.delta));
+        if !(1e-6..0.5).contains(&self.delta) {
+            let (name, expected) = ("delta of the one-hot loss", "within [1e-6, 0.5)");
+            return Err(Error::invalid(name, expected, self.delta));
         }
         for (name, weight) in [
             ("attention weight of the one-hot loss", self.attention_weight),

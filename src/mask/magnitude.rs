@@ -8,9 +8,9 @@ use tch::{Kind, Tensor};
 /// How large each unit is in the weights: the sum over all bound matrices of the logarithm of
 /// the norm of its slice, standardised over the dimension to mean 0 and std 1.
 ///
-/// Scaling one matrix moves all units alike, so layers of different scale count equally. Of biases,
-/// norms and single tokens a unit has one number, whose logarithm says little and varies much: they
-/// are left out.
+/// Scaling one matrix moves all units alike, so layers of different scale count equally. Biases,
+/// norms and single tokens have one to three numbers a unit, whose logarithm says little and varies
+/// much: they are left out.
 ///
 /// # Shapes
 /// Result: `[heads, channels]`, f32.
@@ -26,7 +26,7 @@ pub fn magnitude(dimension: &Dimension, weights: &Weights) -> Result<Tensor> {
             variable: binding.variable.clone(),
         })?;
         let view = binding.view(&weight.size());
-        if view[0] * view[2] < 2 {
+        if weight.dim() < 2 || view[0] * view[2] < 2 {
             continue;
         }
         let slices = weight.f_detach()?.f_to_kind(Kind::Float)?.f_reshape(view)?;

@@ -1,6 +1,6 @@
 //! AdamW over plain tensors (Loshchilov & Hutter 2019), as `torch.optim.AdamW` computes it.
 
-use crate::Result;
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::btree_map::{BTreeMap, Entry};
 use tch::Tensor;
@@ -16,6 +16,31 @@ pub struct AdamWOptions {
     pub eps: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
+}
+
+impl AdamWOptions {
+    /// Refuses numbers that make parameters NaN.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the number of `group`.
+    pub fn check(&self, group: &str) -> Result<()> {
+        let Self { beta1, beta2, eps, weight_decay } = *self;
+        let invalid = |name, expected, value: f64| {
+            Err(Error::invalid(format!("{group}.{name}"), expected, value))
+        };
+        for (name, beta) in [("beta1", beta1), ("beta2", beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return invalid(name, "within [0, 1)", beta);
+            }
+        }
+        if !(eps.is_finite() && eps > 0.0) {
+            return invalid("eps", "finite and positive", eps);
+        }
+        if !(weight_decay.is_finite() && weight_decay >= 0.0) {
+            return invalid("weight_decay", "finite and not negative", weight_decay);
+        }
+        Ok(())
+    }
 }
 
 impl Default for AdamWOptions {
@@ -50,7 +75,8 @@ impl AdamW {
     /// Moves `parameter` in place against `gradient`.
     ///
     /// `go`, a scalar of 0 or 1 on the device, decides whether anything moves, without the host
-    /// having to know; the step counts in the bias correction either way.
+    /// having to know; the step counts in the bias correction either way. Where it is 0 the gradient
+    /// still has to be finite.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if the gradient or the remembered moments have another shape.

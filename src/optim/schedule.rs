@@ -1,5 +1,6 @@
 //! The learning rate over a run.
 
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Linear warm-up to the peak, then half a cosine down to `floor` × peak.
@@ -16,6 +17,25 @@ pub struct CosineSchedule {
 }
 
 impl CosineSchedule {
+    /// Refuses rates that are not, and a warm-up that never ends.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the number of the rate `name`.
+    pub fn check(&self, name: &str) -> Result<()> {
+        let of = |part: &str| format!("{name}.{part}");
+        if !(self.peak.is_finite() && self.peak >= 0.0) {
+            return Err(Error::invalid(of("peak"), "finite and not negative", self.peak));
+        }
+        if !(0.0..=1.0).contains(&self.floor) {
+            return Err(Error::invalid(of("floor"), "within [0, 1]", self.floor));
+        }
+        if self.warmup_steps > 0 && self.warmup_steps >= self.total_steps {
+            let expected = format!("below total_steps {}", self.total_steps);
+            return Err(Error::invalid(of("warmup_steps"), expected, self.warmup_steps));
+        }
+        Ok(())
+    }
+
     /// Learning rate of a step; constant at the floor beyond the last.
     pub fn at(&self, step: u64) -> f64 {
         if step < self.warmup_steps {

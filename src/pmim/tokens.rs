@@ -63,7 +63,7 @@ pub(crate) fn seeded_token_mask(
     Ok(Tensor::f_from_slice(&mask)?.f_view([batch, tokens])?.f_to_device(device)?)
 }
 
-/// ⌈ratio · tokens⌉, if there is something to hide.
+/// ⌈ratio · tokens⌉, if there is something to hide; one token stays visible.
 fn hidden_tokens(batch: i64, tokens: i64, ratio: f64) -> Result<i64> {
     check_ratio(ratio)?;
     for (name, count) in [("images to hide tokens of", batch), ("patch tokens", tokens)] {
@@ -72,5 +72,5 @@ fn hidden_tokens(batch: i64, tokens: i64, ratio: f64) -> Result<i64> {
         }
     }
     // 0.07 · 100 is a little more than 7 in floating point, and means 7.
-    Ok((ratio * tokens as f64 - 1e-9).ceil() as i64)
+    Ok(((ratio * tokens as f64 - 1e-9).ceil() as i64).min(tokens - 1))
 }

@@ -52,8 +52,8 @@ impl<A: Architecture> Session<A> {
     }
 
     /// A session of its own that takes a subnet for `budgets` out of this search as it stands:
-    /// the choice is made after its next step, its units land, and it goes on as fine-tuning for
-    /// `finetune_steps`, with the learning rate of the rest of a run of that length. This search is
+    /// the choice is made after its next step, or when what is landing has landed; its units land,
+    /// and it goes on as fine-tuning for `finetune_steps`, with the learning rate of the rest of a run of that length. This search is
     /// left as it is.
     ///
     /// # Errors
@@ -86,9 +86,12 @@ impl<A: Architecture> Session<A> {
         if let Order::ImportanceFirst { steps } = &mut options.order {
             *steps = state.step.min(*steps);
         }
-        options.search_steps = state.step + 1 + options.landing_steps;
+        let landed = self.landings_end().unwrap_or(state.step);
+        options.search_steps = (state.step + 1).max(landed) + options.landing_steps;
         options.total_steps = options.search_steps + finetune_steps;
-        options.optimiser.weight_rate.total_steps = options.total_steps;
+        let rate = &mut options.optimiser.weight_rate;
+        rate.total_steps = options.total_steps;
+        rate.warmup_steps = rate.warmup_steps.min(options.total_steps - 1);
         let copies = |(name, tensor): (&String, &tch::Tensor)| {
             Ok((name.clone(), tch::no_grad(|| tensor.f_detach_copy())?))
         };

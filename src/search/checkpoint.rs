@@ -3,7 +3,8 @@
 use super::method::Method;
 use super::options::SearchOptions;
 use super::session::Session;
-use crate::files::{remove_folder, write_folder};
+use super::state::STATE;
+use crate::files::{recover_folder, remove_folder, write_folder};
 use crate::models::Architecture;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -24,17 +25,19 @@ impl Checkpoints {
         Self { folder: folder.into(), keep: keep.max(1) }
     }
 
-    /// Writes the session's state, then removes what is too old.
+    /// Writes the session's state, then removes what is too old. In a folder that holds later steps
+    /// (of a run that went back, say) those stay the newest.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Torch`] if it cannot be written; earlier checkpoints stay.
     pub fn save<A: Architecture>(&self, session: &Session<A>) -> Result<PathBuf> {
         let path = self.folder.join(format!("step-{:08}", session.step));
-        write_folder(&path, |folder| session.write(folder))?;
+        write_folder(&path, STATE, |folder| session.write(folder))?;
         let mut all = list(&self.folder)?;
         all.sort();
         let surplus = all.len().saturating_sub(self.keep);
-        all[..surplus].iter().try_for_each(|old| remove_folder(old))?;
+        let old = all[..surplus].iter().filter(|old| **old != path);
+        old.into_iter().try_for_each(|old| remove_folder(old))?;
         Ok(path)
     }
 
@@ -44,13 +47,14 @@ impl Checkpoints {
     /// [`Error::Io`] or [`Error::Torch`] if it cannot be written; the best so far stays.
     pub fn save_best<A: Architecture>(&self, session: &Session<A>, top1: f64) -> Result<bool> {
         let path = self.best();
+        recover_folder(&path)?;
         if std::fs::read_to_string(path.join(TOP1)).is_ok_and(|text| {
             // A torn or foreign number is no reason to keep what it stands for.
             text.parse().is_ok_and(|best: f64| best >= top1)
         }) {
             return Ok(false);
         }
-        write_folder(&path, |folder| {
+        write_folder(&path, STATE, |folder| {
             let file = folder.join(TOP1);
             std::fs::write(&file, top1.to_string())
                 .map_err(|source| Error::io("write", file, source))?;

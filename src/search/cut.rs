@@ -7,7 +7,7 @@ use crate::error::During;
 use crate::loss::BudgetLoss;
 use crate::models::Architecture;
 use crate::space::{DimensionKind, Size};
-use crate::supernet::Narrowing;
+use crate::supernet::{DimensionState, Narrowing};
 use crate::Result;
 use tch::Tensor;
 
@@ -48,8 +48,14 @@ impl<A: Architecture> Session<A> {
     }
 
     pub(super) fn is_landing(&self) -> bool {
-        let mut landings = self.supernet.states().iter().filter_map(|s| s.landing.as_ref());
-        landings.any(|landing| !landing.in_place)
+        self.landings_end().is_some()
+    }
+
+    /// The step after which all landings under way are over.
+    pub(super) fn landings_end(&self) -> Option<u64> {
+        let landings = self.supernet.states().iter().filter_map(|s| s.landing.as_ref());
+        let under_way = landings.filter(|landing| !landing.in_place);
+        under_way.map(|landing| landing.since + self.options.landing_steps).max()
     }
 
     /// Brings every landing to where it is in the next step.
@@ -162,7 +168,11 @@ impl<A: Architecture> Session<A> {
             self.options.budget_weight,
             self.supernet.device(),
         )?;
-        self.last_gates.clear();
+        // Where another landing begins, if it does before the next step.
+        let scores = self.supernet.states().iter().map(DimensionState::score_name);
+        for (gates, score) in self.last_gates.iter_mut().zip(scores) {
+            *gates = narrowing.apply(&score, gates)?;
+        }
         Ok(narrowing)
     }
 

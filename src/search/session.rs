@@ -6,7 +6,7 @@ use super::method::Method;
 use super::options::{Precision, SearchOptions};
 use super::start::start;
 use super::step::StepLosses;
-use crate::cost::Budget;
+use crate::cost::{expect_projectable, Budget};
 use crate::data::Batch;
 use crate::error::During;
 use crate::loss::BudgetLoss;
@@ -83,6 +83,9 @@ impl<A: Architecture> Session<A> {
         let mut supernet = Supernet::new(architecture, space, pmim.is_some(), device)?;
         for budget in budgets.iter().chain(&options.reach) {
             budget.check(supernet.cost_model(), supernet.space())?;
+        }
+        if searching {
+            expect_projectable(supernet.cost_model(), supernet.space(), &budgets)?;
         }
         if options.distillation.is_some() && method.teacher.is_none() {
             return Err(Error::invalid("teacher", "one, to distil from", "none"));
@@ -230,7 +233,7 @@ impl<A: Architecture> Session<A> {
         let parameters = self.supernet.parameters();
         let go = self.clip_and_guard(&parameters, &mut step)?;
         if self.phase == Phase::Search {
-            self.follow_importance(&mut step)?;
+            self.follow_importance(&mut step, &go)?;
         }
         self.update(parameters, &step.parameters, &go)?;
         self.take_average()?;

@@ -19,7 +19,7 @@ use tch::{Device, Tensor};
 
 const FORMAT: &str = "once-for-both/checkpoint";
 const VERSION: u32 = 1;
-const STATE: &str = "state.json";
+pub(super) const STATE: &str = "state.json";
 const TENSORS: &str = "tensors.safetensors";
 
 /// Everything of a checkpoint that is not a tensor.

@@ -1,6 +1,7 @@
 //! The cells of a dimension that are still candidates.
 
 use super::{Cells, Size};
+use crate::error::expect_shape;
 use crate::{Error, Result};
 use tch::{Device, Tensor};
 
@@ -105,19 +106,23 @@ impl ActiveSet {
     /// log p over the active cells; −∞ outside.
     ///
     /// # Errors
-    /// [`Error::Torch`] if α has another shape.
+    /// [`Error::Shape`] if α has another shape.
     pub fn log_probabilities(&self, alpha: &Tensor) -> Result<Tensor> {
-        let masked = alpha.f_masked_fill(&self.inactive, f64::NEG_INFINITY)?;
-        Ok(masked.f_view([-1])?.f_log_softmax(0, None)?.f_view_as(alpha)?)
+        Ok(self.masked(alpha)?.f_log_softmax(0, None)?.f_reshape(self.cells.shape())?)
     }
 
     /// p: softmax of α over the active cells; 0 outside.
     ///
     /// # Errors
-    /// [`Error::Torch`] if α has another shape.
+    /// [`Error::Shape`] if α has another shape.
     pub fn probabilities(&self, alpha: &Tensor) -> Result<Tensor> {
-        let masked = alpha.f_masked_fill(&self.inactive, f64::NEG_INFINITY)?;
-        Ok(masked.f_view([-1])?.f_softmax(0, None)?.f_view_as(alpha)?)
+        Ok(self.masked(alpha)?.f_softmax(0, None)?.f_reshape(self.cells.shape())?)
+    }
+
+    /// α in a row, −∞ outside the active cells.
+    fn masked(&self, alpha: &Tensor) -> Result<Tensor> {
+        expect_shape("probabilities of cells", "alpha", alpha, &self.cells.shape())?;
+        Ok(alpha.f_masked_fill(&self.inactive, f64::NEG_INFINITY)?.f_reshape([-1])?)
     }
 }
 

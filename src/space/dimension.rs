@@ -132,6 +132,10 @@ impl Binding {
     /// The variable's shape seen as `[before × outer, units, inner × after]`.
     ///
     /// Every gate, gradient and slice of the crate is written on this three-dimensional view.
+    ///
+    /// # Panics
+    /// If the shape has no such axis; [`SearchSpace::validate`](super::SearchSpace::validate) refuses
+    /// the binding then.
     pub fn view(&self, shape: &[i64]) -> [i64; 3] {
         let before: i64 = shape[..self.axis].iter().product();
         let after: i64 = shape[self.axis + 1..].iter().product();

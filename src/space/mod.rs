@@ -123,6 +123,12 @@ fn check_binding(
             format!("{:?}", binding.role).to_lowercase(),
         ));
     }
+    for (name, repetitions) in [("outer", binding.outer), ("inner", binding.inner)] {
+        if !(1..=shape.iter().product::<i64>().max(1)).contains(&repetitions) {
+            let name = format!("{name} of {} in {}", binding.variable, dimension.name);
+            return Err(Error::invalid(name, "at least 1, and within the variable", repetitions));
+        }
+    }
     let expected = binding.length(&dimension.cells);
     let actual = shape.get(binding.axis).copied().unwrap_or(0);
     if actual == expected {

@@ -50,8 +50,8 @@ pub(super) struct Gating {
 
 impl Gating {
     /// Copies what `space` gates out of the model's variables: the copies become θ, in f32. Writers
-    /// are gated in the dimensions that are `landing`. Variables of another kind than f32 are
-    /// copied too, without gates.
+    /// are gated in the dimensions that are `landing`. Variables in half precision are copied
+    /// too, without gates.
     pub(super) fn new(
         space: &SearchSpace,
         landing: &[bool],
@@ -75,7 +75,8 @@ impl Gating {
             }
         }
         for (name, variable) in variables {
-            if variable.kind() != Kind::Float && !gated.contains_key(name) {
+            let rounded = variable.is_floating_point() && variable.kind() != Kind::Float;
+            if rounded && !gated.contains_key(name) {
                 gated.insert(name.clone(), GatedVariable::new(name, variable)?);
             }
         }

@@ -107,6 +107,9 @@ impl<A: Architecture> Supernet<A> {
     /// # Errors
     /// Those of building the model.
     pub fn drop_reconstruction(&mut self) -> Result<()> {
+        if self.reconstruction.is_none() {
+            return Ok(());
+        }
         let weights = self.raw_weights();
         self.space = self.declared_space();
         self.rebuild(false, &weights)
@@ -115,10 +118,13 @@ impl<A: Architecture> Supernet<A> {
     fn rebuild(&mut self, pmim: bool, weights: &Weights) -> Result<()> {
         let (network, reconstruction, mut variables) =
             assemble(&self.architecture, pmim, self.device)?;
-        for variable in variables.values_mut().filter(|v| v.kind() != self.compute) {
+        let floats = variables.values_mut().filter(|v| v.is_floating_point());
+        for variable in floats.filter(|v| v.kind() != self.compute) {
             let rounded = tch::no_grad(|| variable.f_to_kind(self.compute))?;
-            variable.set_data(&rounded);
+            variable.f_set_data(&rounded)?;
         }
+        let shapes = variables.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
+        self.space.validate(&shapes)?;
         (self.network, self.reconstruction, self.variables) = (network, reconstruction, variables);
         self.regate(weights)
     }

@@ -87,6 +87,11 @@ pub(super) fn solve(problem: &Problem) -> Result<Option<Projection>> {
     }
 }
 
+/// Refuses a cost that ties too many dimensions together, without solving anything.
+pub(super) fn expect_possible(problem: &Problem) -> Result<()> {
+    Elimination::new(problem).map(drop)
+}
+
 struct Elimination<'a> {
     problem: &'a Problem<'a>,
     stages: Vec<Stage>,

@@ -4,12 +4,14 @@
 //! or one after the other (Swin, a chain of convolutions).
 
 mod elimination;
+mod order;
 mod problem;
 mod states;
 
 use super::{Budget, CostModel};
 use crate::space::SearchSpace;
 use crate::{Error, Result};
+use order::decision_order;
 use problem::Problem;
 
 /// What projection chooses from, for one dimension.
@@ -71,10 +73,40 @@ pub fn project(
     if budgets.is_empty() {
         return Err(Error::invalid("number of budgets", "at least one", 0));
     }
-    let problem = Problem { model, space, choices, budgets };
-    problem.check()?;
-    match elimination::solve(&problem)? {
-        Some(projection) => Ok(projection),
-        None => Err(Error::Conflicting { budgets: problem.budgets_in_words() }),
-    }
+    let declared = Problem { model, space, choices, budgets };
+    declared.check()?;
+    let order = decision_order(&declared);
+    let (space, choices) = reordered(&declared, &order);
+    let problem = Problem { model, space: &space, choices: &choices, budgets };
+    let Some(found) = elimination::solve(&problem)? else {
+        return Err(Error::Conflicting { budgets: problem.budgets_in_words() });
+    };
+    let mut cells = vec![0; order.len()];
+    order.iter().zip(&found.cells).for_each(|(&at, &cell)| cells[at] = cell);
+    Ok(Projection { cells, ..found })
+}
+
+/// Refuses before a search what [`project`] would refuse at its end, whatever α will be.
+///
+/// # Errors
+/// Those of [`project`] but [`Error::Conflicting`].
+pub(crate) fn expect_projectable(
+    model: &CostModel,
+    space: &SearchSpace,
+    budgets: &[Budget],
+) -> Result<()> {
+    let even =
+        |cells: usize| Choice { cells: (0..cells).collect(), log_probability: vec![0.0; cells] };
+    let choices: Vec<Choice> = space.dimensions.iter().map(|d| even(d.cells.len())).collect();
+    let declared = Problem { model, space, choices: &choices, budgets };
+    declared.check()?;
+    let (space, choices) = reordered(&declared, &decision_order(&declared));
+    elimination::expect_possible(&Problem { model, space: &space, choices: &choices, budgets })
+}
+
+/// Dimensions and their choices in another order.
+fn reordered(problem: &Problem, order: &[usize]) -> (SearchSpace, Vec<Choice>) {
+    let dimensions = order.iter().map(|&at| problem.space.dimensions[at].clone()).collect();
+    let choices = order.iter().map(|&at| problem.choices[at].clone()).collect();
+    (SearchSpace { dimensions }, choices)
 }

@@ -78,14 +78,6 @@ impl Problem<'_> {
         (0..self.choices.len()).map(|at| options(at).map(|o| self.size(at, o)).collect()).collect()
     }
 
-    /// The error of a budget that no choice keeps.
-    fn infeasible(&self, budget: &Budget) -> Result<Error> {
-        let (least, _) = self.model.range(budget.metric, self.space, &self.candidates())?;
-        let most = self.model.dense_cost(budget.metric)?;
-        let (metric, budget) = (budget.metric.name(), budget.limit);
-        Ok(Error::Infeasible { metric, budget, least, most })
-    }
-
     pub(super) fn budgets_in_words(&self) -> String {
         let budgets = self.budgets.iter().map(|b| format!("{} {}", b.limit, b.metric.name()));
         budgets.collect::<Vec<_>>().join(" and ")
@@ -118,9 +110,10 @@ impl Problem<'_> {
             if !budget.limit.is_finite() {
                 return Err(Error::invalid("budget", "finite", budget.limit));
             }
-            let (least, _) = self.model.range(budget.metric, self.space, &self.candidates())?;
+            let (least, most) = self.model.range(budget.metric, self.space, &self.candidates())?;
             if least > budget.limit {
-                return Err(self.infeasible(budget)?);
+                let (metric, budget) = (budget.metric.name(), budget.limit);
+                return Err(Error::Infeasible { metric, budget, least, most });
             }
         }
         Ok(())

@@ -69,7 +69,7 @@ impl<A: Architecture> Subnet<A> {
             rounding: differences::of_rounding(self, &stored, images)?,
             export: files.difference,
         };
-        write_folder(folder, |folder| {
+        write_folder(folder, CONFIG, |folder| {
             crate::tensors::write(&folder.join(WEIGHTS), stored.weights())?;
             files.write(folder)?;
             write_json(&folder.join(VERIFICATION), &differences)?;

@@ -1,6 +1,6 @@
 //! What cannot work is refused before any step.
 
-use super::{AlphaStart, Order, SearchOptions};
+use super::{AlphaStart, Balance, Order, SearchOptions};
 use crate::pmim::WindowNorm;
 use crate::{Error, Result};
 
@@ -64,18 +64,26 @@ impl SearchOptions {
 
     fn check_rates(&self) -> Result<()> {
         let optimiser = &self.optimiser;
+        let ratio = match self.one_hot.balance {
+            Balance::Ramp { ratio } => ratio,
+            Balance::Sum => 0.0,
+        };
         for (name, value) in [
             ("budget_weight", self.budget_weight),
             ("one_hot.weight", self.one_hot.weight),
-            ("weight_rate.peak", optimiser.weight_rate.peak),
-            ("score_rate", optimiser.score_rate),
-            ("alpha_rate", optimiser.alpha_rate),
-            ("clip_norm", optimiser.clip_norm.unwrap_or(1.0)),
+            ("one_hot.balance.ramp.ratio", ratio),
+            ("optimiser.score_rate", optimiser.score_rate),
+            ("optimiser.alpha_rate", optimiser.alpha_rate),
         ] {
             if !(value.is_finite() && value >= 0.0) {
                 return Err(Error::invalid(name, "finite and not negative", value));
             }
         }
-        Ok(())
+        if let Some(norm) = optimiser.clip_norm.filter(|norm| !(norm.is_finite() && *norm > 0.0)) {
+            return Err(Error::invalid("optimiser.clip_norm", "finite and positive", norm));
+        }
+        optimiser.weight_rate.check("optimiser.weight_rate")?;
+        optimiser.weights.check("optimiser.weights")?;
+        optimiser.alpha.check("optimiser.alpha")
     }
 }

@@ -1,0 +1,45 @@
+//! In which order dimensions are decided: so that few choices have to be remembered at a time,
+//! whatever the order they were declared in.
+
+use super::problem::Problem;
+use std::collections::BTreeSet;
+
+/// Numbers of the dimensions: next comes the one after which the fewest combinations of options are
+/// still multiplied with undecided dimensions; of equals the one declared first.
+pub(super) fn decision_order(problem: &Problem) -> Vec<usize> {
+    let neighbours = neighbours(problem);
+    let mut left: BTreeSet<usize> = (0..neighbours.len()).collect();
+    let mut live: BTreeSet<usize> = BTreeSet::new();
+    let mut order = Vec::with_capacity(neighbours.len());
+    while !left.is_empty() {
+        let live_after = |next: usize| -> BTreeSet<usize> {
+            let decided = live.iter().copied().chain([next]);
+            let open = |at: &usize| neighbours[*at].iter().any(|o| *o != next && left.contains(o));
+            decided.filter(open).collect()
+        };
+        let combinations = |next: &usize| -> usize {
+            let options = live_after(*next).into_iter().map(|at| problem.choices[at].cells.len());
+            options.fold(1, usize::saturating_mul)
+        };
+        let Some(next) = left.iter().copied().min_by_key(combinations) else { break };
+        live = live_after(next);
+        left.remove(&next);
+        order.push(next);
+    }
+    order
+}
+
+/// By dimension, those that it shares a term of a limited cost with.
+fn neighbours(problem: &Problem) -> Vec<BTreeSet<usize>> {
+    let mut neighbours = vec![BTreeSet::new(); problem.choices.len()];
+    for (_, polynomial) in problem.polynomials() {
+        for term in polynomial.terms() {
+            let numbers = term.factors.iter().filter_map(|f| problem.number(&f.dimension));
+            let together: BTreeSet<usize> = numbers.collect();
+            for &at in &together {
+                neighbours[at].extend(together.iter().filter(|&&other| other != at));
+            }
+        }
+    }
+    neighbours
+}
