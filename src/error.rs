@@ -120,14 +120,14 @@ pub enum Error {
         second: String,
     },
 
-    /// Something is named that the search space does not contain.
-    #[error("the search space has no {kind} named {name}; it has {known}")]
+    /// Something is named that is not there.
+    #[error("there is no {kind} named {name}; there is {known}")]
     Unknown {
         /// dimension, size or variable.
         kind: &'static str,
         /// The name asked for.
         name: String,
-        /// The names there are.
+        /// The names there are, or the first of many.
         known: String,
     },
 
@@ -295,6 +295,25 @@ impl Error {
         actual: impl ToString,
     ) -> Self {
         Self::Invalid { name: name.into(), expected: expected.into(), actual: actual.to_string() }
+    }
+
+    /// [`Error::Unknown`]: `name` is not among `known`.
+    pub(crate) fn unknown<'a>(
+        kind: &'static str,
+        name: impl Into<String>,
+        known: impl IntoIterator<Item = &'a String>,
+    ) -> Self {
+        const LISTED: usize = 20;
+        let mut names = known.into_iter().map(String::as_str);
+        let mut listed: Vec<&str> = names.by_ref().take(LISTED).collect();
+        let more = match names.count() {
+            0 => String::new(),
+            rest => format!(", and {rest} more"),
+        };
+        if listed.is_empty() {
+            listed.push("none");
+        }
+        Self::Unknown { kind, name: name.into(), known: listed.join(", ") + &more }
     }
 
     pub(crate) fn io(

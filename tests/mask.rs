@@ -3,7 +3,7 @@
 mod support;
 
 use half::{bf16, f16};
-use ndarray::{Array2, Axis};
+use ndarray::Array2;
 use once_for_both::loss::BudgetLoss;
 use once_for_both::mask::{
     head_ranks, most_important, ranks, survival_by_rank, BiMask, Mask, RankedBiMask, UnitState,
@@ -32,7 +32,7 @@ fn active_set(units: &Units) -> TestResult<ActiveSet> {
 /// Whether no two heads are so close that rounding may exchange them; heads of equal scores are
 /// equal in any arithmetic.
 fn heads_are_apart(units: &Units, roundoff: f64) -> bool {
-    let sums = units.importance().sum_axis(Axis(1));
+    let sums = units.head_importance();
     let score = |head: usize| units.score().row(head);
     (0..sums.len()).all(|a| {
         (0..a).all(|b| (sums[a] - sums[b]).abs() > 16.0 * roundoff || score(a) == score(b))
@@ -66,6 +66,12 @@ fn upstream(units: &Units) -> Array2<f64> {
     Array2::from_shape_fn((heads, channels), |(h, c)| ((h * channels + c) as f64 * 0.7).sin())
 }
 
+/// What has left of every head.
+fn departed(units: &Units) -> TestResult<Option<Tensor>> {
+    let numbers = units.departed().map(|all| all.to_vec());
+    numbers.map(|all| from_numbers(&all, &[all.len() as i64])).transpose()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
@@ -83,7 +89,8 @@ proptest! {
     fn the_most_important_are_the_best_channels_of_the_best_heads(units in units()) {
         prop_assume!(heads_are_apart(&units, F32));
         let score = in_words(array(units.score()))?;
-        let heads = head_ranks(&RankedBiMask.importance(&score)?, None)?;
+        let departed = in_words(departed(&units))?;
+        let heads = head_ranks(&RankedBiMask.importance(&score)?, departed.as_ref())?;
         for size in units.cells().sizes() {
             let found = in_words(numbers(&most_important(&score, &heads, size)?))?;
             prop_assert_eq!(found, survivors(&units, size), "at {:?}", size);
@@ -94,11 +101,11 @@ proptest! {
     fn the_bi_mask_is_the_oracle(units in units(), lambda in 0.0..=1.0f64) {
         prop_assume!(heads_are_apart(&units, F32));
         let (score, alpha) = (in_words(array(units.score()))?, in_words(array(units.alpha()))?);
-        let active = in_words(active_set(&units))?;
+        let (active, departed) = (in_words(active_set(&units))?, in_words(departed(&units))?);
         let by_rank = survival_by_rank(&alpha, &active)?;
         in_words(MASK.check_array("V by rank", &by_rank, &units.survival_by_rank()))?;
 
-        let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
+        let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: departed.as_ref() };
         let found = RankedBiMask.mask(state, lambda)?;
         let expected = units.mask(lambda)?;
         in_words(MASK.check_array("S", &found.importance, &expected.importance))?;
@@ -111,17 +118,16 @@ proptest! {
         prop_assume!(heads_are_apart(&units, F32));
         let (score, alpha) =
             (leaf(&in_words(array(units.score()))?), leaf(&in_words(array(units.alpha()))?));
-        let active = in_words(active_set(&units))?;
-        let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
+        let (active, departed) = (in_words(active_set(&units))?, in_words(departed(&units))?);
+        let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: departed.as_ref() };
         let weights = upstream(&units);
         let Mask { mask, .. } = RankedBiMask.mask(state, lambda)?;
         let sum = (mask * in_words(array(&weights))?).f_sum(None)?;
         let found = in_words(gradients(&sum, &[&score, &alpha]))?;
 
         // Ranks are constants: scores move S alone, α moves V alone.
-        let (cells, flags) = (units.cells(), units.active());
         let with = |score: &Array2<f64>, alpha: &Array2<f64>| {
-            Units::new(cells.clone(), score.clone(), alpha.clone(), flags.clone())
+            units.like(score.clone(), alpha.clone(), units.active().clone())
         };
         let close = Tolerance { relative: 1e-5, absolute: 1e-5 };
         let to_score = slopes(units.score(), |score| {
@@ -138,11 +144,11 @@ proptest! {
     #[test]
     fn half_kinds_are_rounded_once(units in units(), lambda in 0.0..=1.0f64) {
         prop_assume!(heads_are_apart(&units, F32));
-        let active = in_words(active_set(&units))?;
-        // Scores and α are eighths or ±10⁴: of these, bf16 holds 9984.
+        let (active, departed) = (in_words(active_set(&units))?, in_words(departed(&units))?);
+        // Scores and α are eighths or ±2¹³, which both kinds hold.
         let rounded = |to: fn(f64) -> f64| {
             let (score, alpha) = (units.score().mapv(to), units.alpha().mapv(to));
-            Units::new(units.cells().clone(), score, alpha, units.active().clone())
+            units.like(score, alpha, units.active().clone())
         };
         let kinds = [
             (Kind::Half, (|x| f16::from_f64(x).to_f64()) as fn(f64) -> f64, 11, 2f64.powi(-24)),
@@ -152,7 +158,7 @@ proptest! {
             let units = rounded(to)?;
             let host = |values: &Array2<f64>| array(values).map(|t| t.to_kind(kind));
             let (score, alpha) = (in_words(host(units.score()))?, in_words(host(units.alpha()))?);
-            let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
+            let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: departed.as_ref() };
             let found = RankedBiMask.mask(state, lambda)?;
             let expected = units.mask(lambda)?;
             let roundoff = 2f64.powi(-digits);
@@ -179,11 +185,12 @@ proptest! {
         let cell = pick.index(units.cells().len());
         let flags = (0..units.cells().len()).map(|other| other == cell).collect();
         let active = ActiveSet::new(units.cells(), flags, test_device())?;
+        let departed = in_words(departed(&units))?;
         let (score, alpha) = (in_words(array(units.score()))?, in_words(array(units.alpha()))?);
-        let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
+        let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: departed.as_ref() };
         let mask = RankedBiMask.mask(state, 0.0)?;
         let size = units.cells().size(cell);
-        let kept = most_important(&score, &head_ranks(&mask.importance, None)?, size)?;
+        let kept = most_important(&score, &head_ranks(&mask.importance, departed.as_ref())?, size)?;
         let expected = mask.mask.zeros_like().flatten(0, -1).index_fill(0, &kept, 1.0);
         let exact = Tolerance::relative(0.0);
         in_words(exact.check("mask", &mask.mask.flatten(0, -1), &expected))?;

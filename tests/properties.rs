@@ -154,10 +154,23 @@ fn every_property_of_a_bi_mask_catches_its_breakage() {
     }
 }
 
+/// A mask that forgets what has left reorders heads at a cut.
+#[test]
+fn forgetting_departed_channels_is_noticed() {
+    let forgetful = Broken {
+        sparsity: |state, s| RankedBiMask.sparsity(UnitState { departed: None, ..state }, s),
+        lambda: |lambda| lambda,
+    };
+    match check_bi_mask(&forgetful, FEW, test_device()) {
+        Err(found) => assert_eq!(found.property, "V is non-increasing in rank", "{found}"),
+        Ok(()) => panic!("nothing notices that departed channels are forgotten"),
+    }
+}
+
 type Sharpen = fn(&Tensor, &ActiveSet) -> Result<Tensor>;
 
 #[derive(Debug)]
-struct BrokenLoss(Sharpen);
+struct BrokenLoss(Sharpen, f64);
 
 impl AdaptiveOneHotLoss for BrokenLoss {
     fn sharpen(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
@@ -165,13 +178,13 @@ impl AdaptiveOneHotLoss for BrokenLoss {
     }
 
     fn regularise(&self, _: DimensionKind, importance: &Tensor) -> Result<Tensor> {
-        Ok(importance.f_sum(None)?)
+        Ok(importance.f_sum(None)?.f_mul_scalar(self.1)?)
     }
 }
 
 #[test]
 fn every_property_of_a_one_hot_loss_catches_its_breakage() {
-    let broken: [(&str, Sharpen); 4] = [
+    let broken: [(&str, Sharpen); 5] = [
         ("loss falls as p sharpens", |alpha, active| {
             Ok(EntropyVarianceLoss::paper().sharpen(alpha, active)?.f_neg()?)
         }),
@@ -190,10 +203,14 @@ fn every_property_of_a_one_hot_loss_catches_its_breakage() {
             let loss = EntropyVarianceLoss::paper().sharpen(alpha, active)?;
             Ok(loss.f_add(&say.f_mul_scalar(decided)?)?)
         }),
+        ("importance costs a finite number, and more of it no less", |alpha, active| {
+            EntropyVarianceLoss::paper().sharpen(alpha, active)
+        }),
     ];
     for ((name, _), (expected, loss)) in ONE_HOT_PROPERTIES.iter().zip(broken) {
         assert_eq!(*name, expected, "the list of breakages follows the list of properties");
-        match check_one_hot_loss(&BrokenLoss(loss), FEW, test_device()) {
+        let sign = if expected.starts_with("importance") { -1.0 } else { 1.0 };
+        match check_one_hot_loss(&BrokenLoss(loss, sign), FEW, test_device()) {
             Err(found) => assert_eq!(found.property, expected, "{found}"),
             Ok(()) => panic!("nothing notices what breaks {expected:?}"),
         }

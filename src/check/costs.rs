@@ -44,5 +44,7 @@ pub(super) fn parameters<A: Architecture>(
     if actual == expected {
         return Ok(None);
     }
-    Ok(Some(Fault::Parameters { dimension: dimension.name.clone(), size, expected, actual }))
+    let (heads, channels) = (size.heads, size.channels);
+    let dimension = dimension.name.clone();
+    Ok(Some(Fault::Parameters { dimension, heads, channels, expected, actual }))
 }

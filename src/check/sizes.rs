@@ -91,7 +91,8 @@ fn lengths(dimension: &Dimension, size: Size, sliced: &Weights, built: &Shapes) 
             if at(&expected) != at(&actual) {
                 faults.push(Fault::Length {
                     dimension: dimension.name.clone(),
-                    size,
+                    heads: size.heads,
+                    channels: size.channels,
                     variable: name.clone(),
                     axis,
                     expected: at(&expected),
@@ -119,7 +120,8 @@ fn logits<A: Architecture>(
     let Some(gated) = gated.filter(|_| !is_rounding(difference)) else { return Ok(None) };
     Ok(Some(Fault::Narrowing {
         dimension: dimension.name.clone(),
-        size,
+        heads: size.heads,
+        channels: size.channels,
         variable: gated.variable.clone(),
         axis: gated.axis,
         difference,

@@ -85,11 +85,7 @@ impl Polynomial {
 }
 
 pub(crate) fn size_in(sizes: &Sizes, dimension: &str) -> Result<Size> {
-    sizes.get(dimension).copied().ok_or_else(|| Error::Unknown {
-        kind: "size",
-        name: dimension.into(),
-        known: sizes.keys().cloned().collect::<Vec<_>>().join(", "),
-    })
+    sizes.get(dimension).copied().ok_or_else(|| Error::unknown("size", dimension, sizes.keys()))
 }
 
 impl From<f64> for Polynomial {

@@ -1,6 +1,5 @@
 //! What is wrong with a declared search space.
 
-use crate::space::Size;
 use std::fmt;
 
 /// One thing that [`crate::check::self_check`] has found.
@@ -53,14 +52,15 @@ pub enum Fault {
         "with {dimension} at {heads} × {channels}, axis {axis} of {variable} is {actual} long \
          where the bindings make it {expected}: {}",
         if expected > actual { "bind it, if it follows the dimension" }
-        else { "resized ignores the dimension there, or the binding is wrong" },
-        heads = size.heads, channels = size.channels
+        else { "resized ignores the dimension there, or the binding is wrong" }
     )]
     Length {
         /// The dimension.
         dimension: String,
-        /// The size it was given.
-        size: Size,
+        /// Heads of the size it was given, 1 where the dimension is flat.
+        heads: i64,
+        /// Channels of a head, or units.
+        channels: i64,
         /// The variable.
         variable: String,
         /// Its axis.
@@ -75,14 +75,15 @@ pub enum Fault {
     #[error(
         "with {dimension} at {heads} × {channels} the narrowed network differs from the masked one \
          by {difference:.1e} of the logits' scale: what `build` makes of the size beside the \
-         weights (axis {axis} of {variable} is right), such as heads or the scale of attention",
-        heads = size.heads, channels = size.channels
+         weights (axis {axis} of {variable} is right), such as heads or the scale of attention"
     )]
     Narrowing {
         /// The dimension.
         dimension: String,
-        /// The size it was given.
-        size: Size,
+        /// Heads of the size it was given, 1 where the dimension is flat.
+        heads: i64,
+        /// Channels of a head, or units.
+        channels: i64,
         /// A variable that the dimension gates: the layer to look at.
         variable: String,
         /// Its axis.
@@ -107,14 +108,15 @@ pub enum Fault {
 
     /// The cost model counts other parameters than the slices take away.
     #[error(
-        "{dimension} at {heads} × {channels} saves {expected} parameters, {actual} by the cost model",
-        heads = size.heads, channels = size.channels
+        "{dimension} at {heads} × {channels} saves {expected} parameters, {actual} by the cost model"
     )]
     Parameters {
         /// The dimension.
         dimension: String,
-        /// The size it was given.
-        size: Size,
+        /// Heads of the size it was given, 1 where the dimension is flat.
+        heads: i64,
+        /// Channels of a head, or units.
+        channels: i64,
         /// Trainable numbers that the slices take away.
         expected: f64,
         /// What the cost model says.

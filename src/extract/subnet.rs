@@ -90,16 +90,12 @@ impl<A: Architecture> Subnet<A> {
         let store = nn::VarStore::new(device);
         let network = architecture.build(&store.root())?;
         let mut own: Weights = store.variables().into_iter().collect();
-        let known = |weights: &Weights| weights.keys().cloned().collect::<Vec<_>>().join(", ");
         if let Some(name) = weights.keys().find(|name| !own.contains_key(*name)) {
-            return Err(Error::Unknown { kind: "weight", name: name.clone(), known: known(&own) });
+            return Err(Error::unknown("weight", name, own.keys()));
         }
         for (name, target) in &own {
-            let source = weights.get(name).ok_or_else(|| Error::Unknown {
-                kind: "weight",
-                name: name.clone(),
-                known: known(weights),
-            })?;
+            let missing = || Error::unknown("weight", name, weights.keys());
+            let source = weights.get(name).ok_or_else(missing)?;
             expect_shape("load subnet", name, source, &target.size())?;
         }
         tch::no_grad(|| {

@@ -163,10 +163,7 @@ pub(super) fn drop_path_of(block: usize, blocks: usize, last: f64) -> f64 {
 pub(super) fn expect_known(wanted: &Sizes, known: &Sizes) -> Result<()> {
     match wanted.keys().find(|name| !known.contains_key(*name)) {
         None => Ok(()),
-        Some(name) => {
-            let known = known.keys().cloned().collect::<Vec<_>>().join(", ");
-            Err(Error::Unknown { kind: "dimension", name: name.clone(), known })
-        }
+        Some(name) => Err(Error::unknown("dimension", name, known.keys())),
     }
 }
 
@@ -175,10 +172,8 @@ fn scale_rows(weights: &mut Weights, name: &str, rows: i64, factor: f64) -> Resu
     if factor == 1.0 {
         return Ok(());
     }
-    let known = || weights.keys().cloned().collect::<Vec<_>>().join(", ");
-    let Some(weight) = weights.get(name) else {
-        return Err(Error::Unknown { kind: "variable", name: name.into(), known: known() });
-    };
+    let missing = || Error::unknown("variable", name, weights.keys());
+    let weight = weights.get(name).ok_or_else(missing)?;
     let rest = weight.size()[0] - rows;
     let scaled = weight.f_narrow(0, 0, rows)?.f_mul_scalar(factor)?;
     let folded = Tensor::f_cat(&[scaled, weight.f_narrow(0, rows, rest)?], 0)?;

@@ -13,6 +13,7 @@ pub struct Units {
     score: Array2<f64>,
     alpha: Array2<f64>,
     active: Array2<bool>,
+    departed: Option<Array1<f64>>,
 }
 
 /// A bi-mask and its two halves, each shaped like the scores.
@@ -47,6 +48,7 @@ impl fmt::Debug for Units {
             .field("score", &rows(&self.score))
             .field("alpha", &rows(&self.alpha))
             .field("active", &rows(&self.active))
+            .field("departed", &self.departed.as_ref().map(|all| all.to_vec()))
             .finish()
     }
 }
@@ -74,7 +76,40 @@ impl Units {
                 return Err(Error::NonFinite { name: name.into(), dimension: "units".into() });
             }
         }
-        Ok(Self { cells, score, alpha, active })
+        Ok(Self { cells, score, alpha, active, departed: None })
+    }
+
+    /// The same units, with the importance of channels that have left, by head: it counts among the
+    /// heads' ranks.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] unless there is one number a head; [`Error::NonFinite`] if one is not.
+    pub fn with_departed(mut self, departed: Array1<f64>) -> Result<Self> {
+        let heads = self.score.nrows();
+        if departed.len() != heads {
+            let expected = format!("{heads}, one a head");
+            return Err(Error::invalid("departed importances", expected, departed.len()));
+        }
+        if !departed.iter().all(|value| value.is_finite()) {
+            let (name, dimension) = ("departed importance".into(), "units".into());
+            return Err(Error::NonFinite { name, dimension });
+        }
+        self.departed = Some(departed);
+        Ok(self)
+    }
+
+    /// The same units with other scores, α or active cells.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn like(
+        &self,
+        score: Array2<f64>,
+        alpha: Array2<f64>,
+        active: Array2<bool>,
+    ) -> Result<Self> {
+        let departed = self.departed.clone();
+        Ok(Self { departed, ..Self::new(self.cells.clone(), score, alpha, active)? })
     }
 
     /// The cells.
@@ -95,6 +130,11 @@ impl Units {
     /// Active cells, `[head counts, widths]`.
     pub fn active(&self) -> &Array2<bool> {
         &self.active
+    }
+
+    /// Importance of channels that have left, `[heads]`, if any have.
+    pub fn departed(&self) -> Option<&Array1<f64>> {
+        self.departed.as_ref()
     }
 
     /// n, the number of active cells.
@@ -141,9 +181,18 @@ impl Units {
         self.score.mapv(sigmoid)
     }
 
-    /// Ranks of the heads, by the sum of their channels' importance.
+    /// Importance of every head: the sum of its channels', of those that have left too.
+    pub fn head_importance(&self) -> Array1<f64> {
+        let sums = self.importance().sum_axis(Axis(1));
+        match &self.departed {
+            Some(departed) => sums + departed,
+            None => sums,
+        }
+    }
+
+    /// Ranks of the heads, by their importance.
     pub fn head_ranks(&self) -> Array1<usize> {
-        ranks(self.importance().sum_axis(Axis(1)).view())
+        ranks(self.head_importance().view())
     }
 
     /// Ranks of the channels inside each head, by score.

@@ -260,9 +260,5 @@ fn with_prefix(tensors: &Weights, prefix: &str) -> Weights {
 }
 
 fn find<'a>(tensors: &'a Weights, name: &str) -> Result<&'a Tensor> {
-    tensors.get(name).ok_or_else(|| Error::Unknown {
-        kind: "tensor",
-        name: name.into(),
-        known: tensors.keys().cloned().collect::<Vec<_>>().join(", "),
-    })
+    tensors.get(name).ok_or_else(|| Error::unknown("tensor", name, tensors.keys()))
 }

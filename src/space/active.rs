@@ -103,6 +103,20 @@ impl ActiveSet {
         }
     }
 
+    /// The cells that fit within `size`, active as they are, with their numbers among those of now,
+    /// i64.
+    ///
+    /// # Errors
+    /// [`Error::Cells`] if no cell fits, [`Error::Invalid`] if no active one does.
+    pub(crate) fn narrowed(&self, size: Size) -> Result<(Self, Tensor)> {
+        let (cells, kept) = self.cells.narrowed(size)?;
+        let flags = kept.iter().map(|&cell| self.flags[cell]).collect();
+        let numbers: Vec<i64> = kept.iter().map(|&cell| cell as i64).collect();
+        let device = self.inactive.device();
+        let numbers = Tensor::f_from_slice(&numbers)?.f_to_device(device)?;
+        Ok((Self::new(&cells, flags, device)?, numbers))
+    }
+
     /// log p over the active cells; −∞ outside.
     ///
     /// # Errors

@@ -33,11 +33,13 @@ impl SearchSpace {
     /// # Errors
     /// [`Error::Unknown`] with the names there are.
     pub fn dimension_mut(&mut self, name: &str) -> Result<&mut Dimension> {
-        let known: Vec<_> =
-            self.dimensions.iter().map(|dimension| dimension.name.clone()).collect();
-        self.dimensions.iter_mut().find(|dimension| dimension.name == name).ok_or_else(|| {
-            Error::Unknown { kind: "dimension", name: name.into(), known: known.join(", ") }
-        })
+        match self.dimensions.iter().position(|dimension| dimension.name == name) {
+            Some(at) => Ok(&mut self.dimensions[at]),
+            None => {
+                let known = self.dimensions.iter().map(|dimension| &dimension.name);
+                Err(Error::unknown("dimension", name, known))
+            }
+        }
     }
 
     /// The same space with some of its dimensions only: the others stay as they are.

@@ -8,9 +8,9 @@ use super::units::units;
 use crate::mask::{BiMask, UnitState};
 use crate::oracle::{ranks, Units};
 use crate::tensors::to_host;
-use ndarray::{Array2, ArrayView1, Axis};
+use ndarray::{Array1, Array2, ArrayView1, Axis};
 use proptest::prelude::*;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 /// Units, λ, and where to compute.
 #[derive(Debug, Clone)]
@@ -69,7 +69,9 @@ fn numbers(mask: &dyn BiMask, case: &BiMaskCase) -> Result<Numbers, TestCaseErro
         let score = tensor(case.units.score(), Kind::Float, case.device)?;
         let alpha = tensor(case.units.alpha(), Kind::Float, case.device)?;
         let active = active_set(&case.units, case.device)?;
-        let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
+        let departed = departed(case)?;
+        let departed = departed.as_ref();
+        let state = UnitState { score: &score, alpha: &alpha, active: &active, departed };
         let found = mask.mask(state, case.lambda)?;
         Ok(Numbers {
             importance: to_host(&found.importance)?,
@@ -78,6 +80,15 @@ fn numbers(mask: &dyn BiMask, case: &BiMaskCase) -> Result<Numbers, TestCaseErro
         })
     };
     compute().map_err(failed)
+}
+
+fn departed(case: &BiMaskCase) -> crate::Result<Option<Tensor>> {
+    let departed = case.units.departed();
+    let on_device = |values: &Array1<f64>| -> crate::Result<Tensor> {
+        let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+        Ok(Tensor::f_from_slice(&values)?.f_to_device(case.device)?)
+    };
+    departed.map(on_device).transpose()
 }
 
 fn with_units(case: &BiMaskCase, units: crate::Result<Units>) -> Result<BiMaskCase, TestCaseError> {
@@ -92,8 +103,7 @@ fn without_ties(case: &BiMaskCase) -> Result<BiMaskCase, TestCaseError> {
         let unit = (head * channels + channel) as f64;
         units.score()[(head, channel)].clamp(-4.0, 4.0) + unit / 1024.0
     });
-    let (cells, alpha, active) = (units.cells(), units.alpha(), units.active());
-    with_units(case, Units::new(cells.clone(), score, alpha.clone(), active.clone()))
+    with_units(case, units.like(score, units.alpha().clone(), units.active().clone()))
 }
 
 /// S, V and m lie in [0, 1] and are numbers.
@@ -121,7 +131,10 @@ pub fn falls_with_rank(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
         }
         falls(head, by_rank.row(head))?;
     }
-    let sums = importance.sum_axis(Axis(1));
+    let mut sums = importance.sum_axis(Axis(1));
+    if let Some(departed) = case.units.departed() {
+        sums += departed;
+    }
     let order = ranks(sums.view());
     for (better, worse) in pairs(shape.0).filter(|&(a, b)| order[a] < order[b]) {
         // Sums that rounding may exchange say nothing.
@@ -157,7 +170,7 @@ pub fn follows_permutations(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     let case = &without_ties(case)?;
     let units = &case.units;
     let (heads, channels) = units.score().dim();
-    let sums = units.importance().sum_axis(Axis(1));
+    let sums = units.head_importance();
     if pairs(heads).any(|(a, b)| a != b && (sums[a] - sums[b]).abs() < 1e-5) {
         return Ok(()); // Rounding orders them.
     }
@@ -175,8 +188,14 @@ pub fn follows_permutations(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     for moved in moves {
         let from = |(head, channel)| moved(head, channel);
         let score = Array2::from_shape_fn((heads, channels), |at| units.score()[from(at)]);
-        let (cells, alpha, active) = (units.cells(), units.alpha(), units.active());
-        let permuted = Units::new(cells.clone(), score, alpha.clone(), active.clone());
+        let permuted = units.like(score, units.alpha().clone(), units.active().clone());
+        let permuted = match units.departed() {
+            None => permuted,
+            Some(departed) => {
+                let moved = Array1::from_shape_fn(heads, |head| departed[from((head, 0)).0]);
+                permuted.and_then(|units| units.with_departed(moved))
+            }
+        };
         let after = numbers(mask, &with_units(case, permuted)?)?.mask;
         let expected: Vec<f64> = (0..heads * channels)
             .map(|unit| from((unit / channels, unit % channels)))
@@ -204,8 +223,7 @@ pub fn is_decided_by_one_cell(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     for cell in [0, units.cells().len() - 1] {
         let columns = units.active().ncols();
         let only = Array2::from_shape_fn(units.active().dim(), |(a, b)| a * columns + b == cell);
-        let (cells, score, alpha) = (units.cells().clone(), units.score(), units.alpha());
-        let decided = Units::new(cells, score.clone(), alpha.clone(), only);
+        let decided = units.like(units.score().clone(), units.alpha().clone(), only);
         let v = numbers(mask, &with_units(case, decided)?)?.sparsity;
         for (unit, &value) in v.iter().enumerate() {
             prop_assert!(value == 0.0 || value == 1.0, "V of unit {} is {}", unit, value);
@@ -228,12 +246,11 @@ pub fn rises_with_alpha(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     for &cell in [active[0], active[active.len() / 2], active[active.len() - 1]].iter() {
         let mut alpha = units.alpha().clone();
         alpha[(cell / columns, cell % columns)] += 0.5;
-        let (cells, score, flags) = (units.cells().clone(), units.score(), units.active());
-        let raised = Units::new(cells, score.clone(), alpha, flags.clone());
+        let (score, flags) = (units.score(), units.active());
+        let raised = units.like(score.clone(), alpha, flags.clone());
         let after = numbers(mask, &with_units(case, raised)?)?.sparsity;
         let only = Array2::from_shape_fn(flags.dim(), |(a, b)| a * columns + b == cell);
-        let (cells, alpha) = (units.cells().clone(), units.alpha().clone());
-        let alone = Units::new(cells, score.clone(), alpha, only);
+        let alone = units.like(score.clone(), units.alpha().clone(), only);
         let kept = numbers(mask, &with_units(case, alone)?)?.sparsity;
         for (unit, (&before, &after)) in before.iter().zip(&after).enumerate() {
             let rise = after - before;
@@ -244,14 +261,16 @@ pub fn rises_with_alpha(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     Ok(())
 }
 
-/// At λ = 0 scores have no gradient, at λ = 1 α has none, and both are finite in between.
+/// At λ = 0 scores have no gradient, at λ = 1 α has none, and both are finite in between; with λ
+/// above 0, a score that does not saturate S has one.
 pub fn keeps_gradients_apart(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     for lambda in [0.0, 1.0, case.lambda] {
         let compute = || -> crate::Result<(Vec<f64>, Vec<f64>)> {
             let score = leaf(&tensor(case.units.score(), Kind::Float, case.device)?)?;
             let alpha = leaf(&tensor(case.units.alpha(), Kind::Float, case.device)?)?;
-            let active = active_set(&case.units, case.device)?;
-            let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
+            let (active, departed) = (active_set(&case.units, case.device)?, departed(case)?);
+            let departed = departed.as_ref();
+            let state = UnitState { score: &score, alpha: &alpha, active: &active, departed };
             // Squares, so that the gradient depends on every unit's mask.
             let sum = mask.mask(state, lambda)?.mask.f_square()?.f_sum(None)?;
             let found = gradients(&sum, &[&score, &alpha])?;
@@ -263,6 +282,10 @@ pub fn keeps_gradients_apart(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
         let (from_v, from_s) = (lambda == 0.0, lambda == 1.0);
         prop_assert!(!from_v || to_score.iter().all(|&g| g == 0.0), "V to scores: {:?}", to_score);
         prop_assert!(!from_s || to_alpha.iter().all(|&g| g == 0.0), "S to α: {:?}", to_alpha);
+        for (unit, (score, g)) in case.units.score().iter().zip(&to_score).enumerate() {
+            let learns = lambda < 1e-3 || score.abs() > 4.0 || *g != 0.0;
+            prop_assert!(learns, "unit {} has no gradient to its score, λ = {}", unit, lambda);
+        }
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use super::checks::{
 use super::units::{alphas, extreme_alphas, units_with};
 use crate::loss::AdaptiveOneHotLoss;
 use crate::oracle::Units;
+use crate::space::DimensionKind;
 use crate::tensors::to_host;
 use ndarray::Array2;
 use proptest::prelude::*;
@@ -21,6 +22,7 @@ pub const ONE_HOT_PROPERTIES: &[(&str, OneHotProperty)] = &[
     ("loss and gradient finite for every finite α", is_finite),
     ("decided dimension costs nothing", costs_nothing_when_decided),
     ("inactive cells have no say", ignores_inactive_cells),
+    ("importance costs a finite number, and more of it no less", importance_costs),
 ];
 
 /// Tries all properties on `cases` random inputs each; half of them with α of any finite f32.
@@ -55,8 +57,7 @@ fn value_and_gradient(
 }
 
 fn with_alpha(units: &Units, alpha: Array2<f64>) -> Result<Units, TestCaseError> {
-    let (cells, score, active) = (units.cells(), units.score(), units.active());
-    Units::new(cells.clone(), score.clone(), alpha, active.clone()).map_err(failed)
+    units.like(units.score().clone(), alpha, units.active().clone()).map_err(failed)
 }
 
 /// Half as much α again makes p sharper, and the loss no larger.
@@ -90,8 +91,7 @@ pub fn costs_nothing_when_decided(
 ) -> Verdict {
     let mut left = true;
     let only = units.active().mapv(|active| active && std::mem::take(&mut left));
-    let (cells, score, alpha) = (units.cells(), units.score(), units.alpha());
-    let decided = Units::new(cells.clone(), score.clone(), alpha.clone(), only).map_err(failed)?;
+    let decided = units.like(units.score().clone(), units.alpha().clone(), only).map_err(failed)?;
     let (value, gradient) = value_and_gradient(loss, &decided, device)?;
     prop_assert!(value == 0.0, "a decided dimension costs {}", value);
     prop_assert!(gradient.iter().all(|&g| g == 0.0), "and has the gradient {:?}", gradient);
@@ -116,4 +116,22 @@ pub fn ignores_inactive_cells(
     });
     let (after, _) = value_and_gradient(loss, &with_alpha(units, alpha)?, device)?;
     expect_close("the loss", &[after], &[before], |_| 0.0)
+}
+
+/// The loss on importance is one finite number in every kind of dimension, and no smaller where all
+/// units are more important.
+pub fn importance_costs(loss: &dyn AdaptiveOneHotLoss, units: &Units, device: Device) -> Verdict {
+    for kind in [DimensionKind::Embedding, DimensionKind::Attention, DimensionKind::Hidden] {
+        let cost = |importance: &Array2<f64>| -> crate::Result<Vec<f64>> {
+            to_host(&loss.regularise(kind, &tensor(importance, Kind::Float, device)?)?)
+        };
+        let importance = units.importance();
+        let more = importance.mapv(|s| (1.0 + s) / 2.0);
+        let (less, more) = (cost(&importance).map_err(failed)?, cost(&more).map_err(failed)?);
+        prop_assert!(less.len() == 1, "{} numbers, expected one", less.len());
+        expect_finite("loss on importance", &less)?;
+        let rounding = 1e-5 * (1.0 + less[0].abs());
+        prop_assert!(more[0] >= less[0] - rounding, "{} for more, {}", more[0], less[0]);
+    }
+    Ok(())
 }

@@ -36,10 +36,10 @@ fn candidates(most: usize, numbers: Vec<usize>) -> Vec<i64> {
 }
 
 /// Scores that every kind of number holds exactly: eighths within ±4 with many ties, all equal,
-/// or as far out as ±10⁴. They shrink to zeros.
+/// or as far out as ±2¹³. They shrink to zeros.
 pub fn scores(count: usize) -> impl Strategy<Value = Vec<f64>> {
     let eighths = || (-32..=32i32).prop_map(|n| f64::from(n) / 8.0);
-    let far = prop_oneof![eighths(), Just(1e4), Just(-1e4)];
+    let far = prop_oneof![eighths(), Just(8192.0), Just(-8192.0)];
     prop_oneof![
         6 => vec(eighths(), count),
         1 => eighths().prop_map(move |score| vec![score; count]),
@@ -60,7 +60,7 @@ pub fn extreme_alphas(count: usize) -> impl Strategy<Value = Vec<f64>> {
     vec(far.prop_map(f64::from), count)
 }
 
-/// Units of one dimension with everything a bi-mask is computed from.
+/// Units of one dimension with everything a bi-mask is computed from; of some, channels have left.
 pub fn units() -> impl Strategy<Value = Units> {
     units_with(alphas(HEADS * CHANNELS))
 }
@@ -69,15 +69,26 @@ pub fn units() -> impl Strategy<Value = Units> {
 pub fn units_with(alphas: impl Strategy<Value = Vec<f64>>) -> impl Strategy<Value = Units> {
     let most = HEADS * CHANNELS;
     // Lists as long as the largest grid needs, cut to size: they shrink apart from the cells.
-    (cells(), scores(most), alphas, vec(any::<bool>(), most), any::<prop::sample::Index>())
-        .prop_filter_map("units of the cells", |(cells, score, alpha, mut active, one)| {
+    let flags = (vec(any::<bool>(), most), any::<prop::sample::Index>());
+    let departed = prop::option::of(vec((0..32u8).prop_map(|n| f64::from(n) / 8.0), HEADS));
+    (cells(), scores(most), alphas, flags, departed).prop_filter_map(
+        "units of the cells",
+        |(cells, score, alpha, flags, departed)| {
+            let (mut active, one) = flags;
             active[one.index(cells.len())] = true;
             let [heads, channels] = cells.unit_shape().map(|side| side as usize);
             let [rows, columns] = cells.shape().map(|side| side as usize);
             let score = first(score, [heads, channels])?;
             let (alpha, active) = (first(alpha, [rows, columns])?, first(active, [rows, columns])?);
-            Units::new(cells, score, alpha, active).ok()
-        })
+            let units = Units::new(cells, score, alpha, active).ok()?;
+            match departed {
+                None => Some(units),
+                Some(departed) => {
+                    units.with_departed(departed.into_iter().take(heads).collect()).ok()
+                }
+            }
+        },
+    )
 }
 
 fn first<T>(mut values: Vec<T>, [rows, columns]: [usize; 2]) -> Option<Array2<T>> {

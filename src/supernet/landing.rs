@@ -1,6 +1,6 @@
 //! Units on their way out: gates go from what they are to what they will be after the cut.
 
-use super::flat::{indices, narrow_flat};
+use super::flat::narrow_flat;
 use crate::mask::{BiMask, Mask, UnitState};
 use crate::space::{ActiveSet, Role, Size};
 use crate::tensors::to_host;
@@ -42,9 +42,7 @@ impl Landing {
         from: &Tensor,
         since: u64,
     ) -> Result<Self> {
-        let (cells, kept_cells) = active.cells().narrowed(size)?;
-        let flags = kept_cells.iter().map(|&cell| active.flags()[cell]).collect();
-        let numbers: Vec<i64> = kept_cells.iter().map(|&cell| cell as i64).collect();
+        let (active, kept_cells) = active.narrowed(size)?;
         Ok(Self {
             size,
             since,
@@ -52,16 +50,14 @@ impl Landing {
             in_place: false,
             kept: kept.shallow_clone(),
             from: from.f_detach_copy()?,
-            kept_cells: indices(&numbers, from.device())?,
-            active: ActiveSet::new(&cells, flags, from.device())?,
+            kept_cells,
+            active,
         })
     }
 
     /// Takes over which cells are still active.
     pub(super) fn follow(&mut self, active: &ActiveSet) -> Result<()> {
-        let (cells, kept_cells) = active.cells().narrowed(self.size)?;
-        let flags = kept_cells.iter().map(|&cell| active.flags()[cell]).collect();
-        self.active = ActiveSet::new(&cells, flags, self.from.device())?;
+        (self.active, self.kept_cells) = active.narrowed(self.size)?;
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Units leave for good: slices of everything that is indexed by them.
 
-use super::flat::{indices, narrow_flat};
+use super::flat::{heads_of, narrow_flat};
 use super::state::DimensionState;
 use crate::space::{Binding, Over, SearchSpace, Size};
 use crate::Result;
@@ -56,8 +56,7 @@ impl Narrowing {
         size: Size,
         kept: Tensor,
     ) -> Result<()> {
-        let per_head = kept.f_view([size.heads, size.channels])?.f_select(1, 0)?;
-        let heads = per_head.f_divide_scalar_mode(state.cells().channels(), "floor")?;
+        let heads = heads_of(&kept, size, state.cells().channels())?;
         for binding in &space.dimensions[at].bindings {
             let kept = match binding.over {
                 Over::Units => &kept,
@@ -66,11 +65,10 @@ impl Narrowing {
             let slice = Slice { binding: binding.clone(), kept: kept.shallow_clone() };
             self.slices.entry(binding.variable.clone()).or_default().push(slice);
         }
-        let (cells, kept_cells) = state.cells().narrowed(size)?;
-        let kept_cells: Vec<i64> = kept_cells.iter().map(|&cell| cell as i64).collect();
-        let kept_cells = indices(&kept_cells, kept.device())?;
-        self.flat.insert(state.alpha_name(), (kept_cells, cells.shape()));
-        self.flat.insert(state.score_name(), (kept.shallow_clone(), cells.unit_shape()));
+        let (active, kept_cells) = state.active.narrowed(size)?;
+        let (alpha, score) = (active.cells().shape(), active.cells().unit_shape());
+        self.flat.insert(state.alpha_name(), (kept_cells, alpha));
+        self.flat.insert(state.score_name(), (kept.shallow_clone(), score));
         self.kept.insert(at, (kept, size));
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What the search learns about one dimension.
 
-use super::flat::{indices, narrow_flat};
+use super::flat::{heads_of, narrow_flat};
 use super::landing::Landing;
 use crate::error::expect_shape;
 use crate::mask::{
@@ -161,26 +161,22 @@ impl DimensionState {
         if let Some(departed) = &self.departed {
             all = all.f_add(departed)?;
         }
-        let heads = kept.f_view([size.heads, size.channels])?.f_select(1, 0)?;
-        let heads = heads.f_divide_scalar_mode(self.cells().channels(), "floor")?;
+        let heads = heads_of(kept, size, self.cells().channels())?;
         Ok(all.f_index_select(0, &heads)?.f_sub(&sums(&staying)?)?)
     }
 
     /// The state of the units `kept`, a grid of `size`, in the order given.
     pub(super) fn narrowed(&self, kept: &Tensor, size: Size) -> Result<Self> {
-        let device = self.score.device();
-        let (cells, kept_cells) = self.cells().narrowed(size)?;
-        let flags = kept_cells.iter().map(|&cell| self.active.flags()[cell]).collect();
-        let kept_cells: Vec<i64> = kept_cells.iter().map(|&cell| cell as i64).collect();
-        let kept_cells = indices(&kept_cells, device)?;
+        let (active, kept_cells) = self.active.narrowed(size)?;
+        let (units, shape) = (active.cells().unit_shape(), active.cells().shape());
         let origin: Vec<i64> = Vec::try_from(kept.f_to_device(Device::Cpu)?)?;
         let leaf = |tensor: Tensor| tensor.f_detach()?.f_set_requires_grad(true);
         tch::no_grad(|| {
             Ok(Self {
                 name: self.name.clone(),
-                score: leaf(narrow_flat(&self.score, kept, cells.unit_shape())?)?,
-                alpha: leaf(narrow_flat(&self.alpha, &kept_cells, cells.shape())?)?,
-                active: ActiveSet::new(&cells, flags, device)?,
+                score: leaf(narrow_flat(&self.score, kept, units)?)?,
+                alpha: leaf(narrow_flat(&self.alpha, &kept_cells, shape)?)?,
+                active,
                 cells_at_start: self.cells_at_start,
                 origin: origin.iter().map(|&unit| self.origin[unit as usize]).collect(),
                 departed: Some(self.departed_at(kept, size)?),

@@ -32,8 +32,7 @@ impl<A: Architecture> Supernet<A> {
         if let Some(name) =
             weights.keys().find(|name| !own.contains_key(*name) && !reconstruction::owns(name))
         {
-            let known = own.keys().cloned().collect::<Vec<_>>().join(", ");
-            return Err(Error::Unknown { kind: "weight", name: name.clone(), known });
+            return Err(Error::unknown("weight", name, own.keys()));
         }
         let mut pairs = Vec::new();
         for (name, target) in own {
@@ -43,10 +42,7 @@ impl<A: Architecture> Supernet<A> {
                     pairs.push((source, target));
                 }
                 None if reconstruction::owns(&name) => {}
-                None => {
-                    let known = weights.keys().cloned().collect::<Vec<_>>().join(", ");
-                    return Err(Error::Unknown { kind: "weight", name, known });
-                }
+                None => return Err(Error::unknown("weight", name, weights.keys())),
             }
         }
         tch::no_grad(|| {

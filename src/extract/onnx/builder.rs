@@ -111,11 +111,7 @@ impl<'a> Builder<'a> {
     }
 
     fn find(&self, name: &str) -> Result<&'a Tensor> {
-        self.weights.get(name).ok_or_else(|| Error::Unknown {
-            kind: "weight",
-            name: name.into(),
-            known: self.weights.keys().cloned().collect::<Vec<_>>().join(", "),
-        })
+        self.weights.get(name).ok_or_else(|| Error::unknown("weight", name, self.weights.keys()))
     }
 
     /// Stored in half precision, a weight is widened when the model is loaded: not every operator
