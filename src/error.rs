@@ -217,6 +217,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A checkpoint of a search that cannot be gone on from; `source` says why.
+    #[error("cannot go on from {}", path.display())]
+    Resume {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// What is wrong with it, or what failed on the way.
+        source: Box<Error>,
+    },
+
     /// A folder with a subnet that cannot be used; `source` says why.
     #[error("cannot use the artifact {}", path.display())]
     Artifact {

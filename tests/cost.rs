@@ -3,7 +3,7 @@
 
 mod support;
 
-use once_for_both::cost::{Budget, CompiledPolynomial, Metric, Polynomial};
+use once_for_both::cost::{Budget, CompiledPolynomial, CostModel, Metric, Polynomial};
 use once_for_both::loss::BudgetLoss;
 use once_for_both::models::{Architecture, BlockConfig, VitConfig};
 use once_for_both::space::{
@@ -236,18 +236,22 @@ fn budgets_are_shares_of_the_dense_cost_within_the_feasible_range() -> TestResul
         assert_refused!(refused, Error::Infeasible { least: 15.0, most: 133.0, .. });
     }
     Budget::macs(15.0).check(&model, &space)?;
+    // What the dense network does not cost cannot be limited.
+    let free = CostModel { macs: Polynomial::from(0), ..model.clone() };
+    assert_refused!(
+        Budget::macs(0.0).check(&free, &space),
+        Error::Invalid { ref name, .. } if name == "MACs of the dense network"
+    );
     // A dimension without a size is dense.
     assert_eq!(model.cost(Metric::Macs, &sizes(&[("e", Size::flat(2))]))?, 69.0);
     Ok(())
 }
 
 #[test]
-fn the_budget_loss_is_the_squared_excess_of_the_expected_cost() -> TestResult {
+fn the_budget_loss_is_the_largest_excess_of_an_expected_cost_squared() -> TestResult {
     let (space, mut model, active) = little()?;
     model.params += Polynomial::heads("a") * 3;
     let active: Vec<&ActiveSet> = active.iter().collect();
-    let budgets = [Budget::macs(60.0), Budget::params(10.0)];
-    let loss = BudgetLoss::new(&model, &space, &budgets, 5.0, test_device())?;
     let logits: [&[f64]; 3] = [&[0.0, 1.0], &[0.5, -0.5, 0.0, 0.25], &[-1.0, 0.0, 1.0]];
     let alphas = || -> TestResult<Vec<Tensor>> {
         let pairs = space.dimensions.iter().zip(logits);
@@ -261,18 +265,25 @@ fn the_budget_loss_is_the_squared_excess_of_the_expected_cost() -> TestResult {
     let [e, a, h] = [0, 1, 2].map(|at| expected(at, Size::units));
     let heads = expected(1, |size| size.heads);
     let (macs, params) = (2.0 * e * a + 3.0 * e * h + 5.0, e + a + h + 3.0 * heads);
-    let alphas = alphas()?;
-    for (found, expected) in loss.expected_costs(&alphas, &active)?.iter().zip([macs, params]) {
-        EXPECTED.check_against("expected cost", found, &[expected])?;
-    }
-    let excess = [(macs - 60.0) / 133.0, (params - 10.0) / 22.0];
-    let expected = 5.0 * (excess[0] * excess[0] + excess[1] * excess[1]);
-    let found = loss.loss(&alphas, &active)?;
-    EXPECTED.check_against("loss", &found, &[expected])?;
+    // Each of the two limits in turn is the one that is exceeded more.
+    for (limits, which) in [([60.0, 20.0], 0), ([100.0, 5.0], 1)] {
+        let budgets = [Budget::macs(limits[0]), Budget::params(limits[1])];
+        let loss = BudgetLoss::new(&model, &space, &budgets, 5.0, test_device())?;
+        let alphas = alphas()?;
+        for (found, cost) in loss.expected_costs(&alphas, &active)?.iter().zip([macs, params]) {
+            EXPECTED.check_against("expected cost", found, &[cost])?;
+        }
+        let excess = [(macs - limits[0]) / 133.0, (params - limits[1]) / 22.0];
+        assert!(excess[which] > excess[1 - which], "{excess:?}");
+        let found = loss.loss(&alphas, &active)?;
+        EXPECTED.check_against("loss", &found, &[5.0 * excess[which] * excess[which]])?;
 
-    // By the chain rule to the logits of e: dF/de · p_k (w_k − e).
-    let to_e = 10.0 * (excess[0] / 133.0 * (2.0 * a + 3.0 * h) + excess[1] / 22.0);
-    let p = softmax(logits[0], &[true; 2]);
-    let slope: Vec<f64> = p.iter().zip([2.0, 4.0]).map(|(p, w)| to_e * p * (w - e)).collect();
-    EXPECTED.check_against("slope", &gradients(&found, &[&alphas[0]])?[0], &slope)
+        // By the chain rule to the logits of e: dF/de · p_k (w_k − e).
+        let cost_to_e = [(2.0 * a + 3.0 * h) / 133.0, 1.0 / 22.0][which];
+        let to_e = 10.0 * excess[which] * cost_to_e;
+        let p = softmax(logits[0], &[true; 2]);
+        let slope: Vec<f64> = p.iter().zip([2.0, 4.0]).map(|(p, w)| to_e * p * (w - e)).collect();
+        EXPECTED.check_against("slope", &gradients(&found, &[&alphas[0]])?[0], &slope)?;
+    }
+    Ok(())
 }

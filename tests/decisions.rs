@@ -119,7 +119,7 @@ fn one_search_yields_subnets_for_several_budgets() -> TestResult {
     // The search itself is where it was, and goes on.
     assert_eq!(search.supernet().sizes(), before);
     run(&mut search, 10)?;
-    assert!(search.pareto(&[macs(0.01)?]).is_err());
+    assert_refused!(search.pareto(&[macs(0.01)?]), Error::Infeasible { .. });
     let mut ended = session_with(options(), 0.5, Method::of)?;
     run(&mut ended, STEPS)?;
     assert_refused!(ended.branch(vec![macs(0.4)?], 1), Error::Invalid { ref name, .. } if name == "phase");
@@ -231,6 +231,45 @@ fn what_is_landing_does_not_come_back() -> TestResult {
     let within = |cell: usize| state.cells().size(cell).channels <= size.channels;
     assert_eq!(state.possible_cells(), (0..all).filter(|&cell| within(cell)).collect::<Vec<_>>());
     assert!(state.possible_cells().len() < all);
+    Ok(())
+}
+
+/// A branch taken while units are landing waits for them, and keeps its budget all the same.
+#[test]
+fn a_branch_can_be_taken_amid_a_landing() -> TestResult {
+    let _alone = alone();
+    let long = SearchOptions { landing_steps: 3, ..options() };
+    let mut search = session_with(long, 0.5, Method::of)?;
+    let is_landing = |session: &Session<VitConfig>| {
+        session.supernet().states().iter().any(|state| state.landing.is_some())
+    };
+    while !is_landing(&search) && search.phase() == Phase::Search {
+        let step = search.steps_done();
+        run(&mut search, step + 1)?;
+    }
+    assert!(is_landing(&search) && !search.supernet().is_decided());
+    let mut branch = search.branch(vec![macs(0.45)?], 1)?;
+    while !branch.is_done() {
+        let step = branch.steps_done();
+        branch.step(&[batch(step)?], &mut |_: &Event| Ok(()))?;
+    }
+    assert_eq!(branch.phase(), Phase::Finetune);
+    let supernet = branch.supernet();
+    let reached = supernet.cost_model().cost(Metric::Macs, &supernet.sizes())?;
+    assert!(reached <= macs(0.45)?.limit, "{reached}");
+    Ok(())
+}
+
+/// The order of declaration says nothing: the embedding may come last.
+#[test]
+fn a_space_declared_backwards_is_searched() -> TestResult {
+    let _alone = alone();
+    let mut space = vit().space()?;
+    space.dimensions.reverse();
+    let mut session = session(space, vec![macs(0.5)?], options())?;
+    run(&mut session, STEPS)?;
+    let supernet = session.supernet();
+    assert!(supernet.cost_model().cost(Metric::Macs, &supernet.sizes())? <= macs(0.5)?.limit);
     Ok(())
 }
 

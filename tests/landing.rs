@@ -163,6 +163,34 @@ fn steps_after_a_cut_are_those_of_a_network_that_was_narrow_from_the_start() -> 
     Ok(())
 }
 
+/// Where one landing ends as the others begin, gates go on from where they were too.
+#[test]
+fn a_cut_does_not_make_the_next_landing_jump() -> TestResult {
+    let _alone = alone();
+    let mut options = SearchOptions { prune_interval: 4, ..landing_options() };
+    options.optimiser.alpha_rate = 0.0;
+    let mut session = exact_session(options)?;
+    run(&mut session, 3)?;
+    let state = &mut session.supernet_mut().states_mut()[1];
+    let (all, name) = (state.cells().len() as i64, state.name.clone());
+    let alpha = Tensor::f_arange(all, (tch::Kind::Float, test_device()))?.f_mul_scalar(-2.0)?;
+    state.set_alpha(&alpha.f_view(state.cells().shape())?)?;
+    run(&mut session, 5)?;
+    assert!(session.supernet().states()[1].landing.is_some(), "{name} does not land");
+    let gates = session.supernet().masks(session.lambda())?;
+    // The step in which the one is cut and sizes are chosen for the others.
+    let events = run(&mut session, 6)?;
+    assert!(cuts(&events).iter().any(|cut| cut.units.contains_key(&name)), "{events:?}");
+    let mut landings = 0;
+    for (state, gates) in session.supernet().states().iter().zip(&gates) {
+        let Some(landing) = state.landing.as_ref().filter(|_| state.name != name) else { continue };
+        landings += 1;
+        Tolerance::relative(0.0).check("gates", landing.from(), &gates.mask.detach())?;
+    }
+    assert!(landings > 0, "nothing else lands");
+    Ok(())
+}
+
 #[test]
 fn a_landing_as_long_as_the_search_is_refused() {
     let long = SearchOptions { landing_steps: 8, ..options() };

@@ -87,6 +87,29 @@ fn expect_equal(left: &Session<VitConfig>, right: &Session<VitConfig>, when: &st
     Ok(())
 }
 
+/// From the choice to the last cut the network is still too large: no subnet is made of it.
+#[test]
+fn nothing_is_extracted_while_units_are_on_their_way_out() -> TestResult {
+    let _alone = alone();
+    let mut session = session_with(landing_options(), 0.5, Method::of)?;
+    let limit = session.budgets()[0].limit;
+    let mut refused = 0;
+    while !session.is_done() {
+        let step = session.steps_done();
+        run(&mut session, step + 1)?;
+        session.materialise()?;
+        match FoldingExtractor.extract(session.supernet()) {
+            Ok(subnet) => assert!(subnet.macs()? <= limit, "{} of {limit}", subnet.macs()?),
+            Err(Error::Invalid { name, .. }) if name.starts_with("size of") => refused += 1,
+            Err(Error::Invalid { name, .. }) => assert!(name.starts_with("active cells"), "{name}"),
+            Err(other) => return Err(other.into()),
+        }
+    }
+    assert!(refused > 0, "no step lay between choice and cut");
+    FoldingExtractor.extract(session.supernet())?;
+    Ok(())
+}
+
 #[test]
 fn metrics_of_a_resumed_run_are_those_of_an_uninterrupted_one() -> TestResult {
     let _alone = alone();
@@ -127,6 +150,18 @@ fn damaged_and_foreign_checkpoints_are_refused() -> TestResult {
     refuse(&state.replace("\"version\": 1", "\"version\": 99"), "version 99")?;
     refuse(&state.replace("once-for-both/checkpoint", "other"), "format other")?;
     refuse(&state[..state.len() / 2], "EOF")?;
+    refuse(&state.replace("\"family\": \"vit\"", "\"family\": \"swin\""), "family swin")?;
+    // What fits no dimension is not left out without a word.
+    let mut short: serde_json::Value = serde_json::from_str(&state)?;
+    short["dimensions"].as_array_mut().ok_or("dimensions")?.pop();
+    std::fs::write(saved.join("state.json"), short.to_string())?;
+    match Session::<VitConfig>::resume(&saved, test_device()) {
+        Err(Error::Resume { path, source }) => {
+            assert_eq!(path, saved);
+            assert!(source.to_string().contains("number of dimensions"), "{source}");
+        }
+        other => return Err(format!("expected a refusal, got {other:?}").into()),
+    }
     std::fs::write(saved.join("state.json"), &state)?;
     let tensors = std::fs::read(saved.join("tensors.safetensors"))?;
     std::fs::write(saved.join("tensors.safetensors"), &tensors[..tensors.len() / 2])?;

@@ -6,9 +6,11 @@ use once_for_both::data::Batch;
 use once_for_both::extract::{verify, FoldingExtractor, SubnetExtractor};
 use once_for_both::loss::{distillation_loss, Distillation, DistillationKind, Targets, Teacher};
 use once_for_both::models::VitConfig;
-use once_for_both::search::{Event, Method, Precision, SearchOptions, Session};
+use once_for_both::search::{Checkpoints, Event, Method, Precision, SearchOptions, Session};
 use once_for_both::space::SearchSpace;
+use once_for_both::supernet::Supernet;
 use once_for_both::{Error, Result};
+use serde_json::json;
 use support::tiny_run::{alone, batch, landing_options, options, run, session_with, vit, STEPS};
 use support::{from_numbers, numbers, softmax, test_device, TestResult, Tolerance};
 use tch::{Kind, Tensor};
@@ -82,6 +84,130 @@ fn distances_from_a_teacher_are_the_sums_they_are_defined_by() -> TestResult {
         distillation_loss(&s, &t.narrow(1, 0, 2), DistillationKind::Hard),
         Error::Shape { .. }
     );
+    Ok(())
+}
+
+/// A teacher may rule classes out.
+#[test]
+fn a_class_that_the_teacher_rules_out_says_nothing() -> TestResult {
+    let student = from_numbers(&[0.3, -1.0, 2.0], &[1, 3])?;
+    let teacher = from_numbers(&[1.0, 0.0, f64::NEG_INFINITY], &[1, 3])?;
+    let found = distillation_loss(&student, &teacher, DistillationKind::Soft { temperature: 1.0 })?;
+    let (p, q) = (softmax(&[0.3, -1.0, 2.0], &[true; 3]), softmax(&[1.0, 0.0], &[true; 2]));
+    let expected: f64 = q.iter().zip(&p).map(|(q, p)| q * (q / p).ln()).sum();
+    Tolerance::relative(1e-5).check_number("soft", found.double_value(&[]), expected)?;
+    Ok(())
+}
+
+/// Every number that would fail a run later is refused before it, by its name.
+#[test]
+fn options_out_of_range_are_refused_by_name() -> TestResult {
+    let good = serde_json::to_value(options())?;
+    for (name, value) in [
+        ("search_steps", json!(99)),
+        ("prune_interval", json!(0)),
+        ("log_interval", json!(0)),
+        ("skips_in_a_row", json!(0)),
+        ("drop_share", json!(1.0)),
+        ("landing_steps", json!(8)),
+        ("average", json!(1.0)),
+        ("label_smoothing", json!(-0.1)),
+        ("budget_weight", json!(-1.0)),
+        ("one_hot.weight", json!(-1.0)),
+        ("one_hot.balance.ramp.ratio", json!(-1.0)),
+        ("optimiser.score_rate", json!(-1.0)),
+        ("optimiser.alpha_rate", json!(-1.0)),
+        ("optimiser.clip_norm", json!(0.0)),
+        ("optimiser.weight_rate.peak", json!(-1.0)),
+        ("optimiser.weight_rate.floor", json!(1.1)),
+        ("optimiser.weight_rate.warmup_steps", json!(STEPS)),
+        ("optimiser.weights.beta1", json!(1.0)),
+        ("optimiser.weights.beta2", json!(-0.1)),
+        ("optimiser.weights.eps", json!(0.0)),
+        ("optimiser.alpha.weight_decay", json!(-0.1)),
+    ] {
+        let mut wrong = good.clone();
+        let pointer = format!("/{}", name.replace('.', "/"));
+        *wrong.pointer_mut(&pointer).ok_or(name)? = value;
+        let wrong: SearchOptions = serde_json::from_value(wrong)?;
+        assert_refused!(wrong.check(), Error::Invalid { name: ref refused, .. } if refused == name);
+    }
+    options().check()?;
+    Ok(())
+}
+
+/// The gradient of all weights together is brought down to the largest norm allowed: a step of any
+/// size is one of that norm.
+#[test]
+fn a_clipped_gradient_has_the_norm_it_is_clipped_to() -> TestResult {
+    let _alone = alone();
+    let run_with = |clip_norm: Option<f64>| -> TestResult<Session<VitConfig>> {
+        let mut own = options();
+        own.optimiser.clip_norm = clip_norm;
+        let mut session = session_with(own, 0.9, Method::of)?;
+        step(&mut session, &[batch(0)?])?;
+        Ok(session)
+    };
+    let gradients = session_with(options(), 0.9, Method::of)?.gradients(&[batch(0)?])?.parameters;
+    let weights = |name: &&String| {
+        !name.ends_with(".score") && !name.ends_with(".alpha") && !name.starts_with("pmim.")
+    };
+    let squares = gradients
+        .iter()
+        .filter(|(name, _)| weights(name))
+        .map(|(_, g)| g.square().sum(tch::Kind::Double));
+    let norm = squares.map(|square| square.double_value(&[])).sum::<f64>().sqrt();
+    // Adam's first moment after one step is a tenth of the gradient it was given.
+    let name = "blocks.0.mlp.fc1.weight";
+    let resumed = |session: &Session<VitConfig>| -> TestResult<Tensor> {
+        let folder = tempfile::tempdir()?;
+        let saved = Checkpoints::new(folder.path(), 1).save(session)?;
+        let tensors = Tensor::read_safetensors(saved.join("tensors.safetensors"))?;
+        let own = format!("first/{name}");
+        Ok(tensors.into_iter().find(|(name, _)| *name == own).ok_or(own)?.1)
+    };
+    for (clip, scale) in [(None, 1.0), (Some(2.0 * norm), 1.0), (Some(norm / 8.0), 0.125)] {
+        let expected = &gradients[name] * (0.1 * scale);
+        let found = resumed(&run_with(clip)?)?.to_device(test_device());
+        Tolerance { relative: 1e-4, absolute: 1e-9 }.check("first moment", &found, &expected)?;
+    }
+    Ok(())
+}
+
+/// Stochastic depth drops whole branches while training, scales the rest up, and is off otherwise.
+#[test]
+fn stochastic_depth_keeps_the_mean_and_is_for_training_only() -> TestResult {
+    let _alone = alone();
+    let config = VitConfig { drop_path: 0.4, ..vit() };
+    let build = |config: &VitConfig| -> TestResult<Supernet<VitConfig>> {
+        tch::manual_seed(5);
+        Ok(Supernet::new(config.clone(), SearchSpace::empty(), false, test_device())?)
+    };
+    let (plain, deep) = (build(&vit())?, build(&config)?);
+    let logits =
+        |supernet: &Supernet<VitConfig>, images: &Tensor, train: bool| -> TestResult<Tensor> {
+            Ok(tch::no_grad(|| supernet.forward(images, None, train))?.logits.prediction()?)
+        };
+    let images = batch(3)?.images.narrow(0, 0, 1);
+    let exact = Tolerance::relative(0.0);
+    exact.check("evaluation", &logits(&deep, &images, false)?, &logits(&plain, &images, false)?)?;
+    // One image many times over: some keep the last block's two branches (0.6² of them), and have
+    // them larger by 1/0.6; the first block's are never dropped.
+    let many = images.repeat([2000, 1, 1, 1]);
+    let found = logits(&deep, &many, true)?;
+    // Equal but for rounding: neighbours in order that lie close together.
+    let mut first = numbers(&found.select(1, 0))?;
+    first.sort_by(f64::total_cmp);
+    let groups: Vec<usize> = first.chunk_by(|a, b| b - a < 1e-5).map(<[f64]>::len).collect();
+    assert_eq!(groups.len(), 4, "two branches, kept or not");
+    let both = groups.iter().copied().max().ok_or("no image")? as f64 / 2000.0;
+    assert!((both - 0.36).abs() < 0.05, "{both} of the images keep both");
+    let moved = (found.mean_dim([0i64].as_slice(), false, Kind::Float)
+        - logits(&plain, &images, false)?.squeeze())
+    .abs()
+    .max();
+    let scale = found.std(false).double_value(&[]);
+    assert!(moved.double_value(&[]) < scale, "the mean moves by {moved:?}, spread {scale}");
     Ok(())
 }
 

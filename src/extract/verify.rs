@@ -30,9 +30,10 @@ impl Verification {
         }
     }
 
-    /// What a logit may differ by: the tolerance, times the largest logit.
+    /// What a logit may differ by: the tolerance, times the largest logit. A larger tolerance than
+    /// [`verify`]'s is not believed, whoever wrote it.
     pub fn allowed(&self) -> f64 {
-        self.tolerance * self.logit_scale
+        self.tolerance.min(TOLERANCE) * self.logit_scale
     }
 
     /// Whether both differences are finite and allowed.

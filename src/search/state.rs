@@ -149,7 +149,8 @@ impl<A: Architecture> Session<A> {
     /// Goes on from a checkpoint; the rest of the run equals an uninterrupted one.
     ///
     /// # Errors
-    /// [`Error::File`] if the checkpoint is damaged, foreign or of a newer version.
+    /// [`Error::Io`] or [`Error::File`] if the checkpoint is damaged, foreign or of a newer version;
+    /// [`Error::Resume`] if what it holds does not fit together, or the network cannot be built.
     pub fn resume(checkpoint: &Path, device: Device) -> Result<Self> {
         Self::resume_with(Method::of, checkpoint, device)
     }
@@ -166,7 +167,7 @@ impl<A: Architecture> Session<A> {
     ) -> Result<Self> {
         let path = checkpoint.join(STATE);
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
-        check_version(&path, &text)?;
+        check_header(&path, &text, A::FAMILY)?;
         let state: State<A> = serde_json::from_str(&text).map_err(|e| Error::file(&path, e))?;
         let method = method(&state.options)?;
         if method.describe() != state.method {
@@ -174,8 +175,10 @@ impl<A: Architecture> Session<A> {
             return Err(Error::file(path, format!("made with {made}, resumed with {given}")));
         }
         let tensors = crate::tensors::read(&checkpoint.join(TENSORS), device)?;
-        Self::restore(state, &tensors, method, device)
-            .map_err(|error| Error::file(checkpoint, format!("damaged checkpoint: {error}")))
+        Self::restore(state, &tensors, method, device).map_err(|source| {
+            let path = checkpoint.to_path_buf();
+            Error::Resume { path, source: Box::new(source) }
+        })
     }
 
     pub(super) fn restore(
@@ -188,7 +191,7 @@ impl<A: Architecture> Session<A> {
             Supernet::restore(state.architecture, state.space, state.dense, state.pmim, device)?;
         supernet.weigh_by(Rc::clone(&method.bi_mask));
         supernet.load_weights(&with_prefix(tensors, "weight/"))?;
-        restore_dimensions(&mut supernet, state.dimensions, tensors)?;
+        restore_dimensions(&mut supernet, state.dimensions, state.step, tensors)?;
         let mut session = Self::assemble(supernet, state.budgets, state.options, method)?;
         (session.step, session.phase) = (state.step, state.phase);
         (session.projected, session.timer.1) = (state.projected, state.step);
@@ -212,8 +215,14 @@ impl<A: Architecture> Session<A> {
 fn restore_dimensions<A: Architecture>(
     supernet: &mut Supernet<A>,
     records: Vec<DimensionRecord>,
+    step: u64,
     tensors: &Weights,
 ) -> Result<()> {
+    let dimensions = supernet.states().len();
+    if records.len() != dimensions {
+        let (name, expected) = ("number of dimensions", dimensions.to_string());
+        return Err(Error::invalid(name, expected, records.len()));
+    }
     let (departed, from) = (with_prefix(tensors, "departed/"), with_prefix(tensors, "from/"));
     let (scores, alphas) = (with_prefix(tensors, "score/"), with_prefix(tensors, "alpha/"));
     let mut landings = Vec::new();
@@ -226,6 +235,10 @@ fn restore_dimensions<A: Architecture>(
         own.origin = record.origin;
         own.departed = departed.get(&name).map(Tensor::shallow_clone);
         if let Some(landing) = record.landing {
+            if landing.since > step {
+                let name = format!("begin of the landing of {name}");
+                return Err(Error::invalid(name, format!("step {step} or before"), landing.since));
+            }
             landings.push((at, landing, find(&from, &name)?));
         }
     }
@@ -236,11 +249,12 @@ fn restore_dimensions<A: Architecture>(
     Ok(())
 }
 
-fn check_version(path: &Path, text: &str) -> Result<()> {
+fn check_header(path: &Path, text: &str, family: &str) -> Result<()> {
     #[derive(Deserialize)]
     struct Header {
         format: String,
         version: u32,
+        family: String,
     }
     let header: Header = serde_json::from_str(text).map_err(|e| Error::file(path, e))?;
     if header.format != FORMAT {
@@ -248,6 +262,10 @@ fn check_version(path: &Path, text: &str) -> Result<()> {
     }
     if header.version != VERSION {
         let reason = format!("version {}, this program reads {VERSION}", header.version);
+        return Err(Error::file(path, reason));
+    }
+    if header.family != family {
+        let reason = format!("of a network of family {}, expected {family}", header.family);
         return Err(Error::file(path, reason));
     }
     Ok(())

@@ -293,7 +293,11 @@ fn flipped(name: &str, place: f64, bit: u32, may_load: bool) -> TestResult {
 fn a_verification_that_failed() -> TestResult {
     let folder = Folder::new()?;
     folder.edit(VERIFICATION, |differences| differences["real_images"] = json!(0.5))?;
-    folder.refused(VERIFICATION, |reason| {
+    let failed = |reason: &ArtifactError| {
         matches!(reason, ArtifactError::Unverified { difference: 0.5, .. })
-    })
+    };
+    folder.refused(VERIFICATION, failed)?;
+    // Nor does it pass by its own tolerance.
+    folder.edit(VERIFICATION, |differences| differences["tolerance"] = json!(1e9))?;
+    folder.refused(VERIFICATION, failed)
 }

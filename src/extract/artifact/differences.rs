@@ -32,8 +32,8 @@ impl Differences {
         if differences.extraction.passed() {
             return Ok(differences);
         }
-        let (difference, allowed) =
-            (differences.extraction.max_abs_logit_difference(), differences.extraction.allowed());
+        let difference = differences.extraction.max_abs_logit_difference();
+        let allowed = differences.extraction.allowed();
         Err(refused(path, ArtifactError::Unverified { difference, allowed }))
     }
 }
