@@ -104,3 +104,66 @@ fn sibling(path: &Path, ending: &str) -> Result<PathBuf> {
     hidden.push(ending);
     Ok(path.with_file_name(hidden))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARK: &str = "mark";
+
+    fn fill(text: &'static str) -> impl FnOnce(&Path) -> Result<()> {
+        move |folder| write_atomically(&folder.join(MARK), text.as_bytes())
+    }
+
+    fn text(folder: &Path) -> Option<String> {
+        fs::read_to_string(folder.join(MARK)).ok()
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_folder_is_replaced_by_its_like_and_by_nothing_else() {
+        let root = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+        let (own, old) = (root.path().join("net.0.5"), root.path().join("net.0.old"));
+        // A backup by a name we might have chosen for ourselves.
+        assert!(fs::create_dir_all(&old).is_ok() && fs::write(old.join("backup"), "b").is_ok());
+        assert!(write_folder(&own, MARK, fill("first")).is_ok());
+        assert!(write_folder(&own, MARK, fill("second")).is_ok());
+        assert_eq!(text(&own).as_deref(), Some("second"));
+        assert_eq!(names(root.path()), ["net.0.5", "net.0.old"]);
+        // Something else is there.
+        let refused = write_folder(&old, MARK, fill("third"));
+        assert!(matches!(refused, Err(Error::File { ref path, .. }) if *path == old));
+        assert_eq!(names(&old), ["backup"]);
+        // What is there stays when the new one fails.
+        let failed = write_folder(&own, MARK, |_| Err(Error::invalid("a", "b", "c")));
+        assert!(failed.is_err());
+        assert_eq!((text(&own).as_deref(), names(root.path()).len()), (Some("second"), 2));
+    }
+
+    #[test]
+    fn paths_without_a_name_are_refused() {
+        for path in [".", "..", "/", "somewhere/.."] {
+            let refused = write_folder(Path::new(path), MARK, fill("text"));
+            assert!(matches!(refused, Err(Error::Invalid { .. })), "{path}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_was_moved_away_comes_back() {
+        let root = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+        let own = root.path().join("best");
+        assert!(write_folder(&own, MARK, fill("kept")).is_ok());
+        // Died between the two renames.
+        assert!(fs::rename(&own, root.path().join(".best.replaced")).is_ok());
+        assert!(recover_folder(&own).is_ok());
+        assert_eq!(text(&own).as_deref(), Some("kept"));
+        assert_eq!(names(root.path()), ["best"]);
+    }
+}

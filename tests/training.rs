@@ -99,6 +99,24 @@ fn a_class_that_the_teacher_rules_out_says_nothing() -> TestResult {
     Ok(())
 }
 
+/// Each micro-batch counts the same, so they have to be of one size.
+#[test]
+fn batches_that_cannot_be_averaged_are_refused() -> TestResult {
+    let _alone = alone();
+    let mut session = session_with(options(), 0.9, Method::of)?;
+    let of = |images: i64| -> TestResult<Batch> {
+        let Batch { images: all, targets, hidden } = batch(0)?;
+        let Targets::Classes(classes) = targets else { return Err("classes".into()) };
+        let targets = Targets::Classes(classes.narrow(0, 0, images));
+        Ok(Batch { images: all.narrow(0, 0, images), targets, hidden })
+    };
+    for batches in [vec![], vec![of(0)?], vec![of(4)?, of(2)?]] {
+        assert_refused!(session.gradients(&batches), Error::Invalid { .. });
+        assert_refused!(session.step(&batches, &mut |_: &Event| Ok(())), Error::Invalid { .. });
+    }
+    step(&mut session, &[of(3)?, of(3)?])
+}
+
 /// Every number that would fail a run later is refused before it, by its name.
 #[test]
 fn options_out_of_range_are_refused_by_name() -> TestResult {

@@ -12,7 +12,7 @@ use crate::pmim::random_token_mask;
 use crate::randomness::{enter, Purpose};
 use crate::supernet::{Parameter, ParameterKind, Weights};
 use crate::tensors::widened;
-use crate::Result;
+use crate::{Error, Result};
 use tch::Tensor;
 
 impl<A: Architecture> Session<A> {
@@ -20,8 +20,10 @@ impl<A: Architecture> Session<A> {
     /// nothing.
     ///
     /// # Errors
-    /// Those of the model; [`crate::Error::Torch`] if a batch does not fit.
+    /// [`Error::Invalid`] without a batch, or if batches differ in size: each counts the same. Those
+    /// of the model; [`Error::Torch`] if a batch does not fit.
     pub fn gradients(&self, batches: &[Batch]) -> Result<StepGradients> {
+        expect_equal_sizes(batches)?;
         enter(self.options.seed, self.step, Purpose::Step);
         let masks = self.supernet.masks(self.lambda())?;
         let gates: Vec<Tensor> =
@@ -187,6 +189,24 @@ impl<A: Architecture> Session<A> {
                 let scale = own.f_div(&other)?.f_mul_scalar(ratio * progress.min(1.0))?;
                 Ok(gradient.f_add(&sharpen.f_mul(&scale)?)?)
             }
+        }
+    }
+}
+
+/// Gradients are averaged over batches, so a smaller one would weigh more than its images.
+fn expect_equal_sizes(batches: &[Batch]) -> Result<()> {
+    let size = |batch: &Batch| batch.images.size().first().copied().unwrap_or(0);
+    let Some(first) = batches.first().map(size) else {
+        return Err(Error::invalid("number of batches", "at least one", 0));
+    };
+    if first < 1 {
+        return Err(Error::invalid("images of a batch", "at least one", first));
+    }
+    match batches.iter().map(size).find(|&other| other != first) {
+        None => Ok(()),
+        Some(other) => {
+            let expected = format!("{first}, as in the first batch of the step");
+            Err(Error::invalid("images of a batch", expected, other))
         }
     }
 }

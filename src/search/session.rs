@@ -196,12 +196,9 @@ impl<A: Architecture> Session<A> {
     ///
     /// # Errors
     /// [`Error::Diverged`] if, at a logged step, too many in a row were not finite;
-    /// [`Error::Invalid`] without a batch or after the last step; those of the model and of the
-    /// listener.
+    /// [`Error::Invalid`] without a batch, with batches of different sizes, or after the last step;
+    /// those of the model and of the listener.
     pub fn step(&mut self, batches: &[Batch], listener: &mut dyn Listener) -> Result<()> {
-        if batches.is_empty() {
-            return Err(Error::invalid("number of batches", "at least one", 0));
-        }
         if self.is_done() {
             let expected = format!("below total_steps {}", self.options.total_steps);
             return Err(Error::invalid("step", expected, self.step));

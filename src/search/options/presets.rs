@@ -56,8 +56,8 @@ impl SearchOptions {
                     warmup_steps: total_steps / 20,
                     total_steps,
                 },
-                score_rate: (3.0 / length).max(peak),
-                alpha_rate: (10.0 / length).max(peak),
+                score_rate: 3.0 / length,
+                alpha_rate: 10.0 / length,
                 weights: AdamWOptions::default(),
                 alpha: AdamWOptions { beta1: 0.5, ..AdamWOptions::default() },
                 clip_norm: Some(1.0),
@@ -71,8 +71,9 @@ impl SearchOptions {
         Self { pmim: None, ..Self::new(total_steps, 0) }
     }
 
-    /// The paper's setting: random scores and α, gradients added as they are, one rate for all.
-    /// Made for searches of tens of thousands of steps.
+    /// The paper's setting: random scores and α, gradients added as they are, one rate for all (scores
+    /// and α keep it where [`peak_rate`](Self::peak_rate) sets another for the weights). Made for
+    /// searches of tens of thousands of steps.
     pub fn paper(total_steps: u64, search_steps: u64) -> Self {
         let mut options = Self::new(total_steps, search_steps);
         options.alpha_start = AlphaStart::Uniform;
@@ -95,7 +96,7 @@ impl SearchOptions {
         let steps = search_steps / 2;
         options.order = Order::ImportanceFirst { steps };
         let rest = (search_steps - steps).max(1) as f64;
-        options.optimiser.alpha_rate = (10.0 / rest).max(options.optimiser.weight_rate.peak);
+        options.optimiser.alpha_rate = 10.0 / rest;
         options
     }
 }
