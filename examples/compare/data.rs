@@ -14,6 +14,8 @@ pub const CLASSES: usize = 10;
 pub struct Data {
     pub train: ImageSet,
     pub judge: ImageSet,
+    /// Mean and standard deviation of the training pixels.
+    pub pixels: [f64; 2],
 }
 
 impl Data {
@@ -32,6 +34,6 @@ impl Data {
             0 => read(Split::Test)?.normalised(mean, std)?,
             held_out => all.subset(&range(used - held_out, used)?)?,
         };
-        Ok(Self { train, judge })
+        Ok(Self { train, judge, pixels: [mean, std] })
     }
 }

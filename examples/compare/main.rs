@@ -4,7 +4,8 @@
 //! cargo run --release --example compare -- --methods ours,two-stage,paper --budgets 0.5 --seeds 3
 //! ```
 //!
-//! Prints a table; `--json FILE` appends one object a run, and leaves out the runs that are there.
+//! Prints a table; `--json FILE` appends one object a run, and leaves out the runs that are there on
+//! the same terms: options, data and dense network.
 
 mod data;
 mod methods;
@@ -12,6 +13,7 @@ mod row;
 mod scratch;
 mod settings;
 mod summary;
+mod terms;
 mod trial;
 
 use clap::Parser;
@@ -23,7 +25,7 @@ use row::Row;
 use settings::Setting;
 use std::path::PathBuf;
 use summary::Summary;
-use trial::Bench;
+use trial::{AnyError, Bench};
 
 /// Compares searches on a ViT of 96 channels, 4 blocks, 4 heads and 4 × 4 patches.
 #[derive(Debug, Clone, Parser)]
@@ -66,7 +68,7 @@ pub struct Options {
     search: f64,
 
     /// Images of a step.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
     batch: i64,
 
     /// Highest learning rate of dense training.
@@ -110,7 +112,7 @@ pub struct Options {
     weights: Option<PathBuf>,
 
     /// Folder that keeps the dense network for the next comparison.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "weights")]
     dense: Option<PathBuf>,
 
     /// File that one object a run is appended to.
@@ -140,29 +142,22 @@ impl Options {
     }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), AnyError> {
     let options = Options::parse();
     let methods = Named::parse_all(&options.methods)?;
+    let known = options.json.as_deref().map_or(Ok(vec![]), Row::read)?;
     let device = device::parse(&options.device)?;
     let data = Data::load(&options, device)?;
     let options = options.in_steps(data.train.len());
     let bench = Bench::new(&options, data, device)?;
     println!("dense: top-1 {:.2} %", 100.0 * bench.dense_top1);
     println!("{}", Row::HEADER);
-    let known = options.json.as_deref().map_or(Ok(vec![]), Row::read)?;
     let mut summaries = Vec::new();
     for &budget in &options.budgets {
         for &method in &methods {
             let mut rows = Vec::new();
             for seed in options.first_seed..options.first_seed + options.seeds {
-                let row = match known.iter().find(|row| row.is(method.name(), budget, seed)) {
-                    Some(row) => row.clone(),
-                    None => bench.run(method, budget, seed)?,
-                };
-                println!("{row}");
-                let path = options.json.as_ref().filter(|_| !known.contains(&row));
-                path.map_or(Ok(()), |path| row.append(path))?;
-                rows.push(row);
+                rows.push(one(&bench, &known, method, budget, seed)?);
             }
             summaries.extend(Summary::of(&rows, &bench.dense_sizes()));
         }
@@ -170,4 +165,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("\n{}", Summary::HEADER);
     summaries.iter().for_each(|summary| println!("{summary}"));
     Ok(())
+}
+
+/// One row: from the file if it is there on the same terms, else measured and appended.
+fn one(
+    bench: &Bench,
+    known: &[Row],
+    method: Named,
+    budget: f64,
+    seed: u64,
+) -> Result<Row, AnyError> {
+    let terms = bench.terms(method, seed)?;
+    if let Some(row) = known.iter().find(|row| row.is(method, budget, seed, &terms)) {
+        println!("{row}");
+        return Ok(row.clone());
+    }
+    let row = Row { terms, ..bench.run(method, budget, seed)? };
+    println!("{row}");
+    bench.options.json.as_ref().map_or(Ok(()), |path| row.append(path))?;
+    Ok(row)
 }

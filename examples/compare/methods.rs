@@ -80,6 +80,9 @@ impl Named {
 
     /// Its options: only what makes the method differs.
     pub fn options(self, options: &Options, seed: u64) -> SearchOptions {
+        if self == Self::Scratch {
+            return from_nothing(options, seed);
+        }
         let (total, search) = (options.steps, (options.steps as f64 * options.search) as u64);
         let (mean, std) = (2.0, 0.5);
         let mut own = match self {
@@ -114,4 +117,11 @@ impl Named {
         own.precision = options.precision();
         own.peak_rate(options.lr).seed(seed)
     }
+}
+
+/// As long as dense training, search and fine-tuning together, at dense training's rate.
+fn from_nothing(options: &Options, seed: u64) -> SearchOptions {
+    let mut own = SearchOptions::training(options.dense_steps + options.steps);
+    own.precision = options.precision();
+    own.peak_rate(options.dense_lr).seed(seed)
 }

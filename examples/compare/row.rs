@@ -2,6 +2,7 @@
 
 use crate::methods::Named;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
@@ -31,6 +32,9 @@ pub struct Row {
     pub embed_dim: i64,
     /// Heads, channels of a head, hidden width of every block.
     pub blocks: Vec<[i64; 3]>,
+    /// What it was measured on; null in rows that do not say.
+    #[serde(default)]
+    pub terms: Value,
 }
 
 impl Row {
@@ -42,9 +46,10 @@ impl Row {
         Self { method: method.name().into(), budget, seed, ..Self::default() }
     }
 
-    /// Whether it is of this run.
-    pub fn is(&self, method: &str, budget: f64, seed: u64) -> bool {
-        self.method == method && self.budget == budget && self.seed == seed
+    /// Whether it is of this run, on these terms.
+    pub fn is(&self, method: Named, budget: f64, seed: u64, terms: &Value) -> bool {
+        let named = self.method == method.name() && self.budget == budget && self.seed == seed;
+        named && self.terms == *terms
     }
 
     /// Embedding, then heads, channels of a head and hidden width of every block.

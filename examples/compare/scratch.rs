@@ -5,14 +5,12 @@ use crate::row::Row;
 use crate::trial::{plain, AnyError, Bench};
 use once_for_both::cost::Metric;
 use once_for_both::models::{Architecture, BlockConfig, VitConfig};
-use once_for_both::search::SearchOptions;
 
 impl Bench<'_> {
     /// As long as dense training, search and fine-tuning take together, at dense training's rate.
     pub fn scratch(&self, share: f64, seed: u64) -> Result<Row, AnyError> {
         let narrow = narrowed(&self.network, share)?;
-        let steps = self.options.dense_steps + self.options.steps;
-        let training = SearchOptions::training(steps).peak_rate(self.options.dense_lr).seed(seed);
+        let training = self.search_options(Named::Scratch, seed)?;
         let mut session = plain(&narrow, None, training, self.device)?;
         self.finetune(&mut session)?;
         let dense = self.network.cost_model().dense_cost(Metric::Macs)?;

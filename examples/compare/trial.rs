@@ -3,7 +3,7 @@
 use crate::data::{Data, CLASSES};
 use crate::methods::Named;
 use crate::row::Row;
-use crate::settings;
+use crate::terms;
 use crate::Options;
 use cpu_time::ProcessTime;
 use once_for_both::cost::{Budget, Metric};
@@ -25,9 +25,11 @@ const AUGMENTATION: Augmentation = Augmentation { pad: 2, flip: true };
 /// What all methods start from.
 pub struct Bench<'a> {
     pub(crate) options: &'a Options,
-    data: Data,
+    pub(crate) data: Data,
     pub(crate) network: VitConfig,
     weights: Weights,
+    /// Of these weights.
+    pub(crate) checksum: String,
     pub dense_top1: f64,
     pub(crate) device: Device,
 }
@@ -41,7 +43,8 @@ impl<'a> Bench<'a> {
             let weights = dense.weights().iter();
             let weights = weights.map(|(name, weight)| (name.clone(), weight.shallow_clone()));
             let (network, weights) = (dense.architecture().clone(), weights.collect());
-            return Ok(Self { options, data, network, weights, dense_top1, device });
+            let checksum = terms::checksum(&weights)?;
+            return Ok(Self { options, data, network, weights, checksum, dense_top1, device });
         }
         let network = VitConfig::uniform(96, 4, 4).input(28, 1, 4).classes(CLASSES as i64);
         let kept = match &options.dense {
@@ -66,7 +69,8 @@ impl<'a> Bench<'a> {
         dense.materialise()?;
         let dense_top1 = data.judge.top1(500, |images| dense.supernet().network_logits(images))?;
         let weights = dense.supernet().folded_weights();
-        Ok(Self { options, data, network, weights, dense_top1, device })
+        let checksum = terms::checksum(&weights)?;
+        Ok(Self { options, data, network, weights, checksum, dense_top1, device })
     }
 
     /// Sizes of the dense network, in the order of [`Row::sizes`].
@@ -89,7 +93,7 @@ impl<'a> Bench<'a> {
     fn search_and_finetune(&self, method: Named, share: f64, seed: u64) -> Result<Row, AnyError> {
         let budget = Budget::share(Metric::Macs, share, &self.network.cost_model())?;
         let space = self.network.space()?;
-        let options = settings::apply(method.options(self.options, seed), &self.options.settings)?;
+        let options = self.search_options(method, seed)?;
         let (network, weights) = (self.network.clone(), Some(&self.weights));
         let mut session =
             Session::new(network, space, weights, vec![budget], options, self.device)?;

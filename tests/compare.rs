@@ -1,0 +1,63 @@
+//! The example `compare`: which rows of its file count as known.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+type TestResult = Result<(), Box<dyn Error>>;
+
+/// The program, as built by a whole `cargo test`, or the last time.
+fn program() -> Result<PathBuf, Box<dyn Error>> {
+    let tests = std::env::current_exe()?;
+    let folder = tests.parent().and_then(Path::parent).ok_or("no folder above the tests")?;
+    let program = folder.join("examples/compare");
+    match program.is_file() {
+        true => Ok(program),
+        false => {
+            Err(format!("{} is not built: cargo build --example compare", program.display()).into())
+        }
+    }
+}
+
+fn compare(rows: &str, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
+    let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/pretrained/fashion-mnist");
+    let brief = ["--weights", weights, "--batch", "8", "--validate", "8"];
+    let steps = ["--steps", "2", "--dense-steps", "1", "--plain-interval", "0", "--device", "cpu"];
+    let mut command = Command::new(program()?);
+    command.args(brief).args(steps).args(["--search", "0.5", "--json", rows]).args(arguments);
+    Ok(command.output()?)
+}
+
+#[test]
+fn a_row_of_the_file_counts_for_its_own_terms_only() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rows.jsonl");
+    let rows = file.to_str().ok_or("not UTF-8")?;
+    for (arguments, expected) in [
+        (&["--methods", "even,scratch"][..], 2),
+        // Known.
+        (&["--methods", "even,scratch"], 2),
+        (&["--methods", "even", "--lr", "0.001"], 3),
+        (&["--methods", "even", "--set", "budget_weight=2"], 4),
+        // Nothing of a search is in it, nor the network to search.
+        (&["--methods", "scratch", "--set", "budget_weight=2", "--lr", "0.001"], 4),
+        (&["--methods", "scratch", "--dense-lr", "0.002"], 5),
+        (&["--methods", "scratch", "--bf16"], 6),
+        (&["--methods", "even", "--images", "800"], 7),
+    ] {
+        let output = compare(rows, arguments)?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {told}");
+        let count = std::fs::read_to_string(&file)?.lines().count();
+        assert_eq!(count, expected, "rows after {arguments:?}");
+    }
+    // A row that does not say what it was measured on counts for nothing.
+    let text = std::fs::read_to_string(&file)?;
+    let mut row: serde_json::Value = serde_json::from_str(text.lines().next().ok_or("no row")?)?;
+    assert!(row["terms"]["dense"].is_string(), "{row}");
+    row.as_object_mut().ok_or("no object")?.remove("terms");
+    std::fs::write(&file, format!("{row}\n"))?;
+    assert!(compare(rows, &["--methods", "even"])?.status.success());
+    assert_eq!(std::fs::read_to_string(&file)?.lines().count(), 2);
+    Ok(())
+}
