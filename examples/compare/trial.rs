@@ -156,7 +156,7 @@ impl<'a> Bench<'a> {
 
     fn conclude(&self, session: &Session<VitConfig>, watch: Watch, row: Row) -> Result<Row> {
         let subnet = FoldingExtractor.extract(session.supernet())?;
-        let some = Tensor::f_arange(64, (Kind::Int64, self.device))?;
+        let some = Tensor::f_arange(self.data.judge.len().min(64), (Kind::Int64, self.device))?;
         verify(session.supernet(), &subnet, &self.data.judge.select(&some)?.0)?;
         let dense = self.network.cost_model().dense_cost(Metric::Macs)?;
         let blocks = &subnet.architecture().blocks;
