@@ -109,6 +109,7 @@ impl Gating {
             let zeros = factors.masks.iter().map(|mask| mask.f_zeros_like());
             let mut pulled: Vec<Tensor> = zeros.collect::<Result<_, _>>()?;
             for gated in self.variables.values() {
+                gated.follow()?;
                 if let Some(gradient) = gradients.get_mut(&gated.name) {
                     *gradient = gated.pull_back(gradient, factors, &mut pulled)?;
                 }
@@ -155,6 +156,18 @@ impl GatedVariable {
             }
         }
         Ok(())
+    }
+
+    /// What the network itself changes while it trains (running statistics) is taken over; of what
+    /// it leaves alone no digit is lost to half precision.
+    fn follow(&self) -> Result<()> {
+        if self.variable.requires_grad() || !self.gates.is_empty() {
+            return Ok(());
+        }
+        let left_alone = self.raw.f_to_kind(self.variable.kind())?.f_eq_tensor(&self.variable)?;
+        let present = self.variable.f_to_kind(Kind::Float)?;
+        let followed = self.raw.f_where_self(&left_alone, &present)?;
+        Ok(self.raw.shallow_clone().f_copy_(&followed)?)
     }
 
     fn absorb(&self, factors: &Factors) -> Result<()> {
@@ -206,4 +219,34 @@ impl Gate {
 /// Σ over the last axis of a product, without a temporary of its size where a row is long.
 fn row_dots(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     Ok(Tensor::f_linalg_vecdot(left, right, -1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    /// In half precision, running statistics move on and constants keep their digits.
+    #[test]
+    fn buffers_follow_the_network() -> Result<()> {
+        let half = || Tensor::f_full([2], 0.1, (Kind::BFloat16, Device::Cpu));
+        let variables =
+            BTreeMap::from([("constant".into(), half()?), ("statistic".into(), half()?)]);
+        let gating = Gating::new(&SearchSpace::empty(), &[], &variables)?;
+        for gated in gating.variables.values() {
+            let _ = gated.raw.shallow_clone().f_fill_(0.1)?;
+        }
+        let factors = Factors { masks: &[], landing: BTreeMap::new() };
+        gating.materialise(&factors)?;
+        let _ = variables["statistic"].shallow_clone().f_fill_(3.0)?;
+        gating.pull_back(&mut BTreeMap::new(), &factors)?;
+        gating.materialise(&factors)?;
+        let first = |tensor: &Tensor| tensor.f_double_value(&[0]);
+        for (name, expected) in [("constant", f64::from(0.1f32)), ("statistic", 3.0)] {
+            let raw = gating.raw(name).map(first).transpose()?;
+            assert_eq!(raw, Some(expected), "{name}");
+        }
+        assert_eq!(first(&variables["statistic"])?, 3.0);
+        Ok(())
+    }
 }
