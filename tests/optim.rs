@@ -2,7 +2,7 @@
 
 mod support;
 
-use once_for_both::optim::{AdamW, AdamWOptions, Moments};
+use once_for_both::optim::{AdamW, AdamWOptions, Average, Moments};
 use once_for_both::Error;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -15,12 +15,12 @@ const SHAPE: [i64; 2] = [2, 3];
 /// Steps move by about the rate, in f32 around parameters of about one.
 const STEP: Tolerance = Tolerance { relative: 1e-6, absolute: 1e-6 };
 
-/// Parameters after every gradient in turn, by libtorch.
 /// The step goes.
 fn go() -> Tensor {
     Tensor::ones([0i64; 0], (tch::Kind::Float, test_device()))
 }
 
+/// Parameters after every gradient in turn, by libtorch.
 fn by_libtorch(
     start: &Tensor,
     gradients: &[Tensor],
@@ -182,6 +182,20 @@ fn gradients_and_moments_of_another_shape_are_refused() -> TestResult {
         Error::Shape { ref expected, .. } if expected == &[1, 3]
     );
     assert_eq!(optimiser.moments()["parameter"].steps, 3);
+    Ok(())
+}
+
+#[test]
+fn averages_that_cannot_be_are_refused() -> TestResult {
+    for decay in [1.0, -0.1, f64::NAN] {
+        assert_refused!(Average::new(decay), Error::Invalid { .. });
+    }
+    let mut average = Average::new(0.9)?;
+    let name = String::from("parameter");
+    average.update([(&name, &from_numbers(&[1.0, 2.0], &[2])?)].into_iter())?;
+    let other = from_numbers(&[1.0, 2.0], &[2, 1])?;
+    let refused = average.update([(&name, &other)].into_iter());
+    assert_refused!(refused, Error::Shape { ref name, .. } if name == "parameter");
     Ok(())
 }
 

@@ -292,5 +292,19 @@ fn what_cannot_work_is_refused_before_any_step() -> TestResult {
     let twice = start(half, options(), bound(Binding::gated("blocks.0.mlp.fc1.bias", 0))?);
     assert_refused!(twice, Error::BoundTwice { .. });
     assert_refused!(vit().space()?.dimension_mut("blocks.9.mlp"), Error::Unknown { .. });
+    assert_refused!(vit().space()?.without(&["blocks.9.mlp"]), Error::Unknown { .. });
+
+    // An axis there is not, repetitions that are none, a gate over heads, two of one name.
+    let none = start(half, options(), bound(Binding::gated("head.bias", 3).outer(0))?);
+    assert_refused!(none, Error::Invalid { name, .. } if name.starts_with("outer of head.bias"));
+    let beyond = start(half, options(), bound(Binding::gated("head.bias", 3))?);
+    assert_refused!(beyond, Error::BindingAxis { axis: 3, actual: 0, .. });
+    let negative = bound(Binding::gated("head.weight", 0).outer(-1).inner(-1))?;
+    assert_refused!(start(half, options(), negative), Error::Invalid { .. });
+    let heads = start(half, options(), bound(Binding::gated("head.weight", 0).over_heads())?);
+    assert_refused!(heads, Error::Invalid { name, .. } if name.starts_with("role of head.weight"));
+    let mut twins = vit().space()?;
+    twins.dimensions.push(twins.dimensions[0].clone());
+    assert_refused!(start(half, options(), twins), Error::Invalid { name, .. } if name == "dimension name");
     Ok(())
 }
