@@ -69,8 +69,12 @@ fn stages_go_on_from_one_another_and_the_report_tells_of_all() -> TestResult {
     for name in ["config.toml", "summary.json", "metrics.jsonl", "subnet/model.onnx"] {
         assert!(run.join(name).is_file(), "{name} is missing");
     }
-    let summary: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(run.join("summary.json"))?)?;
+    // As many steps as were asked for, counted with those of the search; exported like it.
+    let described = json(&run.join("finetune/network/config.json"))?;
+    assert_eq!(described["provenance"]["steps"], 40, "{described}");
+    assert!(described["provenance"]["dense_macs"].as_f64() > described["macs"].as_f64());
+    assert!(run.join("finetune/network/model.onnx").is_file());
+    let summary = json(&run.join("summary.json"))?;
     let macs = |of: &str| summary[of]["macs"].as_f64().unwrap_or(f64::NAN);
     assert!(macs("subnet") <= 0.5 * macs("dense"), "{summary}");
 
@@ -96,6 +100,129 @@ fn stages_go_on_from_one_another_and_the_report_tells_of_all() -> TestResult {
     Ok(())
 }
 
+fn json(path: &Path) -> Result<serde_json::Value, Box<dyn Error>> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
+
+/// Later stages need to be told nothing again, and may not be told otherwise.
+#[test]
+fn a_stage_has_the_options_of_the_run_it_belongs_to() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().to_str().ok_or("not UTF-8")?;
+    let options =
+        ["--seed", "5", "--set", "search.options.average=0.9", "--set", "search.steps=10"];
+    succeeds(&[&["train", "--out", out][..], &SMALL, &options].concat())?;
+    let other = refuses(&["search", "--out", out, "--seed", "6"])?;
+    assert!(other.contains("seed = 5, not 6"), "{other}");
+    // Stopped after the first stage: it goes on with that, not with the whole run.
+    std::fs::remove_dir_all(folder.path().join("dense/network"))?;
+    succeeds(&["--resume", "--out", out])?;
+    assert!(folder.path().join("dense/network").is_dir());
+    assert!(!folder.path().join("metrics.jsonl").exists(), "it went on to the search");
+
+    succeeds(&["search", "--out", out, "--set", "train.steps=7"])?;
+    let config = toml::from_str::<toml::Table>(&std::fs::read_to_string(
+        folder.path().join("config.toml"),
+    )?)?;
+    let number = |stage: &str| config[stage]["steps"].as_integer();
+    // Of the stage that has run it is told how it was run.
+    assert_eq!((number("train"), number("search")), (Some(20), Some(10)));
+    assert_eq!(config["command"].as_str(), Some("search"));
+    let plan = json(&folder.path().join("plan.json"))?;
+    assert_eq!((&plan["options"]["seed"], &plan["steps"]), (&5.into(), &10.into()));
+    // The network that was trained is not the one to train on, whatever --weights says.
+    let dense = folder.path().join("dense/network");
+    succeeds(&["finetune", "--out", out, "--steps", "4", "--weights", dense.to_str().ok_or("?")?])?;
+    let [subnet, finetuned] = ["subnet", "finetune/network"].map(|n| folder.path().join(n));
+    assert_eq!(
+        json(&finetuned.join("config.json"))?["macs"],
+        json(&subnet.join("config.json"))?["macs"]
+    );
+    let summary = json(&folder.path().join("summary.json"))?;
+    assert_eq!(summary["subnet"]["macs"], json(&finetuned.join("config.json"))?["macs"]);
+    Ok(())
+}
+
+/// What says how to search is not for plain training beside it; and `none` is no value.
+#[test]
+fn options_of_the_search_are_for_the_search_only() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    let out = out.to_str().ok_or("not UTF-8")?;
+    let options = [
+        "--set",
+        "search.options.landing_steps=2",
+        "--set",
+        "search.options.pmim=none",
+        "--set",
+        "search.method=two_stage",
+        "--set",
+        "search.looks=3",
+        "--out",
+        out,
+    ];
+    succeeds(&[&SMALL[..], &options].concat())?;
+    let plan = json(&Path::new(out).join("plan.json"))?;
+    assert!(plan["options"]["pmim"].is_null() && plan["options"]["landing_steps"] == 2);
+    assert!(plan["options"]["order"].to_string().contains("importance_first"));
+    let plain = json(&Path::new(out).join("reference/plan.json"))?;
+    assert_eq!(plain["options"]["landing_steps"], 0);
+    Ok(())
+}
+
+/// A folder with a folder for each class: four images of each, 28 × 28.
+fn write_classes(folder: &Path, names: &[&str]) -> TestResult {
+    for (class, name) in names.iter().enumerate() {
+        let place = folder.join(name);
+        std::fs::create_dir_all(&place)?;
+        for image in 0..4u8 {
+            let pixels: Vec<u8> = (0..28 * 28 * 3)
+                .map(|at| (at as u8).wrapping_mul(image + 1).wrapping_add(90 * class as u8))
+                .collect();
+            jpeg_encoder::Encoder::new_file(place.join(format!("{image}.jpg")), 90)?.encode(
+                &pixels,
+                28,
+                28,
+                jpeg_encoder::ColorType::Rgb,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Folders of classes, from training to a report; classes that differ are named.
+#[test]
+fn folders_of_classes_are_trained_on() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data");
+    write_classes(&data.join("train"), &["ant", "bee", "cat"])?;
+    write_classes(&data.join("val"), &["ant", "bee", "cow"])?;
+    let [data, out] = [data, folder.path().join("run")];
+    let (images, out) = (data.to_str().ok_or("?")?, out.to_str().ok_or("?")?);
+    let colour = ["--set", "data.mean=[0.5, 0.5, 0.5]", "--set", "data.std=[0.5, 0.5, 0.5]"];
+    let arguments = ["--data", images, "--out", out, "--batch", "4", "--set", "compare=false"];
+    let all = [&arguments[..], &colour, &SMALL].concat();
+    let said = refuses(&all)?;
+    assert!(said.contains("class 2 is cat in train/ and cow in val/"), "{said}");
+    std::fs::rename(data.join("val/cow"), data.join("val/cat"))?;
+    for augmentation in ["light", "deit", "none"] {
+        let setting = format!("data.augmentation={augmentation}");
+        succeeds(&[&all[..], &["--set", &setting]].concat())?;
+        // It is evaluated and exported by what stands in its folder.
+        let told = succeeds(&["eval", "--weights", out])?;
+        assert!(told.contains("of 12 images"), "{told}");
+        std::fs::rename(out, folder.path().join(augmentation))?;
+    }
+    // The images need not be there to export.
+    std::fs::remove_dir_all(&data)?;
+    let (run, to) = (folder.path().join("light"), folder.path().join("exported"));
+    let [run, to] = [&run, &to].map(|path| path.to_str().unwrap_or_default());
+    succeeds(&["export", "--weights", run, "--out", to, "--format", "onnx"])?;
+    let described = json(&Path::new(to).join("config.json"))?;
+    assert_eq!(described["provenance"]["steps"], 20, "{described}");
+    Ok(())
+}
+
 #[test]
 fn a_run_goes_on_with_the_options_it_began_with() -> TestResult {
     let folder = tempfile::tempdir()?;
@@ -106,6 +233,10 @@ fn a_run_goes_on_with_the_options_it_began_with() -> TestResult {
 
     let again = refuses(whole)?;
     assert!(again.contains("--resume"), "{again}");
+    // The same command line again goes on, too.
+    succeeds(&[&whole[..], &["--resume", "--preset", "demo"]].concat())?;
+    let other = refuses(&["--resume", "--out", out, "--preset", "demo"])?;
+    assert!(other.contains("the run began with"), "{other}");
     let other = refuses(&["--resume", "--out", out, "--budget", "0.3"])?;
     assert!(other.contains("budget.macs = \"0.5\"") && other.contains("0.3"), "{other}");
 
@@ -192,6 +323,13 @@ fn wrong_options_fail_at_once_and_name_what_is_wrong() -> TestResult {
         (vec!["--data", "nowhere"], vec!["nowhere"]),
         (vec!["--weights", "nowhere"], vec!["nowhere", "is not there"]),
         (vec!["--teacher", "nowhere"], vec!["nowhere", "is not there"]),
+        (vec!["--preset", "imagenet"], vec!["--data"]),
+        (vec!["--preset", "fashion-mnist"], vec!["--data"]),
+        (vec!["--preset", "imagenet", "--data", "examples/data"], vec!["examples/data", "train/"]),
+        (vec!["--config", "nowhere.toml"], vec!["nowhere.toml"]),
+        (vec!["--set", "train.warmup=3"], vec!["train.warmup", "200"]),
+        (vec!["--set", "search.options.search_steps=9"], vec!["search_steps", "search.share"]),
+        (vec!["train", "--budget", "1.3G"], vec!["1300000000", "363940608"]),
         (vec!["--resume"], vec!["--out"]),
         (vec!["--resume", "--out", "nowhere"], vec!["nowhere", "--resume"]),
         (vec!["search", "--out", out], vec!["--weights"]),

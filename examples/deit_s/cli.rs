@@ -9,7 +9,8 @@ use std::path::PathBuf;
 /// budget, cuts the subnet out, verifies and saves it, and evaluates what was saved.
 ///
 /// Without a command it does all of that. Each command goes on from what is in the run's folder:
-/// `train` then `search` then `finetune` with the same --out are the whole run in parts.
+/// `train` then `search` then `finetune` with the same --out are the whole run in parts, with the
+/// options that the first of them was given.
 #[derive(Debug, Parser)]
 #[command(name = "deit_s", version, after_help = EXAMPLES)]
 pub struct CommandLine {
@@ -26,10 +27,11 @@ const EXAMPLES: &str = "Examples:
   deit_s search --preset imagenet --data /data/imagenet --weights deit_small.pth \\
          --budget 1.3G --params 8M --out runs/half
   deit_s --resume --out runs/half               go on where it stopped, options as they were
-  deit_s eval --weights runs/half --preset imagenet --data /data/imagenet
+  deit_s finetune --out runs/half               the next stage, options as they were
+  deit_s eval --weights runs/half
   deit_s export --weights runs/half --format onnx --precision f16 --out half
 
-Every option of a run stands in RUN/config.toml, which --config takes. docs/guide.md tells more.";
+The options of a run stand in RUN/config.toml, which --config takes. docs/guide.md tells more.";
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
@@ -37,7 +39,7 @@ pub enum Command {
     Train,
     /// Search a trained network (--weights, or what `train` left in --out) and save the subnet.
     Search,
-    /// Train a subnet on (--weights, or what `search` left in --out) and save it.
+    /// Train a subnet on (what `search` left in --out, else --weights) and save it.
     Finetune,
     /// Top-1 of a network (--weights) on the test images.
     Eval,
@@ -88,7 +90,7 @@ impl From<StoredAs> for Precision {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Options of a run")]
 pub struct RunOptions {
-    /// Options to begin with.
+    /// Options to begin with; those of the run in --out if not given, else demo.
     #[arg(long, global = true, value_enum)]
     pub preset: Option<Preset>,
 
@@ -97,7 +99,7 @@ pub struct RunOptions {
     pub config: Option<PathBuf>,
 
     /// Any option, by its name in config.toml: --set search.share=0.7,
-    /// --set search.options.landing_steps=20. May be repeated.
+    /// --set search.options.landing_steps=20, --set search.options.pmim=none. May be repeated.
     #[arg(long, global = true, value_name = "NAME=VALUE")]
     pub set: Vec<String>,
 
@@ -110,7 +112,7 @@ pub struct RunOptions {
     #[arg(long, global = true, value_name = "RUN")]
     pub out: Option<PathBuf>,
 
-    /// Go on from the newest checkpoints in RUN, with the options it began with.
+    /// Go on from the newest checkpoints in RUN, with the command and options it began with.
     #[arg(long, global = true, requires = "out")]
     pub resume: bool,
 

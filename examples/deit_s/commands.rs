@@ -2,19 +2,21 @@
 
 use crate::cli::{Command, CommandLine, ExportOptions, Format, RunOptions};
 use crate::config::Config;
-use crate::folder::write_report;
-use crate::layers::{self, CONFIG};
-use crate::networks::OF_A_RUN;
+use crate::folder::{write_report, write_whole, SUMMARY};
+use crate::layers::{self, CONFIG, METRICS};
+use crate::networks::{self, DENSE, FINETUNED, SUBNET};
 use crate::pipeline::{Pipeline, Trained};
 use crate::stage::INTERRUPTED;
 use crate::summary::{Measured, Summary};
 use crate::AnyError;
 use once_for_both::cost::Metric;
-use once_for_both::extract::{verify_against, Export, Provenance, Subnet};
+use once_for_both::device;
+use once_for_both::extract::{verify_against, Description, Export, Provenance, Subnet};
 use once_for_both::models::{Architecture, VitConfig};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tch::{Kind, Tensor};
 
 pub enum Outcome {
     Finished,
@@ -33,40 +35,54 @@ macro_rules! or_interrupted {
 
 pub fn execute(line: CommandLine) -> Result<Outcome, AnyError> {
     let CommandLine { command, run } = line;
+    if let Some(Command::Report { run }) = &command {
+        saved(&write_report(run)?);
+        return Ok(Outcome::Finished);
+    }
     let config = layers::resolve(&run, command.as_ref())?;
     match &command {
         Some(Command::Eval) => return evaluate(&config),
         Some(Command::Export(options)) => return export(&config, &run, options),
-        Some(Command::Report { run }) => {
-            saved(&write_report(run)?);
-            return Ok(Outcome::Finished);
-        }
-        None | Some(Command::Train | Command::Search | Command::Finetune) => {}
+        _ => {}
     }
     let out = folder(&run)?;
     let pipeline = Pipeline::open(&config, &out, run.resume)?;
-    check(&pipeline, command.as_ref())?;
-    prepare(&config, &out, run.resume, command.as_ref())?;
-    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
+    check(&pipeline)?;
+    prepare(&config, &out, run.resume)?;
+    ctrlc::set_handler(interrupt)?;
     greet(&pipeline)?;
-    let outcome = stages(&pipeline, command.as_ref())?;
+    let outcome = stages(&pipeline)?;
     saved(&write_report(&out)?);
     Ok(outcome)
 }
 
-fn stages(pipeline: &Pipeline, command: Option<&Command>) -> Result<Outcome, AnyError> {
+/// The first Ctrl-C lets the step end, and saves; a second one does not wait.
+fn interrupt() {
+    if INTERRUPTED.swap(true, Ordering::Relaxed) {
+        std::process::exit(130);
+    }
+    eprintln!("stopping after this step, with a checkpoint; once more to stop at once");
+}
+
+fn stages(pipeline: &Pipeline) -> Result<Outcome, AnyError> {
     let out = pipeline.out;
-    match command {
-        Some(Command::Train) => {
+    match pipeline.config.command.as_deref() {
+        Some("train") => {
             or_interrupted!(pipeline.train(), out);
-            saved(&out.join(OF_A_RUN[2]));
+            saved(&out.join(DENSE));
         }
-        Some(Command::Finetune) => {
-            let subnet = subnet_of(pipeline)?;
-            or_interrupted!(pipeline.finetune(&subnet), out);
-            saved(&out.join(OF_A_RUN[0]));
+        Some("finetune") => {
+            let (subnet, provenance) = subnet_of(pipeline)?;
+            let finetuned = or_interrupted!(pipeline.finetune(&subnet, provenance), out);
+            Summary::replace_subnet(&out.join(SUMMARY), &finetuned)?;
+            println!(
+                "top-1 {:.2}% of {} images",
+                100.0 * finetuned.stage.top1,
+                pipeline.feed.test_images()
+            );
+            saved(&out.join(FINETUNED));
         }
-        Some(Command::Search) => {
+        Some("search") => {
             let start = pipeline.start()?.ok_or("no network to search: give --weights")?;
             let search = or_interrupted!(pipeline.search(&start), out);
             conclude(pipeline, &start, &search, None, None)?;
@@ -85,7 +101,10 @@ fn whole(pipeline: &Pipeline) -> Result<Outcome, AnyError> {
     };
     let search = or_interrupted!(pipeline.search(&start), out);
     let finetuned = match config.finetune {
-        Some(_) => Some(or_interrupted!(pipeline.finetune(&search.network), out)),
+        Some(_) => {
+            let before = Description::<VitConfig>::read(&out.join(SUBNET))?.provenance;
+            Some(or_interrupted!(pipeline.finetune(&search.network, before), out))
+        }
         None => None,
     };
     let reference = match config.compare {
@@ -97,31 +116,38 @@ fn whole(pipeline: &Pipeline) -> Result<Outcome, AnyError> {
 }
 
 /// Everything that can be refused before a step is done.
-fn check(pipeline: &Pipeline, command: Option<&Command>) -> Result<(), AnyError> {
+fn check(pipeline: &Pipeline) -> Result<(), AnyError> {
+    let command = pipeline.config.command.as_deref();
     pipeline.check(layers::stages_of(command))?;
-    let start = pipeline.config.weights.is_some() || pipeline.start()?.is_some();
-    match command {
-        Some(Command::Search) if !start => {
-            Err("no network to search: give --weights, or train one into --out first".into())
-        }
-        Some(Command::Train) => Ok(()),
-        Some(Command::Finetune) => subnet_of(pipeline).map(drop),
-        _ => {
-            let dense = pipeline.start()?.map(|start| start.architecture().clone());
-            pipeline.config.budgets(dense.as_ref().unwrap_or(&pipeline.dense)).map(drop)
-        }
+    if command == Some("finetune") {
+        return subnet_of(pipeline).map(drop);
     }
+    let start = pipeline.start()?;
+    if command == Some("search") && start.is_none() {
+        return Err("no network to search: give --weights, or train one into --out first".into());
+    }
+    let dense = start.as_ref().map_or(&pipeline.dense, Subnet::architecture);
+    pipeline.config.budgets(dense).map(drop)
 }
 
-fn subnet_of(pipeline: &Pipeline) -> Result<Subnet<VitConfig>, AnyError> {
-    let subnet = pipeline.out.join(OF_A_RUN[1]);
-    match &pipeline.config.weights {
-        Some(path) => pipeline.load(path, "--weights"),
-        None if subnet.is_dir() => pipeline.load(&subnet, "the run's subnet"),
+/// What fine-tuning begins with: what the run's search left, else --weights; and where it is from.
+fn subnet_of(pipeline: &Pipeline) -> Result<(Subnet<VitConfig>, Provenance), AnyError> {
+    let own = pipeline.out.join(SUBNET);
+    let (path, whose) = match &pipeline.config.weights {
+        _ if own.is_dir() => (&own, "the run's subnet"),
+        Some(path) => (path, "--weights"),
         None => {
-            Err("no network to train on: give --weights, or search one into --out first".into())
+            return Err(
+                "no network to train on: search one into --out first, or give --weights".into()
+            )
         }
-    }
+    };
+    let subnet = pipeline.load(path, whose)?;
+    let provenance = match networks::folder_of(path) {
+        Some(folder) => Description::<VitConfig>::read(&folder)?.provenance,
+        None => pipeline.provenance(0, subnet.architecture())?,
+    };
+    Ok((subnet, provenance))
 }
 
 fn greet(pipeline: &Pipeline) -> Result<(), AnyError> {
@@ -129,9 +155,11 @@ fn greet(pipeline: &Pipeline) -> Result<(), AnyError> {
         1 => "one thread".into(),
         threads => format!("{threads} threads"),
     };
+    let start = pipeline.start()?;
+    let dense = start.as_ref().map_or(&pipeline.dense, Subnet::architecture);
     eprintln!(
         "{:.1} MMACs dense; {} training and {} test images; {threads} on {:?}; {}",
-        pipeline.dense.cost_model().dense_cost(Metric::Macs)? / 1e6,
+        dense.cost_model().dense_cost(Metric::Macs)? / 1e6,
         pipeline.feed.train_images(),
         pipeline.feed.test_images(),
         pipeline.feed.device,
@@ -164,9 +192,9 @@ fn conclude(
         finetuned,
         reference,
     })?;
-    std::fs::write(out.join("summary.json"), serde_json::to_vec_pretty(&summary)?)?;
+    write_whole(&out.join(SUMMARY), &serde_json::to_vec_pretty(&summary)?)?;
     summary.print();
-    for name in [OF_A_RUN[1], "summary.json"] {
+    for name in [if finetuned.is_some() { FINETUNED } else { SUBNET }, SUMMARY] {
         saved(&out.join(name));
     }
     Ok(())
@@ -179,16 +207,11 @@ fn folder(run: &RunOptions) -> Result<PathBuf, AnyError> {
 }
 
 /// Creates the folder with its config.toml. A stage that is there already is not written over.
-fn prepare(
-    config: &Config,
-    out: &Path,
-    resume: bool,
-    command: Option<&Command>,
-) -> Result<(), AnyError> {
-    let stage = match command {
-        Some(Command::Train) => out.join("dense/metrics.jsonl"),
-        Some(Command::Finetune) => out.join("finetune/metrics.jsonl"),
-        Some(Command::Search) => out.join("metrics.jsonl"),
+fn prepare(config: &Config, out: &Path, resume: bool) -> Result<(), AnyError> {
+    let stage = match config.command.as_deref() {
+        Some("train") => out.join("dense").join(METRICS),
+        Some("finetune") => out.join("finetune").join(METRICS),
+        Some("search") => out.join(METRICS),
         _ => out.join(CONFIG),
     };
     if !resume && stage.exists() {
@@ -199,8 +222,7 @@ fn prepare(
         .into());
     }
     std::fs::create_dir_all(out)?;
-    std::fs::write(out.join(CONFIG), toml::to_string_pretty(config)?)?;
-    Ok(())
+    write_whole(&out.join(CONFIG), toml::to_string_pretty(config)?.as_bytes())
 }
 
 fn evaluate(config: &Config) -> Result<Outcome, AnyError> {
@@ -221,23 +243,37 @@ fn evaluate(config: &Config) -> Result<Outcome, AnyError> {
 fn export(config: &Config, run: &RunOptions, options: &ExportOptions) -> Result<Outcome, AnyError> {
     let path = config.weights.as_ref().ok_or("export: give --weights")?;
     let out = run.out.as_ref().ok_or("export: give --out, the folder to write")?;
-    let pipeline = Pipeline::open(config, out, false)?;
-    let network = pipeline.load(path, "--weights")?;
     if out.exists() {
         return Err(format!("{} is there already: choose another --out", out.display()).into());
     }
+    let (network, images, provenance) = to_export(config, path)?;
     let mut export = Export::default().precision(options.precision.into());
     export.torchscript = options.format.contains(&Format::Torchscript);
     export.onnx = options.format.contains(&Format::Onnx);
-    export.provenance = Provenance {
-        crate_version: env!("CARGO_PKG_VERSION").into(),
-        seed: config.seed,
-        ..Provenance::default()
-    };
-    let images = pipeline.feed.probe(8)?;
+    export.provenance = provenance;
     let verification = verify_against(&network, &network, &images)?;
     let differences = network.save(out, &images, &verification, &export)?;
     saved(out);
     println!("{}", serde_json::to_string_pretty(&differences)?);
     Ok(Outcome::Finished)
+}
+
+/// A network with images to verify it on. One that was written here needs no data for that: any
+/// images do. A checkpoint of others is fitted to the data.
+fn to_export(
+    config: &Config,
+    path: &Path,
+) -> Result<(Subnet<VitConfig>, Tensor, Provenance), AnyError> {
+    let Some(folder) = networks::folder_of(path) else {
+        let pipeline = Pipeline::open(config, Path::new("."), false)?;
+        let network = pipeline.load(path, "--weights")?;
+        let provenance = pipeline.provenance(0, network.architecture())?;
+        return Ok((network, pipeline.feed.probe(8)?, provenance));
+    };
+    let device = device::parse(&config.device)?;
+    let network = Subnet::<VitConfig>::load(&folder, device)?;
+    let VitConfig { in_channels, image_size, .. } = *network.architecture();
+    let shape = [8, in_channels, image_size, image_size];
+    let images = Tensor::f_randn(shape, (Kind::Float, device))?;
+    Ok((network, images, Description::<VitConfig>::read(&folder)?.provenance))
 }

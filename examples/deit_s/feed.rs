@@ -40,11 +40,24 @@ pub enum Stream<'a> {
 impl Feed {
     /// Opens the data of a run: `train/` and `val/` with classes as folders, or IDX files.
     pub fn open(config: &DataConfig, side: i64, device: Device) -> Result<Self, AnyError> {
-        let built_in = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/data");
-        let folder = config.folder.clone().unwrap_or_else(built_in);
+        let folder = match &config.folder {
+            Some(folder) => folder.clone(),
+            None if config.built_in => {
+                PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/data")
+            }
+            None => return Err("no images: give --data FOLDER (data.folder)".into()),
+        };
         let feed = match folder.join("train").is_dir() {
             true => Self::of_folder(&folder, config, side, device)?,
-            false => Self::of_idx(&folder, config, device)?,
+            false if config.mean.len() == 1 => Self::of_idx(&folder, config, device)?,
+            false => {
+                let (folder, channels) = (folder.display(), config.mean.len());
+                return Err(format!(
+                    "{folder} holds no train/ with a folder for each class (and data.mean is of \
+                     {channels} channels, so it holds no IDX files)"
+                )
+                .into());
+            }
         };
         if feed.shape[1..] != [side, side] {
             let [_, height, width] = feed.shape;
@@ -103,15 +116,7 @@ impl Feed {
         }
         let train = FolderOfClasses::open(folder.join("train"))?;
         let test = FolderOfClasses::open(folder.join("val"))?;
-        if train.classes() != test.classes() {
-            return Err(format!(
-                "{}: train/ has {} classes, val/ {}",
-                folder.display(),
-                train.classes(),
-                test.classes()
-            )
-            .into());
-        }
+        expect_same_classes(folder, &train, &test)?;
         let (classes, shape) = (train.classes() as i64, [train.channels() as i64, side, side]);
         let source = Source::Folder { train: Arc::new(train), test: Arc::new(test) };
         Ok(Self { source, config: config.clone(), device, shape, classes })
@@ -149,7 +154,10 @@ impl Feed {
                 let size = self.shape[1] as usize;
                 let mut options = LoaderOptions::deit(size, batch as usize).seed(seed);
                 if !large {
-                    options.transform = Transform::Training(Training::plain(size));
+                    options.transform = match light {
+                        true => Transform::Training(Training::plain(size)),
+                        false => LoaderOptions::evaluation(size, batch as usize).transform,
+                    };
                     options.order = Order::Shuffled { repeats: 1 };
                     options.mixing = None;
                 }
@@ -188,6 +196,27 @@ impl Feed {
                 Ok(self.loader(test, options)?.at(0)?.images)
             }
         }
+    }
+}
+
+/// A class has the same number in both: their names are those of the folders, in order.
+fn expect_same_classes(
+    folder: &Path,
+    train: &FolderOfClasses,
+    test: &FolderOfClasses,
+) -> Result<(), AnyError> {
+    let (folder, counts) = (folder.display(), [train.classes(), test.classes()]);
+    if counts[0] != counts[1] {
+        let [train, test] = counts;
+        return Err(format!("{folder}: train/ has {train} classes, val/ {test}").into());
+    }
+    let mut names = train.class_names().zip(test.class_names()).enumerate();
+    match names.find(|(_, (train, test))| train != test) {
+        None => Ok(()),
+        Some((number, (train, test))) => Err(format!(
+            "{folder}: class {number} is {train} in train/ and {test} in val/: expected the same"
+        )
+        .into()),
     }
 }
 

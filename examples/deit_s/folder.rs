@@ -1,21 +1,23 @@
 //! What a run's folder holds, and the report that is made of it.
 
 use crate::config::Config;
-use crate::layers::CONFIG;
-use crate::networks::OF_A_RUN;
+use crate::layers::{CONFIG, METRICS};
+use crate::networks::{newest, DENSE};
 use crate::AnyError;
 use once_for_both::data::Normalisation;
-use once_for_both::extract::{Description, Subnet};
+use once_for_both::extract::Description;
 use once_for_both::models::VitConfig;
 use once_for_both::pmim::Reconstruction;
 use once_for_both::report::{NetworkFigures, Report, Sample, Stage};
-use once_for_both::search::read_events;
+use once_for_both::search::{read_events, SearchOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
+/// Name of the file with what came of a run.
+pub const SUMMARY: &str = "summary.json";
 const PLAN: &str = "plan.json";
 const PAINTINGS: &str = "paintings";
 /// Stages in the order they are run: their folders under the run's.
@@ -27,12 +29,23 @@ pub struct Intent {
     pub name: String,
     pub steps: u64,
     pub network: VitConfig,
+    /// Everything the stage was told, the library's defaults too.
+    #[serde(default)]
+    pub options: Option<SearchOptions>,
 }
 
 impl Intent {
     pub fn write(&self, folder: &Path) -> Result<(), AnyError> {
-        Ok(std::fs::write(folder.join(PLAN), serde_json::to_vec_pretty(self)?)?)
+        write_whole(&folder.join(PLAN), &serde_json::to_vec_pretty(self)?)
     }
+}
+
+/// Writes beside and renames: a run that is killed leaves the old file or the new one.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), AnyError> {
+    let beside = path.with_extension("partial");
+    std::fs::write(&beside, bytes)
+        .and_then(|()| std::fs::rename(&beside, path))
+        .map_err(|error| format!("cannot write {}: {error}", path.display()).into())
 }
 
 /// Keeps what is painted into hidden patches after `step` steps.
@@ -58,16 +71,18 @@ pub fn write_report(run: &Path) -> Result<PathBuf, AnyError> {
     let config = std::fs::read_to_string(run.join(CONFIG))
         .map_err(|error| format!("{} holds no run: {CONFIG}: {error}", run.display()))?;
     let options: Config = toml::from_str(&config)?;
-    let (mut stages, mut dense) = (Vec::new(), None);
+    let (mut stages, mut dense, mut searched) = (Vec::new(), None, false);
     for folder in STAGES.map(|stage| run.join(stage)) {
         let Ok(text) = std::fs::read_to_string(folder.join(PLAN)) else { continue };
         let intent: Intent = serde_json::from_str(&text)?;
-        let events = read_events(&folder.join("metrics.jsonl")).unwrap_or_default();
+        let file = folder.join(METRICS);
+        let events = if file.is_file() { read_events(&file)? } else { Vec::new() };
+        searched |= intent.name == "search";
         dense.get_or_insert(intent.network);
         stages.push(Stage { name: intent.name, steps: Some(intent.steps), events });
     }
     let dense = dense.ok_or_else(|| format!("{} holds no stage of a run", run.display()))?;
-    let summary = std::fs::read_to_string(run.join("summary.json")).ok();
+    let summary = std::fs::read_to_string(run.join(SUMMARY)).ok();
     let summary: Option<Value> = summary.map(|text| serde_json::from_str(&text)).transpose()?;
     let subnet = last_network(run)?;
     let figure = |network: &VitConfig, of: &str| -> Result<NetworkFigures, AnyError> {
@@ -78,7 +93,7 @@ pub fn write_report(run: &Path) -> Result<PathBuf, AnyError> {
     let report = Report {
         title: title(run, &options, &dense),
         facts: facts(&options, summary.as_ref()),
-        budgets: options.budgets(&dense)?,
+        budgets: if searched { options.budgets(&dense)? } else { Vec::new() },
         latency: latency(run)?,
         samples: paintings(run, &options)?,
         dense: Some(figure(&dense, "dense")?),
@@ -113,17 +128,13 @@ fn facts(options: &Config, summary: Option<&Value>) -> Vec<(String, String)> {
 
 /// The subnet of the run, once there is one; the dense network is none.
 fn last_network(run: &Path) -> Result<Option<VitConfig>, AnyError> {
-    let there = OF_A_RUN[..2].iter().map(|name| run.join(name)).find(|path| path.is_dir());
-    let Some(folder) = there else { return Ok(None) };
-    Ok(Some(Subnet::<VitConfig>::load(&folder, Device::Cpu)?.architecture().clone()))
+    let subnet = newest(run).filter(|path| *path != run.join(DENSE));
+    subnet.map(|folder| Ok(Description::read(&folder)?.architecture)).transpose()
 }
 
 fn latency(run: &Path) -> Result<Vec<once_for_both::extract::LatencyComparison>, AnyError> {
-    let subnet = run.join(OF_A_RUN[1]);
-    match subnet.is_dir() {
-        true => Ok(Description::<VitConfig>::read(&subnet)?.latency),
-        false => Ok(Vec::new()),
-    }
+    let subnet = newest(run).filter(|path| *path != run.join(DENSE));
+    subnet.map_or(Ok(Vec::new()), |folder| Ok(Description::<VitConfig>::read(&folder)?.latency))
 }
 
 /// The first and the last paintings.
@@ -156,6 +167,9 @@ fn paintings(run: &Path, options: &Config) -> Result<Vec<Sample>, AnyError> {
 }
 
 /// Steps after which something is painted: early in the search, and before its decision.
-pub fn painting_steps(search_steps: u64) -> [u64; 2] {
-    [(search_steps / 10).max(1), search_steps.saturating_sub(1)]
+pub fn painting_steps(search_steps: u64) -> Vec<u64> {
+    match search_steps {
+        0 => Vec::new(),
+        steps => vec![(steps / 10).max(1), steps - 1],
+    }
 }

@@ -9,20 +9,24 @@ use toml::Table;
 
 /// Name of the file in a run's folder.
 pub const CONFIG: &str = "config.toml";
+/// Name of the events of a stage in its folder.
+pub const METRICS: &str = "metrics.jsonl";
+/// What all stages of a run have in common.
+const SHARED: [&str; 3] = ["seed", "data", "network"];
 
-/// The options of a run. A resumed one keeps those it began with: giving others is an error.
+/// The options of a run: those it began with, if there are some and no preset is named; over them
+/// what the command line says. A resumed run keeps its own: giving others is an error.
 pub fn resolve(run: &RunOptions, command: Option<&Command>) -> Result<Config, AnyError> {
-    let kept = match (&run.out, run.resume) {
-        (Some(out), true) => Some(read(&out.join(CONFIG))?),
-        _ => None,
-    };
-    let resumed = kept.is_some();
-    let mut table = match (kept, run.preset) {
-        (Some(kept), None) => kept,
+    let begun = begun(run, command)?;
+    if run.resume && begun.is_none() {
+        let out = run.out.as_deref().unwrap_or(Path::new("")).display();
+        return Err(format!("{out} holds no run to go on with: leave out --resume").into());
+    }
+    let mut table = match (&begun, run.preset) {
+        (Some(begun), None) => begun.clone(),
         (_, preset) => toml::from_str(preset.unwrap_or(Preset::Demo).text())?,
     };
-    let before = table.clone();
-    if let (false, Some(_), None) = (resumed, &run.params, &run.budget) {
+    if let (None, Some(_), None) = (&begun, &run.params, &run.budget) {
         // A budget of parameters takes the place of the preset's, which is one of MACs.
         table.insert("budget".into(), Table::new().into());
     }
@@ -32,12 +36,92 @@ pub fn resolve(run: &RunOptions, command: Option<&Command>) -> Result<Config, An
     for setting in &run.set {
         merge(&mut table, parse_setting(setting)?);
     }
+    if let Some(Command::Finetune) = command {
+        finetune_like_search(&mut table);
+    }
     let flags = flags(run, command, &table)?;
     merge(&mut table, flags);
-    if resumed {
-        expect_same(&before, &table, "")?;
+    let Some(begun) = begun.filter(|_| writes(command)) else {
+        return Ok(Config { command: name_of(command), ..Config::try_from_table(table)? });
+    };
+    go_on(begun, table, run, command)
+}
+
+/// The options of a folder that holds a run: that of --out, or whose network is evaluated.
+fn begun(run: &RunOptions, command: Option<&Command>) -> Result<Option<Table>, AnyError> {
+    let folders: Vec<&Path> = match command {
+        Some(Command::Eval | Command::Export(_)) => {
+            run.weights.iter().flat_map(|path| path.ancestors().take(3)).collect()
+        }
+        _ => run.out.iter().map(|out| out.as_path()).collect(),
+    };
+    let there = folders.into_iter().map(|folder| folder.join(CONFIG)).find(|path| path.is_file());
+    there.map(|path| read(&path)).transpose()
+}
+
+/// Whether a command adds to a run.
+fn writes(command: Option<&Command>) -> bool {
+    matches!(command, None | Some(Command::Train | Command::Search | Command::Finetune))
+}
+
+/// A further stage of a run, or one that is resumed, on the same images.
+fn go_on(
+    begun: Table,
+    mut table: Table,
+    run: &RunOptions,
+    command: Option<&Command>,
+) -> Result<Config, AnyError> {
+    let kept = Config::try_from_table(begun.clone())?;
+    let out = run.out.as_deref().unwrap_or(Path::new("."));
+    if !run.resume {
+        // What has run stays told as it was run.
+        for (stage, folder) in [("train", "dense"), ("search", "."), ("finetune", "finetune")] {
+            let section = begun.get(stage).filter(|_| out.join(folder).join(METRICS).is_file());
+            if let Some(section) = section {
+                table.insert(stage.into(), section.clone());
+            }
+        }
     }
-    Config::try_from_table(table)
+    let mut config = Config::try_from_table(table)?;
+    config.command = match (command, run.resume) {
+        (None, true) => kept.command.clone(),
+        _ => name_of(command),
+    };
+    let table = |config: &Config| Table::try_from(config);
+    let (before, now) = (table(&kept)?, table(&config)?);
+    match run.resume {
+        true => expect_same(&before, &now, "")?,
+        false => {
+            let shared = |table: &Table| -> Table {
+                let own = table.iter().filter(|(name, _)| SHARED.contains(&name.as_str()));
+                own.map(|(name, value)| (name.clone(), value.clone())).collect()
+            };
+            expect_same(&shared(&before), &shared(&now), "")?;
+        }
+    }
+    Ok(config)
+}
+
+/// Without a [finetune] of its own, fine-tuning is trained like the search.
+fn finetune_like_search(table: &mut Table) {
+    let Some(toml::Value::Table(search)) =
+        table.get("search").filter(|_| !table.contains_key("finetune"))
+    else {
+        return;
+    };
+    let mut stage = search.clone();
+    ["share", "looks", "method", "options"].into_iter().for_each(|name| drop(stage.remove(name)));
+    table.insert("finetune".into(), stage.into());
+}
+
+fn name_of(command: Option<&Command>) -> Option<String> {
+    let name = match command? {
+        Command::Train => "train",
+        Command::Search => "search",
+        Command::Finetune => "finetune",
+        Command::Eval | Command::Export(_) | Command::Report { .. } => return None,
+    };
+    Some(name.into())
 }
 
 impl Config {
@@ -49,9 +133,8 @@ impl Config {
 }
 
 fn read(path: &Path) -> Result<Table, AnyError> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        format!("cannot read {}: {error}; without --resume a run begins anew", path.display())
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
@@ -105,7 +188,7 @@ fn flags(run: &RunOptions, command: Option<&Command>, config: &Table) -> Result<
     set("budget.params", run.params.clone().map(Into::into))?;
     set("device", run.device.clone().map(Into::into))?;
     set("seed", run.seed.map(i64::try_from).transpose()?.map(Into::into))?;
-    for &stage in stages_of(command) {
+    for &stage in stages_of(name_of(command).as_deref()) {
         if !config.contains_key(stage) {
             continue;
         }
@@ -117,12 +200,12 @@ fn flags(run: &RunOptions, command: Option<&Command>, config: &Table) -> Result<
     Ok(table)
 }
 
-/// The stages that --epochs, --steps, --batch and --lr are about.
-pub fn stages_of(command: Option<&Command>) -> &'static [&'static str] {
+/// The stages of a command: what --epochs, --steps, --batch and --lr are about.
+pub fn stages_of(command: Option<&str>) -> &'static [&'static str] {
     match command {
-        Some(Command::Train) => &["train"],
-        Some(Command::Search) => &["search"],
-        Some(Command::Finetune) => &["finetune"],
+        Some("train") => &["train"],
+        Some("search") => &["search"],
+        Some("finetune") => &["finetune"],
         _ => &["train", "search", "finetune"],
     }
 }
@@ -136,8 +219,8 @@ fn expect_same(before: &Table, now: &Table, under: &str) -> Result<(), AnyError>
             (toml::Value::Table(was), toml::Value::Table(is)) => {
                 expect_same(was, is, &format!("{under}{name}."))?;
             }
-            // A run may move to another device.
-            _ if was == is || (under.is_empty() && name == "device") => {}
+            // A run may move to another device, and be gone on with in parts.
+            _ if was == is || (under.is_empty() && ["device", "command"].contains(&name.as_str())) => {}
             _ => {
                 return Err(format!(
                     "the run began with {under}{name} = {was}, not {is}: give the same, or another --out"
@@ -149,8 +232,12 @@ fn expect_same(before: &Table, now: &Table, under: &str) -> Result<(), AnyError>
     Ok(())
 }
 
-/// Sets fields of a JSON object, each of which has to be there.
+/// Sets fields of a JSON object, each of which has to be there. TOML has no null: `none` is it.
 pub fn overlay(below: &mut Value, above: Value, under: &str) -> Result<(), AnyError> {
+    if above == "none" {
+        *below = Value::Null;
+        return Ok(());
+    }
     let Value::Object(above) = above else {
         *below = above;
         return Ok(());

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match commands::execute(cli::CommandLine::parse()) {
         Ok(commands::Outcome::Finished) => ExitCode::SUCCESS,
         Ok(commands::Outcome::Interrupted(out)) => {
-            eprintln!("interrupted; go on with --resume --out {}", out.display());
+            eprintln!("interrupted; it goes on with: deit_s --resume --out {}", out.display());
             ExitCode::from(130)
         }
         Err(error) => {

@@ -12,8 +12,21 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use tch::{Device, Tensor};
 
-/// The networks of a run, newest first.
-pub const OF_A_RUN: [&str; 3] = ["finetune/network", "subnet", "dense/network"];
+/// What fine-tuning leaves in a run's folder.
+pub const FINETUNED: &str = "finetune/network";
+/// What the search leaves.
+pub const SUBNET: &str = "subnet";
+/// What dense training leaves.
+pub const DENSE: &str = "dense/network";
+
+/// The newest network of a run's folder, if there is one.
+pub fn newest(run: &Path) -> Option<PathBuf> {
+    [FINETUNED, SUBNET, DENSE].map(|name| run.join(name)).into_iter().find(|path| is_network(path))
+}
+
+fn is_network(folder: &Path) -> bool {
+    folder.join("config.json").is_file()
+}
 
 /// A network from a run's folder, a network's folder, or a checkpoint of timm or transformers, which
 /// is fitted to `architecture`.
@@ -36,10 +49,24 @@ pub fn load(
     Ok(Subnet::load(&folder, device)?)
 }
 
-fn folder_of(path: &Path) -> Option<PathBuf> {
-    let is_network = |folder: &PathBuf| folder.join("config.json").is_file();
-    let of_a_run = OF_A_RUN.iter().map(|name| path.join(name));
-    std::iter::once(path.to_path_buf()).chain(of_a_run).find(is_network)
+/// The folder of a network: the path itself, or the newest network of the run it is.
+pub fn folder_of(path: &Path) -> Option<PathBuf> {
+    match is_network(path) {
+        true => Some(path.to_path_buf()),
+        false => newest(path),
+    }
+}
+
+/// A network to learn from, as it is: nothing of it is fitted to the student, nothing is fresh.
+pub fn load_teacher(path: &Path, device: Device) -> Result<Subnet<VitConfig>, AnyError> {
+    if !path.is_file() {
+        return load(path, &VitConfig::deit_small(), 0, device);
+    }
+    let weights = import::read(path)?;
+    let own = import::inspect(&weights, None)?;
+    let options = ImportOptions { strict: true, ..ImportOptions::default() };
+    let import = import::into(&weights, &own, &options)?;
+    Ok(Subnet::new(own, &import.weights, device)?)
 }
 
 fn tell(path: &Path, report: &import::ImportReport) {

@@ -3,7 +3,7 @@
 use crate::config::{Config, StageConfig};
 use crate::feed::Feed;
 use crate::folder::Intent;
-use crate::networks::{self, taught, VitTeacher, OF_A_RUN};
+use crate::networks::{self, taught, VitTeacher, DENSE, FINETUNED, SUBNET};
 use crate::progress::Progress;
 use crate::stage::{self, steps_per_epoch, Plan, Stage};
 use crate::AnyError;
@@ -35,6 +35,15 @@ pub struct Pipeline<'a> {
     resume: bool,
 }
 
+/// A stage without a search.
+struct Plain<'a> {
+    name: &'static str,
+    /// Under the run's.
+    folder: &'static str,
+    stage: &'a StageConfig,
+    seed: u64,
+}
+
 /// A network that a stage left on disk, and how it came about.
 pub struct Trained {
     pub network: Subnet<VitConfig>,
@@ -53,7 +62,7 @@ impl<'a> Pipeline<'a> {
         dense.check()?;
         let teacher = config.teacher.as_ref().map(|teacher| {
             let path = teacher.weights.clone();
-            let network = networks::load(&path, &dense, config.seed, device)?;
+            let network = networks::load_teacher(&path, device)?;
             networks::expect_fits(network.architecture(), &feed, "--teacher")?;
             Ok::<_, AnyError>(VitTeacher { path, network: Rc::new(network) })
         });
@@ -69,7 +78,7 @@ impl<'a> Pipeline<'a> {
 
     /// The network to search: --weights, or what `train` left, if there is one.
     pub fn start(&self) -> Result<Option<Subnet<VitConfig>>, AnyError> {
-        let trained = self.out.join(OF_A_RUN[2]);
+        let trained = self.out.join(DENSE);
         match &self.config.weights {
             Some(path) => Ok(Some(self.load(path, "--weights")?)),
             None if trained.is_dir() => Ok(Some(self.load(&trained, "the run's dense network")?)),
@@ -80,21 +89,44 @@ impl<'a> Pipeline<'a> {
     /// Trains the dense network.
     pub fn train(&self) -> Result<Option<Trained>, AnyError> {
         let stage = self.config.train.as_ref().ok_or("there is no [train] in the options")?;
-        self.plain("train", "dense", stage, &self.dense, None, self.config.seed)
+        let plan = Plain { name: "train", folder: "dense", stage, seed: self.config.seed };
+        let Some(stage) = self.plain(plan, &self.dense, None)? else { return Ok(None) };
+        let provenance = self.provenance(stage.session.steps_done(), &self.dense)?;
+        self.keep(stage, DENSE, Export::default().provenance(provenance)).map(Some)
     }
 
     /// The dense network trains on as long as the subnet did, on the same images.
     pub fn compare(&self, dense: &Subnet<VitConfig>) -> Result<Option<Trained>, AnyError> {
         let network = dense.architecture();
-        let seed = self.config.seed + 1;
-        self.plain("compare", "reference", &self.config.search, network, Some(dense), seed)
+        let (stage, seed) = (&self.config.search.plain(), self.config.seed + 1);
+        let plan = Plain { name: "compare", folder: "reference", stage, seed };
+        let Some(stage) = self.plain(plan, network, Some(dense))? else { return Ok(None) };
+        let provenance = self.provenance(stage.session.steps_done(), network)?;
+        self.keep(stage, "reference/network", Export::default().provenance(provenance)).map(Some)
     }
 
-    /// Trains a subnet on.
-    pub fn finetune(&self, subnet: &Subnet<VitConfig>) -> Result<Option<Trained>, AnyError> {
-        let stage = self.config.finetune.as_ref().unwrap_or(&self.config.search);
-        let (network, seed) = (subnet.architecture(), self.config.seed + 2);
-        self.plain("finetune", "finetune", stage, network, Some(subnet), seed)
+    /// Trains a subnet on, and exports it as the search exports its own: against the dense network,
+    /// if that is at hand.
+    pub fn finetune(
+        &self,
+        subnet: &Subnet<VitConfig>,
+        before: Provenance,
+    ) -> Result<Option<Trained>, AnyError> {
+        let stage = self.config.finetune.as_ref().ok_or("there is no [finetune] in the options")?;
+        let plan =
+            Plain { name: "finetune", folder: "finetune", stage, seed: self.config.seed + 2 };
+        let Some(stage) = self.plain(plan, subnet.architecture(), Some(subnet))? else {
+            return Ok(None);
+        };
+        let mut export = Export::default().torchscript().onnx();
+        let steps = before.steps + stage.session.steps_done();
+        export.provenance = Provenance { steps, ..before };
+        if let Some(dense) = self.start()? {
+            let supernet = stage.session.supernet();
+            let own = FoldingExtractor.extract(supernet)?;
+            export.latency = crate::summary::latency(&dense, &own, &self.feed)?;
+        }
+        self.keep(stage, FINETUNED, export).map(Some)
     }
 
     /// Searches a trained network, to its end.
@@ -105,31 +137,45 @@ impl<'a> Pipeline<'a> {
         let paint_until = options.pmim.map_or(0, |_| options.search_steps);
         let progress = self.progress("search", steps, config, network)?;
         let plan = self.plan(self.out, config, self.config.seed + 1, paint_until);
-        Intent { name: "search".into(), steps, network: network.clone() }.write(self.out)?;
+        let intent = Intent {
+            name: "search".into(),
+            steps,
+            network: network.clone(),
+            options: Some(options.clone()),
+        };
+        intent.write(self.out)?;
         let session = || {
             let (space, weights) = (network.space()?, Some(dense.weights()));
             let method = taught(self.teacher.clone())(&options)?;
             let device = self.feed.device;
             Session::with_method(method, network.clone(), space, weights, budgets, options, device)
         };
-        let stage = stage::run(&plan, progress, session)?;
-        stage.map(|stage| self.keep(stage, OF_A_RUN[1], network, Some(dense))).transpose()
+        let Some(stage) = stage::run(&plan, progress, session)? else { return Ok(None) };
+        let own = FoldingExtractor.extract(stage.session.supernet())?;
+        let mut export = Export::default().torchscript().onnx();
+        export.provenance = self.provenance(stage.session.steps_done(), network)?;
+        export.latency = crate::summary::latency(dense, &own, &self.feed)?;
+        self.keep(stage, SUBNET, export).map(Some)
     }
 
+    /// Trains a network, without a search.
     fn plain(
         &self,
-        name: &'static str,
-        folder: &str,
-        config: &StageConfig,
+        Plain { name, folder, stage: config, seed }: Plain,
         network: &VitConfig,
         start: Option<&Subnet<VitConfig>>,
-        seed: u64,
-    ) -> Result<Option<Trained>, AnyError> {
+    ) -> Result<Option<Stage>, AnyError> {
         let (steps, options) = self.plain_options(name, config)?;
         let progress = self.progress(name, steps, config, network)?;
         let path = self.out.join(folder);
         std::fs::create_dir_all(&path)?;
-        Intent { name: name.into(), steps, network: network.clone() }.write(&path)?;
+        let intent = Intent {
+            name: name.into(),
+            steps,
+            network: network.clone(),
+            options: Some(options.clone()),
+        };
+        intent.write(&path)?;
         let plan = self.plan(&path, config, seed, 0);
         let session = || {
             let (space, weights) = (SearchSpace::empty(), start.map(Subnet::weights));
@@ -137,35 +183,27 @@ impl<'a> Pipeline<'a> {
             let device = self.feed.device;
             Session::with_method(method, network.clone(), space, weights, vec![], options, device)
         };
-        let stage = stage::run(&plan, progress, session)?;
-        let target = format!("{folder}/network");
-        stage.map(|stage| self.keep(stage, &target, network, None)).transpose()
+        Ok(stage::run(&plan, progress, session)?)
     }
 
-    /// Extracts, verifies and saves what a stage made of `from`; what comes back was loaded from disk.
-    fn keep(
-        &self,
-        stage: Stage,
-        name: &str,
-        from: &VitConfig,
-        compared: Option<&Subnet<VitConfig>>,
-    ) -> Result<Trained, AnyError> {
+    /// Where a network comes from that took so many steps from a dense one.
+    pub fn provenance(&self, steps: u64, dense: &VitConfig) -> Result<Provenance> {
+        let (model, seed) = (dense.cost_model(), self.config.seed);
+        Ok(Provenance {
+            crate_version: env!("CARGO_PKG_VERSION").into(),
+            seed,
+            steps,
+            dense_macs: model.dense_cost(Metric::Macs)?,
+            dense_params: model.dense_cost(Metric::Params)?,
+        })
+    }
+
+    /// Extracts, verifies and saves what a stage made; what comes back was loaded from disk.
+    fn keep(&self, stage: Stage, name: &str, export: Export) -> Result<Trained, AnyError> {
         let supernet = stage.session.supernet();
         let subnet = FoldingExtractor.extract(supernet)?;
         let images = self.feed.probe(PROBE)?;
         let verification = verify(supernet, &subnet, &images)?;
-        let model = from.cost_model();
-        let mut export = Export::default().provenance(Provenance {
-            crate_version: env!("CARGO_PKG_VERSION").into(),
-            seed: self.config.seed,
-            steps: stage.session.steps_done(),
-            dense_macs: model.dense_cost(Metric::Macs)?,
-            dense_params: model.dense_cost(Metric::Params)?,
-        });
-        if let Some(dense) = compared {
-            export = export.torchscript().onnx();
-            export.latency = crate::summary::latency(dense, &subnet, &self.feed)?;
-        }
         let folder = self.out.join(name);
         subnet.save(&folder, &images, &verification, &export)?;
         let network = Subnet::load(&folder, self.feed.device)?;
@@ -183,6 +221,9 @@ impl<'a> Pipeline<'a> {
                 _ => {}
             }
         }
+        if self.config.compare && stages.contains(&"search") {
+            self.plain_options("compare", &self.config.search.plain())?;
+        }
         Ok(())
     }
 
@@ -194,7 +235,8 @@ impl<'a> Pipeline<'a> {
             return Err(format!("search.share: expected within (0, 1], got {share}").into());
         }
         let searching = (steps as f64 * share).round() as u64;
-        Ok((steps, self.options("search", SearchOptions::new(steps, searching), config, epoch)?))
+        let options = config.method.options(steps, searching);
+        Ok((steps, self.options("search", options, config, epoch)?))
     }
 
     fn plain_options(

@@ -3,6 +3,7 @@
 use crate::config::{Intervals, StageConfig};
 use crate::feed::{Feed, Stream};
 use crate::folder::{painting_steps, write_painting};
+use crate::layers::METRICS;
 use crate::networks::{taught, VitTeacher};
 use crate::progress::Progress;
 use once_for_both::models::VitConfig;
@@ -87,7 +88,7 @@ pub fn run(
         }
         None => fresh()?,
     };
-    let file = plan.folder.join("metrics.jsonl");
+    let file = plan.folder.join(METRICS);
     let mut metrics = MetricsFile::open(&file, session.steps_done())?;
     let epoch = steps_per_epoch(&stream, plan.config);
     progress.begin(session.steps_done(), epoch);
@@ -127,7 +128,7 @@ pub fn run(
         }
         let evaluation = (step / interval + 1) * interval;
         let next =
-            paintings.into_iter().filter(|&painted| painted > step).fold(evaluation, u64::min);
+            paintings.iter().copied().filter(|&painted| painted > step).fold(evaluation, u64::min);
         if run.drive_until(next, &mut batches, &INTERRUPTED, &mut notice)? == Ending::Stopped {
             return Ok(None);
         }
@@ -135,7 +136,16 @@ pub fn run(
     progress.finish(top1, &stream.corrupt());
     let all = started.elapsed().as_secs_f64();
     let time = (!resumed).then_some(Time { all, data: waited.as_secs_f64() });
-    Ok(Some(Stage { session: run.into_session(), events: read_events(&file)?, top1, time }))
+    let session = concluded(run.into_session())?;
+    Ok(Some(Stage { session, events: read_events(&file)?, top1, time }))
+}
+
+/// A session whose steps are done, with the moving average in place of the last weights if it kept one.
+fn concluded(mut session: Session<VitConfig>) -> Result<Session<VitConfig>> {
+    if session.options().average.is_some() {
+        session.exchange_average()?;
+    }
+    Ok(session)
 }
 
 /// Optimiser steps of an epoch.
@@ -144,6 +154,15 @@ pub fn steps_per_epoch(stream: &Stream, config: &StageConfig) -> u64 {
 }
 
 fn evaluate(feed: &Feed, session: &mut Session<VitConfig>) -> Result<f64> {
-    session.materialise()?;
-    feed.top1(|images| session.supernet().network_logits(images))
+    let averaged = session.options().average.is_some() && session.steps_done() > 0;
+    if averaged {
+        session.exchange_average()?;
+    } else {
+        session.materialise()?;
+    }
+    let top1 = feed.top1(|images| session.supernet().network_logits(images));
+    if averaged {
+        session.exchange_average()?;
+    }
+    top1
 }

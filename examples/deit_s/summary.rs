@@ -1,15 +1,17 @@
 //! What came of a run: summary.json and the table at the end.
 
 use crate::feed::Feed;
+use crate::folder::write_whole;
 use crate::pipeline::Trained;
 use crate::stage::Stage;
 use crate::AnyError;
 use once_for_both::cost::{Budget, Metric};
-use once_for_both::extract::{LatencyComparison, Subnet};
+use once_for_both::extract::{LatencyComparison, Subnet, Verification};
 use once_for_both::models::VitConfig;
 use once_for_both::search::{Event, Finished, Phase};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 use tch::{Kind, Tensor};
 
 /// What the summary is made from.
@@ -88,14 +90,14 @@ impl Summary {
     pub fn measure(measured: Measured) -> Result<Self, AnyError> {
         let Measured { seed, feed, dense, search, .. } = measured;
         let last = measured.finetuned.unwrap_or(search);
-        let times = &search.latency;
+        let times = &last.latency;
         let of = |of: fn(&LatencyComparison) -> f64| {
             times.iter().map(|latency| (latency.batch, of(latency))).collect()
         };
         let before = || feed.top1(|images| dense.predict(images));
         let dense_top1 =
             measured.reference.map_or_else(before, |trained| Ok(trained.stage.top1))?;
-        let (stage, verification) = (&search.stage, search.verification);
+        let stage = &search.stage;
         Ok(Self {
             dataset: Dataset {
                 train: feed.train_images(),
@@ -128,13 +130,26 @@ impl Summary {
                     .reference
                     .and_then(|trained| number(trained.stage.step_ms(Phase::Finetune))),
             },
-            verification: Verified {
-                max_abs_logit_difference: verification.max_abs_logit_difference(),
-                logit_scale: verification.logit_scale,
-                tolerance: verification.tolerance,
-            },
+            verification: Verified::of(last.verification),
             sizes: [dense.architecture().clone(), last.network.architecture().clone()],
         })
+    }
+
+    /// Puts a subnet that has trained on into the summary of its search, if there is one.
+    pub fn replace_subnet(path: &Path, trained: &Trained) -> Result<(), AnyError> {
+        let Ok(text) = std::fs::read(path) else { return Ok(()) };
+        let mut summary: serde_json::Value = serde_json::from_slice(&text)?;
+        let latency = trained.latency.iter().map(|own| (own.batch, own.subnet_ms)).collect();
+        summary["subnet"] = serde_json::to_value(Network {
+            macs: trained.network.macs()?,
+            params: trained.network.params()?,
+            top1: trained.stage.top1,
+            latency_ms: latency,
+        })?;
+        let finetuned = number(trained.stage.step_ms(Phase::Finetune));
+        summary["search"]["finetune_step_ms_median"] = finetuned.into();
+        summary["verification"] = serde_json::to_value(Verified::of(trained.verification))?;
+        write_whole(path, &serde_json::to_vec_pretty(&summary)?)
     }
 
     /// The table and the kept architecture.
@@ -187,6 +202,16 @@ impl Summary {
         );
         if let Some(share) = self.search.waiting_for_data {
             println!("waiting for data took {:.1}% of the search's time", 100.0 * share);
+        }
+    }
+}
+
+impl Verified {
+    fn of(verification: Verification) -> Self {
+        Self {
+            max_abs_logit_difference: verification.max_abs_logit_difference(),
+            logit_scale: verification.logit_scale,
+            tolerance: verification.tolerance,
         }
     }
 }

@@ -43,7 +43,8 @@ impl Listener for MetricsFile {
     }
 }
 
-/// The events of a file.
+/// The events of a file; a last line without its end was torn when the run was killed, and is passed
+/// over.
 ///
 /// # Errors
 /// [`Error::Io`] if it cannot be read, [`Error::File`] naming the first line that is no event.
@@ -53,7 +54,8 @@ pub fn read_events(path: &Path) -> Result<Vec<Event>> {
         serde_json::from_str(line)
             .map_err(|error| Error::file(path, format!("line {}: {error}", at + 1)))
     };
-    text.lines().enumerate().map(event).collect()
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    text[..whole].lines().enumerate().map(event).collect()
 }
 
 /// Whole lines of an older run that a run going on after `step` steps does not write again.
