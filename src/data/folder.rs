@@ -2,8 +2,8 @@
 
 use super::{decode, Dataset, Sample};
 use crate::{Error, Result};
-use std::ffi::OsString;
-use std::fs;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, FileType};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -30,18 +30,19 @@ impl FolderOfClasses {
     /// Lists the images; none is opened.
     ///
     /// # Errors
-    /// [`Error::Io`] if a folder cannot be read, [`Error::EmptyFolder`] if there are no classes, or
+    /// [`Error::Io`] if a folder cannot be read or a link leads nowhere, [`Error::EmptyFolder`] if there are no classes, or
     /// no images of one of them.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
-        let classes = list(&root, |path| path.is_dir())?;
+        let classes = list(&root, |name| !is_hidden(name), FileType::is_dir)?;
         if classes.is_empty() {
             return Err(Error::EmptyFolder { path: root, expected: "folders, one for each class" });
         }
         let mut files = Vec::new();
         for (class, folder) in (0..).zip(&classes) {
             let path = root.join(folder);
-            let names = list(&path, |path| has_image_extension(path) && path.is_file())?;
+            let image = |name: &OsStr| !is_hidden(name) && has_image_extension(name);
+            let names = list(&path, image, FileType::is_file)?;
             if names.is_empty() {
                 return Err(Error::EmptyFolder { path, expected: "images (jpg, jpeg, png)" });
             }
@@ -112,14 +113,28 @@ pub(super) fn no_such_index(index: usize, len: usize) -> Error {
     Error::invalid("index of an image", format!("less than {len}"), index)
 }
 
-/// Sorted names in a folder, without hidden ones.
-fn list(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<OsString>> {
+/// Sorted names in a folder that are wanted, of entries of one kind. Links are followed: where one
+/// leads nowhere, a class that is left out would give all later ones other numbers.
+fn list(
+    folder: &Path,
+    wanted: impl Fn(&OsStr) -> bool,
+    kind: impl Fn(&FileType) -> bool,
+) -> Result<Vec<OsString>> {
     let unreadable = |source| Error::io("read", folder, source);
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name();
-        if !name.as_encoded_bytes().starts_with(b".") && wanted(&entry.path()) {
+        if !wanted(&name) {
+            continue;
+        }
+        let mut found = entry.file_type().map_err(unreadable)?;
+        if found.is_symlink() {
+            let path = entry.path();
+            let target = fs::metadata(&path).map_err(|source| Error::io("follow", path, source))?;
+            found = target.file_type();
+        }
+        if kind(&found) {
             names.push(name);
         }
     }
@@ -127,8 +142,12 @@ fn list(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<OsString>> 
     Ok(names)
 }
 
-fn has_image_extension(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| {
+fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+fn has_image_extension(name: &OsStr) -> bool {
+    Path::new(name).extension().is_some_and(|extension| {
         EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
     })
 }

@@ -20,7 +20,8 @@ impl ImageSet {
     /// Grey images from an IDX pair.
     ///
     /// # Errors
-    /// [`Error::Torch`] if the device refuses memory.
+    /// [`Error::ImageSet`] for a label beyond `classes`; [`Error::Torch`] if the device refuses
+    /// memory.
     pub fn from_idx(set: IdxImages, classes: usize, device: Device) -> Result<Self> {
         let set = set.with_classes(classes)?;
         let (count, height, width) = (set.count() as i64, set.height() as i64, set.width() as i64);
@@ -39,10 +40,13 @@ impl ImageSet {
     /// The same images with pixels, in [0, 1], normalised as (x − mean)/std.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless std is positive.
+    /// [`Error::Invalid`] unless std is positive, and both are finite.
     pub fn normalised(mut self, mean: f64, std: f64) -> Result<Self> {
-        if std.is_nan() || std <= 0.0 {
-            return Err(Error::invalid("std of the pixels", "positive", std));
+        if !mean.is_finite() {
+            return Err(Error::invalid("mean of the pixels", "finite", mean));
+        }
+        if !(std.is_finite() && std > 0.0) {
+            return Err(Error::invalid("std of the pixels", "finite and positive", std));
         }
         (self.mean, self.std) = (mean, std);
         Ok(self)

@@ -53,7 +53,7 @@ impl Mixing {
         let side = (size as f64 * (1.0 - stream.beta(self.cutmix)).sqrt()) as usize;
         let mut axis = || {
             let centre = stream.up_to(size - 1);
-            (centre.saturating_sub(side / 2), (centre + side.div_ceil(2)).min(size))
+            (centre.saturating_sub(side / 2), (centre + side / 2).min(size))
         };
         let ((top, bottom), (left, right)) = (axis(), axis());
         Mix::Paste(Rectangle { left, top, width: right - left, height: bottom - top })

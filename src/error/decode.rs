@@ -10,6 +10,16 @@ pub enum DecodeError {
         /// The first bytes, at most eight.
         found: Vec<u8>,
     },
+    /// More pixels than a picture has: a few bytes may claim any size.
+    #[error("the picture claims {width} × {height} pixels, expected at most {most} in all")]
+    TooLarge {
+        /// Columns claimed.
+        width: usize,
+        /// Rows claimed.
+        height: usize,
+        /// Most pixels that are decoded.
+        most: usize,
+    },
     /// A JPEG file without its end.
     #[error("the JPEG file is cut short: found no end-of-image marker in {length} bytes")]
     Truncated {

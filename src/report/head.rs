@@ -27,13 +27,16 @@ pub(super) fn head(report: &Report) -> String {
 
 /// Where the run is.
 fn state(report: &Report) -> String {
-    if report.subnet.is_some() {
+    let stages = &report.stages;
+    // Stages follow on a subnet: fine-tuning, the dense network beside it.
+    let all_done = stages.iter().all(|stage| stage.steps.is_none() || stage.is_done());
+    if report.subnet.is_some() && all_done {
         return "finished".into();
     }
-    let begun = report.stages.iter().rev().find(|stage| stage.done() > 0);
-    let Some(stage) = begun.or(report.stages.first()) else { return "nothing has run yet".into() };
+    let begun = stages.iter().rposition(|stage| stage.done() > 0).unwrap_or(0);
+    let Some(stage) = stages.get(begun) else { return "nothing has run yet".into() };
     let (done, name) = (grouped(stage.done()), &stage.name);
-    let next = report.stages.iter().skip_while(|other| *other != stage).nth(1);
+    let next = stages.get(begun + 1);
     match (stage.steps, stage.is_done(), next) {
         (_, true, Some(next)) => format!("{name}: all {done} steps done, {} is next", next.name),
         (_, true, None) if stage.searches() => {

@@ -2,6 +2,7 @@
 
 use super::html::{escape, section};
 use crate::data::{Image, Normalisation};
+use crate::error::expect_shape;
 use crate::pmim::Reconstruction;
 use crate::tensors::to_host;
 use crate::{Error, Result};
@@ -29,7 +30,8 @@ impl Sample {
     /// normalised, `label` says what the image with a number is called.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless the images have 1 or 3 channels, as many as `pixels`.
+    /// [`Error::Invalid`] unless the images have 1 or 3 channels, as many as `pixels`;
+    /// [`Error::Shape`] if the three parts of the reconstruction differ in shape.
     pub fn of(
         reconstruction: &Reconstruction,
         pixels: &Normalisation,
@@ -38,6 +40,9 @@ impl Sample {
         let Reconstruction { images, hidden, painted } = reconstruction;
         let (batch, channels, height, width) = images.size4()?;
         pixels.validate(channels as usize)?;
+        for (name, tensor) in [("hidden", hidden), ("painted", painted)] {
+            expect_shape("pictures of a reconstruction", name, tensor, &images.size())?;
+        }
         let shape = [channels as usize, height as usize, width as usize];
         let one = |number: i64| -> Result<Self> {
             let of = |tensor: &Tensor| to_host(&tensor.f_get(number)?);

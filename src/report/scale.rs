@@ -1,5 +1,8 @@
 //! From values to places on an axis.
 
+/// Farther out nothing is drawn.
+const FAR: f64 = 1e300;
+
 /// A range of values that is laid over an axis.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Scale {
@@ -10,7 +13,9 @@ pub(super) struct Scale {
 impl Scale {
     /// From `low` to `high`; a little around where both are the same.
     pub(super) fn new(low: f64, high: f64) -> Self {
-        if high > low {
+        // Ends are rounded, and differences taken: neither may run out of numbers.
+        let (low, high) = (low.clamp(-FAR, FAR), high.clamp(-FAR, FAR));
+        if high - low > 1e-9 * low.abs().max(high.abs()) {
             return Self { low, high };
         }
         let room = if low == 0.0 { 1.0 } else { low.abs() * 0.1 };
@@ -85,6 +90,20 @@ mod tests {
         let scale = Scale::over([2.31, 0.87].into_iter());
         assert_eq!((scale.low, scale.high), (0.0, 3.0));
         assert_eq!(scale.place(1.5), 0.5);
+    }
+
+    #[test]
+    fn values_too_near_or_too_far_still_have_places() {
+        let near = f64::from_bits(0.3f64.to_bits() + 1);
+        for pair in [[0.3, near], [-1e308, 1e308], [f64::MIN, f64::MAX], [1e-308, 2e-308], [7.0; 2]]
+        {
+            let scale = Scale::over(pair.into_iter());
+            assert!(scale.low < scale.high, "{pair:?}: {scale:?}");
+            for value in pair {
+                assert!((0.0..=1.0).contains(&scale.place(value)), "{value} on {scale:?}");
+            }
+            assert!(scale.ticks(5.0).iter().all(|tick| tick.is_finite()), "{scale:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use crate::sets::{difference, file, picture};
 use crate::support::TestResult;
-use once_for_both::data::decode;
+use once_for_both::data::{decode, Encoded};
 use once_for_both::error::DecodeError;
 use std::error::Error;
 
@@ -70,6 +70,46 @@ fn every_cut_of_a_file_is_refused() -> TestResult {
                 "{length} of {} bytes of {name}",
                 whole.len()
             );
+        }
+    }
+    Ok(())
+}
+
+/// A header of a hundred bytes asks for terabytes.
+#[test]
+fn pictures_that_claim_too_much_are_refused_before_memory_is_taken() -> TestResult {
+    for (width, height) in [(1_000_000, 1_000_000), (1, i32::MAX as u32), (60_000, 60_000)] {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, width, height);
+        encoder.set_color(png::ColorType::Grayscale);
+        // Coded data of no rows at all.
+        encoder.write_header()?.write_chunk(png::chunk::IDAT, &[120, 156, 3, 0, 0, 0, 0, 1])?;
+        match decode(&bytes) {
+            Err(DecodeError::TooLarge { width: w, height: h, .. }) => {
+                assert_eq!((w, h), (width as usize, height as usize));
+            }
+            other => panic!("{width} × {height}: {other:?}"),
+        }
+    }
+    Ok(())
+}
+
+/// A camera writes a thumbnail into the header, with an end of its own.
+#[test]
+fn the_end_of_a_thumbnail_is_not_that_of_the_file() -> TestResult {
+    let (whole, small) = (file("colour.jpg")?, file("grey.jpg")?);
+    let mut header = [0xff, 0xe1].to_vec();
+    header.extend(u16::try_from(small.len() + 8)?.to_be_bytes());
+    header.extend(b"Exif\0\0");
+    header.extend(&small);
+    let bytes = [&whole[..2], &header, &whole[2..]].concat();
+    assert_eq!(decode(&bytes)?, decode(&whole)?);
+    let cut = bytes.len() - (whole.len() - 2) * 3 / 10;
+    for rows in [1, 10, usize::MAX] {
+        let opened = Encoded::open(&bytes[..cut]).and_then(|file| file.decode_top(rows));
+        match opened {
+            Err(DecodeError::Truncated { length }) => assert_eq!(length, cut),
+            other => panic!("{rows} rows: {other:?}"),
         }
     }
     Ok(())

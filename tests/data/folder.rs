@@ -65,6 +65,31 @@ fn a_class_without_images_is_refused() -> TestResult {
     Ok(())
 }
 
+/// A link counts as what it leads to; one that leads nowhere is no reason to number later classes
+/// anew.
+#[test]
+#[cfg(unix)]
+fn links_are_followed_and_those_to_nowhere_refused() -> TestResult {
+    use std::os::unix::fs::symlink;
+    let (folder, elsewhere) = (tempdir()?, tempdir()?);
+    put(&elsewhere, "images/a.jpg", &file("colour.jpg")?)?;
+    put(&folder, "bear/a.jpg", b"?")?;
+    symlink(elsewhere.path().join("images"), folder.path().join("ape"))?;
+    symlink("/nowhere/notes", folder.path().join("bear/notes.txt"))?;
+    symlink(elsewhere.path().join("images/a.jpg"), folder.path().join("bear/b.jpg"))?;
+    let set = FolderOfClasses::open(folder.path())?;
+    assert_eq!(set.class_names().collect::<Vec<_>>(), ["ape", "bear"]);
+    assert_eq!((set.len(), set.load(2)?.class), (3, 1));
+    for link in ["bear/c.jpg", "alpaca"] {
+        let path = folder.path().join(link);
+        symlink("/nowhere/at/all", &path)?;
+        let refused = FolderOfClasses::open(folder.path());
+        assert_refused!(refused, Error::Io { path: ref named, .. } if *named == path);
+        fs::remove_file(&path)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn damaged_missing_and_unknown_images_are_refused_by_name() -> TestResult {
     let folder = tempdir()?;

@@ -318,7 +318,7 @@ fn impossible_options_are_refused() {
         ("batch size", deit(0, 1)),
         ("batch size", deit(11, 1)),
         ("workers", deit(2, 0)),
-        ("prefetch", LoaderOptions { prefetch: 0, ..deit(2, 1) }),
+        ("prefetch", LoaderOptions { prefetch: usize::MAX, ..deit(2, 1) }),
         ("repeats", LoaderOptions { order: Order::Shuffled { repeats: 0 }, ..deit(2, 1) }),
         (
             "mean of the pixels",

@@ -38,6 +38,38 @@ fn mixup_blends_images_and_targets_alike() -> TestResult {
     close.check_against("targets", &targets(mix, &[0, 1, 2, 3], 0.0)?, &expected)
 }
 
+/// As in timm, a rectangle reaches half its side, rounded down, to either side of its centre.
+#[test]
+fn rectangles_of_cutmix_have_even_sides_and_the_areas_of_timm() -> TestResult {
+    let mixing = Mixing { mixup: 0.0, cutmix: 1.0, ..Mixing::deit() };
+    let (size, draws) = (32, 20_000);
+    let (mut area, mut inner) = (0.0, 0);
+    for seed in 0..draws {
+        let Mix::Paste(cut) = mixing.draw(size, &mut Stream::new(seed)) else {
+            return Err("no cutmix".into());
+        };
+        area += (cut.width * cut.height) as f64 / (size * size) as f64 / draws as f64;
+        // Not cut off by a border.
+        if cut.left > 0 && cut.left + cut.width < size {
+            inner += 1;
+            assert!(cut.width.is_multiple_of(2), "{cut:?}");
+        }
+    }
+    assert!(inner > 100);
+    // The mean over λ uniform in [0, 1] and all centres, summed up.
+    let expected: f64 = (0..1000)
+        .map(|step| {
+            let side = (size as f64 * (1.0 - (step as f64 + 0.5) / 1000.0).sqrt()) as usize;
+            let length =
+                |centre: usize| (centre + side / 2).min(size) - centre.saturating_sub(side / 2);
+            let mean = (0..size).map(length).sum::<usize>() as f64 / size as f64;
+            mean * mean / (size * size) as f64 / 1000.0
+        })
+        .sum();
+    assert_abs_diff_eq!(area, expected, epsilon = 0.01);
+    Ok(())
+}
+
 #[test]
 fn cutmix_pastes_the_rectangle_and_weighs_targets_by_its_area() -> TestResult {
     let cut = Rectangle { left: 2, top: 1, width: 3, height: 2 };

@@ -100,13 +100,15 @@ proptest! {
 
     #[test]
     fn erased_rectangles_are_within_the_image(
-        width in 1_usize..80, height in 1_usize..80, seed: u64,
+        width in 1_usize..80, height in 1_usize..80, small: bool, seed: u64,
     ) {
         let erasing = RandomErasing { probability: 1.0, ..RandomErasing::default() };
+        let least = RandomErasing { area: (1e-3, 2e-3), least_aspect: 0.1, ..erasing };
+        let erasing = if small { least } else { erasing };
         if let Some(erased) = erasing.draw(width, height, 3, &mut Stream::new(seed)) {
             let Rectangle { left, top, width: columns, height: rows } = erased.rectangle;
-            prop_assert!(columns < width && left + columns <= width);
-            prop_assert!(rows < height && top + rows <= height);
+            prop_assert!((1..width).contains(&columns) && left + columns <= width);
+            prop_assert!((1..height).contains(&rows) && top + rows <= height);
             prop_assert_eq!(erased.noise.len(), 3 * columns * rows);
         }
     }
@@ -196,6 +198,7 @@ fn impossible_options_are_refused() {
         ("RandAugment magnitude", augment(RandAugment { magnitude: 11.0, ..default.0 })),
         ("RandAugment magnitude_std", augment(RandAugment { magnitude_std: -1.0, ..default.0 })),
         ("RandAugment probability", augment(RandAugment { probability: f64::NAN, ..default.0 })),
+        ("RandAugment layers", augment(RandAugment { layers: usize::MAX, ..default.0 })),
         ("probability of erasing", erase(RandomErasing { probability: -0.1, ..default.1 })),
         ("erased area", erase(RandomErasing { area: (0.5, 1.1), ..default.1 })),
         ("erased aspect", erase(RandomErasing { least_aspect: 0.0, ..default.1 })),
@@ -210,6 +213,17 @@ fn impossible_options_are_refused() {
         let refused = Transform::Training(training).validate();
         assert_refused!(refused, Error::Invalid { name: culprit, .. } if culprit == name);
     }
-    let evaluation = Transform::Evaluation(Evaluation { size: 224, share: 1.1 });
-    assert_refused!(evaluation.validate(), Error::Invalid { name, .. } if name == "evaluation crop");
+    for share in [1.1, 0.0, f64::NAN] {
+        let evaluation = Transform::Evaluation(Evaluation { size: 224, share });
+        assert_refused!(evaluation.validate(), Error::Invalid { name, .. } if name == "evaluation crop");
+        let image = Image::new(4, 3, 3, vec![0; 36]).unwrap_or_else(|error| panic!("{error}"));
+        let (mut stream, mut resizer) = (Stream::new(0), Resizer::default());
+        let applied = evaluation.apply(&image, &[0; 3], &mut stream, &mut resizer);
+        assert_refused!(applied, Error::Invalid { name, .. } if name == "evaluation crop");
+    }
+    // An image of one column would become one of four million rows.
+    let thin = Image::new(1, 16384, 3, vec![0; 3 * 16384]).unwrap_or_else(|e| panic!("{e}"));
+    let evaluation = Transform::Evaluation(Evaluation { size: 224, share: 0.875 });
+    let applied = evaluation.apply(&thin, &[0; 3], &mut Stream::new(0), &mut Resizer::default());
+    assert_refused!(applied, Error::Invalid { actual, .. } if actual == "256 × 4194304");
 }

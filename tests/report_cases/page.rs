@@ -67,6 +67,14 @@ fn the_page_of_a_run_whole_and_under_way() -> TestResult {
     assert_eq!(page.matches("dot-mark").count() - page_of_style("dot-mark"), 25);
     fetches_nothing(&page);
 
+    // A subnet is there, and fine-tuning is under way.
+    let mut tuned = report.clone();
+    let mut more = Stage { name: "finetune".into(), steps: Some(100), events: Vec::new() };
+    more.events.push(Event::Evaluated { step: 30, top1: f64::NAN });
+    tuned.stages.push(more);
+    let page = tuned.html()?;
+    assert!(page.contains("finetune: step 30 of 100") && !page.contains(">finished<"));
+
     let early = as_of(&report, 40).html()?;
     well_formed(&early)?;
     assert!(early.contains("search: step 40 of 100, 40.0 %"), "state");

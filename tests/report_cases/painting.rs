@@ -122,6 +122,16 @@ fn pictures_have_the_bytes_of_the_data_set() -> TestResult {
     let seen =
         once_for_both::pmim::Reconstruction { painted: images.f_zeros_like()?, images, hidden };
     let samples = Sample::of(&seen, &data.pixels, |at| format!("number {at}"))?;
+    for (name, wrong) in
+        [("hidden", seen.hidden.narrow(2, 0, 3)), ("painted", seen.painted.narrow(0, 0, 1))]
+    {
+        let [mut hidden, mut painted] = [&seen.hidden, &seen.painted].map(Tensor::shallow_clone);
+        *(if name == "hidden" { &mut hidden } else { &mut painted }) = wrong;
+        let images = seen.images.shallow_clone();
+        let odd = once_for_both::pmim::Reconstruction { images, hidden, painted };
+        let refused = Sample::of(&odd, &data.pixels, |at| format!("number {at}"));
+        assert_refused!(refused, Error::Shape { name: ref culprit, .. } if culprit == name);
+    }
     for (at, sample) in samples.iter().enumerate() {
         let image = once_for_both::data::Dataset::load(&set, at)?.image;
         assert_eq!(sample.original, image);

@@ -15,6 +15,8 @@ pub(super) struct Frame {
     /// Where in the file the height is, with two bytes.
     height_at: usize,
     components: usize,
+    /// Where in the file the coded data begin.
+    pub data_at: usize,
     /// Rows below a row that may have a share in its colours: chroma with half the rows is
     /// interpolated.
     reach: usize,
@@ -33,7 +35,10 @@ impl Frame {
             let length = usize::from(u16::from_be_bytes([high, low]));
             let segment = bytes.get(at + 4..at + 2 + length)?;
             match marker {
-                START_OF_SCAN => return frame.filter(|frame| frame.is_whole_in(segment)),
+                START_OF_SCAN => {
+                    let whole = frame.filter(|frame| frame.is_whole_in(segment));
+                    return whole.map(|frame| Self { data_at: at + 2 + length, ..frame });
+                }
                 marker if SEQUENTIAL.contains(&marker) && frame.is_none() => {
                     frame = Some(Self::parse(segment, at + 4)?);
                 }
@@ -57,6 +62,7 @@ impl Frame {
             width: usize::from(u16::from_be_bytes([left, right])),
             height: usize::from(u16::from_be_bytes([top, bottom])),
             height_at: at + 1,
+            data_at: 0,
             components: usize::from(*components),
             reach: usize::from(samples_down.max()?),
         };

@@ -28,15 +28,18 @@ enum Kind<'a> {
 
 impl<'a> JpegFile<'a> {
     pub fn open(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        // The decoder fills what is missing from the last rows with grey.
-        if !bytes.windows(2).rev().any(|pair| pair == END) {
+        let frame = Frame::of(bytes);
+        // The decoder fills what is missing from the last rows with grey. A thumbnail in the header
+        // has an end of its own.
+        let coded = &bytes[frame.map_or(0, |frame| frame.data_at)..];
+        if !coded.windows(2).rev().any(|pair| pair == END) {
             return Err(DecodeError::Truncated { length: bytes.len() });
         }
-        if let Some(frame) = Frame::of(bytes) {
+        if let Some(frame) = frame {
             return Ok(Self { bytes, kind: Kind::Sequential(frame) });
         }
         let mut decoder = decoder(bytes);
-        decoder.decode_headers().map_err(damaged)?;
+        guarded(|| decoder.decode_headers())?;
         let (width, height) = decoder.dimensions().ok_or_else(|| error("no header"))?;
         Ok(Self { bytes, kind: Kind::Other { decoder: Box::new(decoder), width, height } })
     }
@@ -79,7 +82,11 @@ fn decode_sequential(bytes: &[u8], frame: &Frame, rows: usize) -> Result<Vec<u8>
 /// A panic of the decoder is a file that it cannot decode: version 0.5 panics at some with a scan
 /// for each component and few rows.
 fn pixels(mut decoder: JpegDecoder<Cursor<'_>>) -> Result<Vec<u8>, DecodeError> {
-    catch_unwind(AssertUnwindSafe(|| decoder.decode()))
+    guarded(|| decoder.decode())
+}
+
+fn guarded<T>(decode: impl FnOnce() -> Result<T, DecodeErrors>) -> Result<T, DecodeError> {
+    catch_unwind(AssertUnwindSafe(decode))
         .unwrap_or(Err(DecodeErrors::FormatStatic("the decoder panicked")))
         .map_err(damaged)
 }

@@ -17,6 +17,9 @@ use crate::error::DecodeError;
 const JPEG_MAGIC: [u8; 3] = [0xff, 0xd8, 0xff];
 const PNG_MAGIC: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 
+/// Most pixels of a picture; those at which Pillow suspects an attack.
+const MOST_PIXELS: usize = 178_956_970;
+
 /// Decodes a JPEG or PNG file, told apart by content, to RGB.
 ///
 /// # Errors
@@ -47,15 +50,21 @@ impl<'a> Encoded<'a> {
     /// Reads the header of a file, told apart by content.
     ///
     /// # Errors
-    /// [`DecodeError`] for other formats, and for a file whose header is damaged or whose end is
-    /// missing.
+    /// [`DecodeError`] for other formats, for a file whose header is damaged or whose end is
+    /// missing, and for one that claims more pixels than a picture has.
     pub fn open(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        if bytes.starts_with(&JPEG_MAGIC) {
-            Ok(Self(Format::Jpeg(JpegFile::open(bytes)?)))
+        let file = if bytes.starts_with(&JPEG_MAGIC) {
+            Self(Format::Jpeg(JpegFile::open(bytes)?))
         } else if bytes.starts_with(&PNG_MAGIC) {
-            Ok(Self(Format::Png(Box::new(PngFile::open(bytes)?))))
+            Self(Format::Png(Box::new(PngFile::open(bytes)?)))
         } else {
-            Err(DecodeError::UnknownFormat { found: bytes[..bytes.len().min(8)].to_vec() })
+            let found = bytes[..bytes.len().min(8)].to_vec();
+            return Err(DecodeError::UnknownFormat { found });
+        };
+        let (width, height, most) = (file.width(), file.height(), MOST_PIXELS);
+        match width.checked_mul(height) {
+            Some(pixels) if pixels <= most => Ok(file),
+            _ => Err(DecodeError::TooLarge { width, height, most }),
         }
     }
 

@@ -155,7 +155,8 @@ impl Loader {
         let mut running = Running { job, workers: Vec::new(), next: first, end };
         let stride = self.options.workers as u64;
         for offset in 0..stride {
-            running.spawn((first.saturating_add(offset), stride, end), self.options.prefetch)?;
+            let ready = self.options.prefetch / self.options.workers;
+            running.spawn((first.saturating_add(offset), stride, end), ready)?;
         }
         Ok(running)
     }
@@ -223,8 +224,9 @@ impl Running {
         step == self.next && step < self.end
     }
 
-    fn spawn(&mut self, steps: (u64, u64, u64), prefetch: usize) -> Result<()> {
-        let (sender, receiver) = sync_channel(prefetch);
+    fn spawn(&mut self, steps: (u64, u64, u64), ready: usize) -> Result<()> {
+        // Without room in the channel, a worker holds the batch it has made.
+        let (sender, receiver) = sync_channel(ready);
         let job = Arc::clone(&self.job);
         let thread = std::thread::Builder::new()
             .name(format!("loader {}", self.workers.len()))

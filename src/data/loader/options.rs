@@ -5,6 +5,9 @@ use crate::data::{Dataset, Mixing, Normalisation};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+/// Most workers, and most batches kept ready.
+const MOST_BATCHES: usize = 1 << 12;
+
 /// The order of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,7 +44,8 @@ pub struct LoaderOptions {
     pub seed: u64,
     /// Worker threads; batches do not depend on it.
     pub workers: usize,
-    /// Batches that every worker keeps ready.
+    /// Batches that are kept ready, over all workers, beside the one that each is making: memory is
+    /// for prefetch + workers of them.
     pub prefetch: usize,
     /// Order of an epoch.
     pub order: Order,
@@ -75,7 +79,7 @@ impl LoaderOptions {
             batch,
             seed: 0,
             workers: std::thread::available_parallelism().map_or(1, |cores| cores.get()),
-            prefetch: 2,
+            prefetch: 8,
             order: Order::Sequential,
             transform: Transform::Evaluation(Evaluation::new(size)),
             normalisation: Normalisation::imagenet(),
@@ -110,7 +114,11 @@ impl LoaderOptions {
         }
         least_one("batch size", self.batch)?;
         least_one("workers", self.workers)?;
-        least_one("prefetch", self.prefetch)?;
+        for (name, value) in [("workers", self.workers), ("prefetch", self.prefetch)] {
+            if value > MOST_BATCHES {
+                return Err(Error::invalid(name, format!("at most {MOST_BATCHES}"), value));
+            }
+        }
         if let Order::Shuffled { repeats } = self.order {
             least_one("repeats", repeats)?;
             if self.batch > dataset.len() {

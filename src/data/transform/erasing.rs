@@ -53,7 +53,7 @@ impl RandomErasing {
             let aspect = stream.between(-longest, longest).exp();
             let rows = (area * aspect).sqrt().round_ties_even() as usize;
             let columns = (area / aspect).sqrt().round_ties_even() as usize;
-            if rows < height && columns < width {
+            if (1..height).contains(&rows) && (1..width).contains(&columns) {
                 let top = stream.up_to(height - rows);
                 let left = stream.up_to(width - columns);
                 let rectangle = Rectangle { left, top, width: columns, height: rows };

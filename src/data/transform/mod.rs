@@ -19,6 +19,9 @@ use super::{Image, Stream};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+/// Most pixels that an image is resized to before its centre is cut out.
+const LARGEST_RESIZED: usize = 1 << 28;
+
 /// How images become squares of one size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -117,6 +120,11 @@ impl Evaluation {
     fn apply(&self, image: &Image, resizer: &mut Resizer) -> Result<Transformed> {
         let (width, height) =
             crop::resized_sides(image.width(), image.height(), self.size, self.share);
+        // A long and narrow image would be resized to a longer one, to see its middle.
+        if width.checked_mul(height).is_none_or(|pixels| pixels > LARGEST_RESIZED) {
+            let (name, actual) = ("sides of the resized image", format!("{width} × {height}"));
+            return Err(Error::invalid(name, format!("at most {LARGEST_RESIZED} pixels"), actual));
+        }
         let resized = resizer.whole(image, width, height)?;
         let image = resize::cut(&resized, crop::central(width, height, self.size))?;
         Ok(Transformed { image, erased: None })
@@ -127,7 +135,7 @@ impl Transform {
     /// Transforms an image. `fill` colours what an operation brings in from outside of it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `fill` has not one value for each channel.
+    /// [`Error::Invalid`] if `fill` has not one value for each channel, or an option cannot be.
     pub fn apply(
         &self,
         image: &Image,
@@ -135,6 +143,7 @@ impl Transform {
         stream: &mut Stream,
         resizer: &mut Resizer,
     ) -> Result<Transformed> {
+        self.validate()?;
         let seen = self.seen(image.width(), image.height(), stream);
         self.apply_to(seen, image, fill, stream, resizer)
     }

@@ -6,6 +6,8 @@ use crate::data::Image;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+/// Most operations on an image.
+const MOST_LAYERS: usize = 100;
 /// The strongest magnitude.
 const FULL: f64 = 10.0;
 
@@ -88,6 +90,10 @@ impl RandAugment {
         if !(self.magnitude_std >= 0.0 && self.magnitude_std.is_finite()) {
             let std = self.magnitude_std;
             return Err(Error::invalid("RandAugment magnitude_std", "0 or more, finite", std));
+        }
+        if self.layers > MOST_LAYERS {
+            let expected = format!("at most {MOST_LAYERS}");
+            return Err(Error::invalid("RandAugment layers", expected, self.layers));
         }
         super::expect_probability("RandAugment probability", self.probability)
     }
