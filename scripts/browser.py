@@ -24,6 +24,8 @@ def find():
     """The program of a browser; installed if need be."""
     own = os.environ.get("OFB_BROWSER")
     if own:
+        if not shutil.which(own):
+            raise SystemExit("OFB_BROWSER is %s, which is no program" % own)
         return own
     for attempt in range(2):
         for name in NAMES:
@@ -77,6 +79,9 @@ class Browser:
                 said = log.read().strip().splitlines()[-3:]
             self.close()
             raise Missing("%s does not start: %s" % (program, " / ".join(said)))
+        except BaseException:
+            self.close()
+            raise
 
     def close(self):
         for end in (self.to, self.from_):

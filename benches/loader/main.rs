@@ -128,14 +128,17 @@ fn report(name: &str, mut rates: Vec<f64>) -> f64 {
 
 /// The same of torchvision, if there is one.
 fn torchvision(folder: &Path) -> Result<Option<f64>, AnyError> {
-    let python = std::env::var("OFB_PYTHON").unwrap_or_else(|_| "python3".into());
+    let (named, default) = (std::env::var("OFB_PYTHON").ok(), "python3".to_string());
+    let python = named.clone().unwrap_or(default);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/loader/torchvision_loader.py");
     let Ok(output) = Command::new(python).arg(script).arg(folder).arg(BATCH.to_string()).output()
     else {
         return Ok(None);
     };
     if !output.status.success() {
-        return Ok(None);
+        // Whoever names a Python wants to hear why it does not do.
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        return named.map_or(Ok(None), |python| Err(format!("{python}: {said}").into()));
     }
     Ok(Some(String::from_utf8(output.stdout)?.trim().parse()?))
 }

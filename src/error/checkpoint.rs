@@ -74,6 +74,17 @@ pub enum CheckpointError {
         actual: u64,
     },
 
+    /// More of something than any honest file holds.
+    #[error("{what} is {actual}, at most {limit} are read")]
+    TooMany {
+        /// What is counted.
+        what: String,
+        /// What is allowed.
+        limit: u64,
+        /// What there is, or what is claimed.
+        actual: u64,
+    },
+
     /// An instruction that no state dict needs.
     #[error("unsupported pickle opcode 0x{opcode:02x} at byte {offset}")]
     Opcode {

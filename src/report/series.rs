@@ -18,12 +18,17 @@ pub(super) fn of_steps(events: &[Event], read: impl Fn(&StepMetrics) -> Option<f
 /// finite stay as they are.
 pub(super) fn smoothed(points: &[[f64; 2]]) -> Points {
     let half = points.len() / 40;
+    // Sum and number of the finite values before each point: a mean is then a difference.
+    let mut before = vec![(0.0, 0.0)];
+    for &[_, y] in points {
+        let (sum, count) = before[before.len() - 1];
+        before.push(if y.is_finite() { (sum + y, count + 1.0) } else { (sum, count) });
+    }
     let mean = |(at, &[x, y]): (usize, &[f64; 2])| {
-        let (first, last) = (at.saturating_sub(half), (at + half).min(points.len() - 1));
-        let near = points[first..=last].iter().map(|point| point[1]);
-        let finite: Vec<f64> = near.filter(|value| value.is_finite()).collect();
+        let (first, end) = (at.saturating_sub(half), (at + half + 1).min(points.len()));
+        let ((from, skipped), (to, counted)) = (before[first], before[end]);
         match y.is_finite() {
-            true => [x, finite.iter().sum::<f64>() / finite.len() as f64],
+            true => [x, (to - from) / (counted - skipped)],
             false => [x, y],
         }
     };

@@ -39,9 +39,9 @@ fn panels(stage: &Stage) -> String {
     let last = stage.finished().map(|finished| finished.step);
     let last = last.or(stage.last_of_search().map(|metrics| metrics.step)).unwrap_or(0);
     let steps = Scale::new(0.0, last.max(1) as f64);
-    let panel = |((_, name), mut rows): ((usize, String), Vec<Row>)| {
-        rows.sort_by_key(|row| row.number);
-        panel(&name, &rows, steps)
+    let panel = |((order, name), mut rows): ((usize, String), Vec<Row>)| {
+        rows.sort_by(|left, right| left.numbers.cmp(&right.numbers));
+        panel(&name, &rows, HUES[order.min(HUES.len() - 1)], steps)
     };
     let panels: String = groups.into_iter().map(panel).collect();
     format!("<div class=\"panels\">{panels}</div>")
@@ -50,7 +50,8 @@ fn panels(stage: &Stage) -> String {
 /// What is known of one dimension.
 struct Row {
     name: String,
-    number: Option<u64>,
+    /// Those in its name: of a block, or of a stage and a block.
+    numbers: Vec<u64>,
     entropy: Vec<[f64; 2]>,
     cuts: Vec<f64>,
     decided: Option<(f64, String)>,
@@ -73,7 +74,7 @@ fn rows(stage: &Stage) -> Vec<Row> {
 fn row(stage: &Stage, name: &str) -> Row {
     let mut row = Row {
         name: name.into(),
-        number: numbers(name).next(),
+        numbers: numbers(name).collect(),
         entropy: of_steps(&stage.events, |metrics| {
             let dimension = metrics.dimensions.get(name)?;
             (metrics.phase == Phase::Search).then_some(dimension.entropy)
@@ -109,23 +110,21 @@ fn numbers(name: &str) -> impl Iterator<Item = u64> + '_ {
     name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok())
 }
 
-/// Dimensions whose names differ in a number only belong together. Those of a ViT have names.
+/// Colours of the groups, in order.
+const HUES: [&str; 4] = ["indigo", "teal", "ochre", "teal"];
+
+/// Dimensions whose names differ in numbers only belong together. Those of ViT and Swin have names.
 fn group(name: &str) -> (usize, String) {
     let digit = |c: char| c.is_ascii_digit();
     match name.split(digit).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("n").as_str() {
-        "embed" => (0, "Embedding".into()),
-        "blocks.n.attn" => (1, "Attention, heads × head dim".into()),
-        "blocks.n.mlp" => (2, "Hidden width".into()),
+        "embed" | "layers.n.embed" => (0, "Embedding".into()),
+        "blocks.n.attn" | "layers.n.blocks.n.attn" => (1, "Attention, heads × head dim".into()),
+        "blocks.n.mlp" | "layers.n.blocks.n.mlp" => (2, "Hidden width".into()),
         other => (3, other.into()),
     }
 }
 
-fn panel(name: &str, rows: &[Row], steps: Scale) -> String {
-    let hue = match name.as_bytes().first() {
-        Some(b'E') => "indigo",
-        Some(b'H') => "ochre",
-        _ => "teal",
-    };
+fn panel(name: &str, rows: &[Row], hue: &str, steps: Scale) -> String {
     let height = ROW * rows.len() as f64;
     let content: String =
         rows.iter().enumerate().map(|(at, row)| drawn(row, at, hue, steps)).collect();
@@ -146,7 +145,7 @@ fn drawn(row: &Row, at: usize, hue: &str, steps: Scale) -> String {
         let x = steps.place(*cut);
         content += &svg::line("tick-mark", [x, foot - 5.0], [x, foot + 1.0]);
     }
-    let label = row.number.map_or("".into(), |number| number.to_string());
+    let label = row.numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(".");
     content += &svg::text("tick y", [0.0, foot - 3.0], -8.0, &label);
     let (class, words) = match (&row.decided, row.expected) {
         (Some((step, size)), _) => {
@@ -181,7 +180,10 @@ mod tests {
         assert_eq!(group("blocks.11.attn"), group("blocks.2.attn"));
         assert_ne!(group("blocks.1.attn"), group("blocks.1.mlp"));
         assert_eq!(group("stages.0.width").1, "stages.n.width");
-        assert_eq!(numbers("blocks.11.attn").next(), Some(11));
-        assert_eq!(numbers("embed").next(), None);
+        assert_eq!(group("layers.2.blocks.5.attn"), group("blocks.2.attn"));
+        assert_eq!(numbers("blocks.11.attn").collect::<Vec<_>>(), [11]);
+        assert!(numbers("embed").next().is_none());
+        let of = |name| numbers(name).collect::<Vec<_>>();
+        assert!(of("layers.2.blocks.5.attn") < of("layers.2.blocks.10.attn"));
     }
 }

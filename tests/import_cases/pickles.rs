@@ -227,6 +227,39 @@ fn the_other_byte_order() -> TestResult {
     Ok(())
 }
 
+/// An archive reserves memory for as many entries as its end claims, a pickle copies a shape for
+/// every tensor.
+#[test]
+fn more_entries_and_tensors_than_any_file_has() -> TestResult {
+    let archive = Archive::new(&state_dict(&Claim::honest().pickled()), &[("data/0", &[0; 24])])?;
+    let mut bytes = std::fs::read(archive.path())?;
+    let directory_end = bytes.len() - 22;
+    let mut large = [&b"PK\x06\x06"[..], &44u64.to_le_bytes(), &[45, 0, 45, 0], &[0; 8]].concat();
+    let claimed = 1_000_000_000u64.to_le_bytes();
+    large.extend([&claimed[..], &claimed, &[0; 16]].concat());
+    let locator =
+        [&b"PK\x06\x07"[..], &[0; 4], &(directory_end as u64).to_le_bytes(), &[1, 0, 0, 0]]
+            .concat();
+    bytes.splice(directory_end..directory_end, [large, locator].concat());
+    std::fs::write(archive.path(), &bytes)?;
+    match refusal(&archive.path()) {
+        CheckpointError::TooMany { actual, .. } => assert_eq!(actual, 1_000_000_000),
+        other => panic!("{other:?}"),
+    }
+    // The same tensor again and again: memoised callable and arguments, called.
+    let honest = Claim::honest().pickled();
+    let (callable, arguments) =
+        honest[..honest.len() - 1].split_at(b"ctorch._utils\n_rebuild_tensor_v2\n".len());
+    let mut pickle = [&b"\x80\x02("[..], callable, b"q\x01", arguments, b"q\x02R"].concat();
+    (0..200_000).for_each(|_| pickle.extend(b"h\x01h\x02R"));
+    pickle.extend(b"l.");
+    match refusal(&Archive::new(&pickle, &[("data/0", &[0; 24])])?.path()) {
+        CheckpointError::TooMany { limit, actual, .. } => assert_eq!(actual, limit + 1),
+        other => panic!("{other:?}"),
+    }
+    Ok(())
+}
+
 /// Zeros deflate a thousandfold; weights do not.
 #[test]
 fn entries_that_unpack_to_far_more_than_the_file() -> TestResult {

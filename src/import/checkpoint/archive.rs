@@ -2,10 +2,12 @@
 
 use crate::error::CheckpointError;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use zip::result::ZipError;
 use zip::ZipArchive;
 
+/// Most entries. A model of thousands of layers has some ten thousand tensors.
+const MAX_ENTRIES: u64 = 1 << 17;
 /// Longest pickle read. That of a large model with its optimiser has about 1 MB.
 const MAX_PICKLE: u64 = 8 << 20;
 /// Real weights hardly compress; whoever claims more than this ratio is making us allocate.
@@ -23,8 +25,9 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    pub(super) fn open(file: File) -> Result<Self, CheckpointError> {
+    pub(super) fn open(mut file: File) -> Result<Self, CheckpointError> {
         let length = file.metadata()?.len();
+        expect_few_entries(&mut file, length)?;
         let zip = ZipArchive::new(BufReader::new(file)).map_err(|e| damaged("its directory", e))?;
         let folder = zip.file_names().find_map(|name| {
             let folder = name.strip_suffix("data.pkl")?;
@@ -88,6 +91,31 @@ impl Archive {
         }
         Ok(bytes)
     }
+}
+
+/// Memory is reserved for as many entries as the end of an archive claims. Without the extension for
+/// large archives, these are at most 65,535.
+fn expect_few_entries(file: &mut File, length: u64) -> Result<(), CheckpointError> {
+    const LOCATOR: [u8; 4] = *b"PK\x06\x07";
+    const END: [u8; 4] = *b"PK\x06\x06";
+    /// The locator, what follows on it, and the longest comment.
+    const TAIL: u64 = 20 + 22 + 65_535;
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+    let mut tail = Vec::new();
+    file.by_ref().take(TAIL).read_to_end(&mut tail)?;
+    let places = tail.windows(16).filter(|bytes| bytes.starts_with(&LOCATOR));
+    let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+    for locator in places {
+        let mut end = Vec::new();
+        file.seek(SeekFrom::Start(number(&locator[8..])))?;
+        file.by_ref().take(40).read_to_end(&mut end)?;
+        let claimed = end.get(32..40).filter(|_| end.starts_with(&END)).map_or(0, number);
+        if claimed > MAX_ENTRIES {
+            let (what, limit) = ("the number of entries".into(), MAX_ENTRIES);
+            return Err(CheckpointError::TooMany { what, limit, actual: claimed });
+        }
+    }
+    Ok(file.rewind()?)
 }
 
 fn damaged(

@@ -6,6 +6,8 @@ use crate::error::CheckpointError;
 use std::rc::Rc;
 use tch::Kind;
 
+/// Most tensors of a checkpoint.
+const MAX_TENSORS: u64 = 1 << 17;
 /// More axes than torch itself can work on.
 const MAX_RANK: usize = 64;
 
@@ -48,6 +50,12 @@ impl Machine<'_> {
             }
             _ => return Err(self.malformed("a storage", "something else")),
         };
+        // A shape is shared by many calls, and copied by each.
+        self.tensors += 1;
+        if self.tensors > MAX_TENSORS {
+            let (what, actual) = ("the number of tensors".into(), self.tensors);
+            return Err(CheckpointError::TooMany { what, limit: MAX_TENSORS, actual });
+        }
         let claim = TensorClaim {
             storage,
             offset: self.int(*offset)?,

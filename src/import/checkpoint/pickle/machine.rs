@@ -18,12 +18,15 @@ pub(super) struct Machine<'a> {
     /// Heights of the stack at the open marks.
     pub(super) marks: Vec<usize>,
     memo: BTreeMap<u64, Place>,
+    /// Tensors rebuilt so far.
+    pub(super) tensors: u64,
 }
 
 impl<'a> Machine<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         let cursor = Cursor::new(bytes);
-        Self { cursor, values: vec![], stack: vec![], marks: vec![], memo: BTreeMap::new() }
+        let (values, stack, marks, memo) = (vec![], vec![], vec![], BTreeMap::new());
+        Self { cursor, values, stack, marks, memo, tensors: 0 }
     }
 
     /// All values, and the place of the one the pickle stands for.
