@@ -170,6 +170,32 @@ fn options_of_the_search_are_for_the_search_only() -> TestResult {
     Ok(())
 }
 
+/// A teacher comes as it is, whatever the student's sizes.
+#[test]
+fn a_wider_network_teaches_a_narrower_one() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let [wide, narrow] = ["wide", "narrow"].map(|name| folder.path().join(name));
+    let [wide, narrow] = [&wide, &narrow].map(|path| path.to_str().unwrap_or_default());
+    succeeds(
+        &[&["train", "--out", wide][..], &SMALL, &["--set", "network.embed_dim=64"]].concat(),
+    )?;
+    succeeds(&[&["train", "--out", narrow, "--teacher", wide][..], &SMALL].concat())?;
+    let plan = json(&Path::new(narrow).join("dense/plan.json"))?;
+    assert_eq!(plan["options"]["distillation"]["weight"], 0.5, "{plan}");
+    // By other images or classes it cannot be judged.
+    let data = folder.path().join("data");
+    for part in ["train", "val"] {
+        write_classes(&data.join(part), &["ant", "bee"])?;
+    }
+    let images = data.to_str().ok_or("?")?;
+    let colour = ["--set", "data.mean=[0.5, 0.5, 0.5]", "--set", "data.std=[0.5, 0.5, 0.5]"];
+    let said = refuses(
+        &[&["train", "--data", images, "--teacher", wide, "--batch", "4"][..], &colour].concat(),
+    )?;
+    assert!(said.contains("--teacher takes images of [1, 28, 28]"), "{said}");
+    Ok(())
+}
+
 /// A folder with a folder for each class: four images of each, 28 × 28.
 fn write_classes(folder: &Path, names: &[&str]) -> TestResult {
     for (class, name) in names.iter().enumerate() {

@@ -75,14 +75,17 @@ fn go_on(
     let out = run.out.as_deref().unwrap_or(Path::new("."));
     if !run.resume {
         // What has run stays told as it was run.
-        for (stage, folder) in [("train", "dense"), ("search", "."), ("finetune", "finetune")] {
-            let section = begun.get(stage).filter(|_| out.join(folder).join(METRICS).is_file());
-            if let Some(section) = section {
-                table.insert(stage.into(), section.clone());
+        let ran = [("train", "dense"), ("search", "."), ("budget", "."), ("finetune", "finetune")];
+        for (section, folder) in ran {
+            let told = begun.get(section).filter(|_| out.join(folder).join(METRICS).is_file());
+            if let Some(told) = told {
+                table.insert(section.into(), told.clone());
             }
         }
     }
     let mut config = Config::try_from_table(table)?;
+    // The network a run began with, for comparison.
+    config.weights = config.weights.or_else(|| kept.weights.clone());
     config.command = match (command, run.resume) {
         (None, true) => kept.command.clone(),
         _ => name_of(command),

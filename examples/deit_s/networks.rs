@@ -2,15 +2,17 @@
 
 use crate::feed::Feed;
 use crate::AnyError;
-use once_for_both::extract::Subnet;
+use once_for_both::extract::{Subnet, SubnetTeacher};
 use once_for_both::import::{self, ImportOptions};
 use once_for_both::loss::Teacher;
 use once_for_both::models::VitConfig;
 use once_for_both::search::{Method, SearchOptions};
 use once_for_both::Result;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
-use tch::{Device, Tensor};
+use tch::Device;
+
+/// A network to learn from.
+pub type VitTeacher = SubnetTeacher<VitConfig>;
 
 /// What fine-tuning leaves in a run's folder.
 pub const FINETUNED: &str = "finetune/network";
@@ -99,27 +101,10 @@ pub fn expect_fits(network: &VitConfig, feed: &Feed, whose: &str) -> Result<(), 
     Ok(())
 }
 
-/// A network to learn from.
-#[derive(Clone)]
-pub struct VitTeacher {
-    pub path: PathBuf,
-    pub network: Rc<Subnet<VitConfig>>,
-}
-
 /// The library's method with this teacher, if there is one.
 pub fn taught(teacher: Option<VitTeacher>) -> impl Fn(&SearchOptions) -> Result<Method> + Clone {
     move |options| {
         let teacher = teacher.clone().map(|teacher| Box::new(teacher) as Box<dyn Teacher>);
         Ok(Method { teacher, ..Method::of(options)? })
-    }
-}
-
-impl Teacher for VitTeacher {
-    fn name(&self) -> String {
-        self.path.display().to_string()
-    }
-
-    fn logits(&self, images: &Tensor) -> Result<Tensor> {
-        self.network.predict(images)
     }
 }

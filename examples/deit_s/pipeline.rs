@@ -64,7 +64,8 @@ impl<'a> Pipeline<'a> {
             let path = teacher.weights.clone();
             let network = networks::load_teacher(&path, device)?;
             networks::expect_fits(network.architecture(), &feed, "--teacher")?;
-            Ok::<_, AnyError>(VitTeacher { path, network: Rc::new(network) })
+            let name = path.display().to_string();
+            Ok::<_, AnyError>(VitTeacher { name, network: Rc::new(network) })
         });
         Ok(Self { teacher: teacher.transpose()?, config, out, feed, dense, resume })
     }

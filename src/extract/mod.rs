@@ -9,6 +9,7 @@ mod into;
 mod onnx;
 mod precision;
 mod subnet;
+mod teacher;
 mod torchscript;
 mod verify;
 
@@ -16,6 +17,7 @@ pub use artifact::{Description, Differences, Export, LatencyComparison, Provenan
 pub use into::{extract_into, ExtractInto};
 pub use precision::Precision;
 pub use subnet::{FoldingExtractor, Subnet, SubnetExtractor};
+pub use teacher::SubnetTeacher;
 pub use verify::{verify, verify_against, Verification};
 
 /// The examples of the document compile and run.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use tch::{Kind, Reduction, Tensor};
 
-/// A network to learn from: another [`Subnet`](crate::extract::Subnet), a TorchScript module, a
-/// closure over anything.
+/// A network to learn from: one from disk ([`SubnetTeacher`](crate::extract::SubnetTeacher)), a
+/// TorchScript module, anything.
 pub trait Teacher {
     /// What it is, for a checkpoint to recognise it by.
     fn name(&self) -> String;
