@@ -17,7 +17,7 @@ pub trait ExtractInto: Architecture {
     /// names and are sliced to `sizes`.
     ///
     /// # Errors
-    /// [`Error::Unknown`] if a weight is missing.
+    /// [`crate::Error::Unknown`] if a weight is missing.
     fn translate(&self, sizes: &Sizes, weights: Weights) -> Result<(Self::Target, Weights)>;
 }
 
@@ -25,8 +25,8 @@ pub trait ExtractInto: Architecture {
 /// target family. Takes the weights of the last [`Supernet::materialise`].
 ///
 /// # Errors
-/// [`Error::Invalid`] while a dimension is undecided or its units are on their way out;
-/// [`Error::Unknown`] or [`Error::Shape`] if the translated weights are not those of the target.
+/// [`crate::Error::Invalid`] while a dimension is undecided or its units are on their way out;
+/// [`crate::Error::Unknown`] or [`crate::Error::Shape`] if the translated weights are not those of the target.
 pub fn extract_into<A: ExtractInto>(supernet: &Supernet<A>) -> Result<Subnet<A::Target>> {
     expect_decided(supernet)?;
     let sizes = supernet.sizes();
