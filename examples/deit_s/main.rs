@@ -1,16 +1,19 @@
 //! DeiT-S, or any other ViT, trained, searched, shrunk, verified and evaluated:
 //! `cargo run --release --example deit_s` does it all on built-in images. See `--help`.
 
+mod amount;
 mod cli;
 mod commands;
 mod config;
 mod feed;
 mod folder;
 mod layers;
+mod library_options;
 mod networks;
 mod pipeline;
 mod progress;
 mod stage;
+mod stage_config;
 mod summary;
 
 use clap::Parser;

@@ -1,11 +1,12 @@
 //! The stages of a run: train, search, fine-tune, compare; and what each leaves on disk.
 
-use crate::config::{Config, StageConfig};
+use crate::config::Config;
 use crate::feed::Feed;
 use crate::folder::Intent;
 use crate::networks::{self, taught, VitTeacher, DENSE, FINETUNED, SUBNET};
 use crate::progress::Progress;
-use crate::stage::{self, steps_per_epoch, Plan, Stage};
+use crate::stage::{self, Plan, Stage};
+use crate::stage_config::StageConfig;
 use crate::AnyError;
 use once_for_both::cost::Metric;
 use once_for_both::extract::{
@@ -13,7 +14,7 @@ use once_for_both::extract::{
     Verification,
 };
 use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::search::{SearchOptions, Session};
+use once_for_both::search::Session;
 use once_for_both::space::SearchSpace;
 use once_for_both::{device, Result};
 use std::path::Path;
@@ -21,8 +22,6 @@ use std::rc::Rc;
 
 /// Images that extraction is verified on.
 const PROBE: i64 = 64;
-/// Share of the steps that search, where nothing else is said.
-const SEARCHING: f64 = 0.6;
 
 /// What every stage shares.
 pub struct Pipeline<'a> {
@@ -209,70 +208,6 @@ impl<'a> Pipeline<'a> {
         subnet.save(&folder, &images, &verification, &export)?;
         let network = Subnet::load(&folder, self.feed.device)?;
         Ok(Trained { network, verification, latency: export.latency, stage })
-    }
-
-    /// Refuses options of the stages that are about to run, before a step is done.
-    pub fn check(&self, stages: &[&str]) -> Result<(), AnyError> {
-        for &stage in stages {
-            match (stage, &self.config.train, &self.config.finetune) {
-                ("search", ..) => self.search_options().map(drop)?,
-                ("train", Some(config), _) | ("finetune", _, Some(config)) => {
-                    self.plain_options(stage, config).map(drop)?;
-                }
-                _ => {}
-            }
-        }
-        if self.config.compare && stages.contains(&"search") {
-            self.plain_options("compare", &self.config.search.plain())?;
-        }
-        Ok(())
-    }
-
-    fn search_options(&self) -> Result<(u64, SearchOptions), AnyError> {
-        let config = &self.config.search;
-        let (steps, epoch) = self.length("search", config)?;
-        let share = config.share.unwrap_or(SEARCHING);
-        if !(share > 0.0 && share <= 1.0) {
-            return Err(format!("search.share: expected within (0, 1], got {share}").into());
-        }
-        let searching = (steps as f64 * share).round() as u64;
-        let options = config.method.options(steps, searching);
-        Ok((steps, self.options("search", options, config, epoch)?))
-    }
-
-    fn plain_options(
-        &self,
-        name: &str,
-        config: &StageConfig,
-    ) -> Result<(u64, SearchOptions), AnyError> {
-        let (steps, epoch) = self.length(name, config)?;
-        Ok((steps, self.options(name, SearchOptions::training(steps), config, epoch)?))
-    }
-
-    fn length(&self, name: &str, config: &StageConfig) -> Result<(u64, u64), AnyError> {
-        if config.batch < 1 {
-            return Err(format!("{name}.batch: expected at least 1, got {}", config.batch).into());
-        }
-        if config.accumulate == 0 {
-            return Err(format!("{name}.accumulate: expected at least 1, got 0").into());
-        }
-        let epoch = steps_per_epoch(&self.feed.stream(config.batch, 0)?, config);
-        Ok((config.steps(name, epoch)?, epoch))
-    }
-
-    fn options(
-        &self,
-        name: &str,
-        options: SearchOptions,
-        config: &StageConfig,
-        epoch: u64,
-    ) -> Result<SearchOptions, AnyError> {
-        let mut options = options.seed(self.config.seed);
-        options.log_interval = self.config.every.log;
-        options.distillation = self.config.distillation();
-        let options = config.apply(name, options, epoch)?;
-        options.check()?;
-        Ok(options)
     }
 
     fn progress(

@@ -1,11 +1,12 @@
 //! One stage of a run: a session that is stepped to its end, with evaluations and checkpoints.
 
-use crate::config::{Intervals, StageConfig};
+use crate::config::Intervals;
 use crate::feed::{Feed, Stream};
 use crate::folder::{painting_steps, write_painting};
 use crate::layers::METRICS;
 use crate::networks::{taught, VitTeacher};
 use crate::progress::Progress;
+use crate::stage_config::StageConfig;
 use once_for_both::models::VitConfig;
 use once_for_both::report::{median, TensorBoard};
 use once_for_both::search::{

@@ -1,0 +1,81 @@
+//! How errors are made, and shapes checked.
+
+use super::{Error, Result};
+use std::path::PathBuf;
+use tch::TchError;
+
+impl From<TchError> for Error {
+    fn from(source: TchError) -> Self {
+        Self::Torch { operation: "a tensor operation".into(), source }
+    }
+}
+
+impl Error {
+    pub(crate) fn invalid(
+        name: impl Into<String>,
+        expected: impl Into<String>,
+        actual: impl ToString,
+    ) -> Self {
+        Self::Invalid { name: name.into(), expected: expected.into(), actual: actual.to_string() }
+    }
+
+    /// [`Error::Unknown`]: `name` is not among `known`.
+    pub(crate) fn unknown<'a>(
+        kind: &'static str,
+        name: impl Into<String>,
+        known: impl IntoIterator<Item = &'a String>,
+    ) -> Self {
+        const LISTED: usize = 20;
+        let mut names = known.into_iter().map(String::as_str);
+        let mut listed: Vec<&str> = names.by_ref().take(LISTED).collect();
+        let more = match names.count() {
+            0 => String::new(),
+            rest => format!(", and {rest} more"),
+        };
+        if listed.is_empty() {
+            listed.push("none");
+        }
+        Self::Unknown { kind, name: name.into(), known: listed.join(", ") + &more }
+    }
+
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+        source: std::io::Error,
+    ) -> Self {
+        Self::Io { action, path: path.into(), source }
+    }
+
+    pub(crate) fn file(path: impl Into<PathBuf>, reason: impl ToString) -> Self {
+        Self::File { path: path.into(), reason: reason.to_string() }
+    }
+}
+
+/// Says what the crate was doing when libtorch failed.
+pub(crate) trait During<T> {
+    /// Names the operation of a libtorch error.
+    fn during(self, operation: impl Into<String>) -> Result<T>;
+}
+
+impl<T> During<T> for Result<T> {
+    fn during(self, operation: impl Into<String>) -> Result<T> {
+        self.map_err(|error| match error {
+            Error::Torch { source, .. } => Error::Torch { operation: operation.into(), source },
+            other => other,
+        })
+    }
+}
+
+/// Checks a tensor's shape.
+pub(crate) fn expect_shape(
+    operation: &'static str,
+    name: &str,
+    tensor: &tch::Tensor,
+    expected: &[i64],
+) -> Result<()> {
+    let actual = tensor.size();
+    if actual == expected {
+        return Ok(());
+    }
+    Err(Error::Shape { operation, name: name.into(), expected: expected.to_vec(), actual })
+}
