@@ -3,17 +3,17 @@
 //!
 //! `cargo bench --bench gates`, with the number of rounds as an argument (default 5).
 
+use once_for_both::components::{AdaptiveOneHotLoss, EntropyVarianceLoss, Targets};
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::data::Batch;
 use once_for_both::device;
-use once_for_both::loss::{AdaptiveOneHotLoss, EntropyVarianceLoss, Targets};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::report::compare_latency;
-use once_for_both::search::{Event, Precision, SearchOptions, Session};
+use once_for_both::search::{Event, Precision, Search, SearchOptions};
 use once_for_both::space::SearchSpace;
 use once_for_both::supernet::{Supernet, Weights};
 use once_for_both::Result;
-use std::cell::RefCell;
+use std::candidate::RefCell;
 use tch::{Device, Kind, Tensor};
 
 const BATCH: i64 = 8;
@@ -48,7 +48,7 @@ fn gates(supernet: &Supernet<VitConfig>, gradients: &Weights) -> Result<()> {
     Ok(())
 }
 
-fn session(search: bool, precision: Precision, device: Device) -> Result<Session<VitConfig>> {
+fn session(search: bool, precision: Precision, device: Device) -> Result<Search<VitConfig>> {
     let network = VitConfig::deit_small();
     let steps = 1_000_000;
     let (space, budgets, mut options) = if search {
@@ -59,7 +59,7 @@ fn session(search: bool, precision: Precision, device: Device) -> Result<Session
     };
     options.log_interval = steps;
     options.precision = precision;
-    Session::new(network, space, None, budgets, options, device)
+    Search::new(network, space, None, budgets, options, device)
 }
 
 fn main() -> Result<()> {

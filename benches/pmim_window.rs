@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench pmim_window`, with the number of rounds as an argument (default 30).
 
-use once_for_both::pmim::{PmimRegularizer, WindowedPixels};
+use once_for_both::components::{PmimRegularizer, WindowedPixels};
 use once_for_both::report::compare_latency;
 use once_for_both::{device, Result};
 use tch::{Kind, Tensor};

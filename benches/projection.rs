@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::time::Instant;
 
-/// ln p of cells whose α are drawn from [0, 2).
+/// ln p of candidates whose α are drawn from [0, 2).
 fn drawn(count: usize, random: &mut ChaCha8Rng) -> Vec<f64> {
     let alpha: Vec<f64> = (0..count).map(|_| random.random_range(0.0..2.0)).collect();
     let sum: f64 = alpha.iter().map(|alpha| alpha.exp()).sum();
@@ -22,9 +22,9 @@ fn measure(name: &str, network: &impl Architecture) -> Result<()> {
     let choices: Vec<Choice> = space
         .dimensions
         .iter()
-        .map(|dimension| dimension.cells.len())
+        .map(|dimension| dimension.candidates.len())
         .map(|count| Choice {
-            cells: (0..count).collect(),
+            candidates: (0..count).collect(),
             log_probability: drawn(count, &mut random),
         })
         .collect();

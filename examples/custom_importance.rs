@@ -3,14 +3,14 @@
 //! Here a unit matters as much as its Fisher information says: the running mean of the squared
 //! gradient in its gate. Run with `cargo run --release --example custom_importance`.
 
+use once_for_both::batch::Targets;
+use once_for_both::components::{Importance, Observation, UnitImportance};
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::data::Batch;
-use once_for_both::extract::{verify, FoldingExtractor, SubnetExtractor};
-use once_for_both::loss::Targets;
-use once_for_both::mask::{Importance, Observation, UnitImportance};
 use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::search::{Event, Method, SearchOptions, Session};
+use once_for_both::search::{Event, Method, Search, SearchOptions};
 use once_for_both::space::{Dimension, SearchSpace};
+use once_for_both::subnet::{verify, FoldingExtractor, SubnetExtractor};
 use once_for_both::supernet::Weights;
 use once_for_both::Result;
 use tch::{Device, Kind, Tensor};
@@ -45,11 +45,11 @@ fn batch() -> Result<Batch> {
     Ok(Batch { images, targets: Targets::Classes(classes), hidden: None })
 }
 
-fn run(mut session: Session<VitConfig>) -> Result<Session<VitConfig>> {
+fn run(mut session: Search<VitConfig>) -> Result<Search<VitConfig>> {
     let mut report = |event: &Event| {
         if let Event::Step(step) = event {
             if step.step % 50 == 0 {
-                let (phase, loss, macs) = (step.phase, step.loss.task, step.macs_active);
+                let (phase, loss, macs) = (step.phase, step.loss.task, step.macs_current);
                 println!("{phase:?} {:3}: task {loss:.3}, MACs {macs:.0}", step.step);
             }
         }
@@ -66,7 +66,7 @@ fn main() -> Result<()> {
     let training = SearchOptions::training(250).peak_rate(3e-3);
     let nothing = SearchSpace::empty();
     let device = Device::Cpu;
-    let dense = Session::new(network.clone(), nothing, None, vec![], training, device)?;
+    let dense = Search::new(network.clone(), nothing, None, vec![], training, device)?;
     let weights = run(dense)?.supernet().folded_weights();
 
     let options = SearchOptions::new(300, 200).peak_rate(1e-3);
@@ -74,7 +74,7 @@ fn main() -> Result<()> {
     let budget = Budget::share(Metric::Macs, 0.5, &network.cost_model())?;
     let space = network.space()?;
     let (weights, budgets) = (Some(&weights), vec![budget]);
-    let search = Session::with_method(method, network, space, weights, budgets, options, device)?;
+    let search = Search::with_method(method, network, space, weights, budgets, options, device)?;
     let search = run(search)?;
 
     let subnet = FoldingExtractor.extract(search.supernet())?;

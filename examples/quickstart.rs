@@ -4,9 +4,9 @@
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::data::idx::{IdxImages, Split};
 use once_for_both::data::{Augmentation, Batches, ImageSet};
-use once_for_both::extract::{verify, FoldingExtractor, Subnet, SubnetExtractor};
 use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::search::{Event, SearchOptions, Session};
+use once_for_both::search::{Event, Search, SearchOptions};
+use once_for_both::subnet::{verify, FoldingExtractor, Subnet, SubnetExtractor};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (space, start) = (network.space()?, Some(dense.weights()));
     let half = Budget::share(Metric::Macs, 0.5, &network.cost_model())?;
     let options = SearchOptions::new(700, 350).peak_rate(5e-4);
-    let mut session = Session::new(network, space, start, vec![half], options, device)?;
+    let mut session = Search::new(network, space, start, vec![half], options, device)?;
 
     let mut batches = Batches::new(&train, 128, 0, Augmentation { pad: 2, flip: true })?;
     let mut tell = |event: &Event| {
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 "step {:3}  loss {:.3}  MMACs {:.1}",
                 m.step,
                 m.loss.task,
-                m.macs_active / 1e6
+                m.macs_current / 1e6
             ),
             Event::Finished(end) => println!("decided after step {}", end.step),
             _ => {}

@@ -1,10 +1,12 @@
 //! A ViT of your own: declare what can go, check it, search, extract. See docs/wrapping.md.
 
 use once_for_both::cost::{Budget, CostModel, Metric, Polynomial};
-use once_for_both::extract::{verify, FoldingExtractor, SubnetExtractor};
 use once_for_both::models::{Architecture, TchModule};
-use once_for_both::search::{Event, SearchOptions, Session};
-use once_for_both::space::{Binding, Cells, Dimension, DimensionKind, SearchSpace, Size, Sizes};
+use once_for_both::search::{Event, Search, SearchOptions};
+use once_for_both::space::{
+    Binding, Candidates, Dimension, DimensionKind, SearchSpace, Size, Sizes,
+};
+use once_for_both::subnet::{verify, FoldingExtractor, SubnetExtractor};
 use once_for_both::{check::self_check, data::Batch, loss::Targets, Result};
 use tch::{nn, Device, Kind, Tensor};
 
@@ -36,13 +38,13 @@ impl Architecture for Mine {
     }
 
     fn space(&self) -> Result<SearchSpace> {
-        let cells = Cells::attention(self.0.heads, self.0.channels)?;
-        let attention = Dimension::new("attention", DimensionKind::Attention, cells)
+        let candidates = Candidates::attention(self.0.heads, self.0.channels)?;
+        let attention = Dimension::new("attention", DimensionKind::Attention, candidates)
             .bind(Binding::gated("q.weight", 0))
             .bind(Binding::gated("k.weight", 0))
             .bind(Binding::gated("v.weight", 0))
             .bind(Binding::narrowed("out.weight", 1));
-        let mlp = Dimension::new("mlp", DimensionKind::Hidden, Cells::hidden(self.1)?);
+        let mlp = Dimension::new("mlp", DimensionKind::Hidden, Candidates::hidden(self.1)?);
         let mlp = mlp.bind(Binding::gated("w1.weight", 0)).bind(Binding::narrowed("w2.weight", 1));
         Ok(SearchSpace { dimensions: vec![attention, mlp] })
     }
@@ -69,7 +71,7 @@ fn main() -> Result<()> {
     let batch = [Batch { images, targets, hidden: None }];
     let (budget, space) = (Budget::share(Metric::Macs, 0.5, &mine.cost_model())?, mine.space()?);
     let options = SearchOptions { pmim: None, ..SearchOptions::new(30, 20) };
-    let mut session = Session::new(mine, space, None, vec![budget], options, device)?;
+    let mut session = Search::new(mine, space, None, vec![budget], options, device)?;
     while !session.is_done() {
         session.step(&batch, &mut |_: &Event| Ok(()))?;
     }

@@ -43,8 +43,8 @@ pub enum Error {
 
     /// Candidate sizes of a dimension that no search can use.
     #[error("candidate sizes {actual:?} of {name}: expected {expected}")]
-    Cells {
-        /// The axis of the cells: units, heads or channels.
+    Candidates {
+        /// The axis of the candidates: units, heads or channels.
         name: String,
         /// What would have been accepted.
         expected: String,
@@ -162,6 +162,17 @@ pub enum Error {
         model: String,
         /// What was asked.
         operation: &'static str,
+    },
+
+    /// A component other than the one needed: a search resumes with the components it began with.
+    #[error("component {component} is {actual}, expected {expected}")]
+    Component {
+        /// importance, bi_mask, one_hot, pmim or teacher.
+        component: &'static str,
+        /// Id of the component needed.
+        expected: String,
+        /// Id of the component given.
+        actual: String,
     },
 
     /// What was made does not compute what it was made from.

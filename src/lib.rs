@@ -1,27 +1,29 @@
 #![doc = include_str!("../README.md")]
 
+pub mod batch;
 pub mod check;
+pub mod components;
 pub mod cost;
 pub mod data;
 pub mod device;
 pub mod error;
-pub mod extract;
 mod files;
 pub mod import;
 mod latency;
-pub mod loss;
-pub mod mask;
 pub mod models;
 pub mod optim;
 pub mod oracle;
-pub mod pmim;
+pub mod precision;
+pub mod prelude;
 mod protobuf;
 mod randomness;
 pub mod report;
+pub mod schedule;
 pub mod search;
 pub mod space;
 #[cfg(feature = "proptest")]
 pub mod strategies;
+pub mod subnet;
 pub mod supernet;
 mod tensors;
 

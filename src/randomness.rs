@@ -13,7 +13,7 @@ pub(crate) enum Purpose {
     Batch = 4,
     Order = 5,
     Check = 6,
-    Painting = 7,
+    Reconstruct = 7,
 }
 
 /// Mixes three numbers into one (the finaliser of SplitMix64, applied in turn).

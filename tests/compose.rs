@@ -3,13 +3,13 @@
 mod support;
 
 use once_for_both::cost::{Budget, Metric};
-use once_for_both::extract::{
+use once_for_both::models::{Architecture, VitConfig};
+use once_for_both::search::Search;
+use once_for_both::subnet::{
     verify, Export, FoldingExtractor, LatencyComparison, Subnet, SubnetExtractor,
 };
-use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::search::Session;
 use once_for_both::Error;
-use support::tiny_run::{alone, batch, landing_options, run, session, vit, STEPS};
+use support::tiny_run::{alone, batch, fade_out_options, run, session, vit, STEPS};
 use support::{test_device, TestResult, Tolerance};
 
 #[test]
@@ -25,8 +25,8 @@ fn searching_twice_gives_smaller_subnets_and_extraction_composes() -> TestResult
             Some(subnet) => {
                 let space = network.space()?;
                 let budget = Budget::share(Metric::Macs, 0.8, &network.cost_model())?;
-                let (weights, options) = (Some(subnet.weights()), landing_options());
-                let again = Session::new(
+                let (weights, options) = (Some(subnet.weights()), fade_out_options());
+                let again = Search::new(
                     network.clone(),
                     space,
                     weights,

@@ -3,11 +3,11 @@
 
 mod support;
 
+use once_for_both::components::BudgetLoss;
 use once_for_both::cost::{Budget, CompiledPolynomial, CostModel, Metric, Polynomial};
-use once_for_both::loss::BudgetLoss;
 use once_for_both::models::{Architecture, BlockConfig, VitConfig};
 use once_for_both::space::{
-    ActiveSet, Cells, Dimension, DimensionKind, Over, SearchSpace, Size, Sizes,
+    ActiveSet, Candidates, Dimension, DimensionKind, Over, SearchSpace, Size, Sizes,
 };
 use once_for_both::Error;
 use proptest::collection::vec;
@@ -126,8 +126,8 @@ proptest! {
         // e and a are searched, b is not: it enters the coefficients.
         let cost = build(&monomials) * units("b");
         let space = SearchSpace { dimensions: vec![
-            Dimension::new("e", DimensionKind::Embedding, Cells::flat(4, vec![4])?),
-            Dimension::new("a", DimensionKind::Attention, Cells::grid(2, 4, vec![2], vec![4])?),
+            Dimension::new("e", DimensionKind::Embedding, Candidates::flat(4, vec![4])?),
+            Dimension::new("a", DimensionKind::Attention, Candidates::grid(2, 4, vec![2], vec![4])?),
         ] };
         let others = sizes(&[("b", Size::flat(fixed))]);
         let compiled = CompiledPolynomial::new(&cost, &space, &others, test_device())?;
@@ -212,7 +212,7 @@ proptest! {
         let chosen: Sizes = dimensions
             .iter()
             .zip(&picks)
-            .map(|(d, pick)| (d.name.clone(), d.cells.size(pick.index(d.cells.len()))))
+            .map(|(d, pick)| (d.name.clone(), d.candidates.size(pick.index(d.candidates.len()))))
             .collect();
         let small = config.resized(&chosen)?;
         prop_assert_eq!(&small.cost_model().dense, &chosen);
@@ -255,11 +255,11 @@ fn the_budget_loss_is_the_largest_excess_of_an_expected_cost_squared() -> TestRe
     let logits: [&[f64]; 3] = [&[0.0, 1.0], &[0.5, -0.5, 0.0, 0.25], &[-1.0, 0.0, 1.0]];
     let alphas = || -> TestResult<Vec<Tensor>> {
         let pairs = space.dimensions.iter().zip(logits);
-        pairs.map(|(d, own)| Ok(leaf(&from_numbers(own, &d.cells.shape())?))).collect()
+        pairs.map(|(d, own)| Ok(leaf(&from_numbers(own, &d.candidates.shape())?))).collect()
     };
     let expected = |at: usize, count: fn(Size) -> i64| -> f64 {
         let p = softmax(logits[at], &vec![true; logits[at].len()]);
-        let sizes = space.dimensions[at].cells.sizes();
+        let sizes = space.dimensions[at].candidates.sizes();
         sizes.zip(p).map(|(size, p)| count(size) as f64 * p).sum()
     };
     let [e, a, h] = [0, 1, 2].map(|at| expected(at, Size::units));

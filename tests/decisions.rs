@@ -5,11 +5,11 @@ mod support;
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{
-    write_pareto, AlphaStart, Event, Method, Order, ParetoPoint, Phase, SearchOptions, Session,
+    write_pareto, AlphaStart, Event, Method, Order, ParetoPoint, Phase, Search, SearchOptions,
 };
 use once_for_both::space::{DimensionKind, SearchSpace, Size};
 use once_for_both::Error;
-use support::tiny_run::{alone, batch, landing_options, options, run, session_with, vit, STEPS};
+use support::tiny_run::{alone, batch, fade_out_options, options, run, session_with, vit, STEPS};
 use support::{numbers, test_device, TestResult};
 
 fn macs(share: f64) -> TestResult<Budget> {
@@ -20,33 +20,35 @@ fn session(
     space: SearchSpace,
     budgets: Vec<Budget>,
     options: SearchOptions,
-) -> TestResult<Session<VitConfig>> {
-    Ok(Session::new(vit(), space, None, budgets, options, test_device())?)
+) -> TestResult<Search<VitConfig>> {
+    Ok(Search::new(vit(), space, None, budgets, options, test_device())?)
 }
 
-/// Cheapest and dearest cost of the active cells.
-fn range(session: &Session<VitConfig>, metric: Metric) -> TestResult<(f64, f64)> {
+/// Cheapest and dearest cost of the active candidates.
+fn range(session: &Search<VitConfig>, metric: Metric) -> TestResult<(f64, f64)> {
     let supernet = session.supernet();
     let candidates: Vec<Vec<Size>> = supernet
         .states()
         .iter()
-        .map(|state| state.active.numbers().map(|cell| state.cells().size(cell)).collect())
+        .map(|state| {
+            state.active.numbers().map(|candidate| state.candidates().size(candidate)).collect()
+        })
         .collect();
     Ok(supernet.cost_model().range(metric, supernet.space(), &candidates)?)
 }
 
 /// Whatever α says, at every decision cheapest ≤ budget ≤ dearest; and the subnet keeps the budget
-/// and lies within a cell of it.
+/// and lies within a candidate of it.
 #[test]
-fn the_active_cells_can_meet_the_budget_at_every_decision() -> TestResult {
+fn the_active_candidates_can_meet_the_budget_at_every_decision() -> TestResult {
     let _alone = alone();
     for (seed, share) in [(1, 0.35), (2, 0.5), (3, 0.7), (4, 0.9), (5, 0.5), (6, 0.45)] {
         for decide_early in [false, true] {
-            let own = SearchOptions { decide_early, ..landing_options() };
+            let own = SearchOptions { decide_early, ..fade_out_options() };
             let mut session = session_with(own, share, Method::of)?;
             let limit = session.budgets()[0].limit;
             while session.phase() == Phase::Search {
-                // α far apart, other cells each time: many want to go, often the wrong ones.
+                // α far apart, other candidates each time: many want to go, often the wrong ones.
                 tch::manual_seed(seed * 100 + session.steps_done() as i64);
                 for state in session.supernet_mut().states_mut() {
                     let alpha = state.alpha.detach().randn_like() * 6.0;
@@ -91,7 +93,7 @@ fn one_search_yields_subnets_for_several_budgets() -> TestResult {
     let open = SearchOptions {
         decide_at_end: false,
         reach: vec![wanted[0], wanted[2]],
-        ..landing_options()
+        ..fade_out_options()
     };
     let mut search = session(vit().space()?, vec![wanted[1]], open)?;
     run(&mut search, 9)?;
@@ -129,7 +131,7 @@ fn one_search_yields_subnets_for_several_budgets() -> TestResult {
 #[test]
 fn a_reach_beyond_the_space_is_refused() -> TestResult {
     let far = SearchOptions { reach: vec![Budget::macs(1.0)], ..options() };
-    let refused = Session::new(vit(), vit().space()?, None, vec![macs(0.5)?], far, test_device());
+    let refused = Search::new(vit(), vit().space()?, None, vec![macs(0.5)?], far, test_device());
     assert_refused!(refused, Error::Infeasible { .. });
     Ok(())
 }
@@ -159,35 +161,35 @@ fn no_dimension_falls_below_its_smallest_size() -> TestResult {
     for dimension in vit().space()?.dimensions {
         let least = match dimension.kind {
             DimensionKind::Attention => Size { heads: 2, channels: 6 },
-            _ => Size::flat(dimension.cells.channels() * 3 / 4),
+            _ => Size::flat(dimension.candidates.channels() * 3 / 4),
         };
         space = space.at_least(&dimension.name, least)?;
     }
     let mut session = session(space, vec![macs(0.65)?], options())?;
     run(&mut session, STEPS)?;
     for state in session.supernet().states() {
-        let size = state.cells().full();
+        let size = state.candidates().full();
         let enough = if size.heads > 1 { size.channels >= 6 } else { size.channels >= 24 };
         assert!(enough, "{}: {size:?}", state.name);
     }
-    assert_refused!(vit().space()?.at_least("embed", Size::flat(33)), Error::Cells { .. });
+    assert_refused!(vit().space()?.at_least("embed", Size::flat(33)), Error::Candidates { .. });
     Ok(())
 }
 
-/// Where the active cells have nothing near the budget, dropped ones are looked at again; but not
+/// Where the active candidates have nothing near the budget, dropped ones are looked at again; but not
 /// those of a decided dimension.
 #[test]
-fn dropped_cells_come_back_where_a_budget_would_go_unused() -> TestResult {
+fn dropped_candidates_come_back_where_a_budget_would_go_unused() -> TestResult {
     let _alone = alone();
     let mut session = session_with(options(), 0.5, Method::of)?;
     let limit = session.budgets()[0].limit;
     let embed =
         session.supernet().states().iter().position(|s| s.name == "embed").ok_or("embed")?;
     for (at, state) in session.supernet_mut().states_mut().iter_mut().enumerate() {
-        // The smallest cell and the next, so that the dearest choice is far below the budget; the
+        // The smallest candidate and the next, so that the dearest choice is far below the budget; the
         // embedding is decided.
-        let (all, chosen) = (state.cells().len(), state.cells().len() / 2);
-        let kept = |cell: usize| if at == embed { cell == chosen } else { cell < 2 };
+        let (all, chosen) = (state.candidates().len(), state.candidates().len() / 2);
+        let kept = |candidate: usize| if at == embed { candidate == chosen } else { candidate < 2 };
         state.set_active((0..all).map(kept).collect())?;
     }
     let (_, dearest) = range(&session, Metric::Macs)?;
@@ -196,13 +198,13 @@ fn dropped_cells_come_back_where_a_budget_would_go_unused() -> TestResult {
     let cost = projection.costs[0];
     assert!(cost <= limit && cost >= 0.98 * limit, "{cost} of {limit}");
     let states = session.supernet().states().iter();
-    for (at, (state, &cell)) in states.zip(&projection.cells).enumerate() {
-        assert!(at != embed || state.active.decided() == Some(cell), "{}", state.name);
+    for (at, (state, &candidate)) in states.zip(&projection.candidates).enumerate() {
+        assert!(at != embed || state.active.decided() == Some(candidate), "{}", state.name);
     }
     // No active choice is this cheap or this dear, but there are units for both.
     for state in session.supernet_mut().states_mut() {
-        let all = state.cells().len();
-        state.set_active((0..all).map(|cell| cell + 2 >= all).collect())?;
+        let all = state.candidates().len();
+        state.set_active((0..all).map(|candidate| candidate + 2 >= all).collect())?;
     }
     let (least, _) = range(&session, Metric::Macs)?;
     assert!(least > limit, "{least}, budget {limit}");
@@ -214,40 +216,43 @@ fn dropped_cells_come_back_where_a_budget_would_go_unused() -> TestResult {
 #[test]
 fn what_is_landing_does_not_come_back() -> TestResult {
     let _alone = alone();
-    let early = SearchOptions { landing_steps: 2, ..options() };
+    let early = SearchOptions { fade_out_steps: 2, ..options() };
     let mut session = session_with(early, 0.5, Method::of)?;
     let at = session.supernet().states().iter().position(|s| s.name == "blocks.0.mlp");
     let at = at.ok_or("blocks.0.mlp")?;
     let state = &mut session.supernet_mut().states_mut()[at];
-    let all = state.cells().len();
+    let all = state.candidates().len();
     let alpha = tch::Tensor::from_slice(
         &(0..all).map(|c| if c < 2 { 9.0f32 } else { 0.0 }).collect::<Vec<_>>(),
     );
-    state.set_alpha(&alpha.view(state.cells().shape()).to_device(test_device()))?;
+    state.set_alpha(&alpha.view(state.candidates().shape()).to_device(test_device()))?;
     run(&mut session, 1)?;
     let state = &session.supernet().states()[at];
-    let size = state.landing.as_ref().ok_or("no landing")?.size;
+    let size = state.fade_out.as_ref().ok_or("no fade_out")?.size;
     assert_eq!(size, state.active.largest());
-    let within = |cell: usize| state.cells().size(cell).channels <= size.channels;
-    assert_eq!(state.possible_cells(), (0..all).filter(|&cell| within(cell)).collect::<Vec<_>>());
-    assert!(state.possible_cells().len() < all);
+    let within = |candidate: usize| state.candidates().size(candidate).channels <= size.channels;
+    assert_eq!(
+        state.possible_candidates(),
+        (0..all).filter(|&candidate| within(candidate)).collect::<Vec<_>>()
+    );
+    assert!(state.possible_candidates().len() < all);
     Ok(())
 }
 
-/// A branch taken while units are landing waits for them, and keeps its budget all the same.
+/// A branch taken while units are fade-out waits for them, and keeps its budget all the same.
 #[test]
 fn a_branch_can_be_taken_amid_a_landing() -> TestResult {
     let _alone = alone();
-    let long = SearchOptions { landing_steps: 3, ..options() };
+    let long = SearchOptions { fade_out_steps: 3, ..options() };
     let mut search = session_with(long, 0.5, Method::of)?;
-    let is_landing = |session: &Session<VitConfig>| {
-        session.supernet().states().iter().any(|state| state.landing.is_some())
+    let is_fading_out = |session: &Search<VitConfig>| {
+        session.supernet().states().iter().any(|state| state.fade_out.is_some())
     };
-    while !is_landing(&search) && search.phase() == Phase::Search {
+    while !is_fading_out(&search) && search.phase() == Phase::Search {
         let step = search.steps_done();
         run(&mut search, step + 1)?;
     }
-    assert!(is_landing(&search) && !search.supernet().is_decided());
+    assert!(is_fading_out(&search) && !search.supernet().is_decided());
     let mut branch = search.branch(vec![macs(0.45)?], 1)?;
     while !branch.is_done() {
         let step = branch.steps_done();
@@ -280,7 +285,7 @@ fn two_stages_learn_one_after_the_other() -> TestResult {
     let mut options = SearchOptions::two_stage(STEPS, 8);
     (options.log_interval, options.prune_interval) = (1, 100);
     let mut session = session_with(options, 0.5, Method::of)?;
-    let state = |session: &Session<VitConfig>| -> TestResult<(Vec<f64>, Vec<f64>)> {
+    let state = |session: &Search<VitConfig>| -> TestResult<(Vec<f64>, Vec<f64>)> {
         let state = &session.supernet().states()[0];
         Ok((numbers(&state.score)?, numbers(&state.alpha)?))
     };
@@ -307,17 +312,19 @@ fn an_even_start_points_at_an_even_network_within_the_budget() -> TestResult {
     let mut shares = Vec::new();
     for state in session.supernet().states() {
         let alpha = numbers(&state.alpha)?;
-        // Of cells equally near, the smaller.
-        let best =
-            (0..alpha.len()).rev().max_by(|&a, &b| alpha[a].total_cmp(&alpha[b])).ok_or("cell")?;
-        let size = state.cells().size(best);
-        shares.push(size.units() as f64 / state.cells().units() as f64);
+        // Of candidates equally near, the smaller.
+        let best = (0..alpha.len())
+            .rev()
+            .max_by(|&a, &b| alpha[a].total_cmp(&alpha[b]))
+            .ok_or("candidate")?;
+        let size = state.candidates().size(best);
+        shares.push(size.units() as f64 / state.candidates().units() as f64);
         sizes.insert(state.name.clone(), size);
     }
     let cost = session.supernet().cost_model().cost(Metric::Macs, &sizes)?;
     let limit = session.budgets()[0].limit;
     assert!(cost <= limit && cost >= 0.8 * limit, "{cost} of {limit}");
-    // Embedding and hidden widths have a cell every 1/32 and 1/8, heads and channels fewer.
+    // Embedding and hidden widths have a candidate every 1/32 and 1/8, heads and channels fewer.
     let (least, most) = shares.iter().fold((1.0f64, 0.0f64), |(l, m), &s| (l.min(s), m.max(s)));
     assert!(most - least < 0.25, "{shares:?}");
     let flat = SearchOptions { alpha_start: AlphaStart::Even { spread: 0.0 }, ..options() };
@@ -325,12 +332,12 @@ fn an_even_start_points_at_an_even_network_within_the_budget() -> TestResult {
     Ok(())
 }
 
-/// A branch may be taken before a landing would have had time, and in the first of two stages.
+/// A branch may be taken before a fade-out would have had time, and in the first of two stages.
 #[test]
 fn a_branch_can_be_taken_early() -> TestResult {
     let _alone = alone();
     for order in [Order::Together, Order::ImportanceFirst { steps: 6 }] {
-        let long = SearchOptions { landing_steps: 3, order, ..options() };
+        let long = SearchOptions { fade_out_steps: 3, order, ..options() };
         let mut search = session_with(long, 0.5, Method::of)?;
         run(&mut search, 1)?;
         let mut branch = search.branch(vec![macs(0.6)?], 2)?;

@@ -151,7 +151,7 @@ fn options_of_the_search_are_for_the_search_only() -> TestResult {
     let out = out.to_str().ok_or("not UTF-8")?;
     let options = [
         "--set",
-        "search.options.landing_steps=2",
+        "search.options.fade_out_steps=2",
         "--set",
         "search.options.pmim=none",
         "--set",
@@ -163,10 +163,10 @@ fn options_of_the_search_are_for_the_search_only() -> TestResult {
     ];
     succeeds(&[&SMALL[..], &options].concat())?;
     let plan = json(&Path::new(out).join("plan.json"))?;
-    assert!(plan["options"]["pmim"].is_null() && plan["options"]["landing_steps"] == 2);
+    assert!(plan["options"]["pmim"].is_null() && plan["options"]["fade_out_steps"] == 2);
     assert!(plan["options"]["order"].to_string().contains("importance_first"));
     let plain = json(&Path::new(out).join("reference/plan.json"))?;
-    assert_eq!(plain["options"]["landing_steps"], 0);
+    assert_eq!(plain["options"]["fade_out_steps"], 0);
     Ok(())
 }
 
@@ -337,8 +337,8 @@ fn wrong_options_fail_at_once_and_name_what_is_wrong() -> TestResult {
         (vec!["--budget", "0.0001"], vec!["36394", "35468928"]),
         (vec!["--set", "serch.share=0.3"], vec!["serch", "search"]),
         (
-            vec!["--set", "search.options.landing=3"],
-            vec!["search.options.landing", "landing_steps"],
+            vec!["--set", "search.options.fade_out=3"],
+            vec!["search.options.fade_out", "fade_out_steps"],
         ),
         (vec!["--set", "search.options.drop_share=many"], vec!["search.options", "many"]),
         (vec!["--set", "search.share=1.5"], vec!["search.share", "1.5"]),

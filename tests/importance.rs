@@ -2,15 +2,15 @@
 
 mod support;
 
-use once_for_both::cost::Metric;
-use once_for_both::loss::{AdaptiveOneHotLoss, EntropyVarianceLoss};
-use once_for_both::mask::{
+use once_for_both::components::PmimRegularizer;
+use once_for_both::components::{
     magnitude, BiMask, Importance, Observation, RankedBiMask, UnitImportance, UnitState,
 };
+use once_for_both::components::{AdaptiveOneHotLoss, EntropyVarianceLoss};
+use once_for_both::cost::Metric;
 use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::pmim::PmimRegularizer;
-use once_for_both::search::{Checkpoints, Method, SearchOptions, Session};
-use once_for_both::space::{ActiveSet, Binding, Cells, Dimension, DimensionKind};
+use once_for_both::search::{Checkpoints, Method, Search, SearchOptions};
+use once_for_both::space::{ActiveSet, Binding, Candidates, Dimension, DimensionKind};
 use once_for_both::supernet::Weights;
 use once_for_both::{Error, Result};
 use std::rc::Rc;
@@ -45,7 +45,7 @@ fn every_importance_leads_a_search_to_its_budget() -> TestResult {
 }
 
 /// Scores of every dimension, in memory of their own.
-fn scores(session: &Session<VitConfig>) -> Vec<Tensor> {
+fn scores(session: &Search<VitConfig>) -> Vec<Tensor> {
     session.supernet().states().iter().map(|state| state.score.detach().copy()).collect()
 }
 
@@ -79,7 +79,7 @@ fn scores_move_as_their_importance_says() -> TestResult {
 #[test]
 fn magnitude_is_the_norm_of_a_unit_in_all_its_matrices() -> TestResult {
     let mut dimension =
-        Dimension::new("a", DimensionKind::Attention, Cells::grid(1, 2, vec![1], vec![1, 2])?);
+        Dimension::new("a", DimensionKind::Attention, Candidates::grid(1, 2, vec![1], vec![1, 2])?);
     dimension.bindings = vec![
         Binding::gated("qkv.weight", 0).outer(3),
         Binding::gated("qkv.bias", 0).outer(3),
@@ -124,7 +124,7 @@ struct ByPlace;
 
 impl Importance for ByPlace {
     fn start(&self, dimension: &Dimension, _: &Weights) -> Result<Tensor> {
-        let [heads, channels] = dimension.cells.unit_shape();
+        let [heads, channels] = dimension.candidates.unit_shape();
         let place = Tensor::f_arange(heads * channels, (tch::Kind::Float, test_device()))?;
         Ok(place.f_mul_scalar(-0.01)?.f_add_scalar(2.0)?.f_view([heads, channels])?)
     }
@@ -150,7 +150,7 @@ fn parts_of_ones_own_are_accepted_and_kept_on_resume() -> TestResult {
     let mut whole = session_with(options(), 0.5, own)?;
     let expected = run(&mut whole, STEPS)?;
     for state in whole.supernet().states() {
-        let channels = state.cells().channels();
+        let channels = state.candidates().channels();
         let first: Vec<i64> = (0..channels).collect();
         assert_eq!(state.origin[..channels as usize], first, "{}", state.name);
     }
@@ -160,10 +160,10 @@ fn parts_of_ones_own_are_accepted_and_kept_on_resume() -> TestResult {
     let mut events = run(&mut first, 5)?;
     let saved = Checkpoints::new(folder.path(), 1).save(&first)?;
     assert_refused!(
-        Session::<VitConfig>::resume(&saved, test_device()),
+        Search::<VitConfig>::resume(&saved, test_device()),
         Error::File { reason, .. } if reason.contains("ByPlace") && reason.contains("RankedBiMask")
     );
-    let mut second = Session::<VitConfig>::resume_with(own, &saved, test_device())?;
+    let mut second = Search::<VitConfig>::resume_with(own, &saved, test_device())?;
     events.extend(run(&mut second, STEPS)?);
     assert_eq!(without_times(&events), without_times(&expected));
     Ok(())

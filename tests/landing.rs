@@ -4,18 +4,18 @@
 mod support;
 
 use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::search::{Cut, Event, Method, SearchOptions, Session};
+use once_for_both::search::{Event, Method, Pruned, Search, SearchOptions};
 use once_for_both::space::{DimensionKind, Size};
 use once_for_both::supernet::Supernet;
 use once_for_both::Error;
-use support::tiny_run::{alone, landing_options, options, run, session_with, vit, STEPS};
+use support::tiny_run::{alone, fade_out_options, options, run, session_with, vit, STEPS};
 use support::{numbers, test_device, TestResult, Tolerance};
 use tch::Tensor;
 
 fn cuts(events: &[Event]) -> Vec<&Cut> {
     let mut cuts = Vec::new();
     for event in events {
-        if let Event::Cut(cut) = event {
+        if let Event::Pruned(cut) = event {
             cuts.push(cut);
         }
     }
@@ -23,19 +23,19 @@ fn cuts(events: &[Event]) -> Vec<&Cut> {
 }
 
 /// All of a search but the embedding: heads, channels and hidden units.
-fn exact_session(options: SearchOptions) -> TestResult<Session<VitConfig>> {
+fn exact_session(options: SearchOptions) -> TestResult<Search<VitConfig>> {
     let mut space = vit().space()?;
     space.dimensions.retain(|dimension| dimension.kind != DimensionKind::Embedding);
     let model = vit().cost_model();
     let budget =
         once_for_both::cost::Budget::share(once_for_both::cost::Metric::Macs, 0.6, &model)?;
-    Ok(Session::new(vit(), space, None, vec![budget], options, test_device())?)
+    Ok(Search::new(vit(), space, None, vec![budget], options, test_device())?)
 }
 
 #[test]
 fn heads_channels_and_hidden_units_leave_without_a_jump() -> TestResult {
     let _alone = alone();
-    let mut session = exact_session(landing_options())?;
+    let mut session = exact_session(fade_out_options())?;
     let events = run(&mut session, STEPS)?;
     let cuts = cuts(&events);
     assert!(!cuts.is_empty(), "no unit has left");
@@ -57,7 +57,7 @@ fn without_a_landing_the_logits_jump() -> TestResult {
     Ok(())
 }
 
-/// The gates of a landing start where they were: choosing sizes changes nothing either.
+/// The gates of a fade-out start where they were: choosing sizes changes nothing either.
 #[test]
 fn a_landing_begins_at_the_gates_there_were() -> TestResult {
     let _alone = alone();
@@ -70,25 +70,25 @@ fn a_landing_begins_at_the_gates_there_were() -> TestResult {
         .states()
         .iter()
         .enumerate()
-        .map(|(at, state)| (at, state.cells().size(0)))
+        .map(|(at, state)| (at, state.candidates().size(0)))
         .collect();
-    supernet.land(&sizes, &before, 0)?;
+    supernet.begin_fade_out(&sizes, &before, 0)?;
     for (before, after) in before.iter().zip(masks(&supernet)?) {
         Tolerance::relative(0.0).check("gates", &after, before)?;
     }
     // And they end at those of the narrowed network.
     for state in supernet.states_mut() {
-        state.landing.as_mut().ok_or("no landing")?.remaining = 0.0;
+        state.fade_out.as_mut().ok_or("no fade_out")?.remaining = 0.0;
     }
-    let landed = masks(&supernet)?;
+    let faded = masks(&supernet)?;
     let kept: Vec<Vec<i64>> = supernet
         .states()
         .iter()
-        .map(|state| Ok(state.landing.as_ref().ok_or("no landing")?.kept()?))
+        .map(|state| Ok(state.fade_out.as_ref().ok_or("no fade_out")?.kept()?))
         .collect::<TestResult<_>>()?;
     supernet.narrow(&sizes)?;
-    for ((landed, narrowed), kept) in landed.iter().zip(masks(&supernet)?).zip(kept) {
-        let (all, narrow) = (numbers(landed)?, numbers(&narrowed)?);
+    for ((faded, narrowed), kept) in faded.iter().zip(masks(&supernet)?).zip(kept) {
+        let (all, narrow) = (numbers(faded)?, numbers(&narrowed)?);
         let stay: Vec<f64> = kept.iter().map(|&unit| all[unit as usize]).collect();
         assert_eq!(stay, narrow);
         let leave = (0..all.len() as i64).filter(|unit| !kept.contains(unit));
@@ -108,8 +108,8 @@ fn an_embedding_cut_jumps_less_after_a_landing() -> TestResult {
         let cuts = cuts(&events);
         Ok(cuts.iter().map(|cut| cut.total_jump / cut.logit_scale).fold(0.0, f64::max))
     };
-    let (landed, at_once) = (largest(landing_options())?, largest(options())?);
-    assert!(landed < 0.5 * at_once, "{landed} after a landing, {at_once} at once");
+    let (faded, at_once) = (largest(fade_out_options())?, largest(options())?);
+    assert!(faded < 0.5 * at_once, "{faded} after a fade_out, {at_once} at once");
     Ok(())
 }
 
@@ -125,10 +125,12 @@ fn steps_after_a_cut_are_those_of_a_network_that_was_narrow_from_the_start() -> 
     wide_options.prune_interval = 100;
     wide_options.pmim = None;
     wide_options.start_at_dense = false;
-    let start = || -> TestResult<Session<VitConfig>> {
+    let start = || -> TestResult<Search<VitConfig>> {
         let mut session = exact_session(wide_options.clone())?;
         for state in session.supernet_mut().states_mut() {
-            state.set_active((0..state.cells().len()).map(|cell| cell == 1).collect())?;
+            state.set_active(
+                (0..state.candidates().len()).map(|candidate| candidate == 1).collect(),
+            )?;
         }
         Ok(session)
     };
@@ -140,7 +142,7 @@ fn steps_after_a_cut_are_those_of_a_network_that_was_narrow_from_the_start() -> 
         .states()
         .iter()
         .enumerate()
-        .map(|(at, state)| (at, state.cells().size(1)))
+        .map(|(at, state)| (at, state.candidates().size(1)))
         .collect();
     let narrowing = narrow.narrow(&sizes)?;
     run(&mut wide, 6)?;
@@ -163,53 +165,55 @@ fn steps_after_a_cut_are_those_of_a_network_that_was_narrow_from_the_start() -> 
     Ok(())
 }
 
-/// Where one landing ends as the others begin, gates go on from where they were too.
+/// Where one fade-out ends as the others begin, gates go on from where they were too.
 #[test]
 fn a_cut_does_not_make_the_next_landing_jump() -> TestResult {
     let _alone = alone();
-    let mut options = SearchOptions { prune_interval: 4, ..landing_options() };
+    let mut options = SearchOptions { prune_interval: 4, ..fade_out_options() };
     options.optimiser.alpha_rate = 0.0;
     let mut session = exact_session(options)?;
     run(&mut session, 3)?;
     let state = &mut session.supernet_mut().states_mut()[1];
-    let (all, name) = (state.cells().len() as i64, state.name.clone());
+    let (all, name) = (state.candidates().len() as i64, state.name.clone());
     let alpha = Tensor::f_arange(all, (tch::Kind::Float, test_device()))?.f_mul_scalar(-2.0)?;
-    state.set_alpha(&alpha.f_view(state.cells().shape())?)?;
+    state.set_alpha(&alpha.f_view(state.candidates().shape())?)?;
     run(&mut session, 5)?;
-    assert!(session.supernet().states()[1].landing.is_some(), "{name} does not land");
+    assert!(session.supernet().states()[1].fade_out.is_some(), "{name} does not land");
     let gates = session.supernet().masks(session.lambda())?;
     // The step in which the one is cut and sizes are chosen for the others.
     let events = run(&mut session, 6)?;
     assert!(cuts(&events).iter().any(|cut| cut.units.contains_key(&name)), "{events:?}");
-    let mut landings = 0;
+    let mut fade_outs = 0;
     for (state, gates) in session.supernet().states().iter().zip(&gates) {
-        let Some(landing) = state.landing.as_ref().filter(|_| state.name != name) else { continue };
-        landings += 1;
-        Tolerance::relative(0.0).check("gates", landing.from(), &gates.mask.detach())?;
+        let Some(fade_out) = state.fade_out.as_ref().filter(|_| state.name != name) else {
+            continue;
+        };
+        fade_outs += 1;
+        Tolerance::relative(0.0).check("gates", fade_out.from(), &gates.mask.detach())?;
     }
-    assert!(landings > 0, "nothing else lands");
+    assert!(fade_outs > 0, "nothing else lands");
     Ok(())
 }
 
 #[test]
 fn a_landing_as_long_as_the_search_is_refused() {
-    let long = SearchOptions { landing_steps: 8, ..options() };
-    assert_refused!(long.check(), Error::Invalid { ref name, .. } if name == "landing_steps");
+    let long = SearchOptions { fade_out_steps: 8, ..options() };
+    assert_refused!(long.check(), Error::Invalid { ref name, .. } if name == "fade_out_steps");
 }
 
 /// Steps get cheaper: what the metrics call active MACs falls at every cut.
 #[test]
 fn active_macs_fall_with_every_cut() -> TestResult {
     let _alone = alone();
-    let mut session = session_with(landing_options(), 0.4, Method::of)?;
+    let mut session = session_with(fade_out_options(), 0.4, Method::of)?;
     let mut macs = f64::INFINITY;
     for event in run(&mut session, STEPS)? {
         match event {
             Event::Step(step) => {
-                assert!(step.macs_active <= macs, "step {}", step.step);
-                macs = step.macs_active;
+                assert!(step.macs_current <= macs, "step {}", step.step);
+                macs = step.macs_current;
             }
-            Event::Cut(cut) => {
+            Event::Pruned(cut) => {
                 assert!(cut.macs < macs);
                 macs = cut.macs;
             }
@@ -229,6 +233,6 @@ fn dimensions_and_sizes_there_are_not_are_refused() -> TestResult {
         assert_refused!(session.narrow(&[(0, size)]), Error::Invalid { .. });
     }
     let mut supernet = Supernet::new(vit(), vit().space()?, false, test_device())?;
-    assert_refused!(supernet.land(&[(0, Size::flat(16))], &[], 0), Error::Invalid { .. });
+    assert_refused!(supernet.begin_fade_out(&[(0, Size::flat(16))], &[], 0), Error::Invalid { .. });
     Ok(())
 }

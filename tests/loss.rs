@@ -3,9 +3,9 @@
 mod support;
 
 use ndarray::Array2;
-use once_for_both::loss::{task_loss, AdaptiveOneHotLoss, EntropyVarianceLoss, Targets};
+use once_for_both::components::{task_loss, AdaptiveOneHotLoss, EntropyVarianceLoss, Targets};
 use once_for_both::oracle::{one_hot_loss, Units};
-use once_for_both::space::{ActiveSet, Cells, DimensionKind};
+use once_for_both::space::{ActiveSet, Candidates, DimensionKind};
 use once_for_both::strategies::units;
 use once_for_both::Error;
 use proptest::collection::vec;
@@ -17,9 +17,9 @@ use support::{
 };
 use tch::Tensor;
 
-/// Seven flat cells, all active, and the paper's loss on them.
+/// Seven flat candidates, all active, and the paper's loss on them.
 fn seven() -> TestResult<(ActiveSet, EntropyVarianceLoss)> {
-    let active = ActiveSet::all(&Cells::flat(7, (1..=7).collect())?, test_device())?;
+    let active = ActiveSet::all(&Candidates::flat(7, (1..=7).collect())?, test_device())?;
     Ok((active, EntropyVarianceLoss::paper()))
 }
 
@@ -71,7 +71,7 @@ proptest! {
         delta in prop_oneof![Just(1e-4), Just(1e-3), 1e-2..0.49],
     ) {
         let flags = units.active().iter().copied().collect();
-        let active = ActiveSet::new(units.cells(), flags, test_device())?;
+        let active = ActiveSet::new(units.candidates(), flags, test_device())?;
         let (score, alpha) = (in_words(array(units.score()))?, in_words(array(units.alpha()))?);
         for loss in variants(delta) {
             let found = loss.loss(kind, &alpha, &active, &score.f_sigmoid()?)?;
@@ -87,14 +87,14 @@ proptest! {
         // The slope is continuous, but bends at both ends.
         prop_assume!((x - delta).abs() > 1e-3 && (x - 1.0 + delta).abs() > 1e-3);
         let flags = units.active().iter().copied().collect();
-        let active = ActiveSet::new(units.cells(), flags, test_device())?;
+        let active = ActiveSet::new(units.candidates(), flags, test_device())?;
         let loss = EntropyVarianceLoss { delta, importance: false, ..EntropyVarianceLoss::paper() };
         let alpha = leaf(&in_words(array(units.alpha()))?);
         let value = loss.sharpen(&alpha, &active)?;
         let found = in_words(gradients(&value, &[&alpha]))?;
         let at = |alpha: Array2<f64>| {
-            let (cells, score, flags) = (units.cells(), units.score(), units.active());
-            Units::new(cells.clone(), score.clone(), alpha, flags.clone())
+            let (candidates, score, flags) = (units.candidates(), units.score(), units.active());
+            Units::new(candidates.clone(), score.clone(), alpha, flags.clone())
                 .map_or(f64::NAN, |u| one_hot_loss(&loss, DimensionKind::Hidden, &u).total())
         };
         let slope = |index: (usize, usize)| {
@@ -164,7 +164,7 @@ fn the_tangent_is_continued_without_a_bend() -> TestResult {
 #[test]
 fn the_loss_falls_all_the_way_from_uniform_to_one_hot() -> TestResult {
     let (active, loss) = seven()?;
-    // p of the first cell from 1/7 to nearly 1; x from 0 past both ends of the formula.
+    // p of the first candidate from 1/7 to nearly 1; x from 0 past both ends of the formula.
     let values = (0..200).map(|step| {
         let alpha = [f64::from(step) * 0.1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
         Ok(value_and_slope(&loss, &alpha, &active)?.0)
@@ -190,7 +190,7 @@ fn beyond_its_ends_the_tangent_is_a_line() -> TestResult {
         let numbers = |values: &[f64]| Array2::from_shape_vec((1, 7), values.to_vec());
         let (score, alphas) = (numbers(&[0.0; 7])?, numbers(&alpha)?);
         let x = decision(&Units::new(
-            active.cells().clone(),
+            active.candidates().clone(),
             score,
             alphas,
             Array2::from_elem((1, 7), true),
@@ -206,8 +206,8 @@ fn beyond_its_ends_the_tangent_is_a_line() -> TestResult {
 
 #[test]
 fn a_decided_dimension_has_no_loss() -> TestResult {
-    let cells = Cells::flat(4, vec![2, 4])?;
-    let active = ActiveSet::new(&cells, vec![false, true], test_device())?;
+    let candidates = Candidates::flat(4, vec![2, 4])?;
+    let active = ActiveSet::new(&candidates, vec![false, true], test_device())?;
     let (_, loss) = seven()?;
     let alpha = leaf(&from_numbers(&[3.0, -2.0], &[1, 2])?);
     let importance = leaf(&from_numbers(&[0.5; 4], &[1, 4])?);

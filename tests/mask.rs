@@ -4,12 +4,12 @@ mod support;
 
 use half::{bf16, f16};
 use ndarray::Array2;
-use once_for_both::loss::BudgetLoss;
-use once_for_both::mask::{
+use once_for_both::components::BudgetLoss;
+use once_for_both::components::{
     head_ranks, most_important, ranks, survival_by_rank, BiMask, Mask, RankedBiMask, UnitState,
 };
 use once_for_both::oracle::{self, Units};
-use once_for_both::space::{ActiveSet, Cells, Size};
+use once_for_both::space::{ActiveSet, Candidates, Size};
 use once_for_both::strategies::{scores, units};
 use once_for_both::Error;
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ const F32: f64 = 6e-8;
 
 fn active_set(units: &Units) -> TestResult<ActiveSet> {
     let flags = units.active().iter().copied().collect();
-    Ok(ActiveSet::new(units.cells(), flags, test_device())?)
+    Ok(ActiveSet::new(units.candidates(), flags, test_device())?)
 }
 
 /// Whether no two heads are so close that rounding may exchange them; heads of equal scores are
@@ -67,8 +67,8 @@ fn upstream(units: &Units) -> Array2<f64> {
 }
 
 /// What has left of every head.
-fn departed(units: &Units) -> TestResult<Option<Tensor>> {
-    let numbers = units.departed().map(|all| all.to_vec());
+fn pruned_importance(units: &Units) -> TestResult<Option<Tensor>> {
+    let numbers = units.pruned_importance().map(|all| all.to_vec());
     numbers.map(|all| from_numbers(&all, &[all.len() as i64])).transpose()
 }
 
@@ -89,9 +89,9 @@ proptest! {
     fn the_most_important_are_the_best_channels_of_the_best_heads(units in units()) {
         prop_assume!(heads_are_apart(&units, F32));
         let score = in_words(array(units.score()))?;
-        let departed = in_words(departed(&units))?;
-        let heads = head_ranks(&RankedBiMask.importance(&score)?, departed.as_ref())?;
-        for size in units.cells().sizes() {
+        let pruned_importance = in_words(pruned_importance(&units))?;
+        let heads = head_ranks(&RankedBiMask.importance(&score)?, pruned_importance.as_ref())?;
+        for size in units.candidates().sizes() {
             let found = in_words(numbers(&most_important(&score, &heads, size)?))?;
             prop_assert_eq!(found, survivors(&units, size), "at {:?}", size);
         }
@@ -101,11 +101,11 @@ proptest! {
     fn the_bi_mask_is_the_oracle(units in units(), lambda in 0.0..=1.0f64) {
         prop_assume!(heads_are_apart(&units, F32));
         let (score, alpha) = (in_words(array(units.score()))?, in_words(array(units.alpha()))?);
-        let (active, departed) = (in_words(active_set(&units))?, in_words(departed(&units))?);
+        let (active, pruned_importance) = (in_words(active_set(&units))?, in_words(pruned_importance(&units))?);
         let by_rank = survival_by_rank(&alpha, &active)?;
         in_words(MASK.check_array("V by rank", &by_rank, &units.survival_by_rank()))?;
 
-        let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: departed.as_ref() };
+        let state = UnitState { score: &score, alpha: &alpha, active: &active, pruned_importance: pruned_importance.as_ref() };
         let found = RankedBiMask.mask(state, lambda)?;
         let expected = units.mask(lambda)?;
         in_words(MASK.check_array("S", &found.importance, &expected.importance))?;
@@ -118,8 +118,8 @@ proptest! {
         prop_assume!(heads_are_apart(&units, F32));
         let (score, alpha) =
             (leaf(&in_words(array(units.score()))?), leaf(&in_words(array(units.alpha()))?));
-        let (active, departed) = (in_words(active_set(&units))?, in_words(departed(&units))?);
-        let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: departed.as_ref() };
+        let (active, pruned_importance) = (in_words(active_set(&units))?, in_words(pruned_importance(&units))?);
+        let state = UnitState { score: &score, alpha: &alpha, active: &active, pruned_importance: pruned_importance.as_ref() };
         let weights = upstream(&units);
         let Mask { mask, .. } = RankedBiMask.mask(state, lambda)?;
         let sum = (mask * in_words(array(&weights))?).f_sum(None)?;
@@ -144,7 +144,7 @@ proptest! {
     #[test]
     fn half_kinds_are_rounded_once(units in units(), lambda in 0.0..=1.0f64) {
         prop_assume!(heads_are_apart(&units, F32));
-        let (active, departed) = (in_words(active_set(&units))?, in_words(departed(&units))?);
+        let (active, pruned_importance) = (in_words(active_set(&units))?, in_words(pruned_importance(&units))?);
         // Scores and α are eighths or ±2¹³, which both kinds hold.
         let rounded = |to: fn(f64) -> f64| {
             let (score, alpha) = (units.score().mapv(to), units.alpha().mapv(to));
@@ -158,7 +158,7 @@ proptest! {
             let units = rounded(to)?;
             let host = |values: &Array2<f64>| array(values).map(|t| t.to_kind(kind));
             let (score, alpha) = (in_words(host(units.score()))?, in_words(host(units.alpha()))?);
-            let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: departed.as_ref() };
+            let state = UnitState { score: &score, alpha: &alpha, active: &active, pruned_importance: pruned_importance.as_ref() };
             let found = RankedBiMask.mask(state, lambda)?;
             let expected = units.mask(lambda)?;
             let roundoff = 2f64.powi(-digits);
@@ -182,15 +182,15 @@ proptest! {
         units in units(),
         pick in any::<prop::sample::Index>(),
     ) {
-        let cell = pick.index(units.cells().len());
-        let flags = (0..units.cells().len()).map(|other| other == cell).collect();
-        let active = ActiveSet::new(units.cells(), flags, test_device())?;
-        let departed = in_words(departed(&units))?;
+        let candidate = pick.index(units.candidates().len());
+        let flags = (0..units.candidates().len()).map(|other| other == candidate).collect();
+        let active = ActiveSet::new(units.candidates(), flags, test_device())?;
+        let pruned_importance = in_words(pruned_importance(&units))?;
         let (score, alpha) = (in_words(array(units.score()))?, in_words(array(units.alpha()))?);
-        let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: departed.as_ref() };
+        let state = UnitState { score: &score, alpha: &alpha, active: &active, pruned_importance: pruned_importance.as_ref() };
         let mask = RankedBiMask.mask(state, 0.0)?;
-        let size = units.cells().size(cell);
-        let kept = most_important(&score, &head_ranks(&mask.importance, departed.as_ref())?, size)?;
+        let size = units.candidates().size(candidate);
+        let kept = most_important(&score, &head_ranks(&mask.importance, pruned_importance.as_ref())?, size)?;
         let expected = mask.mask.zeros_like().flatten(0, -1).index_fill(0, &kept, 1.0);
         let exact = Tolerance::relative(0.0);
         in_words(exact.check("mask", &mask.mask.flatten(0, -1), &expected))?;
@@ -198,7 +198,7 @@ proptest! {
 
     #[test]
     fn expected_sizes_are_the_oracles(units in units()) {
-        let (space, model) = in_words(support::little::counting(units.cells()))?;
+        let (space, model) = in_words(support::little::counting(units.candidates()))?;
         let budget = once_for_both::cost::Budget::macs(0.0);
         let loss = BudgetLoss::new(&model, &space, &[budget], 1.0, test_device())?;
         let alpha = in_words(array(units.alpha()))?;
@@ -212,25 +212,26 @@ proptest! {
 /// Host numbers of both half kinds go in as they are.
 #[test]
 fn half_numbers_of_the_host_are_weighed() -> TestResult {
-    let cells = Cells::flat(3, vec![1, 3])?;
-    let active = ActiveSet::all(&cells, test_device())?;
+    let candidates = Candidates::flat(3, vec![1, 3])?;
+    let active = ActiveSet::all(&candidates, test_device())?;
     let scores = [0.5, -2.0, 3.0];
     let half = Tensor::f_from_slice(&scores.map(f16::from_f64))?;
     let brain = Tensor::f_from_slice(&scores.map(bf16::from_f64))?;
     for score in [half, brain] {
         let score = score.view([1, 3]).to_device(test_device());
         let alpha = score.narrow(1, 0, 2).zeros_like();
-        let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
+        let state =
+            UnitState { score: &score, alpha: &alpha, active: &active, pruned_importance: None };
         let found = RankedBiMask.mask(state, 0.0)?;
         Tolerance::relative(0.0).check_against("V", &found.mask, &[0.5, 0.5, 1.0])?;
     }
     Ok(())
 }
 
-/// Two cells of 24 units on the device: score, α, active cells.
+/// Two candidates of 24 units on the device: score, α, active candidates.
 fn grid() -> TestResult<(Tensor, Tensor, ActiveSet)> {
-    let cells = Cells::grid(2, 4, vec![1, 2], vec![2, 4])?;
-    let active = ActiveSet::all(&cells, test_device())?;
+    let candidates = Candidates::grid(2, 4, vec![1, 2], vec![2, 4])?;
+    let active = ActiveSet::all(&candidates, test_device())?;
     Ok((from_numbers(&[0.0; 8], &[2, 4])?, from_numbers(&[0.0; 4], &[2, 2])?, active))
 }
 
@@ -238,7 +239,8 @@ fn grid() -> TestResult<(Tensor, Tensor, ActiveSet)> {
 fn a_score_of_another_length_is_refused() -> TestResult {
     let (score, alpha, active) = grid()?;
     for other in [score.view([4, 2]), score.view([8]), score.narrow(1, 0, 3)] {
-        let state = UnitState { score: &other, alpha: &alpha, active: &active, departed: None };
+        let state =
+            UnitState { score: &other, alpha: &alpha, active: &active, pruned_importance: None };
         assert_refused!(
             RankedBiMask.mask(state, 0.5),
             Error::Shape { ref expected, .. } if expected == &[2, 4]
@@ -251,7 +253,7 @@ fn a_score_of_another_length_is_refused() -> TestResult {
 fn an_alpha_of_another_length_is_refused() -> TestResult {
     let (score, _, active) = grid()?;
     let long = from_numbers(&[0.0; 6], &[2, 3])?;
-    let state = UnitState { score: &score, alpha: &long, active: &active, departed: None };
+    let state = UnitState { score: &score, alpha: &long, active: &active, pruned_importance: None };
     assert_refused!(
         RankedBiMask.mask(state, 0.5),
         Error::Shape { ref actual, .. } if actual == &[2, 3]
@@ -262,7 +264,8 @@ fn an_alpha_of_another_length_is_refused() -> TestResult {
 #[test]
 fn a_lambda_outside_the_unit_interval_is_refused() -> TestResult {
     let (score, alpha, active) = grid()?;
-    let state = UnitState { score: &score, alpha: &alpha, active: &active, departed: None };
+    let state =
+        UnitState { score: &score, alpha: &alpha, active: &active, pruned_importance: None };
     for lambda in [-0.1, 1.1, f64::NAN] {
         assert_refused!(RankedBiMask.mask(state, lambda), Error::Invalid { .. });
     }
@@ -271,33 +274,33 @@ fn a_lambda_outside_the_unit_interval_is_refused() -> TestResult {
 
 #[test]
 fn an_empty_active_set_is_refused() -> TestResult {
-    let cells = Cells::flat(4, vec![2, 4])?;
-    let refused = ActiveSet::new(&cells, vec![false, false], test_device());
-    assert_refused!(refused, Error::Invalid { ref name, .. } if name == "active cells");
-    let refused = ActiveSet::new(&cells, vec![true], test_device());
+    let candidates = Candidates::flat(4, vec![2, 4])?;
+    let refused = ActiveSet::new(&candidates, vec![false, false], test_device());
+    assert_refused!(refused, Error::Invalid { ref name, .. } if name == "active candidates");
+    let refused = ActiveSet::new(&candidates, vec![true], test_device());
     assert_refused!(refused, Error::Invalid { ref actual, .. } if actual == "1");
     Ok(())
 }
 
 #[test]
-fn unsorted_cells_are_refused() {
-    assert_refused!(Cells::flat(8, vec![4, 2]), Error::Cells { ref actual, .. } if actual == &[4, 2]);
-    assert_refused!(Cells::grid(4, 8, vec![2, 2], vec![4]), Error::Cells { .. });
+fn unsorted_candidates_are_refused() {
+    assert_refused!(Candidates::flat(8, vec![4, 2]), Error::Candidates { ref actual, .. } if actual == &[4, 2]);
+    assert_refused!(Candidates::grid(4, 8, vec![2, 2], vec![4]), Error::Candidates { .. });
 }
 
 #[test]
-fn cells_wider_than_the_dimension_are_refused() {
-    assert_refused!(Cells::flat(8, vec![2, 9]), Error::Cells { ref actual, .. } if actual == &[2, 9]);
-    assert_refused!(Cells::grid(4, 8, vec![5], vec![4]), Error::Cells { .. });
-    assert_refused!(Cells::flat(8, vec![]), Error::Cells { .. });
+fn candidates_wider_than_the_dimension_are_refused() {
+    assert_refused!(Candidates::flat(8, vec![2, 9]), Error::Candidates { ref actual, .. } if actual == &[2, 9]);
+    assert_refused!(Candidates::grid(4, 8, vec![5], vec![4]), Error::Candidates { .. });
+    assert_refused!(Candidates::flat(8, vec![]), Error::Candidates { .. });
 }
 
 #[test]
 fn the_oracle_refuses_what_does_not_fit() -> TestResult {
-    let cells = Cells::flat(2, vec![1, 2])?;
+    let candidates = Candidates::flat(2, vec![1, 2])?;
     let numbers = |columns: usize| Array2::zeros((1, columns));
     let all = || Array2::from_elem((1, 2), true);
-    let units = |score, alpha, active| Units::new(cells.clone(), score, alpha, active);
+    let units = |score, alpha, active| Units::new(candidates.clone(), score, alpha, active);
     assert_refused!(units(numbers(3), numbers(2), all()), Error::Shape { ref name, .. } if name == "score");
     assert_refused!(units(numbers(2), numbers(1), all()), Error::Shape { ref name, .. } if name == "alpha");
     assert_refused!(units(numbers(2), numbers(2), all().mapv(|_| false)), Error::Invalid { .. });

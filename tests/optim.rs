@@ -2,7 +2,7 @@
 
 mod support;
 
-use once_for_both::optim::{AdamW, AdamWOptions, Average, Moments};
+use once_for_both::optim::{AdamW, AdamWOptions, Ema, Moments};
 use once_for_both::Error;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -188,9 +188,9 @@ fn gradients_and_moments_of_another_shape_are_refused() -> TestResult {
 #[test]
 fn averages_that_cannot_be_are_refused() -> TestResult {
     for decay in [1.0, -0.1, f64::NAN] {
-        assert_refused!(Average::new(decay), Error::Invalid { .. });
+        assert_refused!(Ema::new(decay), Error::Invalid { .. });
     }
-    let mut average = Average::new(0.9)?;
+    let mut average = Ema::new(0.9)?;
     let name = String::from("parameter");
     average.update([(&name, &from_numbers(&[1.0, 2.0], &[2])?)].into_iter())?;
     let other = from_numbers(&[1.0, 2.0], &[2, 1])?;

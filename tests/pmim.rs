@@ -3,11 +3,11 @@
 mod support;
 
 use ndarray::Array4;
-use once_for_both::oracle::{reconstruction_loss, windowed_pixels};
-use once_for_both::pmim::{
+use once_for_both::components::{
     random_token_mask, MaskRatioSchedule, MaskedTokens, PixelDecoder, PmimRegularizer, WindowNorm,
     WindowedPixels,
 };
+use once_for_both::oracle::{reconstruction_loss, windowed_pixels};
 use once_for_both::strategies::reconstructions;
 use once_for_both::Error;
 use proptest::prelude::*;

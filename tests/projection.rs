@@ -4,7 +4,9 @@ mod support;
 
 use once_for_both::cost::{project, Budget, Choice, CostModel, Metric, Polynomial, Projection};
 use once_for_both::models::{Architecture, SwinConfig, VitConfig};
-use once_for_both::space::{ActiveSet, Cells, Dimension, DimensionKind, SearchSpace, Size, Sizes};
+use once_for_both::space::{
+    ActiveSet, Candidates, Dimension, DimensionKind, SearchSpace, Size, Sizes,
+};
 use once_for_both::{Error, Result};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -19,7 +21,7 @@ use support::{in_words, softmax, test_device, TestResult};
 #[derive(Debug, Clone)]
 struct Part {
     kind: DimensionKind,
-    cells: Cells,
+    candidates: Candidates,
     active: Vec<bool>,
     log_probability: Vec<f64>,
     /// By metric: weight of units × embedding, units, units², heads, units × those of the dimension
@@ -35,24 +37,24 @@ fn parts() -> impl Strategy<Value = Part> {
         Just(DimensionKind::Hidden),
     ];
     (kind, candidates(2), candidates(3)).prop_flat_map(|(kind, counts, widths)| {
-        let cells = match kind {
-            DimensionKind::Attention => Cells::grid(2, 3, counts, widths),
-            DimensionKind::Embedding | DimensionKind::Hidden => Cells::flat(3, widths),
+        let candidates = match kind {
+            DimensionKind::Attention => Candidates::grid(2, 3, counts, widths),
+            DimensionKind::Embedding | DimensionKind::Hidden => Candidates::flat(3, widths),
         };
-        let cells = cells.unwrap_or_else(|error| panic!("{error}"));
-        let count = cells.len();
+        let candidates = candidates.unwrap_or_else(|error| panic!("{error}"));
+        let count = candidates.len();
         let flags = (0..count, vec(any::<bool>(), count)).prop_map(|(one, mut flags)| {
             flags[one] = true;
             flags
         });
-        // Quarters: equally probable cells are common.
+        // Quarters: equally probable candidates are common.
         let alpha = vec((-6..6).prop_map(|n| f64::from(n) / 4.0), count);
         let weights = || [0..4i64, 1..4i64, 0..2i64, 0..7i64, 0..2i64];
-        (Just(kind), Just(cells), flags, alpha, [weights(), weights()]).prop_map(
-            |(kind, cells, active, alpha, weights)| {
+        (Just(kind), Just(candidates), flags, alpha, [weights(), weights()]).prop_map(
+            |(kind, candidates, active, alpha, weights)| {
                 let p = softmax(&alpha, &active);
                 let log_probability = p.iter().map(|p| p.ln()).collect();
-                Part { kind, cells, active, log_probability, weights }
+                Part { kind, candidates, active, log_probability, weights }
             },
         )
     })
@@ -87,67 +89,70 @@ impl Toy {
                 let before = at.checked_sub(1).map_or(Polynomial::from(1), |at| units(&name(at)));
                 *cost += own() * before * weights[4];
             }
-            let active = ActiveSet::new(&part.cells, part.active.clone(), test_device())?;
+            let active = ActiveSet::new(&part.candidates, part.active.clone(), test_device())?;
             choices.push(Choice::new(
                 &name(at),
                 active.numbers().collect(),
                 &part.log_probability,
             )?);
-            space.dimensions.push(Dimension::new(name(at), part.kind, part.cells.clone()));
+            space.dimensions.push(Dimension::new(name(at), part.kind, part.candidates.clone()));
         }
         let [macs, params] = costs;
         let model = CostModel { macs, params, dense: space.full_sizes() };
         Ok(Self { space, model, choices })
     }
 
-    fn sizes(&self, cells: &[usize]) -> Sizes {
-        let pairs = self.space.dimensions.iter().zip(cells);
-        pairs.map(|(d, &cell)| (d.name.clone(), d.cells.size(cell))).collect()
+    fn sizes(&self, candidates: &[usize]) -> Sizes {
+        let pairs = self.space.dimensions.iter().zip(candidates);
+        pairs.map(|(d, &candidate)| (d.name.clone(), d.candidates.size(candidate))).collect()
     }
 
-    fn costs(&self, budgets: &[Budget], cells: &[usize]) -> Result<Vec<f64>> {
-        let sizes = self.sizes(cells);
+    fn costs(&self, budgets: &[Budget], candidates: &[usize]) -> Result<Vec<f64>> {
+        let sizes = self.sizes(candidates);
         budgets.iter().map(|budget| self.model.cost(budget.metric, &sizes)).collect()
     }
 
-    fn log_probability(&self, cells: &[usize]) -> f64 {
-        let value = |(choice, cell): (&Choice, &usize)| {
-            let at = choice.cells.iter().position(|own| own == cell);
+    fn log_probability(&self, candidates: &[usize]) -> f64 {
+        let value = |(choice, candidate): (&Choice, &usize)| {
+            let at = choice.candidates.iter().position(|own| own == candidate);
             at.map_or(f64::NAN, |at| choice.log_probability[at])
         };
-        self.choices.iter().zip(cells).map(value).sum()
+        self.choices.iter().zip(candidates).map(value).sum()
     }
 
-    /// Every choice of one active cell per dimension.
+    /// Every choice of one active candidate per dimension.
     fn every_choice(&self) -> Vec<Vec<usize>> {
         self.choices.iter().fold(vec![Vec::new()], |partial, choice| {
-            let longer = |cells: Vec<usize>| {
-                choice.cells.iter().map(move |&cell| [cells.clone(), vec![cell]].concat())
+            let longer = |candidates: Vec<usize>| {
+                choice
+                    .candidates
+                    .iter()
+                    .map(move |&candidate| [candidates.clone(), vec![candidate]].concat())
             };
             partial.into_iter().flat_map(longer).collect()
         })
     }
 
-    /// Cheapest step from one cell of a dimension to a dearer one, all others at their cheapest
+    /// Cheapest step from one candidate of a dimension to a dearer one, all others at their cheapest
     /// (of equally cheap ones, the smallest); infinite where there is no dearer one.
     fn slow_step(&self, metric: Metric) -> Result<f64> {
-        let cost = |cells: &[usize]| self.model.cost(metric, &self.sizes(cells));
+        let cost = |candidates: &[usize]| self.model.cost(metric, &self.sizes(candidates));
         let mut all = Vec::new();
-        for cells in self.every_choice() {
-            let sizes = self.sizes(&cells);
+        for candidates in self.every_choice() {
+            let sizes = self.sizes(&candidates);
             let units: i64 = sizes.values().map(|size| size.units()).sum();
             let heads: i64 = sizes.values().map(|size| size.heads).sum();
-            all.push((cost(&cells)?, units, heads, cells));
+            all.push((cost(&candidates)?, units, heads, candidates));
         }
         all.sort_by(|left, right| left.partial_cmp(right).unwrap_or(Ordering::Equal));
         let cheapest = &all[0].3;
         let mut step = f64::INFINITY;
         for (at, choice) in self.choices.iter().enumerate() {
             let mut costs = Vec::new();
-            for &cell in &choice.cells {
-                let mut cells = cheapest.clone();
-                cells[at] = cell;
-                costs.push(cost(&cells)?);
+            for &candidate in &choice.candidates {
+                let mut candidates = cheapest.clone();
+                candidates[at] = candidate;
+                costs.push(cost(&candidates)?);
             }
             for (low, high) in costs.iter().flat_map(|l| costs.iter().map(move |h| (l, h))) {
                 if low < high {
@@ -162,10 +167,10 @@ impl Toy {
     /// doubles until there is one.
     fn slow_projection(&self, budgets: &[Budget]) -> Result<Option<f64>> {
         let mut fitting = Vec::new();
-        for cells in self.every_choice() {
-            let costs = self.costs(budgets, &cells)?;
+        for candidates in self.every_choice() {
+            let costs = self.costs(budgets, &candidates)?;
             if costs.iter().zip(budgets).all(|(cost, budget)| *cost <= budget.limit) {
-                fitting.push((costs, self.log_probability(&cells)));
+                fitting.push((costs, self.log_probability(&candidates)));
             }
         }
         if fitting.is_empty() {
@@ -215,14 +220,14 @@ proptest! {
         }
         match (toy.project(&budgets), toy.slow_projection(&budgets)?) {
             (Ok(found), Some(best)) => {
-                for (cell, choice) in found.cells.iter().zip(&toy.choices) {
-                    prop_assert!(choice.cells.contains(cell), "cell {} is not active", cell);
+                for (candidate, choice) in found.candidates.iter().zip(&toy.choices) {
+                    prop_assert!(choice.candidates.contains(candidate), "candidate {} is not active", candidate);
                 }
-                prop_assert_eq!(&found.costs, &toy.costs(&budgets, &found.cells)?);
+                prop_assert_eq!(&found.costs, &toy.costs(&budgets, &found.candidates)?);
                 for (cost, budget) in found.costs.iter().zip(&budgets) {
                     prop_assert!(*cost <= budget.limit, "{} exceeds {:?}", cost, budget);
                 }
-                let value = toy.log_probability(&found.cells);
+                let value = toy.log_probability(&found.candidates);
                 prop_assert!((found.log_probability - value).abs() < 1e-9);
                 prop_assert!((value - best).abs() < 1e-9, "found {}, best {}", value, best);
             }
@@ -236,13 +241,13 @@ proptest! {
         let toy = in_words(Toy::new(&parts))?;
         let pairs = toy.space.dimensions.iter().zip(&toy.choices);
         let candidates: Vec<Vec<Size>> = pairs
-            .map(|(d, choice)| choice.cells.iter().map(|&cell| d.cells.size(cell)).collect())
+            .map(|(d, choice)| choice.candidates.iter().map(|&candidate| d.candidates.size(candidate)).collect())
             .collect();
         for metric in [Metric::Macs, Metric::Params] {
             let budget = [Budget { metric, limit: 0.0 }];
             let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
-            for cells in toy.every_choice() {
-                let cost = toy.costs(&budget, &cells)?[0];
+            for candidates in toy.every_choice() {
+                let cost = toy.costs(&budget, &candidates)?[0];
                 (least, most) = (least.min(cost), most.max(cost));
             }
             let range = toy.model.range(metric, &toy.space, &candidates)?;
@@ -266,16 +271,16 @@ fn projection_by_hand() -> TestResult {
     let likely: [&[f64]; 3] = [&[-3.0, -0.1], &[-5.0, -4.0, -3.0, -0.1], &[-2.0, -1.0, -0.5]];
     let choices = choices(&active, likely)?;
     let found = project(&model, &space, &choices, &[Budget::macs(133.0)])?;
-    assert_eq!((found.cells, found.costs), (vec![1, 3, 2], vec![133.0]));
+    assert_eq!((found.candidates, found.costs), (vec![1, 3, 2], vec![133.0]));
     // At 61 with e = 4 there is room for h = 2: 2·16 + 3·8 + 5. The cheapest step is 4 (one more
     // unit of attention at e = 2), so 61 is the only cost within one step below 62.
     let found = project(&model, &space, &choices, &[Budget::macs(62.0)])?;
-    assert_eq!((found.cells, found.costs), (vec![1, 3, 1], vec![61.0]));
+    assert_eq!((found.candidates, found.costs), (vec![1, 3, 1], vec![61.0]));
     assert!((found.log_probability + 1.2).abs() < 1e-12);
     // The smallest choice is the only one at its own cost.
     let least = 2.0 * 2.0 + 3.0 * 2.0 + 5.0;
     let found = project(&model, &space, &choices, &[Budget::macs(least)])?;
-    assert_eq!(found.cells, [0, 0, 0]);
+    assert_eq!(found.candidates, [0, 0, 0]);
     // A second limit holds as well.
     let both = [Budget::macs(62.0), Budget::params(6.0)];
     let found = project(&model, &space, &choices, &both)?;
@@ -291,7 +296,7 @@ fn where_all_choices_cost_the_same_the_most_probable_wins() -> TestResult {
     for (cost, limit) in [(0, 0.0), (0, 7.0), (7, 7.0), (7, 8.0)] {
         model.params = Polynomial::from(cost);
         let found = project(&model, &space, &choices, &[Budget::params(limit)])?;
-        assert_eq!(found.cells, [1, 3, 2], "{cost} within {limit}");
+        assert_eq!(found.candidates, [1, 3, 2], "{cost} within {limit}");
     }
     Ok(())
 }
@@ -300,10 +305,11 @@ fn where_all_choices_cost_the_same_the_most_probable_wins() -> TestResult {
 /// cheaper at an embedding of 1 (18 against 26), the second at 10 (90 against 80).
 #[test]
 fn a_few_large_heads_and_many_small_ones_are_compared_by_cost() -> TestResult {
-    let cells = [Cells::flat(10, vec![1, 10])?, Cells::grid(2, 8, vec![1, 2], vec![3, 8])?];
+    let candidates =
+        [Candidates::flat(10, vec![1, 10])?, Candidates::grid(2, 8, vec![1, 2], vec![3, 8])?];
     let flags = [vec![true, true], vec![false, true, true, false]];
     let [e, a] = [("e", DimensionKind::Embedding, 0), ("a", DimensionKind::Attention, 1)]
-        .map(|(name, kind, at)| Dimension::new(name, kind, cells[at].clone()));
+        .map(|(name, kind, at)| Dimension::new(name, kind, candidates[at].clone()));
     let space = SearchSpace { dimensions: vec![e, a] };
     let cost = units("e") * units("a") + Polynomial::heads("a") * 10;
     let model = CostModel { macs: cost.clone(), params: cost, dense: space.full_sizes() };
@@ -312,14 +318,14 @@ fn a_few_large_heads_and_many_small_ones_are_compared_by_cost() -> TestResult {
     assert_eq!(model.range(Metric::Params, &space, &candidates)?, (18.0, 90.0));
 
     let mut choices = Vec::new();
-    for (cells, flags) in cells.iter().zip(flags) {
-        let even = vec![0.0; cells.len()];
-        let active = ActiveSet::new(cells, flags, test_device())?;
+    for (candidates, flags) in candidates.iter().zip(flags) {
+        let even = vec![0.0; candidates.len()];
+        let active = ActiveSet::new(candidates, flags, test_device())?;
         choices.push(Choice::new("toy", active.numbers().collect(), &even)?);
     }
-    for (limit, cost, cells) in [(20.0, 18.0, [0, 1]), (85.0, 80.0, [1, 2])] {
+    for (limit, cost, candidates) in [(20.0, 18.0, [0, 1]), (85.0, 80.0, [1, 2])] {
         let found = project(&model, &space, &choices, &[Budget::params(limit)])?;
-        assert_eq!((found.cells, found.costs), (cells.to_vec(), vec![cost]));
+        assert_eq!((found.candidates, found.costs), (candidates.to_vec(), vec![cost]));
     }
     Ok(())
 }
@@ -345,31 +351,31 @@ fn projections_that_cannot_be_are_refused() -> TestResult {
         assert_refused!(refused, Error::Invalid { .. });
     }
     // Each limit alone can be kept: 1 × 8 has one head and eight units, 2 × 3 two and six.
-    let cells = Cells::grid(2, 8, vec![1, 2], vec![3, 8])?;
+    let candidates = Candidates::grid(2, 8, vec![1, 2], vec![3, 8])?;
     let space_of_one =
-        SearchSpace { dimensions: vec![Dimension::new("a", DimensionKind::Attention, cells)] };
+        SearchSpace { dimensions: vec![Dimension::new("a", DimensionKind::Attention, candidates)] };
     let costs = CostModel {
         macs: units("a"),
         params: Polynomial::heads("a"),
         dense: space_of_one.full_sizes(),
     };
-    let either = vec![Choice { cells: vec![1, 2], log_probability: vec![0.0; 2] }];
+    let either = vec![Choice { candidates: vec![1, 2], log_probability: vec![0.0; 2] }];
     let both = [Budget::macs(6.0), Budget::params(1.0)];
     assert_refused!(
         project(&costs, &space_of_one, &either, &both),
         Error::Conflicting { budgets } if budgets == "6 MACs and 1 parameters"
     );
-    let unknown = vec![Choice { cells: vec![4], log_probability: vec![0.0] }];
+    let unknown = vec![Choice { candidates: vec![4], log_probability: vec![0.0] }];
     assert_refused!(
         project(&costs, &space_of_one, &unknown, &[Budget::macs(9.0)]),
-        Error::Invalid { name, .. } if name == "cell of a"
+        Error::Invalid { name, .. } if name == "candidate of a"
     );
-    let nan = vec![Choice { cells: vec![1, 2], log_probability: vec![0.0, f64::NAN] }];
+    let nan = vec![Choice { candidates: vec![1, 2], log_probability: vec![0.0, f64::NAN] }];
     assert_refused!(
         project(&costs, &space_of_one, &nan, &[Budget::macs(9.0)]),
         Error::NonFinite { dimension, .. } if dimension == "a"
     );
-    let nothing = Choice { cells: Vec::new(), log_probability: Vec::new() };
+    let nothing = Choice { candidates: Vec::new(), log_probability: Vec::new() };
     let [e, a, _] = [0, 1, 2].map(|at: usize| choices[at].clone());
     for wrong in [vec![e.clone(), a.clone()], vec![e, a, nothing]] {
         let refused = project(&model, &space, &wrong, &[Budget::params(9.0)]);
@@ -381,7 +387,7 @@ fn projections_that_cannot_be_are_refused() -> TestResult {
     );
     assert_refused!(
         Choice::new("a", vec![0, 4], &[0.0; 4]),
-        Error::Invalid { ref name, .. } if name == "cell of a"
+        Error::Invalid { ref name, .. } if name == "candidate of a"
     );
     Ok(())
 }
@@ -392,12 +398,12 @@ fn a_cost_that_ties_all_dimensions_together_is_refused() -> TestResult {
     let name = |at: usize| format!("d{at}");
     let (mut space, mut cost) = (SearchSpace::empty(), Polynomial::from(0));
     for at in 0..12 {
-        let cells = Cells::flat(8, (1..=8).collect())?;
-        space.dimensions.push(Dimension::new(name(at), DimensionKind::Hidden, cells));
+        let candidates = Candidates::flat(8, (1..=8).collect())?;
+        space.dimensions.push(Dimension::new(name(at), DimensionKind::Hidden, candidates));
         (0..at).for_each(|other| cost += units(&name(at)) * units(&name(other)));
     }
     let model = CostModel { macs: cost.clone(), params: cost, dense: space.full_sizes() };
-    let choice = Choice { cells: (0..8).collect(), log_probability: vec![-1.0; 8] };
+    let choice = Choice { candidates: (0..8).collect(), log_probability: vec![-1.0; 8] };
     let budget = Budget::share(Metric::Macs, 0.5, &model)?;
     assert_refused!(
         project(&model, &space, &vec![choice; 12], &[budget]),
@@ -426,8 +432,8 @@ fn networks_of_real_size_are_projected() -> TestResult {
         let shuffled: Vec<Choice> = order.iter().map(|&at| choices[at].clone()).collect();
         let again = project(&model, &SearchSpace { dimensions }, &shuffled, &[budget])?;
         assert!(again.costs[0] <= budget.limit && again.log_probability > bound - 0.1);
-        for (&at, &cell) in order.iter().zip(&again.cells) {
-            assert!(choices[at].cells.contains(&cell));
+        for (&at, &candidate) in order.iter().zip(&again.candidates) {
+            assert!(choices[at].candidates.contains(&candidate));
         }
         order.sort_by_key(|&at| (space.dimensions[at].name == "embed", at % 7, at));
     }
@@ -446,20 +452,20 @@ fn most_probable(
 ) -> TestResult<f64> {
     let embed = space.dimensions.iter().position(|d| d.name == "embed").ok_or("embed")?;
     let mut most = f64::NEG_INFINITY;
-    for (&width, log_p) in choices[embed].cells.iter().zip(&choices[embed].log_probability) {
+    for (&width, log_p) in choices[embed].candidates.iter().zip(&choices[embed].log_probability) {
         let mut sizes = space.full_sizes();
-        sizes.insert("embed".into(), space.dimensions[embed].cells.size(width));
+        sizes.insert("embed".into(), space.dimensions[embed].candidates.size(width));
         let dense = model.cost(Metric::Macs, &sizes)?;
-        // By dimension and cell: ln p, and the cost saved against the dense size.
+        // By dimension and candidate: ln p, and the cost saved against the dense size.
         let mut options = Vec::new();
         for (dimension, choice) in space.dimensions.iter().zip(choices) {
             if dimension.name == "embed" {
                 continue;
             }
             let mut own = Vec::new();
-            for (&cell, log_p) in choice.cells.iter().zip(&choice.log_probability) {
+            for (&candidate, log_p) in choice.candidates.iter().zip(&choice.log_probability) {
                 let mut sizes = sizes.clone();
-                sizes.insert(dimension.name.clone(), dimension.cells.size(cell));
+                sizes.insert(dimension.name.clone(), dimension.candidates.size(candidate));
                 own.push((*log_p, dense - model.cost(Metric::Macs, &sizes)?));
             }
             options.push(own);
@@ -491,12 +497,12 @@ fn project_at_random(
     let mut runner = TestRunner::deterministic();
     let mut choices = Vec::new();
     for dimension in &space.dimensions {
-        let count = dimension.cells.len();
+        let count = dimension.candidates.len();
         let alpha =
             vec(0.0..2.0, count).new_tree(&mut runner).map_err(|e| e.to_string())?.current();
         let p = softmax(&alpha, &vec![true; count]);
-        let cells = (0..count).collect();
-        choices.push(Choice { cells, log_probability: p.iter().map(|p| p.ln()).collect() });
+        let candidates = (0..count).collect();
+        choices.push(Choice { candidates, log_probability: p.iter().map(|p| p.ln()).collect() });
     }
     let budget = Budget::share(Metric::Macs, 0.5, model)?;
     let found = project(model, space, &choices, &[budget])?;

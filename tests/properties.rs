@@ -2,10 +2,10 @@
 
 mod support;
 
-use once_for_both::loss::{AdaptiveOneHotLoss, EntropyVarianceLoss};
-use once_for_both::mask::{ranks, survival_by_rank, BiMask, Mask, RankedBiMask, UnitState};
+use once_for_both::components::{ranks, survival_by_rank, BiMask, Mask, RankedBiMask, UnitState};
+use once_for_both::components::{AdaptiveOneHotLoss, EntropyVarianceLoss};
+use once_for_both::components::{PmimRegularizer, WindowedPixels};
 use once_for_both::models::Architecture;
-use once_for_both::pmim::{PmimRegularizer, WindowedPixels};
 use once_for_both::space::{ActiveSet, DimensionKind};
 use once_for_both::strategies::{
     budgets, check_bi_mask, check_one_hot_loss, check_pmim_regularizer, dimensions,
@@ -104,14 +104,14 @@ fn broken_bi_masks() -> [(&'static str, Broken); 8] {
         ),
         ("λ = 1 is S and λ = 0 is V", Broken { sparsity: right, lambda: |lambda| 1.0 - lambda }),
         (
-            "one active cell gives a 0/1 V",
+            "one active candidate gives a 0/1 V",
             Broken {
                 sparsity: |state, s| Ok(RankedBiMask.sparsity(state, s)?.f_mul_scalar(0.5)?),
                 lambda: same,
             },
         ),
         (
-            "raising α of a cell never lowers V of the units it keeps",
+            "raising α of a candidate never lowers V of the units it keeps",
             Broken {
                 sparsity: |state, s| {
                     let alpha = state.alpha.f_neg()?;
@@ -158,12 +158,14 @@ fn every_property_of_a_bi_mask_catches_its_breakage() {
 #[test]
 fn forgetting_departed_channels_is_noticed() {
     let forgetful = Broken {
-        sparsity: |state, s| RankedBiMask.sparsity(UnitState { departed: None, ..state }, s),
+        sparsity: |state, s| {
+            RankedBiMask.sparsity(UnitState { pruned_importance: None, ..state }, s)
+        },
         lambda: |lambda| lambda,
     };
     match check_bi_mask(&forgetful, FEW, test_device()) {
         Err(found) => assert_eq!(found.property, "V is non-increasing in rank", "{found}"),
-        Ok(()) => panic!("nothing notices that departed channels are forgotten"),
+        Ok(()) => panic!("nothing notices that pruned_importance channels are forgotten"),
     }
 }
 
@@ -197,7 +199,7 @@ fn every_property_of_a_one_hot_loss_catches_its_breakage() {
         ("decided dimension costs nothing", |alpha, active| {
             Ok(EntropyVarianceLoss::paper().sharpen(alpha, active)?.f_add_scalar(1.0)?)
         }),
-        ("inactive cells have no say", |alpha, active| {
+        ("inactive candidates have no say", |alpha, active| {
             let say = alpha.f_masked_select(active.inactive())?.f_clamp(-1.0, 1.0)?.f_sum(None)?;
             let decided = if active.decided().is_some() { 0.0 } else { 1e-7 };
             let loss = EntropyVarianceLoss::paper().sharpen(alpha, active)?;
@@ -263,11 +265,11 @@ fn a_counterexample_is_small_enough_to_read() {
     let Err(found) = check_bi_mask(&by_place, FEW, test_device()) else {
         panic!("nothing notices that ranks are ignored");
     };
-    // Few units and a single cell: a rank that is not a place needs no more.
-    let one_cell = found.case.contains("alpha: [[0.0]]") && found.case.contains("lambda: 0.0");
+    // Few units and a single candidate: a rank that is not a place needs no more.
+    let one_candidate = found.case.contains("alpha: [[0.0]]") && found.case.contains("lambda: 0.0");
     let scores = found.case.split("score: ").nth(1).and_then(|rest| rest.split(", alpha").next());
     let units = scores.map_or(0, |scores| scores.split(',').count());
-    assert!(one_cell && (2..=4).contains(&units), "{found}");
+    assert!(one_candidate && (2..=4).contains(&units), "{found}");
 }
 
 proptest! {
@@ -276,7 +278,7 @@ proptest! {
     #[test]
     fn dimensions_fit_variables_of_their_own_sizes(dimension in dimensions("d")) {
         let outer = dimension.bindings[0].outer;
-        let units = dimension.cells.units();
+        let units = dimension.candidates.units();
         let shapes = BTreeMap::from([
             ("d.weight".to_owned(), vec![outer * units, 3]),
             ("d.out.weight".to_owned(), vec![5, units]),

@@ -2,20 +2,20 @@
 
 mod support;
 
+use once_for_both::batch::Targets;
+use once_for_both::components::UnitImportance;
 use once_for_both::data::Batch;
-use once_for_both::loss::Targets;
-use once_for_both::mask::UnitImportance;
 use once_for_both::models::VitConfig;
 use once_for_both::search::{
-    read_events, Checkpoints, Ending, Event, Guarded, Method, MetricsFile, Run, SearchOptions,
-    Session,
+    read_events, Checkpoints, Ending, Event, Method, MetricsFile, NonFiniteAction, Run, Search,
+    SearchOptions,
 };
 use once_for_both::{Error, Result};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use support::tiny_run::{alone, batch, landing_options, session_with, without_times};
+use support::tiny_run::{alone, batch, fade_out_options, session_with, without_times};
 use support::{numbers, test_device, TestResult};
 use tch::Tensor;
 
@@ -23,16 +23,16 @@ const STEPS: u64 = 40;
 const SEARCH: u64 = 28;
 
 fn options() -> SearchOptions {
-    let tiny = landing_options();
+    let tiny = fade_out_options();
     let mut options = SearchOptions::new(STEPS, SEARCH).seed(3);
     options.log_interval = 1;
     options.prune_interval = 2;
-    options.landing_steps = 3;
+    options.fade_out_steps = 3;
     options.optimiser.alpha_rate = 0.6;
     SearchOptions { average: tiny.average, ..options }
 }
 
-fn fresh() -> Result<Session<VitConfig>> {
+fn fresh() -> Result<Search<VitConfig>> {
     session_with(options(), 0.5, Method::of).map_err(in_words)
 }
 
@@ -127,7 +127,7 @@ fn child(folder: &Path, most: Duration) -> TestResult<bool> {
 
 /// Kills a run at random moments until so many kills are done (20, or OFB_KILLS), each run beginning
 /// anew when it is through; every one ends with the weights, scores, α, decisions and metrics of the
-/// run that nobody disturbed, across landings, cuts and the end of the search.
+/// run that nobody disturbed, across fade-outs, cuts and the end of the search.
 #[test]
 fn killed_at_any_moment() -> TestResult {
     let _alone = alone();
@@ -256,7 +256,7 @@ fn the_best_state_is_kept_apart() -> TestResult {
         checkpoints.save(&session)?;
         assert_eq!(checkpoints.save_best(&session, top1)?, better);
     }
-    let best = Session::<VitConfig>::resume(&checkpoints.best(), test_device())?;
+    let best = Search::<VitConfig>::resume(&checkpoints.best(), test_device())?;
     assert_eq!(best.steps_done(), 3);
     Ok(())
 }
@@ -279,7 +279,7 @@ fn a_step_that_is_not_finite_moves_nothing_and_is_counted() -> TestResult {
         Ok(())
     };
     session.step(&[poisoned(0, false)?], &mut record)?;
-    let state = |session: &Session<VitConfig>| -> TestResult<Vec<Vec<f64>>> {
+    let state = |session: &Search<VitConfig>| -> TestResult<Vec<Vec<f64>>> {
         let supernet = session.supernet();
         let learned = supernet.states().iter().flat_map(|s| [&s.score, &s.alpha]);
         let weights = supernet.raw_weights();
@@ -290,10 +290,10 @@ fn a_step_that_is_not_finite_moves_nothing_and_is_counted() -> TestResult {
     assert_eq!(state(&session)?, before);
     session.step(&[poisoned(2, false)?], &mut record)?;
     assert_ne!(state(&session)?, before);
-    let guards: Vec<_> = events.iter().filter(|e| matches!(e, Event::Guard { .. })).collect();
+    let guards: Vec<_> = events.iter().filter(|e| matches!(e, Event::NonFinite { .. })).collect();
     assert_eq!(
         guards,
-        [&Event::Guard { step: 2, skipped: 1, in_a_row: 1, action: Guarded::Skipped }]
+        [&Event::NonFinite { step: 2, skipped: 1, in_a_row: 1, action: NonFiniteAction::Skipped }]
     );
     let last = events.iter().rev().find_map(|event| match event {
         Event::Step(metrics) => Some(metrics.skipped),
@@ -312,7 +312,7 @@ fn importances_that_follow_a_step_wait_when_it_is_skipped() -> TestResult {
         UnitImportance::Magnitude { mean: 2.0, std: 0.5 },
     ] {
         let mut session = session_with(SearchOptions { importance, ..options() }, 0.5, Method::of)?;
-        let scores = |session: &Session<VitConfig>| -> TestResult<Vec<Vec<f64>>> {
+        let scores = |session: &Search<VitConfig>| -> TestResult<Vec<Vec<f64>>> {
             session.supernet().states().iter().map(|state| numbers(&state.score)).collect()
         };
         session.step(&[poisoned(0, false)?], &mut |_: &Event| Ok(()))?;
@@ -344,14 +344,18 @@ fn too_many_in_a_row_go_back_once_and_then_stop() -> TestResult {
         };
         let ended = run.drive(&mut batches, &never(), &mut metrics);
         let events = read_events(&folder.path().join("metrics.jsonl"))?;
-        let went_back =
-            Event::Guard { step: 8, skipped: 5, in_a_row: 5, action: Guarded::WentBack };
+        let went_back = Event::NonFinite {
+            step: 8,
+            skipped: 5,
+            in_a_row: 5,
+            action: NonFiniteAction::RolledBack,
+        };
         assert!(events.contains(&went_back), "{events:?}");
         if forever {
             assert_refused!(ended, Error::Diverged { step: 13, in_a_row: 5 });
-            let stopped = events
-                .iter()
-                .any(|event| matches!(event, Event::Guard { action: Guarded::Stopped, .. }));
+            let stopped = events.iter().any(|event| {
+                matches!(event, Event::NonFinite { action: NonFiniteAction::Stopped, .. })
+            });
             assert!(stopped, "{events:?}");
             assert_eq!(
                 checkpoints()
@@ -392,9 +396,10 @@ fn a_run_without_an_interval_is_refused() -> TestResult {
 fn skipped_steps_are_told_though_a_checkpoint_came_between() -> TestResult {
     let _alone = alone();
     let guards = |events: &[Event]| -> Vec<Event> {
-        events.iter().filter(|event| matches!(event, Event::Guard { .. })).cloned().collect()
+        events.iter().filter(|event| matches!(event, Event::NonFinite { .. })).cloned().collect()
     };
-    let expected = [Event::Guard { step: 5, skipped: 1, in_a_row: 0, action: Guarded::Skipped }];
+    let expected =
+        [Event::NonFinite { step: 5, skipped: 1, in_a_row: 0, action: NonFiniteAction::Skipped }];
     for resumed in [false, true] {
         let folder = tempfile::tempdir()?;
         let sparse = SearchOptions { log_interval: 4, ..options() };

@@ -7,7 +7,7 @@ use once_for_both::check::{self_check, Report};
 use once_for_both::cost::{CostModel, Polynomial};
 use once_for_both::error::{Advice, Fault, Suspect};
 use once_for_both::models::{Architecture, BlockConfig, Pooling, VisionTransformer, VitConfig};
-use once_for_both::space::{Binding, Cells, Role, SearchSpace, Sizes};
+use once_for_both::space::{Binding, Candidates, Role, SearchSpace, Sizes};
 use once_for_both::{Error, Result};
 use serde::{Deserialize, Serialize};
 use support::tiny_run::alone;
@@ -186,7 +186,7 @@ fn seven_repetitions_inside_instead_of_outside() -> TestResult {
 #[test]
 fn eight_heads_and_channels_exchanged() -> TestResult {
     let mut space = square().space()?;
-    space.dimension_mut("blocks.0.attn")?.cells = Cells::attention(8, 4)?;
+    space.dimension_mut("blocks.0.attn")?.candidates = Candidates::attention(8, 4)?;
     let advice = Advice::Grid { heads: 4, channels: 8 };
     let faults = faults(&space)?;
     let found = out_of_order(&faults, "blocks.0.attn");

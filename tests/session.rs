@@ -4,16 +4,16 @@
 mod support;
 
 use once_for_both::cost::{Budget, Metric};
-use once_for_both::extract::{verify, Export, FoldingExtractor, Subnet, SubnetExtractor};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{
-    read_events, Checkpoints, Event, Listener, Method, MetricsFile, SearchOptions, Session,
+    read_events, Checkpoints, Event, Listener, Method, MetricsFile, Search, SearchOptions,
 };
 use once_for_both::space::{Binding, SearchSpace, Size};
+use once_for_both::subnet::{verify, Export, FoldingExtractor, Subnet, SubnetExtractor};
 use once_for_both::supernet::Supernet;
 use once_for_both::Error;
 use support::tiny_run::{
-    alone, batch, landing_options, options, run, session, session_with, vit, without_times, STEPS,
+    alone, batch, fade_out_options, options, run, session, session_with, vit, without_times, STEPS,
 };
 use support::{numbers, test_device, TestResult, Tolerance};
 use tch::{Kind, Tensor};
@@ -27,7 +27,7 @@ fn a_search_keeps_its_budget_and_cuts_exactly() -> TestResult {
         let cuts: Vec<_> = events
             .iter()
             .filter_map(|event| match event {
-                Event::Cut(cut) => Some(cut),
+                Event::Pruned(cut) => Some(cut),
                 _ => None,
             })
             .collect();
@@ -48,7 +48,7 @@ fn a_search_keeps_its_budget_and_cuts_exactly() -> TestResult {
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one() -> TestResult {
     let _alone = alone();
-    for options in [options(), landing_options()] {
+    for options in [options(), fade_out_options()] {
         let session = || session_with(options.clone(), 0.5, Method::of);
         let mut whole = session()?;
         let expected = run(&mut whole, STEPS)?;
@@ -57,16 +57,16 @@ fn a_resumed_run_equals_an_uninterrupted_one() -> TestResult {
             let mut first = session()?;
             let mut events = run(&mut first, stop)?;
             let checkpoint = Checkpoints::new(folder.path(), 2).save(&first)?;
-            let mut second = Session::<VitConfig>::resume(&checkpoint, test_device())?;
+            let mut second = Search::<VitConfig>::resume(&checkpoint, test_device())?;
             assert_eq!(second.steps_done(), stop);
             events.extend(run(&mut second, STEPS)?);
             assert_eq!(without_times(&events), without_times(&expected), "stopped after {stop}");
             expect_equal(&second, &whole, &format!("after a stop at {stop}"))?;
             if options.average.is_some() {
-                second.exchange_average()?;
-                whole.exchange_average()?;
+                second.swap_ema_weights()?;
+                whole.swap_ema_weights()?;
                 expect_equal(&second, &whole, &format!("averages after a stop at {stop}"))?;
-                whole.exchange_average()?;
+                whole.swap_ema_weights()?;
             }
         }
     }
@@ -74,7 +74,7 @@ fn a_resumed_run_equals_an_uninterrupted_one() -> TestResult {
 }
 
 /// Weights, scores and kept units are the same, bit for bit.
-fn expect_equal(left: &Session<VitConfig>, right: &Session<VitConfig>, when: &str) -> TestResult {
+fn expect_equal(left: &Search<VitConfig>, right: &Search<VitConfig>, when: &str) -> TestResult {
     let (weights, expected) = (left.supernet().raw_weights(), right.supernet().raw_weights());
     assert_eq!(weights.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     for (name, tensor) in &weights {
@@ -91,7 +91,7 @@ fn expect_equal(left: &Session<VitConfig>, right: &Session<VitConfig>, when: &st
 #[test]
 fn nothing_is_extracted_while_units_are_on_their_way_out() -> TestResult {
     let _alone = alone();
-    let mut session = session_with(landing_options(), 0.5, Method::of)?;
+    let mut session = session_with(fade_out_options(), 0.5, Method::of)?;
     let limit = session.budgets()[0].limit;
     let mut refused = 0;
     while !session.is_done() {
@@ -101,7 +101,9 @@ fn nothing_is_extracted_while_units_are_on_their_way_out() -> TestResult {
         match FoldingExtractor.extract(session.supernet()) {
             Ok(subnet) => assert!(subnet.macs()? <= limit, "{} of {limit}", subnet.macs()?),
             Err(Error::Invalid { name, .. }) if name.starts_with("size of") => refused += 1,
-            Err(Error::Invalid { name, .. }) => assert!(name.starts_with("active cells"), "{name}"),
+            Err(Error::Invalid { name, .. }) => {
+                assert!(name.starts_with("active candidates"), "{name}")
+            }
             Err(other) => return Err(other.into()),
         }
     }
@@ -118,11 +120,11 @@ fn metrics_of_a_resumed_run_are_those_of_an_uninterrupted_one() -> TestResult {
     for stop in 0..=STEPS {
         let path = folder.path().join(format!("{stop}.jsonl"));
         let mut earlier = MetricsFile::open(&path, 0)?;
-        events.iter().try_for_each(|event| earlier.notice(event))?;
+        events.iter().try_for_each(|event| earlier.on_event(event))?;
         // What the checkpoint at `stop` has seen stays, what comes after is written again.
         let seen = |event: &&Event| match event {
             Event::Step(metrics) => metrics.step < stop,
-            Event::Cut(cut) => cut.step <= stop,
+            Event::Pruned(cut) => cut.step <= stop,
             Event::Decided { step, .. } => *step <= stop,
             Event::Finished(finished) => finished.step <= stop,
             other => panic!("{other:?} in a plain run"),
@@ -142,7 +144,7 @@ fn damaged_and_foreign_checkpoints_are_refused() -> TestResult {
     let state = std::fs::read_to_string(saved.join("state.json"))?;
     let refuse = |text: &str, part: &str| -> TestResult {
         std::fs::write(saved.join("state.json"), text)?;
-        match Session::<VitConfig>::resume(&saved, test_device()) {
+        match Search::<VitConfig>::resume(&saved, test_device()) {
             Err(Error::File { reason, .. }) if reason.contains(part) => Ok(()),
             other => Err(format!("expected a reason with {part}, got {other:?}").into()),
         }
@@ -155,7 +157,7 @@ fn damaged_and_foreign_checkpoints_are_refused() -> TestResult {
     let mut short: serde_json::Value = serde_json::from_str(&state)?;
     short["dimensions"].as_array_mut().ok_or("dimensions")?.pop();
     std::fs::write(saved.join("state.json"), short.to_string())?;
-    match Session::<VitConfig>::resume(&saved, test_device()) {
+    match Search::<VitConfig>::resume(&saved, test_device()) {
         Err(Error::Resume { path, source }) => {
             assert_eq!(path, saved);
             assert!(source.to_string().contains("number of dimensions"), "{source}");
@@ -166,7 +168,7 @@ fn damaged_and_foreign_checkpoints_are_refused() -> TestResult {
     let tensors = std::fs::read(saved.join("tensors.safetensors"))?;
     std::fs::write(saved.join("tensors.safetensors"), &tensors[..tensors.len() / 2])?;
     assert_refused!(
-        Session::<VitConfig>::resume(&saved, test_device()),
+        Search::<VitConfig>::resume(&saved, test_device()),
         Error::File { path, .. } if path.ends_with("tensors.safetensors")
     );
     Ok(())
@@ -241,7 +243,7 @@ fn narrowing_keeps_the_most_important_units_of_every_tensor() -> TestResult {
     let _alone = alone();
     let mut supernet = Supernet::new(vit(), vit().space()?, true, test_device())?;
     // blocks.0.mlp: units score higher the later they come.
-    let units = supernet.states()[2].cells().units();
+    let units = supernet.states()[2].candidates().units();
     let score = Tensor::arange(units, (Kind::Float, test_device())).view([1, units]);
     supernet.states_mut()[2].set_score(&score)?;
     let before = supernet.raw_weights();
@@ -265,7 +267,7 @@ fn what_cannot_work_is_refused_before_any_step() -> TestResult {
     let _alone = alone();
     let model = vit().cost_model();
     let start = |budget, options, space| {
-        Session::new(vit(), space, None, vec![budget], options, test_device())
+        Search::new(vit(), space, None, vec![budget], options, test_device())
     };
     let half = Budget::share(Metric::Macs, 0.5, &model)?;
     let dense = model.dense_cost(Metric::Macs)?;

@@ -5,14 +5,14 @@ mod support;
 
 use approx::assert_abs_diff_eq;
 use once_for_both::check::self_check;
+use once_for_both::components::MaskedTokens;
 use once_for_both::cost::{Budget, Metric};
-use once_for_both::extract::{verify, Export, FoldingExtractor, Subnet, SubnetExtractor};
 use once_for_both::models::{Architecture, Network, SwinConfig};
-use once_for_both::pmim::MaskedTokens;
-use once_for_both::search::{Checkpoints, Event, SearchOptions, Session};
+use once_for_both::search::{Checkpoints, Event, Search, SearchOptions};
+use once_for_both::subnet::{verify, Export, FoldingExtractor, Subnet, SubnetExtractor};
 use once_for_both::supernet::Supernet;
 use once_for_both::Error;
-use support::tiny_run::{alone, batch, landing_options, options, run, without_times, STEPS};
+use support::tiny_run::{alone, batch, fade_out_options, options, run, without_times, STEPS};
 use support::{test_device, TestResult, Tolerance};
 use tch::{nn, Kind, Tensor};
 
@@ -21,10 +21,10 @@ fn swin() -> SwinConfig {
     SwinConfig::uniform(16, &[2, 1], 2).input(16, 3, 2).window(4).classes(5)
 }
 
-fn session(share: f64, options: SearchOptions) -> TestResult<Session<SwinConfig>> {
+fn session(share: f64, options: SearchOptions) -> TestResult<Search<SwinConfig>> {
     let budget = Budget::share(Metric::Macs, share, &swin().cost_model())?;
     let (space, device) = (swin().space()?, test_device());
-    Ok(Session::new(swin(), space, None, vec![budget], options, device)?)
+    Ok(Search::new(swin(), space, None, vec![budget], options, device)?)
 }
 
 #[test]
@@ -41,11 +41,11 @@ fn the_declared_space_is_that_of_the_network() -> TestResult {
 #[test]
 fn a_search_keeps_its_budget_and_cuts_exactly() -> TestResult {
     let _alone = alone();
-    for (share, options) in [(0.4, options()), (0.6, landing_options())] {
+    for (share, options) in [(0.4, options()), (0.6, fade_out_options())] {
         let mut session = session(share, options)?;
         let mut cuts = 0;
         for event in run(&mut session, STEPS)? {
-            if let Event::Cut(cut) = event {
+            if let Event::Pruned(cut) = event {
                 cuts += 1;
                 assert!(cut.exact_difference <= 1e-5 * cut.logit_scale, "{cut:?}");
             }
@@ -72,14 +72,14 @@ fn a_search_keeps_its_budget_and_cuts_exactly() -> TestResult {
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one() -> TestResult {
     let _alone = alone();
-    let mut whole = session(0.5, landing_options())?;
+    let mut whole = session(0.5, fade_out_options())?;
     let expected = run(&mut whole, STEPS)?;
     for stop in [1, STEPS / 2, STEPS - 1] {
         let folder = tempfile::tempdir()?;
-        let mut first = session(0.5, landing_options())?;
+        let mut first = session(0.5, fade_out_options())?;
         let mut events = run(&mut first, stop)?;
         let checkpoint = Checkpoints::new(folder.path(), 2).save(&first)?;
-        let mut second = Session::<SwinConfig>::resume(&checkpoint, test_device())?;
+        let mut second = Search::<SwinConfig>::resume(&checkpoint, test_device())?;
         events.extend(run(&mut second, STEPS)?);
         assert_eq!(without_times(&events), without_times(&expected), "stopped after {stop}");
         let (left, right) = (second.supernet().raw_weights(), whole.supernet().raw_weights());
@@ -103,12 +103,12 @@ fn the_norm_of_the_patches_lands() -> TestResult {
     let _alone = alone();
     let mut supernet = Supernet::new(swin(), swin().space()?, false, test_device())?;
     let images = batch(0)?.images;
-    let size = supernet.states()[0].cells().size(0);
-    assert_eq!(2 * size.units(), supernet.states()[0].cells().units());
-    supernet.land(&[(0, size)], &present_gates(&supernet)?, 0)?;
-    let landing = supernet.states_mut()[0].landing.as_mut().ok_or("no landing")?;
-    landing.remaining = 0.0;
-    let kept = Tensor::f_from_slice(&landing.kept()?)?.f_to_device(test_device())?;
+    let size = supernet.states()[0].candidates().size(0);
+    assert_eq!(2 * size.units(), supernet.states()[0].candidates().units());
+    supernet.begin_fade_out(&[(0, size)], &present_gates(&supernet)?, 0)?;
+    let fade_out = supernet.states_mut()[0].fade_out.as_mut().ok_or("no fade_out")?;
+    fade_out.remaining = 0.0;
+    let kept = Tensor::f_from_slice(&fade_out.kept()?)?.f_to_device(test_device())?;
     let patches = |supernet: &Supernet<SwinConfig>| -> TestResult<Tensor> {
         supernet.materialise(&present_gates(supernet)?)?;
         let (name, patches) = supernet.network().trace(&images)?.swap_remove(0);

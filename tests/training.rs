@@ -2,20 +2,22 @@
 
 mod support;
 
+use once_for_both::components::{
+    distillation_loss, Distillation, DistillationKind, Targets, Teacher,
+};
 use once_for_both::data::Batch;
-use once_for_both::extract::{verify, FoldingExtractor, SubnetExtractor};
-use once_for_both::loss::{distillation_loss, Distillation, DistillationKind, Targets, Teacher};
 use once_for_both::models::VitConfig;
-use once_for_both::search::{Checkpoints, Event, Method, Precision, SearchOptions, Session};
+use once_for_both::search::{Checkpoints, Event, Method, Precision, Search, SearchOptions};
 use once_for_both::space::SearchSpace;
+use once_for_both::subnet::{verify, FoldingExtractor, SubnetExtractor};
 use once_for_both::supernet::Supernet;
 use once_for_both::{Error, Result};
 use serde_json::json;
-use support::tiny_run::{alone, batch, landing_options, options, run, session_with, vit, STEPS};
+use support::tiny_run::{alone, batch, fade_out_options, options, run, session_with, vit, STEPS};
 use support::{from_numbers, numbers, softmax, test_device, TestResult, Tolerance};
 use tch::{Kind, Tensor};
 
-fn step(session: &mut Session<VitConfig>, batches: &[Batch]) -> TestResult {
+fn step(session: &mut Search<VitConfig>, batches: &[Batch]) -> TestResult {
     Ok(session.step(batches, &mut |_: &Event| Ok(()))?)
 }
 
@@ -127,7 +129,7 @@ fn options_out_of_range_are_refused_by_name() -> TestResult {
         ("log_interval", json!(0)),
         ("skips_in_a_row", json!(0)),
         ("drop_share", json!(1.0)),
-        ("landing_steps", json!(8)),
+        ("fade_out_steps", json!(8)),
         ("average", json!(1.0)),
         ("label_smoothing", json!(-0.1)),
         ("budget_weight", json!(-1.0)),
@@ -159,7 +161,7 @@ fn options_out_of_range_are_refused_by_name() -> TestResult {
 #[test]
 fn a_clipped_gradient_has_the_norm_it_is_clipped_to() -> TestResult {
     let _alone = alone();
-    let run_with = |clip_norm: Option<f64>| -> TestResult<Session<VitConfig>> {
+    let run_with = |clip_norm: Option<f64>| -> TestResult<Search<VitConfig>> {
         let mut own = options();
         own.optimiser.clip_norm = clip_norm;
         let mut session = session_with(own, 0.9, Method::of)?;
@@ -177,7 +179,7 @@ fn a_clipped_gradient_has_the_norm_it_is_clipped_to() -> TestResult {
     let norm = squares.map(|square| square.double_value(&[])).sum::<f64>().sqrt();
     // Adam's first moment after one step is a tenth of the gradient it was given.
     let name = "blocks.0.mlp.fc1.weight";
-    let resumed = |session: &Session<VitConfig>| -> TestResult<Tensor> {
+    let resumed = |session: &Search<VitConfig>| -> TestResult<Tensor> {
         let folder = tempfile::tempdir()?;
         let saved = Checkpoints::new(folder.path(), 1).save(session)?;
         let tensors = Tensor::read_safetensors(saved.join("tensors.safetensors"))?;
@@ -266,9 +268,8 @@ fn the_average_is_the_mean_it_is_defined_by() -> TestResult {
     let _alone = alone();
     let averaged = SearchOptions { average: Some(0.9), ..SearchOptions::training(STEPS) };
     let (space, device) = (SearchSpace::empty(), test_device());
-    let mut session = Session::new(vit(), space, None, vec![], averaged, device)?;
-    let head =
-        |session: &Session<VitConfig>| session.supernet().raw_weights()["head.weight"].copy();
+    let mut session = Search::new(vit(), space, None, vec![], averaged, device)?;
+    let head = |session: &Search<VitConfig>| session.supernet().raw_weights()["head.weight"].copy();
     let mut mean: Option<Tensor> = None;
     for at in 0..5u64 {
         step(&mut session, &[batch(at)?])?;
@@ -279,12 +280,12 @@ fn the_average_is_the_mean_it_is_defined_by() -> TestResult {
         });
     }
     let (present, mean) = (head(&session), mean.ok_or("no mean")?);
-    session.exchange_average()?;
+    session.swap_ema_weights()?;
     Tolerance::of_scale(1e-6, &mean)?.check("average", &head(&session), &mean)?;
-    session.exchange_average()?;
+    session.swap_ema_weights()?;
     assert!(head(&session).equal(&present));
     let mut without = session_with(options(), 0.9, Method::of)?;
-    assert_refused!(without.exchange_average(), Error::Invalid { .. });
+    assert_refused!(without.swap_ema_weights(), Error::Invalid { .. });
     Ok(())
 }
 
@@ -336,9 +337,9 @@ fn soft_targets_of_one_class_are_that_class() -> TestResult {
 #[test]
 fn bf16_searches_like_f32_and_ends_in_f32() -> TestResult {
     let _alone = alone();
-    let half = SearchOptions { precision: Precision::Bf16, ..landing_options() };
+    let half = SearchOptions { precision: Precision::Bf16, ..fade_out_options() };
     let (full, mut session) =
-        (session_with(landing_options(), 0.5, Method::of)?, session_with(half, 0.5, Method::of)?);
+        (session_with(fade_out_options(), 0.5, Method::of)?, session_with(half, 0.5, Method::of)?);
     let (expected, found) = (full.gradients(&[batch(0)?])?, session.gradients(&[batch(0)?])?);
     Tolerance::relative(2e-2).check("task", &found.losses.task, &expected.losses.task)?;
     for (name, gradient) in &found.parameters {

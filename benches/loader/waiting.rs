@@ -1,8 +1,8 @@
 //! How much of its time a training waits for the loader.
 
 use super::{AnyError, BATCH};
+use once_for_both::components::task_loss;
 use once_for_both::data::{FolderOfClasses, Loader, LoaderOptions};
-use once_for_both::loss::task_loss;
 use once_for_both::models::{Architecture, Network, VitConfig};
 use std::path::Path;
 use std::sync::Arc;

@@ -79,9 +79,9 @@ pub struct Options {
     #[arg(long, default_value_t = 5e-4)]
     lr: f64,
 
-    /// Steps of a landing; the method's own if not given.
+    /// Steps of a fade-out; the method's own if not given.
     #[arg(long)]
-    landing: Option<u64>,
+    fade_out: Option<u64>,
 
     /// Any option of the search, as in its JSON: --set optimiser.alpha_rate=0.05. May be repeated.
     #[arg(long = "set", value_name = "NAME=VALUE")]

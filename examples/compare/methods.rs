@@ -1,7 +1,7 @@
 //! The methods, by name.
 
 use crate::Options;
-use once_for_both::mask::UnitImportance;
+use once_for_both::components::UnitImportance;
 use once_for_both::search::{AlphaStart, SearchOptions};
 
 /// A method to compare.
@@ -14,7 +14,7 @@ pub enum Named {
     /// The one-hot loss without its tangent.
     NoTangent,
     /// Units cut at once.
-    NoLanding,
+    NoFadeOut,
     /// α starts equal.
     EqualAlpha,
     /// α starts uniform in [0, 1).
@@ -43,7 +43,7 @@ const ALL: [(&str, Named); 15] = [
     ("ours", Named::Ours),
     ("no-pmim", Named::NoPmim),
     ("no-tangent", Named::NoTangent),
-    ("no-landing", Named::NoLanding),
+    ("no-fade_out", Named::NoFadeOut),
     ("equal-alpha", Named::EqualAlpha),
     ("uniform-alpha", Named::UniformAlpha),
     ("even-alpha", Named::EvenAlpha),
@@ -93,7 +93,7 @@ impl Named {
         match self {
             Self::NoPmim => own.pmim = None,
             Self::NoTangent => own.one_hot.loss.tangent = false,
-            Self::NoLanding => own.landing_steps = 0,
+            Self::NoFadeOut => own.fade_out_steps = 0,
             Self::EqualAlpha => own.alpha_start = AlphaStart::Equal,
             Self::UniformAlpha => own.alpha_start = AlphaStart::Uniform,
             Self::EvenAlpha => own.alpha_start = AlphaStart::Even { spread: 0.3 },
@@ -113,7 +113,7 @@ impl Named {
             Self::RandomSizes => own.optimiser.alpha_rate = 0.0,
             Self::Ours | Self::TwoStage | Self::Scratch => {}
         }
-        own.landing_steps = options.landing.unwrap_or(own.landing_steps);
+        own.fade_out_steps = options.fade_out.unwrap_or(own.fade_out_steps);
         own.precision = options.precision();
         own.peak_rate(options.lr).seed(seed)
     }

@@ -26,7 +26,7 @@ pub struct Row {
     pub step_ratio: Option<f64>,
     /// Largest change of a logit at a cut, as a share of the largest logit.
     pub jump: f64,
-    /// Mean standard score of the starting α of the chosen cells, over all dimensions: 0 if where α
+    /// Mean standard score of the starting α of the chosen candidates, over all dimensions: 0 if where α
     /// started has no say. None where all started equal.
     pub start_bias: Option<f64>,
     pub embed_dim: i64,

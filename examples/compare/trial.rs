@@ -8,10 +8,10 @@ use crate::Options;
 use cpu_time::ProcessTime;
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::data::{Augmentation, Batches};
-use once_for_both::extract::{verify, FoldingExtractor, Subnet, SubnetExtractor};
 use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::search::{Checkpoints, Event, Phase, SearchOptions, Session};
-use once_for_both::space::{Cells, SearchSpace, Size};
+use once_for_both::search::{Checkpoints, Event, Phase, Search, SearchOptions};
+use once_for_both::space::{Candidates, SearchSpace, Size};
+use once_for_both::subnet::{verify, FoldingExtractor, Subnet, SubnetExtractor};
 use once_for_both::supernet::{DimensionState, Weights};
 use once_for_both::Result;
 use std::time::{Duration, Instant};
@@ -95,8 +95,7 @@ impl<'a> Bench<'a> {
         let space = self.network.space()?;
         let options = self.search_options(method, seed)?;
         let (network, weights) = (self.network.clone(), Some(&self.weights));
-        let mut session =
-            Session::new(network, space, weights, vec![budget], options, self.device)?;
+        let mut session = Search::new(network, space, weights, vec![budget], options, self.device)?;
         if method == Named::RandomSizes {
             draw_sizes(&mut session, seed)?;
         }
@@ -113,7 +112,7 @@ impl<'a> Bench<'a> {
         Batches::new(&self.data.train, self.options.batch, 8, AUGMENTATION)
     }
 
-    fn search(&self, session: &mut Session<VitConfig>, watch: &mut Watch) -> Result<()> {
+    fn search(&self, session: &mut Search<VitConfig>, watch: &mut Watch) -> Result<()> {
         let mut batches = self.batches()?;
         let mut training = SearchOptions::training(self.options.steps);
         training.precision = self.options.precision();
@@ -125,7 +124,7 @@ impl<'a> Bench<'a> {
             let started = Instant::now();
             let jump = &mut watch.jump;
             let mut notice = |event: &Event| {
-                if let Event::Cut(cut) = event {
+                if let Event::Pruned(cut) = event {
                     *jump = jump.max(cut.total_jump / cut.logit_scale);
                 }
                 Ok(())
@@ -141,7 +140,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    pub(crate) fn finetune(&self, session: &mut Session<VitConfig>) -> Result<()> {
+    pub(crate) fn finetune(&self, session: &mut Search<VitConfig>) -> Result<()> {
         let mut batches = self.batches()?;
         while !session.is_done() {
             session.step(&[batches.at(session.steps_done())?], &mut |_: &Event| Ok(()))?;
@@ -149,12 +148,12 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    pub(crate) fn top1(&self, session: &mut Session<VitConfig>) -> Result<f64> {
+    pub(crate) fn top1(&self, session: &mut Search<VitConfig>) -> Result<f64> {
         session.materialise()?;
         self.data.judge.top1(500, |images| session.supernet().network_logits(images))
     }
 
-    fn conclude(&self, session: &Session<VitConfig>, watch: Watch, row: Row) -> Result<Row> {
+    fn conclude(&self, session: &Search<VitConfig>, watch: Watch, row: Row) -> Result<Row> {
         let subnet = FoldingExtractor.extract(session.supernet())?;
         let some = Tensor::f_arange(self.data.judge.len().min(64), (Kind::Int64, self.device))?;
         verify(session.supernet(), &subnet, &self.data.judge.select(&some)?.0)?;
@@ -178,7 +177,7 @@ impl<'a> Bench<'a> {
 
 /// Where α of one dimension started.
 struct Start {
-    cells: Cells,
+    candidates: Candidates,
     alpha: Vec<f64>,
 }
 
@@ -186,23 +185,26 @@ impl Start {
     fn new(state: &DimensionState) -> Result<Self> {
         let alpha = state.alpha.f_detach()?.f_flatten(0, -1)?.f_to_kind(Kind::Double)?;
         let alpha = Vec::try_from(alpha.f_to_device(Device::Cpu)?)?;
-        Ok(Self { cells: state.cells().clone(), alpha })
+        Ok(Self { candidates: state.candidates().clone(), alpha })
     }
 
-    /// Standard score of the cell of this size.
+    /// Standard score of the candidate of this size.
     fn score(&self, size: Size) -> Option<f64> {
-        let cell = self.cells.sizes().position(|own| own == size)?;
+        let candidate = self.candidates.sizes().position(|own| own == size)?;
         let n = self.alpha.len() as f64;
         let mean = self.alpha.iter().sum::<f64>() / n;
         let std = (self.alpha.iter().map(|a| (a - mean).powi(2)).sum::<f64>() / n).sqrt();
-        (std > 0.0).then(|| (self.alpha[cell] - mean) / std)
+        (std > 0.0).then(|| (self.alpha[candidate] - mean) / std)
     }
 }
 
-fn start_bias(start: &[Start], session: &Session<VitConfig>) -> Result<Option<f64>> {
+fn start_bias(start: &[Start], session: &Search<VitConfig>) -> Result<Option<f64>> {
     let states = session.supernet().states().iter();
-    let scores: Option<Vec<f64>> =
-        start.iter().zip(states).map(|(start, state)| start.score(state.cells().full())).collect();
+    let scores: Option<Vec<f64>> = start
+        .iter()
+        .zip(states)
+        .map(|(start, state)| start.score(state.candidates().full()))
+        .collect();
     Ok(scores.map(|scores| scores.iter().sum::<f64>() / scores.len().max(1) as f64))
 }
 
@@ -225,12 +227,12 @@ pub(crate) fn plain(
     weights: Option<&Weights>,
     options: SearchOptions,
     device: Device,
-) -> Result<Session<VitConfig>> {
-    Session::new(network.clone(), SearchSpace::empty(), weights, vec![], options, device)
+) -> Result<Search<VitConfig>> {
+    Search::new(network.clone(), SearchSpace::empty(), weights, vec![], options, device)
 }
 
 /// α drawn wide apart: the most probable choice within the budget is a random one.
-fn draw_sizes(session: &mut Session<VitConfig>, seed: u64) -> Result<()> {
+fn draw_sizes(session: &mut Search<VitConfig>, seed: u64) -> Result<()> {
     tch::manual_seed(1000 + seed as i64);
     for state in session.supernet_mut().states_mut() {
         let alpha = state.alpha.f_randn_like()?;

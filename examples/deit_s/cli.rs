@@ -2,7 +2,7 @@
 
 use crate::config::Preset;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use once_for_both::extract::Precision;
+use once_for_both::subnet::Precision;
 use std::path::PathBuf;
 
 /// Makes a Vision Transformer smaller: trains it, searches it for the units worth keeping under a
@@ -99,7 +99,7 @@ pub struct RunOptions {
     pub config: Option<PathBuf>,
 
     /// Any option, by its name in config.toml: --set search.share=0.7,
-    /// --set search.options.landing_steps=20, --set search.options.pmim=none. May be repeated.
+    /// --set search.options.fade_out_steps=20, --set search.options.pmim=none. May be repeated.
     #[arg(long, global = true, value_name = "NAME=VALUE")]
     pub set: Vec<String>,
 

@@ -4,12 +4,12 @@ use crate::config::Config;
 use crate::layers::{CONFIG, METRICS};
 use crate::networks::{newest, DENSE};
 use crate::AnyError;
+use once_for_both::components::Reconstruction;
 use once_for_both::data::Normalisation;
-use once_for_both::extract::Description;
 use once_for_both::models::VitConfig;
-use once_for_both::pmim::Reconstruction;
 use once_for_both::report::{NetworkFigures, Report, Sample, Stage};
 use once_for_both::search::{read_events, SearchOptions};
+use once_for_both::subnet::Description;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -132,7 +132,7 @@ fn last_network(run: &Path) -> Result<Option<VitConfig>, AnyError> {
     subnet.map(|folder| Ok(Description::read(&folder)?.architecture)).transpose()
 }
 
-fn latency(run: &Path) -> Result<Vec<once_for_both::extract::LatencyComparison>, AnyError> {
+fn latency(run: &Path) -> Result<Vec<once_for_both::subnet::LatencyComparison>, AnyError> {
     let subnet = newest(run).filter(|path| *path != run.join(DENSE));
     subnet.map_or(Ok(Vec::new()), |folder| Ok(Description::<VitConfig>::read(&folder)?.latency))
 }

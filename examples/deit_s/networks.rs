@@ -2,11 +2,11 @@
 
 use crate::feed::Feed;
 use crate::AnyError;
-use once_for_both::extract::{Subnet, SubnetTeacher};
+use once_for_both::components::Teacher;
 use once_for_both::import::{self, ImportOptions};
-use once_for_both::loss::Teacher;
 use once_for_both::models::VitConfig;
 use once_for_both::search::{Method, SearchOptions};
+use once_for_both::subnet::{Subnet, SubnetTeacher};
 use once_for_both::Result;
 use std::path::{Path, PathBuf};
 use tch::Device;

@@ -9,13 +9,13 @@ use crate::stage::{self, Plan, Stage};
 use crate::stage_config::StageConfig;
 use crate::AnyError;
 use once_for_both::cost::Metric;
-use once_for_both::extract::{
+use once_for_both::models::{Architecture, VitConfig};
+use once_for_both::search::Search;
+use once_for_both::space::SearchSpace;
+use once_for_both::subnet::{
     verify, Export, FoldingExtractor, LatencyComparison, Provenance, Subnet, SubnetExtractor,
     Verification,
 };
-use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::search::Session;
-use once_for_both::space::SearchSpace;
 use once_for_both::{device, Result};
 use std::path::Path;
 use std::rc::Rc;
@@ -148,7 +148,7 @@ impl<'a> Pipeline<'a> {
             let (space, weights) = (network.space()?, Some(dense.weights()));
             let method = taught(self.teacher.clone())(&options)?;
             let device = self.feed.device;
-            Session::with_method(method, network.clone(), space, weights, budgets, options, device)
+            Search::with_method(method, network.clone(), space, weights, budgets, options, device)
         };
         let Some(stage) = stage::run(&plan, progress, session)? else { return Ok(None) };
         let own = FoldingExtractor.extract(stage.session.supernet())?;
@@ -181,7 +181,7 @@ impl<'a> Pipeline<'a> {
             let (space, weights) = (SearchSpace::empty(), start.map(Subnet::weights));
             let method = taught(self.teacher.clone())(&options)?;
             let device = self.feed.device;
-            Session::with_method(method, network.clone(), space, weights, vec![], options, device)
+            Search::with_method(method, network.clone(), space, weights, vec![], options, device)
         };
         Ok(stage::run(&plan, progress, session)?)
     }

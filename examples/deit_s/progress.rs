@@ -103,10 +103,10 @@ pub fn duration(seconds: f64) -> String {
 }
 
 impl Listener for Progress {
-    fn notice(&mut self, event: &Event) -> Result<()> {
+    fn on_event(&mut self, event: &Event) -> Result<()> {
         match event {
             Event::Step(metrics) => self.step(metrics),
-            Event::Cut(cut) => {
+            Event::Pruned(cut) => {
                 let units: i64 = cut.units.values().map(|[before, after]| before - after).sum();
                 self.say(format!(
                     "  cut after step {}: {units} units of {} dimensions leave, MACs {:.0}%, logits move by {:.1}%",
@@ -120,7 +120,7 @@ impl Listener for Progress {
                 "  every size decided after step {} ({} by projection onto the budget)",
                 finished.step, finished.projected
             )),
-            Event::Guard { step, in_a_row, action, .. } => self.say(format!(
+            Event::NonFinite { step, in_a_row, action, .. } => self.say(format!(
                 "  step {step}: {in_a_row} steps in a row were not finite, {action:?}"
             )),
             Event::Evaluated { step, top1 } if *step < self.steps => {

@@ -10,7 +10,7 @@ use crate::stage_config::StageConfig;
 use once_for_both::models::VitConfig;
 use once_for_both::report::{median, TensorBoard};
 use once_for_both::search::{
-    read_events, Checkpoints, Ending, Event, Listener, MetricsFile, Phase, Run, Session,
+    read_events, Checkpoints, Ending, Event, Listener, MetricsFile, Phase, Run, Search,
 };
 use once_for_both::Result;
 use std::path::Path;
@@ -25,7 +25,7 @@ const PAINTED: i64 = 4;
 
 /// A finished stage.
 pub struct Stage {
-    pub session: Session<VitConfig>,
+    pub session: Search<VitConfig>,
     pub events: Vec<Event>,
     pub top1: f64,
     /// Time, where the stage was not resumed.
@@ -72,7 +72,7 @@ pub struct Plan<'a> {
 pub fn run(
     plan: &Plan,
     mut progress: Progress,
-    fresh: impl FnOnce() -> Result<Session<VitConfig>>,
+    fresh: impl FnOnce() -> Result<Search<VitConfig>>,
 ) -> Result<Option<Stage>> {
     let method = taught(plan.teacher.clone());
     let checkpoints = Checkpoints::new(plan.folder.join("checkpoints"), 2);
@@ -106,9 +106,9 @@ pub fn run(
     };
     let mut board = TensorBoard::create(plan.folder.join("tensorboard"), session.steps_done())?;
     let mut notice = |event: &Event| {
-        metrics.notice(event)?;
-        board.notice(event)?;
-        progress.notice(event)?;
+        metrics.on_event(event)?;
+        board.on_event(event)?;
+        progress.on_event(event)?;
         Ok(())
     };
     let mut run = Run::new(session, checkpoints, plan.every.checkpoint)?.by(method);
@@ -118,7 +118,7 @@ pub fn run(
         let step = run.session().steps_done();
         if step.is_multiple_of(interval) && step > 0 || run.session().is_done() {
             let top1 = evaluate(plan.feed, run.session_mut())?;
-            notice(&Event::Evaluated { step, top1 })?;
+            on_event(&Event::Evaluated { step, top1 })?;
             if run.session().is_done() {
                 break top1;
             }
@@ -141,10 +141,10 @@ pub fn run(
     Ok(Some(Stage { session, events: read_events(&file)?, top1, time }))
 }
 
-/// A session whose steps are done, with the moving average in place of the last weights if it kept one.
-fn concluded(mut session: Session<VitConfig>) -> Result<Session<VitConfig>> {
+/// A session whose steps are done, with the EMA in place of the last weights if it kept one.
+fn concluded(mut session: Search<VitConfig>) -> Result<Search<VitConfig>> {
     if session.options().average.is_some() {
-        session.exchange_average()?;
+        session.swap_ema_weights()?;
     }
     Ok(session)
 }
@@ -154,16 +154,16 @@ pub fn steps_per_epoch(stream: &Stream, config: &StageConfig) -> u64 {
     (stream.steps_per_epoch() / config.accumulate.max(1)).max(1)
 }
 
-fn evaluate(feed: &Feed, session: &mut Session<VitConfig>) -> Result<f64> {
+fn evaluate(feed: &Feed, session: &mut Search<VitConfig>) -> Result<f64> {
     let averaged = session.options().average.is_some() && session.steps_done() > 0;
     if averaged {
-        session.exchange_average()?;
+        session.swap_ema_weights()?;
     } else {
         session.materialise()?;
     }
     let top1 = feed.top1(|images| session.supernet().network_logits(images));
     if averaged {
-        session.exchange_average()?;
+        session.swap_ema_weights()?;
     }
     top1
 }

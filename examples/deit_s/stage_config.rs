@@ -24,7 +24,7 @@ pub struct StageConfig {
     /// Whose settings the options differ from; only of the search.
     #[serde(default)]
     pub method: MethodName,
-    /// Looks at which cells can go, in an epoch; only of the search. Twenty a search if not given.
+    /// Looks at which candidates can go, in an epoch; only of the search. Twenty a search if not given.
     pub looks: Option<u64>,
     /// Options of the library's `SearchOptions` that are to differ from its defaults.
     #[serde(default)]

@@ -21,7 +21,7 @@ pub(super) struct Claim {
 
 impl Claim {
     pub(super) fn of(dimension: &Dimension) -> Self {
-        let (bindings, grid) = (dimension.bindings.clone(), dimension.cells.full());
+        let (bindings, grid) = (dimension.bindings.clone(), dimension.candidates.full());
         Self { bindings, grid, channels_outside: false }
     }
 

@@ -28,7 +28,7 @@ pub(super) fn parameters<A: Architecture>(
     model: &CostModel,
     dimension: &Dimension,
 ) -> Result<Option<Fault>> {
-    let (full, size) = (dimension.cells.full(), dimension.cells.size(0));
+    let (full, size) = (dimension.candidates.full(), dimension.candidates.size(0));
     let cost = |size| model.cost(Metric::Params, &Sizes::from([(dimension.name.clone(), size)]));
     let (Ok(dense), Ok(less)) = (cost(full), cost(size)) else {
         // What it does not know has been reported.

@@ -21,7 +21,8 @@ pub(super) fn check<A: Architecture>(
     if dimension.kind == DimensionKind::Embedding && !lands {
         return Ok(None);
     }
-    let zeros = Zeros { probe, full: dimension.cells.full(), size: dimension.cells.size(0) };
+    let zeros =
+        Zeros { probe, full: dimension.candidates.full(), size: dimension.candidates.size(0) };
     if zeros.full == zeros.size {
         return Ok(None);
     }

@@ -43,7 +43,7 @@ type Shapes = BTreeMap<String, Vec<i64>>;
 /// The smallest size, and for a grid also fewer heads alone and fewer channels alone: these tell
 /// heads from channels.
 fn smaller(dimension: &Dimension) -> Vec<Size> {
-    let (least, full) = (dimension.cells.size(0), dimension.cells.full());
+    let (least, full) = (dimension.candidates.size(0), dimension.candidates.full());
     let mut sizes = vec![least];
     for size in [Size { heads: least.heads, ..full }, Size { channels: least.channels, ..full }] {
         if !sizes.contains(&size) {
@@ -60,7 +60,7 @@ pub(super) fn sliced<A: Architecture>(
     dimension: &Dimension,
     size: Size,
 ) -> Result<Weights> {
-    let channels = dimension.cells.channels();
+    let channels = dimension.candidates.channels();
     let heads: Vec<i64> = (0..size.heads).collect();
     let units: Vec<i64> = heads
         .iter()
@@ -112,7 +112,7 @@ fn logits<A: Architecture>(
     size: Size,
     sliced: &Weights,
 ) -> Result<Option<Fault>> {
-    let zeroed = probe.zeroed(&dimension.bindings, dimension.cells.full(), size)?;
+    let zeroed = probe.zeroed(&dimension.bindings, dimension.candidates.full(), size)?;
     let operation = format!("the forward pass with {} at {size:?}", dimension.name);
     let narrowed = narrow.logits_with(sliced).during(operation)?;
     let difference = probe.distance(&narrowed, &probe.logits(&zeroed)?)?;

@@ -1,15 +1,19 @@
 //! What a network costs: MACs and parameters, written once, and the budgets set on them.
 
+mod budget;
+mod expected;
 mod polynomial;
 mod projection;
 
+pub use budget::{Budget, CostLimit, Limit};
+pub use expected::ExpectedCost;
 pub(crate) use polynomial::size_in;
 pub use polynomial::{CompiledPolynomial, Polynomial, SizeOf, Term};
 pub(crate) use projection::expect_projectable;
 pub use projection::{project, Choice, Projection};
 
 use crate::space::{SearchSpace, Size, Sizes};
-use crate::{Error, Result};
+use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 
@@ -56,7 +60,7 @@ impl CostModel {
     /// Exact cost at the given sizes; dimensions that are not named there are dense.
     ///
     /// # Errors
-    /// [`Error::Unknown`] if the model has no size for one of its own dimensions.
+    /// [`Unknown`](crate::Error::Unknown) if the model has no size for one of its own dimensions.
     pub fn cost(&self, metric: Metric, sizes: &Sizes) -> Result<f64> {
         self.polynomial(metric).evaluate_with(|variable| {
             let name = &variable.dimension;
@@ -68,7 +72,7 @@ impl CostModel {
     /// Cost of the dense network.
     ///
     /// # Errors
-    /// [`Error::Unknown`] if the model has no size for one of its own dimensions.
+    /// [`Unknown`](crate::Error::Unknown) if the model has no size for one of its own dimensions.
     pub fn dense_cost(&self, metric: Metric) -> Result<f64> {
         self.cost(metric, &self.dense)
     }
@@ -76,7 +80,7 @@ impl CostModel {
     /// Cost of the cheapest and of the dearest choice of candidate sizes, one list a dimension.
     ///
     /// # Errors
-    /// [`Error::Unknown`] if the model has no size for one of its own dimensions.
+    /// [`Unknown`](crate::Error::Unknown) if the model has no size for one of its own dimensions.
     pub fn range(
         &self,
         metric: Metric,
@@ -130,57 +134,5 @@ impl CostModel {
             chosen.insert(dimension.name.clone(), best);
         }
         Ok(chosen)
-    }
-}
-
-/// An upper limit on one metric.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Budget {
-    /// What is limited.
-    pub metric: Metric,
-    /// The limit, in units of the metric; never exceeded.
-    pub limit: f64,
-}
-
-impl Budget {
-    /// A limit in MACs of one image.
-    pub fn macs(limit: f64) -> Self {
-        Self { metric: Metric::Macs, limit }
-    }
-
-    /// A limit in parameters.
-    pub fn params(limit: f64) -> Self {
-        Self { metric: Metric::Params, limit }
-    }
-
-    /// A share of the dense network's cost.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] unless `0 < share ≤ 1`.
-    pub fn share(metric: Metric, share: f64, model: &CostModel) -> Result<Self> {
-        if !(share > 0.0 && share <= 1.0) {
-            return Err(Error::invalid("budget", "a share in (0, 1]", share));
-        }
-        Ok(Self { metric, limit: (share * model.dense_cost(metric)?).floor() })
-    }
-
-    /// Refuses a budget below the least cost of a space or above its greatest.
-    ///
-    /// # Errors
-    /// [`Error::Infeasible`] with the range there is; [`Error::Invalid`] where the dense network
-    /// costs nothing.
-    pub fn check(&self, model: &CostModel, space: &SearchSpace) -> Result<()> {
-        let candidates: Vec<Vec<Size>> =
-            space.dimensions.iter().map(|dimension| dimension.cells.sizes().collect()).collect();
-        let (least, most) = model.range(self.metric, space, &candidates)?;
-        let dense = model.dense_cost(self.metric)?;
-        if !(dense.is_finite() && dense > 0.0) {
-            let name = format!("{} of the dense network", self.metric.name());
-            return Err(Error::invalid(name, "positive, to be limited", dense));
-        }
-        if least <= self.limit && self.limit <= most {
-            return Ok(());
-        }
-        Err(Error::Infeasible { metric: self.metric.name(), budget: self.limit, least, most })
     }
 }

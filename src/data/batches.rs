@@ -1,7 +1,7 @@
 //! The batches of a run, as a function of seed and step.
 
 use super::ImageSet;
-use crate::loss::Targets;
+use crate::batch::{Batch, BatchSource, Targets};
 use crate::randomness::{enter, Purpose};
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
@@ -13,17 +13,6 @@ pub struct Augmentation {
     pub pad: i64,
     /// Half of the images are mirrored.
     pub flip: bool,
-}
-
-/// Images and what they show.
-#[derive(Debug)]
-pub struct Batch {
-    /// `[B, C, H, W]`, f32, normalised, on the device of the network.
-    pub images: Tensor,
-    /// Classes or class probabilities of the images.
-    pub targets: Targets,
-    /// Patch tokens to hide, `[B, N]`, 1 where hidden; drawn at random if `None`.
-    pub hidden: Option<Tensor>,
 }
 
 /// Shuffled batches of an image set. Step n of a run gets the same batch whether or not the run
@@ -77,7 +66,7 @@ impl<'a> Batches<'a> {
         let (images, labels) = self.set.select(&indices)?;
         enter(self.seed, step, Purpose::Batch);
         let images = self.augment(images)?;
-        Ok(Batch { images, targets: Targets::Classes(labels), hidden: None })
+        Ok(Batch { images, targets: Targets::Classes(labels) })
     }
 
     fn order_of(&mut self, epoch: u64) -> Result<&Tensor> {
@@ -116,5 +105,11 @@ impl<'a> Batches<'a> {
         let columns =
             columns.f_view([batch, 1, 1, width])?.f_expand([-1, channels, height, -1], false)?;
         Ok(padded.f_gather(2, &rows, false)?.f_gather(3, &columns, false)?)
+    }
+}
+
+impl BatchSource for Batches<'_> {
+    fn batch(&mut self, number: u64) -> Result<Batch> {
+        self.at(number)
     }
 }

@@ -3,7 +3,7 @@
 
 use super::transform::{expect_probability, Rectangle};
 use super::Stream;
-use crate::loss::Targets;
+use crate::batch::Targets;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};

@@ -17,7 +17,7 @@ mod normalisation;
 mod stream;
 pub mod transform;
 
-pub use batches::{Augmentation, Batch, Batches};
+pub use batches::{Augmentation, Batches};
 pub use dataset::{Dataset, Sample};
 pub use decode::{decode, Encoded};
 pub use folder::FolderOfClasses;

@@ -38,7 +38,7 @@ pub enum Translation {
     /// Query, key or value (0, 1 or 2) of a variable.
     Part(String, usize),
     /// No part of a classifier.
-    Idle,
+    Unused,
     /// What the network computes for itself.
     Computed,
     /// Nothing that is known.

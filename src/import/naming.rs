@@ -72,7 +72,7 @@ pub(super) fn named<A: Family>(weights: &Weights, skip: &[String]) -> Result<Nam
                     return Err(ambiguous(variable, first, name));
                 }
             }
-            Translation::Idle => named.skipped.push(name.clone()),
+            Translation::Unused => named.skipped.push(name.clone()),
             Translation::Computed => named.computed.push(name.clone()),
             Translation::Unknown => named.unknown.push(name.clone()),
         }

@@ -57,7 +57,7 @@ fn merging(stage: usize, layer: &str, part: &str) -> Translation {
 fn transformers(layer: &str, part: &str) -> Translation {
     let bare = layer.strip_prefix("swin.").unwrap_or(layer);
     let ours = match bare {
-        "embeddings" if part == "mask_token" => return Translation::Idle,
+        "embeddings" if part == "mask_token" => return Translation::Unused,
         "embeddings.patch_embeddings.projection" => "patch_embed.proj",
         "embeddings.norm" => "patch_embed.norm",
         "layernorm" => "norm",

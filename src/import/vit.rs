@@ -27,7 +27,7 @@ fn translate(name: &str) -> Translation {
         "embeddings.distillation_token" => return Translation::Variable("dist_token".into()),
         "embeddings.position_embeddings" => return Translation::Variable("pos_embed".into()),
         "embeddings.mask_token" | "pooler.dense.weight" | "pooler.dense.bias" => {
-            return Translation::Idle;
+            return Translation::Unused;
         }
         _ => {}
     }

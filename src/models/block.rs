@@ -4,7 +4,7 @@
 use super::limits::check_size;
 use super::Shapes;
 use crate::cost::Polynomial;
-use crate::space::{Binding, Cells, Dimension, DimensionKind, Size, Sizes};
+use crate::space::{Binding, Candidates, Dimension, DimensionKind, Size, Sizes};
 use crate::tensors::Weights;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -67,14 +67,14 @@ impl BlockConfig {
     /// Heads × channels, and hidden neurons: what can be removed from the block of this name.
     pub(super) fn dimensions(&self, block: &str) -> Result<[Dimension; 2]> {
         let name = attention_name(block);
-        let cells = Cells::attention(self.heads, self.head_dim)?;
-        let attention = Dimension::new(&name, DimensionKind::Attention, cells)
+        let candidates = Candidates::attention(self.heads, self.head_dim)?;
+        let attention = Dimension::new(&name, DimensionKind::Attention, candidates)
             .bind(Binding::gated(format!("{name}.qkv.weight"), 0).outer(3))
             .bind(Binding::gated(format!("{name}.qkv.bias"), 0).outer(3))
             .bind(Binding::narrowed(format!("{name}.proj.weight"), 1));
         let name = hidden_name(block);
-        let cells = Cells::hidden(self.hidden_dim)?;
-        let hidden = Dimension::new(&name, DimensionKind::Hidden, cells)
+        let candidates = Candidates::hidden(self.hidden_dim)?;
+        let hidden = Dimension::new(&name, DimensionKind::Hidden, candidates)
             .bind(Binding::gated(format!("{name}.fc1.weight"), 0))
             .bind(Binding::gated(format!("{name}.fc1.bias"), 0))
             .bind(Binding::narrowed(format!("{name}.fc2.weight"), 1));

@@ -14,8 +14,8 @@ pub use swin::{StageConfig, SwinConfig, SwinTransformer};
 pub use vit::{Pooling, VisionTransformer, VitConfig};
 pub use windows::Windows;
 
+use crate::components::MaskedTokens;
 use crate::cost::CostModel;
-use crate::pmim::MaskedTokens;
 use crate::space::{SearchSpace, Sizes};
 use crate::tensors::{widened, Weights};
 use crate::{Error, Result};
@@ -134,11 +134,11 @@ pub struct PmimPorts {
 ///
 /// `build` at the given sizes is all that shrinking needs: the crate slices the weights. A network
 /// that cannot be built at other sizes leaves [`resized`](Self::resized) out: it is searched with
-/// gates alone, and becomes another one when it is extracted ([`crate::extract::ExtractInto`]).
+/// gates alone, and becomes another one when it is extracted ([`crate::subnet::ExtractInto`]).
 /// docs/wrapping.md has the details; [`crate::check::self_check`] finds wrong declarations.
-pub trait Architecture: Clone + Debug + Serialize + DeserializeOwned {
+pub trait Architecture: Clone + Debug + Send + Serialize + DeserializeOwned {
     /// The network it builds.
-    type Network: Network + Debug;
+    type Network: Network + Debug + Send;
 
     /// Family name, as written into an artifact.
     const FAMILY: &'static str;
@@ -149,10 +149,10 @@ pub trait Architecture: Clone + Debug + Serialize + DeserializeOwned {
     /// [`Error::Invalid`] for a description that cannot be built.
     fn build(&self, path: &nn::Path) -> Result<Self::Network>;
 
-    /// The default search space: dimensions, cells and bindings.
+    /// The default search space: dimensions, candidates and bindings.
     ///
     /// # Errors
-    /// [`Error::Cells`] if a size is not positive.
+    /// [`Error::Candidates`] if a size is not positive.
     fn space(&self) -> Result<SearchSpace>;
 
     /// MACs and parameters as polynomials in the sizes of the dimensions.

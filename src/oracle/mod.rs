@@ -6,14 +6,14 @@
 //!
 //! ```
 //! use ndarray::arr2;
-//! use once_for_both::{oracle::Units, space::Cells};
+//! use once_for_both::{oracle::Units, space::Candidates};
 //!
 //! // Four units of which one, two or all four stay.
-//! let cells = Cells::flat(4, vec![1, 2, 4])?;
+//! let candidates = Candidates::flat(4, vec![1, 2, 4])?;
 //! let score = arr2(&[[0.1, 2.0, -1.0, 0.5]]);
 //! let alpha = arr2(&[[0.0, 0.0, 0.0]]);
-//! let units = Units::new(cells, score, alpha, arr2(&[[true; 3]]))?;
-//! // The best unit always stays, the second with two cells of three, the others with one.
+//! let units = Units::new(candidates, score, alpha, arr2(&[[true; 3]]))?;
+//! // The best unit always stays, the second with two candidates of three, the others with one.
 //! let third = 1.0 / 3.0;
 //! let sparsity = units.sparsity();
 //! for (v, expected) in sparsity.iter().zip([third, 1.0, third, 2.0 * third]) {

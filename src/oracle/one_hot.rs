@@ -1,11 +1,11 @@
 //! The adaptive one-hot loss.
 
 use super::Units;
-use crate::loss::EntropyVarianceLoss;
+use crate::components::EntropyVarianceLoss;
 use crate::space::DimensionKind;
 use std::f64::consts::PI;
 
-/// The three terms of the loss; 0 where a term is switched off or a single cell is left.
+/// The three terms of the loss; 0 where a term is switched off or a single candidate is left.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OneHot {
     /// H(p) = −Σ p ln p.
@@ -23,7 +23,7 @@ impl OneHot {
     }
 }
 
-/// L = H(p) + tan(π/2 − π x)/n + c·Σ S of the n active cells, with x = σ²/(1 − 1/n) and
+/// L = H(p) + tan(π/2 − π x)/n + c·Σ S of the n active candidates, with x = σ²/(1 − 1/n) and
 /// σ² = Σ (p − 1/n)² (paper eq. 8; design 2.5).
 pub fn one_hot_loss(terms: &EntropyVarianceLoss, kind: DimensionKind, units: &Units) -> OneHot {
     let mut loss = OneHot { entropy: 0.0, tangent: 0.0, importance: 0.0 };

@@ -1,6 +1,6 @@
 //! What masked image modeling has to paint, and how far a prediction is from it.
 
-use crate::pmim::WindowNorm;
+use crate::components::WindowNorm;
 use crate::{Error, Result};
 use ndarray::{s, Array2, Array4};
 

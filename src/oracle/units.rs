@@ -1,7 +1,7 @@
 //! The units of one dimension and their bi-mask.
 
-use crate::mask::check_lambda;
-use crate::space::Cells;
+use crate::components::check_lambda;
+use crate::space::Candidates;
 use crate::{Error, Result};
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 use std::fmt;
@@ -9,11 +9,11 @@ use std::fmt;
 /// Everything a bi-mask is computed from, in numbers.
 #[derive(Clone, PartialEq)]
 pub struct Units {
-    cells: Cells,
+    candidates: Candidates,
     score: Array2<f64>,
     alpha: Array2<f64>,
     active: Array2<bool>,
-    departed: Option<Array1<f64>>,
+    pruned_importance: Option<Array1<f64>>,
 }
 
 /// A bi-mask and its two halves, each shaped like the scores.
@@ -27,7 +27,7 @@ pub struct BiMask {
     pub mask: Array2<f64>,
 }
 
-/// Mean sizes over the cells.
+/// Mean sizes over the candidates.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ExpectedSize {
     /// Σ p·h·c, which is Σ p·w in a flat dimension.
@@ -44,39 +44,39 @@ impl fmt::Debug for Units {
         }
         formatter
             .debug_struct("Units")
-            .field("cells", &self.cells)
+            .field("candidates", &self.candidates)
             .field("score", &rows(&self.score))
             .field("alpha", &rows(&self.alpha))
             .field("active", &rows(&self.active))
-            .field("departed", &self.departed.as_ref().map(|all| all.to_vec()))
+            .field("pruned_importance", &self.pruned_importance.as_ref().map(|all| all.to_vec()))
             .finish()
     }
 }
 
 impl Units {
-    /// Units with scores `[heads, channels]`, α and active cells `[head counts, widths]`.
+    /// Units with scores `[heads, channels]`, α and active candidates `[head counts, widths]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] naming the array that does not fit the cells; [`Error::Invalid`] without
-    /// an active cell; [`Error::NonFinite`] for a score or α that is not a number.
+    /// [`Error::Shape`] naming the array that does not fit the candidates; [`Error::Invalid`] without
+    /// an active candidate; [`Error::NonFinite`] for a score or α that is not a number.
     pub fn new(
-        cells: Cells,
+        candidates: Candidates,
         score: Array2<f64>,
         alpha: Array2<f64>,
         active: Array2<bool>,
     ) -> Result<Self> {
-        expect_shape("score", score.dim(), cells.unit_shape())?;
-        expect_shape("alpha", alpha.dim(), cells.shape())?;
-        expect_shape("active cells", active.dim(), cells.shape())?;
+        expect_shape("score", score.dim(), candidates.unit_shape())?;
+        expect_shape("alpha", alpha.dim(), candidates.shape())?;
+        expect_shape("active candidates", active.dim(), candidates.shape())?;
         if !active.iter().any(|&active| active) {
-            return Err(Error::invalid("active cells", "at least one", 0));
+            return Err(Error::invalid("active candidates", "at least one", 0));
         }
         for (name, values) in [("score", &score), ("alpha", &alpha)] {
             if !values.iter().all(|value| value.is_finite()) {
                 return Err(Error::NonFinite { name: name.into(), dimension: "units".into() });
             }
         }
-        Ok(Self { cells, score, alpha, active, departed: None })
+        Ok(Self { candidates, score, alpha, active, pruned_importance: None })
     }
 
     /// The same units, with the importance of channels that have left, by head: it counts among the
@@ -84,21 +84,25 @@ impl Units {
     ///
     /// # Errors
     /// [`Error::Invalid`] unless there is one number a head; [`Error::NonFinite`] if one is not.
-    pub fn with_departed(mut self, departed: Array1<f64>) -> Result<Self> {
+    pub fn with_pruned_importance(mut self, pruned_importance: Array1<f64>) -> Result<Self> {
         let heads = self.score.nrows();
-        if departed.len() != heads {
+        if pruned_importance.len() != heads {
             let expected = format!("{heads}, one a head");
-            return Err(Error::invalid("departed importances", expected, departed.len()));
+            return Err(Error::invalid(
+                "pruned_importance importances",
+                expected,
+                pruned_importance.len(),
+            ));
         }
-        if !departed.iter().all(|value| value.is_finite()) {
-            let (name, dimension) = ("departed importance".into(), "units".into());
+        if !pruned_importance.iter().all(|value| value.is_finite()) {
+            let (name, dimension) = ("pruned_importance importance".into(), "units".into());
             return Err(Error::NonFinite { name, dimension });
         }
-        self.departed = Some(departed);
+        self.pruned_importance = Some(pruned_importance);
         Ok(self)
     }
 
-    /// The same units with other scores, α or active cells.
+    /// The same units with other scores, α or active candidates.
     ///
     /// # Errors
     /// Those of [`new`](Self::new).
@@ -108,13 +112,13 @@ impl Units {
         alpha: Array2<f64>,
         active: Array2<bool>,
     ) -> Result<Self> {
-        let departed = self.departed.clone();
-        Ok(Self { departed, ..Self::new(self.cells.clone(), score, alpha, active)? })
+        let pruned_importance = self.pruned_importance.clone();
+        Ok(Self { pruned_importance, ..Self::new(self.candidates.clone(), score, alpha, active)? })
     }
 
-    /// The cells.
-    pub fn cells(&self) -> &Cells {
-        &self.cells
+    /// The candidates.
+    pub fn candidates(&self) -> &Candidates {
+        &self.candidates
     }
 
     /// Scores, `[heads, channels]`.
@@ -122,30 +126,30 @@ impl Units {
         &self.score
     }
 
-    /// Cell logits, `[head counts, widths]`.
+    /// Candidate logits, `[head counts, widths]`.
     pub fn alpha(&self) -> &Array2<f64> {
         &self.alpha
     }
 
-    /// Active cells, `[head counts, widths]`.
+    /// Active candidates, `[head counts, widths]`.
     pub fn active(&self) -> &Array2<bool> {
         &self.active
     }
 
     /// Importance of channels that have left, `[heads]`, if any have.
-    pub fn departed(&self) -> Option<&Array1<f64>> {
-        self.departed.as_ref()
+    pub fn pruned_importance(&self) -> Option<&Array1<f64>> {
+        self.pruned_importance.as_ref()
     }
 
-    /// n, the number of active cells.
+    /// n, the number of active candidates.
     pub fn active_count(&self) -> usize {
         self.active.iter().filter(|&&active| active).count()
     }
 
-    /// p: softmax of α over the active cells; 0 outside.
+    /// p: softmax of α over the active candidates; 0 outside.
     pub fn probabilities(&self) -> Array2<f64> {
-        let cells = || self.alpha.iter().zip(&self.active);
-        let largest = cells()
+        let candidates = || self.alpha.iter().zip(&self.active);
+        let largest = candidates()
             .filter(|(_, &active)| active)
             .fold(f64::NEG_INFINITY, |largest, (&alpha, _)| largest.max(alpha));
         let exp = |(&alpha, &active): (&f64, &bool)| match active {
@@ -162,7 +166,7 @@ impl Units {
     /// ρ-th head survives.
     pub fn survival_by_rank(&self) -> Array2<f64> {
         let p = self.probabilities();
-        let (head_counts, widths) = (self.cells.head_counts(), self.cells.widths());
+        let (head_counts, widths) = (self.candidates.head_counts(), self.candidates.widths());
         Array2::from_shape_fn(self.score.dim(), |(head, channel)| {
             let mut survival = 0.0;
             for (a, &heads) in head_counts.iter().enumerate() {
@@ -184,8 +188,8 @@ impl Units {
     /// Importance of every head: the sum of its channels', of those that have left too.
     pub fn head_importance(&self) -> Array1<f64> {
         let sums = self.importance().sum_axis(Axis(1));
-        match &self.departed {
-            Some(departed) => sums + departed,
+        match &self.pruned_importance {
+            Some(pruned_importance) => sums + pruned_importance,
             None => sums,
         }
     }
@@ -228,7 +232,7 @@ impl Units {
     pub fn expected_size(&self) -> ExpectedSize {
         let p = self.probabilities();
         let mean = |of: fn(i64, i64) -> i64| {
-            let sizes = self.cells.sizes().map(|size| of(size.heads, size.channels) as f64);
+            let sizes = self.candidates.sizes().map(|size| of(size.heads, size.channels) as f64);
             sizes.zip(&p).map(|(size, p)| size * p).sum()
         };
         ExpectedSize { units: mean(|heads, channels| heads * channels), heads: mean(|h, _| h) }

@@ -7,7 +7,7 @@ use super::page::Report;
 use super::progress::Stage;
 use super::scale::Scale;
 use super::series::of_steps;
-use crate::cost::{Budget, Metric};
+use crate::cost::{CostLimit, Metric};
 use crate::search::{Event, Phase};
 
 /// The section of the page: MACs over the steps of every search, and the budgets.
@@ -28,7 +28,7 @@ fn chart<'a>(report: &'a Report, stage: &'a Stage) -> Chart<'a> {
     let expected = of_steps(&stage.events, |metrics| {
         (metrics.phase == Phase::Search).then_some(metrics.macs_expected)
     });
-    let mut active = of_steps(&stage.events, |metrics| Some(metrics.macs_active));
+    let mut active = of_steps(&stage.events, |metrics| Some(metrics.macs_current));
     active.extend(cuts(stage).map(|(step, macs)| [step, macs]));
     active.sort_by(|left, right| left[0].total_cmp(&right[0]));
     let line = |name, hue, stroke, points| Line { name, hue, stroke, points };
@@ -53,7 +53,7 @@ fn chart<'a>(report: &'a Report, stage: &'a Stage) -> Chart<'a> {
 /// Steps of the cuts, and MACs after them.
 fn cuts(stage: &Stage) -> impl Iterator<Item = (f64, f64)> + '_ {
     stage.events.iter().filter_map(|event| match event {
-        Event::Cut(cut) => Some((cut.step as f64, cut.macs)),
+        Event::Pruned(cut) => Some((cut.step as f64, cut.macs)),
         _ => None,
     })
 }
@@ -71,7 +71,7 @@ fn table(report: &Report) -> String {
     )
 }
 
-fn row(report: &Report, budget: &Budget) -> String {
+fn row(report: &Report, budget: &CostLimit) -> String {
     let write = |value: Option<f64>| value.map_or(NONE.into(), |value| Unit::Count.value(value));
     let dense = report.dense.as_ref().map(|network| network.cost(budget));
     let reached = report.subnet.as_ref().map(|network| network.cost(budget));

@@ -5,7 +5,7 @@ use super::html::escape;
 use super::page::Report;
 use super::progress::Stage;
 use super::svg;
-use crate::cost::{Budget, Metric};
+use crate::cost::{CostLimit, Metric};
 use crate::search::Phase;
 
 /// Title, state, facts and figures.
@@ -64,7 +64,7 @@ fn cost(report: &Report, metric: Metric) -> String {
         Metric::Params => "Parameters",
     };
     let budget = report.budgets.iter().find(|budget| budget.metric == metric);
-    let any = Budget { metric, limit: f64::NAN };
+    let any = CostLimit { metric, limit: f64::NAN };
     let dense = report.dense.as_ref().map(|network| network.cost(&any));
     let subnet = report.subnet.as_ref().map(|network| network.cost(&any));
     let expected = report.stages.iter().rev().find_map(Stage::last_of_search);

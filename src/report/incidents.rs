@@ -3,7 +3,7 @@
 use super::format::{grouped, percent, Unit};
 use super::html::{self, escape};
 use super::progress::Stage;
-use crate::search::{Cut, Event, Guarded};
+use crate::search::{Event, NonFiniteAction, Pruned};
 
 /// The section of the page; nothing where nothing happened.
 pub(super) fn section(stages: &[Stage]) -> String {
@@ -11,7 +11,7 @@ pub(super) fn section(stages: &[Stage]) -> String {
     if body.is_empty() {
         return body;
     }
-    let how = "What happened on the way. A cut that follows a landing moves no logit; one of the embedding \
+    let how = "What happened on the way. A cut that follows a fade_out moves no logit; one of the embedding \
                is seen by the norms.";
     html::section("Events", how, &body)
 }
@@ -20,11 +20,11 @@ fn guards(stages: &[Stage]) -> String {
     let mut items = String::new();
     for stage in stages {
         for event in &stage.events {
-            let Event::Guard { step, skipped, in_a_row, action } = event else { continue };
+            let Event::NonFinite { step, skipped, in_a_row, action } = event else { continue };
             let what = match action {
-                Guarded::Skipped => "steps that were not finite moved nothing",
-                Guarded::WentBack => "the run went back to its last checkpoint",
-                Guarded::Stopped => "the run was stopped",
+                NonFiniteAction::Skipped => "steps that were not finite moved nothing",
+                NonFiniteAction::RolledBack => "the run went back to its last checkpoint",
+                NonFiniteAction::Stopped => "the run was stopped",
             };
             items += &format!(
                 "<li><b>{}, step {}</b> {what}: {in_a_row} in a row, {skipped} in all</li>",
@@ -41,7 +41,7 @@ fn guards(stages: &[Stage]) -> String {
 
 fn cuts(stages: &[Stage]) -> String {
     let cuts = stages.iter().flat_map(|stage| &stage.events).filter_map(|event| match event {
-        Event::Cut(cut) => Some(cut),
+        Event::Pruned(cut) => Some(cut),
         _ => None,
     });
     let rows: Vec<String> = cuts.map(row).collect();
@@ -58,7 +58,7 @@ fn cuts(stages: &[Stage]) -> String {
     )
 }
 
-fn row(cut: &Cut) -> String {
+fn row(cut: &Pruned) -> String {
     let leaving: i64 = cut.units.values().map(|[before, after]| before - after).sum();
     format!(
         "<tr><th scope=\"row\">{}</th><td>{}</td><td>−{}</td><td>{}</td><td>{}</td></tr>",

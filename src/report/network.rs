@@ -1,6 +1,6 @@
 //! What a network is in numbers.
 
-use crate::cost::{Budget, Metric};
+use crate::cost::{CostLimit, Metric};
 use crate::models::{Architecture, BlockConfig, VitConfig};
 use crate::Result;
 
@@ -60,7 +60,7 @@ impl NetworkFigures {
     }
 
     /// What a budget limits.
-    pub(super) fn cost(&self, budget: &Budget) -> f64 {
+    pub(super) fn cost(&self, budget: &CostLimit) -> f64 {
         match budget.metric {
             Metric::Macs => self.macs,
             Metric::Params => self.params,

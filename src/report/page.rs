@@ -3,8 +3,8 @@
 use super::network::NetworkFigures;
 use super::progress::Stage;
 use super::sample::Sample;
-use crate::cost::Budget;
-use crate::extract::LatencyComparison;
+use crate::cost::CostLimit;
+use crate::subnet::LatencyComparison;
 
 /// What is known of a run, finished or not, as one HTML page.
 ///
@@ -39,7 +39,7 @@ pub struct Report {
     /// The extracted network; none as long as the search goes on.
     pub subnet: Option<NetworkFigures>,
     /// What the subnet may cost.
-    pub budgets: Vec<Budget>,
+    pub budgets: Vec<CostLimit>,
     /// Measured times of both networks.
     pub latency: Vec<LatencyComparison>,
     /// What was painted into hidden patches.

@@ -18,10 +18,10 @@ impl Stage {
     pub fn done(&self) -> u64 {
         let step = |event: &Event| match event {
             Event::Step(metrics) => metrics.step + 1,
-            Event::Cut(cut) => cut.step,
+            Event::Pruned(cut) => cut.step,
             Event::Finished(finished) => finished.step,
             Event::Decided { step, .. }
-            | Event::Guard { step, .. }
+            | Event::NonFinite { step, .. }
             | Event::Checkpoint { step }
             | Event::Evaluated { step, .. } => *step,
         };

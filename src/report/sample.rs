@@ -1,9 +1,9 @@
 //! What masked image modeling paints, as pictures.
 
 use super::html::{escape, section};
+use crate::components::Reconstruction;
 use crate::data::{Image, Normalisation};
 use crate::error::expect_shape;
-use crate::pmim::Reconstruction;
 use crate::tensors::to_host;
 use crate::{Error, Result};
 use base64::prelude::{Engine, BASE64_STANDARD};

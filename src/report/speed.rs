@@ -3,7 +3,7 @@
 use super::format::significant;
 use super::html::{self, escape};
 use super::svg;
-use crate::extract::LatencyComparison;
+use crate::subnet::LatencyComparison;
 
 /// The section of the page; nothing where nothing was measured.
 pub(super) fn section(latency: &[LatencyComparison]) -> String {

@@ -85,7 +85,7 @@ fn row(stage: &Stage, name: &str) -> Row {
     };
     for event in &stage.events {
         match event {
-            Event::Cut(cut) if cut.units.contains_key(name) => row.cuts.push(cut.step as f64),
+            Event::Pruned(cut) if cut.units.contains_key(name) => row.cuts.push(cut.step as f64),
             Event::Decided { step, dimension, heads, channels } if dimension == name => {
                 let size = if *heads > 1 {
                     format!("{heads} × {channels}")

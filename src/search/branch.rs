@@ -1,9 +1,9 @@
-//! One search, many budgets.
+//! Many budgets from one search: Pareto points and branches.
 
-use super::method::Method;
-use super::options::Order;
-use super::session::Session;
-use crate::cost::{Budget, Metric};
+use super::events::Phase;
+use super::options::Stages;
+use super::step::Search;
+use crate::cost::{Budget, CostLimit, Metric};
 use crate::models::Architecture;
 use crate::space::Sizes;
 use crate::supernet::Weights;
@@ -11,35 +11,38 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// What one budget would get out of a search as it stands.
+/// The subnet that a search would be decided to be under one budget, as of now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ParetoPoint {
-    /// The budget.
-    pub budget: Budget,
+    /// Budget, in units of its metric.
+    pub budget: CostLimit,
     /// Multiply-accumulates of the subnet.
     pub macs: f64,
     /// Its parameters.
     pub params: f64,
-    /// Σ ln p of its cells: how much of its mind the search has to change for it.
+    /// Σ ln p of its candidates: 0 if all are certain.
     pub log_probability: f64,
     /// Its sizes.
     pub sizes: Sizes,
 }
 
-impl<A: Architecture> Session<A> {
-    /// The subnets that budgets would get now, in ascending order of their limits. Changes nothing.
+impl<A: Architecture> Search<A> {
+    /// Returns the subnets that the search would be decided to be under each budget, in ascending
+    /// order of their limits. Changes nothing.
     ///
     /// # Errors
-    /// [`Error::Infeasible`] naming the budget that the active cells cannot keep.
+    /// [`Error::Infeasible`] naming the budget that the active candidates cannot keep.
     pub fn pareto(&self, budgets: &[Budget]) -> Result<Vec<ParetoPoint>> {
         let model = self.supernet.cost_model();
         let point = |budget: &Budget| -> Result<ParetoPoint> {
-            let projection = self.project(&[*budget])?;
-            let chosen = self.supernet.states().iter().zip(&projection.cells);
-            let sizes: Sizes =
-                chosen.map(|(s, &cell)| (s.name.clone(), s.cells().size(cell))).collect();
+            let limit = budget.resolve(model)?;
+            let projection = self.project(&[limit])?;
+            let chosen = self.supernet.states().iter().zip(&projection.candidates);
+            let sizes: Sizes = chosen
+                .map(|(s, &candidate)| (s.name.clone(), s.candidates().size(candidate)))
+                .collect();
             Ok(ParetoPoint {
-                budget: *budget,
+                budget: limit,
                 macs: model.cost(Metric::Macs, &sizes)?,
                 params: model.cost(Metric::Params, &sizes)?,
                 log_probability: projection.log_probability,
@@ -51,43 +54,35 @@ impl<A: Architecture> Session<A> {
         Ok(points)
     }
 
-    /// A session of its own that takes a subnet for `budgets` out of this search as it stands:
-    /// the choice is made after its next step, or when what is landing has landed; its units land,
-    /// and it goes on as fine-tuning for `finetune_steps`, with the learning rate of the rest of a run of that length. This search is
-    /// left as it is.
+    /// Branches: returns a search of its own that takes a subnet for `budgets` out of this one, and
+    /// leaves this one as it is.
+    ///
+    /// The branch is decided after its next step, or when a fade-out in progress has ended. Its
+    /// gates fade out, its units are pruned, and it is fine-tuned for `finetune_steps` at the
+    /// learning rates of the rest of a search of that length.
     ///
     /// # Errors
-    /// [`Error::Infeasible`] if the active cells cannot keep the budgets; [`Error::Invalid`] once
-    /// the search has ended.
-    pub fn branch(&self, budgets: Vec<Budget>, finetune_steps: u64) -> Result<Self> {
-        self.branch_with(Method::of, budgets, finetune_steps)
-    }
-
-    /// [`branch`](Self::branch) of a session with a method of its own.
-    ///
-    /// # Errors
-    /// Those of [`branch`](Self::branch).
-    pub fn branch_with(
-        &self,
-        method: impl FnOnce(&super::SearchOptions) -> Result<Method>,
-        budgets: Vec<Budget>,
-        finetune_steps: u64,
-    ) -> Result<Self> {
-        if self.phase != super::Phase::Search {
-            return Err(Error::invalid("phase", "search, to take a subnet out of", "finetune"));
+    /// [`Error::Infeasible`] if the active candidates cannot meet the budgets; [`Error::Invalid`]
+    /// once the search is decided.
+    pub fn branch(&self, budgets: &[Budget], finetune_steps: u64) -> Result<Self> {
+        if self.phase != Phase::Search {
+            return Err(Error::invalid("phase", "search, to branch from", "finetune"));
         }
-        self.project(&budgets)?;
+        let model = self.supernet.cost_model();
+        let limits: Vec<CostLimit> =
+            budgets.iter().map(|budget| budget.resolve(model)).collect::<Result<_>>()?;
+        self.project(&limits)?;
         let mut state = self.state()?;
-        state.budgets = budgets;
+        state.limits = limits;
         let options = &mut state.options;
-        options.decide_at_end = true;
-        options.reach.clear();
-        // What importance has not learned by now it will not.
-        if let Order::ImportanceFirst { steps } = &mut options.order {
-            *steps = state.step.min(*steps);
+        options.budget.decide_at_end = true;
+        options.budget.keep_feasible.clear();
+        // The branch has no time left for a first stage of its own.
+        if let Stages::Two { importance_steps } = &mut options.stages {
+            *importance_steps = state.step.min(*importance_steps);
         }
-        let landed = self.landings_end().unwrap_or(state.step);
-        options.search_steps = (state.step + 1).max(landed) + options.landing_steps;
+        let faded = self.fade_out_end().unwrap_or(state.step);
+        options.search_steps = (state.step + 1).max(faded) + options.pruning.fade_out_steps;
         options.total_steps = options.search_steps + finetune_steps;
         let rate = &mut options.optimiser.weight_rate;
         rate.total_steps = options.total_steps;
@@ -96,8 +91,7 @@ impl<A: Architecture> Session<A> {
             Ok((name.clone(), tch::no_grad(|| tensor.f_detach_copy())?))
         };
         let tensors: Weights = self.tensors()?.iter().map(copies).collect::<Result<_>>()?;
-        let method = method(&state.options)?;
-        Self::restore(state, &tensors, method, self.supernet.device())
+        Self::restore(state, &tensors, self.components.clone(), self.supernet.device())
     }
 }
 

@@ -1,22 +1,24 @@
-//! A run on disk: written beside and renamed, so that the newest checkpoint is always whole.
+//! Checkpoints on disk: each is written beside its place and renamed, so the newest is whole.
 
-use super::method::Method;
 use super::options::SearchOptions;
-use super::session::Session;
-use super::state::STATE;
+use super::snapshot::{Snapshot, STATE};
+use super::step::Search;
+use super::SearchBuilder;
+use crate::components::Components;
 use crate::files::{recover_folder, remove_folder, write_folder};
 use crate::models::Architecture;
 use crate::{Error, Result};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
 const TOP1: &str = "top1";
 
-/// The checkpoints of a run: a folder of folders `step-00000042`.
+/// The checkpoints of a search: a folder of folders `step-00000042`.
 #[derive(Debug)]
 pub struct Checkpoints {
     folder: PathBuf,
-    keep: usize,
+    pub(super) keep: usize,
 }
 
 impl Checkpoints {
@@ -25,14 +27,14 @@ impl Checkpoints {
         Self { folder: folder.into(), keep: keep.max(1) }
     }
 
-    /// Writes the session's state, then removes what is too old. In a folder that holds later steps
-    /// (of a run that went back, say) those stay the newest.
+    /// Writes a checkpoint, then removes the oldest. In a folder that holds later steps, of a search
+    /// that was rolled back, those stay the newest.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Torch`] if it cannot be written; earlier checkpoints stay.
-    pub fn save<A: Architecture>(&self, session: &Session<A>) -> Result<PathBuf> {
-        let path = self.folder.join(format!("step-{:08}", session.step));
-        write_folder(&path, STATE, |folder| session.write(folder))?;
+    pub fn save<A: Architecture>(&self, search: &Search<A>) -> Result<PathBuf> {
+        let path = self.folder.join(format!("step-{:08}", search.step));
+        write_folder(&path, STATE, |folder| search.write(folder))?;
         let mut all = list(&self.folder)?;
         all.sort();
         let surplus = all.len().saturating_sub(self.keep);
@@ -41,34 +43,34 @@ impl Checkpoints {
         Ok(path)
     }
 
-    /// Writes the session's state as the best so far, if `top1` is higher than what is there.
+    /// Writes a checkpoint as the best so far, if `top1` is higher than that of the best on disk;
+    /// returns whether it was written.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Torch`] if it cannot be written; the best so far stays.
-    pub fn save_best<A: Architecture>(&self, session: &Session<A>, top1: f64) -> Result<bool> {
+    pub fn save_best<A: Architecture>(&self, search: &Search<A>, top1: f64) -> Result<bool> {
         let path = self.best();
         recover_folder(&path)?;
-        if std::fs::read_to_string(path.join(TOP1)).is_ok_and(|text| {
-            // A torn or foreign number is no reason to keep what it stands for.
-            text.parse().is_ok_and(|best: f64| best >= top1)
-        }) {
+        // A torn or foreign number does not keep a better checkpoint from being written.
+        let best = std::fs::read_to_string(path.join(TOP1)).ok();
+        if best.and_then(|text| text.parse().ok()).is_some_and(|best: f64| best >= top1) {
             return Ok(false);
         }
         write_folder(&path, STATE, |folder| {
             let file = folder.join(TOP1);
             std::fs::write(&file, top1.to_string())
                 .map_err(|source| Error::io("write", file, source))?;
-            session.write(folder)
+            search.write(folder)
         })?;
         Ok(true)
     }
 
-    /// Where the best state is, once there is one.
+    /// Path of the best checkpoint.
     pub fn best(&self) -> PathBuf {
         self.folder.join("best")
     }
 
-    /// The newest checkpoint, whole or not.
+    /// Path of the newest checkpoint, complete or not.
     ///
     /// # Errors
     /// [`Error::Io`] if the folder exists and cannot be read.
@@ -76,47 +78,111 @@ impl Checkpoints {
         Ok(list(&self.folder)?.into_iter().max())
     }
 
-    /// Goes on from the newest checkpoint that can be used; `None` where there is none at all.
+    /// Resumes from the newest usable checkpoint, with components of this crate; `None` where there
+    /// is no checkpoint at all.
     ///
     /// # Errors
-    /// The reason of the newest if every one is refused: damaged, foreign, of a newer version, or
-    /// made with another method.
+    /// Why the newest cannot be used, if none can: those of [`Search::resume`].
     pub fn resume<A: Architecture>(&self, device: Device) -> Result<Option<Resumed<A>>> {
-        self.resume_with(&Method::of, device)
+        self.resume_newest(|path| Search::resume(path, device))
     }
 
-    /// [`resume`](Self::resume) of a session with a method of its own.
+    /// Resumes from the newest usable checkpoint, with components handed over by the caller.
     ///
     /// # Errors
-    /// Those of [`resume`](Self::resume).
+    /// Why the newest cannot be used, if none can: those of [`Search::resume_with`].
     pub fn resume_with<A: Architecture>(
         &self,
-        method: &dyn Fn(&SearchOptions) -> Result<Method>,
+        components: &Components,
         device: Device,
+    ) -> Result<Option<Resumed<A>>> {
+        self.resume_newest(|path| Search::resume_with(components, path, device))
+    }
+
+    fn resume_newest<A: Architecture>(
+        &self,
+        resume: impl Fn(&Path) -> Result<Search<A>>,
     ) -> Result<Option<Resumed<A>>> {
         let mut all = list(&self.folder)?;
         all.sort();
-        let mut refused = Vec::new();
+        let mut skipped = Vec::new();
         for path in all.into_iter().rev() {
-            match Session::resume_with(method, &path, device) {
-                Ok(session) => return Ok(Some(Resumed { session, refused })),
-                Err(reason) => refused.push((path, reason)),
+            match resume(&path) {
+                Ok(search) => return Ok(Some(Resumed { search, skipped })),
+                Err(reason) => skipped.push((path, reason)),
             }
         }
-        match refused.into_iter().next() {
+        match skipped.into_iter().next() {
             Some((_, reason)) => Err(reason),
             None => Ok(None),
         }
     }
 }
 
-/// A session taken up from a checkpoint.
+/// A search resumed from a checkpoint.
 #[derive(Debug)]
 pub struct Resumed<A: Architecture> {
-    /// The session.
-    pub session: Session<A>,
+    /// The search.
+    pub search: Search<A>,
     /// Newer checkpoints that could not be used, and why.
-    pub refused: Vec<(PathBuf, Error)>,
+    pub skipped: Vec<(PathBuf, Error)>,
+}
+
+impl<A: Architecture> SearchBuilder<A> {
+    /// Resumes from the newest usable checkpoint of a run folder, as [`Search::run_in`] leaves
+    /// them; builds the search where there is none. The device may differ from that of before.
+    ///
+    /// # Errors
+    /// Those of [`build`](Self::build); [`Error::Invalid`] naming the first option or budget, and
+    /// [`Error::Component`] naming the first component, that is not the checkpoint's.
+    pub fn build_or_resume(self, run_folder: impl AsRef<Path>) -> Result<Resumed<A>> {
+        let checkpoints = Checkpoints::new(run_folder.as_ref().join(super::run::CHECKPOINTS), 1);
+        if checkpoints.newest()?.is_none() {
+            return Ok(Resumed { search: self.build()?, skipped: Vec::new() });
+        }
+        let (options, _) = self.checked()?;
+        let (_, budgets, components, device) = self.parts();
+        let resumed = checkpoints.resume_newest(|path| {
+            let snapshot = Snapshot::<A>::read(path)?;
+            expect_options(&options, &snapshot.state.options)?;
+            Search::resume_from(snapshot, Some(&components), device)
+        })?;
+        let Some(resumed) = resumed else {
+            return Err(Error::invalid("checkpoints", "at least one", 0));
+        };
+        let model = resumed.search.supernet().cost_model();
+        for (at, budget) in budgets.iter().enumerate() {
+            let (wanted, saved) = (budget.resolve(model)?, resumed.search.limits().get(at));
+            if saved != Some(&wanted) {
+                let expected = format!("{saved:?}, as in the checkpoint");
+                return Err(Error::invalid("budget", expected, format!("{wanted:?}")));
+            }
+        }
+        Ok(resumed)
+    }
+}
+
+/// Refuses options that are not those of a checkpoint, naming the first that differs.
+fn expect_options(given: &SearchOptions, saved: &SearchOptions) -> Result<()> {
+    if given == saved {
+        return Ok(());
+    }
+    let value = |options: &SearchOptions| serde_json::to_value(options).unwrap_or(Value::Null);
+    let (name, given, saved) = first_difference("options", &value(given), &value(saved));
+    Err(Error::invalid(name, format!("{saved}, as in the checkpoint"), given))
+}
+
+/// Path and both values of the first difference of two JSON values.
+fn first_difference(name: &str, left: &Value, right: &Value) -> (String, String, String) {
+    if let (Value::Object(left), Value::Object(right)) = (left, right) {
+        for (key, own) in left {
+            let other = right.get(key).unwrap_or(&Value::Null);
+            if own != other {
+                return first_difference(&format!("{name}.{key}"), own, other);
+            }
+        }
+    }
+    (name.into(), left.to_string(), right.to_string())
 }
 
 fn list(folder: &Path) -> Result<Vec<PathBuf>> {

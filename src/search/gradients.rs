@@ -1,23 +1,57 @@
-//! Gradients of one step: of the model's variables, of scores, of α.
+//! Gradients and losses of one optimiser step: of the network's variables, scores and α.
 
+use super::events::Phase;
 use super::options::Balance;
-use super::session::Session;
-use super::step::{StepGradients, StepLosses};
-use super::Phase;
-use crate::data::Batch;
-use crate::loss::{distillation_loss, task_loss};
-use crate::mask::Mask;
+use super::step::Search;
+use crate::batch::Batch;
+use crate::components::{distillation_loss, lock_teacher, task_loss, Mask};
 use crate::models::{Architecture, Logits};
-use crate::pmim::random_token_mask;
 use crate::randomness::{enter, Purpose};
 use crate::supernet::{Parameter, ParameterKind, Weights};
 use crate::tensors::widened;
 use crate::{Error, Result};
 use tch::Tensor;
 
-impl<A: Architecture> Session<A> {
-    /// Gradients and losses of the next step: materialise, forward and backward, pull back. Moves
-    /// nothing.
+/// Gradients of one optimiser step, before any parameter moves.
+#[derive(Debug)]
+pub struct StepGradients {
+    /// Gradients by parameter name, before clipping.
+    pub parameters: Weights,
+    /// Gates of every dimension, `[heads, channels]`.
+    pub gates: Vec<Tensor>,
+    /// Gradients of task and reconstruction loss in the gates, shaped like them.
+    pub gate_gradients: Vec<Tensor>,
+    /// Losses.
+    pub losses: StepLosses,
+}
+
+/// Losses of one optimiser step, scalars on the device.
+#[derive(Debug)]
+pub struct StepLosses {
+    /// Task loss of the last batch.
+    pub task: Tensor,
+    /// Reconstruction loss of the last batch, unweighted; `None` without masked tokens.
+    pub reconstruction: Option<Tensor>,
+    /// Σ over undecided dimensions of weight × one-hot loss.
+    pub one_hot: Tensor,
+    /// Budget loss.
+    pub budget: Tensor,
+}
+
+impl StepLosses {
+    /// The sum of all losses: finite if each is.
+    pub(super) fn sum(&self) -> Result<Tensor> {
+        let sum = self.task.f_add(&self.one_hot)?.f_add(&self.budget)?;
+        match &self.reconstruction {
+            None => Ok(sum),
+            Some(reconstruction) => Ok(sum.f_add(reconstruction)?),
+        }
+    }
+}
+
+impl<A: Architecture> Search<A> {
+    /// Returns gradients and losses of the next step: materialise, forward and backward, pull back.
+    /// No parameter moves.
     ///
     /// # Errors
     /// [`Error::Invalid`] without a batch, or if batches differ in size: each counts the same. Those
@@ -57,7 +91,7 @@ impl<A: Architecture> Session<A> {
             let total = match &reconstruction {
                 None => task.shallow_clone(),
                 Some(loss) => {
-                    // Weighted to the size of the task loss, the weight a constant (design 2.7).
+                    // w_rec = task loss / reconstruction loss, a constant to autograd (paper section 3.4).
                     let weight = task.f_detach()?.f_div(&loss.f_detach()?.f_clamp_min(1e-12)?)?;
                     task.f_add(&loss.f_mul(&weight)?)?
                 }
@@ -78,18 +112,15 @@ impl<A: Architecture> Session<A> {
         };
         let [rows, columns] = reconstruction.token_grid();
         let (count, device) = (batch.images.size()[0], batch.images.device());
-        let hidden = match &batch.hidden {
-            Some(hidden) => hidden.shallow_clone(),
-            None => random_token_mask(count, rows * columns, ratio, device)?,
-        };
-        let output = self.supernet.forward(&batch.images, Some(&hidden), true)?;
+        let pmim = &self.components.pmim;
+        let token_mask = pmim.token_mask(count, rows * columns, ratio, device)?;
+        let output = self.supernet.forward(&batch.images, Some(&token_mask), true)?;
         let task = self.task(batch, &output.logits)?;
         let reconstruction = match output.reconstruction {
             None => None,
             Some(prediction) => {
-                let pixels = &self.method.reconstruction;
-                let targets = pixels.targets(&batch.images)?;
-                Some(pixels.loss(&targets, &prediction, &hidden, rows)?)
+                let targets = pmim.targets(&batch.images)?;
+                Some(pmim.loss(&targets, &prediction, &token_mask, rows)?)
             }
         };
         Ok((task, reconstruction))
@@ -97,14 +128,15 @@ impl<A: Architecture> Session<A> {
 
     /// Cross-entropy, and what the teacher adds.
     fn task(&self, batch: &Batch, logits: &Logits) -> Result<Tensor> {
-        let smoothing = self.options.label_smoothing;
-        let (Some(teacher), Some(distillation)) = (&self.method.teacher, self.options.distillation)
+        let training = &self.options.training;
+        let smoothing = training.label_smoothing;
+        let (Some(teacher), Some(distillation)) = (&self.components.teacher, training.distillation)
         else {
             return task_loss(&logits.prediction()?, &batch.targets, smoothing);
         };
         let task = task_loss(&logits.class, &batch.targets, smoothing)?;
         let student = logits.distillation.as_ref().unwrap_or(&logits.class);
-        let taught = tch::no_grad(|| teacher.logits(&batch.images))?;
+        let taught = tch::no_grad(|| lock_teacher(teacher).logits(&batch.images))?;
         let distance = distillation_loss(student, &taught, distillation.kind)?;
         let share = distillation.weight;
         Ok(task.f_mul_scalar(1.0 - share)?.f_add(&distance.f_mul_scalar(share)?)?)
@@ -138,7 +170,7 @@ impl<A: Architecture> Session<A> {
                 states.iter().enumerate().filter(|(_, s)| s.active.decided().is_none())
             {
                 let kind = self.supernet.space().dimensions[at].kind;
-                let loss = &self.method.one_hot;
+                let loss = &self.components.one_hot;
                 let weight = self.options.one_hot.weight;
                 let sharpen = loss.sharpen(&state.alpha, &state.active)?.f_mul_scalar(weight)?;
                 let importance =

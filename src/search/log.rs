@@ -1,32 +1,36 @@
-//! What a logged step tells. Beside pruning, the only part of a step that reads from the device.
+//! Logged steps. Beside prune steps, the only part of a step that reads from the device.
 
-use super::event::{Event, Guarded, Listener, Losses, StepMetrics};
-use super::guard::Counts;
-use super::session::Session;
-use super::step::StepLosses;
-use crate::cost::{Budget, Metric};
-use crate::loss::BudgetLoss;
+use super::events::{
+    DimensionMetrics, Event, Listener, Losses, NonFiniteAction, Phase, StepMetrics,
+};
+use super::gradients::StepLosses;
+use super::step::Search;
+use super::update::NonFiniteCounts;
+use crate::cost::{ExpectedCost, Metric};
 use crate::models::Architecture;
+use crate::space::ActiveSet;
+use crate::tensors::to_host;
 use crate::{Error, Result};
+use std::collections::BTreeMap;
 use std::time::Instant;
 use tch::{Kind, Tensor};
 
-impl<A: Architecture> Session<A> {
-    /// Tells of a step, or that it was skipped. Reads from the device.
+impl<A: Architecture> Search<A> {
+    /// Emits the metrics of a step, or that steps were skipped. Reads from the device.
     pub(super) fn log(&mut self, losses: &StepLosses, listener: &mut dyn Listener) -> Result<()> {
-        let Counts { skipped, in_a_row, told } = self.guard.counts()?;
-        self.guard.told = skipped;
-        if skipped > told {
+        let NonFiniteCounts { skipped, in_a_row, reported } = self.non_finite.counts()?;
+        self.non_finite.reported = skipped;
+        if skipped > reported {
             let step = self.step + 1;
-            let action = Guarded::Skipped;
-            listener.notice(&Event::Guard { step, skipped, in_a_row, action })?;
+            let action = NonFiniteAction::Skipped;
+            listener.on_event(&Event::NonFinite { step, skipped, in_a_row, action })?;
         }
-        if in_a_row >= self.options.skips_in_a_row {
+        if in_a_row >= self.options.training.max_skipped_in_a_row {
             return Err(Error::Diverged { step: self.step, in_a_row });
         }
         if in_a_row == 0 {
             let metrics = self.metrics(losses)?;
-            listener.notice(&Event::Step(metrics))?;
+            listener.on_event(&Event::Step(metrics))?;
         }
         Ok(())
     }
@@ -49,22 +53,59 @@ impl<A: Architecture> Session<A> {
             lambda: self.lambda(),
             mask_ratio: self.mask_ratio(),
             macs_expected: self.expected_macs()?,
-            macs_active: self.supernet.cost_model().cost(Metric::Macs, &self.supernet.sizes())?,
+            macs_current: self.supernet.cost_model().cost(Metric::Macs, &self.supernet.sizes())?,
             lr: self.options.optimiser.weight_rate.at(self.step),
-            skipped: self.guard.told,
+            skipped: self.non_finite.reported,
             step_ms: since.elapsed().as_secs_f64() * 1e3 / steps as f64,
             dimensions: self.dimension_metrics()?,
         })
     }
 
-    /// MACs at the expected sizes of all dimensions.
+    /// Expected cost in MACs.
     fn expected_macs(&self) -> Result<f64> {
-        let supernet = &self.supernet;
-        let macs = [Budget::macs(0.0)];
-        let (cost, device) = (supernet.cost_model(), supernet.device());
-        let expected = BudgetLoss::new(cost, supernet.space(), &macs, 0.0, device)?;
-        let alphas = self.alphas();
-        let costs = tch::no_grad(|| expected.expected_costs(&alphas, &supernet.active()))?;
+        let costs =
+            tch::no_grad(|| self.expected_cost()?.costs(&self.alphas(), &self.supernet.active()))?;
         Ok(costs[0].f_double_value(&[])?)
     }
+
+    fn expected_cost(&self) -> Result<ExpectedCost> {
+        let (supernet, metrics) = (&self.supernet, [Metric::Macs]);
+        ExpectedCost::new(supernet.cost_model(), supernet.space(), &metrics, supernet.device())
+    }
+
+    /// Entropy and expected units of every dimension while they are searched. One transfer from
+    /// the device, however many there are.
+    pub(super) fn dimension_metrics(&self) -> Result<BTreeMap<String, DimensionMetrics>> {
+        let states = self.supernet.states();
+        if self.phase != Phase::Search || states.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let numbers = tch::no_grad(|| {
+            let mut parts = Vec::with_capacity(states.len() + 1);
+            for state in states {
+                parts.push(entropy(&state.active, &state.alpha)?);
+            }
+            let (alphas, active) = (self.alphas(), self.supernet.active());
+            let sizes = self.expected_cost()?.sizes(&alphas, &active)?;
+            parts.push(sizes.f_to_kind(Kind::Double)?);
+            to_host(&Tensor::f_cat(&parts, 0)?)
+        })?;
+        let (entropies, sizes) = numbers.split_at(states.len());
+        // Units and heads take turns among the sizes.
+        let numbers = entropies.iter().zip(sizes.chunks(2));
+        let metrics = states.iter().zip(numbers).map(|(state, (entropy, sizes))| {
+            let most = (state.candidates_at_start as f64).ln();
+            let entropy = if most > 0.0 { entropy / most } else { 0.0 };
+            (state.name.clone(), DimensionMetrics { entropy, expected: sizes[0] })
+        });
+        Ok(metrics.collect())
+    }
+}
+
+/// −Σ p ln p over the active candidates, `[1]`, in f64: the last digits of a decision count.
+fn entropy(active: &ActiveSet, alpha: &Tensor) -> Result<Tensor> {
+    let log_p = active.log_probabilities(&alpha.f_to_kind(Kind::Double)?)?;
+    // 0 · ln 0 is 0, in an inactive candidate and in one that α has put out of reach.
+    let terms = log_p.f_exp()?.f_mul(&log_p.f_clamp_min(f64::MIN)?)?;
+    Ok(terms.f_sum(None)?.f_abs()?.f_view([1])?)
 }

@@ -1,44 +1,40 @@
-//! The search session: one loop for dense training, search and fine-tuning.
+//! The search: one optimiser step after the other, decisions, pruning, checkpoints and events.
 //!
-//! A session over an empty space is plain training; a session whose dimensions are all decided
-//! is fine-tuning. Steps, pruning, cuts, checkpoints and events live here; what they do is in
-//! the modules above.
+//! Read in this order: `builder` (what a search is made of), `init` (its first scores and α),
+//! `step` and `gradients` (one optimiser step), `update` (clipping, AdamW, EMA), `decide`
+//! (candidates dropped, sizes decided), `prune` (gate fade-out, units removed), `extract` (the
+//! subnet). `snapshot` and `checkpoint` store a search, `run` trains it in a folder.
 
 mod branch;
+mod builder;
 mod checkpoint;
-mod clip;
-mod cut;
 mod decide;
-mod dimensions;
-mod event;
+mod evaluate;
+mod events;
+mod extract;
 mod gradients;
-mod guard;
-mod importance;
+mod init;
+mod listeners;
 mod log;
-mod method;
-mod metrics;
 mod options;
-mod reconstruct;
+mod prune;
 mod run;
-mod session;
-mod start;
-mod state;
+mod snapshot;
 mod step;
-mod trace;
 mod update;
 
 pub use branch::{write_pareto, ParetoPoint};
+pub use builder::SearchBuilder;
 pub use checkpoint::{Checkpoints, Resumed};
-pub use event::{
-    Cut, DimensionMetrics, Event, Finished, Guarded, Listener, Losses, Phase, StepMetrics,
+pub use events::{
+    DimensionMetrics, Event, Finished, Listener, Losses, NonFiniteAction, Phase, Pruned,
+    StepMetrics,
 };
-pub use method::Method;
-pub use metrics::{read_events, MetricsFile};
+pub use gradients::{StepGradients, StepLosses};
+pub use listeners::{read_events, MetricsFile, TracingListener};
 pub use options::{
-    AlphaStart, Balance, OneHotOptions, OptimiserOptions, Order, PmimOptions, Precision,
-    SearchOptions,
+    AlphaInit, Balance, BudgetOptions, InitOptions, OneHotOptions, OptimiserOptions, PmimOptions,
+    PruningOptions, SearchOptions, Stages, TrainingOptions,
 };
-pub use run::{Ending, Run};
-pub use session::Session;
-pub use step::{StepGradients, StepLosses};
-pub use trace::TracingListener;
+pub use run::{Outcome, Run, METRICS};
+pub use step::Search;

@@ -1,147 +1,209 @@
-//! Drives a session to its end: steps, checkpoints, guards, and stopping when asked to.
+//! A run: a search trained to its end, with checkpoints, metrics and rollback.
 
 use super::checkpoint::Checkpoints;
-use super::event::{Event, Guarded, Listener};
-use super::method::Method;
-use super::options::SearchOptions;
-use super::session::Session;
-use crate::data::Batch;
+use super::events::{Event, Listener, NonFiniteAction};
+use super::listeners::MetricsFile;
+use super::step::Search;
+use crate::batch::{Batch, BatchSource};
 use crate::models::Architecture;
 use crate::{Error, Result};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How a run came to its end.
+/// File name of the events in a run folder.
+pub const METRICS: &str = "metrics.jsonl";
+
+/// Folder name of the checkpoints in a run folder.
+pub(super) const CHECKPOINTS: &str = "checkpoints";
+
+/// How training ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// All steps are done.
-    Done,
-    /// The step that [`Run::drive_until`] was told is reached.
+pub enum Outcome {
+    /// All optimiser steps are done.
+    Finished,
+    /// The step given to [`Run::train_until`] is reached.
     Reached,
-    /// It was asked to stop, and its state is on disk.
+    /// The stop flag was set; the state is in a checkpoint.
     Stopped,
 }
 
-type MakeMethod = Box<dyn Fn(&SearchOptions) -> Result<Method>>;
-
-/// A session that keeps checkpoints, and goes back to the last one when training diverges.
-pub struct Run<A: Architecture> {
-    session: Session<A>,
+/// A search that is trained with checkpoints, and rolled back to the last one when it diverges.
+pub struct Run<'a, A: Architecture> {
+    search: &'a mut Search<A>,
     checkpoints: Checkpoints,
     interval: u64,
-    method: MakeMethod,
-    /// The step at which it diverged and went back; until it is passed.
-    went_back_at: Option<u64>,
+    listeners: Vec<Box<dyn Listener + 'a>>,
+    stop: Option<&'a AtomicBool>,
+    /// The step at which it diverged and was rolled back, until that step is passed.
+    rolled_back_at: Option<u64>,
 }
 
-impl<A: Architecture> Run<A> {
-    /// Saves `session` every `interval` steps, when it is done, and when it is stopped.
+impl<A: Architecture> Search<A> {
+    /// Begins a run in `folder`: events go to `metrics.jsonl`, the two newest checkpoints to
+    /// `checkpoints/`, one every 100 steps.
+    ///
+    /// Events of an earlier run in the same folder that this search will emit again are removed.
+    /// See [`build_or_resume`](super::SearchBuilder::build_or_resume) for how to resume a run.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an interval of zero.
-    pub fn new(session: Session<A>, checkpoints: Checkpoints, interval: u64) -> Result<Self> {
-        if interval == 0 {
-            return Err(Error::invalid("steps between checkpoints", "at least 1", interval));
-        }
-        let method = Box::new(Method::of);
-        Ok(Self { session, checkpoints, interval, method, went_back_at: None })
+    /// [`Error::Io`] if the folder cannot be created or written.
+    pub fn run_in(&mut self, folder: impl AsRef<Path>) -> Result<Run<'_, A>> {
+        let folder = folder.as_ref();
+        std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
+        let metrics = MetricsFile::open(folder.join(METRICS), self.step)?;
+        Ok(self.run(Checkpoints::new(folder.join(CHECKPOINTS), 2)).on_event(metrics))
     }
 
-    /// Names the method of a session of one's own, for going back to a checkpoint.
-    pub fn by(mut self, method: impl Fn(&SearchOptions) -> Result<Method> + 'static) -> Self {
-        self.method = Box::new(method);
+    /// Begins a run with checkpoints only.
+    pub fn run(&mut self, checkpoints: Checkpoints) -> Run<'_, A> {
+        Run {
+            search: self,
+            checkpoints,
+            interval: 100,
+            listeners: Vec::new(),
+            stop: None,
+            rolled_back_at: None,
+        }
+    }
+
+    /// Trains to the end without a run folder: no checkpoint, no rollback.
+    ///
+    /// # Errors
+    /// Those of [`step`](Self::step) and of the source.
+    pub fn train(
+        &mut self,
+        source: &mut dyn BatchSource,
+        listener: &mut dyn Listener,
+    ) -> Result<()> {
+        while !self.is_done() {
+            let batches = self.next_batches(source)?;
+            self.step(&batches, listener)?;
+        }
+        Ok(())
+    }
+
+    /// The batches of the next optimiser step.
+    fn next_batches(&self, source: &mut dyn BatchSource) -> Result<Vec<Batch>> {
+        let accumulate = self.options.training.accumulate;
+        let numbers = self.step * accumulate..(self.step + 1) * accumulate;
+        numbers.map(|number| source.batch(number)).collect()
+    }
+}
+
+impl<'a, A: Architecture> Run<'a, A> {
+    /// Sets the optimiser steps between two checkpoints. Further ones are written at the end and
+    /// when the run is stopped.
+    pub fn checkpoint_every(mut self, steps: u64) -> Self {
+        self.interval = steps;
         self
     }
 
-    /// The session.
-    pub fn session(&self) -> &Session<A> {
-        &self.session
+    /// Sets how many of the newest checkpoints are kept.
+    pub fn keep(mut self, checkpoints: usize) -> Self {
+        self.checkpoints.keep = checkpoints.max(1);
+        self
     }
 
-    /// The session, to evaluate or extract from.
-    pub fn session_mut(&mut self) -> &mut Session<A> {
-        &mut self.session
+    /// Adds a listener; all receive every event, in the order they were added.
+    pub fn on_event(mut self, listener: impl Listener + 'a) -> Self {
+        self.listeners.push(Box::new(listener));
+        self
     }
 
-    /// Gives the session back.
-    pub fn into_session(self) -> Session<A> {
-        self.session
+    /// Stops after the current step once this flag is set, by a signal handler for example.
+    pub fn stop_when(mut self, stop: &'a AtomicBool) -> Self {
+        self.stop = Some(stop);
+        self
     }
 
-    /// Steps to the end, or until `stop` is set (by a signal, say). `batches` are asked for the
-    /// micro-batches of a step, and again for those of steps that are done anew.
-    ///
-    /// A checkpoint that falls due amid steps that are not finite is left out: the state before them
-    /// is the better one to go back to. When too many in a row are not finite, the run goes back to
-    /// its last checkpoint, with an event; when that happens at the same place again, it ends.
-    ///
-    /// # Errors
-    /// [`Error::Diverged`] if going back did not help, or there is nothing to go back to; those of
-    /// the session, the batches and the listener. The last checkpoint stays whole in every case.
-    pub fn drive(
-        &mut self,
-        batches: &mut dyn FnMut(u64) -> Result<Vec<Batch>>,
-        stop: &AtomicBool,
-        listener: &mut dyn Listener,
-    ) -> Result<Ending> {
-        self.drive_until(u64::MAX, batches, stop, listener)
+    /// The search.
+    pub fn search(&self) -> &Search<A> {
+        self.search
     }
 
-    /// Like [`drive`](Self::drive), but returns once `until` steps are done, for a measurement
-    /// between.
+    /// The search, to evaluate it between two calls of [`train_until`](Self::train_until).
+    pub fn search_mut(&mut self) -> &mut Search<A> {
+        self.search
+    }
+
+    /// Sends an event of the caller's, such as [`Event::Evaluated`], to all listeners.
     ///
     /// # Errors
-    /// Those of [`drive`](Self::drive).
-    pub fn drive_until(
-        &mut self,
-        until: u64,
-        batches: &mut dyn FnMut(u64) -> Result<Vec<Batch>>,
-        stop: &AtomicBool,
-        listener: &mut dyn Listener,
-    ) -> Result<Ending> {
-        while !self.session.is_done() {
-            if self.session.steps_done() >= until {
-                return Ok(Ending::Reached);
+    /// Those of the listeners.
+    pub fn emit(&mut self, event: &Event) -> Result<()> {
+        self.listeners.on_event(event)
+    }
+
+    /// Trains to the end, or until the stop flag is set.
+    ///
+    /// No checkpoint is written amid skipped steps: the state before them is the better one to roll
+    /// back to. When training diverges it is rolled back to the last checkpoint, with an event; when
+    /// it diverges at the same place again, the run ends.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] if the rollback did not help, or there is no checkpoint;
+    /// [`Error::Invalid`] for an interval of 0; those of the search, the source and the listeners.
+    /// The last checkpoint stays complete in every case.
+    pub fn train(&mut self, source: &mut dyn BatchSource) -> Result<Outcome> {
+        self.train_until(u64::MAX, source)
+    }
+
+    /// [`train`](Self::train), but returns once `step` optimiser steps are done.
+    ///
+    /// # Errors
+    /// Those of [`train`](Self::train).
+    pub fn train_until(&mut self, step: u64, source: &mut dyn BatchSource) -> Result<Outcome> {
+        if self.interval == 0 {
+            return Err(Error::invalid("steps between checkpoints", "at least 1", self.interval));
+        }
+        while !self.search.is_done() {
+            if self.search.step >= step {
+                return Ok(Outcome::Reached);
             }
-            let batches = batches(self.session.steps_done())?;
-            match self.session.step(&batches, listener) {
-                Err(Error::Diverged { step, in_a_row }) => {
-                    self.go_back(step, in_a_row, listener)?;
-                    continue;
-                }
-                other => other?,
-            }
-            let step = self.session.steps_done();
-            self.went_back_at = self.went_back_at.filter(|&at| step <= at);
-            let stopped = stop.load(Ordering::Relaxed) && !self.session.is_done();
-            let due =
-                step.is_multiple_of(self.interval) && self.session.guard.counts()?.in_a_row == 0;
-            if stopped || self.session.is_done() || due {
-                // Told before it is written: what a resumed run repeats, it tells again.
-                listener.notice(&Event::Checkpoint { step })?;
-                self.checkpoints.save(&self.session)?;
-            }
-            if stopped {
-                return Ok(Ending::Stopped);
+            if self.advance(source)? {
+                return Ok(Outcome::Stopped);
             }
         }
-        Ok(Ending::Done)
+        Ok(Outcome::Finished)
     }
 
-    fn go_back(&mut self, step: u64, in_a_row: u64, listener: &mut dyn Listener) -> Result<()> {
-        let skipped = self.session.guard.told;
-        let guard = |step, action| Event::Guard { step, skipped, in_a_row, action };
-        let again = self.went_back_at.is_some();
-        let device = self.session.supernet().device();
-        let last = match again {
-            true => None,
-            false => self.checkpoints.resume_with(&self.method, device)?,
+    /// Makes one optimiser step, with a checkpoint where one is due; returns whether the run is to
+    /// stop.
+    fn advance(&mut self, source: &mut dyn BatchSource) -> Result<bool> {
+        let batches = self.search.next_batches(source)?;
+        match self.search.step(&batches, &mut self.listeners) {
+            Err(Error::Diverged { step, in_a_row }) => {
+                return self.roll_back(step, in_a_row).map(|()| false);
+            }
+            other => other?,
+        }
+        let (step, done) = (self.search.step, self.search.is_done());
+        self.rolled_back_at = self.rolled_back_at.filter(|&at| step <= at);
+        let stopped = !done && self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
+        let due =
+            step.is_multiple_of(self.interval) && self.search.non_finite.counts()?.in_a_row == 0;
+        if stopped || done || due {
+            // Before it is written: a resumed run emits again whatever its checkpoint does not hold.
+            self.emit(&Event::Checkpoint { step })?;
+            self.checkpoints.save(self.search)?;
+        }
+        Ok(stopped)
+    }
+
+    fn roll_back(&mut self, step: u64, in_a_row: u64) -> Result<()> {
+        let skipped = self.search.non_finite.reported;
+        let event = |step, action| Event::NonFinite { step, skipped, in_a_row, action };
+        let (components, device) = (self.search.components.clone(), self.search.supernet.device());
+        let last = match self.rolled_back_at {
+            Some(_) => None,
+            None => self.checkpoints.resume_with(&components, device)?,
         };
         let Some(last) = last else {
-            listener.notice(&guard(step, Guarded::Stopped))?;
+            self.emit(&event(step, NonFiniteAction::Stopped))?;
             return Err(Error::Diverged { step, in_a_row });
         };
-        self.session = last.session;
-        self.went_back_at = Some(step);
-        listener.notice(&guard(self.session.steps_done(), Guarded::WentBack))
+        *self.search = last.search;
+        self.rolled_back_at = Some(step);
+        self.emit(&event(self.search.step, NonFiniteAction::RolledBack))
     }
 }

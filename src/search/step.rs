@@ -1,42 +1,193 @@
-//! What one step computes.
+//! The state of a search, and one optimiser step of it.
 
-use crate::supernet::Weights;
-use crate::Result;
-use tch::Tensor;
+use super::events::{Listener, Phase};
+use super::gradients::StepLosses;
+use super::options::SearchOptions;
+use super::update::{NonFiniteCounter, NonFiniteCounts};
+use crate::batch::Batch;
+use crate::components::{BudgetLoss, Components};
+use crate::cost::CostLimit;
+use crate::error::During;
+use crate::models::Architecture;
+use crate::optim::{AdamW, Ema};
+use crate::precision::Precision;
+use crate::supernet::Supernet;
+use crate::{Error, Result};
+use std::time::Instant;
+use tch::{Kind, Tensor};
 
-/// What one step has computed, before anything moves.
+/// A search in progress, or plain training.
+///
+/// Built by [`Search::of`] or [`Search::training`]; trained by [`run_in`](Self::run_in), by
+/// [`train`](Self::train) or step by step; cut out by [`extract`](Self::extract).
+///
+/// It can move to another thread. libtorch's random generator belongs to the process, so two
+/// searches that step at the same time are not reproducible.
 #[derive(Debug)]
-pub struct StepGradients {
-    /// Gradients by parameter name, before clipping.
-    pub parameters: Weights,
-    /// The gates of every dimension, `[heads, channels]`.
-    pub gates: Vec<Tensor>,
-    /// Gradients of task and reconstruction in the gates, shaped like them.
-    pub gate_gradients: Vec<Tensor>,
-    /// The losses.
-    pub losses: StepLosses,
+pub struct Search<A: Architecture> {
+    pub(super) supernet: Supernet<A>,
+    pub(super) options: SearchOptions,
+    pub(super) limits: Vec<CostLimit>,
+    pub(super) components: Components,
+    pub(super) budget_loss: BudgetLoss,
+    pub(super) optimiser: AdamW,
+    pub(super) ema: Option<Ema>,
+    pub(super) non_finite: NonFiniteCounter,
+    pub(super) step: u64,
+    pub(super) phase: Phase,
+    /// Gates of the last step, from which a fade-out starts.
+    pub(super) last_gates: Vec<Tensor>,
+    /// Dimensions decided by projection.
+    pub(super) projected: usize,
+    /// Time of the last logged step, and the steps done then.
+    pub(super) timer: (Instant, u64),
 }
 
-/// Losses of one step, still on the device.
-#[derive(Debug)]
-pub struct StepLosses {
-    /// Cross-entropy of the last micro-batch.
-    pub task: Tensor,
-    /// Reconstruction loss of the last micro-batch, before its weight, where tokens were hidden.
-    pub reconstruction: Option<Tensor>,
-    /// Σ over undecided dimensions of weight × one-hot loss.
-    pub one_hot: Tensor,
-    /// Budget loss.
-    pub budget: Tensor,
-}
+impl<A: Architecture> Search<A> {
+    /// A search around a supernet, at step 0.
+    pub(super) fn assemble(
+        supernet: Supernet<A>,
+        limits: Vec<CostLimit>,
+        options: SearchOptions,
+        components: Components,
+    ) -> Result<Self> {
+        let ema = options.training.ema_decay.map(Ema::new).transpose()?;
+        let non_finite = NonFiniteCounter::new(NonFiniteCounts::default(), supernet.device())?;
+        let mut search = Self {
+            budget_loss: BudgetLoss::new(
+                supernet.cost_model(),
+                supernet.space(),
+                &limits,
+                options.budget.weight,
+                supernet.device(),
+            )?,
+            supernet,
+            options,
+            limits,
+            components,
+            optimiser: AdamW::new(),
+            ema,
+            non_finite,
+            step: 0,
+            phase: Phase::Search,
+            last_gates: Vec::new(),
+            projected: 0,
+            timer: (Instant::now(), 0),
+        };
+        search.set_compute_precision()?;
+        Ok(search)
+    }
 
-impl StepLosses {
-    /// All of them: finite if each is.
-    pub(super) fn sum(&self) -> Result<Tensor> {
-        let sum = self.task.f_add(&self.one_hot)?.f_add(&self.budget)?;
-        match &self.reconstruction {
-            None => Ok(sum),
-            Some(reconstruction) => Ok(sum.f_add(reconstruction)?),
+    /// Optimiser steps done.
+    pub fn steps_done(&self) -> u64 {
+        self.step
+    }
+
+    /// Whether all optimiser steps are done.
+    pub fn is_done(&self) -> bool {
+        self.step >= self.options.total_steps
+    }
+
+    /// Phase of the next step.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The supernet.
+    pub fn supernet(&self) -> &Supernet<A> {
+        &self.supernet
+    }
+
+    /// The supernet, to set scores, α or weights before the first step.
+    pub fn supernet_mut(&mut self) -> &mut Supernet<A> {
+        &mut self.supernet
+    }
+
+    /// The options.
+    pub fn options(&self) -> &SearchOptions {
+        &self.options
+    }
+
+    /// The components.
+    pub fn components(&self) -> &Components {
+        &self.components
+    }
+
+    /// The budgets, in units of their metrics.
+    pub fn limits(&self) -> &[CostLimit] {
+        &self.limits
+    }
+
+    /// λ of the next step.
+    pub fn lambda(&self) -> f64 {
+        self.options.lambda_at(self.step)
+    }
+
+    /// γ of the next step: the share of patch tokens that are masked.
+    pub fn mask_ratio(&self) -> f64 {
+        match (self.phase, &self.options.pmim) {
+            (Phase::Search, Some(pmim)) => pmim.mask_ratio.at(self.step),
+            _ => 0.0,
         }
+    }
+
+    /// Writes θ ⊙ gates, as of now, into the network's variables. [`extract`](Self::extract) and
+    /// [`evaluate`](Self::evaluate) do so themselves.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if libtorch refuses.
+    pub fn materialise(&mut self) -> Result<()> {
+        self.supernet.materialise(&self.present_gates()?)
+    }
+
+    /// Makes one optimiser step over one or more batches of equal size, whose gradients are
+    /// averaged; then, when it is due, a prune step.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] if, at a logged step, too many steps in a row were skipped;
+    /// [`Error::Invalid`] without a batch, with batches of different sizes, or after the last step;
+    /// those of the model, the components and the listener.
+    pub fn step(&mut self, batches: &[Batch], listener: &mut dyn Listener) -> Result<()> {
+        if self.is_done() {
+            let expected = format!("below total_steps {}", self.options.total_steps);
+            return Err(Error::invalid("step", expected, self.step));
+        }
+        let operation = format!("step {}", self.step);
+        let losses = self.advance(batches).during(operation)?;
+        if self.step.is_multiple_of(self.options.log_interval) {
+            self.log(&losses, listener)?;
+        }
+        self.step += 1;
+        if self.phase == Phase::Search {
+            self.decide(&batches[0].images, listener)?;
+        }
+        if self.is_done() {
+            self.set_compute_precision()?;
+        }
+        Ok(())
+    }
+
+    /// bf16 where the options want it, f32 once all steps are done.
+    pub(super) fn set_compute_precision(&mut self) -> Result<()> {
+        let half = self.options.training.precision == Precision::Bf16 && !self.is_done();
+        self.supernet.compute_in(if half { Kind::BFloat16 } else { Kind::Float })?;
+        self.materialise()
+    }
+
+    fn advance(&mut self, batches: &[Batch]) -> Result<StepLosses> {
+        let mut step = self.gradients(batches)?;
+        let parameters = self.supernet.parameters();
+        let go = self.clip_and_guard(&parameters, &mut step)?;
+        if self.phase == Phase::Search {
+            self.update_importance(&mut step, &go)?;
+        }
+        self.update(parameters, &step.parameters, &go)?;
+        self.update_ema()?;
+        self.last_gates = step.gates;
+        Ok(step.losses)
+    }
+
+    pub(super) fn alphas(&self) -> Vec<Tensor> {
+        self.supernet.states().iter().map(|state| state.alpha.shallow_clone()).collect()
     }
 }

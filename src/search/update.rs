@@ -1,42 +1,104 @@
-//! What moves in a step: weights, scores, α, and their averages.
+//! The update of one optimiser step: clipping, skipping steps that are not finite, importance,
+//! AdamW, EMA.
 
-use super::event::Phase;
-use super::options::Order;
-use super::session::Session;
+use super::events::Phase;
+use super::gradients::StepGradients;
+use super::options::Stages;
+use super::step::Search;
+use crate::components::Observation;
+use crate::error::expect_shape;
 use crate::models::Architecture;
 use crate::supernet::{Parameter, ParameterKind, Weights};
-use crate::{Error, Result};
-use tch::Tensor;
+use crate::Result;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
 
-impl<A: Architecture> Session<A> {
-    /// Takes weights and scores into the moving average, if there is one.
-    pub(super) fn take_average(&mut self) -> Result<()> {
-        let Some(average) = &mut self.average else { return Ok(()) };
-        let parameters = self.supernet.parameters();
-        let averaged = parameters.iter().filter(|p| p.kind != ParameterKind::Alpha);
-        average.update(averaged.map(|p| (&p.name, &p.value)))
+impl<A: Architecture> Search<A> {
+    /// Clips the norm of the gradient of all weights together, and sets all gradients to zero if
+    /// one of them or a loss is not finite. Returns 1 if the step is made, 0 if it is skipped, on
+    /// the device.
+    pub(super) fn clip_and_guard(
+        &mut self,
+        parameters: &[Parameter],
+        step: &mut StepGradients,
+    ) -> Result<Tensor> {
+        tch::no_grad(|| {
+            let names = |weights: bool| -> Vec<String> {
+                let kind = |p: &&Parameter| (p.kind == ParameterKind::Weight) == weights;
+                let names = parameters.iter().filter(kind).map(|p| p.name.clone());
+                names.filter(|name| step.parameters.contains_key(name)).collect()
+            };
+            let (weights, others) = (names(true), names(false));
+            let norm = self.norm(&step.parameters, &weights)?;
+            let sum = norm.f_add(&self.norm(&step.parameters, &others)?)?;
+            let finite = sum.f_add(&step.losses.sum()?)?.f_isfinite()?;
+            bound(&mut step.parameters, &weights, &self.scale(&norm)?, &finite)?;
+            bound(&mut step.parameters, &others, &norm.f_ones_like()?, &finite)?;
+            let go = finite.f_to_kind(Kind::Float)?;
+            self.non_finite.count(&go)?;
+            Ok(go)
+        })
     }
 
-    /// Exchanges weights and scores with their moving average, for evaluation or extraction; a
-    /// second call puts them back. Materialises what is then present.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if the session keeps no average, or before its first step.
-    pub fn exchange_average(&mut self) -> Result<()> {
-        let Some(average) = self.average.as_ref().filter(|average| average.updates() > 0) else {
-            let expected = "an average of at least one step (option average)";
-            return Err(Error::invalid("moving average", expected, "none"));
+    /// Returns the norm of the named gradients together.
+    fn norm(&self, gradients: &Weights, names: &[String]) -> Result<Tensor> {
+        let norms = names.iter().map(|name| gradients[name].f_norm());
+        let norms: Vec<Tensor> = norms.collect::<Result<_, _>>()?;
+        match norms.is_empty() {
+            true => Ok(Tensor::f_zeros([0i64; 0], (Kind::Float, self.supernet.device()))?),
+            false => Ok(Tensor::f_stack(&norms, 0)?.f_norm()?),
+        }
+    }
+
+    /// Returns the factor that brings a norm down to the largest allowed.
+    fn scale(&self, norm: &Tensor) -> Result<Tensor> {
+        let Some(largest) = self.options.optimiser.clip_norm else {
+            return Ok(norm.f_ones_like()?);
         };
-        tch::no_grad(|| {
-            for mut parameter in self.supernet.parameters() {
-                let Some(mean) = average.values().get(&parameter.name) else { continue };
-                let present = parameter.value.f_detach_copy()?;
-                parameter.value.f_copy_(mean)?;
-                mean.shallow_clone().f_copy_(&present)?;
+        let inverse = norm.f_add_scalar(1e-6)?.f_reciprocal()?;
+        Ok(inverse.f_mul_scalar(largest)?.f_clamp_max(1.0)?)
+    }
+
+    /// Sets the scores of every undecided dimension to those that the importance component returns,
+    /// and drops their gradients; scores it returns none for are the optimiser's. A skipped step
+    /// (`go` is 0) leaves them.
+    pub(super) fn update_importance(
+        &mut self,
+        step: &mut StepGradients,
+        go: &Tensor,
+    ) -> Result<()> {
+        let weights = self.supernet.raw_weights();
+        let dimensions = self.supernet.declared_space().dimensions;
+        for (at, state) in self.supernet.states_mut().iter_mut().enumerate() {
+            if state.active.decided().is_some() {
+                continue;
             }
-            Ok::<(), Error>(())
-        })?;
-        self.materialise()
+            let seen = Observation {
+                dimension: &dimensions[at],
+                score: &state.score,
+                weights: &weights,
+                gate: &step.gates[at],
+                gate_gradient: &step.gate_gradients[at],
+            };
+            let Some(score) = tch::no_grad(|| self.components.importance.follow(seen))? else {
+                continue;
+            };
+            expect_shape("importance", &state.name, &score, &state.score.size())?;
+            tch::no_grad(|| {
+                let score = score.f_where_self(&go.f_gt(0.5)?, &state.score)?;
+                state.score.f_copy_(&score)
+            })?;
+            step.parameters.remove(&state.score_name());
+        }
+        Ok(())
+    }
+
+    /// Updates the EMA of weights and scores, if the options want one.
+    pub(super) fn update_ema(&mut self) -> Result<()> {
+        let Some(ema) = &mut self.ema else { return Ok(()) };
+        let parameters = self.supernet.parameters();
+        let averaged = parameters.iter().filter(|p| p.kind != ParameterKind::Alpha);
+        ema.update(averaged.map(|p| (&p.name, &p.value)))
     }
 
     pub(super) fn update(
@@ -48,7 +110,7 @@ impl<A: Architecture> Session<A> {
         let options = self.options.optimiser;
         let weight_rate = options.weight_rate.at(self.step);
         for mut parameter in parameters {
-            if self.waits(parameter.kind) {
+            if self.is_frozen(parameter.kind) {
                 continue;
             }
             let Some(gradient) = gradients.get(&parameter.name) else { continue };
@@ -68,25 +130,87 @@ impl<A: Architecture> Session<A> {
         Ok(())
     }
 
-    /// Whether parameters of a kind stay what they are in this step.
-    fn waits(&self, kind: ParameterKind) -> bool {
-        let stage = match (self.phase, self.options.order) {
-            (Phase::Search, Order::ImportanceFirst { steps }) => Some(self.step < steps),
+    /// Returns whether parameters of a kind are frozen in this step.
+    fn is_frozen(&self, kind: ParameterKind) -> bool {
+        let stage = match (self.phase, self.options.stages) {
+            (Phase::Search, Stages::Two { importance_steps }) => Some(self.step < importance_steps),
             _ => None,
         };
         match kind {
-            ParameterKind::Weight => self.options.freeze_weights,
+            ParameterKind::Weight => self.options.training.freeze_weights,
             ParameterKind::Reconstruction => false,
             ParameterKind::Score => stage == Some(false),
             ParameterKind::Alpha => stage == Some(true),
         }
     }
 
-    /// Once the units are chosen, a score is a plain scale and moves like a weight.
+    /// Learning rate of the scores: once all dimensions are decided a score is a plain scale, and
+    /// has the rate of the weights.
     fn score_rate(&self, weight_rate: f64) -> f64 {
         match self.phase {
             Phase::Search => self.options.optimiser.score_rate,
             Phase::Finetune => weight_rate,
         }
+    }
+}
+
+/// Multiplies gradients by a scale, or sets them to zero unless all was finite.
+fn bound(gradients: &mut Weights, names: &[String], scale: &Tensor, finite: &Tensor) -> Result<()> {
+    let zero = scale.f_zeros_like()?;
+    for name in names {
+        if let Some(gradient) = gradients.get_mut(name) {
+            *gradient = gradient.f_mul(scale)?.f_where_self(finite, &zero)?;
+        }
+    }
+    Ok(())
+}
+
+/// Counters of skipped steps on the device: the host reads them at logged steps only.
+#[derive(Debug)]
+pub(super) struct NonFiniteCounter {
+    skipped: Tensor,
+    in_a_row: Tensor,
+    /// Skipped steps as of the last logged step.
+    pub(super) reported: u64,
+}
+
+/// Counters of skipped steps on the host, as a checkpoint stores them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NonFiniteCounts {
+    /// Steps skipped in all.
+    pub(super) skipped: u64,
+    /// Steps skipped in a row up to now.
+    pub(super) in_a_row: u64,
+    /// Steps skipped as of the last logged step.
+    pub(super) reported: u64,
+}
+
+impl NonFiniteCounter {
+    /// A counter that continues from `counts`.
+    pub(super) fn new(counts: NonFiniteCounts, device: Device) -> Result<Self> {
+        let count = |n: u64| -> Result<Tensor> {
+            Ok(Tensor::f_full([0i64; 0], n as i64, (Kind::Int64, device))?)
+        };
+        let (skipped, in_a_row) = (count(counts.skipped)?, count(counts.in_a_row)?);
+        Ok(Self { skipped, in_a_row, reported: counts.reported })
+    }
+
+    /// Counts a step that is made (`go` is 1) or skipped (0).
+    pub(super) fn count(&mut self, go: &Tensor) -> Result<()> {
+        let stop = go.f_ne(1)?.f_to_kind(Kind::Int64)?;
+        self.skipped = self.skipped.f_add(&stop)?;
+        self.in_a_row = self.in_a_row.f_add(&stop)?.f_mul(&stop)?;
+        Ok(())
+    }
+
+    /// Returns the counters. Reads from the device.
+    pub(super) fn counts(&self) -> Result<NonFiniteCounts> {
+        let read = |count: &Tensor| count.f_int64_value(&[]);
+        let (skipped, in_a_row) = (read(&self.skipped)?, read(&self.in_a_row)?);
+        Ok(NonFiniteCounts {
+            skipped: skipped as u64,
+            in_a_row: in_a_row as u64,
+            reported: self.reported,
+        })
     }
 }

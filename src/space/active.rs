@@ -1,17 +1,17 @@
-//! The cells of a dimension that are still candidates.
+//! The candidates of a dimension that are still candidates.
 
-use super::{Cells, Size};
+use super::{Candidates, Size};
 use crate::error::expect_shape;
 use crate::{Error, Result};
 use tch::{Device, Tensor};
 
-/// The cells of a dimension, and which of them are active: at least one.
+/// The candidates of a dimension, and which of them are active: at least one.
 ///
 /// What a training step needs of them is laid out on the device when the set changes, so that a
 /// step transfers nothing.
 #[derive(Debug)]
 pub struct ActiveSet {
-    cells: Cells,
+    candidates: Candidates,
     flags: Vec<bool>,
     inactive: Tensor,
     row_of_rank: Tensor,
@@ -19,49 +19,49 @@ pub struct ActiveSet {
 }
 
 impl ActiveSet {
-    /// All cells active.
+    /// All candidates active.
     ///
     /// # Errors
     /// [`Error::Torch`] if the device refuses memory.
-    pub fn all(cells: &Cells, device: Device) -> Result<Self> {
-        Self::new(cells, vec![true; cells.len()], device)
+    pub fn all(candidates: &Candidates, device: Device) -> Result<Self> {
+        Self::new(candidates, vec![true; candidates.len()], device)
     }
 
-    /// The cells whose flag is set, in the order of [`Cells::sizes`].
+    /// The candidates whose flag is set, in the order of [`Candidates::sizes`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] if no flag is set or their number is not that of the cells.
-    pub fn new(cells: &Cells, flags: Vec<bool>, device: Device) -> Result<Self> {
-        if flags.len() != cells.len() {
-            let expected = cells.len().to_string();
+    /// [`Error::Invalid`] if no flag is set or their number is not that of the candidates.
+    pub fn new(candidates: &Candidates, flags: Vec<bool>, device: Device) -> Result<Self> {
+        if flags.len() != candidates.len() {
+            let expected = candidates.len().to_string();
             return Err(Error::invalid("number of active flags", expected, flags.len()));
         }
         if !flags.contains(&true) {
-            return Err(Error::invalid("active cells", "at least one", 0));
+            return Err(Error::invalid("active candidates", "at least one", 0));
         }
         let inactive: Vec<bool> = flags.iter().map(|&active| !active).collect();
         let inactive =
-            Tensor::f_from_slice(&inactive)?.f_view(cells.shape())?.f_to_device(device)?;
+            Tensor::f_from_slice(&inactive)?.f_view(candidates.shape())?.f_to_device(device)?;
         Ok(Self {
-            row_of_rank: first_above(cells.head_counts(), cells.heads(), device)?,
-            column_of_rank: first_above(cells.widths(), cells.channels(), device)?,
-            cells: cells.clone(),
+            row_of_rank: first_above(candidates.head_counts(), candidates.heads(), device)?,
+            column_of_rank: first_above(candidates.widths(), candidates.channels(), device)?,
+            candidates: candidates.clone(),
             flags,
             inactive,
         })
     }
 
-    /// The cells it is a set of.
-    pub fn cells(&self) -> &Cells {
-        &self.cells
+    /// The candidates it is a set of.
+    pub fn candidates(&self) -> &Candidates {
+        &self.candidates
     }
 
-    /// One flag per cell.
+    /// One flag per candidate.
     pub fn flags(&self) -> &[bool] {
         &self.flags
     }
 
-    /// Mask of the inactive cells, shaped like α.
+    /// Mask of the inactive candidates, shaped like α.
     pub fn inactive(&self) -> &Tensor {
         &self.inactive
     }
@@ -83,59 +83,59 @@ impl ActiveSet {
         self.flags.iter().filter(|&&active| active).count()
     }
 
-    /// The only cell left, once the dimension is decided.
+    /// The only candidate left, once the dimension is decided.
     pub fn decided(&self) -> Option<usize> {
-        let mut cells = self.numbers();
-        cells.next().filter(|_| cells.next().is_none())
+        let mut candidates = self.numbers();
+        candidates.next().filter(|_| candidates.next().is_none())
     }
 
-    /// Numbers of the active cells.
+    /// Numbers of the active candidates.
     pub fn numbers(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.flags.len()).filter(|&cell| self.flags[cell])
+        (0..self.flags.len()).filter(|&candidate| self.flags[candidate])
     }
 
-    /// The smallest grid that holds every active cell.
+    /// The smallest grid that holds every active candidate.
     pub fn largest(&self) -> Size {
-        let sizes = || self.numbers().map(|cell| self.cells.size(cell));
+        let sizes = || self.numbers().map(|candidate| self.candidates.size(candidate));
         Size {
             heads: sizes().map(|size| size.heads).max().unwrap_or(1),
             channels: sizes().map(|size| size.channels).max().unwrap_or(1),
         }
     }
 
-    /// The cells that fit within `size`, active as they are, with their numbers among those of now,
+    /// The candidates that fit within `size`, active as they are, with their numbers among those of now,
     /// i64.
     ///
     /// # Errors
-    /// [`Error::Cells`] if no cell fits, [`Error::Invalid`] if no active one does.
+    /// [`Error::Candidates`] if no candidate fits, [`Error::Invalid`] if no active one does.
     pub(crate) fn narrowed(&self, size: Size) -> Result<(Self, Tensor)> {
-        let (cells, kept) = self.cells.narrowed(size)?;
-        let flags = kept.iter().map(|&cell| self.flags[cell]).collect();
-        let numbers: Vec<i64> = kept.iter().map(|&cell| cell as i64).collect();
+        let (candidates, kept) = self.candidates.narrowed(size)?;
+        let flags = kept.iter().map(|&candidate| self.flags[candidate]).collect();
+        let numbers: Vec<i64> = kept.iter().map(|&candidate| candidate as i64).collect();
         let device = self.inactive.device();
         let numbers = Tensor::f_from_slice(&numbers)?.f_to_device(device)?;
-        Ok((Self::new(&cells, flags, device)?, numbers))
+        Ok((Self::new(&candidates, flags, device)?, numbers))
     }
 
-    /// log p over the active cells; −∞ outside.
+    /// log p over the active candidates; −∞ outside.
     ///
     /// # Errors
     /// [`Error::Shape`] if α has another shape.
     pub fn log_probabilities(&self, alpha: &Tensor) -> Result<Tensor> {
-        Ok(self.masked(alpha)?.f_log_softmax(0, None)?.f_reshape(self.cells.shape())?)
+        Ok(self.masked(alpha)?.f_log_softmax(0, None)?.f_reshape(self.candidates.shape())?)
     }
 
-    /// p: softmax of α over the active cells; 0 outside.
+    /// p: softmax of α over the active candidates; 0 outside.
     ///
     /// # Errors
     /// [`Error::Shape`] if α has another shape.
     pub fn probabilities(&self, alpha: &Tensor) -> Result<Tensor> {
-        Ok(self.masked(alpha)?.f_softmax(0, None)?.f_reshape(self.cells.shape())?)
+        Ok(self.masked(alpha)?.f_softmax(0, None)?.f_reshape(self.candidates.shape())?)
     }
 
-    /// α in a row, −∞ outside the active cells.
+    /// α in a row, −∞ outside the active candidates.
     fn masked(&self, alpha: &Tensor) -> Result<Tensor> {
-        expect_shape("probabilities of cells", "alpha", alpha, &self.cells.shape())?;
+        expect_shape("probabilities of candidates", "alpha", alpha, &self.candidates.shape())?;
         Ok(alpha.f_masked_fill(&self.inactive, f64::NEG_INFINITY)?.f_reshape([-1])?)
     }
 }

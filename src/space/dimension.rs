@@ -1,6 +1,6 @@
-//! A dimension declared as data: its units, its cells, and where they sit in the weights.
+//! A dimension declared as data: its units, its candidates, and where they sit in the weights.
 
-use super::{Cells, Size};
+use super::{Candidates, Size};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -46,7 +46,7 @@ pub enum Role {
     /// The scale of a norm over the dimension whose output is what is gated, as after the patches
     /// of a Swin: multiplied by the bi-mask, and turned down like [`Scaled`](Self::Scaled).
     GatedNorm,
-    /// Writes into the dimension, and is sliced at a cut: goes to zero where units are landing.
+    /// Writes into the dimension, and is sliced at a cut: goes to zero where units are fade-out.
     Written,
     /// The scale of a norm over the dimension: written, and turned down while units land, because
     /// the zeros they become have a share in what the norm divides by.
@@ -121,10 +121,10 @@ impl Binding {
     }
 
     /// Length the axis must have.
-    pub fn length(&self, cells: &Cells) -> i64 {
+    pub fn length(&self, candidates: &Candidates) -> i64 {
         let indexed = match self.over {
-            Over::Units => cells.units(),
-            Over::Heads => cells.heads(),
+            Over::Units => candidates.units(),
+            Over::Heads => candidates.heads(),
         };
         self.outer * indexed * self.inner
     }
@@ -160,15 +160,15 @@ pub struct Dimension {
     /// What it is.
     pub kind: DimensionKind,
     /// Candidate sizes.
-    pub cells: Cells,
+    pub candidates: Candidates,
     /// Where its units sit in the weights.
     pub bindings: Vec<Binding>,
 }
 
 impl Dimension {
     /// A dimension without bindings.
-    pub fn new(name: impl Into<String>, kind: DimensionKind, cells: Cells) -> Self {
-        Self { name: name.into(), kind, cells, bindings: Vec::new() }
+    pub fn new(name: impl Into<String>, kind: DimensionKind, candidates: Candidates) -> Self {
+        Self { name: name.into(), kind, candidates, bindings: Vec::new() }
     }
 
     /// Adds a binding.

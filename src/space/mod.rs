@@ -1,11 +1,11 @@
 //! What can be removed: dimensions, their candidate sizes, and where they sit in the weights.
 
 mod active;
-mod cells;
+mod candidates;
 mod dimension;
 
 pub use active::ActiveSet;
-pub use cells::{Cells, Size};
+pub use candidates::{Candidates, Size};
 pub use dimension::{Binding, Dimension, DimensionKind, Over, Role};
 
 use crate::{Error, Result};
@@ -65,10 +65,10 @@ impl SearchSpace {
     /// The same space with a smallest size for one dimension.
     ///
     /// # Errors
-    /// [`Error::Unknown`] with the names there are; [`Error::Cells`] if no cell is as large.
+    /// [`Error::Unknown`] with the names there are; [`Error::Candidates`] if no candidate is as large.
     pub fn at_least(mut self, name: &str, least: Size) -> Result<Self> {
         let dimension = self.dimension_mut(name)?;
-        dimension.cells = dimension.cells.at_least(least)?;
+        dimension.candidates = dimension.candidates.at_least(least)?;
         Ok(self)
     }
 
@@ -76,7 +76,7 @@ impl SearchSpace {
     pub fn full_sizes(&self) -> Sizes {
         self.dimensions
             .iter()
-            .map(|dimension| (dimension.name.clone(), dimension.cells.full()))
+            .map(|dimension| (dimension.name.clone(), dimension.candidates.full()))
             .collect()
     }
 
@@ -131,7 +131,7 @@ fn check_binding(
             return Err(Error::invalid(name, "at least 1, and within the variable", repetitions));
         }
     }
-    let expected = binding.length(&dimension.cells);
+    let expected = binding.length(&dimension.candidates);
     let actual = shape.get(binding.axis).copied().unwrap_or(0);
     if actual == expected {
         return Ok(());

@@ -5,7 +5,7 @@ use super::checks::{
     Verdict,
 };
 use super::units::units;
-use crate::mask::{BiMask, UnitState};
+use crate::components::{BiMask, UnitState};
 use crate::oracle::{ranks, Units};
 use crate::tensors::to_host;
 use ndarray::{Array1, Array2, ArrayView1, Axis};
@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 /// Units, λ, and where to compute.
 #[derive(Debug, Clone)]
 pub struct BiMaskCase {
-    /// Scores, α and active cells.
+    /// Scores, α and active candidates.
     pub units: Units,
     /// The weight of importance.
     pub lambda: f64,
@@ -32,8 +32,8 @@ pub const BI_MASK_PROPERTIES: &[(&str, BiMaskProperty)] = &[
     ("V is non-increasing in rank", falls_with_rank),
     ("permuting units permutes the mask", follows_permutations),
     ("λ = 1 is S and λ = 0 is V", has_two_ends),
-    ("one active cell gives a 0/1 V", is_decided_by_one_cell),
-    ("raising α of a cell never lowers V of the units it keeps", rises_with_alpha),
+    ("one active candidate gives a 0/1 V", is_decided_by_one_candidate),
+    ("raising α of a candidate never lowers V of the units it keeps", rises_with_alpha),
     ("no gradient from V to scores, none from S to α", keeps_gradients_apart),
     ("sum of V equals the expected size", sums_to_the_expected_size),
 ];
@@ -69,9 +69,9 @@ fn numbers(mask: &dyn BiMask, case: &BiMaskCase) -> Result<Numbers, TestCaseErro
         let score = tensor(case.units.score(), Kind::Float, case.device)?;
         let alpha = tensor(case.units.alpha(), Kind::Float, case.device)?;
         let active = active_set(&case.units, case.device)?;
-        let departed = departed(case)?;
-        let departed = departed.as_ref();
-        let state = UnitState { score: &score, alpha: &alpha, active: &active, departed };
+        let pruned_importance = pruned_importance(case)?;
+        let pruned_importance = pruned_importance.as_ref();
+        let state = UnitState { score: &score, alpha: &alpha, active: &active, pruned_importance };
         let found = mask.mask(state, case.lambda)?;
         Ok(Numbers {
             importance: to_host(&found.importance)?,
@@ -82,13 +82,13 @@ fn numbers(mask: &dyn BiMask, case: &BiMaskCase) -> Result<Numbers, TestCaseErro
     compute().map_err(failed)
 }
 
-fn departed(case: &BiMaskCase) -> crate::Result<Option<Tensor>> {
-    let departed = case.units.departed();
+fn pruned_importance(case: &BiMaskCase) -> crate::Result<Option<Tensor>> {
+    let pruned_importance = case.units.pruned_importance();
     let on_device = |values: &Array1<f64>| -> crate::Result<Tensor> {
         let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
         Ok(Tensor::f_from_slice(&values)?.f_to_device(case.device)?)
     };
-    departed.map(on_device).transpose()
+    pruned_importance.map(on_device).transpose()
 }
 
 fn with_units(case: &BiMaskCase, units: crate::Result<Units>) -> Result<BiMaskCase, TestCaseError> {
@@ -132,8 +132,8 @@ pub fn falls_with_rank(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
         falls(head, by_rank.row(head))?;
     }
     let mut sums = importance.sum_axis(Axis(1));
-    if let Some(departed) = case.units.departed() {
-        sums += departed;
+    if let Some(pruned_importance) = case.units.pruned_importance() {
+        sums += pruned_importance;
     }
     let order = ranks(sums.view());
     for (better, worse) in pairs(shape.0).filter(|&(a, b)| order[a] < order[b]) {
@@ -189,11 +189,12 @@ pub fn follows_permutations(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
         let from = |(head, channel)| moved(head, channel);
         let score = Array2::from_shape_fn((heads, channels), |at| units.score()[from(at)]);
         let permuted = units.like(score, units.alpha().clone(), units.active().clone());
-        let permuted = match units.departed() {
+        let permuted = match units.pruned_importance() {
             None => permuted,
-            Some(departed) => {
-                let moved = Array1::from_shape_fn(heads, |head| departed[from((head, 0)).0]);
-                permuted.and_then(|units| units.with_departed(moved))
+            Some(pruned_importance) => {
+                let moved =
+                    Array1::from_shape_fn(heads, |head| pruned_importance[from((head, 0)).0]);
+                permuted.and_then(|units| units.with_pruned_importance(moved))
             }
         };
         let after = numbers(mask, &with_units(case, permuted)?)?.mask;
@@ -217,45 +218,54 @@ pub fn has_two_ends(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     Ok(())
 }
 
-/// With a single cell left, V is 1 for as many units as the cell has, and 0 for the others.
-pub fn is_decided_by_one_cell(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
+/// With a single candidate left, V is 1 for as many units as the candidate has, and 0 for the others.
+pub fn is_decided_by_one_candidate(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     let units = &case.units;
-    for cell in [0, units.cells().len() - 1] {
+    for candidate in [0, units.candidates().len() - 1] {
         let columns = units.active().ncols();
-        let only = Array2::from_shape_fn(units.active().dim(), |(a, b)| a * columns + b == cell);
+        let only =
+            Array2::from_shape_fn(units.active().dim(), |(a, b)| a * columns + b == candidate);
         let decided = units.like(units.score().clone(), units.alpha().clone(), only);
         let v = numbers(mask, &with_units(case, decided)?)?.sparsity;
         for (unit, &value) in v.iter().enumerate() {
             prop_assert!(value == 0.0 || value == 1.0, "V of unit {} is {}", unit, value);
         }
-        let (kept, size) = (v.iter().sum::<f64>(), units.cells().size(cell).units() as f64);
-        prop_assert!(kept == size, "{} units kept by a cell of {}", kept, size);
+        let (kept, size) =
+            (v.iter().sum::<f64>(), units.candidates().size(candidate).units() as f64);
+        prop_assert!(kept == size, "{} units kept by a candidate of {}", kept, size);
     }
     Ok(())
 }
 
-/// Raising α of an active cell never lowers V of a unit that the cell keeps, and never raises V of
-/// another. (The widest cell keeps every unit that any keeps.)
+/// Raising α of an active candidate never lowers V of a unit that the candidate keeps, and never raises V of
+/// another. (The widest candidate keeps every unit that any keeps.)
 pub fn rises_with_alpha(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     let units = &case.units;
     let columns = units.alpha().ncols();
-    let active: Vec<usize> = (0..units.cells().len())
-        .filter(|cell| units.active()[(cell / columns, cell % columns)])
+    let active: Vec<usize> = (0..units.candidates().len())
+        .filter(|candidate| units.active()[(candidate / columns, candidate % columns)])
         .collect();
     let before = numbers(mask, case)?.sparsity;
-    for &cell in [active[0], active[active.len() / 2], active[active.len() - 1]].iter() {
+    for &candidate in [active[0], active[active.len() / 2], active[active.len() - 1]].iter() {
         let mut alpha = units.alpha().clone();
-        alpha[(cell / columns, cell % columns)] += 0.5;
+        alpha[(candidate / columns, candidate % columns)] += 0.5;
         let (score, flags) = (units.score(), units.active());
         let raised = units.like(score.clone(), alpha, flags.clone());
         let after = numbers(mask, &with_units(case, raised)?)?.sparsity;
-        let only = Array2::from_shape_fn(flags.dim(), |(a, b)| a * columns + b == cell);
+        let only = Array2::from_shape_fn(flags.dim(), |(a, b)| a * columns + b == candidate);
         let alone = units.like(score.clone(), units.alpha().clone(), only);
         let kept = numbers(mask, &with_units(case, alone)?)?.sparsity;
         for (unit, (&before, &after)) in before.iter().zip(&after).enumerate() {
             let rise = after - before;
             let wrong = if kept[unit] > 0.5 { rise < -1e-6 } else { rise > 1e-6 };
-            prop_assert!(!wrong, "cell {}: V of unit {} from {} to {}", cell, unit, before, after);
+            prop_assert!(
+                !wrong,
+                "candidate {}: V of unit {} from {} to {}",
+                candidate,
+                unit,
+                before,
+                after
+            );
         }
     }
     Ok(())
@@ -268,9 +278,11 @@ pub fn keeps_gradients_apart(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
         let compute = || -> crate::Result<(Vec<f64>, Vec<f64>)> {
             let score = leaf(&tensor(case.units.score(), Kind::Float, case.device)?)?;
             let alpha = leaf(&tensor(case.units.alpha(), Kind::Float, case.device)?)?;
-            let (active, departed) = (active_set(&case.units, case.device)?, departed(case)?);
-            let departed = departed.as_ref();
-            let state = UnitState { score: &score, alpha: &alpha, active: &active, departed };
+            let (active, pruned_importance) =
+                (active_set(&case.units, case.device)?, pruned_importance(case)?);
+            let pruned_importance = pruned_importance.as_ref();
+            let state =
+                UnitState { score: &score, alpha: &alpha, active: &active, pruned_importance };
             // Squares, so that the gradient depends on every unit's mask.
             let sum = mask.mask(state, lambda)?.mask.f_square()?.f_sum(None)?;
             let found = gradients(&sum, &[&score, &alpha])?;

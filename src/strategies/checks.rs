@@ -73,9 +73,9 @@ pub(super) fn tensor(values: &Array2<f64>, kind: Kind, device: Device) -> crate:
     Ok(Tensor::f_from_slice(&flat)?.f_view(shape)?.f_to_kind(kind)?.f_to_device(device)?)
 }
 
-/// The active cells of some units, on the device.
+/// The active candidates of some units, on the device.
 pub(super) fn active_set(units: &Units, device: Device) -> crate::Result<ActiveSet> {
-    ActiveSet::new(units.cells(), units.active().iter().copied().collect(), device)
+    ActiveSet::new(units.candidates(), units.active().iter().copied().collect(), device)
 }
 
 /// Gradients of a scalar; zeros where it does not depend on an input.

@@ -2,8 +2,8 @@
 //!
 //! Two things: strategies that make everything the method works on, written so that they shrink
 //! to something a person can read, and the properties that an implementation of
-//! [`BiMask`](crate::mask::BiMask), [`AdaptiveOneHotLoss`](crate::loss::AdaptiveOneHotLoss) or
-//! [`PmimRegularizer`](crate::pmim::PmimRegularizer) has to have. [`check_bi_mask`],
+//! [`BiMask`](crate::components::BiMask), [`AdaptiveOneHotLoss`](crate::components::AdaptiveOneHotLoss) or
+//! [`PmimRegularizer`](crate::components::PmimRegularizer) has to have. [`check_bi_mask`],
 //! [`check_one_hot_loss`] and [`check_pmim_regularizer`] try all of them on random input and come
 //! back with the smallest counterexample.
 //!
@@ -30,7 +30,7 @@ pub use pmim::{
     PmimProperty, ReconstructionCase, PMIM_PROPERTIES,
 };
 pub use spaces::{budgets, dimensions, vit_configs};
-pub use units::{alphas, cells, extreme_alphas, lambda_schedules, scores, units, units_with};
+pub use units::{alphas, candidates, extreme_alphas, lambda_schedules, scores, units, units_with};
 
 /// The walk-through compiles.
 #[cfg(doctest)]

@@ -5,7 +5,7 @@ use super::checks::{
     Verdict,
 };
 use super::units::{alphas, extreme_alphas, units_with};
-use crate::loss::AdaptiveOneHotLoss;
+use crate::components::AdaptiveOneHotLoss;
 use crate::oracle::Units;
 use crate::space::DimensionKind;
 use crate::tensors::to_host;
@@ -21,7 +21,7 @@ pub const ONE_HOT_PROPERTIES: &[(&str, OneHotProperty)] = &[
     ("loss falls as p sharpens", falls_as_p_sharpens),
     ("loss and gradient finite for every finite α", is_finite),
     ("decided dimension costs nothing", costs_nothing_when_decided),
-    ("inactive cells have no say", ignores_inactive_cells),
+    ("inactive candidates have no say", ignores_inactive_candidates),
     ("importance costs a finite number, and more of it no less", importance_costs),
 ];
 
@@ -80,10 +80,10 @@ pub fn falls_as_p_sharpens(
 pub fn is_finite(loss: &dyn AdaptiveOneHotLoss, units: &Units, device: Device) -> Verdict {
     let (value, gradient) = value_and_gradient(loss, units, device)?;
     expect_finite("loss", &[value])?;
-    expect_finite("gradient of cell", &gradient)
+    expect_finite("gradient of candidate", &gradient)
 }
 
-/// With a single cell left, loss and gradient are 0.
+/// With a single candidate left, loss and gradient are 0.
 pub fn costs_nothing_when_decided(
     loss: &dyn AdaptiveOneHotLoss,
     units: &Units,
@@ -98,15 +98,20 @@ pub fn costs_nothing_when_decided(
     Ok(())
 }
 
-/// α of an inactive cell changes nothing, and has no gradient.
-pub fn ignores_inactive_cells(
+/// α of an inactive candidate changes nothing, and has no gradient.
+pub fn ignores_inactive_candidates(
     loss: &dyn AdaptiveOneHotLoss,
     units: &Units,
     device: Device,
 ) -> Verdict {
     let (before, gradient) = value_and_gradient(loss, units, device)?;
-    for (cell, (&active, g)) in units.active().iter().zip(&gradient).enumerate() {
-        prop_assert!(active || *g == 0.0, "inactive cell {} has the gradient {}", cell, g);
+    for (candidate, (&active, g)) in units.active().iter().zip(&gradient).enumerate() {
+        prop_assert!(
+            active || *g == 0.0,
+            "inactive candidate {} has the gradient {}",
+            candidate,
+            g
+        );
     }
     let mut alpha = units.alpha().clone();
     ndarray::Zip::from(&mut alpha).and(units.active()).for_each(|alpha, &active| {

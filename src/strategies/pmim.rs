@@ -1,7 +1,8 @@
 //! Images and hidden tokens, and what a reconstruction loss has to be.
 
 use super::checks::{expect_finite, failed, gradients, leaf, run, Counterexample, Verdict};
-use crate::pmim::{MaskRatioSchedule, PmimRegularizer};
+use crate::components::PmimRegularizer;
+use crate::schedule::LinearRamp;
 use crate::tensors::to_host;
 use ndarray::{Array2, Array4};
 use proptest::collection::vec;
@@ -9,9 +10,12 @@ use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 /// Mask ratio schedules between any two ends.
-pub fn mask_ratio_schedules() -> impl Strategy<Value = MaskRatioSchedule> {
-    (0.0..1.0f64, 0.0..1.0f64, 0..1000u64)
-        .prop_map(|(start, end, warmup_steps)| MaskRatioSchedule { start, end, warmup_steps })
+pub fn mask_ratio_schedules() -> impl Strategy<Value = LinearRamp> {
+    (0.0..1.0f64, 0.0..1.0f64, 0..1000u64).prop_map(|(start, end, steps)| LinearRamp {
+        start,
+        end,
+        steps,
+    })
 }
 
 /// `[batch, tokens]`, 1 where hidden. Shrinks to nothing hidden.

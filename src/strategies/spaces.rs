@@ -1,7 +1,7 @@
 //! Whole dimensions, architectures and budgets.
 
-use super::units::cells;
-use crate::cost::{Budget, Metric};
+use super::units::candidates;
+use crate::cost::{CostLimit, Metric};
 use crate::models::{Architecture, BlockConfig, Pooling, VitConfig};
 use crate::space::{Binding, Dimension, DimensionKind, Size};
 use crate::Result;
@@ -13,9 +13,9 @@ use proptest::prelude::*;
 /// columns of another, `{name}.out.weight`.
 pub fn dimensions(name: &'static str) -> impl Strategy<Value = Dimension> {
     let flat_kinds = prop_oneof![Just(DimensionKind::Hidden), Just(DimensionKind::Embedding)];
-    (cells(), flat_kinds, 1..=3i64).prop_map(move |(cells, flat, outer)| {
-        let kind = if cells.heads() > 1 { DimensionKind::Attention } else { flat };
-        Dimension::new(name, kind, cells)
+    (candidates(), flat_kinds, 1..=3i64).prop_map(move |(candidates, flat, outer)| {
+        let kind = if candidates.heads() > 1 { DimensionKind::Attention } else { flat };
+        Dimension::new(name, kind, candidates)
             .bind(Binding::gated(format!("{name}.weight"), 0).outer(outer))
             .bind(Binding::narrowed(format!("{name}.out.weight"), 1))
     })
@@ -55,20 +55,20 @@ pub fn vit_configs() -> impl Strategy<Value = VitConfig> {
 ///
 /// # Errors
 /// Those of [`Architecture::space`].
-pub fn budgets(config: &VitConfig) -> Result<impl Strategy<Value = Budget>> {
+pub fn budgets(config: &VitConfig) -> Result<impl Strategy<Value = CostLimit>> {
     let ranges = [
         (Metric::Macs, cost_range(config, Metric::Macs)?),
         (Metric::Params, cost_range(config, Metric::Params)?),
     ];
     Ok((0..2usize, 0.0..=1.0f64).prop_map(move |(which, share)| {
         let (metric, (least, most)) = ranges[which];
-        Budget { metric, limit: least + share * (most - least) }
+        CostLimit { metric, limit: least + share * (most - least) }
     }))
 }
 
 fn cost_range(config: &VitConfig, metric: Metric) -> Result<(f64, f64)> {
     let space = config.space()?;
-    let sizes = |dimension: &Dimension| dimension.cells.sizes().collect::<Vec<Size>>();
+    let sizes = |dimension: &Dimension| dimension.candidates.sizes().collect::<Vec<Size>>();
     let candidates: Vec<Vec<Size>> = space.dimensions.iter().map(sizes).collect();
     config.cost_model().range(metric, &space, &candidates)
 }

@@ -1,8 +1,8 @@
-//! Units of one dimension: cells, scores, α, active cells.
+//! Units of one dimension: candidates, scores, α, active candidates.
 
-use crate::mask::LambdaSchedule;
 use crate::oracle::Units;
-use crate::space::Cells;
+use crate::schedule::LinearRamp;
+use crate::space::Candidates;
 use ndarray::Array2;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -12,25 +12,24 @@ use std::collections::BTreeSet;
 const HEADS: usize = 4;
 const CHANNELS: usize = 8;
 
-/// Cells of a grid of at most 4 heads of 8 channels, every second one flat. They shrink to one
-/// unit and one cell.
-pub fn cells() -> impl Strategy<Value = Cells> {
+/// Candidates of a grid of at most 4 heads of 8 channels, every second one flat. They shrink to one
+/// unit and one candidate.
+pub fn candidates() -> impl Strategy<Value = Candidates> {
     let sides = (1..=HEADS, 1..=CHANNELS, any::<bool>());
     let (head_counts, widths) = (vec(0..HEADS, 1..=HEADS), vec(0..CHANNELS, 1..=CHANNELS));
     // What comes first shrinks first: few small candidates let the sides shrink further.
     (head_counts, widths, sides).prop_filter_map(
-        "cells within the grid",
+        "candidates within the grid",
         |(head_counts, widths, (heads, channels, flat))| {
             let heads = if flat { 1 } else { heads };
-            let (head_counts, widths) =
-                (candidates(heads, head_counts), candidates(channels, widths));
-            Cells::grid(heads as i64, channels as i64, head_counts, widths).ok()
+            let (head_counts, widths) = (values(heads, head_counts), values(channels, widths));
+            Candidates::grid(heads as i64, channels as i64, head_counts, widths).ok()
         },
     )
 }
 
 /// Any numbers, brought into 1..=most: whatever `most` shrinks to, small ones stay what they are.
-fn candidates(most: usize, numbers: Vec<usize>) -> Vec<i64> {
+fn values(most: usize, numbers: Vec<usize>) -> Vec<i64> {
     let within = numbers.into_iter().map(|number| 1 + (number % most) as i64);
     within.collect::<BTreeSet<_>>().into_iter().collect()
 }
@@ -47,12 +46,12 @@ pub fn scores(count: usize) -> impl Strategy<Value = Vec<f64>> {
     ]
 }
 
-/// Cell logits: like scores.
+/// Candidate logits: like scores.
 pub fn alphas(count: usize) -> impl Strategy<Value = Vec<f64>> {
     scores(count)
 }
 
-/// Cell logits of any finite f32: denormals, ±3.4·10³⁸ and all between.
+/// Candidate logits of any finite f32: denormals, ±3.4·10³⁸ and all between.
 pub fn extreme_alphas(count: usize) -> impl Strategy<Value = Vec<f64>> {
     use proptest::num::f32::{NEGATIVE, NORMAL, POSITIVE, SUBNORMAL, ZERO};
     let any_finite = NORMAL | SUBNORMAL | ZERO | POSITIVE | NEGATIVE;
@@ -65,27 +64,28 @@ pub fn units() -> impl Strategy<Value = Units> {
     units_with(alphas(HEADS * CHANNELS))
 }
 
-/// Units with cell logits of one's own, at least 32 at a time, of which the first are used.
+/// Units with candidate logits of one's own, at least 32 at a time, of which the first are used.
 pub fn units_with(alphas: impl Strategy<Value = Vec<f64>>) -> impl Strategy<Value = Units> {
     let most = HEADS * CHANNELS;
-    // Lists as long as the largest grid needs, cut to size: they shrink apart from the cells.
+    // Lists as long as the largest grid needs, cut to size: they shrink apart from the candidates.
     let flags = (vec(any::<bool>(), most), any::<prop::sample::Index>());
-    let departed = prop::option::of(vec((0..32u8).prop_map(|n| f64::from(n) / 8.0), HEADS));
-    (cells(), scores(most), alphas, flags, departed).prop_filter_map(
-        "units of the cells",
-        |(cells, score, alpha, flags, departed)| {
+    let pruned_importance =
+        prop::option::of(vec((0..32u8).prop_map(|n| f64::from(n) / 8.0), HEADS));
+    (candidates(), scores(most), alphas, flags, pruned_importance).prop_filter_map(
+        "units of the candidates",
+        |(candidates, score, alpha, flags, pruned_importance)| {
             let (mut active, one) = flags;
-            active[one.index(cells.len())] = true;
-            let [heads, channels] = cells.unit_shape().map(|side| side as usize);
-            let [rows, columns] = cells.shape().map(|side| side as usize);
+            active[one.index(candidates.len())] = true;
+            let [heads, channels] = candidates.unit_shape().map(|side| side as usize);
+            let [rows, columns] = candidates.shape().map(|side| side as usize);
             let score = first(score, [heads, channels])?;
             let (alpha, active) = (first(alpha, [rows, columns])?, first(active, [rows, columns])?);
-            let units = Units::new(cells, score, alpha, active).ok()?;
-            match departed {
+            let units = Units::new(candidates, score, alpha, active).ok()?;
+            match pruned_importance {
                 None => Some(units),
-                Some(departed) => {
-                    units.with_departed(departed.into_iter().take(heads).collect()).ok()
-                }
+                Some(pruned_importance) => units
+                    .with_pruned_importance(pruned_importance.into_iter().take(heads).collect())
+                    .ok(),
             }
         },
     )
@@ -97,10 +97,10 @@ fn first<T>(mut values: Vec<T>, [rows, columns]: [usize; 2]) -> Option<Array2<T>
 }
 
 /// λ schedules between any two ends.
-pub fn lambda_schedules() -> impl Strategy<Value = LambdaSchedule> {
-    (0.0..=1.0f64, 0.0..=1.0f64, 0..1000u64).prop_map(|(start, end, warmup_steps)| LambdaSchedule {
+pub fn lambda_schedules() -> impl Strategy<Value = LinearRamp> {
+    (0.0..=1.0f64, 0.0..=1.0f64, 0..1000u64).prop_map(|(start, end, steps)| LinearRamp {
         start,
         end,
-        warmup_steps,
+        steps,
     })
 }

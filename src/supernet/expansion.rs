@@ -26,7 +26,7 @@ impl<A: Architecture> Supernet<A> {
             let heads: Vec<i64> = state
                 .origin
                 .iter()
-                .step_by(state.cells().channels() as usize)
+                .step_by(state.candidates().channels() as usize)
                 .map(|unit| unit / dense.channels)
                 .collect();
             let heads = indices(&heads, self.device())?;

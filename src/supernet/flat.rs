@@ -1,4 +1,4 @@
-//! Units and cells by their flat numbers.
+//! Units and candidates by their flat numbers.
 
 use crate::space::Size;
 use crate::Result;

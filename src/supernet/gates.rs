@@ -38,17 +38,17 @@ impl<A: Architecture> Supernet<A> {
         self.gating.pull_back(gradients, &self.factors(gates)?)
     }
 
-    /// Gates, and what multiplies the writers of dimensions that are landing.
+    /// Gates, and what multiplies the writers of dimensions that are fade-out.
     fn factors<'a>(&self, masks: &'a [Tensor]) -> Result<Factors<'a>> {
-        let mut landing = BTreeMap::new();
+        let mut fade_out = BTreeMap::new();
         for (at, state) in self.states.iter().enumerate() {
-            if let Some(under_way) = &state.landing {
+            if let Some(under_way) = &state.fade_out {
                 let roles = [Role::Written, Role::Scaled].map(|role| under_way.factor(role));
                 let [written, scaled] = roles;
-                landing.insert(at, [written?, scaled?]);
+                fade_out.insert(at, [written?, scaled?]);
             }
         }
-        Ok(Factors { masks, landing })
+        Ok(Factors { masks, fade_out })
     }
 
     /// One gate a dimension, each shaped like its scores.
@@ -58,7 +58,7 @@ impl<A: Architecture> Supernet<A> {
             return Err(Error::invalid("number of gates", expected, gates.len()));
         }
         gates.iter().zip(&self.states).try_for_each(|(gate, state)| {
-            expect_shape("gates", &state.name, gate, &state.cells().unit_shape())
+            expect_shape("gates", &state.name, gate, &state.candidates().unit_shape())
         })
     }
 }

@@ -18,7 +18,7 @@ struct Gate {
     dimension: usize,
     /// The variable seen as `[outer, units, inner]`.
     view: [i64; 3],
-    /// Multiplied by the bi-mask, or by what remains of units that are landing.
+    /// Multiplied by the bi-mask, or by what remains of units that are fade-out.
     role: Role,
 }
 
@@ -27,8 +27,8 @@ struct Gate {
 pub(super) struct Factors<'a> {
     /// The bi-mask of every dimension.
     pub(super) masks: &'a [Tensor],
-    /// By dimension that is landing: what multiplies its writers, and its norms' scales.
-    pub(super) landing: BTreeMap<usize, [Tensor; 2]>,
+    /// By dimension that is fade-out: what multiplies its writers, and its norms' scales.
+    pub(super) fade_out: BTreeMap<usize, [Tensor; 2]>,
 }
 
 /// A variable of the model that some dimension gates.
@@ -50,17 +50,17 @@ pub(super) struct Gating {
 
 impl Gating {
     /// Copies what `space` gates out of the model's variables: the copies become θ, in f32. Writers
-    /// are gated in the dimensions that are `landing`. Variables in half precision are copied
+    /// are gated in the dimensions that are `fade-out`. Variables in half precision are copied
     /// too, without gates.
     pub(super) fn new(
         space: &SearchSpace,
-        landing: &[bool],
+        fade_out: &[bool],
         variables: &BTreeMap<String, Tensor>,
     ) -> Result<Self> {
         let mut gated: BTreeMap<String, GatedVariable> = BTreeMap::new();
         for (dimension, declared) in space.dimensions.iter().enumerate() {
             for (binding, role) in
-                declared.bindings.iter().flat_map(|b| gates(b, landing[dimension]))
+                declared.bindings.iter().flat_map(|b| gates(b, fade_out[dimension]))
             {
                 let variable = &variables[&binding.variable];
                 let view = binding.view(&variable.size());
@@ -119,15 +119,15 @@ impl Gating {
     }
 }
 
-/// What multiplies an axis, now that its dimension is landing or is not.
-fn gates(binding: &Binding, landing: bool) -> impl Iterator<Item = (&Binding, Role)> {
-    let (always, while_landing) = match binding.role {
+/// What multiplies an axis, now that its dimension is fade-out or is not.
+fn gates(binding: &Binding, fade_out: bool) -> impl Iterator<Item = (&Binding, Role)> {
+    let (always, while_fading_out) = match binding.role {
         Role::Gated => (Some(Role::Gated), None),
         Role::GatedNorm => (Some(Role::Gated), Some(Role::Scaled)),
         role @ (Role::Written | Role::Scaled) => (None, Some(role)),
         Role::Narrowed => (None, None),
     };
-    let roles = always.into_iter().chain(while_landing.filter(|_| landing));
+    let roles = always.into_iter().chain(while_fading_out.filter(|_| fade_out));
     roles.map(move |role| (binding, role))
 }
 
@@ -206,8 +206,8 @@ impl GatedVariable {
 
 impl Gate {
     fn factor(&self, factors: &Factors) -> Result<Tensor> {
-        let landing = || factors.landing.get(&self.dimension);
-        let factor = match (self.role, landing()) {
+        let fade_out = || factors.fade_out.get(&self.dimension);
+        let factor = match (self.role, fade_out()) {
             (Role::Written, Some([written, _])) => written,
             (Role::Scaled, Some([_, scaled])) => scaled,
             _ => &factors.masks[self.dimension],
@@ -236,7 +236,7 @@ mod tests {
         for gated in gating.variables.values() {
             let _ = gated.raw.shallow_clone().f_fill_(0.1)?;
         }
-        let factors = Factors { masks: &[], landing: BTreeMap::new() };
+        let factors = Factors { masks: &[], fade_out: BTreeMap::new() };
         gating.materialise(&factors)?;
         let _ = variables["statistic"].shallow_clone().f_fill_(3.0)?;
         gating.pull_back(&mut BTreeMap::new(), &factors)?;

@@ -1,6 +1,6 @@
 //! Networks that cannot be built smaller: units that leave stay in place, as zeros.
 
-use super::{Landing, Narrowing, Supernet, Weights};
+use super::{FadeOut, Narrowing, Supernet, Weights};
 use crate::models::Architecture;
 use crate::space::{DimensionKind, SearchSpace, Size};
 use crate::{Error, Result};
@@ -37,14 +37,14 @@ impl<A: Architecture> Supernet<A> {
     /// sliced to [`sizes`](Self::sizes).
     ///
     /// # Errors
-    /// [`Error::Cells`] if a size fits no cell.
+    /// [`Error::Candidates`] if a size fits no candidate.
     pub fn sliced_weights(&self) -> Result<Weights> {
         let states = self.states.iter().enumerate();
-        let landed = states.filter_map(|(at, state)| {
-            let landing = state.landing.as_ref().filter(|landing| landing.in_place)?;
-            Some((at, landing.size))
+        let faded = states.filter_map(|(at, state)| {
+            let fade_out = state.fade_out.as_ref().filter(|fade_out| fade_out.in_place)?;
+            Some((at, fade_out.size))
         });
-        let slices = Narrowing::new(&self.space, &self.states, &landed.collect::<Vec<_>>())?;
+        let slices = Narrowing::new(&self.space, &self.states, &faded.collect::<Vec<_>>())?;
         let weights = self.folded_weights().into_iter();
         weights
             .map(|(name, weight)| {
@@ -59,15 +59,15 @@ impl<A: Architecture> Supernet<A> {
         let raw = self.raw_weights();
         for &(at, size) in sizes {
             let state = &mut self.states[at];
-            if size == state.cells().full() {
-                state.landing = None;
+            if size == state.candidates().full() {
+                state.fade_out = None;
                 continue;
             }
             let kept = state.survivors(size)?;
             let from = state.score.f_zeros_like()?;
-            let mut landing = Landing::new(&state.active, &kept, size, &from, 0)?;
-            (landing.remaining, landing.in_place) = (0.0, true);
-            state.landing = Some(landing);
+            let mut fade_out = FadeOut::new(&state.active, &kept, size, &from, 0)?;
+            (fade_out.remaining, fade_out.in_place) = (0.0, true);
+            state.fade_out = Some(fade_out);
         }
         self.regate(&raw)
     }

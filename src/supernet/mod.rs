@@ -4,33 +4,33 @@
 //! [`Supernet::pull_back`]. See design section 3 in docs/method.md.
 
 mod expansion;
+mod fade_out;
 mod flat;
 mod gates;
 mod gating;
 mod in_place;
-mod landing;
 mod narrowing;
 mod parameters;
-mod reconstruction;
+mod pmim_modules;
 mod reshaping;
 mod state;
 mod weights;
 
-pub use landing::Landing;
+pub use fade_out::FadeOut;
 pub use narrowing::Narrowing;
 pub use parameters::{Parameter, ParameterKind};
-pub use reconstruction::Reconstruction;
+pub use pmim_modules::PmimModules;
 pub use state::DimensionState;
 
+use crate::components::{BiMask, Mask};
 use crate::cost::CostModel;
-use crate::mask::{BiMask, Mask};
 use crate::models::{Architecture, Logits, Network};
 use crate::space::{ActiveSet, SearchSpace, Sizes};
 use crate::tensors::widened;
 pub use crate::tensors::Weights;
 use crate::{Error, Result};
 use gating::Gating;
-use std::rc::Rc;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// A model under search.
@@ -38,7 +38,7 @@ use tch::{Device, Kind, Tensor};
 pub struct Supernet<A: Architecture> {
     architecture: A,
     network: A::Network,
-    reconstruction: Option<Reconstruction>,
+    reconstruction: Option<PmimModules>,
     variables: Weights,
     space: SearchSpace,
     cost: CostModel,
@@ -72,7 +72,7 @@ impl<A: Architecture> Supernet<A> {
         device: Device,
     ) -> Result<Self> {
         if pmim {
-            reconstruction::bind(&architecture, &mut space)?;
+            pmim_modules::bind(&architecture, &mut space)?;
         }
         let (network, reconstruction, variables) =
             reshaping::assemble(&architecture, pmim, device)?;
@@ -132,23 +132,23 @@ impl<A: Architecture> Supernet<A> {
         &self.states
     }
 
-    /// The same, to change scores, α or active cells.
+    /// The same, to change scores, α or active candidates.
     pub fn states_mut(&mut self) -> &mut [DimensionState] {
         &mut self.states
     }
 
-    /// Weighs units by another bi-mask than the paper's.
-    pub fn weigh_by(&mut self, bi_mask: Rc<dyn BiMask>) {
-        self.states.iter_mut().for_each(|state| state.bi_mask = Rc::clone(&bi_mask));
+    /// Replaces the bi-mask of all dimensions, by default the paper's.
+    pub fn set_bi_mask(&mut self, bi_mask: Arc<dyn BiMask>) {
+        self.states.iter_mut().for_each(|state| state.bi_mask = Arc::clone(&bi_mask));
     }
 
-    /// Active cells by dimension.
+    /// Active candidates by dimension.
     pub fn active(&self) -> Vec<&ActiveSet> {
         self.states.iter().map(|state| &state.active).collect()
     }
 
     /// Mask token and decoder, while there is PMIM.
-    pub fn reconstruction(&self) -> Option<&Reconstruction> {
+    pub fn reconstruction(&self) -> Option<&PmimModules> {
         self.reconstruction.as_ref()
     }
 
@@ -161,14 +161,14 @@ impl<A: Architecture> Supernet<A> {
     pub fn sizes(&self) -> Sizes {
         let mut sizes = self.space.full_sizes();
         for state in &self.states {
-            if let Some(landing) = state.landing.as_ref().filter(|landing| landing.in_place) {
-                sizes.insert(state.name.clone(), landing.size);
+            if let Some(fade_out) = state.fade_out.as_ref().filter(|fade_out| fade_out.in_place) {
+                sizes.insert(state.name.clone(), fade_out.size);
             }
         }
         sizes
     }
 
-    /// Whether every dimension has a single cell left.
+    /// Whether every dimension has a single candidate left.
     pub fn is_decided(&self) -> bool {
         self.states.iter().all(|state| state.active.decided().is_some())
     }
@@ -214,7 +214,7 @@ impl<A: Architecture> Supernet<A> {
     pub fn parameters(&self) -> Vec<Parameter> {
         let weights =
             self.variables.iter().filter(|(_, leaf)| leaf.requires_grad()).map(|(name, leaf)| {
-                let kind = if reconstruction::owns(name) && self.reconstruction.is_some() {
+                let kind = if pmim_modules::owns(name) && self.reconstruction.is_some() {
                     ParameterKind::Reconstruction
                 } else {
                     ParameterKind::Weight
@@ -239,7 +239,7 @@ impl<A: Architecture> Supernet<A> {
     pub(crate) fn declared_space(&self) -> SearchSpace {
         let mut space = self.space.clone();
         for dimension in &mut space.dimensions {
-            dimension.bindings.retain(|binding| !reconstruction::owns(&binding.variable));
+            dimension.bindings.retain(|binding| !pmim_modules::owns(&binding.variable));
         }
         space
     }

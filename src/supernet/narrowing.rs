@@ -35,7 +35,7 @@ impl Narrowing {
     ) -> Result<Self> {
         let mut narrowing = Self::default();
         for &(at, size) in sizes {
-            if states[at].cells().full() != size {
+            if states[at].candidates().full() != size {
                 let kept = states[at].survivors(size)?;
                 narrowing.add(space, &states[at], at, size, kept)?;
             }
@@ -56,7 +56,7 @@ impl Narrowing {
         size: Size,
         kept: Tensor,
     ) -> Result<()> {
-        let heads = heads_of(&kept, size, state.cells().channels())?;
+        let heads = heads_of(&kept, size, state.candidates().channels())?;
         for binding in &space.dimensions[at].bindings {
             let kept = match binding.over {
                 Over::Units => &kept,
@@ -65,9 +65,9 @@ impl Narrowing {
             let slice = Slice { binding: binding.clone(), kept: kept.shallow_clone() };
             self.slices.entry(binding.variable.clone()).or_default().push(slice);
         }
-        let (active, kept_cells) = state.active.narrowed(size)?;
-        let (alpha, score) = (active.cells().shape(), active.cells().unit_shape());
-        self.flat.insert(state.alpha_name(), (kept_cells, alpha));
+        let (active, kept_candidates) = state.active.narrowed(size)?;
+        let (alpha, score) = (active.candidates().shape(), active.candidates().unit_shape());
+        self.flat.insert(state.alpha_name(), (kept_candidates, alpha));
         self.flat.insert(state.score_name(), (kept.shallow_clone(), score));
         self.kept.insert(at, (kept, size));
         Ok(())

@@ -11,7 +11,7 @@ pub enum ParameterKind {
     Reconstruction,
     /// Importance scores.
     Score,
-    /// Cell logits.
+    /// Candidate logits.
     Alpha,
 }
 

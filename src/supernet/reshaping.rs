@@ -1,7 +1,7 @@
-//! What builds the network anew: landing, narrowing, the end of PMIM, another precision.
+//! What builds the network anew: fade-out, narrowing, the end of PMIM, another precision.
 
 use super::gating::Gating;
-use super::{flat, Landing, Narrowing, Reconstruction, Supernet, Weights};
+use super::{flat, FadeOut, Narrowing, PmimModules, Supernet, Weights};
 use crate::models::Architecture;
 use crate::space::Size;
 use crate::{Error, Result};
@@ -13,25 +13,30 @@ impl<A: Architecture> Supernet<A> {
     /// [`narrow`](Self::narrow) then changes nothing. `gates` are the present ones.
     ///
     /// # Errors
-    /// [`Error::Cells`] if a size fits no cell; [`Error::Invalid`] for a dimension or size there is
+    /// [`Error::Candidates`] if a size fits no candidate; [`Error::Invalid`] for a dimension or size there is
     /// not, or gates of another number; [`Error::Shape`] for gates of another shape.
-    pub fn land(&mut self, sizes: &[(usize, Size)], gates: &[Tensor], since: u64) -> Result<()> {
+    pub fn begin_fade_out(
+        &mut self,
+        sizes: &[(usize, Size)],
+        gates: &[Tensor],
+        since: u64,
+    ) -> Result<()> {
         self.expect_dimensions(sizes)?;
         self.expect_gates(gates)?;
         let weights = self.raw_weights();
         for &(at, size) in sizes {
             let kept = self.states[at].survivors(size)?;
             let active = &self.states[at].active;
-            self.states[at].landing = Some(Landing::new(active, &kept, size, &gates[at], since)?);
+            self.states[at].fade_out = Some(FadeOut::new(active, &kept, size, &gates[at], since)?);
         }
         self.regate(&weights)
     }
 
-    /// Goes on with a landing that began before.
+    /// Goes on with a fade-out that began before.
     ///
     /// # Errors
-    /// [`Error::Cells`] if the size fits no cell.
-    pub(crate) fn resume_landing(
+    /// [`Error::Candidates`] if the size fits no candidate.
+    pub(crate) fn restore_fade_out(
         &mut self,
         at: usize,
         kept: &[i64],
@@ -42,9 +47,9 @@ impl<A: Architecture> Supernet<A> {
     ) -> Result<()> {
         let weights = self.raw_weights();
         let kept = flat::indices(kept, self.device)?;
-        let mut landing = Landing::new(&self.states[at].active, &kept, size, from, since)?;
-        landing.in_place = in_place;
-        self.states[at].landing = Some(landing);
+        let mut fade_out = FadeOut::new(&self.states[at].active, &kept, size, from, since)?;
+        fade_out.in_place = in_place;
+        self.states[at].fade_out = Some(fade_out);
         self.regate(&weights)
     }
 
@@ -55,7 +60,7 @@ impl<A: Architecture> Supernet<A> {
     /// The returned slices have to be applied to whatever else is shaped like the parameters.
     ///
     /// # Errors
-    /// [`Error::Cells`] if a size fits no cell; [`Error::Invalid`] for a dimension or size there is
+    /// [`Error::Candidates`] if a size fits no candidate; [`Error::Invalid`] for a dimension or size there is
     /// not; those of building the model.
     pub fn narrow(&mut self, sizes: &[(usize, Size)]) -> Result<Narrowing> {
         self.expect_dimensions(sizes)?;
@@ -65,7 +70,7 @@ impl<A: Architecture> Supernet<A> {
         }
         let narrowing = Narrowing::new(&self.space, &self.states, sizes)?;
         let raw = self.raw_weights();
-        sizes.iter().for_each(|&(at, _)| self.states[at].landing = None);
+        sizes.iter().for_each(|&(at, _)| self.states[at].fade_out = None);
         if narrowing.is_empty() {
             self.regate(&raw)?;
             return Ok(narrowing);
@@ -76,7 +81,7 @@ impl<A: Architecture> Supernet<A> {
             .collect::<Result<_>>()?;
         for (&at, (kept, size)) in &narrowing.kept {
             self.states[at] = self.states[at].narrowed(kept, *size)?;
-            self.space.dimensions[at].cells = self.states[at].cells().clone();
+            self.space.dimensions[at].candidates = self.states[at].candidates().clone();
         }
         self.architecture = self.architecture.resized(&self.sizes())?;
         self.rebuild(self.reconstruction.is_some(), &weights)?;
@@ -90,7 +95,7 @@ impl<A: Architecture> Supernet<A> {
                 let expected = format!("below {}", self.states.len());
                 return Err(Error::invalid("number of a dimension", expected, at));
             };
-            let full = state.cells().full();
+            let full = state.candidates().full();
             let within = (1..=full.heads).contains(&size.heads)
                 && (1..=full.channels).contains(&size.channels);
             if !within {
@@ -151,8 +156,9 @@ impl<A: Architecture> Supernet<A> {
 
     /// Lays the gates out anew, with θ from `weights`.
     pub(super) fn regate(&mut self, weights: &Weights) -> Result<()> {
-        let landing: Vec<bool> = self.states.iter().map(|state| state.landing.is_some()).collect();
-        self.gating = Gating::new(&self.space, &landing, &self.variables)?;
+        let fade_out: Vec<bool> =
+            self.states.iter().map(|state| state.fade_out.is_some()).collect();
+        self.gating = Gating::new(&self.space, &fade_out, &self.variables)?;
         self.load_weights(weights)
     }
 }
@@ -162,11 +168,11 @@ pub(super) fn assemble<A: Architecture>(
     architecture: &A,
     pmim: bool,
     device: Device,
-) -> Result<(A::Network, Option<Reconstruction>, Weights)> {
+) -> Result<(A::Network, Option<PmimModules>, Weights)> {
     let store = nn::VarStore::new(device);
     let network = architecture.build(&store.root())?;
     let reconstruction = match pmim {
-        true => Some(Reconstruction::new(&store.root(), architecture)?),
+        true => Some(PmimModules::new(&store.root(), architecture)?),
         false => None,
     };
     let variables = store.variables().into_iter().collect();

@@ -1,6 +1,6 @@
 //! The weights of a supernet, in and out.
 
-use super::{reconstruction, Supernet, Weights};
+use super::{pmim_modules, Supernet, Weights};
 use crate::error::expect_shape;
 use crate::models::Architecture;
 use crate::{Error, Result};
@@ -18,7 +18,7 @@ impl<A: Architecture> Supernet<A> {
     /// The weights of the plain model at the last materialised gates, without PMIM's: folded.
     pub fn folded_weights(&self) -> Weights {
         let own = self.reconstruction.is_some();
-        let model = self.variables.iter().filter(|(name, _)| !(own && reconstruction::owns(name)));
+        let model = self.variables.iter().filter(|(name, _)| !(own && pmim_modules::owns(name)));
         model.map(|(name, leaf)| (name.clone(), leaf.shallow_clone())).collect()
     }
 
@@ -30,7 +30,7 @@ impl<A: Architecture> Supernet<A> {
     pub fn load_weights(&mut self, weights: &Weights) -> Result<()> {
         let own = self.raw_weights();
         if let Some(name) =
-            weights.keys().find(|name| !own.contains_key(*name) && !reconstruction::owns(name))
+            weights.keys().find(|name| !own.contains_key(*name) && !pmim_modules::owns(name))
         {
             return Err(Error::unknown("weight", name, own.keys()));
         }
@@ -41,7 +41,7 @@ impl<A: Architecture> Supernet<A> {
                     expect_shape("load weights", &name, source, &target.size())?;
                     pairs.push((source, target));
                 }
-                None if reconstruction::owns(&name) => {}
+                None if pmim_modules::owns(&name) => {}
                 None => return Err(Error::unknown("weight", name, weights.keys())),
             }
         }

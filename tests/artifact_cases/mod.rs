@@ -7,8 +7,8 @@ mod round_trip;
 mod verification;
 
 use crate::support::{from_numbers, test_device, Tensors, TestResult};
-use once_for_both::extract::{verify_against, Differences, Export, Precision, Subnet};
 use once_for_both::models::{Architecture, BlockConfig, Pooling, SwinConfig, VitConfig};
+use once_for_both::subnet::{verify_against, Differences, Export, Precision, Subnet};
 use std::path::Path;
 use tch::Tensor;
 

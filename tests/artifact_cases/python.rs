@@ -2,8 +2,8 @@
 
 use super::{images, kinds, network, save, swin, PRECISIONS};
 use crate::support::{test_device, TestResult};
-use once_for_both::extract::{Export, Subnet};
 use once_for_both::models::Architecture;
+use once_for_both::subnet::{Export, Subnet};
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
 use tch::Tensor;

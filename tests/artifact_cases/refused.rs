@@ -3,8 +3,8 @@
 use super::{config, network, save};
 use crate::support::{in_words, test_device, Tensors, TestResult};
 use once_for_both::error::ArtifactError;
-use once_for_both::extract::{Description, Export, Subnet};
 use once_for_both::models::VitConfig;
+use once_for_both::subnet::{Description, Export, Subnet};
 use once_for_both::Error;
 use proptest::prelude::*;
 use serde_json::{json, Value};

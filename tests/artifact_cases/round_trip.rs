@@ -2,11 +2,11 @@
 
 use super::{config, images, network, rounding_tolerance, save, PRECISIONS};
 use crate::support::{in_words, test_device, TestResult, Tolerance};
-use once_for_both::extract::{
-    Description, Differences, Export, LatencyComparison, Precision, Provenance, Subnet,
-};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::strategies::vit_configs;
+use once_for_both::subnet::{
+    Description, Differences, Export, LatencyComparison, Precision, Provenance, Subnet,
+};
 use proptest::prelude::*;
 use tch::{nn, Kind};
 

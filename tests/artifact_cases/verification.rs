@@ -3,8 +3,8 @@
 use super::{config, images, network, save};
 use crate::assert_refused;
 use crate::support::{test_device, Tensors, TestResult};
-use once_for_both::extract::{verify_against, Export, Precision, Subnet, Verification};
 use once_for_both::models::VitConfig;
+use once_for_both::subnet::{verify_against, Export, Precision, Subnet, Verification};
 use once_for_both::Error;
 
 /// A copy with one number of one weight changed.

@@ -1,9 +1,9 @@
 use crate::assert_refused;
 use crate::support::{numbers, TestResult};
+use once_for_both::batch::Targets;
 use once_for_both::data::idx::{IdxImages, Split};
 use once_for_both::data::transform::{Evaluation, Transform};
 use once_for_both::data::{Dataset, ImageSet, Loader, LoaderOptions, Normalisation};
-use once_for_both::loss::Targets;
 use once_for_both::Error;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
 use crate::assert_refused;
 use crate::sets::{noise, Generated, CLASSES};
 use crate::support::{numbers, TestResult, Tolerance};
+use once_for_both::batch::Targets;
 use once_for_both::data::transform::{RandomErasing, Training, Transform};
 use once_for_both::data::{
     Batch, Corrupt, Dataset, Loader, LoaderOptions, Mixing, Normalisation, Order, Sample,
 };
-use once_for_both::loss::Targets;
 use once_for_both::Error;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 use crate::assert_refused;
 use crate::support::{numbers, TestResult, Tolerance};
 use approx::assert_abs_diff_eq;
+use once_for_both::batch::Targets;
 use once_for_both::data::transform::Rectangle;
 use once_for_both::data::{Mix, Mixing, Stream};
-use once_for_both::loss::Targets;
 use once_for_both::Error;
 use tch::{Device, Kind, Tensor};
 

@@ -4,9 +4,9 @@ use crate::support::{
     active_set, gradients, leaf, load_json, load_tensors, numbers, run_cases, tensor, Tensors,
     TestResult, Tolerance,
 };
-use once_for_both::loss::{AdaptiveOneHotLoss, EntropyVarianceLoss};
-use once_for_both::mask::{survival_by_rank, BiMask, RankedBiMask, UnitState};
-use once_for_both::space::{ActiveSet, Cells, DimensionKind};
+use once_for_both::components::{survival_by_rank, BiMask, RankedBiMask, UnitState};
+use once_for_both::components::{AdaptiveOneHotLoss, EntropyVarianceLoss};
+use once_for_both::space::{ActiveSet, Candidates, DimensionKind};
 use serde::Deserialize;
 use tch::Tensor;
 
@@ -64,7 +64,7 @@ struct Prepared<'a> {
 
 impl<'a> Prepared<'a> {
     fn new(
-        cells: Cells,
+        candidates: Candidates,
         kind: DimensionKind,
         common: &'a MaskCase,
         tensors: &'a Tensors,
@@ -72,9 +72,9 @@ impl<'a> Prepared<'a> {
         let MaskCase { name, lambda_, importance_weight } = common;
         let stored = |field: &str| tensor(tensors, &format!("{name}.{field}"));
         Ok(Self {
-            active: active_set(&cells, stored("active")?)?,
-            score: leaf(&stored("score")?.f_view(cells.unit_shape())?),
-            alpha: leaf(&stored("alpha")?.f_view(cells.shape())?),
+            active: active_set(&candidates, stored("active")?)?,
+            score: leaf(&stored("score")?.f_view(candidates.unit_shape())?),
+            alpha: leaf(&stored("alpha")?.f_view(candidates.shape())?),
             name,
             tensors,
             importance_weight: *importance_weight,
@@ -84,7 +84,12 @@ impl<'a> Prepared<'a> {
     }
 
     fn state(&self) -> UnitState<'_> {
-        UnitState { score: &self.score, alpha: &self.alpha, active: &self.active, departed: None }
+        UnitState {
+            score: &self.score,
+            alpha: &self.alpha,
+            active: &self.active,
+            pruned_importance: None,
+        }
     }
 
     /// Compares with a stored tensor, which may be flat where ours has one head.
@@ -146,18 +151,18 @@ impl<'a> Prepared<'a> {
 }
 
 fn run(case: &Case, tensors: &Tensors, check: impl Fn(&Prepared) -> TestResult) -> TestResult {
-    let (cells, kind, common) = match case {
+    let (candidates, kind, common) = match case {
         Case::Flat { units, widths, common } => {
-            (Cells::flat(*units, widths.clone())?, DimensionKind::Hidden, common)
+            (Candidates::flat(*units, widths.clone())?, DimensionKind::Hidden, common)
         }
         Case::Grid { heads, channels, head_counts, channel_widths, common } => {
-            let cells =
-                Cells::grid(*heads, *channels, head_counts.clone(), channel_widths.clone())?;
-            (cells, DimensionKind::Attention, common)
+            let candidates =
+                Candidates::grid(*heads, *channels, head_counts.clone(), channel_widths.clone())?;
+            (candidates, DimensionKind::Attention, common)
         }
         Case::Pmim(_) => return Err("not a mask".into()),
     };
-    check(&Prepared::new(cells, kind, common, tensors)?)
+    check(&Prepared::new(candidates, kind, common, tensors)?)
 }
 
 /// Flat and grid cases with their names.

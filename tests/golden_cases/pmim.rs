@@ -4,7 +4,7 @@ use super::modules::{Case, Modules};
 use crate::support::{
     gradients, leaf, load_json, load_tensors, run_cases, tensor, Tensors, TestResult, Tolerance,
 };
-use once_for_both::pmim::{PmimRegularizer, WindowedPixels};
+use once_for_both::components::{PmimRegularizer, WindowedPixels};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -2,15 +2,15 @@
 
 use crate::support::test_device;
 use crate::support::{load_json, load_tensors, numbers, tensor, Tensors, TestResult, Tolerance};
+use once_for_both::batch::Targets;
+use once_for_both::components::LambdaSchedule;
+use once_for_both::components::MaskRatioSchedule;
 use once_for_both::cost::Budget;
 use once_for_both::data::Batch;
-use once_for_both::loss::Targets;
-use once_for_both::mask::LambdaSchedule;
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::optim::{AdamWOptions, CosineSchedule};
-use once_for_both::pmim::MaskRatioSchedule;
-use once_for_both::search::{Event, PmimOptions, SearchOptions, Session};
-use once_for_both::space::Cells;
+use once_for_both::search::{Event, PmimOptions, Search, SearchOptions};
+use once_for_both::space::Candidates;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
@@ -106,14 +106,14 @@ fn under(tensors: &Tensors, prefix: &str) -> Tensors {
     found.map(|(name, tensor)| (ours(name), tensor.shallow_clone())).collect()
 }
 
-fn session(description: &Description, tensors: &Tensors) -> TestResult<Session<VitConfig>> {
+fn session(description: &Description, tensors: &Tensors) -> TestResult<Search<VitConfig>> {
     let lambda = description.lambda(&numbers(tensor(tensors, "lambda")?)?);
     let (config, init) = (description.config(), under(tensors, "init/"));
     let space = config.space()?;
     let dense = config.cost_model().dense_cost(once_for_both::cost::Metric::Macs)?;
     let budgets = vec![Budget::macs(dense)];
     let options = description.options(lambda);
-    let mut session = Session::new(config, space, None, budgets, options, test_device())?;
+    let mut session = Search::new(config, space, None, budgets, options, test_device())?;
     let mut weights = under(tensors, "init/");
     weights.retain(|name, _| !name.ends_with(".score") && !name.ends_with(".alpha"));
     session.supernet_mut().load_weights(&weights)?;
@@ -137,22 +137,22 @@ fn batch(tensors: &Tensors, step: i64) -> TestResult<Batch> {
 fn the_default_space_is_that_of_the_trace() -> TestResult {
     let description: Description = load_json("search_trace")?;
     let space = description.config().space()?;
-    let attention = Cells::grid(
+    let attention = Candidates::grid(
         description.network.heads,
         description.network.dim / description.network.heads,
         description.head_counts,
         description.channel_widths,
     )?;
-    let hidden = Cells::flat(
+    let hidden = Candidates::flat(
         description.network.mlp_ratio * description.network.dim,
         description.hidden_widths,
     )?;
     assert_eq!(
-        space.dimensions[0].cells,
-        Cells::flat(description.network.dim, description.embed_widths)?
+        space.dimensions[0].candidates,
+        Candidates::flat(description.network.dim, description.embed_widths)?
     );
-    assert_eq!(space.dimensions[1].cells, attention);
-    assert_eq!(space.dimensions[2].cells, hidden);
+    assert_eq!(space.dimensions[1].candidates, attention);
+    assert_eq!(space.dimensions[2].candidates, hidden);
     Ok(())
 }
 

@@ -2,9 +2,9 @@
 
 use super::networks::{load, SHARE};
 use crate::support::{load_json, load_tensors, tensor, test_device, TestResult, Tolerance};
+use once_for_both::components::MaskedTokens;
 use once_for_both::cost::Metric;
 use once_for_both::models::{Architecture, BlockConfig, Network, VitConfig};
-use once_for_both::pmim::MaskedTokens;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 

@@ -25,7 +25,7 @@ def expected():
         events = [event for event in json.load(file) if event["event"] == "step"]
     for event in events:
         values = {"loss/" + name: value for name, value in event["loss"].items()}
-        values["macs/expected"], values["macs/active"] = event["macs_expected"], event["macs_active"]
+        values["macs/expected"], values["macs/active"] = event["macs_expected"], event["macs_current"]
         values.update((name, event[name]) for name in ("lambda", "mask_ratio", "lr", "step_ms"))
         for name, dimension in event.get("dimensions", {}).items():
             values["entropy/" + name] = dimension["entropy"]

@@ -5,7 +5,7 @@ use crate::assert_refused;
 use crate::support::tiny_run::alone;
 use crate::support::TestResult;
 use once_for_both::report::{NetworkFigures, Report, Stage};
-use once_for_both::search::{Event, Guarded};
+use once_for_both::search::{Event, NonFiniteAction};
 use once_for_both::Error;
 
 const EVIL: &str = "\"><script>alert('x')</script><img src=x onerror=alert(1)>&";
@@ -43,9 +43,9 @@ pub fn not_finite(report: &Report) -> Report {
                 metrics.dimensions.values_mut().for_each(|dimension| dimension.entropy = value);
             }
         }
-        let guard = |step, action| Event::Guard { step, skipped: 9, in_a_row: 5, action };
-        stage.events.push(guard(12, Guarded::Skipped));
-        stage.events.push(guard(8, Guarded::WentBack));
+        let guard = |step, action| Event::NonFinite { step, skipped: 9, in_a_row: 5, action };
+        stage.events.push(guard(12, NonFiniteAction::Skipped));
+        stage.events.push(guard(8, NonFiniteAction::RolledBack));
     }
     report.dense = report.dense.map(|dense| NetworkFigures { macs: f64::NAN, ..dense });
     report.latency.iter_mut().for_each(|latency| latency.subnet_ms = 0.0);

@@ -6,11 +6,11 @@ use crate::support::tiny_run::{
     alone, batch, options, run, session, session_with, without_times, STEPS,
 };
 use crate::support::{numbers, TestResult, Tolerance};
+use once_for_both::components::WindowNorm;
 use once_for_both::data::Normalisation;
 use once_for_both::models::VitConfig;
-use once_for_both::pmim::WindowNorm;
 use once_for_both::report::Sample;
-use once_for_both::search::{Method, SearchOptions, Session};
+use once_for_both::search::{Method, Search, SearchOptions};
 use once_for_both::Error;
 use tch::{Device, Kind, Tensor};
 
@@ -82,7 +82,7 @@ fn without_masked_image_modeling_there_is_nothing_to_see() -> TestResult {
     let _alone = alone();
     let images = batch(0)?.images;
     let without = SearchOptions { pmim: None, ..options() };
-    let never: Session<VitConfig> = session_with(without, 0.5, Method::of)?;
+    let never: Search<VitConfig> = session_with(without, 0.5, Method::of)?;
     assert_refused!(never.reconstruct(&images), Error::Unsupported { .. });
     let mut over = session(0.5)?;
     over.reconstruct(&images)?;
@@ -119,8 +119,11 @@ fn pictures_have_the_bytes_of_the_data_set() -> TestResult {
     let images = data.first(2)?;
     let hidden = images.f_zeros_like()?;
     let _ = hidden.f_narrow(2, 0, 1)?.f_fill_(1.0)?;
-    let seen =
-        once_for_both::pmim::Reconstruction { painted: images.f_zeros_like()?, images, hidden };
+    let seen = once_for_both::components::Reconstruction {
+        painted: images.f_zeros_like()?,
+        images,
+        hidden,
+    };
     let samples = Sample::of(&seen, &data.pixels, |at| format!("number {at}"))?;
     for (name, wrong) in
         [("hidden", seen.hidden.narrow(2, 0, 3)), ("painted", seen.painted.narrow(0, 0, 1))]
@@ -128,7 +131,7 @@ fn pictures_have_the_bytes_of_the_data_set() -> TestResult {
         let [mut hidden, mut painted] = [&seen.hidden, &seen.painted].map(Tensor::shallow_clone);
         *(if name == "hidden" { &mut hidden } else { &mut painted }) = wrong;
         let images = seen.images.shallow_clone();
-        let odd = once_for_both::pmim::Reconstruction { images, hidden, painted };
+        let odd = once_for_both::components::Reconstruction { images, hidden, painted };
         let refused = Sample::of(&odd, &data.pixels, |at| format!("number {at}"));
         assert_refused!(refused, Error::Shape { name: ref culprit, .. } if culprit == name);
     }

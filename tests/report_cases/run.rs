@@ -4,10 +4,10 @@ use crate::support::{test_device, TestResult};
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::data::idx::{IdxImages, Split};
 use once_for_both::data::{Augmentation, Batches, ImageSet, Normalisation};
-use once_for_both::extract::{FoldingExtractor, LatencyComparison, SubnetExtractor};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::report::{NetworkFigures, Report, Sample, Stage};
-use once_for_both::search::{Event, SearchOptions, Session};
+use once_for_both::search::{Event, Search, SearchOptions};
+use once_for_both::subnet::{FoldingExtractor, LatencyComparison, SubnetExtractor};
 use once_for_both::supernet::Weights;
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -42,7 +42,7 @@ impl Data {
         Ok(self.set.select(&indices)?.0)
     }
 
-    fn top1(&self, session: &mut Session<VitConfig>) -> TestResult<f64> {
+    fn top1(&self, session: &mut Search<VitConfig>) -> TestResult<f64> {
         session.materialise()?;
         Ok(self.set.top1(200, |images| session.supernet().network_logits(images))?)
     }
@@ -50,9 +50,9 @@ impl Data {
 
 /// Steps a session to its end; every tenth step it is measured, and `look` may look at it.
 fn drive(
-    session: &mut Session<VitConfig>,
+    session: &mut Search<VitConfig>,
     data: &Data,
-    mut look: impl FnMut(&Session<VitConfig>) -> TestResult,
+    mut look: impl FnMut(&Search<VitConfig>) -> TestResult,
 ) -> TestResult<Vec<Event>> {
     let mut batches = Batches::new(&data.set, 16, 1, Augmentation { pad: 2, flip: true })?;
     let mut events = Vec::new();
@@ -72,17 +72,17 @@ fn drive(
     Ok(events)
 }
 
-fn begin(weights: Option<&Weights>, options: SearchOptions) -> TestResult<Session<VitConfig>> {
+fn begin(weights: Option<&Weights>, options: SearchOptions) -> TestResult<Search<VitConfig>> {
     let mut options = options.peak_rate(2e-3);
     options.log_interval = 1;
     options.prune_interval = 5;
-    options.landing_steps = 4.min(options.search_steps / 2);
+    options.fade_out_steps = 4.min(options.search_steps / 2);
     let budgets = match options.search_steps {
         0 => vec![],
         _ => vec![Budget::share(Metric::Macs, 0.5, &vit().cost_model())?],
     };
     let space = vit().space()?;
-    Ok(Session::new(vit(), space, weights, budgets, options, test_device())?)
+    Ok(Search::new(vit(), space, weights, budgets, options, test_device())?)
 }
 
 /// Runs all of it, and tells.

@@ -4,7 +4,7 @@ use crate::assert_refused;
 use crate::support::tiny_run::{alone, batch, session};
 use crate::support::TestResult;
 use once_for_both::report::TensorBoard;
-use once_for_both::search::{Event, Guarded, Listener};
+use once_for_both::search::{Event, Listener, NonFiniteAction};
 use once_for_both::Error;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -119,7 +119,7 @@ fn search(folder: &Path, steps: std::ops::Range<u64>) -> TestResult<Vec<Event>> 
         let begun = session.steps_done() >= steps.start;
         let mut notice = |event: &Event| {
             if begun {
-                board.notice(event)?;
+                board.on_event(event)?;
                 events.push(event.clone());
             }
             Ok(())
@@ -170,12 +170,13 @@ fn going_back_takes_out_what_is_done_anew() -> TestResult {
     let mut board = TensorBoard::create(folder.path(), 0)?;
     let measured = |step, top1| Event::Evaluated { step, top1 };
     for step in 0..10 {
-        board.notice(&measured(step, 0.5))?;
+        board.on_event(&measured(step, 0.5))?;
     }
-    let back = Event::Guard { step: 8, skipped: 5, in_a_row: 5, action: Guarded::WentBack };
-    board.notice(&back)?;
-    board.notice(&measured(8, 0.75))?;
-    board.notice(&Event::Checkpoint { step: 9 })?;
+    let back =
+        Event::NonFinite { step: 8, skipped: 5, in_a_row: 5, action: NonFiniteAction::RolledBack };
+    board.on_event(&back)?;
+    board.on_event(&measured(8, 0.75))?;
+    board.on_event(&Event::Checkpoint { step: 9 })?;
     let top1 = &shown(folder.path())?["top1"];
     assert_eq!(top1.len(), 9);
     assert_eq!((top1[&7], top1[&8]), (0.5, 0.75));

@@ -8,7 +8,7 @@ mod tolerance;
 pub use tolerance::Tolerance;
 
 use once_for_both::device;
-use once_for_both::space::{ActiveSet, Cells};
+use once_for_both::space::{ActiveSet, Candidates};
 use proptest::test_runner::TestCaseError;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -132,10 +132,10 @@ pub fn gradients(of: &Tensor, inputs: &[&Tensor]) -> TestResult<Vec<Tensor>> {
     Ok(pairs.map(|(g, input)| if g.defined() { g } else { input.zeros_like() }).collect())
 }
 
-/// Active cells from a tensor of zeros and ones.
-pub fn active_set(cells: &Cells, flags: &Tensor) -> TestResult<ActiveSet> {
+/// Active candidates from a tensor of zeros and ones.
+pub fn active_set(candidates: &Candidates, flags: &Tensor) -> TestResult<ActiveSet> {
     let flags = numbers(flags)?.into_iter().map(|flag| flag != 0.0).collect();
-    Ok(ActiveSet::new(cells, flags, test_device())?)
+    Ok(ActiveSet::new(candidates, flags, test_device())?)
 }
 
 /// Softmax over the active entries, in f64.

@@ -1,11 +1,11 @@
 //! A whole search of a tiny ViT in twelve steps.
 
 use super::{test_device, TestResult};
+use once_for_both::batch::Targets;
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::data::Batch;
-use once_for_both::loss::Targets;
 use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::search::{Event, Method, SearchOptions, Session};
+use once_for_both::search::{Event, Method, Search, SearchOptions};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{Kind, Tensor};
 
@@ -23,7 +23,7 @@ pub fn vit() -> VitConfig {
     VitConfig::uniform(32, 2, 4).input(16, 3, 4).classes(5)
 }
 
-/// Fast enough for cells to go and units to be cut within eight steps.
+/// Fast enough for candidates to go and units to be cut within eight steps.
 pub fn options() -> SearchOptions {
     let mut options = SearchOptions::new(STEPS, SEARCH).seed(3);
     options.log_interval = 1;
@@ -32,12 +32,12 @@ pub fn options() -> SearchOptions {
     options
 }
 
-/// The same, with units that land for two steps before they are cut, and a moving average.
-pub fn landing_options() -> SearchOptions {
-    SearchOptions { landing_steps: 2, average: Some(0.9), ..options() }
+/// The same, with units that land for two steps before they are cut, and a EMA.
+pub fn fade_out_options() -> SearchOptions {
+    SearchOptions { fade_out_steps: 2, average: Some(0.9), ..options() }
 }
 
-pub fn session(share: f64) -> TestResult<Session<VitConfig>> {
+pub fn session(share: f64) -> TestResult<Search<VitConfig>> {
     session_with(options(), share, Method::of)
 }
 
@@ -45,10 +45,10 @@ pub fn session_with(
     options: SearchOptions,
     share: f64,
     method: impl FnOnce(&SearchOptions) -> once_for_both::Result<Method>,
-) -> TestResult<Session<VitConfig>> {
+) -> TestResult<Search<VitConfig>> {
     let (method, space) = (method(&options)?, vit().space()?);
     let budgets = vec![Budget::share(Metric::Macs, share, &vit().cost_model())?];
-    Ok(Session::with_method(method, vit(), space, None, budgets, options, test_device())?)
+    Ok(Search::with_method(method, vit(), space, None, budgets, options, test_device())?)
 }
 
 /// The batch of a step, whoever asks.
@@ -59,7 +59,7 @@ pub fn batch(step: u64) -> TestResult<Batch> {
     Ok(Batch { images, targets: Targets::Classes(classes), hidden: None })
 }
 
-pub fn run<A: Architecture>(session: &mut Session<A>, until: u64) -> TestResult<Vec<Event>> {
+pub fn run<A: Architecture>(session: &mut Search<A>, until: u64) -> TestResult<Vec<Event>> {
     let mut events = Vec::new();
     let mut record = |event: &Event| {
         events.push(event.clone());

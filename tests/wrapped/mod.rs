@@ -6,12 +6,12 @@ mod own;
 mod torchscript;
 
 use crate::support::{test_device, TestResult};
+use once_for_both::batch::Targets;
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::data::Batch;
-use once_for_both::extract::{extract_into, verify, ExtractInto, Subnet, Verification};
-use once_for_both::loss::Targets;
 use once_for_both::models::VitConfig;
-use once_for_both::search::{Event, SearchOptions, Session};
+use once_for_both::search::{Event, Search, SearchOptions};
+use once_for_both::subnet::{extract_into, verify, ExtractInto, Subnet, Verification};
 use once_for_both::supernet::Weights;
 use once_for_both::Error;
 use tch::{nn, Kind, Tensor};
@@ -33,13 +33,13 @@ impl Batches {
     }
 }
 
-/// Fast enough for cells to go within a few steps.
+/// Fast enough for candidates to go within a few steps.
 pub fn options(steps: u64, search: u64) -> SearchOptions {
     let mut options = SearchOptions::new(steps, search).seed(5);
     options.pmim = None;
     options.log_interval = 1;
     options.prune_interval = 1;
-    options.landing_steps = 1;
+    options.fade_out_steps = 1;
     options.optimiser.alpha_rate = 2.0;
     options
 }
@@ -48,14 +48,14 @@ pub fn session<A: ExtractInto>(
     network: &A,
     weights: Option<&Weights>,
     options: SearchOptions,
-) -> TestResult<Session<A>> {
+) -> TestResult<Search<A>> {
     let budgets = vec![Budget::share(Metric::Macs, 0.6, &network.cost_model())?];
     let (network, space) = (network.clone(), network.space()?);
-    Ok(Session::new(network, space, weights, budgets, options, test_device())?)
+    Ok(Search::new(network, space, weights, budgets, options, test_device())?)
 }
 
 pub fn run<A: ExtractInto>(
-    session: &mut Session<A>,
+    session: &mut Search<A>,
     batches: &Batches,
     until: u64,
 ) -> TestResult<Vec<Event>> {
@@ -73,7 +73,7 @@ pub fn run<A: ExtractInto>(
 /// Extracts; the subnet keeps the budget, is smaller than the dense network, and answers what the
 /// masked network answers.
 pub fn extract<A: ExtractInto<Target = VitConfig>>(
-    session: &mut Session<A>,
+    session: &mut Search<A>,
     batches: &Batches,
 ) -> TestResult<(Subnet<VitConfig>, Verification)> {
     session.materialise()?;

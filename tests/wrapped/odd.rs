@@ -6,7 +6,7 @@ use once_for_both::check::{self_check, Report};
 use once_for_both::cost::{CostModel, Polynomial};
 use once_for_both::error::{Advice, Fault, Suspect};
 use once_for_both::models::{Architecture, TchModule};
-use once_for_both::space::{Binding, Cells, Dimension, DimensionKind, SearchSpace, Sizes};
+use once_for_both::space::{Binding, Candidates, Dimension, DimensionKind, SearchSpace, Sizes};
 use once_for_both::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{nn, Kind, Tensor};
@@ -59,8 +59,8 @@ impl Architecture for Odd {
     }
 
     fn space(&self) -> Result<SearchSpace> {
-        let cells = Cells::attention(HEADS, CHANNELS)?;
-        let mut attention = Dimension::new("attention", DimensionKind::Attention, cells);
+        let candidates = Candidates::attention(HEADS, CHANNELS)?;
+        let mut attention = Dimension::new("attention", DimensionKind::Attention, candidates);
         for part in ["weight", "bias"] {
             let gates = ["q", "k", "v"].map(|layer| Binding::gated(format!("{layer}.{part}"), 0));
             attention.bindings.extend(gates);

@@ -1,12 +1,12 @@
 //! Our ViT with LayerScale and the head of DINOv2, by the ordinary way: the network shrinks.
 
 use super::Batches;
-use crate::support::tiny_run::{alone, landing_options, options};
+use crate::support::tiny_run::{alone, fade_out_options, options};
 use crate::support::{test_device, TestResult};
 use once_for_both::cost::{Budget, Metric};
-use once_for_both::extract::{verify, FoldingExtractor, SubnetExtractor};
 use once_for_both::models::{Architecture, Pooling, VitConfig};
-use once_for_both::search::{Event, Session};
+use once_for_both::search::{Event, Search};
+use once_for_both::subnet::{verify, FoldingExtractor, SubnetExtractor};
 use once_for_both::{Error, Result};
 use tch::nn;
 
@@ -19,13 +19,13 @@ fn vit() -> VitConfig {
 fn layer_scale_and_pooled_head_are_searched_and_extracted() -> TestResult {
     let _alone = alone();
     let batches = Batches { count: 6, side: 16, classes: 5 };
-    for options in [options(), landing_options()] {
+    for options in [options(), fade_out_options()] {
         let budgets = vec![Budget::share(Metric::Macs, 0.5, &vit().cost_model())?];
         let (space, device) = (vit().space()?, test_device());
-        let mut session = Session::new(vit(), space, None, budgets, options, device)?;
+        let mut session = Search::new(vit(), space, None, budgets, options, device)?;
         let mut cuts = 0;
         let mut check = |event: &Event| {
-            if let Event::Cut(cut) = event {
+            if let Event::Pruned(cut) = event {
                 cuts += 1;
                 assert!(cut.exact_difference <= 1e-5 * cut.logit_scale);
             }

@@ -6,12 +6,12 @@ use crate::support::{numbers, test_device, TestResult, Tolerance};
 use once_for_both::check::self_check;
 use once_for_both::cost::{Budget, CostModel, Metric};
 use once_for_both::error::Fault;
-use once_for_both::extract::{
+use once_for_both::models::{Architecture, Logits, Network, VitConfig};
+use once_for_both::search::{Checkpoints, Event, Search, SearchOptions};
+use once_for_both::space::{SearchSpace, Sizes};
+use once_for_both::subnet::{
     extract_into, Export, ExtractInto, FoldingExtractor, Subnet, SubnetExtractor,
 };
-use once_for_both::models::{Architecture, Logits, Network, VitConfig};
-use once_for_both::search::{Checkpoints, Event, SearchOptions, Session};
-use once_for_both::space::{SearchSpace, Sizes};
 use once_for_both::supernet::{Supernet, Weights};
 use once_for_both::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -136,10 +136,10 @@ fn a_wrong_declaration_is_found() -> TestResult {
 }
 
 #[test]
-fn whenever_units_land_and_cells_go_the_subnet_is_the_masked_network() -> TestResult {
+fn whenever_units_land_and_candidates_go_the_subnet_is_the_masked_network() -> TestResult {
     let _alone = alone();
-    for (landing_steps, decide_early) in [(0, false), (3, false), (0, true), (3, true)] {
-        let options = SearchOptions { landing_steps, decide_early, ..options(12, 8) };
+    for (fade_out_steps, decide_early) in [(0, false), (3, false), (0, true), (3, true)] {
+        let options = SearchOptions { fade_out_steps, decide_early, ..options(12, 8) };
         let mut session = session(&scripted(), Some(&stored()?), options)?;
         run(&mut session, &BATCHES, 12)?;
         extract(&mut session, &BATCHES)?;
@@ -187,7 +187,7 @@ fn a_resumed_search_equals_an_uninterrupted_one() -> TestResult {
         let mut first = start()?;
         let mut events = run(&mut first, &BATCHES, stop)?;
         let checkpoint = Checkpoints::new(folder.path(), 1).save(&first)?;
-        let mut second = Session::<ScriptedVit>::resume(&checkpoint, test_device())?;
+        let mut second = Search::<ScriptedVit>::resume(&checkpoint, test_device())?;
         events.extend(run(&mut second, &BATCHES, 12)?);
         assert_eq!(without_times(&events), without_times(&expected), "stopped after {stop}");
         let (left, right) = (second.supernet(), whole.supernet());

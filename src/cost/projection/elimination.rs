@@ -179,7 +179,7 @@ impl<'a> Elimination<'a> {
         let mut moves = Vec::with_capacity(keys.len());
         for key in keys {
             let mut own = Vec::new();
-            for option in 0..self.problem.choices[at].cells.len() {
+            for option in 0..self.problem.choices[at].candidates.len() {
                 let known = |dimension: usize| match dimension == at {
                     true => Some(option),
                     false => live.iter().position(|&other| other == dimension).map(|at| key[at]),
@@ -219,7 +219,7 @@ impl<'a> Elimination<'a> {
 
     /// The size of a dimension that makes a term the least.
     fn extreme(&self, dimension: usize, over: Over, coefficient: f64) -> f64 {
-        let options = 0..self.problem.choices[dimension].cells.len();
+        let options = 0..self.problem.choices[dimension].candidates.len();
         let sizes = options.map(|option| over.of(self.problem.size(dimension, option)) as f64);
         match coefficient < 0.0 {
             true => sizes.fold(f64::NEG_INFINITY, f64::max),
@@ -238,10 +238,11 @@ impl<'a> Elimination<'a> {
             let costs = self.problem.costs(&options)?;
             // Sums in another order may differ in the last digit: the exact cost counts.
             if costs.iter().zip(self.problem.budgets).all(|(cost, budget)| *cost <= budget.limit) {
-                let cells = options.iter().zip(self.problem.choices);
-                let cells = cells.map(|(&option, choice)| choice.cells[option]).collect();
+                let candidates = options.iter().zip(self.problem.choices);
+                let candidates =
+                    candidates.map(|(&option, choice)| choice.candidates[option]).collect();
                 let log_probability = last[state].value;
-                return Ok(Some(Projection { cells, log_probability, costs }));
+                return Ok(Some(Projection { candidates, log_probability, costs }));
             }
         }
         Ok(None)
@@ -250,7 +251,7 @@ impl<'a> Elimination<'a> {
 
 /// Refuses costs for which the options of too many dimensions have to be remembered at a time.
 fn expect_few(problem: &Problem, live: &[usize]) -> Result<()> {
-    let options = live.iter().map(|&dimension| problem.choices[dimension].cells.len());
+    let options = live.iter().map(|&dimension| problem.choices[dimension].candidates.len());
     if options.fold(1_usize, |all, count| all.saturating_mul(count)) <= MOST {
         return Ok(());
     }

@@ -18,7 +18,8 @@ pub(super) fn decision_order(problem: &Problem) -> Vec<usize> {
             decided.filter(open).collect()
         };
         let combinations = |next: &usize| -> usize {
-            let options = live_after(*next).into_iter().map(|at| problem.choices[at].cells.len());
+            let options =
+                live_after(*next).into_iter().map(|at| problem.choices[at].candidates.len());
             options.fold(1, usize::saturating_mul)
         };
         let Some(next) = left.iter().copied().min_by_key(combinations) else { break };

@@ -2,7 +2,7 @@
 
 use super::Choice;
 use crate::cost::polynomial::size_in;
-use crate::cost::{Budget, CostModel, Metric, Polynomial};
+use crate::cost::{CostLimit, CostModel, Metric, Polynomial};
 use crate::space::{SearchSpace, Size, Sizes};
 use crate::{Error, Result};
 use std::cmp::Ordering;
@@ -16,12 +16,12 @@ pub(super) struct Problem<'a> {
     pub(super) model: &'a CostModel,
     pub(super) space: &'a SearchSpace,
     pub(super) choices: &'a [Choice],
-    pub(super) budgets: &'a [Budget],
+    pub(super) budgets: &'a [CostLimit],
 }
 
 impl Problem<'_> {
     pub(super) fn size(&self, dimension: usize, option: usize) -> Size {
-        self.space.dimensions[dimension].cells.size(self.choices[dimension].cells[option])
+        self.space.dimensions[dimension].candidates.size(self.choices[dimension].candidates[option])
     }
 
     /// Number of the dimension with this name, if it is searched.
@@ -74,7 +74,7 @@ impl Problem<'_> {
 
     /// Sizes that may be chosen, by dimension.
     fn candidates(&self) -> Vec<Vec<Size>> {
-        let options = |at: usize| 0..self.choices[at].cells.len();
+        let options = |at: usize| 0..self.choices[at].candidates.len();
         (0..self.choices.len()).map(|at| options(at).map(|o| self.size(at, o)).collect()).collect()
     }
 
@@ -90,16 +90,17 @@ impl Problem<'_> {
             return Err(Error::invalid("number of choices", dimensions.to_string(), choices));
         }
         for (choice, dimension) in self.choices.iter().zip(&self.space.dimensions) {
-            let (cells, values) = (choice.cells.len(), choice.log_probability.len());
-            if cells == 0 || cells != values {
+            let (candidates, values) = (choice.candidates.len(), choice.log_probability.len());
+            if candidates == 0 || candidates != values {
                 let name = format!("choice of {}", dimension.name);
-                let actual = format!("{cells} cells, {values} log-probabilities");
+                let actual = format!("{candidates} candidates, {values} log-probabilities");
                 return Err(Error::invalid(name, "as many of both, at least one", actual));
             }
-            let known = dimension.cells.len();
-            if let Some(cell) = choice.cells.iter().find(|&&cell| cell >= known) {
-                let name = format!("cell of {}", dimension.name);
-                return Err(Error::invalid(name, format!("below {known}"), cell));
+            let known = dimension.candidates.len();
+            if let Some(candidate) = choice.candidates.iter().find(|&&candidate| candidate >= known)
+            {
+                let name = format!("candidate of {}", dimension.name);
+                return Err(Error::invalid(name, format!("below {known}"), candidate));
             }
             if choice.log_probability.iter().any(|value| value.is_nan()) {
                 let (name, dimension) = ("log-probability".into(), dimension.name.clone());
@@ -119,8 +120,8 @@ impl Problem<'_> {
         Ok(())
     }
 
-    /// Smallest cost of going from one cell of a dimension to a dearer one, all others at their
-    /// cheapest, under each budget; infinite where all cells cost the same.
+    /// Smallest cost of going from one candidate of a dimension to a dearer one, all others at their
+    /// cheapest, under each budget; infinite where all candidates cost the same.
     pub(super) fn cheapest_step(&self) -> Result<Vec<f64>> {
         let candidates = self.candidates();
         let mut steps = Vec::new();

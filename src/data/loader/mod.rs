@@ -10,8 +10,8 @@ mod worker;
 pub use options::{Corrupt, LoaderOptions, Order};
 
 use super::transform::{Erased, Rectangle};
-use super::{Batch, Dataset};
-use crate::loss::Targets;
+use super::Dataset;
+use crate::batch::{Batch, BatchSource, Targets};
 use crate::{Error, Result};
 use collected::Pixels;
 use job::Job;
@@ -182,7 +182,7 @@ impl Loader {
                 mix.targets(&classes, self.dataset.classes(), size, mixing.label_smoothing)?
             }
         };
-        Ok(Batch { images, targets, hidden: None })
+        Ok(Batch { images, targets })
     }
 }
 
@@ -246,6 +246,12 @@ impl Running {
         self.workers.rotate_left(1);
         self.next += 1;
         prepared
+    }
+}
+
+impl BatchSource for Loader {
+    fn batch(&mut self, number: u64) -> Result<Batch> {
+        self.at(number)
     }
 }
 

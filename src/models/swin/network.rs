@@ -1,11 +1,11 @@
 //! The forward pass of a Swin Transformer. Variables carry timm's names.
 
 use super::{window, SwinConfig};
+use crate::components::MaskedTokens;
 use crate::error::expect_shape;
 use crate::models::block::{drop_path_of, BlockConfig};
 use crate::models::layers::{drop_path, Attention, LayerNorm, Linear, Mlp, PatchEmbedding};
 use crate::models::{Logits, Network, Windows};
-use crate::pmim::MaskedTokens;
 use crate::Result;
 use tch::{nn, Tensor};
 

@@ -3,7 +3,7 @@
 use super::SwinConfig;
 use crate::cost::{CostModel, Polynomial};
 use crate::models::block::{self, attention_name, expect_known};
-use crate::space::{Binding, Cells, Dimension, DimensionKind, SearchSpace, Size, Sizes};
+use crate::space::{Binding, Candidates, Dimension, DimensionKind, SearchSpace, Size, Sizes};
 use crate::tensors::Weights;
 use crate::Result;
 
@@ -35,8 +35,8 @@ pub(super) fn search_space(config: &SwinConfig) -> Result<SearchSpace> {
 /// The residual stream of a stage. What makes its tokens is gated: the norm of the patches, or the
 /// projection of the merged tokens. What writes into it later lands with the units that leave.
 fn embedding(config: &SwinConfig, stage: usize) -> Result<Dimension> {
-    let cells = Cells::embedding(config.stages[stage].embed_dim)?;
-    let mut dimension = Dimension::new(embedding_name(stage), DimensionKind::Embedding, cells);
+    let candidates = Candidates::embedding(config.stages[stage].embed_dim)?;
+    let mut dimension = Dimension::new(embedding_name(stage), DimensionKind::Embedding, candidates);
     let mut bind = |binding: Binding| dimension.bindings.push(binding);
     if stage == 0 {
         bind(Binding::gated_norm("patch_embed.norm.weight", 0));

@@ -1,13 +1,13 @@
 //! The forward pass of a ViT. Variables carry timm's names.
 
 use super::{Pooling, VitConfig};
+use crate::components::MaskedTokens;
 use crate::error::expect_shape;
 use crate::models::block::drop_path_of;
 use crate::models::layers::{
     drop_path, Attention, LayerNorm, LayerScale, Linear, Mlp, PatchEmbedding,
 };
 use crate::models::{Logits, Network};
-use crate::pmim::MaskedTokens;
 use crate::Result;
 use tch::{nn, Tensor};
 

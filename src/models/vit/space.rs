@@ -3,7 +3,7 @@
 use super::VitConfig;
 use crate::cost::{CostModel, Polynomial};
 use crate::models::block::{self, expect_known};
-use crate::space::{Binding, Cells, Dimension, DimensionKind, SearchSpace, Size, Sizes};
+use crate::space::{Binding, Candidates, Dimension, DimensionKind, SearchSpace, Size, Sizes};
 use crate::tensors::Weights;
 use crate::Result;
 
@@ -24,8 +24,8 @@ pub(super) fn search_space(config: &VitConfig) -> Result<SearchSpace> {
 /// The residual stream. What makes tokens is gated; what writes into it later lands with the units
 /// that leave; every other axis it indexes follows.
 fn embedding(config: &VitConfig) -> Result<Dimension> {
-    let cells = Cells::embedding(config.embed_dim)?;
-    let mut dimension = Dimension::new(EMBEDDING, DimensionKind::Embedding, cells);
+    let candidates = Candidates::embedding(config.embed_dim)?;
+    let mut dimension = Dimension::new(EMBEDDING, DimensionKind::Embedding, candidates);
     let mut tokens = vec!["cls_token", "pos_embed"];
     let mut heads = vec!["head"];
     if config.distilled {

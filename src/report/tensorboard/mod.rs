@@ -3,7 +3,7 @@
 mod record;
 
 use crate::protobuf::Message;
-use crate::search::{Event, Guarded, Listener, StepMetrics};
+use crate::search::{Event, Listener, NonFiniteAction, StepMetrics};
 use crate::{Error, Result};
 use std::fs::File;
 use std::io::Write;
@@ -77,11 +77,11 @@ impl TensorBoard {
 
 impl Listener for TensorBoard {
     /// Writes the scalars of the event. Where the run goes back to a checkpoint, so does TensorBoard.
-    fn notice(&mut self, event: &Event) -> Result<()> {
+    fn on_event(&mut self, event: &Event) -> Result<()> {
         match event {
             Event::Step(metrics) => self.scalars(metrics.step, &scalars_of(metrics)),
             Event::Evaluated { step, top1 } => self.scalars(*step, &[("top1".into(), *top1)]),
-            Event::Guard { step, action: Guarded::WentBack, .. } => self.start(*step),
+            Event::NonFinite { step, action: NonFiniteAction::RolledBack, .. } => self.start(*step),
             _ => Ok(()),
         }
     }
@@ -96,7 +96,7 @@ fn scalars_of(metrics: &StepMetrics) -> Vec<(String, f64)> {
         ("loss/reconstruction", loss.reconstruction),
         ("loss/total", loss.total),
         ("macs/expected", metrics.macs_expected),
-        ("macs/active", metrics.macs_active),
+        ("macs/active", metrics.macs_current),
         ("lambda", metrics.lambda),
         ("mask_ratio", metrics.mask_ratio),
         ("lr", metrics.lr),

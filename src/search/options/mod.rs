@@ -1,187 +1,222 @@
-//! Everything a session can be told, with defaults that follow from its length.
+//! Options of a search, in groups; the defaults follow from its length.
 
 mod check;
 mod presets;
 
+use crate::components::Distillation;
 use crate::cost::Budget;
-use crate::loss::{Distillation, EntropyVarianceLoss};
-use crate::mask::{LambdaSchedule, UnitImportance};
-use crate::optim::{AdamWOptions, CosineSchedule};
-use crate::pmim::MaskRatioSchedule;
+use crate::optim::AdamWOptions;
+use crate::precision::Precision;
+use crate::schedule::{CosineSchedule, LinearRamp};
 use serde::{Deserialize, Serialize};
 
-/// Where α starts.
+/// Options of a search, or of plain training.
+///
+/// Start from [`new`](Self::new), [`paper`](Self::paper), [`two_stage`](Self::two_stage) or
+/// [`training`](Self::training), and change fields:
+///
+/// ```
+/// use once_for_both::search::SearchOptions;
+///
+/// let options = SearchOptions::new(500, 300).with(|options| {
+///     options.seed = 3;
+///     options.pruning.fade_out_steps = 20;
+/// });
+/// ```
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SearchOptions {
+    /// Seed of everything random. Default 0.
+    pub seed: u64,
+    /// Optimiser steps in all.
+    pub total_steps: u64,
+    /// Optimiser steps by whose end every dimension is decided; the rest is fine-tuning. 0: plain
+    /// training.
+    pub search_steps: u64,
+    /// One stage or two. Default [`Stages::One`] (paper).
+    pub stages: Stages,
+    /// Initial values of α and θ.
+    pub init: InitOptions,
+    /// λ, the weight of importance in the bi-mask. Default 0.99 → 0.1 over a fifth of the search
+    /// (paper section 3.2).
+    pub lambda: LinearRamp,
+    /// Weight of the adaptive one-hot loss.
+    pub one_hot: OneHotOptions,
+    /// Masked image modeling during the search; `None` for none.
+    pub pmim: Option<PmimOptions>,
+    /// Budget loss and decisions under the budget.
+    pub budget: BudgetOptions,
+    /// Dropping candidates and pruning units.
+    pub pruning: PruningOptions,
+    /// Learning rates and AdamW.
+    pub optimiser: OptimiserOptions,
+    /// Task loss, precision and what else a plain training has.
+    pub training: TrainingOptions,
+    /// Optimiser steps between two logged steps, which read from the device. Default 10.
+    pub log_interval: u64,
+}
+
+/// Whether importance and sparsity are learned together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stages {
+    /// Scores and α are learned together (paper).
+    One,
+    /// Scores alone with λ = 1, then α alone with λ on its schedule: the two-stage baseline.
+    Two {
+        /// Optimiser steps of the first stage.
+        importance_steps: u64,
+    },
+}
+
+/// Initial values of α and θ. Initial scores are the importance component's.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct InitOptions {
+    /// Initial α. Default [`AlphaInit::Equal`]; paper: [`AlphaInit::Uniform`].
+    pub alpha: AlphaInit,
+    /// Whether θ is divided by the initial gates, so that the search starts from the given
+    /// network's function. Default true; paper: false.
+    pub preserve_dense: bool,
+}
+
+/// Initial candidate logits α.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum AlphaStart {
-    /// All cells equally probable: only task and budget break the tie.
+pub enum AlphaInit {
+    /// All candidates equally probable.
     Equal,
-    /// Uniform in [0, 1), as in the paper.
+    /// Uniform in [0, 1) (paper).
     Uniform,
-    /// Highest at the sizes that, as the same share of every dimension, just keep the budgets:
-    /// α = −½·((share − that share)/spread)². Task and budget start from a network that is narrowed
-    /// evenly.
+    /// α = −½·((r − r*)/spread)², with r a candidate's share of the dense size and r* the largest
+    /// share that, applied to every dimension, meets all budgets.
     Even {
-        /// How far from it cells are still probable, as a share of the dense size.
+        /// Width of the peak, as a share of the dense size.
         spread: f64,
     },
 }
 
-/// How strongly the one-hot loss pulls on α, against task and budget.
+/// Weight of the adaptive one-hot loss. Its formula is the component's.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct OneHotOptions {
+    /// Weight of the loss of every dimension. Default 0.5 (paper).
+    pub weight: f64,
+    /// How its gradient joins that of task and budget. Default [`Balance::Ramp`] to 1; paper:
+    /// [`Balance::Sum`].
+    pub balance: Balance,
+}
+
+/// How the one-hot loss's gradient in α joins the gradient of task and budget.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
-    /// Gradients are added as they are (paper). The tangent outweighs the task by far, so in a
-    /// short search the starting α decides.
+    /// Plain sum (paper). In a short search the tangent term outweighs the task by orders of
+    /// magnitude.
     Sum,
-    /// In every dimension the one-hot gradient is scaled to `ratio` × the norm of the gradient
-    /// of task and budget; the ratio rises linearly from 0 to this over the search.
+    /// In every dimension the one-hot gradient is scaled to `ratio` × the norm of the gradient of
+    /// task and budget; the ratio rises linearly from 0 over the search.
     Ramp {
-        /// The ratio at the end of the search.
+        /// Ratio at the end of the search.
         ratio: f64,
     },
 }
 
-/// The adaptive one-hot loss.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct OneHotOptions {
-    /// Weight of the loss of every dimension.
-    pub weight: f64,
-    /// Its terms.
-    pub loss: EntropyVarianceLoss,
-    /// Its weight against task and budget.
-    pub balance: Balance,
-}
-
-/// Progressive masked image modeling.
+/// Schedule of masked image modeling. Its target and loss are the component's.
+#[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PmimOptions {
-    /// Share of hidden patch tokens over the search.
-    pub ratio: MaskRatioSchedule,
-    /// Side of the normalisation window in pixels.
-    pub window: i64,
+    /// γ, the share of masked patch tokens. Default 0.05 → 0.25 over a fifth of the search (paper
+    /// section 3.4).
+    pub mask_ratio: LinearRamp,
 }
 
-/// What the network computes in. θ, scores, α and moments are f32 in either case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// f32.
-    Full,
-    /// bf16: weights as materialised, activations and gradients. After the last step the network is
-    /// f32 again.
-    Bf16,
+impl PmimOptions {
+    /// Masked image modeling with this schedule of the mask ratio.
+    pub fn new(mask_ratio: LinearRamp) -> Self {
+        Self { mask_ratio }
+    }
 }
 
-/// What is learned when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// Importance and sparsity in one stage (the paper).
-    Together,
-    /// Two stages, as in the methods the paper is against: importance alone (λ = 1, α waits) for
-    /// so many steps, then sparsity (scores wait, λ follows its schedule).
-    ImportanceFirst {
-        /// Steps of the first stage.
-        steps: u64,
-    },
+/// Budget loss and decisions under the budget.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BudgetOptions {
+    /// w in w·((F(α) − F*)/F_0)². Default 1; paper: 5.
+    pub weight: f64,
+    /// Whether the search ends by projection onto the budgets. If false, it stays undecided until
+    /// [`Search::branch`](super::Search::branch) takes subnets out of it. Default true.
+    pub decide_at_end: bool,
+    /// Further budgets that dropping candidates must keep feasible, for branches. Default none.
+    pub keep_feasible: Vec<Budget>,
 }
 
-/// Learning rates and AdamW groups.
+/// Dropping candidates and pruning units.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PruningOptions {
+    /// Optimiser steps between two prune steps. Default a twentieth of the search; paper: three an
+    /// epoch.
+    pub interval: u64,
+    /// A candidate is dropped when its probability is at most this share of the mean 1/n. Default
+    /// 0.2 (paper).
+    pub drop_share: f64,
+    /// Whether a dimension may be decided before the search ends. If false, two candidates stay in
+    /// every dimension until projection decides all together. Default false; paper: true.
+    pub decide_early: bool,
+    /// Optimiser steps over which gates fade out before their units are pruned; 0 prunes at once.
+    /// Default a tenth of the search; paper: 0.
+    pub fade_out_steps: u64,
+}
+
+/// Learning rates and AdamW.
+#[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct OptimiserOptions {
-    /// Learning rate of weights and reconstruction.
+    /// Learning rate of the weights and of PMIM's decoder. Default peak 5e-4; paper: 2.5e-4 ×
+    /// batch/256.
     pub weight_rate: CosineSchedule,
-    /// Learning rate of the scores.
+    /// Learning rate of the scores. Default 3 / search steps: Adam moves a parameter by at most its
+    /// rate a step. Paper: that of the weights.
     pub score_rate: f64,
-    /// Learning rate of α.
+    /// Learning rate of α. Default 10 / search steps; paper: that of the weights.
     pub alpha_rate: f64,
-    /// AdamW of weights, reconstruction and scores.
+    /// AdamW of weights, decoder and scores. Default β = (0.9, 0.999), decay 1e-3.
     pub weights: AdamWOptions,
-    /// AdamW of α.
+    /// AdamW of α. Default β = (0.5, 0.999), decay 1e-3 (paper).
     pub alpha: AdamWOptions,
-    /// Largest norm of the gradient of all weights together.
+    /// Largest norm of the gradient of all weights together. Default 1; paper: none.
     pub clip_norm: Option<f64>,
 }
 
-/// Options of a session.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SearchOptions {
-    /// Seed of everything random.
-    pub seed: u64,
-    /// Optimiser steps in all.
-    pub total_steps: u64,
-    /// Steps by whose end every dimension is decided; the rest is fine-tuning. 0: no search.
-    pub search_steps: u64,
-    /// Weight of importance in the bi-mask.
-    pub lambda: LambdaSchedule,
-    /// Masked image modeling during the search, or none.
-    pub pmim: Option<PmimOptions>,
-    /// The one-hot loss.
-    pub one_hot: OneHotOptions,
-    /// Weight of the budget loss. The more, the sooner the expected cost is that of the budget, and
-    /// the less the task has to say on the way (5 in the paper, whose searches are long).
-    pub budget_weight: f64,
-    /// Steps between two looks at which cells can go.
-    pub prune_interval: u64,
-    /// A cell goes when its probability falls to this share of the mean.
-    pub drop_share: f64,
-    /// Whether a dimension may lose its second cell before the search ends. If not, every
-    /// dimension keeps two until projection decides them together, so that there is always a
-    /// choice close to the budget.
-    pub decide_early: bool,
-    /// Steps over which the gates of leaving units go to zero before they are cut; 0 cuts at once.
-    pub landing_steps: u64,
-    /// Whether projection ends the search after `search_steps`. If not, it goes on until
-    /// [`Session::branch`](super::Session::branch) takes subnets out of it.
-    pub decide_at_end: bool,
-    /// Other budgets that have to stay possible, for subnets to be taken out of the same search.
-    pub reach: Vec<Budget>,
-    /// What is learned when.
-    pub order: Order,
-    /// What the network computes in.
+/// What a search shares with plain training.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TrainingOptions {
+    /// Batches whose gradients are averaged in an optimiser step, where the search takes them from
+    /// a [`BatchSource`](crate::batch::BatchSource). Default 1.
+    pub accumulate: u64,
+    /// Precision of weights as materialised, activations and gradients: f32 or bf16. θ, scores, α
+    /// and moments are f32 in either case. Default f32.
     pub precision: Precision,
-    /// Whether the weights stay what they are while scores and α are learned.
-    pub freeze_weights: bool,
-    /// Decay of an exponential moving average of weights and scores, if there is to be one.
-    pub average: Option<f64>,
-    /// Learning from the method's teacher.
-    pub distillation: Option<Distillation>,
-    /// Steps with a non-finite gradient in a row, at most; each is skipped.
-    pub skips_in_a_row: u64,
-    /// Where α starts.
-    pub alpha_start: AlphaStart,
-    /// Where scores come from.
-    pub importance: UnitImportance,
-    /// Whether θ is divided by the first gates, so that the search starts at the given network.
-    pub start_at_dense: bool,
-    /// Label smoothing of the task loss.
+    /// Label smoothing of the task loss, in [0, 1). Default 0.
     pub label_smoothing: f64,
-    /// Learning rates and AdamW groups.
-    pub optimiser: OptimiserOptions,
-    /// Steps between two `Event::Step`s, which read from the device.
-    pub log_interval: u64,
+    /// Distillation from the teacher component; needs one. Default none.
+    pub distillation: Option<Distillation>,
+    /// Decay of an EMA of weights and scores, which is evaluated and extracted in their place.
+    /// Default none.
+    pub ema_decay: Option<f64>,
+    /// Whether the weights are frozen while scores and α are learned. Default false.
+    pub freeze_weights: bool,
+    /// Skipped steps in a row, each with a loss or gradient that is not finite, after which
+    /// training counts as diverged. Default 5.
+    pub max_skipped_in_a_row: u64,
 }
 
 impl SearchOptions {
-    /// λ of a step.
-    pub fn lambda_at(&self, step: u64) -> f64 {
-        match self.order {
-            Order::Together => self.lambda.at(step),
-            Order::ImportanceFirst { steps } if step < steps => 1.0,
-            Order::ImportanceFirst { steps } => self.lambda.at(step - steps),
-        }
-    }
-
-    /// Looks at the cells so many times an epoch (three in the paper).
-    pub fn prune_times_an_epoch(mut self, times: u64, steps_per_epoch: u64) -> Self {
-        self.prune_interval = (steps_per_epoch / times.max(1)).max(1);
-        self
-    }
-
-    /// Sets the highest learning rate of the weights.
-    pub fn peak_rate(mut self, rate: f64) -> Self {
-        self.optimiser.weight_rate.peak = rate;
+    /// Changes options in place: `SearchOptions::new(500, 300).with(|options| options.pmim = None)`.
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
         self
     }
 
@@ -189,5 +224,26 @@ impl SearchOptions {
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
+    }
+
+    /// Sets the peak learning rate of the weights.
+    pub fn peak_rate(mut self, rate: f64) -> Self {
+        self.optimiser.weight_rate.peak = rate;
+        self
+    }
+
+    /// Sets so many prune steps an epoch (three in the paper).
+    pub fn prune_steps_per_epoch(mut self, prune_steps: u64, steps_per_epoch: u64) -> Self {
+        self.pruning.interval = (steps_per_epoch / prune_steps.max(1)).max(1);
+        self
+    }
+
+    /// Returns λ of a step.
+    pub fn lambda_at(&self, step: u64) -> f64 {
+        match self.stages {
+            Stages::One => self.lambda.at(step),
+            Stages::Two { importance_steps } if step < importance_steps => 1.0,
+            Stages::Two { importance_steps } => self.lambda.at(step - importance_steps),
+        }
     }
 }

@@ -1,57 +1,40 @@
-//! Where options come from: the length of the session, the paper, the two-stage baseline.
+//! Presets: the defaults, plain training, the paper's setting, the two-stage baseline.
 
 use super::{
-    AlphaStart, Balance, OneHotOptions, OptimiserOptions, Order, PmimOptions, Precision,
-    SearchOptions,
+    AlphaInit, Balance, BudgetOptions, InitOptions, OneHotOptions, OptimiserOptions, PmimOptions,
+    PruningOptions, SearchOptions, Stages, TrainingOptions,
 };
-use crate::loss::EntropyVarianceLoss;
-use crate::mask::{LambdaSchedule, UnitImportance};
-use crate::optim::{AdamWOptions, CosineSchedule};
-use crate::pmim::{MaskRatioSchedule, WindowNorm};
+use crate::optim::AdamWOptions;
+use crate::precision::Precision;
+use crate::schedule::{CosineSchedule, LinearRamp};
 
 impl SearchOptions {
-    /// Defaults for a session of `total_steps` that searches for the first `search_steps`.
+    /// Defaults for `total_steps` optimiser steps of which the first `search_steps` search.
     ///
-    /// Rates of α and scores follow from the length: Adam moves a parameter by at most about its
-    /// rate a step, and a decision has to take the same share of any search.
+    /// The learning rates of α and scores follow from the length: Adam moves a parameter by at most
+    /// about its rate a step, and a decision should take the same share of any search.
     pub fn new(total_steps: u64, search_steps: u64) -> Self {
         let warmup = search_steps / 5;
         let length = search_steps.max(1) as f64;
-        let peak = 5e-4;
         Self {
             seed: 0,
             total_steps,
             search_steps,
-            lambda: LambdaSchedule::paper(warmup),
-            pmim: Some(PmimOptions {
-                ratio: MaskRatioSchedule::paper(warmup),
-                window: WindowNorm::PAPER,
-            }),
-            one_hot: OneHotOptions {
-                weight: 0.5,
-                loss: EntropyVarianceLoss { delta: 1e-3, ..EntropyVarianceLoss::paper() },
-                balance: Balance::Ramp { ratio: 1.0 },
+            stages: Stages::One,
+            init: InitOptions { alpha: AlphaInit::Equal, preserve_dense: true },
+            lambda: LinearRamp::new(0.99, 0.1, warmup),
+            one_hot: OneHotOptions { weight: 0.5, balance: Balance::Ramp { ratio: 1.0 } },
+            pmim: Some(PmimOptions { mask_ratio: LinearRamp::new(0.05, 0.25, warmup) }),
+            budget: BudgetOptions { weight: 1.0, decide_at_end: true, keep_feasible: Vec::new() },
+            pruning: PruningOptions {
+                interval: (search_steps / 20).max(1),
+                drop_share: 0.2,
+                decide_early: false,
+                fade_out_steps: search_steps / 10,
             },
-            budget_weight: 1.0,
-            prune_interval: (search_steps / 20).max(1),
-            drop_share: 0.2,
-            decide_early: false,
-            landing_steps: search_steps / 10,
-            decide_at_end: true,
-            reach: Vec::new(),
-            order: Order::Together,
-            precision: Precision::Full,
-            freeze_weights: false,
-            average: None,
-            distillation: None,
-            skips_in_a_row: 5,
-            alpha_start: AlphaStart::Equal,
-            importance: UnitImportance::LearnedFromMagnitude { mean: 2.0, std: 0.5 },
-            start_at_dense: true,
-            label_smoothing: 0.0,
             optimiser: OptimiserOptions {
                 weight_rate: CosineSchedule {
-                    peak,
+                    peak: 5e-4,
                     floor: 0.01,
                     warmup_steps: total_steps / 20,
                     total_steps,
@@ -62,41 +45,49 @@ impl SearchOptions {
                 alpha: AdamWOptions { beta1: 0.5, ..AdamWOptions::default() },
                 clip_norm: Some(1.0),
             },
+            training: TrainingOptions {
+                accumulate: 1,
+                precision: Precision::F32,
+                label_smoothing: 0.0,
+                distillation: None,
+                ema_decay: None,
+                freeze_weights: false,
+                max_skipped_in_a_row: 5,
+            },
             log_interval: 10,
         }
     }
 
-    /// Plain training: nothing is searched.
+    /// Plain training for `total_steps` optimiser steps.
     pub fn training(total_steps: u64) -> Self {
-        Self { pmim: None, ..Self::new(total_steps, 0) }
+        Self::new(total_steps, 0).with(|options| options.pmim = None)
     }
 
-    /// The paper's setting: random scores and α, gradients added as they are, one rate for all (scores
-    /// and α keep it where [`peak_rate`](Self::peak_rate) sets another for the weights). Made for
-    /// searches of tens of thousands of steps.
+    /// The paper's setting: uniform α, gradients summed as they are, one learning rate for weights,
+    /// scores and α ([`peak_rate`](Self::peak_rate) changes that of the weights only).
+    ///
+    /// It is made for searches of tens of thousands of steps, and goes with
+    /// [`Components::paper`](crate::components::Components::paper).
     pub fn paper(total_steps: u64, search_steps: u64) -> Self {
-        let mut options = Self::new(total_steps, search_steps);
-        options.alpha_start = AlphaStart::Uniform;
-        options.importance = UnitImportance::Learned;
-        options.start_at_dense = false;
-        options.decide_early = true;
-        options.landing_steps = 0;
-        options.budget_weight = 5.0;
-        options.one_hot.balance = Balance::Sum;
-        options.one_hot.loss = EntropyVarianceLoss::paper();
-        options.optimiser.score_rate = options.optimiser.weight_rate.peak;
-        options.optimiser.alpha_rate = options.optimiser.weight_rate.peak;
-        options.optimiser.clip_norm = None;
-        options
+        Self::new(total_steps, search_steps).with(|options| {
+            options.init = InitOptions { alpha: AlphaInit::Uniform, preserve_dense: false };
+            options.one_hot.balance = Balance::Sum;
+            options.budget.weight = 5.0;
+            options.pruning.decide_early = true;
+            options.pruning.fade_out_steps = 0;
+            options.optimiser.score_rate = options.optimiser.weight_rate.peak;
+            options.optimiser.alpha_rate = options.optimiser.weight_rate.peak;
+            options.optimiser.clip_norm = None;
+        })
     }
 
     /// The two-stage baseline: half of the search for importance, half for sparsity.
     pub fn two_stage(total_steps: u64, search_steps: u64) -> Self {
-        let mut options = Self::new(total_steps, search_steps);
-        let steps = search_steps / 2;
-        options.order = Order::ImportanceFirst { steps };
-        let rest = (search_steps - steps).max(1) as f64;
-        options.optimiser.alpha_rate = 10.0 / rest;
-        options
+        let importance_steps = search_steps / 2;
+        let sparsity_steps = (search_steps - importance_steps).max(1) as f64;
+        Self::new(total_steps, search_steps).with(|options| {
+            options.stages = Stages::Two { importance_steps };
+            options.optimiser.alpha_rate = 10.0 / sparsity_steps;
+        })
     }
 }

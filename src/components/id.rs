@@ -1,0 +1,50 @@
+//! What identifies a component: its name and its parameters.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Name and parameters of a component.
+///
+/// A checkpoint stores the id of every component. Resuming with a component whose id differs is
+/// refused, because it would be another search.
+///
+/// ```
+/// use once_for_both::components::ComponentId;
+///
+/// let id = ComponentId::new("fisher").with("momentum", 0.9);
+/// assert_eq!(id.to_string(), "fisher {momentum: 0.9}");
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ComponentId {
+    /// Name of the component.
+    pub name: String,
+    /// Parameters by name.
+    #[serde(flatten)]
+    pub parameters: BTreeMap<String, Value>,
+}
+
+impl ComponentId {
+    /// The id of a component without parameters.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), parameters: BTreeMap::new() }
+    }
+
+    /// Adds a parameter.
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.parameters.insert(name.into(), value.into());
+        self
+    }
+}
+
+impl fmt::Display for ComponentId {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(&self.name)?;
+        if self.parameters.is_empty() {
+            return Ok(());
+        }
+        let parameters = self.parameters.iter().map(|(name, value)| format!("{name}: {value}"));
+        write!(formatter, " {{{}}}", parameters.collect::<Vec<_>>().join(", "))
+    }
+}

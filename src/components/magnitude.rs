@@ -1,0 +1,51 @@
+//! Importance as the weights themselves suggest it.
+
+use crate::space::{Dimension, Over};
+use crate::tensors::Weights;
+use crate::{Error, Result};
+use tch::{Kind, Tensor};
+
+/// How large each unit is in the weights: the sum over all bound matrices of the logarithm of
+/// the norm of its slice, standardised over the dimension to mean 0 and std 1.
+///
+/// Scaling one matrix moves all units alike, so layers of different scale count equally. Biases,
+/// norms and single tokens have one to three numbers a unit, whose logarithm says little and varies
+/// much: they are left out.
+///
+/// # Shapes
+/// Result: `[heads, channels]`, f32.
+///
+/// # Errors
+/// [`Error::UnknownVariable`] if a bound variable is missing.
+pub fn magnitude(dimension: &Dimension, weights: &Weights) -> Result<Tensor> {
+    let shape = dimension.candidates.unit_shape();
+    let mut sum: Option<Tensor> = None;
+    for binding in dimension.bindings.iter().filter(|binding| binding.over == Over::Units) {
+        let weight = weights.get(&binding.variable).ok_or_else(|| Error::UnknownVariable {
+            dimension: dimension.name.clone(),
+            variable: binding.variable.clone(),
+        })?;
+        let view = binding.view(&weight.size());
+        if weight.dim() < 2 || view[0] * view[2] < 2 {
+            continue;
+        }
+        let slices = weight.f_detach()?.f_to_kind(Kind::Float)?.f_reshape(view)?;
+        let squares = slices.f_square()?.f_sum_dim_intlist([0i64, 2].as_slice(), false, None)?;
+        let log_norm = squares.f_add_scalar(1e-12)?.f_log()?.f_mul_scalar(0.5)?;
+        sum = Some(match sum {
+            Some(sum) => sum.f_add(&log_norm)?,
+            None => log_norm,
+        });
+    }
+    let sum = sum.ok_or_else(|| {
+        Error::invalid(format!("bindings of {}", dimension.name), "at least one matrix", 0)
+    })?;
+    Ok(standardised(&sum)?.f_view(shape)?)
+}
+
+/// Values brought to mean 0 and std 1; all 0 where they are equal.
+pub(super) fn standardised(values: &Tensor) -> Result<Tensor> {
+    let centred = values.f_sub(&values.f_mean(None)?)?;
+    let spread = centred.f_square()?.f_mean(None)?.f_sqrt()?.f_add_scalar(1e-6)?;
+    Ok(centred.f_div(&spread)?)
+}

@@ -1,0 +1,41 @@
+//! The replaceable parts of the method.
+//!
+//! | component | trait | the paper's | ready implementation |
+//! |---|---|---|---|
+//! | importance score | [`Importance`] | learned by gradient | [`UnitImportance`] |
+//! | bi-mask m = λ·S + (1−λ)·V | [`BiMask`] | section 3.2 | [`RankedBiMask`] |
+//! | adaptive one-hot loss | [`AdaptiveOneHotLoss`] | section 3.3 | [`EntropyVarianceLoss`] |
+//! | progressive masked image modeling | [`PmimRegularizer`] | section 3.4 | [`WindowedPixels`] |
+//! | distillation teacher | [`Teacher`] | none | [`SubnetTeacher`](crate::subnet::SubnetTeacher) |
+//!
+//! Each works on plain tensors without a search. [`Components`] holds one of each.
+
+mod bi_mask;
+mod budget_loss;
+mod distillation;
+mod id;
+mod importance;
+mod magnitude;
+mod one_hot;
+mod pmim;
+mod rank;
+mod set;
+mod task_loss;
+
+pub(crate) use bi_mask::{check_lambda, expect_finite};
+pub use bi_mask::{survival_by_rank, BiMask, Mask, RankedBiMask, UnitState};
+pub use budget_loss::BudgetLoss;
+pub use distillation::{distillation_loss, Distillation, DistillationKind, Teacher};
+pub use id::ComponentId;
+pub use importance::{Importance, Observation, UnitImportance};
+pub use magnitude::magnitude;
+pub use one_hot::{AdaptiveOneHotLoss, EntropyVarianceLoss};
+pub(crate) use pmim::seeded_token_mask;
+pub use pmim::{
+    masked_pixels, random_token_mask, MaskedTokens, PixelDecoder, PmimRegularizer, Reconstruction,
+    WindowNorm, WindowedPixels,
+};
+pub use rank::{head_ranks, most_important, ranks};
+pub(crate) use set::lock_teacher;
+pub use set::{ComponentIds, Components};
+pub use task_loss::task_loss;

@@ -1,0 +1,182 @@
+//! One component of each kind: what a search computes with.
+
+use super::{
+    AdaptiveOneHotLoss, BiMask, ComponentId, EntropyVarianceLoss, Importance, PmimRegularizer,
+    RankedBiMask, Teacher, UnitImportance, WindowNorm, WindowedPixels,
+};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Mutex};
+
+/// The components of a search.
+///
+/// [`SearchBuilder`](crate::search::SearchBuilder) has a method to replace each of them.
+///
+/// ```
+/// use once_for_both::components::{Components, UnitImportance};
+/// use std::sync::Arc;
+///
+/// let taylor = UnitImportance::Taylor { mean: 2.0, std: 0.5, momentum: 0.9 };
+/// let components = Components { importance: Arc::new(taylor), ..Components::default() };
+/// assert_eq!(components.ids().importance.name, "taylor");
+/// ```
+#[derive(Debug, Clone)]
+pub struct Components {
+    /// Importance scores.
+    pub importance: Arc<dyn Importance>,
+    /// Bi-mask of every dimension.
+    pub bi_mask: Arc<dyn BiMask>,
+    /// Adaptive one-hot loss of every undecided dimension.
+    pub one_hot: Arc<dyn AdaptiveOneHotLoss>,
+    /// Reconstruction target and loss of masked image modeling.
+    pub pmim: Arc<dyn PmimRegularizer>,
+    /// Distillation teacher, if there is one.
+    pub teacher: Option<Arc<Mutex<dyn Teacher>>>,
+}
+
+/// The ids of all components of a search, as a checkpoint stores them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ComponentIds {
+    /// Importance scores.
+    pub importance: ComponentId,
+    /// Bi-mask.
+    pub bi_mask: ComponentId,
+    /// Adaptive one-hot loss.
+    pub one_hot: ComponentId,
+    /// Masked image modeling.
+    pub pmim: ComponentId,
+    /// Distillation teacher.
+    pub teacher: Option<ComponentId>,
+}
+
+impl Default for Components {
+    /// Scores learned from the weights' magnitude, and the paper's other components; the one-hot
+    /// loss is linear nearer to its poles (`delta` 1e-3 instead of 1e-4).
+    fn default() -> Self {
+        Self {
+            importance: Arc::new(UnitImportance::LearnedFromMagnitude { mean: 2.0, std: 0.5 }),
+            one_hot: Arc::new(EntropyVarianceLoss { delta: 1e-3, ..EntropyVarianceLoss::paper() }),
+            ..Self::paper()
+        }
+    }
+}
+
+impl Components {
+    /// The paper's components: scores learned from random ones, and its bi-mask, one-hot loss and
+    /// reconstruction of window-normalised pixels (sections 3.2 to 3.4).
+    pub fn paper() -> Self {
+        Self {
+            importance: Arc::new(UnitImportance::Learned),
+            bi_mask: Arc::new(RankedBiMask),
+            one_hot: Arc::new(EntropyVarianceLoss::paper()),
+            pmim: Arc::new(WindowedPixels::paper()),
+            teacher: None,
+        }
+    }
+
+    /// Replaces the teacher.
+    pub fn with_teacher(mut self, teacher: impl Teacher + 'static) -> Self {
+        self.teacher = Some(Arc::new(Mutex::new(teacher)));
+        self
+    }
+
+    /// Returns the ids of all components.
+    pub fn ids(&self) -> ComponentIds {
+        ComponentIds {
+            importance: self.importance.id(),
+            bi_mask: self.bi_mask.id(),
+            one_hot: self.one_hot.id(),
+            pmim: self.pmim.id(),
+            teacher: self.teacher.as_ref().map(|teacher| lock_teacher(teacher).id()),
+        }
+    }
+
+    /// Refuses parameters out of range.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the parameter.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.importance.check()?;
+        self.one_hot.check()
+    }
+
+    /// Builds the components that these ids name, all of them this crate's.
+    ///
+    /// # Errors
+    /// [`Error::Component`] if an id is not that of a component of this crate, or there is a
+    /// teacher: such a component has to be handed over by the caller.
+    pub fn from_ids(ids: &ComponentIds) -> Result<Self> {
+        if let Some(teacher) = &ids.teacher {
+            return Err(unknown("teacher", teacher, "none"));
+        }
+        if ids.bi_mask != RankedBiMask.id() {
+            return Err(unknown("bi_mask", &ids.bi_mask, "ranked"));
+        }
+        let importance: UnitImportance = built_in("importance", &ids.importance)?;
+        importance.check()?;
+        for (component, id, name) in [
+            ("one_hot", &ids.one_hot, EntropyVarianceLoss::NAME),
+            ("pmim", &ids.pmim, WindowedPixels::NAME),
+        ] {
+            if id.name != name {
+                return Err(unknown(component, id, name));
+            }
+        }
+        let one_hot: EntropyVarianceLoss = built_in("one_hot", &ids.one_hot)?;
+        one_hot.check()?;
+        let pmim: WindowedPixels = built_in("pmim", &ids.pmim)?;
+        WindowNorm::new(pmim.window())?;
+        Ok(Self {
+            importance: Arc::new(importance),
+            one_hot: Arc::new(one_hot),
+            pmim: Arc::new(pmim),
+            ..Self::paper()
+        })
+    }
+
+    /// Refuses components that are not those of `saved`.
+    ///
+    /// # Errors
+    /// [`Error::Component`] naming the first that differs, and both ids.
+    pub(crate) fn expect(&self, saved: &ComponentIds) -> Result<()> {
+        let own = self.ids();
+        let absent = ComponentId::new("none");
+        let teachers = (&own.teacher, &saved.teacher);
+        for (component, actual, expected) in [
+            ("importance", &own.importance, &saved.importance),
+            ("bi_mask", &own.bi_mask, &saved.bi_mask),
+            ("one_hot", &own.one_hot, &saved.one_hot),
+            ("pmim", &own.pmim, &saved.pmim),
+            (
+                "teacher",
+                teachers.0.as_ref().unwrap_or(&absent),
+                teachers.1.as_ref().unwrap_or(&absent),
+            ),
+        ] {
+            if actual != expected {
+                let (actual, expected) = (actual.to_string(), expected.to_string());
+                return Err(Error::Component { component, expected, actual });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The teacher itself. One that panicked while another thread used it is used again.
+pub(crate) fn lock_teacher<'a>(
+    teacher: &'a Mutex<dyn Teacher + 'static>,
+) -> std::sync::MutexGuard<'a, dyn Teacher + 'static> {
+    teacher.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn built_in<T: serde::de::DeserializeOwned>(
+    component: &'static str,
+    id: &ComponentId,
+) -> Result<T> {
+    let value = serde_json::to_value(id);
+    value.and_then(serde_json::from_value).map_err(|_| unknown(component, id, "one of this crate"))
+}
+
+fn unknown(component: &'static str, id: &ComponentId, expected: &str) -> Error {
+    Error::Component { component, expected: expected.into(), actual: id.to_string() }
+}

@@ -1,0 +1,220 @@
+//! What a search is made of.
+
+use super::events::Phase;
+use super::init::initialise;
+use super::options::SearchOptions;
+use super::step::Search;
+use crate::components::{
+    AdaptiveOneHotLoss, BiMask, Components, Importance, PmimRegularizer, Teacher,
+};
+use crate::cost::{expect_projectable, Budget, CostLimit};
+use crate::error::During;
+use crate::models::Architecture;
+use crate::randomness::{enter, Purpose};
+use crate::space::SearchSpace;
+use crate::supernet::{Supernet, Weights};
+use crate::{Error, Result};
+use std::sync::Arc;
+use tch::Device;
+
+/// Builder of a [`Search`].
+///
+/// ```
+/// use once_for_both::prelude::*;
+///
+/// # fn main() -> once_for_both::Result<()> {
+/// let vit = VitConfig::uniform(32, 2, 2).input(16, 3, 8).classes(10);
+/// let search = Search::of(vit).budget(Budget::macs_share(0.5)).steps(60, 40).build()?;
+/// assert_eq!(search.steps_done(), 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct SearchBuilder<A: Architecture> {
+    architecture: A,
+    space: Option<SearchSpace>,
+    weights: Option<Weights>,
+    budgets: Vec<Budget>,
+    options: Option<SearchOptions>,
+    components: Components,
+    device: Device,
+}
+
+impl<A: Architecture> Search<A> {
+    /// Begins to build a search of `architecture`.
+    pub fn of(architecture: A) -> SearchBuilder<A> {
+        SearchBuilder {
+            architecture,
+            space: None,
+            weights: None,
+            budgets: Vec::new(),
+            options: None,
+            components: Components::default(),
+            device: Device::Cpu,
+        }
+    }
+
+    /// Begins to build plain training of `architecture` for `steps` optimiser steps: nothing is
+    /// searched, nothing is pruned.
+    pub fn training(architecture: A, steps: u64) -> SearchBuilder<A> {
+        Self::of(architecture).options(SearchOptions::training(steps))
+    }
+}
+
+impl<A: Architecture> SearchBuilder<A> {
+    /// Weights to start from, by variable name. Default: freshly initialised ones.
+    pub fn weights(mut self, weights: &Weights) -> Self {
+        let own = weights.iter().map(|(name, weight)| (name.clone(), weight.shallow_clone()));
+        self.weights = Some(own.collect());
+        self
+    }
+
+    /// Search space. Default: [`Architecture::space`].
+    pub fn space(mut self, space: SearchSpace) -> Self {
+        self.space = Some(space);
+        self
+    }
+
+    /// Adds a budget; all budgets hold together. A search needs at least one.
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budgets.push(budget);
+        self
+    }
+
+    /// Adds several budgets.
+    pub fn budgets(mut self, budgets: impl IntoIterator<Item = Budget>) -> Self {
+        self.budgets.extend(budgets);
+        self
+    }
+
+    /// The default options for `total` optimiser steps of which the first `search` search; the rest
+    /// is fine-tuning.
+    pub fn steps(self, total: u64, search: u64) -> Self {
+        self.options(SearchOptions::new(total, search))
+    }
+
+    /// The paper's options and components for so many steps.
+    pub fn paper(self, total: u64, search: u64) -> Self {
+        self.options(SearchOptions::paper(total, search)).components(Components::paper())
+    }
+
+    /// Options; they replace those of [`steps`](Self::steps).
+    pub fn options(mut self, options: SearchOptions) -> Self {
+        self.options = Some(options);
+        self
+    }
+
+    /// All components.
+    pub fn components(mut self, components: Components) -> Self {
+        self.components = components;
+        self
+    }
+
+    /// Importance scores. Default: learned, starting from the weights' magnitude.
+    pub fn importance(mut self, importance: impl Importance + 'static) -> Self {
+        self.components.importance = Arc::new(importance);
+        self
+    }
+
+    /// Bi-mask. Default: the paper's.
+    pub fn bi_mask(mut self, bi_mask: impl BiMask + 'static) -> Self {
+        self.components.bi_mask = Arc::new(bi_mask);
+        self
+    }
+
+    /// Adaptive one-hot loss. Default: the paper's.
+    pub fn one_hot(mut self, one_hot: impl AdaptiveOneHotLoss + 'static) -> Self {
+        self.components.one_hot = Arc::new(one_hot);
+        self
+    }
+
+    /// Masked image modeling. Default: the paper's.
+    pub fn pmim(mut self, pmim: impl PmimRegularizer + 'static) -> Self {
+        self.components.pmim = Arc::new(pmim);
+        self
+    }
+
+    /// Distillation teacher, asked where `options.training.distillation` is set. Default: none.
+    pub fn teacher(mut self, teacher: impl Teacher + 'static) -> Self {
+        self.components = self.components.with_teacher(teacher);
+        self
+    }
+
+    /// Device of all tensors. Default: the CPU.
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Builds the search, at step 0.
+    ///
+    /// # Errors
+    /// Whatever would make it fail later: [`Error::Invalid`] for options out of range, a search
+    /// without a budget or distillation without a teacher; [`Error::Infeasible`] or
+    /// [`Error::Conflicting`] for budgets that the space cannot meet; [`Error::Unknown`] or
+    /// [`Error::Shape`] for weights, and those of [`SearchSpace::validate`] for bindings, that do
+    /// not fit.
+    pub fn build(self) -> Result<Search<A>> {
+        let (options, space) = self.checked()?;
+        let Self { architecture, weights, budgets, components, device, .. } = self;
+        let searching = !space.dimensions.is_empty();
+        enter(options.seed, 0, Purpose::Initialise);
+        let pmim = searching && options.pmim.is_some();
+        let mut supernet = Supernet::new(architecture, space, pmim, device)?;
+        let limits = limits(&supernet, &budgets, &options)?;
+        if searching {
+            expect_projectable(supernet.cost_model(), supernet.space(), &limits)?;
+        }
+        if let Some(weights) = weights {
+            supernet.load_weights(&weights)?;
+        }
+        supernet.set_bi_mask(Arc::clone(&components.bi_mask));
+        initialise(&mut supernet, &options, &*components.importance, &limits)
+            .during("preparing the search")?;
+        let mut search = Search::assemble(supernet, limits, options, components)?;
+        search.phase = if searching { Phase::Search } else { Phase::Finetune };
+        Ok(search)
+    }
+
+    /// The options, and the space that is searched under them.
+    pub(super) fn checked(&self) -> Result<(SearchOptions, SearchSpace)> {
+        let options = self.options.clone().ok_or_else(|| {
+            Error::invalid("steps of the search", "given: call steps or options", "none")
+        })?;
+        options.check()?;
+        self.components.check()?;
+        if options.training.distillation.is_some() && self.components.teacher.is_none() {
+            return Err(Error::invalid("teacher", "one, for training.distillation", "none"));
+        }
+        if options.search_steps == 0 {
+            return Ok((options, SearchSpace::empty()));
+        }
+        let space = match &self.space {
+            Some(space) => space.clone(),
+            None => self.architecture.space()?,
+        };
+        if !space.dimensions.is_empty() && self.budgets.is_empty() {
+            return Err(Error::invalid("number of budgets", "at least one for a search", 0));
+        }
+        Ok((options, space))
+    }
+
+    pub(super) fn parts(self) -> (A, Vec<Budget>, Components, Device) {
+        (self.architecture, self.budgets, self.components, self.device)
+    }
+}
+
+/// The budgets in units of their metrics, each within the space.
+fn limits<A: Architecture>(
+    supernet: &Supernet<A>,
+    budgets: &[Budget],
+    options: &SearchOptions,
+) -> Result<Vec<CostLimit>> {
+    let resolve = |budget: &Budget| {
+        let limit = budget.resolve(supernet.cost_model())?;
+        limit.check(supernet.cost_model(), supernet.space())?;
+        Ok(limit)
+    };
+    options.budget.keep_feasible.iter().try_for_each(|budget| resolve(budget).map(drop))?;
+    budgets.iter().map(resolve).collect()
+}

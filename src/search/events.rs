@@ -1,0 +1,217 @@
+//! Events of a search, and who receives them. The library never prints.
+
+use crate::Result;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Phase of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Scores and α are learned, units are pruned.
+    Search,
+    /// Every dimension is decided, or there is none.
+    Finetune,
+}
+
+/// Losses of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Losses {
+    /// Cross-entropy.
+    pub task: f64,
+    /// Σ over dimensions of weight × one-hot loss.
+    pub one_hot: f64,
+    /// Budget loss.
+    pub budget: f64,
+    /// Reconstruction loss of PMIM, unweighted.
+    pub reconstruction: f64,
+    /// Sum of all, the reconstruction loss weighted.
+    pub total: f64,
+}
+
+/// State of one undecided or decided dimension.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct DimensionMetrics {
+    /// Entropy of the probabilities of the candidates left, −Σ p ln p, divided by ln of the number of
+    /// candidates the dimension began with: 1 undecided, 0 decided. 0 where it began with one candidate.
+    pub entropy: f64,
+    /// Expected units, Σ p · heads · channels over the candidates left; of a flat dimension, its
+    /// expected width.
+    pub expected: f64,
+}
+
+/// A logged step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// Optimiser steps done before this one.
+    pub step: u64,
+    /// Phase of the step.
+    pub phase: Phase,
+    /// Losses.
+    pub loss: Losses,
+    /// λ, the weight of importance in the bi-mask.
+    pub lambda: f64,
+    /// γ, the share of masked patch tokens.
+    pub mask_ratio: f64,
+    /// Expected cost in MACs: at the expected sizes of all dimensions.
+    pub macs_expected: f64,
+    /// Current cost in MACs: of the network at its present sizes.
+    pub macs_current: f64,
+    /// Learning rate of the weights.
+    pub lr: f64,
+    /// Steps skipped so far because a gradient was not finite.
+    pub skipped: u64,
+    /// Mean wall time of a step since the last logged one, in milliseconds.
+    pub step_ms: f64,
+    /// Every dimension of the search space by name; empty where nothing is searched: in plain
+    /// training, and once the search has finished.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dimensions: BTreeMap<String, DimensionMetrics>,
+}
+
+/// Units pruned after a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Units before and after, by dimension.
+    pub units: BTreeMap<String, [i64; 2]>,
+    /// Largest change of a logit when the gates of the pruned units are set to zero; 0 after a
+    /// complete fade-out.
+    pub gate_jump: f64,
+    /// Largest difference between the masked network and the one narrowed in attention and
+    /// hidden units: rounding only.
+    pub exact_difference: f64,
+    /// Largest change of a logit by removing embedding channels, over which LayerNorm averages.
+    pub embedding_jump: f64,
+    /// Largest change of a logit by the whole prune step.
+    pub total_jump: f64,
+    /// Largest logit before, for scale.
+    pub logit_scale: f64,
+    /// MACs of the pruned network.
+    pub macs: f64,
+}
+
+/// End of a search.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    /// Optimiser steps done when the last dimension was decided.
+    pub step: u64,
+    /// Dimensions that were decided by projection onto the budgets.
+    pub projected: usize,
+    /// Cost of the subnet under each budget.
+    pub costs: Vec<f64>,
+}
+
+/// Reaction to steps whose loss or gradient was not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NonFiniteAction {
+    /// The steps were skipped: no parameter moved.
+    Skipped,
+    /// The run was rolled back to its last checkpoint.
+    RolledBack,
+    /// It happened again after the rollback, and the run was stopped.
+    Stopped,
+}
+
+/// One event of a search.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum Event {
+    /// A logged step.
+    Step(StepMetrics),
+    /// Units were pruned.
+    Pruned(Pruned),
+    /// A dimension was decided: a single candidate is left.
+    Decided {
+        /// Optimiser steps done.
+        step: u64,
+        /// Name of the dimension.
+        dimension: String,
+        /// Its heads.
+        heads: i64,
+        /// Its channels a head.
+        channels: i64,
+    },
+    /// All dimensions are decided.
+    Finished(Finished),
+    /// Steps had a loss or gradient that was not finite.
+    NonFinite {
+        /// Optimiser steps done.
+        step: u64,
+        /// Steps skipped in all.
+        skipped: u64,
+        /// Steps skipped in a row up to this one.
+        in_a_row: u64,
+        /// Reaction.
+        action: NonFiniteAction,
+    },
+    /// A checkpoint is about to be written.
+    Checkpoint {
+        /// Optimiser steps done.
+        step: u64,
+    },
+    /// An evaluation of the caller's: top-1 on held-out images.
+    Evaluated {
+        /// Optimiser steps done.
+        step: u64,
+        /// Share of images whose class is predicted first.
+        top1: f64,
+    },
+}
+
+/// A receiver of events.
+///
+/// Implemented by closures `FnMut(&Event) -> Result<()>`, by [`MetricsFile`](super::MetricsFile),
+/// by pairs and lists of listeners, and by `()`, which ignores all events.
+pub trait Listener {
+    /// Receives an event; called in order of occurrence.
+    ///
+    /// # Errors
+    /// Whatever keeps the listener from handling it; the search stops with that error.
+    fn on_event(&mut self, event: &Event) -> Result<()>;
+}
+
+impl<F: FnMut(&Event) -> Result<()>> Listener for F {
+    fn on_event(&mut self, event: &Event) -> Result<()> {
+        self(event)
+    }
+}
+
+impl Listener for () {
+    fn on_event(&mut self, _event: &Event) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl<L: Listener, M: Listener> Listener for (L, M) {
+    fn on_event(&mut self, event: &Event) -> Result<()> {
+        self.0.on_event(event)?;
+        self.1.on_event(event)
+    }
+}
+
+impl Listener for Vec<Box<dyn Listener + '_>> {
+    fn on_event(&mut self, event: &Event) -> Result<()> {
+        self.iter_mut().try_for_each(|listener| listener.on_event(event))
+    }
+}
+
+impl Event {
+    /// Returns whether a search resumed after `step` optimiser steps does not emit this event again.
+    ///
+    /// A logged step carries the steps done before it, and an evaluation follows the checkpoint of
+    /// its step; every other event carries the steps done with its own.
+    pub fn is_before(&self, step: u64) -> bool {
+        match self {
+            Self::Step(metrics) => metrics.step < step,
+            Self::Evaluated { step: at, .. } => *at < step,
+            Self::Pruned(pruned) => pruned.step <= step,
+            Self::Finished(finished) => finished.step <= step,
+            Self::Decided { step: at, .. }
+            | Self::NonFinite { step: at, .. }
+            | Self::Checkpoint { step: at } => *at <= step,
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The subnet of a decided search, verified.
+
+use super::step::Search;
+use crate::cost::Metric;
+use crate::models::Architecture;
+use crate::subnet::{
+    expect_decided, verify, Extracted, FoldingExtractor, Provenance, SubnetExtractor,
+};
+use crate::Result;
+use tch::Tensor;
+
+impl<A: Architecture> Search<A> {
+    /// Extracts the subnet that was decided, and verifies on `images` that it computes what the
+    /// masked network does. Where the options keep an EMA, the subnet has its weights.
+    ///
+    /// # Shapes
+    /// `images`: a few real images, `[B, C, H, W]`; random ones of the same shape are used too.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::Error::Invalid) while a dimension is undecided or its gates fade out;
+    /// [`Verification`](crate::Error::Verification) if logits differ by more than 1e-5 of their
+    /// scale.
+    pub fn extract(&mut self, images: &Tensor) -> Result<Extracted<A>> {
+        self.extract_with(&FoldingExtractor, images)
+    }
+
+    /// [`extract`](Self::extract) by an extractor of the caller's.
+    ///
+    /// # Errors
+    /// Those of [`extract`](Self::extract) and of the extractor.
+    pub fn extract_with<B: Architecture>(
+        &mut self,
+        extractor: &dyn SubnetExtractor<A, B>,
+        images: &Tensor,
+    ) -> Result<Extracted<B>> {
+        expect_decided(&self.supernet)?;
+        let provenance = self.provenance()?;
+        self.evaluate(|supernet| {
+            let subnet = extractor.extract(supernet)?;
+            let verification = verify(supernet, &subnet, images)?;
+            Ok(Extracted { subnet, verification, provenance, images: images.shallow_clone() })
+        })
+    }
+
+    fn provenance(&self) -> Result<Provenance> {
+        let model = self.supernet.cost_model();
+        Ok(Provenance {
+            crate_version: env!("CARGO_PKG_VERSION").into(),
+            seed: self.options.seed,
+            steps: self.step,
+            dense_macs: model.dense_cost(Metric::Macs)?,
+            dense_params: model.dense_cost(Metric::Params)?,
+            limits: self.limits.clone(),
+            components: Some(self.components.ids()),
+        })
+    }
+}

@@ -1,0 +1,116 @@
+//! Ready listeners: events as JSON lines, events as `tracing` records.
+
+use super::events::{Event, Listener, NonFiniteAction};
+use crate::{Error, Result};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Appends every event to a file as one line of JSON.
+#[derive(Debug)]
+pub struct MetricsFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsFile {
+    /// Opens a file for appending; what an earlier run wrote after its first `step` steps is
+    /// taken out, so that a resumed run leaves the events an uninterrupted one would.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read or written.
+    pub fn open(path: impl Into<PathBuf>, step: u64) -> Result<Self> {
+        let path = path.into();
+        let kept = lines_before(&path, step)?;
+        crate::files::write_atomically(&path, kept.as_bytes())?;
+        let file = OpenOptions::new().append(true).open(&path);
+        let file = file.map_err(|source| Error::io("open", &path, source))?;
+        Ok(Self { path, file })
+    }
+}
+
+impl Listener for MetricsFile {
+    /// Appends the event. Where the run goes back to a checkpoint, so does the file.
+    fn on_event(&mut self, event: &Event) -> Result<()> {
+        if let Event::NonFinite { step, action: NonFiniteAction::RolledBack, .. } = event {
+            *self = Self::open(std::mem::take(&mut self.path), *step)?;
+        }
+        let mut line =
+            serde_json::to_string(event).map_err(|error| Error::file(&self.path, error))?;
+        line.push('\n');
+        let written = self.file.write_all(line.as_bytes());
+        written.map_err(|source| Error::io("write", &self.path, source))
+    }
+}
+
+/// The events of a file; a last line without its end was torn when the run was killed, and is passed
+/// over.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be read, [`Error::File`] naming the first line that is no event.
+pub fn read_events(path: &Path) -> Result<Vec<Event>> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::io("read", path, source))?;
+    let event = |(at, line)| {
+        serde_json::from_str(line)
+            .map_err(|error| Error::file(path, format!("line {}: {error}", at + 1)))
+    };
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    text[..whole].lines().enumerate().map(event).collect()
+}
+
+/// Whole lines of an older run that a run going on after `step` steps does not write again.
+fn lines_before(path: &Path, step: u64) -> Result<String> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(source) => return Err(Error::io("read", path, source)),
+    };
+    // A line that is no event was torn when the run was stopped.
+    let earlier =
+        |line: &&str| serde_json::from_str::<Event>(line).is_ok_and(|event| event.is_before(step));
+    Ok(text.lines().filter(earlier).flat_map(|line| [line, "\n"]).collect())
+}
+
+/// Emits every event as a `tracing` record: logged steps at level debug, non-finite steps as
+/// warnings, all others at level info.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TracingListener;
+
+impl Listener for TracingListener {
+    fn on_event(&mut self, event: &Event) -> Result<()> {
+        match event {
+            Event::Step(m) => tracing::debug!(
+                step = m.step,
+                phase = ?m.phase,
+                task = m.loss.task,
+                one_hot = m.loss.one_hot,
+                budget = m.loss.budget,
+                reconstruction = m.loss.reconstruction,
+                macs_expected = m.macs_expected,
+                macs_current = m.macs_current,
+                step_ms = m.step_ms,
+                "step"
+            ),
+            Event::Pruned(c) => tracing::info!(
+                step = c.step,
+                dimensions = c.units.len(),
+                macs = c.macs,
+                total_jump = c.total_jump,
+                logit_scale = c.logit_scale,
+                "pruned"
+            ),
+            Event::Decided { step, dimension, heads, channels } => {
+                tracing::info!(step, dimension, heads, channels, "decided");
+            }
+            Event::Finished(f) => {
+                tracing::info!(step = f.step, projected = f.projected, costs = ?f.costs, "finished");
+            }
+            Event::NonFinite { step, skipped, in_a_row, action } => {
+                tracing::warn!(step, skipped, in_a_row, ?action, "non_finite");
+            }
+            Event::Checkpoint { step } => tracing::info!(step, "checkpoint"),
+            Event::Evaluated { step, top1 } => tracing::info!(step, top1, "evaluated"),
+        }
+        Ok(())
+    }
+}

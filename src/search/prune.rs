@@ -1,0 +1,207 @@
+//! Prune steps: gates fade out, units are removed; the search ends.
+
+use super::events::{Event, Finished, Listener, Phase, Pruned};
+use super::step::Search;
+use crate::components::BudgetLoss;
+use crate::cost::Metric;
+use crate::error::During;
+use crate::models::Architecture;
+use crate::space::{DimensionKind, Size};
+use crate::supernet::{DimensionState, Narrowing};
+use crate::Result;
+use tch::Tensor;
+
+/// Images that a cut is measured on, at most.
+const PROBE: i64 = 8;
+
+impl<A: Architecture> Search<A> {
+    /// Dimensions whose largest active candidate is smaller than they are, and that are not fade-out.
+    pub(super) fn shrinking(&self) -> Vec<usize> {
+        let states = self.supernet.states().iter().enumerate();
+        let shrinking = states.filter(|(_, state)| {
+            state.fade_out.is_none() && state.active.largest() != state.candidates().full()
+        });
+        shrinking.map(|(at, _)| at).collect()
+    }
+
+    /// Begins to bring dimensions down to their largest active candidates.
+    pub(super) fn begin_fade_out(&mut self, dimensions: Vec<usize>) -> Result<()> {
+        if dimensions.is_empty() {
+            return Ok(());
+        }
+        let sizes: Vec<(usize, Size)> = dimensions
+            .into_iter()
+            .map(|at| (at, self.supernet.states()[at].active.largest()))
+            .collect();
+        // From the gates of the step that was, to whose V the candidates just dropped still gave.
+        let gates = std::mem::take(&mut self.last_gates);
+        let gates = if gates.is_empty() { self.present_gates()? } else { gates };
+        self.supernet.begin_fade_out(&sizes, &gates, self.step)
+    }
+
+    /// The gates of the next step, as constants.
+    pub(super) fn present_gates(&self) -> Result<Vec<Tensor>> {
+        tch::no_grad(|| {
+            let masks = self.supernet.masks(self.lambda())?;
+            Ok(masks.into_iter().map(|mask| mask.mask).collect())
+        })
+    }
+
+    pub(super) fn is_fading_out(&self) -> bool {
+        self.fade_out_end().is_some()
+    }
+
+    /// The step after which all fade-outs under way are over.
+    pub(super) fn fade_out_end(&self) -> Option<u64> {
+        let fade_outs = self.supernet.states().iter().filter_map(|s| s.fade_out.as_ref());
+        let under_way = fade_outs.filter(|fade_out| !fade_out.in_place);
+        under_way.map(|fade_out| fade_out.since + self.options.pruning.fade_out_steps).max()
+    }
+
+    /// Brings every fade-out to where it is in the next step.
+    pub(super) fn advance_fade_outs(&mut self) {
+        let (step, steps) = (self.step, self.options.pruning.fade_out_steps.max(1));
+        for fade_out in self.supernet.states_mut().iter_mut().filter_map(|s| s.fade_out.as_mut()) {
+            let done = (step - fade_out.since + 1) as f64 / steps as f64;
+            fade_out.remaining = (1.0 - done).max(0.0);
+        }
+    }
+
+    /// Cuts the dimensions that have landed.
+    pub(super) fn prune_faded(
+        &mut self,
+        images: &Tensor,
+        listener: &mut dyn Listener,
+    ) -> Result<()> {
+        let (step, steps) = (self.step, self.options.pruning.fade_out_steps);
+        let states = self.supernet.states().iter().enumerate();
+        let faded: Vec<(usize, Size)> = states
+            .filter_map(|(at, state)| {
+                let fade_out = state.fade_out.as_ref().filter(|fade_out| !fade_out.in_place)?;
+                (fade_out.since + steps <= step).then_some((at, fade_out.size))
+            })
+            .collect();
+        if faded.is_empty() {
+            return Ok(());
+        }
+        let probe = images.f_narrow(0, 0, PROBE.min(images.size()[0]))?;
+        // A poisoned batch is no reason not to measure.
+        let probe = probe.f_nan_to_num(0.0, 0.0, 0.0)?;
+        self.cut(&faded, &probe, listener).during(format!("the cut after step {step}"))
+    }
+
+    /// Takes out the units that stay in none of the given sizes, and measures what that does to
+    /// the logits.
+    fn cut(
+        &mut self,
+        targets: &[(usize, Size)],
+        probe: &Tensor,
+        listener: &mut dyn Listener,
+    ) -> Result<()> {
+        let smaller =
+            |(at, size): &&(usize, Size)| self.supernet.states()[*at].candidates().full() != *size;
+        let units: std::collections::BTreeMap<_, _> = targets
+            .iter()
+            .filter(smaller)
+            .map(|&(at, size)| {
+                let state = &self.supernet.states()[at];
+                (state.name.clone(), [state.candidates().units(), size.units()])
+            })
+            .collect();
+        if units.is_empty() {
+            return self.narrow(targets).map(drop);
+        }
+        let dimensions = &self.supernet.space().dimensions;
+        let (embedding, exact): (Vec<_>, Vec<_>) =
+            targets.iter().partition(|(at, _)| dimensions[*at].kind == DimensionKind::Embedding);
+
+        let before = self.probe_logits(probe)?;
+        for &(at, _) in targets {
+            if let Some(fade_out) = self.supernet.states_mut()[at].fade_out.as_mut() {
+                fade_out.remaining = 0.0;
+            }
+        }
+        let masked = self.probe_logits(probe)?;
+        self.narrow(&exact)?;
+        let narrowed = self.probe_logits(probe)?;
+        self.narrow(&embedding)?;
+        let after = self.probe_logits(probe)?;
+        listener.on_event(&Event::Pruned(Pruned {
+            step: self.step,
+            units,
+            gate_jump: largest_difference(&before, &masked)?,
+            exact_difference: largest_difference(&masked, &narrowed)?,
+            embedding_jump: largest_difference(&narrowed, &after)?,
+            total_jump: largest_difference(&before, &after)?,
+            logit_scale: largest(&before)?,
+            macs: self.supernet.cost_model().cost(Metric::Macs, &self.supernet.sizes())?,
+        }))
+    }
+
+    /// Logits of the supernet at its present gates.
+    fn probe_logits(&self, probe: &Tensor) -> Result<Tensor> {
+        self.supernet.materialise(&self.present_gates()?)?;
+        self.supernet.network_logits(probe)
+    }
+
+    /// Narrows dimensions, by their number, and everything that is shaped like their parameters:
+    /// weights, scores, α, moments, averages. The slices are returned.
+    ///
+    /// # Errors
+    /// [`crate::Error::Candidates`] if a size fits no candidate.
+    pub fn narrow(&mut self, sizes: &[(usize, Size)]) -> Result<Narrowing> {
+        let narrowing = self.supernet.narrow(sizes)?;
+        if narrowing.is_empty() {
+            return Ok(narrowing);
+        }
+        let names: Vec<String> = self.optimiser.moments().keys().cloned().collect();
+        for name in names {
+            self.optimiser.narrow(&name, |moment| narrowing.apply(&name, moment))?;
+        }
+        if let Some(ema) = &mut self.ema {
+            ema.narrow(|name, value| narrowing.apply(name, value))?;
+        }
+        self.budget_loss = BudgetLoss::new(
+            self.supernet.cost_model(),
+            self.supernet.space(),
+            &self.limits,
+            self.options.budget.weight,
+            self.supernet.device(),
+        )?;
+        // Where another fade-out begins, if it does before the next step.
+        let scores = self.supernet.states().iter().map(DimensionState::score_name);
+        for (gates, score) in self.last_gates.iter_mut().zip(scores) {
+            *gates = narrowing.apply(&score, gates)?;
+        }
+        Ok(narrowing)
+    }
+
+    /// All dimensions are decided and cut: masked image modeling ends, fine-tuning begins.
+    pub(super) fn finish(&mut self, listener: &mut dyn Listener) -> Result<()> {
+        self.phase = Phase::Finetune;
+        let before: Vec<String> = self.supernet.raw_weights().into_keys().collect();
+        self.supernet.drop_reconstruction()?;
+        let after = self.supernet.raw_weights();
+        for name in before.iter().filter(|name| !after.contains_key(*name)) {
+            self.optimiser.forget(name);
+            if let Some(ema) = &mut self.ema {
+                ema.forget(name);
+            }
+        }
+        self.materialise()?;
+        let sizes = self.supernet.sizes();
+        let model = self.supernet.cost_model();
+        let costs = self.limits.iter().map(|budget| model.cost(budget.metric, &sizes));
+        let costs = costs.collect::<Result<_>>()?;
+        let (step, projected) = (self.step, self.projected);
+        listener.on_event(&Event::Finished(Finished { step, projected, costs }))
+    }
+}
+
+fn largest(tensor: &Tensor) -> Result<f64> {
+    Ok(tensor.f_abs()?.f_max()?.f_double_value(&[])?)
+}
+
+fn largest_difference(left: &Tensor, right: &Tensor) -> Result<f64> {
+    largest(&left.f_sub(right)?)
+}

@@ -1,0 +1,306 @@
+//! The state of a search as files: state.json and tensors.safetensors.
+
+use super::events::Phase;
+use super::options::SearchOptions;
+use super::step::Search;
+use super::update::{NonFiniteCounter, NonFiniteCounts};
+use crate::components::{ComponentIds, Components};
+use crate::cost::CostLimit;
+use crate::models::Architecture;
+use crate::optim::{Ema, Moments};
+use crate::space::{SearchSpace, Size, Sizes};
+use crate::supernet::{DimensionState, FadeOut, Supernet, Weights};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tch::{Device, Tensor};
+
+const FORMAT: &str = "once-for-both/checkpoint";
+const VERSION: u32 = 2;
+pub(super) const STATE: &str = "state.json";
+const TENSORS: &str = "tensors.safetensors";
+
+/// The JSON part of a checkpoint on disk.
+#[derive(Debug)]
+pub(super) struct Snapshot<A> {
+    folder: PathBuf,
+    pub(super) state: State<A>,
+}
+
+impl<A: Architecture> Snapshot<A> {
+    /// Reads the JSON part of a checkpoint; tensors are read when a search is made of it.
+    pub(super) fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(STATE);
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+        check_header(&path, &text, A::FAMILY)?;
+        let state = serde_json::from_str(&text).map_err(|e| Error::file(&path, e))?;
+        Ok(Self { folder: folder.into(), state })
+    }
+}
+
+/// Everything of a checkpoint that is not a tensor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct State<A> {
+    format: String,
+    version: u32,
+    family: String,
+    pub(super) step: u64,
+    phase: Phase,
+    architecture: A,
+    space: SearchSpace,
+    dense: Sizes,
+    dimensions: Vec<DimensionRecord>,
+    pmim: bool,
+    /// Updates AdamW has made to each parameter.
+    updates: BTreeMap<String, u64>,
+    pub(super) limits: Vec<CostLimit>,
+    pub(super) options: SearchOptions,
+    pub(super) components: ComponentIds,
+    /// Dimensions that projection has decided.
+    projected: usize,
+    /// Steps that were not finite.
+    non_finite: NonFiniteCounts,
+    /// Updates of the EMA.
+    ema_updates: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct DimensionRecord {
+    active: Vec<bool>,
+    /// Missing in files of before it was kept; the candidates of now are taken for it then.
+    #[serde(default)]
+    candidates_at_start: Option<usize>,
+    origin: Vec<i64>,
+    fade_out: Option<FadeOutRecord>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct FadeOutRecord {
+    since: u64,
+    size: Size,
+    kept: Vec<i64>,
+    #[serde(default)]
+    in_place: bool,
+}
+
+impl<A: Architecture> Search<A> {
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        let state = self.state()?;
+        let json = serde_json::to_vec_pretty(&state).map_err(|e| Error::file(folder, e))?;
+        let path = folder.join(STATE);
+        std::fs::write(&path, json).map_err(|source| Error::io("write", path, source))?;
+        crate::tensors::write(&folder.join(TENSORS), &self.tensors()?)
+    }
+
+    pub(super) fn state(&self) -> Result<State<A>> {
+        let supernet = &self.supernet;
+        let fade_out = |fade_out: &FadeOut| -> Result<FadeOutRecord> {
+            Ok(FadeOutRecord {
+                since: fade_out.since,
+                size: fade_out.size,
+                kept: fade_out.kept()?,
+                in_place: fade_out.in_place,
+            })
+        };
+        let record = |state: &DimensionState| -> Result<DimensionRecord> {
+            Ok(DimensionRecord {
+                active: state.active.flags().to_vec(),
+                candidates_at_start: Some(state.candidates_at_start),
+                origin: state.origin.clone(),
+                fade_out: state.fade_out.as_ref().map(fade_out).transpose()?,
+            })
+        };
+        Ok(State {
+            format: FORMAT.into(),
+            version: VERSION,
+            family: A::FAMILY.into(),
+            step: self.step,
+            phase: self.phase,
+            architecture: supernet.architecture().clone(),
+            space: supernet.declared_space(),
+            dense: supernet.cost_model().dense.clone(),
+            dimensions: supernet.states().iter().map(record).collect::<Result<_>>()?,
+            pmim: supernet.reconstruction().is_some(),
+            updates: self
+                .optimiser
+                .moments()
+                .iter()
+                .map(|(name, m)| (name.clone(), m.steps))
+                .collect(),
+            limits: self.limits.clone(),
+            options: self.options.clone(),
+            components: self.components.ids(),
+            projected: self.projected,
+            non_finite: self.non_finite.counts()?,
+            ema_updates: self.ema.as_ref().map_or(0, Ema::updates),
+        })
+    }
+
+    pub(super) fn tensors(&self) -> Result<Weights> {
+        let mut tensors = Weights::new();
+        for (name, weight) in self.supernet.raw_weights() {
+            tensors.insert(format!("weight/{name}"), weight);
+        }
+        for state in self.supernet.states() {
+            tensors.insert(format!("score/{}", state.name), state.score.shallow_clone());
+            tensors.insert(format!("alpha/{}", state.name), state.alpha.shallow_clone());
+            if let Some(pruned_importance) = &state.pruned_importance {
+                tensors.insert(
+                    format!("pruned_importance/{}", state.name),
+                    pruned_importance.shallow_clone(),
+                );
+            }
+            if let Some(fade_out) = &state.fade_out {
+                tensors.insert(format!("from/{}", state.name), fade_out.from().shallow_clone());
+            }
+        }
+        for (name, moments) in self.optimiser.moments() {
+            tensors.insert(format!("first/{name}"), moments.first.shallow_clone());
+            tensors.insert(format!("second/{name}"), moments.second.shallow_clone());
+        }
+        for (name, mean) in self.ema.iter().flat_map(Ema::values) {
+            tensors.insert(format!("ema/{name}"), mean.shallow_clone());
+        }
+        Ok(tensors)
+    }
+
+    /// Resumes a search from a checkpoint whose components are all of this crate; the rest of the
+    /// search is bit-exact to an uninterrupted one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::File`] if the checkpoint is damaged, foreign or of another version;
+    /// [`Error::Component`] if a component is the user's own; [`Error::Resume`] if its parts do not
+    /// fit together, or the network cannot be built.
+    pub fn resume(checkpoint: &Path, device: Device) -> Result<Self> {
+        Self::resume_from(Snapshot::read(checkpoint)?, None, device)
+    }
+
+    /// Resumes a search from a checkpoint with components handed over by the caller.
+    ///
+    /// # Errors
+    /// Those of [`resume`](Self::resume); [`Error::Component`] for a component that is not the one
+    /// the checkpoint was made with.
+    pub fn resume_with(components: &Components, checkpoint: &Path, device: Device) -> Result<Self> {
+        Self::resume_from(Snapshot::read(checkpoint)?, Some(components), device)
+    }
+
+    pub(super) fn resume_from(
+        snapshot: Snapshot<A>,
+        components: Option<&Components>,
+        device: Device,
+    ) -> Result<Self> {
+        let Snapshot { folder, state } = snapshot;
+        let components = match components {
+            Some(components) => {
+                components.expect(&state.components)?;
+                components.clone()
+            }
+            None => Components::from_ids(&state.components)?,
+        };
+        let tensors = crate::tensors::read(&folder.join(TENSORS), device)?;
+        Self::restore(state, &tensors, components, device)
+            .map_err(|source| Error::Resume { path: folder, source: Box::new(source) })
+    }
+
+    pub(super) fn restore(
+        state: State<A>,
+        tensors: &Weights,
+        components: Components,
+        device: Device,
+    ) -> Result<Self> {
+        let mut supernet =
+            Supernet::restore(state.architecture, state.space, state.dense, state.pmim, device)?;
+        supernet.set_bi_mask(Arc::clone(&components.bi_mask));
+        supernet.load_weights(&with_prefix(tensors, "weight/"))?;
+        restore_dimensions(&mut supernet, state.dimensions, state.step, tensors)?;
+        let mut search = Self::assemble(supernet, state.limits, state.options, components)?;
+        (search.step, search.phase) = (state.step, state.phase);
+        (search.projected, search.timer.1) = (state.projected, state.step);
+        search.non_finite = NonFiniteCounter::new(state.non_finite, device)?;
+        if let Some(decay) = search.options.training.ema_decay {
+            let values = with_prefix(tensors, "ema/");
+            search.ema = Some(Ema::restore(decay, state.ema_updates, values)?);
+        }
+        let (first, second) = (with_prefix(tensors, "first/"), with_prefix(tensors, "second/"));
+        for (name, steps) in state.updates {
+            let (first, second) = (find(&first, &name)?, find(&second, &name)?);
+            let (first, second) = (first.shallow_clone(), second.shallow_clone());
+            search.optimiser.restore(name, Moments { first, second, steps });
+        }
+        search.advance_fade_outs();
+        search.set_compute_precision()?;
+        Ok(search)
+    }
+}
+
+fn restore_dimensions<A: Architecture>(
+    supernet: &mut Supernet<A>,
+    records: Vec<DimensionRecord>,
+    step: u64,
+    tensors: &Weights,
+) -> Result<()> {
+    let dimensions = supernet.states().len();
+    if records.len() != dimensions {
+        let (name, expected) = ("number of dimensions", dimensions.to_string());
+        return Err(Error::invalid(name, expected, records.len()));
+    }
+    let (pruned_importance, from) =
+        (with_prefix(tensors, "pruned_importance/"), with_prefix(tensors, "from/"));
+    let (scores, alphas) = (with_prefix(tensors, "score/"), with_prefix(tensors, "alpha/"));
+    let mut fade_outs = Vec::new();
+    for (at, (own, record)) in supernet.states_mut().iter_mut().zip(records).enumerate() {
+        let name = own.name.clone();
+        own.set_score(find(&scores, &name)?)?;
+        own.set_alpha(find(&alphas, &name)?)?;
+        own.set_active(record.active)?;
+        own.candidates_at_start = record.candidates_at_start.unwrap_or(own.candidates().len());
+        own.origin = record.origin;
+        own.pruned_importance = pruned_importance.get(&name).map(Tensor::shallow_clone);
+        if let Some(fade_out) = record.fade_out {
+            if fade_out.since > step {
+                let name = format!("begin of the fade_out of {name}");
+                return Err(Error::invalid(name, format!("step {step} or before"), fade_out.since));
+            }
+            fade_outs.push((at, fade_out, find(&from, &name)?));
+        }
+    }
+    for (at, fade_out, from) in fade_outs {
+        let (since, in_place) = (fade_out.since, fade_out.in_place);
+        supernet.restore_fade_out(at, &fade_out.kept, fade_out.size, from, since, in_place)?;
+    }
+    Ok(())
+}
+
+fn check_header(path: &Path, text: &str, family: &str) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Header {
+        format: String,
+        version: u32,
+        family: String,
+    }
+    let header: Header = serde_json::from_str(text).map_err(|e| Error::file(path, e))?;
+    if header.format != FORMAT {
+        return Err(Error::file(path, format!("format {}, expected {FORMAT}", header.format)));
+    }
+    if header.version != VERSION {
+        let reason = format!("version {}, this program reads {VERSION}", header.version);
+        return Err(Error::file(path, reason));
+    }
+    if header.family != family {
+        let reason = format!("of a network of family {}, expected {family}", header.family);
+        return Err(Error::file(path, reason));
+    }
+    Ok(())
+}
+
+fn with_prefix(tensors: &Weights, prefix: &str) -> Weights {
+    let own =
+        tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
+    own.map(|(name, tensor)| (name.to_string(), tensor.shallow_clone())).collect()
+}
+
+fn find<'a>(tensors: &'a Weights, name: &str) -> Result<&'a Tensor> {
+    tensors.get(name).ok_or_else(|| Error::unknown("tensor", name, tensors.keys()))
+}

@@ -1,0 +1,129 @@
+//! A subnet on disk: `config.json`, `model.safetensors`, `verification.json`, and on request
+//! `model.torchscript.pt` and `model.onnx`.
+
+mod checksum;
+mod description;
+mod differences;
+mod export;
+mod header;
+
+pub use description::{Description, LatencyComparison, Provenance};
+pub use differences::Differences;
+pub use export::Export;
+
+use super::{Extracted, Precision, Subnet};
+use crate::cost::Metric;
+use crate::error::ArtifactError;
+use crate::files::write_folder;
+use crate::models::Architecture;
+use crate::{Error, Result};
+use serde::Serialize;
+use std::path::Path;
+use tch::Device;
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+const VERIFICATION: &str = "verification.json";
+const TORCHSCRIPT: &str = "model.torchscript.pt";
+const ONNX: &str = "model.onnx";
+
+impl<A: Architecture> Subnet<A> {
+    /// Multiply-accumulates of one image.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if the family's cost model is incomplete.
+    pub fn macs(&self) -> Result<f64> {
+        self.architecture().cost_model().dense_cost(Metric::Macs)
+    }
+
+    /// Parameters.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if the family's cost model is incomplete.
+    pub fn params(&self) -> Result<f64> {
+        self.architecture().cost_model().dense_cost(Metric::Params)
+    }
+
+    /// Loads a subnet from a folder that [`Extracted::save`] wrote, as f32 whatever the precision
+    /// on disk.
+    ///
+    /// # Errors
+    /// Those of [`Description::read`], before anything is allocated.
+    pub fn load(folder: &Path, device: Device) -> Result<Self> {
+        Self::load_described(folder, device, |_| Precision::F32)
+    }
+
+    /// Loads a subnet that computes in the precision it has on disk.
+    ///
+    /// # Errors
+    /// Those of [`Description::read`], before anything is allocated.
+    pub fn load_as_stored(folder: &Path, device: Device) -> Result<Self> {
+        Self::load_described(folder, device, |stored| stored)
+    }
+
+    fn load_described(
+        folder: &Path,
+        device: Device,
+        precision: impl FnOnce(Precision) -> Precision,
+    ) -> Result<Self> {
+        let description = Description::read(folder)?;
+        let weights = crate::tensors::read(&folder.join(WEIGHTS), device)?;
+        let precision = precision(description.precision);
+        Self::with_precision(description.architecture, &weights, device, precision)
+    }
+
+    /// The same network with rounded weights, computing in that precision.
+    fn rounded(&self, precision: Precision) -> Result<Self> {
+        let weights = precision.round(self.weights())?;
+        Self::with_precision(self.architecture().clone(), &weights, self.device(), precision)
+    }
+}
+
+impl<A: Architecture> Extracted<A> {
+    pub(super) fn write(&self, folder: &Path, export: &Export) -> Result<Differences> {
+        self.verification.check()?;
+        let (subnet, images) = (&self.subnet, &self.images);
+        let stored = subnet.rounded(export.precision)?;
+        let (macs, params) = (subnet.macs()?, subnet.params()?);
+        let files = export::Files::new(&stored, images, export)?;
+        let differences = Differences {
+            extraction: self.verification,
+            rounding: differences::of_rounding(subnet, &stored, images)?,
+            export: files.difference,
+        };
+        write_folder(folder, CONFIG, |folder| {
+            crate::tensors::write(&folder.join(WEIGHTS), stored.weights())?;
+            files.write(folder)?;
+            write_json(&folder.join(VERIFICATION), &differences)?;
+            let description = Description {
+                architecture: subnet.architecture().clone(),
+                precision: export.precision,
+                macs,
+                params,
+                weights_crc32: checksum::crc32(&folder.join(WEIGHTS))?,
+                provenance: self.provenance.clone(),
+                latency: export.latency.clone(),
+            };
+            description.write(&folder.join(CONFIG))
+        })?;
+        Ok(differences)
+    }
+}
+
+fn refused(path: &Path, source: ArtifactError) -> Error {
+    Error::Artifact { path: path.into(), source: Box::new(source) }
+}
+
+fn read_json(path: &Path) -> Result<serde_json::Value> {
+    let text = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
+    serde_json::from_slice(&text).map_err(|source| refused(path, source.into()))
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let json = serde_json::to_vec_pretty(value).map_err(|error| Error::file(path, error))?;
+    write(path, &json)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(path, bytes).map_err(|source| Error::io("write", path, source))
+}

@@ -1,0 +1,142 @@
+//! Nodes and constants of an ONNX graph, by name.
+
+use crate::protobuf::Message;
+use crate::subnet::Precision;
+use crate::tensors::{to_bytes, Weights};
+use crate::{Error, Result};
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use tch::Tensor;
+
+// TensorProto.DataType
+pub(super) const FLOAT: i64 = 1;
+const INT64: i64 = 7;
+const FLOAT16: i64 = 10;
+const BFLOAT16: i64 = 16;
+
+/// An attribute of a node.
+pub(super) enum Attribute<'a> {
+    Int(&'a str, i64),
+    Ints(&'a str, &'a [i64]),
+    Float(&'a str, f32),
+}
+
+impl Attribute<'_> {
+    fn message(&self) -> Message {
+        // name = 1, f = 2, i = 3, ints = 8, type = 20
+        match *self {
+            Self::Float(name, value) => Message::default().text(1, name).float(2, value).int(20, 1),
+            Self::Int(name, value) => Message::default().text(1, name).int(3, value).int(20, 2),
+            Self::Ints(name, values) => Message::default().text(1, name).ints(8, values).int(20, 7),
+        }
+    }
+}
+
+/// A graph under construction. Constants are written once, however often they are asked for.
+pub(super) struct Builder<'a> {
+    weights: &'a Weights,
+    precision: Precision,
+    nodes: Vec<Message>,
+    initializers: Vec<Message>,
+    known: BTreeSet<String>,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(weights: &'a Weights, precision: Precision) -> Self {
+        let (nodes, initializers, known) = (Vec::new(), Vec::new(), BTreeSet::new());
+        Self { weights, precision, nodes, initializers, known }
+    }
+
+    /// Adds an operator, and returns the name of its only output.
+    pub(super) fn node(
+        &mut self,
+        operator: &str,
+        inputs: &[&str],
+        output: impl Into<String>,
+        attributes: &[Attribute],
+    ) -> String {
+        let output = output.into();
+        // input = 1, output = 2, name = 3, op_type = 4, attribute = 5
+        let node = inputs.iter().fold(Message::default(), |node, input| node.text(1, input));
+        let node = node.text(2, &output).text(3, &output).text(4, operator);
+        self.nodes.push(
+            attributes.iter().fold(node, |node, attribute| node.message(5, &attribute.message())),
+        );
+        output
+    }
+
+    /// A weight, as f32.
+    pub(super) fn weight(&mut self, name: &str) -> Result<String> {
+        let tensor = self.find(name)?;
+        self.tensor(name.into(), tensor)
+    }
+
+    /// A matrix, transposed, as f32: ONNX multiplies from the right.
+    pub(super) fn transposed(&mut self, name: &str) -> Result<String> {
+        let tensor = self.find(name)?.f_transpose(0, 1)?;
+        self.tensor(format!("{name}.transposed"), &tensor)
+    }
+
+    /// A list of whole numbers.
+    pub(super) fn integers(&mut self, values: &[i64]) -> String {
+        let name = values.iter().map(i64::to_string).collect::<Vec<_>>().join("_");
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.initializer(format!("shape_{name}"), INT64, &[values.len() as i64], &bytes)
+    }
+
+    /// Whole numbers of a shape.
+    pub(super) fn numbers(&mut self, shape: &[i64], values: &[i64]) -> String {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        // The same numbers under one name, however often they are asked for.
+        let mut hasher = DefaultHasher::new();
+        (shape, values).hash(&mut hasher);
+        self.initializer(format!("numbers_{:016x}", hasher.finish()), INT64, shape, &bytes)
+    }
+
+    /// A whole number.
+    pub(super) fn index(&mut self, value: i64) -> String {
+        self.initializer(format!("index_{value}"), INT64, &[], &value.to_le_bytes())
+    }
+
+    /// A number.
+    pub(super) fn scalar(&mut self, value: f64) -> String {
+        self.initializer(format!("scalar_{value}"), FLOAT, &[], &(value as f32).to_le_bytes())
+    }
+
+    /// The graph: node = 1, name = 2, initializer = 5.
+    pub(super) fn finish(self, name: &str) -> Message {
+        let graph = self.nodes.iter().fold(Message::default(), |graph, n| graph.message(1, n));
+        let graph = graph.text(2, name);
+        self.initializers.iter().fold(graph, |graph, tensor| graph.message(5, tensor))
+    }
+
+    fn find(&self, name: &str) -> Result<&'a Tensor> {
+        self.weights.get(name).ok_or_else(|| Error::unknown("weight", name, self.weights.keys()))
+    }
+
+    /// Stored in half precision, a weight is widened when the model is loaded: not every operator
+    /// computes in half on every machine.
+    fn tensor(&mut self, name: String, tensor: &Tensor) -> Result<String> {
+        if self.known.contains(&name) {
+            return Ok(name);
+        }
+        let (shape, bytes) = (tensor.size(), to_bytes(tensor)?);
+        let kind = match self.precision {
+            Precision::F32 => return Ok(self.initializer(name, FLOAT, &shape, &bytes)),
+            Precision::F16 => FLOAT16,
+            Precision::Bf16 => BFLOAT16,
+        };
+        self.known.insert(name.clone());
+        let stored = self.initializer(format!("{name}.stored"), kind, &shape, &bytes);
+        Ok(self.node("Cast", &[&stored], name, &[Attribute::Int("to", FLOAT)]))
+    }
+
+    fn initializer(&mut self, name: String, kind: i64, shape: &[i64], bytes: &[u8]) -> String {
+        if self.known.insert(name.clone()) {
+            // dims = 1, data_type = 2, name = 8, raw_data = 9
+            let tensor = Message::default().ints(1, shape).int(2, kind).text(8, &name);
+            self.initializers.push(tensor.bytes(9, bytes));
+        }
+        name
+    }
+}
