@@ -3,10 +3,10 @@
 //! Here a unit matters as much as its Fisher information says: the running mean of the squared
 //! gradient in its gate. Run with `cargo run --release --example custom_importance`.
 
+use once_for_both::batch::Batch;
 use once_for_both::batch::Targets;
 use once_for_both::components::{Importance, Observation, UnitImportance};
 use once_for_both::cost::{Budget, Metric};
-use once_for_both::data::Batch;
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{Event, Method, Search, SearchOptions};
 use once_for_both::space::{Dimension, SearchSpace};

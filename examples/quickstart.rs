@@ -3,7 +3,7 @@
 
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::data::idx::{IdxImages, Split};
-use once_for_both::data::{Augmentation, Batches, ImageSet};
+use once_for_both::data::{Augmentation, ImageSet, ShuffledBatches};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{Event, Search, SearchOptions};
 use once_for_both::subnet::{verify, FoldingExtractor, Subnet, SubnetExtractor};
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = SearchOptions::new(700, 350).peak_rate(5e-4);
     let mut session = Search::new(network, space, start, vec![half], options, device)?;
 
-    let mut batches = Batches::new(&train, 128, 0, Augmentation { pad: 2, flip: true })?;
+    let mut batches = ShuffledBatches::new(&train, 128, 0, Augmentation { pad: 2, flip: true })?;
     let mut tell = |event: &Event| {
         match event {
             Event::Step(m) if m.step % 50 == 0 => println!(

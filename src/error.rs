@@ -298,7 +298,7 @@ pub enum Error {
 
     /// An image set in the IDX format that cannot be used.
     #[error(transparent)]
-    ImageSet(Box<dyn std::error::Error + Send + Sync>),
+    Idx(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// The crate's result.

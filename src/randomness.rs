@@ -17,7 +17,7 @@ pub(crate) enum Purpose {
 }
 
 /// Mixes three numbers into one (the finaliser of SplitMix64, applied in turn).
-pub(crate) fn mix(seed: u64, step: u64, purpose: Purpose) -> u64 {
+pub(crate) fn derive_seed(seed: u64, step: u64, purpose: Purpose) -> u64 {
     let scramble = |mut x: u64| {
         x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -28,6 +28,6 @@ pub(crate) fn mix(seed: u64, step: u64, purpose: Purpose) -> u64 {
 }
 
 /// Seeds libtorch's generators on all devices.
-pub(crate) fn enter(seed: u64, step: u64, purpose: Purpose) {
-    tch::manual_seed(mix(seed, step, purpose) as i64);
+pub(crate) fn seed_torch(seed: u64, step: u64, purpose: Purpose) {
+    tch::manual_seed(derive_seed(seed, step, purpose) as i64);
 }

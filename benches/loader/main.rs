@@ -13,8 +13,8 @@
 mod images;
 mod waiting;
 
-use once_for_both::data::transform::{Training, Transform};
-use once_for_both::data::{Corrupt, FolderOfClasses, Loader, LoaderOptions, Order};
+use once_for_both::data::transform::{TrainTransform, Transform};
+use once_for_both::data::{ImageFolder, Loader, LoaderOptions, OnCorrupt, Order};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -82,16 +82,16 @@ fn on_one_core(program: &Path) -> Result<bool, AnyError> {
 fn plain() -> LoaderOptions {
     LoaderOptions {
         order: Order::Shuffled { repeats: 1 },
-        transform: Transform::Training(Training::plain(224)),
+        transform: Transform::Train(TrainTransform::plain(224)),
         mixing: None,
-        corrupt: Corrupt::Refuse,
+        on_corrupt: OnCorrupt::Refuse,
         ..LoaderOptions::evaluation(224, BATCH).workers(1)
     }
 }
 
 /// Images per second of processor time over two epochs, after a first one.
 fn measure(folder: &Path, options: LoaderOptions) -> Result<f64, AnyError> {
-    let dataset = Arc::new(FolderOfClasses::open(folder)?);
+    let dataset = Arc::new(ImageFolder::open(folder)?);
     let mut loader = Loader::new(dataset, options, Device::Cpu)?;
     let steps = loader.steps_per_epoch();
     // What is prepared ahead when the clock starts is about as much as when it stops.

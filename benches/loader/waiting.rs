@@ -2,7 +2,7 @@
 
 use super::{AnyError, BATCH};
 use once_for_both::components::task_loss;
-use once_for_both::data::{FolderOfClasses, Loader, LoaderOptions};
+use once_for_both::data::{ImageFolder, Loader, LoaderOptions};
 use once_for_both::models::{Architecture, Network, VitConfig};
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub fn sleeping_device(folder: &Path, images_per_second: f64) -> Result<(), AnyE
 }
 
 fn loader(folder: &Path, options: LoaderOptions) -> Result<Loader, AnyError> {
-    let dataset = Arc::new(FolderOfClasses::open(folder)?);
+    let dataset = Arc::new(ImageFolder::open(folder)?);
     Ok(Loader::new(dataset, options.workers(1), Device::Cpu)?)
 }
 

@@ -7,7 +7,7 @@ use crate::terms;
 use crate::Options;
 use cpu_time::ProcessTime;
 use once_for_both::cost::{Budget, Metric};
-use once_for_both::data::{Augmentation, Batches};
+use once_for_both::data::{Augmentation, ShuffledBatches};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{Checkpoints, Event, Phase, Search, SearchOptions};
 use once_for_both::space::{Candidates, SearchSpace, Size};
@@ -59,7 +59,7 @@ impl<'a> Bench<'a> {
                 plain(&network, None, training, device)?
             }
         };
-        let mut batches = Batches::new(&data.train, options.batch, 7, AUGMENTATION)?;
+        let mut batches = ShuffledBatches::new(&data.train, options.batch, 7, AUGMENTATION)?;
         while !dense.is_done() {
             dense.step(&[batches.at(dense.steps_done())?], &mut |_: &Event| Ok(()))?;
         }
@@ -108,8 +108,8 @@ impl<'a> Bench<'a> {
         Ok(self.conclude(&session, watch, row)?)
     }
 
-    pub(crate) fn batches(&self) -> Result<Batches<'_>> {
-        Batches::new(&self.data.train, self.options.batch, 8, AUGMENTATION)
+    pub(crate) fn batches(&self) -> Result<ShuffledBatches<'_>> {
+        ShuffledBatches::new(&self.data.train, self.options.batch, 8, AUGMENTATION)
     }
 
     fn search(&self, session: &mut Search<VitConfig>, watch: &mut Watch) -> Result<()> {

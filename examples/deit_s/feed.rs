@@ -3,10 +3,10 @@
 use crate::config::{AugmentationName, DataConfig};
 use crate::AnyError;
 use once_for_both::data::idx::{IdxImages, Split};
-use once_for_both::data::transform::{Training, Transform};
+use once_for_both::data::transform::{TrainTransform, Transform};
 use once_for_both::data::{
-    Augmentation, Batch, Batches, Dataset, FolderOfClasses, ImageSet, Loader, LoaderOptions,
-    Normalisation, Order,
+    Augmentation, Batch, Dataset, ImageFolder, ImageSet, Loader, LoaderOptions, Normalisation,
+    Order, ShuffledBatches,
 };
 use once_for_both::Result;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ enum Source {
 
 /// Batches of a stage, as a function of the step.
 pub enum Stream<'a> {
-    Memory(Batches<'a>),
+    Memory(ShuffledBatches<'a>),
     Folder(Box<Loader>),
 }
 
@@ -114,8 +114,8 @@ impl Feed {
                         hold a part of train/ out as val/ instead"
                 .into());
         }
-        let train = FolderOfClasses::open(folder.join("train"))?;
-        let test = FolderOfClasses::open(folder.join("val"))?;
+        let train = ImageFolder::open(folder.join("train"))?;
+        let test = ImageFolder::open(folder.join("val"))?;
         expect_same_classes(folder, &train, &test)?;
         let (classes, shape) = (train.classes() as i64, [train.channels() as i64, side, side]);
         let source = Source::Folder { train: Arc::new(train), test: Arc::new(test) };
@@ -143,7 +143,7 @@ impl Feed {
         match &self.source {
             Source::Memory { train, .. } => {
                 let pad = if light { 2 } else { 0 };
-                Ok(Stream::Memory(Batches::new(
+                Ok(Stream::Memory(ShuffledBatches::new(
                     train,
                     batch,
                     seed,
@@ -155,7 +155,7 @@ impl Feed {
                 let mut options = LoaderOptions::deit(size, batch as usize).seed(seed);
                 if !large {
                     options.transform = match light {
-                        true => Transform::Training(Training::plain(size)),
+                        true => Transform::Train(TrainTransform::plain(size)),
                         false => LoaderOptions::evaluation(size, batch as usize).transform,
                     };
                     options.order = Order::Shuffled { repeats: 1 };
@@ -202,8 +202,8 @@ impl Feed {
 /// A class has the same number in both: their names are those of the folders, in order.
 fn expect_same_classes(
     folder: &Path,
-    train: &FolderOfClasses,
-    test: &FolderOfClasses,
+    train: &ImageFolder,
+    test: &ImageFolder,
 ) -> Result<(), AnyError> {
     let (folder, counts) = (folder.display(), [train.classes(), test.classes()]);
     if counts[0] != counts[1] {
@@ -239,7 +239,7 @@ impl Stream<'_> {
     pub fn corrupt(&self) -> Vec<String> {
         match self {
             Self::Memory(_) => Vec::new(),
-            Self::Folder(loader) => loader.corrupt().values().cloned().collect(),
+            Self::Folder(loader) => loader.corrupt_images().values().cloned().collect(),
         }
     }
 }

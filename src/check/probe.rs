@@ -1,7 +1,7 @@
 //! A network with random weights, asked again and again with some of them changed.
 
 use crate::models::{Architecture, Network};
-use crate::randomness::{enter, Purpose};
+use crate::randomness::{seed_torch, Purpose};
 use crate::space::{Binding, Over, SearchSpace, Size};
 use crate::tensors::Weights;
 use crate::{Error, Result};
@@ -26,7 +26,7 @@ pub(super) struct Probe<'a, A: Architecture> {
 impl<'a, A: Architecture> Probe<'a, A> {
     /// Builds the network and draws its weights.
     pub(super) fn new(architecture: &A, space: &SearchSpace, images: &'a Tensor) -> Result<Self> {
-        enter(0, 0, Purpose::Check);
+        seed_torch(0, 0, Purpose::Check);
         let bindings = space.dimensions.iter().flat_map(|dimension| &dimension.bindings);
         let bound: BTreeSet<&str> = bindings.map(|binding| binding.variable.as_str()).collect();
         let mut probe = Self::build(architecture, images)?;

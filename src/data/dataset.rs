@@ -5,7 +5,7 @@ use crate::Result;
 
 /// An image and what it shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sample {
+pub struct LabelledImage {
     /// The decoded image.
     pub image: Image,
     /// Its class, less than the data set's number of classes.
@@ -36,7 +36,7 @@ pub trait Dataset: Send + Sync {
     /// # Errors
     /// [`crate::Error::Image`] if it is damaged: only this one is ever skipped. Any other if it
     /// cannot be read, or there is no such index.
-    fn load(&self, index: usize) -> Result<Sample>;
+    fn load(&self, index: usize) -> Result<LabelledImage>;
 
     /// For images that are JPEG or PNG files: fills `file` with the bytes of one, whatever was in
     /// it before, and returns its class. A loader then decodes itself, and no more than the crop

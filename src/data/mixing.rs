@@ -2,7 +2,7 @@
 //! one λ for all, every image with its mirror place in the batch.
 
 use super::transform::{expect_probability, Rectangle};
-use super::Stream;
+use super::RandomStream;
 use crate::batch::Targets;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -30,9 +30,9 @@ pub enum Mix {
     /// Nothing.
     None,
     /// λ · image + (1 − λ) · partner.
-    Blend(f64),
+    Mixup(f64),
     /// The rectangle comes from the partner.
-    Paste(Rectangle),
+    Cutmix(Rectangle),
 }
 
 impl Mixing {
@@ -42,13 +42,13 @@ impl Mixing {
     }
 
     /// What happens to a batch of `size` × `size` images.
-    pub fn draw(&self, size: usize, stream: &mut Stream) -> Mix {
+    pub fn draw(&self, size: usize, stream: &mut RandomStream) -> Mix {
         if !stream.chance(self.probability) {
             return Mix::None;
         }
         let paste = self.cutmix > 0.0 && (self.mixup == 0.0 || stream.chance(self.switch));
         if !paste {
-            return Mix::Blend(stream.beta(self.mixup));
+            return Mix::Mixup(stream.beta(self.mixup));
         }
         let side = (size as f64 * (1.0 - stream.beta(self.cutmix)).sqrt()) as usize;
         let mut axis = || {
@@ -56,7 +56,7 @@ impl Mixing {
             (centre.saturating_sub(side / 2), (centre + side / 2).min(size))
         };
         let ((top, bottom), (left, right)) = (axis(), axis());
-        Mix::Paste(Rectangle { left, top, width: right - left, height: bottom - top })
+        Mix::Cutmix(Rectangle { left, top, width: right - left, height: bottom - top })
     }
 
     /// Checks every option.
@@ -80,11 +80,11 @@ impl Mixing {
 
 impl Mix {
     /// Share of a target that stays: λ, or what the rectangle leaves of a `size` × `size` image.
-    pub fn kept(self, size: usize) -> f64 {
+    pub fn lambda(self, size: usize) -> f64 {
         match self {
             Self::None => 1.0,
-            Self::Blend(lambda) => lambda,
-            Self::Paste(cut) => 1.0 - (cut.width * cut.height) as f64 / (size * size) as f64,
+            Self::Mixup(lambda) => lambda,
+            Self::Cutmix(cut) => 1.0 - (cut.width * cut.height) as f64 / (size * size) as f64,
         }
     }
 
@@ -98,11 +98,11 @@ impl Mix {
     pub fn images(self, images: Tensor) -> Result<Tensor> {
         match self {
             Self::None => Ok(images),
-            Self::Blend(lambda) => {
+            Self::Mixup(lambda) => {
                 let partners = images.f_flip([0])?.f_mul_scalar(1.0 - lambda)?;
                 Ok(images.f_mul_scalar(lambda)?.f_add(&partners)?)
             }
-            Self::Paste(Rectangle { left, top, width, height }) => {
+            Self::Cutmix(Rectangle { left, top, width, height }) => {
                 let cut = |from: &Tensor| {
                     from.f_narrow(2, top as i64, height as i64)?.f_narrow(
                         3,
@@ -132,7 +132,7 @@ impl Mix {
         size: usize,
         label_smoothing: f64,
     ) -> Result<Targets> {
-        let kept = self.kept(size);
+        let kept = self.lambda(size);
         let one_hot = classes.f_one_hot(count as i64)?.f_to_kind(Kind::Float)?;
         let partners = one_hot.f_flip([0])?.f_mul_scalar(1.0 - kept)?;
         let mixed = one_hot.f_mul_scalar(kept)?.f_add(&partners)?;

@@ -1,29 +1,29 @@
 //! Images in: data sets, augmentation, and the batches of a run.
 //!
-//! A [`Dataset`] gives decoded images by index ([`FolderOfClasses`], [`idx::IdxImages`]); a
+//! A [`Dataset`] gives decoded images by index ([`ImageFolder`], [`idx::IdxImages`]); a
 //! [`Loader`] makes batches of them in worker threads. Small sets that fit on the device need
 //! neither: [`ImageSet`] and [`Batches`].
 
-mod batches;
 mod dataset;
 mod decode;
-mod folder;
 pub mod idx;
 mod image;
-mod images;
+mod image_folder;
+mod image_set;
 mod loader;
 mod mixing;
 mod normalisation;
-mod stream;
+mod random_stream;
+mod shuffled_batches;
 pub mod transform;
 
-pub use batches::{Augmentation, Batches};
-pub use dataset::{Dataset, Sample};
-pub use decode::{decode, Encoded};
-pub use folder::FolderOfClasses;
+pub use dataset::{Dataset, LabelledImage};
+pub use decode::{decode, EncodedImage};
 pub use image::Image;
-pub use images::ImageSet;
-pub use loader::{Corrupt, Loader, LoaderOptions, Order};
+pub use image_folder::ImageFolder;
+pub use image_set::ImageSet;
+pub use loader::{Loader, LoaderOptions, OnCorrupt, Order};
 pub use mixing::{Mix, Mixing};
 pub use normalisation::Normalisation;
-pub use stream::Stream;
+pub use random_stream::RandomStream;
+pub use shuffled_batches::{Augmentation, ShuffledBatches};

@@ -6,7 +6,7 @@ use super::report::{Import, ImportReport, Resized};
 use super::{adapt, ImportOptions};
 use crate::error::ImportError;
 use crate::models::Architecture;
-use crate::randomness::{enter, Purpose};
+use crate::randomness::{seed_torch, Purpose};
 use crate::tensors::Weights;
 use crate::{Error, Result};
 use tch::{nn, Device, Kind, Tensor};
@@ -47,7 +47,7 @@ pub fn into<A: Pretrained>(
 
 /// All variables of the network, freshly initialised.
 fn fresh_weights(config: &impl Architecture, seed: u64) -> Result<Weights> {
-    enter(seed, 0, Purpose::Initialise);
+    seed_torch(seed, 0, Purpose::Initialise);
     let store = nn::VarStore::new(Device::Cpu);
     config.build(&store.root())?;
     let variables = store.variables().into_iter();

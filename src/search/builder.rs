@@ -10,7 +10,7 @@ use crate::components::{
 use crate::cost::{expect_projectable, Budget, CostLimit};
 use crate::error::During;
 use crate::models::Architecture;
-use crate::randomness::{enter, Purpose};
+use crate::randomness::{seed_torch, Purpose};
 use crate::space::SearchSpace;
 use crate::supernet::{Supernet, Weights};
 use crate::{Error, Result};
@@ -158,7 +158,7 @@ impl<A: Architecture> SearchBuilder<A> {
         let (options, space) = self.checked()?;
         let Self { architecture, weights, budgets, components, device, .. } = self;
         let searching = !space.dimensions.is_empty();
-        enter(options.seed, 0, Purpose::Initialise);
+        seed_torch(options.seed, 0, Purpose::Initialise);
         let pmim = searching && options.pmim.is_some();
         let mut supernet = Supernet::new(architecture, space, pmim, device)?;
         let limits = limits(&supernet, &budgets, &options)?;

@@ -3,7 +3,7 @@
 use super::step::Search;
 use crate::components::{seeded_token_mask, Reconstruction};
 use crate::models::Architecture;
-use crate::randomness::{mix, Purpose};
+use crate::randomness::{derive_seed, Purpose};
 use crate::supernet::Supernet;
 use crate::{Error, Result};
 use tch::Tensor;
@@ -71,7 +71,7 @@ impl<A: Architecture> Search<A> {
         };
         let [rows, columns] = ports.token_grid();
         let batch = images.size().first().copied().unwrap_or(0);
-        let seed = mix(self.options.seed, self.step, Purpose::Reconstruct);
+        let seed = derive_seed(self.options.seed, self.step, Purpose::Reconstruct);
         let tokens = [batch, rows * columns];
         tch::no_grad(|| {
             let mask = seeded_token_mask(seed, tokens, ratio, images.device())?;

@@ -6,7 +6,7 @@ use super::step::Search;
 use crate::batch::Batch;
 use crate::components::{distillation_loss, lock_teacher, task_loss, Mask};
 use crate::models::{Architecture, Logits};
-use crate::randomness::{enter, Purpose};
+use crate::randomness::{seed_torch, Purpose};
 use crate::supernet::{Parameter, ParameterKind, Weights};
 use crate::tensors::widened;
 use crate::{Error, Result};
@@ -58,7 +58,7 @@ impl<A: Architecture> Search<A> {
     /// of the model; [`Error::Torch`] if a batch does not fit.
     pub fn gradients(&self, batches: &[Batch]) -> Result<StepGradients> {
         expect_equal_sizes(batches)?;
-        enter(self.options.seed, self.step, Purpose::Step);
+        seed_torch(self.options.seed, self.step, Purpose::Step);
         let masks = self.supernet.masks(self.lambda())?;
         let gates: Vec<Tensor> =
             masks.iter().map(|mask| mask.mask.f_detach()).collect::<Result<_, _>>()?;

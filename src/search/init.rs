@@ -4,7 +4,7 @@ use super::options::{AlphaInit, SearchOptions};
 use crate::components::Importance;
 use crate::cost::CostLimit;
 use crate::models::Architecture;
-use crate::randomness::{enter, Purpose};
+use crate::randomness::{seed_torch, Purpose};
 use crate::space::{Candidates, Size, Sizes};
 use crate::supernet::Supernet;
 use crate::Result;
@@ -17,7 +17,7 @@ pub(super) fn initialise<A: Architecture>(
     importance: &dyn Importance,
     limits: &[CostLimit],
 ) -> Result<()> {
-    enter(options.seed, 0, Purpose::Scores);
+    seed_torch(options.seed, 0, Purpose::Scores);
     let weights = supernet.raw_weights();
     // Without the mask token and decoder of PMIM, whose random values say nothing of a unit.
     let dimensions = supernet.declared_space().dimensions;

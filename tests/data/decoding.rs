@@ -1,6 +1,6 @@
 use crate::sets::{difference, file, picture};
 use crate::support::TestResult;
-use once_for_both::data::{decode, Encoded};
+use once_for_both::data::{decode, EncodedImage};
 use once_for_both::error::DecodeError;
 use std::error::Error;
 
@@ -106,7 +106,7 @@ fn the_end_of_a_thumbnail_is_not_that_of_the_file() -> TestResult {
     assert_eq!(decode(&bytes)?, decode(&whole)?);
     let cut = bytes.len() - (whole.len() - 2) * 3 / 10;
     for rows in [1, 10, usize::MAX] {
-        let opened = Encoded::open(&bytes[..cut]).and_then(|file| file.decode_top(rows));
+        let opened = EncodedImage::open(&bytes[..cut]).and_then(|file| file.decode_top(rows));
         match opened {
             Err(DecodeError::Truncated { length }) => assert_eq!(length, cut),
             other => panic!("{rows} rows: {other:?}"),

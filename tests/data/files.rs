@@ -4,9 +4,9 @@ use crate::assert_refused;
 use crate::sets::file;
 use crate::support::{numbers, TestResult};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
-use once_for_both::data::transform::{Training, Transform};
+use once_for_both::data::transform::{TrainTransform, Transform};
 use once_for_both::data::{
-    Corrupt, Dataset, FolderOfClasses, Loader, LoaderOptions, Order, Sample,
+    Dataset, ImageFolder, LabelledImage, Loader, LoaderOptions, OnCorrupt, Order,
 };
 use once_for_both::{Error, Result};
 use std::fs;
@@ -15,7 +15,7 @@ use tch::Device;
 use tempfile::{tempdir, TempDir};
 
 /// A folder that hides its files, so that every image is decoded as a whole.
-struct Whole(FolderOfClasses);
+struct Whole(ImageFolder);
 
 impl Dataset for Whole {
     fn len(&self) -> usize {
@@ -34,7 +34,7 @@ impl Dataset for Whole {
         self.0.name(index)
     }
 
-    fn load(&self, index: usize) -> Result<Sample> {
+    fn load(&self, index: usize) -> Result<LabelledImage> {
         self.0.load(index)
     }
 }
@@ -70,12 +70,12 @@ fn loader(set: impl Dataset + 'static, options: LoaderOptions) -> Result<Loader>
 }
 
 /// Options that show a tall part of the images in order, with nothing but crop and flip.
-fn plain(corrupt: Corrupt) -> LoaderOptions {
+fn plain(on_corrupt: OnCorrupt) -> LoaderOptions {
     LoaderOptions {
         order: Order::Sequential,
-        transform: Transform::Training(Training::plain(32)),
+        transform: Transform::Train(TrainTransform::plain(32)),
         mixing: None,
-        corrupt,
+        on_corrupt,
         ..LoaderOptions::deit(32, 4).seed(3)
     }
 }
@@ -83,11 +83,11 @@ fn plain(corrupt: Corrupt) -> LoaderOptions {
 #[test]
 fn batches_are_those_of_images_decoded_as_a_whole() -> TestResult {
     let folder = folder()?;
-    let open = || FolderOfClasses::open(folder.path());
+    let open = || ImageFolder::open(folder.path());
     for options in [
         LoaderOptions::deit(32, 4).seed(9),
         LoaderOptions::evaluation(32, 5),
-        plain(Corrupt::Refuse),
+        plain(OnCorrupt::Refuse),
     ] {
         let mut parts = loader(open()?, options.clone())?;
         let mut wholes = loader(Whole(open()?), options)?;
@@ -115,9 +115,9 @@ fn a_file_damaged_at_its_beginning_is_named_and_replaced() -> TestResult {
     let folder = folder()?;
     let name = damage(&folder, 0.3)?;
     let mut loader =
-        loader(FolderOfClasses::open(folder.path())?, plain(Corrupt::Skip { limit: 3 }))?;
+        loader(ImageFolder::open(folder.path())?, plain(OnCorrupt::Skip { limit: 3 }))?;
     loader.at(0)?;
-    assert_eq!(loader.corrupt(), &[(1, name)].into());
+    assert_eq!(loader.corrupt_images(), &[(1, name)].into());
     Ok(())
 }
 
@@ -127,12 +127,12 @@ fn a_file_cut_short_is_named_whatever_is_shown_of_it() -> TestResult {
     let path = folder.path().join("ape/2.jpg");
     let bytes = fs::read(&path)?;
     fs::write(&path, &bytes[..bytes.len() - 2])?;
-    let options = plain(Corrupt::Skip { limit: 3 });
-    let mut loader = loader(FolderOfClasses::open(folder.path())?, options)?;
+    let options = plain(OnCorrupt::Skip { limit: 3 });
+    let mut loader = loader(ImageFolder::open(folder.path())?, options)?;
     // Another crop every epoch.
     for epoch in 0..10 {
         loader.at(epoch * loader.steps_per_epoch())?;
-        assert_eq!(loader.corrupt().len(), 1, "epoch {epoch}");
+        assert_eq!(loader.corrupt_images().len(), 1, "epoch {epoch}");
     }
     Ok(())
 }
@@ -142,15 +142,15 @@ fn a_file_cut_short_is_named_whatever_is_shown_of_it() -> TestResult {
 fn damage_at_the_bottom_is_met_by_evaluation_and_by_the_crops_that_reach_it() -> TestResult {
     let folder = folder()?;
     let damaged = damage(&folder, 0.96)?;
-    let open = || FolderOfClasses::open(folder.path());
+    let open = || ImageFolder::open(folder.path());
     let refused = loader(open()?, LoaderOptions::evaluation(32, 4))?.at(0);
     assert_refused!(refused, Error::Image { name, .. } if name == damaged);
     let mut met = Vec::new();
     for epoch in 0..40 {
         // A loader of its own for every step, since a name stays once it is known.
-        let mut training = loader(open()?, plain(Corrupt::Skip { limit: 3 }))?;
+        let mut training = loader(open()?, plain(OnCorrupt::Skip { limit: 3 }))?;
         training.at(epoch * training.steps_per_epoch())?;
-        met.push(!training.corrupt().is_empty());
+        met.push(!training.corrupt_images().is_empty());
     }
     assert!(met.contains(&true) && met.contains(&false), "{met:?}");
     Ok(())

@@ -1,7 +1,7 @@
 use crate::assert_refused;
 use crate::sets::file;
 use crate::support::TestResult;
-use once_for_both::data::{Dataset, FolderOfClasses};
+use once_for_both::data::{Dataset, ImageFolder};
 use once_for_both::Error;
 use std::fs;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn classes_and_images_are_sorted_by_name() -> TestResult {
     for ignored in ["ape/notes.txt", "ape/.hidden.jpg", "ape/more/e.jpg", ".git/f.jpg", "g.jpg"] {
         put(&folder, ignored, b"?")?;
     }
-    let set = FolderOfClasses::open(folder.path())?;
+    let set = ImageFolder::open(folder.path())?;
     assert_eq!(set.class_names().collect::<Vec<_>>(), ["ape", "zebra"]);
     assert_eq!((set.len(), set.classes(), set.channels()), (4, 2, 3));
     for (index, (name, class)) in
@@ -43,14 +43,14 @@ fn classes_and_images_are_sorted_by_name() -> TestResult {
 #[test]
 fn a_missing_folder_is_refused() {
     let path = Path::new("/nowhere/at/all");
-    assert_refused!(FolderOfClasses::open(path), Error::Io { path: named, .. } if named == path);
+    assert_refused!(ImageFolder::open(path), Error::Io { path: named, .. } if named == path);
 }
 
 #[test]
 fn a_folder_without_classes_is_refused() -> TestResult {
     let folder = tempdir()?;
     put(&folder, "a.jpg", b"?")?;
-    let error = FolderOfClasses::open(folder.path());
+    let error = ImageFolder::open(folder.path());
     assert_refused!(error, Error::EmptyFolder { path, .. } if path == folder.path());
     Ok(())
 }
@@ -60,7 +60,7 @@ fn a_class_without_images_is_refused() -> TestResult {
     let folder = tempdir()?;
     put(&folder, "ape/a.jpg", b"?")?;
     put(&folder, "bear/a.txt", b"?")?;
-    let error = FolderOfClasses::open(folder.path());
+    let error = ImageFolder::open(folder.path());
     assert_refused!(error, Error::EmptyFolder { path, .. } if path == folder.path().join("bear"));
     Ok(())
 }
@@ -77,13 +77,13 @@ fn links_are_followed_and_those_to_nowhere_refused() -> TestResult {
     symlink(elsewhere.path().join("images"), folder.path().join("ape"))?;
     symlink("/nowhere/notes", folder.path().join("bear/notes.txt"))?;
     symlink(elsewhere.path().join("images/a.jpg"), folder.path().join("bear/b.jpg"))?;
-    let set = FolderOfClasses::open(folder.path())?;
+    let set = ImageFolder::open(folder.path())?;
     assert_eq!(set.class_names().collect::<Vec<_>>(), ["ape", "bear"]);
     assert_eq!((set.len(), set.load(2)?.class), (3, 1));
     for link in ["bear/c.jpg", "alpaca"] {
         let path = folder.path().join(link);
         symlink("/nowhere/at/all", &path)?;
-        let refused = FolderOfClasses::open(folder.path());
+        let refused = ImageFolder::open(folder.path());
         assert_refused!(refused, Error::Io { path: ref named, .. } if *named == path);
         fs::remove_file(&path)?;
     }
@@ -95,7 +95,7 @@ fn damaged_missing_and_unknown_images_are_refused_by_name() -> TestResult {
     let folder = tempdir()?;
     put(&folder, "ape/bad.jpg", b"not a jpeg")?;
     put(&folder, "ape/gone.jpg", b"?")?;
-    let set = FolderOfClasses::open(folder.path())?;
+    let set = ImageFolder::open(folder.path())?;
     fs::remove_file(folder.path().join("ape/gone.jpg"))?;
     assert_refused!(set.load(0), Error::Image { name, .. } if name.ends_with("bad.jpg"));
     assert_refused!(set.load(1), Error::Io { path, .. } if path.ends_with("ape/gone.jpg"));

@@ -2,7 +2,7 @@ use crate::assert_refused;
 use crate::support::{numbers, TestResult};
 use once_for_both::batch::Targets;
 use once_for_both::data::idx::{IdxImages, Split};
-use once_for_both::data::transform::{Evaluation, Transform};
+use once_for_both::data::transform::{EvalTransform, Transform};
 use once_for_both::data::{Dataset, ImageSet, Loader, LoaderOptions, Normalisation};
 use once_for_both::Error;
 use std::path::Path;
@@ -33,7 +33,7 @@ fn the_loader_gives_what_the_set_in_memory_gives() -> TestResult {
     let set = shipped()?;
     let options = LoaderOptions {
         // The whole image at its own size: nothing is resized.
-        transform: Transform::Evaluation(Evaluation { size: 28, share: 1.0 }),
+        transform: Transform::Eval(EvalTransform { size: 28, share: 1.0 }),
         normalisation: Normalisation { mean: vec![0.28], std: vec![0.35] },
         ..LoaderOptions::evaluation(28, 300).workers(2)
     };

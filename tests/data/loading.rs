@@ -1,10 +1,10 @@
 use crate::assert_refused;
 use crate::sets::{noise, Generated, CLASSES};
 use crate::support::{numbers, TestResult, Tolerance};
-use once_for_both::batch::Targets;
-use once_for_both::data::transform::{RandomErasing, Training, Transform};
+use once_for_both::batch::{Batch, Targets};
+use once_for_both::data::transform::{RandomErasing, TrainTransform, Transform};
 use once_for_both::data::{
-    Batch, Corrupt, Dataset, Loader, LoaderOptions, Mixing, Normalisation, Order, Sample,
+    Dataset, LabelledImage, Loader, LoaderOptions, Mixing, Normalisation, OnCorrupt, Order,
 };
 use once_for_both::Error;
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ fn classes(batch: &Batch) -> TestResult<Vec<usize>> {
 
 /// Without anything that would blur which image is which.
 fn plain(options: LoaderOptions) -> LoaderOptions {
-    let transform = Transform::Training(Training::plain(16));
+    let transform = Transform::Train(TrainTransform::plain(16));
     LoaderOptions { mixing: None, transform, ..options }
 }
 
@@ -133,7 +133,8 @@ fn evaluation_goes_through_all_images_in_order() -> TestResult {
 #[test]
 fn erased_pixels_are_noise_after_normalisation() -> TestResult {
     let erasing = RandomErasing { probability: 1.0, area: (0.2, 0.3), ..RandomErasing::default() };
-    let transform = |erasing| Transform::Training(Training { erasing, ..Training::plain(32) });
+    let transform =
+        |erasing| Transform::Train(TrainTransform { erasing, ..TrainTransform::plain(32) });
     let with = |erasing| {
         let options = LoaderOptions { transform: transform(erasing), ..plain(deit(8, 1)) };
         loader(Generated::of(8), options)
@@ -184,23 +185,23 @@ fn corrupt_images_are_named_and_replaced_by_the_next() -> TestResult {
     let corrupt = [3, 4, 11].into();
     let options = LoaderOptions { order: Order::Sequential, ..plain(deit(6, 2)) };
     let mut loader = loader(Generated { corrupt, ..Generated::of(12) }, options)?;
-    assert!(loader.corrupt().is_empty());
+    assert!(loader.corrupt_images().is_empty());
     let mut seen = classes(&loader.at(0)?)?;
     seen.extend(classes(&loader.at(1)?)?);
     // 3 and 4 are replaced by 5, and the last by the first.
     assert_eq!(seen, [0, 1, 2, 5, 5, 5, 6, 7, 8, 9, 10, 0].map(|index| index % CLASSES));
     let names: BTreeMap<usize, String> =
         [3, 4, 11].map(|index| (index, format!("picture {index}"))).into();
-    assert_eq!(loader.corrupt(), &names);
+    assert_eq!(loader.corrupt_images(), &names);
     Ok(())
 }
 
 #[test]
 fn too_many_corrupt_images_are_an_error_at_the_same_step_whatever_the_workers() -> TestResult {
     for workers in [1, 4] {
-        let corrupt = Corrupt::Skip { limit: 2 };
+        let on_corrupt = OnCorrupt::Skip { limit: 2 };
         let options =
-            LoaderOptions { order: Order::Sequential, corrupt, ..plain(deit(3, workers)) };
+            LoaderOptions { order: Order::Sequential, on_corrupt, ..plain(deit(3, workers)) };
         let set = Generated { corrupt: [0, 4, 8].into(), ..Generated::of(12) };
         let mut loader = loader(set, options)?;
         loader.at(0)?;
@@ -217,7 +218,7 @@ fn too_many_corrupt_images_are_an_error_at_the_same_step_whatever_the_workers() 
 fn a_set_without_a_single_good_image_ends() -> TestResult {
     for limit in [2, 100] {
         let set = Generated { corrupt: (0..5).collect(), ..Generated::of(5) };
-        let options = LoaderOptions { corrupt: Corrupt::Skip { limit }, ..deit(2, 2) };
+        let options = LoaderOptions { on_corrupt: OnCorrupt::Skip { limit }, ..deit(2, 2) };
         assert_refused!(loader(set, options)?.at(0), Error::CorruptImages { .. });
     }
     Ok(())
@@ -262,8 +263,8 @@ impl Dataset for Grey {
         format!("grey {index}")
     }
 
-    fn load(&self, _: usize) -> once_for_both::Result<Sample> {
-        Ok(Sample { image: noise(8, 8, 1, 0), class: 0 })
+    fn load(&self, _: usize) -> once_for_both::Result<LabelledImage> {
+        Ok(LabelledImage { image: noise(8, 8, 1, 0), class: 0 })
     }
 }
 

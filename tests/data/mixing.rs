@@ -3,7 +3,7 @@ use crate::support::{numbers, TestResult, Tolerance};
 use approx::assert_abs_diff_eq;
 use once_for_both::batch::Targets;
 use once_for_both::data::transform::Rectangle;
-use once_for_both::data::{Mix, Mixing, Stream};
+use once_for_both::data::{Mix, Mixing, RandomStream};
 use once_for_both::Error;
 use tch::{Device, Kind, Tensor};
 
@@ -26,7 +26,7 @@ fn targets(mix: Mix, classes: &[i64], smoothing: f64) -> TestResult<Tensor> {
 
 #[test]
 fn mixup_blends_images_and_targets_alike() -> TestResult {
-    let mix = Mix::Blend(0.7);
+    let mix = Mix::Mixup(0.7);
     let mixed = mix.images(images(4)?)?;
     // λ·i + (1 − λ)·(3 − i)
     for (i, expected) in [0.9, 1.3, 1.7, 2.1].into_iter().enumerate() {
@@ -45,7 +45,7 @@ fn rectangles_of_cutmix_have_even_sides_and_the_areas_of_timm() -> TestResult {
     let (size, draws) = (32, 20_000);
     let (mut area, mut inner) = (0.0, 0);
     for seed in 0..draws {
-        let Mix::Paste(cut) = mixing.draw(size, &mut Stream::new(seed)) else {
+        let Mix::Cutmix(cut) = mixing.draw(size, &mut RandomStream::new(seed)) else {
             return Err("no cutmix".into());
         };
         area += (cut.width * cut.height) as f64 / (size * size) as f64 / draws as f64;
@@ -73,7 +73,7 @@ fn rectangles_of_cutmix_have_even_sides_and_the_areas_of_timm() -> TestResult {
 #[test]
 fn cutmix_pastes_the_rectangle_and_weighs_targets_by_its_area() -> TestResult {
     let cut = Rectangle { left: 2, top: 1, width: 3, height: 2 };
-    let mix = Mix::Paste(cut);
+    let mix = Mix::Cutmix(cut);
     let mixed = mix.images(images(4)?)?;
     for i in 0..4 {
         for y in 0..SIZE {
@@ -85,7 +85,7 @@ fn cutmix_pastes_the_rectangle_and_weighs_targets_by_its_area() -> TestResult {
             }
         }
     }
-    assert_eq!(mix.kept(SIZE), 1.0 - 6.0 / 36.0);
+    assert_eq!(mix.lambda(SIZE), 1.0 - 6.0 / 36.0);
     let row = numbers(&targets(mix, &[2, 0], 0.0)?.f_select(0, 0)?)?;
     assert_abs_diff_eq!(row[2], 30.0 / 36.0, epsilon = 1e-6);
     assert_abs_diff_eq!(row[0], 6.0 / 36.0, epsilon = 1e-6);
@@ -104,7 +104,7 @@ fn unmixed_batches_are_only_smoothed() -> TestResult {
 
 #[test]
 fn targets_are_probabilities() -> TestResult {
-    let mut stream = Stream::new(0);
+    let mut stream = RandomStream::new(0);
     for _ in 0..50 {
         let mix = Mixing::deit().draw(SIZE, &mut stream);
         let sums =
@@ -119,16 +119,16 @@ fn targets_are_probabilities() -> TestResult {
 #[test]
 fn draws_follow_the_recipe() {
     let (mut blends, mut pastes, mut kept) = (0, 0, 0.0);
-    let mut stream = Stream::new(7);
+    let mut stream = RandomStream::new(7);
     for _ in 0..4000 {
         let mix = Mixing::deit().draw(224, &mut stream);
-        assert!((0.0..=1.0).contains(&mix.kept(224)));
+        assert!((0.0..=1.0).contains(&mix.lambda(224)));
         match mix {
-            Mix::Blend(lambda) => {
+            Mix::Mixup(lambda) => {
                 blends += 1;
                 kept += lambda;
             }
-            Mix::Paste(Rectangle { left, top, width, height }) => {
+            Mix::Cutmix(Rectangle { left, top, width, height }) => {
                 pastes += 1;
                 assert!(left + width <= 224 && top + height <= 224);
             }
@@ -142,12 +142,12 @@ fn draws_follow_the_recipe() {
 
 #[test]
 fn one_of_the_two_can_be_off() {
-    let mut stream = Stream::new(1);
+    let mut stream = RandomStream::new(1);
     for _ in 0..100 {
         let mixup = Mixing { cutmix: 0.0, ..Mixing::deit() }.draw(32, &mut stream);
-        assert!(matches!(mixup, Mix::Blend(_)));
+        assert!(matches!(mixup, Mix::Mixup(_)));
         let cutmix = Mixing { mixup: 0.0, ..Mixing::deit() }.draw(32, &mut stream);
-        assert!(matches!(cutmix, Mix::Paste(_)));
+        assert!(matches!(cutmix, Mix::Cutmix(_)));
         let none = Mixing { probability: 0.0, ..Mixing::deit() }.draw(32, &mut stream);
         assert_eq!(none, Mix::None);
     }

@@ -2,48 +2,48 @@ use crate::assert_refused;
 use crate::sets::{difference, noise, picture};
 use crate::support::TestResult;
 use approx::assert_abs_diff_eq;
-use once_for_both::data::transform::{ColourJitter, Operation, RandAugment};
-use once_for_both::data::{Image, Stream};
+use once_for_both::data::transform::{ColourJitter, ImageOperation, RandAugment};
+use once_for_both::data::{Image, RandomStream};
 use once_for_both::Error;
 use std::collections::BTreeMap;
 
 const FILL: [u8; 3] = [124, 116, 104];
 
 /// In the order of make.py.
-const GOLDEN: [Operation; 23] = [
-    Operation::AutoContrast,
-    Operation::Equalize,
-    Operation::Invert,
-    Operation::Rotate(27.0),
-    Operation::Rotate(-12.5),
-    Operation::Posterize(1),
-    Operation::Posterize(3),
-    Operation::Solarize(26),
-    Operation::SolarizeAdd(99),
-    Operation::Colour(1.81),
-    Operation::Colour(0.19),
-    Operation::Contrast(1.81),
-    Operation::Contrast(0.19),
-    Operation::Brightness(1.81),
-    Operation::Brightness(0.19),
-    Operation::Sharpness(1.81),
-    Operation::Sharpness(0.19),
-    Operation::ShearX(0.27),
-    Operation::ShearX(-0.11),
-    Operation::ShearY(-0.27),
-    Operation::TranslateX(0.405),
-    Operation::TranslateX(-0.2),
-    Operation::TranslateY(0.405),
+const GOLDEN: [ImageOperation; 23] = [
+    ImageOperation::AutoContrast,
+    ImageOperation::Equalize,
+    ImageOperation::Invert,
+    ImageOperation::Rotate(27.0),
+    ImageOperation::Rotate(-12.5),
+    ImageOperation::Posterize(1),
+    ImageOperation::Posterize(3),
+    ImageOperation::Solarize(26),
+    ImageOperation::SolarizeAdd(99),
+    ImageOperation::Colour(1.81),
+    ImageOperation::Colour(0.19),
+    ImageOperation::Contrast(1.81),
+    ImageOperation::Contrast(0.19),
+    ImageOperation::Brightness(1.81),
+    ImageOperation::Brightness(0.19),
+    ImageOperation::Sharpness(1.81),
+    ImageOperation::Sharpness(0.19),
+    ImageOperation::ShearX(0.27),
+    ImageOperation::ShearX(-0.11),
+    ImageOperation::ShearY(-0.27),
+    ImageOperation::TranslateX(0.405),
+    ImageOperation::TranslateX(-0.2),
+    ImageOperation::TranslateY(0.405),
 ];
 
 /// How far a value may be from timm's: rounding of bicubic sums; all else is exact.
-fn allowed(operation: Operation) -> u8 {
+fn allowed(operation: ImageOperation) -> u8 {
     match operation {
-        Operation::Rotate(_)
-        | Operation::ShearX(_)
-        | Operation::ShearY(_)
-        | Operation::TranslateX(_)
-        | Operation::TranslateY(_) => 1,
+        ImageOperation::Rotate(_)
+        | ImageOperation::ShearX(_)
+        | ImageOperation::ShearY(_)
+        | ImageOperation::TranslateX(_)
+        | ImageOperation::TranslateY(_) => 1,
         _ => 0,
     }
 }
@@ -72,18 +72,18 @@ fn neutral_strengths_change_nothing() -> TestResult {
     for channels in [1, 3] {
         let image = noise(17, 12, channels, 1);
         for operation in [
-            Operation::Rotate(0.0),
-            Operation::Posterize(8),
-            Operation::Solarize(256),
-            Operation::SolarizeAdd(0),
-            Operation::Colour(1.0),
-            Operation::Contrast(1.0),
-            Operation::Brightness(1.0),
-            Operation::Sharpness(1.0),
-            Operation::ShearX(0.0),
-            Operation::ShearY(0.0),
-            Operation::TranslateX(0.0),
-            Operation::TranslateY(0.0),
+            ImageOperation::Rotate(0.0),
+            ImageOperation::Posterize(8),
+            ImageOperation::Solarize(256),
+            ImageOperation::SolarizeAdd(0),
+            ImageOperation::Colour(1.0),
+            ImageOperation::Contrast(1.0),
+            ImageOperation::Brightness(1.0),
+            ImageOperation::Sharpness(1.0),
+            ImageOperation::ShearX(0.0),
+            ImageOperation::ShearY(0.0),
+            ImageOperation::TranslateX(0.0),
+            ImageOperation::TranslateY(0.0),
         ] {
             let mut same = image.clone();
             operation.apply(&mut same, &FILL[..channels])?;
@@ -101,8 +101,8 @@ fn operations_work_on_single_pixels_and_flat_images() -> TestResult {
             operation.apply(&mut flat.clone(), &FILL[..channels])?;
         }
         let mut equal = flat.clone();
-        Operation::Equalize.apply(&mut equal, &FILL[..channels])?;
-        Operation::AutoContrast.apply(&mut equal, &FILL[..channels])?;
+        ImageOperation::Equalize.apply(&mut equal, &FILL[..channels])?;
+        ImageOperation::AutoContrast.apply(&mut equal, &FILL[..channels])?;
         assert_eq!(equal, flat);
     }
     Ok(())
@@ -112,23 +112,23 @@ fn operations_work_on_single_pixels_and_flat_images() -> TestResult {
 fn no_bits_are_black_and_inversion_undoes_itself() -> TestResult {
     let image = noise(8, 8, 3, 2);
     let mut black = image.clone();
-    Operation::Posterize(0).apply(&mut black, &FILL)?;
+    ImageOperation::Posterize(0).apply(&mut black, &FILL)?;
     assert!(black.pixels().iter().all(|&byte| byte == 0));
     let mut twice = image.clone();
-    Operation::Invert.apply(&mut twice, &FILL)?;
-    Operation::Invert.apply(&mut twice, &FILL)?;
+    ImageOperation::Invert.apply(&mut twice, &FILL)?;
+    ImageOperation::Invert.apply(&mut twice, &FILL)?;
     assert_eq!(twice, image);
     Ok(())
 }
 
 #[test]
 fn a_fill_of_other_channels_is_refused() {
-    let refused = Operation::Invert.apply(&mut noise(2, 2, 1, 0), &FILL);
+    let refused = ImageOperation::Invert.apply(&mut noise(2, 2, 1, 0), &FILL);
     assert_refused!(refused, Error::Invalid { actual, .. } if actual == "3");
 }
 
 /// Name and strength of an operation.
-fn parts(operation: Operation) -> (String, Option<f64>) {
+fn parts(operation: ImageOperation) -> (String, Option<f64>) {
     let text = format!("{operation:?}");
     match text.split_once('(') {
         Some((name, strength)) => (name.into(), strength.trim_end_matches(')').parse().ok()),
@@ -138,7 +138,7 @@ fn parts(operation: Operation) -> (String, Option<f64>) {
 
 #[test]
 fn draws_follow_rand_m9_mstd05_inc1() {
-    let mut stream = Stream::new(5);
+    let mut stream = RandomStream::new(5);
     let mut strengths: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let (images, mut total) = (30_000, 0);
     for _ in 0..images {
@@ -179,7 +179,7 @@ fn draws_follow_rand_m9_mstd05_inc1() {
 
 #[test]
 fn jitter_stays_in_its_range_and_takes_every_order() {
-    let mut stream = Stream::new(1);
+    let mut stream = RandomStream::new(1);
     let mut orders = BTreeMap::new();
     for _ in 0..2000 {
         let operations = ColourJitter::uniform(0.4).draw(&mut stream).map(parts);

@@ -1,7 +1,7 @@
 //! Images and data sets that the tests share.
 
 use crate::support::TestResult;
-use once_for_both::data::{decode, Dataset, Image, Sample};
+use once_for_both::data::{decode, Dataset, Image, LabelledImage};
 use once_for_both::{Error, Result};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -70,7 +70,7 @@ impl Dataset for Generated {
         format!("picture {index}")
     }
 
-    fn load(&self, index: usize) -> Result<Sample> {
+    fn load(&self, index: usize) -> Result<LabelledImage> {
         assert_ne!(self.panics, Some(index), "picture {index} is cursed");
         if self.unreadable == Some(index) {
             let source = std::io::ErrorKind::PermissionDenied.into();
@@ -82,6 +82,6 @@ impl Dataset for Generated {
         }
         // Sizes differ, as those of photographs do.
         let image = noise(20 + index % 7, 18 + index % 5, 3, index);
-        Ok(Sample { image, class: index % CLASSES })
+        Ok(LabelledImage { image, class: index % CLASSES })
     }
 }

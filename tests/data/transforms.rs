@@ -3,18 +3,18 @@ use crate::sets::{difference, noise, picture};
 use crate::support::{in_words, TestResult};
 use approx::assert_abs_diff_eq;
 use once_for_both::data::transform::{
-    flip, ColourJitter, Evaluation, RandAugment, RandomCrop, RandomErasing, Rectangle, Resizer,
-    Training, Transform,
+    flip_horizontal, ColourJitter, EvalTransform, RandAugment, RandomCrop, RandomErasing,
+    Rectangle, Resizer, TrainTransform, Transform,
 };
-use once_for_both::data::{Image, Stream};
+use once_for_both::data::{Image, RandomStream};
 use once_for_both::Error;
 use proptest::prelude::*;
 
 const FILL: [u8; 3] = [124, 116, 104];
 
 fn evaluate(image: &Image, size: usize, share: f64) -> TestResult<Image> {
-    let transform = Transform::Evaluation(Evaluation { size, share });
-    let mut stream = Stream::new(0);
+    let transform = Transform::Eval(EvalTransform { size, share });
+    let mut stream = RandomStream::new(0);
     Ok(transform.apply(image, &FILL, &mut stream, &mut Resizer::default())?.image)
 }
 
@@ -60,7 +60,7 @@ fn flipping_mirrors_every_row() -> TestResult {
     for (width, channels) in [(1, 3), (4, 3), (5, 1), (7, 3)] {
         let image = noise(width, 3, channels, 9);
         let mut flipped = image.clone();
-        flip(&mut flipped);
+        flip_horizontal(&mut flipped);
         for (at, byte) in flipped.pixels().iter().enumerate() {
             let (pixel, channel) = (at / channels, at % channels);
             let (x, y) = (pixel % width, pixel / width);
@@ -93,7 +93,7 @@ proptest! {
 
     #[test]
     fn crops_are_within_the_image(width in 1_usize..700, height in 1_usize..700, seed: u64) {
-        let crop = RandomCrop::default().draw(width, height, &mut Stream::new(seed));
+        let crop = RandomCrop::default().draw(width, height, &mut RandomStream::new(seed));
         prop_assert!(crop.width >= 1 && crop.left + crop.width <= width, "{:?}", crop);
         prop_assert!(crop.height >= 1 && crop.top + crop.height <= height, "{:?}", crop);
     }
@@ -105,7 +105,7 @@ proptest! {
         let erasing = RandomErasing { probability: 1.0, ..RandomErasing::default() };
         let least = RandomErasing { area: (1e-3, 2e-3), least_aspect: 0.1, ..erasing };
         let erasing = if small { least } else { erasing };
-        if let Some(erased) = erasing.draw(width, height, 3, &mut Stream::new(seed)) {
+        if let Some(erased) = erasing.draw(width, height, 3, &mut RandomStream::new(seed)) {
             let Rectangle { left, top, width: columns, height: rows } = erased.rectangle;
             prop_assert!((1..width).contains(&columns) && left + columns <= width);
             prop_assert!((1..height).contains(&rows) && top + rows <= height);
@@ -116,7 +116,7 @@ proptest! {
 
 #[test]
 fn crops_have_the_areas_and_shapes_asked_for() {
-    let (crop, mut stream) = (RandomCrop::default(), Stream::new(3));
+    let (crop, mut stream) = (RandomCrop::default(), RandomStream::new(3));
     let (width, height, draws) = (500, 400, 4000);
     let (mut area, mut wide) = (0.0, 0);
     for _ in 0..draws {
@@ -140,13 +140,13 @@ fn where_no_crop_fits_the_centre_is_taken() {
         (10, 1000, Rectangle { left: 0, top: 493, width: 10, height: 13 }),
     ] {
         let crop = RandomCrop { area: (0.9, 1.0), ..RandomCrop::default() };
-        assert_eq!(crop.draw(width, height, &mut Stream::new(0)), expected);
+        assert_eq!(crop.draw(width, height, &mut RandomStream::new(0)), expected);
     }
 }
 
 #[test]
 fn erasing_happens_as_often_and_as_large_as_asked_for() {
-    let (erasing, mut stream) = (RandomErasing::default(), Stream::new(11));
+    let (erasing, mut stream) = (RandomErasing::default(), RandomStream::new(11));
     let (mut count, mut area) = (0, 0.0);
     let (mut sum, mut squares, mut numbers) = (0.0, 0.0, 0.0);
     for _ in 0..4000 {
@@ -167,14 +167,14 @@ fn erasing_happens_as_often_and_as_large_as_asked_for() {
 
 #[test]
 fn a_stream_gives_the_same_again() -> TestResult {
-    let transform = Transform::Training(Training {
+    let transform = Transform::Train(TrainTransform {
         jitter: Some(ColourJitter::uniform(0.4)),
-        ..Training::deit(32)
+        ..TrainTransform::deit(32)
     });
     let image = noise(60, 50, 3, 4);
     let mut results = Vec::new();
     for seed in [1, 1, 2] {
-        let mut stream = Stream::new(seed);
+        let mut stream = RandomStream::new(seed);
         results.push(transform.apply(&image, &FILL, &mut stream, &mut Resizer::default())?);
     }
     assert_eq!(results[0], results[1]);
@@ -184,14 +184,15 @@ fn a_stream_gives_the_same_again() -> TestResult {
 
 #[test]
 fn impossible_options_are_refused() {
-    let deit = Training::deit(224);
-    let crop = |area, aspect| Training { crop: RandomCrop { area, aspect }, ..deit.clone() };
-    let augment = |rand_augment| Training { rand_augment: Some(rand_augment), ..deit.clone() };
-    let erase = |erasing| Training { erasing: Some(erasing), ..deit.clone() };
+    let deit = TrainTransform::deit(224);
+    let crop = |area, aspect| TrainTransform { crop: RandomCrop { area, aspect }, ..deit.clone() };
+    let augment =
+        |rand_augment| TrainTransform { rand_augment: Some(rand_augment), ..deit.clone() };
+    let erase = |erasing| TrainTransform { erasing: Some(erasing), ..deit.clone() };
     let default = (RandAugment::default(), RandomErasing::default());
     for (name, training) in [
-        ("image size", Training { size: 0, ..deit.clone() }),
-        ("probability of a flip", Training { flip: 1.5, ..deit.clone() }),
+        ("image size", TrainTransform { size: 0, ..deit.clone() }),
+        ("probability of a flip", TrainTransform { flip: 1.5, ..deit.clone() }),
         ("crop area", crop((0.0, 1.0), (0.75, 1.3))),
         ("crop area", crop((0.5, 0.4), (0.75, 1.3))),
         ("crop aspect", crop((0.5, 1.0), (2.0, 1.3))),
@@ -204,26 +205,27 @@ fn impossible_options_are_refused() {
         ("erased aspect", erase(RandomErasing { least_aspect: 0.0, ..default.1 })),
         (
             "jitter of contrast",
-            Training {
+            TrainTransform {
                 jitter: Some(ColourJitter { contrast: -1.0, ..ColourJitter::uniform(0.4) }),
                 ..deit.clone()
             },
         ),
     ] {
-        let refused = Transform::Training(training).validate();
+        let refused = Transform::Train(training).validate();
         assert_refused!(refused, Error::Invalid { name: culprit, .. } if culprit == name);
     }
     for share in [1.1, 0.0, f64::NAN] {
-        let evaluation = Transform::Evaluation(Evaluation { size: 224, share });
+        let evaluation = Transform::Eval(EvalTransform { size: 224, share });
         assert_refused!(evaluation.validate(), Error::Invalid { name, .. } if name == "evaluation crop");
         let image = Image::new(4, 3, 3, vec![0; 36]).unwrap_or_else(|error| panic!("{error}"));
-        let (mut stream, mut resizer) = (Stream::new(0), Resizer::default());
+        let (mut stream, mut resizer) = (RandomStream::new(0), Resizer::default());
         let applied = evaluation.apply(&image, &[0; 3], &mut stream, &mut resizer);
         assert_refused!(applied, Error::Invalid { name, .. } if name == "evaluation crop");
     }
     // An image of one column would become one of four million rows.
     let thin = Image::new(1, 16384, 3, vec![0; 3 * 16384]).unwrap_or_else(|e| panic!("{e}"));
-    let evaluation = Transform::Evaluation(Evaluation { size: 224, share: 0.875 });
-    let applied = evaluation.apply(&thin, &[0; 3], &mut Stream::new(0), &mut Resizer::default());
+    let evaluation = Transform::Eval(EvalTransform { size: 224, share: 0.875 });
+    let applied =
+        evaluation.apply(&thin, &[0; 3], &mut RandomStream::new(0), &mut Resizer::default());
     assert_refused!(applied, Error::Invalid { actual, .. } if actual == "256 × 4194304");
 }

@@ -5,7 +5,7 @@ use crate::sets::{file, noise};
 use crate::support::{in_words, TestResult};
 use jpeg_encoder::SamplingFactor::{self, F_1_1, F_1_2, F_2_1, F_2_2, F_2_4, F_4_1};
 use jpeg_encoder::{ColorType, Encoder};
-use once_for_both::data::{decode, Encoded, Image};
+use once_for_both::data::{decode, EncodedImage, Image};
 use once_for_both::error::DecodeError;
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ const PNGS: [&str; 5] = ["grey.png", "grey_alpha.png", "palette.png", "alpha.png
 const DAMAGE: [u8; 2] = [0xff, 0x01];
 
 fn top(bytes: &[u8], rows: usize) -> TestResult<Image> {
-    Ok(Encoded::open(bytes)?.decode_top(rows)?)
+    Ok(EncodedImage::open(bytes)?.decode_top(rows)?)
 }
 
 /// What is not as in the whole image, if anything.
@@ -123,7 +123,7 @@ proptest! {
 fn every_number_of_rows_of_every_kind_of_file_is_as_in_the_whole() -> TestResult {
     for name in JPEGS.iter().chain(&PNGS) {
         let bytes = file(name)?;
-        let encoded = Encoded::open(&bytes)?;
+        let encoded = EncodedImage::open(&bytes)?;
         assert_eq!((encoded.width(), encoded.height()), (45, 34), "{name}");
         for rows in 0..=36 {
             assert_eq!(difference(&bytes, rows)?, None, "{rows} rows of {name}");
@@ -172,7 +172,7 @@ fn damage_counts_where_it_is_decoded_and_only_there() -> TestResult {
     let bytes = damaged(0.7)?;
     assert_refused!(decode(&bytes), DecodeError::Jpeg { .. });
     for rows in [130, 160] {
-        assert_refused!(Encoded::open(&bytes)?.decode_top(rows), DecodeError::Jpeg { .. });
+        assert_refused!(EncodedImage::open(&bytes)?.decode_top(rows), DecodeError::Jpeg { .. });
     }
     for rows in [1, 50, 80] {
         assert_eq!(top(&bytes, rows)?, top(&damaged(0.9)?, rows)?);

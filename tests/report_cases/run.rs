@@ -3,7 +3,7 @@
 use crate::support::{test_device, TestResult};
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::data::idx::{IdxImages, Split};
-use once_for_both::data::{Augmentation, Batches, ImageSet, Normalisation};
+use once_for_both::data::{Augmentation, ImageSet, Normalisation, ShuffledBatches};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::report::{NetworkFigures, Report, Sample, Stage};
 use once_for_both::search::{Event, Search, SearchOptions};
@@ -54,7 +54,7 @@ fn drive(
     data: &Data,
     mut look: impl FnMut(&Search<VitConfig>) -> TestResult,
 ) -> TestResult<Vec<Event>> {
-    let mut batches = Batches::new(&data.set, 16, 1, Augmentation { pad: 2, flip: true })?;
+    let mut batches = ShuffledBatches::new(&data.set, 16, 1, Augmentation { pad: 2, flip: true })?;
     let mut events = Vec::new();
     while !session.is_done() {
         look(session)?;

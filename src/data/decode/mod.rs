@@ -25,28 +25,28 @@ const MOST_PIXELS: usize = 178_956_970;
 /// # Errors
 /// [`DecodeError`] for other formats, and for a file that is damaged or cut short.
 pub fn decode(bytes: &[u8]) -> Result<Image, DecodeError> {
-    Encoded::open(bytes)?.decode()
+    EncodedImage::open(bytes)?.decode()
 }
 
 /// A JPEG or PNG file whose size is known and whose pixels are not decoded yet.
-pub struct Encoded<'a>(Format<'a>);
+pub struct EncodedImage<'a>(Format<'a>);
 
 enum Format<'a> {
     Jpeg(JpegFile<'a>),
     Png(Box<PngFile<'a>>),
 }
 
-impl std::fmt::Debug for Encoded<'_> {
+impl std::fmt::Debug for EncodedImage<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let format = match &self.0 {
             Format::Jpeg(_) => "JPEG",
             Format::Png(_) => "PNG",
         };
-        write!(formatter, "Encoded({format}, {} × {})", self.width(), self.height())
+        write!(formatter, "EncodedImage({format}, {} × {})", self.width(), self.height())
     }
 }
 
-impl<'a> Encoded<'a> {
+impl<'a> EncodedImage<'a> {
     /// Reads the header of a file, told apart by content.
     ///
     /// # Errors

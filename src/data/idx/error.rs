@@ -173,6 +173,6 @@ pub enum IdxError {
 
 impl From<IdxError> for crate::Error {
     fn from(error: IdxError) -> Self {
-        Self::ImageSet(Box::new(error))
+        Self::Idx(Box::new(error))
     }
 }

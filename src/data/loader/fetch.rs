@@ -1,11 +1,11 @@
 //! From an index to an image that can be transformed.
 
 use super::job::Job;
-use super::options::Corrupt;
-use super::order::Showing;
-use crate::data::stream::{Purpose, Stream};
+use super::options::OnCorrupt;
+use super::order::View;
+use crate::data::random_stream::{RandomStream, StreamId};
 use crate::data::transform::Rectangle;
-use crate::data::{Encoded, Image, Sample};
+use crate::data::{EncodedImage, Image, LabelledImage};
 use crate::error::DecodeError;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -17,27 +17,27 @@ pub(super) struct Fetched {
     /// The part that the transform drew.
     pub seen: Rectangle,
     /// Random numbers behind those that drew it.
-    pub stream: Stream,
+    pub stream: RandomStream,
     pub class: usize,
 }
 
-/// Fetches the image of a showing, or the next one that can be decoded.
+/// Fetches the image of a view, or the next one that can be decoded.
 ///
 /// `file` is memory that is kept from one image to the next.
 pub(super) fn fetch(
     job: &Job,
     epoch: u64,
-    showing: Showing,
+    view: View,
     file: &mut Vec<u8>,
     corrupt: &mut BTreeMap<usize, String>,
 ) -> Result<Fetched> {
-    let mut index = showing.index;
+    let mut index = view.index;
     loop {
         // Of the image that is shown, not of the one that it stands in for.
-        let purpose = Purpose::Sample { index, copy: showing.copy };
-        let stream = Stream::of(job.options.seed, epoch, purpose);
-        let limit = match (fetch_one(job, index, stream, file), job.options.corrupt) {
-            (Err(Error::Image { name, .. }), Corrupt::Skip { limit }) => {
+        let id = StreamId::Sample { index, repeat: view.repeat };
+        let stream = RandomStream::of(job.options.seed, epoch, id);
+        let limit = match (fetch_one(job, index, stream, file), job.options.on_corrupt) {
+            (Err(Error::Image { name, .. }), OnCorrupt::Skip { limit }) => {
                 corrupt.insert(index, name);
                 limit
             }
@@ -45,14 +45,19 @@ pub(super) fn fetch(
         };
         expect_few(corrupt, limit)?;
         index = (index + 1) % job.dataset.len();
-        if index == showing.index {
+        if index == view.index {
             // All are corrupt, though not more than the limit.
             return Err(too_many(corrupt, limit));
         }
     }
 }
 
-fn fetch_one(job: &Job, index: usize, mut stream: Stream, file: &mut Vec<u8>) -> Result<Fetched> {
+fn fetch_one(
+    job: &Job,
+    index: usize,
+    mut stream: RandomStream,
+    file: &mut Vec<u8>,
+) -> Result<Fetched> {
     let fetched = match job.dataset.read(index, file)? {
         Some(class) => {
             let (image, seen) = decode(job, file, &mut stream)
@@ -60,7 +65,7 @@ fn fetch_one(job: &Job, index: usize, mut stream: Stream, file: &mut Vec<u8>) ->
             Fetched { image, seen, stream, class }
         }
         None => {
-            let Sample { image, class } = job.dataset.load(index)?;
+            let LabelledImage { image, class } = job.dataset.load(index)?;
             let seen = job.options.transform.seen(image.width(), image.height(), &mut stream);
             Fetched { image, seen, stream, class }
         }
@@ -80,9 +85,9 @@ fn fetch_one(job: &Job, index: usize, mut stream: Stream, file: &mut Vec<u8>) ->
 fn decode(
     job: &Job,
     file: &[u8],
-    stream: &mut Stream,
+    stream: &mut RandomStream,
 ) -> std::result::Result<(Image, Rectangle), DecodeError> {
-    let encoded = Encoded::open(file)?;
+    let encoded = EncodedImage::open(file)?;
     let seen = job.options.transform.seen(encoded.width(), encoded.height(), stream);
     Ok((encoded.decode_top(seen.top + seen.height)?, seen))
 }

@@ -7,7 +7,7 @@ mod options;
 mod order;
 mod worker;
 
-pub use options::{Corrupt, LoaderOptions, Order};
+pub use options::{LoaderOptions, OnCorrupt, Order};
 
 use super::transform::{Erased, Rectangle};
 use super::Dataset;
@@ -30,11 +30,11 @@ use worker::{work, Prepared};
 /// there.
 ///
 /// ```no_run
-/// use once_for_both::data::{FolderOfClasses, Loader, LoaderOptions};
+/// use once_for_both::data::{ImageFolder, Loader, LoaderOptions};
 /// use std::sync::Arc;
 ///
 /// # fn main() -> once_for_both::Result<()> {
-/// let dataset = Arc::new(FolderOfClasses::open("imagenet/train")?);
+/// let dataset = Arc::new(ImageFolder::open("imagenet/train")?);
 /// let options = LoaderOptions::deit(224, 256).seed(7);
 /// let mut train = Loader::new(dataset, options, tch::Device::Cpu)?;
 /// let batch = train.at(0)?;
@@ -87,7 +87,7 @@ impl Loader {
     }
 
     /// Names of the corrupt images that this loader passed over so far, by index.
-    pub fn corrupt(&self) -> &BTreeMap<usize, String> {
+    pub fn corrupt_images(&self) -> &BTreeMap<usize, String> {
         &self.corrupt
     }
 
@@ -111,7 +111,7 @@ impl Loader {
         let prepared = running.receive();
         let finished = prepared.and_then(|prepared| {
             self.corrupt.extend(prepared.corrupt.clone());
-            if let Corrupt::Skip { limit } = self.options.corrupt {
+            if let OnCorrupt::Skip { limit } = self.options.on_corrupt {
                 fetch::expect_few(&self.corrupt, limit)?;
             }
             self.finish(prepared)

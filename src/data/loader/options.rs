@@ -1,6 +1,6 @@
 //! Everything a loader can be told, as config.json holds it.
 
-use crate::data::transform::{Evaluation, Training, Transform};
+use crate::data::transform::{EvalTransform, TrainTransform, Transform};
 use crate::data::{Dataset, Mixing, Normalisation};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub enum Order {
 /// What becomes of images that cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Corrupt {
+pub enum OnCorrupt {
     /// The first one is an error.
     Refuse,
     /// The image of the next index takes its place.
@@ -56,7 +56,7 @@ pub struct LoaderOptions {
     /// Mixup and cutmix, or none.
     pub mixing: Option<Mixing>,
     /// What becomes of corrupt images.
-    pub corrupt: Corrupt,
+    pub on_corrupt: OnCorrupt,
 }
 
 impl LoaderOptions {
@@ -66,9 +66,9 @@ impl LoaderOptions {
         Self {
             batch,
             order: Order::Shuffled { repeats: 3 },
-            transform: Transform::Training(Training::deit(size)),
+            transform: Transform::Train(TrainTransform::deit(size)),
             mixing: Some(Mixing::deit()),
-            corrupt: Corrupt::Skip { limit: 10 },
+            on_corrupt: OnCorrupt::Skip { limit: 10 },
             ..Self::evaluation(size, batch)
         }
     }
@@ -81,10 +81,10 @@ impl LoaderOptions {
             workers: std::thread::available_parallelism().map_or(1, |cores| cores.get()),
             prefetch: 8,
             order: Order::Sequential,
-            transform: Transform::Evaluation(Evaluation::new(size)),
+            transform: Transform::Eval(EvalTransform::new(size)),
             normalisation: Normalisation::imagenet(),
             mixing: None,
-            corrupt: Corrupt::Refuse,
+            on_corrupt: OnCorrupt::Refuse,
         }
     }
 

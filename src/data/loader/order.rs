@@ -1,15 +1,15 @@
 //! Which images a step shows.
 
 use super::options::{LoaderOptions, Order};
-use crate::data::stream::{Purpose, Stream};
+use crate::data::random_stream::{RandomStream, StreamId};
 use std::ops::Range;
 
-/// One showing of an image.
+/// One view of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Showing {
+pub(super) struct View {
     pub index: usize,
     /// Of repeated augmentation, from 0.
-    pub copy: usize,
+    pub repeat: usize,
 }
 
 /// Batches of an epoch.
@@ -36,21 +36,21 @@ impl EpochOrder {
             return Self { epoch, permutation: None, repeats: 1, images };
         };
         let mut permutation: Vec<u32> = (0..images as u32).collect();
-        Stream::of(options.seed, epoch, Purpose::Order).shuffle(&mut permutation);
+        RandomStream::of(options.seed, epoch, StreamId::Order).shuffle(&mut permutation);
         Self { epoch, permutation: Some(permutation), repeats, images }
     }
 
     /// What a batch of the epoch shows.
-    pub fn batch(&self, number: u64, size: usize) -> impl ExactSizeIterator<Item = Showing> + '_ {
+    pub fn batch(&self, number: u64, size: usize) -> impl ExactSizeIterator<Item = View> + '_ {
         let first = number as usize * size;
         let places: Range<usize> = first..(first + size).min(self.images);
         places.map(|place| {
-            let (shuffled, copy) = (place / self.repeats, place % self.repeats);
+            let (shuffled, repeat) = (place / self.repeats, place % self.repeats);
             let index = match &self.permutation {
                 Some(permutation) => permutation[shuffled] as usize,
                 None => shuffled,
             };
-            Showing { index, copy }
+            View { index, repeat }
         })
     }
 }

@@ -3,8 +3,8 @@
 use super::collected::{Collected, Pixels};
 use super::fetch::{fetch, Fetched};
 use super::job::Job;
-use super::order::{steps_per_epoch, EpochOrder, Showing};
-use crate::data::stream::{Purpose, Stream};
+use super::order::{steps_per_epoch, EpochOrder, View};
+use crate::data::random_stream::{RandomStream, StreamId};
 use crate::data::transform::{Erased, Resizer};
 use crate::data::Mix;
 use crate::{Error, Result};
@@ -70,17 +70,17 @@ impl Worker<'_> {
             None => EpochOrder::new(options, dataset.len(), epoch),
         };
         let size = options.transform.size();
-        let showings: Vec<Showing> = order.batch(number, options.batch).collect();
+        let views: Vec<View> = order.batch(number, options.batch).collect();
         self.order = Some(order);
-        let images = Collected::new(showings.len(), size, &options.normalisation, *device)?;
+        let images = Collected::new(views.len(), size, &options.normalisation, *device)?;
         let mut parts = Parts::new(images);
-        for showing in showings {
+        for view in views {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            self.add(epoch, showing, &mut parts)?;
+            self.add(epoch, view, &mut parts)?;
         }
-        let mut stream = Stream::of(options.seed, epoch, Purpose::Mixing { batch: number });
+        let mut stream = RandomStream::of(options.seed, epoch, StreamId::Mixing { batch: number });
         let mix = options.mixing.map_or(Mix::None, |mixing| mixing.draw(size, &mut stream));
         let Parts { images, classes, erased, corrupt } = parts;
         let images = images.finish(*device)?;
@@ -88,9 +88,9 @@ impl Worker<'_> {
     }
 
     /// Adds one transformed image to the batch.
-    fn add(&mut self, epoch: u64, showing: Showing, parts: &mut Parts) -> Result<()> {
+    fn add(&mut self, epoch: u64, view: View, parts: &mut Parts) -> Result<()> {
         let options = &self.job.options;
-        let fetched = fetch(self.job, epoch, showing, &mut self.file, &mut parts.corrupt)?;
+        let fetched = fetch(self.job, epoch, view, &mut self.file, &mut parts.corrupt)?;
         let Fetched { image, seen, mut stream, class } = fetched;
         let fill = options.normalisation.mean_colour();
         let transformed =

@@ -1,6 +1,6 @@
 //! Which part of an image is seen: at random in training, the centre in evaluation.
 
-use super::Stream;
+use super::RandomStream;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,7 @@ impl Default for RandomCrop {
 impl RandomCrop {
     /// A crop of an image. Where ten attempts do not fit, the largest at the centre whose shape is
     /// allowed.
-    pub fn draw(&self, width: usize, height: usize, stream: &mut Stream) -> Rectangle {
+    pub fn draw(&self, width: usize, height: usize, stream: &mut RandomStream) -> Rectangle {
         let whole = (width * height) as f64;
         for _ in 0..ATTEMPTS {
             let area = whole * stream.between(self.area.0, self.area.1);

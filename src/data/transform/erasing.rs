@@ -1,7 +1,7 @@
 //! Random erasing (Zhong et al., 2020) as timm has it, mode "pixel".
 
 use super::crop::Rectangle;
-use super::Stream;
+use super::RandomStream;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +42,7 @@ impl RandomErasing {
         width: usize,
         height: usize,
         channels: usize,
-        stream: &mut Stream,
+        stream: &mut RandomStream,
     ) -> Option<Erased> {
         if !stream.chance(self.probability) {
             return None;

@@ -1,6 +1,6 @@
 //! Colour jitter, as torchvision has it without hue.
 
-use super::{Operation, Stream};
+use super::{ImageOperation, RandomStream};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -23,12 +23,12 @@ impl ColourJitter {
     }
 
     /// The operations for an image.
-    pub fn draw(&self, stream: &mut Stream) -> [Operation; 3] {
+    pub fn draw(&self, stream: &mut RandomStream) -> [ImageOperation; 3] {
         let mut factor = |range: f64| stream.between((1.0 - range).max(0.0), 1.0 + range);
         let mut operations = [
-            Operation::Brightness(factor(self.brightness)),
-            Operation::Contrast(factor(self.contrast)),
-            Operation::Colour(factor(self.saturation)),
+            ImageOperation::Brightness(factor(self.brightness)),
+            ImageOperation::Contrast(factor(self.contrast)),
+            ImageOperation::Colour(factor(self.saturation)),
         ];
         stream.shuffle(&mut operations);
         operations

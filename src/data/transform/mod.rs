@@ -12,10 +12,10 @@ mod tone;
 pub use crop::{RandomCrop, Rectangle};
 pub use erasing::{Erased, RandomErasing};
 pub use jitter::ColourJitter;
-pub use rand_augment::{Operation, RandAugment};
-pub use resize::{flip, Resizer};
+pub use rand_augment::{ImageOperation, RandAugment};
+pub use resize::{flip_horizontal, Resizer};
 
-use super::{Image, Stream};
+use super::{Image, RandomStream};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -26,16 +26,16 @@ const LARGEST_RESIZED: usize = 1 << 28;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transform {
-    /// At random, see [`Training`].
-    Training(Training),
-    /// Always the same, see [`Evaluation`].
-    Evaluation(Evaluation),
+    /// At random, see [`TrainTransform`].
+    Train(TrainTransform),
+    /// Always the same, see [`EvalTransform`].
+    Eval(EvalTransform),
 }
 
 /// Augmentation of a training image, in timm's order: crop, flip, RandAugment, colour jitter,
 /// (normalisation,) erasing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Training {
+pub struct TrainTransform {
     /// Side of the result in pixels.
     pub size: usize,
     /// What is seen of the image.
@@ -52,7 +52,7 @@ pub struct Training {
 
 /// The usual evaluation crop: shorter side to ⌊size / share⌋, then the central square.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Evaluation {
+pub struct EvalTransform {
     /// Side of the result in pixels.
     pub size: usize,
     /// Share of the shorter side that is seen.
@@ -68,7 +68,7 @@ pub struct Transformed {
     pub erased: Option<Erased>,
 }
 
-impl Training {
+impl TrainTransform {
     /// The recipe of DeiT (Touvron et al., 2021, Table 9).
     pub fn deit(size: usize) -> Self {
         Self {
@@ -89,12 +89,12 @@ impl Training {
         image: &Image,
         crop: Rectangle,
         fill: &[u8],
-        stream: &mut Stream,
+        stream: &mut RandomStream,
         resizer: &mut Resizer,
     ) -> Result<Transformed> {
         let mut image = resizer.crop(image, crop, self.size, self.size)?;
         if stream.chance(self.flip) {
-            flip(&mut image);
+            flip_horizontal(&mut image);
         }
         for operation in self.rand_augment.iter().flat_map(|augment| augment.draw(stream)) {
             operation.apply(&mut image, fill)?;
@@ -111,7 +111,7 @@ impl Training {
     }
 }
 
-impl Evaluation {
+impl EvalTransform {
     /// A crop of 0.875 of the shorter side.
     pub fn new(size: usize) -> Self {
         Self { size, share: 0.875 }
@@ -140,7 +140,7 @@ impl Transform {
         &self,
         image: &Image,
         fill: &[u8],
-        stream: &mut Stream,
+        stream: &mut RandomStream,
         resizer: &mut Resizer,
     ) -> Result<Transformed> {
         self.validate()?;
@@ -149,11 +149,11 @@ impl Transform {
     }
 
     /// The part of an image that the result depends on: the first that is drawn from the stream.
-    pub(super) fn seen(&self, width: usize, height: usize, stream: &mut Stream) -> Rectangle {
+    pub(super) fn seen(&self, width: usize, height: usize, stream: &mut RandomStream) -> Rectangle {
         match self {
-            Self::Training(training) => training.crop.draw(width, height, stream),
+            Self::Train(training) => training.crop.draw(width, height, stream),
             // The crop takes resized pixels.
-            Self::Evaluation(_) => Rectangle { left: 0, top: 0, width, height },
+            Self::Eval(_) => Rectangle { left: 0, top: 0, width, height },
         }
     }
 
@@ -164,20 +164,20 @@ impl Transform {
         seen: Rectangle,
         image: &Image,
         fill: &[u8],
-        stream: &mut Stream,
+        stream: &mut RandomStream,
         resizer: &mut Resizer,
     ) -> Result<Transformed> {
         match self {
-            Self::Training(training) => training.apply(image, seen, fill, stream, resizer),
-            Self::Evaluation(evaluation) => evaluation.apply(image, resizer),
+            Self::Train(training) => training.apply(image, seen, fill, stream, resizer),
+            Self::Eval(evaluation) => evaluation.apply(image, resizer),
         }
     }
 
     /// Side of the result in pixels.
     pub fn size(&self) -> usize {
         match self {
-            Self::Training(training) => training.size,
-            Self::Evaluation(evaluation) => evaluation.size,
+            Self::Train(training) => training.size,
+            Self::Eval(evaluation) => evaluation.size,
         }
     }
 
@@ -190,11 +190,11 @@ impl Transform {
             return Err(Error::invalid("image size", "1 to 16384", self.size()));
         }
         match self {
-            Self::Evaluation(Evaluation { share, .. }) if 0.0 < *share && *share <= 1.0 => Ok(()),
-            Self::Evaluation(Evaluation { share, .. }) => {
+            Self::Eval(EvalTransform { share, .. }) if 0.0 < *share && *share <= 1.0 => Ok(()),
+            Self::Eval(EvalTransform { share, .. }) => {
                 Err(Error::invalid("evaluation crop", "more than 0, at most 1", share))
             }
-            Self::Training(training) => {
+            Self::Train(training) => {
                 expect_probability("probability of a flip", training.flip)?;
                 training.crop.validate()?;
                 training.rand_augment.map_or(Ok(()), |augment| augment.validate())?;

@@ -1,7 +1,7 @@
 //! RandAugment (Cubuk et al., 2020) as timm has it.
 
 use super::affine::Affine;
-use super::{enhance, tone, Stream};
+use super::{enhance, tone, RandomStream};
 use crate::data::Image;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ impl Default for RandAugment {
 /// An operation with its strength.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
-pub enum Operation {
+pub enum ImageOperation {
     /// Stretches every channel to the full range.
     AutoContrast,
     /// Evens out the histogram of every channel.
@@ -69,7 +69,7 @@ pub enum Operation {
 
 impl RandAugment {
     /// The operations for an image.
-    pub fn draw(&self, stream: &mut Stream) -> Vec<Operation> {
+    pub fn draw(&self, stream: &mut RandomStream) -> Vec<ImageOperation> {
         // All are chosen before the first is drawn for: so an operation that does not take
         // place does not change the choice of the next.
         let chosen: Vec<usize> = (0..self.layers).map(|_| stream.up_to(14)).collect();
@@ -77,7 +77,11 @@ impl RandAugment {
         for kind in chosen {
             if stream.chance(self.probability) {
                 let magnitude = stream.normal(self.magnitude, self.magnitude_std);
-                operations.push(Operation::draw(kind, magnitude.clamp(0.0, FULL) / FULL, stream));
+                operations.push(ImageOperation::draw(
+                    kind,
+                    magnitude.clamp(0.0, FULL) / FULL,
+                    stream,
+                ));
             }
         }
         operations
@@ -99,11 +103,12 @@ impl RandAugment {
     }
 }
 
-impl Operation {
+impl ImageOperation {
     /// One of the fifteen, at a level in [0, 1].
-    fn draw(kind: usize, level: f64, stream: &mut Stream) -> Self {
+    fn draw(kind: usize, level: f64, stream: &mut RandomStream) -> Self {
         // 1 is no change; the least is 0.1.
-        let enhancement = |stream: &mut Stream| (1.0 + stream.either_sign(level * 0.9)).max(0.1);
+        let enhancement =
+            |stream: &mut RandomStream| (1.0 + stream.either_sign(level * 0.9)).max(0.1);
         match kind {
             0 => Self::AutoContrast,
             1 => Self::Equalize,

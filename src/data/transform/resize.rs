@@ -92,7 +92,7 @@ fn pixel_type(channels: usize) -> PixelType {
 }
 
 /// Mirrors an image: left becomes right.
-pub fn flip(image: &mut Image) {
+pub fn flip_horizontal(image: &mut Image) {
     let (width, channels) = (image.width(), image.channels());
     for row in image.pixels_mut().chunks_exact_mut(width * channels) {
         match channels {

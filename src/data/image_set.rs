@@ -20,7 +20,7 @@ impl ImageSet {
     /// Grey images from an IDX pair.
     ///
     /// # Errors
-    /// [`Error::ImageSet`] for a label beyond `classes`; [`Error::Torch`] if the device refuses
+    /// [`Error::Idx`] for a label beyond `classes`; [`Error::Torch`] if the device refuses
     /// memory.
     pub fn from_idx(set: IdxImages, classes: usize, device: Device) -> Result<Self> {
         let set = set.with_classes(classes)?;

@@ -170,5 +170,4 @@ impl Content {
 }
 
 #[cfg(test)]
-#[path = "idx_tests.rs"]
 mod tests;

@@ -7,9 +7,9 @@ use rand_distr::{Beta, Distribution, Normal, StandardNormal};
 
 /// What a stream of random numbers is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum StreamId {
     /// Transforms of an image; repeated augmentation tells its copies apart.
-    Sample { index: usize, copy: usize },
+    Sample { index: usize, repeat: usize },
     /// Order of the images in an epoch.
     Order,
     /// Mixing the images of a batch, by its place in the epoch.
@@ -19,20 +19,20 @@ pub(super) enum Purpose {
 /// Random numbers that depend on seed, epoch and purpose and on nothing else: neither on the
 /// worker that draws them nor on what was drawn before.
 #[derive(Debug, Clone)]
-pub struct Stream(ChaCha8Rng);
+pub struct RandomStream(ChaCha8Rng);
 
-impl Stream {
+impl RandomStream {
     /// The stream of a seed, for transforms outside of a loader.
     pub fn new(seed: u64) -> Self {
-        Self::of(seed, 0, Purpose::Sample { index: 0, copy: 0 })
+        Self::of(seed, 0, StreamId::Sample { index: 0, repeat: 0 })
     }
 
     /// ChaCha's key is the purpose itself, so no two purposes share a stream.
-    pub(super) fn of(seed: u64, epoch: u64, purpose: Purpose) -> Self {
-        let [index, kind] = match purpose {
-            Purpose::Sample { index, copy } => [index as u64, copy as u64],
-            Purpose::Order => [0, 1 << 32],
-            Purpose::Mixing { batch } => [batch, 2 << 32],
+    pub(super) fn of(seed: u64, epoch: u64, id: StreamId) -> Self {
+        let [index, kind] = match id {
+            StreamId::Sample { index, repeat } => [index as u64, repeat as u64],
+            StreamId::Order => [0, 1 << 32],
+            StreamId::Mixing { batch } => [batch, 2 << 32],
         };
         let mut key = [0; 32];
         for (bytes, number) in key.chunks_exact_mut(8).zip([seed, epoch, index, kind]) {

@@ -2,7 +2,7 @@
 
 use super::ImageSet;
 use crate::batch::{Batch, BatchSource, Targets};
-use crate::randomness::{enter, Purpose};
+use crate::randomness::{seed_torch, Purpose};
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
@@ -18,7 +18,7 @@ pub struct Augmentation {
 /// Shuffled batches of an image set. Step n of a run gets the same batch whether or not the run
 /// was interrupted before.
 #[derive(Debug)]
-pub struct Batches<'a> {
+pub struct ShuffledBatches<'a> {
     set: &'a ImageSet,
     size: i64,
     seed: u64,
@@ -27,7 +27,7 @@ pub struct Batches<'a> {
     order: Option<(u64, Tensor)>,
 }
 
-impl<'a> Batches<'a> {
+impl<'a> ShuffledBatches<'a> {
     /// Batches of `size` images.
     ///
     /// # Errors
@@ -64,14 +64,14 @@ impl<'a> Batches<'a> {
         let size = self.size;
         let indices = self.order_of(epoch)?.f_narrow(0, first, size)?;
         let (images, labels) = self.set.select(&indices)?;
-        enter(self.seed, step, Purpose::Batch);
+        seed_torch(self.seed, step, Purpose::Batch);
         let images = self.augment(images)?;
         Ok(Batch { images, targets: Targets::Classes(labels) })
     }
 
     fn order_of(&mut self, epoch: u64) -> Result<&Tensor> {
         if self.order.as_ref().is_none_or(|(known, _)| *known != epoch) {
-            enter(self.seed, epoch, Purpose::Order);
+            seed_torch(self.seed, epoch, Purpose::Order);
             let order = Tensor::f_randperm(self.set.len(), (Kind::Int64, Device::Cpu))?;
             self.order = Some((epoch, order.f_to_device(self.set.device())?));
         }
@@ -108,7 +108,7 @@ impl<'a> Batches<'a> {
     }
 }
 
-impl BatchSource for Batches<'_> {
+impl BatchSource for ShuffledBatches<'_> {
     fn batch(&mut self, number: u64) -> Result<Batch> {
         self.at(number)
     }

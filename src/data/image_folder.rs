@@ -1,6 +1,6 @@
 //! Images in one folder for each class, as ImageNet is laid out.
 
-use super::{decode, Dataset, Sample};
+use super::{decode, Dataset, LabelledImage};
 use crate::{Error, Result};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, FileType};
@@ -14,7 +14,7 @@ const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
 ///
 /// Hidden files and folders, other files, and folders in the folder of a class are passed over.
 #[derive(Debug, Clone)]
-pub struct FolderOfClasses {
+pub struct ImageFolder {
     root: PathBuf,
     classes: Vec<OsString>,
     files: Vec<File>,
@@ -26,7 +26,7 @@ struct File {
     name: OsString,
 }
 
-impl FolderOfClasses {
+impl ImageFolder {
     /// Lists the images; none is opened.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl FolderOfClasses {
     }
 }
 
-impl Dataset for FolderOfClasses {
+impl Dataset for ImageFolder {
     fn len(&self) -> usize {
         self.files.len()
     }
@@ -88,13 +88,13 @@ impl Dataset for FolderOfClasses {
             .map_or_else(|_| format!("image {index}"), |path| path.display().to_string())
     }
 
-    fn load(&self, index: usize) -> Result<Sample> {
+    fn load(&self, index: usize) -> Result<LabelledImage> {
         let class = self.file(index)?.class as usize;
         let mut file = Vec::new();
         self.read(index, &mut file)?;
         let image =
             decode(&file).map_err(|source| Error::Image { name: self.name(index), source })?;
-        Ok(Sample { image, class })
+        Ok(LabelledImage { image, class })
     }
 
     fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<Option<usize>> {
