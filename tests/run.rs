@@ -1,21 +1,19 @@
-//! A run that is killed, damaged, filled up or poisoned loses nothing.
+//! Runs that are killed, stopped, damaged or diverge: what is resumed, rolled back, refused.
 
 mod support;
 
-use once_for_both::batch::Targets;
+use once_for_both::batch::Batch;
 use once_for_both::components::UnitImportance;
-use once_for_both::data::Batch;
 use once_for_both::models::VitConfig;
 use once_for_both::search::{
-    read_events, Checkpoints, Ending, Event, Method, MetricsFile, NonFiniteAction, Run, Search,
-    SearchOptions,
+    read_events, Checkpoints, Event, NonFiniteAction, Outcome, Search, SearchOptions,
 };
 use once_for_both::{Error, Result};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use support::tiny_run::{alone, batch, fade_out_options, session_with, without_times};
+use support::tiny_run::{alone, batch, builder, search_with, without_times};
 use support::{numbers, test_device, TestResult};
 use tch::Tensor;
 
@@ -23,17 +21,17 @@ const STEPS: u64 = 40;
 const SEARCH: u64 = 28;
 
 fn options() -> SearchOptions {
-    let tiny = fade_out_options();
     let mut options = SearchOptions::new(STEPS, SEARCH).seed(3);
     options.log_interval = 1;
-    options.prune_interval = 2;
-    options.fade_out_steps = 3;
+    options.pruning.interval = 2;
+    options.pruning.fade_out_steps = 3;
     options.optimiser.alpha_rate = 0.6;
-    SearchOptions { average: tiny.average, ..options }
+    options.training.ema_decay = Some(0.9);
+    options
 }
 
 fn fresh() -> Result<Search<VitConfig>> {
-    session_with(options(), 0.5, Method::of).map_err(in_words)
+    search_with(options(), 0.5).map_err(in_words)
 }
 
 /// A test's error as one of the crate's.
@@ -46,15 +44,10 @@ fn in_words(error: Box<dyn std::error::Error>) -> Error {
 }
 
 /// Goes on with the run in a folder, or begins it.
-fn go(folder: &Path, stop: &AtomicBool) -> Result<Ending> {
-    let checkpoints = || Checkpoints::new(folder.join("checkpoints"), 3);
-    let session = match checkpoints().resume(test_device())? {
-        Some(resumed) => resumed.session,
-        None => fresh()?,
-    };
-    let mut metrics = MetricsFile::open(folder.join("metrics.jsonl"), session.steps_done())?;
-    let mut run = Run::new(session, checkpoints(), 2)?;
-    run.drive(&mut |step| Ok(vec![batch(step).map_err(in_words)?]), stop, &mut metrics)
+fn go(folder: &Path, stop: &AtomicBool) -> Result<Outcome> {
+    let mut search = builder(options(), 0.5).build_or_resume(folder)?.search;
+    let mut run = search.run_in(folder)?.keep(3).checkpoint_every(2).stop_when(stop);
+    run.train(&mut |step| batch(step).map_err(in_words))
 }
 
 fn never() -> AtomicBool {
@@ -93,12 +86,12 @@ fn expect_equal(found: &[(String, Tensor)], expected: &[(String, Tensor)]) {
 
 const CHILD: &str = "OFB_TEST_KILLED_RUN";
 
-/// Not a test of its own: what [`killed_at_any_moment`] starts and kills. Without the folder in
+/// Not a test of its own: what [`run_killed_at_any_moment_resumes_bit_exactly`] starts and kills. Without the folder in
 /// the environment there is nothing to do.
 #[test]
 fn child_of_the_kill_test() -> TestResult {
     let Some(folder) = std::env::var_os(CHILD) else { return Ok(()) };
-    assert_eq!(go(Path::new(&folder), &never())?, Ending::Done);
+    assert_eq!(go(Path::new(&folder), &never())?, Outcome::Finished);
     Ok(())
 }
 
@@ -129,7 +122,7 @@ fn child(folder: &Path, most: Duration) -> TestResult<bool> {
 /// anew when it is through; every one ends with the weights, scores, α, decisions and metrics of the
 /// run that nobody disturbed, across fade-outs, cuts and the end of the search.
 #[test]
-fn killed_at_any_moment() -> TestResult {
+fn run_killed_at_any_moment_resumes_bit_exactly() -> TestResult {
     let _alone = alone();
     let wanted = match std::env::var("OFB_KILLS") {
         Ok(number) => number.parse()?,
@@ -160,14 +153,14 @@ fn killed_at_any_moment() -> TestResult {
 }
 
 #[test]
-fn a_run_that_is_asked_to_stop_saves_and_goes_on() -> TestResult {
+fn run_stopped_by_its_flag_saves_and_resumes() -> TestResult {
     let _alone = alone();
     let (stopped, undisturbed) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    assert_eq!(go(undisturbed.path(), &never())?, Ending::Done);
+    assert_eq!(go(undisturbed.path(), &never())?, Outcome::Finished);
     let stop = AtomicBool::new(true);
     // Asked before every step: one step a start.
     let mut starts = 0;
-    while go(stopped.path(), &stop)? == Ending::Stopped {
+    while go(stopped.path(), &stop)? == Outcome::Stopped {
         starts += 1;
         if starts == 5 {
             stop.store(false, Ordering::Relaxed);
@@ -187,15 +180,15 @@ fn a_run_that_is_asked_to_stop_saves_and_goes_on() -> TestResult {
 }
 
 #[test]
-fn damaged_checkpoints_are_passed_over_with_their_reason() -> TestResult {
+fn damaged_checkpoints_are_skipped_with_their_reason() -> TestResult {
     let _alone = alone();
     let folder = tempfile::tempdir()?;
     let checkpoints = Checkpoints::new(folder.path(), 5);
-    let mut session = fresh()?;
+    let mut search = fresh()?;
     let mut saved = Vec::new();
     for step in 0..5 {
-        session.step(&[batch(step)?], &mut |_: &Event| Ok(()))?;
-        saved.push(checkpoints.save(&session)?);
+        search.step(&[batch(step)?], &mut ())?;
+        saved.push(checkpoints.save(&search)?);
     }
     let edit = |which: usize, from: &str, to: &str| -> TestResult {
         let path = saved[which].join("state.json");
@@ -207,13 +200,13 @@ fn damaged_checkpoints_are_passed_over_with_their_reason() -> TestResult {
     let tensors = saved[4].join("tensors.safetensors");
     let bytes = std::fs::read(&tensors)?;
     std::fs::write(&tensors, &bytes[..bytes.len() / 2])?;
-    edit(3, "\"version\": 1", "\"version\": 2")?;
+    edit(3, "\"version\": 2", "\"version\": 3")?;
     edit(2, "once-for-both/checkpoint", "another/checkpoint")?;
     std::fs::remove_file(saved[1].join("tensors.safetensors"))?;
     let resumed = checkpoints.resume::<VitConfig>(test_device())?.ok_or("nothing")?;
-    assert_eq!(resumed.session.steps_done(), 1);
-    let reasons: Vec<String> = resumed.refused.iter().map(|(_, why)| why.to_string()).collect();
-    for (reason, part) in reasons.iter().zip(["tensors", "version 2", "format another", "read"]) {
+    assert_eq!(resumed.search.steps_done(), 1);
+    let reasons: Vec<String> = resumed.skipped.iter().map(|(_, why)| why.to_string()).collect();
+    for (reason, part) in reasons.iter().zip(["tensors", "version 3", "format another", "read"]) {
         assert!(reason.contains(part), "{reason}, expected {part}");
     }
     assert_eq!(reasons.len(), 4);
@@ -224,37 +217,36 @@ fn damaged_checkpoints_are_passed_over_with_their_reason() -> TestResult {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_stops_the_run_and_keeps_the_last_checkpoint() -> TestResult {
+fn run_that_cannot_write_a_checkpoint_stops_and_keeps_the_last() -> TestResult {
     let _alone = alone();
     let folder = tempfile::tempdir()?;
     let place = folder.path().join("checkpoints");
-    let mut session = fresh()?;
-    session.step(&[batch(0)?], &mut |_: &Event| Ok(()))?;
-    let good = Checkpoints::new(&place, 2).save(&session)?;
+    let mut search = fresh()?;
+    search.step(&[batch(0)?], &mut ())?;
+    let good = Checkpoints::new(&place, 2).save(&search)?;
     let before = std::fs::read(good.join("tensors.safetensors"))?;
     // Where the next checkpoint would be put together there is a file.
     std::fs::write(place.join(".step-00000002.partial"), "in the way")?;
-    let mut run = Run::new(session, Checkpoints::new(&place, 2), 1)?;
-    let mut batches = |step| Ok(vec![batch(step).map_err(in_words)?]);
-    let ended = run.drive(&mut batches, &never(), &mut |_: &Event| Ok(()));
+    let mut run = search.run(Checkpoints::new(&place, 2)).checkpoint_every(1);
+    let ended = run.train(&mut |step| batch(step).map_err(in_words));
     assert_refused!(ended, Error::Io { .. });
     assert_eq!(std::fs::read(good.join("tensors.safetensors"))?, before);
     let resumed =
         Checkpoints::new(&place, 2).resume::<VitConfig>(test_device())?.ok_or("nothing")?;
-    assert_eq!(resumed.session.steps_done(), 1);
+    assert_eq!(resumed.search.steps_done(), 1);
     Ok(())
 }
 
 #[test]
-fn the_best_state_is_kept_apart() -> TestResult {
+fn best_checkpoint_is_kept_beside_the_newest() -> TestResult {
     let _alone = alone();
     let folder = tempfile::tempdir()?;
     let checkpoints = Checkpoints::new(folder.path(), 1);
-    let mut session = fresh()?;
+    let mut search = fresh()?;
     for (step, (top1, better)) in [(0.5, true), (0.4, false), (0.6, true)].into_iter().enumerate() {
-        session.step(&[batch(step as u64)?], &mut |_: &Event| Ok(()))?;
-        checkpoints.save(&session)?;
-        assert_eq!(checkpoints.save_best(&session, top1)?, better);
+        search.step(&[batch(step as u64)?], &mut ())?;
+        checkpoints.save(&search)?;
+        assert_eq!(checkpoints.save_best(&search, top1)?, better);
     }
     let best = Search::<VitConfig>::resume(&checkpoints.best(), test_device())?;
     assert_eq!(best.steps_done(), 3);
@@ -265,31 +257,30 @@ fn the_best_state_is_kept_apart() -> TestResult {
 fn poisoned(step: u64, poisoned: bool) -> Result<Batch> {
     let batch = batch(step).map_err(in_words)?;
     let images = if poisoned { batch.images * f64::NAN } else { batch.images };
-    let Targets::Classes(classes) = batch.targets else { return Ok(Batch { images, ..batch }) };
-    Ok(Batch { images, targets: Targets::Classes(classes), hidden: None })
+    Ok(Batch { images, ..batch })
 }
 
 #[test]
-fn a_step_that_is_not_finite_moves_nothing_and_is_counted() -> TestResult {
+fn step_with_a_loss_that_is_not_finite_is_skipped_and_counted() -> TestResult {
     let _alone = alone();
-    let mut session = fresh()?;
+    let mut search = fresh()?;
     let mut events = Vec::new();
     let mut record = |event: &Event| {
         events.push(event.clone());
         Ok(())
     };
-    session.step(&[poisoned(0, false)?], &mut record)?;
-    let state = |session: &Search<VitConfig>| -> TestResult<Vec<Vec<f64>>> {
-        let supernet = session.supernet();
+    search.step(&[poisoned(0, false)?], &mut record)?;
+    let state = |search: &Search<VitConfig>| -> TestResult<Vec<Vec<f64>>> {
+        let supernet = search.supernet();
         let learned = supernet.states().iter().flat_map(|s| [&s.score, &s.alpha]);
         let weights = supernet.raw_weights();
         learned.chain(weights.values()).map(numbers).collect()
     };
-    let before = state(&session)?;
-    session.step(&[poisoned(1, true)?], &mut record)?;
-    assert_eq!(state(&session)?, before);
-    session.step(&[poisoned(2, false)?], &mut record)?;
-    assert_ne!(state(&session)?, before);
+    let before = state(&search)?;
+    search.step(&[poisoned(1, true)?], &mut record)?;
+    assert_eq!(state(&search)?, before);
+    search.step(&[poisoned(2, false)?], &mut record)?;
+    assert_ne!(state(&search)?, before);
     let guards: Vec<_> = events.iter().filter(|e| matches!(e, Event::NonFinite { .. })).collect();
     assert_eq!(
         guards,
@@ -305,22 +296,22 @@ fn a_step_that_is_not_finite_moves_nothing_and_is_counted() -> TestResult {
 
 /// Scores that follow the gradient are not poisoned by it either.
 #[test]
-fn importances_that_follow_a_step_wait_when_it_is_skipped() -> TestResult {
+fn importance_that_follows_a_skipped_step_is_unchanged() -> TestResult {
     let _alone = alone();
     for importance in [
         UnitImportance::Taylor { mean: 2.0, std: 0.5, momentum: 0.5 },
         UnitImportance::Magnitude { mean: 2.0, std: 0.5 },
     ] {
-        let mut session = session_with(SearchOptions { importance, ..options() }, 0.5, Method::of)?;
-        let scores = |session: &Search<VitConfig>| -> TestResult<Vec<Vec<f64>>> {
-            session.supernet().states().iter().map(|state| numbers(&state.score)).collect()
+        let mut search = builder(options(), 0.5).importance(importance).build()?;
+        let scores = |search: &Search<VitConfig>| -> TestResult<Vec<Vec<f64>>> {
+            search.supernet().states().iter().map(|state| numbers(&state.score)).collect()
         };
-        session.step(&[poisoned(0, false)?], &mut |_: &Event| Ok(()))?;
-        let before = scores(&session)?;
-        session.step(&[poisoned(1, true)?], &mut |_: &Event| Ok(()))?;
-        assert_eq!(scores(&session)?, before, "{importance:?}");
-        session.step(&[poisoned(2, false)?], &mut |_: &Event| Ok(()))?;
-        let after = scores(&session)?;
+        search.step(&[poisoned(0, false)?], &mut ())?;
+        let before = scores(&search)?;
+        search.step(&[poisoned(1, true)?], &mut ())?;
+        assert_eq!(scores(&search)?, before, "{importance:?}");
+        search.step(&[poisoned(2, false)?], &mut ())?;
+        let after = scores(&search)?;
         assert!(after != before && after.iter().flatten().all(|s| s.is_finite()));
     }
     Ok(())
@@ -329,28 +320,28 @@ fn importances_that_follow_a_step_wait_when_it_is_skipped() -> TestResult {
 /// Bad batches that are good the second time: back to the checkpoint, and the run ends as the one
 /// that never saw them. Bad again: it is stopped.
 #[test]
-fn too_many_in_a_row_go_back_once_and_then_stop() -> TestResult {
+fn run_that_diverges_is_rolled_back_once_and_then_stopped() -> TestResult {
     let _alone = alone();
     for forever in [false, true] {
         let folder = tempfile::tempdir()?;
         let checkpoints = || Checkpoints::new(folder.path().join("checkpoints"), 3);
-        let mut metrics = MetricsFile::open(folder.path().join("metrics.jsonl"), 0)?;
-        let mut run = Run::new(fresh()?, checkpoints(), 4)?;
+        let mut search = fresh()?;
+        let mut run = search.run_in(folder.path())?.keep(3).checkpoint_every(4);
         let mut bad = 0;
         let mut batches = |step: u64| {
             let now = (9..20).contains(&step) && (forever || bad < 6);
             bad += u32::from(now);
-            Ok(vec![poisoned(step, now)?])
+            poisoned(step, now)
         };
-        let ended = run.drive(&mut batches, &never(), &mut metrics);
+        let ended = run.train(&mut batches);
         let events = read_events(&folder.path().join("metrics.jsonl"))?;
-        let went_back = Event::NonFinite {
+        let rolled_back = Event::NonFinite {
             step: 8,
             skipped: 5,
             in_a_row: 5,
             action: NonFiniteAction::RolledBack,
         };
-        assert!(events.contains(&went_back), "{events:?}");
+        assert!(events.contains(&rolled_back), "{events:?}");
         if forever {
             assert_refused!(ended, Error::Diverged { step: 13, in_a_row: 5 });
             let stopped = events.iter().any(|event| {
@@ -361,13 +352,13 @@ fn too_many_in_a_row_go_back_once_and_then_stop() -> TestResult {
                 checkpoints()
                     .resume::<VitConfig>(test_device())?
                     .ok_or("none")?
-                    .session
+                    .search
                     .steps_done(),
                 8
             );
             continue;
         }
-        assert_eq!(ended?, Ending::Done);
+        assert_eq!(ended?, Outcome::Finished);
         // The sixth bad batch came when step 9 was done anew; all others were good then.
         let steps: Vec<u64> = events
             .iter()
@@ -383,17 +374,18 @@ fn too_many_in_a_row_go_back_once_and_then_stop() -> TestResult {
 }
 
 #[test]
-fn a_run_without_an_interval_is_refused() -> TestResult {
+fn run_with_a_checkpoint_interval_of_zero_is_refused() -> TestResult {
     let _alone = alone();
     let folder = tempfile::tempdir()?;
-    let refused = Run::new(fresh()?, Checkpoints::new(folder.path(), 1), 0).map(drop);
-    assert_refused!(refused, Error::Invalid { .. });
+    let mut search = fresh()?;
+    let mut run = search.run(Checkpoints::new(folder.path(), 1)).checkpoint_every(0);
+    assert_refused!(run.train(&mut |step| batch(step).map_err(in_words)), Error::Invalid { .. });
     Ok(())
 }
 
 /// A checkpoint between two logged steps keeps what is still to be told, resumed or not.
 #[test]
-fn skipped_steps_are_told_though_a_checkpoint_came_between() -> TestResult {
+fn skipped_steps_are_reported_after_a_checkpoint_in_between() -> TestResult {
     let _alone = alone();
     let guards = |events: &[Event]| -> Vec<Event> {
         events.iter().filter(|event| matches!(event, Event::NonFinite { .. })).cloned().collect()
@@ -402,29 +394,31 @@ fn skipped_steps_are_told_though_a_checkpoint_came_between() -> TestResult {
         [Event::NonFinite { step: 5, skipped: 1, in_a_row: 0, action: NonFiniteAction::Skipped }];
     for resumed in [false, true] {
         let folder = tempfile::tempdir()?;
-        let sparse = SearchOptions { log_interval: 4, ..options() };
-        let session = session_with(sparse, 0.5, Method::of)?;
-        let mut run = Run::new(session, Checkpoints::new(folder.path(), 2), 3)?;
-        let mut events = Vec::new();
+        let sparse = options().with(|o| o.log_interval = 4);
+        let mut search = search_with(sparse, 0.5)?;
+        let events = std::cell::RefCell::new(Vec::new());
         let stop = AtomicBool::new(false);
         let mut batches = |step: u64| {
             // Asked after the checkpoint at 3.
             stop.store(resumed && step == 3, Ordering::Relaxed);
-            Ok(vec![poisoned(step, step == 1)?])
+            poisoned(step, step == 1)
         };
-        let mut record = |event: &Event| {
-            events.push(event.clone());
+        let record = |event: &Event| {
+            events.borrow_mut().push(event.clone());
             Ok(())
         };
-        let mut ended = run.drive(&mut batches, &stop, &mut record)?;
+        let checkpoints = || Checkpoints::new(folder.path(), 2);
+        let run = search.run(checkpoints()).checkpoint_every(3).on_event(record);
+        let mut ended = run.stop_when(&stop).train(&mut batches)?;
         if resumed {
-            assert_eq!(ended, Ending::Stopped);
-            let again = Checkpoints::new(folder.path(), 2);
-            let session = again.resume::<VitConfig>(test_device())?.ok_or("nothing")?.session;
-            ended = Run::new(session, again, 3)?.drive(&mut batches, &never(), &mut record)?;
+            assert_eq!(ended, Outcome::Stopped);
+            let resumed = checkpoints().resume::<VitConfig>(test_device())?.ok_or("nothing")?;
+            let mut search = resumed.search;
+            let mut run = search.run(checkpoints()).checkpoint_every(3).on_event(record);
+            ended = run.train(&mut batches)?;
         }
-        assert_eq!(ended, Ending::Done);
-        assert_eq!(guards(&events), expected, "resumed: {resumed}");
+        assert_eq!(ended, Outcome::Finished);
+        assert_eq!(guards(&events.borrow()), expected, "resumed: {resumed}");
     }
     Ok(())
 }

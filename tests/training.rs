@@ -1,33 +1,35 @@
-//! What people expect of a training loop: averages, teachers, frozen weights, accumulation.
+//! Training options: EMA, distillation, frozen weights, accumulation, clipping, bf16.
 
 mod support;
 
+use once_for_both::batch::{Batch, Targets};
 use once_for_both::components::{
-    distillation_loss, Distillation, DistillationKind, Targets, Teacher,
+    distillation_loss, ComponentId, Distillation, DistillationKind, Teacher,
 };
-use once_for_both::data::Batch;
 use once_for_both::models::VitConfig;
-use once_for_both::search::{Checkpoints, Event, Method, Precision, Search, SearchOptions};
+use once_for_both::precision::Precision;
+use once_for_both::search::{Checkpoints, Search, SearchOptions};
 use once_for_both::space::SearchSpace;
-use once_for_both::subnet::{verify, FoldingExtractor, SubnetExtractor};
 use once_for_both::supernet::Supernet;
 use once_for_both::{Error, Result};
 use serde_json::json;
-use support::tiny_run::{alone, batch, fade_out_options, options, run, session_with, vit, STEPS};
+use support::tiny_run::{
+    alone, batch, builder, fade_out_options, options, run, search_with, vit, STEPS,
+};
 use support::{from_numbers, numbers, softmax, test_device, TestResult, Tolerance};
 use tch::{Kind, Tensor};
 
-fn step(session: &mut Search<VitConfig>, batches: &[Batch]) -> TestResult {
-    Ok(session.step(batches, &mut |_: &Event| Ok(()))?)
+fn step(search: &mut Search<VitConfig>, batches: &[Batch]) -> TestResult {
+    Ok(search.step(batches, &mut ())?)
 }
 
-/// A teacher that always says the same.
+/// A teacher whose logits do not depend on the images.
 #[derive(Debug)]
-struct Stubborn;
+struct ConstantTeacher;
 
-impl Teacher for Stubborn {
-    fn name(&self) -> String {
-        "stubborn".into()
+impl Teacher for ConstantTeacher {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("constant")
     }
 
     fn logits(&self, images: &Tensor) -> Result<Tensor> {
@@ -37,21 +39,17 @@ impl Teacher for Stubborn {
     }
 }
 
-fn taught(options: &SearchOptions) -> Result<Method> {
-    Ok(Method { teacher: Some(Box::new(Stubborn)), ..Method::of(options)? })
-}
-
 /// Taught long enough by one who only ever sees the first class, the network sees it too.
 #[test]
-fn a_student_learns_what_its_teacher_says() -> TestResult {
+fn student_of_a_constant_teacher_predicts_the_same_class() -> TestResult {
     let _alone = alone();
     for kind in [DistillationKind::Hard, DistillationKind::Soft { temperature: 2.0 }] {
         let mut options = SearchOptions::new(60, 20).peak_rate(5e-3);
-        options.distillation = Some(Distillation { kind, weight: 1.0 });
-        let mut session = session_with(options, 0.5, taught)?;
-        run(&mut session, 60)?;
-        session.materialise()?;
-        let logits = session.supernet().network_logits(&batch(99)?.images)?;
+        options.training.distillation = Some(Distillation { kind, weight: 1.0 });
+        let mut search = builder(options, 0.5).teacher(ConstantTeacher).build()?;
+        run(&mut search, 60)?;
+        search.materialise()?;
+        let logits = search.supernet().network_logits(&batch(99)?.images)?;
         let first = numbers(&logits.argmax(-1, false))?;
         assert!(first.iter().all(|&class| class == 0.0), "{kind:?}: {first:?}");
     }
@@ -59,7 +57,7 @@ fn a_student_learns_what_its_teacher_says() -> TestResult {
 }
 
 #[test]
-fn distances_from_a_teacher_are_the_sums_they_are_defined_by() -> TestResult {
+fn distillation_loss_equals_its_definition() -> TestResult {
     let (student, teacher) = ([0.3, -1.0, 2.0, 0.0, 0.5, 1.5], [1.0, 0.0, -1.0, 0.2, 2.0, 0.1]);
     let (s, t) = (from_numbers(&student, &[2, 3])?, from_numbers(&teacher, &[2, 3])?);
     let all = [true; 3];
@@ -91,7 +89,7 @@ fn distances_from_a_teacher_are_the_sums_they_are_defined_by() -> TestResult {
 
 /// A teacher may rule classes out.
 #[test]
-fn a_class_that_the_teacher_rules_out_says_nothing() -> TestResult {
+fn distillation_from_a_teacher_with_an_infinite_logit_is_finite() -> TestResult {
     let student = from_numbers(&[0.3, -1.0, 2.0], &[1, 3])?;
     let teacher = from_numbers(&[1.0, 0.0, f64::NEG_INFINITY], &[1, 3])?;
     let found = distillation_loss(&student, &teacher, DistillationKind::Soft { temperature: 1.0 })?;
@@ -103,36 +101,36 @@ fn a_class_that_the_teacher_rules_out_says_nothing() -> TestResult {
 
 /// Each micro-batch counts the same, so they have to be of one size.
 #[test]
-fn batches_that_cannot_be_averaged_are_refused() -> TestResult {
+fn step_with_batches_of_different_sizes_is_refused() -> TestResult {
     let _alone = alone();
-    let mut session = session_with(options(), 0.9, Method::of)?;
+    let mut search = search_with(options(), 0.9)?;
     let of = |images: i64| -> TestResult<Batch> {
-        let Batch { images: all, targets, hidden } = batch(0)?;
+        let Batch { images: all, targets } = batch(0)?;
         let Targets::Classes(classes) = targets else { return Err("classes".into()) };
         let targets = Targets::Classes(classes.narrow(0, 0, images));
-        Ok(Batch { images: all.narrow(0, 0, images), targets, hidden })
+        Ok(Batch { images: all.narrow(0, 0, images), targets })
     };
     for batches in [vec![], vec![of(0)?], vec![of(4)?, of(2)?]] {
-        assert_refused!(session.gradients(&batches), Error::Invalid { .. });
-        assert_refused!(session.step(&batches, &mut |_: &Event| Ok(())), Error::Invalid { .. });
+        assert_refused!(search.gradients(&batches), Error::Invalid { .. });
+        assert_refused!(search.step(&batches, &mut ()), Error::Invalid { .. });
     }
-    step(&mut session, &[of(3)?, of(3)?])
+    step(&mut search, &[of(3)?, of(3)?])
 }
 
 /// Every number that would fail a run later is refused before it, by its name.
 #[test]
-fn options_out_of_range_are_refused_by_name() -> TestResult {
+fn option_out_of_range_is_refused_by_name() -> TestResult {
     let good = serde_json::to_value(options())?;
     for (name, value) in [
         ("search_steps", json!(99)),
-        ("prune_interval", json!(0)),
+        ("pruning.interval", json!(0)),
         ("log_interval", json!(0)),
-        ("skips_in_a_row", json!(0)),
-        ("drop_share", json!(1.0)),
-        ("fade_out_steps", json!(8)),
-        ("average", json!(1.0)),
-        ("label_smoothing", json!(-0.1)),
-        ("budget_weight", json!(-1.0)),
+        ("training.max_skipped_in_a_row", json!(0)),
+        ("pruning.drop_share", json!(1.0)),
+        ("pruning.fade_out_steps", json!(8)),
+        ("training.ema_decay", json!(1.0)),
+        ("training.label_smoothing", json!(-0.1)),
+        ("budget.weight", json!(-1.0)),
         ("one_hot.weight", json!(-1.0)),
         ("one_hot.balance.ramp.ratio", json!(-1.0)),
         ("optimiser.score_rate", json!(-1.0)),
@@ -159,16 +157,16 @@ fn options_out_of_range_are_refused_by_name() -> TestResult {
 /// The gradient of all weights together is brought down to the largest norm allowed: a step of any
 /// size is one of that norm.
 #[test]
-fn a_clipped_gradient_has_the_norm_it_is_clipped_to() -> TestResult {
+fn clipped_gradient_has_the_largest_allowed_norm() -> TestResult {
     let _alone = alone();
     let run_with = |clip_norm: Option<f64>| -> TestResult<Search<VitConfig>> {
         let mut own = options();
         own.optimiser.clip_norm = clip_norm;
-        let mut session = session_with(own, 0.9, Method::of)?;
-        step(&mut session, &[batch(0)?])?;
-        Ok(session)
+        let mut search = search_with(own, 0.9)?;
+        step(&mut search, &[batch(0)?])?;
+        Ok(search)
     };
-    let gradients = session_with(options(), 0.9, Method::of)?.gradients(&[batch(0)?])?.parameters;
+    let gradients = search_with(options(), 0.9)?.gradients(&[batch(0)?])?.parameters;
     let weights = |name: &&String| {
         !name.ends_with(".score") && !name.ends_with(".alpha") && !name.starts_with("pmim.")
     };
@@ -179,9 +177,9 @@ fn a_clipped_gradient_has_the_norm_it_is_clipped_to() -> TestResult {
     let norm = squares.map(|square| square.double_value(&[])).sum::<f64>().sqrt();
     // Adam's first moment after one step is a tenth of the gradient it was given.
     let name = "blocks.0.mlp.fc1.weight";
-    let resumed = |session: &Search<VitConfig>| -> TestResult<Tensor> {
+    let resumed = |search: &Search<VitConfig>| -> TestResult<Tensor> {
         let folder = tempfile::tempdir()?;
-        let saved = Checkpoints::new(folder.path(), 1).save(session)?;
+        let saved = Checkpoints::new(folder.path(), 1).save(search)?;
         let tensors = Tensor::read_safetensors(saved.join("tensors.safetensors"))?;
         let own = format!("first/{name}");
         Ok(tensors.into_iter().find(|(name, _)| *name == own).ok_or(own)?.1)
@@ -196,7 +194,7 @@ fn a_clipped_gradient_has_the_norm_it_is_clipped_to() -> TestResult {
 
 /// Stochastic depth drops whole branches while training, scales the rest up, and is off otherwise.
 #[test]
-fn stochastic_depth_keeps_the_mean_and_is_for_training_only() -> TestResult {
+fn stochastic_depth_drops_branches_in_training_only() -> TestResult {
     let _alone = alone();
     let config = VitConfig { drop_path: 0.4, ..vit() };
     let build = |config: &VitConfig| -> TestResult<Supernet<VitConfig>> {
@@ -232,78 +230,73 @@ fn stochastic_depth_keeps_the_mean_and_is_for_training_only() -> TestResult {
 }
 
 #[test]
-fn distillation_that_cannot_work_is_refused() -> TestResult {
+fn distillation_without_teacher_or_out_of_range_is_refused() -> TestResult {
     for wrong in [
         Distillation { kind: DistillationKind::Hard, weight: 1.5 },
         Distillation { kind: DistillationKind::Soft { temperature: 0.0 }, weight: 0.5 },
     ] {
         assert_refused!(wrong.check(), Error::Invalid { .. });
     }
-    let alone = SearchOptions { distillation: Some(Distillation::deit()), ..options() };
-    let refused = session_with(alone, 0.5, Method::of);
+    let alone = options().with(|o| o.training.distillation = Some(Distillation::deit()));
+    let refused = search_with(alone, 0.5);
     assert!(refused.is_err_and(|error| error.to_string().contains("teacher")));
     Ok(())
 }
 
 #[test]
-fn frozen_weights_stay_while_scores_are_learned() -> TestResult {
+fn frozen_weights_are_unchanged_while_scores_are_learned() -> TestResult {
     let _alone = alone();
-    let frozen = SearchOptions { freeze_weights: true, ..options() };
-    let mut session = session_with(frozen, 0.9, Method::of)?;
+    let frozen = options().with(|o| o.training.freeze_weights = true);
+    let mut search = search_with(frozen, 0.9)?;
     let before: Vec<(String, Tensor)> =
-        session.supernet().raw_weights().into_iter().map(|(name, w)| (name, w.copy())).collect();
-    let score = session.supernet().states()[0].score.detach().copy();
-    step(&mut session, &[batch(0)?])?;
-    let after = session.supernet().raw_weights();
+        search.supernet().raw_weights().into_iter().map(|(name, w)| (name, w.copy())).collect();
+    let score = search.supernet().states()[0].score.detach().copy();
+    step(&mut search, &[batch(0)?])?;
+    let after = search.supernet().raw_weights();
     for (name, weight) in before.iter().filter(|(name, _)| !name.starts_with("pmim.")) {
         assert!(after[name].equal(weight), "{name} has moved");
     }
-    assert!(!session.supernet().states()[0].score.equal(&score));
+    assert!(!search.supernet().states()[0].score.equal(&score));
     Ok(())
 }
 
-/// The average after each step, from the values the session shows.
+/// The average after each step, from the values the search shows.
 #[test]
-fn the_average_is_the_mean_it_is_defined_by() -> TestResult {
+fn ema_equals_its_definition_and_is_swapped_back() -> TestResult {
     let _alone = alone();
-    let averaged = SearchOptions { average: Some(0.9), ..SearchOptions::training(STEPS) };
-    let (space, device) = (SearchSpace::empty(), test_device());
-    let mut session = Search::new(vit(), space, None, vec![], averaged, device)?;
-    let head = |session: &Search<VitConfig>| session.supernet().raw_weights()["head.weight"].copy();
+    let averaged = SearchOptions::training(STEPS).with(|o| o.training.ema_decay = Some(0.9));
+    let mut search = Search::of(vit()).options(averaged).device(test_device()).build()?;
+    let head = |search: &Search<VitConfig>| search.supernet().raw_weights()["head.weight"].copy();
     let mut mean: Option<Tensor> = None;
     for at in 0..5u64 {
-        step(&mut session, &[batch(at)?])?;
+        step(&mut search, &[batch(at)?])?;
         let decay = (0.9f64).min((1.0 + at as f64) / (10.0 + at as f64));
         mean = Some(match mean {
-            None => head(&session),
-            Some(mean) => mean * decay + head(&session) * (1.0 - decay),
+            None => head(&search),
+            Some(mean) => mean * decay + head(&search) * (1.0 - decay),
         });
     }
-    let (present, mean) = (head(&session), mean.ok_or("no mean")?);
-    session.swap_ema_weights()?;
-    Tolerance::of_scale(1e-6, &mean)?.check("average", &head(&session), &mean)?;
-    session.swap_ema_weights()?;
-    assert!(head(&session).equal(&present));
-    let mut without = session_with(options(), 0.9, Method::of)?;
-    assert_refused!(without.swap_ema_weights(), Error::Invalid { .. });
+    let (present, mean) = (head(&search), mean.ok_or("no mean")?);
+    let ema = search.evaluate(|supernet| Ok(supernet.raw_weights()["head.weight"].copy()))?;
+    Tolerance::of_scale(1e-6, &mean)?.check("EMA", &ema, &mean)?;
+    assert!(head(&search).equal(&present));
     Ok(())
 }
 
 /// Two halves of a batch, accumulated, give the gradient of the whole.
 #[test]
-fn accumulated_gradients_are_those_of_the_whole_batch() -> TestResult {
+fn accumulated_gradients_equal_those_of_the_whole_batch() -> TestResult {
     let _alone = alone();
-    let plain = SearchOptions { pmim: None, ..options() };
-    let session = session_with(plain, 0.5, Method::of)?;
+    let plain = options().with(|o| o.pmim = None);
+    let search = search_with(plain, 0.5)?;
     let whole = batch(0)?;
     let Targets::Classes(classes) = &whole.targets else { return Err("classes".into()) };
     let half = |from: i64| Batch {
         images: whole.images.narrow(0, from, 3),
         targets: Targets::Classes(classes.narrow(0, from, 3)),
-        hidden: None,
     };
-    let expected = session.gradients(&[batch(0)?])?.parameters;
-    let found = session.gradients(&[half(0), half(3)])?.parameters;
+    let expected = search.gradients(&[batch(0)?])?.parameters;
+    let found = search.gradients(&[half(0), half(3)])?.parameters;
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     for (name, gradient) in &found {
         let close = Tolerance::of_scale(1e-4, &expected[name])?;
@@ -315,32 +308,29 @@ fn accumulated_gradients_are_those_of_the_whole_batch() -> TestResult {
 
 /// Soft targets (mixup, cutmix) that name one class are that class.
 #[test]
-fn soft_targets_of_one_class_are_that_class() -> TestResult {
+fn soft_targets_of_one_class_equal_hard_targets() -> TestResult {
     let _alone = alone();
-    let session = session_with(options(), 0.5, Method::of)?;
+    let search = search_with(options(), 0.5)?;
     let hard = batch(0)?;
     let Targets::Classes(classes) = &hard.targets else { return Err("classes".into()) };
     let probabilities = classes.one_hot(5).to_kind(Kind::Float).to_device(test_device());
     let soft = Batch {
         images: hard.images.shallow_clone(),
         targets: Targets::Probabilities(probabilities),
-        hidden: None,
     };
-    let (left, right) = (session.gradients(&[hard])?.losses, session.gradients(&[soft])?.losses);
+    let (left, right) = (search.gradients(&[hard])?.losses, search.gradients(&[soft])?.losses);
     let close = Tolerance::relative(1e-6);
     close.check("task", &left.task, &right.task)?;
     Ok(())
 }
 
-/// bf16 computes the same losses to its rounding; θ stays f32 and small updates are not lost; the
-/// end is an f32 network, verified as ever.
+/// Losses and gradients agree within bf16's rounding; θ is f32, so small updates are not lost.
 #[test]
-fn bf16_searches_like_f32_and_ends_in_f32() -> TestResult {
+fn search_in_bf16_matches_f32_and_ends_in_f32() -> TestResult {
     let _alone = alone();
-    let half = SearchOptions { precision: Precision::Bf16, ..fade_out_options() };
-    let (full, mut session) =
-        (session_with(fade_out_options(), 0.5, Method::of)?, session_with(half, 0.5, Method::of)?);
-    let (expected, found) = (full.gradients(&[batch(0)?])?, session.gradients(&[batch(0)?])?);
+    let half = fade_out_options().with(|o| o.training.precision = Precision::Bf16);
+    let (full, mut search) = (search_with(fade_out_options(), 0.5)?, search_with(half, 0.5)?);
+    let (expected, found) = (full.gradients(&[batch(0)?])?, search.gradients(&[batch(0)?])?);
     Tolerance::relative(2e-2).check("task", &found.losses.task, &expected.losses.task)?;
     for (name, gradient) in &found.parameters {
         assert_eq!(gradient.kind(), Kind::Float, "{name}");
@@ -348,15 +338,15 @@ fn bf16_searches_like_f32_and_ends_in_f32() -> TestResult {
     let (norm, name) = (|g: &Tensor| g.norm().double_value(&[]), "blocks.0.mlp.fc1.weight");
     let (found, expected) = (norm(&found.parameters[name]), norm(&expected.parameters[name]));
     Tolerance::relative(5e-2).check_number(name, found, expected)?;
-    let before = session.supernet().raw_weights()[name].copy();
-    step(&mut session, &[batch(0)?])?;
-    let after = &session.supernet().raw_weights()[name];
+    let before = search.supernet().raw_weights()[name].copy();
+    step(&mut search, &[batch(0)?])?;
+    let after = &search.supernet().raw_weights()[name];
     // The first step of the warm-up moves a weight by less than bf16 can tell apart.
     let moved = (after - &before).not_equal(0).to_kind(Kind::Float).mean(None).double_value(&[]);
     assert!(moved > 0.9, "{moved} of the weights have moved");
-    run(&mut session, STEPS)?;
-    let subnet = FoldingExtractor.extract(session.supernet())?;
-    let verification = verify(session.supernet(), &subnet, &batch(99)?.images)?;
+    run(&mut search, STEPS)?;
+    let subnet = search.extract(&batch(99)?.images)?;
+    let verification = subnet.verification;
     assert!(verification.max_abs_logit_difference() <= 1e-5 * verification.logit_scale);
     assert!(subnet.weights().values().all(|weight| weight.kind() == Kind::Float));
     Ok(())

@@ -2,18 +2,19 @@
 
 use crate::support::test_device;
 use crate::support::{load_json, load_tensors, numbers, tensor, Tensors, TestResult, Tolerance};
-use once_for_both::batch::Targets;
-use once_for_both::components::LambdaSchedule;
-use once_for_both::components::MaskRatioSchedule;
+use once_for_both::batch::Batch;
+use once_for_both::components::{ComponentId, Components, PmimRegularizer, WindowedPixels};
 use once_for_both::cost::Budget;
-use once_for_both::data::Batch;
 use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::optim::{AdamWOptions, CosineSchedule};
+use once_for_both::optim::AdamWOptions;
+use once_for_both::schedule::{CosineSchedule, LinearRamp};
 use once_for_both::search::{Event, PmimOptions, Search, SearchOptions};
 use once_for_both::space::Candidates;
+use once_for_both::{Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tch::{Kind, Tensor};
+use std::sync::{Mutex, PoisonError};
+use tch::{Device, Kind, Tensor};
 
 #[derive(Deserialize)]
 struct Description {
@@ -44,17 +45,13 @@ impl Description {
     }
 
     /// The trace's λ, which falls by the same amount every step, as a schedule.
-    fn lambda(&self, lambda: &[f64]) -> LambdaSchedule {
+    fn lambda(&self, lambda: &[f64]) -> LinearRamp {
         let fall = (lambda[0] - lambda[lambda.len() - 1]) / (lambda.len() - 1) as f64;
         let steps = lambda.len() as u64;
-        LambdaSchedule {
-            start: lambda[0],
-            end: lambda[0] - fall * steps as f64,
-            warmup_steps: steps,
-        }
+        LinearRamp::new(lambda[0], lambda[0] - fall * steps as f64, steps)
     }
 
-    fn options(&self, lambda: LambdaSchedule) -> SearchOptions {
+    fn options(&self, lambda: LinearRamp) -> SearchOptions {
         let constant = CosineSchedule {
             peak: self.optimizer.lr,
             floor: 1.0,
@@ -71,12 +68,11 @@ impl Description {
         let steps = self.steps as u64 + 1;
         let mut options = SearchOptions::paper(steps, steps);
         options.lambda = lambda;
-        // Any ratio above zero: the trace brings its own hidden tokens.
-        let ratio = MaskRatioSchedule { start: 0.25, end: 0.25, warmup_steps: 0 };
-        options.pmim = Some(PmimOptions { ratio, window: 47 });
+        // Any ratio above zero: the trace brings its own token masks.
+        options.pmim = Some(PmimOptions::new(LinearRamp::new(0.25, 0.25, 0)));
         options.one_hot.weight = self.weights["attention"];
-        options.budget_weight = self.weights["budget"];
-        options.prune_interval = steps;
+        options.budget.weight = self.weights["budget"];
+        options.pruning.interval = steps;
         options.log_interval = 1;
         options.optimiser.weight_rate = constant;
         options.optimiser.score_rate = self.optimizer.lr;
@@ -106,35 +102,79 @@ fn under(tensors: &Tensors, prefix: &str) -> Tensors {
     found.map(|(name, tensor)| (ours(name), tensor.shallow_clone())).collect()
 }
 
-fn session(description: &Description, tensors: &Tensors) -> TestResult<Search<VitConfig>> {
+fn search(description: &Description, tensors: &Tensors) -> TestResult<Search<VitConfig>> {
     let lambda = description.lambda(&numbers(tensor(tensors, "lambda")?)?);
     let (config, init) = (description.config(), under(tensors, "init/"));
-    let space = config.space()?;
     let dense = config.cost_model().dense_cost(once_for_both::cost::Metric::Macs)?;
-    let budgets = vec![Budget::macs(dense)];
-    let options = description.options(lambda);
-    let mut session = Search::new(config, space, None, budgets, options, test_device())?;
+    let builder = Search::of(config)
+        .components(Components::paper())
+        .options(description.options(lambda))
+        .pmim(TracedMasks::new(tensor(tensors, "token_masks")?)?)
+        .budget(Budget::macs(dense));
+    let mut search = builder.device(test_device()).build()?;
     let mut weights = under(tensors, "init/");
     weights.retain(|name, _| !name.ends_with(".score") && !name.ends_with(".alpha"));
-    session.supernet_mut().load_weights(&weights)?;
-    for state in session.supernet_mut().states_mut() {
+    search.supernet_mut().load_weights(&weights)?;
+    for state in search.supernet_mut().states_mut() {
         let (score, alpha) = (state.score_name(), state.alpha_name());
         state.set_score(tensor(&init, &score)?)?;
         state.set_alpha(tensor(&init, &alpha)?)?;
     }
-    Ok(session)
+    Ok(search)
 }
 
 fn batch(tensors: &Tensors, step: i64) -> TestResult<Batch> {
-    Ok(Batch {
-        images: tensor(tensors, "images")?.f_get(step)?,
-        targets: Targets::Classes(tensor(tensors, "labels")?.f_get(step)?.to_kind(Kind::Int64)),
-        hidden: Some(tensor(tensors, "token_masks")?.f_get(step)?),
-    })
+    let labels = tensor(tensors, "labels")?.f_get(step)?.to_kind(Kind::Int64);
+    Ok(Batch::classes(tensor(tensors, "images")?.f_get(step)?, labels))
+}
+
+/// The paper's PMIM with the token masks of the trace, one a step.
+#[derive(Debug)]
+struct TracedMasks(Mutex<std::vec::IntoIter<Tensor>>);
+
+impl TracedMasks {
+    fn new(masks: &Tensor) -> TestResult<Self> {
+        Ok(Self(Mutex::new(masks.f_unbind(0)?.into_iter())))
+    }
+}
+
+impl PmimRegularizer for TracedMasks {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("traced_masks")
+    }
+
+    fn token_mask(
+        &self,
+        _batch: i64,
+        _tokens: i64,
+        _ratio: f64,
+        _device: Device,
+    ) -> Result<Tensor> {
+        let mut masks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let exhausted = || Error::Unsupported {
+            model: "the trace".into(),
+            operation: "more steps than it has token masks",
+        };
+        masks.next().ok_or_else(exhausted)
+    }
+
+    fn targets(&self, images: &Tensor) -> Result<Tensor> {
+        WindowedPixels::paper().targets(images)
+    }
+
+    fn loss(
+        &self,
+        targets: &Tensor,
+        prediction: &Tensor,
+        mask: &Tensor,
+        rows: i64,
+    ) -> Result<Tensor> {
+        WindowedPixels::paper().loss(targets, prediction, mask, rows)
+    }
 }
 
 #[test]
-fn the_default_space_is_that_of_the_trace() -> TestResult {
+fn default_search_space_equals_that_of_the_trace() -> TestResult {
     let description: Description = load_json("search_trace")?;
     let space = description.config().space()?;
     let attention = Candidates::grid(
@@ -157,11 +197,11 @@ fn the_default_space_is_that_of_the_trace() -> TestResult {
 }
 
 #[test]
-fn gradients_and_logits_of_the_first_step() -> TestResult {
+fn first_step_of_the_trace_gives_its_gradients_and_logits() -> TestResult {
     let (description, tensors) =
         (load_json::<Description>("search_trace")?, load_tensors("search_trace")?);
-    let session = session(&description, &tensors)?;
-    let gradients = session.gradients(&[batch(&tensors, 0)?])?.parameters;
+    let search = search(&description, &tensors)?;
+    let gradients = search.gradients(&[batch(&tensors, 0)?])?.parameters;
     let expected = under(&tensors, "grad0/");
     assert!(!expected.is_empty());
     for (name, expected) in &expected {
@@ -169,17 +209,18 @@ fn gradients_and_logits_of_the_first_step() -> TestResult {
         close.check(name, tensor(&gradients, name)?, expected)?;
     }
     let first = batch(&tensors, 0)?;
-    let output = session.supernet().forward(&first.images, first.hidden.as_ref(), false)?;
+    let mask = tensor(&tensors, "token_masks")?.f_get(0)?;
+    let output = search.supernet().forward(&first.images, Some(&mask), false)?;
     let expected = tensor(&tensors, "logits0")?;
     Tolerance::of_scale(1e-5, expected)?.check("logits", &output.logits.prediction()?, expected)
 }
 
 #[test]
-fn losses_of_every_step_and_the_final_tensors() -> TestResult {
+fn all_steps_of_the_trace_give_its_losses_and_final_tensors() -> TestResult {
     let (description, tensors) =
         (load_json::<Description>("search_trace")?, load_tensors("search_trace")?);
     assert_eq!(description.loss_columns, ["task", "architecture", "reconstruction", "total"]);
-    let mut session = session(&description, &tensors)?;
+    let mut search = search(&description, &tensors)?;
     let mut losses = Vec::new();
     let mut record = |event: &Event| {
         if let Event::Step(metrics) = event {
@@ -189,14 +230,14 @@ fn losses_of_every_step_and_the_final_tensors() -> TestResult {
         Ok(())
     };
     for step in 0..description.steps {
-        session.step(&[batch(&tensors, step)?], &mut record)?;
+        search.step(&[batch(&tensors, step)?], &mut record)?;
     }
     let losses = Tensor::from_slice(&losses).view([description.steps, 4]).to_device(test_device());
     Tolerance::relative(1e-5).check("losses", &losses, tensor(&tensors, "losses")?)?;
 
     let expected = under(&tensors, "final/");
     assert!(!expected.is_empty());
-    for parameter in session.supernet().parameters() {
+    for parameter in search.supernet().parameters() {
         let (mut actual, mut expected) =
             (parameter.value.detach(), tensor(&expected, &parameter.name)?.shallow_clone());
         if parameter.name.ends_with("qkv.bias") {

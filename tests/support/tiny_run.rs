@@ -1,11 +1,10 @@
-//! A whole search of a tiny ViT in twelve steps.
+//! A complete search of a tiny ViT in twelve steps.
 
 use super::{test_device, TestResult};
-use once_for_both::batch::Targets;
-use once_for_both::cost::{Budget, Metric};
-use once_for_both::data::Batch;
+use once_for_both::batch::Batch;
+use once_for_both::cost::Budget;
 use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::search::{Event, Method, Search, SearchOptions};
+use once_for_both::search::{Event, Search, SearchBuilder, SearchOptions};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{Kind, Tensor};
 
@@ -23,32 +22,34 @@ pub fn vit() -> VitConfig {
     VitConfig::uniform(32, 2, 4).input(16, 3, 4).classes(5)
 }
 
-/// Fast enough for candidates to go and units to be cut within eight steps.
+/// Fast enough for candidates to be dropped and units to be pruned within eight steps.
 pub fn options() -> SearchOptions {
-    let mut options = SearchOptions::new(STEPS, SEARCH).seed(3);
-    options.log_interval = 1;
-    options.prune_interval = 1;
-    options.optimiser.alpha_rate = 2.0;
-    options
+    SearchOptions::new(STEPS, SEARCH).seed(3).with(|o| {
+        o.log_interval = 1;
+        o.pruning.interval = 1;
+        o.pruning.fade_out_steps = 0;
+        o.optimiser.alpha_rate = 2.0;
+    })
 }
 
-/// The same, with units that land for two steps before they are cut, and a EMA.
+/// The same with a fade-out of two steps and an EMA.
 pub fn fade_out_options() -> SearchOptions {
-    SearchOptions { fade_out_steps: 2, average: Some(0.9), ..options() }
+    options().with(|o| {
+        o.pruning.fade_out_steps = 2;
+        o.training.ema_decay = Some(0.9);
+    })
 }
 
-pub fn session(share: f64) -> TestResult<Search<VitConfig>> {
-    session_with(options(), share, Method::of)
+pub fn search(share: f64) -> TestResult<Search<VitConfig>> {
+    search_with(options(), share)
 }
 
-pub fn session_with(
-    options: SearchOptions,
-    share: f64,
-    method: impl FnOnce(&SearchOptions) -> once_for_both::Result<Method>,
-) -> TestResult<Search<VitConfig>> {
-    let (method, space) = (method(&options)?, vit().space()?);
-    let budgets = vec![Budget::share(Metric::Macs, share, &vit().cost_model())?];
-    Ok(Search::with_method(method, vit(), space, None, budgets, options, test_device())?)
+pub fn search_with(options: SearchOptions, share: f64) -> TestResult<Search<VitConfig>> {
+    Ok(builder(options, share).build()?)
+}
+
+pub fn builder(options: SearchOptions, share: f64) -> SearchBuilder<VitConfig> {
+    Search::of(vit()).budget(Budget::macs_share(share)).options(options).device(test_device())
 }
 
 /// The batch of a step, whoever asks.
@@ -56,17 +57,17 @@ pub fn batch(step: u64) -> TestResult<Batch> {
     tch::manual_seed(1000 + step as i64);
     let images = Tensor::f_randn([6, 3, 16, 16], (Kind::Float, test_device()))?;
     let classes = Tensor::f_randint(5, [6], (Kind::Int64, test_device()))?;
-    Ok(Batch { images, targets: Targets::Classes(classes), hidden: None })
+    Ok(Batch::classes(images, classes))
 }
 
-pub fn run<A: Architecture>(session: &mut Search<A>, until: u64) -> TestResult<Vec<Event>> {
+pub fn run<A: Architecture>(search: &mut Search<A>, until: u64) -> TestResult<Vec<Event>> {
     let mut events = Vec::new();
     let mut record = |event: &Event| {
         events.push(event.clone());
         Ok(())
     };
-    while session.steps_done() < until {
-        session.step(&[batch(session.steps_done())?], &mut record)?;
+    while search.steps_done() < until {
+        search.step(&[batch(search.steps_done())?], &mut record)?;
     }
     Ok(events)
 }

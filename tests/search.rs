@@ -1,29 +1,29 @@
-//! A whole search of a tiny ViT: the budget is kept, cuts are exact, a resumed run equals an
-//! uninterrupted one, and what is extracted is what was searched.
+//! A complete search of a tiny ViT: budget, exact pruning, resuming, extraction, refusals.
 
 mod support;
 
+use once_for_both::components::WindowedPixels;
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{
-    read_events, Checkpoints, Event, Listener, Method, MetricsFile, Search, SearchOptions,
+    read_events, Checkpoints, Event, Listener, MetricsFile, Search, SearchOptions,
 };
 use once_for_both::space::{Binding, SearchSpace, Size};
-use once_for_both::subnet::{verify, Export, FoldingExtractor, Subnet, SubnetExtractor};
+use once_for_both::subnet::{verify, Export, Subnet};
 use once_for_both::supernet::Supernet;
 use once_for_both::Error;
 use support::tiny_run::{
-    alone, batch, fade_out_options, options, run, session, session_with, vit, without_times, STEPS,
+    alone, batch, fade_out_options, options, run, search, search_with, vit, without_times, STEPS,
 };
 use support::{numbers, test_device, TestResult, Tolerance};
 use tch::{Kind, Tensor};
 
 #[test]
-fn a_search_keeps_its_budget_and_cuts_exactly() -> TestResult {
+fn search_at_any_budget_meets_it_and_prunes_exactly() -> TestResult {
     let _alone = alone();
     for share in [0.35, 0.5, 0.8] {
-        let mut session = session(share)?;
-        let events = run(&mut session, STEPS)?;
+        let mut search = search(share)?;
+        let events = run(&mut search, STEPS)?;
         let cuts: Vec<_> = events
             .iter()
             .filter_map(|event| match event {
@@ -36,9 +36,9 @@ fn a_search_keeps_its_budget_and_cuts_exactly() -> TestResult {
             let allowed = 1e-5 * cut.logit_scale;
             assert!(cut.exact_difference <= allowed, "{} > {allowed}", cut.exact_difference);
         }
-        assert!(session.supernet().is_decided());
-        let subnet = FoldingExtractor.extract(session.supernet())?;
-        let limit = session.budgets()[0].limit;
+        assert!(search.supernet().is_decided());
+        let subnet = search.extract(&batch(99)?.images)?;
+        let limit = search.limits()[0].limit;
         assert!(subnet.macs()? <= limit, "{} MACs, budget {limit}", subnet.macs()?);
         assert_eq!(subnet.macs()?, cuts[cuts.len() - 1].macs);
     }
@@ -46,15 +46,15 @@ fn a_search_keeps_its_budget_and_cuts_exactly() -> TestResult {
 }
 
 #[test]
-fn a_resumed_run_equals_an_uninterrupted_one() -> TestResult {
+fn search_resumed_after_any_step_is_bit_exact() -> TestResult {
     let _alone = alone();
     for options in [options(), fade_out_options()] {
-        let session = || session_with(options.clone(), 0.5, Method::of);
-        let mut whole = session()?;
+        let fresh = || search_with(options.clone(), 0.5);
+        let mut whole = fresh()?;
         let expected = run(&mut whole, STEPS)?;
         for stop in 1..STEPS {
             let folder = tempfile::tempdir()?;
-            let mut first = session()?;
+            let mut first = fresh()?;
             let mut events = run(&mut first, stop)?;
             let checkpoint = Checkpoints::new(folder.path(), 2).save(&first)?;
             let mut second = Search::<VitConfig>::resume(&checkpoint, test_device())?;
@@ -62,15 +62,18 @@ fn a_resumed_run_equals_an_uninterrupted_one() -> TestResult {
             events.extend(run(&mut second, STEPS)?);
             assert_eq!(without_times(&events), without_times(&expected), "stopped after {stop}");
             expect_equal(&second, &whole, &format!("after a stop at {stop}"))?;
-            if options.average.is_some() {
-                second.swap_ema_weights()?;
-                whole.swap_ema_weights()?;
-                expect_equal(&second, &whole, &format!("averages after a stop at {stop}"))?;
-                whole.swap_ema_weights()?;
+            for ((name, own), (_, expected)) in ema(&mut second)?.iter().zip(ema(&mut whole)?) {
+                assert!(own.equal(&expected), "EMA of {name} after a stop at {stop}");
             }
         }
     }
     Ok(())
+}
+
+/// Copies of the weights that are evaluated: of the EMA where the options keep one.
+fn ema(search: &mut Search<VitConfig>) -> TestResult<Vec<(String, Tensor)>> {
+    let weights = search.evaluate(|supernet| Ok(supernet.raw_weights()))?;
+    Ok(search.evaluate(|_| Ok(weights.into_iter().map(|(n, w)| (n, w.copy())).collect()))?)
 }
 
 /// Weights, scores and kept units are the same, bit for bit.
@@ -87,18 +90,16 @@ fn expect_equal(left: &Search<VitConfig>, right: &Search<VitConfig>, when: &str)
     Ok(())
 }
 
-/// From the choice to the last cut the network is still too large: no subnet is made of it.
 #[test]
-fn nothing_is_extracted_while_units_are_on_their_way_out() -> TestResult {
+fn extract_during_a_fade_out_is_refused() -> TestResult {
     let _alone = alone();
-    let mut session = session_with(fade_out_options(), 0.5, Method::of)?;
-    let limit = session.budgets()[0].limit;
-    let mut refused = 0;
-    while !session.is_done() {
-        let step = session.steps_done();
-        run(&mut session, step + 1)?;
-        session.materialise()?;
-        match FoldingExtractor.extract(session.supernet()) {
+    let mut search = search_with(fade_out_options(), 0.5)?;
+    let limit = search.limits()[0].limit;
+    let (mut refused, images) = (0, batch(99)?.images);
+    while !search.is_done() {
+        let step = search.steps_done();
+        run(&mut search, step + 1)?;
+        match search.extract(&images) {
             Ok(subnet) => assert!(subnet.macs()? <= limit, "{} of {limit}", subnet.macs()?),
             Err(Error::Invalid { name, .. }) if name.starts_with("size of") => refused += 1,
             Err(Error::Invalid { name, .. }) => {
@@ -107,16 +108,16 @@ fn nothing_is_extracted_while_units_are_on_their_way_out() -> TestResult {
             Err(other) => return Err(other.into()),
         }
     }
-    assert!(refused > 0, "no step lay between choice and cut");
-    FoldingExtractor.extract(session.supernet())?;
+    assert!(refused > 0, "no step lay between decision and prune step");
+    search.extract(&images)?;
     Ok(())
 }
 
 #[test]
-fn metrics_of_a_resumed_run_are_those_of_an_uninterrupted_one() -> TestResult {
+fn metrics_file_of_a_resumed_search_equals_that_of_an_uninterrupted_one() -> TestResult {
     let _alone = alone();
     let folder = tempfile::tempdir()?;
-    let events = run(&mut session(0.5)?, STEPS)?;
+    let events = run(&mut search(0.5)?, STEPS)?;
     for stop in 0..=STEPS {
         let path = folder.path().join(format!("{stop}.jsonl"));
         let mut earlier = MetricsFile::open(&path, 0)?;
@@ -137,10 +138,10 @@ fn metrics_of_a_resumed_run_are_those_of_an_uninterrupted_one() -> TestResult {
 }
 
 #[test]
-fn damaged_and_foreign_checkpoints_are_refused() -> TestResult {
+fn resume_from_a_damaged_or_foreign_checkpoint_is_refused() -> TestResult {
     let _alone = alone();
     let folder = tempfile::tempdir()?;
-    let saved = Checkpoints::new(folder.path(), 2).save(&session(0.5)?)?;
+    let saved = Checkpoints::new(folder.path(), 2).save(&search(0.5)?)?;
     let state = std::fs::read_to_string(saved.join("state.json"))?;
     let refuse = |text: &str, part: &str| -> TestResult {
         std::fs::write(saved.join("state.json"), text)?;
@@ -149,7 +150,7 @@ fn damaged_and_foreign_checkpoints_are_refused() -> TestResult {
             other => Err(format!("expected a reason with {part}, got {other:?}").into()),
         }
     };
-    refuse(&state.replace("\"version\": 1", "\"version\": 99"), "version 99")?;
+    refuse(&state.replace("\"version\": 2", "\"version\": 99"), "version 99")?;
     refuse(&state.replace("once-for-both/checkpoint", "other"), "format other")?;
     refuse(&state[..state.len() / 2], "EOF")?;
     refuse(&state.replace("\"family\": \"vit\"", "\"family\": \"swin\""), "family swin")?;
@@ -175,19 +176,18 @@ fn damaged_and_foreign_checkpoints_are_refused() -> TestResult {
 }
 
 #[test]
-fn the_extracted_network_is_the_masked_one_also_from_disk() -> TestResult {
+fn extracted_subnet_equals_the_masked_network_also_from_disk() -> TestResult {
     let _alone = alone();
-    let mut session = session(0.5)?;
-    run(&mut session, STEPS)?;
-    session.materialise()?;
-    let subnet = FoldingExtractor.extract(session.supernet())?;
+    let mut search = search(0.5)?;
+    run(&mut search, STEPS)?;
     let images = batch(99)?.images;
-    let verification = verify(session.supernet(), &subnet, &images)?;
+    let subnet = search.extract(&images)?;
+    let verification = subnet.verification;
     assert!(verification.max_abs_logit_difference() <= 1e-5 * verification.logit_scale);
 
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("subnet");
-    subnet.save(&path, &images, &verification, &Export::default().torchscript().onnx())?;
+    subnet.save(&path, &Export::f32().torchscript().onnx())?;
     let loaded = Subnet::<VitConfig>::load(&path, test_device())?;
     assert_eq!(loaded.architecture(), subnet.architecture());
     assert!(loaded.predict(&images)?.equal(&subnet.predict(&images)?));
@@ -202,7 +202,7 @@ fn the_extracted_network_is_the_masked_one_also_from_disk() -> TestResult {
     let _ = tch::no_grad(|| bias.f_add_scalar_(0.1))?;
     let wrong = Subnet::new(subnet.architecture().clone(), &wrong, test_device())?;
     assert_refused!(
-        verify(session.supernet(), &wrong, &images),
+        verify(search.supernet(), &wrong, &images),
         Error::Verification { begins: Some(part), .. } if part == "head"
     );
 
@@ -213,15 +213,15 @@ fn the_extracted_network_is_the_masked_one_also_from_disk() -> TestResult {
 }
 
 #[test]
-fn an_undecided_supernet_is_not_extracted() -> TestResult {
+fn extract_before_sizes_are_decided_is_refused() -> TestResult {
     let _alone = alone();
-    let session = session(0.5)?;
-    assert_refused!(FoldingExtractor.extract(session.supernet()), Error::Invalid { .. });
+    let mut search = search(0.5)?;
+    assert_refused!(search.extract(&batch(0)?.images), Error::Invalid { .. });
     Ok(())
 }
 
 #[test]
-fn gates_of_one_are_the_dense_network_and_absorbed_gates_change_nothing() -> TestResult {
+fn supernet_at_gates_of_one_is_the_dense_network() -> TestResult {
     let _alone = alone();
     let supernet = Supernet::new(vit(), vit().space()?, true, test_device())?;
     let images = batch(0)?.images;
@@ -239,7 +239,7 @@ fn gates_of_one_are_the_dense_network_and_absorbed_gates_change_nothing() -> Tes
 }
 
 #[test]
-fn narrowing_keeps_the_most_important_units_of_every_tensor() -> TestResult {
+fn narrow_keeps_the_most_important_units_of_every_variable() -> TestResult {
     let _alone = alone();
     let mut supernet = Supernet::new(vit(), vit().space()?, true, test_device())?;
     // blocks.0.mlp: units score higher the later they come.
@@ -263,13 +263,14 @@ fn narrowing_keeps_the_most_important_units_of_every_tensor() -> TestResult {
 }
 
 #[test]
-fn what_cannot_work_is_refused_before_any_step() -> TestResult {
+fn build_with_parts_that_cannot_work_is_refused() -> TestResult {
     let _alone = alone();
     let model = vit().cost_model();
-    let start = |budget, options, space| {
-        Search::new(vit(), space, None, vec![budget], options, test_device())
+    let start = |budget: Budget, options: SearchOptions, space: SearchSpace| {
+        let builder = Search::of(vit()).space(space).budget(budget).options(options);
+        builder.device(test_device()).build()
     };
-    let half = Budget::share(Metric::Macs, 0.5, &model)?;
+    let half = Budget::macs_share(0.5);
     let dense = model.dense_cost(Metric::Macs)?;
     for limit in [0.01 * dense, 1.01 * dense] {
         let refused = start(Budget::macs(limit), options(), vit().space()?);
@@ -279,9 +280,14 @@ fn what_cannot_work_is_refused_before_any_step() -> TestResult {
     let mut wrong = options();
     wrong.lambda.start = 1.5;
     assert_refused!(start(half, wrong, vit().space()?), Error::Invalid { .. });
-    let mut wrong = options();
-    wrong.pmim = wrong.pmim.map(|pmim| once_for_both::search::PmimOptions { window: 46, ..pmim });
-    assert_refused!(start(half, wrong, vit().space()?), Error::Invalid { .. });
+    assert_refused!(WindowedPixels::new(46), Error::Invalid { .. });
+    let without_budget = Search::of(vit()).options(options()).device(test_device()).build();
+    assert_refused!(without_budget, Error::Invalid { name, .. } if name == "number of budgets");
+    let without_steps = Search::of(vit()).budget(half).device(test_device()).build();
+    assert_refused!(without_steps, Error::Invalid { name, .. } if name == "steps of the search");
+    for wrong in [Budget::macs_share(1.5), Budget::macs_share(0.0), Budget::params(-1.0)] {
+        assert_refused!(start(wrong, options(), vit().space()?), Error::Invalid { name, .. } if name == "budget");
+    }
     let bound = |binding: Binding| -> once_for_both::Result<SearchSpace> {
         let mut space = vit().space()?;
         space.dimension_mut("blocks.0.mlp")?.bindings.push(binding);
@@ -308,5 +314,17 @@ fn what_cannot_work_is_refused_before_any_step() -> TestResult {
     let mut twins = vit().space()?;
     twins.dimensions.push(twins.dimensions[0].clone());
     assert_refused!(start(half, options(), twins), Error::Invalid { name, .. } if name == "dimension name");
+    Ok(())
+}
+
+#[test]
+fn search_moves_to_another_thread() -> TestResult {
+    fn expect_send<T: Send>(value: T) -> T {
+        value
+    }
+    let _alone = alone();
+    let search = expect_send(search(0.5)?);
+    let thread = std::thread::spawn(move || search.steps_done());
+    assert_eq!(thread.join().map_err(|_| "the thread panicked")?, 0);
     Ok(())
 }

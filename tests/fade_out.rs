@@ -1,18 +1,18 @@
-//! Units land before they are cut, and a cut changes nothing: not the logits, not what later steps
-//! do.
+//! Gate fade-out before pruning: neither the logits nor later steps change when units are pruned.
 
 mod support;
 
+use once_for_both::cost::Budget;
 use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::search::{Event, Method, Pruned, Search, SearchOptions};
+use once_for_both::search::{Event, Pruned, Search, SearchOptions};
 use once_for_both::space::{DimensionKind, Size};
 use once_for_both::supernet::Supernet;
 use once_for_both::Error;
-use support::tiny_run::{alone, fade_out_options, options, run, session_with, vit, STEPS};
+use support::tiny_run::{alone, fade_out_options, options, run, search_with, vit, STEPS};
 use support::{numbers, test_device, TestResult, Tolerance};
 use tch::Tensor;
 
-fn cuts(events: &[Event]) -> Vec<&Cut> {
+fn cuts(events: &[Event]) -> Vec<&Pruned> {
     let mut cuts = Vec::new();
     for event in events {
         if let Event::Pruned(cut) = event {
@@ -23,20 +23,18 @@ fn cuts(events: &[Event]) -> Vec<&Cut> {
 }
 
 /// All of a search but the embedding: heads, channels and hidden units.
-fn exact_session(options: SearchOptions) -> TestResult<Search<VitConfig>> {
+fn exact_search(options: SearchOptions) -> TestResult<Search<VitConfig>> {
     let mut space = vit().space()?;
     space.dimensions.retain(|dimension| dimension.kind != DimensionKind::Embedding);
-    let model = vit().cost_model();
-    let budget =
-        once_for_both::cost::Budget::share(once_for_both::cost::Metric::Macs, 0.6, &model)?;
-    Ok(Search::new(vit(), space, None, vec![budget], options, test_device())?)
+    let builder = Search::of(vit()).space(space).budget(Budget::macs_share(0.6)).options(options);
+    Ok(builder.device(test_device()).build()?)
 }
 
 #[test]
-fn heads_channels_and_hidden_units_leave_without_a_jump() -> TestResult {
+fn pruning_after_a_fade_out_leaves_the_logits_unchanged() -> TestResult {
     let _alone = alone();
-    let mut session = exact_session(fade_out_options())?;
-    let events = run(&mut session, STEPS)?;
+    let mut search = exact_search(fade_out_options())?;
+    let events = run(&mut search, STEPS)?;
     let cuts = cuts(&events);
     assert!(!cuts.is_empty(), "no unit has left");
     for cut in cuts {
@@ -48,9 +46,9 @@ fn heads_channels_and_hidden_units_leave_without_a_jump() -> TestResult {
 
 /// Cut at once, the same units make the logits jump.
 #[test]
-fn without_a_landing_the_logits_jump() -> TestResult {
+fn pruning_without_a_fade_out_changes_the_logits() -> TestResult {
     let _alone = alone();
-    let events = run(&mut exact_session(options())?, STEPS)?;
+    let events = run(&mut exact_search(options())?, STEPS)?;
     let largest =
         cuts(&events).iter().map(|cut| cut.total_jump / cut.logit_scale).fold(0.0, f64::max);
     assert!(largest > 1e-3, "the largest jump is {largest}");
@@ -59,7 +57,7 @@ fn without_a_landing_the_logits_jump() -> TestResult {
 
 /// The gates of a fade-out start where they were: choosing sizes changes nothing either.
 #[test]
-fn a_landing_begins_at_the_gates_there_were() -> TestResult {
+fn fade_out_starts_at_the_present_gates_and_ends_at_the_narrowed_ones() -> TestResult {
     let _alone = alone();
     let mut supernet = Supernet::new(vit(), vit().space()?, true, test_device())?;
     let masks = |supernet: &Supernet<VitConfig>| -> TestResult<Vec<Tensor>> {
@@ -100,11 +98,11 @@ fn a_landing_begins_at_the_gates_there_were() -> TestResult {
 /// Embedding channels: writers land too and the norms are turned down with them, so what is left of
 /// the jump is what the mean of the residual stream makes.
 #[test]
-fn an_embedding_cut_jumps_less_after_a_landing() -> TestResult {
+fn fade_out_of_the_embedding_reduces_the_change_of_logits() -> TestResult {
     let _alone = alone();
     let largest = |options: SearchOptions| -> TestResult<f64> {
-        let mut session = session_with(options, 0.5, Method::of)?;
-        let events = run(&mut session, STEPS)?;
+        let mut search = search_with(options, 0.5)?;
+        let events = run(&mut search, STEPS)?;
         let cuts = cuts(&events);
         Ok(cuts.iter().map(|cut| cut.total_jump / cut.logit_scale).fold(0.0, f64::max))
     };
@@ -116,23 +114,23 @@ fn an_embedding_cut_jumps_less_after_a_landing() -> TestResult {
 /// One step on a wide network whose leaving units have gates of zero, and on the network cut down
 /// to the others: weights, moments and scores that both have move alike.
 #[test]
-fn steps_after_a_cut_are_those_of_a_network_that_was_narrow_from_the_start() -> TestResult {
+fn steps_after_pruning_equal_those_with_gates_at_zero() -> TestResult {
     let _alone = alone();
     let mut wide_options = options();
     // V alone, and nothing decided on the way: gates are 0 and 1.
     (wide_options.lambda.start, wide_options.lambda.end) = (0.0, 0.0);
     (wide_options.total_steps, wide_options.search_steps) = (40, 40);
-    wide_options.prune_interval = 100;
+    wide_options.pruning.interval = 100;
     wide_options.pmim = None;
-    wide_options.start_at_dense = false;
+    wide_options.init.preserve_dense = false;
     let start = || -> TestResult<Search<VitConfig>> {
-        let mut session = exact_session(wide_options.clone())?;
-        for state in session.supernet_mut().states_mut() {
+        let mut search = exact_search(wide_options.clone())?;
+        for state in search.supernet_mut().states_mut() {
             state.set_active(
                 (0..state.candidates().len()).map(|candidate| candidate == 1).collect(),
             )?;
         }
-        Ok(session)
+        Ok(search)
     };
     let (mut wide, mut narrow) = (start()?, start()?);
     run(&mut wide, 3)?;
@@ -167,24 +165,24 @@ fn steps_after_a_cut_are_those_of_a_network_that_was_narrow_from_the_start() -> 
 
 /// Where one fade-out ends as the others begin, gates go on from where they were too.
 #[test]
-fn a_cut_does_not_make_the_next_landing_jump() -> TestResult {
+fn fade_out_that_starts_at_a_prune_step_continues_from_the_present_gates() -> TestResult {
     let _alone = alone();
-    let mut options = SearchOptions { prune_interval: 4, ..fade_out_options() };
+    let mut options = fade_out_options().with(|o| o.pruning.interval = 4);
     options.optimiser.alpha_rate = 0.0;
-    let mut session = exact_session(options)?;
-    run(&mut session, 3)?;
-    let state = &mut session.supernet_mut().states_mut()[1];
+    let mut search = exact_search(options)?;
+    run(&mut search, 3)?;
+    let state = &mut search.supernet_mut().states_mut()[1];
     let (all, name) = (state.candidates().len() as i64, state.name.clone());
     let alpha = Tensor::f_arange(all, (tch::Kind::Float, test_device()))?.f_mul_scalar(-2.0)?;
     state.set_alpha(&alpha.f_view(state.candidates().shape())?)?;
-    run(&mut session, 5)?;
-    assert!(session.supernet().states()[1].fade_out.is_some(), "{name} does not land");
-    let gates = session.supernet().masks(session.lambda())?;
+    run(&mut search, 5)?;
+    assert!(search.supernet().states()[1].fade_out.is_some(), "{name} does not land");
+    let gates = search.supernet().masks(search.lambda())?;
     // The step in which the one is cut and sizes are chosen for the others.
-    let events = run(&mut session, 6)?;
+    let events = run(&mut search, 6)?;
     assert!(cuts(&events).iter().any(|cut| cut.units.contains_key(&name)), "{events:?}");
     let mut fade_outs = 0;
-    for (state, gates) in session.supernet().states().iter().zip(&gates) {
+    for (state, gates) in search.supernet().states().iter().zip(&gates) {
         let Some(fade_out) = state.fade_out.as_ref().filter(|_| state.name != name) else {
             continue;
         };
@@ -196,18 +194,18 @@ fn a_cut_does_not_make_the_next_landing_jump() -> TestResult {
 }
 
 #[test]
-fn a_landing_as_long_as_the_search_is_refused() {
-    let long = SearchOptions { fade_out_steps: 8, ..options() };
-    assert_refused!(long.check(), Error::Invalid { ref name, .. } if name == "fade_out_steps");
+fn fade_out_as_long_as_the_search_is_refused() {
+    let long = options().with(|o| o.pruning.fade_out_steps = 8);
+    assert_refused!(long.check(), Error::Invalid { ref name, .. } if name == "pruning.fade_out_steps");
 }
 
 /// Steps get cheaper: what the metrics call active MACs falls at every cut.
 #[test]
-fn active_macs_fall_with_every_cut() -> TestResult {
+fn current_macs_fall_at_every_prune_step() -> TestResult {
     let _alone = alone();
-    let mut session = session_with(fade_out_options(), 0.4, Method::of)?;
+    let mut search = search_with(fade_out_options(), 0.4)?;
     let mut macs = f64::INFINITY;
-    for event in run(&mut session, STEPS)? {
+    for event in run(&mut search, STEPS)? {
         match event {
             Event::Step(step) => {
                 assert!(step.macs_current <= macs, "step {}", step.step);
@@ -224,13 +222,13 @@ fn active_macs_fall_with_every_cut() -> TestResult {
 }
 
 #[test]
-fn dimensions_and_sizes_there_are_not_are_refused() -> TestResult {
+fn narrow_to_an_unknown_dimension_or_size_is_refused() -> TestResult {
     let _alone = alone();
-    let mut session = session_with(options(), 0.5, Method::of)?;
+    let mut search = search_with(options(), 0.5)?;
     let beyond = [(99, Size::flat(4))];
-    assert_refused!(session.narrow(&beyond), Error::Invalid { ref actual, .. } if actual == "99");
+    assert_refused!(search.narrow(&beyond), Error::Invalid { ref actual, .. } if actual == "99");
     for size in [Size::flat(33), Size::flat(0), Size { heads: 2, channels: 16 }] {
-        assert_refused!(session.narrow(&[(0, size)]), Error::Invalid { .. });
+        assert_refused!(search.narrow(&[(0, size)]), Error::Invalid { .. });
     }
     let mut supernet = Supernet::new(vit(), vit().space()?, false, test_device())?;
     assert_refused!(supernet.begin_fade_out(&[(0, Size::flat(16))], &[], 0), Error::Invalid { .. });
