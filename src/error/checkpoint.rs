@@ -1,155 +1,166 @@
-//! Why a checkpoint file cannot be read.
+//! Errors of reading a checkpoint file.
 
 use tch::TchError;
 
-/// What is wrong with a checkpoint file. [`Error::Checkpoint`](super::Error::Checkpoint) has its path.
+/// Fault of a checkpoint file. [`Error::Checkpoint`](super::Error::Checkpoint) has its path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// Neither of the two formats.
-    #[error("expected a safetensors file or a torch zip archive, found a file that begins with {found:02x?}")]
+    /// A file of another format.
+    #[error(
+        "format: got a file that begins with the bytes {found:02x?}, expected safetensors or the \
+         zip archive of torch.save"
+    )]
     Unrecognised {
-        /// The first bytes, at most eight.
+        /// First bytes, at most eight.
         found: Vec<u8>,
     },
 
-    /// A pickle without an archive around it, as torch wrote before 1.6.
+    /// A pickle without an archive around it, as torch wrote before version 1.6.
     #[error(
-        "a bare pickle, as torch wrote before 1.6, is not read; convert it in Python: \
-         torch.save(torch.load(path, map_location=\"cpu\"), path)"
+        "format: got a bare pickle, as torch wrote before version 1.6, expected a zip archive; \
+         convert it in Python: torch.save(torch.load(path, map_location=\"cpu\"), path)"
     )]
     Legacy,
 
-    /// The operating system failed to read on.
-    #[error("the file cannot be read to its end")]
+    /// The operating system failed to read the file.
+    #[error("the file cannot be read completely")]
     Io(#[from] std::io::Error),
 
     /// A damaged safetensors file.
-    #[error("damaged as a safetensors file")]
+    #[error("the safetensors file is damaged")]
     Safetensors {
-        /// The format's own words.
+        /// Message of the safetensors reader.
         source: TchError,
     },
 
-    /// libtorch refused a tensor that had passed every check.
+    /// libtorch refused a tensor that passed every check.
     #[error("libtorch refused {tensor}")]
     Tensor {
         /// Its name in the state dict.
         tensor: String,
-        /// libtorch's words.
+        /// libtorch's message.
         source: TchError,
     },
 
-    /// A damaged zip archive, or one that uses what torch never writes.
-    #[error("damaged as a zip archive, at {entry}")]
+    /// A damaged zip archive, or one with features that torch does not use.
+    #[error("the zip archive is damaged in {entry}")]
     Archive {
-        /// The entry, or "its directory".
+        /// The entry, or "the directory".
         entry: String,
-        /// The archive reader's words.
+        /// Message of the zip reader.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 
-    /// An entry every torch archive has, or one that a tensor points to.
-    #[error("the archive has no entry {entry}")]
+    /// An entry that every torch archive has, or that a tensor refers to, is missing.
+    #[error("entry {entry} of the archive: expected one, got none")]
     EntryMissing {
         /// Its name.
         entry: String,
     },
 
-    /// Written on a machine of the other byte order.
-    #[error("byte order is {found:?}, expected \"little\"")]
+    /// A file of big-endian numbers.
+    #[error("byte order: got {found:?}, expected \"little\"; save it on a little-endian machine")]
     ByteOrder {
-        /// What the archive says.
+        /// Byte order according to the archive.
         found: String,
     },
 
-    /// More than any honest file of this length holds.
-    #[error("{what} claims {actual} bytes, at most {limit} are read")]
+    /// An entry that claims more bytes than weights in a file of this length have.
+    #[error("length of {what}: got {actual} bytes, expected at most {limit}")]
     TooLarge {
         /// The entry.
         what: String,
-        /// What is allowed.
+        /// Bytes that are allowed.
         limit: u64,
-        /// What it claims.
+        /// Bytes that it claims.
         actual: u64,
     },
 
-    /// More of something than any honest file holds.
-    #[error("{what} is {actual}, at most {limit} are read")]
+    /// More entries or tensors than any checkpoint has.
+    #[error("{what}: got {actual}, expected at most {limit}")]
     TooMany {
         /// What is counted.
         what: String,
-        /// What is allowed.
+        /// Number that is allowed.
         limit: u64,
-        /// What there is, or what is claimed.
+        /// Number that is found or claimed.
         actual: u64,
     },
 
-    /// An instruction that no state dict needs.
-    #[error("unsupported pickle opcode 0x{opcode:02x} at byte {offset}")]
+    /// A pickle opcode that `torch.save` does not write.
+    #[error(
+        "opcode at byte {offset} of the pickle: got 0x{opcode:02x}, expected one that torch.save \
+         writes"
+    )]
     Opcode {
-        /// The instruction.
+        /// The opcode.
         opcode: u8,
-        /// Where in the pickle.
+        /// Position in the pickle, in bytes.
         offset: usize,
     },
 
-    /// A pickle that contradicts itself.
-    #[error("malformed pickle at byte {offset}: expected {expected}, found {found}")]
+    /// A malformed pickle.
+    #[error("byte {offset} of the pickle: got {found}, expected {expected}")]
     Pickle {
-        /// Where in the pickle.
+        /// Position in the pickle, in bytes.
         offset: usize,
-        /// What would have made sense.
+        /// Valid content.
         expected: &'static str,
-        /// What is there.
+        /// Content found.
         found: String,
     },
 
-    /// Code where only tensors belong. It was not run.
-    #[error("{entry} needs {global}, which a state dict of tensors does not; it was not run")]
+    /// A Python class or function in the state dict. It was not executed.
+    #[error(
+        "{entry}: got {global}, expected tensors; it was not executed; save model.state_dict() alone"
+    )]
     ForeignGlobal {
         /// The entry of the state dict.
         entry: String,
-        /// Module and name, such as `os.system`.
+        /// Module and name of the class or function, such as `os.system`.
         global: String,
     },
 
-    /// Something else where a tensor belongs.
-    #[error("{entry} is {found}, expected {expected}")]
+    /// A value that is not a tensor, or not a dict.
+    #[error("{entry}: got {found}, expected {expected}")]
     Entry {
         /// The entry of the state dict.
         entry: String,
-        /// What belongs there.
+        /// Valid content.
         expected: &'static str,
-        /// What is there.
+        /// Content found.
         found: String,
     },
 
-    /// A tensor whose shape, strides and offset make no sense.
-    #[error("{tensor} has shape {shape:?}, strides {strides:?} and offset {offset}: expected {expected}")]
+    /// A tensor with an invalid shape, strides or offset.
+    #[error(
+        "layout of {tensor}: got shape {shape:?}, strides {strides:?} and offset {offset}, \
+         expected {expected}"
+    )]
     Layout {
         /// Its name.
         tensor: String,
-        /// What would have made sense.
+        /// Valid layout.
         expected: &'static str,
         /// Its shape.
         shape: Vec<i64>,
         /// Its strides.
         strides: Vec<i64>,
-        /// Its first element in the storage.
+        /// Index of its first element in the storage.
         offset: i64,
     },
 
     /// A tensor that reaches beyond its storage.
-    #[error("{tensor} needs {needed} elements of storage {storage}, which holds {actual}")]
+    #[error("storage {storage} of {tensor}: got {actual} elements, expected at least {needed}")]
     Storage {
         /// Its name.
         tensor: String,
-        /// The storage's key in the archive.
+        /// Key of the storage in the archive.
         storage: String,
-        /// One more than the last element used; or what the pickle says the storage holds.
+        /// One more than the last element used, or the length according to the pickle.
         needed: u64,
-        /// The elements there are.
+        /// Elements in the archive.
         actual: u64,
     },
 }

@@ -1,30 +1,35 @@
-//! Why weights do not fit a network.
+//! Errors of fitting a checkpoint's weights to a network.
 
-/// What keeps the tensors of a checkpoint from becoming a network's weights. A wrong shape is
+/// Mismatch between the tensors of a checkpoint and the variables of a network. A wrong shape is
 /// [`Error::Shape`](super::Error::Shape).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImportError {
-    /// Names of neither convention.
+    /// Tensor names that are none of the family's.
     #[error(
-        "neither timm's names (patch_embed.proj.weight) nor those of transformers \
-         (embeddings.patch_embeddings.projection.weight); the first are {found:?}"
+        "names of the checkpoint: got {found:?} and others, which the family {family} does not \
+         know; expected for vit and swin those of timm (patch_embed.proj.weight) or of \
+         transformers (embeddings.patch_embeddings.projection.weight); rename the tensors"
     )]
     Naming {
-        /// The first names.
+        /// Family of the network.
+        family: &'static str,
+        /// The first names, at most five.
         found: Vec<String>,
     },
 
-    /// A variable the checkpoint does not have, and that cannot start fresh.
-    #[error("the checkpoint has no {variable}")]
+    /// A variable without a tensor in the checkpoint.
+    #[error("{variable}: expected a tensor, got none; load another checkpoint or configuration")]
     Missing {
-        /// Its name in the network (timm's).
+        /// Name of the variable in the network.
         variable: String,
     },
 
-    /// A tensor the network has no place for: without it, it would compute something else.
+    /// A tensor without a variable in the network: without it, the network would compute another
+    /// function.
     #[error(
-        "the network has no place for {name}; if it may be left out, add it to the option skip"
+        "{name}: got a tensor for which the network has no variable; change the configuration, \
+         or add the name to the option skip to leave it out"
     )]
     Unplaced {
         /// Its name in the checkpoint.
@@ -32,18 +37,18 @@ pub enum ImportError {
     },
 
     /// Two tensors for one variable.
-    #[error("{first} and {second} are both {variable}")]
+    #[error("{variable}: got two tensors, {first} and {second}; leave one out by the option skip")]
     Ambiguous {
-        /// The variable's name in the network.
+        /// Name of the variable in the network.
         variable: String,
-        /// The tensor that came first.
+        /// Name of the first tensor.
         first: String,
-        /// The tensor that came second.
+        /// Name of the second tensor.
         second: String,
     },
 
     /// A weight that is not made of floats.
-    #[error("{name} holds {found}, expected floats")]
+    #[error("element type of {name}: got {found}, expected a float type")]
     NotFloat {
         /// The variable.
         name: String,
@@ -51,19 +56,19 @@ pub enum ImportError {
         found: String,
     },
 
-    /// A position table that is no square grid behind the prefix tokens.
-    #[error("{name} has {tokens} positions, expected {prefix} and a square number")]
+    /// A position table without a square grid behind the prefix tokens.
+    #[error("rows of {name}: got {tokens}, expected {prefix} and a square number of patches")]
     Positions {
         /// The variable.
         name: String,
-        /// Its positions.
+        /// Its rows.
         tokens: i64,
-        /// Class and distillation tokens.
+        /// Rows of prefix tokens, such as class and distillation token.
         prefix: i64,
     },
 
-    /// Input channels that timm's rule does not cover.
-    #[error("{name} takes {from} channels, expected 3 to make {to} of them")]
+    /// Input channels that cannot be adapted.
+    #[error("input channels of {name}: got {from}, expected 3, which can be adapted to {to}")]
     Channels {
         /// The variable.
         name: String,
@@ -74,9 +79,12 @@ pub enum ImportError {
     },
 
     /// Strict import of a checkpoint that does not fit exactly.
-    #[error("strict import: {name} would be {fate}, expected loaded")]
+    #[error(
+        "strict import: {name} would be {fate}, expected loaded; change the configuration, or set \
+         strict to false"
+    )]
     Strict {
-        /// The first such tensor.
+        /// The first such tensor or variable.
         name: String,
         /// skipped, resized, replaced or missing.
         fate: &'static str,

@@ -1,13 +1,13 @@
-//! Weights for another resolution, other prefix tokens, other input channels: timm's rules.
+//! Position tables and patch projections at other sizes, by timm's rules.
 
 use crate::error::ImportError;
 use crate::Result;
 use tch::Tensor;
 
-/// Side of the grid behind the prefix tokens of a position table.
+/// Returns the side of the square grid behind the prefix tokens of a position table.
 ///
 /// # Errors
-/// [`ImportError::Positions`] if it is no square, or empty.
+/// [`ImportError::Positions`] if the grid is empty or not square.
 pub(super) fn grid_side(name: &str, tokens: i64, prefix: i64) -> Result<i64, ImportError> {
     let patches = tokens - prefix;
     let side = patches.max(0).isqrt();
@@ -17,11 +17,11 @@ pub(super) fn grid_side(name: &str, tokens: i64, prefix: i64) -> Result<i64, Imp
     Ok(side)
 }
 
-/// A position table with another grid and other prefix tokens.
+/// Returns a position table for another grid and another number of prefix tokens.
 ///
-/// The grid is resized as timm's `resample_abs_pos_embed` does: bicubic with antialiasing, corners
-/// not aligned; prefix tokens keep their positions. A prefix token the table does not know keeps
-/// its row of `fresh`; one that is too many loses its row.
+/// The grid is resized as in timm's `resample_abs_pos_embed`: bicubic with antialiasing, corners
+/// not aligned. Rows of prefix tokens are copied; further ones are taken from `fresh`, and
+/// superfluous ones are dropped.
 ///
 /// # Shapes
 /// `table`: `[1, prefix + side², E]`; `fresh` and the result: `[1, new prefix + new side², E]`.
@@ -46,14 +46,14 @@ pub(super) fn positions(
     Ok(Tensor::f_cat(&rows, 1)?)
 }
 
-/// A patch projection for other input channels, as timm's `adapt_input_conv`: the sum over three
-/// channels for one; the three repeated and scaled by 3/n for n.
+/// Returns a patch projection for other input channels, as timm's `adapt_input_conv`: for one, the
+/// sum over the three channels; for n, the three repeated and scaled by 3/n.
 ///
 /// # Shapes
 /// `[E, 3, P, P]` → `[E, channels, P, P]`.
 ///
 /// # Errors
-/// [`ImportError::Channels`] if the weight is not one for three channels.
+/// [`ImportError::Channels`] unless the weight has three channels.
 pub(super) fn channels(name: &str, weight: &Tensor, channels: i64) -> Result<Tensor> {
     let from = weight.size().get(1).copied().unwrap_or(0);
     if from != 3 {

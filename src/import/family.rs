@@ -1,57 +1,139 @@
-//! What differs from family to family when weights come in.
+//! What an import has to know about a family of networks.
 
 use super::Naming;
 use crate::models::Architecture;
+use crate::tensors::Weights;
 
-/// A family whose pretrained weights can be imported: [`VitConfig`](crate::models::VitConfig) and
-/// [`SwinConfig`](crate::models::SwinConfig).
-pub trait Pretrained: Family {}
+/// A family of networks that weights can be imported into.
+///
+/// Implemented by [`VitConfig`](crate::models::VitConfig) and
+/// [`SwinConfig`](crate::models::SwinConfig); implement it for an [`Architecture`] of your own to
+/// import checkpoints into it. Every item has a default: an empty `impl` imports checkpoints that
+/// use the network's own variable names, and refuses every difference in shape.
+///
+/// ```
+/// use once_for_both::import::{Naming, Pretrained, Translation};
+/// # use once_for_both::cost::CostModel;
+/// # use once_for_both::models::{Architecture, TchModule};
+/// # use once_for_both::space::{SearchSpace, Sizes};
+/// # #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+/// # struct MyVit;
+/// # impl Architecture for MyVit {
+/// #     type Network = TchModule<tch::nn::Linear>;
+/// #     const FAMILY: &'static str = "my_vit";
+/// #     fn build(&self, path: &tch::nn::Path) -> once_for_both::Result<Self::Network> {
+/// #         Ok(TchModule(tch::nn::linear(path / "classifier", 4, 2, Default::default())))
+/// #     }
+/// #     fn space(&self) -> once_for_both::Result<SearchSpace> { Ok(SearchSpace::empty()) }
+/// #     fn cost_model(&self) -> CostModel {
+/// #         CostModel { macs: 0.into(), params: 0.into(), dense: Sizes::new() }
+/// #     }
+/// # }
+///
+/// impl Pretrained for MyVit {
+///     const HEADS: &'static [&'static str] = &["classifier"];
+///
+///     fn translate(_naming: Naming, name: &str) -> Translation {
+///         // The checkpoint was saved from inside another module.
+///         match name.strip_prefix("backbone.") {
+///             Some("mask_token") => Translation::Unused,
+///             Some(variable) => Translation::Variable(variable.into()),
+///             None => Translation::Unknown,
+///         }
+///     }
+/// }
+/// ```
+pub trait Pretrained: Architecture {
+    /// Layers that classify, by the part of their variables' names before the last dot. They are
+    /// initialised afresh where the checkpoint has another number of classes, or no such layer.
+    const HEADS: &'static [&'static str] = &[];
 
-impl<A: Family> Pretrained for A {}
+    /// Parts that a checkpoint may have without the network, and the network without the
+    /// checkpoint: names of variables, or of layers. A ViT's are its distillation token and head.
+    const OPTIONAL: &'static [&'static str] = &[];
 
-/// What a family knows of the checkpoints there are.
-pub trait Family: Architecture {
-    /// Names of the classifiers.
-    const HEADS: &'static [&'static str];
+    /// Weight of the patch projection, `[E, channels, P, P]`, which is adapted to another number
+    /// of input channels. `None`: other input channels are refused.
+    const PATCH_PROJECTION: Option<&'static str> = None;
 
-    /// What the name of a tensor stands for.
-    fn translate(naming: Naming, name: &str) -> Translation;
+    /// Returns the naming convention of a checkpoint; `None` if its names are none of the family's.
+    ///
+    /// The default is [`Naming::Other`]: one convention, which [`translate`](Self::translate)
+    /// knows. [`Naming::recognise`] tells those of timm and transformers apart.
+    fn naming(_checkpoint: &Weights) -> Option<Naming> {
+        Some(Naming::Other)
+    }
 
-    /// The table `pos_embed`, if the family has one.
-    fn positions(&self) -> Option<Positions>;
+    /// Returns what a tensor of this name in a checkpoint stands for. Default: the variable of the
+    /// same name.
+    fn translate(_naming: Naming, name: &str) -> Translation {
+        Translation::Variable(name.into())
+    }
+
+    /// Returns the table of absolute positions, which is interpolated to another resolution.
+    /// `None` (default): another resolution is refused where it changes a shape.
+    fn position_table(&self) -> Option<PositionTable> {
+        None
+    }
 }
 
-/// Rows of a table of positions.
-#[derive(Debug, Clone, Copy)]
-pub struct Positions {
-    /// Tokens before the patches.
+/// A table of absolute positions, `[1, prefix + side², E]`, as the network has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PositionTable {
+    /// Name of the variable.
+    pub variable: &'static str,
+    /// Tokens that may have a row before the patches: the names of their variables, in the order of
+    /// the rows. A checkpoint has a row for each of them that it has a tensor for.
+    pub prefix_tokens: &'static [&'static str],
+    /// How many of them the network has: the first ones.
     pub prefix: i64,
-    /// Patches along a side of the grid.
+    /// Patches along a side of the square grid.
     pub side: i64,
 }
 
-/// What a name in a checkpoint stands for.
-#[derive(Debug)]
+/// What a tensor of a checkpoint stands for, by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Translation {
-    /// A variable, by our name.
+    /// The whole of the variable with this name in the network.
     Variable(String),
-    /// Query, key or value (0, 1 or 2) of a variable.
-    Part(String, usize),
-    /// No part of a classifier.
+    /// Some rows of a variable that the checkpoint stores in several tensors of one shape, such as
+    /// query, key and value of a fused projection. They are concatenated along axis 0.
+    Part {
+        /// Name of the variable in the network.
+        variable: String,
+        /// Which of `parts` the tensor is.
+        part: &'static str,
+        /// All parts, in the order of their rows.
+        parts: &'static [&'static str],
+    },
+    /// A tensor that the classifier does not use, such as a pooler or the mask token of
+    /// pretraining: it is left out, and reported as skipped.
     Unused,
-    /// What the network computes for itself.
+    /// A constant that the network computes from its sizes, such as relative position indices: it
+    /// is left out without a loss.
     Computed,
-    /// Nothing that is known.
+    /// None of the family's names: the import is refused.
     Unknown,
 }
 
-/// A layer of a block in transformers' files, or in its classes since version 5.
-pub(super) fn block_variable(block: &str, layer: &str, part: &str) -> Option<Translation> {
-    let qkv = |which| Some(Translation::Part(format!("{block}.attn.qkv.{part}"), which));
-    let ours = match layer {
-        "attention.attention.query" | "attention.self.query" | "attention.q_proj" => return qkv(0),
-        "attention.attention.key" | "attention.self.key" | "attention.k_proj" => return qkv(1),
-        "attention.attention.value" | "attention.self.value" | "attention.v_proj" => return qkv(2),
+/// The parts of a fused attention projection, in the order of its rows.
+const QKV: &[&str] = &["query", "key", "value"];
+
+/// Translates a layer of a transformer block in transformers' files, or in its classes since
+/// version 5. `block` is the block's name in the network.
+pub(super) fn block_variable(block: &str, layer: &str, parameter: &str) -> Option<Translation> {
+    let qkv = |part| {
+        let variable = format!("{block}.attn.qkv.{parameter}");
+        Some(Translation::Part { variable, part, parts: QKV })
+    };
+    let own = match layer {
+        "attention.attention.query" | "attention.self.query" | "attention.q_proj" => {
+            return qkv("query")
+        }
+        "attention.attention.key" | "attention.self.key" | "attention.k_proj" => return qkv("key"),
+        "attention.attention.value" | "attention.self.value" | "attention.v_proj" => {
+            return qkv("value")
+        }
         "layernorm_before" => "norm1",
         "layernorm_after" => "norm2",
         "attention.output.dense" | "attention.o_proj" => "attn.proj",
@@ -59,5 +141,5 @@ pub(super) fn block_variable(block: &str, layer: &str, part: &str) -> Option<Tra
         "output.dense" | "mlp.fc2" => "mlp.fc2",
         _ => return None,
     };
-    Some(Translation::Variable(format!("{block}.{ours}.{part}")))
+    Some(Translation::Variable(format!("{block}.{own}.{parameter}")))
 }

@@ -1,4 +1,4 @@
-//! What network a checkpoint is for.
+//! The configuration of a ViT from the names and shapes of its checkpoint.
 
 use super::adapt::grid_side;
 use super::naming::{named, Named, Stored};
@@ -7,24 +7,31 @@ use crate::models::{BlockConfig, Pooling, VitConfig};
 use crate::tensors::Weights;
 use crate::{Error, Result};
 
-/// Channels of a head in every published ViT and DeiT.
+/// Channels of a head in the published ViTs and DeiTs.
 const HEAD_DIM: i64 = 64;
-/// Where LayerScale starts in DINOv2; a checkpoint has what became of it.
+/// Initial LayerScale of DINOv2; a checkpoint holds the trained values alone.
 const LAYER_SCALE: f64 = 1e-5;
-/// Classes of ImageNet, for a checkpoint without a head.
+/// Classes of ImageNet-1k, for a checkpoint without a head.
 const CLASSES: i64 = 1000;
 
-/// The description of the network a checkpoint is for, from its names and shapes.
+/// Returns the configuration of the ViT that a checkpoint was saved from, by its names and shapes.
 ///
-/// No tensor tells the number of heads: without `heads` it is `embed_dim / 64`, as in every
-/// published ViT and DeiT. Neither does one tell ε of the LayerNorms: it is 1e-6 for timm's names
-/// and 1e-12 for those of transformers, the defaults there. A checkpoint without a head counts as
-/// one for 1,000 classes. `drop_path` is 0. With LayerScale, the network has it, too.
+/// Assumed, because no tensor shows them:
+///
+/// | field | value |
+/// |---|---|
+/// | heads of every block | `heads`, or else `embed_dim / 64` |
+/// | `norm_eps` | 1e-6 with timm's names, 1e-12 with those of transformers: the defaults there |
+/// | `classes`, in a checkpoint without a head | 1,000 |
+/// | grid of patches, and so the image | square |
+/// | `pooling` | the class token |
+/// | `layer_scale`, where there is one | initially 1e-5; it matters in fresh networks only |
+/// | `drop_path` | 0 |
 ///
 /// # Errors
 /// [`Error::Import`] if the names are neither timm's nor those of transformers, or one is missing;
-/// [`Error::Shape`] if two tensors contradict each other; [`Error::Invalid`] if the heads do not
-/// divide the attention width, or have to be given.
+/// [`Error::Shape`] if the shapes of two tensors do not agree; [`Error::Invalid`] if `heads` does
+/// not divide the attention width, or is `None` while 64 does not divide `embed_dim`.
 pub fn inspect(weights: &Weights, heads: Option<i64>) -> Result<VitConfig> {
     let named = named::<VitConfig>(weights, &[])?;
     let [_, _, embed_dim] = axes(&named, "cls_token", [Some(1), Some(1), None])?;
@@ -45,8 +52,8 @@ pub fn inspect(weights: &Weights, heads: Option<i64>) -> Result<VitConfig> {
         blocks: blocks(&named, embed_dim, heads)?,
         distilled: named.is_distilled(),
         norm_eps: match named.naming {
-            Naming::Timm | Naming::OriginalSwin => 1e-6,
             Naming::Transformers => 1e-12,
+            Naming::Timm | Naming::OriginalSwin | Naming::Other => 1e-6,
         },
         drop_path: 0.0,
         layer_scale: named.tensors.contains_key("blocks.0.ls1.gamma").then_some(LAYER_SCALE),
@@ -69,8 +76,9 @@ fn blocks(named: &Named, embed_dim: i64, heads: Option<i64>) -> Result<Vec<Block
         Some(heads) => heads,
         None if embed_dim % HEAD_DIM == 0 => embed_dim / HEAD_DIM,
         None => {
-            let expected = format!("given: embed_dim {embed_dim} is not a multiple of {HEAD_DIM}");
-            return Err(Error::invalid("heads", expected, "not given"));
+            let expected =
+                format!("a number: embed_dim {embed_dim} is not a multiple of {HEAD_DIM}");
+            return Err(Error::invalid("heads", expected, "None"));
         }
     };
     let mut blocks = Vec::new();
@@ -88,7 +96,7 @@ fn blocks(named: &Named, embed_dim: i64, heads: Option<i64>) -> Result<Vec<Block
     Ok(blocks)
 }
 
-/// The shape of a tensor, some of whose axes are known.
+/// Returns the shape of a tensor, and refuses it unless the axes in `known` have these lengths.
 fn axes<const N: usize>(
     named: &Named,
     variable: &str,
@@ -104,7 +112,7 @@ fn axes<const N: usize>(
         _ => Err(Error::Shape {
             operation: "inspection of a checkpoint",
             name: stored.label(variable),
-            // -1 is an axis of any length, as in torch.
+            // −1 stands for any length, as in PyTorch.
             expected: known.map(|axis| axis.unwrap_or(-1)).to_vec(),
             actual,
         }),

@@ -1,5 +1,5 @@
-//! Pretrained weights in: ViT, DeiT and Swin checkpoints of timm, Hugging Face transformers and the
-//! originals, as safetensors or as `torch.save` wrote them.
+//! Import of pretrained weights: checkpoints of timm, Hugging Face transformers, the original DeiT
+//! and the original Swin, as safetensors or as written by `torch.save`.
 //!
 //! ```no_run
 //! use once_for_both::import::{self, ImportOptions};
@@ -7,13 +7,13 @@
 //! use std::path::Path;
 //!
 //! # fn main() -> once_for_both::Result<()> {
-//! // DeiT-S for 10 classes: the head starts afresh, all else is loaded.
+//! // DeiT-S for 10 classes: the head is initialised afresh, all else is loaded.
 //! let config = VitConfig::deit_small().classes(10);
 //! let path = Path::new("deit_small_patch16_224.pth");
 //! let import = import::load(path, &config, &ImportOptions::default())?;
 //! assert_eq!(import.report.replaced.len(), 2);
 //!
-//! // Or let the checkpoint say what it is for.
+//! // Or with the configuration that the shapes of the checkpoint show.
 //! let weights = import::read(path)?;
 //! let config = import::inspect(&weights, None)?;
 //! let import = import::into(&weights, &config, &ImportOptions::default())?;
@@ -24,22 +24,24 @@
 //!
 //! # Rules
 //! - Element types f16, bf16 and f64 become f32.
-//! - Another resolution: positions are interpolated as in timm's `resample_abs_pos_embed`, bicubic
-//!   with antialiasing; those of class and distillation token stay.
-//! - Another number of classes, or a checkpoint without a head: a fresh head, normal with std 0.02
-//!   and zero bias.
-//! - Other input channels, as in timm's `adapt_input_conv`: from 3 to 1 by summing, from 3 to n by
-//!   repeating and scaling by 3/n.
+//! - Another resolution: the position table is interpolated as in timm's `resample_abs_pos_embed`,
+//!   bicubic with antialiasing; the rows of class and distillation token stay.
+//! - Another number of classes, or a checkpoint without a head: the head is initialised afresh,
+//!   normal with std 0.02 and zero bias.
+//! - Other input channels, as in timm's `adapt_input_conv`: 3 to 1 by summing, 3 to n by repeating
+//!   and scaling by 3/n.
 //! - A distilled checkpoint in a plain network: the distillation token, its position and its head
-//!   are left out, which changes what the network computes. A plain checkpoint in a distilled
-//!   network: they start afresh.
-//! - Pooler and mask token of transformers are left out: no classifier uses them.
-//! - What a Swin checkpoint keeps of its windows is computed here, and left out.
-//! - All else has to fit: a variable that is missing, has another shape, or has no place in the
-//!   network is an error. The number of heads shows in no shape; it is the config's word.
+//!   are skipped, which changes what the network computes. A plain checkpoint in a distilled
+//!   network: they are initialised afresh.
+//! - Pooler and mask token of transformers are skipped: the classifier does not use them.
+//! - Relative position indices and attention masks of a Swin checkpoint are left out: the network
+//!   computes them.
+//! - All else has to fit: a variable without a tensor, a tensor of another shape and a tensor
+//!   without a variable are errors. No shape shows the number of heads; the import relies on that
+//!   of the configuration.
 //!
-//! The report says what was done to which variable. With the option `strict`, anything but plain
-//! loading is an error.
+//! The report lists the fate of every variable and tensor. The option `strict` refuses everything
+//! but plain loading. [`Pretrained`] opens the import to other families.
 
 mod adapt;
 mod checkpoint;
@@ -54,7 +56,7 @@ mod vit;
 pub use crate::error::{CheckpointError, ImportError};
 pub use crate::tensors::Weights;
 pub use checkpoint::read;
-pub use family::Pretrained;
+pub use family::{PositionTable, Pretrained, Translation};
 pub use inspect::inspect;
 pub use naming::Naming;
 pub use place::into;
@@ -64,15 +66,15 @@ use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// How to import.
+/// Options of an import.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImportOptions {
-    /// Refuse anything but plain loading of every tensor into every variable.
+    /// Whether anything but plain loading of every tensor into a variable is refused.
     pub strict: bool,
-    /// Seed of variables that start afresh.
+    /// Seed of variables that are initialised afresh.
     pub seed: u64,
-    /// Tensors of the checkpoint to leave out: those whose names start with one of these.
+    /// Prefixes of names in the checkpoint; tensors with one of them are left out.
     pub skip: Vec<String>,
 }
 

@@ -1,55 +1,88 @@
-//! The names of other libraries, translated to timm's, which are ours.
+//! Tensors of a checkpoint under the names of the network's variables.
 
-use super::family::{Family, Translation};
-use crate::error::ImportError;
+use super::family::{Pretrained, Translation};
+use crate::error::{expect_shape, ImportError};
 use crate::tensors::Weights;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::Tensor;
 
-/// Whose names a checkpoint uses.
+/// Naming convention of a checkpoint's tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Naming {
-    /// timm and the original DeiT: `blocks.0.attn.qkv.weight`.
+    /// timm and the original DeiT: `blocks.0.attn.qkv.weight`. The variables of this crate's
+    /// networks have the same names.
     Timm,
-    /// The original Swin, which merges tokens at the end of a stage: `layers.0.downsample.norm.weight`.
+    /// The original Swin, which merges patches at the end of a stage:
+    /// `layers.0.downsample.norm.weight`.
     OriginalSwin,
-    /// Hugging Face transformers: `vit.encoder.layer.0.attention.attention.query.weight`, or as the
-    /// classes of version 5 have it, `vit.layers.0.attention.q_proj.weight`.
+    /// Hugging Face transformers: `vit.encoder.layer.0.attention.attention.query.weight`, or in the
+    /// classes of its version 5, `vit.layers.0.attention.q_proj.weight`.
     Transformers,
+    /// The convention of a family that is not this crate's ([`Pretrained::translate`]).
+    Other,
 }
 
-/// Tensors of a checkpoint under timm's names.
+impl Naming {
+    /// Returns the convention of a ViT or Swin checkpoint by the name of its patch projection;
+    /// `None` if it has neither timm's nor that of transformers.
+    pub fn recognise(checkpoint: &Weights) -> Option<Self> {
+        let has = |part: &str| checkpoint.keys().any(|name| name.ends_with(part));
+        if has("embeddings.patch_embeddings.projection.weight") {
+            return Some(Self::Transformers);
+        }
+        if !checkpoint.contains_key("patch_embed.proj.weight") {
+            return None;
+        }
+        match checkpoint.contains_key("layers.0.downsample.norm.weight") {
+            true => Some(Self::OriginalSwin),
+            false => Some(Self::Timm),
+        }
+    }
+}
+
+/// Tensors of a checkpoint by the name of the variable they are for.
 #[derive(Debug)]
 pub(super) struct Named {
     pub(super) naming: Naming,
     pub(super) tensors: BTreeMap<String, Stored>,
-    /// Names of tensors that no classifier needs, or that the caller wants left out.
+    /// Checkpoint names of tensors that are left out: unused, or named by the option `skip`.
     pub(super) skipped: Vec<String>,
-    /// Names of tensors that the network computes for itself.
+    /// Checkpoint names of tensors that the network computes itself.
     pub(super) computed: Vec<String>,
-    /// Names that are none of the family's.
+    /// Checkpoint names that the family does not know.
     pub(super) unknown: Vec<String>,
 }
 
-/// A variable as the checkpoint stores it: whole, or as query, key and value.
+/// The tensors of one variable: a single one, or parts of one shape, concatenated along axis 0.
 #[derive(Debug)]
 pub(super) struct Stored {
-    /// Names in the checkpoint, and tensors of one shape, to be joined along axis 0.
+    /// Name in the checkpoint, and tensor, of each part.
     parts: Vec<(String, Tensor)>,
 }
 
-const QKV: [&str; 3] = ["query", "key", "value"];
+/// The parts found so far of a variable that is stored in several tensors.
+#[derive(Debug)]
+struct Incomplete {
+    parts: &'static [&'static str],
+    found: Vec<Option<(String, Tensor)>>,
+}
 
-/// Translates all names.
+/// Translates all names of a checkpoint; tensors whose names start with an entry of `skip` are left
+/// out.
 ///
 /// # Errors
-/// [`ImportError::Naming`], [`ImportError::Missing`] for a query without its key or value,
-/// [`ImportError::Ambiguous`], [`Error::Shape`] if query, key and value differ.
-pub(super) fn named<A: Family>(weights: &Weights, skip: &[String]) -> Result<Named> {
-    let naming = recognise(weights)?;
+/// [`ImportError::Naming`] for names that are none of the family's; [`ImportError::Missing`] for a
+/// part without the others; [`ImportError::Ambiguous`] for two tensors of one variable;
+/// [`Error::Shape`] if parts differ in shape; [`Error::Unknown`] for a part that is none of `parts`.
+pub(super) fn named<A: Pretrained>(weights: &Weights, skip: &[String]) -> Result<Named> {
+    let naming = A::naming(weights).ok_or_else(|| ImportError::Naming {
+        family: A::FAMILY,
+        found: weights.keys().take(5).cloned().collect(),
+    })?;
     let mut named = Named {
         naming,
         tensors: BTreeMap::new(),
@@ -57,7 +90,7 @@ pub(super) fn named<A: Family>(weights: &Weights, skip: &[String]) -> Result<Nam
         computed: vec![],
         unknown: vec![],
     };
-    let mut split: BTreeMap<String, [Option<(String, Tensor)>; 3]> = BTreeMap::new();
+    let mut incomplete: BTreeMap<String, Incomplete> = BTreeMap::new();
     for (name, tensor) in weights {
         let source = (name.clone(), tensor.shallow_clone());
         if skip.iter().any(|prefix| name.starts_with(prefix)) {
@@ -66,9 +99,10 @@ pub(super) fn named<A: Family>(weights: &Weights, skip: &[String]) -> Result<Nam
         }
         match A::translate(naming, name) {
             Translation::Variable(variable) => named.insert(variable, vec![source])?,
-            Translation::Part(variable, part) => {
-                let slot = &mut split.entry(variable.clone()).or_default()[part];
-                if let Some((first, _)) = slot.replace(source) {
+            Translation::Part { variable, part, parts } => {
+                let entry = incomplete.entry(variable.clone());
+                let own = entry.or_insert_with(|| Incomplete::new(parts));
+                if let Some((first, _)) = own.put(part, source)? {
                     return Err(ambiguous(variable, first, name));
                 }
             }
@@ -77,37 +111,40 @@ pub(super) fn named<A: Family>(weights: &Weights, skip: &[String]) -> Result<Nam
             Translation::Unknown => named.unknown.push(name.clone()),
         }
     }
-    for (variable, parts) in split {
-        let whole = join(&variable, parts)?;
+    for (variable, parts) in incomplete {
+        let whole = parts.complete(&variable)?;
         named.insert(variable, whole)?;
     }
     Ok(named)
 }
 
-fn recognise(weights: &Weights) -> Result<Naming, ImportError> {
-    let has = |part: &str| weights.keys().any(|name| name.ends_with(part));
-    if has("embeddings.patch_embeddings.projection.weight") {
-        return Ok(Naming::Transformers);
+impl Incomplete {
+    fn new(parts: &'static [&'static str]) -> Self {
+        Self { parts, found: parts.iter().map(|_| None).collect() }
     }
-    if weights.contains_key("patch_embed.proj.weight") {
-        let merges_early = weights.contains_key("layers.0.downsample.norm.weight");
-        return Ok(if merges_early { Naming::OriginalSwin } else { Naming::Timm });
-    }
-    Err(ImportError::Naming { found: weights.keys().take(5).cloned().collect() })
-}
 
-/// Query, key and value of one variable, all there and of one shape.
-fn join(variable: &str, parts: [Option<(String, Tensor)>; 3]) -> Result<Vec<(String, Tensor)>> {
-    let mut whole: Vec<(String, Tensor)> = Vec::with_capacity(3);
-    for (part, which) in parts.into_iter().zip(QKV) {
-        let missing = || ImportError::Missing { variable: format!("{which} of {variable}") };
-        let (name, tensor) = part.ok_or_else(missing)?;
-        if let Some((_, query)) = whole.first() {
-            crate::error::expect_shape("import", &name, &tensor, &query.size())?;
-        }
-        whole.push((name, tensor));
+    /// Stores a part; returns the tensor that was stored for it before.
+    fn put(&mut self, part: &str, source: (String, Tensor)) -> Result<Option<(String, Tensor)>> {
+        let at = self.parts.iter().position(|known| *known == part).ok_or_else(|| {
+            let known: Vec<String> = self.parts.iter().map(ToString::to_string).collect();
+            Error::unknown("part of a variable", part, &known)
+        })?;
+        Ok(self.found[at].replace(source))
     }
-    Ok(whole)
+
+    /// All parts in order, each of the first one's shape.
+    fn complete(self, variable: &str) -> Result<Vec<(String, Tensor)>> {
+        let mut whole: Vec<(String, Tensor)> = Vec::with_capacity(self.parts.len());
+        for (found, part) in self.found.into_iter().zip(self.parts) {
+            let missing = || ImportError::Missing { variable: format!("{part} of {variable}") };
+            let (name, tensor) = found.ok_or_else(missing)?;
+            if let Some((_, first)) = whole.first() {
+                expect_shape("import", &name, &tensor, &first.size())?;
+            }
+            whole.push((name, tensor));
+        }
+        Ok(whole)
+    }
 }
 
 fn ambiguous(variable: String, first: String, second: &str) -> Error {
@@ -128,7 +165,7 @@ impl Named {
         self.tensors.get(variable).ok_or_else(missing)
     }
 
-    /// Whether any variable's name begins so.
+    /// Whether there is a variable whose name starts with `prefix`.
     pub(super) fn has_any(&self, prefix: &str) -> bool {
         let next = self.tensors.range(prefix.to_owned()..).next();
         next.is_some_and(|(name, _)| name.starts_with(prefix))
@@ -145,7 +182,7 @@ impl Stored {
         self.parts.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// The variable's name, with those of the checkpoint where they differ.
+    /// The variable's name, followed by those of the checkpoint where they differ.
     pub(super) fn label(&self, variable: &str) -> String {
         match &self.parts[..] {
             [(name, _)] if name == variable => name.clone(),
@@ -153,7 +190,7 @@ impl Stored {
         }
     }
 
-    /// Shape of the whole.
+    /// Shape of all parts concatenated.
     pub(super) fn shape(&self) -> Vec<i64> {
         let mut shape = self.parts.first().map(|(_, tensor)| tensor.size()).unwrap_or_default();
         if let Some(rows) = shape.first_mut() {
@@ -162,7 +199,7 @@ impl Stored {
         shape
     }
 
-    /// The whole, in f32.
+    /// All parts concatenated, in f32 on the CPU.
     ///
     /// # Errors
     /// [`ImportError::NotFloat`].

@@ -1,6 +1,6 @@
-//! Tensors of a checkpoint become weights of a network.
+//! Weights of a network from the tensors of a checkpoint.
 
-use super::family::{Family, Positions, Pretrained};
+use super::family::{PositionTable, Pretrained};
 use super::naming::{named, Named, Stored};
 use super::report::{Import, ImportReport, Resized};
 use super::{adapt, ImportOptions};
@@ -11,13 +11,11 @@ use crate::tensors::Weights;
 use crate::{Error, Result};
 use tch::{nn, Device, Kind, Tensor};
 
-/// Position of the distillation token, as the report calls it.
-const DISTILLATION_POSITION: &str = "pos_embed[:, 1]";
-
 /// Fits the tensors of a checkpoint to the network of `config`.
 ///
-/// The rules are those of [the module](super). Fresh values are those of the network's own
-/// initialisation, a function of the option `seed`; libtorch's generator is seeded for it.
+/// The rules are those of [the module](super). Variables without a tensor get the network's own
+/// initial values, which depend on the option `seed` alone; libtorch's global generator is seeded
+/// for that.
 ///
 /// # Errors
 /// [`Error::Import`] or [`Error::Shape`], naming the variable; [`Error::Invalid`] if `config`
@@ -34,7 +32,7 @@ pub fn into<A: Pretrained>(
         named: &named,
         report: ImportReport::new(named.naming, named.skipped.clone(), named.computed.clone()),
     };
-    placing.pass_over(&fresh)?;
+    placing.check_unplaced(&fresh)?;
     let mut placed = Weights::new();
     for (name, fresh) in &fresh {
         placed.insert(name.clone(), own(&placing.variable(name, fresh)?)?);
@@ -54,7 +52,7 @@ fn fresh_weights(config: &impl Architecture, seed: u64) -> Result<Weights> {
     variables.map(|(name, variable)| Ok((name, variable.f_detach()?))).collect()
 }
 
-/// A contiguous f32 copy: checkpoints have views that keep a larger storage alive.
+/// A contiguous f32 copy: a view of the checkpoint's storage would keep all of it in memory.
 fn own(tensor: &Tensor) -> Result<Tensor> {
     let mut own = Tensor::f_empty(tensor.size(), (Kind::Float, Device::Cpu))?;
     own.f_copy_(tensor)?;
@@ -68,8 +66,8 @@ struct Placing<'a, A> {
 }
 
 impl<A: Pretrained> Placing<'_, A> {
-    /// Reports tensors that have no place in the network, if they may be left out.
-    fn pass_over(&mut self, variables: &Weights) -> Result<(), ImportError> {
+    /// Reports the tensors without a variable as skipped where they are optional, and refuses others.
+    fn check_unplaced(&mut self, variables: &Weights) -> Result<(), ImportError> {
         if let Some(name) = self.named.unknown.first() {
             return Err(ImportError::Unplaced { name: name.clone() });
         }
@@ -77,8 +75,7 @@ impl<A: Pretrained> Placing<'_, A> {
             if variables.contains_key(name) {
                 continue;
             }
-            // The network being without it, only a distilled checkpoint in a plain one remains.
-            if name != "dist_token" && !name.starts_with("head_dist.") {
+            if part_of(A::OPTIONAL, name).is_none() {
                 return Err(ImportError::Unplaced { name: stored.names().join(", ") });
             }
             self.report.skipped.extend(stored.names());
@@ -99,49 +96,48 @@ impl<A: Pretrained> Placing<'_, A> {
             self.report.loaded.push(name.into());
             return Ok(tensor);
         }
-        match name {
-            "pos_embed" => match self.config.positions() {
-                Some(wanted) => self.positions(stored, fresh, wanted),
-                None => Err(misshapen(name, stored, fresh)),
-            },
-            "patch_embed.proj.weight" => self.channels(stored, fresh),
-            _ if is_head::<A>(name) => self.head(name, stored, fresh),
-            _ => Err(misshapen(name, stored, fresh)),
+        let table = self.config.position_table().filter(|table| table.variable == name);
+        if let Some(table) = table {
+            return self.positions(stored, fresh, table);
+        }
+        if A::PATCH_PROJECTION == Some(name) {
+            return self.channels(name, stored, fresh);
+        }
+        match part_of(A::HEADS, name) {
+            Some(_) => self.head(name, stored, fresh),
+            None => Err(misshapen(name, stored, fresh)),
         }
     }
 
-    /// A head the checkpoint has nothing of, or what distillation adds to a plain one.
+    /// Whether a variable is initialised afresh without a tensor: the checkpoint has none of the
+    /// variables of its head or optional part.
     fn may_be_missing(&self, name: &str) -> bool {
-        let (layer, _) = name.rsplit_once('.').unwrap_or((name, ""));
-        let has = |part: &str| self.named.tensors.contains_key(&format!("{layer}.{part}"));
-        name == "dist_token" || (is_head::<A>(name) && !has("weight") && !has("bias"))
+        let part = part_of(A::HEADS, name).or_else(|| part_of(A::OPTIONAL, name));
+        part.is_some_and(|part| !self.named.has_any(&format!("{part}.")))
     }
 
-    fn positions(&mut self, stored: &Stored, fresh: &Tensor, wanted: Positions) -> Result<Tensor> {
-        let name = "pos_embed";
+    fn positions(&mut self, stored: &Stored, fresh: &Tensor, to: PositionTable) -> Result<Tensor> {
+        let name = to.variable;
         let tokens = match (&stored.shape()[..], &fresh.size()[..]) {
-            (&[1, tokens, width], &[_, _, wanted]) if width == wanted => tokens,
+            (&[1, tokens, width], &[_, _, expected]) if width == expected => tokens,
             _ => return Err(misshapen(name, stored, fresh)),
         };
-        let prefix = 1 + i64::from(self.named.is_distilled());
+        let present = |token: &&&str| self.named.tensors.contains_key(**token);
+        let prefix = to.prefix_tokens.iter().filter(present).count() as i64;
         let side = adapt::grid_side(&stored.label(name), tokens, prefix)?;
         let table = stored.tensor(name)?;
-        let resized =
-            adapt::positions(&table, (prefix, side), fresh, (wanted.prefix, wanted.side))?;
-        match prefix - wanted.prefix {
-            0 => {}
-            1.. => self.report.skipped.push(DISTILLATION_POSITION.into()),
-            _ => self.report.missing.push(DISTILLATION_POSITION.into()),
-        }
+        let resized = adapt::positions(&table, (prefix, side), fresh, (to.prefix, to.side))?;
+        let row = |row| format!("{name}[:, {row}]");
+        self.report.skipped.extend((to.prefix..prefix).map(row));
+        self.report.missing.extend((prefix..to.prefix).map(row));
         self.report.resized.push(change(name, stored, fresh));
         Ok(resized)
     }
 
-    fn channels(&mut self, stored: &Stored, fresh: &Tensor) -> Result<Tensor> {
-        let name = "patch_embed.proj.weight";
+    fn channels(&mut self, name: &str, stored: &Stored, fresh: &Tensor) -> Result<Tensor> {
         match (&stored.shape()[..], &fresh.size()[..]) {
-            ([width, _, patch @ ..], [wanted, channels, size @ ..])
-                if width == wanted && patch == size =>
+            ([width, _, patch @ ..], [expected, channels, size @ ..])
+                if width == expected && patch == size =>
             {
                 let weight = stored.tensor(name)?;
                 let adapted = adapt::channels(&stored.label(name), &weight, *channels)?;
@@ -152,10 +148,10 @@ impl<A: Pretrained> Placing<'_, A> {
         }
     }
 
-    /// A head for another number of classes starts afresh.
+    /// A fresh head, if the checkpoint's differs in its number of classes alone.
     fn head(&mut self, name: &str, stored: &Stored, fresh: &Tensor) -> Result<Tensor> {
-        let (shape, wanted) = (stored.shape(), fresh.size());
-        if shape.len() != wanted.len() || shape.get(1) != wanted.get(1) {
+        let (shape, expected) = (stored.shape(), fresh.size());
+        if shape.len() != expected.len() || shape.get(1) != expected.get(1) {
             return Err(misshapen(name, stored, fresh));
         }
         self.report.replaced.push(change(name, stored, fresh));
@@ -163,8 +159,10 @@ impl<A: Pretrained> Placing<'_, A> {
     }
 }
 
-fn is_head<A: Family>(name: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(layer, _)| A::HEADS.contains(&layer))
+/// The entry of `parts` that a variable belongs to: its name, or that of its layer.
+fn part_of(parts: &[&'static str], name: &str) -> Option<&'static str> {
+    let layer = name.rsplit_once('.').map_or(name, |(layer, _)| layer);
+    parts.iter().copied().find(|part| *part == name || *part == layer)
 }
 
 fn change(name: &str, stored: &Stored, fresh: &Tensor) -> Resized {

@@ -1,45 +1,47 @@
-//! What became of every tensor.
+//! The result of an import, with the fate of every tensor.
 
 use super::Naming;
 use crate::error::ImportError;
 use crate::tensors::Weights;
 use serde::{Deserialize, Serialize};
 
-/// Weights for a network, and where they came from.
+/// Imported weights, and a report of where they came from.
 #[derive(Debug)]
 pub struct Import {
-    /// One tensor for each variable of the network, under timm's names: f32, contiguous, on CPU.
+    /// One tensor for each variable of the network, under the network's names: f32, contiguous, on
+    /// the CPU.
     pub weights: Weights,
-    /// What became of the checkpoint's tensors.
+    /// Fate of every tensor and variable.
     pub report: ImportReport,
 }
 
-/// What became of every tensor of the checkpoint, and of every variable of the network.
+/// Fate of every tensor of the checkpoint and of every variable of the network.
 ///
-/// A variable stands in one of `loaded`, `resized`, `replaced` and `missing`, under timm's name.
-/// A single row of the position table is written `pos_embed[:, 1]`.
+/// Each variable is listed in one of `loaded`, `resized`, `replaced` and `missing`, under the
+/// network's name. A single row of a position table is written `pos_embed[:, 1]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportReport {
-    /// The names the checkpoint uses.
+    /// Naming convention of the checkpoint.
     pub naming: Naming,
-    /// Taken as they are (but for the element type).
+    /// Variables with the checkpoint's values, converted to f32.
     pub loaded: Vec<String>,
-    /// In the checkpoint, not in the network; under the checkpoint's names.
+    /// Tensors of the checkpoint that are left out, under the checkpoint's names.
     pub skipped: Vec<String>,
-    /// In the checkpoint, and computed by the network itself: nothing is lost. The checkpoint's names.
+    /// Constants of the checkpoint that the network computes itself, so that nothing is lost; under
+    /// the checkpoint's names.
     pub computed: Vec<String>,
-    /// Adapted to another resolution, other prefix tokens or another number of channels.
+    /// Variables adapted to another resolution, other prefix tokens or other input channels.
     pub resized: Vec<Resized>,
-    /// Fresh, because the checkpoint's is for another number of classes.
+    /// Heads initialised afresh, because the checkpoint has another number of classes.
     pub replaced: Vec<Resized>,
-    /// Fresh, because the checkpoint has none.
+    /// Variables initialised afresh, because the checkpoint has no tensor for them.
     pub missing: Vec<String>,
 }
 
-/// A variable whose shape in the checkpoint is another one than in the network.
+/// A variable whose shape in the checkpoint differs from that in the network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resized {
-    /// The variable.
+    /// Name of the variable.
     pub name: String,
     /// Shape in the checkpoint.
     pub from: Vec<i64>,
@@ -53,7 +55,7 @@ impl ImportReport {
         Self { naming, loaded, skipped, computed, resized, replaced, missing }
     }
 
-    /// Whether every tensor of the checkpoint was taken as it is, and every variable got one.
+    /// Returns whether every tensor was loaded as it is (or is computed), and every variable has one.
     pub fn is_exact(&self) -> bool {
         self.first_inexact().is_none()
     }

@@ -1,43 +1,45 @@
-//! Swin Transformers.
+//! Import into Swin Transformers.
 //!
-//! timm merges tokens at the start of a stage, the original and transformers at the end of the one
-//! before; what their checkpoints keep of windows is computed here.
+//! timm's names put the patch merging at the start of a stage, those of the original and of
+//! transformers at the end of the stage before.
 
-use super::family::{block_variable, Family, Positions, Translation};
+use super::family::{block_variable, Pretrained, Translation};
 use super::Naming;
 use crate::models::SwinConfig;
+use crate::tensors::Weights;
 
-impl Family for SwinConfig {
+impl Pretrained for SwinConfig {
     const HEADS: &'static [&'static str] = &["head.fc"];
+    const PATCH_PROJECTION: Option<&'static str> = Some("patch_embed.proj.weight");
+
+    fn naming(checkpoint: &Weights) -> Option<Naming> {
+        Naming::recognise(checkpoint)
+    }
 
     fn translate(naming: Naming, name: &str) -> Translation {
-        let Some((layer, part)) = name.rsplit_once('.') else {
+        let Some((layer, parameter)) = name.rsplit_once('.') else {
             return Translation::Unknown;
         };
-        if matches!(part, "relative_position_index" | "attn_mask") {
+        if matches!(parameter, "relative_position_index" | "attn_mask") {
             return Translation::Computed;
         }
         match naming {
-            Naming::Timm => Translation::Variable(format!("{}.{part}", head(layer))),
-            Naming::OriginalSwin => original(layer, part),
-            Naming::Transformers => transformers(layer, part),
+            Naming::OriginalSwin => original(layer, parameter),
+            Naming::Transformers => transformers(layer, parameter),
+            _ => Translation::Variable(format!("{}.{parameter}", head(layer))),
         }
     }
-
-    fn positions(&self) -> Option<Positions> {
-        None
-    }
 }
 
-fn original(layer: &str, part: &str) -> Translation {
+fn original(layer: &str, parameter: &str) -> Translation {
     let stage = layer.strip_prefix("layers.").and_then(|rest| rest.split_once('.'));
     match stage.and_then(|(stage, rest)| Some((stage.parse::<usize>().ok()?, rest))) {
-        Some((stage, rest)) if rest.starts_with("downsample.") => merging(stage, rest, part),
-        _ => Translation::Variable(format!("{}.{part}", head(layer))),
+        Some((stage, rest)) if rest.starts_with("downsample.") => merging(stage, rest, parameter),
+        _ => Translation::Variable(format!("{}.{parameter}", head(layer))),
     }
 }
 
-/// The classifier, which timm once called `head`, as the original does.
+/// The classifier's name: older versions of timm and the original call it `head`.
 fn head(layer: &str) -> &str {
     if layer == "head" {
         "head.fc"
@@ -46,38 +48,38 @@ fn head(layer: &str) -> &str {
     }
 }
 
-/// What merges tokens at the end of a stage belongs to the next.
-fn merging(stage: usize, layer: &str, part: &str) -> Translation {
+/// The patch merging at the end of a stage, which is the start of the next one here.
+fn merging(stage: usize, layer: &str, parameter: &str) -> Translation {
     match stage.checked_add(1) {
-        Some(next) => Translation::Variable(format!("layers.{next}.{layer}.{part}")),
+        Some(next) => Translation::Variable(format!("layers.{next}.{layer}.{parameter}")),
         None => Translation::Unknown,
     }
 }
 
-fn transformers(layer: &str, part: &str) -> Translation {
+fn transformers(layer: &str, parameter: &str) -> Translation {
     let bare = layer.strip_prefix("swin.").unwrap_or(layer);
-    let ours = match bare {
-        "embeddings" if part == "mask_token" => return Translation::Unused,
+    let own = match bare {
+        "embeddings" if parameter == "mask_token" => return Translation::Unused,
         "embeddings.patch_embeddings.projection" => "patch_embed.proj",
         "embeddings.norm" => "patch_embed.norm",
         "layernorm" => "norm",
         "classifier" => "head.fc",
-        _ => return in_stage(bare, part).unwrap_or(Translation::Unknown),
+        _ => return in_stage(bare, parameter).unwrap_or(Translation::Unknown),
     };
-    Translation::Variable(format!("{ours}.{part}"))
+    Translation::Variable(format!("{own}.{parameter}"))
 }
 
-fn in_stage(layer: &str, part: &str) -> Option<Translation> {
+fn in_stage(layer: &str, parameter: &str) -> Option<Translation> {
     let rest = layer.strip_prefix("encoder.layers.").or_else(|| layer.strip_prefix("layers."))?;
     let (stage, rest) = rest.split_once('.')?;
     let stage: usize = stage.parse().ok()?;
     if rest.starts_with("downsample.") {
-        return Some(merging(stage, rest, part));
+        return Some(merging(stage, rest, parameter));
     }
     let (block, layer) = rest.strip_prefix("blocks.")?.split_once('.')?;
     let name = format!("layers.{stage}.blocks.{}", block.parse::<usize>().ok()?);
-    if part == "relative_position_bias_table" {
-        return Some(Translation::Variable(format!("{name}.attn.{part}")));
+    if parameter == "relative_position_bias_table" {
+        return Some(Translation::Variable(format!("{name}.attn.{parameter}")));
     }
-    block_variable(&name, layer, part)
+    block_variable(&name, layer, parameter)
 }

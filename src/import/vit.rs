@@ -1,26 +1,37 @@
-//! ViT and DeiT.
+//! Import into ViT and DeiT.
 
-use super::family::{block_variable, Family, Positions, Translation};
+use super::family::{block_variable, PositionTable, Pretrained, Translation};
 use super::Naming;
 use crate::models::VitConfig;
+use crate::tensors::Weights;
 
-impl Family for VitConfig {
+impl Pretrained for VitConfig {
     const HEADS: &'static [&'static str] = &["head", "head_dist"];
+    const OPTIONAL: &'static [&'static str] = &["dist_token", "head_dist"];
+    const PATCH_PROJECTION: Option<&'static str> = Some("patch_embed.proj.weight");
+
+    fn naming(checkpoint: &Weights) -> Option<Naming> {
+        Naming::recognise(checkpoint)
+    }
 
     fn translate(naming: Naming, name: &str) -> Translation {
         match naming {
-            Naming::Timm | Naming::OriginalSwin => Translation::Variable(name.into()),
-            Naming::Transformers => translate(name),
+            Naming::Transformers => transformers(name),
+            _ => Translation::Variable(name.into()),
         }
     }
 
-    fn positions(&self) -> Option<Positions> {
-        Some(Positions { prefix: self.prefix_tokens(), side: self.grid() })
+    fn position_table(&self) -> Option<PositionTable> {
+        Some(PositionTable {
+            variable: "pos_embed",
+            prefix_tokens: &["cls_token", "dist_token"],
+            prefix: self.prefix_tokens(),
+            side: self.grid(),
+        })
     }
 }
 
-/// A name of transformers.
-fn translate(name: &str) -> Translation {
+fn transformers(name: &str) -> Translation {
     let bare = name.strip_prefix("vit.").or_else(|| name.strip_prefix("deit.")).unwrap_or(name);
     match bare {
         "embeddings.cls_token" => return Translation::Variable("cls_token".into()),
@@ -31,26 +42,25 @@ fn translate(name: &str) -> Translation {
         }
         _ => {}
     }
-    let Some((layer, part)) = bare.rsplit_once('.') else {
+    let Some((layer, parameter)) = bare.rsplit_once('.') else {
         return Translation::Unknown;
     };
-    if !matches!(part, "weight" | "bias") {
+    if !matches!(parameter, "weight" | "bias") {
         return Translation::Unknown;
     }
-    match layer {
-        "embeddings.patch_embeddings.projection" => {
-            Translation::Variable(format!("patch_embed.proj.{part}"))
-        }
-        "layernorm" => Translation::Variable(format!("norm.{part}")),
-        "classifier" | "cls_classifier" => Translation::Variable(format!("head.{part}")),
-        "distillation_classifier" => Translation::Variable(format!("head_dist.{part}")),
-        _ => translate_block(layer, part).unwrap_or(Translation::Unknown),
-    }
+    let own = match layer {
+        "embeddings.patch_embeddings.projection" => "patch_embed.proj",
+        "layernorm" => "norm",
+        "classifier" | "cls_classifier" => "head",
+        "distillation_classifier" => "head_dist",
+        _ => return in_block(layer, parameter).unwrap_or(Translation::Unknown),
+    };
+    Translation::Variable(format!("{own}.{parameter}"))
 }
 
-fn translate_block(layer: &str, part: &str) -> Option<Translation> {
+fn in_block(layer: &str, parameter: &str) -> Option<Translation> {
     let rest = layer.strip_prefix("encoder.layer.").or_else(|| layer.strip_prefix("layers."))?;
     let (block, layer) = rest.split_once('.')?;
     let block: usize = block.parse().ok()?;
-    block_variable(&format!("blocks.{block}"), layer, part)
+    block_variable(&format!("blocks.{block}"), layer, parameter)
 }

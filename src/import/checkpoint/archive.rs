@@ -6,19 +6,21 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use zip::result::ZipError;
 use zip::ZipArchive;
 
-/// Most entries. A model of thousands of layers has some ten thousand tensors.
+/// Limit on entries of an archive: a model of thousands of layers has about 10,000 tensors.
 const MAX_ENTRIES: u64 = 1 << 17;
-/// Longest pickle read. That of a large model with its optimiser has about 1 MB.
+/// Limit on the pickle's length: that of a large model with its optimiser has about 1 MB.
 const MAX_PICKLE: u64 = 8 << 20;
-/// Real weights hardly compress; whoever claims more than this ratio is making us allocate.
+/// Limit on unpacked over packed bytes: weights hardly compress, and a larger ratio only makes the
+/// reader allocate.
 const MAX_RATIO: u64 = 8;
-/// What any file may unpack to, however small it is.
+/// Bytes that every file may unpack to, in addition to the ratio.
 const FREE_BYTES: u64 = 1 << 20;
 
+/// A torch archive, open for reading.
 #[derive(Debug)]
 pub(super) struct Archive {
     zip: ZipArchive<BufReader<File>>,
-    /// The folder of all entries, with its slash.
+    /// Folder of all entries, with the final slash.
     folder: String,
     /// Bytes that may still be unpacked.
     left: u64,
@@ -28,7 +30,7 @@ impl Archive {
     pub(super) fn open(mut file: File) -> Result<Self, CheckpointError> {
         let length = file.metadata()?.len();
         expect_few_entries(&mut file, length)?;
-        let zip = ZipArchive::new(BufReader::new(file)).map_err(|e| damaged("its directory", e))?;
+        let zip = ZipArchive::new(BufReader::new(file)).map_err(|e| damaged("the directory", e))?;
         let folder = zip.file_names().find_map(|name| {
             let folder = name.strip_suffix("data.pkl")?;
             (folder.is_empty() || folder.ends_with('/')).then(|| folder.to_owned())
@@ -42,17 +44,17 @@ impl Archive {
         Ok(archive)
     }
 
-    /// The pickle that describes the checkpoint.
+    /// Reads `data.pkl`, which describes the checkpoint.
     pub(super) fn pickle(&mut self) -> Result<Vec<u8>, CheckpointError> {
         self.entry("data.pkl", MAX_PICKLE)
     }
 
-    /// The bytes of a storage.
+    /// Reads the bytes of a storage.
     pub(super) fn storage(&mut self, key: &str) -> Result<Vec<u8>, CheckpointError> {
         self.entry(&format!("data/{key}"), u64::MAX)
     }
 
-    /// Archives older than torch 2.1 do not say; they are little-endian but for rare machines.
+    /// Archives older than torch 2.1 have no entry `byteorder`, and count as little-endian.
     fn expect_little_endian(&mut self) -> Result<(), CheckpointError> {
         let order = match self.entry("byteorder", 64) {
             Err(CheckpointError::EntryMissing { .. }) => return Ok(()),
@@ -67,7 +69,7 @@ impl Archive {
         }
     }
 
-    /// An entry, whole and with the right checksum.
+    /// Reads an entry completely and compares its checksum.
     fn entry(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, CheckpointError> {
         let name = format!("{}{name}", self.folder);
         let mut entry = match self.zip.by_name(&name) {
@@ -82,23 +84,24 @@ impl Archive {
         }
         self.left -= actual;
         let mut bytes = Vec::new();
-        // One more than announced, so that a longer stream shows, and a whole one is checksummed.
+        // One byte more than announced: shows a longer stream, and the reader compares the checksum
+        // only at the end of the stream.
         let read = entry.by_ref().take(actual.saturating_add(1)).read_to_end(&mut bytes);
         read.map_err(|error| damaged(&name, error))?;
         if bytes.len() as u64 != actual {
-            let found = format!("{} bytes where {actual} are announced", bytes.len());
+            let found = format!("length: got {} bytes, expected {actual}", bytes.len());
             return Err(damaged(&name, std::io::Error::other(found)));
         }
         Ok(bytes)
     }
 }
 
-/// Memory is reserved for as many entries as the end of an archive claims. Without the extension for
-/// large archives, these are at most 65,535.
+/// Refuses an archive whose directory claims more than [`MAX_ENTRIES`], before the zip reader
+/// reserves memory for them. Only the zip64 extension can claim more than 65,535.
 fn expect_few_entries(file: &mut File, length: u64) -> Result<(), CheckpointError> {
     const LOCATOR: [u8; 4] = *b"PK\x06\x07";
     const END: [u8; 4] = *b"PK\x06\x06";
-    /// The locator, what follows on it, and the longest comment.
+    /// Length of the zip64 locator, the end record and the longest comment.
     const TAIL: u64 = 20 + 22 + 65_535;
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
     let mut tail = Vec::new();
@@ -111,7 +114,7 @@ fn expect_few_entries(file: &mut File, length: u64) -> Result<(), CheckpointErro
         file.by_ref().take(40).read_to_end(&mut end)?;
         let claimed = end.get(32..40).filter(|_| end.starts_with(&END)).map_or(0, number);
         if claimed > MAX_ENTRIES {
-            let (what, limit) = ("the number of entries".into(), MAX_ENTRIES);
+            let (what, limit) = ("number of entries".into(), MAX_ENTRIES);
             return Err(CheckpointError::TooMany { what, limit, actual: claimed });
         }
     }

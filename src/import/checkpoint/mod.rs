@@ -1,4 +1,4 @@
-//! Reading a checkpoint file: names and tensors, as they are stored.
+//! Reader of checkpoint files: names and tensors as they are stored.
 
 mod archive;
 mod pickle;
@@ -13,18 +13,19 @@ use std::path::Path;
 use tch::Tensor;
 
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
-/// The opcode every pickle of protocol 2 or later begins with.
+/// First byte of a pickle of protocol 2 or later.
 const PICKLE_MAGIC: u8 = 0x80;
 
-/// Reads all tensors of a checkpoint, under their own names and in their own types.
+/// Reads all tensors of a checkpoint, with the names and element types that they have there.
 ///
-/// The file is recognised by content: safetensors, or the zip archive of `torch.save` with a state
-/// dict in it, bare or under the key `model` or `state_dict`. Nothing in the file is executed. What
-/// is beside the state dict (optimiser, arguments) may need any Python code; it is passed over.
+/// The format is recognised by content: safetensors, or the zip archive of `torch.save` with a
+/// state dict, either as the whole or under the key `model` or `state_dict`. No code of the file is
+/// executed. Entries beside the state dict (optimiser, arguments) are ignored, whatever Python
+/// classes they use.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be opened; [`Error::Checkpoint`] if it is none of the above, is
-/// damaged, or has anything but tensors in its state dict.
+/// [`Error::Io`] if the file cannot be opened; [`Error::Checkpoint`] if it has another format, is
+/// damaged, or its state dict holds anything but tensors.
 pub fn read(path: &Path) -> Result<Weights> {
     let file = File::open(path).map_err(|source| Error::io("read", path, source))?;
     read_file(path, file)
@@ -51,7 +52,7 @@ fn read_file(path: &Path, mut file: File) -> Result<Weights, CheckpointError> {
     }
 }
 
-/// Whether a safetensors header of the announced length fits into the file.
+/// Returns whether a safetensors header of the announced length fits into the file.
 fn fits(header: &[u8], length: u64) -> bool {
     let announced = header.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte));
     announced <= length.saturating_sub(8)

@@ -1,4 +1,4 @@
-//! The state dict in a pickle, and its tensors.
+//! Tensors of the state dict that a torch archive holds.
 
 use super::archive::Archive;
 use super::pickle::{Pickle, Place, Storage, TensorClaim, Value};
@@ -8,12 +8,12 @@ use std::fs::File;
 use std::rc::Rc;
 use tch::Tensor;
 
-/// Where a training script puts the state dict among its other things.
+/// Keys under which training scripts save the state dict.
 const STATE_DICT_KEYS: [&str; 2] = ["model", "state_dict"];
 
 type Entries = [(Place, Place)];
 
-/// Reads the state dict of a torch archive. Tensors that share a storage still share it.
+/// Reads the state dict of a torch archive. Tensors that share a storage there share one here.
 pub(super) fn read(file: File) -> Result<BTreeMap<String, Tensor>, CheckpointError> {
     let mut archive = Archive::open(file)?;
     let pickle = Pickle::parse(&archive.pickle()?)?;
@@ -25,7 +25,7 @@ pub(super) fn read(file: File) -> Result<BTreeMap<String, Tensor>, CheckpointErr
         .collect()
 }
 
-/// What the state dict says of its tensors; the last of two equal names counts, as in Python.
+/// Collects the descriptions of all tensors; of two equal names the last counts, as in Python.
 fn claims(pickle: &Pickle) -> Result<BTreeMap<Rc<str>, &TensorClaim>, CheckpointError> {
     let mut claims = BTreeMap::new();
     for &(key, value) in find(pickle)? {
@@ -41,7 +41,7 @@ fn claims(pickle: &Pickle) -> Result<BTreeMap<Rc<str>, &TensorClaim>, Checkpoint
     Ok(claims)
 }
 
-/// The dict under one of the usual keys, or else the whole pickle.
+/// Returns the dict under one of [`STATE_DICT_KEYS`], or else the whole pickle.
 fn find(pickle: &Pickle) -> Result<&Entries, CheckpointError> {
     let whole = match pickle.root() {
         Value::Dict(entries) => entries,
@@ -50,7 +50,7 @@ fn find(pickle: &Pickle) -> Result<&Entries, CheckpointError> {
     for key in STATE_DICT_KEYS {
         match value_of(pickle, whole, key) {
             Some(Value::Dict(entries)) => return Ok(entries),
-            // A model pickled as a whole, code and all.
+            // A module that was pickled with its class instead of its state dict.
             Some(other @ (Value::Object(_) | Value::Global(_))) => {
                 return Err(unfit(key, "a state dict", other));
             }
@@ -76,11 +76,11 @@ fn unfit(entry: &str, expected: &'static str, found: &Value) -> CheckpointError 
     }
 }
 
-/// Storages read so far, each as a flat tensor.
+/// The storages read so far, each as a flat tensor.
 #[derive(Debug)]
 struct Storages {
     archive: Archive,
-    /// By key and element type: tensors of several types can view one storage.
+    /// By key and element type, because tensors of several types can be views of one storage.
     read: BTreeMap<(Rc<str>, i32), Tensor>,
 }
 
@@ -94,7 +94,7 @@ impl Storages {
             let (tensor, storage) = (name.into(), storage.key.to_string());
             return Err(CheckpointError::Storage { tensor, storage, needed, actual });
         }
-        // A stride of 0 makes a huge tensor out of few bytes: its copy would be really huge.
+        // A stride of 0 makes a huge view of few bytes, whose copy would need all of its size.
         if shape.iter().product::<i64>() as u64 > actual {
             return Err(layout(name, claim, "no more elements than its storage has"));
         }
@@ -116,16 +116,16 @@ impl Storages {
     }
 }
 
-/// Elements of the storage up to the last one that the tensor uses.
+/// Returns the number of storage elements up to the last that the tensor uses.
 fn reach(name: &str, claim: &TensorClaim) -> Result<u64, CheckpointError> {
     let TensorClaim { offset, shape, strides, .. } = claim;
     if shape.len() != strides.len() {
-        return Err(layout(name, claim, "one stride for each axis"));
+        return Err(layout(name, claim, "one stride per axis"));
     }
     if [&[*offset], &shape[..], &strides[..]].concat().iter().any(|&number| number < 0) {
         return Err(layout(name, claim, "no negative number"));
     }
-    let overflow = || layout(name, claim, "numbers that do not overflow");
+    let overflow = || layout(name, claim, "numbers whose products fit 64 bits");
     let product = |so_far: i64, &size: &i64| so_far.checked_mul(size);
     if shape.iter().try_fold(1, product).ok_or_else(overflow)? == 0 {
         return Ok(0);

@@ -1,4 +1,5 @@
-//! The few names of Python code that a state dict of tensors needs. All others stay names.
+//! Calls of Python functions in a pickle: the few that a state dict of tensors needs are computed
+//! here; the result of every other call is recorded as an object of that name.
 
 use super::machine::Machine;
 use super::value::{Place, Storage, TensorClaim, Value};
@@ -6,13 +7,13 @@ use crate::error::CheckpointError;
 use std::rc::Rc;
 use tch::Kind;
 
-/// Most tensors of a checkpoint.
+/// Limit on tensors of a checkpoint.
 const MAX_TENSORS: u64 = 1 << 17;
-/// More axes than torch itself can work on.
+/// Limit on axes of a tensor: torch itself supports fewer.
 const MAX_RANK: usize = 64;
 
 impl Machine<'_> {
-    /// What `callable(*arguments)` stands for.
+    /// Pushes the value of `callable(*arguments)`.
     pub(super) fn call(
         &mut self,
         callable: Place,
@@ -22,7 +23,7 @@ impl Machine<'_> {
             Some(Value::Global(name) | Value::Object(name)) => name.clone(),
             _ => return Err(self.malformed("a global to call", "something else")),
         };
-        // No call below looks at more than four; a long tuple may be shared by many calls.
+        // No call below needs more than four, and many calls may share one long tuple.
         let arguments = self.items(arguments).unwrap_or_default();
         let arguments: Vec<Place> = arguments.iter().take(4).copied().collect();
         match &*name {
@@ -43,17 +44,17 @@ impl Machine<'_> {
         };
         let storage = match self.values.get(storage.0) {
             Some(Value::Storage(storage)) => storage.clone(),
-            // A storage of a foreign type: the tensor is as foreign.
+            // A storage of unknown type: the tensor becomes an object of that type.
             Some(Value::Object(_)) => {
                 self.push_again(*storage);
                 return Ok(());
             }
             _ => return Err(self.malformed("a storage", "something else")),
         };
-        // A shape is shared by many calls, and copied by each.
+        // Many calls may share one shape, and each copies it.
         self.tensors += 1;
         if self.tensors > MAX_TENSORS {
-            let (what, actual) = ("the number of tensors".into(), self.tensors);
+            let (what, actual) = ("number of tensors".into(), self.tensors);
             return Err(CheckpointError::TooMany { what, limit: MAX_TENSORS, actual });
         }
         let claim = TensorClaim {
@@ -66,7 +67,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// A persistent id is `("storage", type, key, device, elements)`.
+    /// Pushes the storage of a persistent id, `("storage", type, key, device, elements)`.
     pub(super) fn persistent(&mut self, id: Place) -> Result<(), CheckpointError> {
         let &[_, class, key, _, elements] = self.items(id).unwrap_or_default() else {
             return Err(self.malformed("a storage's id of five parts", "something else"));
@@ -112,7 +113,7 @@ impl Machine<'_> {
     }
 }
 
-/// What a storage class holds.
+/// Returns the element type of a storage class.
 fn kind(class: &str) -> Option<Kind> {
     Some(match class.strip_prefix("torch.")?.strip_suffix("Storage")? {
         "Float" => Kind::Float,
@@ -123,7 +124,7 @@ fn kind(class: &str) -> Option<Kind> {
         "Int" => Kind::Int,
         "Short" => Kind::Int16,
         "Char" => Kind::Int8,
-        // No weight is a bool; as bytes, every byte of a file is a legal value.
+        // Read as bytes, because not every byte is a valid bool.
         "Byte" | "Bool" => Kind::Uint8,
         _ => return None,
     })

@@ -1,7 +1,8 @@
-//! Bytes of a pickle, read with every bound checked.
+//! Cursor over the bytes of a pickle that checks every bound.
 
 use crate::error::CheckpointError;
 
+/// Position in the bytes of a pickle.
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
@@ -13,12 +14,12 @@ impl<'a> Cursor<'a> {
         Self { bytes, at: 0 }
     }
 
-    /// Bytes read so far.
+    /// Returns the number of bytes read so far.
     pub(super) fn offset(&self) -> usize {
         self.at
     }
 
-    /// The next `count` bytes, borrowed: a length that lies allocates nothing.
+    /// Returns the next `count` bytes, borrowed, so that a wrong length allocates nothing.
     pub(super) fn take(&mut self, count: u64) -> Result<&'a [u8], CheckpointError> {
         let left = self.bytes.get(self.at..).unwrap_or_default();
         match usize::try_from(count).ok().and_then(|count| left.get(..count)) {
@@ -29,23 +30,23 @@ impl<'a> Cursor<'a> {
             None => Err(CheckpointError::Pickle {
                 offset: self.at,
                 expected: "more bytes",
-                found: format!("{} where {count} are announced", left.len()),
+                found: format!("{} of {count}", left.len()),
             }),
         }
     }
 
-    /// A little-endian number of `width` ≤ 8 bytes.
+    /// Reads a little-endian number of `width` ≤ 8 bytes.
     pub(super) fn unsigned(&mut self, width: u64) -> Result<u64, CheckpointError> {
         Ok(self.take(width)?.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
     }
 
-    /// What follows a length of `width` bytes.
+    /// Reads a length of `width` bytes, and as many bytes as it says.
     pub(super) fn counted(&mut self, width: u64) -> Result<&'a [u8], CheckpointError> {
         let count = self.unsigned(width)?;
         self.take(count)
     }
 
-    /// Up to the end of the line, without it.
+    /// Reads up to the end of the line, and returns the line without its end.
     pub(super) fn line(&mut self) -> Result<&'a [u8], CheckpointError> {
         let left = self.bytes.get(self.at..).unwrap_or_default();
         let length = left.iter().position(|&byte| byte == b'\n').unwrap_or(left.len());

@@ -1,4 +1,4 @@
-//! The stack machine.
+//! The stack machine that executes the opcodes of a pickle.
 
 use super::cursor::Cursor;
 use super::opcode as op;
@@ -7,9 +7,10 @@ use crate::error::CheckpointError;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// Bytes of a global's module and name.
+/// Limit on the bytes of a global's module and name.
 const MAX_NAME: usize = 255;
 
+/// State of the machine.
 #[derive(Debug)]
 pub(super) struct Machine<'a> {
     cursor: Cursor<'a>,
@@ -29,7 +30,7 @@ impl<'a> Machine<'a> {
         Self { cursor, values, stack, marks, memo, tensors: 0 }
     }
 
-    /// All values, and the place of the one the pickle stands for.
+    /// Executes all opcodes; returns all values, and the place of the pickle's result.
     pub(super) fn run(mut self) -> Result<(Vec<Value>, Place), CheckpointError> {
         loop {
             let offset = self.cursor.offset();
@@ -106,7 +107,7 @@ impl<'a> Machine<'a> {
                 self.pop_to_mark()?;
                 self.push(Value::Other("a set"));
             }
-            // No list or set is part of a state dict: what goes into one is dropped.
+            // No state dict of tensors needs a list or a set: their items are dropped.
             op::APPEND => {
                 self.pop()?;
             }
@@ -132,7 +133,7 @@ impl<'a> Machine<'a> {
             return Err(self.malformed("pairs of key and value", "a key alone"));
         }
         let place = self.top()?;
-        // Anything else is an object of foreign code (a defaultdict, say), which stays opaque.
+        // Anything else is an object such as a defaultdict, whose items are not recorded.
         if let Some(Value::Dict(entries)) = self.values.get_mut(place.0) {
             entries.extend(pairs.map(|pair| (pair[0], pair[1])));
         }
@@ -181,7 +182,7 @@ impl<'a> Machine<'a> {
                 let key = self.cursor.unsigned(if opcode == op::BINGET { 1 } else { 4 })?;
                 match self.memo.get(&key) {
                     Some(&place) => self.stack.push(place),
-                    None => return Err(self.malformed("a remembered value", key)),
+                    None => return Err(self.malformed("a memoised value", key)),
                 }
             }
             _ => return Ok(false),
@@ -211,7 +212,7 @@ impl<'a> Machine<'a> {
                 let parts = self.pop_many(3)?;
                 self.call(parts[0], parts[1])?;
             }
-            // The state of an object: attributes that no tensor depends on.
+            // The attributes of an object, on which no tensor depends.
             op::BUILD => {
                 self.pop()?;
                 self.top()?;
@@ -226,7 +227,7 @@ impl<'a> Machine<'a> {
     }
 
     fn global(&mut self, module: &str, name: &str) -> Result<(), CheckpointError> {
-        // Two strings of the file can be joined any number of times.
+        // A pickle can refer to the same two strings any number of times.
         let length = module.len().saturating_add(name.len());
         if length > MAX_NAME {
             return Err(self.malformed("the name of a global, of at most 255 bytes", length));
@@ -258,7 +259,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// A signed little-endian integer of any length; sizes fit 64 bits, seeds may not.
+/// Decodes a signed little-endian integer of any length. Sizes fit 64 bits; a random seed may not.
 fn long(bytes: &[u8]) -> Value {
     if bytes.len() > 8 {
         return Value::Other("a large integer");

@@ -1,8 +1,9 @@
-//! A reader of pickles that runs nothing: it understands what a state dict of tensors is made of,
-//! keeps everything else as inert names, and refuses opcodes that `torch.save` never writes.
+//! Reader of pickles that executes no code. It computes the values that a state dict of tensors
+//! consists of, records all other objects by their class name, and refuses opcodes that `torch.save`
+//! does not write.
 //!
 //! Time and memory are linear in the length of the pickle: a value is stored once and referred to
-//! by place, and lengths in the file are compared with the bytes that are there.
+//! by index, and every length in the file is compared with the bytes that are left.
 
 mod calls;
 mod cursor;
@@ -19,13 +20,13 @@ use crate::error::CheckpointError;
 #[derive(Debug)]
 pub(super) struct Pickle {
     values: Vec<Value>,
-    /// Every place is one of `values`; an impossible one reads as this.
+    /// Value of a place outside `values`, which no pickle can make.
     nothing: Value,
     root: Place,
 }
 
 impl Pickle {
-    /// Reads a pickle.
+    /// Parses a pickle.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, CheckpointError> {
         let (values, root) = machine::Machine::new(bytes).run()?;
         Ok(Self { values, nothing: Value::Other("nothing"), root })

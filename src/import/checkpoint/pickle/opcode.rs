@@ -1,4 +1,4 @@
-//! The opcodes that `torch.save` emits at protocols 2 to 5. All others are refused.
+//! Opcodes that `torch.save` writes with protocols 2 to 5; all others are refused.
 
 pub(super) const MARK: u8 = b'(';
 pub(super) const STOP: u8 = b'.';

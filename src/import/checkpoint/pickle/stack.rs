@@ -1,4 +1,4 @@
-//! The stack of the machine, and its marks.
+//! Stack operations of the pickle machine.
 
 use super::machine::Machine;
 use super::value::{Place, Value};
@@ -10,12 +10,12 @@ impl Machine<'_> {
         self.values.push(value);
     }
 
-    /// Puts an existing value on the stack.
+    /// Pushes a value that exists already.
     pub(super) fn push_again(&mut self, place: Place) {
         self.stack.push(place);
     }
 
-    /// Values between the last mark and the top: only these may be popped.
+    /// Returns the number of values above the last mark; only these may be popped.
     fn height(&self) -> usize {
         self.stack.len() - self.marks.last().copied().unwrap_or(0)
     }

@@ -1,13 +1,14 @@
-//! What a pickle describes, as inert data.
+//! Values of a pickle, as plain data.
 
 use std::rc::Rc;
 use tch::Kind;
 
-/// Place of a value in its [`super::Pickle`]. Values refer to each other by place, so that neither
+/// Index of a value in its [`super::Pickle`]. Values refer to each other by index, so that neither
 /// deep nesting nor a cycle can exhaust the call stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) struct Place(pub(super) usize);
 
+/// A value of a pickle.
 #[derive(Debug)]
 pub(in super::super) enum Value {
     Int(i64),
@@ -16,15 +17,15 @@ pub(in super::super) enum Value {
     Dict(Vec<(Place, Place)>),
     /// A name of Python code: `module.name`.
     Global(Rc<str>),
-    /// What running a global would have made. Nothing is run.
+    /// Result of calling this global, which is not executed.
     Object(Rc<str>),
     Storage(Storage),
     Tensor(Box<TensorClaim>),
-    /// Anything a state dict has no use for, in words.
+    /// A value that no state dict of tensors needs, described for messages.
     Other(&'static str),
 }
 
-/// What a pickle says about a storage.
+/// A storage as the pickle describes it.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Storage {
     pub(in super::super) kind: Kind,
@@ -32,7 +33,7 @@ pub(in super::super) struct Storage {
     pub(in super::super) elements: u64,
 }
 
-/// What a pickle says about a tensor; nothing of it is believed yet.
+/// A tensor as the pickle describes it, not validated yet.
 #[derive(Debug)]
 pub(in super::super) struct TensorClaim {
     pub(in super::super) storage: Storage,
