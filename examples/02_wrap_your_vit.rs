@@ -1,16 +1,15 @@
-//! A ViT of your own: declare what can go, check it, search, extract. See docs/wrapping.md.
+//! Wraps a ViT that this crate does not know: declare its prunable units, check the declaration,
+//! search, extract. docs/wrapping.md explains each part.
+//! `cargo run --release --example 02_wrap_your_vit`
 
-use once_for_both::cost::{Budget, CostModel, Metric, Polynomial};
-use once_for_both::models::{Architecture, TchModule};
-use once_for_both::search::{Event, Search, SearchOptions};
-use once_for_both::space::{
-    Binding, Candidates, Dimension, DimensionKind, SearchSpace, Size, Sizes,
-};
-use once_for_both::subnet::{verify, FoldingExtractor, SubnetExtractor};
-use once_for_both::{check::self_check, data::Batch, loss::Targets, Result};
+use once_for_both::check::self_check;
+use once_for_both::cost::{CostModel, Polynomial};
+use once_for_both::models::TchModule;
+use once_for_both::prelude::*;
+use once_for_both::Result;
 use tch::{nn, Device, Kind, Tensor};
 
-/// What can change in a network of one block: its attention grid and its hidden width.
+/// Sizes of a ViT of one block: heads × channels of its attention, and its hidden width.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Mine(Size, i64);
 
@@ -64,19 +63,22 @@ impl Architecture for Mine {
 }
 
 fn main() -> Result<()> {
-    let (mine, device) = (Mine(Size { heads: 4, channels: 8 }, 64), Device::Cpu);
-    let images = Tensor::f_randn([8, 1, 8, 8], (Kind::Float, device))?;
+    let mine = Mine(Size { heads: 4, channels: 8 }, 64);
+    let random = |_: u64| {
+        let images = Tensor::f_randn([8, 1, 8, 8], (Kind::Float, Device::Cpu))?;
+        Ok(Batch::classes(images, Tensor::f_randint(4, [8], (Kind::Int64, Device::Cpu))?))
+    };
+    let images = random(0)?.images;
     self_check(&mine, &mine.space()?, &images)?.expect_sound()?;
-    let targets = Targets::Classes(Tensor::f_randint(4, [8], (Kind::Int64, device))?);
-    let batch = [Batch { images, targets, hidden: None }];
-    let (budget, space) = (Budget::share(Metric::Macs, 0.5, &mine.cost_model())?, mine.space()?);
-    let options = SearchOptions { pmim: None, ..SearchOptions::new(30, 20) };
-    let mut session = Search::new(mine, space, None, vec![budget], options, device)?;
-    while !session.is_done() {
-        session.step(&batch, &mut |_: &Event| Ok(()))?;
-    }
-    let subnet = FoldingExtractor.extract(session.supernet())?;
-    verify(session.supernet(), &subnet, &batch[0].images)?;
-    println!("{:?}: {} MACs of at most {}", subnet.architecture(), subnet.macs()?, budget.limit);
+
+    // Without patch tokens to mask there is no masked image modeling.
+    let options = SearchOptions::new(30, 20).with(|options| options.pmim = None);
+    let builder = Search::of(mine).budget(Budget::macs_share(0.5)).options(options);
+    let mut search = builder.build()?;
+    search.train(&mut { random }, &mut ())?;
+
+    let subnet = search.extract(&images)?;
+    let (sizes, macs, limit) = (subnet.architecture(), subnet.macs()?, search.limits()[0].limit);
+    println!("{sizes:?}: {macs} MACs of at most {limit}");
     Ok(())
 }
