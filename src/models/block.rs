@@ -1,5 +1,4 @@
-//! The transformer block that every family is made of: its sizes, what can be removed from it, and
-//! what it costs.
+//! Sizes, dimensions and cost of a transformer block, as ViT and Swin have it.
 
 use super::limits::check_size;
 use super::Shapes;
@@ -19,28 +18,28 @@ pub struct BlockConfig {
     pub head_dim: i64,
     /// Hidden width of the MLP.
     pub hidden_dim: i64,
-    /// Attention logits are q·k / √`scale_dim`. A standard network has its own head dim here;
-    /// cutting head channels keeps the dense one, so that the cut changes nothing.
+    /// Attention logits are q·k / √`scale_dim`. A standard network has `head_dim` here; pruning
+    /// head channels keeps the dense head dim, so that the logits stay as they are.
     pub scale_dim: i64,
 }
 
 impl BlockConfig {
-    /// A standard block.
+    /// Returns a standard block: its attention scale is 1/√`head_dim`.
     pub fn new(heads: i64, head_dim: i64, hidden_dim: i64) -> Self {
         Self { heads, head_dim, hidden_dim, scale_dim: head_dim }
     }
 
-    /// Width of the concatenated heads.
+    /// Returns the width of the concatenated heads.
     pub fn attention_dim(&self) -> i64 {
         self.heads * self.head_dim
     }
 
-    /// What the products of queries and keys are multiplied by.
+    /// Returns 1/√`scale_dim`, the factor on q·k.
     pub(super) fn attention_scale(&self) -> f64 {
         1.0 / (self.scale_dim as f64).sqrt()
     }
 
-    /// Refuses what cannot be built, by the block's name.
+    /// Refuses sizes that cannot be built; the error names them after `block`.
     pub(super) fn check(&self, block: &str) -> Result<()> {
         for (name, value) in [
             ("heads", self.heads),
@@ -53,7 +52,7 @@ impl BlockConfig {
         Ok(())
     }
 
-    /// Names and shapes of its variables over a stream of this width.
+    /// Adds names and shapes of the block's variables over an embedding of this width.
     pub(super) fn variables(&self, block: &str, width: i64, shapes: &mut Shapes) {
         let inner = self.attention_dim();
         norm(shapes, &format!("{block}.norm1"), width);
@@ -64,7 +63,7 @@ impl BlockConfig {
         linear(shapes, &format!("{block}.mlp.fc2"), self.hidden_dim, width);
     }
 
-    /// Heads × channels, and hidden neurons: what can be removed from the block of this name.
+    /// Returns the dimensions of the block of this name: heads × channels, and hidden neurons.
     pub(super) fn dimensions(&self, block: &str) -> Result<[Dimension; 2]> {
         let name = attention_name(block);
         let candidates = Candidates::attention(self.heads, self.head_dim)?;
@@ -81,23 +80,24 @@ impl BlockConfig {
         Ok([attention, hidden])
     }
 
-    /// Its sizes, by the names of its dimensions.
+    /// Returns the block's sizes by the names of its dimensions.
     pub(super) fn sizes(&self, block: &str) -> [(String, Size); 2] {
         let attention = Size { heads: self.heads, channels: self.head_dim };
         [(attention_name(block), attention), (hidden_name(block), Size::flat(self.hidden_dim))]
     }
 
-    /// Takes over the sizes that are given.
-    pub(super) fn resize(&mut self, block: &str, wanted: &Sizes) {
-        if let Some(size) = wanted.get(&attention_name(block)) {
+    /// Sets those of the block's sizes that are in `sizes`.
+    pub(super) fn resize(&mut self, block: &str, sizes: &Sizes) {
+        if let Some(size) = sizes.get(&attention_name(block)) {
             (self.heads, self.head_dim) = (size.heads, size.channels);
         }
-        if let Some(size) = wanted.get(&hidden_name(block)) {
+        if let Some(size) = sizes.get(&hidden_name(block)) {
             self.hidden_dim = size.channels;
         }
     }
 
-    /// q·k/√scale_dim = (q·√(head_dim/scale_dim))·k/√head_dim: the factor goes into the rows of q.
+    /// Multiplies the rows of q by √(head_dim/scale_dim), and makes the block a standard one:
+    /// q·k/√scale_dim = (q·√(head_dim/scale_dim))·k/√head_dim.
     pub(super) fn fold_attention_scale(
         &mut self,
         block: &str,
@@ -113,11 +113,13 @@ impl BlockConfig {
     }
 }
 
+/// Adds names and shapes of a linear map with bias.
 pub(super) fn linear(shapes: &mut Shapes, name: &str, inputs: i64, outputs: i64) {
     shapes.insert(format!("{name}.weight"), vec![outputs, inputs]);
     shapes.insert(format!("{name}.bias"), vec![outputs]);
 }
 
+/// Adds names and shapes of a LayerNorm.
 pub(super) fn norm(shapes: &mut Shapes, name: &str, width: i64) {
     shapes.insert(format!("{name}.weight"), vec![width]);
     shapes.insert(format!("{name}.bias"), vec![width]);
@@ -131,16 +133,16 @@ pub(super) fn hidden_name(block: &str) -> String {
     format!("{block}.mlp")
 }
 
-/// MACs of a block over `tokens`, each of which attends to `context` tokens.
+/// Returns the MACs of a block over `tokens`, each of which attends to `context` tokens.
 pub(super) fn macs(block: &str, embed: &Polynomial, tokens: f64, context: f64) -> Polynomial {
     let (attention, hidden) = widths(block);
-    // q, k, v and the output projection; then q·kᵀ and the mix of values; then the MLP.
+    // q, k, v and the output projection; q·kᵀ and attention·v; the MLP.
     embed.clone() * attention.clone() * (4.0 * tokens)
         + attention * (2.0 * tokens * context)
         + embed.clone() * hidden * (2.0 * tokens)
 }
 
-/// Parameters of a block: linear maps with biases, and two norms.
+/// Returns the parameters of a block: linear maps with biases, and two LayerNorms.
 pub(super) fn params(block: &str, embed: &Polynomial) -> Polynomial {
     let (attention, hidden) = widths(block);
     (embed.clone() + 1) * attention.clone() * 3
@@ -154,20 +156,13 @@ fn widths(block: &str) -> (Polynomial, Polynomial) {
     (Polynomial::units(&attention_name(block)), Polynomial::units(&hidden_name(block)))
 }
 
-/// Stochastic depth of a block: rises linearly from 0 at the first of `blocks` to `last`.
+/// Returns the stochastic depth rate of a block, which rises linearly from 0 at the first of
+/// `blocks` to `last` at the last.
 pub(super) fn drop_path_of(block: usize, blocks: usize, last: f64) -> f64 {
     last * block as f64 / blocks.saturating_sub(1).max(1) as f64
 }
 
-/// The error of a size for a dimension that a family does not have.
-pub(super) fn expect_known(wanted: &Sizes, known: &Sizes) -> Result<()> {
-    match wanted.keys().find(|name| !known.contains_key(*name)) {
-        None => Ok(()),
-        Some(name) => Err(Error::unknown("dimension", name, known.keys())),
-    }
-}
-
-/// Multiplies the first `rows` rows of a weight, leaving the caller's tensor as it was.
+/// Multiplies the first `rows` rows of a weight. The tensor itself stays as it is; a copy replaces it.
 fn scale_rows(weights: &mut Weights, name: &str, rows: i64, factor: f64) -> Result<()> {
     if factor == 1.0 {
         return Ok(());

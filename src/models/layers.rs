@@ -1,10 +1,10 @@
-//! The few layers a vision transformer is made of, with fallible tensor calls only.
+//! Layers of ViT and Swin, with fallible tensor calls only.
 
 use super::block::BlockConfig;
 use crate::Result;
 use tch::{nn, Tensor};
 
-/// y = x·Wᵀ + b.
+/// Linear map y = x·Wᵀ + b.
 #[derive(Debug)]
 pub(super) struct Linear {
     weight: Tensor,
@@ -12,7 +12,7 @@ pub(super) struct Linear {
 }
 
 impl Linear {
-    /// Weights normal with std 0.02 (DeiT), bias zero.
+    /// Adds the variables: weights normal with std 0.02 (DeiT), bias zero.
     pub(super) fn new(path: &nn::Path, inputs: i64, outputs: i64) -> Result<Self> {
         let normal = nn::Init::Randn { mean: 0.0, stdev: 0.02 };
         Ok(Self {
@@ -46,7 +46,7 @@ impl LayerNorm {
     }
 }
 
-/// Non-overlapping patches, projected: `[B, C, H, W]` → `[B, N, E]`.
+/// Linear projection of non-overlapping patches: `[B, C, H, W]` → `[B, N, E]`.
 #[derive(Debug)]
 pub(super) struct PatchEmbedding {
     weight: Tensor,
@@ -72,7 +72,7 @@ impl PatchEmbedding {
     }
 }
 
-/// Attention within windows of tokens; a ViT has one, of all tokens.
+/// Multi-head attention within windows of tokens; a ViT has one window of all tokens.
 #[derive(Debug)]
 pub(super) struct Attention {
     qkv: Linear,
@@ -94,10 +94,16 @@ impl Attention {
         })
     }
 
-    /// `[B·windows, N, E]` → the same; `bias`, `[1, windows·heads, N, N]`, is added to the logits.
+    /// Attends within each of `windows` windows: `[B·windows, N, E]` → `[B·windows, N, E]`; `bias`,
+    /// `[1, windows·heads, N, N]`, is added to the attention logits.
     ///
-    /// Windows stand beside heads in attention, so that a bias is not copied for every image.
-    pub(super) fn forward(&self, x: &Tensor, windows: i64, bias: Option<Tensor>) -> Result<Tensor> {
+    /// Windows share an axis with heads, so that the bias is broadcast over images, not copied.
+    pub(super) fn in_windows(
+        &self,
+        x: &Tensor,
+        windows: i64,
+        bias: Option<Tensor>,
+    ) -> Result<Tensor> {
         let (all, tokens, _) = x.size3()?;
         let (batch, heads) = (all / windows, windows * self.heads);
         let shape = [batch, windows, tokens, 3, self.heads, self.head_dim];
@@ -121,9 +127,9 @@ impl Attention {
     }
 }
 
-/// The hidden layer of a transformer block.
+/// MLP of a transformer block: fc2(GELU(fc1(x))).
 #[derive(Debug)]
-pub(super) struct Mlp {
+struct Mlp {
     fc1: Linear,
     fc2: Linear,
 }
@@ -141,19 +147,20 @@ impl Mlp {
     }
 }
 
-/// A residual branch times a learned vector, or as it is (Touvron et al. 2021, CaiT).
+/// LayerScale (Touvron et al. 2021, CaiT): the product of a residual branch and a learned vector; the
+/// branch itself where there is none.
 #[derive(Debug)]
-pub(super) struct LayerScale {
+struct LayerScale {
     gamma: Option<Tensor>,
 }
 
 impl LayerScale {
-    pub(super) fn new(path: &nn::Path, width: i64, start: Option<f64>) -> Result<Self> {
-        let gamma = |start| path.f_var("gamma", &[width], nn::Init::Const(start));
-        Ok(Self { gamma: start.map(gamma).transpose()? })
+    pub(super) fn new(path: &nn::Path, width: i64, initial: Option<f64>) -> Result<Self> {
+        let gamma = |initial| path.f_var("gamma", &[width], nn::Init::Const(initial));
+        Ok(Self { gamma: initial.map(gamma).transpose()? })
     }
 
-    pub(super) fn forward(&self, branch: Tensor) -> Result<Tensor> {
+    fn forward(&self, branch: Tensor) -> Result<Tensor> {
         match &self.gamma {
             None => Ok(branch),
             Some(gamma) => Ok(branch.f_mul(gamma)?),
@@ -161,8 +168,74 @@ impl LayerScale {
     }
 }
 
-/// Drops whole residual branches of single images, and scales the rest up (stochastic depth).
-pub(super) fn drop_path(branch: Tensor, rate: f64, train: bool) -> Result<Tensor> {
+/// Attention of a transformer block: `[B, N, E]` → `[B, N, E]`.
+pub(super) trait TokenMixing {
+    fn forward(&self, x: &Tensor) -> Result<Tensor>;
+}
+
+impl TokenMixing for Attention {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.in_windows(x, 1, None)
+    }
+}
+
+/// A pre-norm transformer block: x + ls1(attn(norm1(x))), then x + ls2(mlp(norm2(x))).
+#[derive(Debug)]
+pub(super) struct Block<M> {
+    norm1: LayerNorm,
+    attn: M,
+    ls1: LayerScale,
+    norm2: LayerNorm,
+    mlp: Mlp,
+    ls2: LayerScale,
+    drop_path: f64,
+}
+
+/// What the blocks of a network differ in, beside their attention.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BlockLayout {
+    /// Width of the embedding.
+    pub(super) width: i64,
+    /// Hidden width of the MLP.
+    pub(super) hidden_dim: i64,
+    /// ε of the LayerNorms.
+    pub(super) eps: f64,
+    /// Initial LayerScale, if there is one.
+    pub(super) layer_scale: Option<f64>,
+    /// Rate of stochastic depth.
+    pub(super) drop_path: f64,
+}
+
+impl<M: TokenMixing> Block<M> {
+    /// Adds the variables of the block; `attention` adds those of its own at the path it is given.
+    pub(super) fn new(
+        path: &nn::Path,
+        layout: BlockLayout,
+        attention: impl FnOnce(&nn::Path) -> Result<M>,
+    ) -> Result<Self> {
+        let BlockLayout { width, hidden_dim, eps, layer_scale, drop_path } = layout;
+        Ok(Self {
+            norm1: LayerNorm::new(&(path / "norm1"), width, eps)?,
+            attn: attention(&(path / "attn"))?,
+            ls1: LayerScale::new(&(path / "ls1"), width, layer_scale)?,
+            norm2: LayerNorm::new(&(path / "norm2"), width, eps)?,
+            mlp: Mlp::new(&(path / "mlp"), width, hidden_dim)?,
+            ls2: LayerScale::new(&(path / "ls2"), width, layer_scale)?,
+            drop_path,
+        })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        let attended = self.ls1.forward(self.attn.forward(&self.norm1.forward(x)?)?)?;
+        let x = x.f_add(&drop_path(attended, self.drop_path, train)?)?;
+        let hidden = self.ls2.forward(self.mlp.forward(&self.norm2.forward(&x)?)?)?;
+        Ok(x.f_add(&drop_path(hidden, self.drop_path, train)?)?)
+    }
+}
+
+/// Stochastic depth: in training, sets the branch of an image to zero with probability `rate`, and
+/// divides the others by 1 − `rate`.
+fn drop_path(branch: Tensor, rate: f64, train: bool) -> Result<Tensor> {
     if !train || rate == 0.0 {
         return Ok(branch);
     }

@@ -1,13 +1,13 @@
-//! What no description may exceed.
+//! Limits on the sizes of a configuration.
 
 use super::Windows;
 use crate::{Error, Result};
 
-// Far above any network, and low enough that no product of sizes overflows: a description from a
-// damaged file is refused, whatever it says.
+// Far above those of any network, and low enough that no product of sizes overflows, whatever a
+// damaged file says.
 const LARGEST_SIZE: i64 = 1 << 20;
 const LARGEST_GRID: i64 = 1 << 14;
-/// Numbers of a bias for the tokens of windows: 256 MB.
+/// Entries of a bias of window attention: 256 MB.
 const LARGEST_BIAS: f64 = (1 << 26) as f64;
 
 pub(super) fn check_size(name: &str, value: i64) -> Result<()> {
@@ -18,7 +18,7 @@ pub(super) fn check_size(name: &str, value: i64) -> Result<()> {
     }
 }
 
-/// Images can be cut into patches.
+/// Refuses an image that cannot be divided into patches.
 pub(super) fn check_input(image: i64, channels: i64, patch: i64) -> Result<()> {
     check_size("image_size", image)?;
     check_size("in_channels", channels)?;
@@ -37,13 +37,13 @@ pub(super) fn check_input(image: i64, channels: i64, patch: i64) -> Result<()> {
     Ok(())
 }
 
-/// The constants of windows fit into memory, wherever a description comes from.
+/// Refuses windows whose constants would not fit into memory.
 pub(super) fn check_windows(windows: Windows) -> Result<()> {
     let (grid, side) = ((windows.grid as f64).powi(2), (windows.side as f64).powi(2));
     match grid.max(side) * side <= LARGEST_BIAS {
         true => Ok(()),
         false => {
-            let expected = format!("smaller, for a grid of {} tokens a side", windows.grid);
+            let expected = format!("fewer for a grid of {} tokens along a side", windows.grid);
             Err(Error::invalid("window_size", expected, windows.side))
         }
     }

@@ -1,6 +1,8 @@
-//! Networks that can be searched: the traits a model joins through, ViT/DeiT and Swin.
+//! Networks that can be searched: the traits [`Architecture`] and [`Network`], and the families ViT
+//! (with DeiT) and Swin.
 
 mod block;
+mod family;
 pub mod graph;
 mod layers;
 mod limits;
@@ -28,28 +30,28 @@ use tch::{nn, Device, Tensor};
 /// Shapes of variables, by name.
 pub type Shapes = BTreeMap<String, Vec<i64>>;
 
-/// What a classifier says about a batch.
+/// Logits of a batch.
 #[derive(Debug)]
 pub struct Logits {
-    /// From the class token (or the pooled features), `[B, classes]`.
+    /// Logits of the head on class token or pooled features, `[B, classes]`.
     pub class: Tensor,
-    /// From the distillation token, `[B, classes]`, where the model has one.
+    /// Logits of the head on the distillation token, `[B, classes]`, if the model has one.
     pub distillation: Option<Tensor>,
 }
 
 impl Logits {
-    /// Logits of a model with one head.
+    /// Returns the logits of a model with one head.
     pub fn single(class: Tensor) -> Self {
         Self { class, distillation: None }
     }
 
-    /// The logits in f32 where a network computed them in half precision.
+    /// Converts logits that were computed in half precision to f32.
     pub(crate) fn widened(self) -> Result<Self> {
         let distillation = self.distillation.as_ref().map(widened).transpose()?;
         Ok(Self { class: widened(&self.class)?, distillation })
     }
 
-    /// The prediction: the mean of both heads, as DeiT does in evaluation.
+    /// Returns the logits to predict from: the mean of both heads, as DeiT does in evaluation.
     ///
     /// # Errors
     /// [`Error::Torch`] if the heads differ in shape.
@@ -61,45 +63,46 @@ impl Logits {
     }
 }
 
-/// The forward pass of a network under search.
+/// The forward pass of a network.
 pub trait Network {
-    /// Logits of `images`, `[B, C, H, W]`.
+    /// Returns the logits of `images`, `[B, C, H, W]`. `train` turns dropout and stochastic depth on.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the images are not what the model takes.
+    /// [`Error::Shape`] if the images do not have the shape that the model takes.
     fn forward(&self, images: &Tensor, train: bool) -> Result<Logits>;
 
-    /// Logits, and the features of the patch tokens, `[B, N, E]`, where some patch tokens are
-    /// hidden. Only PMIM asks for it.
+    /// Returns logits and the final features of the patch tokens, `[B, N, E]`, with some patch
+    /// tokens replaced by the mask token. PMIM needs it, besides
+    /// [`pmim_ports`](Architecture::pmim_ports).
     ///
     /// # Errors
     /// [`Error::Unsupported`] unless the model implements it.
     fn forward_masked(
         &self,
         _images: &Tensor,
-        _hidden: &MaskedTokens,
+        _masked: &MaskedTokens,
         _train: bool,
     ) -> Result<(Logits, Tensor)> {
         let model = std::any::type_name::<Self>().into();
         Err(Error::Unsupported { model, operation: "masked image modeling" })
     }
 
-    /// What `images` are on their way through the network in evaluation: named outputs of its
-    /// parts, in order, the logits last. A failed verification names the first that differs.
+    /// Returns the outputs of the network's parts in evaluation, with their names, in order; the
+    /// logits are last. A failed verification names the first part that differs.
     ///
-    /// A model without one (the default: nothing) is compared by its logits only.
+    /// The default returns none, and verification compares the logits alone.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the images are not what the model takes.
+    /// [`Error::Shape`] if the images do not have the shape that the model takes.
     fn trace(&self, _images: &Tensor) -> Result<Vec<(String, Tensor)>> {
         Ok(Vec::new())
     }
 }
 
-/// A module of tch as a network: images go in, logits of the classes come out.
+/// A module of tch as a network: its input are images, its output logits.
 ///
-/// tch's modules have no errors: one that is given what it cannot take panics. Where that can
-/// happen, implement [`Network`] for a type of your own.
+/// A module of tch panics on input that it cannot take. Implement [`Network`] for a type of your own
+/// to return an error instead.
 #[derive(Debug)]
 pub struct TchModule<M>(pub M);
 
@@ -109,72 +112,76 @@ impl<M: nn::ModuleT> Network for TchModule<M> {
     }
 }
 
-/// Where PMIM connects to a family of models.
+/// Interface between masked image modeling (PMIM) and a family of networks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PmimPorts {
-    /// Dimension of the patch embedding, and so of the mask token.
+    /// Name of the dimension of the patch embeddings, which the mask token shares.
     pub token_dimension: String,
     /// Width of the mask token.
     pub token_width: i64,
-    /// Dimension of the final features.
+    /// Name of the dimension of the final features, which the decoder reads.
     pub feature_dimension: String,
     /// Width of the final features.
     pub feature_width: i64,
-    /// Rows and columns of patch tokens that can be hidden.
+    /// Rows and columns of the token mask.
     pub token_grid: [i64; 2],
-    /// Rows of the grid of final features.
+    /// Rows of the grid of final features; `[B, N, E]` has its tokens row by row.
     pub feature_rows: i64,
-    /// Side in pixels of what one final feature has to paint.
+    /// Side, in pixels, of the square that the decoder reconstructs from one final feature.
     pub feature_patch: i64,
     /// Channels of an image.
     pub channels: i64,
 }
 
-/// A family of networks that differ in their sizes.
+/// Configuration of a network: its family's name, how it is built, what can be pruned, and its cost.
 ///
-/// `build` at the given sizes is all that shrinking needs: the crate slices the weights. A network
-/// that cannot be built at other sizes leaves [`resized`](Self::resized) out: it is searched with
-/// gates alone, and becomes another one when it is extracted ([`crate::subnet::ExtractInto`]).
-/// docs/wrapping.md has the details; [`crate::check::self_check`] finds wrong declarations.
+/// Implement it to search a network of your own (docs/wrapping.md);
+/// [`self_check`](crate::check::self_check) finds wrong declarations. Pruning slices the weights by
+/// the bindings of [`space`](Self::space) and builds the network at the sizes of
+/// [`resized`](Self::resized). A network that cannot be built at other sizes leaves `resized` out: it
+/// is searched with gates alone, and extracted into another family
+/// ([`ExtractInto`](crate::subnet::ExtractInto)).
 pub trait Architecture: Clone + Debug + Send + Serialize + DeserializeOwned {
-    /// The network it builds.
+    /// The network that [`build`](Self::build) returns.
     type Network: Network + Debug + Send;
 
-    /// Family name, as written into an artifact.
+    /// Name of the family, as artifacts and checkpoints store it.
     const FAMILY: &'static str;
 
-    /// Builds the network; variables go to `path` and are freshly initialised.
+    /// Builds the network, and adds its variables to `path`, freshly initialised.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a description that cannot be built.
+    /// [`Error::Invalid`] for a configuration that cannot be built.
     fn build(&self, path: &nn::Path) -> Result<Self::Network>;
 
-    /// The default search space: dimensions, candidates and bindings.
+    /// Returns the default search space: dimensions with candidates and bindings.
     ///
     /// # Errors
     /// [`Error::Candidates`] if a size is not positive.
     fn space(&self) -> Result<SearchSpace>;
 
-    /// MACs and parameters as polynomials in the sizes of the dimensions.
+    /// Returns MACs and parameters as polynomials in the sizes of the dimensions.
     fn cost_model(&self) -> CostModel;
 
-    /// The same network with some dimensions at other sizes. Where it computes with a size beside
-    /// its weights (the scale of attention), it goes on with the dense one.
+    /// Returns the configuration with other sizes for some dimensions. A factor in the forward pass
+    /// that depends on a size, such as 1/√(head dim) of attention, keeps its dense value: that is
+    /// what the masked network computes with.
     ///
     /// # Errors
-    /// [`Error::Unknown`] if a dimension is not one of the family's; [`Error::Unsupported`],
-    /// always, for a network that cannot be built at other sizes.
+    /// [`Error::Unknown`] for a dimension that the family does not have; [`Error::Unsupported`],
+    /// the default, for a network that cannot be built at other sizes.
     fn resized(&self, _sizes: &Sizes) -> Result<Self> {
         Err(Error::Unsupported { model: Self::FAMILY.into(), operation: "other sizes" })
     }
 
-    /// Where PMIM connects; `None` for models without patch tokens.
+    /// Returns the interface to masked image modeling; `None` (default) for networks without.
     fn pmim_ports(&self) -> Option<PmimPorts> {
         None
     }
 
-    /// Rewrites weights so that the network is a standard one of its family, and returns its
-    /// description. A cut keeps the attention scale of the dense head dim; here it is folded.
+    /// Folds factors that [`resized`](Self::resized) kept at their dense value into `weights`, and
+    /// returns the configuration of a standard network that computes the same. The default changes
+    /// nothing.
     ///
     /// # Errors
     /// [`Error::Unknown`] if a weight is missing.
@@ -182,11 +189,11 @@ pub trait Architecture: Clone + Debug + Send + Serialize + DeserializeOwned {
         Ok(self.clone())
     }
 
-    /// Names and shapes of the variables. The default builds the network to see them; a family
-    /// that knows them without can refuse a wrong file before it allocates anything.
+    /// Returns names and shapes of the variables. The default builds the network; a family that
+    /// computes them can refuse a wrong file before anything is allocated.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a description that cannot be built.
+    /// [`Error::Invalid`] for a configuration that cannot be built.
     fn variables(&self) -> Result<Shapes> {
         let store = nn::VarStore::new(Device::Cpu);
         self.build(&store.root())?;
@@ -194,7 +201,7 @@ pub trait Architecture: Clone + Debug + Send + Serialize + DeserializeOwned {
         Ok(shapes.collect())
     }
 
-    /// The evaluation as data, for export into other formats.
+    /// Returns the forward pass in evaluation as a graph, for export as TorchScript and ONNX.
     ///
     /// # Errors
     /// [`Error::Unsupported`] unless the family implements it.

@@ -1,4 +1,4 @@
-//! The description of a Swin Transformer.
+//! Configuration of a Swin Transformer.
 
 use super::space::block_name;
 use crate::models::limits::{check_input, check_rates, check_size, check_windows};
@@ -6,19 +6,19 @@ use crate::models::{BlockConfig, Windows};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// A stage: blocks over one grid of tokens.
+/// A stage: blocks over a grid of tokens of one size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageConfig {
-    /// Width of the residual stream in this stage.
+    /// Width of the embedding in this stage.
     pub embed_dim: i64,
-    /// Sizes of its blocks; windows of every second one are shifted.
+    /// Sizes of its blocks; every second one has shifted windows.
     pub blocks: Vec<BlockConfig>,
 }
 
 /// A Swin Transformer (Liu et al. 2021) of any sizes.
 ///
-/// Every stage has an embedding of its own: patch merging is a linear map, so the widths of two
-/// stages need not be multiples of each other.
+/// Each stage has its own embedding dimension. The patch merging between two stages is a linear map,
+/// so that their widths need not be multiples of each other.
 ///
 /// ```
 /// use once_for_both::cost::Metric;
@@ -26,7 +26,7 @@ pub struct StageConfig {
 ///
 /// let swin = SwinConfig::tiny().classes(10);
 /// let space = swin.space()?;
-/// // 4 embeddings, and for each of the 12 blocks its heads × channels and its hidden neurons.
+/// // 4 embeddings; for each of the 12 blocks, heads × channels and hidden neurons.
 /// assert_eq!(space.dimensions.len(), 4 + 2 * 12);
 /// assert_eq!(swin.cost_model().dense_cost(Metric::Macs)?, 4_489_806_336.0);
 /// # Ok::<(), once_for_both::Error>(())
@@ -41,20 +41,20 @@ pub struct SwinConfig {
     pub in_channels: i64,
     /// Number of classes.
     pub classes: i64,
-    /// Side of an attention window, in tokens; where a stage's grid is not larger, all of its
-    /// tokens are one window.
+    /// Side of an attention window, in tokens. A stage whose grid is not larger has a single window
+    /// of all tokens.
     pub window_size: i64,
-    /// The stages; tokens are merged two by two between them.
+    /// The stages; between two of them, every 2 × 2 tokens are merged into one.
     pub stages: Vec<StageConfig>,
     /// ε of every LayerNorm.
     pub norm_eps: f64,
-    /// Stochastic depth of the last block in training; rises linearly from 0 at the first.
+    /// Rate of stochastic depth of the last block in training; rises linearly from 0 at the first.
     pub drop_path: f64,
 }
 
 impl SwinConfig {
-    /// A network at 224² with 4×4 patches, windows of 7×7 tokens and 1,000 classes. The first stage
-    /// is `embed_dim` wide and has `heads` heads; both double from stage to stage.
+    /// Returns a network at 224² with 4×4 patches, windows of 7×7 tokens and 1,000 classes. The
+    /// first stage is `embed_dim` wide and has `heads` heads; both double from stage to stage.
     pub fn uniform(embed_dim: i64, depths: &[usize], heads: i64) -> Self {
         let head_dim = embed_dim / heads.max(1);
         let stage = |(stage, depth): (usize, &usize)| {
@@ -91,47 +91,47 @@ impl SwinConfig {
         Self::uniform(128, &[2, 2, 18, 2], 4)
     }
 
-    /// Other input: side and channels of the image, side of a patch.
+    /// Sets side and channels of the image, and the side of a patch.
     pub fn input(mut self, image_size: i64, in_channels: i64, patch_size: i64) -> Self {
         (self.image_size, self.in_channels, self.patch_size) =
             (image_size, in_channels, patch_size);
         self
     }
 
-    /// Another number of classes.
+    /// Sets the number of classes.
     pub fn classes(mut self, classes: i64) -> Self {
         self.classes = classes;
         self
     }
 
-    /// Another side of the attention windows.
+    /// Sets the side of the attention windows, in tokens.
     pub fn window(mut self, window_size: i64) -> Self {
         self.window_size = window_size;
         self
     }
 
-    /// Tokens along a side of the grid in a stage.
+    /// Returns the number of tokens along a side of a stage's grid.
     pub fn grid(&self, stage: usize) -> i64 {
-        // A patch of 0 is refused by `check`; asking for the grid or the cost must not panic.
+        // `check` refuses a patch of 0; grid and cost must not panic without it.
         (self.image_size / self.patch_size.max(1)) >> stage.min(62)
     }
 
-    /// The windows of a block: shifted by half of one in every second block, unless there is only
-    /// one.
+    /// Returns the windows of a block. Every second block shifts them by half their side, unless
+    /// there is only one window.
     pub fn windows(&self, stage: usize, block: usize) -> Windows {
         let (grid, side) = (self.grid(stage), self.window_size.min(self.grid(stage)));
         let shift = if grid > side && block % 2 == 1 { side / 2 } else { 0 };
         Windows { grid, side, shift }
     }
 
-    /// Every block with its stage and its place there, in order.
+    /// Returns every block with its stage and its index there, in order.
     pub(super) fn blocks(&self) -> impl Iterator<Item = (usize, usize, &BlockConfig)> {
         self.stages.iter().enumerate().flat_map(|(stage, own)| {
             own.blocks.iter().enumerate().map(move |(block, sizes)| (stage, block, sizes))
         })
     }
 
-    /// Refuses what cannot be built.
+    /// Refuses a configuration that cannot be built.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the field.
@@ -153,7 +153,7 @@ impl SwinConfig {
         let side = self.image_size / self.patch_size;
         let merged = 1_i64.checked_shl(stage as u32).unwrap_or(i64::MAX).max(1);
         if side % merged != 0 {
-            let expected = format!("patches along a side that can be halved {stage} times");
+            let expected = format!("a multiple of {merged}, to halve it for each of the stages");
             return Err(Error::invalid("image_size / patch_size", expected, side));
         }
         let windows = self.windows(stage, 0);

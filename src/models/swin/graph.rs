@@ -1,9 +1,9 @@
-//! The evaluation of a Swin Transformer as data. `network.rs` computes the same.
+//! Graph of a Swin Transformer's forward pass in evaluation; `network.rs` computes the same.
 
 use super::space::block_name;
 use super::SwinConfig;
-use crate::models::graph::{Graph, Operation, Value};
-use crate::models::BlockConfig;
+use crate::models::graph::{BlockSteps, Graph, Operation, Value};
+use crate::models::{BlockConfig, Windows};
 
 pub(super) fn graph(config: &SwinConfig) -> Graph {
     let mut graph = Graph::new([config.in_channels, config.image_size, config.image_size]);
@@ -27,13 +27,10 @@ pub(super) fn graph(config: &SwinConfig) -> Graph {
         }
         width = own.embed_dim;
         for (block, sizes) in own.blocks.iter().enumerate() {
-            let name = block_name(stage, block);
-            let normed = graph.then(x, norm(format!("{name}.norm1"), width));
-            let attended = attention(&mut graph, normed, config, [stage, block], sizes);
-            x = graph.add(x, attended);
-            let normed = graph.then(x, norm(format!("{name}.norm2"), width));
-            let output = graph.mlp(normed, &format!("{name}.mlp"));
-            x = graph.add(x, output);
+            let (name, eps) = (block_name(stage, block), config.norm_eps);
+            let steps = BlockSteps { name, width, eps, layer_scale: false };
+            let windows = config.windows(stage, block);
+            x = graph.block(x, &steps, |graph, x| attention(graph, x, &steps.name, windows, sizes));
         }
     }
     let features = graph.then(x, norm("norm".into(), width));
@@ -45,14 +42,13 @@ pub(super) fn graph(config: &SwinConfig) -> Graph {
 fn attention(
     graph: &mut Graph,
     x: Value,
-    config: &SwinConfig,
-    [stage, block]: [usize; 2],
+    block: &str,
+    windows: Windows,
     sizes: &BlockConfig,
 ) -> Value {
-    let windows = config.windows(stage, block);
-    let name = format!("{}.attn", block_name(stage, block));
-    let cut = graph.then(x, Operation::CutWindows(windows));
-    let qkv = graph.linear(cut, format!("{name}.qkv"));
+    let name = format!("{block}.attn");
+    let partitioned = graph.then(x, Operation::WindowPartition(windows));
+    let qkv = graph.linear(partitioned, format!("{name}.qkv"));
     let attention = Operation::WindowAttention {
         windows,
         table: format!("{name}.relative_position_bias_table"),
@@ -62,5 +58,5 @@ fn attention(
     };
     let mixed = graph.then(qkv, attention);
     let projected = graph.linear(mixed, format!("{name}.proj"));
-    graph.then(projected, Operation::JoinWindows(windows))
+    graph.then(projected, Operation::WindowReverse(windows))
 }

@@ -1,4 +1,4 @@
-//! Swin Transformers: windows, stages, and a residual stream of its own for each stage.
+//! Swin Transformers: attention within windows, and an embedding of its own for each stage.
 
 mod config;
 mod graph;
@@ -10,7 +10,7 @@ mod window;
 pub use config::{StageConfig, SwinConfig};
 pub use network::SwinTransformer;
 
-use super::{Architecture, Graph, PmimPorts, Shapes};
+use super::{family, Architecture, Graph, PmimPorts, Shapes};
 use crate::cost::CostModel;
 use crate::space::{SearchSpace, Sizes};
 use crate::tensors::Weights;
@@ -35,7 +35,7 @@ impl Architecture for SwinConfig {
     }
 
     fn resized(&self, sizes: &Sizes) -> Result<Self> {
-        space::resized(self, sizes)
+        family::resized(self, sizes)
     }
 
     fn pmim_ports(&self) -> Option<PmimPorts> {
@@ -64,6 +64,6 @@ impl Architecture for SwinConfig {
     }
 
     fn standardised(&self, weights: &mut Weights) -> Result<Self> {
-        space::standardised(self, weights)
+        family::standardised(self, weights)
     }
 }

@@ -1,80 +1,65 @@
-//! The forward pass of a Swin Transformer. Variables carry timm's names.
+//! Forward pass of a Swin Transformer. Variables have timm's names.
 
 use super::{window, SwinConfig};
 use crate::components::MaskedTokens;
 use crate::error::expect_shape;
 use crate::models::block::{drop_path_of, BlockConfig};
-use crate::models::layers::{drop_path, Attention, LayerNorm, Linear, Mlp, PatchEmbedding};
+use crate::models::layers::{
+    Attention, Block, BlockLayout, LayerNorm, Linear, PatchEmbedding, TokenMixing,
+};
 use crate::models::{Logits, Network, Windows};
 use crate::Result;
 use tch::{nn, Tensor};
 
-/// Attention within windows, with a learned bias for every distance of two tokens.
+/// Attention within windows, with a learned bias for the relative position of two tokens.
 #[derive(Debug)]
 struct WindowAttention {
     attention: Attention,
     /// `[(2·side − 1)², heads]`.
     table: Tensor,
-    distance_rows: Tensor,
-    separation: Option<Tensor>,
+    relative_positions: Tensor,
+    attention_mask: Option<Tensor>,
     windows: Windows,
 }
 
 impl WindowAttention {
     fn new(path: &nn::Path, width: i64, sizes: &BlockConfig, windows: Windows) -> Result<Self> {
         let normal = nn::Init::Randn { mean: 0.0, stdev: 0.02 };
-        let shape = [windows.distances(), sizes.heads];
+        let shape = [windows.relative_positions(), sizes.heads];
         Ok(Self {
             attention: Attention::new(path, width, sizes)?,
             table: path.f_var("relative_position_bias_table", &shape, normal)?,
-            distance_rows: window::distance_rows(windows, path.device())?,
-            separation: window::separation(windows, path.device())?,
+            relative_positions: window::relative_position_index(windows, path.device())?,
+            attention_mask: window::attention_mask(windows, path.device())?,
             windows,
         })
     }
 
-    /// `[B, N, E]` → the same.
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let windows = window::cut(self.windows, x)?;
-        let bias = self.bias()?.f_to_kind(x.kind())?;
-        let mixed = self.attention.forward(&windows, self.windows.count(), Some(bias))?;
-        window::join(self.windows, &mixed)
-    }
-
-    /// What is added to the logits of every image: `[1, windows·heads, tokens, tokens]`.
+    /// Returns the bias on the attention logits: `[1, windows·heads, tokens, tokens]`.
     fn bias(&self) -> Result<Tensor> {
         let (count, tokens) = (self.windows.count(), self.windows.tokens());
         let heads = self.table.size()[1];
-        let rows = self.table.f_index_select(0, &self.distance_rows)?;
+        let rows = self.table.f_index_select(0, &self.relative_positions)?;
         let bias = rows.f_view([tokens, tokens, heads])?.f_permute([2, 0, 1])?.f_unsqueeze(0)?;
-        let bias = match &self.separation {
-            Some(separation) => bias.f_add(separation)?,
+        let bias = match &self.attention_mask {
+            Some(mask) => bias.f_add(mask)?,
             None => bias.f_expand([count, heads, tokens, tokens], false)?,
         };
         Ok(bias.f_reshape([1, count * heads, tokens, tokens])?)
     }
 }
 
-/// A pre-norm block: x + attn(norm1(x)), then x + mlp(norm2(x)).
-#[derive(Debug)]
-struct Block {
-    norm1: LayerNorm,
-    attn: WindowAttention,
-    norm2: LayerNorm,
-    mlp: Mlp,
-    drop_path: f64,
-}
-
-impl Block {
-    fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let attended = self.attn.forward(&self.norm1.forward(x)?)?;
-        let x = x.f_add(&drop_path(attended, self.drop_path, train)?)?;
-        let hidden = self.mlp.forward(&self.norm2.forward(&x)?)?;
-        Ok(x.f_add(&drop_path(hidden, self.drop_path, train)?)?)
+impl TokenMixing for WindowAttention {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let windows = window::partition(self.windows, x)?;
+        let bias = self.bias()?.f_to_kind(x.kind())?;
+        let mixed = self.attention.in_windows(&windows, self.windows.count(), Some(bias))?;
+        window::reverse(self.windows, &mixed)
     }
 }
 
-/// Patch merging: every 2 × 2 tokens side by side, normalised, and projected without bias.
+/// Patch merging: the channels of every 2 × 2 tokens concatenated, normalised, and projected without
+/// bias.
 #[derive(Debug)]
 struct Merging {
     norm: LayerNorm,
@@ -98,7 +83,7 @@ impl Merging {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, tokens, width) = x.size3()?;
         let half = self.grid / 2;
-        // Columns before rows, as the weights that people have expect it.
+        // Columns before rows, as pretrained weights have it.
         let pairs = x.f_view([batch, half, 2, half, 2, width])?.f_permute([0, 1, 3, 4, 2, 5])?;
         let merged = pairs.f_reshape([batch, tokens / 4, 4 * width])?;
         let bias: Option<&Tensor> = None;
@@ -109,7 +94,7 @@ impl Merging {
 #[derive(Debug)]
 struct Stage {
     downsample: Option<Merging>,
-    blocks: Vec<Block>,
+    blocks: Vec<Block<WindowAttention>>,
 }
 
 impl Stage {
@@ -127,13 +112,15 @@ impl Stage {
         let block = |(at, sizes): (usize, &BlockConfig)| {
             let (path, width) = (path / "blocks" / at, own.embed_dim);
             let windows = config.windows(stage, at);
-            Ok(Block {
-                norm1: LayerNorm::new(&(&path / "norm1"), width, eps)?,
-                attn: WindowAttention::new(&(&path / "attn"), width, sizes, windows)?,
-                norm2: LayerNorm::new(&(&path / "norm2"), width, eps)?,
-                mlp: Mlp::new(&(&path / "mlp"), width, sizes.hidden_dim)?,
+            let layout = BlockLayout {
+                width,
+                hidden_dim: sizes.hidden_dim,
+                eps,
+                layer_scale: None,
                 drop_path: drop_path_of(first + at, depth, config.drop_path),
-            })
+            };
+            let attention = |path: &nn::Path| WindowAttention::new(path, width, sizes, windows);
+            Block::new(&path, layout, attention)
         };
         Ok(Self {
             downsample,
@@ -151,7 +138,7 @@ pub struct SwinTransformer {
     norm: LayerNorm,
     head: Linear,
     input: [i64; 3],
-    /// Tokens along a side of the first and of the last grid.
+    /// Tokens along a side of the grid, in the first and in the last stage.
     grids: [i64; 2],
 }
 
@@ -182,23 +169,25 @@ impl SwinTransformer {
         })
     }
 
-    /// Features of the last grid after the last norm: `[B, C, H, W]` → `[B, tokens, E]`, row-major.
+    /// Returns the features of the last stage after the final norm, row by row:
+    /// `[B, C, H, W]` → `[B, tokens, E]`.
     ///
-    /// What is hidden are tokens of the LAST grid, `[B, tokens]`: each with all patches it is made
-    /// of, or the patches around a hidden one would give it away.
+    /// The mask, `[B, tokens]`, covers tokens of the LAST stage; for each, all patches that are
+    /// merged into it are replaced by the mask token. The features of the others then hold nothing
+    /// of the masked pixels.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if the images are not of the size the network was built for.
     pub fn features(
         &self,
         images: &Tensor,
-        hidden: Option<&MaskedTokens>,
+        masked: Option<&MaskedTokens>,
         train: bool,
     ) -> Result<Tensor> {
         let mut x = self.patches(images)?;
-        if let Some(hidden) = hidden {
-            let mask = &self.patches_of(hidden.mask)?;
-            x = MaskedTokens { mask, token: hidden.token }.apply(&x)?;
+        if let Some(masked) = masked {
+            let mask = &self.patches_of(masked.mask)?;
+            x = MaskedTokens { mask, token: masked.token }.apply(&x)?;
         }
         for stage in &self.stages {
             x = stage.downsample.as_ref().map_or(Ok(x.shallow_clone()), |m| m.forward(&x))?;
@@ -209,7 +198,7 @@ impl SwinTransformer {
         self.norm.forward(&x)
     }
 
-    /// Patches, projected and normalised, `[B, N, E]`.
+    /// Returns the projected and normalised patches, `[B, N, E]`.
     fn patches(&self, images: &Tensor) -> Result<Tensor> {
         let batch = images.size().first().copied().unwrap_or(0);
         let [channels, height, width] = self.input;
@@ -217,10 +206,11 @@ impl SwinTransformer {
         self.patch_norm.forward(&self.proj.forward(images)?)
     }
 
-    /// The patches that tokens of the last grid are made of: `[B, tokens]` → `[B, patches]`.
+    /// Expands a mask over tokens of the last stage to one over their patches:
+    /// `[B, tokens]` → `[B, patches]`.
     fn patches_of(&self, mask: &Tensor) -> Result<Tensor> {
         let ([first, last], batch) = (self.grids, mask.size().first().copied().unwrap_or(0));
-        expect_shape("hiding tokens", "token mask", mask, &[batch, last * last])?;
+        expect_shape("masking tokens", "token mask", mask, &[batch, last * last])?;
         let (each, grid) = (first / last, mask.f_view([batch, last, 1, last, 1])?);
         let patches = grid.f_expand([batch, last, each, last, each], false)?;
         Ok(patches.f_reshape([batch, first * first])?)
@@ -240,14 +230,15 @@ impl Network for SwinTransformer {
     fn forward_masked(
         &self,
         images: &Tensor,
-        hidden: &MaskedTokens,
+        masked: &MaskedTokens,
         train: bool,
     ) -> Result<(Logits, Tensor)> {
-        let features = self.features(images, Some(hidden), train)?;
+        let features = self.features(images, Some(masked), train)?;
         Ok((self.logits(&features)?, features))
     }
 
-    /// `patch_embed`, `layers.0.blocks.0`…, `layers.1.downsample`…, `norm`, `head`.
+    /// Returns the outputs of `patch_embed`, `layers.0.blocks.0`, …, `layers.1.downsample`, …,
+    /// `norm`, `head`.
     fn trace(&self, images: &Tensor) -> Result<Vec<(String, Tensor)>> {
         let mut x = self.patches(images)?;
         let mut outputs = vec![("patch_embed".to_string(), x.shallow_clone())];

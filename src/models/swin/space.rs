@@ -1,13 +1,13 @@
-//! What can be removed from a Swin Transformer, and what it costs.
+//! Search space and cost of a Swin Transformer.
 
 use super::SwinConfig;
 use crate::cost::{CostModel, Polynomial};
-use crate::models::block::{self, attention_name, expect_known};
-use crate::space::{Binding, Candidates, Dimension, DimensionKind, SearchSpace, Size, Sizes};
-use crate::tensors::Weights;
+use crate::models::block::{self, attention_name, BlockConfig};
+use crate::models::family::{sizes, Blocks};
+use crate::space::{Binding, Candidates, Dimension, DimensionKind, SearchSpace};
 use crate::Result;
 
-/// Name of the dimension that is the residual stream of a stage.
+/// Name of the embedding dimension of a stage.
 pub(super) fn embedding_name(stage: usize) -> String {
     format!("layers.{stage}.embed")
 }
@@ -16,7 +16,23 @@ pub(super) fn block_name(stage: usize, block: usize) -> String {
     format!("layers.{stage}.blocks.{block}")
 }
 
-/// Stage by stage: its residual stream, then its blocks.
+impl Blocks for SwinConfig {
+    fn embeddings_mut(&mut self) -> Vec<(String, &mut i64)> {
+        let stages = self.stages.iter_mut().enumerate();
+        stages.map(|(stage, own)| (embedding_name(stage), &mut own.embed_dim)).collect()
+    }
+
+    fn blocks_mut(&mut self) -> Vec<(String, &mut BlockConfig)> {
+        let mut blocks = Vec::new();
+        for (stage, own) in self.stages.iter_mut().enumerate() {
+            let named = own.blocks.iter_mut().enumerate();
+            blocks.extend(named.map(|(block, sizes)| (block_name(stage, block), sizes)));
+        }
+        blocks
+    }
+}
+
+/// Stage by stage: the embedding, then the dimensions of each block.
 pub(super) fn search_space(config: &SwinConfig) -> Result<SearchSpace> {
     let mut dimensions = Vec::new();
     for (stage, own) in config.stages.iter().enumerate() {
@@ -32,8 +48,9 @@ pub(super) fn search_space(config: &SwinConfig) -> Result<SearchSpace> {
     Ok(SearchSpace { dimensions })
 }
 
-/// The residual stream of a stage. What makes its tokens is gated: the norm of the patches, or the
-/// projection of the merged tokens. What writes into it later lands with the units that leave.
+/// The embedding of a stage. The layer that makes its tokens is gated: the norm after the patch
+/// projection, or the projection of the patch merging. Layers that add to them are `written`, and
+/// fade out with the pruned units.
 fn embedding(config: &SwinConfig, stage: usize) -> Result<Dimension> {
     let candidates = Candidates::embedding(config.stages[stage].embed_dim)?;
     let mut dimension = Dimension::new(embedding_name(stage), DimensionKind::Embedding, candidates);
@@ -59,7 +76,8 @@ fn embedding(config: &SwinConfig, stage: usize) -> Result<Dimension> {
             bind(Binding::narrowed(format!("{block}.{reader}.weight"), 1));
         }
     }
-    // Four tokens side by side read the stream at the end of a stage, the head after the last.
+    // The embedding is read at the end of the stage: by the patch merging, which concatenates four
+    // tokens, or by the head.
     let (norm, reader, tokens) = match stage + 1 == config.stages.len() {
         true => ("norm".into(), "head.fc".into(), 1),
         false => {
@@ -74,14 +92,14 @@ fn embedding(config: &SwinConfig, stage: usize) -> Result<Dimension> {
 }
 
 pub(super) fn cost_model(config: &SwinConfig) -> CostModel {
-    // In f64 from the start: asking what a description costs that cannot be built must not overflow.
+    // f64 throughout, because sizes that are out of range must not overflow here.
     let pixels = config.in_channels as f64 * (config.patch_size as f64).powi(2);
     let tokens = |stage: usize| (config.grid(stage) as f64).powi(2);
     let embed = |stage: usize| Polynomial::units(&embedding_name(stage));
     let last = config.stages.len().saturating_sub(1);
 
     let mut macs = embed(0) * (tokens(0) * pixels) + embed(last) * config.classes;
-    // Patch projection with bias and norm; last norm, head with bias.
+    // Patch projection with bias and norm; final norm, head with bias.
     let mut params =
         embed(0) * (pixels + 3.0) + embed(last) * 2 + (embed(last) + 1) * config.classes;
     for stage in 1..config.stages.len() {
@@ -93,38 +111,7 @@ pub(super) fn cost_model(config: &SwinConfig) -> CostModel {
         let (name, windows) = (block_name(stage, block), config.windows(stage, block));
         macs += block::macs(&name, &embed(stage), tokens(stage), windows.tokens() as f64);
         params += block::params(&name, &embed(stage))
-            + Polynomial::heads(&attention_name(&name)) * windows.distances();
+            + Polynomial::heads(&attention_name(&name)) * windows.relative_positions();
     }
     CostModel { macs, params, dense: sizes(config) }
-}
-
-fn sizes(config: &SwinConfig) -> Sizes {
-    let stages = config.stages.iter().enumerate();
-    let embeddings = stages.map(|(at, own)| (embedding_name(at), Size::flat(own.embed_dim)));
-    let blocks = config.blocks().flat_map(|(stage, at, own)| own.sizes(&block_name(stage, at)));
-    embeddings.chain(blocks).collect()
-}
-
-pub(super) fn resized(config: &SwinConfig, wanted: &Sizes) -> Result<SwinConfig> {
-    expect_known(wanted, &sizes(config))?;
-    let mut config = config.clone();
-    for (stage, own) in config.stages.iter_mut().enumerate() {
-        if let Some(size) = wanted.get(&embedding_name(stage)) {
-            own.embed_dim = size.channels;
-        }
-        for (block, sizes) in own.blocks.iter_mut().enumerate() {
-            sizes.resize(&block_name(stage, block), wanted);
-        }
-    }
-    Ok(config)
-}
-
-pub(super) fn standardised(config: &SwinConfig, weights: &mut Weights) -> Result<SwinConfig> {
-    let mut config = config.clone();
-    for (stage, own) in config.stages.iter_mut().enumerate() {
-        for (block, sizes) in own.blocks.iter_mut().enumerate() {
-            sizes.fold_attention_scale(&block_name(stage, block), weights)?;
-        }
-    }
-    Ok(config)
 }

@@ -1,4 +1,4 @@
-//! Names and shapes of a Swin Transformer's variables, known without building it.
+//! Names and shapes of a Swin Transformer's variables, computed without building it.
 
 use super::space::block_name;
 use super::SwinConfig;
@@ -23,9 +23,9 @@ pub(super) fn shapes(config: &SwinConfig) -> Shapes {
         for (block, sizes) in own.blocks.iter().enumerate() {
             let name = block_name(stage, block);
             sizes.variables(&name, width, &mut shapes);
-            let distances = config.windows(stage, block).distances();
+            let rows = config.windows(stage, block).relative_positions();
             let table = format!("{name}.attn.relative_position_bias_table");
-            shapes.insert(table, vec![distances, sizes.heads]);
+            shapes.insert(table, vec![rows, sizes.heads]);
         }
     }
     norm(&mut shapes, "norm", width);

@@ -1,23 +1,24 @@
-//! The description of a ViT.
+//! Configuration of a ViT.
 
 use crate::models::limits::{check_input, check_rates, check_size};
 use crate::models::BlockConfig;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Which features the classifier looks at.
+/// Input of the classifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
-    /// The class token.
+    /// Features of the class token.
     #[default]
     ClassToken,
-    /// The class token, then the mean of the patch tokens, side by side: the linear head of DINOv2.
+    /// Features of the class token, concatenated with the mean of the patch tokens: the input of
+    /// DINOv2's linear head.
     ClassAndMean,
 }
 
 impl Pooling {
-    /// Columns of the head for every embedding channel.
+    /// Returns the number of columns of the head's weight per embedding channel.
     pub fn parts(self) -> i64 {
         match self {
             Self::ClassToken => 1,
@@ -26,7 +27,7 @@ impl Pooling {
     }
 }
 
-/// A ViT or DeiT of any sizes.
+/// A ViT (Dosovitskiy et al. 2021) or DeiT (Touvron et al. 2021) of any sizes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VitConfig {
     /// Side of the square input, in pixels.
@@ -37,27 +38,28 @@ pub struct VitConfig {
     pub in_channels: i64,
     /// Number of classes.
     pub classes: i64,
-    /// Width of the residual stream.
+    /// Width of the embedding.
     pub embed_dim: i64,
     /// Sizes of every block.
     pub blocks: Vec<BlockConfig>,
-    /// Whether there are a distillation token and a head for it.
+    /// Whether there is a distillation token with a head of its own.
     pub distilled: bool,
     /// ε of every LayerNorm.
     pub norm_eps: f64,
-    /// Stochastic depth of the last block in training; rises linearly from 0 at the first.
+    /// Rate of stochastic depth of the last block in training; rises linearly from 0 at the first.
     pub drop_path: f64,
-    /// LayerScale (Touvron et al. 2021, CaiT): every residual branch is multiplied by a learned
-    /// vector, which starts at this value. `None`: there is none.
+    /// Initial value of LayerScale (Touvron et al. 2021, CaiT), a learned vector that every residual
+    /// branch is multiplied by; `None` for a network without it.
     #[serde(default)]
     pub layer_scale: Option<f64>,
-    /// Which features the classifier looks at.
+    /// Input of the classifier.
     #[serde(default)]
     pub pooling: Pooling,
 }
 
 impl VitConfig {
-    /// A network of equal blocks at 224² with 16×16 patches and 1,000 classes.
+    /// Returns a network of equal blocks at 224² with 16×16 patches and 1,000 classes; its hidden
+    /// width is 4·`embed_dim`.
     pub fn uniform(embed_dim: i64, depth: usize, heads: i64) -> Self {
         Self {
             image_size: 224,
@@ -89,54 +91,54 @@ impl VitConfig {
         Self::uniform(768, 12, 12)
     }
 
-    /// Other input: side and channels of the image, side of a patch.
+    /// Sets side and channels of the image, and the side of a patch.
     pub fn input(mut self, image_size: i64, in_channels: i64, patch_size: i64) -> Self {
         (self.image_size, self.in_channels, self.patch_size) =
             (image_size, in_channels, patch_size);
         self
     }
 
-    /// Another number of classes.
+    /// Sets the number of classes.
     pub fn classes(mut self, classes: i64) -> Self {
         self.classes = classes;
         self
     }
 
-    /// With distillation token and head.
+    /// Adds the distillation token and its head.
     pub fn distilled(mut self) -> Self {
         self.distilled = true;
         self
     }
 
-    /// With LayerScale that starts at this value.
-    pub fn layer_scale(mut self, start: f64) -> Self {
-        self.layer_scale = Some(start);
+    /// Adds LayerScale with this initial value.
+    pub fn layer_scale(mut self, initial: f64) -> Self {
+        self.layer_scale = Some(initial);
         self
     }
 
-    /// With a classifier that looks at other features.
+    /// Sets the input of the classifier.
     pub fn pooling(mut self, pooling: Pooling) -> Self {
         self.pooling = pooling;
         self
     }
 
-    /// Patches along a side of the image.
+    /// Returns the number of patches along a side of the image.
     pub fn grid(&self) -> i64 {
-        // A patch of 0 is refused by `check`; asking for the grid or the cost must not panic.
+        // `check` refuses a patch of 0; grid and cost must not panic without it.
         self.image_size / self.patch_size.max(1)
     }
 
-    /// Class and distillation tokens.
+    /// Returns the number of tokens before the patches: class token, distillation token.
     pub fn prefix_tokens(&self) -> i64 {
         1 + i64::from(self.distilled)
     }
 
-    /// All tokens.
+    /// Returns the number of all tokens.
     pub fn tokens(&self) -> i64 {
         self.grid() * self.grid() + self.prefix_tokens()
     }
 
-    /// Refuses what cannot be built.
+    /// Refuses a configuration that cannot be built.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the field.
@@ -148,11 +150,11 @@ impl VitConfig {
             sizes.check(&format!("blocks.{block}"))?;
         }
         check_rates(self.drop_path, self.norm_eps)?;
-        if let Some(start) = self.layer_scale.filter(|start| !start.is_finite()) {
-            return Err(Error::invalid("layer_scale", "finite", start));
+        if let Some(initial) = self.layer_scale.filter(|initial| !initial.is_finite()) {
+            return Err(Error::invalid("layer_scale", "finite", initial));
         }
         if self.distilled && self.pooling != Pooling::ClassToken {
-            let expected = "the class token, where there is a distillation token";
+            let expected = "ClassToken in a network with a distillation token";
             return Err(Error::invalid("pooling", expected, format!("{:?}", self.pooling)));
         }
         Ok(())

@@ -1,16 +1,27 @@
-//! The evaluation of a ViT as data. `network.rs` computes the same.
+//! Graph of a ViT's forward pass in evaluation; `network.rs` computes the same.
 
 use super::{Pooling, VitConfig};
 use crate::models::block::BlockConfig;
-use crate::models::graph::{Graph, Operation, Value};
+use crate::models::graph::{BlockSteps, Graph, Operation, Value};
 
 pub(super) fn graph(config: &VitConfig) -> Graph {
     let mut graph = Graph::new([config.in_channels, config.image_size, config.image_size]);
     let mut x = tokens(&mut graph, config);
     for (block, sizes) in config.blocks.iter().enumerate() {
-        x = transformer_block(&mut graph, x, config, &format!("blocks.{block}"), sizes);
+        let steps = BlockSteps {
+            name: format!("blocks.{block}"),
+            width: config.embed_dim,
+            eps: config.norm_eps,
+            layer_scale: config.layer_scale.is_some(),
+        };
+        x = graph.block(x, &steps, |graph, x| attention(graph, x, &steps.name, sizes));
     }
-    let features = graph.then(x, norm(config, "norm".into()));
+    let norm = Operation::LayerNorm {
+        parameters: "norm".into(),
+        width: config.embed_dim,
+        eps: config.norm_eps,
+    };
+    let features = graph.then(x, norm);
     let mut pooled = graph.then(features, Operation::Token { index: 0 });
     if config.pooling == Pooling::ClassAndMean {
         let mean = graph.then(features, Operation::MeanToken { first: 1 });
@@ -25,12 +36,12 @@ pub(super) fn graph(config: &VitConfig) -> Graph {
     graph
 }
 
-/// Patches, then the prefix tokens in front of them, then positions.
+/// Adds the patch projection, the prefix tokens and the positions.
 fn tokens(graph: &mut Graph, config: &VitConfig) -> Value {
     let projection =
         Operation::Patches { parameters: "patch_embed.proj".into(), patch: config.patch_size };
     let mut x = graph.then(Value::IMAGES, projection);
-    // The class token comes first, so it is put in front last.
+    // Each is put in front of all others, so the class token, which comes first, is added last.
     if config.distilled {
         x = graph.then(x, Operation::Prepend { token: "dist_token".into() });
     }
@@ -38,41 +49,13 @@ fn tokens(graph: &mut Graph, config: &VitConfig) -> Value {
     graph.then(x, Operation::AddParameter { parameter: "pos_embed".into() })
 }
 
-fn transformer_block(
-    graph: &mut Graph,
-    x: Value,
-    config: &VitConfig,
-    name: &str,
-    sizes: &BlockConfig,
-) -> Value {
-    let normed = graph.then(x, norm(config, format!("{name}.norm1")));
-    let qkv = graph.linear(normed, format!("{name}.attn.qkv"));
+fn attention(graph: &mut Graph, x: Value, name: &str, sizes: &BlockConfig) -> Value {
+    let qkv = graph.linear(x, format!("{name}.attn.qkv"));
     let attention = Operation::Attention {
         heads: sizes.heads,
         head_dim: sizes.head_dim,
         scale: sizes.attention_scale(),
     };
     let mixed = graph.then(qkv, attention);
-    let attended = graph.linear(mixed, format!("{name}.attn.proj"));
-    let attended = scaled(graph, attended, config, format!("{name}.ls1"));
-    let x = graph.add(x, attended);
-
-    let normed = graph.then(x, norm(config, format!("{name}.norm2")));
-    let output = graph.mlp(normed, &format!("{name}.mlp"));
-    let output = scaled(graph, output, config, format!("{name}.ls2"));
-    graph.add(x, output)
-}
-
-fn norm(config: &VitConfig, parameters: String) -> Operation {
-    Operation::LayerNorm { parameters, width: config.embed_dim, eps: config.norm_eps }
-}
-
-/// LayerScale, where there is one.
-fn scaled(graph: &mut Graph, branch: Value, config: &VitConfig, name: String) -> Value {
-    match config.layer_scale {
-        None => branch,
-        Some(_) => {
-            graph.then(branch, Operation::ScaleParameter { parameter: format!("{name}.gamma") })
-        }
-    }
+    graph.linear(mixed, format!("{name}.attn.proj"))
 }

@@ -1,4 +1,4 @@
-//! ViT and DeiT, with and without distillation token, every block with sizes of its own.
+//! ViT and DeiT, with or without distillation token; each block has its own sizes.
 
 mod config;
 mod graph;
@@ -9,7 +9,7 @@ mod variables;
 pub use config::{Pooling, VitConfig};
 pub use network::VisionTransformer;
 
-use super::{Architecture, Graph, PmimPorts, Shapes};
+use super::{family, Architecture, Graph, PmimPorts, Shapes};
 use crate::cost::CostModel;
 use crate::space::{SearchSpace, Sizes};
 use crate::tensors::Weights;
@@ -34,7 +34,7 @@ impl Architecture for VitConfig {
     }
 
     fn resized(&self, sizes: &Sizes) -> Result<Self> {
-        space::resized(self, sizes)
+        family::resized(self, sizes)
     }
 
     fn pmim_ports(&self) -> Option<PmimPorts> {
@@ -62,6 +62,6 @@ impl Architecture for VitConfig {
     }
 
     fn standardised(&self, weights: &mut Weights) -> Result<Self> {
-        space::standardised(self, weights)
+        family::standardised(self, weights)
     }
 }

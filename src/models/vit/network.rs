@@ -1,63 +1,39 @@
-//! The forward pass of a ViT. Variables carry timm's names.
+//! Forward pass of a ViT. Variables have timm's names.
 
 use super::{Pooling, VitConfig};
 use crate::components::MaskedTokens;
 use crate::error::expect_shape;
 use crate::models::block::drop_path_of;
-use crate::models::layers::{
-    drop_path, Attention, LayerNorm, LayerScale, Linear, Mlp, PatchEmbedding,
-};
+use crate::models::layers::{Attention, Block, BlockLayout, LayerNorm, Linear, PatchEmbedding};
 use crate::models::{Logits, Network};
 use crate::Result;
 use tch::{nn, Tensor};
-
-/// A pre-norm transformer block: x + ls1(attn(norm1(x))), then x + ls2(mlp(norm2(x))).
-#[derive(Debug)]
-struct Block {
-    norm1: LayerNorm,
-    attn: Attention,
-    ls1: LayerScale,
-    norm2: LayerNorm,
-    mlp: Mlp,
-    ls2: LayerScale,
-    drop_path: f64,
-}
-
-impl Block {
-    fn new(path: &nn::Path, config: &VitConfig, block: usize) -> Result<Self> {
-        let (width, sizes) = (config.embed_dim, &config.blocks[block]);
-        Ok(Self {
-            norm1: LayerNorm::new(&(path / "norm1"), width, config.norm_eps)?,
-            attn: Attention::new(&(path / "attn"), width, sizes)?,
-            ls1: LayerScale::new(&(path / "ls1"), width, config.layer_scale)?,
-            norm2: LayerNorm::new(&(path / "norm2"), width, config.norm_eps)?,
-            mlp: Mlp::new(&(path / "mlp"), width, sizes.hidden_dim)?,
-            ls2: LayerScale::new(&(path / "ls2"), width, config.layer_scale)?,
-            drop_path: drop_path_of(block, config.blocks.len(), config.drop_path),
-        })
-    }
-
-    fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let attended = self.ls1.forward(self.attn.forward(&self.norm1.forward(x)?, 1, None)?)?;
-        let x = x.f_add(&drop_path(attended, self.drop_path, train)?)?;
-        let hidden = self.ls2.forward(self.mlp.forward(&self.norm2.forward(&x)?)?)?;
-        Ok(x.f_add(&drop_path(hidden, self.drop_path, train)?)?)
-    }
-}
 
 /// A Vision Transformer (Dosovitskiy et al. 2021) or DeiT (Touvron et al. 2021).
 #[derive(Debug)]
 pub struct VisionTransformer {
     patch_embed: PatchEmbedding,
-    /// Class token, and distillation token where there is one: each `[1, 1, E]`.
+    /// Class token, then the distillation token if there is one; each `[1, 1, E]`.
     prefix: Vec<Tensor>,
     pos_embed: Tensor,
-    blocks: Vec<Block>,
+    blocks: Vec<Block<Attention>>,
     norm: LayerNorm,
     head: Linear,
     head_dist: Option<Linear>,
     pooling: Pooling,
     input: [i64; 3],
+}
+
+fn block(path: &nn::Path, config: &VitConfig, at: usize) -> Result<Block<Attention>> {
+    let (width, sizes) = (config.embed_dim, &config.blocks[at]);
+    let layout = BlockLayout {
+        width,
+        hidden_dim: sizes.hidden_dim,
+        eps: config.norm_eps,
+        layer_scale: config.layer_scale,
+        drop_path: drop_path_of(at, config.blocks.len(), config.drop_path),
+    };
+    Block::new(path, layout, |path| Attention::new(path, width, sizes))
 }
 
 impl VisionTransformer {
@@ -82,7 +58,7 @@ impl VisionTransformer {
             prefix,
             pos_embed: path.f_var("pos_embed", &[1, config.tokens(), width], normal)?,
             blocks: (0..config.blocks.len())
-                .map(|block| Block::new(&(&blocks / block), config, block))
+                .map(|at| block(&(&blocks / at), config, at))
                 .collect::<Result<_>>()?,
             norm: LayerNorm::new(&(path / "norm"), width, config.norm_eps)?,
             head: Linear::new(&(path / "head"), width * config.pooling.parts(), config.classes)?,
@@ -92,19 +68,20 @@ impl VisionTransformer {
         })
     }
 
-    /// Features of all tokens after the last norm: `[B, C, H, W]` → `[B, tokens, E]`.
+    /// Returns the features of all tokens after the final norm: `[B, C, H, W]` → `[B, tokens, E]`.
+    /// Patch tokens that are `masked` are replaced by the mask token.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if the images are not of the size the network was built for.
     pub fn features(
         &self,
         images: &Tensor,
-        hidden: Option<&MaskedTokens>,
+        masked: Option<&MaskedTokens>,
         train: bool,
     ) -> Result<Tensor> {
         let mut patches = self.patches(images)?;
-        if let Some(hidden) = hidden {
-            patches = hidden.apply(&patches)?;
+        if let Some(masked) = masked {
+            patches = masked.apply(&patches)?;
         }
         let mut x = self.tokens(patches)?;
         for block in &self.blocks {
@@ -113,7 +90,7 @@ impl VisionTransformer {
         self.norm.forward(&x)
     }
 
-    /// Projected patches, `[B, N, E]`.
+    /// Returns the projected patches, `[B, N, E]`.
     fn patches(&self, images: &Tensor) -> Result<Tensor> {
         let batch = images.size().first().copied().unwrap_or(0);
         let [channels, height, width] = self.input;
@@ -121,7 +98,7 @@ impl VisionTransformer {
         self.patch_embed.forward(images)
     }
 
-    /// Prefix tokens before the patches, and positions on all: `[B, N, E]` → `[B, tokens, E]`.
+    /// Puts prefix tokens before the patches and adds positions: `[B, N, E]` → `[B, tokens, E]`.
     fn tokens(&self, patches: Tensor) -> Result<Tensor> {
         let batch = patches.size()[0];
         let mut tokens = Vec::with_capacity(3);
@@ -132,7 +109,7 @@ impl VisionTransformer {
         Ok(Tensor::f_cat(&tokens, 1)?.f_add(&self.pos_embed)?)
     }
 
-    /// What the classifier looks at: `[B, tokens, E]` → `[B, E]` or `[B, 2·E]`.
+    /// Returns the input of the classifier: `[B, tokens, E]` → `[B, E]` or `[B, 2·E]`.
     fn pooled(&self, features: &Tensor) -> Result<Tensor> {
         let class = features.f_select(1, 0)?;
         match self.pooling {
@@ -163,17 +140,17 @@ impl Network for VisionTransformer {
     fn forward_masked(
         &self,
         images: &Tensor,
-        hidden: &MaskedTokens,
+        masked: &MaskedTokens,
         train: bool,
     ) -> Result<(Logits, Tensor)> {
-        let features = self.features(images, Some(hidden), train)?;
+        let features = self.features(images, Some(masked), train)?;
         let prefix = self.prefix.len() as i64;
         let patches = features.f_narrow(1, prefix, features.size()[1] - prefix)?;
         Ok((self.logits(&features)?, patches))
     }
 
-    /// `patch_embed`, `pos_embed` (with the prefix tokens), `blocks.0`…, `norm`, `head`, and
-    /// `head_dist` where there is one.
+    /// Returns the outputs of `patch_embed`, `pos_embed` (with the prefix tokens), `blocks.0`, …,
+    /// `norm`, `head`, and `head_dist` if there is one.
     fn trace(&self, images: &Tensor) -> Result<Vec<(String, Tensor)>> {
         let patches = self.patches(images)?;
         let mut x = self.tokens(patches.shallow_clone())?;

@@ -1,16 +1,28 @@
-//! What can be removed from a ViT, and what it costs.
+//! Search space and cost of a ViT.
 
 use super::VitConfig;
 use crate::cost::{CostModel, Polynomial};
-use crate::models::block::{self, expect_known};
-use crate::space::{Binding, Candidates, Dimension, DimensionKind, SearchSpace, Size, Sizes};
-use crate::tensors::Weights;
+use crate::models::block::{self, BlockConfig};
+use crate::models::family::{sizes, Blocks};
+use crate::space::{Binding, Candidates, Dimension, DimensionKind, SearchSpace};
 use crate::Result;
 
+/// Name of the embedding dimension.
 pub(super) const EMBEDDING: &str = "embed";
 
 pub(super) fn block_name(block: usize) -> String {
     format!("blocks.{block}")
+}
+
+impl Blocks for VitConfig {
+    fn embeddings_mut(&mut self) -> Vec<(String, &mut i64)> {
+        vec![(EMBEDDING.into(), &mut self.embed_dim)]
+    }
+
+    fn blocks_mut(&mut self) -> Vec<(String, &mut BlockConfig)> {
+        let blocks = self.blocks.iter_mut().enumerate();
+        blocks.map(|(block, own)| (block_name(block), own)).collect()
+    }
 }
 
 pub(super) fn search_space(config: &VitConfig) -> Result<SearchSpace> {
@@ -21,8 +33,9 @@ pub(super) fn search_space(config: &VitConfig) -> Result<SearchSpace> {
     Ok(SearchSpace { dimensions })
 }
 
-/// The residual stream. What makes tokens is gated; what writes into it later lands with the units
-/// that leave; every other axis it indexes follows.
+/// The embedding, which is the width of the residual stream. Layers that make the tokens are gated;
+/// layers that add to them are `written`, and fade out with the pruned units; layers that read them
+/// are sliced alone.
 fn embedding(config: &VitConfig) -> Result<Dimension> {
     let candidates = Candidates::embedding(config.embed_dim)?;
     let mut dimension = Dimension::new(EMBEDDING, DimensionKind::Embedding, candidates);
@@ -46,7 +59,7 @@ fn embedding(config: &VitConfig) -> Result<Dimension> {
         for block in 0..config.blocks.len() {
             for writer in ["attn.proj", "mlp.fc2"] {
                 let name = format!("blocks.{block}.{writer}.{part}");
-                // What LayerScale multiplies must not fade twice.
+                // LayerScale fades out in their place: both would fade the branch twice.
                 dimension = dimension.bind(match config.layer_scale {
                     None => Binding::written(name, 0),
                     Some(_) => Binding::narrowed(name, 0),
@@ -79,7 +92,7 @@ fn embedding(config: &VitConfig) -> Result<Dimension> {
 }
 
 pub(super) fn cost_model(config: &VitConfig) -> CostModel {
-    // In f64 from the start: asking what a description costs that cannot be built must not overflow.
+    // f64 throughout, because sizes that are out of range must not overflow here.
     let (patches, prefix) = ((config.grid() as f64).powi(2), config.prefix_tokens() as f64);
     let (tokens, classes) = (patches + prefix, config.classes as f64);
     let pixels = config.in_channels as f64 * (config.patch_size as f64).powi(2);
@@ -89,7 +102,7 @@ pub(super) fn cost_model(config: &VitConfig) -> CostModel {
     let embed = || Polynomial::units(EMBEDDING);
 
     let mut macs = embed() * (patches * pixels) + columns() * (classes * heads);
-    // Patch projection with bias, prefix tokens, positions, last norm, heads with bias.
+    // Patch projection with bias, prefix tokens, positions, final norm, heads with bias.
     let mut params =
         embed() * (pixels + 1.0 + prefix + tokens + 2.0) + (columns() + 1) * (classes * heads);
     for block in (0..config.blocks.len()).map(block_name) {
@@ -97,30 +110,4 @@ pub(super) fn cost_model(config: &VitConfig) -> CostModel {
         params += block::params(&block, &embed()) + embed() * scales;
     }
     CostModel { macs, params, dense: sizes(config) }
-}
-
-fn sizes(config: &VitConfig) -> Sizes {
-    let mut sizes = Sizes::from([(EMBEDDING.into(), Size::flat(config.embed_dim))]);
-    for (block, own) in config.blocks.iter().enumerate() {
-        sizes.extend(own.sizes(&block_name(block)));
-    }
-    sizes
-}
-
-pub(super) fn resized(config: &VitConfig, wanted: &Sizes) -> Result<VitConfig> {
-    expect_known(wanted, &sizes(config))?;
-    let mut config = config.clone();
-    config.embed_dim = wanted.get(EMBEDDING).map_or(config.embed_dim, |size| size.channels);
-    for (block, own) in config.blocks.iter_mut().enumerate() {
-        own.resize(&block_name(block), wanted);
-    }
-    Ok(config)
-}
-
-pub(super) fn standardised(config: &VitConfig, weights: &mut Weights) -> Result<VitConfig> {
-    let mut config = config.clone();
-    for (block, own) in config.blocks.iter_mut().enumerate() {
-        own.fold_attention_scale(&block_name(block), weights)?;
-    }
-    Ok(config)
 }

@@ -1,4 +1,4 @@
-//! Names and shapes of a ViT's variables, known without building it.
+//! Names and shapes of a ViT's variables, computed without building it.
 
 use super::VitConfig;
 use crate::models::block::{linear, norm};

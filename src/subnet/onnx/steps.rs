@@ -59,11 +59,11 @@ fn add_step(builder: &mut Builder, to: &str, step: &Step) -> Result<String> {
             builder.node("MatMul", &[x, &matrix], to, &[])
         }
         Operation::Merge { grid, width } => merge(builder, to, x, *grid, *width),
-        Operation::CutWindows(windows) => {
+        Operation::WindowPartition(windows) => {
             let order = builder.numbers(&[windows.order().len() as i64], &windows.order());
             builder.node("Gather", &[x, &order], to, &[Int("axis", 1)])
         }
-        Operation::JoinWindows(windows) => {
+        Operation::WindowReverse(windows) => {
             let order = inverse(&windows.order());
             let order = builder.numbers(&[order.len() as i64], &order);
             builder.node("Gather", &[x, &order], to, &[Int("axis", 1)])
@@ -156,7 +156,7 @@ fn inverse(order: &[i64]) -> Vec<i64> {
 /// What is added to the logits of windows: `[heads, tokens, tokens]`, or one of it for each.
 fn bias(builder: &mut Builder, to: &str, windows: Windows, table: &str) -> Result<String> {
     let (count, tokens) = (windows.count(), windows.tokens());
-    let rows = builder.numbers(&[tokens, tokens], &windows.distance_rows());
+    let rows = builder.numbers(&[tokens, tokens], &windows.relative_position_index());
     let table = builder.weight(table)?;
     let axis = [Int("axis", 0)];
     let biases = builder.node("Gather", &[&table, &rows], format!("{to}.biases"), &axis);
@@ -169,7 +169,7 @@ fn bias(builder: &mut Builder, to: &str, windows: Windows, table: &str) -> Resul
     let from = builder.numbers(&[count, 1, tokens, 1], &regions);
     let onto = builder.numbers(&[count, 1, 1, tokens], &regions);
     let same = builder.node("Equal", &[&from, &onto], format!("{to}.same"), &[]);
-    let (zero, apart) = (builder.scalar(0.0), builder.scalar(Windows::APART));
+    let (zero, apart) = (builder.scalar(0.0), builder.scalar(Windows::MASKED));
     let separation =
         builder.node("Where", &[&same, &zero, &apart], format!("{to}.separation"), &[]);
     Ok(builder.node("Add", &[&bias, &separation], format!("{to}.separated"), &[]))

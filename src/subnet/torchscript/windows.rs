@@ -5,7 +5,7 @@ use crate::models::Windows;
 /// Tokens in the order of the windows.
 pub(super) fn cut(x: &str, windows: Windows) -> String {
     let Windows { grid, side, shift } = windows;
-    let along = windows.along();
+    let along = windows.per_side();
     let tokens = format!("torch.reshape({x}, [batch, {grid}, {grid}, -1])");
     let rolled = roll(tokens, -shift);
     let cut = format!("torch.reshape({rolled}, [batch, {along}, {side}, {along}, {side}, -1])");
@@ -16,7 +16,7 @@ pub(super) fn cut(x: &str, windows: Windows) -> String {
 /// Tokens in the order of the grid again.
 pub(super) fn join(x: &str, windows: Windows) -> String {
     let Windows { grid, side, shift } = windows;
-    let along = windows.along();
+    let along = windows.per_side();
     let cut = format!("torch.reshape({x}, [batch, {along}, {along}, {side}, {side}, -1])");
     let ordered = format!("torch.permute({cut}, [0, 1, 3, 2, 4, 5])");
     let tokens = format!("torch.reshape({ordered}, [batch, {grid}, {grid}, -1])");
@@ -65,7 +65,7 @@ pub(super) fn attention(
 /// a rolled grid stay apart.
 fn bias(to: &str, x: &str, windows: Windows, table: &str, heads: i64) -> Vec<String> {
     let tokens = windows.tokens();
-    let rows = windows.distance_rows();
+    let rows = windows.relative_position_index();
     // The first column: from every token to the first.
     let numbers: Vec<i64> = rows.iter().step_by(tokens as usize).copied().collect();
     let mut lines = vec![
@@ -80,7 +80,7 @@ fn bias(to: &str, x: &str, windows: Windows, table: &str, heads: i64) -> Vec<Str
     ];
     if windows.shift > 0 {
         let Windows { side, .. } = windows;
-        let (along, count) = (windows.along(), windows.count());
+        let (along, count) = (windows.per_side(), windows.count());
         let bands = constant(&windows.bands(), x);
         let grid = format!(
             "torch.add(torch.mul(torch.unsqueeze({to}_bands, 1), 3), \
@@ -95,7 +95,7 @@ fn bias(to: &str, x: &str, windows: Windows, table: &str, heads: i64) -> Vec<Str
             format!("    {to}_apart = torch.type_as({apart}, {to}_bias)"),
             format!(
                 "    {to}_separation = torch.mul(torch.unsqueeze({to}_apart, 1), {:?})",
-                Windows::APART
+                Windows::MASKED
             ),
             format!("    {to}_bias = torch.add({to}_bias, {to}_separation)"),
         ]);

@@ -1,0 +1,59 @@
+//! Sizes of a ViT or Swin configuration by the names of its dimensions.
+
+use super::block::BlockConfig;
+use crate::space::{Size, Sizes};
+use crate::tensors::Weights;
+use crate::{Error, Result};
+
+/// A configuration of embeddings and transformer blocks.
+pub(super) trait Blocks: Clone {
+    /// Widths of all embeddings, with the names of their dimensions.
+    fn embeddings_mut(&mut self) -> Vec<(String, &mut i64)>;
+
+    /// All blocks with their names.
+    fn blocks_mut(&mut self) -> Vec<(String, &mut BlockConfig)>;
+}
+
+/// Returns the sizes of all dimensions.
+pub(super) fn sizes(config: &impl Blocks) -> Sizes {
+    let mut config = config.clone();
+    let mut sizes = Sizes::new();
+    for (name, width) in config.embeddings_mut() {
+        sizes.insert(name, Size::flat(*width));
+    }
+    for (name, block) in config.blocks_mut() {
+        sizes.extend(block.sizes(&name));
+    }
+    sizes
+}
+
+/// Returns the configuration with other sizes for the dimensions in `wanted`.
+///
+/// # Errors
+/// [`Error::Unknown`] for a dimension that the configuration does not have.
+pub(super) fn resized<A: Blocks>(config: &A, wanted: &Sizes) -> Result<A> {
+    let known = sizes(config);
+    if let Some(name) = wanted.keys().find(|name| !known.contains_key(*name)) {
+        return Err(Error::unknown("dimension", name, known.keys()));
+    }
+    let mut config = config.clone();
+    for (name, width) in config.embeddings_mut() {
+        *width = wanted.get(&name).map_or(*width, |size| size.channels);
+    }
+    for (name, block) in config.blocks_mut() {
+        block.resize(&name, wanted);
+    }
+    Ok(config)
+}
+
+/// Folds the attention scale of every block into the weights of q.
+///
+/// # Errors
+/// [`Error::Unknown`] if a weight is missing.
+pub(super) fn standardised<A: Blocks>(config: &A, weights: &mut Weights) -> Result<A> {
+    let mut config = config.clone();
+    for (name, block) in config.blocks_mut() {
+        block.fold_attention_scale(&name, weights)?;
+    }
+    Ok(config)
+}
