@@ -1,5 +1,4 @@
-//! A subnet on disk: what is written is what is loaded, here and elsewhere, and what is not whole
-//! and consistent is refused.
+//! Artifacts: saving and loading, exports, and the folders that are refused.
 
 mod artifact_cases;
 mod support;

@@ -1,10 +1,12 @@
-//! Polynomials and budgets against sums made by hand; the cost of a ViT against its variables and
-//! its matrix products.
+//! Polynomials, budgets and expected costs compared with sums written by hand; the cost model of a
+//! ViT compared with its variables and its matrix products.
 
 mod support;
 
 use once_for_both::components::BudgetLoss;
-use once_for_both::cost::{Budget, CompiledPolynomial, CostModel, Metric, Polynomial};
+use once_for_both::cost::{
+    Budget, CompiledPolynomial, CostLimit, CostModel, ExpectedCost, Metric, Polynomial,
+};
 use once_for_both::models::{Architecture, BlockConfig, VitConfig};
 use once_for_both::space::{
     ActiveSet, Candidates, Dimension, DimensionKind, Over, SearchSpace, Size, Sizes,
@@ -18,16 +20,16 @@ use support::{
 };
 use tch::{nn, Tensor};
 
-/// Expected costs are sums of products in f32.
+/// For expected costs, which are sums of products in f32.
 const EXPECTED: Tolerance = Tolerance::relative(1e-5);
 
-/// e = 10, a = 2 heads of 3.
+/// Sizes e = 10 and a = 2 heads × 3 channels.
 fn ten_and_six() -> Sizes {
     sizes(&[("e", Size::flat(10)), ("a", Size { heads: 2, channels: 3 })])
 }
 
 #[test]
-fn algebra_by_hand() -> TestResult {
+fn polynomial_of_sums_and_products_has_the_value_worked_out_by_hand() -> TestResult {
     let heads = || Polynomial::heads("a");
     for (polynomial, value) in [
         (Polynomial::default(), 0.0),
@@ -46,7 +48,7 @@ fn algebra_by_hand() -> TestResult {
 }
 
 #[test]
-fn like_terms_are_added_up_whatever_the_order_of_factors() {
+fn polynomial_with_like_terms_in_any_factor_order_adds_their_coefficients() {
     let mut sum = units("a") * units("e") + 1;
     sum += units("e") * units("a") * 2;
     sum += 4;
@@ -61,7 +63,7 @@ fn like_terms_are_added_up_whatever_the_order_of_factors() {
 }
 
 #[test]
-fn a_size_that_is_missing_is_named() {
+fn polynomial_evaluated_without_a_size_names_the_dimension() {
     let cost = units("e") * units("b");
     assert_refused!(
         cost.evaluate(&ten_and_six()),
@@ -97,7 +99,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn sums_and_products_are_those_of_the_values(
+    fn polynomial_sum_and_product_equal_sum_and_product_of_values(
         left in monomials(),
         right in monomials(),
         (e, heads, channels) in (1..9i64, 1..5i64, 1..9i64),
@@ -118,20 +120,21 @@ proptest! {
     }
 
     #[test]
-    fn compiled_polynomials_have_the_same_value_and_slope(
+    fn compiled_polynomial_has_the_value_and_gradient_of_the_polynomial(
         monomials in monomials(),
         x in [0.5..3.0f64, 0.5..3.0, 0.5..3.0],
         fixed in 1..5i64,
     ) {
-        // e and a are searched, b is not: it enters the coefficients.
+        // e and a are searched; b is not, so its size is multiplied into the coefficients.
         let cost = build(&monomials) * units("b");
+        let pairs = Candidates::grid(2, 4, vec![2], vec![4])?;
         let space = SearchSpace { dimensions: vec![
             Dimension::new("e", DimensionKind::Embedding, Candidates::flat(4, vec![4])?),
-            Dimension::new("a", DimensionKind::Attention, Candidates::grid(2, 4, vec![2], vec![4])?),
+            Dimension::new("a", DimensionKind::Attention, pairs),
         ] };
         let others = sizes(&[("b", Size::flat(fixed))]);
         let compiled = CompiledPolynomial::new(&cost, &space, &others, test_device())?;
-        // Units and heads of e (the heads of a flat dimension count for nothing here), then of a.
+        // Units and heads of e (no term has the heads of e), then of a, then 1.
         let at = leaf(&in_words(from_numbers(&[x[0], 1.0, x[1], x[2], 1.0], &[5]))?);
         let value = compiled.evaluate(&at)?;
         let b = fixed as f64;
@@ -171,7 +174,7 @@ fn vits() -> impl Strategy<Value = VitConfig> {
     )
 }
 
-/// Every matrix product of the forward pass, in order: rows × inner × columns.
+/// Multiply-accumulates of every matrix product of the forward pass: rows × inner × columns.
 fn slow_macs(config: &VitConfig) -> i64 {
     let (tokens, embed) = (config.tokens(), config.embed_dim);
     let pixels = config.in_channels * config.patch_size * config.patch_size;
@@ -192,7 +195,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn a_vit_costs_what_it_executes_and_holds(config in vits()) {
+    fn vit_cost_model_equals_matrix_products_and_trainable_numbers(config in vits()) {
         let model = config.cost_model();
         let store = nn::VarStore::new(test_device());
         config.build(&store.root())?;
@@ -204,7 +207,7 @@ proptest! {
     }
 
     #[test]
-    fn a_resized_vit_costs_what_the_dense_ones_model_says(
+    fn vit_cost_model_at_smaller_sizes_equals_that_of_the_resized_vit(
         config in vits(),
         picks in vec(any::<prop::sample::Index>(), 7),
     ) {
@@ -224,31 +227,53 @@ proptest! {
 }
 
 #[test]
-fn budgets_are_shares_of_the_dense_cost_within_the_feasible_range() -> TestResult {
+fn budget_share_resolves_to_a_limit_that_must_lie_within_the_space() -> TestResult {
     let (space, model, _) = little()?;
-    assert_eq!(Budget::share(Metric::Macs, 0.5, &model)?, Budget::macs(66.0));
-    assert_eq!(Budget::share(Metric::Params, 1.0, &model)?, Budget::params(16.0));
+    assert_eq!(Budget::share(Metric::Macs, 0.5).resolve(&model)?, CostLimit::macs(66.0));
+    assert_eq!(Budget::share(Metric::Params, 1.0).resolve(&model)?, CostLimit::params(16.0));
     for share in [0.0, -0.5, 1.5, f64::NAN] {
-        assert_refused!(Budget::share(Metric::Macs, share, &model), Error::Invalid { .. });
+        let refused = Budget::share(Metric::Macs, share).resolve(&model);
+        assert_refused!(refused, Error::Invalid { .. });
     }
     for limit in [14.0, 134.0, f64::NAN] {
-        let refused = Budget::macs(limit).check(&model, &space);
+        let refused = CostLimit::macs(limit).check(&model, &space);
         assert_refused!(refused, Error::Infeasible { least: 15.0, most: 133.0, .. });
     }
-    Budget::macs(15.0).check(&model, &space)?;
-    // What the dense network does not cost cannot be limited.
+    CostLimit::macs(15.0).check(&model, &space)?;
     let free = CostModel { macs: Polynomial::from(0), ..model.clone() };
     assert_refused!(
-        Budget::macs(0.0).check(&free, &space),
+        CostLimit::macs(0.0).check(&free, &space),
         Error::Invalid { ref name, .. } if name == "MACs of the dense network"
     );
-    // A dimension without a size is dense.
+    Ok(())
+}
+
+#[test]
+fn budget_of_an_amount_resolves_to_that_amount() -> TestResult {
+    let (_, model, _) = little()?;
+    for (budget, limit) in [
+        (Budget::macs(70.5), CostLimit::macs(70.5)),
+        (Budget::params(9.0), CostLimit::params(9.0)),
+        (Budget::macs_share(0.25), CostLimit::macs(33.0)),
+        (Budget::params_share(0.5), CostLimit::params(8.0)),
+    ] {
+        assert_eq!(budget.resolve(&model)?, limit);
+    }
+    for amount in [0.0, -1.0, f64::INFINITY, f64::NAN] {
+        assert_refused!(Budget::macs(amount).resolve(&model), Error::Invalid { .. });
+    }
+    Ok(())
+}
+
+#[test]
+fn cost_without_a_size_of_a_dimension_takes_its_dense_size() -> TestResult {
+    let (_, model, _) = little()?;
     assert_eq!(model.cost(Metric::Macs, &sizes(&[("e", Size::flat(2))]))?, 69.0);
     Ok(())
 }
 
 #[test]
-fn the_budget_loss_is_the_largest_excess_of_an_expected_cost_squared() -> TestResult {
+fn budget_loss_is_the_weighted_square_of_the_largest_excess_of_expected_cost() -> TestResult {
     let (space, mut model, active) = little()?;
     model.params += Polynomial::heads("a") * 3;
     let active: Vec<&ActiveSet> = active.iter().collect();
@@ -265,12 +290,14 @@ fn the_budget_loss_is_the_largest_excess_of_an_expected_cost_squared() -> TestRe
     let [e, a, h] = [0, 1, 2].map(|at| expected(at, Size::units));
     let heads = expected(1, |size| size.heads);
     let (macs, params) = (2.0 * e * a + 3.0 * e * h + 5.0, e + a + h + 3.0 * heads);
-    // Each of the two limits in turn is the one that is exceeded more.
+    // First the MACs exceed their limit by the larger share, then the parameters do.
     for (limits, which) in [([60.0, 20.0], 0), ([100.0, 5.0], 1)] {
-        let budgets = [Budget::macs(limits[0]), Budget::params(limits[1])];
+        let budgets = [CostLimit::macs(limits[0]), CostLimit::params(limits[1])];
         let loss = BudgetLoss::new(&model, &space, &budgets, 5.0, test_device())?;
+        let metrics = [Metric::Macs, Metric::Params];
+        let expected_cost = ExpectedCost::new(&model, &space, &metrics, test_device())?;
         let alphas = alphas()?;
-        for (found, cost) in loss.expected_costs(&alphas, &active)?.iter().zip([macs, params]) {
+        for (found, cost) in expected_cost.costs(&alphas, &active)?.iter().zip([macs, params]) {
             EXPECTED.check_against("expected cost", found, &[cost])?;
         }
         let excess = [(macs - limits[0]) / 133.0, (params - limits[1]) / 22.0];
@@ -278,7 +305,7 @@ fn the_budget_loss_is_the_largest_excess_of_an_expected_cost_squared() -> TestRe
         let found = loss.loss(&alphas, &active)?;
         EXPECTED.check_against("loss", &found, &[5.0 * excess[which] * excess[which]])?;
 
-        // By the chain rule to the logits of e: dF/de · p_k (w_k − e).
+        // Chain rule for α of e: dL/dα_k = dL/dF · dF/de · p_k·(w_k − e).
         let cost_to_e = [(2.0 * a + 3.0 * h) / 133.0, 1.0 / 22.0][which];
         let to_e = 10.0 * excess[which] * cost_to_e;
         let p = softmax(logits[0], &[true; 2]);

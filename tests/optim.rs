@@ -1,4 +1,4 @@
-//! AdamW against libtorch's own, and its state under narrowing and restoring.
+//! AdamW compared with libtorch's, its moments when they are sliced and restored, and the EMA.
 
 mod support;
 
@@ -12,15 +12,15 @@ use tch::{nn, nn::OptimizerConfig, Tensor};
 const SIZE: usize = 6;
 const SHAPE: [i64; 2] = [2, 3];
 
-/// Steps move by about the rate, in f32 around parameters of about one.
+/// For f32 parameters of magnitude 1 after a few steps.
 const STEP: Tolerance = Tolerance { relative: 1e-6, absolute: 1e-6 };
 
-/// The step goes.
-fn go() -> Tensor {
+/// The flag of a step that is applied.
+fn applied() -> Tensor {
     Tensor::ones([0i64; 0], (tch::Kind::Float, test_device()))
 }
 
-/// Parameters after every gradient in turn, by libtorch.
+/// Parameters after one libtorch AdamW step per gradient.
 fn by_libtorch(
     start: &Tensor,
     gradients: &[Tensor],
@@ -40,8 +40,8 @@ fn by_libtorch(
     Ok(parameter.detach().copy())
 }
 
-/// Parameters after every gradient in turn, by ours.
-fn by_us(
+/// Parameters and optimiser after one step of [`AdamW`] per gradient.
+fn by_this_crate(
     start: &Tensor,
     gradients: &[Tensor],
     rate: f64,
@@ -49,12 +49,12 @@ fn by_us(
 ) -> TestResult<(Tensor, AdamW)> {
     let (mut parameter, mut optimiser) = (leaf(start), AdamW::new());
     for gradient in gradients {
-        optimiser.update("parameter", &mut parameter, gradient, &go(), rate, options)?;
+        optimiser.update("parameter", &mut parameter, gradient, &applied(), rate, options)?;
     }
     Ok((parameter.detach(), optimiser))
 }
 
-/// Loshchilov & Hutter, algorithm 2, in f64.
+/// One parameter after Loshchilov & Hutter's algorithm 2, in f64.
 fn by_the_paper(start: f64, gradients: &[f64], rate: f64, options: &AdamWOptions) -> f64 {
     let AdamWOptions { beta1, beta2, eps, weight_decay } = *options;
     let (mut parameter, mut mean, mut square) = (start, 0.0, 0.0);
@@ -72,7 +72,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn a_few_steps_are_those_of_libtorch_and_of_the_paper(
+    fn adamw_after_a_few_steps_equals_libtorch_and_the_paper(
         start in vec(-1.0..1.0f64, SIZE),
         gradients in vec(vec(-1.0..1.0f64, SIZE), 1..6),
         rate in 1e-4..1e-2f64,
@@ -86,20 +86,20 @@ proptest! {
         let steps: Result<Vec<_>, _> =
             gradients.iter().map(|g| in_words(from_numbers(g, &SHAPE))).collect();
         let steps = steps?;
-        let (ours, _) = in_words(by_us(&tensor, &steps, rate, &options))?;
-        let theirs = in_words(by_libtorch(&tensor, &steps, rate, &options))?;
-        in_words(STEP.check("ours against libtorch's", &ours, &theirs))?;
+        let (actual, _) = in_words(by_this_crate(&tensor, &steps, rate, &options))?;
+        let libtorch = in_words(by_libtorch(&tensor, &steps, rate, &options))?;
+        in_words(STEP.check("compared with libtorch", &actual, &libtorch))?;
         let paper: Vec<f64> = (0..SIZE)
             .map(|at| {
                 let own: Vec<f64> = gradients.iter().map(|g| g[at]).collect();
                 by_the_paper(start[at], &own, rate, &options)
             })
             .collect();
-        in_words(STEP.check_against("ours against the paper's", &ours, &paper))?;
+        in_words(STEP.check_against("compared with the paper", &actual, &paper))?;
     }
 }
 
-/// Three gradients, the second with a zero.
+/// Three gradients; the second has a zero.
 fn three_gradients() -> TestResult<Vec<Tensor>> {
     let rows = [
         [0.3, -0.2, 0.9, 1e-4, -2.0, 0.5],
@@ -110,19 +110,26 @@ fn three_gradients() -> TestResult<Vec<Tensor>> {
 }
 
 #[test]
-fn narrowing_the_state_commutes_with_updating() -> TestResult {
+fn adamw_step_after_slicing_moments_equals_slicing_after_the_step() -> TestResult {
     let options = AdamWOptions::default();
     let (start, gradients) =
         (from_numbers(&[0.5, -0.5, 0.1, 2.0, -1.0, 0.0], &SHAPE)?, three_gradients()?);
     let kept = Tensor::from_slice(&[0i64, 2]).to_device(test_device());
     let narrow = |tensor: &Tensor| tensor.index_select(1, &kept);
 
-    let (whole, _) = by_us(&start, &gradients, 0.01, &options)?;
-    let (parameter, mut optimiser) = by_us(&start, &gradients[..2], 0.01, &options)?;
+    let (whole, _) = by_this_crate(&start, &gradients, 0.01, &options)?;
+    let (parameter, mut optimiser) = by_this_crate(&start, &gradients[..2], 0.01, &options)?;
     optimiser.narrow("parameter", |tensor| Ok(narrow(tensor)))?;
     optimiser.narrow("another", |_| Err(Error::from(tch::TchError::Kind("unused".into()))))?;
     let mut parameter = narrow(&parameter);
-    optimiser.update("parameter", &mut parameter, &narrow(&gradients[2]), &go(), 0.01, &options)?;
+    optimiser.update(
+        "parameter",
+        &mut parameter,
+        &narrow(&gradients[2]),
+        &applied(),
+        0.01,
+        &options,
+    )?;
 
     Tolerance::relative(0.0).check("narrowed", &parameter, &narrow(&whole))?;
     assert_eq!(optimiser.moments()["parameter"].steps, 3);
@@ -131,31 +138,31 @@ fn narrowing_the_state_commutes_with_updating() -> TestResult {
 }
 
 #[test]
-fn restored_moments_continue_bit_for_bit() -> TestResult {
+fn adamw_with_restored_moments_continues_bit_for_bit() -> TestResult {
     let options = AdamWOptions { beta1: 0.5, ..AdamWOptions::default() };
     let (start, gradients) =
         (from_numbers(&[0.5, -0.5, 0.1, 2.0, -1.0, 0.0], &SHAPE)?, three_gradients()?);
-    let (whole, _) = by_us(&start, &gradients, 0.01, &options)?;
-    let (mut parameter, stopped) = by_us(&start, &gradients[..2], 0.01, &options)?;
+    let (whole, _) = by_this_crate(&start, &gradients, 0.01, &options)?;
+    let (mut parameter, stopped) = by_this_crate(&start, &gradients[..2], 0.01, &options)?;
 
     let mut resumed = AdamW::new();
     for (name, Moments { first, second, steps }) in stopped.moments() {
         let moments = Moments { first: first.copy(), second: second.copy(), steps: *steps };
         resumed.restore(name, moments);
     }
-    resumed.update("parameter", &mut parameter, &gradients[2], &go(), 0.01, &options)?;
+    resumed.update("parameter", &mut parameter, &gradients[2], &applied(), 0.01, &options)?;
     Tolerance::relative(0.0).check("resumed", &parameter, &whole)
 }
 
 #[test]
-fn parameters_do_not_share_their_state() -> TestResult {
+fn adamw_with_two_parameters_keeps_separate_moments() -> TestResult {
     let (options, gradients) = (AdamWOptions::default(), three_gradients()?);
     let start = from_numbers(&[0.5, -0.5, 0.1, 2.0, -1.0, 0.0], &SHAPE)?;
-    let (alone, _) = by_us(&start, &gradients, 0.01, &options)?;
+    let (alone, _) = by_this_crate(&start, &gradients, 0.01, &options)?;
     let (mut one, mut other, mut optimiser) = (start.copy(), start.copy(), AdamW::new());
     for gradient in &gradients {
-        optimiser.update("one", &mut one, gradient, &go(), 0.01, &options)?;
-        optimiser.update("other", &mut other, &(gradient * 7), &go(), 0.02, &options)?;
+        optimiser.update("one", &mut one, gradient, &applied(), 0.01, &options)?;
+        optimiser.update("other", &mut other, &(gradient * 7), &applied(), 0.02, &options)?;
     }
     Tolerance::relative(0.0).check("one of two", &one, &alone)?;
     optimiser.forget("one");
@@ -164,21 +171,21 @@ fn parameters_do_not_share_their_state() -> TestResult {
 }
 
 #[test]
-fn gradients_and_moments_of_another_shape_are_refused() -> TestResult {
+fn adamw_with_gradient_or_moments_of_another_shape_is_refused() -> TestResult {
     let (options, gradients) = (AdamWOptions::default(), three_gradients()?);
     let start = from_numbers(&[1.0; SIZE], &SHAPE)?;
-    let (mut parameter, mut optimiser) = by_us(&start, &gradients, 0.01, &options)?;
+    let (mut parameter, mut optimiser) = by_this_crate(&start, &gradients, 0.01, &options)?;
     let before = numbers(&parameter)?;
     let turned = gradients[0].view([3, 2]);
     assert_refused!(
-        optimiser.update("parameter", &mut parameter, &turned, &go(), 0.01, &options),
+        optimiser.update("parameter", &mut parameter, &turned, &applied(), 0.01, &options),
         Error::Shape { ref name, ref actual, .. } if name == "parameter" && actual == &[3, 2]
     );
     assert_eq!(numbers(&parameter)?, before);
     let mut narrowed = parameter.narrow(0, 0, 1).copy();
     let gradient = gradients[0].narrow(0, 0, 1);
     assert_refused!(
-        optimiser.update("parameter", &mut narrowed, &gradient, &go(), 0.01, &options),
+        optimiser.update("parameter", &mut narrowed, &gradient, &applied(), 0.01, &options),
         Error::Shape { ref expected, .. } if expected == &[1, 3]
     );
     assert_eq!(optimiser.moments()["parameter"].steps, 3);
@@ -186,28 +193,35 @@ fn gradients_and_moments_of_another_shape_are_refused() -> TestResult {
 }
 
 #[test]
-fn averages_that_cannot_be_are_refused() -> TestResult {
+fn ema_with_invalid_decay_or_changed_shape_is_refused() -> TestResult {
     for decay in [1.0, -0.1, f64::NAN] {
         assert_refused!(Ema::new(decay), Error::Invalid { .. });
     }
-    let mut average = Ema::new(0.9)?;
+    let mut ema = Ema::new(0.9)?;
     let name = String::from("parameter");
-    average.update([(&name, &from_numbers(&[1.0, 2.0], &[2])?)].into_iter())?;
+    ema.update([(&name, &from_numbers(&[1.0, 2.0], &[2])?)].into_iter())?;
     let other = from_numbers(&[1.0, 2.0], &[2, 1])?;
-    let refused = average.update([(&name, &other)].into_iter());
+    let refused = ema.update([(&name, &other)].into_iter());
     assert_refused!(refused, Error::Shape { ref name, .. } if name == "parameter");
     Ok(())
 }
 
 #[test]
-fn a_step_that_does_not_go_moves_nothing() -> TestResult {
+fn adamw_skipped_step_moves_neither_parameter_nor_moments() -> TestResult {
     let options = AdamWOptions { weight_decay: 0.1, ..AdamWOptions::default() };
     let mut parameter = from_numbers(&[1.0, -2.0, 0.5], &[3])?;
     let gradient = from_numbers(&[0.3, 0.1, -0.2], &[3])?;
     let mut optimiser = AdamW::new();
-    optimiser.update("parameter", &mut parameter, &gradient, &go(), 0.1, &options)?;
+    optimiser.update("parameter", &mut parameter, &gradient, &applied(), 0.1, &options)?;
     let before = (numbers(&parameter)?, numbers(&optimiser.moments()["parameter"].first)?);
-    optimiser.update("parameter", &mut parameter, &gradient, &go().zeros_like(), 0.1, &options)?;
+    optimiser.update(
+        "parameter",
+        &mut parameter,
+        &gradient,
+        &applied().zeros_like(),
+        0.1,
+        &options,
+    )?;
     let after = (numbers(&parameter)?, numbers(&optimiser.moments()["parameter"].first)?);
     assert_eq!(after, before);
     Ok(())

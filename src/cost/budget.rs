@@ -1,65 +1,72 @@
-//! Budgets: upper limits on what a subnet costs.
+//! Budgets: upper limits on MACs or parameters of the subnet.
 
 use super::{CostModel, Metric};
 use crate::space::{SearchSpace, Size};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// How a [`Budget`] states its limit.
+/// Limit of a [`Budget`]: a share or an amount.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
-    /// Share of the dense network's cost, in (0, 1].
+    /// Share of the dense network's cost F_0, in (0, 1].
     Share(f64),
     /// Amount in units of the metric: multiply-accumulates of one image, or parameters.
     Amount(f64),
 }
 
-/// An upper limit on one metric, relative or absolute.
+/// Upper limit F* on one metric, as a share of the dense network's cost or as an amount.
 ///
 /// ```
-/// use once_for_both::cost::Budget;
+/// use once_for_both::cost::{Budget, CostLimit};
+/// use once_for_both::models::{Architecture, VitConfig};
 ///
-/// let budgets = [Budget::macs_share(0.5), Budget::params(8e6)];
+/// # fn main() -> once_for_both::Result<()> {
+/// let model = VitConfig::deit_small().cost_model();
+/// let limit = Budget::macs_share(0.5).resolve(&model)?;
+/// assert_eq!(limit.limit, (0.5 * model.dense_cost(limit.metric)?).floor());
+/// assert_eq!(Budget::params(8e6).resolve(&model)?, CostLimit::params(8e6));
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Budget {
     /// Limited metric.
     pub metric: Metric,
-    /// Limit, a share or an amount.
+    /// Upper limit, a share or an amount.
     pub limit: Limit,
 }
 
 impl Budget {
-    /// At most this share of the dense network's cost.
+    /// Limits `metric` to this share of the dense network's cost.
     pub fn share(metric: Metric, share: f64) -> Self {
         Self { metric, limit: Limit::Share(share) }
     }
 
-    /// At most this share of the dense network's multiply-accumulates.
+    /// Limits MACs to this share of those of the dense network.
     pub fn macs_share(share: f64) -> Self {
         Self::share(Metric::Macs, share)
     }
 
-    /// At most this share of the dense network's parameters.
+    /// Limits parameters to this share of those of the dense network.
     pub fn params_share(share: f64) -> Self {
         Self::share(Metric::Params, share)
     }
 
-    /// At most so many multiply-accumulates an image.
+    /// Limits the MACs of one image to an amount.
     pub fn macs(amount: f64) -> Self {
         CostLimit::macs(amount).into()
     }
 
-    /// At most so many parameters.
+    /// Limits the parameters to an amount.
     pub fn params(amount: f64) -> Self {
         CostLimit::params(amount).into()
     }
 
-    /// Returns the limit in units of the metric, for this dense network; a share is rounded down.
+    /// Returns the limit as an amount: an amount as it is, a share as ⌊share · F_0⌋.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless a share lies in (0, 1] and an amount is positive.
+    /// [`Error::Invalid`] unless the share is in (0, 1], or the amount is finite and positive.
     pub fn resolve(&self, model: &CostModel) -> Result<CostLimit> {
         let limit = match self.limit {
             Limit::Share(share) if share > 0.0 && share <= 1.0 => {
@@ -78,12 +85,12 @@ impl Budget {
     }
 }
 
-/// A [`Budget`] in units of its metric.
+/// Upper limit F* on one metric as an amount: a [`Budget`] resolved for one dense network.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CostLimit {
     /// Limited metric.
     pub metric: Metric,
-    /// Largest allowed cost, in units of the metric.
+    /// Highest allowed cost: MACs of one image, or parameters.
     pub limit: f64,
 }
 
@@ -94,21 +101,21 @@ impl From<CostLimit> for Budget {
 }
 
 impl CostLimit {
-    /// At most so many multiply-accumulates an image.
+    /// Limits the MACs of one image.
     pub fn macs(limit: f64) -> Self {
         Self { metric: Metric::Macs, limit }
     }
 
-    /// At most so many parameters.
+    /// Limits the parameters.
     pub fn params(limit: f64) -> Self {
         Self { metric: Metric::Params, limit }
     }
 
-    /// Refuses a limit below the least cost of a space or above its greatest.
+    /// Checks that the limit lies between the lowest and the highest cost of a space.
     ///
     /// # Errors
-    /// [`Error::Infeasible`] with the range of the space; [`Error::Invalid`] where the dense
-    /// network costs nothing.
+    /// [`Error::Infeasible`] with both costs if it does not; [`Error::Invalid`] if the cost of the
+    /// dense network is not positive.
     pub fn check(&self, model: &CostModel, space: &SearchSpace) -> Result<()> {
         let candidates: Vec<Vec<Size>> = space
             .dimensions
@@ -119,7 +126,7 @@ impl CostLimit {
         let dense = model.dense_cost(self.metric)?;
         if !(dense.is_finite() && dense > 0.0) {
             let name = format!("{} of the dense network", self.metric.name());
-            return Err(Error::invalid(name, "positive, to be limited", dense));
+            return Err(Error::invalid(name, "positive, because the budget limits them", dense));
         }
         if least <= self.limit && self.limit <= most {
             return Ok(());

@@ -1,26 +1,28 @@
-//! Expected cost: the cost at the expected sizes of all dimensions, differentiable in α.
+//! Expected cost F(α): the cost at the expected sizes of all dimensions, differentiable in α.
 
 use super::{CompiledPolynomial, CostModel, Metric};
 use crate::space::{ActiveSet, Candidates, SearchSpace};
 use crate::Result;
 use tch::{Device, Kind, Tensor};
 
-/// F(α): costs at the expected sizes Σ_k p_k·size_k (paper eq. 9).
+/// Expected cost F(α) under one or more metrics: the cost at the expected sizes Σ_k p_k·size_k,
+/// p = softmax(α) over the active candidates (paper eq. 9).
 ///
-/// Laid out on a device for one space; a space that has been narrowed needs a new one.
+/// It holds the candidate sizes of one space on one device. After units are pruned, make a new one.
 #[derive(Debug)]
 pub struct ExpectedCost {
     costs: Vec<CompiledPolynomial>,
-    /// Units and heads of every candidate, by dimension: `[2, candidates]`.
+    /// For every dimension, units and heads of its candidates: `[2, candidates]`.
     candidate_sizes: Vec<Tensor>,
     one: Tensor,
 }
 
 impl ExpectedCost {
-    /// Lays the costs of `metrics` out over a space.
+    /// Returns the expected cost of `space` under `metrics`.
     ///
     /// # Errors
-    /// [`crate::Error::Unknown`] if the cost model names a dimension without a size.
+    /// [`crate::Error::Unknown`] if the cost model names a dimension that is not in the space and has
+    /// no dense size.
     pub fn new(
         model: &CostModel,
         space: &SearchSpace,
@@ -38,10 +40,11 @@ impl ExpectedCost {
         })
     }
 
-    /// Returns the expected units and heads of every dimension in turn, then 1.
+    /// Returns `[units_0, heads_0, units_1, heads_1, …, 1]`: the expected units and heads of every
+    /// dimension, then 1.
     ///
     /// # Shapes
-    /// `alphas`, `active`: one a dimension. Result: `[2 · dimensions + 1]`.
+    /// `alphas`, `active`: one per dimension. Result: `[2 · dimensions + 1]`, f32.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if an α has another shape than its candidates.
@@ -56,7 +59,10 @@ impl ExpectedCost {
         Ok(Tensor::f_cat(&sizes, 0)?)
     }
 
-    /// Returns the expected cost under each metric, a scalar with gradients to α.
+    /// Returns F(α) under each metric, in the order given to [`new`](Self::new), differentiable in α.
+    ///
+    /// # Shapes
+    /// `alphas`, `active`: one per dimension. Result: scalars.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if an α has another shape than its candidates.
@@ -66,6 +72,7 @@ impl ExpectedCost {
     }
 }
 
+/// Returns units and heads of every candidate, `[2, candidates]`, f32.
 fn candidate_sizes(candidates: &Candidates, device: Device) -> Result<Tensor> {
     let units = candidates.sizes().map(|size| size.units() as f32);
     let heads = candidates.sizes().map(|size| size.heads as f32);

@@ -1,4 +1,9 @@
-//! What a network costs: MACs and parameters, written once, and the budgets set on them.
+//! Cost models, budgets, expected cost and projection.
+//!
+//! A [`CostModel`] gives MACs and parameters of a network as a [`Polynomial`] in the sizes of its
+//! dimensions. A [`Budget`] limits one of them. [`ExpectedCost`] is F(α), the differentiable cost at
+//! the expected sizes (paper eq. 9). [`project`] chooses one candidate per dimension within all
+//! budgets.
 
 mod budget;
 mod expected;
@@ -17,18 +22,18 @@ use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 
-/// What is counted.
+/// Kind of cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Multiply-accumulates of every matmul, convolution and attention product, one image.
+    /// Multiply-accumulates of one image: of every linear layer, convolution and attention product.
     Macs,
     /// Trainable parameters.
     Params,
 }
 
 impl Metric {
-    /// As in a sentence: "MACs", "parameters".
+    /// Returns the name in messages: "MACs" or "parameters".
     pub fn name(self) -> &'static str {
         match self {
             Self::Macs => "MACs",
@@ -37,19 +42,33 @@ impl Metric {
     }
 }
 
-/// MACs and parameters of a family of networks, as polynomials in its sizes.
+/// MACs and parameters of a network as polynomials in the sizes of its dimensions.
+///
+/// ```
+/// use once_for_both::cost::Metric;
+/// use once_for_both::models::{Architecture, VitConfig};
+/// use once_for_both::space::Size;
+///
+/// # fn main() -> once_for_both::Result<()> {
+/// let model = VitConfig::deit_small().cost_model();
+/// let mut sizes = model.dense.clone();
+/// sizes.insert("embed".into(), Size::flat(192));
+/// assert!(model.cost(Metric::Macs, &sizes)? < model.dense_cost(Metric::Macs)?);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct CostModel {
     /// Multiply-accumulates of one image.
     pub macs: Polynomial,
     /// Trainable parameters.
     pub params: Polynomial,
-    /// Sizes of the dense network; also of whatever a search leaves alone.
+    /// Sizes of the dense network. A dimension outside the search space keeps its size here.
     pub dense: Sizes,
 }
 
 impl CostModel {
-    /// The polynomial of a metric.
+    /// Returns the polynomial of a metric.
     pub fn polynomial(&self, metric: Metric) -> &Polynomial {
         match metric {
             Metric::Macs => &self.macs,
@@ -57,10 +76,11 @@ impl CostModel {
         }
     }
 
-    /// Exact cost at the given sizes; dimensions that are not named there are dense.
+    /// Returns the exact cost F at the given sizes; a dimension without one has its dense size.
     ///
     /// # Errors
-    /// [`Unknown`](crate::Error::Unknown) if the model has no size for one of its own dimensions.
+    /// [`Unknown`](crate::Error::Unknown) if the polynomial names a dimension that has no dense size
+    /// either.
     pub fn cost(&self, metric: Metric, sizes: &Sizes) -> Result<f64> {
         self.polynomial(metric).evaluate_with(|variable| {
             let name = &variable.dimension;
@@ -69,18 +89,21 @@ impl CostModel {
         })
     }
 
-    /// Cost of the dense network.
+    /// Returns the cost F_0 of the dense network.
     ///
     /// # Errors
-    /// [`Unknown`](crate::Error::Unknown) if the model has no size for one of its own dimensions.
+    /// [`Unknown`](crate::Error::Unknown) if the polynomial names a dimension without a dense size.
     pub fn dense_cost(&self, metric: Metric) -> Result<f64> {
         self.cost(metric, &self.dense)
     }
 
-    /// Cost of the cheapest and of the dearest choice of candidate sizes, one list a dimension.
+    /// Returns the lowest and the highest cost of all choices of one size per dimension.
+    ///
+    /// # Shapes
+    /// `candidates`: the sizes to choose from, one list per dimension of `space`.
     ///
     /// # Errors
-    /// [`Unknown`](crate::Error::Unknown) if the model has no size for one of its own dimensions.
+    /// [`Unknown`](crate::Error::Unknown) if the polynomial names a dimension without a dense size.
     pub fn range(
         &self,
         metric: Metric,
@@ -92,12 +115,12 @@ impl CostModel {
         Ok((self.cost(metric, &least)?, self.cost(metric, &most)?))
     }
 
-    /// The cheapest choice of candidate sizes (`Less`), or the dearest (`Greater`).
+    /// Returns the choice of sizes with the lowest cost (`Less`) or the highest (`Greater`).
     ///
-    /// Costs are taken to grow with units and with heads, so mostly the smallest size is the
-    /// cheapest. Of a few large heads and many small ones neither is smaller: their costs are
-    /// compared, with every other dimension at its own extreme. Of equal costs the smaller size
-    /// counts as cheaper.
+    /// The cost has to increase with units and with heads. Sizes are compared by units, then by heads.
+    /// If another candidate has fewer heads than the smallest one (or more than the largest), their
+    /// costs are compared, with all other dimensions at their own extremes; of equal costs the one
+    /// with fewer units is the lower.
     pub(crate) fn extreme(
         &self,
         metric: Metric,

@@ -1,8 +1,8 @@
-//! A cost as data: a polynomial in the sizes of dimensions.
+//! Polynomials in the sizes of dimensions, as a cost is written.
 //!
-//! MACs and parameters of a transformer are sums of products of sizes. Written once as such a
-//! sum, the same object gives exact counts (f64), expected counts with gradients (tensor), and the
-//! terms that projection takes apart.
+//! MACs and parameters of a transformer are sums of products of sizes. One [`Polynomial`] gives the
+//! exact cost (f64), the expected cost with gradients (through [`CompiledPolynomial`]), and the terms
+//! that projection works on.
 
 use crate::space::{Over, SearchSpace, Size, Sizes};
 use crate::{Error, Result};
@@ -10,44 +10,57 @@ use std::collections::HashMap;
 use std::ops::{Add, AddAssign, Mul};
 use tch::{Device, Tensor};
 
-/// One size variable: the units (heads × channels) or the heads of a dimension.
+/// Variable of a polynomial: the units (heads × channels) or the heads of one dimension.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SizeOf {
     /// Name of the dimension.
     pub dimension: String,
-    /// What is counted.
+    /// Whether the variable is the number of units or of heads.
     pub over: Over,
 }
 
 impl SizeOf {
-    /// This variable's value at a size of its dimension.
+    /// Returns the value of this variable at a size of its dimension.
     pub fn at(&self, size: Size) -> f64 {
         self.over.of(size) as f64
     }
 }
 
-/// coefficient × product of sizes.
+/// Product of a coefficient and sizes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Term {
     /// Constant factor.
     pub coefficient: f64,
-    /// Sizes multiplied, sorted.
+    /// The sizes, sorted; one that occurs twice is squared.
     pub factors: Vec<SizeOf>,
 }
 
-/// A sum of [`Term`]s. Built with `+` and `*`, so that code reads like the formula.
+/// Sum of [`Term`]s, built with `+` and `*`.
+///
+/// ```
+/// use once_for_both::cost::Polynomial;
+/// use once_for_both::space::Size;
+///
+/// # fn main() -> once_for_both::Result<()> {
+/// // Parameters of a linear layer from `embed` to `hidden`: (embed + 1)·hidden.
+/// let params = (Polynomial::units("embed") + 1) * Polynomial::units("hidden");
+/// let sizes = [("embed".into(), Size::flat(10)), ("hidden".into(), Size::flat(4))];
+/// assert_eq!(params.evaluate(&sizes.into())?, 44.0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Polynomial {
     terms: Vec<Term>,
 }
 
 impl Polynomial {
-    /// Units of a dimension: its width, or heads × channels.
+    /// Returns the variable "units of this dimension": its width, or heads × channels.
     pub fn units(dimension: &str) -> Self {
         Self::variable(dimension, Over::Units)
     }
 
-    /// Heads of a dimension.
+    /// Returns the variable "heads of this dimension".
     pub fn heads(dimension: &str) -> Self {
         Self::variable(dimension, Over::Heads)
     }
@@ -57,20 +70,21 @@ impl Polynomial {
         Self { terms: vec![Term { coefficient: 1.0, factors: vec![factor] }] }
     }
 
-    /// The terms.
+    /// Returns the terms; no two have the same sizes.
     pub fn terms(&self) -> &[Term] {
         &self.terms
     }
 
-    /// Value at the given sizes.
+    /// Returns the value at the given sizes.
     ///
     /// # Errors
-    /// [`Error::Unknown`] if a dimension has no size there.
+    /// [`Error::Unknown`] if a dimension of the polynomial is not in `sizes`.
     pub fn evaluate(&self, sizes: &Sizes) -> Result<f64> {
         self.evaluate_with(|variable| Ok(variable.at(size_in(sizes, &variable.dimension)?)))
     }
 
-    /// Value where every size variable is looked up by `value`, for expected or swept sizes.
+    /// Returns the value with every variable given by the function `value`, so that sizes need not be
+    /// whole numbers.
     ///
     /// # Errors
     /// Those of `value`.
@@ -84,6 +98,10 @@ impl Polynomial {
     }
 }
 
+/// Returns the size of a dimension.
+///
+/// # Errors
+/// [`Error::Unknown`] if `sizes` does not have it.
 pub(crate) fn size_in(sizes: &Sizes, dimension: &str) -> Result<Size> {
     sizes.get(dimension).copied().ok_or_else(|| Error::unknown("size", dimension, sizes.keys()))
 }
@@ -138,20 +156,21 @@ impl<T: Into<Polynomial>> Mul<T> for Polynomial {
     }
 }
 
-/// A polynomial laid out for tensors: value and gradient at expected sizes in a few operations.
+/// Polynomial as index and coefficient tensors, for its value and gradient at expected sizes.
 ///
-/// The sizes are a vector `[units_0, heads_0, units_1, heads_1, …, 1]` over the dimensions of a
-/// space; what the space does not search enters the coefficients.
+/// Its variables are the entries of a vector `[units_0, heads_0, units_1, heads_1, …, 1]` over the
+/// dimensions of a space. Sizes of dimensions outside the space are multiplied into the
+/// coefficients.
 #[derive(Debug)]
 pub struct CompiledPolynomial {
-    /// `[terms × degree]`, indices into the vector of sizes.
+    /// Indices into the vector of sizes, `[terms · degree]`; unused factors point to the last entry, 1.
     index: Tensor,
     coefficients: Tensor,
     degree: i64,
 }
 
 impl CompiledPolynomial {
-    /// Lays out `polynomial` over `space`; sizes of other dimensions are taken from `fixed`.
+    /// Compiles `polynomial` for `space`; sizes of other dimensions are taken from `fixed`.
     ///
     /// # Errors
     /// [`Error::Unknown`] if a dimension is neither in the space nor in `fixed`.
@@ -186,16 +205,16 @@ impl CompiledPolynomial {
         })
     }
 
-    /// Value at a vector of sizes, differentiable in it.
+    /// Returns the value at a vector of sizes, differentiable in them.
     ///
     /// # Shapes
-    /// `sizes`: `[2 · dimensions + 1]`, the last entry 1. Result: scalar.
+    /// `sizes`: `[2 · dimensions + 1]`, f32, the last entry 1. Result: scalar.
     ///
     /// # Errors
     /// [`Error::Torch`] if the vector is too short.
     pub fn evaluate(&self, sizes: &Tensor) -> Result<Tensor> {
         let factors = sizes.f_index_select(0, &self.index)?.f_view([-1, self.degree])?;
-        // Column by column: the gradient of libtorch's product reads from the device.
+        // Column by column, because the backward pass of `prod` synchronises with the device.
         let mut products = factors.f_select(1, 0)?;
         for column in 1..self.degree {
             products = products.f_mul(&factors.f_select(1, column)?)?;

@@ -1,14 +1,15 @@
-//! The candidates of a dimension that are still candidates.
+//! Active candidates of a dimension, and their probabilities p.
 
 use super::{Candidates, Size};
 use crate::error::expect_shape;
 use crate::{Error, Result};
 use tch::{Device, Tensor};
 
-/// The candidates of a dimension, and which of them are active: at least one.
+/// Active candidates A of a dimension: those that a search has not dropped. There is always at
+/// least one.
 ///
-/// What a training step needs of them is laid out on the device when the set changes, so that a
-/// step transfers nothing.
+/// The index tensors of a training step are copied to the device when the set is made, so that a
+/// step transfers no data between host and device.
 #[derive(Debug)]
 pub struct ActiveSet {
     candidates: Candidates,
@@ -19,18 +20,21 @@ pub struct ActiveSet {
 }
 
 impl ActiveSet {
-    /// All candidates active.
+    /// Returns the set in which all candidates are active.
     ///
     /// # Errors
-    /// [`Error::Torch`] if the device refuses memory.
+    /// [`Error::Torch`] if the device has no memory left.
     pub fn all(candidates: &Candidates, device: Device) -> Result<Self> {
         Self::new(candidates, vec![true; candidates.len()], device)
     }
 
-    /// The candidates whose flag is set, in the order of [`Candidates::sizes`].
+    /// Returns the set in which the candidates with a true flag are active.
+    ///
+    /// # Shapes
+    /// `flags`: one per candidate, in the order of [`Candidates::sizes`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] if no flag is set or their number is not that of the candidates.
+    /// [`Error::Invalid`] if no flag is true or their number is not that of the candidates.
     pub fn new(candidates: &Candidates, flags: Vec<bool>, device: Device) -> Result<Self> {
         if flags.len() != candidates.len() {
             let expected = candidates.len().to_string();
@@ -51,50 +55,56 @@ impl ActiveSet {
         })
     }
 
-    /// The candidates it is a set of.
+    /// Returns all candidates, active and dropped.
     pub fn candidates(&self) -> &Candidates {
         &self.candidates
     }
 
-    /// One flag per candidate.
+    /// Returns for every candidate whether it is active.
     pub fn flags(&self) -> &[bool] {
         &self.flags
     }
 
-    /// Mask of the inactive candidates, shaped like α.
+    /// Returns the boolean mask of the dropped candidates, of the shape of α.
     pub fn inactive(&self) -> &Tensor {
         &self.inactive
     }
 
-    /// For a head of rank ρ, the row of the first head count above ρ, `[heads]`, i64; the number
-    /// of rows where there is none.
+    /// Returns for every head rank ρ the row of α with the first head count above ρ, or the number
+    /// of rows if there is none.
+    ///
+    /// # Shapes
+    /// `[heads]`, i64.
     pub fn row_of_rank(&self) -> &Tensor {
         &self.row_of_rank
     }
 
-    /// For a channel of rank r, the column of the first width above r, `[channels]`, i64; the
-    /// number of columns where there is none.
+    /// Returns for every channel rank r the column of α with the first width above r, or the number
+    /// of columns if there is none.
+    ///
+    /// # Shapes
+    /// `[channels]`, i64.
     pub fn column_of_rank(&self) -> &Tensor {
         &self.column_of_rank
     }
 
-    /// n = |A|.
+    /// Returns the number of active candidates, n = |A|.
     pub fn count(&self) -> usize {
         self.flags.iter().filter(|&&active| active).count()
     }
 
-    /// The only candidate left, once the dimension is decided.
+    /// Returns the number of the only active candidate, or `None` while the dimension is undecided.
     pub fn decided(&self) -> Option<usize> {
         let mut candidates = self.numbers();
         candidates.next().filter(|_| candidates.next().is_none())
     }
 
-    /// Numbers of the active candidates.
+    /// Returns the numbers of the active candidates.
     pub fn numbers(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.flags.len()).filter(|&candidate| self.flags[candidate])
     }
 
-    /// The smallest grid that holds every active candidate.
+    /// Returns the largest active head count and the largest active channel width.
     pub fn largest(&self) -> Size {
         let sizes = || self.numbers().map(|candidate| self.candidates.size(candidate));
         Size {
@@ -103,11 +113,15 @@ impl ActiveSet {
         }
     }
 
-    /// The candidates that fit within `size`, active as they are, with their numbers among those of now,
-    /// i64.
+    /// Returns the set over the candidates within `size`, and the numbers of these among the
+    /// candidates before.
+    ///
+    /// # Shapes
+    /// The numbers: `[candidates]`, i64.
     ///
     /// # Errors
-    /// [`Error::Candidates`] if no candidate fits, [`Error::Invalid`] if no active one does.
+    /// [`Error::Candidates`] if no candidate is within `size`, [`Error::Invalid`] if no active one
+    /// is.
     pub(crate) fn narrowed(&self, size: Size) -> Result<(Self, Tensor)> {
         let (candidates, kept) = self.candidates.narrowed(size)?;
         let flags = kept.iter().map(|&candidate| self.flags[candidate]).collect();
@@ -117,7 +131,10 @@ impl ActiveSet {
         Ok((Self::new(&candidates, flags, device)?, numbers))
     }
 
-    /// log p over the active candidates; −∞ outside.
+    /// Returns ln p, where p = softmax(α) over the active candidates; −∞ for dropped ones.
+    ///
+    /// # Shapes
+    /// `alpha` and result: [`Candidates::shape`].
     ///
     /// # Errors
     /// [`Error::Shape`] if α has another shape.
@@ -125,7 +142,10 @@ impl ActiveSet {
         Ok(self.masked(alpha)?.f_log_softmax(0, None)?.f_reshape(self.candidates.shape())?)
     }
 
-    /// p: softmax of α over the active candidates; 0 outside.
+    /// Returns p = softmax(α) over the active candidates; 0 for dropped ones.
+    ///
+    /// # Shapes
+    /// `alpha` and result: [`Candidates::shape`].
     ///
     /// # Errors
     /// [`Error::Shape`] if α has another shape.
@@ -133,14 +153,14 @@ impl ActiveSet {
         Ok(self.masked(alpha)?.f_softmax(0, None)?.f_reshape(self.candidates.shape())?)
     }
 
-    /// α in a row, −∞ outside the active candidates.
+    /// Returns α, flattened, with −∞ for dropped candidates.
     fn masked(&self, alpha: &Tensor) -> Result<Tensor> {
         expect_shape("probabilities of candidates", "alpha", alpha, &self.candidates.shape())?;
         Ok(alpha.f_masked_fill(&self.inactive, f64::NEG_INFINITY)?.f_reshape([-1])?)
     }
 }
 
-/// For every rank below `units`, the position of the first candidate above it.
+/// Returns for every rank below `units` the index of the first candidate above it.
 fn first_above(candidates: &[i64], units: i64, device: Device) -> Result<Tensor> {
     let table: Vec<i64> = (0..units)
         .map(|rank| candidates.partition_point(|&candidate| candidate <= rank) as i64)

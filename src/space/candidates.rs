@@ -3,32 +3,46 @@
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// One size of a dimension: how many heads, and how many channels each.
+/// Size of a dimension: number of heads, and channels of each head.
 ///
-/// A flat dimension (embedding, hidden) is a grid with one head.
+/// A flat dimension (embedding, hidden width) has one head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Size {
-    /// Heads kept; 1 for a flat dimension.
+    /// Number of heads; 1 for a flat dimension.
     pub heads: i64,
-    /// Channels kept in each head; the width of a flat dimension.
+    /// Channels of each head; the width of a flat dimension.
     pub channels: i64,
 }
 
 impl Size {
-    /// A flat size.
+    /// Returns the size of a flat dimension with this width.
     pub fn flat(width: i64) -> Self {
         Self { heads: 1, channels: width }
     }
 
-    /// Units of this size: heads × channels.
+    /// Returns the number of units: heads × channels.
     pub fn units(self) -> i64 {
         self.heads * self.channels
     }
 }
 
-/// The candidate sizes of a dimension: every pair of a head count and a channel width.
+/// Candidate sizes of a dimension: every pair of one of `A` head counts and one of `B` channel
+/// widths.
 ///
-/// Candidates are numbered row by row, head counts outside, as α of shape `[A, B]` lies in memory.
+/// Candidates are numbered in row-major order, head counts outside, like the candidate logits α of
+/// shape `[A, B]`.
+///
+/// ```
+/// use once_for_both::space::Candidates;
+///
+/// # fn main() -> once_for_both::Result<()> {
+/// let candidates = Candidates::attention(6, 64)?;
+/// assert_eq!(candidates.head_counts(), [2, 4, 6]);
+/// assert_eq!(candidates.widths(), [16, 24, 32, 40, 48, 56, 64]);
+/// assert_eq!(candidates.shape(), [3, 7]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Candidates {
@@ -38,7 +52,7 @@ pub struct Candidates {
     widths: Vec<i64>,
 }
 
-/// What a file may hold before it is checked.
+/// Deserialised candidates before [`Candidates::grid`] has checked them.
 #[derive(Deserialize)]
 struct Unchecked {
     heads: i64,
@@ -56,18 +70,20 @@ impl TryFrom<Unchecked> for Candidates {
 }
 
 impl Candidates {
-    /// Candidates of a flat dimension of `units` units.
+    /// Returns candidates w₁, …, w_K of a flat dimension of `units` units.
     ///
     /// # Errors
-    /// [`Error::Candidates`] unless `0 < w_1 < … < w_K ≤ units`.
+    /// [`Error::Candidates`] unless 0 < w₁ < … < w_K ≤ `units`.
     pub fn flat(units: i64, widths: Vec<i64>) -> Result<Self> {
         Self::grid(1, units, vec![1], widths)
     }
 
-    /// Candidates of an attention grid of `heads` × `channels` units.
+    /// Returns candidates of an attention of `heads` × `channels` units: all pairs of a head count
+    /// and a channel width.
     ///
     /// # Errors
-    /// [`Error::Candidates`] unless both lists are ascending, positive and within the grid.
+    /// [`Error::Candidates`] unless both lists are ascending, positive, and at most `heads` and
+    /// `channels`.
     pub fn grid(
         heads: i64,
         channels: i64,
@@ -79,7 +95,10 @@ impl Candidates {
         Ok(Self { heads, channels, head_counts, widths })
     }
 
-    /// From half the width to all of it, in steps of `min(d/32, 12)` (design 2.3, embedding).
+    /// Returns the default candidates of an embedding of width d = `units`: d/2 to d in steps of
+    /// min(d/32, 12).
+    ///
+    /// The paper does not list its candidates.
     ///
     /// # Errors
     /// [`Error::Candidates`] if `units` is not positive.
@@ -87,7 +106,8 @@ impl Candidates {
         Self::flat(units, ladder((units / 2).max(1), units, (units / 32).clamp(1, 12)))
     }
 
-    /// From a quarter of the width to all of it, in steps of `h/8` (design 2.3, hidden).
+    /// Returns the default candidates of an MLP of hidden width h = `units`: h/4 to h in steps of
+    /// h/8.
     ///
     /// # Errors
     /// [`Error::Candidates`] if `units` is not positive.
@@ -95,10 +115,11 @@ impl Candidates {
         Self::flat(units, ladder((units / 4).max(1), units, (units / 8).max(1)))
     }
 
-    /// Head counts 2, 4, … up to all; channels from a quarter to all in steps of `D/8`.
+    /// Returns the default candidates of an attention of H = `heads` heads of D = `channels`
+    /// channels: head counts 2, 4, …, H with channels D/4 to D in steps of D/8.
     ///
     /// # Errors
-    /// [`Error::Candidates`] if a side of the grid is not positive.
+    /// [`Error::Candidates`] if `heads` or `channels` is not positive.
     pub fn attention(heads: i64, channels: i64) -> Result<Self> {
         let counts = ladder(2.min(heads), heads, 2);
         Self::grid(
@@ -109,57 +130,57 @@ impl Candidates {
         )
     }
 
-    /// Heads of the grid; 1 for a flat dimension.
+    /// Returns the dense number of heads; 1 for a flat dimension.
     pub fn heads(&self) -> i64 {
         self.heads
     }
 
-    /// Channels of a head; the units of a flat dimension.
+    /// Returns the dense channels of a head; the units of a flat dimension.
     pub fn channels(&self) -> i64 {
         self.channels
     }
 
-    /// Candidate head counts, ascending.
+    /// Returns the candidate head counts, ascending.
     pub fn head_counts(&self) -> &[i64] {
         &self.head_counts
     }
 
-    /// Candidate channel widths, ascending.
+    /// Returns the candidate channel widths, ascending.
     pub fn widths(&self) -> &[i64] {
         &self.widths
     }
 
-    /// Number of units: heads × channels.
+    /// Returns the dense number of units: heads × channels.
     pub fn units(&self) -> i64 {
         self.heads * self.channels
     }
 
-    /// Shape of the scores: `[heads, channels]`.
+    /// Returns the shape of the importance scores s: `[heads, channels]`.
     pub fn unit_shape(&self) -> [i64; 2] {
         [self.heads, self.channels]
     }
 
-    /// Shape of α: `[head counts, channel widths]`.
+    /// Returns the shape of the candidate logits α: `[head counts, channel widths]`.
     pub fn shape(&self) -> [i64; 2] {
         [self.head_counts.len() as i64, self.widths.len() as i64]
     }
 
-    /// Number of candidates.
+    /// Returns the number of candidates.
     pub fn len(&self) -> usize {
         self.head_counts.len() * self.widths.len()
     }
 
-    /// Never: a dimension has at least one candidate.
+    /// Returns false: there is always at least one candidate.
     pub fn is_empty(&self) -> bool {
         false
     }
 
-    /// The full size.
+    /// Returns the dense size.
     pub fn full(&self) -> Size {
         Size { heads: self.heads, channels: self.channels }
     }
 
-    /// The size of the candidate with this number.
+    /// Returns the size of the candidate with this number.
     ///
     /// # Panics
     /// If there is no such candidate.
@@ -171,12 +192,12 @@ impl Candidates {
         }
     }
 
-    /// The sizes of all candidates, in order.
+    /// Returns the sizes of all candidates, in the order of their numbers.
     pub fn sizes(&self) -> impl Iterator<Item = Size> + '_ {
         (0..self.len()).map(|candidate| self.size(candidate))
     }
 
-    /// Without the candidates smaller than `least`.
+    /// Returns the candidates with at least the heads and the channels of `least`.
     ///
     /// # Errors
     /// [`Error::Candidates`] if none is left.
@@ -189,10 +210,11 @@ impl Candidates {
         Self::grid(self.heads, self.channels, head_counts, widths)
     }
 
-    /// The candidates that fit into a grid narrowed to `size`, and which of the old candidates they are.
+    /// Returns the candidates of the dimension pruned to `size`: those with at most its heads and
+    /// channels; and their numbers among the candidates before.
     ///
     /// # Errors
-    /// [`Error::Candidates`] if none fits.
+    /// [`Error::Candidates`] if none is left.
     pub fn narrowed(&self, size: Size) -> Result<(Self, Vec<usize>)> {
         let within = |list: &[i64], most: i64| -> Vec<i64> {
             list.iter().copied().filter(|&value| value <= most).collect()
@@ -211,7 +233,7 @@ impl Candidates {
     }
 }
 
-/// `first, first + step, …`, always ending with `last`.
+/// Returns first, first + step, …, and `last` as the last number.
 fn ladder(first: i64, last: i64, step: i64) -> Vec<i64> {
     let mut rungs: Vec<i64> = (first..last).step_by(step.max(1) as usize).collect();
     rungs.push(last);
@@ -227,7 +249,7 @@ fn check(name: &str, most: i64, candidates: &[i64]) -> Result<()> {
     }
     Err(Error::Candidates {
         name: name.into(),
-        expected: format!("ascending, at least one, within 1..={most}"),
+        expected: format!("at least one number, ascending, from 1 to {most}"),
         actual: candidates.to_vec(),
     })
 }
@@ -237,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn default_candidates_of_deit_s() -> Result<()> {
+    fn default_candidates_of_deit_small_cover_half_or_quarter_to_dense() -> Result<()> {
         let embedding = Candidates::embedding(384)?;
         assert_eq!(embedding.widths()[..3], [192, 204, 216]);
         assert_eq!(embedding.len(), 17);
@@ -249,14 +271,14 @@ mod tests {
     }
 
     #[test]
-    fn three_heads_keep_their_heads() -> Result<()> {
+    fn attention_candidates_of_few_heads_end_with_all_heads() -> Result<()> {
         assert_eq!(Candidates::attention(3, 64)?.head_counts(), [2, 3]);
         assert_eq!(Candidates::attention(1, 8)?.head_counts(), [1]);
         Ok(())
     }
 
     #[test]
-    fn unsorted_wide_and_empty_candidates_are_refused() {
+    fn candidates_unsorted_too_large_or_empty_are_refused() {
         for widths in [vec![4, 2], vec![2, 9], vec![], vec![0, 2], vec![2, 2]] {
             let error = Candidates::flat(8, widths.clone());
             assert!(matches!(error, Err(Error::Candidates { actual, .. }) if actual == widths));
@@ -264,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn narrowing_keeps_the_candidates_that_fit() -> Result<()> {
+    fn narrowed_candidates_are_those_within_the_size() -> Result<()> {
         let (candidates, kept) = Candidates::grid(4, 8, vec![2, 4], vec![2, 4, 8])?
             .narrowed(Size { heads: 4, channels: 4 })?;
         assert_eq!(candidates.widths(), [2, 4]);

@@ -1,34 +1,36 @@
-//! A dimension declared as data: its units, its candidates, and where they sit in the weights.
+//! Dimensions, and their bindings to the axes of variables.
 
 use super::{Candidates, Size};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// What a dimension is, as far as loss weights, reports and exactness of a cut care.
+/// Kind of a dimension: which part of a transformer its units belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DimensionKind {
-    /// Width of the residual stream. Cutting it changes what LayerNorm sees.
+    /// Width of the residual stream. Pruning it changes the mean and variance that LayerNorm
+    /// computes, so the logits change.
     Embedding,
-    /// Heads × channels of one attention. Cutting gated-off units is exact.
+    /// Heads × channels of one attention. Pruning units whose gates are zero leaves the logits
+    /// unchanged.
     Attention,
-    /// Hidden width of one MLP. Cutting gated-off units is exact.
+    /// Hidden width of one MLP. Pruning units whose gates are zero leaves the logits unchanged.
     Hidden,
 }
 
-/// What the length of a bound axis counts.
+/// What the entries of a bound axis correspond to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Over {
-    /// Units: heads × channels.
+    /// One entry per unit: heads × channels.
     Units,
-    /// Heads only, as in a relative position table.
+    /// One entry per head, as in a relative position bias table.
     Heads,
 }
 
 impl Over {
-    /// What it counts at a size.
+    /// Returns the number of entries at a size.
     pub fn of(self, size: Size) -> i64 {
         match self {
             Self::Units => size.units(),
@@ -37,63 +39,77 @@ impl Over {
     }
 }
 
-/// How a dimension acts on the axis it is bound to.
+/// How a dimension acts on a bound axis.
+///
+/// All roles slice the axis when units are pruned. They differ in whether the gates multiply the
+/// axis, and in how the entries of units to prune go to zero during a gate fade-out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Multiplied by the bi-mask, and sliced at a cut.
+    /// Multiplied by the gates m.
     Gated,
-    /// The scale of a norm over the dimension whose output is what is gated, as after the patches
-    /// of a Swin: multiplied by the bi-mask, and turned down like [`Scaled`](Self::Scaled).
+    /// Scale of a norm over the dimension whose output is gated, as after the patch embedding of a
+    /// Swin: multiplied by the gates m, and reduced during a fade-out like
+    /// [`Scaled`](Self::Scaled).
     GatedNorm,
-    /// Writes into the dimension, and is sliced at a cut: goes to zero where units are fade-out.
+    /// Output axis of a layer that writes into the dimension: the entries of units to prune go to
+    /// zero during a fade-out.
     Written,
-    /// The scale of a norm over the dimension: written, and turned down while units land, because
-    /// the zeros they become have a share in what the norm divides by.
+    /// Scale of a norm over the dimension. During a fade-out the entries of units to prune are
+    /// multiplied by the remaining factor r, those of the k kept among d units by √((k + r²(d − k))/d),
+    /// because the faded units lower the variance that the norm divides by.
     Scaled,
-    /// Sliced at a cut, nothing else.
+    /// Sliced, nothing else.
     Narrowed,
 }
 
 /// One axis of one variable that a dimension indexes, laid out as outer × units × inner.
+///
+/// ```
+/// use once_for_both::space::Binding;
+///
+/// // Rows of a fused qkv matrix, `[3 · units, embedding]`: q, k and v one after the other.
+/// let rows = Binding::gated("blocks.0.attn.qkv.weight", 0).outer(3);
+/// assert_eq!(rows.view(&[3 * 8, 16]), [3, 8, 16]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
     /// Name of the variable in the model's `VarStore`.
     pub variable: String,
-    /// Axis of the variable.
+    /// The bound axis of the variable, from 0.
     pub axis: usize,
-    /// Repetitions outside the units: 3 for the rows of a fused qkv.
+    /// How often the sequence of all units is repeated: 3 for the rows of a fused qkv matrix.
     pub outer: i64,
-    /// Repetitions inside a unit: p² where a unit spans a patch.
+    /// Consecutive entries of one unit: p² where every unit has an entry per pixel of a patch.
     pub inner: i64,
-    /// What the axis counts.
+    /// Whether the axis has an entry per unit or per head.
     pub over: Over,
-    /// What the dimension does to the axis.
+    /// How the dimension acts on the axis.
     pub role: Role,
 }
 
 impl Binding {
-    /// An axis that is multiplied by the gate.
+    /// Binds an axis that is multiplied by the gates ([`Role::Gated`]).
     pub fn gated(variable: impl Into<String>, axis: usize) -> Self {
         Self::new(variable, axis, Role::Gated)
     }
 
-    /// The scale of a norm over the dimension, whose output is gated.
+    /// Binds the scale of a norm whose output is gated ([`Role::GatedNorm`]).
     pub fn gated_norm(variable: impl Into<String>, axis: usize) -> Self {
         Self::new(variable, axis, Role::GatedNorm)
     }
 
-    /// An axis that writes into the dimension.
+    /// Binds the output axis of a layer that writes into the dimension ([`Role::Written`]).
     pub fn written(variable: impl Into<String>, axis: usize) -> Self {
         Self::new(variable, axis, Role::Written)
     }
 
-    /// The scale of a norm over the dimension.
+    /// Binds the scale of a norm over the dimension ([`Role::Scaled`]).
     pub fn scaled(variable: impl Into<String>, axis: usize) -> Self {
         Self::new(variable, axis, Role::Scaled)
     }
 
-    /// An axis that is only sliced.
+    /// Binds an axis that is only sliced ([`Role::Narrowed`]).
     pub fn narrowed(variable: impl Into<String>, axis: usize) -> Self {
         Self::new(variable, axis, Role::Narrowed)
     }
@@ -102,25 +118,25 @@ impl Binding {
         Self { variable: variable.into(), axis, outer: 1, inner: 1, over: Over::Units, role }
     }
 
-    /// Sets the repetitions outside the units.
+    /// Sets how often the sequence of all units is repeated along the axis.
     pub fn outer(mut self, outer: i64) -> Self {
         self.outer = outer;
         self
     }
 
-    /// Sets the repetitions inside a unit.
+    /// Sets the number of consecutive entries of one unit.
     pub fn inner(mut self, inner: i64) -> Self {
         self.inner = inner;
         self
     }
 
-    /// Makes the axis count heads instead of units.
+    /// Declares that the axis has an entry per head instead of per unit.
     pub fn over_heads(mut self) -> Self {
         self.over = Over::Heads;
         self
     }
 
-    /// Length the axis must have.
+    /// Returns the length the axis must have: outer · units (or heads) · inner.
     pub fn length(&self, candidates: &Candidates) -> i64 {
         let indexed = match self.over {
             Over::Units => candidates.units(),
@@ -129,13 +145,15 @@ impl Binding {
         self.outer * indexed * self.inner
     }
 
-    /// The variable's shape seen as `[before × outer, units, inner × after]`.
+    /// Returns the three-dimensional view of a variable of this shape: `[before · outer, units,
+    /// inner · after]`, where `before` and `after` are the products of the lengths of the axes before
+    /// and after the bound one.
     ///
-    /// Every gate, gradient and slice of the crate is written on this three-dimensional view.
+    /// Gates, gradients and slices are computed on this view.
     ///
     /// # Panics
     /// If the shape has no such axis; [`SearchSpace::validate`](super::SearchSpace::validate) refuses
-    /// the binding then.
+    /// such a binding.
     pub fn view(&self, shape: &[i64]) -> [i64; 3] {
         let before: i64 = shape[..self.axis].iter().product();
         let after: i64 = shape[self.axis + 1..].iter().product();
@@ -143,7 +161,11 @@ impl Binding {
         [before * self.outer, units, self.inner * after]
     }
 
-    /// Entries of the bound axis, in the order given: `index` numbers units (or heads), i64.
+    /// Returns `tensor` with the entries of these units (or heads) along the bound axis, in the order
+    /// of `index`.
+    ///
+    /// # Shapes
+    /// `index`: `[kept]`, i64.
     pub(crate) fn select(&self, tensor: &Tensor, index: &Tensor) -> Result<Tensor> {
         let mut shape = tensor.size();
         let selected = tensor.f_reshape(self.view(&shape))?.f_index_select(1, index)?;
@@ -152,21 +174,21 @@ impl Binding {
     }
 }
 
-/// A set of units that live and die together everywhere.
+/// A set of coupled prunable units: pruning one removes its entries from every bound axis.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dimension {
-    /// Unique name, also the name of its sizes in the cost model.
+    /// Unique name; [`Sizes`](super::Sizes) and the cost model refer to the dimension by it.
     pub name: String,
-    /// What it is.
+    /// Kind of the dimension.
     pub kind: DimensionKind,
     /// Candidate sizes.
     pub candidates: Candidates,
-    /// Where its units sit in the weights.
+    /// All axes of variables that the units index.
     pub bindings: Vec<Binding>,
 }
 
 impl Dimension {
-    /// A dimension without bindings.
+    /// Returns a dimension without bindings.
     pub fn new(name: impl Into<String>, kind: DimensionKind, candidates: Candidates) -> Self {
         Self { name: name.into(), kind, candidates, bindings: Vec::new() }
     }

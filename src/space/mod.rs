@@ -1,4 +1,10 @@
-//! What can be removed: dimensions, their candidate sizes, and where they sit in the weights.
+//! The search space: the dimensions that can shrink, their candidate sizes, and the weight axes
+//! that they index.
+//!
+//! A [`Dimension`] is a set of coupled prunable units, for example the channels of the embedding.
+//! Its [`Candidates`] are the sizes it may end with. Each of its [`Binding`]s names one axis of one
+//! variable that has an entry for every unit. An [`ActiveSet`] says which candidates a search has
+//! not dropped yet.
 
 mod active;
 mod candidates;
@@ -12,26 +18,41 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Sizes of dimensions by name.
+/// Sizes of dimensions, by the dimension's name.
 pub type Sizes = BTreeMap<String, Size>;
 
-/// The dimensions of one search.
+/// All dimensions of a search.
+///
+/// [`Architecture::space`](crate::models::Architecture::space) returns the space of a network; the
+/// methods here restrict it.
+///
+/// ```
+/// use once_for_both::models::{Architecture, VitConfig};
+/// use once_for_both::space::Size;
+///
+/// # fn main() -> once_for_both::Result<()> {
+/// let vit = VitConfig::uniform(32, 2, 2).input(16, 3, 8).classes(10);
+/// let space = vit.space()?.without(&["embed"])?.at_least("blocks.0.mlp", Size::flat(64))?;
+/// assert!(space.dimensions.iter().all(|dimension| dimension.name != "embed"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SearchSpace {
-    /// Dimensions, in the order of the model.
+    /// The dimensions, in the order of the network's layers.
     pub dimensions: Vec<Dimension>,
 }
 
 impl SearchSpace {
-    /// A space with nothing to search: a session over it is plain training.
+    /// Returns a space without dimensions: a search over it is plain training.
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// The dimension with this name.
+    /// Returns the dimension with this name.
     ///
     /// # Errors
-    /// [`Error::Unknown`] with the names there are.
+    /// [`Error::Unknown`] with the existing names if there is none.
     pub fn dimension_mut(&mut self, name: &str) -> Result<&mut Dimension> {
         match self.dimensions.iter().position(|dimension| dimension.name == name) {
             Some(at) => Ok(&mut self.dimensions[at]),
@@ -42,37 +63,39 @@ impl SearchSpace {
         }
     }
 
-    /// The same space with some of its dimensions only: the others stay as they are.
+    /// Returns the space with only the named dimensions; the sizes of all others stay fixed.
     ///
     /// # Errors
-    /// [`Error::Unknown`] with the names there are.
+    /// [`Error::Unknown`] with the existing names if a dimension is not in the space.
     pub fn only(mut self, names: &[&str]) -> Result<Self> {
         names.iter().try_for_each(|name| self.dimension_mut(name).map(drop))?;
         self.dimensions.retain(|dimension| names.contains(&dimension.name.as_str()));
         Ok(self)
     }
 
-    /// The same space without some of its dimensions: these stay as they are.
+    /// Returns the space without the named dimensions; their sizes stay fixed.
     ///
     /// # Errors
-    /// [`Error::Unknown`] with the names there are.
+    /// [`Error::Unknown`] with the existing names if a dimension is not in the space.
     pub fn without(mut self, names: &[&str]) -> Result<Self> {
         names.iter().try_for_each(|name| self.dimension_mut(name).map(drop))?;
         self.dimensions.retain(|dimension| !names.contains(&dimension.name.as_str()));
         Ok(self)
     }
 
-    /// The same space with a smallest size for one dimension.
+    /// Returns the space without the candidates of dimension `name` that have fewer heads or fewer
+    /// channels than `least`.
     ///
     /// # Errors
-    /// [`Error::Unknown`] with the names there are; [`Error::Candidates`] if no candidate is as large.
+    /// [`Error::Unknown`] with the existing names if the dimension is not in the space;
+    /// [`Error::Candidates`] if no candidate is left.
     pub fn at_least(mut self, name: &str, least: Size) -> Result<Self> {
         let dimension = self.dimension_mut(name)?;
         dimension.candidates = dimension.candidates.at_least(least)?;
         Ok(self)
     }
 
-    /// Full sizes of all dimensions.
+    /// Returns the dense sizes of all dimensions.
     pub fn full_sizes(&self) -> Sizes {
         self.dimensions
             .iter()
@@ -80,11 +103,16 @@ impl SearchSpace {
             .collect()
     }
 
-    /// Holds the declaration against the variables of a model.
+    /// Checks every binding against the variables of a network.
+    ///
+    /// # Shapes
+    /// `shapes`: the shape of every variable, by name.
     ///
     /// # Errors
-    /// [`Error::UnknownVariable`], [`Error::BindingAxis`] or [`Error::BoundTwice`], naming the
-    /// dimension and the variable; [`Error::Invalid`] for two dimensions of one name.
+    /// [`Error::UnknownVariable`] if a bound variable does not exist, [`Error::BindingAxis`] if the
+    /// bound axis has another length, [`Error::BoundTwice`] if two dimensions bind one axis;
+    /// [`Error::Invalid`] for two dimensions of one name, repetitions out of range, or a gate over
+    /// heads.
     pub fn validate(&self, shapes: &BTreeMap<String, Vec<i64>>) -> Result<()> {
         let mut bound: BTreeMap<(&str, usize), &str> = BTreeMap::new();
         let mut names = BTreeMap::new();
@@ -121,14 +149,18 @@ fn check_binding(
     if binding.role != Role::Narrowed && binding.over == Over::Heads {
         return Err(Error::invalid(
             format!("role of {} in {}", binding.variable, dimension.name),
-            "narrowed, because a gate is one number per unit, not per head",
+            "narrowed, because there is one gate per unit, not per head",
             format!("{:?}", binding.role).to_lowercase(),
         ));
     }
     for (name, repetitions) in [("outer", binding.outer), ("inner", binding.inner)] {
         if !(1..=shape.iter().product::<i64>().max(1)).contains(&repetitions) {
             let name = format!("{name} of {} in {}", binding.variable, dimension.name);
-            return Err(Error::invalid(name, "at least 1, and within the variable", repetitions));
+            return Err(Error::invalid(
+                name,
+                "at least 1 and at most the number of entries of the variable",
+                repetitions,
+            ));
         }
     }
     let expected = binding.length(&dimension.candidates);

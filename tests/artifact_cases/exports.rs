@@ -1,24 +1,24 @@
-//! Files for other programs, run from here as far as that is possible.
+//! TorchScript files run by libtorch; exports that are refused.
 
-use super::{config, images, kinds, network, save, swin, PRECISIONS};
+use super::{config, images, kinds, network, save, swin, verified_on, PRECISIONS};
 use crate::assert_refused;
 use crate::support::{test_device, TestResult, Tolerance};
 use once_for_both::cost::CostModel;
 use once_for_both::models::{Architecture, Graph, PmimPorts, VisionTransformer, VitConfig};
 use once_for_both::space::{SearchSpace, Sizes};
-use once_for_both::subnet::{verify_against, Export, Subnet, Verification};
+use once_for_both::subnet::{Export, Extracted, Subnet};
 use once_for_both::supernet::Weights;
 use once_for_both::{Error, Result};
 use serde::{Deserialize, Serialize};
-use tch::{nn, CModule, Tensor};
+use tch::{nn, CModule};
 
 #[test]
-fn torchscript_takes_any_batch() -> TestResult {
-    kinds().into_iter().try_for_each(|(kind, config)| takes_any_batch(kind, &config))?;
-    takes_any_batch("swin", &swin())
+fn torchscript_at_several_batch_sizes_gives_the_logits_of_the_subnet() -> TestResult {
+    kinds().into_iter().try_for_each(|(kind, config)| check_batch_sizes(kind, &config))?;
+    check_batch_sizes("swin", &swin())
 }
 
-fn takes_any_batch<A: Architecture>(kind: &str, config: &A) -> TestResult {
+fn check_batch_sizes<A: Architecture>(kind: &str, config: &A) -> TestResult {
     let folder = tempfile::tempdir()?;
     let (subnet, path) = (network(config)?, folder.path().join("subnet"));
     save(&subnet, &path, &Export::default().torchscript())?;
@@ -34,7 +34,7 @@ fn takes_any_batch<A: Architecture>(kind: &str, config: &A) -> TestResult {
 }
 
 #[test]
-fn torchscript_has_the_weights_under_their_names() -> TestResult {
+fn torchscript_parameters_are_the_subnet_weights_by_name() -> TestResult {
     let folder = tempfile::tempdir()?;
     let (subnet, path) = (network(&config(true))?, folder.path().join("subnet"));
     save(&subnet, &path, &Export::default().torchscript())?;
@@ -48,17 +48,17 @@ fn torchscript_has_the_weights_under_their_names() -> TestResult {
 }
 
 #[test]
-fn torchscript_computes_in_the_precision_it_is_stored_in() -> TestResult {
-    computes_as_it_is_stored(&config(false))?;
-    computes_as_it_is_stored(&swin())
+fn torchscript_in_each_precision_gives_the_logits_of_that_precision() -> TestResult {
+    check_precisions(&config(false))?;
+    check_precisions(&swin())
 }
 
-fn computes_as_it_is_stored<A: Architecture>(config: &A) -> TestResult {
+fn check_precisions<A: Architecture>(config: &A) -> TestResult {
     let folder = tempfile::tempdir()?;
     let subnet = network(config)?;
     for precision in PRECISIONS {
         let path = folder.path().join(precision.name());
-        let export = Export::default().precision(precision).torchscript();
+        let export = Export::in_precision(precision).torchscript();
         let differences = save(&subnet, &path, &export)?;
         let module = CModule::load_on_device(path.join("model.torchscript.pt"), test_device())?;
         let images = images(subnet.architecture(), 2)?;
@@ -68,13 +68,12 @@ fn computes_as_it_is_stored<A: Architecture>(config: &A) -> TestResult {
         let expected = stored.predict(&images)?;
         let close = Tolerance::of_scale(8.0 * precision.epsilon(), &expected)?;
         close.check(precision.name(), &actual, &expected)?;
-        assert!(differences.export.is_some(), "measured while it was saved");
+        assert!(differences.export.is_some(), "save measures the export");
     }
     Ok(())
 }
 
-/// A family that is no member of the crate: a ViT whose graph is missing, or is that of a ViT with
-/// another ε.
+/// A user's family: a ViT without a graph, or with the graph of a ViT of another norm ε.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct ForeignConfig {
     vit: VitConfig,
@@ -117,40 +116,39 @@ impl Architecture for ForeignConfig {
     }
 }
 
-fn foreign(graph_eps: Option<f64>) -> TestResult<(Subnet<ForeignConfig>, Tensor, Verification)> {
+fn foreign(graph_eps: Option<f64>) -> TestResult<Extracted<ForeignConfig>> {
     let vit = network(&config(false))?;
     let config = ForeignConfig { vit: vit.architecture().clone(), graph_eps };
     let subnet = Subnet::new(config, vit.weights(), test_device())?;
     let images = images(vit.architecture(), 3)?;
-    let verification = verify_against(&subnet, &subnet, &images)?;
-    Ok((subnet, images, verification))
+    verified_on(subnet, images)
 }
 
 #[test]
-fn a_family_without_a_graph_is_saved_but_not_exported() -> TestResult {
+fn family_without_a_graph_is_saved_but_not_exported() -> TestResult {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("subnet");
-    let (subnet, images, verification) = foreign(None)?;
+    let subnet = foreign(None)?;
     for export in [Export::default().torchscript(), Export::default().onnx()] {
         assert_refused!(
-            subnet.save(&path, &images, &verification, &export),
+            subnet.save(&path, &export),
             Error::Unsupported { model, .. } if model == "foreign"
         );
         assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
     }
-    subnet.save(&path, &images, &verification, &Export::default())?;
+    subnet.save(&path, &Export::default())?;
     let loaded = Subnet::<ForeignConfig>::load(&path, test_device())?;
-    assert!(loaded.predict(&images)?.equal(&subnet.predict(&images)?));
+    assert!(loaded.predict(&subnet.images)?.equal(&subnet.predict(&subnet.images)?));
     Ok(())
 }
 
 #[test]
-fn an_export_that_computes_something_else_is_not_written() -> TestResult {
+fn export_with_other_logits_than_the_subnet_is_not_written() -> TestResult {
     let folder = tempfile::tempdir()?;
-    let (subnet, images, verification) = foreign(Some(1e-2))?;
+    let subnet = foreign(Some(1e-2))?;
     for export in [Export::default().torchscript(), Export::default().onnx()] {
         assert_refused!(
-            subnet.save(&folder.path().join("subnet"), &images, &verification, &export),
+            subnet.save(folder.path().join("subnet"), &export),
             Error::Verification { what: "the exported file", .. }
         );
         assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);

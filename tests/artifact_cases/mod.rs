@@ -1,5 +1,6 @@
-//! Networks to save, and folders to save them in.
+//! Networks with random weights, and a helper that saves them.
 
+mod compatibility;
 mod exports;
 mod python;
 mod refused;
@@ -8,11 +9,13 @@ mod verification;
 
 use crate::support::{from_numbers, test_device, Tensors, TestResult};
 use once_for_both::models::{Architecture, BlockConfig, Pooling, SwinConfig, VitConfig};
-use once_for_both::subnet::{verify_against, Differences, Export, Precision, Subnet};
+use once_for_both::subnet::{
+    verify_against, Differences, Export, Extracted, Precision, Provenance, Subnet,
+};
 use std::path::Path;
 use tch::Tensor;
 
-/// Every block with sizes of its own, as a search leaves them.
+/// A ViT whose blocks differ in every size.
 pub fn config(distilled: bool) -> VitConfig {
     VitConfig {
         blocks: vec![BlockConfig::new(3, 8, 40), BlockConfig::new(1, 16, 24)],
@@ -21,13 +24,13 @@ pub fn config(distilled: bool) -> VitConfig {
     }
 }
 
-/// A network of every kind there is.
+/// One ViT of each kind: plain, distilled, and with layer scale and mean pooling.
 pub fn kinds() -> [(&'static str, VitConfig); 3] {
     let pooled = config(false).layer_scale(0.1).pooling(Pooling::ClassAndMean);
     [("plain", config(false)), ("distilled", config(true)), ("pooled", pooled)]
 }
 
-/// Two stages, windows shifted in the first, every block and stage with sizes of its own.
+/// A Swin of two stages, with shifted windows in the first, whose blocks differ in every size.
 pub fn swin() -> SwinConfig {
     let mut config = SwinConfig::uniform(12, &[2, 1], 2).input(16, 2, 2).window(4).classes(7);
     config.stages[0].blocks[1] = BlockConfig::new(3, 5, 28);
@@ -35,7 +38,7 @@ pub fn swin() -> SwinConfig {
     config
 }
 
-/// A network whose weights, biases and norms all matter.
+/// A network with random weights, biases and norm scales.
 pub fn network<A: Architecture>(config: &A) -> TestResult<Subnet<A>> {
     let mut weights = Tensors::new();
     for (seed, (name, shape)) in config.variables()?.into_iter().enumerate() {
@@ -56,7 +59,7 @@ pub fn images<A: Architecture>(config: &A, batch: i64) -> TestResult<Tensor> {
     noise(0.5, &[batch, channels, height, width])
 }
 
-/// Numbers of variance 1 without order, the same whatever other tests draw from the generator.
+/// Deterministic noise of variance 1, independent of libtorch's generator.
 fn noise(seed: f64, shape: &[i64]) -> TestResult<Tensor> {
     let count: i64 = shape.iter().product();
     let number = |place: i64| {
@@ -66,19 +69,29 @@ fn noise(seed: f64, shape: &[i64]) -> TestResult<Tensor> {
     from_numbers(&(0..count).map(number).collect::<Vec<_>>(), shape)
 }
 
-/// Saves a network, verified against itself on three images.
+/// The network with a verification against itself on three images.
+pub fn verified<A: Architecture>(subnet: Subnet<A>) -> TestResult<Extracted<A>> {
+    let images = images(subnet.architecture(), 3)?;
+    verified_on(subnet, images)
+}
+
+/// The network with a verification against itself on `images`.
+pub fn verified_on<A: Architecture>(subnet: Subnet<A>, images: Tensor) -> TestResult<Extracted<A>> {
+    let verification = verify_against(&subnet, &subnet, &images)?;
+    Ok(Extracted { subnet, verification, provenance: Provenance::default(), images })
+}
+
+/// Saves a copy of the network, verified against itself on three images.
 pub fn save<A: Architecture>(
     subnet: &Subnet<A>,
     folder: &Path,
     export: &Export,
 ) -> TestResult<Differences> {
-    let images = images(subnet.architecture(), 3)?;
-    let verification = verify_against(subnet, subnet, &images)?;
-    Ok(subnet.save(folder, &images, &verification, export)?)
+    let copy = Subnet::new(subnet.architecture().clone(), subnet.weights(), test_device())?;
+    Ok(verified(copy)?.save(folder, export)?)
 }
 
-/// What a logit may differ by when the weights are rounded, as a share of the largest: a few
-/// roundings add up.
+/// Allowed difference of a logit after rounding the weights, as a share of the largest logit.
 pub fn rounding_tolerance(precision: Precision) -> f64 {
     match precision {
         Precision::F32 => 0.0,

@@ -1,4 +1,4 @@
-//! Artifacts for the tests in tests/python, with the logits they should give.
+//! Artifacts that tests/python runs, with their images and expected logits.
 
 use super::{images, kinds, network, save, swin, PRECISIONS};
 use crate::support::{test_device, TestResult};
@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use tch::Tensor;
 
 #[test]
-#[ignore = "scripts/python-tests runs it, and then what runs the files"]
-fn writes_cases_for_python() -> TestResult {
+#[ignore = "run by scripts/python-tests, which then runs the written files in Python"]
+fn python_cases_are_written() -> TestResult {
     let root = PathBuf::from(std::env::var("OFB_PYTHON_CASES")?);
     let mut cases = Vec::new();
     for (kind, config) in kinds() {
@@ -28,11 +28,11 @@ fn in_every_precision<A: Architecture>(
     let mut cases = Vec::new();
     for precision in PRECISIONS {
         let name = format!("{kind}-{}", precision.name());
-        let export = Export::default().precision(precision).torchscript().onnx();
+        let export = Export::in_precision(precision).torchscript().onnx();
         let folder = root.join(&name);
         save(&network(config)?, &folder, &export)?;
         let subnet = Subnet::<A>::load(&folder, test_device())?;
-        // Not the batch it was verified on while it was saved.
+        // Not the batch size of the verification, which is 3.
         for batch in [2, 5] {
             cases.push(case(root, &name, &subnet, batch)?);
         }
@@ -40,7 +40,7 @@ fn in_every_precision<A: Architecture>(
     Ok(cases)
 }
 
-/// Images and the logits of them, as plain f32 numbers.
+/// Writes images and their logits as little-endian f32, and returns the entry of `cases.json`.
 fn case<A: Architecture>(
     root: &Path,
     artifact: &str,

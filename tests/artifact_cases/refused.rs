@@ -1,4 +1,4 @@
-//! Folders that are not loaded, and why.
+//! Damaged artifacts, and the error that each is refused with.
 
 use super::{config, network, save};
 use crate::support::{in_words, test_device, Tensors, TestResult};
@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
-/// An artifact to damage.
+/// A valid artifact in a temporary folder.
 struct Folder {
     root: tempfile::TempDir,
 }
@@ -32,14 +32,14 @@ impl Folder {
         self.path().join(name)
     }
 
-    /// Changes a file of JSON.
+    /// Edits a JSON file.
     fn edit(&self, name: &str, change: impl FnOnce(&mut Value)) -> TestResult {
         let mut value: Value = serde_json::from_slice(&fs::read(self.file(name))?)?;
         change(&mut value);
         Ok(fs::write(self.file(name), serde_json::to_vec(&value)?)?)
     }
 
-    /// Changes the tensors.
+    /// Edits the tensors of `model.safetensors`.
     fn retensor(&self, change: impl FnOnce(&mut Tensors)) -> TestResult {
         let path = self.file("model.safetensors");
         let mut tensors: Tensors = Tensor::read_safetensors(&path)?.into_iter().collect();
@@ -48,7 +48,7 @@ impl Folder {
         Ok(Tensor::write_safetensors(&named, &path)?)
     }
 
-    /// Both ways in refuse it, for one reason.
+    /// Checks that `Description::read` and `Subnet::load` both refuse `file` for this reason.
     fn refused(&self, file: &str, reason: impl Fn(&ArtifactError) -> bool) -> TestResult {
         let read = Description::<VitConfig>::read(&self.path()).map(drop);
         let load = Subnet::<VitConfig>::load(&self.path(), test_device()).map(drop);
@@ -72,7 +72,7 @@ fn write(path: &Path, bytes: &[u8]) -> TestResult {
 }
 
 #[test]
-fn a_missing_file() -> TestResult {
+fn artifact_without_one_of_its_files_is_refused() -> TestResult {
     for name in [CONFIG, WEIGHTS, VERIFICATION] {
         let folder = Folder::new()?;
         fs::remove_file(folder.file(name))?;
@@ -85,7 +85,7 @@ fn a_missing_file() -> TestResult {
 }
 
 #[test]
-fn half_a_json() -> TestResult {
+fn artifact_with_truncated_json_is_refused() -> TestResult {
     for name in [CONFIG, VERIFICATION] {
         let folder = Folder::new()?;
         let text = fs::read(folder.file(name))?;
@@ -96,17 +96,17 @@ fn half_a_json() -> TestResult {
 }
 
 #[test]
-fn a_foreign_format() -> TestResult {
+fn artifact_of_another_format_is_refused() -> TestResult {
     let folder = Folder::new()?;
     folder.edit(CONFIG, |config| config["format"] = json!("something/else"))?;
     folder.refused(CONFIG, |reason| {
-        matches!(reason, ArtifactError::Foreign { field: "format", expected: "once-for-both/subnet", found }
-            if found.contains("something/else"))
+        matches!(reason, ArtifactError::Foreign { field: "format", expected, found }
+            if *expected == "once-for-both/subnet" && found.contains("something/else"))
     })
 }
 
 #[test]
-fn another_family() -> TestResult {
+fn artifact_of_another_family_is_refused() -> TestResult {
     let folder = Folder::new()?;
     folder.edit(CONFIG, |config| config["family"] = json!("swin"))?;
     folder.refused(CONFIG, |reason| {
@@ -115,7 +115,7 @@ fn another_family() -> TestResult {
 }
 
 #[test]
-fn a_newer_version() -> TestResult {
+fn artifact_of_a_newer_version_is_refused() -> TestResult {
     let folder = Folder::new()?;
     folder.edit(CONFIG, |config| config["version"] = json!(2))?;
     folder.refused(CONFIG, |reason| {
@@ -127,8 +127,8 @@ fn a_newer_version() -> TestResult {
 }
 
 #[test]
-fn a_network_that_cannot_be_built() -> TestResult {
-    // The last two would overflow, or fill any memory.
+fn artifact_with_an_invalid_architecture_is_refused() -> TestResult {
+    // The last two would overflow or exhaust the memory.
     for (field, value) in [("patch_size", 5), ("embed_dim", 1 << 50), ("image_size", i64::MAX)] {
         let folder = Folder::new()?;
         folder.edit(CONFIG, |config| config["architecture"][field] = json!(value))?;
@@ -141,7 +141,7 @@ fn a_network_that_cannot_be_built() -> TestResult {
 }
 
 #[test]
-fn edited_costs() -> TestResult {
+fn artifact_with_edited_costs_is_refused() -> TestResult {
     for (field, name) in [("macs", "MACs"), ("params", "parameters")] {
         let folder = Folder::new()?;
         let mut wrong = 0.0;
@@ -158,7 +158,7 @@ fn edited_costs() -> TestResult {
 }
 
 #[test]
-fn truncated_and_extended_weights() -> TestResult {
+fn artifact_with_truncated_or_extended_weights_is_refused() -> TestResult {
     let folder = Folder::new()?;
     let bytes = fs::read(folder.file(WEIGHTS))?;
     let length = bytes.len() as u64;
@@ -178,7 +178,7 @@ fn truncated_and_extended_weights() -> TestResult {
 }
 
 #[test]
-fn a_header_that_lies() -> TestResult {
+fn artifact_with_a_wrong_header_length_is_refused() -> TestResult {
     let folder = Folder::new()?;
     let bytes = fs::read(folder.file(WEIGHTS))?;
     for announced in [u64::MAX, 200_000_000, 10] {
@@ -190,7 +190,7 @@ fn a_header_that_lies() -> TestResult {
 }
 
 #[test]
-fn a_missing_and_an_extra_tensor() -> TestResult {
+fn artifact_with_a_missing_or_an_extra_tensor_is_refused() -> TestResult {
     let folder = Folder::new()?;
     folder.retensor(|tensors| drop(tensors.remove("blocks.1.mlp.fc1.bias")))?;
     folder.refused(WEIGHTS, |reason| {
@@ -210,9 +210,9 @@ fn a_missing_and_an_extra_tensor() -> TestResult {
 }
 
 #[test]
-fn a_wrong_shape() -> TestResult {
+fn artifact_with_a_tensor_of_another_shape_is_refused() -> TestResult {
     let folder = Folder::new()?;
-    // As many numbers, in another order.
+    // Transposed: as many numbers, another shape.
     folder.retensor(|tensors| {
         let turned = tensors["head.weight"].transpose(0, 1).contiguous();
         tensors.insert("head.weight".into(), turned);
@@ -224,7 +224,7 @@ fn a_wrong_shape() -> TestResult {
 }
 
 #[test]
-fn a_wrong_type() -> TestResult {
+fn artifact_with_a_tensor_of_another_type_is_refused() -> TestResult {
     let folder = Folder::new()?;
     folder.retensor(|tensors| {
         let half = tensors["head.bias"].to_kind(Kind::Half);
@@ -244,7 +244,7 @@ fn a_wrong_type() -> TestResult {
 }
 
 #[test]
-fn another_weight() -> TestResult {
+fn artifact_with_another_weight_fails_its_checksum() -> TestResult {
     let folder = Folder::new()?;
     folder.retensor(|tensors| {
         let other = tensors["head.bias"].zeros_like();
@@ -256,16 +256,15 @@ fn another_weight() -> TestResult {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// Anywhere in the file, header or tensors.
     #[test]
-    fn any_flipped_bit_of_the_weights(place in 0.0..1.0, bit in 0..8u32) {
+    fn artifact_with_a_flipped_bit_in_the_weights_is_refused(place in 0.0..1.0, bit in 0..8u32) {
         in_words(flipped(WEIGHTS, place, bit, false))?;
     }
 
-    /// A digit of the provenance, or of ε, may change without notice; nothing panics, and weights
-    /// are never those of something else.
+    /// A flipped bit in a digit of the provenance or of ε can go undetected. Loading never panics,
+    /// and the weights it returns are the saved ones.
     #[test]
-    fn flipped_bits_of_the_descriptions(
+    fn artifact_with_a_flipped_bit_in_json_is_refused_or_loads_the_saved_weights(
         config in any::<bool>(), place in 0.0..1.0, bit in 0..8u32
     ) {
         in_words(flipped(if config { CONFIG } else { VERIFICATION }, place, bit, true))?;
@@ -290,14 +289,14 @@ fn flipped(name: &str, place: f64, bit: u32, may_load: bool) -> TestResult {
 }
 
 #[test]
-fn a_verification_that_failed() -> TestResult {
+fn artifact_with_a_failed_verification_is_refused() -> TestResult {
     let folder = Folder::new()?;
     folder.edit(VERIFICATION, |differences| differences["real_images"] = json!(0.5))?;
     let failed = |reason: &ArtifactError| {
         matches!(reason, ArtifactError::Unverified { difference: 0.5, .. })
     };
     folder.refused(VERIFICATION, failed)?;
-    // Nor does it pass by its own tolerance.
+    // A larger tolerance in the file does not make it pass.
     folder.edit(VERIFICATION, |differences| differences["tolerance"] = json!(1e9))?;
     folder.refused(VERIFICATION, failed)
 }

@@ -1,7 +1,9 @@
-//! What is written is what is loaded.
+//! Saved networks equal the loaded ones.
 
-use super::{config, images, network, rounding_tolerance, save, PRECISIONS};
+use super::{config, images, network, rounding_tolerance, save, verified, PRECISIONS};
 use crate::support::{in_words, test_device, TestResult, Tolerance};
+use once_for_both::components::Components;
+use once_for_both::cost::CostLimit;
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::strategies::vit_configs;
 use once_for_both::subnet::{
@@ -11,7 +13,7 @@ use proptest::prelude::*;
 use tch::{nn, Kind};
 
 #[test]
-fn an_f32_artifact_is_the_network_bit_for_bit() -> TestResult {
+fn f32_artifact_loads_bit_for_bit() -> TestResult {
     let folder = tempfile::tempdir()?;
     for distilled in [false, true] {
         let (subnet, path) = (network(&config(distilled))?, folder.path().join("subnet"));
@@ -26,14 +28,14 @@ fn an_f32_artifact_is_the_network_bit_for_bit() -> TestResult {
 }
 
 #[test]
-fn a_half_artifact_loads_into_f32_or_stays_half() -> TestResult {
+fn artifact_in_each_precision_loads_as_f32_and_as_stored() -> TestResult {
     let folder = tempfile::tempdir()?;
     let subnet = network(&config(true))?;
     let images = images(subnet.architecture(), 3)?;
     let expected = subnet.predict(&images)?;
     for precision in PRECISIONS {
         let path = folder.path().join(precision.name());
-        let differences = save(&subnet, &path, &Export::default().precision(precision))?;
+        let differences = save(&subnet, &path, &Export::in_precision(precision))?;
         let widened = Subnet::<VitConfig>::load(&path, test_device())?;
         assert_eq!(widened.precision(), Precision::F32);
         let close = Tolerance::of_scale(rounding_tolerance(precision), &expected)?;
@@ -48,7 +50,7 @@ fn a_half_artifact_loads_into_f32_or_stays_half() -> TestResult {
             let rounded = subnet.weights()[name].to_kind(precision.kind());
             assert!(tensor.equal(&rounded), "{name} in {}", precision.name());
         }
-        // Computing in half rounds every activation as well.
+        // In half precision the activations are rounded, too.
         let close = Tolerance::of_scale(4.0 * rounding_tolerance(precision), &expected)?;
         let actual = stored.predict(&images)?.to_kind(Kind::Float);
         close.check(&format!("computed in {}", precision.name()), &actual, &expected)?;
@@ -57,20 +59,22 @@ fn a_half_artifact_loads_into_f32_or_stays_half() -> TestResult {
 }
 
 #[test]
-fn the_description_is_read_without_the_weights() -> TestResult {
+fn description_read_from_an_artifact_equals_what_was_saved() -> TestResult {
     let folder = tempfile::tempdir()?;
-    let (subnet, path) = (network(&config(false))?, folder.path().join("subnet"));
+    let (mut subnet, path) = (verified(network(&config(false))?)?, folder.path().join("subnet"));
     let provenance = Provenance {
         crate_version: "0.1.0".into(),
         seed: 3,
         steps: 12,
         dense_macs: 1e9 + 0.1,
         dense_params: 2e6,
+        limits: vec![CostLimit::macs(5e8 + 0.3), CostLimit::params(1e6)],
+        components: Some(Components::paper().ids()),
     };
+    subnet.provenance = provenance.clone();
     let latency =
         LatencyComparison { device: "cpu".into(), batch: 32, dense_ms: 0.1 + 0.2, subnet_ms: 0.1 };
-    let export = Export::default().provenance(provenance.clone()).latency(latency.clone());
-    let differences = save(&subnet, &path, &export.precision(Precision::Bf16))?;
+    let differences = subnet.save(&path, &Export::bf16().latency(latency.clone()))?;
     let mut crc = flate2::Crc::new();
     crc.update(&std::fs::read(path.join("model.safetensors"))?);
     let expected = Description {
@@ -89,7 +93,7 @@ fn the_description_is_read_without_the_weights() -> TestResult {
 }
 
 #[test]
-fn saving_again_replaces_the_folder() -> TestResult {
+fn artifact_saved_again_replaces_the_folder() -> TestResult {
     let folder = tempfile::tempdir()?;
     let (subnet, path) = (network(&config(false))?, folder.path().join("subnet"));
     save(&subnet, &path, &Export::default().onnx())?;
@@ -104,12 +108,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn any_network_round_trips_bit_for_bit(config in vit_configs()) {
+    fn random_vit_round_trips_bit_for_bit(config in vit_configs()) {
         in_words(round_trip(&config))?;
     }
 
     #[test]
-    fn variables_are_known_without_building(config in vit_configs()) {
+    fn vit_variables_equal_those_of_the_built_network(config in vit_configs()) {
         let store = nn::VarStore::new(test_device());
         in_words(config.build(&store.root()).map_err(Into::into))?;
         let built = store.variables().into_iter().map(|(name, tensor)| (name, tensor.size()));

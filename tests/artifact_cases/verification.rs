@@ -1,13 +1,13 @@
-//! Nothing unverified is written, and a failure says where it begins.
+//! Failed verifications: what the error says, and that nothing is written.
 
-use super::{config, images, network, save};
+use super::{config, images, network, save, verified};
 use crate::assert_refused;
 use crate::support::{test_device, Tensors, TestResult};
 use once_for_both::models::VitConfig;
-use once_for_both::subnet::{verify_against, Export, Precision, Subnet, Verification};
+use once_for_both::subnet::{verify_against, Export, Subnet, Verification};
 use once_for_both::Error;
 
-/// A copy with one number of one weight changed.
+/// A copy with the first number of one weight changed.
 fn damaged(subnet: &Subnet<VitConfig>, name: &str, by: f64) -> TestResult<Subnet<VitConfig>> {
     let mut weights: Tensors =
         subnet.weights().iter().map(|(n, t)| (n.clone(), t.copy())).collect();
@@ -17,7 +17,7 @@ fn damaged(subnet: &Subnet<VitConfig>, name: &str, by: f64) -> TestResult<Subnet
 }
 
 #[test]
-fn a_failure_names_where_it_begins() -> TestResult {
+fn verification_of_a_changed_weight_names_the_first_part_that_differs() -> TestResult {
     let subnet = network(&config(true))?;
     let images = images(subnet.architecture(), 3)?;
     for (weight, part) in [
@@ -47,7 +47,7 @@ fn a_failure_names_where_it_begins() -> TestResult {
 }
 
 #[test]
-fn a_nan_does_not_pass() -> TestResult {
+fn verification_with_nan_fails() -> TestResult {
     let subnet = network(&config(false))?;
     let images = images(subnet.architecture(), 3)?;
     let wrong = damaged(&subnet, "blocks.1.attn.proj.bias", f64::NAN)?;
@@ -64,15 +64,13 @@ fn a_nan_does_not_pass() -> TestResult {
 }
 
 #[test]
-fn nothing_unverified_is_written() -> TestResult {
+fn subnet_with_a_failed_verification_is_not_written() -> TestResult {
     let folder = tempfile::tempdir()?;
-    let subnet = network(&config(false))?;
-    let images = images(subnet.architecture(), 3)?;
-    let mut verification = verify_against(&subnet, &subnet, &images)?;
-    verification.real_images = 2.0 * verification.allowed();
+    let mut subnet = verified(network(&config(false))?)?;
+    subnet.verification.real_images = 2.0 * subnet.verification.allowed();
     let path = folder.path().join("subnet");
     assert_refused!(
-        subnet.save(&path, &images, &verification, &Export::default()),
+        subnet.save(&path, &Export::f32()),
         Error::Verification { difference, allowed, .. } if difference == 2.0 * allowed
     );
     assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
@@ -80,18 +78,16 @@ fn nothing_unverified_is_written() -> TestResult {
 }
 
 #[test]
-fn a_weight_too_large_for_f16_is_not_written() -> TestResult {
+fn subnet_with_a_weight_too_large_for_f16_is_not_written_as_f16() -> TestResult {
     let folder = tempfile::tempdir()?;
     let large = damaged(&network(&config(false))?, "head.bias", 1e5)?;
     let path = folder.path().join("subnet");
-    let images = images(large.architecture(), 3)?;
-    let verification = verify_against(&large, &large, &images)?;
-    let half = Export::default().precision(Precision::F16);
+    let copy = damaged(&large, "head.bias", 0.0)?;
     assert_refused!(
-        large.save(&path, &images, &verification, &half),
+        verified(copy)?.save(&path, &Export::f16()),
         Error::NonFinite { dimension, .. } if dimension == "head.bias"
     );
     assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
-    save(&large, &path, &Export::default().precision(Precision::Bf16))?;
+    save(&large, &path, &Export::bf16())?;
     Ok(())
 }
