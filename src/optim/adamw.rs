@@ -1,28 +1,28 @@
-//! AdamW over plain tensors (Loshchilov & Hutter 2019), as `torch.optim.AdamW` computes it.
+//! AdamW (Loshchilov & Hutter 2019) over plain tensors; it computes what `torch.optim.AdamW` does.
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::btree_map::{BTreeMap, Entry};
 use tch::Tensor;
 
-/// Options of one group of parameters.
+/// AdamW options of one parameter group.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct AdamWOptions {
-    /// β₁, decay of the gradient's mean.
+    /// β₁, decay of the first moment.
     pub beta1: f64,
-    /// β₂, decay of the gradient's mean square.
+    /// β₂, decay of the second moment.
     pub beta2: f64,
-    /// Added to the root of the mean square.
+    /// ε, added to the square root of the second moment.
     pub eps: f64,
-    /// Decoupled weight decay.
+    /// Decoupled weight decay; it is multiplied by the learning rate.
     pub weight_decay: f64,
 }
 
 impl AdamWOptions {
-    /// Refuses numbers that make parameters NaN.
+    /// Checks that β₁ and β₂ are in [0, 1), ε is positive, and the weight decay is not negative.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the number of `group`.
+    /// [`Error::Invalid`] with the option's name, prefixed by `group`.
     pub fn check(&self, group: &str) -> Result<()> {
         let Self { beta1, beta2, eps, weight_decay } = *self;
         let invalid = |name, expected, value: f64| {
@@ -44,48 +44,49 @@ impl AdamWOptions {
 }
 
 impl Default for AdamWOptions {
+    /// PyTorch's defaults, except a weight decay of 1e-3.
     fn default() -> Self {
         Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-3 }
     }
 }
 
-/// What AdamW remembers of one parameter.
+/// Moments of one parameter.
 #[derive(Debug)]
 pub struct Moments {
-    /// Mean of the gradient.
+    /// First moment: exponential moving average of the gradient.
     pub first: Tensor,
-    /// Mean of the squared gradient.
+    /// Second moment: exponential moving average of the squared gradient.
     pub second: Tensor,
-    /// Updates so far.
+    /// Number of updates, as used by the bias correction.
     pub steps: u64,
 }
 
-/// The optimiser's memory, by parameter name.
+/// AdamW with the moments of all parameters, by parameter name.
 #[derive(Debug, Default)]
 pub struct AdamW {
     moments: BTreeMap<String, Moments>,
 }
 
 impl AdamW {
-    /// An optimiser that has seen nothing.
+    /// Returns an optimiser without moments.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Moves `parameter` in place against `gradient`.
+    /// Updates `parameter` in place by one step with learning rate `rate`.
     ///
-    /// `go`, a scalar of 0 or 1 on the device, decides whether anything moves, without the host
-    /// having to know; the step counts in the bias correction either way. Where it is 0 the gradient
-    /// still has to be finite.
+    /// `apply`, a scalar tensor of 0 or 1 on the parameter's device, skips the step where it is 0,
+    /// without a transfer to the host: parameter and moments do not change, only the step count of
+    /// the bias correction grows. The gradient of a skipped step has to be finite, too.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] if the gradient or the remembered moments have another shape.
+    /// [`crate::Error::Shape`] if the gradient or the moments have another shape than the parameter.
     pub fn update(
         &mut self,
         name: &str,
         parameter: &mut Tensor,
         gradient: &Tensor,
-        go: &Tensor,
+        apply: &Tensor,
         rate: f64,
         options: &AdamWOptions,
     ) -> Result<()> {
@@ -95,20 +96,20 @@ impl AdamW {
                 crate::error::expect_shape("AdamW", name, tensor, &parameter.size())?;
             }
             moments.steps += 1;
-            let share = |beta: f64| go.f_mul_scalar(1.0 - beta);
+            let share = |beta: f64| apply.f_mul_scalar(1.0 - beta);
             let _ = moments.first.f_lerp_tensor_(gradient, &share(options.beta1)?)?;
             let square = gradient.f_square()?;
             let _ = moments.second.f_lerp_tensor_(&square, &share(options.beta2)?)?;
             let unbias = |beta: f64| 1.0 - beta.powf(moments.steps as f64);
             if options.weight_decay != 0.0 {
-                let lost = go.f_mul_scalar(-rate * options.weight_decay)?;
+                let lost = apply.f_mul_scalar(-rate * options.weight_decay)?;
                 let _ = parameter.f_mul_(&lost.f_add_scalar(1.0)?)?;
             }
             let mut spread = moments.second.f_sqrt()?;
             let _ = spread
                 .f_mul_scalar_(1.0 / unbias(options.beta2).sqrt())?
                 .f_add_scalar_(options.eps)?;
-            let step = moments.first.f_mul(&go.f_mul_scalar(-rate / unbias(options.beta1))?)?;
+            let step = moments.first.f_mul(&apply.f_mul_scalar(-rate / unbias(options.beta1))?)?;
             let _ = parameter.f_addcdiv_(&step, &spread)?;
             Ok(())
         })
@@ -124,17 +125,18 @@ impl AdamW {
         }
     }
 
-    /// All moments by parameter name, for checkpoints.
+    /// Returns all moments by parameter name, as a checkpoint stores them.
     pub fn moments(&self) -> &BTreeMap<String, Moments> {
         &self.moments
     }
 
-    /// Puts back moments read from a checkpoint.
+    /// Sets the moments of a parameter, as read from a checkpoint.
     pub fn restore(&mut self, name: impl Into<String>, moments: Moments) {
         self.moments.insert(name.into(), moments);
     }
 
-    /// Replaces both moments of a parameter by what `narrow` makes of them; the step count stays.
+    /// Replaces both moments of a parameter by `narrow` of them, and keeps the step count. Does
+    /// nothing for a parameter without moments.
     ///
     /// # Errors
     /// Those of `narrow`.
@@ -146,7 +148,7 @@ impl AdamW {
         Ok(())
     }
 
-    /// Forgets a parameter.
+    /// Removes the moments of a parameter.
     pub fn forget(&mut self, name: &str) {
         self.moments.remove(name);
     }

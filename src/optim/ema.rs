@@ -1,13 +1,14 @@
-//! Exponential EMA of parameters.
+//! Exponential moving average (EMA) of parameters.
 
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use tch::Tensor;
 
-/// ā ← decay·ā + (1 − decay)·a of every parameter, by name; the first value is taken as it is.
+/// Exponential moving average ā ← d·ā + (1 − d)·a of every parameter a, by name. It starts at the
+/// first value.
 ///
-/// In the first steps the decay is (1 + n)/(10 + n) after n updates where that is smaller, so that
-/// the start is forgotten soon.
+/// d is the smaller of `decay` and (1 + n)/(10 + n), where n is the number of updates so far: early
+/// updates weigh more, so that the initial values have little influence.
 #[derive(Debug)]
 pub struct Ema {
     decay: f64,
@@ -16,18 +17,18 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// An average that has seen nothing.
+    /// Returns an EMA without values.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless the decay is within [0, 1).
+    /// [`Error::Invalid`] unless `decay` is in [0, 1).
     pub fn new(decay: f64) -> Result<Self> {
         if !(0.0..1.0).contains(&decay) {
-            return Err(Error::invalid("decay of the average", "within [0, 1)", decay));
+            return Err(Error::invalid("decay of the EMA", "within [0, 1)", decay));
         }
         Ok(Self { decay, updates: 0, values: BTreeMap::new() })
     }
 
-    /// Goes on from saved values after `updates` updates.
+    /// Returns an EMA with these values after `updates` updates, as read from a checkpoint.
     ///
     /// # Errors
     /// Those of [`new`](Self::new).
@@ -35,7 +36,7 @@ impl Ema {
         Ok(Self { updates, values, ..Self::new(decay)? })
     }
 
-    /// Takes in the present values.
+    /// Updates the EMA with the present values.
     ///
     /// # Errors
     /// [`Error::Shape`] if a parameter has changed its shape.
@@ -50,7 +51,7 @@ impl Ema {
             for (name, value) in parameters {
                 match self.values.get_mut(name) {
                     Some(mean) => {
-                        crate::error::expect_shape("average", name, value, &mean.size())?;
+                        crate::error::expect_shape("EMA", name, value, &mean.size())?;
                         let _ = mean.f_lerp_(value, 1.0 - decay)?;
                     }
                     None => {
@@ -62,17 +63,17 @@ impl Ema {
         })
     }
 
-    /// Updates so far.
+    /// Returns the number of updates.
     pub fn updates(&self) -> u64 {
         self.updates
     }
 
-    /// The averages, by name.
+    /// Returns the EMA of every parameter, by name.
     pub fn values(&self) -> &BTreeMap<String, Tensor> {
         &self.values
     }
 
-    /// Replaces every average by what `narrow` makes of it.
+    /// Replaces every value by `narrow` of its name and value.
     ///
     /// # Errors
     /// Those of `narrow`.
@@ -83,7 +84,7 @@ impl Ema {
         Ok(())
     }
 
-    /// Forgets a parameter.
+    /// Removes a parameter.
     pub fn forget(&mut self, name: &str) {
         self.values.remove(name);
     }

@@ -1,4 +1,5 @@
-//! How parameters move: AdamW and averages whose state can be narrowed and saved; learning rates.
+//! AdamW and the EMA of parameters. The state of both is sliced when units are pruned, and saved in
+//! checkpoints.
 
 mod adamw;
 mod ema;

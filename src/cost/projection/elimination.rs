@@ -1,11 +1,11 @@
-//! Dimensions are decided one after the other, and forgotten as soon as no later cost depends on
-//! them.
+//! Projection by variable elimination (Bertelè and Brioschi 1972, Nonserial Dynamic Programming).
 //!
-//! A partial choice is its cost so far, its log-probability, and the options of those dimensions
-//! that later terms of the cost still multiply (its key): the embedding of a ViT until the last
-//! block, one stage's embedding of a Swin until the next stage. Of partial choices with the same
-//! key and the same cost only the most probable can be part of the best choice, so the others go
-//! (Bertelè and Brioschi 1972, Nonserial Dynamic Programming).
+//! Dimensions are decided one after the other. An option is the position of a candidate in its
+//! [`Choice`](super::Choice). A partial choice has an option for every dimension decided so far; it
+//! is stored as its cost, its Σ ln p, and its key: the options of those dimensions that later terms
+//! of the cost still multiply. The embedding of a ViT is in the key until the last block, that of a
+//! Swin stage until the next stage. Of the partial choices with the same key and the same cost only
+//! the most probable can be part of the best choice; the others are discarded.
 
 use super::problem::{Costs, Problem};
 use super::states::{merge, sum, thin, State};
@@ -15,54 +15,57 @@ use crate::space::Over;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 
-/// Most partial choices that are kept after each dimension, 40 bytes each.
+/// Number of partial choices kept after each dimension, 40 bytes each.
 const MOST: usize = 1 << 14;
-/// The same where several budgets have let nothing through, before it is given up.
-const LAST_LOOK: usize = 1 << 18;
-/// The same for the first look, whose result bounds what can still be better.
-const FIRST_LOOK: usize = 1 << 10;
+/// The same for a last pass, if no choice was found within several budgets.
+const MOST_IN_LAST_PASS: usize = 1 << 18;
+/// The same for a first pass, whose result is a lower bound on the best Σ ln p.
+const MOST_IN_FIRST_PASS: usize = 1 << 10;
 
-/// coefficient × product of sizes, in numbers of dimensions.
+/// Product of a coefficient and sizes; dimensions are given by their index.
 struct Monomial {
     coefficient: f64,
     factors: Vec<(usize, Over)>,
 }
 
-/// What happens when a dimension is decided.
+/// Terms and bounds of the step that decides one dimension.
 struct Stage {
-    /// Terms of the cost that can be computed now, by metric.
+    /// For every metric, the terms whose last dimension this is.
     complete: [Vec<Monomial>; 2],
-    /// Dimensions, up to this one, that later terms still multiply.
+    /// Dimensions up to this one that later terms still multiply: those in the key.
     live: Vec<usize>,
-    /// Σ ln p of the most probable options of all later dimensions.
+    /// Highest Σ ln p of all later dimensions.
     best_rest: f64,
 }
 
-/// What an option adds to partial choices of one key.
+/// Effect of an option on the partial choices with one key.
 struct Move {
+    /// Number of the key afterwards.
     key: u32,
+    /// Cost that the option adds.
     cost: Costs,
-    /// The least that later terms can add.
+    /// Lower bound on the cost that later terms add.
     rest: Costs,
 }
 
-/// All partial choices, dimension by dimension.
+/// All partial choices of one pass over the dimensions.
 struct Pass {
+    /// Partial choices before the first dimension, and after each dimension.
     layers: Vec<Vec<State>>,
-    /// Whether some were left out that might have been part of the best.
+    /// Whether partial choices were discarded that could have been part of the best choice.
     thinned: bool,
 }
 
-/// The most probable choice within the budgets, and above `limit − step` under one of them; the
-/// steps double until there is one.
+/// Returns the most probable choice with F ≤ F* under all budgets and F > F* − step under one of
+/// them; the steps double until there is such a choice. `None` if no choice is within all budgets.
 ///
-/// It is exact where no more than [`MOST`] partial choices at a time can still be part of a better
-/// choice than a first look has found; beyond that, of partial choices of nearly the same cost only
-/// the most probable are followed. Budgets are kept in either case.
+/// A first pass finds a choice, whose Σ ln p is a lower bound for the second pass. The result is
+/// exact if at most [`MOST`] partial choices at a time can exceed that bound. Otherwise only the most
+/// probable of those with nearly the same cost are kept. The budgets hold in either case.
 pub(super) fn solve(problem: &Problem) -> Result<Option<Projection>> {
     let elimination = Elimination::new(problem)?;
     let mut step = problem.cheapest_step()?;
-    let first = elimination.pass(FIRST_LOOK, None);
+    let first = elimination.pass(MOST_IN_FIRST_PASS, None);
     let mut whole = None;
     loop {
         if let Some(found) = elimination.best(&first, &step)? {
@@ -76,10 +79,10 @@ pub(super) fn solve(problem: &Problem) -> Result<Option<Projection>> {
         if let Some(found) = elimination.best(whole, &step)? {
             return Ok(Some(found));
         }
-        // Once a step exceeds its limit, all choices that fit lie in the band.
+        // If a step exceeds its limit, every choice within the budgets has been considered.
         if step.iter().zip(problem.limits()).any(|(step, limit)| *step > limit) {
             return match whole.thinned {
-                true => elimination.best(&elimination.pass(LAST_LOOK, None), &step),
+                true => elimination.best(&elimination.pass(MOST_IN_LAST_PASS, None), &step),
                 false => Ok(None),
             };
         }
@@ -87,7 +90,7 @@ pub(super) fn solve(problem: &Problem) -> Result<Option<Projection>> {
     }
 }
 
-/// Refuses a cost that ties too many dimensions together, without solving anything.
+/// Checks that the terms of the cost do not multiply too many dimensions with each other.
 pub(super) fn expect_possible(problem: &Problem) -> Result<()> {
     Elimination::new(problem).map(drop)
 }
@@ -105,7 +108,7 @@ impl<'a> Elimination<'a> {
             .map(|_| Stage { complete: Default::default(), live: Vec::new(), best_rest: 0.0 })
             .collect();
         let mut constant = Costs::default();
-        // By dimension: the last one that it shares a term with.
+        // For every dimension, the last one that it shares a term with.
         let mut last: Vec<usize> = (0..count).collect();
         for (metric, polynomial) in problem.polynomials() {
             for term in monomials(problem, polynomial)? {
@@ -131,8 +134,8 @@ impl<'a> Elimination<'a> {
         Ok(Self { problem, stages, constant })
     }
 
-    /// All partial choices that can still keep the limits and, if there is a floor, be more
-    /// probable than that; no more than about `most` of them at a time.
+    /// Returns all partial choices that can still end within the budgets and, given a `floor`, with
+    /// Σ ln p above it; about `most` of them after each dimension.
     fn pass(&self, most: usize, floor: Option<f64>) -> Pass {
         let start = State { cost: self.constant, value: 0.0, key: 0, parent: 0, option: 0 };
         let mut pass = Pass { layers: vec![vec![start]], thinned: false };
@@ -167,7 +170,7 @@ impl<'a> Elimination<'a> {
         pass
     }
 
-    /// By key, what every option of dimension `at` adds; and the keys there are afterwards.
+    /// Returns for every key the effect of every option of dimension `at`, and the keys afterwards.
     fn moves(
         &self,
         at: usize,
@@ -203,7 +206,7 @@ impl<'a> Elimination<'a> {
         (moves, keys)
     }
 
-    /// The least that terms can come to with the options that are known; exact if all are.
+    /// Returns a lower bound on the sum of terms given the known options; exact if all are known.
     fn least(&self, terms: &[Vec<Monomial>; 2], known: &dyn Fn(usize) -> Option<usize>) -> Costs {
         terms.each_ref().map(|terms| {
             let value = |term: &Monomial| {
@@ -217,7 +220,7 @@ impl<'a> Elimination<'a> {
         })
     }
 
-    /// The size of a dimension that makes a term the least.
+    /// Returns the size of a dimension that minimises a term with this coefficient.
     fn extreme(&self, dimension: usize, over: Over, coefficient: f64) -> f64 {
         let options = 0..self.problem.choices[dimension].candidates.len();
         let sizes = options.map(|option| over.of(self.problem.size(dimension, option)) as f64);
@@ -227,7 +230,7 @@ impl<'a> Elimination<'a> {
         }
     }
 
-    /// The most probable of the whole choices that fit and lie in the band.
+    /// Returns the most probable complete choice with F ≤ F* and F > F* − step.
     fn best(&self, pass: &Pass, step: &[f64]) -> Result<Option<Projection>> {
         let last = &pass.layers[pass.layers.len() - 1];
         let mut candidates: Vec<usize> = (0..last.len()).collect();
@@ -236,7 +239,7 @@ impl<'a> Elimination<'a> {
         for state in candidates {
             let options = trace(pass, state);
             let costs = self.problem.costs(&options)?;
-            // Sums in another order may differ in the last digit: the exact cost counts.
+            // The running sum can differ in the last digit, so the exact cost is compared.
             if costs.iter().zip(self.problem.budgets).all(|(cost, budget)| *cost <= budget.limit) {
                 let candidates = options.iter().zip(self.problem.choices);
                 let candidates =
@@ -249,18 +252,18 @@ impl<'a> Elimination<'a> {
     }
 }
 
-/// Refuses costs for which the options of too many dimensions have to be remembered at a time.
+/// Checks that the number of keys is at most [`MOST`].
 fn expect_few(problem: &Problem, live: &[usize]) -> Result<()> {
     let options = live.iter().map(|&dimension| problem.choices[dimension].candidates.len());
     if options.fold(1_usize, |all, count| all.saturating_mul(count)) <= MOST {
         return Ok(());
     }
     let names = live.iter().map(|&dimension| problem.space.dimensions[dimension].name.as_str());
-    let expected = format!("terms that tie at most {MOST} choices together at a time");
+    let expected = format!("terms that couple at most {MOST} combinations of candidates");
     Err(Error::invalid("cost model", expected, names.collect::<Vec<_>>().join(" × ")))
 }
 
-/// The options of a whole choice, by dimension.
+/// Returns the option of every dimension of a complete choice.
 fn trace(pass: &Pass, mut state: usize) -> Vec<usize> {
     let mut options: Vec<usize> = Vec::with_capacity(pass.layers.len());
     for layer in pass.layers[1..].iter().rev() {
@@ -271,7 +274,7 @@ fn trace(pass: &Pass, mut state: usize) -> Vec<usize> {
     options
 }
 
-/// The terms of a cost; what the space does not search enters the coefficients.
+/// Returns the terms of a cost, with sizes outside the space multiplied into the coefficients.
 fn monomials(problem: &Problem, polynomial: &Polynomial) -> Result<Vec<Monomial>> {
     let mut monomials = Vec::new();
     for term in polynomial.terms() {

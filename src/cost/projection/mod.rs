@@ -1,7 +1,7 @@
-//! The budget is a promise: the most probable choice of candidates whose exact cost keeps it.
+//! Projection: the choice of one candidate per dimension with the highest Σ ln p under all budgets.
 //!
-//! [`elimination`] finds it, for costs that multiply few dimensions at a time: one embedding (ViT),
-//! or one after the other (Swin, a chain of convolutions).
+//! [`elimination`] is the algorithm. It needs a cost in which each term multiplies few dimensions:
+//! all with one embedding (ViT), or neighbours with each other (Swin, a chain of convolutions).
 
 mod elimination;
 mod order;
@@ -14,20 +14,24 @@ use crate::{Error, Result};
 use order::decision_order;
 use problem::Problem;
 
-/// What projection chooses from, for one dimension.
+/// Candidates of one dimension that projection may choose, with their ln p.
 #[derive(Debug, Clone)]
 pub struct Choice {
-    /// Numbers of the candidates that may be chosen.
+    /// Numbers of the candidates.
     pub candidates: Vec<usize>,
-    /// ln p of each of them.
+    /// ln p of each, in the same order.
     pub log_probability: Vec<f64>,
 }
 
 impl Choice {
-    /// Some candidates of the dimension `name`, by number; `log_probability` is of all of its candidates.
+    /// Returns the choice among `candidates` of dimension `name`.
+    ///
+    /// # Shapes
+    /// `log_probability`: ln p of all candidates of the dimension, by number.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a candidate without a log-probability, [`Error::NonFinite`] if one is NaN.
+    /// [`Error::Invalid`] for a candidate that `log_probability` does not have, [`Error::NonFinite`]
+    /// if an ln p is NaN.
     pub fn new(name: &str, candidates: Vec<usize>, log_probability: &[f64]) -> Result<Self> {
         let known = log_probability.len();
         if let Some(candidate) = candidates.iter().find(|&&candidate| candidate >= known) {
@@ -46,29 +50,53 @@ impl Choice {
     }
 }
 
-/// A choice of one candidate per dimension that keeps every budget.
+/// One candidate per dimension, within all budgets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Projection {
-    /// Number of the chosen candidate, by dimension.
+    /// Number of the chosen candidate of every dimension.
     pub candidates: Vec<usize>,
-    /// Σ ln p of the choice.
+    /// Σ ln p of the chosen candidates.
     pub log_probability: f64,
-    /// Exact cost under each budget, in the order given.
+    /// Exact cost under each budget, in the order of the budgets.
     pub costs: Vec<f64>,
 }
 
-/// The most probable of the choices whose exact cost is within every budget and within one candidate of
-/// (at least) one of them.
+/// Returns the choice of one candidate per dimension with the highest Σ ln p whose exact cost F is
+/// within every budget and close to at least one of them: F* − s < F ≤ F*.
 ///
-/// Among the choices that cost more than `limit − s`, where s is the cheapest step from one candidate
-/// to the next, the one with the largest Σ ln p. Where no choice lies in that band, s doubles. Where
-/// very many choices are about as probable, the result may be one that is slightly less probable;
-/// it keeps the budgets all the same.
+/// s is the smallest increase of F from one candidate of a dimension to another. It doubles until a
+/// choice satisfies the condition.
+///
+/// The result is exact as long as at most 16,384 combinations of cost and Σ ln p have to be compared
+/// at a time. Beyond that, as for DeiT-S with all candidates, Σ ln p can be slightly below the
+/// highest. The budgets hold in either case.
+///
+/// ```
+/// use once_for_both::cost::{project, Choice, CostLimit, CostModel, Polynomial};
+/// use once_for_both::space::{Candidates, Dimension, DimensionKind, SearchSpace};
+///
+/// # fn main() -> once_for_both::Result<()> {
+/// let candidates = Candidates::flat(8, vec![2, 4, 8])?;
+/// let hidden = Dimension::new("hidden", DimensionKind::Hidden, candidates);
+/// let space = SearchSpace { dimensions: vec![hidden] };
+/// let macs = Polynomial::units("hidden") * 10;
+/// let model = CostModel { params: macs.clone(), macs, dense: space.full_sizes() };
+/// let p = [0.2_f64, 0.3, 0.5];
+/// let choice = Choice::new("hidden", vec![0, 1, 2], &p.map(f64::ln))?;
+/// let found = project(&model, &space, &[choice], &[CostLimit::macs(50.0)])?;
+/// assert_eq!((found.candidates, found.costs), (vec![1], vec![40.0]));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Shapes
+/// `choices`: one per dimension of `space`.
 ///
 /// # Errors
-/// [`Error::Infeasible`] if no choice keeps a budget, [`Error::Conflicting`] if none was found that
-/// keeps all of them together; [`Error::Invalid`] if no budget is given or one is not finite, if a
-/// dimension has nothing to choose from, or if the cost ties too many dimensions together.
+/// [`Error::Infeasible`] if no choice is within a budget; [`Error::Conflicting`] if none was found
+/// within all budgets together; [`Error::NonFinite`] if an ln p is NaN; [`Error::Invalid`] without a
+/// budget, for a budget that is not finite, for a dimension without candidates, or if the terms of
+/// the cost multiply too many dimensions with each other.
 pub fn project(
     model: &CostModel,
     space: &SearchSpace,
@@ -91,10 +119,10 @@ pub fn project(
     Ok(Projection { candidates, ..found })
 }
 
-/// Refuses before a search what [`project`] would refuse at its end, whatever α will be.
+/// Checks that [`project`] accepts the space, the cost model and the budgets, whatever α will be.
 ///
 /// # Errors
-/// Those of [`project`] but [`Error::Conflicting`].
+/// Those of [`project`], except [`Error::Conflicting`].
 pub(crate) fn expect_projectable(
     model: &CostModel,
     space: &SearchSpace,
@@ -111,7 +139,7 @@ pub(crate) fn expect_projectable(
     elimination::expect_possible(&Problem { model, space: &space, choices: &choices, budgets })
 }
 
-/// Dimensions and their choices in another order.
+/// Returns the dimensions and their choices in this order.
 fn reordered(problem: &Problem, order: &[usize]) -> (SearchSpace, Vec<Choice>) {
     let dimensions = order.iter().map(|&at| problem.space.dimensions[at].clone()).collect();
     let choices = order.iter().map(|&at| problem.choices[at].clone()).collect();

@@ -1,11 +1,10 @@
-//! In which order dimensions are decided: so that few choices have to be remembered at a time,
-//! whatever the order they were declared in.
+//! The order in which projection decides the dimensions.
 
 use super::problem::Problem;
 use std::collections::BTreeSet;
 
-/// Numbers of the dimensions: next comes the one after which the fewest combinations of options are
-/// still multiplied with undecided dimensions; of equals the one declared first.
+/// Returns the indices of the dimensions in the order of decision: the next is the one that leaves the
+/// fewest keys; of equals, the one declared first.
 pub(super) fn decision_order(problem: &Problem) -> Vec<usize> {
     let neighbours = neighbours(problem);
     let mut left: BTreeSet<usize> = (0..neighbours.len()).collect();
@@ -30,7 +29,7 @@ pub(super) fn decision_order(problem: &Problem) -> Vec<usize> {
     order
 }
 
-/// By dimension, those that it shares a term of a limited cost with.
+/// Returns for every dimension those that it shares a term with, in the costs under a budget.
 fn neighbours(problem: &Problem) -> Vec<BTreeSet<usize>> {
     let mut neighbours = vec![BTreeSet::new(); problem.choices.len()];
     for (_, polynomial) in problem.polynomials() {

@@ -1,4 +1,4 @@
-//! What is asked of projection: sizes to choose from, budgets to keep, and whether that can be.
+//! The input of projection: cost model, space, choices and budgets, with their checks.
 
 use super::Choice;
 use crate::cost::polynomial::size_in;
@@ -7,7 +7,7 @@ use crate::space::{SearchSpace, Size, Sizes};
 use crate::{Error, Result};
 use std::cmp::Ordering;
 
-/// Costs in MACs and in parameters; 0 where there is no budget.
+/// Costs in MACs and in parameters; 0 for a metric without a budget.
 pub(super) type Costs = [f64; 2];
 
 const METRICS: [Metric; 2] = [Metric::Macs, Metric::Params];
@@ -20,33 +20,34 @@ pub(super) struct Problem<'a> {
 }
 
 impl Problem<'_> {
+    /// Returns the size of an option of a dimension.
     pub(super) fn size(&self, dimension: usize, option: usize) -> Size {
         self.space.dimensions[dimension].candidates.size(self.choices[dimension].candidates[option])
     }
 
-    /// Number of the dimension with this name, if it is searched.
+    /// Returns the index of the dimension with this name, if it is in the space.
     pub(super) fn number(&self, name: &str) -> Option<usize> {
         self.space.dimensions.iter().position(|dimension| dimension.name == name)
     }
 
-    /// Size of a dimension that is not searched.
+    /// Returns the dense size of a dimension outside the space.
     pub(super) fn fixed(&self, name: &str) -> Result<Size> {
         size_in(&self.model.dense, name)
     }
 
-    /// What has to be counted, with its place among [`Costs`].
+    /// Returns the polynomials of the metrics under a budget, with their index in [`Costs`].
     pub(super) fn polynomials(&self) -> impl Iterator<Item = (usize, &Polynomial)> {
         let limited = |metric: &Metric| self.budgets.iter().any(|b| b.metric == *metric);
         let metrics = METRICS.iter().enumerate().filter(move |(_, metric)| limited(metric));
         metrics.map(|(at, metric)| (at, self.model.polynomial(*metric)))
     }
 
-    /// The limit of every budget.
+    /// Returns the limit F* of every budget.
     pub(super) fn limits(&self) -> impl Iterator<Item = f64> + '_ {
         self.budgets.iter().map(|budget| budget.limit)
     }
 
-    /// By budget: its cost and its limit.
+    /// Returns for every budget the cost and the limit.
     fn counted(&self, costs: Costs) -> impl Iterator<Item = (f64, f64)> + '_ {
         self.budgets.iter().map(move |budget| match budget.metric {
             Metric::Macs => (costs[0], budget.limit),
@@ -54,17 +55,17 @@ impl Problem<'_> {
         })
     }
 
-    /// Whether costs are within every budget, but for rounding.
+    /// Returns whether the costs are within every budget, with 1e-12 of the limit for rounding.
     pub(super) fn fits(&self, costs: Costs) -> bool {
         self.counted(costs).all(|(cost, limit)| cost <= limit + 1e-12 * limit.abs())
     }
 
-    /// Whether costs come as close as `steps` to one of the budgets.
+    /// Returns whether F > F* − step under one of the budgets.
     pub(super) fn is_near(&self, costs: Costs, steps: &[f64]) -> bool {
         self.counted(costs).zip(steps).any(|((cost, limit), step)| cost > limit - step)
     }
 
-    /// Exact cost of a whole choice under each budget.
+    /// Returns the exact cost of a complete choice under each budget.
     pub(super) fn costs(&self, options: &[usize]) -> Result<Vec<f64>> {
         let named = self.space.dimensions.iter().enumerate();
         let sizes: Sizes =
@@ -72,18 +73,19 @@ impl Problem<'_> {
         self.budgets.iter().map(|budget| self.model.cost(budget.metric, &sizes)).collect()
     }
 
-    /// Sizes that may be chosen, by dimension.
+    /// Returns the sizes to choose from, for every dimension.
     fn candidates(&self) -> Vec<Vec<Size>> {
         let options = |at: usize| 0..self.choices[at].candidates.len();
         (0..self.choices.len()).map(|at| options(at).map(|o| self.size(at, o)).collect()).collect()
     }
 
+    /// Returns all limits as text: "6 MACs and 1 parameters".
     pub(super) fn budgets_in_words(&self) -> String {
         let budgets = self.budgets.iter().map(|b| format!("{} {}", b.limit, b.metric.name()));
         budgets.collect::<Vec<_>>().join(" and ")
     }
 
-    /// Every dimension has a choice, every budget is a number that some choice keeps.
+    /// Checks that every dimension has a choice, and that every budget is feasible on its own.
     pub(super) fn check(&self) -> Result<()> {
         let (dimensions, choices) = (self.space.dimensions.len(), self.choices.len());
         if dimensions != choices {
@@ -94,7 +96,11 @@ impl Problem<'_> {
             if candidates == 0 || candidates != values {
                 let name = format!("choice of {}", dimension.name);
                 let actual = format!("{candidates} candidates, {values} log-probabilities");
-                return Err(Error::invalid(name, "as many of both, at least one", actual));
+                return Err(Error::invalid(
+                    name,
+                    "as many log-probabilities as candidates, at least one",
+                    actual,
+                ));
             }
             let known = dimension.candidates.len();
             if let Some(candidate) = choice.candidates.iter().find(|&&candidate| candidate >= known)
@@ -120,8 +126,8 @@ impl Problem<'_> {
         Ok(())
     }
 
-    /// Smallest cost of going from one candidate of a dimension to a dearer one, all others at their
-    /// cheapest, under each budget; infinite where all candidates cost the same.
+    /// Returns for every budget the smallest increase of cost from one candidate of a dimension to
+    /// another, all other dimensions at their cheapest; infinite if all candidates cost the same.
     pub(super) fn cheapest_step(&self) -> Result<Vec<f64>> {
         let candidates = self.candidates();
         let mut steps = Vec::new();

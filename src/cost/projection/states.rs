@@ -1,16 +1,18 @@
-//! Partial choices: which of them can go.
+//! Partial choices, and which of them are discarded.
 
 use super::problem::Costs;
 
-/// A partial choice.
+/// Partial choice: an option for every dimension decided so far.
 pub(super) struct State {
+    /// Cost of the terms that are complete.
     pub(super) cost: Costs,
+    /// Σ ln p.
     pub(super) value: f64,
-    /// Number of the options that later terms still multiply.
+    /// Number of the key: the options that later terms still multiply.
     pub(super) key: u32,
-    /// Its place among the partial choices before.
+    /// Index of the partial choice without the last dimension.
     pub(super) parent: u32,
-    /// What was chosen last.
+    /// Option of the last dimension.
     pub(super) option: u32,
 }
 
@@ -18,7 +20,7 @@ pub(super) fn sum(left: Costs, right: Costs) -> Costs {
     [left[0] + right[0], left[1] + right[1]]
 }
 
-/// Sorts by key and cost, and keeps the most probable of each.
+/// Sorts by key and cost, and keeps the most probable partial choice of each key and cost.
 pub(super) fn merge(states: &mut Vec<State>) {
     let cost = |left: &Costs, right: &Costs| {
         left[0].total_cmp(&right[0]).then(left[1].total_cmp(&right[1]))
@@ -30,8 +32,9 @@ pub(super) fn merge(states: &mut Vec<State>) {
     states.dedup_by(|later, first| later.key == first.key && later.cost == first.cost);
 }
 
-/// Where there are more than `most`, keeps of neighbours in cost the most probable, and the
-/// cheapest of every key, so that some choice always fits. Returns whether any went.
+/// If there are more than `most`, keeps of every run of neighbours in cost the most probable, and
+/// the cheapest of every key, so that a choice within the budgets remains. Returns whether any was
+/// discarded.
 pub(super) fn thin(states: &mut Vec<State>, most: usize) -> bool {
     if states.len() <= most {
         return false;
