@@ -12,11 +12,14 @@ pub mod import;
 mod latency;
 pub mod models;
 pub mod optim;
+#[cfg(feature = "proptest")]
 pub mod oracle;
 pub mod precision;
 pub mod prelude;
+#[cfg(any(feature = "export", feature = "report"))]
 mod protobuf;
 mod randomness;
+#[cfg(feature = "report")]
 pub mod report;
 pub mod schedule;
 pub mod search;

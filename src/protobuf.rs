@@ -5,6 +5,7 @@
 pub(crate) struct Message(Vec<u8>);
 
 const VARINT: u64 = 0;
+#[cfg(feature = "report")]
 const FIXED_64: u64 = 1;
 const LENGTH_DELIMITED: u64 = 2;
 const FIXED_32: u64 = 5;
@@ -17,6 +18,7 @@ impl Message {
         self
     }
 
+    #[cfg(feature = "export")]
     pub(crate) fn ints(self, field: u64, values: &[i64]) -> Self {
         values.iter().fold(self, |message, &value| message.int(field, value))
     }
@@ -27,6 +29,7 @@ impl Message {
         self
     }
 
+    #[cfg(feature = "report")]
     pub(crate) fn double(mut self, field: u64, value: f64) -> Self {
         self.key(field, FIXED_64);
         self.0.extend(value.to_le_bytes());

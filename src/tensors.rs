@@ -44,6 +44,7 @@ pub(crate) fn to_host(tensor: &Tensor) -> Result<Vec<f64>> {
     Vec::try_from(flat).map_err(Error::from)
 }
 
+#[cfg(feature = "export")]
 /// The memory of a contiguous copy: little-endian on every machine libtorch runs on.
 pub(crate) fn to_bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     let plain = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;

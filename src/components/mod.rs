@@ -22,7 +22,9 @@ mod rank;
 mod set;
 mod task_loss;
 
-pub(crate) use bi_mask::{check_lambda, expect_finite};
+#[cfg(feature = "proptest")]
+pub(crate) use bi_mask::check_lambda;
+pub(crate) use bi_mask::expect_finite;
 pub use bi_mask::{survival_by_rank, BiMask, Mask, RankedBiMask, UnitState};
 pub use budget_loss::BudgetLoss;
 pub use distillation::{distillation_loss, Distillation, DistillationKind, Teacher};

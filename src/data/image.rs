@@ -68,6 +68,7 @@ impl Image {
         &mut self.pixels
     }
 
+    #[cfg(feature = "data")]
     /// Writes to `planes`, channels first, what `tables` has for the bytes of each channel.
     ///
     /// # Shapes
@@ -91,6 +92,7 @@ impl Image {
         }
     }
 
+    #[cfg(feature = "data")]
     /// Appends the bytes to `planes`, channels first: channels × height × width.
     pub(super) fn append_planes(&self, planes: &mut Vec<u8>) {
         let (start, area) = (planes.len(), self.width * self.height);

@@ -1,5 +1,6 @@
 //! A labelled image set that fits into memory.
 
+#[cfg(feature = "data")]
 use super::idx::IdxImages;
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
@@ -17,11 +18,48 @@ pub struct ImageSet {
 }
 
 impl ImageSet {
+    /// An image set of tensors, on the device that they are on.
+    ///
+    /// # Shapes
+    /// `images`: `[N, C, H, W]`, u8; `labels`: `[N]`, i64.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for other shapes and types, or a label outside `0..classes`.
+    pub fn new(images: Tensor, labels: Tensor, classes: i64) -> Result<Self> {
+        let (shape, of_labels) = (images.size(), labels.size());
+        if shape.len() != 4 || images.f_kind()? != Kind::Uint8 {
+            let actual = format!("{shape:?}, {:?}", images.f_kind()?);
+            return Err(Error::invalid("images of the set", "[N, C, H, W], Uint8", actual));
+        }
+        if of_labels != shape[..1] || labels.f_kind()? != Kind::Int64 {
+            let actual = format!("{of_labels:?}, {:?}", labels.f_kind()?);
+            return Err(Error::invalid(
+                "labels of the set",
+                format!("[{}], Int64", shape[0]),
+                actual,
+            ));
+        }
+        if shape[0] > 0 {
+            let least = labels.f_min()?.f_int64_value(&[])?;
+            let most = labels.f_max()?.f_int64_value(&[])?;
+            if least < 0 || most >= classes {
+                let expected = format!("labels within 0..{classes}");
+                return Err(Error::invalid(
+                    "labels of the set",
+                    expected,
+                    format!("{least}..={most}"),
+                ));
+            }
+        }
+        Ok(Self { images, labels, classes, mean: 0.0, std: 1.0 })
+    }
+
     /// Grey images from an IDX pair.
     ///
     /// # Errors
     /// [`Error::Idx`] for a label beyond `classes`; [`Error::Torch`] if the device refuses
     /// memory.
+    #[cfg(feature = "data")]
     pub fn from_idx(set: IdxImages, classes: usize, device: Device) -> Result<Self> {
         let set = set.with_classes(classes)?;
         let (count, height, width) = (set.count() as i64, set.height() as i64, set.width() as i64);

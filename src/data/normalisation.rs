@@ -24,6 +24,7 @@ impl Normalisation {
         self.mean.iter().map(|mean| (mean * 255.0).round_ties_even() as u8).collect()
     }
 
+    #[cfg(feature = "data")]
     /// What every byte becomes, for each channel.
     pub(super) fn tables(&self) -> Vec<[f32; 256]> {
         let table = |(mean, std): (&f64, &f64)| {

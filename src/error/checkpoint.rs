@@ -16,6 +16,13 @@ pub enum CheckpointError {
         found: Vec<u8>,
     },
 
+    /// An archive of torch.save, in a program built without the feature `import`.
+    #[error(
+        "format: got an archive of torch.save, expected a safetensors file; \
+         build once-for-both with the feature \"import\" to read it"
+    )]
+    FeatureMissing,
+
     /// A pickle without an archive around it, as torch wrote before version 1.6.
     #[error(
         "format: got a bare pickle, as torch wrote before version 1.6, expected a zip archive; \

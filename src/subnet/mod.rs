@@ -8,8 +8,10 @@ mod artifact;
 mod extracted;
 mod extractor;
 mod network;
+#[cfg(feature = "export")]
 mod onnx;
 mod teacher;
+#[cfg(feature = "export")]
 mod torchscript;
 mod verify;
 

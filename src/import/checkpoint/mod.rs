@@ -1,7 +1,10 @@
 //! Reader of checkpoint files: names and tensors as they are stored.
 
+#[cfg(feature = "import")]
 mod archive;
+#[cfg(feature = "import")]
 mod pickle;
+#[cfg(feature = "import")]
 mod state_dict;
 
 use crate::error::CheckpointError;
@@ -38,7 +41,10 @@ fn read_file(path: &Path, mut file: File) -> Result<Weights, CheckpointError> {
     file.by_ref().take(9).read_to_end(&mut head)?;
     file.rewind()?;
     match &head[..] {
+        #[cfg(feature = "import")]
         head if head.starts_with(ZIP_MAGIC) => state_dict::read(file),
+        #[cfg(not(feature = "import"))]
+        head if head.starts_with(ZIP_MAGIC) => Err(CheckpointError::FeatureMissing),
         [header @ .., b'{'] if header.len() == 8 && fits(header, length) => {
             let tensors = Tensor::read_safetensors(path)
                 .map_err(|source| CheckpointError::Safetensors { source })?;

@@ -1,7 +1,7 @@
 //! The checksum of a file: a flipped bit in a weight is a valid weight.
 
 use crate::{Error, Result};
-use flate2::Crc;
+use crc32fast::Hasher;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -16,10 +16,10 @@ const CHUNK: usize = 1 << 16;
 pub(super) fn crc32(path: &Path) -> Result<u32> {
     let io = |source| Error::io("read", path, source);
     let mut file = File::open(path).map_err(io)?;
-    let (mut crc, mut chunk) = (Crc::new(), vec![0; CHUNK]);
+    let (mut crc, mut chunk) = (Hasher::new(), vec![0; CHUNK]);
     loop {
         match file.read(&mut chunk).map_err(io)? {
-            0 => return Ok(crc.sum()),
+            0 => return Ok(crc.finalize()),
             length => crc.update(&chunk[..length]),
         }
     }

@@ -1,14 +1,14 @@
 //! What `verification.json` says.
 
 use super::{read_json, refused};
-use crate::error::{ArtifactError, During};
+use crate::error::ArtifactError;
 use crate::models::Architecture;
-use crate::subnet::verify::{difference, within, TOLERANCE};
-use crate::subnet::{Precision, Subnet, Verification};
-use crate::{Error, Result};
+use crate::subnet::verify::difference;
+use crate::subnet::{Subnet, Verification};
+use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use tch::{CModule, Tensor};
+use tch::Tensor;
 
 /// Measured differences of logits: of extraction, of rounding, of export.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -50,35 +50,4 @@ pub(super) fn of_rounding<A: Architecture>(
     let (architecture, device) = (rounded.architecture().clone(), rounded.device());
     let widened = Subnet::new(architecture, rounded.weights(), device)?;
     Ok(difference(&exact.predict(images)?, &widened.predict(images)?)?.0)
-}
-
-/// Runs a TorchScript archive on all `images` and on the first alone.
-///
-/// # Errors
-/// [`Error::Verification`] if a logit differs by more than rounding explains.
-pub(super) fn of_export<A: Architecture>(
-    script: &[u8],
-    subnet: &Subnet<A>,
-    images: &Tensor,
-) -> Result<f64> {
-    let module = CModule::load_data_on_device(&mut &script[..], subnet.device())
-        .map_err(Error::from)
-        .during("loading of the TorchScript to be written")?;
-    let tolerance = match subnet.precision() {
-        Precision::F32 => TOLERANCE,
-        // The operations are the same, so a few roundings are a lot.
-        half => 8.0 * half.epsilon(),
-    };
-    let mut worst: f64 = 0.0;
-    for batch in [images.shallow_clone(), images.f_narrow(0, 0, 1)?] {
-        let actual = tch::no_grad(|| module.forward_ts(&[&batch]))?;
-        let (difference, scale) = difference(&subnet.predict(&batch)?, &actual)?;
-        let allowed = tolerance * scale;
-        if !within(difference, allowed) {
-            let (what, reference) = ("the exported file", "the network it was made from");
-            return Err(Error::Verification { what, reference, difference, allowed, begins: None });
-        }
-        worst = worst.max(difference);
-    }
-    Ok(worst)
 }

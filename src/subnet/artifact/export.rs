@@ -1,9 +1,12 @@
 //! What an artifact is written as, and its files for other programs.
 
-use super::differences::of_export;
+#[cfg(feature = "export")]
+use super::exported::of_export;
 use super::{LatencyComparison, ONNX, TORCHSCRIPT};
 use crate::models::Architecture;
-use crate::subnet::{onnx, torchscript, Precision, Subnet};
+#[cfg(feature = "export")]
+use crate::subnet::{onnx, torchscript};
+use crate::subnet::{Precision, Subnet};
 use crate::Result;
 use std::path::Path;
 use tch::Tensor;
@@ -11,18 +14,23 @@ use tch::Tensor;
 /// How to write an artifact. The default is f32 weights, and no file for other programs.
 ///
 /// ```
+/// # #[cfg(feature = "export")] {
 /// use once_for_both::subnet::Export;
 ///
 /// let export = Export::f16().torchscript().onnx();
 /// assert!(export.torchscript && export.onnx);
+/// # }
 /// ```
 #[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
 pub struct Export {
     /// Type of the weights, in all files.
     pub precision: Precision,
     /// Whether to write `model.torchscript.pt`.
+    #[cfg(feature = "export")]
     pub torchscript: bool,
     /// Whether to write `model.onnx`.
+    #[cfg(feature = "export")]
     pub onnx: bool,
     /// What it gained, where that was measured.
     pub latency: Vec<LatencyComparison>,
@@ -50,12 +58,14 @@ impl Export {
     }
 
     /// With a TorchScript file.
+    #[cfg(feature = "export")]
     pub fn torchscript(mut self) -> Self {
         self.torchscript = true;
         self
     }
 
     /// With an ONNX file.
+    #[cfg(feature = "export")]
     pub fn onnx(mut self) -> Self {
         self.onnx = true;
         self
@@ -69,6 +79,7 @@ impl Export {
 }
 
 /// The files for other programs, verified but not yet on disk.
+#[derive(Default)]
 pub(super) struct Files {
     torchscript: Option<Vec<u8>>,
     onnx: Option<Vec<u8>>,
@@ -77,13 +88,19 @@ pub(super) struct Files {
 }
 
 impl Files {
+    #[cfg(not(feature = "export"))]
+    pub(super) fn new<A: Architecture>(_: &Subnet<A>, _: &Tensor, _: &Export) -> Result<Self> {
+        Ok(Self::default())
+    }
+
+    #[cfg(feature = "export")]
     pub(super) fn new<A: Architecture>(
         stored: &Subnet<A>,
         images: &Tensor,
         export: &Export,
     ) -> Result<Self> {
         if !export.torchscript && !export.onnx {
-            return Ok(Self { torchscript: None, onnx: None, difference: None });
+            return Ok(Self::default());
         }
         let graph = stored.architecture().graph()?;
         // Both are printed from one graph, and only TorchScript can be run here: it is made and

@@ -5,6 +5,8 @@ mod checksum;
 mod description;
 mod differences;
 mod export;
+#[cfg(feature = "export")]
+mod exported;
 mod header;
 
 pub use description::{Description, LatencyComparison, Provenance};
