@@ -1,19 +1,17 @@
-//! A subnet is a network like any other: it can be searched again, from disk too.
+//! Searches of subnets that were extracted and loaded from disk.
 
 mod support;
 
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::Search;
-use once_for_both::subnet::{
-    verify, Export, FoldingExtractor, LatencyComparison, Subnet, SubnetExtractor,
-};
+use once_for_both::subnet::{Export, LatencyComparison, Subnet};
 use once_for_both::Error;
-use support::tiny_run::{alone, batch, fade_out_options, run, session, vit, STEPS};
+use support::tiny_run::{alone, batch, fade_out_options, run, search, vit, STEPS};
 use support::{test_device, TestResult, Tolerance};
 
 #[test]
-fn searching_twice_gives_smaller_subnets_and_extraction_composes() -> TestResult {
+fn subnet_loaded_from_disk_and_searched_again_gets_smaller() -> TestResult {
     let _alone = alone();
     let images = batch(99)?.images;
     let mut network = vit();
@@ -21,20 +19,15 @@ fn searching_twice_gives_smaller_subnets_and_extraction_composes() -> TestResult
     let mut macs = vit().cost_model().dense_cost(Metric::Macs)?;
     for round in 0..3 {
         let mut search = match &subnet {
-            None => session(0.7)?,
+            None => search(0.7)?,
             Some(subnet) => {
-                let space = network.space()?;
-                let budget = Budget::share(Metric::Macs, 0.8, &network.cost_model())?;
-                let (weights, options) = (Some(subnet.weights()), fade_out_options());
-                let again = Search::new(
-                    network.clone(),
-                    space,
-                    weights,
-                    vec![budget],
-                    options,
-                    test_device(),
-                )?;
-                // The search starts at the subnet.
+                let again = Search::of(network.clone())
+                    .weights(subnet.weights())
+                    .budget(Budget::macs_share(0.8))
+                    .options(fade_out_options())
+                    .device(test_device())
+                    .build()?;
+                // The search starts from the subnet's function.
                 let expected = subnet.predict(&images)?;
                 let found = again.supernet().network_logits(&images)?;
                 Tolerance::of_scale(1e-5, &expected)?.check("logits", &found, &expected)?;
@@ -42,11 +35,10 @@ fn searching_twice_gives_smaller_subnets_and_extraction_composes() -> TestResult
             }
         };
         run(&mut search, STEPS)?;
-        let found = FoldingExtractor.extract(search.supernet())?;
-        let verification = verify(search.supernet(), &found, &images)?;
+        let found = search.extract(&images)?;
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("subnet");
-        found.save(&path, &images, &verification, &Export::default())?;
+        found.save(&path, &Export::default())?;
         let loaded = Subnet::<VitConfig>::load(&path, test_device())?;
         assert!(loaded.macs()? < macs, "round {round}: {} of {macs} MACs", loaded.macs()?);
         macs = loaded.macs()?;
@@ -57,7 +49,7 @@ fn searching_twice_gives_smaller_subnets_and_extraction_composes() -> TestResult
 }
 
 #[test]
-fn latency_is_measured_in_turn() -> TestResult {
+fn latency_comparison_of_a_slow_and_a_fast_network_tells_them_apart() -> TestResult {
     let images = batch(0)?.images;
     let slow = |images: &tch::Tensor| -> once_for_both::Result<tch::Tensor> {
         std::thread::sleep(std::time::Duration::from_millis(8));

@@ -1,6 +1,6 @@
-//! Checkpoints of other libraries, and of nobody in good faith.
+//! Import of checkpoints of other libraries, and refusal of damaged and malicious files.
 //!
-//! The files of `tests/data/import` were written by timm, transformers and torch (`make.py` there).
+//! `tests/data/import/make.py` wrote the files in its folder with timm, transformers and torch.
 
 mod import_cases;
 mod support;

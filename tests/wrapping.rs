@@ -1,4 +1,4 @@
-//! Networks from elsewhere: searched without touching their code, extracted into our ViT.
+//! Wrapped networks of other libraries: self-check, search, extraction into a `VitConfig`.
 
 mod support;
 mod wrapped;

@@ -1,4 +1,4 @@
-//! Torch archives put together by hand.
+//! Torch archives with arbitrary content.
 
 use crate::support::TestResult;
 use std::io::Write;
@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use zip::write::SimpleFileOptions;
 use zip::CompressionMethod;
 
-/// A torch archive in a folder of its own.
+/// A torch archive in a temporary folder.
 pub(super) struct Archive {
     folder: tempfile::TempDir,
 }
 
 impl Archive {
-    /// With this pickle, and these other entries.
+    /// Writes an archive with this pickle and these other entries.
     pub(super) fn new(pickle: &[u8], entries: &[(&str, &[u8])]) -> TestResult<Self> {
         Self::with_method(CompressionMethod::Stored, pickle, entries)
     }
@@ -42,7 +42,7 @@ impl Archive {
     }
 }
 
-/// All entries of an archive, without the name of its folder.
+/// All entries of an archive, their names without the folder.
 pub(super) fn entries(path: &Path) -> TestResult<Vec<(String, Vec<u8>)>> {
     let mut zip = zip::ZipArchive::new(std::fs::File::open(path)?)?;
     let mut entries = Vec::new();
@@ -56,7 +56,7 @@ pub(super) fn entries(path: &Path) -> TestResult<Vec<(String, Vec<u8>)>> {
     Ok(entries)
 }
 
-/// What a pickle claims about a tensor: honest is 2 × 3 floats in storage "0".
+/// Description of a tensor in a pickle; the valid one is of 2 × 3 floats in storage "0".
 #[derive(Debug, Clone)]
 pub(super) struct Claim {
     pub(super) class: &'static str,
@@ -67,7 +67,7 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    pub(super) fn honest() -> Self {
+    pub(super) fn valid() -> Self {
         let (shape, strides) = (vec![2, 3], vec![3, 1]);
         Self { class: "torch\nFloatStorage", elements: 6, offset: 0, shape, strides }
     }

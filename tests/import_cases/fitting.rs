@@ -1,4 +1,4 @@
-//! Checkpoints in networks they were not made for.
+//! Import into networks that differ from the checkpoint's.
 
 use super::{data, tiny};
 use crate::assert_refused;
@@ -32,9 +32,8 @@ fn names(report: &ImportReport) -> Vec<&str> {
     report.resized.iter().map(|resized| resized.name.as_str()).collect()
 }
 
-/// Patch positions at another resolution, against `resample_abs_pos_embed`.
 #[test]
-fn positions_are_interpolated_as_timm_does() -> TestResult {
+fn import_at_another_resolution_equals_timm_resample_abs_pos_embed() -> TestResult {
     let expected = read("adapted.safetensors")?;
     for (file, kind, config) in
         [(PLAIN, "plain", tiny()), (DISTILLED, "distilled", tiny().distilled())]
@@ -51,9 +50,8 @@ fn positions_are_interpolated_as_timm_does() -> TestResult {
     Ok(())
 }
 
-/// Other input channels, against `adapt_input_conv`.
 #[test]
-fn channels_are_adapted_as_timm_does() -> TestResult {
+fn import_with_other_channels_equals_timm_adapt_input_conv() -> TestResult {
     let expected = read("adapted.safetensors")?;
     for channels in [1, 2, 4, 8] {
         let what = format!("plain.channels.{channels}");
@@ -67,7 +65,7 @@ fn channels_are_adapted_as_timm_does() -> TestResult {
 }
 
 #[test]
-fn other_channels_than_three_are_refused() -> TestResult {
+fn import_of_a_checkpoint_without_three_channels_is_refused() -> TestResult {
     let mut weights = read(PLAIN)?;
     weights.insert("patch_embed.proj.weight".into(), Tensor::zeros([24, 4, 8, 8], float()));
     assert_refused!(into(&weights), Error::Import(ImportError::Channels { from: 4, to: 3, .. }));
@@ -79,7 +77,7 @@ fn float() -> (Kind, tch::Device) {
 }
 
 #[test]
-fn a_head_for_other_classes_starts_afresh() -> TestResult {
+fn import_with_other_classes_initialises_the_head_afresh() -> TestResult {
     let config = tiny().classes(400);
     let import = load(PLAIN, &config)?;
     let replaced: Vec<_> = import.report.replaced.iter().map(|r| (&*r.name, &r.to[..])).collect();
@@ -90,7 +88,7 @@ fn a_head_for_other_classes_starts_afresh() -> TestResult {
     assert_abs_diff_eq!(variance.sqrt(), 0.02, epsilon = 0.001);
     assert!(numbers(tensor(&import.weights, "head.bias")?)?.iter().all(|&b| b == 0.0));
 
-    // The same seed gives the same head, another one another.
+    // The head is a function of the seed.
     let seeded = |seed| -> TestResult<Vec<f64>> {
         let options = ImportOptions { seed, ..Default::default() };
         let import = super::load(&data(PLAIN), &config, &options)?;
@@ -102,7 +100,7 @@ fn a_head_for_other_classes_starts_afresh() -> TestResult {
 }
 
 #[test]
-fn a_distilled_checkpoint_in_a_plain_network_loses_its_token() -> TestResult {
+fn import_of_a_distilled_checkpoint_into_a_plain_vit_skips_its_token() -> TestResult {
     let import = load(DISTILLED, &tiny())?;
     let report = &import.report;
     let skipped = ["dist_token", "head_dist.bias", "head_dist.weight", "pos_embed[:, 1]"];
@@ -116,7 +114,7 @@ fn a_distilled_checkpoint_in_a_plain_network_loses_its_token() -> TestResult {
 }
 
 #[test]
-fn a_plain_checkpoint_in_a_distilled_network_leaves_its_token_fresh() -> TestResult {
+fn import_of_a_plain_checkpoint_into_a_distilled_vit_initialises_its_token_afresh() -> TestResult {
     let import = load(PLAIN, &tiny().distilled())?;
     let missing = ["dist_token", "head_dist.bias", "head_dist.weight", "pos_embed[:, 1]"];
     assert_eq!(import.report.missing, missing);
@@ -128,7 +126,7 @@ fn a_plain_checkpoint_in_a_distilled_network_leaves_its_token_fresh() -> TestRes
 }
 
 #[test]
-fn a_checkpoint_without_a_head_gets_one() -> TestResult {
+fn import_without_a_head_initialises_one_afresh() -> TestResult {
     let source = read("hf_vit.safetensors")?;
     // As ViTModel has it: no prefix, no classifier.
     let bare: Weights = source
@@ -141,9 +139,8 @@ fn a_checkpoint_without_a_head_gets_one() -> TestResult {
     Ok(())
 }
 
-/// Strict import names the first tensor that is not simply loaded, and its fate.
 #[test]
-fn strict_import_refuses_every_fate_but_loaded() -> TestResult {
+fn strict_import_of_anything_but_loaded_is_refused_by_name_and_fate() -> TestResult {
     let cases = [
         (PLAIN, tiny().input(48, 3, 8), "pos_embed", "resized"),
         (PLAIN, tiny().classes(7), "head.bias", "replaced"),
@@ -162,7 +159,7 @@ fn strict_import_refuses_every_fate_but_loaded() -> TestResult {
 }
 
 #[test]
-fn another_width_is_refused_with_both_shapes() {
+fn import_into_another_width_is_refused_with_both_shapes() {
     let mut config = tiny();
     (config.embed_dim, config.blocks) = (30, vec![BlockConfig::new(3, 10, 48); 2]);
     assert_refused!(
@@ -173,7 +170,7 @@ fn another_width_is_refused_with_both_shapes() {
 }
 
 #[test]
-fn heads_of_another_total_width_are_refused_with_both_shapes() {
+fn import_into_another_attention_width_is_refused_with_both_shapes() {
     let mut config = tiny();
     config.blocks[1] = BlockConfig::new(2, 8, 48);
     assert_refused!(
@@ -181,7 +178,7 @@ fn heads_of_another_total_width_are_refused_with_both_shapes() {
         Error::Shape { name, expected, actual, .. }
             if name == "blocks.1.attn.proj.weight" && expected == [24, 16] && actual == [24, 24]
     );
-    // Under other names, those of the checkpoint are in the message.
+    // The message has the checkpoint's name beside the variable's.
     let refused = load("hf_vit.safetensors", &config).map(|_| ()).map_err(|e| e.to_string());
     let expected = "import: blocks.1.attn.proj.weight \
                     (vit.encoder.layer.1.attention.output.dense.weight) \
@@ -190,14 +187,14 @@ fn heads_of_another_total_width_are_refused_with_both_shapes() {
 }
 
 #[test]
-fn a_missing_variable_is_refused() -> TestResult {
+fn import_with_a_missing_variable_is_refused_by_name() -> TestResult {
     let mut weights = read(PLAIN)?;
     weights.remove("blocks.1.mlp.fc2.bias");
     assert_refused!(
         into(&weights),
         Error::Import(ImportError::Missing { variable }) if variable == "blocks.1.mlp.fc2.bias"
     );
-    // Half a head is no head to leave fresh.
+    // A head without its bias is not initialised afresh.
     let mut weights = read(PLAIN)?;
     weights.remove("head.bias");
     assert_refused!(into(&weights), Error::Import(ImportError::Missing { .. }));
@@ -211,9 +208,9 @@ fn a_missing_variable_is_refused() -> TestResult {
     Ok(())
 }
 
-/// LayerScale would change what the network computes; a third block as well.
+/// LayerScale or a third block in the checkpoint alone.
 #[test]
-fn a_tensor_without_a_place_is_refused_unless_told_to_skip() -> TestResult {
+fn import_of_a_tensor_without_a_variable_is_refused_unless_skipped() -> TestResult {
     for name in ["blocks.0.ls1.gamma", "blocks.2.norm1.weight"] {
         let mut weights = read(PLAIN)?;
         weights.insert(name.into(), Tensor::zeros([24], float()));
@@ -227,9 +224,9 @@ fn a_tensor_without_a_place_is_refused_unless_told_to_skip() -> TestResult {
     Ok(())
 }
 
-/// Not even a name of ours has a place among those of transformers.
+/// timm's names count as unknown among those of transformers.
 #[test]
-fn an_unknown_name_of_transformers_is_refused() -> TestResult {
+fn import_of_an_unknown_transformers_name_is_refused() -> TestResult {
     for name in ["decoder.0.bias", "norm.extra.bias", "head_dist.bias", "vit.layers.x.norm.bias"] {
         let mut weights = read("hf_vit.safetensors")?;
         weights.insert(name.into(), Tensor::zeros([24], float()));
@@ -243,7 +240,7 @@ fn an_unknown_name_of_transformers_is_refused() -> TestResult {
 }
 
 #[test]
-fn two_tensors_for_one_variable_are_refused() -> TestResult {
+fn import_of_two_tensors_for_one_variable_is_refused() -> TestResult {
     for name in ["classifier.bias", "vit.encoder.layer.0.attention.attention.key.bias"] {
         let mut weights = read("hf_vit.safetensors")?;
         let twin = name.replace("vit.", "deit.").replace("classifier", "cls_classifier");
@@ -254,7 +251,7 @@ fn two_tensors_for_one_variable_are_refused() -> TestResult {
 }
 
 #[test]
-fn query_key_and_value_of_different_shapes_are_refused() -> TestResult {
+fn import_of_query_key_and_value_of_different_shapes_is_refused() -> TestResult {
     let mut weights = read("hf_vit.safetensors")?;
     let name = "vit.encoder.layer.0.attention.attention.value.weight";
     weights.insert(name.into(), Tensor::zeros([16, 24], float()));
@@ -267,7 +264,7 @@ fn query_key_and_value_of_different_shapes_are_refused() -> TestResult {
 }
 
 #[test]
-fn weights_of_integers_are_refused() -> TestResult {
+fn import_of_integer_weights_is_refused() -> TestResult {
     let mut weights = read(PLAIN)?;
     weights.insert("norm.bias".into(), Tensor::zeros([24], (Kind::Int64, tch::Device::Cpu)));
     assert_refused!(
@@ -278,16 +275,16 @@ fn weights_of_integers_are_refused() -> TestResult {
 }
 
 #[test]
-fn names_of_neither_library_are_refused() {
+fn import_of_names_of_neither_library_is_refused() {
     let weights = Weights::from([("conv1.weight".to_owned(), Tensor::zeros([1], float()))]);
     assert_refused!(
         into(&weights),
-        Error::Import(ImportError::Naming { found }) if found == ["conv1.weight"]
+        Error::Import(ImportError::Naming { found, .. }) if found == ["conv1.weight"]
     );
 }
 
 #[test]
-fn a_position_table_that_is_no_square_is_refused() -> TestResult {
+fn import_of_a_position_table_that_is_not_square_is_refused() -> TestResult {
     let mut weights = read(PLAIN)?;
     weights.insert("pos_embed".into(), Tensor::zeros([1, 16, 24], float()));
     let expected =
@@ -298,7 +295,7 @@ fn a_position_table_that_is_no_square_is_refused() -> TestResult {
 }
 
 #[test]
-fn inspection_wants_heads_that_divide_the_attention() -> TestResult {
+fn inspect_with_heads_that_do_not_divide_the_attention_width_is_refused() -> TestResult {
     let weights = read(PLAIN)?;
     assert_refused!(import::inspect(&weights, None), Error::Invalid { name, .. } if name == "heads");
     assert_refused!(import::inspect(&weights, Some(5)), Error::Invalid { name, .. } if name == "heads");
@@ -308,7 +305,7 @@ fn inspection_wants_heads_that_divide_the_attention() -> TestResult {
 }
 
 #[test]
-fn a_report_survives_json() -> TestResult {
+fn import_report_through_json_is_unchanged() -> TestResult {
     let report = load(DISTILLED, &tiny().classes(7).input(48, 3, 8))?.report;
     let json = serde_json::to_string(&report)?;
     assert_eq!(serde_json::from_str::<ImportReport>(&json)?, report);

@@ -1,4 +1,4 @@
-//! Every kind of checkpoint computes what the library that wrote it computed.
+//! Logits of imported networks against those of the library that wrote the checkpoint.
 
 use super::{data, forward, load, tiny, HEADS};
 use crate::support::{tensor, TestResult, Tolerance};
@@ -6,19 +6,19 @@ use once_for_both::import::{self, Import, ImportOptions, Naming};
 use once_for_both::models::{Logits, VitConfig};
 use tch::Tensor;
 
-/// Share of the largest logit by which any of them may differ.
+/// Tolerance as a share of the largest logit.
 const SHARE: f64 = 1e-5;
 
 fn strict() -> ImportOptions {
     ImportOptions { strict: true, ..ImportOptions::default() }
 }
 
-/// The defaults of transformers.
+/// The configuration with transformers' default ε.
 fn with_transformers_eps(config: VitConfig) -> VitConfig {
     VitConfig { norm_eps: 1e-12, ..config }
 }
 
-/// Inspects, loads and runs `file`; compares with what is in `NAME.expected.safetensors`.
+/// Inspects, loads and runs `file`; compares the logits with those in `NAME.expected.safetensors`.
 fn check(
     file: &str,
     expected: &VitConfig,
@@ -45,30 +45,30 @@ fn check_exact(file: &str, expected: &VitConfig, naming: Naming) -> TestResult {
 }
 
 #[test]
-fn timm_plain() -> TestResult {
+fn import_of_timm_vit_gives_timm_logits() -> TestResult {
     check_exact("timm_plain.safetensors", &tiny(), Naming::Timm)
 }
 
 #[test]
-fn timm_distilled() -> TestResult {
+fn import_of_timm_distilled_deit_gives_timm_logits() -> TestResult {
     check_exact("timm_distilled.safetensors", &tiny().distilled(), Naming::Timm)
 }
 
 #[test]
-fn transformers_vit() -> TestResult {
+fn import_of_transformers_vit_gives_its_logits() -> TestResult {
     let config = with_transformers_eps(tiny());
     check_exact("hf_vit.safetensors", &config, Naming::Transformers)
 }
 
 #[test]
-fn transformers_deit_with_teacher() -> TestResult {
+fn import_of_transformers_deit_with_teacher_gives_its_logits() -> TestResult {
     let config = with_transformers_eps(tiny().distilled());
     check_exact("hf_deit_teacher.safetensors", &config, Naming::Transformers)
 }
 
-/// Its distillation token takes part, but only the class token has a head.
+/// It has a distillation token, but a head on the class token alone.
 #[test]
-fn transformers_deit() -> TestResult {
+fn import_of_transformers_deit_gives_its_logits_and_a_fresh_distillation_head() -> TestResult {
     let config = with_transformers_eps(tiny().distilled());
     let class = |logits: &Logits| Ok(logits.class.shallow_clone());
     let import = check("hf_deit.safetensors", &config, &ImportOptions::default(), class)?;
@@ -76,23 +76,23 @@ fn transformers_deit() -> TestResult {
     Ok(())
 }
 
-/// Beside the model: an optimiser, a scheduler, an `argparse.Namespace`.
+/// Beside the model, the file holds an optimiser, a scheduler and an `argparse.Namespace`.
 #[test]
-fn deit_training_checkpoint() -> TestResult {
+fn import_of_a_deit_training_checkpoint_gives_its_logits() -> TestResult {
     check_exact("deit_training.pth", &tiny(), Naming::Timm)
 }
 
-/// A bare state dict in f16, with a transposed tensor and two that interleave in one storage.
+/// A bare state dict in f16, with a transposed tensor and two interleaved in one storage.
 #[test]
-fn half_precision_views() -> TestResult {
+fn import_of_half_precision_views_gives_the_logits() -> TestResult {
     let weights = import::read(&data("half_views.pth"))?;
     assert_eq!(tensor(&weights, "blocks.0.mlp.fc1.weight")?.stride(), [1, 48]);
     assert_eq!(tensor(&weights, "norm.bias")?.stride(), [2]);
     check_exact("half_views.pth", &tiny(), Naming::Timm)
 }
 
-/// `nn.Parameter`s in bf16 under `state_dict`, pickled by protocol 4.
+/// `nn.Parameter`s in bf16 under `state_dict`, pickled with protocol 4.
 #[test]
-fn bfloat16_parameters() -> TestResult {
+fn import_of_bfloat16_parameters_gives_the_logits() -> TestResult {
     check_exact("bfloat16_parameters.pth", &tiny(), Naming::Timm)
 }

@@ -2,6 +2,7 @@ mod archives;
 mod fitting;
 mod logits;
 mod names;
+mod own_family;
 mod pickles;
 mod refused;
 mod swin;
@@ -18,30 +19,30 @@ use tch::{nn, Tensor};
 /// Heads of the networks that `make.py` builds.
 const HEADS: i64 = 3;
 
-/// libtorch's generator belongs to the whole process: networks are built one after the other, so
-/// that fresh values can be compared.
+/// Locks libtorch's generator, which is global: networks built at the same time would draw each
+/// other's numbers.
 fn alone() -> MutexGuard<'static, ()> {
     static GENERATOR: Mutex<()> = Mutex::new(());
     GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// [`import::load`], alone.
+/// [`import::load`] with libtorch's generator locked.
 fn load<A: Pretrained>(path: &Path, config: &A, options: &ImportOptions) -> Result<Import> {
     into(&import::read(path)?, config, options)
 }
 
-/// [`import::into`], alone.
+/// [`import::into`] with libtorch's generator locked.
 fn into<A: Pretrained>(weights: &Weights, config: &A, options: &ImportOptions) -> Result<Import> {
     let _alone = alone();
     import::into(weights, config, options)
 }
 
-/// A file that `make.py` made.
+/// Path of a file that `make.py` wrote.
 fn data(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/import").join(file)
 }
 
-/// The network that `make.py` builds with timm.
+/// Configuration of the network that `make.py` builds with timm.
 fn tiny() -> VitConfig {
     VitConfig {
         blocks: vec![BlockConfig::new(HEADS, 8, 48); 2],
@@ -49,7 +50,7 @@ fn tiny() -> VitConfig {
     }
 }
 
-/// A network with these weights.
+/// Builds the network with these weights.
 fn network<A: Architecture>(config: &A, weights: &Weights) -> TestResult<A::Network> {
     let _alone = alone();
     let store = nn::VarStore::new(test_device());
@@ -65,7 +66,7 @@ fn forward<A: Architecture>(config: &A, weights: &Weights, images: &Tensor) -> T
     Ok(network(config, weights)?.forward(&images.f_to_device(test_device())?, false)?)
 }
 
-/// Why a file was refused.
+/// The error of reading a file.
 #[track_caller]
 fn refusal(path: &Path) -> CheckpointError {
     match import::read(path) {

@@ -1,4 +1,4 @@
-//! Names and shapes of DeiT-S, as timm and transformers have them.
+//! Import of DeiT-S by the names and shapes of timm and transformers.
 
 use super::{data, into, tiny, HEADS};
 use crate::support::TestResult;
@@ -9,13 +9,13 @@ use tch::{nn, Device, Tensor};
 
 type Shapes = BTreeMap<String, Vec<i64>>;
 
-/// Tensors of these shapes in one element of memory each.
+/// Tensors of these shapes, all views of a single element.
 fn weights(shapes: &Shapes) -> TestResult<Weights> {
     let zero = Tensor::from(0f32);
     shapes.iter().map(|(name, shape)| Ok((name.clone(), zero.f_expand(shape, false)?))).collect()
 }
 
-/// What is to be left out and what to start afresh, by the last word of the model's name.
+/// Skipped tensors and missing variables, by the last word of the model's name.
 fn exceptions(model: &str) -> (&'static [&'static str], &'static [&'static str]) {
     let pooler = &["pooler.dense.bias", "pooler.dense.weight"];
     match model.rsplit(' ').next() {
@@ -30,7 +30,7 @@ fn exceptions(model: &str) -> (&'static [&'static str], &'static [&'static str])
 }
 
 #[test]
-fn every_key_of_deit_small_has_its_place() -> TestResult {
+fn import_of_deit_small_by_any_naming_loads_every_tensor() -> TestResult {
     let text = std::fs::read_to_string(data("deit_small_keys.json"))?;
     let models: BTreeMap<String, Shapes> = serde_json::from_str(&text)?;
     assert_eq!(models.len(), 9);
@@ -55,9 +55,8 @@ fn every_key_of_deit_small_has_its_place() -> TestResult {
     Ok(())
 }
 
-/// A ViT with LayerScale is recognised by it, and loaded as it is.
 #[test]
-fn layer_scale_is_recognised() -> TestResult {
+fn inspect_of_a_vit_with_layer_scale_recognises_it() -> TestResult {
     let config = tiny().layer_scale(1e-5);
     let store = nn::VarStore::new(Device::Cpu);
     config.build(&store.root())?;

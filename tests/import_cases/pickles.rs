@@ -1,4 +1,4 @@
-//! Pickles that nobody's `torch.save` wrote: each is refused by name, before it can cost anything.
+//! Pickles that `torch.save` does not write: each is refused before memory is reserved for it.
 
 use super::archives::{entries, state_dict, text, Archive, Claim};
 use super::{data, refusal};
@@ -7,18 +7,18 @@ use once_for_both::error::CheckpointError;
 use once_for_both::import;
 use proptest::prelude::*;
 
-/// 0, 1, … 5 as floats.
+/// The floats 0, 1, …, 5.
 fn storage() -> Vec<u8> {
     (0..6).flat_map(|number| (number as f32).to_le_bytes()).collect()
 }
 
-/// Why the tensor of this claim was refused.
+/// The error of reading a tensor of this description.
 #[track_caller]
-fn claim_refusal(claim: &Claim) -> CheckpointError {
+fn description_refusal(claim: &Claim) -> CheckpointError {
     pickle_refusal(&state_dict(&claim.pickled()))
 }
 
-/// Why an archive with this pickle and an honest storage was refused.
+/// The error of reading an archive with this pickle and a valid storage.
 #[track_caller]
 fn pickle_refusal(pickle: &[u8]) -> CheckpointError {
     match Archive::new(pickle, &[("data/0", &storage()), ("byteorder", b"little")]) {
@@ -28,10 +28,10 @@ fn pickle_refusal(pickle: &[u8]) -> CheckpointError {
 }
 
 #[test]
-fn an_honest_archive_is_read_stored_or_deflated() -> TestResult {
-    let honest = storage();
-    let entries = [("data/0", &honest[..])];
-    let pickle = state_dict(&Claim { strides: vec![1, 2], ..Claim::honest() }.pickled());
+fn read_of_a_valid_archive_stored_or_deflated_returns_the_tensor() -> TestResult {
+    let valid = storage();
+    let entries = [("data/0", &valid[..])];
+    let pickle = state_dict(&Claim { strides: vec![1, 2], ..Claim::valid() }.pickled());
     for archive in [Archive::new(&pickle, &entries)?, Archive::deflated(&pickle, &entries)?] {
         let weights = import::read(&archive.path())?;
         let expected = [0.0, 2.0, 4.0, 1.0, 3.0, 5.0];
@@ -41,9 +41,9 @@ fn an_honest_archive_is_read_stored_or_deflated() -> TestResult {
 }
 
 #[test]
-fn a_storage_shorter_than_its_claim() {
-    let claim = Claim { elements: 7, ..Claim::honest() };
-    match claim_refusal(&claim) {
+fn read_of_a_storage_shorter_than_described_is_refused() {
+    let claim = Claim { elements: 7, ..Claim::valid() };
+    match description_refusal(&claim) {
         CheckpointError::Storage { tensor, storage, needed: 7, actual: 6 } => {
             assert_eq!((&*tensor, &*storage), ("weight", "0"));
         }
@@ -52,65 +52,61 @@ fn a_storage_shorter_than_its_claim() {
 }
 
 #[test]
-fn a_tensor_beyond_its_storage() {
+fn read_of_a_tensor_beyond_its_storage_is_refused() {
     for claim in [
-        Claim { offset: 1, ..Claim::honest() },
-        Claim { strides: vec![4, 1], ..Claim::honest() },
-        Claim { class: "torch\nDoubleStorage", elements: 3, ..Claim::honest() },
+        Claim { offset: 1, ..Claim::valid() },
+        Claim { strides: vec![4, 1], ..Claim::valid() },
+        Claim { class: "torch\nDoubleStorage", elements: 3, ..Claim::valid() },
     ] {
-        let error = claim_refusal(&claim);
+        let error = description_refusal(&claim);
         assert!(matches!(error, CheckpointError::Storage { .. }), "{claim:?}: {error:?}");
     }
 }
 
 #[test]
-fn claims_of_terabytes() {
+fn read_of_a_tensor_described_as_terabytes_is_refused() {
     let (size, huge) = (1 << 20, 1 << 40);
-    let claim = Claim {
-        elements: huge,
-        shape: vec![size, size],
-        strides: vec![size, 1],
-        ..Claim::honest()
-    };
-    let error = claim_refusal(&claim);
+    let claim =
+        Claim { elements: huge, shape: vec![size, size], strides: vec![size, 1], ..Claim::valid() };
+    let error = description_refusal(&claim);
     assert!(matches!(error, CheckpointError::Storage { actual: 6, .. }), "{error:?}");
-    // Strides of 0 need one element only, until the tensor is copied.
+    // With strides of 0 the storage is long enough, but a copy would not fit.
     let claim = Claim { elements: 6, strides: vec![0, 0], ..claim };
-    let error = claim_refusal(&claim);
+    let error = description_refusal(&claim);
     assert!(matches!(error, CheckpointError::Layout { .. }), "{error:?}");
 }
 
 #[test]
-fn layouts_that_make_no_sense() {
-    let honest = Claim::honest;
+fn read_of_a_tensor_with_invalid_layout_is_refused() {
+    let valid = Claim::valid;
     for claim in [
-        Claim { offset: -1, ..honest() },
-        Claim { shape: vec![2, -3], ..honest() },
-        Claim { strides: vec![-3, 1], ..honest() },
-        Claim { strides: vec![1], ..honest() },
-        Claim { shape: vec![i64::MAX, i64::MAX], ..honest() },
-        Claim { strides: vec![i64::MAX, i64::MAX], ..honest() },
-        Claim { offset: i64::MAX, ..honest() },
+        Claim { offset: -1, ..valid() },
+        Claim { shape: vec![2, -3], ..valid() },
+        Claim { strides: vec![-3, 1], ..valid() },
+        Claim { strides: vec![1], ..valid() },
+        Claim { shape: vec![i64::MAX, i64::MAX], ..valid() },
+        Claim { strides: vec![i64::MAX, i64::MAX], ..valid() },
+        Claim { offset: i64::MAX, ..valid() },
     ] {
-        let error = claim_refusal(&claim);
+        let error = description_refusal(&claim);
         assert!(
             matches!(error, CheckpointError::Layout { .. } | CheckpointError::Storage { .. }),
             "{claim:?}: {error:?}"
         );
     }
     for claim in [
-        Claim { elements: -1, ..honest() },
-        Claim { shape: vec![1; 65], strides: vec![1; 65], ..honest() },
+        Claim { elements: -1, ..valid() },
+        Claim { shape: vec![1; 65], strides: vec![1; 65], ..valid() },
     ] {
-        let error = claim_refusal(&claim);
+        let error = description_refusal(&claim);
         assert!(matches!(error, CheckpointError::Pickle { .. }), "{claim:?}: {error:?}");
     }
 }
 
 #[test]
-fn a_storage_type_of_no_weight() {
-    let claim = Claim { class: "torch\nQUInt8Storage", ..Claim::honest() };
-    match claim_refusal(&claim) {
+fn read_of_a_quantised_storage_is_refused_by_type() {
+    let claim = Claim { class: "torch\nQUInt8Storage", ..Claim::valid() };
+    match description_refusal(&claim) {
         CheckpointError::ForeignGlobal { entry, global } => {
             assert_eq!((&*entry, &*global), ("weight", "torch.QUInt8Storage"));
         }
@@ -118,9 +114,9 @@ fn a_storage_type_of_no_weight() {
     }
 }
 
-/// `os.system`, as it is written by hand: called, built, or only named.
+/// `os.system`, called or only named, by every opcode that can do so.
 #[test]
-fn foreign_globals_by_every_opcode() {
+fn read_of_foreign_code_by_any_opcode_is_refused_by_name() {
     let by_stack = [&text("os")[..], &text("system"), b"\x93", &text("true"), b"\x85R"].concat();
     for value in [
         b"cos\nsystem\n(X\x04\x00\x00\x00truetR".as_slice(),
@@ -140,8 +136,8 @@ fn foreign_globals_by_every_opcode() {
 }
 
 #[test]
-fn opcodes_that_torch_does_not_write() {
-    // INST, OBJ, EXT1, PERSID, INT, and none at all.
+fn read_of_an_opcode_that_torch_does_not_write_is_refused() {
+    // INST, OBJ, EXT1, PERSID, INT, and a byte that is no opcode.
     for opcode in [b'i', b'o', 0x82, b'P', b'I', 0xff] {
         match pickle_refusal(&[0x80, 2, opcode, b'.']) {
             CheckpointError::Opcode { opcode: refused, offset: 2 } => assert_eq!(refused, opcode),
@@ -151,7 +147,7 @@ fn opcodes_that_torch_does_not_write() {
 }
 
 #[test]
-fn pickles_that_contradict_themselves() {
+fn read_of_a_malformed_pickle_is_refused() {
     for pickle in [
         b"".as_slice(),
         b"\x80",
@@ -175,16 +171,16 @@ fn pickles_that_contradict_themselves() {
     }
 }
 
-/// A million tuples inside each other neither exhaust the call stack nor take long.
+/// A million nested tuples do not exhaust the call stack.
 #[test]
-fn deep_nesting() {
+fn read_of_deeply_nested_tuples_is_refused() {
     let pickle = [b"\x80\x02)", vec![0x85; 1 << 20].as_slice(), b"."].concat();
     let error = pickle_refusal(&pickle);
     assert!(matches!(error, CheckpointError::Entry { .. }), "{error:?}");
 }
 
 #[test]
-fn checkpoints_without_a_state_dict_of_tensors() {
+fn read_of_a_pickle_without_a_state_dict_of_tensors_is_refused() {
     for (pickle, culprit) in [
         (b"\x80\x02K\x01.".to_vec(), "the checkpoint"),
         (b"\x80\x02}K\x01Ns.".to_vec(), "a key of the state dict"),
@@ -200,8 +196,8 @@ fn checkpoints_without_a_state_dict_of_tensors() {
 }
 
 #[test]
-fn an_archive_without_the_storage_or_the_pickle() -> TestResult {
-    let archive = Archive::new(&state_dict(&Claim::honest().pickled()), &[])?;
+fn read_of_an_archive_without_storage_or_pickle_is_refused() -> TestResult {
+    let archive = Archive::new(&state_dict(&Claim::valid().pickled()), &[])?;
     match refusal(&archive.path()) {
         CheckpointError::EntryMissing { entry } => assert_eq!(entry, "archive/data/0"),
         other => panic!("{other:?}"),
@@ -217,8 +213,8 @@ fn an_archive_without_the_storage_or_the_pickle() -> TestResult {
 }
 
 #[test]
-fn the_other_byte_order() -> TestResult {
-    let pickle = state_dict(&Claim::honest().pickled());
+fn read_of_a_big_endian_archive_is_refused() -> TestResult {
+    let pickle = state_dict(&Claim::valid().pickled());
     let archive = Archive::new(&pickle, &[("data/0", &storage()), ("byteorder", b"big")])?;
     match refusal(&archive.path()) {
         CheckpointError::ByteOrder { found } => assert_eq!(found, "big"),
@@ -227,11 +223,11 @@ fn the_other_byte_order() -> TestResult {
     Ok(())
 }
 
-/// An archive reserves memory for as many entries as its end claims, a pickle copies a shape for
-/// every tensor.
+/// The zip reader reserves memory for all entries that the directory claims, and every tensor of a
+/// pickle copies its shape.
 #[test]
-fn more_entries_and_tensors_than_any_file_has() -> TestResult {
-    let archive = Archive::new(&state_dict(&Claim::honest().pickled()), &[("data/0", &[0; 24])])?;
+fn read_of_more_entries_or_tensors_than_the_limit_is_refused() -> TestResult {
+    let archive = Archive::new(&state_dict(&Claim::valid().pickled()), &[("data/0", &[0; 24])])?;
     let mut bytes = std::fs::read(archive.path())?;
     let directory_end = bytes.len() - 22;
     let mut large = [&b"PK\x06\x06"[..], &44u64.to_le_bytes(), &[45, 0, 45, 0], &[0; 8]].concat();
@@ -246,10 +242,10 @@ fn more_entries_and_tensors_than_any_file_has() -> TestResult {
         CheckpointError::TooMany { actual, .. } => assert_eq!(actual, 1_000_000_000),
         other => panic!("{other:?}"),
     }
-    // The same tensor again and again: memoised callable and arguments, called.
-    let honest = Claim::honest().pickled();
+    // The same tensor many times, by a memoised function and memoised arguments.
+    let valid = Claim::valid().pickled();
     let (callable, arguments) =
-        honest[..honest.len() - 1].split_at(b"ctorch._utils\n_rebuild_tensor_v2\n".len());
+        valid[..valid.len() - 1].split_at(b"ctorch._utils\n_rebuild_tensor_v2\n".len());
     let mut pickle = [&b"\x80\x02("[..], callable, b"q\x01", arguments, b"q\x02R"].concat();
     (0..200_000).for_each(|_| pickle.extend(b"h\x01h\x02R"));
     pickle.extend(b"l.");
@@ -260,10 +256,10 @@ fn more_entries_and_tensors_than_any_file_has() -> TestResult {
     Ok(())
 }
 
-/// Zeros deflate a thousandfold; weights do not.
+/// Zeros deflate by a factor of 1,000; weights do not.
 #[test]
-fn entries_that_unpack_to_far_more_than_the_file() -> TestResult {
-    let claim = Claim { elements: 1 << 22, ..Claim::honest() };
+fn read_of_entries_that_unpack_to_far_more_than_the_file_is_refused() -> TestResult {
+    let claim = Claim { elements: 1 << 22, ..Claim::valid() };
     let zeros = vec![0; 4 << 22];
     let archive = Archive::deflated(&state_dict(&claim.pickled()), &[("data/0", &zeros)])?;
     let error = refusal(&archive.path());
@@ -277,9 +273,8 @@ fn entries_that_unpack_to_far_more_than_the_file() -> TestResult {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Whatever is done to a real pickle, it is read or refused.
     #[test]
-    fn any_pickle_is_read_or_refused(
+    fn pickle_with_any_bytes_changed_is_read_or_refused(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
         file in prop::sample::select(vec!["half_views.pth", "bfloat16_parameters.pth"]),
     ) {

@@ -1,4 +1,4 @@
-//! Files of other formats, damaged ones, and those that carry code.
+//! Files of other formats, damaged files, and files with code.
 
 use super::{data, load, refusal, tiny};
 use crate::assert_refused;
@@ -8,7 +8,7 @@ use once_for_both::import::{self, ImportOptions};
 use once_for_both::Error;
 use std::path::PathBuf;
 
-/// A file with these bytes; its folder goes with the first part.
+/// A file with these bytes; dropping the first value removes it.
 fn file(bytes: &[u8]) -> TestResult<(tempfile::TempDir, PathBuf)> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("checkpoint.pth");
@@ -17,7 +17,7 @@ fn file(bytes: &[u8]) -> TestResult<(tempfile::TempDir, PathBuf)> {
 }
 
 #[test]
-fn a_file_that_is_not_there() {
+fn load_of_a_missing_file_is_refused() {
     assert_refused!(
         load(&data("nowhere.pth"), &tiny(), &ImportOptions::default()),
         Error::Io { path, .. } if path.ends_with("nowhere.pth")
@@ -25,12 +25,12 @@ fn a_file_that_is_not_there() {
 }
 
 #[test]
-fn a_folder() {
+fn read_of_a_folder_is_refused() {
     assert!(matches!(refusal(&data("")), CheckpointError::Io(_)));
 }
 
 #[test]
-fn a_text_file() -> TestResult {
+fn read_of_another_format_is_refused_with_its_first_bytes() -> TestResult {
     for bytes in [&b"version https://git-lfs.github.com/spec/v1\n"[..], b"", b"{}", b"12345678{"] {
         let (_folder, path) = file(bytes)?;
         let head = bytes[..bytes.len().min(8)].to_vec();
@@ -43,14 +43,14 @@ fn a_text_file() -> TestResult {
 }
 
 #[test]
-fn the_format_before_zip() {
+fn read_of_the_format_before_torch_1_6_is_refused_with_the_conversion() {
     let error = refusal(&data("legacy.pth"));
     assert!(matches!(error, CheckpointError::Legacy));
     assert!(error.to_string().contains("torch.save(torch.load("), "{error}");
 }
 
 #[test]
-fn a_truncated_archive() -> TestResult {
+fn read_of_a_truncated_archive_is_refused() -> TestResult {
     let whole = std::fs::read(data("half_views.pth"))?;
     for length in [4, 5, 100, whole.len() / 2, whole.len() - 30, whole.len() - 1] {
         let (_folder, path) = file(&whole[..length])?;
@@ -61,16 +61,15 @@ fn a_truncated_archive() -> TestResult {
 }
 
 #[test]
-fn a_truncated_safetensors_file() -> TestResult {
+fn read_of_a_truncated_safetensors_file_is_refused() -> TestResult {
     let whole = std::fs::read(data("timm_plain.safetensors"))?;
     let (_folder, path) = file(&whole[..whole.len() - 1])?;
     assert!(matches!(refusal(&path), CheckpointError::Safetensors { .. }));
     Ok(())
 }
 
-/// A flipped bit of a weight is seen by the checksum.
 #[test]
-fn a_damaged_archive() -> TestResult {
+fn read_of_an_archive_with_a_flipped_bit_is_refused_by_checksum() -> TestResult {
     let mut bytes = std::fs::read(data("half_views.pth"))?;
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -80,7 +79,7 @@ fn a_damaged_archive() -> TestResult {
 }
 
 #[test]
-fn foreign_code_in_the_state_dict() {
+fn read_of_foreign_code_in_the_state_dict_is_refused_and_not_run() {
     match refusal(&data("foreign_inside.pth")) {
         CheckpointError::ForeignGlobal { entry, global } => {
             assert_eq!((&*entry, &*global), ("norm.bias", "posix.system"));
@@ -92,7 +91,7 @@ fn foreign_code_in_the_state_dict() {
 }
 
 #[test]
-fn foreign_code_beside_the_state_dict_is_inert() -> TestResult {
+fn read_of_foreign_code_beside_the_state_dict_ignores_it() -> TestResult {
     let weights = import::read(&data("foreign_beside.pth"))?;
     assert_eq!(weights.keys().collect::<Vec<_>>(), ["norm.weight"]);
     let marker = "once-for-both-ran-foreign-code";
@@ -101,7 +100,7 @@ fn foreign_code_beside_the_state_dict_is_inert() -> TestResult {
 }
 
 #[test]
-fn a_module_pickled_as_a_whole() {
+fn read_of_a_pickled_module_is_refused_by_class() {
     match refusal(&data("whole_module.pth")) {
         CheckpointError::ForeignGlobal { entry, global } => {
             assert_eq!((&*entry, &*global), ("model", "torch.nn.modules.normalization.LayerNorm"));

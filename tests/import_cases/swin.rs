@@ -1,4 +1,4 @@
-//! Swin checkpoints of timm, of transformers, and as the original writes them.
+//! Import of Swin checkpoints of timm, of transformers and of the original.
 
 use super::{data, forward, into, load};
 use crate::assert_refused;
@@ -19,7 +19,7 @@ fn tiny() -> SwinConfig {
     config
 }
 
-/// Loads and runs `file`; compares with what the library that wrote it computed.
+/// Loads and runs `file`; compares the logits with those of the library that wrote it.
 fn check(file: &str, naming: Naming) -> TestResult<ImportReport> {
     let path = data(file);
     let import = load(&path, &tiny(), &ImportOptions::default())?;
@@ -33,20 +33,20 @@ fn check(file: &str, naming: Naming) -> TestResult<ImportReport> {
 }
 
 #[test]
-fn timm() -> TestResult {
+fn import_of_timm_swin_gives_timm_logits() -> TestResult {
     assert!(check("timm_swin.safetensors", Naming::Timm)?.is_exact());
     Ok(())
 }
 
 #[test]
-fn transformers() -> TestResult {
+fn import_of_transformers_swin_gives_its_logits() -> TestResult {
     assert!(check("hf_swin.safetensors", Naming::Transformers)?.is_exact());
     Ok(())
 }
 
-/// Tokens are merged at the end of a stage, and what is kept of windows is left out.
+/// The original merges patches at the end of a stage, and stores constants of its windows.
 #[test]
-fn original() -> TestResult {
+fn import_of_the_original_swin_gives_its_logits_and_computes_its_constants() -> TestResult {
     let report = check("original_swin.pth", Naming::OriginalSwin)?;
     let blocks = ["0.blocks.0", "0.blocks.1", "1.blocks.0"];
     let mut computed = blocks.map(|b| format!("layers.{b}.attn.relative_position_index")).to_vec();
@@ -58,7 +58,8 @@ fn original() -> TestResult {
 }
 
 #[test]
-fn other_classes_and_channels_are_fitted_and_other_windows_refused() -> TestResult {
+fn import_of_swin_with_other_classes_and_channels_fits_and_other_windows_are_refused() -> TestResult
+{
     let weights = import::read(&data("timm_swin.safetensors"))?;
     let options = ImportOptions::default();
     let import = into(&weights, &tiny().classes(3).input(16, 1, 2), &options)?;
@@ -71,7 +72,7 @@ fn other_classes_and_channels_are_fitted_and_other_windows_refused() -> TestResu
         into(&weights, &tiny().window(2), &options),
         Error::Shape { name, .. } if name.ends_with("relative_position_bias_table")
     );
-    // No stage comes after the last there can be.
+    // Patch merging at the end of a stage without a successor.
     let mut strange = import::read(&data("original_swin.pth"))?;
     let norm = tensor(&weights, "norm.weight")?.shallow_clone();
     strange.insert(format!("layers.{}.downsample.norm.weight", usize::MAX), norm);
@@ -79,7 +80,7 @@ fn other_classes_and_channels_are_fitted_and_other_windows_refused() -> TestResu
         into(&strange, &tiny(), &options),
         Error::Import(ImportError::Unplaced { name }) if name.starts_with("layers.1844")
     );
-    // A checkpoint of one family is none of the other's.
+    // A Swin checkpoint for a ViT, and the other way round.
     let vit = VitConfig::uniform(12, 1, 2).input(16, 3, 2).classes(5);
     assert_refused!(into(&weights, &vit, &options), Error::Import(ImportError::Unplaced { .. }));
     let vit = import::read(&data("timm_plain.safetensors"))?;

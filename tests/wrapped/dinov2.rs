@@ -1,6 +1,6 @@
-//! tch's DINOv2, as it is. Its sizes are fixed by its constructor.
+//! tch's DINOv2, whose sizes are fixed by its constructor, wrapped without a change.
 
-use super::{extract, missing, options, run, session, Batches};
+use super::{extract, missing, options, run, search, Batches};
 use crate::support::tiny_run::alone;
 use crate::support::{numbers, test_device, TestResult};
 use once_for_both::check::self_check;
@@ -15,7 +15,7 @@ use tch::nn::Module;
 use tch::vision::dinov2::DinoVisionTransformer;
 use tch::{nn, Kind, Tensor};
 
-/// Sides that tch's model writes into its code.
+/// Patch size and grid of the position table, constants in tch's code.
 const PATCH: i64 = 14;
 const POSITIONS: i64 = 37;
 
@@ -28,7 +28,7 @@ struct DinoV2 {
 }
 
 impl DinoV2 {
-    /// The same network in our own words: variables have the same names, and all but the position
+    /// The `VitConfig` of the same function: variables have the same names, and all but the position
     /// table the same shapes.
     fn vit(&self) -> VitConfig {
         let vit = VitConfig::uniform(self.embed_dim, self.depth, self.heads);
@@ -62,8 +62,8 @@ impl Architecture for DinoV2 {
     fn build(&self, path: &nn::Path) -> Result<Dino> {
         self.vit().check()?;
         if self.image_size == PATCH * POSITIONS {
-            // There, tch 0.26 adds the tokens to themselves instead of the positions.
-            let (name, expected) = ("image_size".into(), "any other side".into());
+            // At this size tch 0.26 adds the tokens to themselves instead of the positions.
+            let (name, expected) = ("image_size".into(), "other than 518".into());
             return Err(Error::Invalid { name, expected, actual: self.image_size.to_string() });
         }
         let network = DinoVisionTransformer::new(path, self.depth, self.embed_dim, self.heads);
@@ -90,7 +90,7 @@ impl ExtractInto for DinoV2 {
     }
 }
 
-/// The position table at another resolution, by the very call of tch's model.
+/// The position table at another resolution, interpolated by the call that tch's model uses.
 fn positions(table: &Tensor, image_size: i64) -> Result<Tensor> {
     let side = image_size / PATCH;
     let scale = (side as f64 + 0.1) / POSITIONS as f64;
@@ -102,7 +102,8 @@ fn positions(table: &Tensor, image_size: i64) -> Result<Tensor> {
     Ok(Tensor::f_cat(&[class, grid], 1)?)
 }
 
-/// Weights as DINOv2 has them, roughly: tch starts tokens, positions and LayerScale at zero.
+/// Random weights of a trained network's scale; tch initialises tokens, positions and LayerScale to
+/// zero.
 fn drawn(network: &DinoV2) -> TestResult<Weights> {
     tch::manual_seed(11);
     let store = nn::VarStore::new(test_device());
@@ -117,7 +118,7 @@ fn drawn(network: &DinoV2) -> TestResult<Weights> {
         };
         Ok((name, drawn))
     };
-    // In the order of their names, whatever the store's.
+    // In the order of their names, because that of the store is random.
     let variables: Weights = store.variables().into_iter().collect();
     variables.into_iter().map(draw).collect()
 }
@@ -127,7 +128,7 @@ fn tiny() -> DinoV2 {
 }
 
 #[test]
-fn the_declaration_is_sound() -> TestResult {
+fn self_check_of_dinov2_is_sound() -> TestResult {
     let _alone = alone();
     let images = Tensor::f_randn([2, 3, 42, 42], (Kind::Float, test_device()))?;
     self_check(&tiny(), &tiny().space()?, &images)?.expect_sound()?;
@@ -135,7 +136,7 @@ fn the_declaration_is_sound() -> TestResult {
 }
 
 #[test]
-fn our_vit_answers_what_dinov2_answers() -> TestResult {
+fn vit_with_translated_weights_equals_dinov2() -> TestResult {
     let _alone = alone();
     for image_size in [14, 28, 42, 98] {
         let network = DinoV2 { image_size, ..tiny() };
@@ -158,22 +159,22 @@ fn our_vit_answers_what_dinov2_answers() -> TestResult {
     Ok(())
 }
 
-/// The 22 million parameters of DINOv2-S.
+/// DINOv2-S, with 22 million parameters.
 #[test]
-fn dinov2_small_is_searched_with_gates_and_extracted() -> TestResult {
+fn search_of_dinov2_small_with_gates_alone_is_extracted_into_a_vit() -> TestResult {
     let _alone = alone();
     let network = DinoV2 { image_size: 28, embed_dim: 384, depth: 12, heads: 6 };
     let batches = Batches { count: 2, side: 28, classes: 1000 };
     let weights = drawn(&network)?;
-    let mut session = session(&network, Some(&weights), options(5, 4))?;
-    run(&mut session, &batches, 5)?;
-    extract(&mut session, &batches)?;
+    let mut search = search(&network, &weights, options(5, 4))?;
+    run(&mut search, &batches, 5)?;
+    extract(&mut search, &batches)?;
     Ok(())
 }
 
-/// Why 518² is refused: the position table has no say there.
+/// The wrapper refuses 518², where tch's model ignores the position table.
 #[test]
-fn tchs_dinov2_forgets_positions_at_its_own_resolution() -> TestResult {
+fn tch_dinov2_at_518_pixels_ignores_positions_and_is_refused() -> TestResult {
     let _alone = alone();
     let store = nn::VarStore::new(test_device());
     let network = DinoVisionTransformer::new(&store.root(), 1, 8, 2);

@@ -1,4 +1,4 @@
-//! Networks that a self-check has not seen the like of.
+//! Self-checks of unusual networks.
 
 use crate::support::tiny_run::alone;
 use crate::support::{test_device, TestResult};
@@ -13,13 +13,13 @@ use tch::{nn, Kind, Tensor};
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 enum Odd {
-    /// Attention whose heads have a temperature each.
+    /// Attention with a temperature for each head.
     Temperature,
-    /// Attention whose channels are outside, heads inside.
+    /// Attention whose rows are laid out channels × heads.
     ChannelsOutside,
-    /// Noise in evaluation.
-    Restless,
-    /// Logits that are no numbers.
+    /// Logits with noise in evaluation.
+    Noisy,
+    /// Infinite logits.
     Infinite,
 }
 
@@ -51,7 +51,7 @@ impl Architecture for Odd {
             };
             let logits = mixed.flatten(2, 3).mean_dim(1, false, None).apply(&out);
             match odd {
-                Odd::Restless => &logits + logits.rand_like(),
+                Odd::Noisy => &logits + logits.rand_like(),
                 Odd::Infinite => logits / 0.0,
                 _ => logits,
             }
@@ -94,7 +94,7 @@ fn suspects(report: &Report) -> &[Suspect] {
 }
 
 #[test]
-fn what_has_one_entry_a_head_is_bound_over_heads() -> TestResult {
+fn self_check_advises_over_heads_for_a_variable_with_one_entry_per_head() -> TestResult {
     let mut space = Odd::Temperature.space()?;
     check(Odd::Temperature, &space)??.expect_sound()?;
     space.dimensions[0].bindings.pop();
@@ -105,7 +105,7 @@ fn what_has_one_entry_a_head_is_bound_over_heads() -> TestResult {
 }
 
 #[test]
-fn channels_outside_of_heads_are_found() -> TestResult {
+fn self_check_finds_rows_laid_out_channels_before_heads() -> TestResult {
     let mut space = Odd::ChannelsOutside.space()?;
     space.dimensions[0].bindings.push(Binding::narrowed("temperature", 0).over_heads());
     let report = check(Odd::ChannelsOutside, &space)??;
@@ -115,21 +115,21 @@ fn channels_outside_of_heads_are_found() -> TestResult {
 }
 
 #[test]
-fn a_network_that_is_random_in_evaluation_is_refused() -> TestResult {
-    let refused = check(Odd::Restless, &Odd::Restless.space()?)?;
+fn self_check_of_a_network_with_noise_in_evaluation_is_refused() -> TestResult {
+    let refused = check(Odd::Noisy, &Odd::Noisy.space()?)?;
     assert!(matches!(&refused, Err(Error::Invalid { name, .. }) if name.contains("two passes")));
     Ok(())
 }
 
 #[test]
-fn logits_that_are_not_finite_are_refused() -> TestResult {
+fn self_check_with_infinite_logits_is_refused() -> TestResult {
     let refused = check(Odd::Infinite, &Odd::Infinite.space()?)?;
     assert!(matches!(&refused, Err(Error::NonFinite { .. })), "{refused:?}");
     Ok(())
 }
 
 #[test]
-fn a_dimension_that_costs_nothing_is_found() -> TestResult {
+fn self_check_finds_a_dimension_without_cost_and_a_cost_without_dimension() -> TestResult {
     let mut space = Odd::Temperature.space()?;
     space.dimensions[0].name = "renamed".into();
     let faults = check(Odd::Temperature, &space)??.faults;

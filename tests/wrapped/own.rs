@@ -1,4 +1,4 @@
-//! Our ViT with LayerScale and the head of DINOv2, by the ordinary way: the network shrinks.
+//! A `VitConfig` with LayerScale and the head of DINOv2: search, pruning, cost, serialisation.
 
 use super::Batches;
 use crate::support::tiny_run::{alone, fade_out_options, options};
@@ -6,7 +6,6 @@ use crate::support::{test_device, TestResult};
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::models::{Architecture, Pooling, VitConfig};
 use once_for_both::search::{Event, Search};
-use once_for_both::subnet::{verify, FoldingExtractor, SubnetExtractor};
 use once_for_both::{Error, Result};
 use tch::nn;
 
@@ -16,35 +15,33 @@ fn vit() -> VitConfig {
 }
 
 #[test]
-fn layer_scale_and_pooled_head_are_searched_and_extracted() -> TestResult {
+fn search_of_a_vit_with_layer_scale_and_pooled_head_prunes_exactly() -> TestResult {
     let _alone = alone();
     let batches = Batches { count: 6, side: 16, classes: 5 };
     for options in [options(), fade_out_options()] {
-        let budgets = vec![Budget::share(Metric::Macs, 0.5, &vit().cost_model())?];
-        let (space, device) = (vit().space()?, test_device());
-        let mut session = Search::new(vit(), space, None, budgets, options, device)?;
-        let mut cuts = 0;
+        let builder = Search::of(vit()).budget(Budget::macs_share(0.5)).options(options);
+        let mut search = builder.device(test_device()).build()?;
+        let mut prunings = 0;
         let mut check = |event: &Event| {
-            if let Event::Pruned(cut) = event {
-                cuts += 1;
-                assert!(cut.exact_difference <= 1e-5 * cut.logit_scale);
+            if let Event::Pruned(pruned) = event {
+                prunings += 1;
+                assert!(pruned.exact_difference <= 1e-5 * pruned.logit_scale);
             }
             Ok(())
         };
-        while !session.is_done() {
-            session.step(&[batches.at(session.steps_done())?], &mut check)?;
+        while !search.is_done() {
+            search.step(&[batches.at(search.steps_done())?], &mut check)?;
         }
-        assert!(cuts > 0);
-        session.materialise()?;
-        let subnet = FoldingExtractor.extract(session.supernet())?;
-        verify(session.supernet(), &subnet, &batches.at(50)?.images)?;
-        assert!(subnet.macs()? <= session.budgets()[0].limit);
+        assert!(prunings > 0);
+        let subnet = search.extract(&batches.at(50)?.images)?;
+        subnet.verification.check()?;
+        assert!(subnet.macs()? <= search.limits()[0].limit);
     }
     Ok(())
 }
 
 #[test]
-fn parameters_are_those_of_the_variables() -> TestResult {
+fn cost_model_of_a_vit_with_layer_scale_counts_all_parameters() -> TestResult {
     let store = nn::VarStore::new(test_device());
     vit().build(&store.root())?;
     let variables = store.variables();
@@ -54,7 +51,7 @@ fn parameters_are_those_of_the_variables() -> TestResult {
 }
 
 #[test]
-fn descriptions_from_before_have_neither() -> TestResult {
+fn vit_config_without_layer_scale_and_pooling_in_json_gets_the_defaults() -> TestResult {
     let mut json = serde_json::to_value(VitConfig::uniform(32, 2, 4))?;
     let fields = json.as_object_mut().ok_or("an object")?;
     assert!(fields.remove("layer_scale").is_some() && fields.remove("pooling").is_some());
@@ -63,7 +60,7 @@ fn descriptions_from_before_have_neither() -> TestResult {
 }
 
 #[test]
-fn a_pooled_head_beside_a_distillation_token_is_refused() {
+fn vit_config_with_pooled_head_and_distillation_token_is_refused() {
     let check: Result<()> = vit().distilled().check();
     assert!(matches!(check, Err(Error::Invalid { name, .. }) if name == "pooling"));
     let check = vit().layer_scale(f64::NAN).check();

@@ -1,17 +1,15 @@
-//! A ViT of timm, traced in Python (tests/data/torchscript/make.py).
+//! A ViT of timm, traced in Python by tests/data/torchscript/make.py and wrapped.
 
-use super::{extract, missing, options, run, session, variables, Batches};
+use super::{extract, missing, options, run, search, variables, Batches};
 use crate::support::tiny_run::{alone, without_times};
 use crate::support::{numbers, test_device, TestResult, Tolerance};
 use once_for_both::check::self_check;
-use once_for_both::cost::{Budget, CostModel, Metric};
+use once_for_both::cost::{Budget, CostModel};
 use once_for_both::error::Fault;
 use once_for_both::models::{Architecture, Logits, Network, VitConfig};
-use once_for_both::search::{Checkpoints, Event, Search, SearchOptions};
+use once_for_both::search::{Checkpoints, Search};
 use once_for_both::space::{SearchSpace, Sizes};
-use once_for_both::subnet::{
-    extract_into, Export, ExtractInto, FoldingExtractor, Subnet, SubnetExtractor,
-};
+use once_for_both::subnet::{Export, ExtractInto, Subnet, TranslatingExtractor};
 use once_for_both::supernet::{Supernet, Weights};
 use once_for_both::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -21,7 +19,7 @@ use tch::{nn, Tensor, TrainableCModule};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct ScriptedVit {
     file: PathBuf,
-    /// What the file holds.
+    /// The network in the file.
     vit: VitConfig,
 }
 
@@ -94,7 +92,7 @@ fn stored() -> TestResult<Weights> {
 }
 
 #[test]
-fn module_and_our_vit_answer_what_timm_answers() -> TestResult {
+fn module_and_translated_vit_equal_timm() -> TestResult {
     let store = nn::VarStore::new(test_device());
     let module = scripted().build(&store.root())?;
     assert!(store.variables().values().all(Tensor::requires_grad));
@@ -109,11 +107,11 @@ fn module_and_our_vit_answer_what_timm_answers() -> TestResult {
     close.check("module", &answer, &expected)?;
     let (vit, weights) = scripted().translate(&Sizes::new(), stored()?)?;
     let ours = Subnet::new(vit, &weights, test_device())?;
-    close.check("our ViT", &ours.predict(&images)?, &expected)
+    close.check("translated ViT", &ours.predict(&images)?, &expected)
 }
 
 #[test]
-fn the_declaration_is_sound() -> TestResult {
+fn self_check_of_a_module_is_sound() -> TestResult {
     let _alone = alone();
     let images = BATCHES.at(0)?.images;
     self_check(&scripted(), &scripted().space()?, &images)?.expect_sound()?;
@@ -121,7 +119,7 @@ fn the_declaration_is_sound() -> TestResult {
 }
 
 #[test]
-fn a_wrong_declaration_is_found() -> TestResult {
+fn self_check_with_a_missing_binding_names_it() -> TestResult {
     let _alone = alone();
     let mut space = scripted().space()?;
     let missing = "blocks_1_attn_proj_weight";
@@ -136,50 +134,52 @@ fn a_wrong_declaration_is_found() -> TestResult {
 }
 
 #[test]
-fn whenever_units_land_and_candidates_go_the_subnet_is_the_masked_network() -> TestResult {
+fn subnet_equals_the_masked_network_with_and_without_fade_out_and_early_decisions() -> TestResult {
     let _alone = alone();
     for (fade_out_steps, decide_early) in [(0, false), (3, false), (0, true), (3, true)] {
-        let options = SearchOptions { fade_out_steps, decide_early, ..options(12, 8) };
-        let mut session = session(&scripted(), Some(&stored()?), options)?;
-        run(&mut session, &BATCHES, 12)?;
-        extract(&mut session, &BATCHES)?;
+        let options = options(12, 8).with(|o| {
+            o.pruning.fade_out_steps = fade_out_steps;
+            o.pruning.decide_early = decide_early;
+        });
+        let mut search = search(&scripted(), &stored()?, options)?;
+        run(&mut search, &BATCHES, 12)?;
+        extract(&mut search, &BATCHES)?;
     }
     Ok(())
 }
 
 #[test]
-fn a_branch_of_a_search_is_extracted_too() -> TestResult {
+fn branch_of_a_module_search_is_extracted_into_a_vit() -> TestResult {
     let _alone = alone();
-    let mut trunk = session(&scripted(), Some(&stored()?), options(12, 8))?;
+    let mut trunk = search(&scripted(), &stored()?, options(12, 8))?;
     run(&mut trunk, &BATCHES, 2)?;
-    let budget = Budget::share(Metric::Macs, 0.7, &scripted().cost_model())?;
-    let mut branch = trunk.branch(vec![budget], 2)?;
+    let mut branch = trunk.branch(&[Budget::macs_share(0.7)], 2)?;
     while !branch.is_done() {
-        branch.step(&[BATCHES.at(branch.steps_done())?], &mut |_: &Event| Ok(()))?;
+        branch.step(&[BATCHES.at(branch.steps_done())?], &mut ())?;
     }
     extract(&mut branch, &BATCHES)?;
     Ok(())
 }
 
 #[test]
-fn a_module_is_searched_with_gates_and_extracted() -> TestResult {
+fn subnet_of_a_module_saved_and_loaded_predicts_the_same() -> TestResult {
     let _alone = alone();
-    let mut session = session(&scripted(), Some(&stored()?), options(12, 8))?;
-    run(&mut session, &BATCHES, 12)?;
-    let (subnet, verification) = extract(&mut session, &BATCHES)?;
+    let mut search = search(&scripted(), &stored()?, options(12, 8))?;
+    run(&mut search, &BATCHES, 12)?;
+    let subnet = extract(&mut search, &BATCHES)?;
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("subnet");
     let images = BATCHES.at(20)?.images;
-    subnet.save(&path, &images, &verification, &Export::default())?;
+    subnet.save(&path, &Export::default())?;
     let loaded = Subnet::<VitConfig>::load(&path, test_device())?;
     assert_eq!(numbers(&loaded.predict(&images)?)?, numbers(&subnet.predict(&images)?)?);
     Ok(())
 }
 
 #[test]
-fn a_resumed_search_equals_an_uninterrupted_one() -> TestResult {
+fn search_of_a_module_resumed_after_any_stop_is_bit_exact() -> TestResult {
     let _alone = alone();
-    let start = || session(&scripted(), Some(&stored()?), options(12, 8));
+    let start = || search(&scripted(), &stored()?, options(12, 8));
     let mut whole = start()?;
     let expected = run(&mut whole, &BATCHES, 12)?;
     for stop in [3, 7, 8, 10] {
@@ -200,7 +200,7 @@ fn a_resumed_search_equals_an_uninterrupted_one() -> TestResult {
 }
 
 #[test]
-fn what_a_module_cannot_do_is_refused() -> TestResult {
+fn masking_embeddings_and_folding_of_a_module_are_refused_by_name() -> TestResult {
     let _alone = alone();
     let unsupported = |result: Result<(), Error>, what: &str| match result {
         Err(Error::Unsupported { model, operation }) => {
@@ -216,11 +216,12 @@ fn what_a_module_cannot_do_is_refused() -> TestResult {
     embedding.dimensions[0].bindings.iter_mut().for_each(|b| b.variable = registered(&b.variable));
     unsupported(supernet(embedding, false).map(drop), "embedding");
 
-    let mut search = session(&network, None, options(12, 8))?;
+    let mut search = search(&network, &stored()?, options(12, 8))?;
     run(&mut search, &BATCHES, 2)?;
-    let early = extract_into(search.supernet()).map(drop);
+    let images = BATCHES.at(0)?.images;
+    let early = search.extract_with(&TranslatingExtractor, &images).map(drop);
     assert!(matches!(early, Err(Error::Invalid { .. })), "{early:?}");
     run(&mut search, &BATCHES, 12)?;
-    unsupported(FoldingExtractor.extract(search.supernet()).map(drop), "extraction");
+    unsupported(search.extract(&images).map(drop), "extraction");
     Ok(())
 }

@@ -1,5 +1,5 @@
-"""Makes the files of this folder: tiny checkpoints as other libraries write them, with the images
-they were given and the logits they answered.
+"""Writes the files of this folder: checkpoints of tiny networks as other libraries write them, with
+random images and the logits of those networks.
 
 Python 3.11; torch==2.13.0 torchvision timm==1.0.31 transformers==5.23.0 safetensors==0.8.0
 Run it in this folder: python make.py
@@ -42,7 +42,7 @@ HF_SIZES = dict(image_size=IMAGE, patch_size=PATCH, hidden_size=WIDTH, num_hidde
 
 
 def randomise(model):
-    """Values of a trained network's size everywhere: fresh zeros and ones would hide mistakes."""
+    """Draws all parameters at random: initial zeros and ones would hide errors."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             offset = 1.0 if "norm" in name and name.endswith("weight") else 0.0
@@ -51,7 +51,7 @@ def randomise(model):
 
 
 def expect(name, model, image=IMAGE):
-    """Writes what the model answers to random images."""
+    """Writes random images and the model's logits."""
     images = torch.randn(2, 3, image, image)
     with torch.no_grad():
         logits = model(images)
@@ -60,7 +60,7 @@ def expect(name, model, image=IMAGE):
 
 
 def saved_by_transformers(model):
-    """The state dict under the names that save_pretrained, and so every published file, has."""
+    """Returns the state dict under the names that save_pretrained writes."""
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         return load_file(os.path.join(folder, "model.safetensors"))
@@ -96,7 +96,7 @@ def transformers_files():
 
 
 def torch_files():
-    # As DeiT's main.py saves it, with an optimiser that has taken a step.
+    # As DeiT's main.py saves it, with the state of an optimiser after one step.
     model = randomise(VisionTransformer(**SIZES))
     optimizer = torch.optim.AdamW(model.blocks[-1].parameters())
     model(torch.randn(1, 3, IMAGE, IMAGE)).sum().backward()
@@ -119,7 +119,7 @@ def torch_files():
     torch.save(state, FOLDER / "half_views.pth")
     expect("half_views", model.float())
 
-    # Parameters in bfloat16 under "state_dict", by another protocol.
+    # Parameters in bfloat16 under "state_dict", with pickle protocol 4.
     model = randomise(VisionTransformer(**SIZES)).bfloat16()
     torch.save({"epoch": 1, "state_dict": OrderedDict(model.named_parameters())},
                FOLDER / "bfloat16_parameters.pth", pickle_protocol=4)
@@ -134,8 +134,8 @@ def swin_files():
     state = model.state_dict()
     save_file(state, FOLDER / "timm_swin.safetensors")
     expect("timm_swin", model, image)
-    # As the original writes it: merging at the end of a stage, the head's name, what it keeps of
-    # windows.
+    # As the original writes it: patch merging at the end of a stage, another name of the head, and
+    # the constants of its windows.
     original = {}
     for name, tensor in state.items():
         name = name.replace("layers.1.downsample", "layers.0.downsample")
@@ -156,7 +156,7 @@ def swin_files():
 
 
 class Foreign:
-    """Unpickling it would run a command."""
+    """An object whose unpickling runs a command."""
 
     def __reduce__(self):
         return os.system, ("touch once-for-both-ran-foreign-code",)
@@ -171,7 +171,7 @@ def refused_files():
 
 
 def key_files():
-    """Names and shapes of DeiT-S in every naming there is."""
+    """Writes names and shapes of DeiT-S in every naming convention."""
     small = dict(hidden_size=384, num_attention_heads=6, intermediate_size=1536, num_labels=1000)
     keys = {}
 
@@ -189,7 +189,7 @@ def key_files():
         ("DeiTModel", DeiTModel(DeiTConfig(**small), use_mask_token=True)),
     ]:
         note(f"transformers saved {name}", saved_by_transformers(model))
-        # What the classes of version 5 call their own tensors.
+        # The names inside the classes of version 5.
         if name in ["ViTForImageClassification", "DeiTForImageClassificationWithTeacher"]:
             note(f"transformers class {name}", model.state_dict())
     # One tensor a line.
