@@ -1,5 +1,6 @@
 //! A short search of a wrapped network that cannot be built at other sizes.
 
+mod attention;
 mod dinov2;
 mod odd;
 mod own;
