@@ -85,3 +85,8 @@ pub struct ImportOptions {
 pub fn load<A: Pretrained>(path: &Path, config: &A, options: &ImportOptions) -> Result<Import> {
     into(&read(path)?, config, options)
 }
+
+/// The examples of docs/import.md, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/import.md")]
+struct ImportDocument;
