@@ -1,4 +1,4 @@
-//! What a training step takes: images with their targets, and where they come from.
+//! Training batches and their sources.
 
 use crate::Result;
 use tch::Tensor;
@@ -8,11 +8,11 @@ use tch::Tensor;
 pub enum Targets {
     /// Class indices, `[B]`, i64.
     Classes(Tensor),
-    /// Class probabilities, `[B, classes]`, as mixup, cutmix or a teacher give them.
+    /// Class probabilities, `[B, classes]`, f32, as mixup and cutmix make them.
     Probabilities(Tensor),
 }
 
-/// Images and their targets.
+/// Images and their targets, the input of one forward and backward pass.
 #[derive(Debug)]
 pub struct Batch {
     /// Normalised images, `[B, C, H, W]`, f32, on the device of the network.
@@ -22,7 +22,10 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// A batch with hard targets: `classes` holds one class index an image, `[B]`, i64.
+    /// Returns a batch with hard targets.
+    ///
+    /// # Shapes
+    /// `images`: `[B, C, H, W]`, f32; `classes`: `[B]`, i64, one class index an image.
     pub fn classes(images: Tensor, classes: Tensor) -> Self {
         Self { images, targets: Targets::Classes(classes) }
     }
@@ -31,16 +34,16 @@ impl Batch {
 /// A source of training batches, as a function of the batch number.
 ///
 /// With gradient accumulation over k batches, optimiser step n takes batches n·k to n·k + k − 1;
-/// otherwise batch n. A search that resumes, or rolls back to a checkpoint, asks for earlier
-/// numbers again: a source that answers from the number alone makes a resumed run bit-exact.
+/// otherwise batch n. A search that resumes, or rolls back to a checkpoint, requests earlier numbers
+/// again. A source whose batch depends on the number alone makes a resumed run bit-exact.
 ///
-/// Implemented by [`Batches`](crate::batch) of images in memory, by the loader, and by every
+/// Implemented by `data::Loader`, by `data::ShuffledBatches` (images in memory), and by every
 /// `FnMut(u64) -> Result<Batch>`.
 pub trait BatchSource {
-    /// Returns a batch.
+    /// Returns the batch with this number, counted from 0.
     ///
     /// # Errors
-    /// Whatever keeps the source from it; training stops with that error.
+    /// Any error of the source; training stops with it.
     fn batch(&mut self, number: u64) -> Result<Batch>;
 }
 

@@ -1,33 +1,34 @@
-//! Where tensors live, and how CUDA becomes reachable at all.
+//! Devices by name, and loading of libtorch's CUDA library.
 //!
-//! A binary linked with `--as-needed` (the default on most Linux systems) drops libtorch's CUDA
-//! library, because no symbol of it is referenced, and CUDA then "is not available" on a machine
-//! that has it. Loading the library at run time registers the backend, but only before the first
-//! CUDA query: libtorch remembers the answer.
+//! Linkers with `--as-needed` (the default of most Linux systems) drop `libtorch_cuda.so`, since
+//! the program references none of its symbols. `tch::Cuda::is_available` then returns false on a
+//! machine with a GPU. Loading the library at run time registers the CUDA backend, but only before
+//! the first CUDA query of the process: libtorch caches the result.
 
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tch::Device;
 
-/// Makes CUDA available to this process if its libtorch has it.
+/// Loads libtorch's CUDA library, so that this process can use CUDA.
 ///
-/// Call it before any other use of CUDA in the process; [`parse`] does. The library is loaded
-/// once, later calls return the first answer.
+/// Call it before any other use of CUDA in the process; [`parse`] calls it. The library is loaded
+/// once; later calls return the result of the first.
 ///
 /// # Errors
-/// [`Error::Device`] if this libtorch has no CUDA part, or it cannot be loaded.
+/// [`Error::Device`] if libtorch is CPU-only, or its CUDA library cannot be loaded.
 pub fn enable_cuda() -> Result<()> {
     static LOADED: OnceLock<std::result::Result<(), String>> = OnceLock::new();
     let loaded = LOADED.get_or_init(load_cuda).clone();
     loaded.map_err(|reason| Error::Device { device: "cuda".into(), reason })
 }
 
-/// A device from its name: `cpu`, `cuda`, `cuda:1`, or `auto` (CUDA where there is one).
+/// Returns the device of a name: `cpu`, `cuda`, `cuda:1`, or `auto` (CUDA if available, else the
+/// CPU).
 ///
 /// # Errors
-/// [`Error::Invalid`] for another name; [`Error::Device`] if CUDA is asked for and not there,
-/// with the reason.
+/// [`Error::Invalid`] for another name; [`Error::Device`], with the reason, for a CUDA device that
+/// is not available.
 pub fn parse(name: &str) -> Result<Device> {
     if name == "cpu" {
         return Ok(Device::Cpu);
@@ -52,11 +53,13 @@ fn cuda(name: &str, index: usize) -> Result<Device> {
         return refused(reason);
     }
     if !tch::Cuda::is_available() {
-        return refused("libtorch has CUDA, but finds no NVIDIA driver or no GPU".into());
+        return refused("libtorch supports CUDA, but found no NVIDIA driver or no GPU".into());
     }
     let count = tch::Cuda::device_count().max(0) as usize;
     if index >= count {
-        return refused(format!("there are {count} CUDA devices, numbered from 0"));
+        return refused(format!(
+            "index: got {index}, expected less than {count}, the number of CUDA devices"
+        ));
     }
     Ok(Device::Cuda(index))
 }
@@ -75,33 +78,34 @@ fn load_cuda() -> std::result::Result<(), String> {
             folder.display()
         ));
     };
-    load_for_good(&library).map_err(|error| format!("cannot load {}: {error}", library.display()))
+    load_permanently(&library)
+        .map_err(|error| format!("cannot load {}: {error}", library.display()))
 }
 
-/// Folder of the libtorch this process runs on.
+/// Folder of the libtorch that this process has loaded.
 fn loaded_folder() -> Option<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let line = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;
     Path::new(&line[line.find('/')?..]).parent().map(Path::to_path_buf)
 }
 
-/// Folder of the libtorch this crate was built against.
+/// Folder of the libtorch that this crate was built against.
 fn built_folder() -> Option<PathBuf> {
     option_env!("OFB_LIBTORCH_LIB").filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
 #[cfg(target_os = "linux")]
-fn load_for_good(library: &Path) -> std::result::Result<(), libloading::Error> {
+fn load_permanently(library: &Path) -> std::result::Result<(), libloading::Error> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-    // SAFETY: libtorch's own library; its initialisers register the CUDA backend and have no
-    // other precondition. It is never unloaded, so nothing of it can dangle.
+    // SAFETY: this is libtorch's own library. Its initialisers register the CUDA backend and have no
+    // other precondition. It is never unloaded, so no reference to it can dangle.
     let handle = unsafe { Library::open(Some(library), RTLD_NOW | RTLD_GLOBAL)? };
     std::mem::forget(handle);
     Ok(())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn load_for_good(_library: &Path) -> std::result::Result<(), libloading::Error> {
+fn load_permanently(_library: &Path) -> std::result::Result<(), libloading::Error> {
     Ok(())
 }
 
@@ -110,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_parsed() {
+    fn parse_accepts_cpu_and_auto_and_rejects_misspelled_names() {
         assert!(matches!(parse("cpu"), Ok(Device::Cpu)));
         assert!(parse("auto").is_ok());
         for name in ["gpu", "cuda:", "cuda:x", "cuda1", ""] {
@@ -119,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_not_there_says_why() {
+    fn parse_of_absent_cuda_device_is_an_error_with_its_name() {
         let error = parse("cuda:4096");
         assert!(matches!(error, Err(Error::Device { device, .. }) if device == "cuda:4096"));
     }

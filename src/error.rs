@@ -260,43 +260,47 @@ pub enum Error {
     /// Weights of a checkpoint that do not fit the network.
     #[error(transparent)]
     Import(#[from] ImportError),
-    /// A folder without what it should hold.
-    #[error("{} holds no {expected}", path.display())]
+
+    /// A folder of a data set without classes or images.
+    #[error("data set folder {}: got none, expected {expected}", path.display())]
     EmptyFolder {
         /// The folder.
         path: PathBuf,
-        /// What was looked for.
+        /// What the folder should contain.
         expected: &'static str,
     },
 
-    /// An image of a data set that cannot be decoded; `source` says why.
+    /// An image of a data set that cannot be decoded; `source` has the reason.
     #[error("cannot decode {name}")]
     Image {
-        /// The image, usually its file.
+        /// Name of the image, usually its path.
         name: String,
-        /// Why.
+        /// The reason.
         source: DecodeError,
     },
 
-    /// More images could not be decoded than may be skipped.
-    #[error("{} images cannot be decoded, allowed {limit}: {}", names.len(), names.join(", "))]
+    /// More corrupt images than the loader may skip.
+    #[error(
+        "corrupt images: got {}, expected at most {limit}; replace them or raise the limit: {}",
+        names.len(), names.join(", ")
+    )]
     CorruptImages {
-        /// How many may be skipped.
+        /// Largest accepted number.
         limit: usize,
-        /// The images.
+        /// Names of the corrupt images.
         names: Vec<String>,
     },
 
-    /// A worker thread of a loader could not go on.
-    #[error("the batch of step {step} is lost, its worker failed: {reason}")]
+    /// A worker thread of a loader panicked or could not be started.
+    #[error("loader worker: the batch of step {step} failed: {reason}")]
     Worker {
-        /// The step.
+        /// Step of the batch.
         step: u64,
-        /// What the worker panicked with, or why it did not start.
+        /// Panic message, or the reason why the thread did not start.
         reason: String,
     },
 
-    /// An image set in the IDX format that cannot be used.
+    /// An IDX file that cannot be used: a boxed `data::idx::IdxError`.
     #[error(transparent)]
     Idx(Box<dyn std::error::Error + Send + Sync>),
 }

@@ -1,11 +1,11 @@
-//! Files that are either whole or not there, even after a power cut.
+//! Atomic writes of files and folders: complete or absent, even after a power failure.
 
 use crate::{Error, Result};
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes beside and renames: readers see the old file or the new one, never half of it.
+/// Writes a file atomically: to a temporary file in the same folder, which is synced and renamed.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let beside = sibling(path, "partial")?;
     let write = || {
@@ -17,8 +17,15 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     rename(&beside, path)
 }
 
-/// Fills a folder beside `path` and renames it there. A folder of that name is replaced if it is
-/// empty or holds the file `mark`, which says that it is one of ours.
+/// Writes a folder atomically: `fill` writes to a temporary folder, which is synced and renamed to
+/// `path`.
+///
+/// An existing folder at `path` is replaced if it is empty or holds a file named `mark`, the sign
+/// that this function wrote it.
+///
+/// # Errors
+/// [`Error::File`] if something else is at `path`; [`Error::Invalid`] if `path` has no file name;
+/// [`Error::Io`] if writing fails; those of `fill`. The existing folder is then unchanged.
 pub(crate) fn write_folder(
     path: &Path,
     mark: &str,
@@ -27,13 +34,16 @@ pub(crate) fn write_folder(
     let (beside, replaced) = (sibling(path, "partial")?, sibling(path, "replaced")?);
     recover_folder(path)?;
     if path.exists() && !path.join(mark).is_file() && !is_empty(path)? {
-        let reason = format!("there is something else there (no {mark}), which is not overwritten");
+        let reason = format!(
+            "folder to write: got one with other files, expected none, an empty one, or one with \
+             {mark}; choose another path"
+        );
         return Err(Error::file(path, reason));
     }
     remove_folder(&beside)?;
     fs::create_dir_all(&beside).map_err(|source| Error::io("create", &beside, source))?;
     if let Err(error) = fill(&beside).and_then(|()| sync_folder(&beside)) {
-        // The reason for the failure matters more than one for not clearing up.
+        // The first error is reported, not one of the removal.
         let _ = remove_folder(&beside);
         return Err(error);
     }
@@ -44,7 +54,8 @@ pub(crate) fn write_folder(
     remove_folder(&replaced)
 }
 
-/// Puts back the folder that was about to be replaced when the program died.
+/// Restores the former folder at `path` if the process ended between the two renames of
+/// [`write_folder`].
 pub(crate) fn recover_folder(path: &Path) -> Result<()> {
     let replaced = sibling(path, "replaced")?;
     match path.exists() {
@@ -63,7 +74,7 @@ pub(crate) fn remove_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// Renames, for good: the folder that holds the name is on the disk too.
+/// Renames and syncs the parent folder, so that the new name survives a power failure.
 fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(|source| Error::io("rename", to, source))?;
     sync(to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
@@ -82,9 +93,9 @@ fn sync_folder(folder: &Path) -> Result<()> {
     sync(folder)
 }
 
-/// Brings a file or the entries of a folder to the disk.
+/// Syncs a file, or the entries of a folder, to the disk.
 fn sync(path: &Path) -> Result<()> {
-    // Elsewhere folders cannot be opened, and their entries need no such care.
+    // Only Unix can open a folder to sync it.
     if cfg!(not(unix)) && path.is_dir() {
         return Ok(());
     }
@@ -92,11 +103,11 @@ fn sync(path: &Path) -> Result<()> {
     synced.map_err(|source| Error::io("sync", path, source))
 }
 
-/// A hidden path beside `path`: `.NAME.ending`.
+/// Returns the hidden path `.NAME.ending` in the folder of `path`.
 fn sibling(path: &Path, ending: &str) -> Result<PathBuf> {
     let Some(name) = path.file_name() else {
         let actual = path.display().to_string();
-        return Err(Error::invalid("path to write", "one that ends in a name", actual));
+        return Err(Error::invalid("path to write", "a path that ends in a file name", actual));
     };
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
@@ -128,27 +139,25 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_replaced_by_its_like_and_by_nothing_else() {
+    fn write_folder_over_other_files_or_with_failing_fill_keeps_what_was_there() {
         let root = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
         let (own, old) = (root.path().join("net.0.5"), root.path().join("net.0.old"));
-        // A backup by a name we might have chosen for ourselves.
+        // A folder of the user's, with a name like that of a temporary folder.
         assert!(fs::create_dir_all(&old).is_ok() && fs::write(old.join("backup"), "b").is_ok());
         assert!(write_folder(&own, MARK, fill("first")).is_ok());
         assert!(write_folder(&own, MARK, fill("second")).is_ok());
         assert_eq!(text(&own).as_deref(), Some("second"));
         assert_eq!(names(root.path()), ["net.0.5", "net.0.old"]);
-        // Something else is there.
         let refused = write_folder(&old, MARK, fill("third"));
         assert!(matches!(refused, Err(Error::File { ref path, .. }) if *path == old));
         assert_eq!(names(&old), ["backup"]);
-        // What is there stays when the new one fails.
         let failed = write_folder(&own, MARK, |_| Err(Error::invalid("a", "b", "c")));
         assert!(failed.is_err());
         assert_eq!((text(&own).as_deref(), names(root.path()).len()), (Some("second"), 2));
     }
 
     #[test]
-    fn paths_without_a_name_are_refused() {
+    fn write_folder_to_path_without_file_name_is_rejected() {
         for path in [".", "..", "/", "somewhere/.."] {
             let refused = write_folder(Path::new(path), MARK, fill("text"));
             assert!(matches!(refused, Err(Error::Invalid { .. })), "{path}: {refused:?}");
@@ -156,11 +165,11 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_was_moved_away_comes_back() {
+    fn recover_folder_after_interrupted_replacement_restores_the_former_folder() {
         let root = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
         let own = root.path().join("best");
         assert!(write_folder(&own, MARK, fill("kept")).is_ok());
-        // Died between the two renames.
+        // As if the process had ended between the two renames.
         assert!(fs::rename(&own, root.path().join(".best.replaced")).is_ok());
         assert!(recover_folder(&own).is_ok());
         assert_eq!(text(&own).as_deref(), Some("kept"));

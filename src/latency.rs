@@ -1,26 +1,28 @@
-//! Measured latency of networks, in turn, so that a drifting machine is fair to all.
+//! Latency of several networks, measured in alternating order.
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 use tch::{Cuda, Device};
 
-/// Wall time of one call.
+/// Wall-clock time of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// Median, in milliseconds.
     pub median_ms: f64,
-    /// Fastest call, in milliseconds.
+    /// Minimum, in milliseconds.
     pub min_ms: f64,
-    /// Calls measured.
+    /// Number of measured calls.
     pub runs: usize,
 }
 
-/// Times `candidates` in turn: after one warm-up each, `runs` rounds of one call each. On CUDA
-/// the device is synchronised inside the timed region.
+/// Returns the latency of each of `candidates`: one warm-up call each, then `runs` rounds in which
+/// each is called once. The alternation spreads a drift of the machine's speed over all of them.
+///
+/// On CUDA, the device is synchronised inside the timed region.
 ///
 /// # Errors
-/// Those of a candidate; [`Error::Invalid`] for zero runs.
+/// Those of the candidates; [`Error::Invalid`] for 0 runs.
 pub fn compare_latency(
     candidates: &[&dyn Fn() -> Result<()>],
     runs: usize,
@@ -58,7 +60,7 @@ fn synchronise(device: Device) {
     }
 }
 
-/// Median of some numbers; NaN for none.
+/// Median of the numbers; NaN if there are none.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match (values.len(), values.get(values.len() / 2)) {

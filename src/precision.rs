@@ -1,4 +1,4 @@
-//! How many bits a weight has on disk.
+//! Floating-point type of saved weights and of computation.
 
 use crate::tensors::Weights;
 use crate::{Error, Result};
@@ -7,21 +7,21 @@ use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
-/// The type weights are stored in.
+/// Floating-point type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// 32 bits: the weights as they are.
+    /// 32 bits: weights are not rounded.
     #[default]
     F32,
-    /// 16 bits, 10 of them for the fraction; at most 65,504.
+    /// 16 bits: 10 for the fraction, largest number 65,504.
     F16,
-    /// 16 bits, 7 of them for the fraction; the range of f32.
+    /// 16 bits: 7 for the fraction, the range of f32.
     Bf16,
 }
 
 impl Precision {
-    /// Its name in `config.json`.
+    /// Name, as in `config.json`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -30,7 +30,7 @@ impl Precision {
         }
     }
 
-    /// The tensor kind.
+    /// Tensor kind.
     pub fn kind(self) -> Kind {
         match self {
             Self::F32 => Kind::Float,
@@ -39,7 +39,7 @@ impl Precision {
         }
     }
 
-    /// Distance from 1 to the next number.
+    /// Machine epsilon: distance from 1 to the next larger number.
     pub fn epsilon(self) -> f64 {
         match self {
             Self::F32 => f64::from(f32::EPSILON),
@@ -56,10 +56,10 @@ impl Precision {
         }
     }
 
-    /// The weights, rounded.
+    /// Returns the weights rounded to this type.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] for a weight that holds a NaN or an infinity, or is too large.
+    /// [`Error::NonFinite`] for a weight with a NaN or an infinity, before or after rounding.
     pub(super) fn round(self, weights: &Weights) -> Result<Weights> {
         let rounded = weights.iter().map(|(name, tensor)| {
             let tensor = tensor.f_detach()?.f_to_kind(self.kind())?;

@@ -1,6 +1,6 @@
-//! The little of protocol buffers that writing ONNX models and event files takes.
+//! Encoder of protocol buffer messages, for ONNX models and TensorBoard event files.
 
-/// A message under construction: fields are appended in the order of the calls.
+/// Encoded message. Every method appends a field.
 #[derive(Debug, Default)]
 pub(crate) struct Message(Vec<u8>);
 
@@ -13,7 +13,7 @@ const FIXED_32: u64 = 5;
 impl Message {
     pub(crate) fn int(mut self, field: u64, value: i64) -> Self {
         self.key(field, VARINT);
-        // Negative numbers as two's complement of 64 bits, as int64 is encoded.
+        // int64 is encoded as two's complement of 64 bits.
         self.varint(value as u64);
         self
     }
@@ -59,7 +59,7 @@ impl Message {
         self.varint(field << 3 | wire_type);
     }
 
-    /// Seven bits a byte, the lowest first; the top bit says that more follow.
+    /// Seven bits a byte, the lowest first; the top bit is set on all but the last byte.
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);
@@ -73,9 +73,9 @@ impl Message {
 mod tests {
     use super::*;
 
-    /// The examples of the protocol buffers encoding guide.
+    /// Examples of the protocol buffers encoding guide.
     #[test]
-    fn fields_are_encoded_as_in_the_guide() {
+    fn message_fields_have_the_bytes_of_the_encoding_guide() {
         assert_eq!(Message::default().int(1, 150).into_bytes(), [0x08, 0x96, 0x01]);
         let text = Message::default().text(2, "testing");
         assert_eq!(text.into_bytes(), b"\x12\x07testing");

@@ -1,10 +1,10 @@
-//! Randomness as a function of (seed, step, purpose).
+//! Seeds of libtorch's generators, as a function of (seed, step, purpose).
 //!
-//! libtorch's global generator is reseeded before every use, so a run that was interrupted and
-//! resumed draws what the uninterrupted run draws. The generator belongs to the whole process: two
-//! sessions that step in different threads draw from each other's.
+//! libtorch's global generators are reseeded before every use, so a resumed run draws the same
+//! numbers as one without interruption. The generators belong to the process: two searches that
+//! step in different threads at the same time disturb each other's random numbers.
 
-/// What random numbers are for.
+/// Use of random numbers. Each has seeds of its own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Purpose {
     Initialise = 1,
@@ -16,7 +16,7 @@ pub(crate) enum Purpose {
     Reconstruct = 7,
 }
 
-/// Mixes three numbers into one (the finaliser of SplitMix64, applied in turn).
+/// Returns the seed of a step and purpose: a hash by SplitMix64's finaliser.
 pub(crate) fn derive_seed(seed: u64, step: u64, purpose: Purpose) -> u64 {
     let scramble = |mut x: u64| {
         x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -27,7 +27,7 @@ pub(crate) fn derive_seed(seed: u64, step: u64, purpose: Purpose) -> u64 {
     scramble(scramble(scramble(seed) ^ step) ^ purpose as u64)
 }
 
-/// Seeds libtorch's generators on all devices.
+/// Seeds libtorch's generators, on all devices, for one step and purpose.
 pub(crate) fn seed_torch(seed: u64, step: u64, purpose: Purpose) {
     tch::manual_seed(derive_seed(seed, step, purpose) as i64);
 }

@@ -1,4 +1,4 @@
-//! Data: decoding, folders, every transform, and the loader.
+//! Data sets, decoding, transforms, mixing and the loader.
 
 mod support;
 

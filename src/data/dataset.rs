@@ -1,23 +1,23 @@
-//! What every data set offers, wherever its images are.
+//! The interface of a data set.
 
 use super::Image;
 use crate::Result;
 
-/// An image and what it shows.
+/// A decoded image and its class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelledImage {
     /// The decoded image.
     pub image: Image,
-    /// Its class, less than the data set's number of classes.
+    /// Class index, less than [`Dataset::classes`].
     pub class: usize,
 }
 
-/// Labelled images by index. Worker threads share one.
+/// Labelled images by index, as PyTorch's map-style `Dataset`. All worker threads share one.
 pub trait Dataset: Send + Sync {
     /// Number of images.
     fn len(&self) -> usize;
 
-    /// Whether there are none.
+    /// Whether there are no images.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -25,25 +25,28 @@ pub trait Dataset: Send + Sync {
     /// Number of classes.
     fn classes(&self) -> usize;
 
-    /// Channels of every image: 1 or 3.
+    /// Channels of every image: 1 (grey) or 3 (RGB).
     fn channels(&self) -> usize;
 
-    /// What an image is called in messages: its file, usually.
+    /// Name of an image for error messages, usually its path.
     fn name(&self, index: usize) -> String;
 
-    /// Reads and decodes an image.
+    /// Returns the decoded image and its class.
     ///
     /// # Errors
-    /// [`crate::Error::Image`] if it is damaged: only this one is ever skipped. Any other if it
-    /// cannot be read, or there is no such index.
+    /// [`Error::Image`](crate::Error::Image) for an image that cannot be decoded; the loader may
+    /// skip it, see [`OnCorrupt`](super::OnCorrupt). Any other error, for an image that cannot be
+    /// read or an index out of range, ends the loader's work.
     fn load(&self, index: usize) -> Result<LabelledImage>;
 
-    /// For images that are JPEG or PNG files: fills `file` with the bytes of one, whatever was in
-    /// it before, and returns its class. A loader then decodes itself, and no more than the crop
-    /// takes. `None`, as by default: images come from [`load`](Self::load) alone.
+    /// Reads the JPEG or PNG file of an image into `file`, replacing its content, and returns the
+    /// class.
+    ///
+    /// With this method, the loader decodes by itself, and only the rows that the crop needs. The
+    /// default returns `None`: the loader then calls [`load`](Self::load).
     ///
     /// # Errors
-    /// If it cannot be read, or there is no such index.
+    /// Any error for an image that cannot be read or an index out of range.
     fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<Option<usize>> {
         let _ = (index, file);
         Ok(None)

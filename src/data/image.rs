@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 use std::fmt;
 
-/// Bytes of an image: rows from the top, channels last, grey or RGB.
+/// Decoded image of 8-bit values, height × width × channels, grey or RGB.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Image {
     width: usize,
@@ -20,14 +20,14 @@ impl fmt::Debug for Image {
 }
 
 impl Image {
-    /// An image from its bytes.
+    /// Returns an image with these values.
     ///
     /// # Shapes
-    /// `pixels`: height × width × channels.
+    /// `pixels`: height × width × channels, top row first.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless both sides are positive, channels are 1 or 3, and there are as many
-    /// bytes as that makes.
+    /// [`Error::Invalid`] unless width and height are positive, channels are 1 or 3, and `pixels` has
+    /// width × height × channels values.
     pub fn new(width: usize, height: usize, channels: usize, pixels: Vec<u8>) -> Result<Self> {
         if channels != 1 && channels != 3 {
             return Err(Error::invalid("channels of an image", "1 or 3", channels));
@@ -36,46 +36,47 @@ impl Image {
         if expected != Some(pixels.len()) || pixels.is_empty() {
             return Err(Error::invalid(
                 "bytes of an image",
-                format!("{width} × {height} × {channels}, more than none"),
+                format!("{width} × {height} × {channels}, more than 0"),
                 pixels.len(),
             ));
         }
         Ok(Self { width, height, channels, pixels })
     }
 
-    /// Columns.
+    /// Width in pixels.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Rows.
+    /// Height in pixels.
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// 1 for grey, 3 for RGB.
+    /// Number of channels: 1 for grey, 3 for RGB.
     pub fn channels(&self) -> usize {
         self.channels
     }
 
-    /// The bytes, height × width × channels.
+    /// Values, height × width × channels.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
 
-    /// The same bytes, to be changed in place.
+    /// Values, height × width × channels, mutable.
     pub fn pixels_mut(&mut self) -> &mut [u8] {
         &mut self.pixels
     }
 
-    #[cfg(feature = "data")]
-    /// Writes to `planes`, channels first, what `tables` has for the bytes of each channel.
+    /// Looks up every value in the table of its channel and writes the results to `planes`, channels
+    /// first.
     ///
     /// # Shapes
-    /// `tables`: channels; `planes`: channels × height × width.
+    /// `tables`: one a channel; `planes`: channels × height × width.
+    #[cfg(feature = "data")]
     pub(super) fn write_planes(&self, tables: &[[f32; 256]], planes: &mut [f32]) {
         let area = self.width * self.height;
-        // All channels of a pixel at a time, so that the bytes are read once.
+        // All channels of a pixel together, so that the bytes are read once.
         if let ([reds, greens, blues], 3) = (tables, self.channels) {
             let (red, rest) = planes.split_at_mut(area);
             let (green, blue) = rest.split_at_mut(area);
@@ -92,8 +93,8 @@ impl Image {
         }
     }
 
+    /// Appends the values to `planes`, channels first: channels × height × width.
     #[cfg(feature = "data")]
-    /// Appends the bytes to `planes`, channels first: channels × height × width.
     pub(super) fn append_planes(&self, planes: &mut Vec<u8>) {
         let (start, area) = (planes.len(), self.width * self.height);
         planes.extend_from_slice(&self.pixels);

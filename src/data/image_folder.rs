@@ -1,4 +1,4 @@
-//! Images in one folder for each class, as ImageNet is laid out.
+//! Images in one folder per class, as in torchvision's `ImageFolder`.
 
 use super::{decode, Dataset, LabelledImage};
 use crate::{Error, Result};
@@ -7,12 +7,14 @@ use std::fs::{self, FileType};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Endings of image files, in any case.
+/// Extensions of image files, compared without regard to case.
 const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
 
-/// `ROOT/CLASS/IMAGE`: classes and the images of each are numbered in the order of their names.
+/// Data set of image files at `ROOT/CLASS/IMAGE`, the layout of ImageNet.
 ///
-/// Hidden files and folders, other files, and folders in the folder of a class are passed over.
+/// Classes are numbered in the order of their folder names; images by class, then by file name.
+/// Hidden files and folders, files with other extensions, and folders inside a class folder are
+/// ignored.
 #[derive(Debug, Clone)]
 pub struct ImageFolder {
     root: PathBuf,
@@ -27,16 +29,16 @@ struct File {
 }
 
 impl ImageFolder {
-    /// Lists the images; none is opened.
+    /// Lists the classes and images under `root`, without opening an image.
     ///
     /// # Errors
-    /// [`Error::Io`] if a folder cannot be read or a link leads nowhere, [`Error::EmptyFolder`] if there are no classes, or
-    /// no images of one of them.
+    /// [`Error::Io`] for a folder that cannot be read or a broken symbolic link;
+    /// [`Error::EmptyFolder`] if there is no class folder, or a class folder has no image.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         let classes = list(&root, |name| !is_hidden(name), FileType::is_dir)?;
         if classes.is_empty() {
-            return Err(Error::EmptyFolder { path: root, expected: "folders, one for each class" });
+            return Err(Error::EmptyFolder { path: root, expected: "at least one class folder" });
         }
         let mut files = Vec::new();
         for (class, folder) in (0..).zip(&classes) {
@@ -44,22 +46,25 @@ impl ImageFolder {
             let image = |name: &OsStr| !is_hidden(name) && has_image_extension(name);
             let names = list(&path, image, FileType::is_file)?;
             if names.is_empty() {
-                return Err(Error::EmptyFolder { path, expected: "images (jpg, jpeg, png)" });
+                return Err(Error::EmptyFolder {
+                    path,
+                    expected: "at least one image (.jpg, .jpeg, .png)",
+                });
             }
             files.extend(names.into_iter().map(|name| File { class, name }));
         }
         Ok(Self { root, classes, files })
     }
 
-    /// Names of the classes, by number.
+    /// Names of the classes, by class index.
     pub fn class_names(&self) -> impl ExactSizeIterator<Item = String> + '_ {
         self.classes.iter().map(|name| name.to_string_lossy().into_owned())
     }
 
-    /// Where an image is.
+    /// Path of an image.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if there is no such index.
+    /// [`Error::Invalid`] for an index out of range.
     pub fn path(&self, index: usize) -> Result<PathBuf> {
         let file = self.file(index)?;
         Ok(self.root.join(&self.classes[file.class as usize]).join(&file.name))
@@ -108,13 +113,15 @@ impl Dataset for ImageFolder {
     }
 }
 
-/// The error of an index that a data set does not have.
+/// Returns the error of an index out of range.
 pub(super) fn no_such_index(index: usize, len: usize) -> Error {
-    Error::invalid("index of an image", format!("less than {len}"), index)
+    Error::invalid("image index", format!("less than {len}"), index)
 }
 
-/// Sorted names in a folder that are wanted, of entries of one kind. Links are followed: where one
-/// leads nowhere, a class that is left out would give all later ones other numbers.
+/// Returns the sorted names of the entries of `folder` that pass `wanted` and `kind`.
+///
+/// Symbolic links are followed. A broken one is an error: ignoring it could remove a class and so
+/// change the indices of all later classes.
 fn list(
     folder: &Path,
     wanted: impl Fn(&OsStr) -> bool,

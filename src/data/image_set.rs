@@ -1,11 +1,11 @@
-//! A labelled image set that fits into memory.
+//! A labelled image set in device memory.
 
 #[cfg(feature = "data")]
 use super::idx::IdxImages;
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
-/// Images as bytes on a device, their classes, and how pixels are normalised.
+/// Labelled images on a device, stored as bytes and normalised when they are selected.
 #[derive(Debug)]
 pub struct ImageSet {
     /// `[N, C, H, W]`, u8.
@@ -18,21 +18,22 @@ pub struct ImageSet {
 }
 
 impl ImageSet {
-    /// An image set of tensors, on the device that they are on.
+    /// Returns the set of these images, on their device. Values are scaled to [0, 1], until
+    /// [`normalised`](Self::normalised) sets mean and standard deviation.
     ///
     /// # Shapes
     /// `images`: `[N, C, H, W]`, u8; `labels`: `[N]`, i64.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for other shapes and types, or a label outside `0..classes`.
+    /// [`Error::Invalid`] for another shape or kind, or a label outside 0..classes.
     pub fn new(images: Tensor, labels: Tensor, classes: i64) -> Result<Self> {
-        let (shape, of_labels) = (images.size(), labels.size());
+        let (shape, label_shape) = (images.size(), labels.size());
         if shape.len() != 4 || images.f_kind()? != Kind::Uint8 {
             let actual = format!("{shape:?}, {:?}", images.f_kind()?);
             return Err(Error::invalid("images of the set", "[N, C, H, W], Uint8", actual));
         }
-        if of_labels != shape[..1] || labels.f_kind()? != Kind::Int64 {
-            let actual = format!("{of_labels:?}, {:?}", labels.f_kind()?);
+        if label_shape != shape[..1] || labels.f_kind()? != Kind::Int64 {
+            let actual = format!("{label_shape:?}, {:?}", labels.f_kind()?);
             return Err(Error::invalid(
                 "labels of the set",
                 format!("[{}], Int64", shape[0]),
@@ -40,24 +41,25 @@ impl ImageSet {
             ));
         }
         if shape[0] > 0 {
-            let least = labels.f_min()?.f_int64_value(&[])?;
-            let most = labels.f_max()?.f_int64_value(&[])?;
-            if least < 0 || most >= classes {
+            let min = labels.f_min()?.f_int64_value(&[])?;
+            let max = labels.f_max()?.f_int64_value(&[])?;
+            if min < 0 || max >= classes {
                 let expected = format!("labels within 0..{classes}");
                 return Err(Error::invalid(
                     "labels of the set",
                     expected,
-                    format!("{least}..={most}"),
+                    format!("{min}..={max}"),
                 ));
             }
         }
         Ok(Self { images, labels, classes, mean: 0.0, std: 1.0 })
     }
 
-    /// Grey images from an IDX pair.
+    /// Moves grey images of IDX files to a device. Values are scaled to [0, 1], until
+    /// [`normalised`](Self::normalised) sets mean and standard deviation.
     ///
     /// # Errors
-    /// [`Error::Idx`] for a label beyond `classes`; [`Error::Torch`] if the device refuses
+    /// [`Error::Idx`] for a label of `classes` or more; [`Error::Torch`] if the device is out of
     /// memory.
     #[cfg(feature = "data")]
     pub fn from_idx(set: IdxImages, classes: usize, device: Device) -> Result<Self> {
@@ -75,10 +77,10 @@ impl ImageSet {
         })
     }
 
-    /// The same images with pixels, in [0, 1], normalised as (x − mean)/std.
+    /// Sets the normalisation (x − mean)/std of values x in [0, 1].
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless std is positive, and both are finite.
+    /// [`Error::Invalid`] unless both are finite and `std` is positive.
     pub fn normalised(mut self, mean: f64, std: f64) -> Result<Self> {
         if !mean.is_finite() {
             return Err(Error::invalid("mean of the pixels", "finite", mean));
@@ -90,10 +92,10 @@ impl ImageSet {
         Ok(self)
     }
 
-    /// Mean and standard deviation of all pixels, in [0, 1].
+    /// Mean and standard deviation of all values in [0, 1], over all images and channels.
     ///
     /// # Errors
-    /// [`Error::Torch`] if the device refuses memory.
+    /// [`Error::Torch`] if the device is out of memory.
     pub fn pixel_statistics(&self) -> Result<(f64, f64)> {
         let pixels = self.images.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?;
         let mean = pixels.f_mean(None)?.f_double_value(&[])?;
@@ -101,7 +103,10 @@ impl ImageSet {
         Ok((mean, (square - mean * mean).max(0.0).sqrt()))
     }
 
-    /// The images at the given indices, `[B]`, i64, normalised alike.
+    /// Returns a set of the images at `indices`, with the same normalisation.
+    ///
+    /// # Shapes
+    /// `indices`: `[B]`, i64.
     ///
     /// # Errors
     /// [`Error::Torch`] if an index is out of range.
@@ -118,7 +123,7 @@ impl ImageSet {
         self.labels.size()[0]
     }
 
-    /// Whether there are none.
+    /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -134,12 +139,15 @@ impl ImageSet {
         [size[1], size[2], size[3]]
     }
 
-    /// Where the images are.
+    /// Device of the images.
     pub fn device(&self) -> Device {
         self.images.device()
     }
 
-    /// Normalised images `[B, C, H, W]`, f32, and classes `[B]` at the given indices, `[B]`, i64.
+    /// Returns the normalised images at `indices` and their classes.
+    ///
+    /// # Shapes
+    /// `indices`: `[B]`, i64; images: `[B, C, H, W]`, f32; classes: `[B]`, i64.
     ///
     /// # Errors
     /// [`Error::Torch`] if an index is out of range.
@@ -150,16 +158,19 @@ impl ImageSet {
         Ok((images, self.labels.f_index_select(0, indices)?))
     }
 
-    /// Share of the images whose class `predict` puts first, in batches of `batch`.
+    /// Top-1 accuracy, in [0, 1], of `predict` over all images, in batches of `batch`.
+    ///
+    /// # Shapes
+    /// `predict`: `[B, C, H, W]` to logits `[B, classes]`.
     ///
     /// # Errors
-    /// Those of `predict`; [`Error::Invalid`] for an empty set or a batch of zero.
+    /// Those of `predict`; [`Error::Invalid`] for an empty set or a batch size of 0.
     pub fn top1(&self, batch: i64, predict: impl Fn(&Tensor) -> Result<Tensor>) -> Result<f64> {
         if self.is_empty() || batch < 1 {
             return Err(Error::invalid(
-                "images to evaluate on",
-                "at least one, in batches",
-                self.len(),
+                "images and batch size of the evaluation",
+                "at least 1 each",
+                format!("{} and {batch}", self.len()),
             ));
         }
         let mut right = Tensor::f_zeros([0i64; 0], (Kind::Int64, self.device()))?;

@@ -1,5 +1,6 @@
-//! Mixup (Zhang et al., 2018) and cutmix (Yun et al., 2019) of a whole batch, as timm has them:
-//! one λ for all, every image with its mirror place in the batch.
+//! Mixup (Zhang et al., 2018) and cutmix (Yun et al., 2019), as timm's `Mixup` in mode `batch`.
+//!
+//! One λ for the whole batch; image i of B is mixed with image B − 1 − i.
 
 use super::transform::{expect_probability, Rectangle};
 use super::RandomStream;
@@ -8,40 +9,41 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// How batches are mixed. Label smoothing is part of the mixed targets: the task loss then must not
-/// smooth once more.
+/// Options of mixup and cutmix.
+///
+/// The mixed targets include label smoothing, so set `label_smoothing` of the search to 0.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Mixing {
-    /// α of mixup's Beta(α, α); 0 for none.
+    /// α of mixup: λ ~ Beta(α, α). 0 disables mixup.
     pub mixup: f64,
-    /// α of cutmix's Beta(α, α); 0 for none.
+    /// α of cutmix: λ ~ Beta(α, α). 0 disables cutmix.
     pub cutmix: f64,
     /// Probability that a batch is mixed.
     pub probability: f64,
-    /// Probability of cutmix where both are on.
+    /// Probability of cutmix rather than mixup for a mixed batch, if both are enabled.
     pub switch: f64,
-    /// Share of every target that is spread over all classes.
+    /// Label smoothing s: a target t becomes (1 − s)·t + s/classes.
     pub label_smoothing: f64,
 }
 
-/// What happens to one batch.
+/// Mixing of one batch, as drawn by [`Mixing::draw`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mix {
-    /// Nothing.
+    /// The batch is unchanged.
     None,
-    /// λ · image + (1 − λ) · partner.
+    /// Mixup: λ·image + (1 − λ)·partner.
     Mixup(f64),
-    /// The rectangle comes from the partner.
+    /// Cutmix: the rectangle is replaced by that of the partner.
     Cutmix(Rectangle),
 }
 
 impl Mixing {
-    /// The recipe of DeiT: mixup 0.8, cutmix 1.0, label smoothing 0.1.
+    /// DeiT's options: mixup 0.8, cutmix 1.0, label smoothing 0.1.
     pub fn deit() -> Self {
         Self { mixup: 0.8, cutmix: 1.0, probability: 1.0, switch: 0.5, label_smoothing: 0.1 }
     }
 
-    /// What happens to a batch of `size` × `size` images.
+    /// Draws the mixing of a batch of `size` × `size` images.
     pub fn draw(&self, size: usize, stream: &mut RandomStream) -> Mix {
         if !stream.chance(self.probability) {
             return Mix::None;
@@ -62,7 +64,7 @@ impl Mixing {
     /// Checks every option.
     ///
     /// # Errors
-    /// [`Error::Invalid`] names the first that cannot be.
+    /// [`Error::Invalid`] naming the first option out of range, or if mixup and cutmix are both 0.
     pub fn validate(&self) -> Result<()> {
         for (name, alpha) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
             if !(alpha >= 0.0 && alpha.is_finite()) {
@@ -79,7 +81,8 @@ impl Mixing {
 }
 
 impl Mix {
-    /// Share of a target that stays: λ, or what the rectangle leaves of a `size` × `size` image.
+    /// Weight λ of an image's own target: for cutmix, the share of a `size` × `size` image outside
+    /// the rectangle.
     pub fn lambda(self, size: usize) -> f64 {
         match self {
             Self::None => 1.0,
@@ -88,13 +91,13 @@ impl Mix {
         }
     }
 
-    /// Mixes images with their mirror places in the batch.
+    /// Mixes every image i with its partner B − 1 − i. Cutmix changes `images` in place.
     ///
     /// # Shapes
-    /// `images`: `[B, C, S, S]`, and so the result.
+    /// `images` and result: `[B, C, S, S]`.
     ///
     /// # Errors
-    /// [`Error::Torch`] if the device refuses memory.
+    /// [`Error::Torch`] if the device is out of memory.
     pub fn images(self, images: Tensor) -> Result<Tensor> {
         match self {
             Self::None => Ok(images),
@@ -110,7 +113,7 @@ impl Mix {
                         width as i64,
                     )
                 };
-                // Flipping copies, so no partner is overwritten before it is read.
+                // f_flip copies, so no partner is overwritten before it is read.
                 let partners = cut(&images)?.f_flip([0])?;
                 cut(&images)?.f_copy_(&partners)?;
                 Ok(images)
@@ -118,10 +121,10 @@ impl Mix {
         }
     }
 
-    /// Targets of the mixed images, smoothed.
+    /// Returns the targets of the mixed images, with label smoothing.
     ///
     /// # Shapes
-    /// `classes`: `[B]`, i64; the result: `[B, count]`, f32.
+    /// `classes`: `[B]`, i64; result: `[B, count]`, f32, for images of `size` × `size`.
     ///
     /// # Errors
     /// [`Error::Torch`] if a class is out of range.

@@ -1,11 +1,11 @@
-//! Images in: data sets, augmentation, and the batches of a run.
+//! Data sets, augmentation, and training batches.
 //!
-//! A [`Dataset`] gives decoded images by index ([`ImageFolder`], [`idx::IdxImages`]); a
-//! [`Loader`] makes batches of them in worker threads. Small sets that fit on the device need
-//! neither: [`ImageSet`] and [`ShuffledBatches`].
+//! A [`Dataset`] returns decoded images by index ([`ImageFolder`], [`idx::IdxImages`]). A
+//! [`Loader`] decodes, augments and batches them in worker threads. For a small data set that fits
+//! in device memory, [`ImageSet`] and [`ShuffledBatches`] do without worker threads.
 //!
-//! [`ImageSet`], [`ShuffledBatches`], [`Image`] and [`Normalisation`] are always there; everything
-//! else needs the feature `data`.
+//! [`ImageSet`], [`ShuffledBatches`], [`Image`] and [`Normalisation`] are always compiled; all other
+//! items need the Cargo feature `data`.
 
 #[cfg(feature = "data")]
 mod dataset;

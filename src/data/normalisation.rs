@@ -1,10 +1,10 @@
-//! Bytes to numbers around zero.
+//! Normalisation of pixel values.
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// Per channel, values in [0, 1] become (value − mean) / std.
+/// Normalisation (x − mean) / std of values x in [0, 1], per channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Normalisation {
     /// Mean of each channel, in [0, 1].
@@ -14,18 +14,18 @@ pub struct Normalisation {
 }
 
 impl Normalisation {
-    /// That of ImageNet.
+    /// ImageNet's mean and standard deviation.
     pub fn imagenet() -> Self {
         Self { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
     }
 
-    /// The mean colour as bytes.
+    /// Mean colour in 0..=255, one value a channel.
     pub fn mean_colour(&self) -> Vec<u8> {
         self.mean.iter().map(|mean| (mean * 255.0).round_ties_even() as u8).collect()
     }
 
+    /// Lookup tables from a byte to its normalised value, one a channel.
     #[cfg(feature = "data")]
-    /// What every byte becomes, for each channel.
     pub(super) fn tables(&self) -> Vec<[f32; 256]> {
         let table = |(mean, std): (&f64, &f64)| {
             std::array::from_fn(|byte| ((byte as f64 / 255.0 - mean) / std) as f32)
@@ -33,13 +33,13 @@ impl Normalisation {
         self.mean.iter().zip(&self.std).map(table).collect()
     }
 
-    /// Normalises a batch on its device.
+    /// Returns a normalised batch, on the device of `images`.
     ///
     /// # Shapes
-    /// `images`: `[B, C, H, W]`, u8; the result alike, f32.
+    /// `images`: `[B, C, H, W]`, u8; result: `[B, C, H, W]`, f32.
     ///
     /// # Errors
-    /// [`Error::Torch`] if the channels differ or the device refuses memory.
+    /// [`Error::Torch`] if the number of channels differs or the device is out of memory.
     pub fn apply(&self, images: &Tensor) -> Result<Tensor> {
         let per_channel = |of: &dyn Fn(f64, f64) -> f64| -> Result<Tensor> {
             let values: Vec<f32> =
@@ -49,12 +49,12 @@ impl Normalisation {
         };
         let scale = per_channel(&|_, std| 1.0 / (255.0 * std))?;
         let shift = per_channel(&|mean, std| -mean / std)?;
-        // One pass, and no second tensor: a batch is larger than the caches.
+        // In place: one pass over a batch that is larger than the caches.
         let values = images.f_to_kind(Kind::Float)?;
         Ok(shift.f_addcmul_out(&values, &values, &scale)?)
     }
 
-    /// Checks that there is one mean and one positive std for each channel.
+    /// Checks that each channel has a mean in [0, 1] and a positive standard deviation.
     ///
     /// # Errors
     /// [`Error::Invalid`] otherwise.

@@ -1,4 +1,4 @@
-//! The batches of a run, as a function of seed and step.
+//! Shuffled batches of an [`ImageSet`].
 
 use super::ImageSet;
 use crate::batch::{Batch, BatchSource, Targets};
@@ -6,32 +6,35 @@ use crate::randomness::{seed_torch, Purpose};
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
-/// What happens to a training image.
+/// Random crop and flip of training images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Augmentation {
-    /// Images are padded by this many pixels and cropped to size at a random place.
+    /// Padding in pixels on each side, by the edge pixels; the padded image is then cropped to its
+    /// former size at a random place.
     pub pad: i64,
-    /// Half of the images are mirrored.
+    /// Flips each image horizontally with probability ½.
     pub flip: bool,
 }
 
-/// Shuffled batches of an image set. Step n of a run gets the same batch whether or not the run
-/// was interrupted before.
+/// Shuffled batches of an [`ImageSet`], in a new order each epoch.
+///
+/// The batch of step n depends only on the image set, the seed and n, so a resumed run gets the same
+/// batches as one without interruption.
 #[derive(Debug)]
 pub struct ShuffledBatches<'a> {
     set: &'a ImageSet,
     size: i64,
     seed: u64,
     augmentation: Augmentation,
-    /// The epoch whose order is at hand.
+    /// The latest epoch and its permutation of the image indices.
     order: Option<(u64, Tensor)>,
 }
 
 impl<'a> ShuffledBatches<'a> {
-    /// Batches of `size` images.
+    /// Returns the batches of `size` images that `seed` determines.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if there are fewer images than that, or none are asked for.
+    /// [`Error::Invalid`] if `size` is 0 or larger than the image set.
     pub fn new(
         set: &'a ImageSet,
         size: i64,
@@ -44,20 +47,23 @@ impl<'a> ShuffledBatches<'a> {
         Ok(Self { set, size, seed, augmentation, order: None })
     }
 
-    /// Steps of an epoch; images that do not fill a batch wait for another order.
+    /// Number of batches in an epoch. The last, incomplete batch is dropped.
     pub fn steps_per_epoch(&self) -> u64 {
         (self.set.len() / self.size) as u64
     }
 
-    /// Where the images are.
+    /// Device of the images.
     pub fn device(&self) -> Device {
         self.set.device()
     }
 
-    /// The batch of a step.
+    /// Returns the batch of a step, counted from 0 over all epochs.
+    ///
+    /// # Shapes
+    /// Images `[B, C, H, W]`, f32, normalised; classes `[B]`, i64.
     ///
     /// # Errors
-    /// [`Error::Torch`] if the device refuses memory.
+    /// [`Error::Torch`] if the device is out of memory.
     pub fn at(&mut self, step: u64) -> Result<Batch> {
         let epoch = step / self.steps_per_epoch();
         let first = (step % self.steps_per_epoch()) as i64 * self.size;
@@ -77,7 +83,7 @@ impl<'a> ShuffledBatches<'a> {
         }
         match &self.order {
             Some((_, order)) => Ok(order),
-            None => Err(Error::invalid("order of the epoch", "drawn", "missing")),
+            None => Err(Error::invalid("order of the epoch", "a permutation", "none")),
         }
     }
 

@@ -1,41 +1,46 @@
-//! Errors of picture files.
+//! Errors of image files.
 
-/// Why bytes are not a picture.
+/// Why an image file cannot be decoded. The path or name is in the error around it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
     /// Neither JPEG nor PNG.
-    #[error("expected a JPEG or PNG file, found one that begins with {found:02x?}")]
+    #[error("image format: got first bytes {found:02x?}, expected JPEG or PNG; convert the file")]
     UnknownFormat {
         /// The first bytes, at most eight.
         found: Vec<u8>,
     },
-    /// More pixels than a picture has: a few bytes may claim any size.
-    #[error("the picture claims {width} × {height} pixels, expected at most {most} in all")]
+    /// The header claims more pixels than are accepted: decoding would need too much memory.
+    #[error(
+        "image size: got {width} × {height} pixels in the header, expected at most {most} in all"
+    )]
     TooLarge {
-        /// Columns claimed.
+        /// Width in the header.
         width: usize,
-        /// Rows claimed.
+        /// Height in the header.
         height: usize,
-        /// Most pixels that are decoded.
+        /// Largest accepted number of pixels.
         most: usize,
     },
-    /// A JPEG file without its end.
-    #[error("the JPEG file is cut short: found no end-of-image marker in {length} bytes")]
+    /// A truncated JPEG file: its end-of-image marker is missing.
+    #[error(
+        "JPEG file: got {length} bytes without an end-of-image marker, expected a complete file; \
+         copy or download it again"
+    )]
     Truncated {
-        /// Bytes present.
+        /// Length of the file in bytes.
         length: usize,
     },
-    /// A damaged JPEG file; `source` says where.
-    #[error("the JPEG file is damaged or of an unsupported kind")]
+    /// A damaged or unsupported JPEG file; `source` has the decoder's message.
+    #[error("JPEG file: got damaged or unsupported data, expected a baseline or progressive JPEG of 8 bits")]
     Jpeg {
-        /// The decoder's words.
+        /// Error of the decoder.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A damaged PNG file; `source` says where.
-    #[error("the PNG file is damaged or of an unsupported kind")]
+    /// A damaged or unsupported PNG file; `source` has the decoder's message.
+    #[error("PNG file: got damaged or unsupported data, expected a complete PNG")]
     Png {
-        /// The decoder's words.
+        /// Error of the decoder.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

@@ -4,8 +4,8 @@ use once_for_both::data::{decode, EncodedImage};
 use once_for_both::error::DecodeError;
 use std::error::Error;
 
-/// Every kind of file, and how far a value may be from Pillow's: for JPEG, decoders round
-/// differently, and differ more where chroma is enlarged.
+/// Files of every supported kind, with the largest allowed difference from Pillow's values: JPEG
+/// decoders round differently, most of all where they upsample chroma.
 const FILES: [(&str, u8); 11] = [
     ("colour.jpg", 6),
     ("full_chroma.jpg", 3),
@@ -21,14 +21,14 @@ const FILES: [(&str, u8); 11] = [
 ];
 
 #[test]
-fn every_kind_of_file_becomes_rgb_as_pillow_has_it() -> TestResult {
+fn decode_of_every_file_kind_matches_pillow() -> TestResult {
     let mut failures = Vec::new();
     for (name, allowed) in FILES {
         let (actual, expected) = (picture(name)?, picture(&format!("expected/{name}.png"))?);
         let (largest, mean) = difference(&actual, &expected)?;
-        println!("{name}: {largest} at most, {mean:.3} on average");
+        println!("{name}: largest difference {largest}, mean {mean:.3}");
         if largest > allowed {
-            failures.push(format!("{name}: differs by {largest}, allowed {allowed}"));
+            failures.push(format!("{name}: got difference {largest}, expected at most {allowed}"));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
@@ -36,7 +36,7 @@ fn every_kind_of_file_becomes_rgb_as_pillow_has_it() -> TestResult {
 }
 
 #[test]
-fn of_16_bits_the_upper_8_stay() -> TestResult {
+fn decode_of_16_bit_png_keeps_the_upper_8_bits() -> TestResult {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, 2, 1);
     encoder.set_color(png::ColorType::Rgb);
@@ -49,7 +49,7 @@ fn of_16_bits_the_upper_8_stay() -> TestResult {
 }
 
 #[test]
-fn other_formats_are_refused() {
+fn decode_of_other_formats_is_an_unknown_format_error() {
     for bytes in [b"GIF89a....".as_slice(), b"", b"\xff\xd8", b"RIFF", b"\x89PNG"] {
         match decode(bytes) {
             Err(DecodeError::UnknownFormat { found }) => {
@@ -61,7 +61,7 @@ fn other_formats_are_refused() {
 }
 
 #[test]
-fn every_cut_of_a_file_is_refused() -> TestResult {
+fn decode_of_truncated_file_is_an_error_at_every_length() -> TestResult {
     for name in ["colour.jpg", "progressive.jpg", "grey.jpg", "alpha.png", "palette.png"] {
         let whole = file(name)?;
         for length in (8..whole.len()).step_by(7).chain(whole.len() - 12..whole.len()) {
@@ -75,14 +75,14 @@ fn every_cut_of_a_file_is_refused() -> TestResult {
     Ok(())
 }
 
-/// A header of a hundred bytes asks for terabytes.
+/// The files have about a hundred bytes; their headers claim up to 10¹² pixels.
 #[test]
-fn pictures_that_claim_too_much_are_refused_before_memory_is_taken() -> TestResult {
+fn decode_of_header_with_too_many_pixels_is_a_too_large_error() -> TestResult {
     for (width, height) in [(1_000_000, 1_000_000), (1, i32::MAX as u32), (60_000, 60_000)] {
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, width, height);
         encoder.set_color(png::ColorType::Grayscale);
-        // Coded data of no rows at all.
+        // Compressed data of zero rows.
         encoder.write_header()?.write_chunk(png::chunk::IDAT, &[120, 156, 3, 0, 0, 0, 0, 1])?;
         match decode(&bytes) {
             Err(DecodeError::TooLarge { width: w, height: h, .. }) => {
@@ -94,9 +94,9 @@ fn pictures_that_claim_too_much_are_refused_before_memory_is_taken() -> TestResu
     Ok(())
 }
 
-/// A camera writes a thumbnail into the header, with an end of its own.
+/// Cameras write a thumbnail, with an end-of-image marker of its own, into the EXIF header.
 #[test]
-fn the_end_of_a_thumbnail_is_not_that_of_the_file() -> TestResult {
+fn truncated_jpeg_with_thumbnail_in_header_is_a_truncated_error() -> TestResult {
     let (whole, small) = (file("colour.jpg")?, file("grey.jpg")?);
     let mut header = [0xff, 0xe1].to_vec();
     header.extend(u16::try_from(small.len() + 8)?.to_be_bytes());
@@ -116,23 +116,23 @@ fn the_end_of_a_thumbnail_is_not_that_of_the_file() -> TestResult {
 }
 
 #[test]
-fn damaged_files_are_refused_with_the_cause() -> TestResult {
+fn decode_of_damaged_file_is_an_error_with_source() -> TestResult {
     let mut png = file("alpha.png")?;
     let middle = png.len() / 2;
     png[middle] ^= 0xff;
-    let refused = decode(&png).expect_err("a checksum is wrong");
+    let refused = decode(&png).expect_err("wrong checksum");
     assert!(matches!(refused, DecodeError::Png { .. }) && refused.source().is_some());
     let jpeg = [b"\xff\xd8\xff\xdb\x00\x05".as_slice(), &[7; 50], b"\xff\xd9"].concat();
-    let refused = decode(&jpeg).expect_err("its table is garbage");
+    let refused = decode(&jpeg).expect_err("invalid quantisation table");
     assert!(matches!(refused, DecodeError::Jpeg { .. }) && refused.source().is_some());
     let whole = file("colour.jpg")?;
-    let refused = decode(&whole[..whole.len() - 2]).expect_err("it has no end");
+    let refused = decode(&whole[..whole.len() - 2]).expect_err("no end-of-image marker");
     assert!(matches!(refused, DecodeError::Truncated { .. }), "{refused:?}");
     Ok(())
 }
 
 #[test]
-fn changed_bytes_never_panic() -> TestResult {
+fn decode_of_changed_bytes_never_panics() -> TestResult {
     for name in ["colour.jpg", "progressive.jpg", "cmyk.jpg", "alpha.png", "palette.png"] {
         let whole = file(name)?;
         for at in (0..whole.len()).step_by(5) {

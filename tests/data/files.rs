@@ -1,4 +1,4 @@
-//! The loader on image files, of which it decodes only what it shows.
+//! The loader on image files, of which it decodes only the rows it needs.
 
 use crate::assert_refused;
 use crate::sets::file;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tch::Device;
 use tempfile::{tempdir, TempDir};
 
-/// A folder that hides its files, so that every image is decoded as a whole.
+/// Image folder without `Dataset::read`, so that every image is decoded as a whole.
 struct Whole(ImageFolder);
 
 impl Dataset for Whole {
@@ -39,7 +39,7 @@ impl Dataset for Whole {
     }
 }
 
-/// A JPEG of waves, of a height that only its number knows.
+/// Generated JPEG of waves whose size depends on `number`.
 fn jpeg(number: usize) -> TestResult<Vec<u8>> {
     let (width, height) = (70 + 9 * number, 120 - 7 * number);
     let wave = |at: usize| 128.0 + 90.0 * (at as f64 / (3 + number % 5) as f64).sin();
@@ -51,7 +51,7 @@ fn jpeg(number: usize) -> TestResult<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Generated JPEGs, and one file of each other kind.
+/// Image folder of generated JPEGs and one file of each other kind.
 fn folder() -> TestResult<TempDir> {
     let folder = tempdir()?;
     for number in 0..8 {
@@ -69,7 +69,7 @@ fn loader(set: impl Dataset + 'static, options: LoaderOptions) -> Result<Loader>
     Loader::new(Arc::new(set), options.workers(2), Device::Cpu)
 }
 
-/// Options that show a tall part of the images in order, with nothing but crop and flip.
+/// Sequential options with random resized crop and flip only.
 fn plain(on_corrupt: OnCorrupt) -> LoaderOptions {
     LoaderOptions {
         order: Order::Sequential,
@@ -81,13 +81,13 @@ fn plain(on_corrupt: OnCorrupt) -> LoaderOptions {
 }
 
 #[test]
-fn batches_are_those_of_images_decoded_as_a_whole() -> TestResult {
+fn batches_of_partly_decoded_files_equal_those_of_whole_images() -> TestResult {
     let folder = folder()?;
     let open = || ImageFolder::open(folder.path());
     for options in [
         LoaderOptions::deit(32, 4).seed(9),
         LoaderOptions::evaluation(32, 5),
-        plain(OnCorrupt::Refuse),
+        plain(OnCorrupt::Fail),
     ] {
         let mut parts = loader(open()?, options.clone())?;
         let mut wholes = loader(Whole(open()?), options)?;
@@ -99,19 +99,19 @@ fn batches_are_those_of_images_decoded_as_a_whole() -> TestResult {
     Ok(())
 }
 
-/// Damages an image from a share of its length on, and says what it is called.
+/// Damages an image at a share of its length and returns its name.
 fn damage(folder: &TempDir, share: f64) -> TestResult<String> {
     let path = folder.path().join("ape/2.jpg");
     let mut bytes = fs::read(&path)?;
     let at = (bytes.len() as f64 * share) as usize;
-    // A marker that JPEG does not have.
+    // 0xff01 is no valid marker.
     bytes[at..at + 2].copy_from_slice(&[0xff, 0x01]);
     fs::write(&path, bytes)?;
     Ok(path.display().to_string())
 }
 
 #[test]
-fn a_file_damaged_at_its_beginning_is_named_and_replaced() -> TestResult {
+fn file_damaged_in_its_first_rows_is_skipped_and_named() -> TestResult {
     let folder = folder()?;
     let name = damage(&folder, 0.3)?;
     let mut loader =
@@ -122,14 +122,14 @@ fn a_file_damaged_at_its_beginning_is_named_and_replaced() -> TestResult {
 }
 
 #[test]
-fn a_file_cut_short_is_named_whatever_is_shown_of_it() -> TestResult {
+fn truncated_file_is_skipped_whatever_the_crop() -> TestResult {
     let folder = folder()?;
     let path = folder.path().join("ape/2.jpg");
     let bytes = fs::read(&path)?;
     fs::write(&path, &bytes[..bytes.len() - 2])?;
     let options = plain(OnCorrupt::Skip { limit: 3 });
     let mut loader = loader(ImageFolder::open(folder.path())?, options)?;
-    // Another crop every epoch.
+    // Each epoch draws another crop.
     for epoch in 0..10 {
         loader.at(epoch * loader.steps_per_epoch())?;
         assert_eq!(loader.corrupt_images().len(), 1, "epoch {epoch}");
@@ -137,21 +137,20 @@ fn a_file_cut_short_is_named_whatever_is_shown_of_it() -> TestResult {
     Ok(())
 }
 
-/// Training meets the damage as soon as a crop reaches it, evaluation at once.
 #[test]
-fn damage_at_the_bottom_is_met_by_evaluation_and_by_the_crops_that_reach_it() -> TestResult {
+fn damage_in_the_last_rows_is_detected_by_evaluation_and_by_crops_that_reach_it() -> TestResult {
     let folder = folder()?;
     let damaged = damage(&folder, 0.96)?;
     let open = || ImageFolder::open(folder.path());
     let refused = loader(open()?, LoaderOptions::evaluation(32, 4))?.at(0);
     assert_refused!(refused, Error::Image { name, .. } if name == damaged);
-    let mut met = Vec::new();
+    let mut detected = Vec::new();
     for epoch in 0..40 {
-        // A loader of its own for every step, since a name stays once it is known.
+        // A new loader for every step, since `corrupt_images` accumulates.
         let mut training = loader(open()?, plain(OnCorrupt::Skip { limit: 3 }))?;
         training.at(epoch * training.steps_per_epoch())?;
-        met.push(!training.corrupt_images().is_empty());
+        detected.push(!training.corrupt_images().is_empty());
     }
-    assert!(met.contains(&true) && met.contains(&false), "{met:?}");
+    assert!(detected.contains(&true) && detected.contains(&false), "{detected:?}");
     Ok(())
 }

@@ -14,13 +14,13 @@ fn put(folder: &TempDir, name: &str, bytes: &[u8]) -> TestResult {
 }
 
 #[test]
-fn classes_and_images_are_sorted_by_name() -> TestResult {
+fn image_folder_numbers_classes_and_images_by_name_and_ignores_other_files() -> TestResult {
     let folder = tempdir()?;
     let (jpeg, png) = (file("colour.jpg")?, file("grey.png")?);
     put(&folder, "zebra/b.PNG", &png)?;
     put(&folder, "zebra/a.JPEG", &jpeg)?;
     put(&folder, "ape/c.Jpg", &jpeg)?;
-    // A PNG file by another name, as there is one in ImageNet.
+    // A PNG file with the extension .jpg, as there is one in ImageNet.
     put(&folder, "ape/d.jpg", &png)?;
     for ignored in ["ape/notes.txt", "ape/.hidden.jpg", "ape/more/e.jpg", ".git/f.jpg", "g.jpg"] {
         put(&folder, ignored, b"?")?;
@@ -41,13 +41,13 @@ fn classes_and_images_are_sorted_by_name() -> TestResult {
 }
 
 #[test]
-fn a_missing_folder_is_refused() {
+fn open_of_missing_folder_is_an_io_error() {
     let path = Path::new("/nowhere/at/all");
     assert_refused!(ImageFolder::open(path), Error::Io { path: named, .. } if named == path);
 }
 
 #[test]
-fn a_folder_without_classes_is_refused() -> TestResult {
+fn open_of_folder_without_classes_is_an_empty_folder_error() -> TestResult {
     let folder = tempdir()?;
     put(&folder, "a.jpg", b"?")?;
     let error = ImageFolder::open(folder.path());
@@ -56,7 +56,7 @@ fn a_folder_without_classes_is_refused() -> TestResult {
 }
 
 #[test]
-fn a_class_without_images_is_refused() -> TestResult {
+fn open_with_class_without_images_is_an_empty_folder_error() -> TestResult {
     let folder = tempdir()?;
     put(&folder, "ape/a.jpg", b"?")?;
     put(&folder, "bear/a.txt", b"?")?;
@@ -65,11 +65,10 @@ fn a_class_without_images_is_refused() -> TestResult {
     Ok(())
 }
 
-/// A link counts as what it leads to; one that leads nowhere is no reason to number later classes
-/// anew.
+/// Ignoring a broken link could remove a class and so change the indices of all later classes.
 #[test]
 #[cfg(unix)]
-fn links_are_followed_and_those_to_nowhere_refused() -> TestResult {
+fn open_follows_symbolic_links_and_broken_ones_are_io_errors() -> TestResult {
     use std::os::unix::fs::symlink;
     let (folder, elsewhere) = (tempdir()?, tempdir()?);
     put(&elsewhere, "images/a.jpg", &file("colour.jpg")?)?;
@@ -91,7 +90,7 @@ fn links_are_followed_and_those_to_nowhere_refused() -> TestResult {
 }
 
 #[test]
-fn damaged_missing_and_unknown_images_are_refused_by_name() -> TestResult {
+fn load_of_damaged_missing_or_out_of_range_image_is_an_error_that_names_it() -> TestResult {
     let folder = tempdir()?;
     put(&folder, "ape/bad.jpg", b"not a jpeg")?;
     put(&folder, "ape/gone.jpg", b"?")?;

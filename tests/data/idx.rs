@@ -9,14 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-fn shipped() -> TestResult<IdxImages> {
+fn example_images() -> TestResult<IdxImages> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data");
     Ok(IdxImages::open_split(&folder, Split::Test)?)
 }
 
 #[test]
-fn idx_images_are_a_data_set() -> TestResult {
-    let set = shipped()?;
+fn idx_images_as_dataset_return_image_and_class_by_index() -> TestResult {
+    let set = example_images()?;
     let data: &dyn Dataset = &set;
     assert_eq!((data.len(), data.classes(), data.channels()), (1000, 10, 1));
     let sample = data.load(7)?;
@@ -29,10 +29,10 @@ fn idx_images_are_a_data_set() -> TestResult {
 }
 
 #[test]
-fn the_loader_gives_what_the_set_in_memory_gives() -> TestResult {
-    let set = shipped()?;
+fn loader_batches_equal_those_of_image_set() -> TestResult {
+    let set = example_images()?;
     let options = LoaderOptions {
-        // The whole image at its own size: nothing is resized.
+        // The whole image at its own size: no resize.
         transform: Transform::Eval(EvalTransform { size: 28, share: 1.0 }),
         normalisation: Normalisation { mean: vec![0.28], std: vec![0.35] },
         ..LoaderOptions::evaluation(28, 300).workers(2)
@@ -48,15 +48,17 @@ fn the_loader_gives_what_the_set_in_memory_gives() -> TestResult {
         assert_eq!(batch.images.size(), [count, 1, 28, 28]);
         let difference = (batch.images.f_sub(&images)?).f_abs()?.f_max()?.f_double_value(&[])?;
         assert!(difference < 1e-6, "{difference}");
-        let Targets::Classes(classes) = batch.targets else { return Err("not classes".into()) };
+        let Targets::Classes(classes) = batch.targets else {
+            return Err("got probabilities, expected classes".into());
+        };
         assert_eq!(numbers(&classes)?, numbers(&labels)?);
     }
     Ok(())
 }
 
 #[test]
-fn top1_counts_every_image_once() -> TestResult {
-    let set = shipped()?;
+fn loader_top1_counts_every_image_once() -> TestResult {
+    let set = example_images()?;
     let share = set.labels().iter().filter(|&&label| label == 3).count() as f64 / 1000.0;
     let options = LoaderOptions {
         normalisation: Normalisation { mean: vec![0.3], std: vec![0.3] },

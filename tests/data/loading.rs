@@ -19,7 +19,7 @@ fn loader(set: Generated, options: LoaderOptions) -> TestResult<Loader> {
     Ok(Loader::new(Arc::new(set), options, Device::Cpu)?)
 }
 
-/// Everything in a batch, as bits.
+/// Bits of all images and targets of a batch.
 fn bits(batch: &Batch) -> TestResult<Vec<u64>> {
     let (Targets::Classes(targets) | Targets::Probabilities(targets)) = &batch.targets;
     let mut all = numbers(&batch.images)?;
@@ -28,23 +28,25 @@ fn bits(batch: &Batch) -> TestResult<Vec<u64>> {
 }
 
 fn classes(batch: &Batch) -> TestResult<Vec<usize>> {
-    let Targets::Classes(classes) = &batch.targets else { return Err("mixed".into()) };
+    let Targets::Classes(classes) = &batch.targets else {
+        return Err("got probabilities, expected classes".into());
+    };
     Ok(numbers(classes)?.into_iter().map(|class| class as usize).collect())
 }
 
-/// Without anything that would blur which image is which.
+/// Without mixing, erasing and RandAugment, so that images can be recognised.
 fn plain(options: LoaderOptions) -> LoaderOptions {
     let transform = Transform::Train(TrainTransform::plain(16));
     LoaderOptions { mixing: None, transform, ..options }
 }
 
 #[test]
-fn batches_do_not_depend_on_the_number_of_workers() -> TestResult {
+fn batches_with_any_number_of_workers_are_equal() -> TestResult {
     let mut expected = Vec::new();
     for workers in [1, 2, 5] {
         let mut loader = loader(Generated::of(23), deit(4, workers))?;
         assert_eq!(loader.steps_per_epoch(), 5);
-        // Three epochs, so that their borders are crossed.
+        // Three epochs, to cross their borders.
         let batches: Vec<_> =
             (0..15).map(|step| bits(&loader.at(step)?)).collect::<TestResult<_>>()?;
         if expected.is_empty() {
@@ -58,7 +60,7 @@ fn batches_do_not_depend_on_the_number_of_workers() -> TestResult {
 }
 
 #[test]
-fn a_run_that_begins_in_the_middle_gets_the_same_batches() -> TestResult {
+fn loader_started_at_a_later_step_returns_the_same_batches() -> TestResult {
     let mut whole = loader(Generated::of(23), deit(4, 2))?;
     let batches: Vec<_> = (0..12).map(|step| bits(&whole.at(step)?)).collect::<TestResult<_>>()?;
     for first in [1, 4, 7] {
@@ -67,7 +69,7 @@ fn a_run_that_begins_in_the_middle_gets_the_same_batches() -> TestResult {
             assert_eq!(&bits(&resumed.at(step)?)?, expected, "{step} from {first}");
         }
     }
-    // And the same loader goes back and forth.
+    // The same loader, back and forth.
     for step in [11, 0, 1, 5, 5, 3] {
         assert_eq!(bits(&whole.at(step as u64)?)?, batches[step], "{step}");
     }
@@ -75,14 +77,14 @@ fn a_run_that_begins_in_the_middle_gets_the_same_batches() -> TestResult {
 }
 
 #[test]
-fn seeds_differ() -> TestResult {
+fn batches_of_different_seeds_differ() -> TestResult {
     let first = |seed| bits(&loader(Generated::of(9), deit(4, 1).seed(seed))?.at(0)?);
     assert_ne!(first(1)?, first(2)?);
     Ok(())
 }
 
 #[test]
-fn an_epoch_shows_every_image_once_in_random_order() -> TestResult {
+fn shuffled_epoch_contains_every_image_once_in_a_new_order() -> TestResult {
     let options = plain(LoaderOptions { order: Order::Shuffled { repeats: 1 }, ..deit(6, 2) });
     let mut loader = loader(Generated::of(24), options)?;
     let mut orders = Vec::new();
@@ -100,7 +102,7 @@ fn an_epoch_shows_every_image_once_in_random_order() -> TestResult {
 }
 
 #[test]
-fn repeated_augmentation_shows_an_image_three_times_in_a_row_each_time_another_way() -> TestResult {
+fn repeated_augmentation_yields_three_different_consecutive_views_of_each_image() -> TestResult {
     let options = plain(LoaderOptions { order: Order::Shuffled { repeats: 3 }, ..deit(9, 2) });
     let mut loader = loader(Generated::of(30), options)?;
     assert_eq!(loader.steps_per_epoch(), 3);
@@ -115,11 +117,11 @@ fn repeated_augmentation_shows_an_image_three_times_in_a_row_each_time_another_w
 }
 
 #[test]
-fn evaluation_goes_through_all_images_in_order() -> TestResult {
+fn sequential_epoch_contains_all_images_in_order() -> TestResult {
     let options = LoaderOptions::evaluation(16, 4).workers(3);
     let mut loader = loader(Generated::of(10), options)?;
     assert_eq!(loader.steps_per_epoch(), 3);
-    // Again from the beginning, and on into another epoch: both are the same images.
+    // The first epoch twice, then the second: all have the same images.
     for first in [0, 0, 3] {
         let mut seen = Vec::new();
         for step in first..first + 3 {
@@ -131,7 +133,7 @@ fn evaluation_goes_through_all_images_in_order() -> TestResult {
 }
 
 #[test]
-fn erased_pixels_are_noise_after_normalisation() -> TestResult {
+fn erased_pixels_are_standard_normal_after_normalisation() -> TestResult {
     let erasing = RandomErasing { probability: 1.0, area: (0.2, 0.3), ..RandomErasing::default() };
     let transform =
         |erasing| Transform::Train(TrainTransform { erasing, ..TrainTransform::plain(32) });
@@ -151,7 +153,7 @@ fn erased_pixels_are_noise_after_normalisation() -> TestResult {
 }
 
 #[test]
-fn every_channel_is_normalised_on_its_own() -> TestResult {
+fn images_are_normalised_per_channel() -> TestResult {
     let set = Generated::of(3);
     let sample = set.load(2)?;
     let side = sample.image.width().min(sample.image.height());
@@ -173,22 +175,22 @@ fn every_channel_is_normalised_on_its_own() -> TestResult {
 }
 
 #[test]
-fn mixed_batches_cannot_be_evaluated() -> TestResult {
+fn top1_of_mixed_batches_is_an_error() -> TestResult {
     let mut loader = loader(Generated::of(8), deit(4, 1))?;
     let refused = loader.top1(|images| Ok(images.shallow_clone()));
-    assert_refused!(refused, Error::Invalid { name, .. } if name == "mixing in an evaluation");
+    assert_refused!(refused, Error::Invalid { name, .. } if name == "mixing of an evaluation");
     Ok(())
 }
 
 #[test]
-fn corrupt_images_are_named_and_replaced_by_the_next() -> TestResult {
+fn corrupt_images_are_skipped_named_and_replaced_by_the_next_index() -> TestResult {
     let corrupt = [3, 4, 11].into();
     let options = LoaderOptions { order: Order::Sequential, ..plain(deit(6, 2)) };
     let mut loader = loader(Generated { corrupt, ..Generated::of(12) }, options)?;
     assert!(loader.corrupt_images().is_empty());
     let mut seen = classes(&loader.at(0)?)?;
     seen.extend(classes(&loader.at(1)?)?);
-    // 3 and 4 are replaced by 5, and the last by the first.
+    // Images 3 and 4 are replaced by 5, the last image by the first.
     assert_eq!(seen, [0, 1, 2, 5, 5, 5, 6, 7, 8, 9, 10, 0].map(|index| index % CLASSES));
     let names: BTreeMap<usize, String> =
         [3, 4, 11].map(|index| (index, format!("picture {index}"))).into();
@@ -197,7 +199,8 @@ fn corrupt_images_are_named_and_replaced_by_the_next() -> TestResult {
 }
 
 #[test]
-fn too_many_corrupt_images_are_an_error_at_the_same_step_whatever_the_workers() -> TestResult {
+fn corrupt_images_beyond_the_limit_are_an_error_at_the_same_step_for_any_number_of_workers(
+) -> TestResult {
     for workers in [1, 4] {
         let on_corrupt = OnCorrupt::Skip { limit: 2 };
         let options =
@@ -215,7 +218,7 @@ fn too_many_corrupt_images_are_an_error_at_the_same_step_whatever_the_workers() 
 }
 
 #[test]
-fn a_set_without_a_single_good_image_ends() -> TestResult {
+fn data_set_with_only_corrupt_images_is_an_error() -> TestResult {
     for limit in [2, 100] {
         let set = Generated { corrupt: (0..5).collect(), ..Generated::of(5) };
         let options = LoaderOptions { on_corrupt: OnCorrupt::Skip { limit }, ..deit(2, 2) };
@@ -225,25 +228,25 @@ fn a_set_without_a_single_good_image_ends() -> TestResult {
 }
 
 #[test]
-fn evaluation_refuses_the_first_corrupt_image() -> TestResult {
+fn first_corrupt_image_of_an_evaluation_is_an_error() -> TestResult {
     let set = Generated { corrupt: [5].into(), ..Generated::of(8) };
     let mut loader = loader(set, LoaderOptions::evaluation(16, 4).workers(2))?;
     loader.at(0)?;
     assert_refused!(loader.at(1), Error::Image { name, .. } if name == "picture 5");
-    // What comes before it is still there.
+    // The batch before it is still available.
     loader.at(0)?;
     Ok(())
 }
 
 #[test]
-fn images_that_cannot_be_read_are_never_skipped() -> TestResult {
+fn unreadable_image_is_an_io_error_and_not_skipped() -> TestResult {
     let set = Generated { unreadable: Some(1), ..Generated::of(6) };
     let options = LoaderOptions { order: Order::Sequential, ..deit(6, 1) };
     assert_refused!(loader(set, options)?.at(0), Error::Io { .. });
     Ok(())
 }
 
-/// Grey images, whatever it says of itself.
+/// Data set whose images are grey although `channels` is 3.
 struct Grey;
 
 impl Dataset for Grey {
@@ -269,7 +272,7 @@ impl Dataset for Grey {
 }
 
 #[test]
-fn an_image_of_other_channels_than_its_set_is_refused() -> TestResult {
+fn image_with_other_channels_than_its_data_set_is_an_error() -> TestResult {
     let options = LoaderOptions::evaluation(8, 2).workers(1);
     let mut loader = Loader::new(Arc::new(Grey), options, Device::Cpu)?;
     assert_refused!(loader.at(1), Error::Invalid { name, .. } if name == "grey 2");
@@ -277,33 +280,33 @@ fn an_image_of_other_channels_than_its_set_is_refused() -> TestResult {
 }
 
 #[test]
-fn a_panic_in_a_worker_is_an_error_of_its_step() -> TestResult {
+fn panic_of_a_worker_is_an_error_of_its_step() -> TestResult {
     let set = Generated { panics: Some(5), ..Generated::of(9) };
     let options = LoaderOptions { order: Order::Sequential, ..deit(3, 2) };
     let mut loader = loader(set, options)?;
     loader.at(0)?;
     assert_refused!(
         loader.at(1),
-        Error::Worker { step: 1, reason } if reason.contains("picture 5 is cursed")
+        Error::Worker { step: 1, reason } if reason.contains("picture 5 panics")
     );
     loader.at(0)?;
     Ok(())
 }
 
 #[test]
-fn dropping_a_loader_ends_its_workers() -> TestResult {
+fn dropped_loader_has_ended_its_workers() -> TestResult {
     let set = Arc::new(Generated::of(50));
     let mut loader = Loader::new(set.clone(), deit(2, 4), Device::Cpu)?;
     loader.at(3)?;
     assert!(Arc::strong_count(&set) > 1);
     drop(loader);
-    // All threads have ended and given back what they held.
+    // No thread holds the data set any more.
     assert_eq!(Arc::strong_count(&set), 1);
     Ok(())
 }
 
 #[test]
-fn options_survive_json() -> TestResult {
+fn loader_options_round_trip_through_json() -> TestResult {
     for options in [deit(64, 3), LoaderOptions::evaluation(224, 50)] {
         let text = serde_json::to_string(&options)?;
         assert_eq!(serde_json::from_str::<LoaderOptions>(&text)?, options);
@@ -312,7 +315,7 @@ fn options_survive_json() -> TestResult {
 }
 
 #[test]
-fn impossible_options_are_refused() {
+fn loader_options_out_of_range_are_errors_that_name_the_option() {
     let normalise =
         |mean: [f64; 3], std: &[f64]| Normalisation { mean: mean.to_vec(), std: std.to_vec() };
     for (culprit, options) in [

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 const SIZE: usize = 6;
 
-/// Image i holds i everywhere, so a mixed pixel tells the shares.
+/// Batch whose image i has the value i everywhere.
 fn images(batch: i64) -> TestResult<Tensor> {
     let size = SIZE as i64;
     let numbers = Tensor::f_arange(batch, (Kind::Float, Device::Cpu))?.f_view([batch, 1, 1, 1])?;
@@ -20,12 +20,12 @@ fn targets(mix: Mix, classes: &[i64], smoothing: f64) -> TestResult<Tensor> {
     let classes = Tensor::f_from_slice(classes)?;
     match mix.targets(&classes, 4, SIZE, smoothing)? {
         Targets::Probabilities(probabilities) => Ok(probabilities),
-        Targets::Classes(_) => Err("classes".into()),
+        Targets::Classes(_) => Err("got classes, expected probabilities".into()),
     }
 }
 
 #[test]
-fn mixup_blends_images_and_targets_alike() -> TestResult {
+fn mixup_weighs_images_and_targets_by_lambda() -> TestResult {
     let mix = Mix::Mixup(0.7);
     let mixed = mix.images(images(4)?)?;
     // λ·i + (1 − λ)·(3 − i)
@@ -38,25 +38,25 @@ fn mixup_blends_images_and_targets_alike() -> TestResult {
     close.check_against("targets", &targets(mix, &[0, 1, 2, 3], 0.0)?, &expected)
 }
 
-/// As in timm, a rectangle reaches half its side, rounded down, to either side of its centre.
+/// As in timm, the rectangle extends by half its side, rounded down, to both sides of its centre.
 #[test]
-fn rectangles_of_cutmix_have_even_sides_and_the_areas_of_timm() -> TestResult {
+fn cutmix_rectangles_have_even_sides_and_timms_mean_area() -> TestResult {
     let mixing = Mixing { mixup: 0.0, cutmix: 1.0, ..Mixing::deit() };
     let (size, draws) = (32, 20_000);
     let (mut area, mut inner) = (0.0, 0);
     for seed in 0..draws {
         let Mix::Cutmix(cut) = mixing.draw(size, &mut RandomStream::new(seed)) else {
-            return Err("no cutmix".into());
+            return Err("expected cutmix".into());
         };
         area += (cut.width * cut.height) as f64 / (size * size) as f64 / draws as f64;
-        // Not cut off by a border.
+        // Not clipped by the border.
         if cut.left > 0 && cut.left + cut.width < size {
             inner += 1;
             assert!(cut.width.is_multiple_of(2), "{cut:?}");
         }
     }
     assert!(inner > 100);
-    // The mean over λ uniform in [0, 1] and all centres, summed up.
+    // Mean over λ uniform in [0, 1] and all centres.
     let expected: f64 = (0..1000)
         .map(|step| {
             let side = (size as f64 * (1.0 - (step as f64 + 0.5) / 1000.0).sqrt()) as usize;
@@ -71,7 +71,7 @@ fn rectangles_of_cutmix_have_even_sides_and_the_areas_of_timm() -> TestResult {
 }
 
 #[test]
-fn cutmix_pastes_the_rectangle_and_weighs_targets_by_its_area() -> TestResult {
+fn cutmix_replaces_the_rectangle_and_weighs_targets_by_its_area() -> TestResult {
     let cut = Rectangle { left: 2, top: 1, width: 3, height: 2 };
     let mix = Mix::Cutmix(cut);
     let mixed = mix.images(images(4)?)?;
@@ -93,17 +93,17 @@ fn cutmix_pastes_the_rectangle_and_weighs_targets_by_its_area() -> TestResult {
 }
 
 #[test]
-fn unmixed_batches_are_only_smoothed() -> TestResult {
+fn unmixed_batch_has_smoothed_targets_and_unchanged_images() -> TestResult {
     let same = Mix::None.images(images(3)?)?;
     assert_eq!(numbers(&same)?, numbers(&images(3)?)?);
-    // timm: 1 − s + s/classes, and s/classes elsewhere.
+    // 1 − s + s/classes for the class, s/classes elsewhere.
     let expected = [0.025, 0.925, 0.025, 0.025];
     let close = Tolerance::relative(1e-6);
     close.check_against("targets", &targets(Mix::None, &[1], 0.1)?, &expected)
 }
 
 #[test]
-fn targets_are_probabilities() -> TestResult {
+fn mixed_targets_sum_to_one() -> TestResult {
     let mut stream = RandomStream::new(0);
     for _ in 0..50 {
         let mix = Mixing::deit().draw(SIZE, &mut stream);
@@ -117,31 +117,31 @@ fn targets_are_probabilities() -> TestResult {
 }
 
 #[test]
-fn draws_follow_the_recipe() {
-    let (mut blends, mut pastes, mut kept) = (0, 0, 0.0);
+fn deit_mixing_draws_mixup_and_cutmix_equally_often() {
+    let (mut mixups, mut cutmixes, mut lambdas) = (0, 0, 0.0);
     let mut stream = RandomStream::new(7);
     for _ in 0..4000 {
         let mix = Mixing::deit().draw(224, &mut stream);
         assert!((0.0..=1.0).contains(&mix.lambda(224)));
         match mix {
             Mix::Mixup(lambda) => {
-                blends += 1;
-                kept += lambda;
+                mixups += 1;
+                lambdas += lambda;
             }
             Mix::Cutmix(Rectangle { left, top, width, height }) => {
-                pastes += 1;
+                cutmixes += 1;
                 assert!(left + width <= 224 && top + height <= 224);
             }
-            Mix::None => panic!("every batch is mixed"),
+            Mix::None => panic!("expected every batch to be mixed"),
         }
     }
-    assert!((1850..2150).contains(&blends) && blends + pastes == 4000);
-    let mean = kept / f64::from(blends);
+    assert!((1850..2150).contains(&mixups) && mixups + cutmixes == 4000);
+    let mean = lambdas / f64::from(mixups);
     assert!((0.48..0.52).contains(&mean), "{mean}");
 }
 
 #[test]
-fn one_of_the_two_can_be_off() {
+fn mixing_with_alpha_or_probability_zero_disables_that_part() {
     let mut stream = RandomStream::new(1);
     for _ in 0..100 {
         let mixup = Mixing { cutmix: 0.0, ..Mixing::deit() }.draw(32, &mut stream);
@@ -154,7 +154,7 @@ fn one_of_the_two_can_be_off() {
 }
 
 #[test]
-fn impossible_options_are_refused() {
+fn mixing_options_out_of_range_are_errors_that_name_the_option() {
     for (culprit, mixing) in [
         ("mixup", Mixing { mixup: -1.0, ..Mixing::deit() }),
         ("cutmix", Mixing { cutmix: f64::NAN, ..Mixing::deit() }),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 const FILL: [u8; 3] = [124, 116, 104];
 
-/// In the order of make.py.
+/// Operations in the order of expected/operations.png, see make.py.
 const GOLDEN: [ImageOperation; 23] = [
     ImageOperation::AutoContrast,
     ImageOperation::Equalize,
@@ -36,7 +36,7 @@ const GOLDEN: [ImageOperation; 23] = [
     ImageOperation::TranslateY(0.405),
 ];
 
-/// How far a value may be from timm's: rounding of bicubic sums; all else is exact.
+/// Largest allowed difference from timm's values: 1 where bicubic sums are rounded, else 0.
 fn allowed(operation: ImageOperation) -> u8 {
     match operation {
         ImageOperation::Rotate(_)
@@ -49,7 +49,7 @@ fn allowed(operation: ImageOperation) -> u8 {
 }
 
 #[test]
-fn operations_give_what_timm_gives() -> TestResult {
+fn image_operations_match_timm() -> TestResult {
     let (small, all) = (picture("expected/small.png")?, picture("expected/operations.png")?);
     let (width, height) = (small.width(), small.height());
     assert_eq!(all.height(), GOLDEN.len() * height);
@@ -60,7 +60,7 @@ fn operations_give_what_timm_gives() -> TestResult {
         operation.apply(&mut actual, &FILL)?;
         let (largest, mean) = difference(&actual, &expected)?;
         if largest > allowed(operation) {
-            failures.push(format!("{operation:?} differs by {largest}, {mean:.3} on average"));
+            failures.push(format!("{operation:?}: largest difference {largest}, mean {mean:.3}"));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
@@ -68,7 +68,7 @@ fn operations_give_what_timm_gives() -> TestResult {
 }
 
 #[test]
-fn neutral_strengths_change_nothing() -> TestResult {
+fn image_operations_at_neutral_strength_change_nothing() -> TestResult {
     for channels in [1, 3] {
         let image = noise(17, 12, channels, 1);
         for operation in [
@@ -94,7 +94,7 @@ fn neutral_strengths_change_nothing() -> TestResult {
 }
 
 #[test]
-fn operations_work_on_single_pixels_and_flat_images() -> TestResult {
+fn image_operations_on_uniform_and_one_pixel_images_succeed() -> TestResult {
     for (width, height, channels) in [(1, 1, 3), (1, 9, 1), (2, 1, 3)] {
         let flat = Image::new(width, height, channels, vec![77; width * height * channels])?;
         for operation in GOLDEN {
@@ -109,7 +109,7 @@ fn operations_work_on_single_pixels_and_flat_images() -> TestResult {
 }
 
 #[test]
-fn no_bits_are_black_and_inversion_undoes_itself() -> TestResult {
+fn posterize_to_zero_bits_is_black_and_invert_twice_is_the_identity() -> TestResult {
     let image = noise(8, 8, 3, 2);
     let mut black = image.clone();
     ImageOperation::Posterize(0).apply(&mut black, &FILL)?;
@@ -122,7 +122,7 @@ fn no_bits_are_black_and_inversion_undoes_itself() -> TestResult {
 }
 
 #[test]
-fn a_fill_of_other_channels_is_refused() {
+fn fill_with_other_channels_than_the_image_is_an_error() {
     let refused = ImageOperation::Invert.apply(&mut noise(2, 2, 1, 0), &FILL);
     assert_refused!(refused, Error::Invalid { actual, .. } if actual == "3");
 }
@@ -137,7 +137,7 @@ fn parts(operation: ImageOperation) -> (String, Option<f64>) {
 }
 
 #[test]
-fn draws_follow_rand_m9_mstd05_inc1() {
+fn rand_augment_draws_have_the_distribution_of_rand_m9_mstd05_inc1() {
     let mut stream = RandomStream::new(5);
     let mut strengths: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let (images, mut total) = (30_000, 0);
@@ -149,13 +149,13 @@ fn draws_follow_rand_m9_mstd05_inc1() {
             strengths.entry(name).or_default().extend(strength.or(Some(0.0)));
         }
     }
-    // Two draws at probability ½; every operation as often as any other.
+    // Two draws at probability ½; all operations equally often.
     assert_abs_diff_eq!(f64::from(images), total as f64, epsilon = 600.0);
     assert_eq!(strengths.len(), 15);
     for (name, values) in &strengths {
         assert!((1800..2200).contains(&values.len()), "{name}: {}", values.len());
     }
-    // Mean strength at magnitude 9 ± ½ and the share of negative ones.
+    // Mean strength at magnitude 9 ± ½, and as many values below as above the centre.
     let about = |name: &str, centre: f64, scale: f64| {
         let values = &strengths[name];
         let (below, above): (Vec<f64>, Vec<f64>) = values.iter().partition(|&&v| v < centre);
@@ -170,7 +170,7 @@ fn draws_follow_rand_m9_mstd05_inc1() {
     about("ShearX", 0.0, 0.3);
     about("TranslateY", 0.0, 0.45);
     about("Contrast", 1.0, 0.9);
-    // int(4 · m/10) is 3 from magnitude 7.5 on, so one bit is left, and none at the full 10.
+    // Bits are 4 − ⌊4·m/10⌋: 1 from magnitude 7.5 on, 0 at 10.
     assert!(strengths["Posterize"].iter().all(|bits| [0.0, 1.0, 2.0].contains(bits)));
     let solarize = &strengths["Solarize"];
     let mean = solarize.iter().sum::<f64>() / solarize.len() as f64;
@@ -178,7 +178,7 @@ fn draws_follow_rand_m9_mstd05_inc1() {
 }
 
 #[test]
-fn jitter_stays_in_its_range_and_takes_every_order() {
+fn colour_jitter_draws_factors_in_range_and_every_order_equally_often() {
     let mut stream = RandomStream::new(1);
     let mut orders = BTreeMap::new();
     for _ in 0..2000 {

@@ -18,22 +18,22 @@ fn evaluate(image: &Image, size: usize, share: f64) -> TestResult<Image> {
     Ok(transform.apply(image, &FILL, &mut stream, &mut Resizer::default())?.image)
 }
 
-/// Values were measured to differ by 1 at most and by 0.2 on average: both round to bytes between
-/// two passes, but Pillow's first is horizontal, and the one here vertical.
+/// Measured difference: at most 1, mean 0.2. Both round to bytes between two passes; Pillow's first
+/// pass is horizontal, that of fast_image_resize vertical.
 #[test]
-fn the_evaluation_crop_gives_what_torchvision_gives() -> TestResult {
+fn eval_transform_matches_torchvision() -> TestResult {
     let photo = picture("expected/photo.png")?;
     for size in [64, 96] {
         let expected = picture(&format!("expected/evaluation_{size}.png"))?;
         let (largest, mean) = difference(&evaluate(&photo, size, 0.875)?, &expected)?;
-        println!("{size}: {largest} at most, {mean:.4} on average");
-        assert!(largest <= 1 && mean < 0.25, "{size}: {largest} at most, {mean} on average");
+        println!("{size}: {largest} at most, mean {mean:.4}");
+        assert!(largest <= 1 && mean < 0.25, "{size}: {largest} at most, mean {mean}");
     }
     Ok(())
 }
 
 #[test]
-fn resized_crops_give_what_torchvision_gives() -> TestResult {
+fn resizer_crop_matches_torchvision() -> TestResult {
     let photo = picture("expected/photo.png")?;
     for (name, crop) in [
         ("smaller", Rectangle { left: 37, top: 21, width: 151, height: 120 }),
@@ -42,21 +42,21 @@ fn resized_crops_give_what_torchvision_gives() -> TestResult {
         let actual = Resizer::default().crop(&photo, crop, 64, 64)?;
         let expected = picture(&format!("expected/crop_{name}.png"))?;
         let (largest, mean) = difference(&actual, &expected)?;
-        println!("{name}: {largest} at most, {mean:.4} on average");
-        assert!(largest <= 1 && mean < 0.25, "{name}: {largest} at most, {mean} on average");
+        println!("{name}: {largest} at most, mean {mean:.4}");
+        assert!(largest <= 1 && mean < 0.25, "{name}: {largest} at most, mean {mean}");
     }
     Ok(())
 }
 
 #[test]
-fn a_crop_beyond_the_image_is_refused() {
+fn resizer_crop_beyond_the_image_is_an_error() {
     let crop = Rectangle { left: 5, top: 0, width: 6, height: 4 };
     let refused = Resizer::default().crop(&noise(10, 10, 3, 0), crop, 4, 4);
     assert_refused!(refused, Error::Invalid { name, .. } if name == "crop");
 }
 
 #[test]
-fn flipping_mirrors_every_row() -> TestResult {
+fn flip_horizontal_reverses_every_row() -> TestResult {
     for (width, channels) in [(1, 3), (4, 3), (5, 1), (7, 3)] {
         let image = noise(width, 3, channels, 9);
         let mut flipped = image.clone();
@@ -73,7 +73,7 @@ fn flipping_mirrors_every_row() -> TestResult {
 
 proptest! {
     #[test]
-    fn the_whole_image_at_its_size_stays_as_it_is(
+    fn resize_to_the_same_size_is_the_identity(
         size in 1_usize..24, channels in prop_oneof![Just(1_usize), Just(3)], seed in 0_usize..99,
     ) {
         let image = noise(size, size, channels, seed);
@@ -84,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn evaluation_works_on_every_size(
+    fn eval_transform_of_any_image_size_has_the_requested_size(
         width in 1_usize..90, height in 1_usize..90, size in 1_usize..40, share in 0.3_f64..=1.0,
     ) {
         let image = in_words(evaluate(&noise(width, height, 3, 0), size, share))?;
@@ -92,18 +92,18 @@ proptest! {
     }
 
     #[test]
-    fn crops_are_within_the_image(width in 1_usize..700, height in 1_usize..700, seed: u64) {
+    fn random_crops_are_inside_the_image(width in 1_usize..700, height in 1_usize..700, seed: u64) {
         let crop = RandomCrop::default().draw(width, height, &mut RandomStream::new(seed));
         prop_assert!(crop.width >= 1 && crop.left + crop.width <= width, "{:?}", crop);
         prop_assert!(crop.height >= 1 && crop.top + crop.height <= height, "{:?}", crop);
     }
 
     #[test]
-    fn erased_rectangles_are_within_the_image(
+    fn erased_rectangles_are_inside_the_image(
         width in 1_usize..80, height in 1_usize..80, small: bool, seed: u64,
     ) {
         let erasing = RandomErasing { probability: 1.0, ..RandomErasing::default() };
-        let least = RandomErasing { area: (1e-3, 2e-3), least_aspect: 0.1, ..erasing };
+        let least = RandomErasing { area: (1e-3, 2e-3), min_aspect: 0.1, ..erasing };
         let erasing = if small { least } else { erasing };
         if let Some(erased) = erasing.draw(width, height, 3, &mut RandomStream::new(seed)) {
             let Rectangle { left, top, width: columns, height: rows } = erased.rectangle;
@@ -115,7 +115,7 @@ proptest! {
 }
 
 #[test]
-fn crops_have_the_areas_and_shapes_asked_for() {
+fn random_crops_have_torchvisions_mean_area_and_aspect_ratios() {
     let (crop, mut stream) = (RandomCrop::default(), RandomStream::new(3));
     let (width, height, draws) = (500, 400, 4000);
     let (mut area, mut wide) = (0.0, 0);
@@ -128,13 +128,13 @@ fn crops_have_the_areas_and_shapes_asked_for() {
         area += share / f64::from(draws);
         wide += u32::from(aspect > 1.0);
     }
-    // What torchvision's own draws have for this size: the largest areas often do not fit.
+    // Measured with torchvision for this image size: the largest areas often do not fit.
     assert_abs_diff_eq!(area, 0.4507, epsilon = 0.02);
     assert_abs_diff_eq!(f64::from(wide) / f64::from(draws), 0.567, epsilon = 0.03);
 }
 
 #[test]
-fn where_no_crop_fits_the_centre_is_taken() {
+fn random_crop_that_never_fits_is_central() {
     for (width, height, expected) in [
         (1000, 10, Rectangle { left: 493, top: 0, width: 13, height: 10 }),
         (10, 1000, Rectangle { left: 0, top: 493, width: 10, height: 13 }),
@@ -145,7 +145,7 @@ fn where_no_crop_fits_the_centre_is_taken() {
 }
 
 #[test]
-fn erasing_happens_as_often_and_as_large_as_asked_for() {
+fn random_erasing_has_the_requested_frequency_and_area() {
     let (erasing, mut stream) = (RandomErasing::default(), RandomStream::new(11));
     let (mut count, mut area) = (0, 0.0);
     let (mut sum, mut squares, mut numbers) = (0.0, 0.0, 0.0);
@@ -166,7 +166,7 @@ fn erasing_happens_as_often_and_as_large_as_asked_for() {
 }
 
 #[test]
-fn a_stream_gives_the_same_again() -> TestResult {
+fn train_transform_with_equal_seeds_gives_equal_images() -> TestResult {
     let transform = Transform::Train(TrainTransform {
         jitter: Some(ColourJitter::uniform(0.4)),
         ..TrainTransform::deit(32)
@@ -183,7 +183,7 @@ fn a_stream_gives_the_same_again() -> TestResult {
 }
 
 #[test]
-fn impossible_options_are_refused() {
+fn transform_options_out_of_range_are_errors_that_name_the_option() {
     let deit = TrainTransform::deit(224);
     let crop = |area, aspect| TrainTransform { crop: RandomCrop { area, aspect }, ..deit.clone() };
     let augment =
@@ -195,16 +195,16 @@ fn impossible_options_are_refused() {
         ("probability of a flip", TrainTransform { flip: 1.5, ..deit.clone() }),
         ("crop area", crop((0.0, 1.0), (0.75, 1.3))),
         ("crop area", crop((0.5, 0.4), (0.75, 1.3))),
-        ("crop aspect", crop((0.5, 1.0), (2.0, 1.3))),
+        ("crop aspect ratio", crop((0.5, 1.0), (2.0, 1.3))),
         ("RandAugment magnitude", augment(RandAugment { magnitude: 11.0, ..default.0 })),
         ("RandAugment magnitude_std", augment(RandAugment { magnitude_std: -1.0, ..default.0 })),
         ("RandAugment probability", augment(RandAugment { probability: f64::NAN, ..default.0 })),
         ("RandAugment layers", augment(RandAugment { layers: usize::MAX, ..default.0 })),
         ("probability of erasing", erase(RandomErasing { probability: -0.1, ..default.1 })),
         ("erased area", erase(RandomErasing { area: (0.5, 1.1), ..default.1 })),
-        ("erased aspect", erase(RandomErasing { least_aspect: 0.0, ..default.1 })),
+        ("erased aspect ratio", erase(RandomErasing { min_aspect: 0.0, ..default.1 })),
         (
-            "jitter of contrast",
+            "jitter contrast",
             TrainTransform {
                 jitter: Some(ColourJitter { contrast: -1.0, ..ColourJitter::uniform(0.4) }),
                 ..deit.clone()
@@ -222,7 +222,7 @@ fn impossible_options_are_refused() {
         let applied = evaluation.apply(&image, &[0; 3], &mut stream, &mut resizer);
         assert_refused!(applied, Error::Invalid { name, .. } if name == "evaluation crop");
     }
-    // An image of one column would become one of four million rows.
+    // Resizing would make an image of four million rows.
     let thin = Image::new(1, 16384, 3, vec![0; 3 * 16384]).unwrap_or_else(|e| panic!("{e}"));
     let evaluation = Transform::Eval(EvalTransform { size: 224, share: 0.875 });
     let applied =

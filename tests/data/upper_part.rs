@@ -1,4 +1,4 @@
-//! Images of which only the upper part is decoded.
+//! `EncodedImage::decode_top`: decoding of the top rows only.
 
 use crate::assert_refused;
 use crate::sets::{file, noise};
@@ -12,38 +12,38 @@ use proptest::prelude::*;
 const JPEGS: [&str; 6] =
     ["colour.jpg", "full_chroma.jpg", "progressive.jpg", "turned.jpg", "grey.jpg", "cmyk.jpg"];
 const PNGS: [&str; 5] = ["grey.png", "grey_alpha.png", "palette.png", "alpha.png", "grey16.png"];
-/// A marker that JPEG does not have: the decoder stops where it meets it.
+/// No valid JPEG marker: the decoder fails where it reads it.
 const DAMAGE: [u8; 2] = [0xff, 0x01];
 
 fn top(bytes: &[u8], rows: usize) -> TestResult<Image> {
     Ok(EncodedImage::open(bytes)?.decode_top(rows)?)
 }
 
-/// What is not as in the whole image, if anything.
+/// First difference between the decoded top rows and the whole image, if there is one.
 fn difference(bytes: &[u8], rows: usize) -> TestResult<Option<String>> {
     let whole = decode(bytes)?;
     let part = top(bytes, rows)?;
     let rows = rows.clamp(1, whole.height());
     if (part.width(), part.height()) != (whole.width(), rows) {
-        return Ok(Some(format!("{part:?}, expected {} × {rows}", whole.width())));
+        return Ok(Some(format!("got {part:?}, expected {} × {rows}", whole.width())));
     }
     let pairs = part.pixels().iter().zip(whole.pixels());
     let stride = 3 * part.width();
     let wrong = pairs.enumerate().find(|(_, (part, whole))| part != whole);
     Ok(wrong.map(|(at, (part, whole))| {
         let (row, column) = (at / stride, at % stride / 3);
-        format!("row {row} of {rows}, column {column}: {part}, in the whole {whole}")
+        format!("row {row} of {rows}, column {column}: got {part}, expected {whole}")
     }))
 }
 
-/// How a generated JPEG is coded.
+/// Size and coding of a generated JPEG.
 #[derive(Debug, Clone)]
 struct Coding {
     width: usize,
     height: usize,
     colours: ColorType,
     sampling: SamplingFactor,
-    /// MCUs between restart markers; 0: none.
+    /// MCUs between restart markers; 0 for no markers.
     restart: u16,
     progressive: bool,
     /// A scan for each component.
@@ -60,7 +60,7 @@ impl Coding {
             ColorType::Rgb => 3,
             _ => 4,
         };
-        // Noise in single pixels and in coarse ones, so that neighbours matter.
+        // Noise per pixel and per 8 × 8 block, so that interpolation between rows matters.
         let fine = noise(width * channels, height, 1, self.seed);
         let coarse = noise(width.div_ceil(8), height.div_ceil(8), 3, self.seed + 1);
         let pixels: Vec<u8> = (fine.pixels().iter().enumerate())
@@ -74,7 +74,7 @@ impl Coding {
         let mut bytes = Vec::new();
         let mut encoder = Encoder::new(&mut bytes, self.quality);
         encoder.set_sampling_factor(self.sampling);
-        // The encoder's own tables for separate scans have no codes for restarts.
+        // The encoder's tables for separate scans do not support restart markers.
         encoder.set_restart_interval(if self.scans { 0 } else { self.restart });
         encoder.set_progressive(self.progressive);
         encoder.set_optimized_huffman_tables(self.scans);
@@ -104,12 +104,12 @@ fn codings() -> impl Strategy<Value = Coding> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
 
-    /// With chroma of every resolution, odd sizes, restart markers, progressive files.
+    /// All chroma subsamplings, odd sizes, restart markers, progressive files.
     #[test]
-    fn the_upper_part_has_the_pixels_of_the_whole(coding in codings(), share in 0.0_f64..1.0) {
+    fn decode_top_of_generated_jpeg_equals_the_top_of_the_whole_image(coding in codings(), share in 0.0_f64..1.0) {
         let rows = 1 + (share * coding.height as f64) as usize;
         let bytes = in_words(coding.encode())?;
-        // The decoder fails at some small whole files of several scans.
+        // zune-jpeg fails on some small files of several scans, even when decoded as a whole.
         let several = coding.scans || coding.progressive;
         let one_scan = !several && !matches!(coding.sampling, F_2_4 | F_4_1);
         prop_assume!(one_scan || decode(&bytes).is_ok());
@@ -120,7 +120,7 @@ proptest! {
 }
 
 #[test]
-fn every_number_of_rows_of_every_kind_of_file_is_as_in_the_whole() -> TestResult {
+fn decode_top_of_every_file_kind_and_row_count_equals_the_whole_image() -> TestResult {
     for name in JPEGS.iter().chain(&PNGS) {
         let bytes = file(name)?;
         let encoded = EncodedImage::open(&bytes)?;
@@ -134,7 +134,7 @@ fn every_number_of_rows_of_every_kind_of_file_is_as_in_the_whole() -> TestResult
 }
 
 #[test]
-fn a_cut_is_noticed_however_little_is_decoded() -> TestResult {
+fn decode_top_of_one_row_of_truncated_file_is_an_error() -> TestResult {
     for name in JPEGS.iter().chain(&PNGS) {
         let whole = file(name)?;
         for length in (8..whole.len()).step_by(13).chain(whole.len() - 12..whole.len()) {
@@ -148,7 +148,7 @@ fn a_cut_is_noticed_however_little_is_decoded() -> TestResult {
     Ok(())
 }
 
-/// A photograph-like JPEG with damage at a share of its length.
+/// Generated JPEG with damage at a share of its length.
 fn damaged(share: f64) -> TestResult<Vec<u8>> {
     let coding = Coding {
         width: 96,
@@ -168,7 +168,7 @@ fn damaged(share: f64) -> TestResult<Vec<u8>> {
 }
 
 #[test]
-fn damage_counts_where_it_is_decoded_and_only_there() -> TestResult {
+fn decode_top_above_damage_succeeds_and_below_it_fails() -> TestResult {
     let bytes = damaged(0.7)?;
     assert_refused!(decode(&bytes), DecodeError::Jpeg { .. });
     for rows in [130, 160] {
@@ -181,7 +181,7 @@ fn damage_counts_where_it_is_decoded_and_only_there() -> TestResult {
 }
 
 #[test]
-fn changed_bytes_never_panic() -> TestResult {
+fn decode_top_of_changed_bytes_never_panics() -> TestResult {
     for name in JPEGS {
         let whole = file(name)?;
         for at in (0..whole.len()).step_by(3) {

@@ -1,14 +1,14 @@
-//! Bytes in memory for the JPEG decoder.
+//! In-memory reader for the JPEG decoder.
 
 use zune_jpeg::zune_core::bytestream::{ZByteIoError, ZByteReaderTrait, ZSeekFrom};
 
-/// A place in a slice.
+/// Slice with a read position.
 ///
-/// zune's own `ZCursor` goes through `std::io::Read`, which is not inlined: every refill of the
-/// Huffman decoder then calls `memcpy` for four bytes. Without it, decoding takes an eighth less.
+/// It replaces zune's `ZCursor`, which reads through `std::io::Read`. That is not inlined, so every
+/// refill of the Huffman decoder calls `memcpy` for four bytes and decoding takes 1/7 longer.
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
-    /// May lie beyond the end, where all bytes are missing.
+    /// Offset of the next byte. Beyond the end, `read_byte_no_error` returns 0.
     position: usize,
 }
 
@@ -67,7 +67,7 @@ impl ZByteReaderTrait for Cursor<'_> {
             ZSeekFrom::End(by) => moved(self.bytes.len(), by),
             ZSeekFrom::Current(by) => moved(self.position, by),
         };
-        self.position = position.ok_or(ZByteIoError::SeekError("before the beginning"))?;
+        self.position = position.ok_or(ZByteIoError::SeekError("position before the start"))?;
         Ok(self.position as u64)
     }
 

@@ -1,30 +1,30 @@
-//! The header of a JPEG file, as far as it takes to decode only its upper part.
+//! The parts of a JPEG header that are needed to decode only the top rows.
 
-/// Start of frame, baseline and extended sequential.
+/// Start-of-frame markers of baseline and extended sequential files.
 const SEQUENTIAL: [u8; 2] = [0xc0, 0xc1];
-/// Markers that begin with this are starts of frames as well, except for these three.
+/// All start-of-frame markers lie in this range, which has three markers of other meaning.
 const FRAMES: std::ops::RangeInclusive<u8> = 0xc0..=0xcf;
 const NOT_FRAMES: [u8; 3] = [0xc4, 0xc8, 0xcc];
 const START_OF_SCAN: u8 = 0xda;
 
-/// The frame of a file whose one scan holds all components, from the top to the bottom.
+/// Frame of a sequential JPEG with a single scan of all components, coded from top to bottom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Frame {
     pub width: usize,
     pub height: usize,
-    /// Where in the file the height is, with two bytes.
+    /// Offset of the two bytes of the height.
     height_at: usize,
     components: usize,
-    /// Where in the file the coded data begin.
+    /// Offset of the entropy-coded data.
     pub data_at: usize,
-    /// Rows below a row that may have a share in its colours: chroma with half the rows is
-    /// interpolated.
+    /// Number of rows below a row that may influence its colours: subsampled chroma is
+    /// interpolated vertically.
     reach: usize,
 }
 
 impl Frame {
-    /// Reads the header of a file; `None` if anything in it is unusual, so that it takes the
-    /// whole file to decode any part: progressive files, a scan for each component.
+    /// Parses the header. `None` for a file that must be decoded as a whole: progressive, with a
+    /// scan for each component, or with a header this parser does not know.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let mut frame: Option<Self> = None;
         let mut at = 2;
@@ -36,8 +36,8 @@ impl Frame {
             let segment = bytes.get(at + 4..at + 2 + length)?;
             match marker {
                 START_OF_SCAN => {
-                    let whole = frame.filter(|frame| frame.is_whole_in(segment));
-                    return whole.map(|frame| Self { data_at: at + 2 + length, ..frame });
+                    let single_scan = frame.filter(|frame| frame.has_all_components(segment));
+                    return single_scan.map(|frame| Self { data_at: at + 2 + length, ..frame });
                 }
                 marker if SEQUENTIAL.contains(&marker) && frame.is_none() => {
                     frame = Some(Self::parse(segment, at + 4)?);
@@ -50,8 +50,8 @@ impl Frame {
     }
 
     fn parse(segment: &[u8], at: usize) -> Option<Self> {
-        // Bits of a sample, rows, columns, number of components; of each its name, its
-        // samples across and down in half a byte each, its table.
+        // Bits of a sample, height, width, number of components; for each component its id, its
+        // horizontal and vertical sampling factors (half a byte each) and its table.
         let ([8, heights @ .., components], descriptions) = segment.split_first_chunk::<6>()?
         else {
             return None;
@@ -66,22 +66,22 @@ impl Frame {
             components: usize::from(*components),
             reach: usize::from(samples_down.max()?),
         };
-        // Without a height, it stands behind the scan.
+        // A height of 0 means that it is given after the scan (DNL marker).
         (frame.width > 0 && frame.height > 0).then_some(frame)
     }
 
-    fn is_whole_in(&self, scan: &[u8]) -> bool {
+    fn has_all_components(&self, scan: &[u8]) -> bool {
         scan.first().is_some_and(|&components| usize::from(components) == self.components)
     }
 
-    /// Rows to be decoded so that the first `rows` come out as they do in the whole.
+    /// Number of rows to decode so that the first `rows` equal those of the whole image.
     pub fn rows_for(&self, rows: usize) -> usize {
-        // Luma is not interpolated: with all components at its size, nothing reaches anywhere.
+        // Without vertical subsampling, no row depends on another.
         let reach = if self.reach > 1 { self.reach } else { 0 };
         rows.saturating_add(reach).min(self.height)
     }
 
-    /// The file with so many rows: the decoder stops behind them.
+    /// Returns the file with its height set to `rows`: the decoder stops after them.
     pub fn shortened(&self, bytes: &[u8], rows: usize) -> Option<Vec<u8>> {
         let mut bytes = bytes.to_vec();
         let height = bytes.get_mut(self.height_at..self.height_at + 2)?;

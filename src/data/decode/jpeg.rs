@@ -1,4 +1,4 @@
-//! JPEG to bytes.
+//! JPEG decoding.
 
 use super::cursor::Cursor;
 use super::frame::Frame;
@@ -10,27 +10,27 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-/// End of image: within coded data, 0xff is never followed by this.
+/// End-of-image marker. Within entropy-coded data, 0xff is never followed by 0xd9.
 const END: [u8; 2] = [0xff, 0xd9];
 
-/// A JPEG file whose end is there.
+/// JPEG file with an end-of-image marker.
 pub(super) struct JpegFile<'a> {
     bytes: &'a [u8],
     kind: Kind<'a>,
 }
 
 enum Kind<'a> {
-    /// Decoded from the top as far as is needed.
+    /// Single-scan sequential file: decoded from the top down to the last row needed.
     Sequential(Frame),
-    /// Decoded as a whole.
+    /// Any other file: decoded as a whole.
     Other { decoder: Box<JpegDecoder<Cursor<'a>>>, width: usize, height: usize },
 }
 
 impl<'a> JpegFile<'a> {
     pub fn open(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let frame = Frame::of(bytes);
-        // The decoder fills what is missing from the last rows with grey. A thumbnail in the header
-        // has an end of its own.
+        // Checked here because the decoder fills missing rows with grey. Only the coded data count: a
+        // thumbnail in the header has an end-of-image marker of its own.
         let coded = &bytes[frame.map_or(0, |frame| frame.data_at)..];
         if !coded.windows(2).rev().any(|pair| pair == END) {
             return Err(DecodeError::Truncated { length: bytes.len() });
@@ -40,7 +40,8 @@ impl<'a> JpegFile<'a> {
         }
         let mut decoder = decoder(bytes);
         guarded(|| decoder.decode_headers())?;
-        let (width, height) = decoder.dimensions().ok_or_else(|| error("no header"))?;
+        let (width, height) =
+            decoder.dimensions().ok_or_else(|| error("no dimensions in the header"))?;
         Ok(Self { bytes, kind: Kind::Other { decoder: Box::new(decoder), width, height } })
     }
 
@@ -69,18 +70,19 @@ impl<'a> JpegFile<'a> {
     }
 }
 
-/// At least so many rows of a file.
+/// Decodes at least the first `rows` rows.
 fn decode_sequential(bytes: &[u8], frame: &Frame, rows: usize) -> Result<Vec<u8>, DecodeError> {
     let decoded = frame.rows_for(rows);
     if decoded == frame.height {
         return pixels(decoder(bytes));
     }
-    let shortened = frame.shortened(bytes, decoded).ok_or_else(|| error("no height"))?;
+    let shortened =
+        frame.shortened(bytes, decoded).ok_or_else(|| error("no height in the header"))?;
     pixels(decoder(&shortened))
 }
 
-/// A panic of the decoder is a file that it cannot decode: version 0.5 panics at some with a scan
-/// for each component and few rows.
+/// Decodes all pixels. A panic of the decoder becomes an error: zune-jpeg 0.5 panics on some small
+/// files with a scan for each component.
 fn pixels(mut decoder: JpegDecoder<Cursor<'_>>) -> Result<Vec<u8>, DecodeError> {
     guarded(|| decoder.decode())
 }
@@ -92,7 +94,7 @@ fn guarded<T>(decode: impl FnOnce() -> Result<T, DecodeErrors>) -> Result<T, Dec
 }
 
 fn decoder(bytes: &[u8]) -> JpegDecoder<Cursor<'_>> {
-    // Not strict, it would also fill what it cannot read in the middle.
+    // Without strict mode, the decoder fills unreadable parts with grey.
     let options =
         DecoderOptions::default().set_strict_mode(true).jpeg_set_out_colorspace(ColorSpace::RGB);
     JpegDecoder::new_with_options(Cursor::new(bytes), options)

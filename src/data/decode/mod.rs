@@ -1,8 +1,8 @@
-//! JPEG and PNG to bytes.
+//! Decoding of JPEG and PNG files to 8-bit RGB.
 //!
-//! Every picture comes out as RGB with 8 bits: grey is repeated, palettes are looked up, of 16 bits
-//! the upper 8 stay, alpha is dropped, CMYK is converted. Orientation (EXIF) and colour profiles
-//! are ignored, as torchvision's `ImageFolder` does.
+//! Grey values are repeated in all three channels, palettes are looked up, 16-bit values keep their
+//! upper 8 bits, alpha is dropped, CMYK is converted. EXIF orientation and colour profiles are
+//! ignored, as in torchvision's `ImageFolder`.
 
 mod cursor;
 mod frame;
@@ -17,18 +17,18 @@ use crate::error::DecodeError;
 const JPEG_MAGIC: [u8; 3] = [0xff, 0xd8, 0xff];
 const PNG_MAGIC: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 
-/// Most pixels of a picture; those at which Pillow suspects an attack.
-const MOST_PIXELS: usize = 178_956_970;
+/// Largest accepted number of pixels, that of Pillow's decompression bomb check.
+const MAX_PIXELS: usize = 178_956_970;
 
-/// Decodes a JPEG or PNG file, told apart by content, to RGB.
+/// Decodes a JPEG or PNG file to RGB. The format is recognised by content.
 ///
 /// # Errors
-/// [`DecodeError`] for other formats, and for a file that is damaged or cut short.
+/// [`DecodeError`] for another format, and for a damaged or truncated file.
 pub fn decode(bytes: &[u8]) -> Result<Image, DecodeError> {
     EncodedImage::open(bytes)?.decode()
 }
 
-/// A JPEG or PNG file whose size is known and whose pixels are not decoded yet.
+/// JPEG or PNG file in memory of which only the header has been decoded.
 pub struct EncodedImage<'a>(Format<'a>);
 
 enum Format<'a> {
@@ -47,11 +47,11 @@ impl std::fmt::Debug for EncodedImage<'_> {
 }
 
 impl<'a> EncodedImage<'a> {
-    /// Reads the header of a file, told apart by content.
+    /// Decodes the header of a file. The format is recognised by content.
     ///
     /// # Errors
-    /// [`DecodeError`] for other formats, for a file whose header is damaged or whose end is
-    /// missing, and for one that claims more pixels than a picture has.
+    /// [`DecodeError`] for another format, a damaged header, a truncated JPEG, and a header that
+    /// claims more than 178,956,970 pixels.
     pub fn open(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let file = if bytes.starts_with(&JPEG_MAGIC) {
             Self(Format::Jpeg(JpegFile::open(bytes)?))
@@ -61,14 +61,14 @@ impl<'a> EncodedImage<'a> {
             let found = bytes[..bytes.len().min(8)].to_vec();
             return Err(DecodeError::UnknownFormat { found });
         };
-        let (width, height, most) = (file.width(), file.height(), MOST_PIXELS);
+        let (width, height, most) = (file.width(), file.height(), MAX_PIXELS);
         match width.checked_mul(height) {
             Some(pixels) if pixels <= most => Ok(file),
             _ => Err(DecodeError::TooLarge { width, height, most }),
         }
     }
 
-    /// Columns.
+    /// Width in pixels.
     pub fn width(&self) -> usize {
         match &self.0 {
             Format::Jpeg(file) => file.width(),
@@ -76,7 +76,7 @@ impl<'a> EncodedImage<'a> {
         }
     }
 
-    /// Rows.
+    /// Height in pixels.
     pub fn height(&self) -> usize {
         match &self.0 {
             Format::Jpeg(file) => file.height(),
@@ -84,22 +84,22 @@ impl<'a> EncodedImage<'a> {
         }
     }
 
-    /// The whole image.
+    /// Decodes the whole image.
     ///
     /// # Errors
-    /// [`DecodeError`] for a file that is damaged or cut short.
+    /// [`DecodeError`] for a damaged or truncated file.
     pub fn decode(self) -> Result<Image, DecodeError> {
         self.decode_top(usize::MAX)
     }
 
-    /// The first `rows` rows of the image, at least one and at most all of them, with the very
-    /// pixels that they have in the whole.
+    /// Decodes the top `rows` rows, at least one and at most all. Their pixels equal those of
+    /// [`decode`](Self::decode).
     ///
-    /// Of a baseline JPEG, nothing below is decoded: this saves time, and damage there stays
-    /// unnoticed, except for a missing end.
+    /// Of a baseline JPEG, the rows below are not decoded. This saves time, but does not detect
+    /// damage there, except for a missing end-of-image marker. Other files are decoded as a whole.
     ///
     /// # Errors
-    /// [`DecodeError`] for a file that is cut short, or damaged in what has to be decoded.
+    /// [`DecodeError`] for a truncated file, or damage in the decoded part.
     pub fn decode_top(self, rows: usize) -> Result<Image, DecodeError> {
         let rows = rows.clamp(1, self.height());
         match self.0 {

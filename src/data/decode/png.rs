@@ -1,11 +1,11 @@
-//! PNG to bytes.
+//! PNG decoding.
 
 use super::Image;
 use crate::error::DecodeError;
 use png::{ColorType, Decoder, Reader, Transformations};
 use std::io::Cursor;
 
-/// A PNG file behind its header.
+/// PNG file whose header has been read.
 pub(super) struct PngFile<'a>(Reader<Cursor<&'a [u8]>>);
 
 impl<'a> PngFile<'a> {
@@ -23,13 +23,13 @@ impl<'a> PngFile<'a> {
         self.0.info().height as usize
     }
 
-    /// Decodes all rows, since only then the checksums hold, and keeps the first ones.
+    /// Decodes all rows, so that the checksums are verified, and keeps the first `rows`.
     pub fn decode_top(mut self, rows: usize) -> Result<Image, DecodeError> {
         let reader = &mut self.0;
         let size = reader.output_buffer_size().ok_or_else(|| error("too large for memory"))?;
         let mut pixels = vec![0; size];
         let info = reader.next_frame(&mut pixels).map_err(error)?;
-        // Reads on to the end: a file that is cut behind its pixels is cut all the same.
+        // Reads to the end of the file, to detect one that is truncated after its pixels.
         reader.finish().map_err(error)?;
         let width = info.width as usize;
         pixels.truncate(rows * width * info.color_type.samples());

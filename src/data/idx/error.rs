@@ -1,12 +1,11 @@
-//! What can be wrong with an IDX file or with a pair of them.
+//! Errors of IDX files.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why an IDX file, or a pair of image and label files, was refused.
+/// Error of an IDX file, or of a pair of image and label files.
 ///
-/// Every variant names the file. An underlying cause is kept in `source` and is not
-/// repeated in the message.
+/// Every variant names the file. An underlying error is in `source`, and not in the message.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdxError {
@@ -15,154 +14,154 @@ pub enum IdxError {
     Open {
         /// The file.
         path: PathBuf,
-        /// What the system answered.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The file was opened, but the system failed to read it.
+    /// The file cannot be read after it was opened.
     #[error("cannot read the IDX file {path}")]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system answered.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The file begins like gzip, but cannot be unpacked as gzip to its end.
-    #[error("the gzip file {path} is damaged or cut short")]
+    /// The file starts with gzip's magic number, but is not a complete gzip file.
+    #[error("gzip file {path}: got damaged or truncated data, expected a complete file; download it again")]
     Gzip {
         /// The file.
         path: PathBuf,
-        /// What the decoder found.
+        /// Error of the gzip decoder.
         source: io::Error,
     },
-    /// The file does not begin like any IDX file.
+    /// The file does not start with an IDX header.
     #[error(
-        "{path} is not an IDX file: expected it to begin with two zero bytes, an element \
-         type and a rank, found {found:02x?}"
+        "IDX file {path}: got first bytes {found:02x?}, expected two zero bytes, an element type and \
+         a rank"
     )]
     NotIdx {
         /// The file.
         path: PathBuf,
-        /// Its first bytes (unpacked), at most four.
+        /// First bytes after decompression, at most four.
         found: Vec<u8>,
     },
-    /// The file is an IDX file of elements other than unsigned bytes.
+    /// The file is an IDX file of another element type than unsigned byte.
     #[error(
-        "unsupported IDX element type in {path}: expected 0x{expected:02x} ({}), found \
-         0x{found:02x} ({})", super::type_name(*expected), super::type_name(*found)
+        "IDX element type of {path}: got 0x{found:02x} ({}), expected 0x{expected:02x} ({})",
+        super::type_name(*found), super::type_name(*expected)
     )]
     ElementType {
         /// The file.
         path: PathBuf,
-        /// The code of the only type read here, unsigned byte.
+        /// Code of unsigned byte, the only supported type.
         expected: u8,
-        /// The code in the file.
+        /// Code in the file.
         found: u8,
     },
-    /// The file ends within the sizes of its dimensions.
+    /// The file ends inside its header.
     #[error(
-        "the IDX file {path} is cut short in its header: expected {expected} bytes of \
-         dimension sizes, found {found}"
+        "IDX file {path}: got {found} bytes of dimension sizes, expected {expected}; the file is \
+         truncated"
     )]
     TruncatedHeader {
         /// The file.
         path: PathBuf,
-        /// Bytes that the sizes take for the rank in the header.
+        /// Bytes of dimension sizes for the rank in the header.
         expected: usize,
         /// Bytes present.
         found: usize,
     },
-    /// The file holds fewer values than its header says.
+    /// The file has fewer values than its header says.
     #[error(
-        "the IDX file {path} is cut short: expected {expected} values for shape {shape:?}, \
-         found {found}"
+        "IDX file {path}: got {found} values, expected {expected} for shape {shape:?}; the file is \
+         truncated"
     )]
     Truncated {
         /// The file.
         path: PathBuf,
         /// The shape in the header.
         shape: Vec<usize>,
-        /// Values that the shape makes.
+        /// Number of values of the shape.
         expected: u64,
         /// Values present.
         found: u64,
     },
-    /// The file goes on after the last value that its header announces.
+    /// The file has bytes after its last value.
     #[error(
-        "the IDX file {path} goes on after its data: expected {expected} values for shape \
-         {shape:?} and then the end, found more"
+        "IDX file {path}: got bytes after its values, expected the end after {expected} values for \
+         shape {shape:?}"
     )]
     TrailingBytes {
         /// The file.
         path: PathBuf,
         /// The shape in the header.
         shape: Vec<usize>,
-        /// Values that the shape makes.
+        /// Number of values of the shape.
         expected: u64,
     },
-    /// The header announces more values than any file of this size could hold.
+    /// The header claims more values than a file of this size can hold.
     #[error(
-        "impossible header in the IDX file {path}: shape {shape:?} makes more values than \
-         the {limit} that a file of its size could hold, however compressed"
+        "IDX file {path}: got shape {shape:?} in the header, expected at most {limit} values in a \
+         file of its size"
     )]
     ImpossibleShape {
         /// The file.
         path: PathBuf,
         /// The shape in the header.
         shape: Vec<usize>,
-        /// The most values that were accepted.
+        /// Largest accepted number of values.
         limit: u64,
     },
-    /// The array has another number of dimensions than its use needs.
-    #[error("{path} does not hold {role}: expected rank {expected}, found shape {shape:?}")]
+    /// The array has the wrong number of dimensions for its role.
+    #[error("IDX file of {role} {path}: got shape {shape:?}, expected rank {expected}")]
     Rank {
         /// The file.
         path: PathBuf,
-        /// What the file was opened as: images or labels.
+        /// Role of the file: images or labels.
         role: &'static str,
-        /// The rank needed.
+        /// Rank of the role.
         expected: usize,
         /// The shape in the file.
         shape: Vec<usize>,
     },
-    /// The image file holds no pixel: one of its sizes is zero.
-    #[error("no images in {path}: expected sizes of at least 1, found shape {shape:?}")]
+    /// The image file has no pixels: one of its sizes is 0.
+    #[error("IDX file of images {path}: got shape {shape:?}, expected sizes of at least 1")]
     NoImages {
         /// The file of the images.
         path: PathBuf,
         /// The shape in the file.
         shape: Vec<usize>,
     },
-    /// The two files of a pair do not have one label for each image.
+    /// The numbers of images and labels differ.
     #[error(
-        "expected one label for each image, found {images} images in {images_path} and \
-         {labels} labels in {labels_path}"
+        "number of labels in {labels_path}: got {labels}, expected {images}, the number of images \
+         in {images_path}"
     )]
     CountsDiffer {
         /// The file of the images.
         images_path: PathBuf,
         /// The file of the labels.
         labels_path: PathBuf,
-        /// How many images there are.
+        /// Number of images.
         images: usize,
-        /// How many labels there are.
+        /// Number of labels.
         labels: usize,
     },
-    /// A label names a class that does not exist.
+    /// A label is not less than the number of classes.
     #[error(
-        "label {index} in {path} is out of range: expected less than {classes}, found {label}"
+        "label {index} in {path}: got {label}, expected less than {classes}, the number of classes"
     )]
     LabelOutOfRange {
         /// The file of the labels.
         path: PathBuf,
-        /// The place of the first such label, counted from 0.
+        /// Index of the first such label, from 0.
         index: usize,
         /// The label.
         label: u8,
         /// The number of classes.
         classes: usize,
     },
-    /// A folder has no file of the standard name, neither plain nor packed.
-    #[error("no data in the folder {folder}: expected a file {expected} or {expected}.gz, found neither")]
+    /// A folder lacks a file of the standard name, plain and compressed.
+    #[error("IDX folder {folder}: got neither {expected} nor {expected}.gz, expected one of them")]
     SplitMissing {
         /// The folder.
         folder: PathBuf,

@@ -1,15 +1,16 @@
-//! Pairs of IDX files: images and the class of each.
-
-use std::path::{Path, PathBuf};
+//! Pairs of IDX files: images and labels.
 
 use super::{read_idx, IdxArray, IdxError};
+use crate::data::image_folder::no_such_index;
+use crate::data::{Dataset, Image, LabelledImage};
+use std::path::{Path, PathBuf};
 
-/// A split of a data set with the standard file names of MNIST.
+/// Split of a data set with MNIST's standard file names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Split {
-    /// The training examples: files that begin with `train-`.
+    /// Training images: files with prefix `train-`.
     Train,
-    /// The test examples: files that begin with `t10k-`.
+    /// Test images: files with prefix `t10k-`.
     Test,
 }
 
@@ -22,27 +23,28 @@ impl Split {
     }
 }
 
-/// Grey images and the class of each, read from a pair of IDX files.
+/// Grey images and their labels, from a pair of IDX files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdxImages {
     images: IdxArray,
     labels: Vec<u8>,
-    pub(super) labels_path: PathBuf,
+    labels_path: PathBuf,
     classes: usize,
     size: [usize; 3],
 }
 
 impl IdxImages {
-    /// Reads a file of images (rank 3: count, height, width) and one of their labels (rank 1).
+    /// Reads a file of images and a file of their labels.
     ///
-    /// The number of classes is taken to be one more than the highest label; see
-    /// [`with_classes`](Self::with_classes) to set it.
+    /// The number of classes is the highest label + 1;
+    /// [`with_classes`](Self::with_classes) sets another.
+    ///
+    /// # Shapes
+    /// Images: `[N, H, W]`; labels: `[N]`.
     ///
     /// # Errors
-    ///
-    /// [`IdxError`] when [`read_idx`] refuses a file, when a rank is another (the two files
-    /// swapped, for instance), when there are no images, or when there is not one label for
-    /// each image.
+    /// Those of [`read_idx`]; [`IdxError::Rank`] for another rank (such as swapped files);
+    /// [`IdxError::NoImages`]; [`IdxError::CountsDiffer`].
     pub fn open(images_path: &Path, labels_path: &Path) -> Result<Self, IdxError> {
         let images = read_idx(images_path)?;
         let &[count, height, width] = images.shape.as_slice() else {
@@ -69,27 +71,24 @@ impl IdxImages {
         Ok(Self { images, labels, labels_path: labels_path.into(), classes, size })
     }
 
-    /// Reads a split from the standard files in a folder.
+    /// Reads a split from the standard files in a folder: `train-images-idx3-ubyte` and
+    /// `train-labels-idx1-ubyte`, or those with `t10k` for [`Split::Test`].
     ///
-    /// These are `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, or the same with
-    /// `t10k` for [`Split::Test`], each plain or with `.gz` behind; the plain one is
-    /// preferred where both are there.
+    /// Each may be plain or end in `.gz`; a plain file is preferred.
     ///
     /// # Errors
-    ///
-    /// [`IdxError::SplitMissing`] when the folder lacks one of the files, and what
-    /// [`open`](Self::open) answers.
+    /// [`IdxError::SplitMissing`] if the folder lacks one of the files; those of
+    /// [`open`](Self::open).
     pub fn open_split(folder: &Path, split: Split) -> Result<Self, IdxError> {
         let images = find(folder, format!("{}-images-idx3-ubyte", split.prefix()))?;
         let labels = find(folder, format!("{}-labels-idx1-ubyte", split.prefix()))?;
         Self::open(&images, &labels)
     }
 
-    /// Sets the number of classes, which may be more than the labels show.
+    /// Sets the number of classes.
     ///
     /// # Errors
-    ///
-    /// [`IdxError::LabelOutOfRange`] when a label is not less than `classes`.
+    /// [`IdxError::LabelOutOfRange`] if a label is not less than `classes`.
     pub fn with_classes(mut self, classes: usize) -> Result<Self, IdxError> {
         let too_high = |&label: &u8| usize::from(label) >= classes;
         if let Some(index) = self.labels.iter().position(too_high) {
@@ -118,28 +117,54 @@ impl IdxImages {
         self.size[2]
     }
 
-    /// Number of classes: as set, or one more than the highest label.
+    /// Number of classes: as set, or the highest label + 1.
     #[must_use]
     pub fn classes(&self) -> usize {
         self.classes
     }
 
-    /// The images, of shape count, height, width.
+    /// Images, `[N, H, W]`.
     #[must_use]
     pub fn images(&self) -> &IdxArray {
         &self.images
     }
 
-    /// The label of each image, every one less than [`classes`](Self::classes).
+    /// Labels, one an image, each less than [`classes`](Self::classes).
     #[must_use]
     pub fn labels(&self) -> &[u8] {
         &self.labels
     }
 
-    /// Hands over the images and the labels without copying them.
+    /// Returns images `[N, H, W]` and labels without copying them.
     #[must_use]
     pub fn into_parts(self) -> (IdxArray, Vec<u8>) {
         (self.images, self.labels)
+    }
+}
+
+impl Dataset for IdxImages {
+    fn len(&self) -> usize {
+        self.count()
+    }
+
+    fn classes(&self) -> usize {
+        self.classes()
+    }
+
+    fn channels(&self) -> usize {
+        1
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("image {index} of {}", self.labels_path.display())
+    }
+
+    fn load(&self, index: usize) -> crate::Result<LabelledImage> {
+        let label = self.labels.get(index).ok_or_else(|| no_such_index(index, self.count()))?;
+        let size = self.height() * self.width();
+        let pixels = self.images.values[index * size..][..size].to_vec();
+        let image = Image::new(self.width(), self.height(), 1, pixels)?;
+        Ok(LabelledImage { image, class: usize::from(*label) })
     }
 }
 
@@ -147,7 +172,7 @@ fn rank_error(path: &Path, role: &'static str, expected: usize, shape: Vec<usize
     IdxError::Rank { path: path.into(), role, expected, shape }
 }
 
-/// Finds a file by its standard name, plain or with `.gz` behind.
+/// Returns the path of a file by its standard name, plain or with `.gz`.
 fn find(folder: &Path, name: String) -> Result<PathBuf, IdxError> {
     for path in [folder.join(&name), folder.join(format!("{name}.gz"))] {
         match path.try_exists() {

@@ -13,7 +13,7 @@ fn pair(folder: &TempDir, images: &[u8], labels: &[u8]) -> Result<IdxImages, Idx
 }
 
 #[test]
-fn swapped_files_are_refused() -> TestResult {
+fn open_with_swapped_files_is_a_rank_error() -> TestResult {
     let folder = TempDir::new()?;
     let (images, labels) = (idx(0x08, &[2, 1, 1], &[0, 1]), idx(0x08, &[2], &[0, 1]));
     let error = pair(&folder, &labels, &images).expect_err("swapped");
@@ -26,7 +26,7 @@ fn swapped_files_are_refused() -> TestResult {
 }
 
 #[test]
-fn no_images_are_refused() -> TestResult {
+fn open_of_images_without_pixels_is_an_error() -> TestResult {
     let folder = TempDir::new()?;
     for sizes in [[0, 28, 28], [1, 0, 28]] {
         let error = pair(&folder, &idx(0x08, &sizes, &[]), &idx(0x08, &[sizes[0]], &[]))
@@ -38,7 +38,7 @@ fn no_images_are_refused() -> TestResult {
 }
 
 #[test]
-fn different_counts_are_refused() -> TestResult {
+fn open_with_more_labels_than_images_is_an_error() -> TestResult {
     let folder = TempDir::new()?;
     let error = pair(&folder, &idx(0x08, &[2, 1, 1], &[0, 1]), &idx(0x08, &[3], &[0, 1, 2]))
         .expect_err("three labels for two images");
@@ -49,12 +49,12 @@ fn different_counts_are_refused() -> TestResult {
 }
 
 #[test]
-fn labels_out_of_range_are_refused() -> TestResult {
+fn with_classes_at_most_highest_label_is_an_error() -> TestResult {
     let folder = TempDir::new()?;
     let images = pair(&folder, &idx(0x08, &[2, 1, 1], &[0, 1]), &idx(0x08, &[2], &[3, 10]))?;
     assert_eq!(images.classes(), 11);
     assert_eq!(images.clone().with_classes(20)?.classes(), 20);
-    let error = images.with_classes(10).expect_err("ten is no class of ten");
+    let error = images.with_classes(10).expect_err("label 10 of 10 classes");
     assert!(
         matches!(error, IdxError::LabelOutOfRange { index: 1, label: 10, classes: 10, .. }),
         "{error:?}"
@@ -64,7 +64,7 @@ fn labels_out_of_range_are_refused() -> TestResult {
 }
 
 #[test]
-fn splits_are_found_plain_or_packed_and_missing_ones_are_refused() -> TestResult {
+fn open_split_finds_plain_and_gzip_files_and_names_missing_ones() -> TestResult {
     let folder = TempDir::new()?;
     let (images, labels) = (idx(0x08, &[2, 1, 2], &[5, 6, 7, 8]), idx(0x08, &[2], &[1, 0]));
     put(&folder, TRAIN_IMAGES, &images);
@@ -85,7 +85,7 @@ fn splits_are_found_plain_or_packed_and_missing_ones_are_refused() -> TestResult
 }
 
 #[test]
-fn the_shipped_data_is_whole_and_class_balanced() -> TestResult {
+fn example_data_is_complete_and_class_balanced() -> TestResult {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data");
     for (split, of_each) in [(Split::Train, 600), (Split::Test, 100)] {
         let read = IdxImages::open_split(&folder, split)?.with_classes(10)?;

@@ -1,4 +1,4 @@
-//! Reading the IDX format of the MNIST family of data sets, plain or gzip-compressed.
+//! The IDX format of MNIST and Fashion-MNIST, plain or gzip-compressed.
 //!
 //! An IDX file is a header and then the values, the last dimension running fastest:
 //!
@@ -10,30 +10,28 @@
 //! | 4 per rank | size of each dimension, big-endian unsigned                |
 //! | the rest   | the values, as many as the product of the sizes            |
 //!
-//! Files are not trusted: nothing is reserved by what a header says before it is known
-//! that the file could hold it, and a file with too few or too many values is refused.
+//! Untrusted files are safe to read: no memory is reserved for a header's claim that exceeds what a
+//! file of its size can hold, and a file with too few or too many values is an error.
 
-mod dataset;
 mod error;
 mod images;
-
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-
-use flate2::read::MultiGzDecoder;
 
 pub use error::IdxError;
 pub use images::{IdxImages, Split};
 
+use flate2::read::MultiGzDecoder;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
 /// Element type code of unsigned bytes, the type of image data sets.
 const UNSIGNED_BYTE: u8 = 0x08;
-/// How every gzip file begins.
+/// First two bytes of every gzip file.
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// Deflate spends at least two bits on a run, and a run has at most 258 bytes.
-const MOST_BYTES_PER_PACKED_BYTE: u64 = 1032;
+/// Largest compression ratio of deflate: at least two bits for a run of at most 258 bytes.
+const MAX_BYTES_PER_PACKED_BYTE: u64 = 1032;
 
-/// Name of an IDX element type, or `None` for a code that the format does not know.
+/// Name of an IDX element type, or `None` for a code that the format does not define.
 fn known_type(code: u8) -> Option<&'static str> {
     match code {
         UNSIGNED_BYTE => Some("unsigned byte"),
@@ -46,28 +44,27 @@ fn known_type(code: u8) -> Option<&'static str> {
     }
 }
 
-/// Name of an IDX element type for a message.
+/// Name of an IDX element type for error messages.
 fn type_name(code: u8) -> &'static str {
     known_type(code).unwrap_or("unknown")
 }
 
-/// An array of unsigned bytes, as an IDX file holds it.
+/// Array of unsigned bytes, the content of an IDX file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdxArray {
     /// Size of each dimension.
     pub shape: Vec<usize>,
-    /// The values, the last dimension running fastest; as many as `shape` makes.
+    /// Values in row-major order; their number is the product of `shape`.
     pub values: Vec<u8>,
 }
 
-/// Reads an IDX file of unsigned bytes, plain or gzip-compressed.
+/// Returns the array of an IDX file of unsigned bytes, plain or gzip-compressed.
 ///
 /// Compression is recognised by the first two bytes of the file, not by its name.
 ///
 /// # Errors
-///
-/// [`IdxError`] when the file cannot be read or unpacked, is not an IDX file, holds
-/// elements other than unsigned bytes, or holds more or fewer values than its header says.
+/// [`IdxError`] if the file cannot be read or decompressed, is not an IDX file, has another element
+/// type, or has more or fewer values than its header says.
 pub fn read_idx(path: &Path) -> Result<IdxArray, IdxError> {
     let mut content = Content::open(path)?;
     let shape = content.read_shape()?;
@@ -84,12 +81,12 @@ pub fn read_idx(path: &Path) -> Result<IdxArray, IdxError> {
     Ok(IdxArray { shape, values })
 }
 
-/// The unpacked content of an open file.
+/// Decompressed content of an open file.
 struct Content {
     path: PathBuf,
     reader: Box<dyn Read>,
     packed: bool,
-    /// The most values that the file could hold.
+    /// Upper bound on the number of values in a file of this size.
     limit: u64,
 }
 
@@ -100,7 +97,7 @@ impl Content {
         let about = file.metadata().map_err(open_error)?;
         let mut limit = isize::MAX as u64;
         if about.is_file() {
-            limit = limit.min(about.len().saturating_mul(MOST_BYTES_PER_PACKED_BYTE));
+            limit = limit.min(about.len().saturating_mul(MAX_BYTES_PER_PACKED_BYTE));
         }
         let mut start = Vec::new();
         (&mut file)
@@ -114,7 +111,7 @@ impl Content {
         Ok(Self { path: path.into(), reader, packed, limit })
     }
 
-    /// Reads `most` bytes, or as many as there are, into a buffer that grows with them.
+    /// Reads at most `most` bytes, into a buffer that grows while reading.
     fn read_up_to(&mut self, most: u64) -> Result<Vec<u8>, IdxError> {
         let mut bytes = Vec::new();
         match self.reader.by_ref().take(most).read_to_end(&mut bytes) {
@@ -155,7 +152,7 @@ impl Content {
         Ok(sizes.chunks_exact(4).map(size).collect())
     }
 
-    /// How many values a shape makes, if the file could hold as many.
+    /// Number of values of a shape; an error if a file of this size cannot hold them.
     fn count_of(&self, shape: &[usize]) -> Result<u64, IdxError> {
         shape
             .iter()

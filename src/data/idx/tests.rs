@@ -30,7 +30,7 @@ pub(super) fn put(folder: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// Reads bytes as a file; a refusal must name the file and not repeat its cause.
+/// Reads bytes as a file. An error must name the file and must not repeat its source.
 fn read(bytes: &[u8]) -> Result<IdxArray, IdxError> {
     let folder = TempDir::new().expect("a temporary folder");
     let path = put(&folder, "some-file", bytes);
@@ -46,7 +46,7 @@ pub(super) fn check_message(error: &IdxError, path: &Path) {
 }
 
 #[test]
-fn plain_and_packed_files_read_the_same() -> TestResult {
+fn read_idx_of_gzip_file_equals_that_of_plain_file() -> TestResult {
     let values: Vec<u8> = (0..24).map(|at| at * 10).collect();
     let plain = idx(0x08, &[2, 3, 4], &values);
     let expected = IdxArray { shape: vec![2, 3, 4], values };
@@ -56,7 +56,7 @@ fn plain_and_packed_files_read_the_same() -> TestResult {
 }
 
 #[test]
-fn gzip_members_in_a_row_read_as_one() -> TestResult {
+fn read_idx_of_several_gzip_members_concatenates_them() -> TestResult {
     let plain = idx(0x08, &[6], &[1, 2, 3, 4, 5, 6]);
     let (first, second) = plain.split_at(10);
     let packed = [pack(first), pack(second)].concat();
@@ -65,14 +65,14 @@ fn gzip_members_in_a_row_read_as_one() -> TestResult {
 }
 
 #[test]
-fn sizes_are_big_endian() -> TestResult {
+fn read_idx_sizes_are_big_endian() -> TestResult {
     let array = read(&idx(0x08, &[0x0001_0203], &vec![7; 0x0001_0203]))?;
     assert_eq!(array.shape, [0x0001_0203]);
     Ok(())
 }
 
 #[test]
-fn very_compressible_content_is_not_taken_for_an_impossible_header() -> TestResult {
+fn read_idx_of_highly_compressed_zeros_succeeds() -> TestResult {
     let size = 5_000_000;
     let packed = pack(&idx(0x08, &[size], &vec![0; size as usize]));
     assert_eq!(read(&packed)?.values.len(), size as usize);
@@ -80,7 +80,7 @@ fn very_compressible_content_is_not_taken_for_an_impossible_header() -> TestResu
 }
 
 #[test]
-fn missing_file_is_refused() {
+fn read_idx_of_missing_file_is_an_open_error() {
     let path = Path::new("/nowhere/at/all");
     let error = read_idx(path).expect_err("no such file");
     assert!(matches!(error, IdxError::Open { .. }), "{error:?}");
@@ -89,7 +89,7 @@ fn missing_file_is_refused() {
 
 #[cfg(unix)]
 #[test]
-fn unreadable_file_is_refused() -> TestResult {
+fn read_idx_of_folder_is_a_read_error() -> TestResult {
     let folder = TempDir::new()?;
     let error = read_idx(folder.path()).expect_err("a folder has no bytes");
     assert!(matches!(error, IdxError::Read { .. }), "{error:?}");
@@ -98,7 +98,7 @@ fn unreadable_file_is_refused() -> TestResult {
 }
 
 #[test]
-fn foreign_files_are_refused() {
+fn read_idx_of_other_formats_is_a_not_idx_error() {
     let safetensors = [0x50, 0, 0, 0, 0, 0, 0, 0, b'{'];
     for foreign in
         [b"\x89PNG\r\n\x1a\n".as_slice(), &safetensors, b"", b"\0\0\x08", b"\0\0\x07\x01"]
@@ -115,7 +115,7 @@ fn foreign_files_are_refused() {
 }
 
 #[test]
-fn other_element_types_are_refused() {
+fn read_idx_of_other_element_types_is_an_error() {
     for code in [0x09, 0x0b, 0x0c, 0x0d, 0x0e] {
         let error = read(&idx(code, &[1], &[0; 8])).expect_err("not unsigned bytes");
         assert!(
@@ -126,14 +126,14 @@ fn other_element_types_are_refused() {
     let error = read(&idx(0x0d, &[1], &[0; 4])).expect_err("not unsigned bytes");
     let message = error.to_string();
     assert!(message.contains("expected 0x08 (unsigned byte)"), "{message}");
-    assert!(message.contains("found 0x0d (32-bit float)"), "{message}");
+    assert!(message.contains("got 0x0d (32-bit float)"), "{message}");
 }
 
 #[test]
-fn every_cut_is_refused() {
+fn read_idx_of_truncated_plain_file_is_an_error_at_every_length() {
     let plain = idx(0x08, &[2, 3], &[1, 2, 3, 4, 5, 6]);
     for length in 0..plain.len() {
-        let error = read(&plain[..length]).expect_err("cut short");
+        let error = read(&plain[..length]).expect_err("truncated");
         let right = match error {
             IdxError::NotIdx { .. } => length < 4,
             IdxError::TruncatedHeader { expected: 8, found, .. } => found + 4 == length,
@@ -141,22 +141,22 @@ fn every_cut_is_refused() {
             _ => false,
         };
         assert!(right, "{length} bytes: {error:?}");
-        let error = read(&pack(&plain[..length])).expect_err("cut short before packing");
+        let error = read(&pack(&plain[..length])).expect_err("truncated before compression");
         assert!(!matches!(error, IdxError::Gzip { .. }), "{error:?}");
     }
 }
 
 #[test]
-fn every_cut_of_a_gzip_file_is_refused() {
+fn read_idx_of_truncated_gzip_file_is_an_error_at_every_length() {
     let packed = pack(&idx(0x08, &[2, 3], &[1, 2, 3, 4, 5, 6]));
     for length in 2..packed.len() {
-        let error = read(&packed[..length]).expect_err("cut short");
+        let error = read(&packed[..length]).expect_err("truncated");
         assert!(matches!(error, IdxError::Gzip { .. }), "{length} bytes: {error:?}");
     }
 }
 
 #[test]
-fn a_flipped_bit_of_a_gzip_file_is_refused_or_harmless() {
+fn read_idx_of_gzip_file_with_a_flipped_bit_is_an_error_or_the_same_values() {
     let values: Vec<u8> = (0..200).map(|at| at % 7).collect();
     let plain = idx(0x08, &[200], &values);
     let packed = pack(&plain);
@@ -170,7 +170,7 @@ fn a_flipped_bit_of_a_gzip_file_is_refused_or_harmless() {
 }
 
 #[test]
-fn bytes_after_the_data_are_refused() {
+fn read_idx_with_trailing_bytes_is_an_error() {
     let plain = idx(0x08, &[3], &[1, 2, 3, 0]);
     for bytes in [pack(&plain), plain] {
         let error = read(&bytes).expect_err("one value too many");
@@ -182,17 +182,17 @@ fn bytes_after_the_data_are_refused() {
 }
 
 #[test]
-fn impossible_headers_are_refused() {
+fn read_idx_with_impossible_shape_is_an_error() {
     let overflow = idx(0x08, &[u32::MAX; 3], &[0; 100]);
     let too_large = idx(0x08, &[u32::MAX, 60_000], &[0; 100]);
     for bytes in [&overflow, &too_large, &pack(&overflow), &pack(&too_large)] {
-        let error = read(bytes).expect_err("no file holds so much");
+        let error = read(bytes).expect_err("more values than the file can hold");
         assert!(matches!(error, IdxError::ImpossibleShape { .. }), "{error:?}");
     }
 }
 
 #[test]
-fn errors_can_cross_threads() {
+fn idx_error_is_send_and_sync() {
     fn check<T: Send + Sync + 'static>() {}
     check::<IdxError>();
 }

@@ -1,8 +1,8 @@
-//! From an index to an image that can be transformed.
+//! Reading and decoding of one image, with the skipping of corrupt ones.
 
-use super::job::Job;
 use super::options::OnCorrupt;
 use super::order::View;
+use super::worker::Job;
 use crate::data::random_stream::{RandomStream, StreamId};
 use crate::data::transform::Rectangle;
 use crate::data::{EncodedImage, Image, LabelledImage};
@@ -10,20 +10,21 @@ use crate::error::DecodeError;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 
-/// An image, and what its transform needs to go on.
+/// Decoded image with the state of its transform.
 pub(super) struct Fetched {
-    /// Rows below `seen` may be missing.
+    /// Image; rows below `region` may be missing.
     pub image: Image,
-    /// The part that the transform drew.
-    pub seen: Rectangle,
-    /// Random numbers behind those that drew it.
+    /// Region drawn by the transform.
+    pub region: Rectangle,
+    /// Random stream, after the region was drawn.
     pub stream: RandomStream,
     pub class: usize,
 }
 
-/// Fetches the image of a view, or the next one that can be decoded.
+/// Fetches the image of a view. A corrupt image is added to `corrupt` and replaced by the next index
+/// that can be decoded, if the options say so.
 ///
-/// `file` is memory that is kept from one image to the next.
+/// `file` is a buffer that is reused for every image.
 pub(super) fn fetch(
     job: &Job,
     epoch: u64,
@@ -33,7 +34,7 @@ pub(super) fn fetch(
 ) -> Result<Fetched> {
     let mut index = view.index;
     loop {
-        // Of the image that is shown, not of the one that it stands in for.
+        // The stream of the replacement itself, not of the corrupt image.
         let id = StreamId::Sample { index, repeat: view.repeat };
         let stream = RandomStream::of(job.options.seed, epoch, id);
         let limit = match (fetch_one(job, index, stream, file), job.options.on_corrupt) {
@@ -43,11 +44,11 @@ pub(super) fn fetch(
             }
             (fetched, _) => return fetched,
         };
-        expect_few(corrupt, limit)?;
+        check_limit(corrupt, limit)?;
         index = (index + 1) % job.dataset.len();
         if index == view.index {
-            // All are corrupt, though not more than the limit.
-            return Err(too_many(corrupt, limit));
+            // Every image is corrupt, and the limit is not exceeded.
+            return Err(limit_exceeded(corrupt, limit));
         }
     }
 }
@@ -60,14 +61,14 @@ fn fetch_one(
 ) -> Result<Fetched> {
     let fetched = match job.dataset.read(index, file)? {
         Some(class) => {
-            let (image, seen) = decode(job, file, &mut stream)
+            let (image, region) = decode(job, file, &mut stream)
                 .map_err(|source| Error::Image { name: job.dataset.name(index), source })?;
-            Fetched { image, seen, stream, class }
+            Fetched { image, region, stream, class }
         }
         None => {
             let LabelledImage { image, class } = job.dataset.load(index)?;
-            let seen = job.options.transform.seen(image.width(), image.height(), &mut stream);
-            Fetched { image, seen, stream, class }
+            let region = job.options.transform.region(image.width(), image.height(), &mut stream);
+            Fetched { image, region, stream, class }
         }
     };
     let expected = job.dataset.channels();
@@ -81,25 +82,25 @@ fn fetch_one(
     Ok(fetched)
 }
 
-/// The image down to the last row that the transform sees, and what that is.
+/// Decodes a file down to the last row of the region that the transform draws.
 fn decode(
     job: &Job,
     file: &[u8],
     stream: &mut RandomStream,
 ) -> std::result::Result<(Image, Rectangle), DecodeError> {
     let encoded = EncodedImage::open(file)?;
-    let seen = job.options.transform.seen(encoded.width(), encoded.height(), stream);
-    Ok((encoded.decode_top(seen.top + seen.height)?, seen))
+    let region = job.options.transform.region(encoded.width(), encoded.height(), stream);
+    Ok((encoded.decode_top(region.top + region.height)?, region))
 }
 
-/// Checks that there are no more corrupt images than the limit.
-pub(super) fn expect_few(corrupt: &BTreeMap<usize, String>, limit: usize) -> Result<()> {
+/// Checks that the number of corrupt images does not exceed the limit.
+pub(super) fn check_limit(corrupt: &BTreeMap<usize, String>, limit: usize) -> Result<()> {
     if corrupt.len() <= limit {
         return Ok(());
     }
-    Err(too_many(corrupt, limit))
+    Err(limit_exceeded(corrupt, limit))
 }
 
-fn too_many(corrupt: &BTreeMap<usize, String>, limit: usize) -> Error {
+fn limit_exceeded(corrupt: &BTreeMap<usize, String>, limit: usize) -> Error {
     Error::CorruptImages { limit, names: corrupt.values().cloned().collect() }
 }

@@ -1,8 +1,7 @@
-//! Batches from a data set that need not fit into memory, prepared ahead by worker threads.
+//! Loader: batches of a data set on disk, prepared ahead of time by worker threads.
 
-mod collected;
+mod batch_buffer;
 mod fetch;
-mod job;
 mod options;
 mod order;
 mod worker;
@@ -13,21 +12,19 @@ use super::transform::{Erased, Rectangle};
 use super::Dataset;
 use crate::batch::{Batch, BatchSource, Targets};
 use crate::{Error, Result};
-use collected::Pixels;
-use job::Job;
+use batch_buffer::Pixels;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tch::{Device, Tensor};
-use worker::{work, Prepared};
+use worker::{work, Job, PreparedBatch};
 
-/// Batches by step, on the device of the network.
+/// Batches of a [`Dataset`] by step, decoded and augmented in worker threads.
 ///
-/// A batch depends on data set, options and step alone: neither on the number of workers nor on
-/// which steps came before. Steps in a row are prepared ahead; any other step restarts the workers
-/// there.
+/// A batch depends on data set, options and step alone, not on the number of workers nor on earlier
+/// steps. Consecutive steps are prefetched; another step restarts the workers at that step.
 ///
 /// ```no_run
 /// use once_for_both::data::{ImageFolder, Loader, LoaderOptions};
@@ -46,7 +43,7 @@ pub struct Loader {
     dataset: Arc<dyn Dataset>,
     options: LoaderOptions,
     device: Device,
-    running: Option<Running>,
+    workers: Option<Workers>,
     corrupt: BTreeMap<usize, String>,
 }
 
@@ -62,21 +59,21 @@ impl std::fmt::Debug for Loader {
 }
 
 impl Loader {
-    /// A loader. Its workers start with the first batch.
+    /// Returns a loader whose batches are on `device`. Its workers start with the first batch.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for options that cannot be, or that do not suit the data set.
+    /// [`Error::Invalid`] for an option out of range, by itself or for the data set.
     pub fn new(dataset: Arc<dyn Dataset>, options: LoaderOptions, device: Device) -> Result<Self> {
         options.validate(&*dataset)?;
-        Ok(Self { dataset, options, device, running: None, corrupt: BTreeMap::new() })
+        Ok(Self { dataset, options, device, workers: None, corrupt: BTreeMap::new() })
     }
 
-    /// Steps of an epoch.
+    /// Number of batches in an epoch.
     pub fn steps_per_epoch(&self) -> u64 {
         order::steps_per_epoch(&self.options, self.dataset.len())
     }
 
-    /// Where the batches are.
+    /// Device of the batches.
     pub fn device(&self) -> Device {
         self.device
     }
@@ -86,51 +83,54 @@ impl Loader {
         self.dataset.classes()
     }
 
-    /// Names of the corrupt images that this loader passed over so far, by index.
+    /// Names of the corrupt images that were skipped so far, by index.
     pub fn corrupt_images(&self) -> &BTreeMap<usize, String> {
         &self.corrupt
     }
 
-    /// The batch of a step, counted from 0 over all epochs.
+    /// Returns the batch of a step, counted from 0 over all epochs.
     ///
     /// # Shapes
-    /// Images `[B, C, S, S]`, f32, normalised; classes `[B]`, i64, or with mixing probabilities
-    /// `[B, classes]`, f32.
+    /// Images: `[B, C, S, S]`, f32, normalised. Targets: classes `[B]`, i64; with mixing,
+    /// probabilities `[B, classes]`, f32.
     ///
     /// # Errors
-    /// Those of [`Dataset::load`]; [`Error::CorruptImages`] once more than the limit had to be
-    /// skipped; [`Error::Worker`] if a worker panicked; [`Error::Torch`] if the device refuses
+    /// Those of [`Dataset::load`]; [`Error::CorruptImages`] if more images are corrupt than may be
+    /// skipped; [`Error::Worker`] if a worker panicked; [`Error::Torch`] if the device is out of
     /// memory.
     pub fn at(&mut self, step: u64) -> Result<Batch> {
-        let running = match self.running.take().filter(|running| running.has(step)) {
-            Some(running) => running,
+        let workers = match self.workers.take().filter(|workers| workers.has(step)) {
+            Some(workers) => workers,
             None => self.start(step)?,
         };
-        // After an error the workers are not kept: they have stopped, or will at once.
-        let running = self.running.insert(running);
-        let prepared = running.receive();
+        // After an error the workers are dropped: they have ended, or end at once.
+        let workers = self.workers.insert(workers);
+        let prepared = workers.receive();
         let finished = prepared.and_then(|prepared| {
             self.corrupt.extend(prepared.corrupt.clone());
             if let OnCorrupt::Skip { limit } = self.options.on_corrupt {
-                fetch::expect_few(&self.corrupt, limit)?;
+                fetch::check_limit(&self.corrupt, limit)?;
             }
             self.finish(prepared)
         });
         if finished.is_err() {
-            self.running = None;
+            self.workers = None;
         }
         finished
     }
 
-    /// Share of the images of one epoch whose class `predict` puts first.
+    /// Top-1 accuracy, in [0, 1], of `predict` over the images of one epoch.
+    ///
+    /// # Shapes
+    /// `predict`: `[B, C, S, S]` to logits `[B, classes]`.
     ///
     /// # Errors
     /// Those of `predict` and of [`at`](Self::at); [`Error::Invalid`] if batches are mixed.
     pub fn top1(&mut self, predict: impl Fn(&Tensor) -> Result<Tensor>) -> Result<f64> {
         let (mut right, mut seen) = (0, 0);
         for step in 0..self.steps_per_epoch() {
-            let Batch { images, targets: Targets::Classes(classes), .. } = self.at(step)? else {
-                return Err(Error::invalid("mixing in an evaluation", "none", "some"));
+            let Batch { images, targets: Targets::Classes(classes) } = self.at(step)? else {
+                return Err(Error::invalid("mixing of an evaluation", "None", "Some"));
             };
             let hits = predict(&images)?.f_argmax(-1, false)?.f_eq_tensor(&classes)?;
             right += hits.f_sum(tch::Kind::Int64)?.f_int64_value(&[])?;
@@ -139,10 +139,10 @@ impl Loader {
         Ok(right as f64 / seen as f64)
     }
 
-    fn start(&self, first: u64) -> Result<Running> {
+    fn start(&self, first: u64) -> Result<Workers> {
         let steps = self.steps_per_epoch();
         let end = match self.options.order {
-            // Evaluations begin at the beginning, so nothing behind the end is prepared.
+            // An evaluation restarts at step 0, so nothing is prefetched beyond the epoch.
             Order::Sequential => (first / steps + 1).saturating_mul(steps),
             Order::Shuffled { .. } => u64::MAX,
         };
@@ -152,22 +152,22 @@ impl Loader {
             device: self.device,
             stop: AtomicBool::new(false),
         });
-        let mut running = Running { job, workers: Vec::new(), next: first, end };
+        let mut workers = Workers { job, threads: Vec::new(), next: first, end };
         let stride = self.options.workers as u64;
         for offset in 0..stride {
             let ready = self.options.prefetch / self.options.workers;
-            running.spawn((first.saturating_add(offset), stride, end), ready)?;
+            workers.spawn((first.saturating_add(offset), stride, end), ready)?;
         }
-        Ok(running)
+        Ok(workers)
     }
 
-    /// From what the worker made on the CPU to the batch on the device.
-    fn finish(&self, prepared: Prepared) -> Result<Batch> {
-        let Prepared { images, classes, erased, mix, .. } = prepared;
+    /// Moves a prepared batch to the device and applies random erasing and mixing.
+    fn finish(&self, prepared: PreparedBatch) -> Result<Batch> {
+        let PreparedBatch { images, classes, erased, mix, .. } = prepared;
         let images = match images {
             Pixels::Normalised(images) => images,
             Pixels::Bytes(bytes) => {
-                // Kind and device in one call; from pinned memory the copy does not wait.
+                // Non-blocking from pinned memory.
                 let bytes = bytes.f_to_device_(self.device, bytes.f_kind()?, true, false)?;
                 self.options.normalisation.apply(&bytes)?
             }
@@ -186,20 +186,20 @@ impl Loader {
     }
 }
 
-/// Puts the noise in its places.
+/// Writes the noise of random erasing, in place.
 fn erase(images: &Tensor, erased: &[(usize, Erased)]) -> Result<()> {
     if erased.is_empty() {
         return Ok(());
     }
-    // One transfer for the whole batch.
+    // A single transfer for the whole batch.
     let noise: Vec<f32> = erased.iter().flat_map(|(_, one)| &one.noise).copied().collect();
     let noise = Tensor::f_from_slice(&noise)?.f_to_device(images.device())?;
     let mut first = 0;
-    for (place, Erased { rectangle, noise: numbers }) in erased {
+    for (image, Erased { rectangle, noise: values }) in erased {
         let Rectangle { left, top, width, height } = *rectangle;
-        let (width, height, count) = (width as i64, height as i64, numbers.len() as i64);
+        let (width, height, count) = (width as i64, height as i64, values.len() as i64);
         let mut target = images
-            .f_select(0, *place as i64)?
+            .f_select(0, *image as i64)?
             .f_narrow(1, top as i64, height)?
             .f_narrow(2, left as i64, width)?;
         target.f_copy_(&noise.f_narrow(0, first, count)?.f_view([-1, height, width])?)?;
@@ -208,42 +208,41 @@ fn erase(images: &Tensor, erased: &[(usize, Erased)]) -> Result<()> {
     Ok(())
 }
 
-/// Workers under way, and the step they are asked for next.
-struct Running {
+/// Running workers, and the step whose batch is received next.
+struct Workers {
     job: Arc<Job>,
-    /// Worker i of n prepares the steps first + i, first + i + n, and so on.
-    workers: Vec<(Receiver<Result<Prepared>>, JoinHandle<()>)>,
+    /// Worker i of n prepares the steps first + i, first + i + n, …
+    threads: Vec<(Receiver<Result<PreparedBatch>>, JoinHandle<()>)>,
     next: u64,
-    /// The step before which the workers end.
+    /// Step before which the workers end.
     end: u64,
 }
 
-impl Running {
-    /// Whether a step is the next to come.
+impl Workers {
+    /// Whether the batch of `step` is received next.
     fn has(&self, step: u64) -> bool {
         step == self.next && step < self.end
     }
 
     fn spawn(&mut self, steps: (u64, u64, u64), ready: usize) -> Result<()> {
-        // Without room in the channel, a worker holds the batch it has made.
+        // A worker blocks, holding its batch, while the channel is full.
         let (sender, receiver) = sync_channel(ready);
         let job = Arc::clone(&self.job);
         let thread = std::thread::Builder::new()
-            .name(format!("loader {}", self.workers.len()))
+            .name(format!("loader {}", self.threads.len()))
             .spawn(move || work(&job, steps, &sender))
             .map_err(|error| Error::Worker { step: steps.0, reason: error.to_string() })?;
-        self.workers.push((receiver, thread));
+        self.threads.push((receiver, thread));
         Ok(())
     }
 
-    /// The batch of the next step: workers are asked in turn, so that batches come in order.
-    fn receive(&mut self) -> Result<Prepared> {
+    /// Returns the batch of the next step. Receiving from the workers in turn keeps the order.
+    fn receive(&mut self) -> Result<PreparedBatch> {
         let step = self.next;
-        // Always the one in front; then it goes to the back.
-        let gone = || Error::Worker { step, reason: "ended before its batch was ready".into() };
-        let (receiver, _) = self.workers.first().ok_or_else(gone)?;
-        let prepared = receiver.recv().map_err(|_| gone())?;
-        self.workers.rotate_left(1);
+        let ended = || Error::Worker { step, reason: "the thread ended without a batch".into() };
+        let (receiver, _) = self.threads.first().ok_or_else(ended)?;
+        let prepared = receiver.recv().map_err(|_| ended())?;
+        self.threads.rotate_left(1);
         self.next += 1;
         prepared
     }
@@ -255,13 +254,13 @@ impl BatchSource for Loader {
     }
 }
 
-impl Drop for Running {
+impl Drop for Workers {
     fn drop(&mut self) {
         self.job.stop.store(true, Ordering::Relaxed);
-        for (receiver, thread) in self.workers.drain(..) {
-            // A worker that waits for room in its channel is woken by this.
+        for (receiver, thread) in self.threads.drain(..) {
+            // Unblocks a worker that waits for room in its channel.
             drop(receiver);
-            // Panics were caught and reported by the worker.
+            // The worker has caught and reported a panic.
             let _ = thread.join();
         }
     }

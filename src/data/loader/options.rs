@@ -1,67 +1,68 @@
-//! Everything a loader can be told, as config.json holds it.
+//! Options of a loader.
 
 use crate::data::transform::{EvalTransform, TrainTransform, Transform};
 use crate::data::{Dataset, Mixing, Normalisation};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Most workers, and most batches kept ready.
-const MOST_BATCHES: usize = 1 << 12;
+/// Largest accepted number of workers, and of prefetched batches.
+const MAX_BATCHES: usize = 1 << 12;
 
-/// The order of an epoch.
+/// Order of the images in an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// By index, to the last image: the last batch may be smaller.
+    /// By index. The last batch may be smaller.
     Sequential,
-    /// Another order every epoch; images that do not fill a batch wait for another order.
+    /// A new random order each epoch. The last, incomplete batch is dropped.
     Shuffled {
-        /// Times that an image appears, each with an augmentation of its own; DeiT: 3. An epoch
-        /// has as many images as ever, so it shows this part of the data set only.
+        /// Repeated augmentation: number of consecutive views of each image, each augmented on its
+        /// own (DeiT: 3). The number of images in an epoch stays the same, so an epoch covers
+        /// 1/repeats of the data set.
         repeats: usize,
     },
 }
 
-/// What becomes of images that cannot be decoded.
+/// Reaction to an image that cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnCorrupt {
-    /// The first one is an error.
-    Refuse,
-    /// The image of the next index takes its place.
+    /// The first corrupt image is an error.
+    Fail,
+    /// A corrupt image is replaced by the image of the next index.
     Skip {
-        /// More different ones than this are an error.
+        /// Largest number of different corrupt images; more are an error.
         limit: usize,
     },
 }
 
-/// Options of a loader.
+/// Options of a [`Loader`](super::Loader).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoaderOptions {
-    /// Images of a batch.
+    /// Batch size.
     pub batch: usize,
-    /// Seed of everything random.
+    /// Seed of order, augmentation and mixing.
     pub seed: u64,
-    /// Worker threads; batches do not depend on it.
+    /// Number of worker threads. Batches do not depend on it.
     pub workers: usize,
-    /// Batches that are kept ready, over all workers, beside the one that each is making: memory is
-    /// for prefetch + workers of them.
+    /// Number of prefetched batches over all workers. Each worker prepares one more, so
+    /// prefetch + workers batches are in memory.
     pub prefetch: usize,
-    /// Order of an epoch.
+    /// Order of the images in an epoch.
     pub order: Order,
-    /// From the decoded image to the square.
+    /// Transform of a decoded image to a square of fixed size.
     pub transform: Transform,
-    /// From bytes to numbers.
+    /// Normalisation of pixel values.
     pub normalisation: Normalisation,
-    /// Mixup and cutmix, or none.
+    /// Mixup and cutmix; `None` disables them.
     pub mixing: Option<Mixing>,
-    /// What becomes of corrupt images.
+    /// Reaction to a corrupt image.
     pub on_corrupt: OnCorrupt,
 }
 
 impl LoaderOptions {
-    /// Training by DeiT's recipe: repeated augmentation, random crop, flip, RandAugment, erasing,
-    /// mixup and cutmix. Ten corrupt images are skipped.
+    /// DeiT's training options: repeated augmentation, random resized crop, horizontal flip,
+    /// RandAugment, random erasing, mixup and cutmix. Up to ten corrupt images are skipped.
     pub fn deit(size: usize, batch: usize) -> Self {
         Self {
             batch,
@@ -73,7 +74,7 @@ impl LoaderOptions {
         }
     }
 
-    /// Evaluation of every image once, on the central crop. Corrupt images are errors.
+    /// Evaluation options: every image once, in order, central crop. A corrupt image is an error.
     pub fn evaluation(size: usize, batch: usize) -> Self {
         Self {
             batch,
@@ -84,43 +85,43 @@ impl LoaderOptions {
             transform: Transform::Eval(EvalTransform::new(size)),
             normalisation: Normalisation::imagenet(),
             mixing: None,
-            on_corrupt: OnCorrupt::Refuse,
+            on_corrupt: OnCorrupt::Fail,
         }
     }
 
-    /// The same with another seed.
+    /// Sets the seed.
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
 
-    /// The same with another number of workers.
+    /// Sets the number of workers.
     pub fn workers(self, workers: usize) -> Self {
         Self { workers, ..self }
     }
 
-    /// Checks every option, on its own and against the data set.
+    /// Checks every option, by itself and against the data set.
     ///
     /// # Errors
-    /// [`Error::Invalid`] names the first that cannot be.
+    /// [`Error::Invalid`] naming the first option out of range.
     pub fn validate(&self, dataset: &dyn Dataset) -> Result<()> {
-        let least_one = |name: &str, value: usize| match value {
+        let at_least_one = |name: &str, value: usize| match value {
             0 => Err(Error::invalid(name, "at least 1", 0)),
             _ => Ok(()),
         };
-        least_one("images of the data set", dataset.len())?;
+        at_least_one("images of the data set", dataset.len())?;
         if u32::try_from(dataset.len()).is_err() {
-            // The order of an epoch holds an index in 32 bits.
+            // EpochOrder stores indices as u32.
             return Err(Error::invalid("images of the data set", "less than 2³²", dataset.len()));
         }
-        least_one("batch size", self.batch)?;
-        least_one("workers", self.workers)?;
+        at_least_one("batch size", self.batch)?;
+        at_least_one("workers", self.workers)?;
         for (name, value) in [("workers", self.workers), ("prefetch", self.prefetch)] {
-            if value > MOST_BATCHES {
-                return Err(Error::invalid(name, format!("at most {MOST_BATCHES}"), value));
+            if value > MAX_BATCHES {
+                return Err(Error::invalid(name, format!("at most {MAX_BATCHES}"), value));
             }
         }
         if let Order::Shuffled { repeats } = self.order {
-            least_one("repeats", repeats)?;
+            at_least_one("repeats", repeats)?;
             if self.batch > dataset.len() {
                 let expected = format!("within 1..={}", dataset.len());
                 return Err(Error::invalid("batch size", expected, self.batch));

@@ -1,18 +1,18 @@
-//! Which images a step shows.
+//! Order of the images in an epoch.
 
 use super::options::{LoaderOptions, Order};
 use crate::data::random_stream::{RandomStream, StreamId};
 use std::ops::Range;
 
-/// One view of an image.
+/// One view of an image in an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct View {
     pub index: usize,
-    /// Of repeated augmentation, from 0.
+    /// Number of the view under repeated augmentation, from 0.
     pub repeat: usize,
 }
 
-/// Batches of an epoch.
+/// Number of batches in an epoch.
 pub(super) fn steps_per_epoch(options: &LoaderOptions, images: usize) -> u64 {
     match options.order {
         Order::Sequential => images.div_ceil(options.batch) as u64,
@@ -20,11 +20,11 @@ pub(super) fn steps_per_epoch(options: &LoaderOptions, images: usize) -> u64 {
     }
 }
 
-/// The order of an epoch.
+/// Order of the images in one epoch.
 #[derive(Debug)]
 pub(super) struct EpochOrder {
     pub epoch: u64,
-    /// A permutation of the indices; none where they stay as they are.
+    /// Permutation of the indices; `None` for the sequential order.
     permutation: Option<Vec<u32>>,
     repeats: usize,
     images: usize,
@@ -40,7 +40,7 @@ impl EpochOrder {
         Self { epoch, permutation: Some(permutation), repeats, images }
     }
 
-    /// What a batch of the epoch shows.
+    /// Views of a batch, numbered within the epoch.
     pub fn batch(&self, number: u64, size: usize) -> impl ExactSizeIterator<Item = View> + '_ {
         let first = number as usize * size;
         let places: Range<usize> = first..(first + size).min(self.images);

@@ -1,35 +1,48 @@
-//! What a worker thread does: batches of bytes, ahead of time.
+//! Worker thread: prepares batches ahead of time.
 
-use super::collected::{Collected, Pixels};
+use super::batch_buffer::{BatchBuffer, Pixels};
 use super::fetch::{fetch, Fetched};
-use super::job::Job;
+use super::options::LoaderOptions;
 use super::order::{steps_per_epoch, EpochOrder, View};
 use crate::data::random_stream::{RandomStream, StreamId};
 use crate::data::transform::{Erased, Resizer};
-use crate::data::Mix;
+use crate::data::{Dataset, Mix};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::sync::Arc;
+use tch::Device;
 
-/// A batch before it is on the device.
-pub(super) struct Prepared {
+/// Data set, options and stop flag that all workers of a loader share.
+pub(super) struct Job {
+    pub dataset: Arc<dyn Dataset>,
+    pub options: LoaderOptions,
+    pub device: Device,
+    /// Set when the loader needs no more batches.
+    pub stop: AtomicBool,
+}
+
+/// Batch on the CPU, before random erasing, mixing and the transfer to the device.
+pub(super) struct PreparedBatch {
     pub images: Pixels,
     pub classes: Vec<i64>,
-    /// What is to be erased, by place in the batch.
+    /// Random erasing, with the index of the image in the batch.
     pub erased: Vec<(usize, Erased)>,
     pub mix: Mix,
-    /// Names of images passed over, by index.
+    /// Names of the corrupt images that were skipped, by index.
     pub corrupt: BTreeMap<usize, String>,
 }
 
-/// Prepares every `stride`-th step from `first` to before `end`, until one fails, the receiver is
-/// gone, or the job is stopped. A panic is the error of the step it happened in.
+/// Prepares the batches of steps first, first + stride, … below `end` and sends them.
+///
+/// Ends early after an error, which is sent, when the receiver is dropped, or when the job is
+/// stopped. A panic becomes the error of its step.
 pub(super) fn work(
     job: &Job,
     (first, stride, end): (u64, u64, u64),
-    sender: &SyncSender<Result<Prepared>>,
+    sender: &SyncSender<Result<PreparedBatch>>,
 ) {
     let mut worker = Worker { job, order: None, resizer: Resizer::default(), file: Vec::new() };
     let mut step = first;
@@ -47,21 +60,22 @@ pub(super) fn work(
 
 fn message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".into())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panic without a message".into())
 }
 
 struct Worker<'a> {
     job: &'a Job,
-    /// The order of the epoch at hand.
+    /// Order of the latest epoch.
     order: Option<EpochOrder>,
     resizer: Resizer,
-    /// The file at hand.
+    /// Buffer of an image file.
     file: Vec<u8>,
 }
 
 impl Worker<'_> {
-    /// The batch of a step; none if the job was stopped meanwhile.
-    fn prepare(&mut self, step: u64) -> Result<Option<Prepared>> {
+    /// Returns the batch of a step; `None` if the job was stopped meanwhile.
+    fn prepare(&mut self, step: u64) -> Result<Option<PreparedBatch>> {
         let Job { dataset, options, device, stop } = self.job;
         let steps = steps_per_epoch(options, dataset.len());
         let (epoch, number) = (step / steps, step % steps);
@@ -72,48 +86,48 @@ impl Worker<'_> {
         let size = options.transform.size();
         let views: Vec<View> = order.batch(number, options.batch).collect();
         self.order = Some(order);
-        let images = Collected::new(views.len(), size, &options.normalisation, *device)?;
-        let mut parts = Parts::new(images);
+        let images = BatchBuffer::new(views.len(), size, &options.normalisation, *device)?;
+        let mut batch = PartialBatch::new(images);
         for view in views {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            self.add(epoch, view, &mut parts)?;
+            self.add(epoch, view, &mut batch)?;
         }
         let mut stream = RandomStream::of(options.seed, epoch, StreamId::Mixing { batch: number });
         let mix = options.mixing.map_or(Mix::None, |mixing| mixing.draw(size, &mut stream));
-        let Parts { images, classes, erased, corrupt } = parts;
+        let PartialBatch { images, classes, erased, corrupt } = batch;
         let images = images.finish(*device)?;
-        Ok(Some(Prepared { images, classes, erased, mix, corrupt }))
+        Ok(Some(PreparedBatch { images, classes, erased, mix, corrupt }))
     }
 
-    /// Adds one transformed image to the batch.
-    fn add(&mut self, epoch: u64, view: View, parts: &mut Parts) -> Result<()> {
+    /// Appends one transformed image to the batch.
+    fn add(&mut self, epoch: u64, view: View, batch: &mut PartialBatch) -> Result<()> {
         let options = &self.job.options;
-        let fetched = fetch(self.job, epoch, view, &mut self.file, &mut parts.corrupt)?;
-        let Fetched { image, seen, mut stream, class } = fetched;
+        let fetched = fetch(self.job, epoch, view, &mut self.file, &mut batch.corrupt)?;
+        let Fetched { image, region, mut stream, class } = fetched;
         let fill = options.normalisation.mean_colour();
         let transformed =
-            options.transform.apply_to(seen, &image, &fill, &mut stream, &mut self.resizer)?;
+            options.transform.apply_to(region, &image, &fill, &mut stream, &mut self.resizer)?;
         if let Some(erased) = transformed.erased {
-            parts.erased.push((parts.classes.len(), erased));
+            batch.erased.push((batch.classes.len(), erased));
         }
-        parts.images.push(&transformed.image);
-        parts.classes.push(class as i64);
+        batch.images.push(&transformed.image);
+        batch.classes.push(class as i64);
         Ok(())
     }
 }
 
-/// A batch as it grows.
-struct Parts {
-    images: Collected,
+/// Batch under construction.
+struct PartialBatch {
+    images: BatchBuffer,
     classes: Vec<i64>,
     erased: Vec<(usize, Erased)>,
     corrupt: BTreeMap<usize, String>,
 }
 
-impl Parts {
-    fn new(images: Collected) -> Self {
+impl PartialBatch {
+    fn new(images: BatchBuffer) -> Self {
         Self { images, classes: Vec::new(), erased: Vec::new(), corrupt: BTreeMap::new() }
     }
 }

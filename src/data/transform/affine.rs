@@ -1,21 +1,21 @@
-//! Affine maps with bicubic interpolation, as Pillow's `Image.transform`.
+//! Affine maps with bicubic interpolation, as Pillow's `Image.transform` has them.
 
 use crate::data::Image;
 
-/// Where a pixel of the result is looked up: x' = a·x + b·y + c and y' = d·x + e·y + f, with
-/// coordinates at pixel centres.
+/// Affine map `[a, b, c, d, e, f]` from result to source coordinates: x' = a·x + b·y + c and
+/// y' = d·x + e·y + f, at pixel centres.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Affine(pub [f64; 6]);
 
 impl Affine {
-    /// About the centre, counter-clockwise.
+    /// Returns the counter-clockwise rotation about the image centre.
     pub(super) fn rotation(degrees: f64, width: usize, height: usize) -> Self {
         let (sine, cosine) = (-degrees.to_radians()).sin_cos();
         let (x, y) = (width as f64 / 2.0, height as f64 / 2.0);
         Self([cosine, sine, x - cosine * x - sine * y, -sine, cosine, y + sine * x - cosine * y])
     }
 
-    /// The mapped image; what comes from outside gets the colour of `fill`.
+    /// Maps an image in place. Pixels from outside the image get the colour `fill`.
     pub(super) fn apply(self, image: &mut Image, fill: &[u8]) {
         match image.channels() {
             1 => self.apply_to::<1>(image, fill),
@@ -44,7 +44,7 @@ impl Affine {
     }
 }
 
-/// The value at a place within the image.
+/// Interpolates the image at a place inside it.
 #[inline]
 fn interpolate<const CHANNELS: usize>(
     pixels: &[[u8; CHANNELS]],
@@ -63,13 +63,13 @@ fn interpolate<const CHANNELS: usize>(
             }
         }
     }
-    // The conversion cuts off below 0 and above 255, and the fraction. A value that is whole but
-    // for rounding must not lose one.
+    // The conversion clamps to 0..=255 and truncates. 1e-3 keeps a whole value that float rounding
+    // has moved just below itself.
     sums.map(|sum| (sum + 1e-3) as u8)
 }
 
-/// The four pixels around a coordinate, held at the edge, and their weights: cubic with a = −1, as
-/// Pillow has it here (when resizing, it takes −½).
+/// Returns the four pixels around a coordinate, clamped to the image, and their weights: the cubic
+/// kernel with a = −1, as in Pillow's `transform` (Pillow's `resize` has a = −½).
 #[inline]
 fn taps(coordinate: f64, length: usize) -> ([usize; 4], [f32; 4]) {
     let centred = coordinate - 0.5;

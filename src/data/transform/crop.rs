@@ -1,31 +1,31 @@
-//! Which part of an image is seen: at random in training, the centre in evaluation.
+//! Crops: random resized crop for training, central crop for evaluation.
 
 use super::RandomStream;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Attempts at a crop that fits before the centre is taken (as torchvision).
+/// Attempts at a random crop before the central one is taken, as in torchvision.
 const ATTEMPTS: usize = 10;
 
-/// A rectangle of whole pixels within an image.
+/// Rectangle of whole pixels inside an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rectangle {
     /// First column.
     pub left: usize,
     /// First row.
     pub top: usize,
-    /// Columns.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
 }
 
-/// The "random resized crop" of Inception: a rectangle of random area, shape and place.
+/// Random crop of torchvision's `RandomResizedCrop`: random area, aspect ratio and place.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RandomCrop {
-    /// Least and greatest share of the image's area.
+    /// Smallest and largest share of the image's area; uniform.
     pub area: (f64, f64),
-    /// Least and greatest width / height; uniform in its logarithm.
+    /// Smallest and largest aspect ratio, width / height; uniform in its logarithm.
     pub aspect: (f64, f64),
 }
 
@@ -36,8 +36,8 @@ impl Default for RandomCrop {
 }
 
 impl RandomCrop {
-    /// A crop of an image. Where ten attempts do not fit, the largest at the centre whose shape is
-    /// allowed.
+    /// Draws a crop of an image of this size. If none of ten attempts fits into the image, returns
+    /// the largest central crop with an aspect ratio in `aspect`.
     pub fn draw(&self, width: usize, height: usize, stream: &mut RandomStream) -> Rectangle {
         let whole = (width * height) as f64;
         for _ in 0..ATTEMPTS {
@@ -69,31 +69,35 @@ impl RandomCrop {
     }
 
     pub(super) fn validate(&self) -> Result<()> {
-        let (least, most) = self.area;
-        if !(0.0 < least && least <= most && most <= 1.0) {
-            return Err(Error::invalid("crop area", "0 < least ≤ most ≤ 1", range(self.area)));
+        let (min, max) = self.area;
+        if !(0.0 < min && min <= max && max <= 1.0) {
+            return Err(Error::invalid("crop area", "0 < min ≤ max ≤ 1", range(self.area)));
         }
-        let (least, most) = self.aspect;
-        if !(0.0 < least && least <= most && most.is_finite()) {
-            return Err(Error::invalid("crop aspect", "0 < least ≤ most", range(self.aspect)));
+        let (min, max) = self.aspect;
+        if !(0.0 < min && min <= max && max.is_finite()) {
+            return Err(Error::invalid(
+                "crop aspect ratio",
+                "0 < min ≤ max, finite",
+                range(self.aspect),
+            ));
         }
         Ok(())
     }
 }
 
-fn range((least, most): (f64, f64)) -> String {
-    format!("{least} to {most}")
+fn range((min, max): (f64, f64)) -> String {
+    format!("{min} to {max}")
 }
 
-/// Sides of an image whose shorter one is ⌊size / share⌋, width first; rounded as torchvision's
-/// `Resize` rounds.
+/// Returns width and height of the resized image whose shorter side is ⌊size / share⌋, rounded as
+/// in torchvision's `Resize`.
 pub(super) fn resized_sides(
     width: usize,
     height: usize,
     size: usize,
     share: f64,
 ) -> (usize, usize) {
-    // An exact quotient must not fall below itself by rounding.
+    // 1e-9 keeps an exact quotient that float rounding has moved just below itself.
     let short = (size as f64 / share + 1e-9).floor() as usize;
     if width <= height {
         (short, short * height / width)
@@ -102,7 +106,7 @@ pub(super) fn resized_sides(
     }
 }
 
-/// The central square, as torchvision's `CenterCrop` rounds it.
+/// Returns the central square, rounded as in torchvision's `CenterCrop`.
 pub(super) fn central(width: usize, height: usize, size: usize) -> Rectangle {
     let first = |length: usize| ((length - size) as f64 / 2.0).round_ties_even() as usize;
     Rectangle { left: first(width), top: first(height), width: size, height: size }

@@ -1,17 +1,16 @@
-//! Brightness, contrast, colour and sharpness: blends of an image with a plainer one.
+//! Brightness, contrast, saturation and sharpness, as in Pillow's `ImageEnhance`.
 //!
-//! Factor 0 is the plainer image, 1 the image itself, more goes beyond it. Arithmetic and rounding
-//! are Pillow's.
+//! Each is degenerate + factor·(image − degenerate) with a degenerate image: factor 0 gives the
+//! degenerate image, 1 the image itself. Arithmetic and rounding are Pillow's.
 
 use crate::data::Image;
 
-/// plain + factor · (value − plain), cut to a byte.
-fn blend(plain: u8, value: u8, factor: f32) -> u8 {
-    // The conversion cuts off below 0 and above 255, and the fraction.
-    (f32::from(plain) + factor * (f32::from(value) - f32::from(plain))) as u8
+/// degenerate + factor·(value − degenerate), clamped to 0..=255 and truncated.
+fn blend(degenerate: u8, value: u8, factor: f32) -> u8 {
+    (f32::from(degenerate) + factor * (f32::from(value) - f32::from(degenerate))) as u8
 }
 
-/// Luminance (ITU-R 601) of a pixel.
+/// Luminance of a pixel (ITU-R 601).
 fn grey(pixel: &[u8]) -> u8 {
     match *pixel {
         [red, green, blue] => {
@@ -23,13 +22,13 @@ fn grey(pixel: &[u8]) -> u8 {
     }
 }
 
-/// Blends with black.
+/// Brightness. Degenerate image: black.
 pub(super) fn brightness(image: &mut Image, factor: f64) {
     let table: [u8; 256] = std::array::from_fn(|value| blend(0, value as u8, factor as f32));
     image.pixels_mut().iter_mut().for_each(|byte| *byte = table[usize::from(*byte)]);
 }
 
-/// Blends with the mean luminance.
+/// Contrast. Degenerate image: the mean luminance.
 pub(super) fn contrast(image: &mut Image, factor: f64) {
     let channels = image.channels();
     let pixels = image.pixels().chunks_exact(channels);
@@ -40,7 +39,7 @@ pub(super) fn contrast(image: &mut Image, factor: f64) {
     image.pixels_mut().iter_mut().for_each(|byte| *byte = table[usize::from(*byte)]);
 }
 
-/// Blends every pixel with its luminance. Grey images stay as they are.
+/// Saturation. Degenerate image: the luminance of each pixel. Grey images do not change.
 pub(super) fn colour(image: &mut Image, factor: f64) {
     let channels = image.channels();
     for pixel in image.pixels_mut().chunks_exact_mut(channels) {
@@ -49,8 +48,8 @@ pub(super) fn colour(image: &mut Image, factor: f64) {
     }
 }
 
-/// Blends with the image smoothed by a 3 × 3 kernel, whose centre weighs 5 and whose rest weighs
-/// 1; the outermost pixels stay as they are.
+/// Sharpness. Degenerate image: smoothed by the 3 × 3 kernel with weight 5 at its centre and 1
+/// elsewhere, divided by 13. Border pixels do not change.
 pub(super) fn sharpness(image: &mut Image, factor: f64) {
     let (width, height, channels) = (image.width(), image.height(), image.channels());
     if width < 3 || height < 3 {
@@ -68,7 +67,7 @@ pub(super) fn sharpness(image: &mut Image, factor: f64) {
                 .flat_map(|row| [row[at - channels], row[at], row[at + channels]])
                 .map(u32::from)
                 .sum();
-            // Rounded to nearest; a thirteenth is never half.
+            // sum/13 rounded to nearest; there are no ties.
             let smooth = (2 * (sum + 4 * u32::from(centre)) + 13) / 26;
             row[at] = blend(smooth as u8, centre, factor as f32);
         }

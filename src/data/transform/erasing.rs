@@ -1,42 +1,42 @@
-//! Random erasing (Zhong et al., 2020) as timm has it, mode "pixel".
+//! Random erasing (Zhong et al., 2020), as timm's `RandomErasing` in mode `pixel`.
 
 use super::crop::Rectangle;
 use super::RandomStream;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Attempts at a rectangle that fits before the image is left as it is.
+/// Attempts at a rectangle before the image is left unchanged.
 const ATTEMPTS: usize = 10;
 
-/// Replaces a rectangle by noise, after normalisation.
+/// Options of random erasing: a rectangle of the normalised image is replaced by normal noise.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RandomErasing {
-    /// Probability that it takes place.
+    /// Probability of erasing.
     pub probability: f64,
-    /// Least and greatest share of the image's area.
+    /// Smallest and largest share of the image's area; uniform.
     pub area: (f64, f64),
-    /// Least height / width; the greatest is its inverse. Uniform in its logarithm.
-    pub least_aspect: f64,
+    /// Smallest aspect ratio, height / width; the largest is its inverse. Uniform in its logarithm.
+    pub min_aspect: f64,
 }
 
 impl Default for RandomErasing {
     fn default() -> Self {
-        Self { probability: 0.25, area: (0.02, 1.0 / 3.0), least_aspect: 0.3 }
+        Self { probability: 0.25, area: (0.02, 1.0 / 3.0), min_aspect: 0.3 }
     }
 }
 
-/// A rectangle and the noise that replaces it.
+/// Erased rectangle and its noise.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Erased {
-    /// What is replaced.
+    /// Erased rectangle.
     pub rectangle: Rectangle,
-    /// Standard normal numbers, channels × height × width.
+    /// Standard normal noise, channels × height × width.
     pub noise: Vec<f32>,
 }
 
 impl RandomErasing {
-    /// What to erase of an image, if anything. The rectangle is smaller than the image on both
-    /// sides.
+    /// Draws rectangle and noise for an image of this size; `None` for no erasing. The rectangle is
+    /// smaller than the image in width and height.
     pub fn draw(
         &self,
         width: usize,
@@ -47,10 +47,10 @@ impl RandomErasing {
         if !stream.chance(self.probability) {
             return None;
         }
-        let longest = -self.least_aspect.ln();
+        let max_log_aspect = -self.min_aspect.ln();
         for _ in 0..ATTEMPTS {
             let area = (width * height) as f64 * stream.between(self.area.0, self.area.1);
-            let aspect = stream.between(-longest, longest).exp();
+            let aspect = stream.between(-max_log_aspect, max_log_aspect).exp();
             let rows = (area * aspect).sqrt().round_ties_even() as usize;
             let columns = (area / aspect).sqrt().round_ties_even() as usize;
             if (1..height).contains(&rows) && (1..width).contains(&columns) {
@@ -66,17 +66,13 @@ impl RandomErasing {
 
     pub(super) fn validate(&self) -> Result<()> {
         super::expect_probability("probability of erasing", self.probability)?;
-        let (least, most) = self.area;
-        if !(0.0 < least && least <= most && most <= 1.0) {
-            let actual = format!("{least} to {most}");
-            return Err(Error::invalid("erased area", "0 < least ≤ most ≤ 1", actual));
+        let (min, max) = self.area;
+        if !(0.0 < min && min <= max && max <= 1.0) {
+            let actual = format!("{min} to {max}");
+            return Err(Error::invalid("erased area", "0 < min ≤ max ≤ 1", actual));
         }
-        if !(0.0 < self.least_aspect && self.least_aspect <= 1.0) {
-            return Err(Error::invalid(
-                "erased aspect",
-                "more than 0, at most 1",
-                self.least_aspect,
-            ));
+        if !(0.0 < self.min_aspect && self.min_aspect <= 1.0) {
+            return Err(Error::invalid("erased aspect ratio", "in (0, 1]", self.min_aspect));
         }
         Ok(())
     }

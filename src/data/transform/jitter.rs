@@ -1,28 +1,28 @@
-//! Colour jitter, as torchvision has it without hue.
+//! Colour jitter, as torchvision's `ColorJitter` without hue.
 
 use super::{ImageOperation, RandomStream};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Random brightness, contrast and saturation, in random order: each factor is uniform in
-/// [max(0, 1 − x), 1 + x].
+/// Random brightness, contrast and saturation, in random order. With range x, a factor is uniform
+/// in [max(0, 1 − x), 1 + x].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ColourJitter {
-    /// Largest change of the brightness.
+    /// Range of the brightness factor.
     pub brightness: f64,
-    /// Largest change of the contrast.
+    /// Range of the contrast factor.
     pub contrast: f64,
-    /// Largest change of the saturation.
+    /// Range of the saturation factor.
     pub saturation: f64,
 }
 
 impl ColourJitter {
-    /// The same range for all three; timm's default is 0.4.
+    /// Returns the jitter with one range for all three factors; timm's default is 0.4.
     pub fn uniform(range: f64) -> Self {
         Self { brightness: range, contrast: range, saturation: range }
     }
 
-    /// The operations for an image.
+    /// Draws the operations for an image.
     pub fn draw(&self, stream: &mut RandomStream) -> [ImageOperation; 3] {
         let mut factor = |range: f64| stream.between((1.0 - range).max(0.0), 1.0 + range);
         let mut operations = [
@@ -36,9 +36,9 @@ impl ColourJitter {
 
     pub(super) fn validate(&self) -> Result<()> {
         for (name, range) in [
-            ("jitter of brightness", self.brightness),
-            ("jitter of contrast", self.contrast),
-            ("jitter of saturation", self.saturation),
+            ("jitter brightness", self.brightness),
+            ("jitter contrast", self.contrast),
+            ("jitter saturation", self.saturation),
         ] {
             if !(range >= 0.0 && range.is_finite()) {
                 return Err(Error::invalid(name, "0 or more, finite", range));

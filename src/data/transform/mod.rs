@@ -1,4 +1,4 @@
-//! What happens to an image between decoding and the batch.
+//! Transforms of decoded images to squares of one size, as torchvision and timm have them.
 
 mod affine;
 mod crop;
@@ -19,57 +19,58 @@ use super::{Image, RandomStream};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Most pixels that an image is resized to before its centre is cut out.
-const LARGEST_RESIZED: usize = 1 << 28;
+/// Largest number of pixels of a resized image before its central crop.
+const MAX_RESIZED_PIXELS: usize = 1 << 28;
 
-/// How images become squares of one size.
+/// Transform of an image to a square of fixed size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transform {
-    /// At random, see [`TrainTransform`].
+    /// Random augmentation.
     Train(TrainTransform),
-    /// Always the same, see [`EvalTransform`].
+    /// Deterministic resize and central crop.
     Eval(EvalTransform),
 }
 
-/// Augmentation of a training image, in timm's order: crop, flip, RandAugment, colour jitter,
-/// (normalisation,) erasing.
+/// Training augmentation, in timm's order: random resized crop, horizontal flip, RandAugment, colour
+/// jitter; after normalisation, random erasing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainTransform {
-    /// Side of the result in pixels.
+    /// Width and height of the result in pixels.
     pub size: usize,
-    /// What is seen of the image.
+    /// Random resized crop.
     pub crop: RandomCrop,
-    /// Probability of mirroring.
+    /// Probability of a horizontal flip.
     pub flip: f64,
-    /// RandAugment, or none.
+    /// RandAugment; `None` disables it.
     pub rand_augment: Option<RandAugment>,
-    /// Colour jitter, or none. With RandAugment, timm has none unless it is forced.
+    /// Colour jitter; `None` disables it. With RandAugment, timm disables it by default.
     pub jitter: Option<ColourJitter>,
-    /// Random erasing, or none.
+    /// Random erasing; `None` disables it.
     pub erasing: Option<RandomErasing>,
 }
 
-/// The usual evaluation crop: shorter side to ⌊size / share⌋, then the central square.
+/// Evaluation transform: resize of the shorter side to ⌊size / share⌋, then the central square of
+/// `size`, both bicubic as in torchvision.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EvalTransform {
-    /// Side of the result in pixels.
+    /// Width and height of the result in pixels.
     pub size: usize,
-    /// Share of the shorter side that is seen.
+    /// Share of the shorter side that the crop keeps, in (0, 1]; timm's `crop_pct`.
     pub share: f64,
 }
 
-/// A transformed image.
+/// Result of a transform.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Transformed {
-    /// `size` × `size` pixels.
+    /// Image of `size` × `size` pixels.
     pub image: Image,
-    /// What is to be erased once the image is normalised.
+    /// Rectangle and noise of random erasing, to be written after normalisation.
     pub erased: Option<Erased>,
 }
 
 impl TrainTransform {
-    /// The recipe of DeiT (Touvron et al., 2021, Table 9).
+    /// DeiT's augmentation (Touvron et al., 2021, table 9).
     pub fn deit(size: usize) -> Self {
         Self {
             rand_augment: Some(RandAugment::default()),
@@ -78,7 +79,7 @@ impl TrainTransform {
         }
     }
 
-    /// Only the random crop and the flip.
+    /// Random resized crop and horizontal flip only.
     pub fn plain(size: usize) -> Self {
         let crop = RandomCrop::default();
         Self { size, crop, flip: 0.5, rand_augment: None, jitter: None, erasing: None }
@@ -112,7 +113,7 @@ impl TrainTransform {
 }
 
 impl EvalTransform {
-    /// A crop of 0.875 of the shorter side.
+    /// Returns the usual transform, with share 0.875.
     pub fn new(size: usize) -> Self {
         Self { size, share: 0.875 }
     }
@@ -120,10 +121,14 @@ impl EvalTransform {
     fn apply(&self, image: &Image, resizer: &mut Resizer) -> Result<Transformed> {
         let (width, height) =
             crop::resized_sides(image.width(), image.height(), self.size, self.share);
-        // A long and narrow image would be resized to a longer one, to see its middle.
-        if width.checked_mul(height).is_none_or(|pixels| pixels > LARGEST_RESIZED) {
-            let (name, actual) = ("sides of the resized image", format!("{width} × {height}"));
-            return Err(Error::invalid(name, format!("at most {LARGEST_RESIZED} pixels"), actual));
+        // A narrow image, such as 1 × 16384, would be resized to an enormous one.
+        if width.checked_mul(height).is_none_or(|pixels| pixels > MAX_RESIZED_PIXELS) {
+            let (name, actual) = ("size of the resized image", format!("{width} × {height}"));
+            return Err(Error::invalid(
+                name,
+                format!("at most {MAX_RESIZED_PIXELS} pixels"),
+                actual,
+            ));
         }
         let resized = resizer.whole(image, width, height)?;
         let image = resize::cut(&resized, crop::central(width, height, self.size))?;
@@ -132,10 +137,12 @@ impl EvalTransform {
 }
 
 impl Transform {
-    /// Transforms an image. `fill` colours what an operation brings in from outside of it.
+    /// Returns the transformed image. `fill`, one value a channel, is the colour of pixels that
+    /// rotation, shear and translation take from outside the image.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `fill` has not one value for each channel, or an option cannot be.
+    /// [`Error::Invalid`] if the length of `fill` is not the number of channels, or an option is out
+    /// of range.
     pub fn apply(
         &self,
         image: &Image,
@@ -144,36 +151,43 @@ impl Transform {
         resizer: &mut Resizer,
     ) -> Result<Transformed> {
         self.validate()?;
-        let seen = self.seen(image.width(), image.height(), stream);
-        self.apply_to(seen, image, fill, stream, resizer)
+        let region = self.region(image.width(), image.height(), stream);
+        self.apply_to(region, image, fill, stream, resizer)
     }
 
-    /// The part of an image that the result depends on: the first that is drawn from the stream.
-    pub(super) fn seen(&self, width: usize, height: usize, stream: &mut RandomStream) -> Rectangle {
+    /// Draws the region of an image that the result depends on: the random crop, or the whole image
+    /// for evaluation. It is drawn
+    /// before any other number of the stream.
+    pub(super) fn region(
+        &self,
+        width: usize,
+        height: usize,
+        stream: &mut RandomStream,
+    ) -> Rectangle {
         match self {
             Self::Train(training) => training.crop.draw(width, height, stream),
-            // The crop takes resized pixels.
+            // The evaluation crop follows the resize, whose filter reaches beyond the crop.
             Self::Eval(_) => Rectangle { left: 0, top: 0, width, height },
         }
     }
 
-    /// Transforms the part of an image that [`seen`](Self::seen) drew; below it, rows may be
-    /// missing.
+    /// Transforms the region of an image that [`region`](Self::region) drew. Rows below the region
+    /// may be missing.
     pub(super) fn apply_to(
         &self,
-        seen: Rectangle,
+        region: Rectangle,
         image: &Image,
         fill: &[u8],
         stream: &mut RandomStream,
         resizer: &mut Resizer,
     ) -> Result<Transformed> {
         match self {
-            Self::Train(training) => training.apply(image, seen, fill, stream, resizer),
+            Self::Train(training) => training.apply(image, region, fill, stream, resizer),
             Self::Eval(evaluation) => evaluation.apply(image, resizer),
         }
     }
 
-    /// Side of the result in pixels.
+    /// Width and height of the result in pixels.
     pub fn size(&self) -> usize {
         match self {
             Self::Train(training) => training.size,
@@ -184,7 +198,7 @@ impl Transform {
     /// Checks every option.
     ///
     /// # Errors
-    /// [`Error::Invalid`] names the first that cannot be.
+    /// [`Error::Invalid`] naming the first option out of range.
     pub fn validate(&self) -> Result<()> {
         if !(1..=1 << 14).contains(&self.size()) {
             return Err(Error::invalid("image size", "1 to 16384", self.size()));

@@ -1,4 +1,4 @@
-//! RandAugment (Cubuk et al., 2020) as timm has it.
+//! RandAugment (Cubuk et al., 2020), as in timm.
 
 use super::affine::Affine;
 use super::{enhance, tone, RandomStream};
@@ -6,22 +6,22 @@ use crate::data::Image;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Most operations on an image.
-const MOST_LAYERS: usize = 100;
-/// The strongest magnitude.
-const FULL: f64 = 10.0;
+/// Largest accepted number of operations on an image.
+const MAX_LAYERS: usize = 100;
+/// Largest magnitude.
+const MAX_MAGNITUDE: f64 = 10.0;
 
-/// Random operations of a given magnitude, every one stronger with a higher magnitude; timm's
-/// `rand-m9-mstd0.5-inc1` by default.
+/// Options of RandAugment. The default is timm's `rand-m9-mstd0.5-inc1`: the strength of every
+/// operation increases with the magnitude.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RandAugment {
-    /// Mean magnitude, 0 to 10.
+    /// Mean magnitude, in [0, 10].
     pub magnitude: f64,
-    /// Spread of the magnitude around its mean.
+    /// Standard deviation of the magnitude.
     pub magnitude_std: f64,
-    /// Operations drawn for an image, with replacement.
+    /// Number of operations drawn for an image, with replacement.
     pub layers: usize,
-    /// Probability that an operation drawn takes place.
+    /// Probability that a drawn operation is applied.
     pub probability: f64,
 }
 
@@ -31,47 +31,46 @@ impl Default for RandAugment {
     }
 }
 
-/// An operation with its strength.
+/// Image operation and its strength.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum ImageOperation {
-    /// Stretches every channel to the full range.
+    /// Stretches the values of each channel to 0..=255.
     AutoContrast,
-    /// Evens out the histogram of every channel.
+    /// Equalizes the histogram of each channel.
     Equalize,
-    /// Negative.
+    /// 255 − value.
     Invert,
-    /// About the centre, in degrees, counter-clockwise.
+    /// Rotates about the centre, counter-clockwise, in degrees.
     Rotate(f64),
-    /// Keeps so many bits of every value.
+    /// Keeps this number of upper bits of each value.
     Posterize(u32),
-    /// Inverts values from this one on.
+    /// Inverts values of at least this threshold.
     Solarize(u16),
-    /// Adds so much to values below 128.
+    /// Adds this amount to values below 128.
     SolarizeAdd(u8),
-    /// Saturation: 0 is grey, 1 no change.
+    /// Saturation factor: 0 is grey, 1 no change.
     Colour(f64),
-    /// 0 is flat, 1 no change.
+    /// Contrast factor: 0 is a uniform grey, 1 no change.
     Contrast(f64),
-    /// 0 is black, 1 no change.
+    /// Brightness factor: 0 is black, 1 no change.
     Brightness(f64),
-    /// 0 is smooth, 1 no change.
+    /// Sharpness factor: 0 is smoothed, 1 no change.
     Sharpness(f64),
-    /// Columns move by this share of their height.
+    /// Horizontal shear: the source x of a pixel is x + share·y.
     ShearX(f64),
-    /// Rows move by this share of their width.
+    /// Vertical shear: the source y of a pixel is y + share·x.
     ShearY(f64),
-    /// To the left, as a share of the width.
+    /// Shift to the left, as a share of the width.
     TranslateX(f64),
-    /// Upwards, as a share of the height.
+    /// Shift upwards, as a share of the height.
     TranslateY(f64),
 }
 
 impl RandAugment {
-    /// The operations for an image.
+    /// Draws the operations for an image.
     pub fn draw(&self, stream: &mut RandomStream) -> Vec<ImageOperation> {
-        // All are chosen before the first is drawn for: so an operation that does not take
-        // place does not change the choice of the next.
+        // As in timm, all operations are chosen before their strengths are drawn.
         let chosen: Vec<usize> = (0..self.layers).map(|_| stream.up_to(14)).collect();
         let mut operations = Vec::with_capacity(self.layers);
         for kind in chosen {
@@ -79,7 +78,7 @@ impl RandAugment {
                 let magnitude = stream.normal(self.magnitude, self.magnitude_std);
                 operations.push(ImageOperation::draw(
                     kind,
-                    magnitude.clamp(0.0, FULL) / FULL,
+                    magnitude.clamp(0.0, MAX_MAGNITUDE) / MAX_MAGNITUDE,
                     stream,
                 ));
             }
@@ -88,15 +87,15 @@ impl RandAugment {
     }
 
     pub(super) fn validate(&self) -> Result<()> {
-        if !(0.0..=FULL).contains(&self.magnitude) {
+        if !(0.0..=MAX_MAGNITUDE).contains(&self.magnitude) {
             return Err(Error::invalid("RandAugment magnitude", "0 to 10", self.magnitude));
         }
         if !(self.magnitude_std >= 0.0 && self.magnitude_std.is_finite()) {
             let std = self.magnitude_std;
             return Err(Error::invalid("RandAugment magnitude_std", "0 or more, finite", std));
         }
-        if self.layers > MOST_LAYERS {
-            let expected = format!("at most {MOST_LAYERS}");
+        if self.layers > MAX_LAYERS {
+            let expected = format!("at most {MAX_LAYERS}");
             return Err(Error::invalid("RandAugment layers", expected, self.layers));
         }
         super::expect_probability("RandAugment probability", self.probability)
@@ -104,9 +103,9 @@ impl RandAugment {
 }
 
 impl ImageOperation {
-    /// One of the fifteen, at a level in [0, 1].
+    /// Draws the strength of operation `kind` of fifteen, at `level` = magnitude / 10 in [0, 1].
     fn draw(kind: usize, level: f64, stream: &mut RandomStream) -> Self {
-        // 1 is no change; the least is 0.1.
+        // Factor 1 is no change; the smallest factor is 0.1.
         let enhancement =
             |stream: &mut RandomStream| (1.0 + stream.either_sign(level * 0.9)).max(0.1);
         match kind {
@@ -128,10 +127,10 @@ impl ImageOperation {
         }
     }
 
-    /// Carries the operation out; pixels from outside of the image get the colour of `fill`.
+    /// Applies the operation in place. Pixels from outside the image get the colour `fill`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `fill` has not one value for each channel.
+    /// [`Error::Invalid`] if the length of `fill` is not the number of channels.
     pub fn apply(self, image: &mut Image, fill: &[u8]) -> Result<()> {
         if fill.len() != image.channels() {
             let expected = format!("{} values", image.channels());

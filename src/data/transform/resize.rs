@@ -1,4 +1,4 @@
-//! Bicubic resizing and mirroring.
+//! Bicubic resizing and horizontal flip.
 
 use super::crop::Rectangle;
 use crate::data::Image;
@@ -6,19 +6,19 @@ use crate::{Error, Result};
 use fast_image_resize::images::{CroppedImage, Image as Pixels, ImageRef};
 use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions};
 
-/// Bicubic with a = −½ whose support grows as the image shrinks, like that of Pillow.
+/// Bicubic kernel with a = −½ and antialiasing, as Pillow's.
 const BICUBIC: ResizeAlg = ResizeAlg::Convolution(FilterType::CatmullRom);
 
-/// Resizes images, and keeps its memory for the next one. Every worker has its own.
+/// Resizer that reuses its buffers. Each worker thread has its own.
 #[derive(Debug, Default)]
 pub struct Resizer(fast_image_resize::Resizer);
 
 impl Resizer {
-    /// A rectangle of an image at `width` × `height`. Pixels beside the rectangle have no influence:
-    /// first cut, then resized.
+    /// Returns a rectangle of an image, resized to `width` × `height`. Pixels outside the rectangle
+    /// have no influence.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the rectangle reaches beyond the image, or a side is zero.
+    /// [`Error::Invalid`] if the rectangle is not inside the image, or `width` or `height` is 0.
     pub fn crop(
         &mut self,
         image: &Image,
@@ -44,13 +44,13 @@ impl Resizer {
         self.resize(&source, image.channels(), (width, height))
     }
 
-    /// A whole image at `width` × `height`.
+    /// Returns a whole image, resized to `width` × `height`.
     pub(super) fn whole(&mut self, image: &Image, width: usize, height: usize) -> Result<Image> {
         self.resize(&view(image)?, image.channels(), (width, height))
     }
 
-    /// Whole sources only: with the crop box of its own options, fast_image_resize 6.1 can read
-    /// beyond its rows.
+    /// Resizes a whole source. The crop box of fast_image_resize 6.1's own options is not used: with
+    /// it, the crate can read beyond the box.
     fn resize(
         &mut self,
         source: &impl IntoImageView,
@@ -58,17 +58,17 @@ impl Resizer {
         (width, height): (usize, usize),
     ) -> Result<Image> {
         let side = |length: usize| {
-            u32::try_from(length).map_err(|_| Error::invalid("side", "a 32-bit number", length))
+            u32::try_from(length).map_err(|_| Error::invalid("image side", "less than 2³²", length))
         };
         let mut resized = Pixels::new(side(width)?, side(height)?, pixel_type(channels));
         self.0
             .resize(source, &mut resized, &ResizeOptions::new().resize_alg(BICUBIC))
-            .map_err(|error| Error::invalid("resizing", "within the image", error))?;
+            .map_err(|error| Error::invalid("resized image", "sides of at least 1", error))?;
         Image::new(width, height, channels, resized.into_vec())
     }
 }
 
-/// A rectangle of an image that reaches to neither side beyond it.
+/// Returns a rectangle of an image. It must lie inside the image.
 pub(super) fn cut(image: &Image, rectangle: Rectangle) -> Result<Image> {
     let Rectangle { left, top, width, height } = rectangle;
     let (channels, stride) = (image.channels(), image.width() * image.channels());
@@ -80,7 +80,7 @@ pub(super) fn cut(image: &Image, rectangle: Rectangle) -> Result<Image> {
 fn view(image: &Image) -> Result<ImageRef<'_>> {
     let (width, height) = (image.width() as u32, image.height() as u32);
     ImageRef::new(width, height, image.pixels(), pixel_type(image.channels()))
-        .map_err(|error| Error::invalid("image", "of less than 2³² columns and rows", error))
+        .map_err(|error| Error::invalid("image size", "width and height less than 2³²", error))
 }
 
 fn pixel_type(channels: usize) -> PixelType {
@@ -91,7 +91,7 @@ fn pixel_type(channels: usize) -> PixelType {
     }
 }
 
-/// Mirrors an image: left becomes right.
+/// Flips an image horizontally, in place.
 pub fn flip_horizontal(image: &mut Image) {
     let (width, channels) = (image.width(), image.channels());
     for row in image.pixels_mut().chunks_exact_mut(width * channels) {

@@ -1,16 +1,15 @@
-//! Operations that map every value of a channel to another: tables of 256 entries.
-//!
-//! Arithmetic and rounding are Pillow's.
+//! Point operations: each value is looked up in a table of 256 entries. Arithmetic and rounding are
+//! Pillow's.
 
 use crate::data::Image;
 
-/// Puts every byte through one table.
+/// Applies one table to all channels.
 fn map(image: &mut Image, value: impl Fn(u8) -> u8) {
     let table: [u8; 256] = std::array::from_fn(|at| value(at as u8));
     image.pixels_mut().iter_mut().for_each(|byte| *byte = table[usize::from(*byte)]);
 }
 
-/// Puts every channel through the table that its histogram makes.
+/// Applies to each channel a table computed from its histogram.
 fn map_by_histogram(image: &mut Image, table: impl Fn(&[u32; 256]) -> [u8; 256]) {
     let channels = image.channels();
     for channel in 0..channels {
@@ -28,23 +27,23 @@ pub(super) fn invert(image: &mut Image) {
     map(image, |value| 255 - value);
 }
 
-/// Inverts values from `threshold` on.
+/// Inverts values of at least `threshold`.
 pub(super) fn solarize(image: &mut Image, threshold: u16) {
     map(image, |value| if u16::from(value) < threshold { value } else { 255 - value });
 }
 
-/// Adds to the darker half of the values.
+/// Adds `add` to values below 128, saturating at 255.
 pub(super) fn solarize_add(image: &mut Image, add: u8) {
     map(image, |value| if value < 128 { value.saturating_add(add) } else { value });
 }
 
-/// Keeps the upper `bits` of 8; with none, all is black.
+/// Keeps the upper `bits` of 8 bits; 0 gives a black image.
 pub(super) fn posterize(image: &mut Image, bits: u32) {
     let mask = !(0xff_u16 >> bits.min(8)) as u8;
     map(image, |value| value & mask);
 }
 
-/// Stretches every channel to 0..=255.
+/// Stretches the values of each channel to 0..=255.
 pub(super) fn auto_contrast(image: &mut Image) {
     map_by_histogram(image, |histogram| {
         let low = histogram.iter().position(|&count| count > 0).unwrap_or(0);
@@ -59,7 +58,7 @@ pub(super) fn auto_contrast(image: &mut Image) {
     });
 }
 
-/// Makes all values of a channel about equally frequent.
+/// Equalizes the histogram of each channel.
 pub(super) fn equalize(image: &mut Image) {
     map_by_histogram(image, |histogram| {
         let total: u32 = histogram.iter().sum();

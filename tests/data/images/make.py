@@ -1,11 +1,11 @@
-"""Writes the images beside it: what Pillow, torchvision and timm make of generated pictures.
+"""Writes generated images in all file kinds, and the results of Pillow, torchvision and timm.
 
 Made with Pillow 13.0.0, torchvision 0.28.0 and timm 1.0.31:
 
     pip install pillow numpy torch torchvision timm
     python make.py
 
-X.png is what Pillow decodes X.jpg (or X.png) to, under expected/.
+expected/X.png is the image that Pillow decodes from X.
 """
 
 import pathlib
@@ -20,7 +20,7 @@ FILL = (124, 116, 104)  # ImageNet's mean colour
 
 
 def picture(width, height, seed):
-    """Waves, a sharp edge, and noise."""
+    """Returns an image of waves, a sharp edge and noise."""
     noise = numpy.random.default_rng(seed).normal(0, 12, (height, width, 3))
     y, x = numpy.mgrid[0:height, 0:width]
     waves = [110 + 80 * numpy.sin(x / (5 + c) + c) * numpy.cos(y / (9 - c)) for c in range(3)]
@@ -30,9 +30,9 @@ def picture(width, height, seed):
 
 
 def files(image):
-    """One file of every kind that has to become RGB."""
+    """Writes one file of every kind, and its RGB image decoded by Pillow."""
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90°
+    exif[0x0112] = 6  # orientation: rotated by 90°
     image.save(HERE / "colour.jpg", quality=90)
     image.save(HERE / "full_chroma.jpg", quality=95, subsampling=0)
     image.save(HERE / "progressive.jpg", quality=90, progressive=True)
@@ -49,12 +49,13 @@ def files(image):
     Image.fromarray(grey * 257).save(HERE / "grey16.png")
     names = [path.name for path in HERE.iterdir() if path.suffix in (".jpg", ".png")]
     for name in names:
-        # Of 16 bits Pillow cuts off what is above 255; we keep the upper half, which is `grey`.
+        # Pillow clamps 16-bit values to 255. Expected are their upper 8 bits, which are grey.png.
         source = "grey.png" if name == "grey16.png" else name
         Image.open(HERE / source).convert("RGB").save(HERE / "expected" / f"{name}.png")
 
 
 def resizing(image):
+    """Writes evaluation crops and resized crops of torchvision."""
     image.save(HERE / "expected/photo.png")
     bicubic = transforms.InterpolationMode.BICUBIC
     for size in (64, 96):
@@ -71,7 +72,7 @@ def resizing(image):
 
 
 def operations(image):
-    """The operations of RandAugment, one below the other."""
+    """Writes the results of RandAugment's operations, stacked vertically."""
     kwargs = {"resample": Image.Resampling.BICUBIC, "fillcolor": FILL}
     calls = [
         ("auto_contrast",),

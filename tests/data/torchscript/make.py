@@ -1,4 +1,4 @@
-"""Makes vit.pt, a tiny ViT of timm traced to TorchScript, and vit.safetensors: images and logits.
+"""Writes vit.pt, a tiny timm ViT traced to TorchScript, and vit.safetensors, images and logits.
 
     pip install torch==2.13.0 timm==1.0.26 safetensors && python make.py
 """
@@ -16,14 +16,14 @@ model = timm.models.VisionTransformer(
     img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=5
 ).eval()
 for parameter in model.parameters():
-    # Biases, too, are something else than zero, so that a wrong one shows.
+    # Nonzero biases, so that the test detects a wrong one.
     torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.1)
 
 images = torch.randn(3, 3, 32, 32)
 traced = torch.jit.trace(model, images[:2])
 with torch.no_grad():
     logits = model(images)
-    assert torch.allclose(traced(images), logits, atol=1e-6), "tracing has baked in the batch"
+    assert torch.allclose(traced(images), logits, atol=1e-6), "the traced module depends on the batch size"
 assert all(parameter.requires_grad for parameter in traced.parameters())
 
 traced.save(HERE / "vit.pt")

@@ -1,32 +1,32 @@
-//! The images of a batch, one after the other.
+//! Buffer of the images of a batch.
 
 use crate::data::{Image, Normalisation};
 use crate::Result;
 use tch::{Device, Kind, Tensor};
 
-/// Images that become one tensor.
-pub(super) enum Collected {
-    /// For the CPU: normalised while they are in the worker's cache.
+/// Images of a batch under construction.
+pub(super) enum BatchBuffer {
+    /// For the CPU: normalised values, written while the image is in the processor's cache.
     Values(Values),
-    /// For other devices: bytes, a quarter of what normalised images take to send.
+    /// For other devices: bytes, a quarter of the transfer of f32 values.
     Bytes {
-        /// Channels first, image after image.
+        /// `B × C × S × S` values.
         bytes: Vec<u8>,
         /// `[B, C, S, S]`.
         shape: [i64; 4],
     },
 }
 
-/// A finished batch, `[B, C, S, S]` on the CPU.
+/// Images of a complete batch, `[B, C, S, S]` on the CPU.
 pub(super) enum Pixels {
-    /// f32, for the CPU.
+    /// Normalised, f32.
     Normalised(Tensor),
-    /// u8, for another device; pinned if that is CUDA.
+    /// Bytes, u8, for another device; in pinned memory if that is CUDA.
     Bytes(Tensor),
 }
 
-impl Collected {
-    /// Room for `count` images of `size` × `size` pixels.
+impl BatchBuffer {
+    /// Returns an empty buffer for `count` images of `size` × `size` pixels.
     pub fn new(
         count: usize,
         size: usize,
@@ -44,10 +44,10 @@ impl Collected {
         }
     }
 
-    /// Adds an image.
+    /// Appends an image.
     ///
     /// # Panics
-    /// If it has another size than the batch, or is one too many.
+    /// If the buffer has too little room left for the image.
     pub fn push(&mut self, image: &Image) {
         match self {
             Self::Values(values) => values.push(image),
@@ -55,7 +55,7 @@ impl Collected {
         }
     }
 
-    /// The batch, when it is full.
+    /// Returns the images of a full buffer.
     pub fn finish(self, device: Device) -> Result<Pixels> {
         match self {
             Self::Values(values) => Ok(Pixels::Normalised(values.batch)),
@@ -70,13 +70,13 @@ impl Collected {
     }
 }
 
-/// A batch of normalised images that is filled from its beginning.
+/// Tensor of normalised images, filled image by image.
 pub(super) struct Values {
     /// `[B, C, S, S]`, f32, contiguous, on the CPU.
     batch: Tensor,
-    /// Numbers of the batch that are written.
+    /// Number of elements written.
     filled: usize,
-    /// What a byte becomes, for every channel.
+    /// Lookup tables from byte to normalised value, one a channel.
     tables: Vec<[f32; 256]>,
 }
 
@@ -89,9 +89,13 @@ impl Values {
     fn push(&mut self, image: &Image) {
         let count = image.pixels().len();
         let (first, all) = (self.filled, self.batch.numel());
-        assert!(first + count <= all, "{count} numbers more than the {all} of the batch");
-        // SAFETY: the tensor is f32, contiguous and on the CPU since `new`, nobody else has it
-        // yet, and the assertion keeps the slice within it.
+        assert!(
+            first + count <= all,
+            "batch buffer: got {} elements, expected at most {all}",
+            first + count
+        );
+        // SAFETY: the tensor is f32, contiguous and on the CPU (see `new`), `self` holds the only
+        // handle to it, and the assertion above keeps the slice inside it.
         let image_values = unsafe {
             let start = self.batch.data_ptr().cast::<f32>().add(first);
             std::slice::from_raw_parts_mut(start, count)
@@ -105,17 +109,16 @@ impl Values {
 mod tests {
     use super::*;
 
-    /// What a device other than the CPU makes of a batch is what the CPU gets.
     #[test]
-    fn bytes_and_values_are_the_same_batch() -> Result<()> {
+    fn batch_normalised_from_bytes_equals_batch_of_values() -> Result<()> {
         for (channels, mean, std) in
             [(1, vec![0.3], vec![0.2]), (3, vec![0.1, 0.5, 0.9], vec![0.2; 3])]
         {
             let normalisation = Normalisation { mean, std };
             let pixels =
                 |seed: usize| (0..25 * channels).map(move |at| (at * (31 + seed) % 256) as u8);
-            let mut values = Collected::new(2, 5, &normalisation, Device::Cpu)?;
-            let mut bytes = Collected::new(2, 5, &normalisation, Device::Mps)?;
+            let mut values = BatchBuffer::new(2, 5, &normalisation, Device::Cpu)?;
+            let mut bytes = BatchBuffer::new(2, 5, &normalisation, Device::Mps)?;
             for seed in 0..2 {
                 let image = Image::new(5, 5, channels, pixels(seed).collect())?;
                 values.push(&image);
@@ -124,7 +127,7 @@ mod tests {
             let (Pixels::Normalised(values), Pixels::Bytes(bytes)) =
                 (values.finish(Device::Cpu)?, bytes.finish(Device::Mps)?)
             else {
-                panic!("the CPU takes values, other devices bytes");
+                panic!("expected values for the CPU and bytes for other devices");
             };
             let normalised = normalisation.apply(&bytes)?;
             assert_eq!(values.size(), normalised.size());
