@@ -1,19 +1,20 @@
-//! What masking costs: all gates of DeiT-S, their gradients pulled back, and the one-hot losses,
-//! against a plain DeiT-S training step at batch 8; and a whole search step against it.
+//! Overhead of the search on DeiT-S at batch size 8: time of the gates (masks, θ ⊙ gates, pull-back,
+//! one-hot losses) and of a whole search step, each relative to a plain training step.
 //!
-//! `cargo bench --bench gates`, with the number of rounds as an argument (default 5).
+//! `cargo bench --features report --bench gates -- 5`; the argument is the number of rounds
+//! (default 5). `OFB_TEST_DEVICE` sets the device (default `cpu`).
 
-use once_for_both::components::{AdaptiveOneHotLoss, EntropyVarianceLoss, Targets};
-use once_for_both::cost::{Budget, Metric};
-use once_for_both::data::Batch;
+use once_for_both::batch::Batch;
+use once_for_both::components::{AdaptiveOneHotLoss, EntropyVarianceLoss};
+use once_for_both::cost::Budget;
 use once_for_both::device;
-use once_for_both::models::{Architecture, VitConfig};
+use once_for_both::models::VitConfig;
+use once_for_both::precision::Precision;
 use once_for_both::report::compare_latency;
-use once_for_both::search::{Event, Precision, Search, SearchOptions};
-use once_for_both::space::SearchSpace;
+use once_for_both::search::{Search, SearchOptions};
 use once_for_both::supernet::{Supernet, Weights};
 use once_for_both::Result;
-use std::candidate::RefCell;
+use std::cell::RefCell;
 use tch::{Device, Kind, Tensor};
 
 const BATCH: i64 = 8;
@@ -21,11 +22,11 @@ const BATCH: i64 = 8;
 fn batch(device: Device) -> Result<Batch> {
     let images = Tensor::f_randn([BATCH, 3, 224, 224], (Kind::Float, device))?;
     let classes = Tensor::f_randint(1000, [BATCH], (Kind::Int64, device))?;
-    Ok(Batch { images, targets: Targets::Classes(classes), hidden: None })
+    Ok(Batch::classes(images, classes))
 }
 
-/// Everything a step does for the sake of masks: gates of 25 dimensions, θ ⊙ gates, the gradients
-/// of θ, gates, scores and α, and the one-hot losses with theirs.
+/// The part of a search step that plain training does not have: masks of all 25 dimensions, θ ⊙
+/// gates, gradients of θ and gates (pull-back), one-hot losses, gradients of scores and α.
 fn gates(supernet: &Supernet<VitConfig>, gradients: &Weights) -> Result<()> {
     let masks = supernet.masks(0.5)?;
     let gates: Vec<Tensor> = masks.iter().map(|mask| mask.mask.shallow_clone()).collect();
@@ -48,50 +49,55 @@ fn gates(supernet: &Supernet<VitConfig>, gradients: &Weights) -> Result<()> {
     Ok(())
 }
 
-fn session(search: bool, precision: Precision, device: Device) -> Result<Search<VitConfig>> {
-    let network = VitConfig::deit_small();
-    let steps = 1_000_000;
-    let (space, budgets, mut options) = if search {
-        let budget = Budget::share(Metric::Macs, 0.5, &network.cost_model())?;
-        (network.space()?, vec![budget], SearchOptions::new(steps, steps))
-    } else {
-        (SearchSpace::empty(), vec![], SearchOptions::training(steps))
+/// Steps of a run: enough that no prune step falls into the measurement.
+const STEPS: u64 = 1_000_000;
+
+/// Builds a search of DeiT-S with half its MACs as budget, or plain training.
+fn build(search: bool, precision: Precision, device: Device) -> Result<Search<VitConfig>> {
+    let options = match search {
+        true => SearchOptions::new(STEPS, STEPS),
+        false => SearchOptions::training(STEPS),
     };
-    options.log_interval = steps;
-    options.precision = precision;
-    Search::new(network, space, None, budgets, options, device)
+    let options = options.with(|options| {
+        options.log_interval = STEPS;
+        options.training.precision = precision;
+    });
+    let builder = Search::of(VitConfig::deit_small()).options(options).device(device);
+    match search {
+        true => builder.budget(Budget::macs_share(0.5)).build(),
+        false => builder.build(),
+    }
 }
 
 fn main() -> Result<()> {
     let rounds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(5);
     let device = device::parse(&std::env::var("OFB_TEST_DEVICE").unwrap_or("cpu".into()))?;
-    let full = |search| session(search, Precision::Full, device);
-    let (plain, search) = (RefCell::new(full(false)?), RefCell::new(full(true)?));
-    let half = RefCell::new(session(true, Precision::Bf16, device)?);
+    let cell = |search, precision| build(search, precision, device).map(RefCell::new);
+    let (plain, search) = (cell(false, Precision::F32)?, cell(true, Precision::F32)?);
+    let half = cell(true, Precision::Bf16)?;
     let batches = [batch(device)?];
-    let silent = |_: &Event| Ok(());
-    let mut quiet = silent;
-    // The first step is logged; it also makes the optimisers' moments.
-    plain.borrow_mut().step(&batches, &mut quiet)?;
-    search.borrow_mut().step(&batches, &mut quiet)?;
-    half.borrow_mut().step(&batches, &mut quiet)?;
+    // The first step is logged and creates AdamW's moments, so it is not measured.
+    for warmed in [&plain, &search, &half] {
+        warmed.borrow_mut().step(&batches, &mut ())?;
+    }
     let gradients = search.borrow().gradients(&batches)?.parameters;
 
     let times = compare_latency(
         &[
-            &|| plain.borrow_mut().step(&batches, &mut { silent }),
+            &|| plain.borrow_mut().step(&batches, &mut ()),
             &|| gates(search.borrow().supernet(), &gradients),
-            &|| search.borrow_mut().step(&batches, &mut { silent }),
-            &|| half.borrow_mut().step(&batches, &mut { silent }),
+            &|| search.borrow_mut().step(&batches, &mut ()),
+            &|| half.borrow_mut().step(&batches, &mut ()),
         ],
         rounds,
         device,
     )?;
     let [plain, gates, search, half] = [0, 1, 2, 3].map(|at| times[at].median_ms);
-    println!("DeiT-S at batch {BATCH} on {device:?}, median of {rounds} rounds in turn");
-    println!("plain training step       {plain:9.1} ms");
-    println!("gates, pull-back, one-hot {gates:9.1} ms   {:5.2} % of it", 100.0 * gates / plain);
-    println!("search step with PMIM     {search:9.1} ms   {:5.2} times it", search / plain);
-    println!("the same in bf16          {half:9.1} ms   {:5.2} times it", half / plain);
+    let row = |name, ms| println!("{name:<28} {ms:9.1} ms, {:5.1} % of plain", 100.0 * ms / plain);
+    println!("DeiT-S, batch size {BATCH}, {device:?}, median of {rounds} alternating rounds");
+    row("plain training step", plain);
+    row("gates, pull-back, one-hot", gates);
+    row("search step with PMIM", search);
+    row("search step with PMIM, bf16", half);
     Ok(())
 }

@@ -1,16 +1,17 @@
-//! How long it takes to choose the sizes of published networks, from α as in the middle of a search.
+//! Time of the projection (choice of all sizes under a budget) for DeiT and Swin, with candidate
+//! logits α drawn uniformly from [0, 2).
 //!
 //! `cargo bench --bench projection`
 
-use once_for_both::cost::{project, Budget, Choice, Metric};
+use once_for_both::cost::{project, Budget, Choice};
 use once_for_both::models::{Architecture, SwinConfig, VitConfig};
 use once_for_both::Result;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::time::Instant;
 
-/// ln p of candidates whose α are drawn from [0, 2).
-fn drawn(count: usize, random: &mut ChaCha8Rng) -> Vec<f64> {
+/// Returns ln p of `count` candidates whose α are uniform in [0, 2).
+fn log_probabilities(count: usize, random: &mut ChaCha8Rng) -> Vec<f64> {
     let alpha: Vec<f64> = (0..count).map(|_| random.random_range(0.0..2.0)).collect();
     let sum: f64 = alpha.iter().map(|alpha| alpha.exp()).sum();
     alpha.iter().map(|alpha| alpha - sum.ln()).collect()
@@ -25,19 +26,19 @@ fn measure(name: &str, network: &impl Architecture) -> Result<()> {
         .map(|dimension| dimension.candidates.len())
         .map(|count| Choice {
             candidates: (0..count).collect(),
-            log_probability: drawn(count, &mut random),
+            log_probability: log_probabilities(count, &mut random),
         })
         .collect();
     for share in [0.35, 0.5, 0.8] {
-        let budget = Budget::share(Metric::Macs, share, &model)?;
+        let limit = Budget::macs_share(share).resolve(&model)?;
         let started = Instant::now();
-        let found = project(&model, &space, &choices, &[budget])?;
+        let found = project(&model, &space, &choices, &[limit])?;
         let seconds = started.elapsed().as_secs_f64();
-        let below = 1.0 - found.costs[0] / budget.limit;
+        let below = 1.0 - found.costs[0] / limit.limit;
         let (dimensions, value) = (space.dimensions.len(), found.log_probability);
         println!(
-            "{name:8} {dimensions:3} dimensions, budget {share:.2}: {seconds:5.2} s, {below:.1e} \
-             below the budget, ln p {value:.2}"
+            "{name:8} {dimensions:3} dimensions, MACs budget {share:.2}: {seconds:5.2} s, cost \
+             {below:.1e} below the budget, sum of ln p {value:.2}"
         );
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! JPEGs with the detail and the size of photographs: gradients, coarse and fine noise.
+//! Generated JPEGs of a photograph's size and detail: gradients, coarse and fine noise.
 
 use jpeg_encoder::{ColorType, Encoder};
 use std::error::Error;
@@ -8,7 +8,7 @@ pub const WIDTH: usize = 500;
 pub const HEIGHT: usize = 375;
 const CLASSES: usize = 4;
 
-/// Writes the images into folders of classes; their bytes in all.
+/// Writes `count` images into class folders and returns their total number of bytes.
 pub fn generate(folder: &Path, count: usize) -> Result<usize, Box<dyn Error>> {
     let mut total = 0;
     for number in 0..count {
@@ -41,7 +41,7 @@ fn pixels(number: usize) -> Vec<u8> {
     pixels
 }
 
-/// Between −½ and ½, the same for the same place.
+/// Pseudo-random number in [−½, ½) of a seed and a place.
 fn noise(seed: usize, x: usize, y: usize) -> f64 {
     let mut hash = (seed as u64) << 40 ^ (x as u64) << 20 ^ y as u64;
     for factor in [0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb] {

@@ -1,14 +1,15 @@
-//! Images per second and core of the loader, beside torchvision's `DataLoader` on the same files.
+//! Throughput of the loader on one core, relative to torchvision's `DataLoader` on the same files.
 //!
-//!     scripts/with-libtorch cargo bench --bench loader
+//!     scripts/with-libtorch cargo bench --features data --bench loader
 //!
-//! Generates JPEGs in a temporary folder and reads them on one core: random crop to 224 (bicubic),
-//! flip, normalisation. Seconds are processor time (Linux only). `OFB_PYTHON` names a Python with
-//! torch, torchvision and Pillow (default `python3`); without one, only this crate's loader is
-//! measured.
+//! Reads generated JPEGs on one core: random resized crop to 224 (bicubic), horizontal flip,
+//! normalisation. Rates are images per second of processor time (Linux only). `OFB_PYTHON` is a
+//! Python with torch, torchvision and Pillow (default `python3`); without one, only this crate's
+//! loader is measured.
 //!
-//! Then it trains beside one worker, by DeiT's recipe and the clock, and tells how much of a step is
-//! waiting for its batch: DeiT-S on the same core, and a device that takes no processor time.
+//! Then measures, in wall-clock time, the share of a training step that is spent waiting for the
+//! batch, with one worker and DeiT's options: DeiT-S on the same core, and a simulated device that
+//! uses no processor time.
 
 mod images;
 mod waiting;
@@ -25,7 +26,7 @@ type AnyError = Box<dyn std::error::Error>;
 const IMAGES: usize = 320;
 const BATCH: usize = 32;
 const ROUNDS: usize = 5;
-/// Set in the process that is bound to one core.
+/// Environment variable that marks the process bound to one core.
 const BOUND: &str = "OFB_BENCH_BOUND";
 
 fn main() -> Result<(), AnyError> {
@@ -36,27 +37,30 @@ fn main() -> Result<(), AnyError> {
     let folder = tempfile::tempdir()?;
     let bytes = images::generate(folder.path(), IMAGES)?;
     println!(
-        "{IMAGES} JPEGs of {} × {}, {} KB each",
+        "data: {IMAGES} JPEGs of {} × {}, mean size {} KB",
         images::WIDTH,
         images::HEIGHT,
         bytes / IMAGES / 1000
     );
     let mut ours = Vec::new();
     let mut theirs = Vec::new();
-    // In turn, so that a machine that is slow for a while is slow for both.
+    // Alternating rounds, so that a change of the machine's speed affects both.
     for _ in 0..ROUNDS {
         ours.push(measure(folder.path(), plain())?);
         theirs.extend(torchvision(folder.path())?);
     }
     let deit = measure(folder.path(), LoaderOptions::deit(224, BATCH).workers(1))?;
     let ours = report("this crate, one worker", ours);
-    println!("{:<28} {deit:7.0} images/s", "this crate, DeiT's recipe");
+    println!("{:<28} {deit:7.0} images/s", "this crate, DeiT's options");
     if theirs.is_empty() {
         println!(
-            "torchvision: not measured, no Python with torch, torchvision and Pillow (OFB_PYTHON)"
+            "torchvision: not measured; set OFB_PYTHON to a Python with torch, torchvision and Pillow"
         );
     } else {
-        println!("ratio {:.2}", ours / report("torchvision, best of 0 and 1 worker", theirs));
+        println!(
+            "this crate relative to torchvision: {:.2} times",
+            ours / report("torchvision, best of 0 and 1 worker", theirs)
+        );
     }
     waiting::real_training(folder.path())?;
     for share in [0.8, 0.5] {
@@ -65,15 +69,15 @@ fn main() -> Result<(), AnyError> {
     Ok(())
 }
 
-/// Runs a program bound to one core, if this system can do that.
+/// Runs a program bound to one core. Returns false if the system has no `taskset`.
 fn on_one_core(program: &Path) -> Result<bool, AnyError> {
     let mut bound = Command::new("taskset");
     bound.args(["-c", "0"]).arg(program).env(BOUND, "1");
     match bound.status() {
         Ok(status) if status.success() => Ok(true),
-        Ok(status) => Err(format!("the benchmark failed: {status}").into()),
+        Ok(status) => Err(format!("benchmark process: got {status}, expected success").into()),
         Err(_) => {
-            println!("taskset is missing: not bound to one core");
+            println!("taskset not found: the benchmark is not bound to one core");
             Ok(false)
         }
     }
@@ -84,17 +88,17 @@ fn plain() -> LoaderOptions {
         order: Order::Shuffled { repeats: 1 },
         transform: Transform::Train(TrainTransform::plain(224)),
         mixing: None,
-        on_corrupt: OnCorrupt::Refuse,
+        on_corrupt: OnCorrupt::Fail,
         ..LoaderOptions::evaluation(224, BATCH).workers(1)
     }
 }
 
-/// Images per second of processor time over two epochs, after a first one.
+/// Images per second of processor time over two epochs, after a warm-up epoch.
 fn measure(folder: &Path, options: LoaderOptions) -> Result<f64, AnyError> {
     let dataset = Arc::new(ImageFolder::open(folder)?);
     let mut loader = Loader::new(dataset, options, Device::Cpu)?;
     let steps = loader.steps_per_epoch();
-    // What is prepared ahead when the clock starts is about as much as when it stops.
+    // About as many batches are prefetched at the start of the measurement as at its end.
     for step in 0..steps {
         loader.at(step)?;
     }
@@ -105,8 +109,8 @@ fn measure(folder: &Path, options: LoaderOptions) -> Result<f64, AnyError> {
     Ok((2 * steps) as f64 * BATCH as f64 / (seconds()? - started))
 }
 
-/// Processor time of this process, ended threads included: unlike time on the clock, it does not
-/// grow when others use the machine.
+/// Processor time of this process in seconds, including ended threads. Unlike wall-clock time, it
+/// does not depend on the load of the machine.
 fn seconds() -> Result<f64, AnyError> {
     /// Linux counts for programs in hundredths of a second.
     const TICKS: f64 = 100.0;
@@ -117,7 +121,7 @@ fn seconds() -> Result<f64, AnyError> {
     Ok(ticks.iter().sum::<f64>() / TICKS)
 }
 
-/// The median of the rounds, printed.
+/// Prints and returns the median rate.
 fn report(name: &str, mut rates: Vec<f64>) -> f64 {
     rates.sort_unstable_by(f64::total_cmp);
     let (least, most) = (rates[0], rates[rates.len() - 1]);
@@ -126,7 +130,7 @@ fn report(name: &str, mut rates: Vec<f64>) -> f64 {
     median
 }
 
-/// The same of torchvision, if there is one.
+/// Rate of torchvision's loader; `None` if there is no Python with torchvision.
 fn torchvision(folder: &Path) -> Result<Option<f64>, AnyError> {
     let (named, default) = (std::env::var("OFB_PYTHON").ok(), "python3".to_string());
     let python = named.clone().unwrap_or(default);
@@ -136,9 +140,9 @@ fn torchvision(folder: &Path) -> Result<Option<f64>, AnyError> {
         return Ok(None);
     };
     if !output.status.success() {
-        // Whoever names a Python wants to hear why it does not do.
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        return named.map_or(Ok(None), |python| Err(format!("{python}: {said}").into()));
+        // A failure is an error only if the user set OFB_PYTHON.
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        return named.map_or(Ok(None), |python| Err(format!("{python}: {message}").into()));
     }
     Ok(Some(String::from_utf8(output.stdout)?.trim().parse()?))
 }

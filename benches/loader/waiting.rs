@@ -1,4 +1,4 @@
-//! How much of its time a training waits for the loader.
+//! Share of a training step that is spent waiting for the loader.
 
 use super::{AnyError, BATCH};
 use once_for_both::components::task_loss;
@@ -12,7 +12,7 @@ use tch::Device;
 
 const SIZE: usize = 224;
 
-/// Trains DeiT-S by DeiT's recipe on the CPU, beside one worker; prints the share of waiting.
+/// Trains DeiT-S on the CPU with one worker and DeiT's options, and prints the share of waiting.
 pub fn real_training(folder: &Path) -> Result<(), AnyError> {
     const SMALL_BATCH: usize = 8;
     let mut loader = loader(folder, LoaderOptions::deit(SIZE, SMALL_BATCH))?;
@@ -30,9 +30,8 @@ pub fn real_training(folder: &Path) -> Result<(), AnyError> {
     Ok(())
 }
 
-/// The same with a device that takes no processor time, as a GPU: the step is a sleep, as long as a
-/// batch would take a device that trains so many images/s. Mixing is left out, because such a device
-/// would do it itself: on the CPU, it is work of the caller.
+/// Simulates training on a GPU and prints the share of waiting: the step is a sleep of the time that
+/// a batch takes at this rate. Without mixing, which a GPU would compute.
 pub fn sleeping_device(folder: &Path, images_per_second: f64) -> Result<(), AnyError> {
     let options = LoaderOptions { mixing: None, ..LoaderOptions::deit(SIZE, BATCH) };
     let mut loader = loader(folder, options)?;
@@ -42,7 +41,11 @@ pub fn sleeping_device(folder: &Path, images_per_second: f64) -> Result<(), AnyE
         std::thread::sleep(step_time);
         Ok(waited)
     })?;
-    print(&format!("a device of {images_per_second:.0} images/s, batch {BATCH}"), BATCH, &spent);
+    print(
+        &format!("simulated device, {images_per_second:.0} images/s, batch {BATCH}"),
+        BATCH,
+        &spent,
+    );
     Ok(())
 }
 
@@ -51,15 +54,15 @@ fn loader(folder: &Path, options: LoaderOptions) -> Result<Loader, AnyError> {
     Ok(Loader::new(dataset, options.workers(1), Device::Cpu)?)
 }
 
-/// Where the time of some steps went.
+/// Wall-clock time of some steps.
 struct Spent {
     steps: u32,
     waiting: Duration,
     all: Duration,
 }
 
-/// Time by the clock, since that is what waiting costs. A first step, which nothing can have been
-/// prepared for, is left out.
+/// Measures `steps` steps. A warm-up step, whose batch cannot be prefetched, is not measured.
+/// `step` returns the time it waited.
 fn train(
     loader: &mut Loader,
     steps: u32,
@@ -82,5 +85,5 @@ fn print(name: &str, batch: usize, Spent { steps, waiting, all }: &Spent) {
     let share = 100.0 * waiting.as_secs_f64() / all.as_secs_f64();
     let rate = batch as f64 * f64::from(*steps) / all.as_secs_f64();
     let step = *all / *steps;
-    println!("{name}: {rate:.1} images/s, a step of {step:.1?} waits {share:.2} % of it");
+    println!("{name}: {rate:.1} images/s, step {step:.1?}, waiting {share:.2} % of it");
 }
