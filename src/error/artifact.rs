@@ -1,120 +1,123 @@
-//! Why an artifact cannot be loaded.
+//! Reasons why an artifact cannot be loaded.
 
-/// What is wrong with an artifact. [`Error::Artifact`](super::Error::Artifact) has the file.
+/// Reason why an artifact cannot be loaded; [`Error::Artifact`](super::Error::Artifact) has the path
+/// of the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArtifactError {
-    /// Not JSON, or not with the fields it should have.
-    #[error("damaged, or not the JSON it should be")]
+    /// Invalid JSON, or a field that is missing or of another type.
+    #[error("contents: got invalid JSON or a wrong field, expected those of Extracted::save")]
     Json(#[from] serde_json::Error),
 
-    /// Something else than an artifact of this crate, or one of another family.
-    #[error("{field} is {found}, expected {expected:?}")]
+    /// Another format or another family.
+    #[error("{field}: got {found}, expected {expected:?}")]
     Foreign {
-        /// format or family.
+        /// The field: `format` or `family`.
         field: &'static str,
-        /// What this crate writes.
+        /// Value that is expected.
         expected: &'static str,
-        /// What is there.
+        /// Value in the file.
         found: String,
     },
 
-    /// Of a version this crate does not know.
-    #[error("version is {found}, this crate reads version {supported}: use a newer once-for-both")]
+    /// Another version of the format.
+    #[error("version: got {found}, expected {supported}; update once-for-both")]
     Version {
-        /// The version this crate reads.
+        /// Version that this crate reads.
         supported: u32,
         /// What is there.
         found: String,
     },
 
-    /// A description that no network can be built from.
-    #[error("describes a network that cannot be built")]
+    /// A configuration that no network can be built from; `source` has the option.
+    #[error("architecture: got sizes that no network can be built at")]
     Architecture {
-        /// What is wrong with it.
+        /// The option that is out of range.
         source: Box<super::Error>,
     },
 
-    /// A cost that is not that of the described network.
-    #[error("states {stated} {metric}, but the network it describes has {computed}")]
+    /// MACs or parameters that differ from those of the described network.
+    #[error("{metric}: got {stated}, expected {computed} as computed from the sizes")]
     Cost {
         /// MACs or parameters.
         metric: &'static str,
-        /// As written.
+        /// Cost in the file.
         stated: f64,
-        /// As computed from the description.
+        /// Cost computed from the sizes in the file.
         computed: f64,
     },
 
     /// A damaged safetensors header.
-    #[error("damaged as a safetensors file: {found}, expected {expected}")]
+    #[error("safetensors header: got {found}, expected {expected}")]
     Header {
-        /// What would have made sense.
+        /// Contents that are expected.
         expected: String,
-        /// What is there.
+        /// Contents of the file.
         found: String,
     },
 
     /// A file that is longer or shorter than its tensors.
-    #[error("is {actual} bytes long, its tensors need {expected}")]
+    #[error("length: got {actual} bytes, expected {expected}; copy the file again")]
     Length {
-        /// Header and tensors.
+        /// Length of header and tensors.
         expected: u64,
         /// Length of the file.
         actual: u64,
     },
 
-    /// A file that is not the one described, though it looks like it: damaged or exchanged.
-    #[error("has the CRC-32 {actual:08x}, the description says {expected:08x}")]
+    /// A file with another checksum: its weights were changed after it was saved.
+    #[error(
+        "CRC-32: got {actual:08x}, expected {expected:08x} as in config.json; copy the file again"
+    )]
     Checksum {
-        /// As described.
+        /// Checksum in `config.json`.
         expected: u32,
-        /// Of the file.
+        /// Checksum of the file.
         actual: u32,
     },
 
-    /// A weight the described network has and the file has not.
-    #[error("has no tensor {tensor}, which the described network has")]
+    /// A weight of the described network that the file does not have.
+    #[error("tensor {tensor}: got none, expected one, because the described network has it")]
     Missing {
-        /// Its name.
+        /// Name of the tensor.
         tensor: String,
     },
 
-    /// A tensor the described network has no place for.
-    #[error("has a tensor {tensor}, which the described network has not")]
+    /// A tensor that the described network does not have.
+    #[error("tensor {tensor}: got one, expected none, because the described network lacks it")]
     Unexpected {
-        /// Its name.
+        /// Name of the tensor.
         tensor: String,
     },
 
-    /// A weight of another shape than described.
-    #[error("{tensor} has shape {actual:?}, the described network expects {expected:?}")]
+    /// A weight of another shape.
+    #[error("shape of {tensor}: got {actual:?}, expected {expected:?}")]
     Shape {
-        /// Its name.
+        /// Name of the tensor.
         tensor: String,
-        /// As described.
+        /// Shape in the described network.
         expected: Vec<i64>,
-        /// As stored.
+        /// Shape in the file.
         actual: Vec<usize>,
     },
 
-    /// A weight of another type than described.
-    #[error("{tensor} is stored as {actual}, the description says {expected}")]
+    /// A weight of another type than `dtype` in `config.json`.
+    #[error("type of {tensor}: got {actual}, expected {expected} as in config.json")]
     Precision {
-        /// Its name.
+        /// Name of the tensor.
         tensor: String,
-        /// As described.
+        /// Type in `config.json`.
         expected: &'static str,
-        /// As stored.
+        /// Type in the file.
         actual: String,
     },
 
-    /// Measured differences that should not have been let through.
-    #[error("records a difference of {difference:e} to the masked network, allowed {allowed:e}")]
+    /// A verification that has not passed.
+    #[error("difference to the masked network: got {difference:e}, expected at most {allowed:e}")]
     Unverified {
         /// Largest absolute difference of a logit.
         difference: f64,
-        /// What was allowed.
+        /// Allowed difference.
         allowed: f64,
     },
 }

@@ -1,4 +1,5 @@
-//! A subnet as a search hands it over: with its verification and provenance.
+//! Verified subnets with their provenance, as [`Search::extract`](crate::search::Search::extract)
+//! returns them.
 
 use super::{Differences, Export, Provenance, Subnet, Verification};
 use crate::models::Architecture;
@@ -7,16 +8,19 @@ use std::ops::Deref;
 use std::path::Path;
 use tch::Tensor;
 
-/// A verified subnet, ready to be saved.
+/// Subnet with its verification and provenance, ready to be saved.
+///
+/// It dereferences to [`Subnet`]. To save a network that was not searched, construct the struct
+/// with a verification by [`verify_against`](super::verify_against).
 #[derive(Debug)]
 pub struct Extracted<A: Architecture> {
     /// The subnet.
     pub subnet: Subnet<A>,
-    /// Measured difference between the subnet and the masked network.
+    /// Measured difference of the logits of the subnet and the masked network.
     pub verification: Verification,
-    /// Where the subnet came from.
+    /// Search that the subnet was extracted from.
     pub provenance: Provenance,
-    /// Images it was verified on, `[B, C, H, W]`; exported files are verified on them, too.
+    /// Calibration batch of the verification, `[B, C, H, W]`; exported files are verified on it, too.
     pub images: Tensor,
 }
 
@@ -29,15 +33,18 @@ impl<A: Architecture> Deref for Extracted<A> {
 }
 
 impl<A: Architecture> Extracted<A> {
-    /// Writes the subnet into `folder`, which appears complete or not at all, and returns the
-    /// differences measured: of extraction, of rounding, of exported files.
+    /// Writes the artifact `folder` and returns the measured differences of logits: of extraction, of
+    /// rounding, of export.
+    ///
+    /// The folder is written under a temporary name and renamed, so it is complete or absent. An
+    /// artifact that was there is replaced.
     ///
     /// # Errors
-    /// [`Verification`](crate::Error::Verification) if the verification has not passed, or an
-    /// exported file differs; [`Unsupported`](crate::Error::Unsupported) if the family cannot be
-    /// exported; [`NonFinite`](crate::Error::NonFinite) for a weight that overflows;
-    /// [`Io`](crate::Error::Io) or [`File`](crate::Error::File) if the folder cannot be written.
-    /// Nothing is written then.
+    /// [`Verification`](crate::Error::Verification) if the verification has not passed, or the logits
+    /// of an exported file differ; [`Unsupported`](crate::Error::Unsupported) if an export is asked of
+    /// a family without [`graph`](Architecture::graph); [`NonFinite`](crate::Error::NonFinite) for a
+    /// weight that is not finite in the precision; [`Io`](crate::Error::Io) or
+    /// [`File`](crate::Error::File) if the folder cannot be written. Nothing is written then.
     pub fn save(&self, folder: impl AsRef<Path>, export: &Export) -> Result<Differences> {
         self.write(folder.as_ref(), export)
     }

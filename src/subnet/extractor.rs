@@ -1,4 +1,4 @@
-//! Extractors: from a decided supernet to a plain network.
+//! Extractors: they build a plain network from a decided supernet.
 
 use super::Subnet;
 use crate::cost::size_in;
@@ -7,10 +7,10 @@ use crate::space::Sizes;
 use crate::supernet::{Supernet, Weights};
 use crate::{Error, Result};
 
-/// Makes a plain network of family `B` from a decided supernet of family `A`.
+/// Builds a plain network of family `B` from a decided supernet of family `A`.
 ///
-/// [`Search::extract_with`](crate::search::Search::extract_with) calls it once every dimension is
-/// decided and the weights are materialised, and verifies what it returns.
+/// [`Search::extract_with`](crate::search::Search::extract_with) checks that every dimension is
+/// decided, materialises the weights θ ⊙ gates, calls the extractor, and verifies the result.
 pub trait SubnetExtractor<A: Architecture, B: Architecture = A> {
     /// Returns the subnet.
     ///
@@ -19,15 +19,15 @@ pub trait SubnetExtractor<A: Architecture, B: Architecture = A> {
     fn extract(&self, supernet: &Supernet<A>) -> Result<Subnet<B>>;
 }
 
-/// Folds the gates and the attention scale into the weights: the subnet is a standard network of its
-/// own family.
+/// Extractor that folds gates and attention scale into the weights, so that the subnet is a standard
+/// network of the same family.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FoldingExtractor;
 
 impl<A: Architecture> SubnetExtractor<A> for FoldingExtractor {
     fn extract(&self, supernet: &Supernet<A>) -> Result<Subnet<A>> {
         if !supernet.shrinks() {
-            let operation = "extraction into its own family, because it has no other sizes";
+            let operation = "extraction into its own family; extract it with TranslatingExtractor";
             return Err(Error::Unsupported { model: A::FAMILY.into(), operation });
         }
         let mut weights = supernet.folded_weights();
@@ -36,23 +36,25 @@ impl<A: Architecture> SubnetExtractor<A> for FoldingExtractor {
     }
 }
 
-/// A network whose subnet is of another family.
+/// Architecture whose subnet is of another family, because it cannot be built at other sizes.
 ///
-/// For a network that cannot be built at other sizes: a loaded TorchScript module becomes this
-/// crate's ViT, for example.
+/// For example, the subnet of a loaded TorchScript module can be a
+/// [`VitConfig`](crate::models::VitConfig).
 pub trait ExtractInto: Architecture {
     /// Family of the subnet.
     type Target: Architecture;
 
-    /// Returns the subnet's description and its weights under its own names. `weights` have this
-    /// family's names, and are sliced to `sizes`.
+    /// Returns the subnet's configuration, and its weights under the names of the target family.
+    ///
+    /// `weights` are sliced to the decided `sizes` and have the names of this family.
     ///
     /// # Errors
     /// [`Error::Unknown`] if a weight is missing.
     fn translate(&self, sizes: &Sizes, weights: Weights) -> Result<(Self::Target, Weights)>;
 }
 
-/// Folds like [`FoldingExtractor`], and translates the subnet into the family of [`ExtractInto`].
+/// Extractor that folds gates and attention scale into the weights, like [`FoldingExtractor`], and
+/// translates the subnet into the family [`ExtractInto::Target`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TranslatingExtractor;
 
@@ -66,19 +68,19 @@ impl<A: ExtractInto> SubnetExtractor<A, A::Target> for TranslatingExtractor {
     }
 }
 
-/// Refuses a supernet with an undecided dimension, or with gates that still fade out.
+/// Checks that every dimension is decided and no gate fade-out is under way.
 pub(crate) fn expect_decided<A: Architecture>(supernet: &Supernet<A>) -> Result<()> {
     let sizes = supernet.sizes();
     for state in supernet.states() {
         if state.active.decided().is_none() {
-            let expected = "1, because a subnet has one size in every dimension";
+            let expected = "1; train until the dimension is decided";
             let name = format!("active candidates of {}", state.name);
             return Err(Error::invalid(name, expected, state.active.count()));
         }
         let (present, decided) = (size_in(&sizes, &state.name)?, state.active.largest());
         if present != decided {
             let name = format!("size of {}", state.name);
-            let expected = format!("{decided:?}, as decided: its gates still fade out");
+            let expected = format!("{decided:?}, as decided; train until the gate fade-out ends");
             return Err(Error::invalid(name, expected, format!("{present:?}")));
         }
     }

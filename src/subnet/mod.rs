@@ -1,8 +1,9 @@
-//! How the subnet is cut out for real: a plain small network, verified, on disk.
+//! The subnet: extraction, verification, artifact, exports.
 //!
-//! [`FoldingExtractor`] makes a [`Subnet`] of a decided supernet, [`verify`] measures that it
-//! computes the same, and [`Subnet::save`] writes it as a folder that needs nothing of this crate
-//! (docs/artifact.md).
+//! [`Search::extract`](crate::search::Search::extract) does all of it: a [`SubnetExtractor`] builds a
+//! plain network, a [`Subnet`], at the decided sizes; [`verify`] measures the difference of its logits
+//! to those of the masked network; [`Extracted::save`] writes an artifact, a folder that other
+//! programs can read without this crate (docs/artifact.md).
 
 mod artifact;
 mod extracted;
@@ -10,7 +11,6 @@ mod extractor;
 mod network;
 #[cfg(feature = "export")]
 mod onnx;
-mod teacher;
 #[cfg(feature = "export")]
 mod torchscript;
 mod verify;
@@ -20,11 +20,10 @@ pub use artifact::{Description, Differences, Export, LatencyComparison, Provenan
 pub use extracted::Extracted;
 pub(crate) use extractor::expect_decided;
 pub use extractor::{ExtractInto, FoldingExtractor, SubnetExtractor, TranslatingExtractor};
-pub use network::Subnet;
-pub use teacher::SubnetTeacher;
+pub use network::{Subnet, SubnetTeacher};
 pub use verify::{verify, verify_against, Verification};
 
-/// The examples of the document compile and run.
+/// Runs the examples of docs/artifact.md as doctests.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/artifact.md")]
 struct ArtifactDocument;

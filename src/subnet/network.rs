@@ -1,13 +1,14 @@
-//! A plain network with its weights.
+//! Plain networks with their weights, also as distillation teachers.
 
 use super::Precision;
+use crate::components::{ComponentId, Teacher};
 use crate::error::expect_shape;
 use crate::models::{Architecture, Network};
 use crate::supernet::Weights;
 use crate::{Error, Result};
 use tch::{nn, Device, Tensor};
 
-/// A plain network with its weights.
+/// Plain network with its weights: an extracted subnet, or any network without gates.
 #[derive(Debug)]
 pub struct Subnet<A: Architecture> {
     architecture: A,
@@ -18,7 +19,7 @@ pub struct Subnet<A: Architecture> {
 }
 
 impl<A: Architecture> Subnet<A> {
-    /// Builds an f32 network and gives it copies of `weights`.
+    /// Builds an f32 network and copies `weights` into it.
     ///
     /// # Errors
     /// [`Error::Unknown`] or [`Error::Shape`] if a weight is missing, unexpected or of another
@@ -27,7 +28,7 @@ impl<A: Architecture> Subnet<A> {
         Self::with_precision(architecture, weights, device, Precision::F32)
     }
 
-    /// Builds a network that computes in `precision`, and gives it copies of `weights`.
+    /// Builds a network that computes in `precision`, and copies `weights` into it.
     ///
     /// # Errors
     /// Those of [`new`](Self::new).
@@ -51,7 +52,7 @@ impl<A: Architecture> Subnet<A> {
         tch::no_grad(|| {
             own.iter_mut().try_for_each(|(name, target)| {
                 if target.kind() != precision.kind() {
-                    // In place: the network holds the same variables.
+                    // In place, because the network holds this variable.
                     let converted = target.f_to_kind(precision.kind())?;
                     target.f_set_data(&converted)?;
                 }
@@ -61,38 +62,65 @@ impl<A: Architecture> Subnet<A> {
         Ok(Self { architecture, network, weights: own, device, precision })
     }
 
-    /// The description of the network.
+    /// Returns the configuration of the network.
     pub fn architecture(&self) -> &A {
         &self.architecture
     }
 
-    /// The network.
+    /// Returns the network.
     pub fn network(&self) -> &A::Network {
         &self.network
     }
 
-    /// Its weights, by name.
+    /// Returns the weights, by variable name.
     pub fn weights(&self) -> &Weights {
         &self.weights
     }
 
-    /// Where it lives.
+    /// Returns the device of the weights.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// The type it computes in.
+    /// Returns the type of the weights, in which the network computes.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// Prediction of `images`, `[B, C, H, W]` → `[B, classes]`, in evaluation and in the network's
-    /// own precision.
+    /// Returns the logits of `images`, computed in evaluation mode and in the network's precision.
+    ///
+    /// # Shapes
+    /// `images`: `[B, C, H, W]`. Result: `[B, classes]`.
     ///
     /// # Errors
     /// [`Error::Shape`] if the images are not what the network takes.
     pub fn predict(&self, images: &Tensor) -> Result<Tensor> {
         let images = images.f_to_kind(self.precision.kind())?;
         tch::no_grad(|| self.network.forward(&images, false)?.prediction())
+    }
+}
+
+/// A [`Subnet`] as a distillation teacher.
+#[derive(Debug)]
+pub struct SubnetTeacher<A: Architecture> {
+    name: String,
+    network: Subnet<A>,
+}
+
+impl<A: Architecture> SubnetTeacher<A> {
+    /// Returns a teacher with `name` in its [`ComponentId`], for example the path of its weights: a
+    /// search resumes only with a teacher of the same name.
+    pub fn new(name: impl Into<String>, network: Subnet<A>) -> Self {
+        Self { name: name.into(), network }
+    }
+}
+
+impl<A: Architecture> Teacher for SubnetTeacher<A> {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("subnet").with("name", self.name.as_str())
+    }
+
+    fn logits(&self, images: &Tensor) -> Result<Tensor> {
+        self.network.predict(images)
     }
 }

@@ -1,4 +1,4 @@
-//! The extracted network is the masked one, measured.
+//! Verification: the measured difference of the logits of subnet and masked network.
 
 use super::Subnet;
 use crate::models::{Architecture, Network};
@@ -7,44 +7,44 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// How far extracted and masked network are apart.
+/// Measured difference of the logits of subnet and masked network.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Verification {
-    /// Largest difference of a logit on random images.
+    /// Largest absolute difference of a logit on random images.
     pub random_images: f64,
-    /// Largest difference of a logit on the given images.
+    /// Largest absolute difference of a logit on the calibration batch.
     pub real_images: f64,
-    /// Largest logit of the masked network.
+    /// Largest absolute logit of the masked network.
     pub logit_scale: f64,
-    /// What is allowed, as a share of that.
+    /// Allowed difference as a share of `logit_scale`.
     pub tolerance: f64,
 }
 
 impl Verification {
-    /// Largest difference of a logit; NaN if one of the two is.
+    /// Returns the larger of both differences; NaN if one of them is.
     pub fn max_abs_logit_difference(&self) -> f64 {
-        // Not `f64::max`, which passes over a NaN.
+        // `f64::max` would ignore a NaN.
         match self.random_images > self.real_images || self.random_images.is_nan() {
             true => self.random_images,
             false => self.real_images,
         }
     }
 
-    /// What a logit may differ by: the tolerance, times the largest logit. A larger tolerance than
-    /// [`verify`]'s is not believed, whoever wrote it.
+    /// Returns the allowed difference of a logit: tolerance · logit_scale. The tolerance counts as at
+    /// most 1e-5, that of [`verify`].
     pub fn allowed(&self) -> f64 {
         self.tolerance.min(TOLERANCE) * self.logit_scale
     }
 
-    /// Whether both differences are finite and allowed.
+    /// Returns whether both differences are finite and at most [`allowed`](Self::allowed).
     pub fn passed(&self) -> bool {
         within(self.max_abs_logit_difference(), self.allowed())
     }
 
-    /// Refuses one that has not [passed](Self::passed).
+    /// Checks that the verification has [passed](Self::passed).
     ///
     /// # Errors
-    /// [`Error::Verification`] with both values.
+    /// [`Error::Verification`] with the measured and the allowed difference if it has not.
     pub fn check(&self) -> Result<()> {
         if self.passed() {
             return Ok(());
@@ -63,20 +63,24 @@ impl Verification {
     }
 }
 
-/// What is allowed between two f32 networks that differ by zeros only, as a share of the
-/// largest logit.
+/// Allowed difference between two f32 networks, as a share of the largest logit.
 pub(super) const TOLERANCE: f64 = 1e-5;
 
-/// Compares the subnet with the masked network: attention and hidden dimensions at their dense
-/// sizes again, the gates of all dropped units at zero. (Embedding channels cannot come back:
-/// LayerNorm would see them.)
+/// Compares the logits of the subnet with those of the masked network, on `images` and on random
+/// images of the same shape.
 ///
-/// A network that cannot be built at other sizes is its own masked network, as of the last
-/// [`Supernet::materialise`].
+/// The masked network has the attention and hidden dimensions at their dense sizes, with the gates of
+/// pruned units at zero. Its embedding has the decided size, because LayerNorm would compute other
+/// means and variances over restored channels. For a supernet that cannot be built at other sizes it
+/// is the network itself, as of the last [`Supernet::materialise`].
+///
+/// # Shapes
+/// `images`: a calibration batch, `[B, C, H, W]`.
 ///
 /// # Errors
-/// [`Error::Verification`] with both values, and the part of the network where the difference
-/// begins, if they differ by more than 1e-5 of the logits' scale, or a logit is not finite.
+/// [`Error::Verification`] with the measured and the allowed difference, and the first part of the
+/// network whose output differs, if a logit differs by more than 1e-5 of the largest logit, or is not
+/// finite.
 pub fn verify<A: Architecture, B: Architecture>(
     supernet: &Supernet<A>,
     subnet: &Subnet<B>,
@@ -90,7 +94,10 @@ pub fn verify<A: Architecture, B: Architecture>(
     verify_against(&Subnet::new(architecture, &weights, supernet.device())?, subnet, images)
 }
 
-/// Compares the subnet with any network that should compute the same.
+/// Compares the logits of the subnet with those of any network that should compute the same.
+///
+/// # Shapes
+/// `images`: a calibration batch, `[B, C, H, W]`.
 ///
 /// # Errors
 /// Those of [`verify`].
@@ -108,7 +115,7 @@ pub fn verify_against<A: Architecture, B: Architecture>(
     Err(verification.failure(begins(masked, subnet, worse)?))
 }
 
-/// The differences, and the random images they were measured on.
+/// Returns the verification, and its random images.
 fn measure<B: Architecture>(
     masked: impl Fn(&Tensor) -> Result<Tensor>,
     subnet: &Subnet<B>,
@@ -122,19 +129,20 @@ fn measure<B: Architecture>(
     Ok((Verification { random_images, real_images, logit_scale, tolerance: TOLERANCE }, random))
 }
 
-/// Largest difference, and largest of the expected numbers.
+/// Returns the largest absolute difference, and the largest absolute expected number.
 pub(super) fn difference(expected: &Tensor, actual: &Tensor) -> Result<(f64, f64)> {
     let largest = |tensor: &Tensor| tensor.f_abs()?.f_max()?.f_double_value(&[]);
     Ok((largest(&actual.f_sub(expected)?)?, largest(expected)?))
 }
 
-/// Written so that a NaN fails.
+/// Returns whether a difference is finite and at most `allowed`; false for NaN.
 pub(super) fn within(difference: f64, allowed: f64) -> bool {
     difference <= allowed && difference.is_finite()
 }
 
-/// The first part of the network whose output is more than the tolerance away, as a share of its
-/// own scale.
+/// Returns the name of the first part of the network whose output differs by more than the tolerance
+/// times its largest entry; `None` if there is none, or if the two families name their parts
+/// differently.
 fn begins<A: Architecture, B: Architecture>(
     masked: &Subnet<A>,
     subnet: &Subnet<B>,
@@ -143,7 +151,6 @@ fn begins<A: Architecture, B: Architecture>(
     let pairs = trace(masked, images)?.into_iter().zip(trace(subnet, images)?);
     for ((name, expected), (other, actual)) in pairs {
         if other != name {
-            // Two families: what belongs to what is not known.
             return Ok(None);
         }
         if expected.size() != actual.size() {
@@ -157,6 +164,7 @@ fn begins<A: Architecture, B: Architecture>(
     Ok(None)
 }
 
+/// Returns the output of every part of the network, by name.
 fn trace<A: Architecture>(network: &Subnet<A>, images: &Tensor) -> Result<Vec<(String, Tensor)>> {
     let images = images.f_to_kind(network.precision().kind())?;
     tch::no_grad(|| network.network().trace(&images))

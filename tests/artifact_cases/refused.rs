@@ -121,8 +121,7 @@ fn artifact_of_a_newer_version_is_refused() -> TestResult {
     folder.refused(CONFIG, |reason| {
         let message = reason.to_string();
         matches!(reason, ArtifactError::Version { supported: 1, found } if found == "2")
-            && message.contains("version is 2")
-            && message.contains("reads version 1")
+            && message == "version: got 2, expected 1; update once-for-both"
     })
 }
 

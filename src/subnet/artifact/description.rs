@@ -1,8 +1,6 @@
-//! What `config.json` says.
+//! `config.json`: the description of an artifact.
 
-use super::{
-    checksum, header, read_json, refused, write_json, Differences, CONFIG, VERIFICATION, WEIGHTS,
-};
+use super::{header, read_json, refused, write_json, Differences, CONFIG, VERIFICATION, WEIGHTS};
 use crate::components::ComponentIds;
 use crate::cost::{CostLimit, Metric};
 use crate::error::ArtifactError;
@@ -10,53 +8,64 @@ use crate::latency::compare_latency;
 use crate::models::Architecture;
 use crate::subnet::Precision;
 use crate::{Error, Result};
+use crc32fast::Hasher;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use tch::Tensor;
 
 const FORMAT: &str = "once-for-both/subnet";
 const VERSION: u32 = 1;
 
-/// Where a subnet came from.
+/// Bytes read at a time for a checksum.
+const CHUNK: usize = 1 << 16;
+
+/// Search that a subnet was extracted from: its settings, and the cost of the dense network.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Provenance {
-    /// Version of this crate.
+    /// Version of this crate that extracted the subnet.
     pub crate_version: String,
     /// Seed of the search.
     pub seed: u64,
-    /// Steps of search and fine-tuning.
+    /// Optimiser steps of search and fine-tuning.
     pub steps: u64,
-    /// MACs of the dense network.
+    /// MACs of the dense network, for one image.
     pub dense_macs: f64,
     /// Parameters of the dense network.
     pub dense_params: f64,
-    /// Budgets of the search, in units of their metrics.
+    /// Budgets of the search, as amounts. Empty for a network that was not searched, and in artifacts
+    /// without this field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<CostLimit>,
-    /// Components of the search; none for a network that was not searched.
+    /// Components of the search. `None` for a network that was not searched, and in artifacts without
+    /// this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub components: Option<ComponentIds>,
 }
 
-/// Measured time of a batch, see [`compare_latency`](crate::report::compare_latency).
+/// Measured latency of the dense network and the subnet on the same batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LatencyComparison {
-    /// What it was measured on.
+    /// Device of the measurement.
     pub device: String,
-    /// Images in the batch.
+    /// Number of images in the batch.
     pub batch: u64,
-    /// Median of the dense network, in milliseconds.
+    /// Median wall time of the dense network, in milliseconds.
     pub dense_ms: f64,
-    /// Median of the subnet, in milliseconds.
+    /// Median wall time of the subnet, in milliseconds.
     pub subnet_ms: f64,
 }
 
 impl LatencyComparison {
-    /// Times two networks in turn on the same images, `[B, C, H, W]`, after a warm-up, `runs` rounds.
+    /// Measures both networks alternately on the same images, `runs` times after a warm-up.
+    ///
+    /// # Shapes
+    /// `images`: `[B, C, H, W]`.
     ///
     /// # Errors
-    /// Those of the networks; [`Error::Invalid`] for zero runs or images without a batch.
+    /// Those of the networks; [`Error::Invalid`] for zero runs or images without axes.
     pub fn measure(
         dense: &dyn Fn(&Tensor) -> Result<Tensor>,
         subnet: &dyn Fn(&Tensor) -> Result<Tensor>,
@@ -79,28 +88,29 @@ impl LatencyComparison {
     }
 }
 
-/// A subnet in words: everything of an artifact but its weights.
+/// Contents of `config.json`: everything about a subnet except its weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(bound = "A: Architecture")]
 pub struct Description<A> {
-    /// The network.
+    /// Configuration of the network: all sizes.
     pub architecture: A,
     /// Type of the stored weights.
     #[serde(rename = "dtype")]
     pub precision: Precision,
-    /// Multiply-accumulates of one image.
+    /// MACs of one image.
     pub macs: f64,
-    /// Parameters.
+    /// Number of parameters.
     pub params: f64,
     /// CRC-32 of `model.safetensors`.
     pub weights_crc32: u32,
-    /// Where it came from.
+    /// Search that the subnet was extracted from.
     pub provenance: Provenance,
-    /// What it gained, where that was measured.
+    /// Measured latencies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub latency: Vec<LatencyComparison>,
 }
 
+/// `config.json` as it is written.
 #[derive(Serialize)]
 #[serde(bound = "A: Architecture")]
 struct Config<'a, A> {
@@ -112,13 +122,13 @@ struct Config<'a, A> {
 }
 
 impl<A: Architecture> Description<A> {
-    /// Reads the description of an artifact, and checks that all of the folder agrees with it: the
-    /// costs, names, shapes and types of the weights, length and checksum of their file, and the
-    /// differences measured. No tensor is allocated.
+    /// Reads the description of an artifact, and checks the folder against it: costs; names, shapes
+    /// and types of the weights; length and checksum of their file; the verification. No tensor is
+    /// allocated.
     ///
     /// # Errors
-    /// [`Error::Artifact`](crate::Error::Artifact) names the file and says what is wrong with it;
-    /// [`Error::Io`](crate::Error::Io) if it is missing or cannot be read.
+    /// [`Error::Artifact`](crate::Error::Artifact) with the file and what is wrong with it;
+    /// [`Error::Io`](crate::Error::Io) if a file is missing or cannot be read.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(CONFIG);
         let refused = |source| refused(&path, source);
@@ -145,7 +155,7 @@ impl<A: Architecture> Description<A> {
     }
 
     fn check_sum(&self, weights: &Path) -> Result<()> {
-        let (expected, actual) = (self.weights_crc32, checksum::crc32(weights)?);
+        let (expected, actual) = (self.weights_crc32, crc32(weights)?);
         if actual == expected {
             return Ok(());
         }
@@ -159,7 +169,7 @@ impl<A: Architecture> Description<A> {
     }
 }
 
-/// Whose artifact it is. The version comes before the family: a newer one may name it elsewhere.
+/// Checks format, version and family, in this order: another version may store the family elsewhere.
 fn check_kind(config: &Value, family: &'static str) -> Result<(), ArtifactError> {
     let found = |field| config.get(field).unwrap_or(&Value::Null);
     let expect = |field, expected: &'static str| match found(field) {
@@ -172,4 +182,20 @@ fn check_kind(config: &Value, family: &'static str) -> Result<(), ArtifactError>
         return Err(ArtifactError::Version { supported: VERSION, found });
     }
     expect("family", family)
+}
+
+/// Returns the CRC-32 of a file, read in chunks.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read.
+pub(super) fn crc32(path: &Path) -> Result<u32> {
+    let io = |source| Error::io("read", path, source);
+    let mut file = File::open(path).map_err(io)?;
+    let (mut crc, mut chunk) = (Hasher::new(), vec![0; CHUNK]);
+    loop {
+        match file.read(&mut chunk).map_err(io)? {
+            0 => return Ok(crc.finalize()),
+            length => crc.update(&chunk[..length]),
+        }
+    }
 }

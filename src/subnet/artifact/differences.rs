@@ -1,4 +1,4 @@
-//! What `verification.json` says.
+//! `verification.json`: the measured differences of logits.
 
 use super::{read_json, refused};
 use crate::error::ArtifactError;
@@ -10,22 +10,22 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tch::Tensor;
 
-/// Measured differences of logits: of extraction, of rounding, of export.
+/// Measured differences of logits: by extraction, by rounding, by export.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Differences {
-    /// Between the extracted network and the masked one, both f32.
+    /// Difference between the subnet and the masked network, both in f32.
     #[serde(flatten)]
     pub extraction: Verification,
-    /// Largest difference of a logit that rounding the weights makes, computing in f32; 0 for
-    /// weights that are stored as f32.
+    /// Largest absolute difference of a logit between the subnet and its copy with rounded weights,
+    /// both computed in f32; 0 for weights stored as f32.
     pub rounding: f64,
-    /// Largest difference of a logit between the TorchScript file and the network whose weights
-    /// it has, both in the precision of the file; none where no file was exported.
+    /// Largest absolute difference of a logit between the TorchScript file and the subnet, both in
+    /// the precision of the file; `None` if no file was exported.
     pub export: Option<f64>,
 }
 
 impl Differences {
-    /// Reads `verification.json` of an artifact, and refuses what should not have been saved.
+    /// Reads `verification.json` of an artifact, and checks that the verification has passed.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let differences: Self = serde_json::from_value(read_json(path)?)
             .map_err(|source| refused(path, source.into()))?;
@@ -38,7 +38,8 @@ impl Differences {
     }
 }
 
-/// Largest difference of a logit between a network and its copy with rounded weights, in f32.
+/// Returns the largest absolute difference of a logit between a network and its copy with rounded
+/// weights, computed in f32.
 pub(super) fn of_rounding<A: Architecture>(
     exact: &Subnet<A>,
     rounded: &Subnet<A>,

@@ -1,4 +1,4 @@
-//! What an artifact is written as, and its files for other programs.
+//! Options of an artifact: precision, exported files, measured latencies.
 
 #[cfg(feature = "export")]
 use super::exported::of_export;
@@ -11,7 +11,8 @@ use crate::Result;
 use std::path::Path;
 use tch::Tensor;
 
-/// How to write an artifact. The default is f32 weights, and no file for other programs.
+/// Options of [`Extracted::save`](crate::subnet::Extracted::save): precision of the weights, and
+/// exported files. The default is f32 without exports.
 ///
 /// ```
 /// # #[cfg(feature = "export")] {
@@ -24,7 +25,7 @@ use tch::Tensor;
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Export {
-    /// Type of the weights, in all files.
+    /// Type of the weights in all files.
     pub precision: Precision,
     /// Whether to write `model.torchscript.pt`.
     #[cfg(feature = "export")]
@@ -32,58 +33,58 @@ pub struct Export {
     /// Whether to write `model.onnx`.
     #[cfg(feature = "export")]
     pub onnx: bool,
-    /// What it gained, where that was measured.
+    /// Measured latencies, stored in `config.json`.
     pub latency: Vec<LatencyComparison>,
 }
 
 impl Export {
-    /// Weights in this precision.
+    /// Stores weights in this precision.
     pub fn in_precision(precision: Precision) -> Self {
         Self { precision, ..Self::default() }
     }
 
-    /// f32 weights.
+    /// Stores f32 weights.
     pub fn f32() -> Self {
         Self::in_precision(Precision::F32)
     }
 
-    /// f16 weights.
+    /// Stores f16 weights.
     pub fn f16() -> Self {
         Self::in_precision(Precision::F16)
     }
 
-    /// bf16 weights.
+    /// Stores bf16 weights.
     pub fn bf16() -> Self {
         Self::in_precision(Precision::Bf16)
     }
 
-    /// With a TorchScript file.
+    /// Exports TorchScript, too: `model.torchscript.pt`.
     #[cfg(feature = "export")]
     pub fn torchscript(mut self) -> Self {
         self.torchscript = true;
         self
     }
 
-    /// With an ONNX file.
+    /// Exports ONNX, too: `model.onnx`.
     #[cfg(feature = "export")]
     pub fn onnx(mut self) -> Self {
         self.onnx = true;
         self
     }
 
-    /// With one more measured latency.
+    /// Adds a measured latency.
     pub fn latency(mut self, latency: LatencyComparison) -> Self {
         self.latency.push(latency);
         self
     }
 }
 
-/// The files for other programs, verified but not yet on disk.
+/// Exported files in memory, verified.
 #[derive(Default)]
 pub(super) struct Files {
     torchscript: Option<Vec<u8>>,
     onnx: Option<Vec<u8>>,
-    /// Largest difference of a logit between TorchScript and `stored`.
+    /// Largest absolute difference of a logit between the TorchScript archive and the subnet.
     pub(super) difference: Option<f64>,
 }
 
@@ -103,8 +104,8 @@ impl Files {
             return Ok(Self::default());
         }
         let graph = stored.architecture().graph()?;
-        // Both are printed from one graph, and only TorchScript can be run here: it is made and
-        // measured for ONNX, too.
+        // Both formats are written from one graph, and libtorch runs TorchScript only. So the archive
+        // is made and verified for ONNX exports, too.
         let script = torchscript::archive(&graph, stored.weights())?;
         let difference = Some(of_export(&script, stored, images)?);
         let onnx = match export.onnx {

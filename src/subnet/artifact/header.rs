@@ -1,4 +1,4 @@
-//! What a safetensors file claims to hold, compared with what a network needs.
+//! The header of `model.safetensors`, checked against the variables of a network.
 
 use super::refused;
 use crate::error::ArtifactError;
@@ -10,16 +10,16 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// The length of the header, in little-endian order.
+/// Size of the leading header length, a little-endian u64.
 const LENGTH_BYTES: u64 = 8;
-/// What the format allows.
+/// Longest header that the format allows.
 const LONGEST: u64 = 100_000_000;
 
-/// Reads the header alone.
+/// Checks that a file holds exactly the variables of these shapes, all in `precision`. Reads the
+/// header only.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be read; [`Error::Artifact`] unless it holds exactly the given
-/// variables, all in that precision, and nothing after them.
+/// [`Error::Io`] if the file cannot be read; [`Error::Artifact`] if its contents differ.
 pub(super) fn check(path: &Path, shapes: &Shapes, precision: Precision) -> Result<()> {
     let io = |source| Error::io("read", path, source);
     let mut file = File::open(path).map_err(io)?;
@@ -31,7 +31,7 @@ pub(super) fn check(path: &Path, shapes: &Shapes, precision: Precision) -> Resul
     file.take(announced).read_to_end(&mut header).map_err(io)?;
     parse(&header)
         .and_then(|metadata| {
-            // The header's own offsets are checked by now, so its tensors fill `data_len`.
+            // Deserialising has checked that the tensors fill `data_len` without gaps.
             let expected = LENGTH_BYTES + announced + metadata.data_len() as u64;
             if length != expected {
                 return Err(ArtifactError::Length { expected, actual: length });
@@ -41,11 +41,11 @@ pub(super) fn check(path: &Path, shapes: &Shapes, precision: Precision) -> Resul
         .map_err(|source| refused(path, source))
 }
 
-/// The length the header says it has.
+/// Returns the header length given by the first eight bytes of a file of `length` bytes.
 fn announced(start: &[u8], length: u64) -> Result<u64, ArtifactError> {
     let refuse = |found: String, expected: String| ArtifactError::Header { expected, found };
     let Ok(bytes) = <[u8; LENGTH_BYTES as usize]>::try_from(start) else {
-        return Err(refuse(format!("{length} bytes"), "a header".into()));
+        return Err(refuse(format!("{length} bytes"), "8 bytes of header length".into()));
     };
     let (announced, most) = (u64::from_le_bytes(bytes), LONGEST.min(length - LENGTH_BYTES));
     if announced > most {
@@ -56,7 +56,7 @@ fn announced(start: &[u8], length: u64) -> Result<u64, ArtifactError> {
 
 fn parse(header: &[u8]) -> Result<Metadata, ArtifactError> {
     serde_json::from_slice(header).map_err(|error| ArtifactError::Header {
-        expected: "names, types, shapes and places of tensors".into(),
+        expected: "JSON with name, type, shape and offsets of every tensor".into(),
         found: error.to_string(),
     })
 }
@@ -67,7 +67,7 @@ fn compare(
     precision: Precision,
 ) -> Result<(), ArtifactError> {
     let stored = metadata.tensors();
-    // In order, so that the same damage always gives the same message.
+    // Sorted, so that the error names the same tensor every time.
     let mut names: Vec<&String> = stored.keys().collect();
     names.sort_unstable();
     if let Some(name) = names.into_iter().find(|name| !shapes.contains_key(*name)) {

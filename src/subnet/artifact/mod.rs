@@ -1,7 +1,6 @@
-//! A subnet on disk: `config.json`, `model.safetensors`, `verification.json`, and on request
+//! Artifacts: folders with `config.json`, `model.safetensors`, `verification.json`, and optionally
 //! `model.torchscript.pt` and `model.onnx`.
 
-mod checksum;
 mod description;
 mod differences;
 mod export;
@@ -30,35 +29,35 @@ const TORCHSCRIPT: &str = "model.torchscript.pt";
 const ONNX: &str = "model.onnx";
 
 impl<A: Architecture> Subnet<A> {
-    /// Multiply-accumulates of one image.
+    /// Returns the MACs of one image.
     ///
     /// # Errors
-    /// [`Error::Unknown`] if the family's cost model is incomplete.
+    /// [`Error::Unknown`] if the cost model names a dimension without a dense size.
     pub fn macs(&self) -> Result<f64> {
         self.architecture().cost_model().dense_cost(Metric::Macs)
     }
 
-    /// Parameters.
+    /// Returns the number of parameters.
     ///
     /// # Errors
-    /// [`Error::Unknown`] if the family's cost model is incomplete.
+    /// [`Error::Unknown`] if the cost model names a dimension without a dense size.
     pub fn params(&self) -> Result<f64> {
         self.architecture().cost_model().dense_cost(Metric::Params)
     }
 
-    /// Loads a subnet from a folder that [`Extracted::save`] wrote, as f32 whatever the precision
-    /// on disk.
+    /// Loads a subnet from a folder written by [`Extracted::save`], and converts its weights to f32.
     ///
     /// # Errors
-    /// Those of [`Description::read`], before anything is allocated.
+    /// Those of [`Description::read`], before any tensor is allocated.
     pub fn load(folder: &Path, device: Device) -> Result<Self> {
         Self::load_described(folder, device, |_| Precision::F32)
     }
 
-    /// Loads a subnet that computes in the precision it has on disk.
+    /// Loads a subnet like [`load`](Self::load), but keeps the precision of the stored weights, in
+    /// which the network then computes.
     ///
     /// # Errors
-    /// Those of [`Description::read`], before anything is allocated.
+    /// Those of [`Description::read`], before any tensor is allocated.
     pub fn load_as_stored(folder: &Path, device: Device) -> Result<Self> {
         Self::load_described(folder, device, |stored| stored)
     }
@@ -74,7 +73,7 @@ impl<A: Architecture> Subnet<A> {
         Self::with_precision(description.architecture, &weights, device, precision)
     }
 
-    /// The same network with rounded weights, computing in that precision.
+    /// Returns a copy with weights rounded to `precision`, which computes in it.
     fn rounded(&self, precision: Precision) -> Result<Self> {
         let weights = precision.round(self.weights())?;
         Self::with_precision(self.architecture().clone(), &weights, self.device(), precision)
@@ -82,6 +81,7 @@ impl<A: Architecture> Subnet<A> {
 }
 
 impl<A: Architecture> Extracted<A> {
+    /// Writes the artifact; [`save`](Self::save) documents it.
     pub(super) fn write(&self, folder: &Path, export: &Export) -> Result<Differences> {
         self.verification.check()?;
         let (subnet, images) = (&self.subnet, &self.images);
@@ -102,7 +102,7 @@ impl<A: Architecture> Extracted<A> {
                 precision: export.precision,
                 macs,
                 params,
-                weights_crc32: checksum::crc32(&folder.join(WEIGHTS))?,
+                weights_crc32: description::crc32(&folder.join(WEIGHTS))?,
                 provenance: self.provenance.clone(),
                 latency: export.latency.clone(),
             };

@@ -1,4 +1,4 @@
-//! Nodes and constants of an ONNX graph, by name.
+//! Builder of an ONNX graph: nodes and initializers, referred to by name.
 
 use crate::protobuf::Message;
 use crate::subnet::Precision;
@@ -14,7 +14,7 @@ const INT64: i64 = 7;
 const FLOAT16: i64 = 10;
 const BFLOAT16: i64 = 16;
 
-/// An attribute of a node.
+/// Attribute of a node: name and value.
 pub(super) enum Attribute<'a> {
     Int(&'a str, i64),
     Ints(&'a str, &'a [i64]),
@@ -32,7 +32,7 @@ impl Attribute<'_> {
     }
 }
 
-/// A graph under construction. Constants are written once, however often they are asked for.
+/// ONNX graph under construction. Equal constants share one initializer.
 pub(super) struct Builder<'a> {
     weights: &'a Weights,
     precision: Precision,
@@ -47,7 +47,7 @@ impl<'a> Builder<'a> {
         Self { weights, precision, nodes, initializers, known }
     }
 
-    /// Adds an operator, and returns the name of its only output.
+    /// Adds a node with one output, and returns the output's name.
     pub(super) fn node(
         &mut self,
         operator: &str,
@@ -65,46 +65,48 @@ impl<'a> Builder<'a> {
         output
     }
 
-    /// A weight, as f32.
+    /// Adds a weight as f32, and returns its name.
     pub(super) fn weight(&mut self, name: &str) -> Result<String> {
         let tensor = self.find(name)?;
         self.tensor(name.into(), tensor)
     }
 
-    /// A matrix, transposed, as f32: ONNX multiplies from the right.
+    /// Adds a transposed matrix as f32, and returns its name: MatMul computes x·W, PyTorch's linear
+    /// layer x·Wᵀ.
     pub(super) fn transposed(&mut self, name: &str) -> Result<String> {
         let tensor = self.find(name)?.f_transpose(0, 1)?;
         self.tensor(format!("{name}.transposed"), &tensor)
     }
 
-    /// A list of whole numbers.
+    /// Adds a one-dimensional i64 constant, and returns its name.
     pub(super) fn integers(&mut self, values: &[i64]) -> String {
         let name = values.iter().map(i64::to_string).collect::<Vec<_>>().join("_");
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.initializer(format!("shape_{name}"), INT64, &[values.len() as i64], &bytes)
     }
 
-    /// Whole numbers of a shape.
+    /// Adds an i64 constant of a shape, and returns its name.
     pub(super) fn numbers(&mut self, shape: &[i64], values: &[i64]) -> String {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        // The same numbers under one name, however often they are asked for.
+        // The name is a hash of the contents, so that equal constants share one initializer.
         let mut hasher = DefaultHasher::new();
         (shape, values).hash(&mut hasher);
         self.initializer(format!("numbers_{:016x}", hasher.finish()), INT64, shape, &bytes)
     }
 
-    /// A whole number.
+    /// Adds an i64 scalar, and returns its name.
     pub(super) fn index(&mut self, value: i64) -> String {
         self.initializer(format!("index_{value}"), INT64, &[], &value.to_le_bytes())
     }
 
-    /// A number.
+    /// Adds an f32 scalar, and returns its name.
     pub(super) fn scalar(&mut self, value: f64) -> String {
         self.initializer(format!("scalar_{value}"), FLOAT, &[], &(value as f32).to_le_bytes())
     }
 
-    /// The graph: node = 1, name = 2, initializer = 5.
+    /// Returns the GraphProto.
     pub(super) fn finish(self, name: &str) -> Message {
+        // node = 1, name = 2, initializer = 5
         let graph = self.nodes.iter().fold(Message::default(), |graph, n| graph.message(1, n));
         let graph = graph.text(2, name);
         self.initializers.iter().fold(graph, |graph, tensor| graph.message(5, tensor))
@@ -114,8 +116,8 @@ impl<'a> Builder<'a> {
         self.weights.get(name).ok_or_else(|| Error::unknown("weight", name, self.weights.keys()))
     }
 
-    /// Stored in half precision, a weight is widened when the model is loaded: not every operator
-    /// computes in half on every machine.
+    /// Adds a weight, and returns the name of its f32 value. A weight stored as f16 or bf16 is followed
+    /// by a Cast to f32, because some runtimes lack operators in half precision.
     fn tensor(&mut self, name: String, tensor: &Tensor) -> Result<String> {
         if self.known.contains(&name) {
             return Ok(name);
@@ -131,6 +133,7 @@ impl<'a> Builder<'a> {
         Ok(self.node("Cast", &[&stored], name, &[Attribute::Int("to", FLOAT)]))
     }
 
+    /// Adds a TensorProto unless one of this name exists, and returns the name.
     fn initializer(&mut self, name: String, kind: i64, shape: &[i64], bytes: &[u8]) -> String {
         if self.known.insert(name.clone()) {
             // dims = 1, data_type = 2, name = 8, raw_data = 9

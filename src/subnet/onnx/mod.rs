@@ -1,4 +1,4 @@
-//! A network as an ONNX model: opset 17, so that runtimes from 2022 on take it.
+//! ONNX export: a network graph as an ONNX model with opset 17 (onnxruntime 1.12 or newer).
 
 mod builder;
 mod steps;
@@ -11,9 +11,9 @@ use crate::{Error, Result};
 use builder::{Builder, FLOAT};
 
 const IR_VERSION: i64 = 8;
-/// The first with LayerNormalization.
+/// The first opset with LayerNormalization.
 const OPSET: i64 = 17;
-/// What a protocol buffer may be.
+/// Maximum size of a protocol buffer in bytes.
 const LARGEST: usize = i32::MAX as usize;
 
 /// Name of the input, `[batch, C, H, W]`, f32.
@@ -21,10 +21,10 @@ pub(super) const INPUT: &str = "images";
 /// Name of the output, `[batch, classes]`, f32.
 const OUTPUT: &str = "logits";
 
-/// The model's bytes. It computes in f32; the weights are stored in `precision`.
+/// Returns the bytes of the model. Its weights are stored in `precision`; it computes in f32.
 ///
 /// # Errors
-/// [`Error::Unknown`] for a weight that is missing; [`Error::Invalid`] above 2 GiB.
+/// [`Error::Unknown`] if the graph names a weight that is missing; [`Error::Invalid`] above 2 GiB.
 pub(super) fn model(graph: &Graph, weights: &Weights, precision: Precision) -> Result<Vec<u8>> {
     let mut builder = Builder::new(weights, precision);
     let output = steps::add(&mut builder, graph)?;
@@ -47,18 +47,20 @@ pub(super) fn model(graph: &Graph, weights: &Weights, precision: Precision) -> R
         .message(8, &opset)
         .into_bytes();
     if model.len() > LARGEST {
-        let expected = format!("at most {LARGEST} bytes, the limit of the format");
+        let expected =
+            format!("at most {LARGEST} bytes, the limit of protocol buffers; export TorchScript");
         return Err(Error::invalid("size of model.onnx", expected, model.len()));
     }
     Ok(model)
 }
 
+/// Length of an axis: a number, or a named free length.
 enum Dimension {
     Fixed(i64),
     Free(&'static str),
 }
 
-/// A tensor of f32 with the batch before its dimensions.
+/// Returns the ValueInfoProto of an f32 tensor `[batch, dimensions…]`.
 fn value_info(name: &str, dimensions: &[Dimension]) -> Message {
     // dim = 1: dim_value = 1, dim_param = 2
     let shape = std::iter::once(&Dimension::Free("batch")).chain(dimensions).fold(

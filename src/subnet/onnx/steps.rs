@@ -1,4 +1,4 @@
-//! Every operation of a graph in the operators of ONNX.
+//! The operations of a network graph as ONNX nodes.
 
 use super::builder::Attribute::{Float, Int, Ints};
 use super::builder::Builder;
@@ -8,7 +8,7 @@ use crate::models::{Graph, Windows};
 use crate::Result;
 use std::f64::consts::SQRT_2;
 
-/// Adds all steps, and returns the name of the prediction.
+/// Adds all steps of a graph, and returns the name of the logits.
 pub(super) fn add(builder: &mut Builder, graph: &Graph) -> Result<String> {
     for (value, step) in graph.steps() {
         add_step(builder, &name(value), step)?;
@@ -87,7 +87,7 @@ fn add_step(builder: &mut Builder, to: &str, step: &Step) -> Result<String> {
     })
 }
 
-/// A convolution, its grid flattened and put before the channels.
+/// Patch embedding: a convolution, then `[B, C, H, W]` → `[B, H·W, C]`.
 fn patches(
     builder: &mut Builder,
     to: &str,
@@ -105,7 +105,7 @@ fn patches(
     Ok(builder.node("Transpose", &[&row], to, &[Ints("perm", &[0, 2, 1])]))
 }
 
-/// The token, once for every image, before the others.
+/// Prepends a token, expanded to the batch size.
 fn prepend(builder: &mut Builder, to: &str, x: &str, token: &str) -> Result<String> {
     let token = builder.weight(token)?;
     let range = [Int("start", 0), Int("end", 1)];
@@ -117,7 +117,7 @@ fn prepend(builder: &mut Builder, to: &str, x: &str, token: &str) -> Result<Stri
     Ok(builder.node("Concat", &[&tokens, x], to, &[Int("axis", 1)]))
 }
 
-/// The tokens from one on, averaged.
+/// Mean of the tokens from index `first` on.
 fn mean_token(builder: &mut Builder, to: &str, x: &str, first: i64) -> String {
     let [start, end, axis] = [first, i64::MAX, 1].map(|number| builder.integers(&[number]));
     let tokens = builder.node("Slice", &[x, &start, &end, &axis], format!("{to}.tokens"), &[]);
@@ -125,7 +125,7 @@ fn mean_token(builder: &mut Builder, to: &str, x: &str, first: i64) -> String {
     builder.node("ReduceMean", &[&tokens], to, &attributes)
 }
 
-/// x·(1 + erf(x/√2))/2, in the form that runtimes recognise.
+/// GELU, x·(1 + erf(x/√2))/2, as the node sequence that onnxruntime fuses.
 fn gelu(builder: &mut Builder, to: &str, x: &str) -> String {
     let (root, one, half) = (builder.scalar(SQRT_2), builder.scalar(1.0), builder.scalar(0.5));
     let scaled = builder.node("Div", &[x, &root], format!("{to}.scaled"), &[]);
@@ -135,7 +135,7 @@ fn gelu(builder: &mut Builder, to: &str, x: &str) -> String {
     builder.node("Mul", &[&product, &half], to, &[])
 }
 
-/// Every 2 × 2 tokens side by side.
+/// Patch merging: concatenates the channels of every 2 × 2 tokens.
 fn merge(builder: &mut Builder, to: &str, x: &str, grid: i64, width: i64) -> String {
     let half = grid / 2;
     let shape = builder.integers(&[0, half, 2, half, 2, width]);
@@ -146,14 +146,15 @@ fn merge(builder: &mut Builder, to: &str, x: &str, grid: i64, width: i64) -> Str
     builder.node("Reshape", &[&merged, &shape], to, &[])
 }
 
-/// Where each place of an order has gone.
+/// Returns the inverse permutation.
 fn inverse(order: &[i64]) -> Vec<i64> {
     let mut inverse = vec![0; order.len()];
     (0..).zip(order).for_each(|(to, &from)| inverse[from as usize] = to);
     inverse
 }
 
-/// What is added to the logits of windows: `[heads, tokens, tokens]`, or one of it for each.
+/// Bias of window attention: the relative position bias, `[heads, tokens, tokens]`; for shifted
+/// windows plus the mask between regions, `[windows, heads, tokens, tokens]`.
 fn bias(builder: &mut Builder, to: &str, windows: Windows, table: &str) -> Result<String> {
     let (count, tokens) = (windows.count(), windows.tokens());
     let rows = builder.numbers(&[tokens, tokens], &windows.relative_position_index());
@@ -175,7 +176,7 @@ fn bias(builder: &mut Builder, to: &str, windows: Windows, table: &str) -> Resul
     Ok(builder.node("Add", &[&bias, &separation], format!("{to}.separated"), &[]))
 }
 
-/// As [`attention`], with windows between images and heads.
+/// Multi-head attention within windows: [`attention`] with an axis of windows after the batch.
 fn window_attention(
     builder: &mut Builder,
     to: &str,
@@ -198,6 +199,7 @@ fn window_attention(
     builder.node("Reshape", &[&ordered, &shape], to, &[])
 }
 
+/// Multi-head attention on a fused qkv, `[B, N, 3 · heads · channels]` → `[B, N, heads · channels]`.
 fn attention(
     builder: &mut Builder,
     to: &str,
@@ -207,7 +209,7 @@ fn attention(
 ) -> String {
     let shape = builder.integers(&[0, 0, 3, heads, head_dim]);
     let split = builder.node("Reshape", &[x, &shape], format!("{to}.split"), &[]);
-    // 3 × B × heads × N × channels.
+    // [3, B, heads, N, channels]
     let order = [Ints("perm", &[2, 0, 3, 1, 4])];
     let qkv = builder.node("Transpose", &[&split], format!("{to}.qkv"), &order);
     let mixed = mix(builder, to, &qkv, &[0, 1, 3, 2], scale, None);
@@ -217,8 +219,8 @@ fn attention(
     builder.node("Reshape", &[&tokens, &shape], to, &[])
 }
 
-/// softmax(scale·q·kᵀ + bias)·v of queries, keys and values along axis 0; `exchanged` is the order
-/// that exchanges the last two axes of keys.
+/// softmax(scale·q·kᵀ + bias)·v, with q, k and v along axis 0 of `qkv`; `exchanged` is the
+/// permutation that transposes the last two axes of k.
 fn mix(
     builder: &mut Builder,
     to: &str,

@@ -1,4 +1,4 @@
-//! The classes of a TorchScript module, and its forward pass, as source.
+//! Source code of a TorchScript archive: module classes and the forward pass.
 
 use super::modules::Module;
 use super::windows;
@@ -7,7 +7,7 @@ use crate::models::Graph;
 use crate::{Error, Result};
 use std::fmt::Write;
 
-/// One class a module; the root's has the forward pass.
+/// Returns the source: one class per module; the root's class has the forward pass.
 pub(super) fn source(graph: &Graph, root: &Module) -> Result<String> {
     let mut source = String::new();
     for module in root.all() {
@@ -19,7 +19,8 @@ pub(super) fn source(graph: &Graph, root: &Module) -> Result<String> {
     Ok(source)
 }
 
-/// Every attribute is declared and asked for by a string, since `0` is no identifier.
+/// Declares the class of a module. Attributes are declared by strings, because names such as `0` are no
+/// identifiers.
 fn declare(source: &mut String, module: &Module) -> Result<()> {
     let names = module.parameters.iter().map(|(name, _)| quoted(name));
     let names = names.collect::<Result<Vec<_>>>()?;
@@ -38,10 +39,12 @@ fn declare(source: &mut String, module: &Module) -> Result<()> {
     lines.iter().try_for_each(|line| writeln!(source, "{line}")).map_err(unwritten)
 }
 
+/// Returns the class name of a module.
 pub(super) fn class(module: &Module) -> String {
     format!("Module{}", module.class)
 }
 
+/// Returns a name as a string literal.
 fn quoted(name: &str) -> Result<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if !name.is_empty() && name.chars().all(plain) {
@@ -50,12 +53,13 @@ fn quoted(name: &str) -> Result<String> {
     Err(Error::invalid("part of a weight's name", "letters, digits and underscores", name))
 }
 
+/// Writes the forward pass.
 fn forward(source: &mut String, graph: &Graph, root: &Module) -> Result<()> {
     let any = parameter_of(root, "self".into())
         .ok_or_else(|| Error::invalid("number of weights", "at least 1", 0))?;
     let mut lines = vec![
         format!("  def forward(self: __torch__.{}, images: Tensor) -> Tensor:", class(root)),
-        // The weights say on what and in what the network computes.
+        // Converts the images to the type and device of the weights.
         format!("    v0 = torch.type_as(images, {any})"),
         "    batch = torch.size(v0, 0)".into(),
     ];
@@ -66,6 +70,7 @@ fn forward(source: &mut String, graph: &Graph, root: &Module) -> Result<()> {
     lines.iter().try_for_each(|line| writeln!(source, "{line}")).map_err(unwritten)
 }
 
+/// Returns the expression of the first parameter below `path`.
 fn parameter_of(module: &Module, path: String) -> Option<String> {
     if let Some((name, _)) = module.parameters.first() {
         return Some(format!("getattr({path}, \"{name}\")"));
@@ -74,6 +79,7 @@ fn parameter_of(module: &Module, path: String) -> Option<String> {
     parameter_of(child, format!("getattr({path}, \"{name}\")"))
 }
 
+/// Returns the source lines of one step.
 fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
     let to = variable(value);
     let inputs: Vec<String> = step.inputs.iter().map(|&input| variable(input)).collect();
@@ -123,6 +129,7 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
     Ok(vec![format!("    {to} = {expression}")])
 }
 
+/// Returns the source lines of multi-head attention on a fused qkv.
 fn attention_lines(to: &str, x: &str, [heads, head_dim]: [i64; 2], scale: f64) -> Vec<String> {
     let inner = heads * head_dim;
     let shape = format!("[batch, torch.size({x}, 1), 3, {heads}, {head_dim}]");

@@ -1,9 +1,9 @@
-//! A network as a TorchScript archive: what `torch.jit.load` and `tch::CModule` open.
+//! TorchScript export: a network graph as an archive for `torch.jit.load` and `tch::CModule`.
 //!
-//! Written from the graph, not traced: a trace would freeze the batch size and turn the weights
-//! into constants, which neither move to another device nor show up in a state dict. The file is a
-//! zip archive with the tensors (`data/`), a pickle of the module tree (`data.pkl`), and its
-//! classes with the forward pass as source (`code/`).
+//! The archive is written from the graph, not traced, because a trace fixes the batch size and makes
+//! constants of the weights, which `to(device)` does not move and `state_dict` does not list. It is a
+//! zip file with the tensors (`data/`), a pickle of the module tree (`data.pkl`), and the source of
+//! its classes with the forward pass (`code/`).
 
 mod code;
 mod modules;
@@ -19,14 +19,14 @@ use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// The folder everything is in; the name does not matter to any reader.
+/// Top folder of the archive; readers accept any name.
 const ROOT: &str = "model";
-/// Written by torch 1.13 and later, for the operators as they are since then.
+/// Format version of torch 1.13 and later.
 const FORMAT_VERSION: &str = "10\n";
-/// torch maps tensors into memory where they lie, and wants them aligned.
+/// Alignment of tensors in bytes, for torch's memory-mapped loading.
 const ALIGNMENT: u16 = 64;
 
-/// The archive's bytes. The tensors keep the type they have.
+/// Returns the bytes of the archive. The tensors keep their type.
 pub(super) fn archive(graph: &Graph, weights: &Weights) -> Result<Vec<u8>> {
     let root = Module::tree(weights.keys());
     let code = code::source(graph, &root)?;

@@ -1,18 +1,18 @@
-//! The tree of modules that dotted names of weights stand for.
+//! The module tree that the dotted names of weights form.
 
-/// A node: its own parameters, and the modules below.
+/// Module with its own parameters and child modules.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Module {
-    /// Number of its class; the root is 0.
+    /// Number of the class; 0 for the root.
     pub(super) class: usize,
-    /// Names of its own parameters, and each one's place among all weights.
+    /// Names of its own parameters, with their indices among all weights.
     pub(super) parameters: Vec<(String, usize)>,
-    /// Names of the modules below, numbers in their order.
+    /// Names and modules of the children; numeric names in numeric order.
     pub(super) children: Vec<(String, Module)>,
 }
 
 impl Module {
-    /// The tree of weights, given in the order their tensors are stored in.
+    /// Returns the tree of these weight names, given in the order of their storages.
     pub(super) fn tree<'a>(names: impl IntoIterator<Item = &'a String>) -> Self {
         let mut root = Self::default();
         for (place, name) in names.into_iter().enumerate() {
@@ -25,12 +25,13 @@ impl Module {
         root
     }
 
-    /// All modules, each before those below it.
+    /// Returns all modules, each before its children.
     pub(super) fn all(&self) -> Vec<&Self> {
         let below = self.children.iter().flat_map(|(_, child)| child.all());
         std::iter::once(self).chain(below).collect()
     }
 
+    /// Returns the child of this name, which is added if there is none.
     fn child(&mut self, name: &str) -> &mut Self {
         let known = self.children.iter().position(|(own, _)| own == name);
         let index = known.unwrap_or_else(|| {
@@ -40,8 +41,8 @@ impl Module {
         &mut self.children[index].1
     }
 
-    /// Puts blocks into their order (sorted as text, 10 comes before 2), and numbers the classes;
-    /// returns the next free number.
+    /// Sorts the children, numeric names by number, and numbers the classes from `class`. Returns the
+    /// next free number.
     fn finish(&mut self, class: usize) -> usize {
         self.class = class;
         self.children.sort_by_cached_key(|(name, _)| {
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_keep_their_order_and_parameters_their_place() {
+    fn tree_of_weight_names_has_blocks_in_numeric_order_and_parameters_by_index() {
         let names = ["blocks.10.w", "blocks.2.w", "cls", "norm.w"].map(String::from);
         let root = Module::tree(&names);
         assert_eq!(root.parameters, [("cls".into(), 2)]);

@@ -1,4 +1,4 @@
-//! The pickle of a module tree, in the few instructions (protocol 2) that TorchScript reads.
+//! The pickle (protocol 2) of a module tree.
 
 use super::code::class;
 use super::modules::Module;
@@ -6,10 +6,10 @@ use crate::tensors::Weights;
 use crate::{Error, Result};
 use tch::{Kind, Tensor};
 
-/// An empty tuple: the weights are parameters, there are no other constants.
+/// Pickle of an empty tuple: the archive has no constants.
 pub(super) const NO_CONSTANTS: &[u8] = b"\x80\x02).";
 
-/// The tree with its parameters; tensor `n` of `weights` is in the storage `n`.
+/// Returns the pickle of a module tree; tensor n of `weights` refers to storage n.
 pub(super) fn module(root: &Module, weights: &Weights) -> Result<Vec<u8>> {
     let tensors: Vec<&Tensor> = weights.values().collect();
     let mut pickle = Pickle(vec![0x80, 2]);
@@ -21,7 +21,7 @@ pub(super) fn module(root: &Module, weights: &Weights) -> Result<Vec<u8>> {
 struct Pickle(Vec<u8>);
 
 impl Pickle {
-    /// An object of the module's class whose attributes are a dict.
+    /// Writes an object of the module's class, with its attributes as a dict.
     fn object(&mut self, module: &Module, tensors: &[&Tensor]) -> Result<()> {
         self.global("__torch__", &class(module));
         self.0.extend(b")\x81}("); // empty tuple, new object, empty dict, mark
@@ -39,7 +39,7 @@ impl Pickle {
         Ok(())
     }
 
-    /// `_rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks)`.
+    /// Writes a call of `_rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks)`.
     fn tensor(&mut self, key: usize, tensor: &Tensor) -> Result<()> {
         let shape = tensor.size();
         self.global("torch._utils", "_rebuild_tensor_v2");
@@ -55,17 +55,18 @@ impl Pickle {
         self.integers(&contiguous_strides(&shape));
         self.bool(false);
         self.global("collections", "OrderedDict");
-        self.0.extend(b")RtR"); // called with nothing; all of it as arguments
+        self.0.extend(b")RtR"); // call OrderedDict(), end the argument tuple, call
         Ok(())
     }
 
+    /// Writes a tuple of integers.
     fn integers(&mut self, values: &[i64]) {
         self.0.push(b'(');
         values.iter().for_each(|&value| self.integer(value));
         self.0.push(b't');
     }
 
-    /// BININT, or LONG1 where 32 bits are too few.
+    /// Writes an integer: BININT, or LONG1 above 32 bits.
     fn integer(&mut self, value: i64) {
         match i32::try_from(value) {
             Ok(short) => {
@@ -81,7 +82,7 @@ impl Pickle {
 
     fn text(&mut self, text: &str) {
         self.0.push(b'X');
-        // Parts of names and keys: never near 4 GB.
+        // Names and keys are far below the 4 GiB limit of BINUNICODE.
         self.0.extend((text.len() as u32).to_le_bytes());
         self.0.extend(text.as_bytes());
     }

@@ -1,8 +1,8 @@
-//! Windows of tokens in the source of a TorchScript module.
+//! Source code of window partition and window attention.
 
 use crate::models::Windows;
 
-/// Tokens in the order of the windows.
+/// Window partition: tokens in grid order → tokens in window order, rolled by the shift.
 pub(super) fn cut(x: &str, windows: Windows) -> String {
     let Windows { grid, side, shift } = windows;
     let along = windows.per_side();
@@ -13,7 +13,7 @@ pub(super) fn cut(x: &str, windows: Windows) -> String {
     format!("torch.reshape({ordered}, [batch, {}, -1])", grid * grid)
 }
 
-/// Tokens in the order of the grid again.
+/// Window reverse: tokens in window order → tokens in grid order.
 pub(super) fn join(x: &str, windows: Windows) -> String {
     let Windows { grid, side, shift } = windows;
     let along = windows.per_side();
@@ -23,6 +23,7 @@ pub(super) fn join(x: &str, windows: Windows) -> String {
     format!("torch.reshape({}, [batch, {}, -1])", roll(tokens, shift), grid * grid)
 }
 
+/// Rolls rows and columns of a grid of tokens.
 fn roll(tokens: String, by: i64) -> String {
     match by {
         0 => tokens,
@@ -30,6 +31,7 @@ fn roll(tokens: String, by: i64) -> String {
     }
 }
 
+/// Returns the source lines of multi-head attention within windows.
 pub(super) fn attention(
     to: &str,
     x: &str,
@@ -58,15 +60,17 @@ pub(super) fn attention(
     lines
 }
 
-/// What is added to the logits: `[heads, tokens, tokens]`, or one of it for every window.
+/// Returns the source lines of the bias of window attention: the relative position bias, `[heads,
+/// tokens, tokens]`; for shifted windows plus the mask between regions, `[windows, heads, tokens,
+/// tokens]`.
 ///
-/// Source has no large constants, so both parts are made of a number for every token: the row of
-/// the table for two tokens is the difference of their numbers, and tokens of different regions of
-/// a rolled grid stay apart.
+/// To keep constants small, both are computed from one number per token: the table row of two tokens
+/// is the difference of their numbers plus a constant, and the mask is where the numbers of two
+/// regions differ.
 fn bias(to: &str, x: &str, windows: Windows, table: &str, heads: i64) -> Vec<String> {
     let tokens = windows.tokens();
     let rows = windows.relative_position_index();
-    // The first column: from every token to the first.
+    // First column of the distance matrix: from every token to token 0.
     let numbers: Vec<i64> = rows.iter().step_by(tokens as usize).copied().collect();
     let mut lines = vec![
         format!("    {to}_numbers = {}", constant(&numbers, x)),
@@ -103,13 +107,13 @@ fn bias(to: &str, x: &str, windows: Windows, table: &str, heads: i64) -> Vec<Str
     lines
 }
 
-/// An operation on every two numbers of a tensor.
+/// Applies an operation to all pairs of entries of a tensor.
 fn pairs(operation: &str, numbers: &str, [left, right]: [i64; 2]) -> String {
     let axis = |axis| format!("torch.unsqueeze({numbers}, {axis})");
     format!("torch.{operation}({}, {})", axis(left), axis(right))
 }
 
-/// Whole numbers, where `x` is.
+/// Returns an i64 tensor constant on the device of `x`.
 fn constant(numbers: &[i64], x: &str) -> String {
     format!("torch.tensor({numbers:?}, dtype=4, device=ops.prim.device({x}))")
 }
