@@ -1,18 +1,20 @@
 # Every target fetches what it needs (scripts/with-libtorch): a fresh machine needs only
 # cargo, a C++ compiler, python3 with pip, and make. ARGS="..." is passed on to demo and bench.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-golden test-long lint bench clean
+.PHONY: help setup build demo test test-golden test-long lint check-features doc msrv package deny semver \
+	bench clean
 
 WITH := scripts/with-libtorch
 
 # All features but the two that say where libtorch comes from: it is here already, and without
-# it (doc-only) nothing links. One set for all targets, so that nothing is built twice.
+# it (doc-only) nothing links. One set for all targets, so that nothing is built twice. Each one is
+# checked alone by check-features.
 features := $(shell sed -n '/^\[features\]/,/^\[[^f]/s/^\([a-z0-9_-]*\) *=.*/\1/p' Cargo.toml \
 	| grep -vxE 'default|doc-only|download-libtorch')
 FEATURES := --features "$(features)"
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9.%-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: ## check the tools and install libtorch, once
 	@$(WITH) sh -c 'echo "libtorch: $${LIBTORCH:-the PyTorch of python3}"'
@@ -39,12 +41,49 @@ test-golden: setup ## only the comparison with the golden numbers
 test-long: setup ## what takes long: a run that is killed a hundred times
 	OFB_KILLS=$${OFB_KILLS:-100} $(WITH) cargo test $(FEATURES) --test run killed
 
+test-tch-%: ## the same sources with another tch and its libtorch: make test-tch-0.24 (compiles everything)
+	scripts/check-tch $*
+
 # All of it in the dev profile, like the tests: libtorch's C++ glue is compiled once.
-lint: setup ## formatting, clippy and documentation, warnings are errors
+lint: setup check-features msrv doc ## formatting, clippy, each feature alone and documentation, warnings are errors
 	@$(linters) || { echo "the linters are missing: $(get_linters)" >&2; exit 1; }
 	$(WITH) cargo fmt --check
 	$(WITH) cargo clippy --all-targets $(FEATURES) -- -D warnings
-	RUSTDOCFLAGS="$$RUSTDOCFLAGS -D warnings" $(WITH) cargo doc --no-deps $(FEATURES)
+
+check-features: setup ## compile the library without features, and with each one alone
+	@for feature in "" $(features); do \
+		echo "cargo check --no-default-features --features \"$$feature\""; \
+		$(WITH) cargo rustc --quiet --lib --profile check --no-default-features --features "$$feature" \
+			-- -D warnings || exit 1; \
+	done
+
+# As docs.rs does: without libtorch. Links to other packages' documentation are not followed.
+doc: setup ## build the documentation without libtorch, as docs.rs does
+	RUSTDOCFLAGS="$$RUSTDOCFLAGS -D warnings" $(WITH) env -u LIBTORCH -u LIBTORCH_USE_PYTORCH \
+		cargo doc --no-deps --no-default-features --features "doc-only $(features)"
+
+msrv: setup ## check that no dependency needs a newer Rust than rust-version (clippy checks our own code)
+	@$(WITH) scripts/msrv.py
+
+PACKAGES := $${CARGO_TARGET_DIR:-target}/package
+MOST_BYTES := 2000000
+
+package: setup ## cargo publish --dry-run, and the package below 2 MB (uncommitted changes: ARGS=--allow-dirty)
+	$(WITH) cargo publish --dry-run $(ARGS)
+	@size=$$(wc -c < "$$(ls -t $(PACKAGES)/once-for-both-*.crate | head -n 1)"); \
+		echo "package: $$size bytes, at most $(MOST_BYTES)"; [ "$$size" -le $(MOST_BYTES) ]
+
+# cargo's own tools are installed by whoever wants them: each takes minutes to compile.
+needs = $(WITH) cargo $(1) --version >/dev/null 2>&1 \
+	|| { echo "cargo-$(1) is missing: cargo install --locked cargo-$(1)" >&2; exit 1; }
+
+deny: setup ## check licences, advisories and sources of all dependencies (needs cargo-deny)
+	@$(call needs,deny)
+	$(WITH) cargo deny check
+
+semver: setup ## compare the public API with the published version (needs cargo-semver-checks)
+	@$(call needs,semver-checks)
+	$(WITH) cargo semver-checks --no-default-features --features "$(features)"
 
 bench: setup ## measure
 	$(WITH) cargo bench $(FEATURES) $(if $(ARGS),-- $(ARGS))

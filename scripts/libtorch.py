@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """Makes sure libtorch is on this machine; prints the folder to put into LIBTORCH.
 
-The tree comes from the official PyTorch wheel and lands in a cache folder, once:
-later runs only look, and need no network. Nothing outside the cache is touched.
+Its version is the one that the tch of Cargo.lock binds. The tree comes from the official PyTorch
+wheel and lands in a cache folder, once: later runs only look, and need no network. Nothing outside
+the cache is touched.
 
     OFB_CACHE   the cache folder (default ~/.cache/once-for-both)
+    OFB_TCH     the tch to install for, such as 0.24 (default: that of Cargo.lock)
     OFB_CUDA    1: with CUDA, 0: CPU only (default: CUDA if an NVIDIA GPU is here)
     LIBTORCH, LIBTORCH_USE_PYTORCH
                 your own libtorch: it wins, and nothing is installed
 
-    --plan      only say what would be done
+    --plan      print what would be installed, and install nothing
 """
 
 import collections
@@ -24,20 +26,33 @@ import subprocess
 import sys
 import tempfile
 
-VERSION = "2.13.0"  # the one libtorch that tch 0.26 binds
+# What the wheel of torch asks for, without its Python side (triton, sympy, ...).
+CUDA_TOOLKIT = "cuda-toolkit[cublas,cudart,cufft,cufile,cupti,curand,cusolver,cusparse,nvjitlink,nvrtc,nvtx]"
+
+Torch = collections.namedtuple("Torch", ["version", "cuda_needs"])
+
+# The one libtorch that each tch binds (TORCH_VERSION in torch-sys' build.rs), and the CUDA packages in
+# Requires-Dist of that wheel. There is no tch 0.25.
+TORCH_OF_TCH = {
+    "0.24": Torch("2.11.0", [
+        CUDA_TOOLKIT + "==13.0.2",
+        "nvidia-cudnn-cu13==9.19.0.56",
+        "nvidia-cusparselt-cu13==0.8.0",
+        "nvidia-nccl-cu13==2.28.9",
+        "nvidia-nvshmem-cu13==3.4.5",
+    ]),
+    "0.26": Torch("2.13.0", [
+        CUDA_TOOLKIT + "==13.0.3",
+        "nvidia-cudnn-cu13==9.20.0.48",
+        "nvidia-cusparselt-cu13==0.8.1",
+        "nvidia-nccl-cu13==2.29.7",
+        "nvidia-nvshmem-cu13==3.4.5",
+    ]),
+}
 
 # The wheel is the CUDA build. libtorch_cpu.so, too, is linked against these two.
 CPU_NEEDS = ["nvidia-cuda-runtime==13.0.*", "nvidia-cuda-cupti==13.0.*"]
 
-# What the wheel itself asks for, without its Python side (triton, sympy, ...).
-CUDA_NEEDS = [
-    "cuda-toolkit[cublas,cudart,cufft,cufile,cupti,curand,cusolver,cusparse,nvjitlink,nvrtc,nvtx]"
-    "==13.0.3",
-    "nvidia-cudnn-cu13==9.20.0.48",
-    "nvidia-cusparselt-cu13==0.8.1",
-    "nvidia-nccl-cu13==2.29.7",
-    "nvidia-nvshmem-cu13==3.4.5",
-]
 CUDA_DRIVER = 580  # the oldest NVIDIA driver that runs CUDA 13
 
 # The same wheel whatever Python runs this: only its C++ side is used.
@@ -56,11 +71,8 @@ KEY_FILES = [
     "torch/include/torch/csrc/api/include/torch/torch.h",
 ]
 
-OWN = "set LIBTORCH to a libtorch %s, or LIBTORCH_USE_PYTORCH=1 to use the PyTorch of python3" % VERSION
-
-
 class Stop(Exception):
-    """The end of the road: one clear line, and what the failing tool said, if any."""
+    """An error: one line that says what to do, and the failing tool's output, if any."""
 
     def __init__(self, line, said=()):
         super().__init__(line)
@@ -71,8 +83,35 @@ def say(line):
     print("libtorch: " + line, file=sys.stderr, flush=True)
 
 
+def tch():
+    """Major and minor version of tch: OFB_TCH, or that of Cargo.lock, or the newest in the table."""
+    wish = os.environ.get("OFB_TCH")
+    if wish:
+        return wish
+    lock = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "Cargo.lock")
+    with contextlib.suppress(OSError):
+        with open(lock) as file:
+            found = re.search(r'^name = "tch"\nversion = "(\d+\.\d+)\.', file.read(), re.MULTILINE)
+        if found:
+            return found.group(1)
+    return max(TORCH_OF_TCH)
+
+
+def bound_torch():
+    """The libtorch that this tch binds."""
+    version = tch()
+    if version not in TORCH_OF_TCH:
+        raise Stop("tch: got %s, expected one of %s; run `cargo update tch --precise VERSION`, or correct OFB_TCH"
+                   % (version, ", ".join(sorted(TORCH_OF_TCH))))
+    return TORCH_OF_TCH[version]
+
+
+def own():
+    return "set LIBTORCH to a libtorch %s, or LIBTORCH_USE_PYTORCH=1 to use the PyTorch of python3" % bound_torch().version
+
+
 def users_own():
-    """The user's own LIBTORCH ("" when torch-sys asks Python), or None to go by the cache."""
+    """LIBTORCH as the user set it, "" for LIBTORCH_USE_PYTORCH, or None if neither is set."""
     if os.environ.get("LIBTORCH_USE_PYTORCH"):
         return ""  # torch-sys looks at this one first
     root = os.environ.get("LIBTORCH")
@@ -80,12 +119,12 @@ def users_own():
         return None
     lib = os.path.join(os.environ.get("LIBTORCH_LIB") or root, "lib")
     if not os.path.isdir(lib):
-        raise Stop("LIBTORCH is set to %s, but there is no folder %s: correct or unset it" % (root, lib))
+        raise Stop("LIBTORCH: got %s, expected a folder with %s in it; correct or unset it" % (root, lib))
     return root
 
 
 def driver():
-    """The NVIDIA driver's major version, 0 if there is one but it does not tell, None without."""
+    """Major version of the NVIDIA driver: 0 if it is unknown, None if there is no driver."""
     text = ""
     with contextlib.suppress(OSError):
         with open("/proc/driver/nvidia/version") as file:
@@ -105,7 +144,7 @@ def choose():
     """ "cpu" or "cuda", and why."""
     wish = os.environ.get("OFB_CUDA", "")
     if wish not in ("", "0", "1"):
-        raise Stop("OFB_CUDA is %r: use 1 (CUDA), 0 (CPU only), or leave it unset" % wish)
+        raise Stop("OFB_CUDA: got %r, expected 1 (CUDA) or 0 (CPU only); correct or unset it" % wish)
     if wish:
         return ("cuda" if wish == "1" else "cpu"), "OFB_CUDA=" + wish
     major = driver()
@@ -119,12 +158,12 @@ def choose():
 def check_machine():
     system, machine = platform.system(), platform.machine()
     if system != "Linux" or machine not in ("x86_64", "amd64"):
-        raise Stop("no automatic set-up on %s %s: %s" % (system, machine, OWN))
+        raise Stop("no automatic set-up on %s %s: %s" % (system, machine, own()))
     name, version = platform.libc_ver()
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if name != "glibc" or numbers < GLIBC:
         raise Stop("the libtorch wheel runs on glibc 2.28 or newer, here is %s: %s"
-                   % (" ".join((name, version)).strip() or "another C library", OWN))
+                   % (" ".join((name, version)).strip() or "another C library", own()))
 
 
 def complete(tree, kind):
@@ -134,8 +173,8 @@ def complete(tree, kind):
 
 
 def pip_environment(scratch):
-    """Of the user's pip settings, those that say where packages come from are kept; those
-    that say where they go (user, prefix, require-virtualenv, ...) would fight --target."""
+    """The environment for pip: with the user's settings for package sources, and without those for the
+    place of installation (user, prefix, require-virtualenv, ...), which conflict with --target."""
     source = re.compile(r"PIP_(INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX|PROXY|CERT|CLIENT_CERT|TRUSTED_HOST"
                         r"|(DEFAULT_)?TIMEOUT|RETRIES|CONFIG_FILE|KEYRING_PROVIDER|USE_(FEATURE|DEPRECATED))$")
     env = {name: value for name, value in os.environ.items()
@@ -164,7 +203,7 @@ def check_pip():
 
 
 def why(output):
-    """What pip's complaint means for the person in front of it."""
+    """The cause of a failure, from pip's output, and what to do about it."""
     text = "\n".join(output)
     if re.search(r"No space left on device|Disk quota exceeded", text):
         return "the disk is full: make room, or set OFB_CACHE to a folder with more"
@@ -173,10 +212,10 @@ def why(output):
     if re.search(r"NewConnectionError|NameResolutionError|Connect(ion)?(Timeout|Refused|Reset|ion broken)"
                  r"|ReadTimeout|ProxyError|Max retries|Network is unreachable|Name or service not known"
                  r"|IncompleteRead|ProtocolError|Connection aborted|\b(403|5\d\d) (Client|Server) Error", text):
-        return "the package index cannot be reached: check the network (and PIP_INDEX_URL), or " + OWN
+        return "the package index cannot be reached: check the network (and PIP_INDEX_URL), or " + own()
     if re.search(r"No matching distribution", text):
-        return "the package index does not have it or cannot be reached: check PIP_INDEX_URL and the like, or " + OWN
-    return "pip failed; " + OWN
+        return "the package index does not have it or cannot be reached: check PIP_INDEX_URL and the like, or " + own()
+    return "pip failed; " + own()
 
 
 def pip(requirements, target, scratch, lock, wheel=WHEEL):
@@ -184,8 +223,8 @@ def pip(requirements, target, scratch, lock, wheel=WHEEL):
     command = [sys.executable, "-m", "pip", "install", "--no-cache-dir", "--no-compile", "--progress-bar", "off",
                "--only-binary", ":all:", "--target", target] + wheel + requirements
     last = collections.deque(maxlen=200)
-    # pip inherits the lock: should this script be killed, the next one waits until the
-    # orphan is gone before it clears up.
+    # pip inherits the lock: if this script is killed, the next one waits for the end of that pip before
+    # it removes the partial tree.
     with subprocess.Popen(command, env=pip_environment(scratch), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           stdin=subprocess.DEVNULL, universal_newlines=True, errors="replace",
                           pass_fds=[lock.fileno()]) as process:
@@ -204,7 +243,7 @@ def pip(requirements, target, scratch, lock, wheel=WHEEL):
 
 
 def trim(tree, kind):
-    """Leaves what a program links and loads: the libraries, the headers, the licences."""
+    """Removes everything but libraries, headers and licences."""
     torch = os.path.join(tree, "torch")
     for folder, keep in ((tree, r"torch|nvidia|.*\.dist-info"), (torch, r"lib|include|share")):
         for entry in list(os.scandir(folder)):
@@ -229,33 +268,33 @@ def trim(tree, kind):
             file.write(shell.replace(b"\0libtorch_cuda.so\0", b"\0libtorch_cpu.so\0\0"))
     # As in the libtorch archives: torch-sys then refuses a version it was not made for.
     with open(os.path.join(torch, "build-version"), "w") as file:
-        file.write(VERSION + "\n")
+        file.write(bound_torch().version + "\n")
 
 
 def install(tree, kind, lock):
-    """A tree appears under its final name in one rename, or not at all."""
+    """Installs a tree, which gets its final name by one rename when it is complete."""
     cache, name = os.path.split(tree)
     for entry in os.listdir(cache):  # under the lock, so nobody works on these
         if entry.startswith(name + ".partial"):
-            say("clearing up after an interrupted set-up")
+            say("removing the rest of an interrupted installation")
             shutil.rmtree(os.path.join(cache, entry))
     room = shutil.disk_usage(cache).free / 1e9
     if room < ROOM_GB[kind]:
-        raise Stop("%s has %.1f GB free, the set-up takes %.1f GB: make room, or set OFB_CACHE to another folder"
+        raise Stop("%s: got %.1f GB of free space, expected %.1f GB; free some, or set OFB_CACHE to another folder"
                    % (cache, room, ROOM_GB[kind]))
     check_pip()
     partial = tempfile.mkdtemp(prefix=name + ".partial-", dir=cache)
     try:
         target, scratch = os.path.join(partial, "tree"), os.path.join(partial, "tmp")
         os.mkdir(scratch)
-        pip(["--no-deps", "torch==" + VERSION], target, scratch, lock)
+        pip(["--no-deps", "torch==" + bound_torch().version], target, scratch, lock)
         if kind == "cpu":
             pip(["--no-deps"] + CPU_NEEDS, target, scratch, lock)
         else:
-            pip(CUDA_NEEDS, target, scratch, lock)
+            pip(bound_torch().cuda_needs, target, scratch, lock)
         trim(target, kind)
         if not complete(target, kind):
-            raise Stop("the wheel of torch %s is not as expected: %s" % (VERSION, OWN))
+            raise Stop("the wheel of torch %s is not as expected: %s" % (bound_torch().version, own()))
         if os.path.exists(tree):  # damaged, or we would not be here
             os.rename(tree, os.path.join(partial, "damaged"))
         os.rename(target, tree)
@@ -268,20 +307,20 @@ def main(arguments):
         print(__doc__.strip(), file=sys.stderr)
         return 0 if set(arguments) & {"-h", "--help"} else 2
     plan = bool(arguments)
-    own = users_own()
-    if own is not None:
+    root = users_own()
+    if root is not None:
         if plan:
-            say("your own is used: " + (own or "the PyTorch of python3"))
-        elif own:
-            print(own)
+            say("your own is used: " + (root or "the PyTorch of python3"))
+        elif root:
+            print(root)
         return 0
     check_machine()
     kind, reason = choose()
     cache = os.path.abspath(os.path.expanduser(os.environ.get("OFB_CACHE") or "~/.cache/once-for-both"))
-    tree = os.path.join(cache, "libtorch-%s-%s" % (VERSION, kind))
+    tree = os.path.join(cache, "libtorch-%s-%s" % (bound_torch().version, kind))
     if plan:
         say("%s (%s) in %s: %s" % (kind, reason, tree, "is there" if complete(tree, kind) else "to be installed"))
-        for need in ["torch==%s (no dependencies)" % VERSION] + (CPU_NEEDS if kind == "cpu" else CUDA_NEEDS):
+        for need in ["torch==%s (no dependencies)" % bound_torch().version] + (CPU_NEEDS if kind == "cpu" else bound_torch().cuda_needs):
             say("    " + need)
         return 0
     if not complete(tree, kind):
@@ -290,10 +329,10 @@ def main(arguments):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say("another set-up is at work in %s: waiting for it" % cache)
+                say("waiting for another installation in %s" % cache)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             if not complete(tree, kind):  # it may have been made while we waited
-                say("installing %s for %s (%s) into %s, once" % (VERSION, kind, reason, tree))
+                say("installing %s for %s (%s) into %s, once" % (bound_torch().version, kind, reason, tree))
                 try:
                     install(tree, kind, lock)
                 except Stop as stop:
@@ -312,7 +351,7 @@ def terminated(number, _frame):
 
 
 if __name__ == "__main__":
-    # Ended by a signal, the half of a tree is cleared up on the way out.
+    # Makes `finally` remove the partial tree when a signal ends this script.
     signal.signal(signal.SIGTERM, terminated)
     signal.signal(signal.SIGHUP, terminated)
     try:

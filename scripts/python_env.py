@@ -25,7 +25,7 @@ from libtorch import Stop
 CANNOT = 75  # EX_TEMPFAIL
 
 # Without dependencies: loading and running a model needs no more than these.
-TORCH = ["torch==" + libtorch.VERSION, "typing-extensions==4.15.0"]
+TORCH_NEEDS = ["typing-extensions==4.15.0"]
 ONNX = ["onnxruntime==1.23.2", "numpy==2.2.6"]
 # Reading event files needs neither its server nor its plugins; numpy is there already.
 BOARD = ["tensorboard==2.21.0", "protobuf==6.33.5", "absl-py==2.3.1"]
@@ -91,10 +91,12 @@ def install_networks(cache, path, version):
     wheel = ["--implementation", "cp", "--python-version", version, "--abi", "cp" + version.replace(".", ""),
              "--abi", "none"]
 
+    torch_version = libtorch.bound_torch().version
+
     def fill(tree, pip):
         """torch and onnxruntime"""
         torch, onnx = os.path.join(tree, "torch"), os.path.join(tree, "onnx")
-        pip(TORCH + libtorch.CPU_NEEDS, torch, wheel)
+        pip(["torch==" + torch_version] + TORCH_NEEDS + libtorch.CPU_NEEDS, torch, wheel)
         pip(ONNX, onnx, wheel)
         stand_in(os.path.join(torch, "nvidia", "cu13", "lib"))
         for unused in ("include", "share"):
@@ -102,7 +104,7 @@ def install_networks(cache, path, version):
         check(path, torch, "torch")
         check(path, onnx, "onnxruntime")
 
-    folder = os.path.join(cache, "python-%s-torch-%s" % (version, libtorch.VERSION))
+    folder = os.path.join(cache, "python-%s-torch-%s" % (version, torch_version))
     install(folder, ROOM_GB, fill)
     return folder
 

@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+// docs.rs names the feature of every item that has one.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod batch;
 pub mod check;
