@@ -24,6 +24,6 @@ pub use network::{Subnet, SubnetTeacher};
 pub use verify::{verify, verify_against, Verification};
 
 /// Runs the examples of docs/artifact.md as doctests.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "export"))]
 #[doc = include_str!("../../docs/artifact.md")]
 struct ArtifactDocument;
