@@ -20,11 +20,11 @@ impl Importance for Fisher {
         ComponentId::new("fisher").with("momentum", self.momentum)
     }
 
-    fn start(&self, dimension: &Dimension, weights: &Weights) -> Result<Tensor> {
-        UnitImportance::LearnedFromMagnitude { mean: 2.0, std: 0.5 }.start(dimension, weights)
+    fn initial(&self, dimension: &Dimension, weights: &Weights) -> Result<Tensor> {
+        UnitImportance::LearnedFromMagnitude { mean: 2.0, std: 0.5 }.initial(dimension, weights)
     }
 
-    fn follow(&self, seen: Observation) -> Result<Option<Tensor>> {
+    fn update(&self, seen: Observation) -> Result<Option<Tensor>> {
         let information = seen.gate_gradient.f_square()?.f_add_scalar(1e-20)?.f_log()?;
         let centred = information.f_sub(&information.f_mean(None)?)?;
         let spread = centred.f_square()?.f_mean(None)?.f_sqrt()?.f_add_scalar(1e-6)?;

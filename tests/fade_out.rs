@@ -187,7 +187,7 @@ fn fade_out_that_starts_at_a_prune_step_continues_from_the_present_gates() -> Te
             continue;
         };
         fade_outs += 1;
-        Tolerance::relative(0.0).check("gates", fade_out.from(), &gates.mask.detach())?;
+        Tolerance::relative(0.0).check("gates", fade_out.initial_gates(), &gates.mask.detach())?;
     }
     assert!(fade_outs > 0, "nothing else lands");
     Ok(())

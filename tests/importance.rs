@@ -123,13 +123,13 @@ fn magnitude_is_the_norm_of_a_unit_in_all_its_matrices() -> TestResult {
 struct ByPlace;
 
 impl Importance for ByPlace {
-    fn start(&self, dimension: &Dimension, _: &Weights) -> Result<Tensor> {
+    fn initial(&self, dimension: &Dimension, _: &Weights) -> Result<Tensor> {
         let [heads, channels] = dimension.candidates.unit_shape();
         let place = Tensor::f_arange(heads * channels, (tch::Kind::Float, test_device()))?;
         Ok(place.f_mul_scalar(-0.01)?.f_add_scalar(2.0)?.f_view([heads, channels])?)
     }
 
-    fn follow(&self, seen: Observation) -> Result<Option<Tensor>> {
+    fn update(&self, seen: Observation) -> Result<Option<Tensor>> {
         Ok(Some(seen.score.f_detach()?))
     }
 }
@@ -187,12 +187,12 @@ impl BiMask for Halfway {
 struct EntropyOnly;
 
 impl AdaptiveOneHotLoss for EntropyOnly {
-    fn sharpen(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
+    fn alpha_loss(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
         EntropyVarianceLoss { tangent: false, ..EntropyVarianceLoss::paper() }
-            .sharpen(alpha, active)
+            .alpha_loss(alpha, active)
     }
 
-    fn regularise(&self, _: DimensionKind, importance: &Tensor) -> Result<Tensor> {
+    fn importance_loss(&self, _: DimensionKind, importance: &Tensor) -> Result<Tensor> {
         Ok(importance.f_sum(None)?.f_mul_scalar(1e-5)?)
     }
 }

@@ -29,7 +29,7 @@ fn value_and_slope(
     active: &ActiveSet,
 ) -> TestResult<(f64, Vec<f64>)> {
     let alpha = leaf(&from_numbers(alpha, &[1, alpha.len() as i64])?);
-    let value = loss.sharpen(&alpha, active)?;
+    let value = loss.alpha_loss(&alpha, active)?;
     Ok((value.double_value(&[]), numbers(&gradients(&value, &[&alpha])?[0])?))
 }
 
@@ -90,7 +90,7 @@ proptest! {
         let active = ActiveSet::new(units.candidates(), flags, test_device())?;
         let loss = EntropyVarianceLoss { delta, importance: false, ..EntropyVarianceLoss::paper() };
         let alpha = leaf(&in_words(array(units.alpha()))?);
-        let value = loss.sharpen(&alpha, &active)?;
+        let value = loss.alpha_loss(&alpha, &active)?;
         let found = in_words(gradients(&value, &[&alpha]))?;
         let at = |alpha: Array2<f64>| {
             let (candidates, score, flags) = (units.candidates(), units.score(), units.active());
@@ -234,6 +234,6 @@ fn options_out_of_range_are_refused() -> TestResult {
 fn an_alpha_of_another_shape_is_refused() -> TestResult {
     let (active, loss) = seven()?;
     let short = from_numbers(&[0.0; 6], &[1, 6])?;
-    assert_refused!(loss.sharpen(&short, &active), Error::Shape { ref actual, .. } if actual == &[1, 6]);
+    assert_refused!(loss.alpha_loss(&short, &active), Error::Shape { ref actual, .. } if actual == &[1, 6]);
     Ok(())
 }

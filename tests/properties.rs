@@ -175,11 +175,11 @@ type Sharpen = fn(&Tensor, &ActiveSet) -> Result<Tensor>;
 struct BrokenLoss(Sharpen, f64);
 
 impl AdaptiveOneHotLoss for BrokenLoss {
-    fn sharpen(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
+    fn alpha_loss(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
         (self.0)(alpha, active)
     }
 
-    fn regularise(&self, _: DimensionKind, importance: &Tensor) -> Result<Tensor> {
+    fn importance_loss(&self, _: DimensionKind, importance: &Tensor) -> Result<Tensor> {
         Ok(importance.f_sum(None)?.f_mul_scalar(self.1)?)
     }
 }
@@ -188,7 +188,7 @@ impl AdaptiveOneHotLoss for BrokenLoss {
 fn every_property_of_a_one_hot_loss_catches_its_breakage() {
     let broken: [(&str, Sharpen); 5] = [
         ("loss falls as p sharpens", |alpha, active| {
-            Ok(EntropyVarianceLoss::paper().sharpen(alpha, active)?.f_neg()?)
+            Ok(EntropyVarianceLoss::paper().alpha_loss(alpha, active)?.f_neg()?)
         }),
         // The formula as it stands: 0 · ln 0.
         ("loss and gradient finite for every finite α", |alpha, active| {
@@ -197,16 +197,16 @@ fn every_property_of_a_one_hot_loss_catches_its_breakage() {
             Ok(p.f_mul(&log_p.f_masked_fill(active.inactive(), 0.0)?)?.f_sum(None)?.f_neg()?)
         }),
         ("decided dimension costs nothing", |alpha, active| {
-            Ok(EntropyVarianceLoss::paper().sharpen(alpha, active)?.f_add_scalar(1.0)?)
+            Ok(EntropyVarianceLoss::paper().alpha_loss(alpha, active)?.f_add_scalar(1.0)?)
         }),
         ("inactive candidates have no say", |alpha, active| {
             let say = alpha.f_masked_select(active.inactive())?.f_clamp(-1.0, 1.0)?.f_sum(None)?;
             let decided = if active.decided().is_some() { 0.0 } else { 1e-7 };
-            let loss = EntropyVarianceLoss::paper().sharpen(alpha, active)?;
+            let loss = EntropyVarianceLoss::paper().alpha_loss(alpha, active)?;
             Ok(loss.f_add(&say.f_mul_scalar(decided)?)?)
         }),
         ("importance costs a finite number, and more of it no less", |alpha, active| {
-            EntropyVarianceLoss::paper().sharpen(alpha, active)
+            EntropyVarianceLoss::paper().alpha_loss(alpha, active)
         }),
     ];
     for ((name, _), (expected, loss)) in ONE_HOT_PROPERTIES.iter().zip(broken) {

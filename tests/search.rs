@@ -230,7 +230,7 @@ fn supernet_at_gates_of_one_is_the_dense_network() -> TestResult {
     supernet.materialise(&ones)?;
     assert!(supernet.network_logits(&images)?.equal(&dense));
     let masks: Vec<Tensor> = supernet.masks(0.5)?.into_iter().map(|m| m.mask.detach()).collect();
-    supernet.absorb(&masks)?;
+    supernet.divide_by_gates(&masks)?;
     supernet.materialise(&masks)?;
     let close = Tolerance::of_scale(1e-5, &dense)?;
     close.check("logits", &supernet.network_logits(&images)?, &dense)?;

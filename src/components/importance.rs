@@ -26,8 +26,8 @@ pub struct Observation<'a> {
 
 /// The scores of a dimension's units. S is σ(score); ranks follow the score.
 ///
-/// Implement [`start`](Self::start) alone for scores that are learned from there, and
-/// [`follow`](Self::follow) too for scores that come from somewhere else. A running mean needs no
+/// Implement [`initial`](Self::initial) alone for scores that are learned from there, and
+/// [`update`](Self::update) too for scores that come from somewhere else. A running mean needs no
 /// state of its own: the present scores are handed in, and they are saved and narrowed with the
 /// search.
 pub trait Importance: Debug + Send + Sync {
@@ -46,14 +46,14 @@ pub trait Importance: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`Error::UnknownVariable`] if a weight is missing.
-    fn start(&self, dimension: &Dimension, weights: &Weights) -> Result<Tensor>;
+    fn initial(&self, dimension: &Dimension, weights: &Weights) -> Result<Tensor>;
 
     /// Scores after a step, `[heads, channels]`, or `None` where the optimiser moves them. Asked
     /// until the dimension is decided; must not read from the device.
     ///
     /// # Errors
     /// [`Error::Torch`] if libtorch refuses.
-    fn follow(&self, _seen: Observation) -> Result<Option<Tensor>> {
+    fn update(&self, _seen: Observation) -> Result<Option<Tensor>> {
         Ok(None)
     }
 }
@@ -135,7 +135,7 @@ impl Importance for UnitImportance {
         }
     }
 
-    fn start(&self, dimension: &Dimension, weights: &Weights) -> Result<Tensor> {
+    fn initial(&self, dimension: &Dimension, weights: &Weights) -> Result<Tensor> {
         let normal = || -> Result<Tensor> {
             let device = weights.values().next().map_or(tch::Device::Cpu, Tensor::device);
             Ok(Tensor::f_randn(dimension.candidates.unit_shape(), (Kind::Float, device))?)
@@ -149,7 +149,7 @@ impl Importance for UnitImportance {
         }
     }
 
-    fn follow(&self, seen: Observation) -> Result<Option<Tensor>> {
+    fn update(&self, seen: Observation) -> Result<Option<Tensor>> {
         match *self {
             Self::Learned | Self::LearnedFromMagnitude { .. } => Ok(None),
             Self::Random { .. } => Ok(Some(seen.score.f_detach()?)),

@@ -30,7 +30,7 @@ pub trait AdaptiveOneHotLoss: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`Error::Shape`] if α is not that of the candidates.
-    fn sharpen(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor>;
+    fn alpha_loss(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor>;
 
     /// Loss on the importance of the units of a dimension of this kind, which keeps scores from
     /// all rising.
@@ -40,7 +40,7 @@ pub trait AdaptiveOneHotLoss: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`Error::Torch`] if libtorch refuses.
-    fn regularise(&self, kind: DimensionKind, importance: &Tensor) -> Result<Tensor>;
+    fn importance_loss(&self, kind: DimensionKind, importance: &Tensor) -> Result<Tensor>;
 
     /// Both together (paper eq. 8). Zero once a single candidate is left. For use on plain tensors: a
     /// search asks for the two parts.
@@ -54,11 +54,11 @@ pub trait AdaptiveOneHotLoss: Debug + Send + Sync {
         active: &ActiveSet,
         importance: &Tensor,
     ) -> Result<Tensor> {
-        let sharpen = self.sharpen(alpha, active)?;
+        let sharpen = self.alpha_loss(alpha, active)?;
         if active.decided().is_some() {
             return Ok(sharpen);
         }
-        Ok(sharpen.f_add(&self.regularise(kind, importance)?)?)
+        Ok(sharpen.f_add(&self.importance_loss(kind, importance)?)?)
     }
 }
 
@@ -153,7 +153,7 @@ impl AdaptiveOneHotLoss for EntropyVarianceLoss {
         Ok(())
     }
 
-    fn sharpen(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
+    fn alpha_loss(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
         expect_shape("one-hot loss", "alpha", alpha, &active.candidates().shape())?;
         let alpha = widened(alpha)?;
         let n = active.count() as f64;
@@ -176,7 +176,7 @@ impl AdaptiveOneHotLoss for EntropyVarianceLoss {
         Ok(loss)
     }
 
-    fn regularise(&self, kind: DimensionKind, importance: &Tensor) -> Result<Tensor> {
+    fn importance_loss(&self, kind: DimensionKind, importance: &Tensor) -> Result<Tensor> {
         let sum = widened(importance)?.f_sum(None)?;
         Ok(sum.f_mul_scalar(self.importance_weight(kind))?)
     }

@@ -27,7 +27,7 @@ impl<A: Architecture> Search<A> {
             // What could not land before the choice waits for it; so does what stays in place.
             let in_time =
                 self.step + 2 * self.options.pruning.fade_out_steps <= self.options.search_steps;
-            if in_time && self.supernet.shrinks() {
+            if in_time && self.supernet.can_narrow() {
                 self.begin_fade_out(self.shrinking())?;
             }
         }

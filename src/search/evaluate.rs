@@ -81,7 +81,7 @@ impl<A: Architecture> Search<A> {
                 model: A::FAMILY.into(),
                 operation: "reconstruction without a decoder",
             })?;
-            let pixels = self.components.pmim.paint(images, &prediction)?;
+            let pixels = self.components.pmim.to_pixels(images, &prediction)?;
             Reconstruction::new(images, &mask, rows, &pixels)
         })
     }

@@ -172,9 +172,9 @@ impl<A: Architecture> Search<A> {
                 let kind = self.supernet.space().dimensions[at].kind;
                 let loss = &self.components.one_hot;
                 let weight = self.options.one_hot.weight;
-                let sharpen = loss.sharpen(&state.alpha, &state.active)?.f_mul_scalar(weight)?;
+                let sharpen = loss.alpha_loss(&state.alpha, &state.active)?.f_mul_scalar(weight)?;
                 let importance =
-                    loss.regularise(kind, &masks[at].importance)?.f_mul_scalar(weight)?;
+                    loss.importance_loss(kind, &masks[at].importance)?.f_mul_scalar(weight)?;
                 one_hot = one_hot.f_add(&sharpen)?;
                 penalty = penalty.f_add(&importance)?;
             }

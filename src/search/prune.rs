@@ -180,7 +180,7 @@ impl<A: Architecture> Search<A> {
     pub(super) fn finish(&mut self, listener: &mut dyn Listener) -> Result<()> {
         self.phase = Phase::Finetune;
         let before: Vec<String> = self.supernet.raw_weights().into_keys().collect();
-        self.supernet.drop_reconstruction()?;
+        self.supernet.remove_reconstruction()?;
         let after = self.supernet.raw_weights();
         for name in before.iter().filter(|name| !after.contains_key(*name)) {
             self.optimiser.forget(name);

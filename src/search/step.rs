@@ -170,7 +170,7 @@ impl<A: Architecture> Search<A> {
     /// bf16 where the options want it, f32 once all steps are done.
     pub(super) fn set_compute_precision(&mut self) -> Result<()> {
         let half = self.options.training.precision == Precision::Bf16 && !self.is_done();
-        self.supernet.compute_in(if half { Kind::BFloat16 } else { Kind::Float })?;
+        self.supernet.set_compute_kind(if half { Kind::BFloat16 } else { Kind::Float })?;
         self.materialise()
     }
 

@@ -80,7 +80,7 @@ impl<A: Architecture> Search<A> {
                 gate: &step.gates[at],
                 gate_gradient: &step.gate_gradients[at],
             };
-            let Some(score) = tch::no_grad(|| self.components.importance.follow(seen))? else {
+            let Some(score) = tch::no_grad(|| self.components.importance.update(seen))? else {
                 continue;
             };
             expect_shape("importance", &state.name, &score, &state.score.size())?;

@@ -49,7 +49,7 @@ fn value_and_gradient(
 ) -> Result<(f64, Vec<f64>), TestCaseError> {
     let compute = || -> crate::Result<(f64, Vec<f64>)> {
         let alpha = leaf(&tensor(units.alpha(), Kind::Float, device)?)?;
-        let value = loss.sharpen(&alpha, &active_set(units, device)?)?;
+        let value = loss.alpha_loss(&alpha, &active_set(units, device)?)?;
         let gradient = gradients(&value, &[&alpha])?;
         Ok((to_host(&value)?.iter().sum(), to_host(&gradient[0])?))
     };
@@ -128,7 +128,7 @@ pub fn ignores_inactive_candidates(
 pub fn importance_costs(loss: &dyn AdaptiveOneHotLoss, units: &Units, device: Device) -> Verdict {
     for kind in [DimensionKind::Embedding, DimensionKind::Attention, DimensionKind::Hidden] {
         let cost = |importance: &Array2<f64>| -> crate::Result<Vec<f64>> {
-            to_host(&loss.regularise(kind, &tensor(importance, Kind::Float, device)?)?)
+            to_host(&loss.importance_loss(kind, &tensor(importance, Kind::Float, device)?)?)
         };
         let importance = units.importance();
         let more = importance.mapv(|s| (1.0 + s) / 2.0);

@@ -26,7 +26,7 @@ pub struct FoldingExtractor;
 
 impl<A: Architecture> SubnetExtractor<A> for FoldingExtractor {
     fn extract(&self, supernet: &Supernet<A>) -> Result<Subnet<A>> {
-        if !supernet.shrinks() {
+        if !supernet.can_narrow() {
             let operation = "extraction into its own family; extract it with TranslatingExtractor";
             return Err(Error::Unsupported { model: A::FAMILY.into(), operation });
         }

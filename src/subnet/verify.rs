@@ -86,7 +86,7 @@ pub fn verify<A: Architecture, B: Architecture>(
     subnet: &Subnet<B>,
     images: &Tensor,
 ) -> Result<Verification> {
-    if !supernet.shrinks() {
+    if !supernet.can_narrow() {
         let (verification, _) = measure(|images| supernet.network_logits(images), subnet, images)?;
         return verification.check().map(|()| verification);
     }

@@ -26,7 +26,7 @@ pub struct FadeOut {
     /// Flat indices of the units that stay, i64.
     pub(super) kept: Tensor,
     /// Gates when it began, `[heads, channels]`.
-    pub(super) from: Tensor,
+    pub(super) initial_gates: Tensor,
     /// Flat numbers of the candidates that fit, i64, and which of them are active.
     kept_candidates: Tensor,
     active: ActiveSet,
@@ -39,7 +39,7 @@ impl FadeOut {
         active: &ActiveSet,
         kept: &Tensor,
         size: Size,
-        from: &Tensor,
+        initial_gates: &Tensor,
         since: u64,
     ) -> Result<Self> {
         let (active, kept_candidates) = active.narrowed(size)?;
@@ -49,14 +49,14 @@ impl FadeOut {
             remaining: 1.0,
             in_place: false,
             kept: kept.shallow_clone(),
-            from: from.f_detach_copy()?,
+            initial_gates: initial_gates.f_detach_copy()?,
             kept_candidates,
             active,
         })
     }
 
     /// Takes over which candidates are still active.
-    pub(super) fn follow(&mut self, active: &ActiveSet) -> Result<()> {
+    pub(super) fn set_active(&mut self, active: &ActiveSet) -> Result<()> {
         (self.active, self.kept_candidates) = active.narrowed(self.size)?;
         Ok(())
     }
@@ -83,7 +83,7 @@ impl FadeOut {
         Ok(Mask {
             importance: self.scatter(&faded.importance)?,
             sparsity: self.scatter(&faded.sparsity)?,
-            mask: self.from.f_mul_scalar(self.remaining)?.f_add(&target)?,
+            mask: self.initial_gates.f_mul_scalar(self.remaining)?.f_add(&target)?,
         })
     }
 
@@ -92,11 +92,11 @@ impl FadeOut {
     /// of d staying and the others at r, the norm divides by √((k + r²(d − k))/d) of what it did.
     pub(super) fn factor(&self, role: Role) -> Result<Tensor> {
         let (all, kept) =
-            (self.from.size().iter().product::<i64>() as f64, self.size.units() as f64);
+            (self.initial_gates.size().iter().product::<i64>() as f64, self.size.units() as f64);
         let spread = (kept + self.remaining.powi(2) * (all - kept)) / all;
         let stays = if role == Role::Scaled { spread.sqrt() } else { 1.0 };
-        let left = self.from.f_full_like(self.remaining)?.f_flatten(0, -1)?;
-        Ok(left.f_index_fill(0, &self.kept, stays)?.f_view_as(&self.from)?)
+        let left = self.initial_gates.f_full_like(self.remaining)?.f_flatten(0, -1)?;
+        Ok(left.f_index_fill(0, &self.kept, stays)?.f_view_as(&self.initial_gates)?)
     }
 
     /// Flat indices of the units that stay.
@@ -108,12 +108,12 @@ impl FadeOut {
     }
 
     /// Gates when it began, `[heads, channels]`.
-    pub fn from(&self) -> &Tensor {
-        &self.from
+    pub fn initial_gates(&self) -> &Tensor {
+        &self.initial_gates
     }
 
     fn scatter(&self, values: &Tensor) -> Result<Tensor> {
-        let zeros = self.from.f_zeros_like()?.f_flatten(0, -1)?;
-        Ok(zeros.f_index_copy(0, &self.kept, &values.f_flatten(0, -1)?)?.f_view_as(&self.from)?)
+        let zeros = self.initial_gates.f_zeros_like()?.f_flatten(0, -1)?;
+        Ok(zeros.f_index_copy(0, &self.kept, &values.f_flatten(0, -1)?)?.f_view_as(&self.initial_gates)?)
     }
 }

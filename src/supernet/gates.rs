@@ -23,9 +23,9 @@ impl<A: Architecture> Supernet<A> {
     ///
     /// # Errors
     /// [`Error::Invalid`] or [`Error::Shape`] unless there is one gate of its shape a dimension.
-    pub fn absorb(&self, gates: &[Tensor]) -> Result<()> {
+    pub fn divide_by_gates(&self, gates: &[Tensor]) -> Result<()> {
         self.expect_gates(gates)?;
-        self.gating.absorb(&self.factors(gates)?)
+        self.gating.divide_by_gates(&self.factors(gates)?)
     }
 
     /// Turns gradients of the model's variables into gradients of θ, in place; returns the

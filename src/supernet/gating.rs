@@ -94,8 +94,8 @@ impl Gating {
     }
 
     /// Divides θ by the gates, so that θ ⊙ gates are the weights there were.
-    pub(super) fn absorb(&self, factors: &Factors) -> Result<()> {
-        tch::no_grad(|| self.variables.values().try_for_each(|gated| gated.absorb(factors)))
+    pub(super) fn divide_by_gates(&self, factors: &Factors) -> Result<()> {
+        tch::no_grad(|| self.variables.values().try_for_each(|gated| gated.divide_by_gates(factors)))
     }
 
     /// Turns the gradient of every model variable into that of θ, in place, and returns the
@@ -109,7 +109,7 @@ impl Gating {
             let zeros = factors.masks.iter().map(|mask| mask.f_zeros_like());
             let mut pulled: Vec<Tensor> = zeros.collect::<Result<_, _>>()?;
             for gated in self.variables.values() {
-                gated.follow()?;
+                gated.take_buffer_update()?;
                 if let Some(gradient) = gradients.get_mut(&gated.name) {
                     *gradient = gated.pull_back(gradient, factors, &mut pulled)?;
                 }
@@ -160,7 +160,7 @@ impl GatedVariable {
 
     /// What the network itself changes while it trains (running statistics) is taken over; of what
     /// it leaves alone no digit is lost to half precision.
-    fn follow(&self) -> Result<()> {
+    fn take_buffer_update(&self) -> Result<()> {
         if self.variable.requires_grad() || !self.gates.is_empty() {
             return Ok(());
         }
@@ -170,7 +170,7 @@ impl GatedVariable {
         Ok(self.raw.shallow_clone().f_copy_(&followed)?)
     }
 
-    fn absorb(&self, factors: &Factors) -> Result<()> {
+    fn divide_by_gates(&self, factors: &Factors) -> Result<()> {
         for gate in &self.gates {
             let _ = self.raw.f_view(gate.view)?.f_div_(&gate.factor(factors)?)?;
         }

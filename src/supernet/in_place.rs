@@ -6,7 +6,7 @@ use crate::space::{DimensionKind, SearchSpace, Size};
 use crate::{Error, Result};
 
 /// Whether a family can be built at other sizes. Asked before the search, not at its first cut.
-pub(super) fn shrinks<A: Architecture>(architecture: &A, space: &SearchSpace) -> Result<bool> {
+pub(super) fn can_narrow<A: Architecture>(architecture: &A, space: &SearchSpace) -> Result<bool> {
     match architecture.resized(&space.full_sizes()) {
         Ok(_) => Ok(true),
         Err(Error::Unsupported { .. }) => expect_exact::<A>(space).map(|()| false),
@@ -29,8 +29,8 @@ fn expect_exact<A: Architecture>(space: &SearchSpace) -> Result<()> {
 impl<A: Architecture> Supernet<A> {
     /// Whether units leave for good at a cut, or stay in place as zeros because the network cannot
     /// be built at other sizes.
-    pub fn shrinks(&self) -> bool {
-        self.shrinks
+    pub fn can_narrow(&self) -> bool {
+        self.can_narrow
     }
 
     /// The weights at the last materialised gates, without the units that stay in place as zeros:
@@ -63,12 +63,12 @@ impl<A: Architecture> Supernet<A> {
                 state.fade_out = None;
                 continue;
             }
-            let kept = state.survivors(size)?;
+            let kept = state.kept_units(size)?;
             let from = state.score.f_zeros_like()?;
             let mut fade_out = FadeOut::new(&state.active, &kept, size, &from, 0)?;
             (fade_out.remaining, fade_out.in_place) = (0.0, true);
             state.fade_out = Some(fade_out);
         }
-        self.regate(&raw)
+        self.rebuild_gating(&raw)
     }
 }

@@ -44,7 +44,7 @@ pub struct Supernet<A: Architecture> {
     cost: CostModel,
     states: Vec<DimensionState>,
     gating: Gating,
-    shrinks: bool,
+    can_narrow: bool,
     /// What the network computes in; θ is f32.
     compute: Kind,
     device: Device,
@@ -83,7 +83,7 @@ impl<A: Architecture> Supernet<A> {
             cost: architecture.cost_model(),
             states: states.collect::<Result<_>>()?,
             gating: Gating::new(&space, &vec![false; space.dimensions.len()], &variables)?,
-            shrinks: in_place::shrinks(&architecture, &space)?,
+            can_narrow: in_place::can_narrow(&architecture, &space)?,
             compute: Kind::Float,
             architecture,
             network,
@@ -204,7 +204,7 @@ impl<A: Architecture> Supernet<A> {
             model: A::FAMILY.into(),
             operation: "hidden tokens without PMIM",
         })?;
-        let hidden = reconstruction.hide(mask);
+        let hidden = reconstruction.masked_tokens(mask);
         let (logits, features) = self.network.forward_masked(images, &hidden, train)?;
         let painted = widened(&reconstruction.decode(&features)?)?;
         Ok(Output { logits: logits.widened()?, reconstruction: Some(painted) })

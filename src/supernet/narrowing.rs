@@ -36,7 +36,7 @@ impl Narrowing {
         let mut narrowing = Self::default();
         for &(at, size) in sizes {
             if states[at].candidates().full() != size {
-                let kept = states[at].survivors(size)?;
+                let kept = states[at].kept_units(size)?;
                 narrowing.add(space, &states[at], at, size, kept)?;
             }
         }

@@ -66,7 +66,7 @@ impl PmimModules {
         self.ports.token_grid
     }
 
-    pub(super) fn hide<'a>(&'a self, mask: &'a Tensor) -> MaskedTokens<'a> {
+    pub(super) fn masked_tokens<'a>(&'a self, mask: &'a Tensor) -> MaskedTokens<'a> {
         MaskedTokens { mask, token: &self.token }
     }
 

@@ -9,7 +9,7 @@ use tch::{nn, Device, Kind, Tensor};
 
 impl<A: Architecture> Supernet<A> {
     /// Begins to bring dimensions down to the given sizes, keeping their most important units:
-    /// gates go to those of the narrowed dimension as [`Landing::remaining`] falls from 1 to 0, and
+    /// gates go to those of the narrowed dimension as [`FadeOut::remaining`] falls from 1 to 0, and
     /// [`narrow`](Self::narrow) then changes nothing. `gates` are the present ones.
     ///
     /// # Errors
@@ -25,11 +25,11 @@ impl<A: Architecture> Supernet<A> {
         self.expect_gates(gates)?;
         let weights = self.raw_weights();
         for &(at, size) in sizes {
-            let kept = self.states[at].survivors(size)?;
+            let kept = self.states[at].kept_units(size)?;
             let active = &self.states[at].active;
             self.states[at].fade_out = Some(FadeOut::new(active, &kept, size, &gates[at], since)?);
         }
-        self.regate(&weights)
+        self.rebuild_gating(&weights)
     }
 
     /// Goes on with a fade-out that began before.
@@ -50,7 +50,7 @@ impl<A: Architecture> Supernet<A> {
         let mut fade_out = FadeOut::new(&self.states[at].active, &kept, size, from, since)?;
         fade_out.in_place = in_place;
         self.states[at].fade_out = Some(fade_out);
-        self.regate(&weights)
+        self.rebuild_gating(&weights)
     }
 
     /// Takes units out for good: dimensions shrink to the given sizes, keeping their most
@@ -64,7 +64,7 @@ impl<A: Architecture> Supernet<A> {
     /// not; those of building the model.
     pub fn narrow(&mut self, sizes: &[(usize, Size)]) -> Result<Narrowing> {
         self.expect_dimensions(sizes)?;
-        if !self.shrinks {
+        if !self.can_narrow {
             self.keep_in_place(sizes)?;
             return Ok(Narrowing::default());
         }
@@ -72,7 +72,7 @@ impl<A: Architecture> Supernet<A> {
         let raw = self.raw_weights();
         sizes.iter().for_each(|&(at, _)| self.states[at].fade_out = None);
         if narrowing.is_empty() {
-            self.regate(&raw)?;
+            self.rebuild_gating(&raw)?;
             return Ok(narrowing);
         }
         let weights: Weights = raw
@@ -111,7 +111,7 @@ impl<A: Architecture> Supernet<A> {
     ///
     /// # Errors
     /// Those of building the model.
-    pub fn drop_reconstruction(&mut self) -> Result<()> {
+    pub fn remove_reconstruction(&mut self) -> Result<()> {
         if self.reconstruction.is_none() {
             return Ok(());
         }
@@ -131,7 +131,7 @@ impl<A: Architecture> Supernet<A> {
         let shapes = variables.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
         self.space.validate(&shapes)?;
         (self.network, self.reconstruction, self.variables) = (network, reconstruction, variables);
-        self.regate(weights)
+        self.rebuild_gating(weights)
     }
 
     /// Lets the network compute in bf16, or in f32 again. θ, scores, moments and whatever is learned
@@ -141,7 +141,7 @@ impl<A: Architecture> Supernet<A> {
     ///
     /// # Errors
     /// [`Error::Invalid`] for another kind.
-    pub fn compute_in(&mut self, kind: Kind) -> Result<()> {
+    pub fn set_compute_kind(&mut self, kind: Kind) -> Result<()> {
         if !matches!(kind, Kind::Float | Kind::BFloat16) {
             let actual = format!("{kind:?}");
             return Err(Error::invalid("kind to compute in", "Float or BFloat16", actual));
@@ -155,7 +155,7 @@ impl<A: Architecture> Supernet<A> {
     }
 
     /// Lays the gates out anew, with θ from `weights`.
-    pub(super) fn regate(&mut self, weights: &Weights) -> Result<()> {
+    pub(super) fn rebuild_gating(&mut self, weights: &Weights) -> Result<()> {
         let fade_out: Vec<bool> =
             self.states.iter().map(|state| state.fade_out.is_some()).collect();
         self.gating = Gating::new(&self.space, &fade_out, &self.variables)?;

@@ -113,7 +113,7 @@ impl DimensionState {
     pub fn set_active(&mut self, flags: Vec<bool>) -> Result<()> {
         self.active = ActiveSet::new(self.candidates(), flags, self.score.device())?;
         match &mut self.fade_out {
-            Some(fade_out) => fade_out.follow(&self.active),
+            Some(fade_out) => fade_out.set_active(&self.active),
             None => Ok(()),
         }
     }
@@ -144,7 +144,7 @@ impl DimensionState {
     ///
     /// # Errors
     /// [`crate::Error::Torch`] if `size` exceeds the grid.
-    pub fn survivors(&self, size: Size) -> Result<Tensor> {
+    pub fn kept_units(&self, size: Size) -> Result<Tensor> {
         if let Some(fade_out) = self.fade_out.as_ref().filter(|fade_out| fade_out.size == size) {
             return Ok(fade_out.kept.shallow_clone());
         }

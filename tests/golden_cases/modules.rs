@@ -143,8 +143,8 @@ impl<'a> Prepared<'a> {
         };
         full.check()?;
         let entropy = EntropyVarianceLoss { tangent: false, ..full };
-        self.check_loss("entropy", &entropy.sharpen(&self.alpha, &self.active)?)?;
-        self.check_loss("entropy_var", &full.sharpen(&self.alpha, &self.active)?)?;
+        self.check_loss("entropy", &entropy.alpha_loss(&self.alpha, &self.active)?)?;
+        self.check_loss("entropy_var", &full.alpha_loss(&self.alpha, &self.active)?)?;
         let importance = RankedBiMask.importance(&self.score)?;
         self.check_loss("full", &full.loss(self.kind, &self.alpha, &self.active, &importance)?)
     }

@@ -77,7 +77,7 @@ pub fn extract<A: ExtractInto<Target = VitConfig>>(
 ) -> TestResult<Extracted<VitConfig>> {
     let subnet = search.extract_with(&TranslatingExtractor, &batches.at(999)?.images)?;
     let supernet = search.supernet();
-    assert!(supernet.is_decided() && !supernet.shrinks());
+    assert!(supernet.is_decided() && !supernet.can_narrow());
     subnet.verification.check()?;
     assert!(subnet.macs()? <= search.limits()[0].limit);
     let sizes = supernet.sizes();

@@ -55,7 +55,7 @@ pub trait PmimRegularizer: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`Error::Shape`] if images and prediction do not match.
-    fn paint(&self, images: &Tensor, prediction: &Tensor) -> Result<Tensor> {
+    fn to_pixels(&self, images: &Tensor, prediction: &Tensor) -> Result<Tensor> {
         expect_shape("painting", "prediction", prediction, &images.size())?;
         Ok(prediction.shallow_clone())
     }
@@ -117,7 +117,7 @@ impl PmimRegularizer for WindowedPixels {
 
     /// With mean and deviation of the true image's windows, as MAE shows its reconstructions: what
     /// is painted is the structure inside a window, its brightness and contrast are given.
-    fn paint(&self, images: &Tensor, prediction: &Tensor) -> Result<Tensor> {
+    fn to_pixels(&self, images: &Tensor, prediction: &Tensor) -> Result<Tensor> {
         tch::no_grad(|| self.norm.restore(images, prediction))
     }
 }
