@@ -120,7 +120,8 @@ pub enum CheckpointError {
 
     /// A Python class or function in the state dict. It was not executed.
     #[error(
-        "{entry}: got {global}, expected tensors; it was not executed; save model.state_dict() alone"
+        "{entry}: got {global}, expected tensors; it was not executed; save model.state_dict() \
+         alone"
     )]
     ForeignGlobal {
         /// The entry of the state dict.

@@ -77,7 +77,7 @@ struct Incomplete {
 /// # Errors
 /// [`ImportError::Naming`] for names that are none of the family's; [`ImportError::Missing`] for a
 /// part without the others; [`ImportError::Ambiguous`] for two tensors of one variable;
-/// [`Error::Shape`] if parts differ in shape; [`Error::Unknown`] for a part that is none of `parts`.
+/// [`Error::Shape`] if parts differ in shape; [`Error::Unknown`] for a part that is not in `parts`.
 pub(super) fn named<A: Pretrained>(weights: &Weights, skip: &[String]) -> Result<Named> {
     let naming = A::naming(weights).ok_or_else(|| ImportError::Naming {
         family: A::FAMILY,

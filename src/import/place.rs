@@ -66,7 +66,7 @@ struct Placing<'a, A> {
 }
 
 impl<A: Pretrained> Placing<'_, A> {
-    /// Reports the tensors without a variable as skipped where they are optional, and refuses others.
+    /// Refuses tensors without a variable, except optional ones, which are reported as skipped.
     fn check_unplaced(&mut self, variables: &Weights) -> Result<(), ImportError> {
         if let Some(name) = self.named.unknown.first() {
             return Err(ImportError::Unplaced { name: name.clone() });

@@ -55,7 +55,7 @@ impl ImportReport {
         Self { naming, loaded, skipped, computed, resized, replaced, missing }
     }
 
-    /// Returns whether every tensor was loaded as it is (or is computed), and every variable has one.
+    /// Returns whether every tensor was loaded or is computed, and every variable has a tensor.
     pub fn is_exact(&self) -> bool {
         self.first_inexact().is_none()
     }

@@ -162,7 +162,7 @@ pub(super) fn drop_path_of(block: usize, blocks: usize, last: f64) -> f64 {
     last * block as f64 / blocks.saturating_sub(1).max(1) as f64
 }
 
-/// Multiplies the first `rows` rows of a weight. The tensor itself stays as it is; a copy replaces it.
+/// Replaces a weight by a copy whose first `rows` rows are multiplied by `factor`.
 fn scale_rows(weights: &mut Weights, name: &str, rows: i64, factor: f64) -> Result<()> {
     if factor == 1.0 {
         return Ok(());

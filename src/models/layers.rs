@@ -147,8 +147,8 @@ impl Mlp {
     }
 }
 
-/// LayerScale (Touvron et al. 2021, CaiT): the product of a residual branch and a learned vector; the
-/// branch itself where there is none.
+/// LayerScale (Touvron et al. 2021, CaiT): the product of a residual branch and a learned vector,
+/// or the branch itself where there is none.
 #[derive(Debug)]
 struct LayerScale {
     gamma: Option<Tensor>,

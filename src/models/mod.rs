@@ -65,7 +65,8 @@ impl Logits {
 
 /// The forward pass of a network.
 pub trait Network {
-    /// Returns the logits of `images`, `[B, C, H, W]`. `train` turns dropout and stochastic depth on.
+    /// Returns the logits of `images`, `[B, C, H, W]`. `train` turns on dropout and stochastic
+    /// depth.
     ///
     /// # Errors
     /// [`Error::Shape`] if the images do not have the shape that the model takes.
@@ -101,8 +102,8 @@ pub trait Network {
 
 /// A module of tch as a network: its input are images, its output logits.
 ///
-/// A module of tch panics on input that it cannot take. Implement [`Network`] for a type of your own
-/// to return an error instead.
+/// A module of tch panics on input that it cannot take. Implement [`Network`] for a type of your
+/// own to return an error instead.
 #[derive(Debug)]
 pub struct TchModule<M>(pub M);
 
@@ -133,13 +134,13 @@ pub struct PmimPorts {
     pub channels: i64,
 }
 
-/// Configuration of a network: its family's name, how it is built, what can be pruned, and its cost.
+/// Configuration of a network: its family's name, how it is built, its search space and its cost.
 ///
 /// Implement it to search a network of your own (docs/wrapping.md);
 /// [`self_check`](crate::check::self_check) finds wrong declarations. Pruning slices the weights by
 /// the bindings of [`space`](Self::space) and builds the network at the sizes of
-/// [`resized`](Self::resized). A network that cannot be built at other sizes leaves `resized` out: it
-/// is searched with gates alone, and extracted into another family
+/// [`resized`](Self::resized). A network that cannot be built at other sizes leaves `resized` out:
+/// it is searched with gates alone, and extracted into another family
 /// ([`ExtractInto`](crate::subnet::ExtractInto)).
 pub trait Architecture: Clone + Debug + Send + Serialize + DeserializeOwned {
     /// The network that [`build`](Self::build) returns.

@@ -32,8 +32,8 @@ impl Windows {
         self.side.saturating_mul(self.side)
     }
 
-    /// Returns the number of relative positions of two tokens of a window, (2·side − 1)²: the rows of
-    /// the bias table.
+    /// Returns the number of relative positions of two tokens of a window, (2·side − 1)²: the rows
+    /// of the bias table.
     pub fn relative_positions(self) -> i64 {
         let steps = self.side.saturating_mul(2).saturating_sub(1);
         steps.saturating_mul(steps)
@@ -65,8 +65,8 @@ impl Windows {
         self.places().map(|(row, column)| rolled(row) * self.grid + rolled(column)).collect()
     }
 
-    /// Returns for each token, ordered window by window, its region of the rolled grid: 3·row band +
-    /// column band. Tokens of a window attend to those of their own region.
+    /// Returns for each token, ordered window by window, its region of the rolled grid: 3·row band
+    /// plus column band. Tokens of a window attend to those of their own region.
     pub fn regions(self) -> Vec<i64> {
         let bands = self.bands();
         let band = |at: i64| bands[at as usize];

@@ -297,9 +297,10 @@ fn import_of_a_position_table_that_is_not_square_is_refused() -> TestResult {
 #[test]
 fn inspect_with_heads_that_do_not_divide_the_attention_width_is_refused() -> TestResult {
     let weights = read(PLAIN)?;
-    assert_refused!(import::inspect(&weights, None), Error::Invalid { name, .. } if name == "heads");
-    assert_refused!(import::inspect(&weights, Some(5)), Error::Invalid { name, .. } if name == "heads");
-    assert_refused!(import::inspect(&weights, Some(0)), Error::Invalid { name, .. } if name == "heads");
+    for heads in [None, Some(5), Some(0)] {
+        let refused = import::inspect(&weights, heads);
+        assert_refused!(refused, Error::Invalid { name, .. } if name == "heads");
+    }
     assert_eq!(import::inspect(&weights, Some(6))?.blocks, vec![BlockConfig::new(6, 4, 48); 2]);
     Ok(())
 }

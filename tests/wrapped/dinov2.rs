@@ -28,8 +28,8 @@ struct DinoV2 {
 }
 
 impl DinoV2 {
-    /// The `VitConfig` of the same function: variables have the same names, and all but the position
-    /// table the same shapes.
+    /// The `VitConfig` of the same function: variables have the same names, and all but the
+    /// position table the same shapes.
     fn vit(&self) -> VitConfig {
         let vit = VitConfig::uniform(self.embed_dim, self.depth, self.heads);
         let vit = vit.input(self.image_size, 3, PATCH).layer_scale(0.0);

@@ -22,9 +22,9 @@ const PICKLE_MAGIC: u8 = 0x80;
 /// Reads all tensors of a checkpoint, with the names and element types that they have there.
 ///
 /// The format is recognised by content: safetensors, or the zip archive of `torch.save` with a
-/// state dict, either as the whole or under the key `model` or `state_dict`. No code of the file is
-/// executed. Entries beside the state dict (optimiser, arguments) are ignored, whatever Python
-/// classes they use.
+/// state dict (with the Cargo feature `import`), either as the whole or under the key `model` or
+/// `state_dict`. No code of the file is executed. Entries beside the state dict (optimiser,
+/// arguments) are ignored, whatever Python classes they use.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be opened; [`Error::Checkpoint`] if it has another format, is

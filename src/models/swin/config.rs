@@ -17,8 +17,8 @@ pub struct StageConfig {
 
 /// A Swin Transformer (Liu et al. 2021) of any sizes.
 ///
-/// Each stage has its own embedding dimension. The patch merging between two stages is a linear map,
-/// so that their widths need not be multiples of each other.
+/// Each stage has its own embedding dimension. The patch merging between two stages is a linear
+/// map, so that their widths need not be multiples of each other.
 ///
 /// ```
 /// use once_for_both::cost::Metric;

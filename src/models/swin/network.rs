@@ -58,8 +58,8 @@ impl TokenMixing for WindowAttention {
     }
 }
 
-/// Patch merging: the channels of every 2 × 2 tokens concatenated, normalised, and projected without
-/// bias.
+/// Patch merging: the channels of every 2 × 2 tokens, concatenated, normalised and projected
+/// without bias.
 #[derive(Debug)]
 struct Merging {
     norm: LayerNorm,

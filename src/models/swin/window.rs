@@ -1,4 +1,4 @@
-//! Tensors of window attention: window partition and its inverse, relative positions, attention mask.
+//! Tensors of window attention: partition and its inverse, relative positions, attention mask.
 
 use crate::models::Windows;
 use crate::Result;

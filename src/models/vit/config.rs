@@ -48,8 +48,8 @@ pub struct VitConfig {
     pub norm_eps: f64,
     /// Rate of stochastic depth of the last block in training; rises linearly from 0 at the first.
     pub drop_path: f64,
-    /// Initial value of LayerScale (Touvron et al. 2021, CaiT), a learned vector that every residual
-    /// branch is multiplied by; `None` for a network without it.
+    /// Initial value of LayerScale (Touvron et al. 2021, CaiT), a learned vector that multiplies
+    /// every residual branch; `None` for a network without it.
     #[serde(default)]
     pub layer_scale: Option<f64>,
     /// Input of the classifier.

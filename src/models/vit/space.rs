@@ -39,56 +39,62 @@ pub(super) fn search_space(config: &VitConfig) -> Result<SearchSpace> {
 fn embedding(config: &VitConfig) -> Result<Dimension> {
     let candidates = Candidates::embedding(config.embed_dim)?;
     let mut dimension = Dimension::new(EMBEDDING, DimensionKind::Embedding, candidates);
+    let bindings = &mut dimension.bindings;
+    norms(config, bindings);
+    writers(config, bindings);
     let mut tokens = vec!["cls_token", "pos_embed"];
     let mut heads = vec!["head"];
     if config.distilled {
         tokens.push("dist_token");
         heads.push("head_dist");
     }
+    bindings.extend(tokens.into_iter().map(|token| Binding::gated(token, 2)));
+    for block in (0..config.blocks.len()).map(block_name) {
+        for reader in ["attn.qkv", "mlp.fc1"] {
+            bindings.push(Binding::narrowed(format!("{block}.{reader}.weight"), 1));
+        }
+    }
+    for head in heads {
+        let columns = Binding::narrowed(format!("{head}.weight"), 1);
+        bindings.push(columns.outer(config.pooling.parts()));
+    }
+    Ok(dimension)
+}
+
+fn norms(config: &VitConfig, bindings: &mut Vec<Binding>) {
     let mut norms = vec!["norm".to_string()];
-    for block in 0..config.blocks.len() {
-        norms.extend(["norm1", "norm2"].map(|norm| format!("blocks.{block}.{norm}")));
+    for block in (0..config.blocks.len()).map(block_name) {
+        norms.extend(["norm1", "norm2"].map(|norm| format!("{block}.{norm}")));
     }
     for norm in norms {
-        dimension = dimension
-            .bind(Binding::scaled(format!("{norm}.weight"), 0))
-            .bind(Binding::written(format!("{norm}.bias"), 0));
+        bindings.push(Binding::scaled(format!("{norm}.weight"), 0));
+        bindings.push(Binding::written(format!("{norm}.bias"), 0));
     }
+}
+
+/// The patch projection, and the layers that add to the embedding.
+fn writers(config: &VitConfig, bindings: &mut Vec<Binding>) {
+    let blocks = || (0..config.blocks.len()).map(block_name);
     for part in ["weight", "bias"] {
-        dimension = dimension.bind(Binding::gated(format!("patch_embed.proj.{part}"), 0));
-        for block in 0..config.blocks.len() {
+        bindings.push(Binding::gated(format!("patch_embed.proj.{part}"), 0));
+        for block in blocks() {
             for writer in ["attn.proj", "mlp.fc2"] {
-                let name = format!("blocks.{block}.{writer}.{part}");
-                // LayerScale fades out in their place: both would fade the branch twice.
-                dimension = dimension.bind(match config.layer_scale {
+                let name = format!("{block}.{writer}.{part}");
+                bindings.push(match config.layer_scale {
                     None => Binding::written(name, 0),
+                    // LayerScale fades out in their place: both would fade the branch twice.
                     Some(_) => Binding::narrowed(name, 0),
                 });
             }
         }
     }
     if config.layer_scale.is_some() {
-        for block in 0..config.blocks.len() {
+        for block in blocks() {
             for scale in ["ls1", "ls2"] {
-                dimension =
-                    dimension.bind(Binding::written(format!("blocks.{block}.{scale}.gamma"), 0));
+                bindings.push(Binding::written(format!("{block}.{scale}.gamma"), 0));
             }
         }
     }
-    for token in tokens {
-        dimension = dimension.bind(Binding::gated(token, 2));
-    }
-    for block in 0..config.blocks.len() {
-        for reader in ["attn.qkv", "mlp.fc1"] {
-            dimension =
-                dimension.bind(Binding::narrowed(format!("blocks.{block}.{reader}.weight"), 1));
-        }
-    }
-    for head in heads {
-        let columns = Binding::narrowed(format!("{head}.weight"), 1).outer(config.pooling.parts());
-        dimension = dimension.bind(columns);
-    }
-    Ok(dimension)
 }
 
 pub(super) fn cost_model(config: &VitConfig) -> CostModel {

@@ -1,6 +1,6 @@
 //! Reader of pickles that executes no code. It computes the values that a state dict of tensors
-//! consists of, records all other objects by their class name, and refuses opcodes that `torch.save`
-//! does not write.
+//! consists of, records all other objects by their class name, and refuses opcodes that
+//! `torch.save` does not write.
 //!
 //! Time and memory are linear in the length of the pickle: a value is stored once and referred to
 //! by index, and every length in the file is compared with the bytes that are left.
