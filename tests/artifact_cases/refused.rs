@@ -169,8 +169,8 @@ fn artifact_with_truncated_or_extended_weights_is_refused() -> TestResult {
                 if *expected == length && *actual == damaged.len() as u64)
         })?;
     }
-    for cut in [0, 7, 8, 100] {
-        write(&folder.file(WEIGHTS), &header(cut))?;
+    for length in [0, 7, 8, 100] {
+        write(&folder.file(WEIGHTS), &header(length))?;
         folder.refused(WEIGHTS, |reason| matches!(reason, ArtifactError::Header { .. }))?;
     }
     Ok(())

@@ -119,8 +119,8 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
             let merged = format!("torch.permute({pairs}, [0, 1, 3, 4, 2, 5])");
             format!("torch.reshape({merged}, [batch, {}, {}])", grid * grid / 4, 4 * width)
         }
-        Operation::WindowPartition(windows) => windows::cut(x, *windows),
-        Operation::WindowReverse(windows) => windows::join(x, *windows),
+        Operation::WindowPartition(windows) => windows::partition(x, *windows),
+        Operation::WindowReverse(windows) => windows::reverse(x, *windows),
         Operation::WindowAttention { windows, table, heads, head_dim, scale } => {
             let table = path(table)?;
             return Ok(windows::attention(&to, x, *windows, &table, [*heads, *head_dim], *scale));

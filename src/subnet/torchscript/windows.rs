@@ -3,22 +3,22 @@
 use crate::models::Windows;
 
 /// Window partition: tokens in grid order → tokens in window order, rolled by the shift.
-pub(super) fn cut(x: &str, windows: Windows) -> String {
+pub(super) fn partition(x: &str, windows: Windows) -> String {
     let Windows { grid, side, shift } = windows;
     let along = windows.per_side();
     let tokens = format!("torch.reshape({x}, [batch, {grid}, {grid}, -1])");
     let rolled = roll(tokens, -shift);
-    let cut = format!("torch.reshape({rolled}, [batch, {along}, {side}, {along}, {side}, -1])");
-    let ordered = format!("torch.permute({cut}, [0, 1, 3, 2, 4, 5])");
+    let split = format!("torch.reshape({rolled}, [batch, {along}, {side}, {along}, {side}, -1])");
+    let ordered = format!("torch.permute({split}, [0, 1, 3, 2, 4, 5])");
     format!("torch.reshape({ordered}, [batch, {}, -1])", grid * grid)
 }
 
 /// Window reverse: tokens in window order → tokens in grid order.
-pub(super) fn join(x: &str, windows: Windows) -> String {
+pub(super) fn reverse(x: &str, windows: Windows) -> String {
     let Windows { grid, side, shift } = windows;
     let along = windows.per_side();
-    let cut = format!("torch.reshape({x}, [batch, {along}, {along}, {side}, {side}, -1])");
-    let ordered = format!("torch.permute({cut}, [0, 1, 3, 2, 4, 5])");
+    let split = format!("torch.reshape({x}, [batch, {along}, {along}, {side}, {side}, -1])");
+    let ordered = format!("torch.permute({split}, [0, 1, 3, 2, 4, 5])");
     let tokens = format!("torch.reshape({ordered}, [batch, {grid}, {grid}, -1])");
     format!("torch.reshape({}, [batch, {}, -1])", roll(tokens, shift), grid * grid)
 }
@@ -90,8 +90,8 @@ fn bias(to: &str, x: &str, windows: Windows, table: &str, heads: i64) -> Vec<Str
             "torch.add(torch.mul(torch.unsqueeze({to}_bands, 1), 3), \
              torch.unsqueeze({to}_bands, 0))"
         );
-        let cut = format!("torch.reshape({grid}, [{along}, {side}, {along}, {side}])");
-        let ordered = format!("torch.permute({cut}, [0, 2, 1, 3])");
+        let split = format!("torch.reshape({grid}, [{along}, {side}, {along}, {side}])");
+        let ordered = format!("torch.permute({split}, [0, 2, 1, 3])");
         let apart = pairs("ne", &format!("{to}_regions"), [2, 1]);
         lines.extend([
             format!("    {to}_bands = {bands}"),
