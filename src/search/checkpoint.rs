@@ -5,6 +5,7 @@ use super::snapshot::{Snapshot, STATE};
 use super::step::Search;
 use super::SearchBuilder;
 use crate::components::Components;
+use crate::cost::CostLimit;
 use crate::files::{recover_folder, remove_folder, write_folder};
 use crate::models::Architecture;
 use crate::{Error, Result};
@@ -151,15 +152,21 @@ impl<A: Architecture> SearchBuilder<A> {
             return Err(Error::invalid("checkpoints", "at least one", 0));
         };
         let model = resumed.search.supernet().cost_model();
-        for (at, budget) in budgets.iter().enumerate() {
-            let (wanted, saved) = (budget.resolve(model)?, resumed.search.limits().get(at));
-            if saved != Some(&wanted) {
-                let expected = format!("{saved:?}, as in the checkpoint");
-                return Err(Error::invalid("budget", expected, format!("{wanted:?}")));
-            }
+        let given: Vec<CostLimit> =
+            budgets.iter().map(|budget| budget.resolve(model)).collect::<Result<_>>()?;
+        let saved = resumed.search.limits();
+        if resumed.search.options().search_steps > 0 && given != saved {
+            let expected = format!("{}, as in the checkpoint", in_words(saved));
+            return Err(Error::invalid("budget", expected, in_words(&given)));
         }
         Ok(resumed)
     }
+}
+
+/// "at most 1.3e9 MACs, at most 8e6 parameters".
+fn in_words(limits: &[CostLimit]) -> String {
+    let words = |limit: &CostLimit| format!("at most {} {}", limit.limit, limit.metric.name());
+    limits.iter().map(words).collect::<Vec<_>>().join(", ")
 }
 
 /// Refuses options that are not those of a checkpoint, naming the first that differs.

@@ -1,0 +1,220 @@
+//! Resuming a run: the same parts continue bit-exactly, other parts are refused by name; listeners.
+
+mod support;
+
+use once_for_both::batch::Batch;
+use once_for_both::components::{
+    ComponentId, Components, Importance, Observation, Teacher, UnitImportance,
+};
+use once_for_both::cost::Budget;
+use once_for_both::models::VitConfig;
+use once_for_both::search::{
+    read_events, Event, Listener, Outcome, Search, SearchBuilder, SearchOptions, METRICS,
+};
+use once_for_both::space::Dimension;
+use once_for_both::supernet::Weights;
+use once_for_both::{Error, Result};
+use std::cell::RefCell;
+use support::tiny_run::{alone, batch, builder, options, without_times, STEPS};
+use support::{test_device, TestResult};
+use tch::Tensor;
+
+/// Scores that stay at a constant.
+#[derive(Debug)]
+struct Constant(f64);
+
+impl Importance for Constant {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("constant").with("score", self.0)
+    }
+
+    fn initial(&self, dimension: &Dimension, _weights: &Weights) -> Result<Tensor> {
+        let (shape, device) = (dimension.candidates.unit_shape(), test_device());
+        Ok(Tensor::f_full(shape, self.0, (tch::Kind::Float, device))?)
+    }
+
+    fn update(&self, seen: Observation) -> Result<Option<Tensor>> {
+        Ok(Some(seen.score.f_detach()?))
+    }
+}
+
+struct Silent;
+
+impl Teacher for Silent {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("silent")
+    }
+
+    fn logits(&self, images: &Tensor) -> Result<Tensor> {
+        Ok(Tensor::f_zeros([images.size()[0], 5], (tch::Kind::Float, images.device()))?)
+    }
+}
+
+fn source(number: u64) -> Result<Batch> {
+    batch(number)
+        .map_err(|error| Error::Device { device: "of the test".into(), reason: error.to_string() })
+}
+
+/// A run of six steps with an own importance, in a folder of its own.
+fn begun() -> TestResult<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    let mut search = builder(options(), 0.5).importance(Constant(1.0)).build()?;
+    let mut run = search.run_in(folder.path())?.checkpoint_every(3);
+    assert_eq!(run.train_until(6, &mut source)?, Outcome::Reached);
+    Ok(folder)
+}
+
+fn own() -> SearchBuilder<VitConfig> {
+    builder(options(), 0.5).importance(Constant(1.0))
+}
+
+#[test]
+fn build_or_resume_with_the_same_parts_continues_bit_exactly() -> TestResult {
+    let _alone = alone();
+    let (folder, whole) = (begun()?, tempfile::tempdir()?);
+    let resumed = own().build_or_resume(folder.path())?;
+    assert!(resumed.skipped.is_empty());
+    let mut search = resumed.search;
+    assert_eq!(search.steps_done(), 6);
+    let outcome = search.run_in(folder.path())?.checkpoint_every(3).train(&mut source)?;
+    assert_eq!(outcome, Outcome::Finished);
+
+    let mut uninterrupted = own().build()?;
+    uninterrupted.run_in(whole.path())?.checkpoint_every(3).train(&mut source)?;
+    let events = |folder: &std::path::Path| -> TestResult<Vec<Event>> {
+        Ok(without_times(&read_events(&folder.join(METRICS))?))
+    };
+    assert_eq!(events(folder.path())?, events(whole.path())?);
+    let expected = uninterrupted.supernet().raw_weights();
+    for (name, weight) in search.supernet().raw_weights() {
+        assert!(weight.equal(&expected[&name]), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn build_or_resume_with_another_component_is_refused() -> TestResult {
+    let _alone = alone();
+    let folder = begun()?;
+    let other = own().importance(Constant(2.0)).build_or_resume(folder.path());
+    assert_refused!(
+        other,
+        Error::Component { component: "importance", expected, actual }
+            if expected == "constant {score: 1.0}" && actual == "constant {score: 2.0}"
+    );
+    let taught = own().teacher(Silent).build_or_resume(folder.path());
+    assert_refused!(
+        taught,
+        Error::Component { component: "teacher", expected, actual }
+            if expected == "none" && actual == "silent"
+    );
+    Ok(())
+}
+
+#[test]
+fn build_or_resume_with_other_options_or_budgets_is_refused() -> TestResult {
+    let _alone = alone();
+    let folder = begun()?;
+    let slower = options().with(|o| o.optimiser.alpha_rate = 1.5);
+    let other = own().options(slower).build_or_resume(folder.path());
+    assert_refused!(
+        other,
+        Error::Invalid { name, actual, .. }
+            if name == "options.optimiser.alpha_rate" && actual == "1.5"
+    );
+    let of = |share: f64, options: SearchOptions| {
+        builder(options, share).importance(Constant(1.0)).build_or_resume(folder.path())
+    };
+    assert_refused!(of(0.6, options()), Error::Invalid { name, .. } if name == "budget");
+    let more = own().budget(Budget::params_share(0.9)).build_or_resume(folder.path());
+    assert_refused!(more, Error::Invalid { name, .. } if name == "budget");
+    of(0.5, options())?;
+    Ok(())
+}
+
+#[test]
+fn resume_without_the_users_component_is_refused() -> TestResult {
+    let _alone = alone();
+    let folder = begun()?;
+    let checkpoint = folder.path().join("checkpoints/step-00000006");
+    assert_refused!(
+        Search::<VitConfig>::resume(&checkpoint, test_device()),
+        Error::Component { component: "importance", .. }
+    );
+    let components =
+        Components { importance: std::sync::Arc::new(Constant(1.0)), ..Components::default() };
+    let search = Search::<VitConfig>::resume_with(&components, &checkpoint, test_device())?;
+    assert_eq!(search.components().ids().importance, Constant(1.0).id());
+    Ok(())
+}
+
+#[test]
+fn components_from_their_ids_have_the_same_ids() -> TestResult {
+    for importance in [
+        UnitImportance::Learned,
+        UnitImportance::Magnitude { mean: 1.5, std: 0.1 },
+        UnitImportance::Taylor { mean: 2.0, std: 0.3, momentum: 0.7 },
+        UnitImportance::Random { mean: 0.1, std: 0.2 },
+    ] {
+        let importance = std::sync::Arc::new(importance);
+        for own in [Components::default(), Components::paper()] {
+            let components = Components { importance: importance.clone(), ..own };
+            let json = serde_json::to_string(&components.ids())?;
+            let restored = Components::from_ids(&serde_json::from_str(&json)?)?;
+            assert_eq!(restored.ids(), components.ids());
+        }
+    }
+    let wrong = UnitImportance::Taylor { mean: 2.0, std: 0.3, momentum: 1.0 };
+    assert_refused!(
+        builder(options(), 0.5).importance(wrong).build(),
+        Error::Invalid { name, .. } if name == "importance.momentum"
+    );
+    Ok(())
+}
+
+#[test]
+fn listeners_of_a_run_all_receive_every_event() -> TestResult {
+    let _alone = alone();
+    let folder = tempfile::tempdir()?;
+    let (first, second) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+    let record = |into: &RefCell<Vec<Event>>, event: &Event| {
+        into.borrow_mut().push(event.clone());
+        Ok(())
+    };
+    let mut search = builder(options(), 0.5).build()?;
+    let run = search.run_in(folder.path())?;
+    let pair = (|event: &Event| record(&first, event), ());
+    let mut run = run.on_event(pair).on_event(|event: &Event| record(&second, event));
+    run.train(&mut source)?;
+    run.emit(&Event::Evaluated { step: STEPS, top1: 0.5 })?;
+    drop(run);
+    let (first, second) = (first.into_inner(), second.into_inner());
+    assert_eq!(first, second);
+    assert_eq!(first, read_events(&folder.path().join(METRICS))?);
+    assert_eq!(first.last(), Some(&Event::Evaluated { step: STEPS, top1: 0.5 }));
+
+    let mut counted = 0;
+    let mut boxed: Vec<Box<dyn Listener>> = vec![Box::new(|_: &Event| {
+        counted += 1;
+        Ok(())
+    })];
+    first.iter().try_for_each(|event| boxed.on_event(event))?;
+    drop(boxed);
+    assert_eq!(counted, first.len());
+    Ok(())
+}
+
+#[test]
+fn accumulated_batches_are_numbered_through() -> TestResult {
+    let _alone = alone();
+    let twice = options().with(|o| o.training.accumulate = 2);
+    let mut search = builder(twice, 0.5).build()?;
+    let mut numbers = Vec::new();
+    let mut source = |number: u64| {
+        numbers.push(number);
+        source(number)
+    };
+    search.train(&mut source, &mut ())?;
+    assert_eq!(numbers, (0..2 * STEPS).collect::<Vec<_>>());
+    Ok(())
+}
