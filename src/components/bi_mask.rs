@@ -1,4 +1,4 @@
-//! The bi-mask of one dimension.
+//! Bi-mask m = λ·S + (1−λ)·V of one dimension (paper eq. 5).
 
 use super::rank::{head_ranks, ranks};
 use super::ComponentId;
@@ -9,60 +9,62 @@ use crate::{Error, Result};
 use std::fmt::Debug;
 use tch::{Kind, Tensor};
 
-/// What a bi-mask is computed from.
+/// State of one dimension, from which its bi-mask is computed.
 #[derive(Debug, Clone, Copy)]
 pub struct UnitState<'a> {
-    /// Scores, `[heads, channels]` (`[1, units]` for a flat dimension).
+    /// Importance scores s, `[heads, channels]` (`[1, units]` for embedding and hidden width).
     pub score: &'a Tensor,
     /// Candidate logits α, `[head counts, channel widths]`.
     pub alpha: &'a Tensor,
-    /// The candidates, and which of them are still in the running.
+    /// Candidates of the dimension, each active or dropped.
     pub active: &'a ActiveSet,
-    /// Importance of channels that have left, by head, `[heads]`.
+    /// Sum of the importance of the channels pruned so far, by head, `[heads]`.
     pub pruned_importance: Option<&'a Tensor>,
 }
 
-/// A bi-mask and its two halves, each shaped like the scores.
+/// A bi-mask m and its two terms, each shaped like the scores.
 #[derive(Debug)]
 pub struct Mask {
-    /// S, in [0, 1].
+    /// Importance S, in [0, 1].
     pub importance: Tensor,
-    /// V, in [0, 1].
+    /// Sparsity V, in [0, 1].
     pub sparsity: Tensor,
-    /// m = λ·S + (1−λ)·V.
+    /// Bi-mask m = λ·S + (1−λ)·V.
     pub mask: Tensor,
 }
 
-/// How the units of a dimension are weighed.
+/// Bi-mask of a dimension: one gate per unit, from importance scores and candidate logits α (paper
+/// section 3.2).
 ///
-/// Gradients reach scores only through [`importance`](Self::importance), α only through
-/// [`sparsity`](Self::sparsity): ranks are constants.
+/// Gradients reach scores only through [`importance`](Self::importance), and α only through
+/// [`sparsity`](Self::sparsity). The ranks of units are constants to autograd.
 ///
 /// # Kinds
-/// Scores and α may be f64, f32, f16 or bf16. Half kinds are computed in f32 and rounded once, so
-/// S and V lie within one unit roundoff u of the exact value and m within two, relative (and
-/// within the smallest subnormal): u = 2⁻¹¹ for f16, 2⁻⁸ for bf16. In f32 all three lie within
-/// 1e-6.
+/// Scores and α may be f64, f32, f16 or bf16. For f16 and bf16 the terms are computed in f32 and
+/// rounded once: with the unit roundoff u (2⁻¹¹ for f16, 2⁻⁸ for bf16), the relative error is at
+/// most u for S and V and 2u for m, plus the smallest subnormal. In f32 the error of all three is
+/// at most 1e-6.
 pub trait BiMask: Debug + Send + Sync {
-    /// Name and parameters, by which a checkpoint recognises the component.
+    /// Name and parameters; a checkpoint stores them, and a resume with another id is refused.
     fn id(&self) -> ComponentId;
 
-    /// S of every unit, shaped like the score and differentiable in it.
+    /// Returns S of every unit, shaped like the score and differentiable in it.
     ///
     /// # Errors
-    /// [`Error::Torch`] if libtorch refuses.
+    /// [`Error::Torch`] if libtorch fails.
     fn importance(&self, score: &Tensor) -> Result<Tensor>;
 
-    /// V of every unit, `[heads, channels]`, differentiable in α.
+    /// Returns V of every unit, `[heads, channels]`, differentiable in α.
     ///
     /// # Errors
-    /// [`Error::Shape`] if scores or α are not those of the candidates.
+    /// [`Error::Shape`] if scores or α do not have the shape of the candidates.
     fn sparsity(&self, state: UnitState, importance: &Tensor) -> Result<Tensor>;
 
-    /// m = λ·S + (1−λ)·V (paper eq. 5).
+    /// Returns the bi-mask m = λ·S + (1−λ)·V (paper eq. 5) with both terms.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if λ is outside [0, 1], and those of the two halves.
+    /// [`Error::Invalid`] if λ is outside [0, 1], [`Error::Shape`] if the scores do not have the
+    /// shape of the candidates; those of the two terms.
     fn mask(&self, state: UnitState, lambda: f64) -> Result<Mask> {
         check_lambda("lambda", lambda)?;
         let units = state.active.candidates().unit_shape();
@@ -75,7 +77,13 @@ pub trait BiMask: Debug + Send + Sync {
     }
 }
 
-/// The paper's bi-mask: S = σ(score), V the probability that a unit of this rank survives.
+/// The paper's bi-mask: S = σ(s), and V = Σ p over the active candidates that keep a unit of this
+/// rank (paper section 3.2).
+///
+/// In a flat dimension with widths w_k, a unit of rank r has V = Σ_{k: w_k > r} p_k. In attention
+/// with candidates (h_a, c_b), channel j of head i has V = Σ_{h_a > ρ, c_b > r} p_ab: ρ is the
+/// rank of the head by the sum of its channels' S ([`head_ranks`]), r the rank of the channel by
+/// score within its head ([`ranks`]). q, k and v of a head share the bi-mask.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RankedBiMask;
 
@@ -103,22 +111,22 @@ impl BiMask for RankedBiMask {
     }
 }
 
-/// V̂ by rank: `V̂[ρ, r] = Σ_{h_a > ρ, c_b > r} p_ab` over the active candidates, `[heads, channels]`
-/// (design 2.1 and 2.2).
+/// Returns V for every rank of head and channel, `[heads, channels]`:
+/// `V[ρ, r] = Σ_{h_a > ρ, c_b > r} p_ab` over the active candidates (paper section 3.2).
 ///
 /// # Errors
-/// [`Error::Shape`] if α is not that of the candidates.
+/// [`Error::Shape`] if α does not have the shape of the candidates.
 pub fn survival_by_rank(alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
     let rows = tail(alpha, active)?.f_index_select(0, active.row_of_rank())?;
     Ok(rows.f_index_select(1, active.column_of_rank())?.f_to_kind(alpha.kind())?)
 }
 
-/// Σ of p over the candidates at and beyond each candidate, with a row and a column of zeros after the
-/// last: one reverse cumulative sum along each axis.
+/// Returns Σ p over the candidates at least as large as each candidate, in both axes, padded with
+/// one row and one column of zeros: a reverse cumulative sum along each axis.
 fn tail(alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
     expect_shape("sparsity", "alpha", alpha, &active.candidates().shape())?;
     let p = active.probabilities(&widened(alpha)?)?.f_flip([0, 1])?;
-    // Sums of probabilities; the bound only takes away what rounding adds above 1.
+    // A sum of probabilities can exceed 1 by rounding only.
     let sums = p.f_cumsum(0, None)?.f_cumsum(1, None)?.f_clamp_max(1.0)?;
     Ok(sums.f_flip([0, 1])?.f_constant_pad_nd([0, 1, 0, 1])?)
 }

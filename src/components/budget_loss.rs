@@ -1,14 +1,14 @@
-//! The budget loss: pulls the expected cost towards the budget.
+//! Budget loss w·((F(α) − F*)/F_0)² (paper eq. 9).
 
 use crate::cost::{CostLimit, CostModel, ExpectedCost, Metric};
 use crate::space::{ActiveSet, SearchSpace};
 use crate::Result;
 use tch::{Device, Kind, Tensor};
 
-/// w·e² with e = (F(α) − F*)/F_0: F(α) is the expected cost, F* the limit, F_0 the dense cost
-/// (paper eq. 9).
+/// Budget loss w·e² with e = (F(α) − F*)/F_0 (paper eq. 9): F(α) is the expected cost, F* the
+/// limit, F_0 the dense cost.
 ///
-/// Of several limits, the one with the largest e counts: the paper has one.
+/// The paper has one limit. With several limits, e is the largest of their (F(α) − F*)/F_0.
 #[derive(Debug)]
 pub struct BudgetLoss {
     expected: ExpectedCost,
@@ -19,7 +19,7 @@ pub struct BudgetLoss {
 }
 
 impl BudgetLoss {
-    /// Lays the loss out over a space; a space that has been narrowed needs a new one.
+    /// Builds the loss for a search space at its present sizes. After pruning, a new one is needed.
     ///
     /// # Errors
     /// [`crate::Error::Unknown`] if the cost model names a dimension without a size.

@@ -1,4 +1,4 @@
-//! What a teacher adds to the task.
+//! Knowledge distillation: the teacher trait and the loss between student and teacher.
 
 use super::ComponentId;
 use crate::error::expect_shape;
@@ -7,13 +7,18 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use tch::{Kind, Reduction, Tensor};
 
-/// A network to learn from: one from disk ([`SubnetTeacher`](crate::subnet::SubnetTeacher)), a
-/// TorchScript module, anything.
+/// Distillation teacher: a network whose logits the student imitates.
+///
+/// [`SubnetTeacher`](crate::subnet::SubnetTeacher) loads a saved network; implement the trait for a
+/// TorchScript module or any other network.
 pub trait Teacher: Send {
-    /// Name and parameters, by which a checkpoint recognises the teacher.
+    /// Name and parameters; a checkpoint stores them, and a resume with another id is refused.
     fn id(&self) -> ComponentId;
 
-    /// Its logits for `images`, `[B, C, H, W]` → `[B, classes]`. Called outside autograd.
+    /// Returns the teacher's logits. Called without autograd.
+    ///
+    /// # Shapes
+    /// `images`: `[B, C, H, W]`. Result: `[B, classes]`.
     ///
     /// # Errors
     /// Those of the network.
@@ -26,36 +31,39 @@ impl Debug for dyn Teacher {
     }
 }
 
-/// How the teacher's word is taken.
+/// Distillation loss: soft or hard.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DistillationKind {
-    /// τ²·KL(teacher/τ ‖ student/τ) (Hinton et al. 2015; DeiT eq. 2).
+    /// τ²·KL(softmax(teacher/τ) ‖ softmax(student/τ)), mean over the batch (Hinton et al. 2015;
+    /// DeiT eq. 2).
     Soft {
-        /// τ.
+        /// Temperature τ, positive.
         temperature: f64,
     },
-    /// Cross-entropy with the teacher's first choice (DeiT eq. 3).
+    /// Cross-entropy with the teacher's predicted class (DeiT eq. 3).
     Hard,
 }
 
-/// (1 − weight)·task + weight·distillation. The task looks at the class head; distillation at the
-/// distillation head where there is one.
+/// Weighting of task and distillation loss: (1 − weight)·task + weight·distillation.
+///
+/// The task loss uses the logits of the class head. The distillation loss uses those of the
+/// distillation head if the network has one, else those of the class head.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Distillation {
-    /// Soft or hard.
+    /// Distillation loss: soft or hard.
     pub kind: DistillationKind,
-    /// Share of the teacher, in [0, 1]; 0.5 in DeiT.
+    /// Weight of the distillation loss, in [0, 1]; 0.5 in DeiT.
     pub weight: f64,
 }
 
 impl Distillation {
-    /// DeiT's: hard, by halves.
+    /// DeiT's setting: hard distillation with weight 0.5.
     pub fn deit() -> Self {
         Self { kind: DistillationKind::Hard, weight: 0.5 }
     }
 
-    /// Checks both numbers.
+    /// Checks weight and temperature.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the weight is outside [0, 1] or the temperature is not positive.
@@ -74,16 +82,19 @@ impl Distillation {
     }
 }
 
-/// Distance of a student from its teacher, both `[B, classes]`; a scalar.
+/// Returns the distillation loss between student and teacher logits.
+///
+/// # Shapes
+/// `student`, `teacher`: `[B, classes]`. Result: scalar.
 ///
 /// # Errors
-/// [`Error::Shape`] if they differ in shape.
+/// [`Error::Shape`] if student and teacher differ in shape.
 pub fn distillation_loss(
     student: &Tensor,
     teacher: &Tensor,
     kind: DistillationKind,
 ) -> Result<Tensor> {
-    expect_shape("distillation", "teacher's logits", teacher, &student.size())?;
+    expect_shape("distillation", "teacher logits", teacher, &student.size())?;
     let teacher = teacher.f_detach()?.f_to_kind(Kind::Float)?;
     let student = student.f_to_kind(Kind::Float)?;
     match kind {
@@ -94,7 +105,7 @@ pub fn distillation_loss(
         DistillationKind::Soft { temperature } => {
             let log_p = |x: &Tensor| x.f_div_scalar(temperature)?.f_log_softmax(-1, None);
             let (student, p) = (log_p(&student)?, log_p(&teacher)?.f_exp()?);
-            // 0 · ln 0 is 0: a class that the teacher rules out says nothing.
+            // xlogy has 0 · ln 0 = 0, where the teacher's probability underflows.
             let divergence = p.f_xlogy(&p)?.f_sub(&p.f_mul(&student)?)?;
             let batch = student.size()[0].max(1) as f64;
             Ok(divergence.f_sum(None)?.f_mul_scalar(temperature * temperature / batch)?)

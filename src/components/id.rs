@@ -1,4 +1,4 @@
-//! What identifies a component: its name and its parameters.
+//! Id of a component: its name and its parameters.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,8 +7,8 @@ use std::fmt;
 
 /// Name and parameters of a component.
 ///
-/// A checkpoint stores the id of every component. Resuming with a component whose id differs is
-/// refused, because it would be another search.
+/// A checkpoint stores the id of every component; a resume with a component of another id is
+/// refused.
 ///
 /// ```
 /// use once_for_both::components::ComponentId;
@@ -26,7 +26,7 @@ pub struct ComponentId {
 }
 
 impl ComponentId {
-    /// The id of a component without parameters.
+    /// Creates an id without parameters.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), parameters: BTreeMap::new() }
     }

@@ -1,4 +1,4 @@
-//! Where scores come from: learned by gradient, or told by the network.
+//! Importance scores: learned by gradient, or computed from weights or gradients.
 
 use super::magnitude::{magnitude, standardised};
 use super::ComponentId;
@@ -9,32 +9,32 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use tch::{Kind, Tensor};
 
-/// One dimension after a step, as an importance sees it. Everything is on the device.
+/// One dimension after the backward pass of a step. All tensors are on the search's device.
 #[derive(Debug, Clone, Copy)]
 pub struct Observation<'a> {
-    /// The dimension, at its present candidates.
+    /// Dimension with its present candidates.
     pub dimension: &'a Dimension,
-    /// Scores of the step, `[heads, channels]`.
+    /// Scores s in the step, `[heads, channels]`.
     pub score: &'a Tensor,
-    /// Weights of the network by name, before their gates (θ).
+    /// Weights θ by variable name, without gates.
     pub weights: &'a Weights,
-    /// The gate m of every unit in the step, `[heads, channels]`.
+    /// Gate m of every unit in the step, `[heads, channels]`.
     pub gate: &'a Tensor,
-    /// The gradient of task and reconstruction in the gate, `[heads, channels]`.
+    /// Gradient ∂L/∂m of task and reconstruction loss, `[heads, channels]`.
     pub gate_gradient: &'a Tensor,
 }
 
-/// The scores of a dimension's units. S is σ(score); ranks follow the score.
+/// Importance score s of every unit of a dimension: S = σ(s), and units are ranked by s.
 ///
-/// Implement [`initial`](Self::initial) alone for scores that are learned from there, and
-/// [`update`](Self::update) too for scores that come from somewhere else. A running mean needs no
-/// state of its own: the present scores are handed in, and they are saved and narrowed with the
-/// search.
+/// Implement [`initial`](Self::initial) alone for scores that the optimiser learns from there.
+/// Implement [`update`](Self::update) too for scores that are computed after every step. A running
+/// mean needs no state of its own: the present scores are passed to `update`, and the search stores
+/// them in checkpoints and slices them when it prunes.
 pub trait Importance: Debug + Send + Sync {
-    /// Name and parameters, by which a checkpoint recognises the component.
+    /// Name and parameters; a checkpoint stores them, and a resume with another id is refused.
     fn id(&self) -> ComponentId;
 
-    /// Refuses parameters out of range; called before the first step.
+    /// Checks the parameters; called when the search is built.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the parameter.
@@ -42,58 +42,61 @@ pub trait Importance: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Scores before the first step, `[heads, channels]`, f32.
+    /// Returns the scores before the first step, `[heads, channels]`, f32.
     ///
     /// # Errors
     /// [`Error::UnknownVariable`] if a weight is missing.
     fn initial(&self, dimension: &Dimension, weights: &Weights) -> Result<Tensor>;
 
-    /// Scores after a step, `[heads, channels]`, or `None` where the optimiser moves them. Asked
-    /// until the dimension is decided; must not read from the device.
+    /// Returns the scores after a step, `[heads, channels]`, or `None` if the optimiser updates
+    /// them. Called after every step until the dimension is decided; it must not copy tensors to
+    /// the host, which would stall the device.
     ///
     /// # Errors
-    /// [`Error::Torch`] if libtorch refuses.
+    /// [`Error::Torch`] if libtorch fails.
     fn update(&self, _seen: Observation) -> Result<Option<Tensor>> {
         Ok(None)
     }
 }
 
-/// Importances that are ready to use.
+/// Ready implementations of [`Importance`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "name")]
 pub enum UnitImportance {
-    /// Learned by gradient from a normal of std 0.2 around 0 (the paper): the weights have no say.
+    /// Learned by gradient; initial scores are normal with mean 0 and std 0.2 (paper).
     Learned,
-    /// Learned by gradient from `mean + std · z`, z the units' standardised log-norms in the
-    /// weights ([`magnitude`]).
+    /// Learned by gradient; initial scores are s = mean + std·z, with z the units' standardised
+    /// log-norms in the weights ([`magnitude`]).
     LearnedFromMagnitude {
-        /// Mean of the scores. Around 2, S starts near 0.9 and gates begin close to 1.
+        /// Mean of the initial scores; at 2, S = σ(2) ≈ 0.88.
         mean: f64,
-        /// Spread of the scores.
+        /// Standard deviation of the initial scores.
         std: f64,
     },
-    /// `mean + std · z` of the weights as they move, never learned.
+    /// s = mean + std·z, with z from the weights after every step ([`magnitude`]); not learned.
     Magnitude {
         /// Mean of the scores.
         mean: f64,
-        /// Spread of the scores.
+        /// Standard deviation of the scores.
         std: f64,
     },
-    /// First-order Taylor: how much the loss would change without the unit, |m · ∂L/∂m|
-    /// (Molchanov et al. 2019), as `mean + std · z` of its logarithm, in a running mean.
+    /// First-order Taylor importance I = |m·∂L/∂m|, the change of the loss if the unit were removed
+    /// (Molchanov et al. 2019): s ← momentum·s + (1 − momentum)·(mean + std·z), with z the
+    /// standardised ln I. Not learned.
     Taylor {
         /// Mean of the scores.
         mean: f64,
-        /// Spread of the scores.
+        /// Standard deviation of the scores.
         std: f64,
         /// Share of the old score in the new one, in [0, 1).
         momentum: f64,
     },
-    /// `mean + std · z` with z drawn at random and kept: the baseline that knows nothing.
+    /// s = mean + std·z, with z drawn once from a standard normal and never updated: the random
+    /// baseline.
     Random {
         /// Mean of the scores.
         mean: f64,
-        /// Spread of the scores.
+        /// Standard deviation of the scores.
         std: f64,
     },
 }

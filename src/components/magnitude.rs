@@ -1,16 +1,16 @@
-//! Importance as the weights themselves suggest it.
+//! Magnitude of units in the weights.
 
 use crate::space::{Dimension, Over};
 use crate::tensors::Weights;
 use crate::{Error, Result};
 use tch::{Kind, Tensor};
 
-/// How large each unit is in the weights: the sum over all bound matrices of the logarithm of
-/// the norm of its slice, standardised over the dimension to mean 0 and std 1.
+/// Returns the standardised log-norm of every unit: z = standardise(Σ_W ln ‖W_u‖₂), with W_u the
+/// slice of unit u in the bound matrix W, standardised over the dimension to mean 0 and std 1.
 ///
-/// Scaling one matrix moves all units alike, so layers of different scale count equally. Biases,
-/// norms and single tokens have one to three numbers a unit, whose logarithm says little and varies
-/// much: they are left out.
+/// Multiplying a matrix by a constant does not change z, so layers of different scale count
+/// equally. Tensors with fewer than two axes or a single number per unit (biases, scales of norms,
+/// tokens) are left out: the logarithm of so few numbers is mostly noise.
 ///
 /// # Shapes
 /// Result: `[heads, channels]`, f32.
@@ -43,7 +43,7 @@ pub fn magnitude(dimension: &Dimension, weights: &Weights) -> Result<Tensor> {
     Ok(standardised(&sum)?.f_view(shape)?)
 }
 
-/// Values brought to mean 0 and std 1; all 0 where they are equal.
+/// Returns the values standardised to mean 0 and std 1; equal values become 0.
 pub(super) fn standardised(values: &Tensor) -> Result<Tensor> {
     let centred = values.f_sub(&values.f_mean(None)?)?;
     let spread = centred.f_square()?.f_mean(None)?.f_sqrt()?.f_add_scalar(1e-6)?;

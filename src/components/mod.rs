@@ -1,14 +1,20 @@
-//! The replaceable parts of the method.
+//! Replaceable parts of the method, and its losses.
 //!
-//! | component | trait | the paper's | ready implementation |
+//! | component | trait | in the paper | ready implementation |
 //! |---|---|---|---|
 //! | importance score | [`Importance`] | learned by gradient | [`UnitImportance`] |
-//! | bi-mask m = λ·S + (1−λ)·V | [`BiMask`] | section 3.2 | [`RankedBiMask`] |
-//! | adaptive one-hot loss | [`AdaptiveOneHotLoss`] | section 3.3 | [`EntropyVarianceLoss`] |
-//! | progressive masked image modeling | [`PmimRegularizer`] | section 3.4 | [`WindowedPixels`] |
+//! | bi-mask m = λ·S + (1−λ)·V | [`BiMask`] | section 3.2, eq. 5 | [`RankedBiMask`] |
+//! | adaptive one-hot loss | [`AdaptiveOneHotLoss`] | section 3.3, eq. 8 | [`EntropyVarianceLoss`] |
+//! | masked image modeling (PMIM) | [`PmimRegularizer`] | section 3.4 | [`WindowedPixels`] |
 //! | distillation teacher | [`Teacher`] | none | [`SubnetTeacher`](crate::subnet::SubnetTeacher) |
 //!
-//! Each works on plain tensors without a search. [`Components`] holds one of each.
+//! Each works on plain tensors without a search. [`Components`] holds one of each. The total loss
+//! of a search step is
+//!
+//! task + w_rec·reconstruction + weight·Σ_dimensions one-hot + budget,
+//!
+//! with [`task_loss`], [`PmimRegularizer::loss`], [`AdaptiveOneHotLoss::loss`] and [`BudgetLoss`]
+//! (eq. 9). w_rec = task / reconstruction, a constant to autograd.
 
 mod bi_mask;
 mod budget_loss;

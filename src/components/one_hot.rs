@@ -1,4 +1,4 @@
-//! How the decision is forced: the adaptive one-hot loss.
+//! Adaptive one-hot loss, which drives candidate probabilities to one-hot (paper section 3.3).
 
 use super::ComponentId;
 use crate::error::expect_shape;
@@ -10,12 +10,18 @@ use std::f64::consts::PI;
 use std::fmt::Debug;
 use tch::Tensor;
 
-/// A loss that drives the candidate probabilities of one dimension to a decision.
+/// Loss that drives the candidate probabilities p of one dimension to one-hot (paper section 3.3).
+///
+/// It has two parts, because their gradients reach different parameters: [`alpha_loss`] depends on
+/// α alone, [`importance_loss`] on the scores alone.
+///
+/// [`alpha_loss`]: Self::alpha_loss
+/// [`importance_loss`]: Self::importance_loss
 pub trait AdaptiveOneHotLoss: Debug + Send + Sync {
-    /// Name and parameters, by which a checkpoint recognises the component.
+    /// Name and parameters; a checkpoint stores them, and a resume with another id is refused.
     fn id(&self) -> ComponentId;
 
-    /// Refuses parameters out of range; called before the first step.
+    /// Checks the parameters; called when the search is built.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the parameter.
@@ -23,27 +29,27 @@ pub trait AdaptiveOneHotLoss: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Loss on the candidate logits. Zero once a single candidate is left.
+    /// Returns the loss on the candidate logits α; zero if a single candidate is active.
     ///
     /// # Shapes
     /// `alpha`: shaped like the candidates. Result: scalar, finite for every finite α.
     ///
     /// # Errors
-    /// [`Error::Shape`] if α is not that of the candidates.
+    /// [`Error::Shape`] if α does not have the shape of the candidates.
     fn alpha_loss(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor>;
 
-    /// Loss on the importance of the units of a dimension of this kind, which keeps scores from
-    /// all rising.
+    /// Returns the loss on the importance S of the units of a dimension of this kind. Without it,
+    /// the task loss could raise all scores together.
     ///
     /// # Shapes
     /// `importance`: any. Result: scalar.
     ///
     /// # Errors
-    /// [`Error::Torch`] if libtorch refuses.
+    /// [`Error::Torch`] if libtorch fails.
     fn importance_loss(&self, kind: DimensionKind, importance: &Tensor) -> Result<Tensor>;
 
-    /// Both together (paper eq. 8). Zero once a single candidate is left. For use on plain tensors: a
-    /// search asks for the two parts.
+    /// Returns the sum of both parts (paper eq. 8); zero if a single candidate is active. A search
+    /// calls the two parts instead.
     ///
     /// # Errors
     /// Those of the two parts.
@@ -54,39 +60,41 @@ pub trait AdaptiveOneHotLoss: Debug + Send + Sync {
         active: &ActiveSet,
         importance: &Tensor,
     ) -> Result<Tensor> {
-        let sharpen = self.alpha_loss(alpha, active)?;
+        let loss = self.alpha_loss(alpha, active)?;
         if active.decided().is_some() {
-            return Ok(sharpen);
+            return Ok(loss);
         }
-        Ok(sharpen.f_add(&self.importance_loss(kind, importance)?)?)
+        Ok(loss.f_add(&self.importance_loss(kind, importance)?)?)
     }
 }
 
-/// The paper's loss: L = H(p) + tan(π/2 − π x)/n + c·Σ S, with x = σ²/(1 − 1/n) and
-/// σ² = Σ (p − 1/n)² over the n active candidates (design 2.5). Each of the three terms has its switch.
+/// The paper's loss L = H(p) + tan(π/2 − π·x)/n + c·Σ S (eq. 8), with the entropy
+/// H(p) = −Σ p·ln p and the normalised variance x = σ²/(1 − 1/n), σ² = Σ (p − 1/n)², over the n
+/// active candidates. Each of the three terms can be switched off.
 ///
-/// The tangent runs to ±∞ at uniform and one-hot p. Outside `[delta, 1 − delta]` it goes on along
-/// its tangent line, so that value and gradient are finite for every finite α.
+/// The tangent term goes to +∞ at uniform p (x = 0) and to −∞ at one-hot p (x = 1). Where x is
+/// outside `[delta, 1 − delta]`, the term is replaced by its first-order expansion at the nearer
+/// end, so value and gradient are finite for every finite α.
 ///
-/// Where α is f16 or bf16 the loss is computed in f32, and stays f32.
+/// For f16 and bf16 α the loss is computed and returned in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EntropyVarianceLoss {
-    /// Whether H(p) counts.
+    /// Whether the loss contains H(p).
     pub entropy: bool,
-    /// Whether the tangent of the variance counts.
+    /// Whether the loss contains tan(π/2 − π·x)/n.
     pub tangent: bool,
-    /// Whether c·Σ S counts.
+    /// Whether the loss contains c·Σ S.
     pub importance: bool,
-    /// c in attention.
+    /// c of attention dimensions.
     pub attention_weight: f64,
-    /// c in every other kind of dimension.
+    /// c of embedding and hidden dimensions.
     pub other_weight: f64,
-    /// Distance from 0 and 1 beyond which the tangent is continued linearly; in [1e-6, 0.5): nearer
-    /// to 1, f32 no longer tells x from it.
+    /// Distance of x from 0 and 1 below which the tangent term is linear, in [1e-6, 0.5). f32 does
+    /// not resolve smaller distances from 1.
     pub delta: f64,
 }
 
-/// Below this a probability is 0 in every kind of number, and so is its share of the entropy.
+/// Lower bound of ln p in the entropy: exp(−1000) is 0 in f64, and p·ln p is then 0, not NaN.
 const LEAST_LOG: f64 = -1e3;
 
 impl EntropyVarianceLoss {
@@ -104,7 +112,7 @@ impl EntropyVarianceLoss {
         }
     }
 
-    /// c for a kind of dimension; 0 where the term is switched off.
+    /// Returns c of a kind of dimension; 0 if the term is switched off.
     pub fn importance_weight(&self, kind: DimensionKind) -> f64 {
         match (self.importance, kind) {
             (false, _) => 0.0,
@@ -113,10 +121,10 @@ impl EntropyVarianceLoss {
         }
     }
 
-    /// tan(π/2 − π x) = cot(π x) inside `[delta, 1 − delta]`, its tangent line outside.
+    /// Returns tan(π/2 − π·x) = cot(π·x) for x in `[delta, 1 − delta]`, and beyond it the tangent
+    /// line cot(π·x₀) − π/sin²(π·x₀)·(x − x₀) with x₀ = clamp(x, delta, 1 − delta).
     ///
-    /// The line hangs on the bounded x: its slope is a constant, and inside the bounds the
-    /// distance to them is zero in value and gradient.
+    /// The slope is detached; within the bounds x − x₀ is zero in value and gradient.
     fn bounded_tangent(&self, x: &Tensor) -> Result<Tensor> {
         let inside = x.f_clamp(self.delta, 1.0 - self.delta)?;
         let angle = inside.f_mul_scalar(PI)?;
@@ -139,12 +147,12 @@ impl AdaptiveOneHotLoss for EntropyVarianceLoss {
 
     fn check(&self) -> Result<()> {
         if !(1e-6..0.5).contains(&self.delta) {
-            let (name, expected) = ("delta of the one-hot loss", "within [1e-6, 0.5)");
+            let (name, expected) = ("one_hot.delta", "within [1e-6, 0.5)");
             return Err(Error::invalid(name, expected, self.delta));
         }
         for (name, weight) in [
-            ("attention weight of the one-hot loss", self.attention_weight),
-            ("other weight of the one-hot loss", self.other_weight),
+            ("one_hot.attention_weight", self.attention_weight),
+            ("one_hot.other_weight", self.other_weight),
         ] {
             if !weight.is_finite() {
                 return Err(Error::invalid(name, "finite", weight));
@@ -164,7 +172,7 @@ impl AdaptiveOneHotLoss for EntropyVarianceLoss {
         let log_p = active.log_probabilities(&alpha)?;
         let p = log_p.f_exp()?;
         if self.entropy {
-            // 0 · ln 0 is 0, in an inactive candidate and in one that α has put out of reach.
+            // 0 · ln 0 = 0, for dropped candidates and where p underflows.
             let log_p = log_p.f_masked_fill(active.inactive(), 0.0)?.f_clamp_min(LEAST_LOG)?;
             loss = loss.f_sub(&p.f_mul(&log_p)?.f_sum(None)?)?;
         }

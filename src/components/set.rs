@@ -1,4 +1,4 @@
-//! One component of each kind: what a search computes with.
+//! The set of components of a search, and their ids.
 
 use super::{
     AdaptiveOneHotLoss, BiMask, ComponentId, EntropyVarianceLoss, Importance, PmimRegularizer,
@@ -50,8 +50,8 @@ pub struct ComponentIds {
 }
 
 impl Default for Components {
-    /// Scores learned from the weights' magnitude, and the paper's other components; the one-hot
-    /// loss is linear nearer to its poles (`delta` 1e-3 instead of 1e-4).
+    /// Scores learned from the magnitude of the weights, and the paper's other components, with
+    /// `delta` 1e-3 instead of 1e-4 in the one-hot loss.
     fn default() -> Self {
         Self {
             importance: Arc::new(UnitImportance::LearnedFromMagnitude { mean: 2.0, std: 0.5 }),
@@ -62,8 +62,8 @@ impl Default for Components {
 }
 
 impl Components {
-    /// The paper's components: scores learned from random ones, and its bi-mask, one-hot loss and
-    /// reconstruction of window-normalised pixels (sections 3.2 to 3.4).
+    /// The paper's components: scores learned from random initial values, bi-mask, one-hot loss and
+    /// reconstruction of window-normalised pixels (sections 3.2 to 3.4); no teacher.
     pub fn paper() -> Self {
         Self {
             importance: Arc::new(UnitImportance::Learned),
@@ -91,7 +91,7 @@ impl Components {
         }
     }
 
-    /// Refuses parameters out of range.
+    /// Checks the parameters of all components.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the parameter.
@@ -100,11 +100,11 @@ impl Components {
         self.one_hot.check()
     }
 
-    /// Builds the components that these ids name, all of them this crate's.
+    /// Builds the components with these ids, if all of them are this crate's.
     ///
     /// # Errors
-    /// [`Error::Component`] if an id is not that of a component of this crate, or there is a
-    /// teacher: such a component has to be handed over by the caller.
+    /// [`Error::Component`] if an id is not that of a component of this crate, or if there is a
+    /// teacher; build such a search with the component given to the builder.
     pub fn from_ids(ids: &ComponentIds) -> Result<Self> {
         if let Some(teacher) = &ids.teacher {
             return Err(unknown("teacher", teacher, "none"));
@@ -134,7 +134,7 @@ impl Components {
         })
     }
 
-    /// Refuses components that are not those of `saved`.
+    /// Checks that the components have the ids in `saved`.
     ///
     /// # Errors
     /// [`Error::Component`] naming the first that differs, and both ids.
@@ -162,7 +162,7 @@ impl Components {
     }
 }
 
-/// The teacher itself. One that panicked while another thread used it is used again.
+/// Locks the teacher; a lock poisoned by a panic in another thread is recovered.
 pub(crate) fn lock_teacher<'a>(
     teacher: &'a Mutex<dyn Teacher + 'static>,
 ) -> std::sync::MutexGuard<'a, dyn Teacher + 'static> {
@@ -174,7 +174,9 @@ fn built_in<T: serde::de::DeserializeOwned>(
     id: &ComponentId,
 ) -> Result<T> {
     let value = serde_json::to_value(id);
-    value.and_then(serde_json::from_value).map_err(|_| unknown(component, id, "one of this crate"))
+    value
+        .and_then(serde_json::from_value)
+        .map_err(|_| unknown(component, id, "a component of this crate with its parameters"))
 }
 
 fn unknown(component: &'static str, id: &ComponentId, expected: &str) -> Error {

@@ -1,13 +1,16 @@
-//! The task: cross-entropy on hard or soft targets.
+//! Task loss: cross-entropy on class indices or class probabilities.
 
 use crate::batch::Targets;
 use crate::Result;
 use tch::{Reduction, Tensor};
 
-/// Mean cross-entropy of `logits`, `[B, classes]`.
+/// Returns the mean cross-entropy of logits and targets, with label smoothing in [0, 1).
+///
+/// # Shapes
+/// `logits`: `[B, classes]`. Result: scalar.
 ///
 /// # Errors
-/// [`crate::Error::Torch`] if batch or classes differ.
+/// [`crate::Error::Torch`] if the batch sizes or numbers of classes differ.
 pub fn task_loss(logits: &Tensor, targets: &Targets, label_smoothing: f64) -> Result<Tensor> {
     let (Targets::Classes(target) | Targets::Probabilities(target)) = targets;
     let weight: Option<Tensor> = None;

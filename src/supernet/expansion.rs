@@ -1,4 +1,4 @@
-//! The masked network in full: dropped units come back as zeros.
+//! The masked network at dense attention and hidden sizes, with zeros for pruned units.
 
 use super::flat::indices;
 use super::{Supernet, Weights};
@@ -8,12 +8,15 @@ use crate::Result;
 use tch::Tensor;
 
 impl<A: Architecture> Supernet<A> {
-    /// The network whose attention and hidden dimensions have their dense sizes, the kept units
-    /// where they were in the dense network and zeros everywhere else; embeddings stay as they
-    /// are. Weights are those of the last [`materialise`](Self::materialise).
+    /// Returns architecture and weights of the masked network: attention and hidden dimensions have
+    /// their dense sizes, with the kept units at their places in the dense network and zeros for
+    /// pruned units. Embeddings keep their present size, because zeros in them would change what
+    /// LayerNorm computes. Weights are those of the last [`materialise`](Self::materialise).
+    ///
+    /// Verification compares the extracted subnet with this network.
     ///
     /// # Errors
-    /// [`crate::Error::Unknown`] if a dense size is missing.
+    /// [`crate::Error::Unknown`] if the cost model has no dense size of a dimension.
     pub fn masked_network(&self) -> Result<(A, Weights)> {
         let mut sizes = self.sizes();
         let mut weights = self.folded_weights();
@@ -45,7 +48,7 @@ impl<A: Architecture> Supernet<A> {
     }
 }
 
-/// The inverse of a slice: kept entries at their old places along the bound axis, zeros between.
+/// Returns the inverse of a slice: entries at the indices `kept` of an axis of `total`, else zeros.
 fn expand(tensor: &Tensor, binding: &Binding, kept: &Tensor, total: i64) -> Result<Tensor> {
     let mut shape = tensor.size();
     let [outer, _, inner] = binding.view(&shape);

@@ -1,4 +1,4 @@
-//! Units on their way out: gates go from what they are to what they will be after the cut.
+//! Gate fade-out: the gates of units that will be pruned go linearly to zero before the prune step.
 
 use super::flat::narrow_flat;
 use crate::components::{BiMask, Mask, UnitState};
@@ -7,34 +7,36 @@ use crate::tensors::to_host;
 use crate::Result;
 use tch::Tensor;
 
-/// A cut that is under way in one dimension.
+/// Gate fade-out of one dimension.
 ///
-/// From its first step to its last the gates go, in a straight line, from where they were to those
-/// of the narrowed dimension, with zeros for the units that leave. So nothing jumps when a candidate is
-/// chosen, nor when the units are cut.
+/// With the remaining share r falling linearly from 1 to 0, the gates are
+/// m = r·m₀ + (1 − r)·m₁: m₀ are the gates at the first step of the fade-out, m₁ the bi-mask of the
+/// dimension at its size after pruning, and 0 for the units to prune. The gates are continuous in
+/// time, so neither the choice of a size nor the pruning changes the network's output abruptly.
+/// m₀ is a constant to autograd; gradients reach scores and α through (1 − r)·m₁.
 #[derive(Debug)]
 pub struct FadeOut {
-    /// Size after the cut.
+    /// Size after pruning.
     pub size: Size,
-    /// Optimiser steps done when it began.
+    /// Optimiser steps done when the fade-out began.
     pub since: u64,
-    /// Share of the way that is left, 1 → 0.
+    /// Remaining share r, from 1 to 0.
     pub remaining: f64,
-    /// Whether it is over and its units stay, with gates at zero: the network cannot be built
-    /// smaller.
+    /// Whether the units were pruned in place: r = 0 for good, their gates stay at zero and no
+    /// weight is sliced, because the network cannot be built at other sizes.
     pub in_place: bool,
-    /// Flat indices of the units that stay, i64.
+    /// Flat indices of the kept units, i64.
     pub(super) kept: Tensor,
-    /// Gates when it began, `[heads, channels]`.
+    /// m₀, the gates when the fade-out began, `[heads, channels]`.
     pub(super) initial_gates: Tensor,
-    /// Flat numbers of the candidates that fit, i64, and which of them are active.
+    /// Flat indices of the candidates that fit into the kept units, i64, and which are active.
     kept_candidates: Tensor,
     active: ActiveSet,
 }
 
 impl FadeOut {
-    /// Begins to bring a dimension with these candidates, whose gates are `from`, down to the units
-    /// `kept`, a grid of `size`.
+    /// Begins the fade-out of a dimension with gates `initial_gates` to the units `kept`, which are
+    /// `size.heads × size.channels`.
     pub(super) fn new(
         active: &ActiveSet,
         kept: &Tensor,
@@ -55,13 +57,14 @@ impl FadeOut {
         })
     }
 
-    /// Takes over which candidates are still active.
+    /// Sets the active candidates of the dimension.
     pub(super) fn set_active(&mut self, active: &ActiveSet) -> Result<()> {
         (self.active, self.kept_candidates) = active.narrowed(self.size)?;
         Ok(())
     }
 
-    /// The bi-mask of the narrowed dimension, scattered over the present units, and the way there.
+    /// Returns the gates m = r·m₀ + (1 − r)·m₁; importance and sparsity are those of m₁, with 0 for
+    /// the units to prune.
     pub(super) fn mask(
         &self,
         bi_mask: &dyn BiMask,
@@ -87,9 +90,16 @@ impl FadeOut {
         })
     }
 
-    /// What multiplies an axis that is written by the dimension: what remains where units leave;
-    /// elsewhere 1, or, for the scale of a norm, what undoes the fading of the others: with k units
-    /// of d staying and the others at r, the norm divides by √((k + r²(d − k))/d) of what it did.
+    /// Returns the factor of a variable that writes into the dimension without being gated by the
+    /// bi-mask: r for the units to prune. For kept units it is 1, or, for the scale of a norm
+    /// ([`Role::Scaled`]), √((k + r²·(d − k))/d) with k of d units kept.
+    ///
+    /// A norm over d channels divides by their standard deviation. When d − k channels fade to a
+    /// share r of their size, this divisor falls to about √((k + r²·(d − k))/d) of its value, and
+    /// the norm's output would grow by the inverse; the factor compensates that. At r = 0 the norm
+    /// runs over the d channels, and after pruning over the k kept ones: the factor √(k/d) is the
+    /// ratio of the two divisors for channels of mean 0, and it is dropped when the units are
+    /// pruned.
     pub(super) fn factor(&self, role: Role) -> Result<Tensor> {
         let (all, kept) =
             (self.initial_gates.size().iter().product::<i64>() as f64, self.size.units() as f64);
@@ -99,7 +109,7 @@ impl FadeOut {
         Ok(left.f_index_fill(0, &self.kept, stays)?.f_view_as(&self.initial_gates)?)
     }
 
-    /// Flat indices of the units that stay.
+    /// Returns the flat indices of the kept units.
     ///
     /// # Errors
     /// [`crate::Error::Torch`] if they cannot be copied to the host.
@@ -107,13 +117,15 @@ impl FadeOut {
         Ok(to_host(&self.kept)?.into_iter().map(|unit| unit as i64).collect())
     }
 
-    /// Gates when it began, `[heads, channels]`.
+    /// Returns m₀, the gates when the fade-out began, `[heads, channels]`.
     pub fn initial_gates(&self) -> &Tensor {
         &self.initial_gates
     }
 
     fn scatter(&self, values: &Tensor) -> Result<Tensor> {
         let zeros = self.initial_gates.f_zeros_like()?.f_flatten(0, -1)?;
-        Ok(zeros.f_index_copy(0, &self.kept, &values.f_flatten(0, -1)?)?.f_view_as(&self.initial_gates)?)
+        Ok(zeros
+            .f_index_copy(0, &self.kept, &values.f_flatten(0, -1)?)?
+            .f_view_as(&self.initial_gates)?)
     }
 }

@@ -1,4 +1,4 @@
-//! Gates in, gradients of gates out: the two ends of a step.
+//! Gates of a supernet: materialise, divide, pull back.
 
 use super::gating::Factors;
 use super::{Supernet, Weights};
@@ -10,40 +10,54 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 impl<A: Architecture> Supernet<A> {
-    /// Writes θ ⊙ gates into the model's variables, outside autograd.
+    /// Writes θ ⊙ gates into the network's own variables, without autograd.
+    ///
+    /// # Shapes
+    /// `gates`: one tensor per dimension, shaped like its scores, `[heads, channels]`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] or [`Error::Shape`] unless there is one gate of its shape a dimension.
+    /// [`Error::Invalid`] for another number of gates than dimensions, [`Error::Shape`] for gates
+    /// of another shape.
     pub fn materialise(&self, gates: &[Tensor]) -> Result<()> {
         self.expect_gates(gates)?;
         self.gating.materialise(&self.factors(gates)?)
     }
 
-    /// Divides θ by the gates, so that the network at these gates is the one there was.
+    /// Divides θ by the gates: θ ← θ / gates. Materialised at the same gates, the network has the
+    /// weights it had before, so a search can start from the dense network's function.
+    ///
+    /// # Shapes
+    /// `gates`: one tensor per dimension, shaped like its scores, `[heads, channels]`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] or [`Error::Shape`] unless there is one gate of its shape a dimension.
+    /// [`Error::Invalid`] for another number of gates than dimensions, [`Error::Shape`] for gates
+    /// of another shape.
     pub fn divide_by_gates(&self, gates: &[Tensor]) -> Result<()> {
         self.expect_gates(gates)?;
         self.gating.divide_by_gates(&self.factors(gates)?)
     }
 
-    /// Turns gradients of the model's variables into gradients of θ, in place; returns the
-    /// gradients of the gates.
+    /// Turns gradients of the network's variables into gradients of θ, in place, and returns the
+    /// gradients of the gates: with g = ∂L/∂(θ ⊙ gates), ∂L/∂θ = g ⊙ gates and
+    /// ∂L/∂gate = Σ g ⊙ θ over all entries that the gate multiplies.
+    ///
+    /// # Shapes
+    /// `gates` and result: one tensor per dimension, `[heads, channels]`.
     ///
     /// # Errors
+    /// [`Error::Invalid`] or [`Error::Shape`] as in [`materialise`](Self::materialise);
     /// [`Error::Torch`] if a gradient has another shape than its variable.
     pub fn pull_back(&self, gradients: &mut Weights, gates: &[Tensor]) -> Result<Vec<Tensor>> {
         self.expect_gates(gates)?;
         self.gating.pull_back(gradients, &self.factors(gates)?)
     }
 
-    /// Gates, and what multiplies the writers of dimensions that are fade-out.
+    /// Returns the gates, and the fade-out factors of dimensions whose gates fade out.
     fn factors<'a>(&self, masks: &'a [Tensor]) -> Result<Factors<'a>> {
         let mut fade_out = BTreeMap::new();
         for (at, state) in self.states.iter().enumerate() {
-            if let Some(under_way) = &state.fade_out {
-                let roles = [Role::Written, Role::Scaled].map(|role| under_way.factor(role));
+            if let Some(fading) = &state.fade_out {
+                let roles = [Role::Written, Role::Scaled].map(|role| fading.factor(role));
                 let [written, scaled] = roles;
                 fade_out.insert(at, [written?, scaled?]);
             }
@@ -51,7 +65,7 @@ impl<A: Architecture> Supernet<A> {
         Ok(Factors { masks, fade_out })
     }
 
-    /// One gate a dimension, each shaped like its scores.
+    /// Checks that there is one gate tensor per dimension, shaped like its scores.
     pub(super) fn expect_gates(&self, gates: &[Tensor]) -> Result<()> {
         if gates.len() != self.states.len() {
             let expected = self.states.len().to_string();

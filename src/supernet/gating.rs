@@ -1,9 +1,7 @@
-//! Gates as weights: materialise θ ⊙ gates, and pull gradients back to θ and to the gates.
+//! Weight-space gates: θ ⊙ gates, and the gradients of θ and of the gates.
 //!
-//! Every gate multiplies the output of a linear map or a token parameter, and scaling an output
-//! channel is scaling that row of the weight and bias. So the supernet is the plain network with
-//! other weights (design section 3), and masking costs a few passes over the gated weights a
-//! step, whatever the batch.
+//! The [module documentation](super) explains them. Here every variable is seen as
+//! `[outer, units, inner]` (`Binding::view`), and a gate multiplies the middle axis.
 
 use crate::space::{Binding, Role, SearchSpace};
 use crate::tensors::widened;
@@ -11,47 +9,48 @@ use crate::Result;
 use std::collections::btree_map::{BTreeMap, Entry};
 use tch::{Kind, Tensor};
 
-/// One gate on one variable.
+/// A gate on one axis of one variable.
 #[derive(Debug)]
 struct Gate {
-    /// Number of the dimension.
+    /// Index of the dimension in the search space.
     dimension: usize,
-    /// The variable seen as `[outer, units, inner]`.
+    /// View of the variable, `[outer, units, inner]`.
     view: [i64; 3],
-    /// Multiplied by the bi-mask, or by what remains of units that are fade-out.
+    /// `Gated`: the factor is the bi-mask. `Written` or `Scaled`: it is a fade-out factor.
     role: Role,
 }
 
-/// What multiplies the variables in one step.
+/// Factors of all gates in one step.
 #[derive(Debug)]
 pub(super) struct Factors<'a> {
-    /// The bi-mask of every dimension.
+    /// Bi-mask of every dimension.
     pub(super) masks: &'a [Tensor],
-    /// By dimension that is fade-out: what multiplies its writers, and its norms' scales.
+    /// By dimension whose gates fade out: factors of variables that write into it, and of the
+    /// scales of norms over it ([`FadeOut::factor`](super::FadeOut)).
     pub(super) fade_out: BTreeMap<usize, [Tensor; 2]>,
 }
 
-/// A variable of the model that some dimension gates.
+/// A variable of the network with its gates.
 #[derive(Debug)]
 pub(super) struct GatedVariable {
     name: String,
-    /// The model's own variable: θ ⊙ gates.
+    /// The network's own variable: θ ⊙ gates.
     variable: Tensor,
-    /// θ, what the optimiser moves.
+    /// θ, which the optimiser updates.
     pub(super) raw: Tensor,
     gates: Vec<Gate>,
 }
 
-/// All gated variables of a model, by name.
+/// All gated variables of a network, by name.
 #[derive(Debug)]
 pub(super) struct Gating {
     variables: BTreeMap<String, GatedVariable>,
 }
 
 impl Gating {
-    /// Copies what `space` gates out of the model's variables: the copies become θ, in f32. Writers
-    /// are gated in the dimensions that are `fade-out`. Variables in half precision are copied
-    /// too, without gates.
+    /// Copies every variable that `space` gates: the copies are θ, in f32. Variables with the role
+    /// `Written` or `Scaled` are gated only in dimensions whose gates fade out (`fade_out`).
+    /// Variables in half precision are copied even without gates, so that their θ is f32.
     pub(super) fn new(
         space: &SearchSpace,
         fade_out: &[bool],
@@ -83,23 +82,25 @@ impl Gating {
         Ok(Self { variables: gated })
     }
 
-    /// θ of a gated variable.
+    /// Returns θ of a gated variable.
     pub(super) fn raw(&self, name: &str) -> Option<&Tensor> {
         self.variables.get(name).map(|gated| &gated.raw)
     }
 
-    /// Writes θ ⊙ gates into the model's variables.
+    /// Writes θ ⊙ gates into the network's variables.
     pub(super) fn materialise(&self, factors: &Factors) -> Result<()> {
         tch::no_grad(|| self.variables.values().try_for_each(|gated| gated.materialise(factors)))
     }
 
-    /// Divides θ by the gates, so that θ ⊙ gates are the weights there were.
+    /// Divides θ by the gates.
     pub(super) fn divide_by_gates(&self, factors: &Factors) -> Result<()> {
-        tch::no_grad(|| self.variables.values().try_for_each(|gated| gated.divide_by_gates(factors)))
+        tch::no_grad(|| {
+            self.variables.values().try_for_each(|gated| gated.divide_by_gates(factors))
+        })
     }
 
-    /// Turns the gradient of every model variable into that of θ, in place, and returns the
-    /// gradient of every bi-mask, shaped like it.
+    /// Turns the gradient of every variable into that of θ, in place, and returns the gradient of
+    /// every bi-mask, shaped like it. Fade-out factors are constants and get no gradient.
     pub(super) fn pull_back(
         &self,
         gradients: &mut BTreeMap<String, Tensor>,
@@ -119,7 +120,7 @@ impl Gating {
     }
 }
 
-/// What multiplies an axis, now that its dimension is fade-out or is not.
+/// Returns the gates of a binding: by the bi-mask, by a fade-out factor, by both, or by none.
 fn gates(binding: &Binding, fade_out: bool) -> impl Iterator<Item = (&Binding, Role)> {
     let (always, while_fading_out) = match binding.role {
         Role::Gated => (Some(Role::Gated), None),
@@ -146,7 +147,7 @@ impl GatedVariable {
                 let _ = raw.f_mul_out(&target, &gate.factor(factors)?)?;
             }
             gates => {
-                // In f32 to the end, then rounded once.
+                // The product is f32, and is rounded once.
                 let mut product = self.raw.shallow_clone();
                 for gate in gates {
                     product = product.f_view(gate.view)?.f_mul(&gate.factor(factors)?)?;
@@ -158,16 +159,17 @@ impl GatedVariable {
         Ok(())
     }
 
-    /// What the network itself changes while it trains (running statistics) is taken over; of what
-    /// it leaves alone no digit is lost to half precision.
+    /// Copies buffers that the network's forward pass changed, such as running statistics, to θ.
+    ///
+    /// Entries that still equal θ rounded to the variable's kind keep their f32 value.
     fn take_buffer_update(&self) -> Result<()> {
         if self.variable.requires_grad() || !self.gates.is_empty() {
             return Ok(());
         }
-        let left_alone = self.raw.f_to_kind(self.variable.kind())?.f_eq_tensor(&self.variable)?;
+        let unchanged = self.raw.f_to_kind(self.variable.kind())?.f_eq_tensor(&self.variable)?;
         let present = self.variable.f_to_kind(Kind::Float)?;
-        let followed = self.raw.f_where_self(&left_alone, &present)?;
-        Ok(self.raw.shallow_clone().f_copy_(&followed)?)
+        let updated = self.raw.f_where_self(&unchanged, &present)?;
+        Ok(self.raw.shallow_clone().f_copy_(&updated)?)
     }
 
     fn divide_by_gates(&self, factors: &Factors) -> Result<()> {
@@ -177,14 +179,15 @@ impl GatedVariable {
         Ok(())
     }
 
-    /// dgate = Σ g ⊙ θ ⊙ (the other gates) over the other axes; dθ = g ⊙ gates.
+    /// Returns ∂L/∂θ = g ⊙ (product of all gates), and adds to `pulled` for every bi-mask
+    /// ∂L/∂gate = Σ g ⊙ θ ⊙ (product of the other gates), summed over the entries it multiplies.
     fn pull_back(
         &self,
         gradient: &Tensor,
         factors: &Factors,
         pulled: &mut [Tensor],
     ) -> Result<Tensor> {
-        // Autograd may hand one tensor to two variables, so nothing is changed in place.
+        // Autograd may return one tensor as the gradient of two variables: do not modify in place.
         let mut gradient = widened(gradient)?.f_contiguous()?;
         for (at, gate) in self.gates.iter().enumerate().filter(|(_, g)| g.role == Role::Gated) {
             let mut others = gradient.shallow_clone();
@@ -216,7 +219,7 @@ impl Gate {
     }
 }
 
-/// Σ over the last axis of a product, without a temporary of its size where a row is long.
+/// Returns Σ left ⊙ right over the last axis, without materialising the product.
 fn row_dots(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     Ok(Tensor::f_linalg_vecdot(left, right, -1)?)
 }
@@ -226,9 +229,9 @@ mod tests {
     use super::*;
     use tch::Device;
 
-    /// In half precision, running statistics move on and constants keep their digits.
     #[test]
-    fn buffers_follow_the_network() -> Result<()> {
+    fn bf16_buffer_changed_by_the_network_updates_theta_and_unchanged_one_keeps_f32() -> Result<()>
+    {
         let half = || Tensor::f_full([2], 0.1, (Kind::BFloat16, Device::Cpu));
         let variables =
             BTreeMap::from([("constant".into(), half()?), ("statistic".into(), half()?)]);

@@ -1,11 +1,11 @@
-//! Networks that cannot be built smaller: units that leave stay in place, as zeros.
+//! Pruning in place: for networks that cannot be built at other sizes, pruned units stay as zeros.
 
 use super::{FadeOut, Narrowing, Supernet, Weights};
 use crate::models::Architecture;
 use crate::space::{DimensionKind, SearchSpace, Size};
 use crate::{Error, Result};
 
-/// Whether a family can be built at other sizes. Asked before the search, not at its first cut.
+/// Returns whether an architecture can be built at other sizes; checked when the supernet is built.
 pub(super) fn can_narrow<A: Architecture>(architecture: &A, space: &SearchSpace) -> Result<bool> {
     match architecture.resized(&space.full_sizes()) {
         Ok(_) => Ok(true),
@@ -14,30 +14,32 @@ pub(super) fn can_narrow<A: Architecture>(architecture: &A, space: &SearchSpace)
     }
 }
 
-/// LayerNorm sees the zeros of an embedding: such a network would not be the one extracted.
+/// Checks that the space has no embedding dimension: LayerNorm would average over its zeros, so the
+/// extracted subnet would compute another function.
 fn expect_exact<A: Architecture>(space: &SearchSpace) -> Result<()> {
     let inexact = |kind| kind == DimensionKind::Embedding;
     match space.dimensions.iter().any(|dimension| inexact(dimension.kind)) {
         false => Ok(()),
         true => {
-            let operation = "an embedding in the space of a network that cannot be resized";
+            let operation =
+                "an embedding dimension, because it cannot be resized; search without it";
             Err(Error::Unsupported { model: A::FAMILY.into(), operation })
         }
     }
 }
 
 impl<A: Architecture> Supernet<A> {
-    /// Whether units leave for good at a cut, or stay in place as zeros because the network cannot
-    /// be built at other sizes.
+    /// Whether the network can be rebuilt at smaller sizes. If not, pruned units stay in place,
+    /// with gates at zero.
     pub fn can_narrow(&self) -> bool {
         self.can_narrow
     }
 
-    /// The weights at the last materialised gates, without the units that stay in place as zeros:
-    /// sliced to [`sizes`](Self::sizes).
+    /// Returns the weights of the last [`materialise`](Self::materialise), sliced to
+    /// [`sizes`](Self::sizes): without the units pruned in place.
     ///
     /// # Errors
-    /// [`Error::Candidates`] if a size fits no candidate.
+    /// [`Error::Candidates`] if no candidate fits into a size.
     pub fn sliced_weights(&self) -> Result<Weights> {
         let states = self.states.iter().enumerate();
         let faded = states.filter_map(|(at, state)| {
@@ -54,8 +56,8 @@ impl<A: Architecture> Supernet<A> {
             .collect()
     }
 
-    /// Brings dimensions down to the given sizes without taking a unit out.
-    pub(super) fn keep_in_place(&mut self, sizes: &[(usize, Size)]) -> Result<()> {
+    /// Prunes dimensions to the given sizes in place: gates of pruned units are zero from now on.
+    pub(super) fn prune_in_place(&mut self, sizes: &[(usize, Size)]) -> Result<()> {
         let raw = self.raw_weights();
         for &(at, size) in sizes {
             let state = &mut self.states[at];

@@ -1,7 +1,50 @@
-//! The network under search: a plain model whose weights are θ ⊙ gates.
+//! The supernet: the dense architecture with weights θ ⊙ gates.
 //!
-//! A step is: [`Supernet::materialise`], the model's own forward and backward,
-//! [`Supernet::pull_back`]. See design section 3 in docs/method.md.
+//! # Weight-space gates
+//! The paper multiplies activations by the bi-mask. Every unit is an output channel of a linear map
+//! y = W·x + b or an entry of a token parameter, and multiplying channel i of y by the gate m_i is
+//! the same as multiplying row i of W and entry i of b by m_i. So no activation is masked here: the
+//! network is the plain one, with other weights. One step is
+//! 1. *materialise* ([`Supernet::materialise`]): write θ ⊙ gates into the network's own variables,
+//!    without autograd. θ is a separate f32 copy, which the optimiser updates;
+//! 2. the network's own forward and backward pass, which give g = ∂L/∂(θ ⊙ gates);
+//! 3. *pull back* ([`Supernet::pull_back`]): ∂L/∂θ = g ⊙ gates, and ∂L/∂gate = Σ g ⊙ θ over all
+//!    entries that the gate multiplies. Autograd takes ∂L/∂gate on to scores and α through the
+//!    bi-mask ([`Supernet::masks`]).
+//!
+//! Steps 1 and 3 cost a few passes over the gated weights, whatever the batch size.
+//!
+//! | dimension | multiplied by the bi-mask | sliced when units are pruned |
+//! |---|---|---|
+//! | embedding | patch projection, tokens, positions | these, and all other axes it indexes |
+//! | attention | rows of q, k, v | these, and columns of proj |
+//! | hidden width | rows of fc1 | these, and columns of fc2 |
+//!
+//! # Gate fade-out
+//! Before units are pruned their gates go linearly to zero ([`FadeOut`]): with the remaining share
+//! r falling from 1 to 0, m = r·m₀ + (1 − r)·m₁, with m₀ the gates at the first step and m₁ the
+//! bi-mask of the dimension at its size after pruning, 0 for the units to prune.
+//!
+//! In attention and hidden dimensions a unit with gate 0 has no effect, so this is enough. An
+//! embedding channel is also written by layers that the bi-mask does not multiply. During the
+//! fade-out of an embedding with k of d channels kept, a variable with the role
+//! - [`Written`](crate::space::Role::Written) (rows of proj and fc2, biases of norms) is multiplied
+//!   by r for channels to prune, and by 1 for kept ones;
+//! - [`Scaled`](crate::space::Role::Scaled) (scales of norms) is multiplied by r for channels to
+//!   prune, and by √((k + r²·(d − k))/d) for kept ones: a norm divides by the standard deviation
+//!   over all d channels, which falls by about this factor as d − k of them fade;
+//! - [`GatedNorm`](crate::space::Role::GatedNorm) (scale of a norm whose output is gated) is
+//!   multiplied by both the bi-mask and the factor of `Scaled`;
+//! - [`Narrowed`](crate::space::Role::Narrowed) is not multiplied.
+//!
+//! # Narrowing
+//! At the end of a fade-out, [`Supernet::narrow`] removes the units: weights, scores and α are
+//! sliced to the kept units, and the network is rebuilt at its new sizes, where every later step
+//! costs less. The returned [`Narrowing`] slices optimiser moments and EMA in the same way. In
+//! attention and hidden dimensions this leaves the logits unchanged up to rounding; in an
+//! embedding, norms then run over k instead of d channels, and their scales lose the factor √(k/d).
+//! A network that cannot be rebuilt at other sizes ([`Supernet::can_narrow`]) keeps pruned units,
+//! with gates at zero.
 
 mod expansion;
 mod fade_out;
@@ -33,7 +76,7 @@ use gating::Gating;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-/// A model under search.
+/// Network under search, with scores, α and active candidates of every dimension.
 #[derive(Debug)]
 pub struct Supernet<A: Architecture> {
     architecture: A,
@@ -45,26 +88,27 @@ pub struct Supernet<A: Architecture> {
     states: Vec<DimensionState>,
     gating: Gating,
     can_narrow: bool,
-    /// What the network computes in; θ is f32.
+    /// Kind that the network computes in; θ is f32.
     compute: Kind,
     device: Device,
 }
 
-/// What the supernet makes of a batch.
+/// Output of a forward pass.
 #[derive(Debug)]
 pub struct Output {
     /// Logits of the classifier.
     pub logits: Logits,
-    /// Predicted pixels, `[B, C, H, W]`, where tokens were hidden.
+    /// Predicted pixels, `[B, C, H, W]`; `None` without a token mask.
     pub reconstruction: Option<Tensor>,
 }
 
 impl<A: Architecture> Supernet<A> {
-    /// A freshly initialised network under search in `space`; with `pmim`, a mask token and a
-    /// decoder join its variables.
+    /// Creates a supernet with freshly initialised weights; with `pmim`, also mask token and
+    /// decoder of masked image modeling.
     ///
     /// # Errors
-    /// Those of building the model and of [`SearchSpace::validate`].
+    /// Those of building the network and of [`SearchSpace::validate`]; [`Error::Unsupported`] for
+    /// `pmim` with an architecture without [`pmim_ports`](Architecture::pmim_ports).
     pub fn new(
         architecture: A,
         mut space: SearchSpace,
@@ -94,7 +138,8 @@ impl<A: Architecture> Supernet<A> {
         })
     }
 
-    /// A supernet whose search is under way: `dense` are the sizes it began with.
+    /// Creates a supernet for the state of a checkpoint; `dense` are the sizes of the dense
+    /// network.
     pub(crate) fn restore(
         architecture: A,
         space: SearchSpace,
@@ -107,57 +152,57 @@ impl<A: Architecture> Supernet<A> {
         Ok(supernet)
     }
 
-    /// The description of the network at its present sizes.
+    /// Architecture at the present sizes.
     pub fn architecture(&self) -> &A {
         &self.architecture
     }
 
-    /// The plain model, whose weights are θ ⊙ gates as of the last [`materialise`](Self::materialise).
+    /// The network, whose variables are θ ⊙ gates of the last [`materialise`](Self::materialise).
     pub fn network(&self) -> &A::Network {
         &self.network
     }
 
-    /// The search space at its present sizes.
+    /// Search space at the present sizes.
     pub fn space(&self) -> &SearchSpace {
         &self.space
     }
 
-    /// Costs of the family; `dense` are the sizes the search began with.
+    /// Cost model; its `dense` sizes are those of the dense network.
     pub fn cost_model(&self) -> &CostModel {
         &self.cost
     }
 
-    /// What is known of every dimension, in the order of the space.
+    /// State of every dimension, in the order of the search space.
     pub fn states(&self) -> &[DimensionState] {
         &self.states
     }
 
-    /// The same, to change scores, α or active candidates.
+    /// State of every dimension, to set scores, α or active candidates.
     pub fn states_mut(&mut self) -> &mut [DimensionState] {
         &mut self.states
     }
 
-    /// Replaces the bi-mask of all dimensions, by default the paper's.
+    /// Sets the bi-mask component of all dimensions. Default: the paper's.
     pub fn set_bi_mask(&mut self, bi_mask: Arc<dyn BiMask>) {
         self.states.iter_mut().for_each(|state| state.bi_mask = Arc::clone(&bi_mask));
     }
 
-    /// Active candidates by dimension.
+    /// Active candidates of every dimension.
     pub fn active(&self) -> Vec<&ActiveSet> {
         self.states.iter().map(|state| &state.active).collect()
     }
 
-    /// Mask token and decoder, while there is PMIM.
+    /// Mask token and decoder of masked image modeling; `None` without it.
     pub fn reconstruction(&self) -> Option<&PmimModules> {
         self.reconstruction.as_ref()
     }
 
-    /// Where the tensors live.
+    /// Device of all tensors.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// Present sizes of all dimensions; units that stay in place as zeros do not count.
+    /// Present sizes of all dimensions, without units pruned in place.
     pub fn sizes(&self) -> Sizes {
         let mut sizes = self.space.full_sizes();
         for state in &self.states {
@@ -168,12 +213,12 @@ impl<A: Architecture> Supernet<A> {
         sizes
     }
 
-    /// Whether every dimension has a single candidate left.
+    /// Whether every dimension is decided.
     pub fn is_decided(&self) -> bool {
         self.states.iter().all(|state| state.active.decided().is_some())
     }
 
-    /// Bi-masks of all dimensions at λ, with gradients to scores and α.
+    /// Returns the gates of all dimensions at λ, with gradients to scores and α.
     ///
     /// # Errors
     /// [`Error::Invalid`] if λ is outside [0, 1].
@@ -181,14 +226,14 @@ impl<A: Architecture> Supernet<A> {
         self.states.iter().map(|state| state.mask(lambda)).collect()
     }
 
-    /// Forward pass of the plain model at its present weights; with hidden tokens, also the
-    /// reconstruction.
+    /// Runs the network's forward pass at the weights of the last
+    /// [`materialise`](Self::materialise); with a token mask, also the decoder.
     ///
     /// # Shapes
-    /// `images`: `[B, C, H, W]`; `token_mask`: `[B, N]`, 1 where hidden.
+    /// `images`: `[B, C, H, W]`; `token_mask`: `[B, N]`, 1 where masked.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if tokens are to be hidden and the supernet has no PMIM.
+    /// [`Error::Unsupported`] for a token mask if the supernet was built without `pmim`.
     pub fn forward(
         &self,
         images: &Tensor,
@@ -202,15 +247,15 @@ impl<A: Architecture> Supernet<A> {
         };
         let reconstruction = self.reconstruction.as_ref().ok_or_else(|| Error::Unsupported {
             model: A::FAMILY.into(),
-            operation: "hidden tokens without PMIM",
+            operation: "a token mask without masked image modeling",
         })?;
-        let hidden = reconstruction.masked_tokens(mask);
-        let (logits, features) = self.network.forward_masked(images, &hidden, train)?;
-        let painted = widened(&reconstruction.decode(&features)?)?;
-        Ok(Output { logits: logits.widened()?, reconstruction: Some(painted) })
+        let masked = reconstruction.masked_tokens(mask);
+        let (logits, features) = self.network.forward_masked(images, &masked, train)?;
+        let pixels = widened(&reconstruction.decode(&features)?)?;
+        Ok(Output { logits: logits.widened()?, reconstruction: Some(pixels) })
     }
 
-    /// All trainable parameters, by name.
+    /// Returns all trainable parameters: weights, scores, and α of undecided dimensions.
     pub fn parameters(&self) -> Vec<Parameter> {
         let weights =
             self.variables.iter().filter(|(_, leaf)| leaf.requires_grad()).map(|(name, leaf)| {
@@ -235,7 +280,7 @@ impl<A: Architecture> Supernet<A> {
         weights.chain(scores).chain(alphas).collect()
     }
 
-    /// The space without what PMIM adds to it.
+    /// Returns the search space without the bindings of mask token and decoder.
     pub(crate) fn declared_space(&self) -> SearchSpace {
         let mut space = self.space.clone();
         for dimension in &mut space.dimensions {
@@ -244,10 +289,10 @@ impl<A: Architecture> Supernet<A> {
         space
     }
 
-    /// Prediction of the plain model in evaluation, `[B, classes]`.
+    /// Returns the logits in evaluation mode, `[B, classes]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the images are not what the model takes.
+    /// [`Error::Shape`] if the images do not have the network's input shape.
     pub fn network_logits(&self, images: &Tensor) -> Result<Tensor> {
         tch::no_grad(|| self.forward(images, None, false)?.logits.prediction())
     }

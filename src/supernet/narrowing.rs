@@ -1,4 +1,4 @@
-//! Units leave for good: slices of everything that is indexed by them.
+//! Narrowing: slices of all tensors that are indexed by pruned units.
 
 use super::flat::{heads_of, narrow_flat};
 use super::state::DimensionState;
@@ -14,20 +14,20 @@ struct Slice {
     kept: Tensor,
 }
 
-/// A set of slices by variable name: what a cut does to weights, and to all that is shaped like
-/// them (optimiser moments, averages).
+/// Slices by parameter name, from one prune step: for weights, scores, α, and tensors shaped like
+/// them (optimiser moments, EMA).
 #[derive(Debug, Default)]
 pub struct Narrowing {
     slices: BTreeMap<String, Vec<Slice>>,
-    /// Kept entries and new shape of scores and α.
+    /// Kept flat indices and new shape of scores and α.
     flat: BTreeMap<String, (Tensor, [i64; 2])>,
-    /// Kept units of every dimension that is narrowed, by its number.
+    /// Kept units and size of every narrowed dimension, by its index in the search space.
     pub(super) kept: BTreeMap<usize, (Tensor, Size)>,
 }
 
 impl Narrowing {
-    /// The slices that bring dimensions down to the given sizes, keeping the units that are most
-    /// important now. Dimensions already of that size are left out.
+    /// Builds the slices that prune dimensions to the given sizes, keeping
+    /// [`kept_units`](DimensionState::kept_units). Dimensions that have the size are left out.
     pub(super) fn new(
         space: &SearchSpace,
         states: &[DimensionState],
@@ -43,7 +43,7 @@ impl Narrowing {
         Ok(narrowing)
     }
 
-    /// Whether nothing is narrowed.
+    /// Whether no dimension is narrowed.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
@@ -73,7 +73,8 @@ impl Narrowing {
         Ok(())
     }
 
-    /// A tensor shaped like the named parameter, sliced.
+    /// Returns a tensor shaped like the named parameter, sliced to the kept units; other names are
+    /// returned unchanged.
     ///
     /// # Errors
     /// [`crate::Error::Torch`] if the tensor has another shape.
@@ -90,7 +91,8 @@ impl Narrowing {
         })
     }
 
-    /// Kept units of a dimension, flat indices before the cut, if it is narrowed.
+    /// Returns the kept units of a dimension as flat indices before pruning; `None` if it is not
+    /// narrowed.
     ///
     /// # Errors
     /// [`crate::Error::Torch`] if they cannot be copied to the host.

@@ -1,36 +1,36 @@
-//! The trainable parameters of a supernet, as an optimiser sees them.
+//! Trainable parameters of a supernet.
 
 use tch::Tensor;
 
-/// What a parameter is to the optimiser.
+/// Kind of a parameter; it selects learning rate and AdamW options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ParameterKind {
-    /// A weight of the network.
+    /// Weight θ of the network.
     Weight,
     /// Mask token and decoder of PMIM.
     Reconstruction,
-    /// Importance scores.
+    /// Importance scores s.
     Score,
-    /// Candidate logits.
+    /// Candidate logits α.
     Alpha,
 }
 
 /// One trainable parameter.
 #[derive(Debug)]
 pub struct Parameter {
-    /// Unique name: the variable's, or that of a dimension with `.score` or `.alpha`.
+    /// Unique name: that of the variable, or of the dimension followed by `.score` or `.alpha`.
     pub name: String,
-    /// What it is.
+    /// Kind.
     pub kind: ParameterKind,
-    /// The leaf that autograd gives gradients to.
+    /// Leaf of the autograd graph: θ ⊙ gates for a weight.
     pub leaf: Tensor,
-    /// What the optimiser moves: θ where the leaf is θ ⊙ gates, the leaf itself elsewhere.
+    /// Tensor that the optimiser updates: θ where the leaf is θ ⊙ gates, else the leaf itself.
     pub value: Tensor,
 }
 
 impl Parameter {
-    /// Whether weight decay applies: matrices and kernels whose name ends in `weight`, and α. Not 1-D tensors,
-    /// biases, tokens, positions or scores.
+    /// Whether weight decay applies: to α, and to tensors of two or more axes whose name ends in
+    /// `weight`; not to biases, scales of norms, tokens, position embeddings or scores.
     pub fn decays(&self) -> bool {
         match self.kind {
             ParameterKind::Score => false,

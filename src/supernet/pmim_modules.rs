@@ -1,4 +1,4 @@
-//! PMIM's own variables in a supernet: the mask token and the decoder.
+//! Variables of masked image modeling in a supernet: mask token and decoder (paper section 3.4).
 
 use crate::components::{MaskedTokens, PixelDecoder};
 use crate::models::{Architecture, PmimPorts};
@@ -9,12 +9,12 @@ use tch::{nn, Tensor};
 const TOKEN: &str = "pmim.mask_token";
 const DECODER: &str = "pmim.decoder";
 
-/// Whether a variable belongs to PMIM and not to the model.
+/// Returns whether a variable belongs to masked image modeling, not to the network.
 pub(super) fn owns(name: &str) -> bool {
     name.starts_with("pmim.")
 }
 
-/// Mask token and pixel decoder.
+/// Mask token and pixel decoder of a supernet.
 #[derive(Debug)]
 pub struct PmimModules {
     token: Tensor,
@@ -29,7 +29,7 @@ fn ports<A: Architecture>(architecture: &A) -> Result<PmimPorts> {
         .ok_or(Error::Unsupported { model, operation: "masked image modeling" })
 }
 
-/// Adds the mask token (gated) and the decoder's columns (narrowed) to the dimensions they index.
+/// Binds the mask token (gated) and the decoder's input channels (narrowed) to their dimensions.
 pub(super) fn bind<A: Architecture>(architecture: &A, space: &mut SearchSpace) -> Result<()> {
     let ports = ports(architecture)?;
     for dimension in &mut space.dimensions {
@@ -61,7 +61,7 @@ impl PmimModules {
         })
     }
 
-    /// Rows and columns of the tokens that can be hidden.
+    /// Rows and columns of the grid of tokens that can be masked.
     pub fn token_grid(&self) -> [i64; 2] {
         self.ports.token_grid
     }

@@ -1,4 +1,4 @@
-//! What builds the network anew: fade-out, narrowing, the end of PMIM, another precision.
+//! Changes of a supernet's structure: fade-out, narrowing, removal of PMIM, compute kind.
 
 use super::gating::Gating;
 use super::{flat, FadeOut, Narrowing, PmimModules, Supernet, Weights};
@@ -8,13 +8,17 @@ use crate::{Error, Result};
 use tch::{nn, Device, Kind, Tensor};
 
 impl<A: Architecture> Supernet<A> {
-    /// Begins to bring dimensions down to the given sizes, keeping their most important units:
-    /// gates go to those of the narrowed dimension as [`FadeOut::remaining`] falls from 1 to 0, and
-    /// [`narrow`](Self::narrow) then changes nothing. `gates` are the present ones.
+    /// Begins the gate fade-out of dimensions, given as (index, size after pruning), from the
+    /// present `gates`. The units with the highest importance are kept.
+    ///
+    /// The caller lowers [`FadeOut::remaining`] from 1 to 0 over the steps that follow. At 0 the
+    /// gates of the units to prune are zero, and [`narrow`](Self::narrow) does not change the
+    /// logits, except through the norms over a narrowed embedding.
     ///
     /// # Errors
-    /// [`Error::Candidates`] if a size fits no candidate; [`Error::Invalid`] for a dimension or size there is
-    /// not, or gates of another number; [`Error::Shape`] for gates of another shape.
+    /// [`Error::Candidates`] if no candidate fits into a size; [`Error::Invalid`] for a dimension
+    /// index or size out of range, or another number of gates than dimensions; [`Error::Shape`] for
+    /// gates of another shape.
     pub fn begin_fade_out(
         &mut self,
         sizes: &[(usize, Size)],
@@ -32,10 +36,10 @@ impl<A: Architecture> Supernet<A> {
         self.rebuild_gating(&weights)
     }
 
-    /// Goes on with a fade-out that began before.
+    /// Restores a fade-out from a checkpoint.
     ///
     /// # Errors
-    /// [`Error::Candidates`] if the size fits no candidate.
+    /// [`Error::Candidates`] if no candidate fits into the size.
     pub(crate) fn restore_fade_out(
         &mut self,
         at: usize,
@@ -53,19 +57,21 @@ impl<A: Architecture> Supernet<A> {
         self.rebuild_gating(&weights)
     }
 
-    /// Takes units out for good: dimensions shrink to the given sizes, keeping their most
-    /// important units. The model is rebuilt at its new sizes with sliced weights; one that cannot
-    /// be keeps its units, with gates at zero for good, and nothing is sliced.
+    /// Prunes dimensions to the given sizes, as (index, size): keeps the units of the fade-out to
+    /// that size, or those with the highest importance, and rebuilds the network with sliced
+    /// weights.
     ///
-    /// The returned slices have to be applied to whatever else is shaped like the parameters.
+    /// Returns the slices; the caller applies them to other tensors shaped like the parameters. If
+    /// the network cannot be rebuilt at other sizes ([`can_narrow`](Self::can_narrow)), the gates
+    /// of pruned units stay at zero, and the returned set of slices is empty.
     ///
     /// # Errors
-    /// [`Error::Candidates`] if a size fits no candidate; [`Error::Invalid`] for a dimension or size there is
-    /// not; those of building the model.
+    /// [`Error::Candidates`] if no candidate fits into a size; [`Error::Invalid`] for a dimension
+    /// index or size out of range; those of building the network.
     pub fn narrow(&mut self, sizes: &[(usize, Size)]) -> Result<Narrowing> {
         self.expect_dimensions(sizes)?;
         if !self.can_narrow {
-            self.keep_in_place(sizes)?;
+            self.prune_in_place(sizes)?;
             return Ok(Narrowing::default());
         }
         let narrowing = Narrowing::new(&self.space, &self.states, sizes)?;
@@ -88,12 +94,12 @@ impl<A: Architecture> Supernet<A> {
         Ok(narrowing)
     }
 
-    /// Numbers of dimensions there are, and sizes within them.
+    /// Checks that dimension indices and sizes are in range.
     fn expect_dimensions(&self, sizes: &[(usize, Size)]) -> Result<()> {
         for &(at, size) in sizes {
             let Some(state) = self.states.get(at) else {
                 let expected = format!("below {}", self.states.len());
-                return Err(Error::invalid("number of a dimension", expected, at));
+                return Err(Error::invalid("index of a dimension", expected, at));
             };
             let full = state.candidates().full();
             let within = (1..=full.heads).contains(&size.heads)
@@ -107,10 +113,10 @@ impl<A: Architecture> Supernet<A> {
         Ok(())
     }
 
-    /// Takes mask token and decoder out of the network.
+    /// Removes mask token and decoder of masked image modeling.
     ///
     /// # Errors
-    /// Those of building the model.
+    /// Those of building the network.
     pub fn remove_reconstruction(&mut self) -> Result<()> {
         if self.reconstruction.is_none() {
             return Ok(());
@@ -134,17 +140,18 @@ impl<A: Architecture> Supernet<A> {
         self.rebuild_gating(weights)
     }
 
-    /// Lets the network compute in bf16, or in f32 again. θ, scores, moments and whatever is learned
-    /// stay f32: materialising rounds θ ⊙ gates, and gradients are widened when they are pulled
-    /// back. Works on every device, and asks nothing of the model but that it lets its variables'
-    /// kind decide.
+    /// Sets the kind that the network computes in: f32 or bf16.
+    ///
+    /// θ, scores, α and optimiser moments stay f32: [`materialise`](Self::materialise) rounds θ ⊙
+    /// gates to the compute kind, and [`pull_back`](Self::pull_back) converts gradients to f32. No
+    /// autocast is used; the network has to compute in the kind of its variables.
     ///
     /// # Errors
     /// [`Error::Invalid`] for another kind.
     pub fn set_compute_kind(&mut self, kind: Kind) -> Result<()> {
         if !matches!(kind, Kind::Float | Kind::BFloat16) {
             let actual = format!("{kind:?}");
-            return Err(Error::invalid("kind to compute in", "Float or BFloat16", actual));
+            return Err(Error::invalid("compute kind", "Float or BFloat16", actual));
         }
         if kind == self.compute {
             return Ok(());
@@ -154,7 +161,7 @@ impl<A: Architecture> Supernet<A> {
         self.rebuild(self.reconstruction.is_some(), &weights)
     }
 
-    /// Lays the gates out anew, with θ from `weights`.
+    /// Rebuilds the gates for the present space and fade-outs, with θ from `weights`.
     pub(super) fn rebuild_gating(&mut self, weights: &Weights) -> Result<()> {
         let fade_out: Vec<bool> =
             self.states.iter().map(|state| state.fade_out.is_some()).collect();
@@ -163,7 +170,7 @@ impl<A: Architecture> Supernet<A> {
     }
 }
 
-/// Builds model and reconstruction in a variable store of their own.
+/// Builds network, and mask token and decoder if `pmim`, in one variable store.
 pub(super) fn assemble<A: Architecture>(
     architecture: &A,
     pmim: bool,

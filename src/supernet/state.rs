@@ -1,4 +1,4 @@
-//! What the search learns about one dimension.
+//! State of one dimension: scores, α, active candidates, fade-out.
 
 use super::fade_out::FadeOut;
 use super::flat::{heads_of, narrow_flat};
@@ -16,28 +16,30 @@ use tch::{Device, Kind, Tensor};
 pub struct DimensionState {
     /// Name of the dimension.
     pub name: String,
-    /// Scores, `[heads, channels]`; a leaf of the autograd graph.
+    /// Importance scores s, `[heads, channels]`; a leaf of the autograd graph.
     pub score: Tensor,
     /// Candidate logits α, `[head counts, channel widths]`; a leaf of the autograd graph.
     pub alpha: Tensor,
-    /// Candidates still in the running.
+    /// Active candidates.
     pub active: ActiveSet,
-    /// Number of candidates the search began with: what an entropy is held against.
+    /// Number of candidates at the start of the search; logged entropies are divided by its
+    /// logarithm.
     pub candidates_at_start: usize,
-    /// For every unit left, its index in the dense network: flat, heads × channels.
+    /// Flat index in the dense network of every unit that is left.
     pub origin: Vec<i64>,
-    /// Importance of channels that have left, by head, `[heads]`: heads keep their order at a cut.
+    /// Sum of the importance of pruned channels, by head, `[heads]`. Added to the sum of the
+    /// channels left, it keeps the ranks of heads when channels are pruned.
     pub pruned_importance: Option<Tensor>,
-    /// The cut that is under way, if there is one.
+    /// Gate fade-out in progress, or pruning in place.
     pub fade_out: Option<FadeOut>,
     pub(super) bi_mask: Arc<dyn BiMask>,
 }
 
 impl DimensionState {
-    /// A dimension with all candidates active, equal α and equal scores, and the paper's bi-mask.
+    /// Creates a state with all candidates active, α = 0, s = 0, and the paper's bi-mask.
     ///
     /// # Errors
-    /// [`crate::Error::Torch`] if the device refuses memory.
+    /// [`crate::Error::Torch`] if the device is out of memory.
     pub fn new(dimension: &Dimension, device: Device) -> Result<Self> {
         let candidates = &dimension.candidates;
         let zeros = |shape: [i64; 2]| -> Result<Tensor> {
@@ -56,13 +58,13 @@ impl DimensionState {
         })
     }
 
-    /// The candidates of the dimension.
+    /// Candidates of the dimension at its present size.
     pub fn candidates(&self) -> &Candidates {
         self.active.candidates()
     }
 
-    /// Numbers of the candidates, active or dropped, whose units are all there and stay in a fade-out
-    /// that is under way; of a decided dimension only its own.
+    /// Returns the indices of all candidates, active or dropped, that fit into the units that are
+    /// left and that a fade-out in progress keeps. If the dimension is decided, its only candidate.
     pub fn possible_candidates(&self) -> Vec<usize> {
         if let Some(decided) = self.active.decided() {
             return vec![decided];
@@ -74,17 +76,17 @@ impl DimensionState {
         sizes.filter(|(_, size)| within(*size)).map(|(candidate, _)| candidate).collect()
     }
 
-    /// Name of the scores among the parameters.
+    /// Parameter name of the scores.
     pub fn score_name(&self) -> String {
         format!("{}.score", self.name)
     }
 
-    /// Name of α among the parameters.
+    /// Parameter name of α.
     pub fn alpha_name(&self) -> String {
         format!("{}.alpha", self.name)
     }
 
-    /// Overwrites the scores.
+    /// Sets the scores.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if they are not `[heads, channels]`, [`crate::Error::NonFinite`]
@@ -95,7 +97,7 @@ impl DimensionState {
         Ok(tch::no_grad(|| self.score.f_copy_(score))?)
     }
 
-    /// Overwrites α.
+    /// Sets α.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if it is not `[head counts, channel widths]`,
@@ -106,10 +108,11 @@ impl DimensionState {
         Ok(tch::no_grad(|| self.alpha.f_copy_(alpha))?)
     }
 
-    /// Sets which candidates are active, one flag a candidate.
+    /// Sets the active candidates, one flag per candidate.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] if no flag is set or their number is not that of the candidates.
+    /// [`crate::Error::Invalid`] if no flag is set, or there are more or fewer flags than
+    /// candidates.
     pub fn set_active(&mut self, flags: Vec<bool>) -> Result<()> {
         self.active = ActiveSet::new(self.candidates(), flags, self.score.device())?;
         match &mut self.fade_out {
@@ -118,7 +121,8 @@ impl DimensionState {
         }
     }
 
-    /// The bi-mask at λ, with gradients to scores and α; on its way down where units are fade-out.
+    /// Returns the bi-mask at λ (paper eq. 5), or the gates of a fade-out in progress
+    /// ([`FadeOut`]), with gradients to scores and α.
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] if λ is outside [0, 1].
@@ -139,11 +143,11 @@ impl DimensionState {
         }
     }
 
-    /// Flat indices of the units that would survive at `size`: those that a fade-out keeps, or the
-    /// most important.
+    /// Returns the flat indices of the units that pruning to `size` keeps: those of a fade-out to
+    /// that size, else those with the highest importance ([`most_important`]).
     ///
     /// # Errors
-    /// [`crate::Error::Torch`] if `size` exceeds the grid.
+    /// [`crate::Error::Torch`] if `size` exceeds heads or channels.
     pub fn kept_units(&self, size: Size) -> Result<Tensor> {
         if let Some(fade_out) = self.fade_out.as_ref().filter(|fade_out| fade_out.size == size) {
             return Ok(fade_out.kept.shallow_clone());
@@ -158,7 +162,8 @@ impl DimensionState {
         })
     }
 
-    /// Importance that leaves each of the kept heads, with what left before.
+    /// Returns [`pruned_importance`](Self::pruned_importance) of the kept heads after pruning to
+    /// `kept`, `[size.heads]`.
     pub(super) fn pruned_importance_at(&self, kept: &Tensor, size: Size) -> Result<Tensor> {
         let importance = self.bi_mask.importance(&self.score)?;
         let staying = narrow_flat(&importance, kept, [size.heads, size.channels])?;
@@ -171,7 +176,8 @@ impl DimensionState {
         Ok(all.f_index_select(0, &heads)?.f_sub(&sums(&staying)?)?)
     }
 
-    /// The state of the units `kept`, a grid of `size`, in the order given.
+    /// Returns the state of the units `kept`, which are `size.heads × size.channels`, in their
+    /// order.
     pub(super) fn narrowed(&self, kept: &Tensor, size: Size) -> Result<Self> {
         let (active, kept_candidates) = self.active.narrowed(size)?;
         let (units, shape) = (active.candidates().unit_shape(), active.candidates().shape());

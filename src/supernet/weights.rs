@@ -1,4 +1,4 @@
-//! The weights of a supernet, in and out.
+//! Reading and writing the weights of a supernet.
 
 use super::{pmim_modules, Supernet, Weights};
 use crate::error::expect_shape;
@@ -7,7 +7,7 @@ use crate::{Error, Result};
 use tch::Tensor;
 
 impl<A: Architecture> Supernet<A> {
-    /// θ and all other variables, by name: what a checkpoint keeps.
+    /// Returns θ and all variables without gates, by name. A checkpoint stores them.
     pub fn raw_weights(&self) -> Weights {
         let raw = |(name, leaf): (&String, &Tensor)| {
             (name.clone(), self.gating.raw(name).unwrap_or(leaf).shallow_clone())
@@ -15,18 +15,20 @@ impl<A: Architecture> Supernet<A> {
         self.variables.iter().map(raw).collect()
     }
 
-    /// The weights of the plain model at the last materialised gates, without PMIM's: folded.
+    /// Returns the network's variables θ ⊙ gates of the last [`materialise`](Self::materialise),
+    /// without mask token and decoder: the gates are folded into the weights.
     pub fn folded_weights(&self) -> Weights {
         let own = self.reconstruction.is_some();
         let model = self.variables.iter().filter(|(name, _)| !(own && pmim_modules::owns(name)));
         model.map(|(name, leaf)| (name.clone(), leaf.shallow_clone())).collect()
     }
 
-    /// Overwrites θ and all other variables. Names on one side only are errors, unless they
-    /// belong to PMIM.
+    /// Sets θ and all variables without gates. Names must be those of
+    /// [`raw_weights`](Self::raw_weights); mask token and decoder may be missing or superfluous.
     ///
     /// # Errors
-    /// [`Error::Unknown`] or [`Error::Shape`] before anything is written.
+    /// [`Error::Unknown`] for a missing or superfluous name, [`Error::Shape`] for another shape; no
+    /// weight is written then.
     pub fn load_weights(&mut self, weights: &Weights) -> Result<()> {
         let own = self.raw_weights();
         if let Some(name) =

@@ -1,10 +1,11 @@
-//! From features back to pixels.
+//! Decoder of masked image modeling: from patch features to pixels.
 
 use crate::error::expect_shape;
 use crate::{Error, Result};
 use tch::{nn, Tensor};
 
-/// A 1×1 convolution from patch features to the pixels of their patch, then pixel shuffle.
+/// One-layer decoder: a 1×1 convolution from patch features to patch²·C channels, then pixel
+/// shuffle (paper section 3.4).
 #[derive(Debug)]
 pub struct PixelDecoder {
     weight: Tensor,
@@ -13,10 +14,11 @@ pub struct PixelDecoder {
 }
 
 impl PixelDecoder {
-    /// Variables `weight`, `[patch² · channels, features, 1, 1]`, and `bias` under `path`.
+    /// Creates the variables `weight`, `[patch² · channels, features, 1, 1]`, and `bias`,
+    /// `[patch² · channels]`, under `path`.
     ///
     /// # Errors
-    /// [`Error::Torch`] if the device refuses memory.
+    /// [`Error::Torch`] if the device is out of memory.
     pub fn new(path: &nn::Path, features: i64, patch: i64, channels: i64) -> Result<Self> {
         let pixels = patch * patch * channels;
         let bound = 1.0 / (features as f64).sqrt();
@@ -26,15 +28,15 @@ impl PixelDecoder {
         Ok(Self { weight, bias, patch })
     }
 
-    /// Predicted pixels.
+    /// Returns the predicted pixels.
     ///
     /// # Shapes
-    /// `features`: `[B, N, E]` over a token grid of `rows` rows; result
+    /// `features`: `[B, N, E]` over a token grid of `rows` rows. Result:
     /// `[B, C, rows · patch, N / rows · patch]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the features are not those of the decoder, [`Error::Invalid`] if they
-    /// do not fill the rows.
+    /// [`Error::Shape`] if the features do not have the decoder's width, [`Error::Invalid`] if
+    /// `rows` does not divide N.
     pub fn decode(&self, features: &Tensor, rows: i64) -> Result<Tensor> {
         let (batch, tokens, width) = features.size3()?;
         let expected = [batch, tokens, self.weight.size()[1]];

@@ -1,7 +1,9 @@
-//! How features stay rich: progressive masked image modeling (paper section 3.4).
+//! Progressive masked image modeling, PMIM (paper section 3.4).
 //!
-//! A growing share of the patch tokens is hidden from the network, and a one-layer decoder has
-//! to paint the hidden patches from the features of the rest.
+//! In every step of the search a share γ of the patch tokens is replaced by a learned mask token,
+//! and a one-layer decoder reconstructs the pixels of the masked patches from the network's output
+//! features. γ rises linearly over the warm-up. The reconstruction loss is added to the task loss
+//! with the weight task / reconstruction, so both contribute equally.
 
 mod decoder;
 mod reconstruction;

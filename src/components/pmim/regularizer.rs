@@ -1,4 +1,4 @@
-//! The reconstruction loss.
+//! Target and loss of the reconstruction (paper section 3.4).
 
 use super::random_token_mask;
 use super::window::{image_shape, WindowNorm};
@@ -9,14 +9,15 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use tch::{Device, Tensor};
 
-/// What hidden patches should look like, and how far a prediction is from it.
+/// Masked image modeling: which tokens are masked, the reconstruction target, and the loss (paper
+/// section 3.4).
 pub trait PmimRegularizer: Debug + Send + Sync {
-    /// Name and parameters, by which a checkpoint recognises the component.
+    /// Name and parameters; a checkpoint stores them, and a resume with another id is refused.
     fn id(&self) -> ComponentId;
 
-    /// Returns the patch tokens to mask, `[batch, tokens]`, f32, 1 where masked: by default a random
-    /// share `ratio` of every image's ([`random_token_mask`]). libtorch's generator is seeded for
-    /// the step when this is called.
+    /// Returns the patch tokens to mask, `[batch, tokens]`, f32, 1 where masked: by default a
+    /// random share `ratio` of every image's ([`random_token_mask`]). libtorch's generator is
+    /// seeded for the step when this is called.
     ///
     /// # Errors
     /// Those of [`random_token_mask`].
@@ -24,20 +25,24 @@ pub trait PmimRegularizer: Debug + Send + Sync {
         random_token_mask(batch, tokens, ratio, device)
     }
 
-    /// What is to be predicted from `images`, `[B, C, H, W]`; a constant to autograd.
+    /// Returns the reconstruction target, a constant to autograd.
+    ///
+    /// # Shapes
+    /// `images` and result: `[B, C, H, W]`.
     ///
     /// # Errors
     /// [`Error::Invalid`] unless the images have four axes.
     fn targets(&self, images: &Tensor) -> Result<Tensor>;
 
-    /// Distance of a prediction on the hidden patches.
+    /// Returns the loss between target and prediction on the masked patches.
     ///
     /// # Shapes
-    /// `targets`, `prediction`: `[B, C, H, W]`; `token_mask`: `[B, N]`, 1 where hidden, over
+    /// `targets`, `prediction`: `[B, C, H, W]`; `token_mask`: `[B, N]`, 1 where masked, over
     /// `rows` rows of patches. Result: scalar.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Invalid`] if images and tokens do not match.
+    /// [`Error::Shape`] if target and prediction differ in shape, [`Error::Invalid`] if the token
+    /// mask does not divide the images.
     fn loss(
         &self,
         targets: &Tensor,
@@ -46,9 +51,9 @@ pub trait PmimRegularizer: Debug + Send + Sync {
         rows: i64,
     ) -> Result<Tensor>;
 
-    /// A prediction as pixels like those of `images`, to be looked at: what undoes
-    /// [`targets`](Self::targets), as far as that can be. The default takes the prediction for
-    /// pixels as it is.
+    /// Returns a prediction as pixels in the normalisation of `images`, for display: the inverse of
+    /// [`targets`](Self::targets) as far as there is one. The default returns the prediction
+    /// unchanged.
     ///
     /// # Shapes
     /// `images`, `prediction` and result: `[B, C, H, W]`.
@@ -56,12 +61,13 @@ pub trait PmimRegularizer: Debug + Send + Sync {
     /// # Errors
     /// [`Error::Shape`] if images and prediction do not match.
     fn to_pixels(&self, images: &Tensor, prediction: &Tensor) -> Result<Tensor> {
-        expect_shape("painting", "prediction", prediction, &images.size())?;
+        expect_shape("reconstruction", "prediction", prediction, &images.size())?;
         Ok(prediction.shallow_clone())
     }
 }
 
-/// The paper's: L1 to pixels normalised in a sliding window.
+/// The paper's regulariser: L1 loss to pixels that are normalised in a sliding window (section
+/// 3.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowedPixels {
     #[serde(rename = "window")]
@@ -71,10 +77,10 @@ pub struct WindowedPixels {
 impl WindowedPixels {
     pub(crate) const NAME: &'static str = "windowed_pixels";
 
-    /// Targets normalised in windows of `window` pixels; the paper uses 47.
+    /// Normalises targets in windows of `window` × `window` pixels; 47 in the paper.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an even, non-positive or absurdly large window.
+    /// [`Error::Invalid`] unless the window is odd and within 1..=[`WindowNorm::LARGEST`].
     pub fn new(window: i64) -> Result<Self> {
         Ok(Self { norm: WindowNorm::new(window)? })
     }
@@ -99,7 +105,8 @@ impl PmimRegularizer for WindowedPixels {
         tch::no_grad(|| self.norm.normalise(images))
     }
 
-    /// Σ |t − pred| · M / (Σ M + 1e-5) / C, M over pixels, counted once for all channels.
+    /// Σ |t − pred|·M / (Σ M + 1e-5) / C, with the mask M over pixels, `[B, 1, H, W]`, and C the
+    /// number of channels.
     fn loss(
         &self,
         targets: &Tensor,
@@ -115,8 +122,8 @@ impl PmimRegularizer for WindowedPixels {
         Ok(distance.f_div(&hidden)?.f_div_scalar(channels as f64)?)
     }
 
-    /// With mean and deviation of the true image's windows, as MAE shows its reconstructions: what
-    /// is painted is the structure inside a window, its brightness and contrast are given.
+    /// Undoes the normalisation with the mean and standard deviation of the input image's windows,
+    /// as MAE does for display: brightness and contrast are not predicted.
     fn to_pixels(&self, images: &Tensor, prediction: &Tensor) -> Result<Tensor> {
         tch::no_grad(|| self.norm.restore(images, prediction))
     }
@@ -129,7 +136,7 @@ impl PmimRegularizer for WindowedPixels {
 /// Result: `[B, 1, H, W]`.
 ///
 /// # Errors
-/// [`Error::Invalid`] if the tokens do not lie evenly over the images.
+/// [`Error::Invalid`] if rows and columns of tokens do not divide height and width.
 pub fn masked_pixels(
     token_mask: &Tensor,
     rows: i64,
@@ -141,7 +148,7 @@ pub fn masked_pixels(
     Ok(tall.f_repeat_interleave_self_int(width / columns, 3, None)?)
 }
 
-/// Columns of the token grid, if it lies evenly over the images.
+/// Returns the columns of the token grid, checked to divide the images.
 fn columns_of(token_mask: &Tensor, rows: i64, [batch, height, width]: [i64; 3]) -> Result<i64> {
     let size = token_mask.size();
     let tokens = size.last().copied().unwrap_or(0);
@@ -151,5 +158,5 @@ fn columns_of(token_mask: &Tensor, rows: i64, [batch, height, width]: [i64; 3]) 
         return Ok(columns);
     }
     let expected = format!("[{batch}, rows × columns dividing {height} × {width}]");
-    Err(Error::invalid("shape of the token mask", expected, format!("{size:?} in {rows} rows")))
+    Err(Error::invalid("shape of token_mask", expected, format!("{size:?} in {rows} rows")))
 }

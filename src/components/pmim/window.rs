@@ -1,15 +1,15 @@
-//! Normalisation of an image in a sliding window.
+//! Normalisation of images in a sliding window (paper section 3.4).
 
 use crate::error::expect_shape;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// Mean and variance of every pixel's neighbourhood, `window` × `window`, inside the image.
+/// Normalisation of every pixel by mean and variance of its neighbourhood: the pixels of the image
+/// within a window of `window` × `window` around it.
 ///
-/// A box filter is separable, and along one axis it is a product with a banded matrix. As a
-/// matrix product its cost does not depend on the window, sums are over the window's pixels only
-/// (no running sums that lose digits), and any device does it at full speed.
+/// A box filter is separable, and along one axis it is the product with a banded matrix. As two
+/// matrix products its cost does not depend on the window, and no running sums lose precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WindowNorm {
@@ -17,10 +17,10 @@ pub struct WindowNorm {
 }
 
 impl WindowNorm {
-    /// The paper's window, in pixels.
+    /// Side of the paper's window in pixels.
     pub const PAPER: i64 = 47;
 
-    /// The largest window accepted, in pixels.
+    /// Largest side accepted, in pixels.
     pub const LARGEST: i64 = 4095;
 
     /// The paper's window of 47 × 47 pixels.
@@ -28,10 +28,10 @@ impl WindowNorm {
         Self { window: Self::PAPER }
     }
 
-    /// A window of odd side, in pixels.
+    /// Creates a window of odd side, in pixels.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an even, non-positive or absurdly large window.
+    /// [`Error::Invalid`] unless the side is odd and within 1..=[`LARGEST`](Self::LARGEST).
     pub fn new(window: i64) -> Result<Self> {
         if window % 2 == 1 && (1..=Self::LARGEST).contains(&window) {
             return Ok(Self { window });
@@ -45,9 +45,9 @@ impl WindowNorm {
         self.window
     }
 
-    /// `t = (x − μ)/√(v + 1e-6)`, with `v = max(0, (E[x²] − μ²)·N/(N−1))`, N the in-image pixels.
-    ///
-    /// A window of a single pixel has no variance: v = 0 there.
+    /// Returns t = (x − μ)/√(v + 1e-6) for every pixel x, with the mean μ and the unbiased variance
+    /// v = max(0, (E[x²] − μ²)·N/(N−1)) over the N pixels of its window inside the image. For N =
+    /// 1, v = 0.
     ///
     /// # Shapes
     /// `images` and result: `[B, C, H, W]`, f32.
@@ -59,25 +59,25 @@ impl WindowNorm {
         Ok(centred.f_sub(&mean)?.f_div(&deviation)?)
     }
 
-    /// `t · √(v + 1e-6) + μ`, with μ and v those of `images`: what turns their normalised pixels
-    /// into them again, and a prediction of such pixels into a picture.
+    /// Returns t·√(v + 1e-6) + μ for normalised pixels t, with μ and v of `images`: the inverse of
+    /// [`normalise`](Self::normalise).
     ///
     /// # Shapes
     /// `images`, `normalised` and result: `[B, C, H, W]`, f32.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless the images have four axes, [`Error::Shape`] unless both are
-    /// shaped alike.
+    /// [`Error::Invalid`] unless the images have four axes, [`Error::Shape`] unless both have the
+    /// same shape.
     pub fn restore(self, images: &Tensor, normalised: &Tensor) -> Result<Tensor> {
         let Statistics { offset, mean, deviation, .. } = self.statistics(images)?;
-        expect_shape("restoring pixels", "normalised pixels", normalised, &images.size())?;
+        expect_shape("window denormalisation", "normalised pixels", normalised, &images.size())?;
         Ok(normalised.f_mul(&deviation)?.f_add(&mean)?.f_add(&offset)?)
     }
 
     fn statistics(self, images: &Tensor) -> Result<Statistics> {
         let [_, _, height, width] = image_shape(images)?;
         let images = images.f_to_kind(Kind::Float)?;
-        // The result does not depend on an offset, but its digits do: E[x²] − μ² cancels.
+        // Mean subtraction does not change v, and avoids cancellation in E[x²] − μ².
         let offset = images.f_mean_dim([2i64, 3].as_slice(), true, None)?;
         let centred = images.f_sub(&offset)?;
         let rows = self.band(height, images.device())?;
@@ -95,7 +95,8 @@ impl WindowNorm {
         Ok(Statistics { offset, centred, mean, deviation })
     }
 
-    /// 1 where two positions of an axis are within half a window; symmetric.
+    /// Returns the banded matrix `[length, length]`: 1 where two positions are within half a
+    /// window.
     fn band(self, length: i64, device: Device) -> Result<Tensor> {
         let half = self.window / 2;
         let ones = Tensor::f_ones([length, length], (Kind::Float, device))?;
@@ -103,22 +104,22 @@ impl WindowNorm {
     }
 }
 
-/// What images are in the windows around their pixels.
+/// Statistics of images in the windows around their pixels.
 struct Statistics {
-    /// Mean of each channel, `[B, C, 1, 1]`.
+    /// Mean of each channel over the whole image, `[B, C, 1, 1]`.
     offset: Tensor,
-    /// The images without it.
+    /// Images minus `offset`.
     centred: Tensor,
-    /// μ of what is left.
+    /// Window mean μ of `centred`.
     mean: Tensor,
     /// √(v + 1e-6).
     deviation: Tensor,
 }
 
-/// Batch, channels, height, width.
+/// Returns batch, channels, height and width.
 pub(super) fn image_shape(images: &Tensor) -> Result<[i64; 4]> {
     let size = images.size();
     size.as_slice().try_into().map_err(|_| {
-        Error::invalid("axes of the images", "4: batch, channels, height, width", size.len())
+        Error::invalid("number of image axes", "4: batch, channels, height, width", size.len())
     })
 }
