@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Cut a small class-balanced part out of an MNIST-style IDX data set.
+"""Write a small class-balanced subset of an IDX data set in MNIST's layout.
 
     python3 make_subset.py SOURCE_FOLDER [OUTPUT_FOLDER]
 
 SOURCE_FOLDER holds the four standard files of the whole data set
 (`train-images-idx3-ubyte.gz` and so on), for instance
 /usr/share/datasets/fashion-mnist of the Debian package dataset-fashion-mnist.
-OUTPUT_FOLDER is the folder of this script unless given; the files there are
+OUTPUT_FOLDER is by default the folder of this script; existing files are
 overwritten.
 
-Of each split, the first images of every class are taken (600 for training,
-100 for testing) and kept in the order of the source file, so the classes stay
-mixed. The output depends on nothing else: the gzip headers carry no time and
-no name. Needs only the standard library.
+The subset has the first images of every class (600 for training, 100 for
+testing) in the order of the source file, so the classes are mixed. The gzip
+headers have no time and no name, so the output depends on the source alone.
+Needs only the standard library.
 """
 
 import argparse
@@ -35,14 +35,14 @@ def read_idx(path):
     content = gzip.decompress(path.read_bytes())
     zeros, kind, rank = struct.unpack_from(">HBB", content)
     if zeros != 0 or kind != UNSIGNED_BYTE:
-        sys.exit(f"{path}: not an IDX file of unsigned bytes")
+        sys.exit(f"{path}: got another format, expected an IDX file of unsigned bytes")
     shape = struct.unpack_from(f">{rank}I", content, 4)
     values = content[4 + 4 * rank :]
     expected = 1
     for size in shape:
         expected *= size
     if len(values) != expected:
-        sys.exit(f"{path}: expected {expected} values, found {len(values)}")
+        sys.exit(f"{path}: got {len(values)} values, expected {expected}")
     return shape, values
 
 
@@ -60,7 +60,7 @@ def write_idx(path, shape, values):
 
 
 def first_of_each_class(labels, per_class):
-    """Return, in rising order, the places of the first labels of each class."""
+    """Return, in ascending order, the indices of the first images of each class."""
     seen = [0] * CLASSES
     chosen = []
     for place, label in enumerate(labels):
@@ -68,18 +68,18 @@ def first_of_each_class(labels, per_class):
             seen[label] += 1
             chosen.append(place)
     if min(seen) < per_class:
-        sys.exit(f"too few examples for {per_class} of each class: {seen}")
+        sys.exit(f"images per class: got {seen}, expected at least {per_class} each")
     return chosen
 
 
 def cut(source, target, split, per_class):
-    """Write the part of one split."""
+    """Write the subset of one split."""
     images_name = f"{split}-images-idx3-ubyte.gz"
     labels_name = f"{split}-labels-idx1-ubyte.gz"
     (count, height, width), pixels = read_idx(source / images_name)
     _, labels = read_idx(source / labels_name)
     if len(labels) != count:
-        sys.exit(f"{split}: {count} images but {len(labels)} labels")
+        sys.exit(f"{split}: got {len(labels)} labels, expected {count}, the number of images")
     chosen = first_of_each_class(labels, per_class)
     size = height * width
     images = b"".join(pixels[at * size : (at + 1) * size] for at in chosen)
@@ -94,7 +94,7 @@ def main():
     parser.add_argument("target", type=pathlib.Path, nargs="?", default=here)
     arguments = parser.parse_args()
     if arguments.source.resolve() == arguments.target.resolve():
-        sys.exit("source and target are the same folder: the source would be overwritten")
+        sys.exit("target: got the source folder, expected another; the source would be overwritten")
     for split, per_class in PER_CLASS.items():
         cut(arguments.source, arguments.target, split, per_class)
 

@@ -44,3 +44,8 @@ pub use normalisation::Normalisation;
 #[cfg(feature = "data")]
 pub use random_stream::RandomStream;
 pub use shuffled_batches::{Augmentation, ShuffledBatches};
+
+/// The code of docs/data.md, compiled.
+#[cfg(all(doctest, feature = "data"))]
+#[doc = include_str!("../../docs/data.md")]
+struct DataDocument;
