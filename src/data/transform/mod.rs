@@ -156,8 +156,7 @@ impl Transform {
     }
 
     /// Draws the region of an image that the result depends on: the random crop, or the whole image
-    /// for evaluation. It is drawn
-    /// before any other number of the stream.
+    /// for evaluation. [`apply_to`](Self::apply_to) continues with the same stream.
     pub(super) fn region(
         &self,
         width: usize,
