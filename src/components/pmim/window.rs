@@ -46,7 +46,7 @@ impl WindowNorm {
     }
 
     /// Returns t = (x − μ)/√(v + 1e-6) for every pixel x, with the mean μ and the unbiased variance
-    /// v = max(0, (E[x²] − μ²)·N/(N−1)) over the N pixels of its window inside the image. For N =
+    /// `v = max(0, (E[x²] − μ²)·N/(N−1))` over the N pixels of its window inside the image. For N =
     /// 1, v = 0.
     ///
     /// # Shapes
