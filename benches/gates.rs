@@ -1,5 +1,5 @@
-//! Overhead of the search on DeiT-S at batch size 8: time of the gates (masks, θ ⊙ gates, pull-back,
-//! one-hot losses) and of a whole search step, each relative to a plain training step.
+//! Overhead of the search on DeiT-S at batch size 8: time of the gates (masks, θ ⊙ gates,
+//! pull-back, one-hot losses) and of a whole search step, each relative to a plain training step.
 //!
 //! `cargo bench --features report --bench gates -- 5`; the argument is the number of rounds
 //! (default 5). `OFB_TEST_DEVICE` sets the device (default `cpu`).

@@ -34,8 +34,8 @@ impl Batch {
 /// A source of training batches, as a function of the batch number.
 ///
 /// With gradient accumulation over k batches, optimiser step n takes batches n·k to n·k + k − 1;
-/// otherwise batch n. A search that resumes, or rolls back to a checkpoint, requests earlier numbers
-/// again. A source whose batch depends on the number alone makes a resumed run bit-exact.
+/// otherwise batch n. A search that resumes, or rolls back to a checkpoint, requests earlier
+/// numbers again. A source whose batch depends on the number alone makes a resumed run bit-exact.
 ///
 /// Implemented by `data::Loader`, by `data::ShuffledBatches` (images in memory), and by every
 /// `FnMut(u64) -> Result<Batch>`.

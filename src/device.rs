@@ -97,8 +97,8 @@ fn built_folder() -> Option<PathBuf> {
 #[cfg(target_os = "linux")]
 fn load_permanently(library: &Path) -> std::result::Result<(), libloading::Error> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-    // SAFETY: this is libtorch's own library. Its initialisers register the CUDA backend and have no
-    // other precondition. It is never unloaded, so no reference to it can dangle.
+    // SAFETY: this is libtorch's own library. Its initialisers register the CUDA backend and have
+    // no other precondition. It is never unloaded, so no reference to it can dangle.
     let handle = unsafe { Library::open(Some(library), RTLD_NOW | RTLD_GLOBAL)? };
     std::mem::forget(handle);
     Ok(())

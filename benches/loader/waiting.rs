@@ -30,8 +30,8 @@ pub fn real_training(folder: &Path) -> Result<(), AnyError> {
     Ok(())
 }
 
-/// Simulates training on a GPU and prints the share of waiting: the step is a sleep of the time that
-/// a batch takes at this rate. Without mixing, which a GPU would compute.
+/// Simulates training on a GPU and prints the share of waiting: the step is a sleep of the time
+/// that a batch takes at this rate. Without mixing, which a GPU would compute.
 pub fn sleeping_device(folder: &Path, images_per_second: f64) -> Result<(), AnyError> {
     let options = LoaderOptions { mixing: None, ..LoaderOptions::deit(SIZE, BATCH) };
     let mut loader = loader(folder, options)?;

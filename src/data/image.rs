@@ -26,8 +26,8 @@ impl Image {
     /// `pixels`: height × width × channels, top row first.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless width and height are positive, channels are 1 or 3, and `pixels` has
-    /// width × height × channels values.
+    /// [`Error::Invalid`] unless width and height are positive, channels are 1 or 3, and `pixels`
+    /// has width × height × channels values.
     pub fn new(width: usize, height: usize, channels: usize, pixels: Vec<u8>) -> Result<Self> {
         if channels != 1 && channels != 3 {
             return Err(Error::invalid("channels of an image", "1 or 3", channels));
@@ -68,8 +68,8 @@ impl Image {
         &mut self.pixels
     }
 
-    /// Looks up every value in the table of its channel and writes the results to `planes`, channels
-    /// first.
+    /// Looks up every value in the table of its channel and writes the results to `planes`,
+    /// channels first.
     ///
     /// # Shapes
     /// `tables`: one a channel; `planes`: channels × height × width.

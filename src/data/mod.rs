@@ -4,8 +4,8 @@
 //! [`Loader`] decodes, augments and batches them in worker threads. For a small data set that fits
 //! in device memory, [`ImageSet`] and [`ShuffledBatches`] do without worker threads.
 //!
-//! [`ImageSet`], [`ShuffledBatches`], [`Image`] and [`Normalisation`] are always compiled; all other
-//! items need the Cargo feature `data`.
+//! [`ImageSet`], [`ShuffledBatches`], [`Image`] and [`Normalisation`] are always compiled; all
+//! other items need the Cargo feature `data`.
 
 #[cfg(feature = "data")]
 mod dataset;

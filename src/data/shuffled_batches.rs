@@ -18,8 +18,8 @@ pub struct Augmentation {
 
 /// Shuffled batches of an [`ImageSet`], in a new order each epoch.
 ///
-/// The batch of step n depends only on the image set, the seed and n, so a resumed run gets the same
-/// batches as one without interruption.
+/// The batch of step n depends only on the image set, the seed and n, so a resumed run gets the
+/// same batches as one without interruption.
 #[derive(Debug)]
 pub struct ShuffledBatches<'a> {
     set: &'a ImageSet,

@@ -32,7 +32,10 @@ pub enum DecodeError {
         length: usize,
     },
     /// A damaged or unsupported JPEG file; `source` has the decoder's message.
-    #[error("JPEG file: got damaged or unsupported data, expected a baseline or progressive JPEG of 8 bits")]
+    #[error(
+        "JPEG file: got damaged or unsupported data, expected a baseline or progressive JPEG of 8 \
+         bits"
+    )]
     Jpeg {
         /// Error of the decoder.
         source: Box<dyn std::error::Error + Send + Sync>,

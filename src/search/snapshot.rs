@@ -153,7 +153,10 @@ impl<A: Architecture> Search<A> {
                 );
             }
             if let Some(fade_out) = &state.fade_out {
-                tensors.insert(format!("from/{}", state.name), fade_out.initial_gates().shallow_clone());
+                tensors.insert(
+                    format!("from/{}", state.name),
+                    fade_out.initial_gates().shallow_clone(),
+                );
             }
         }
         for (name, moments) in self.optimiser.moments() {

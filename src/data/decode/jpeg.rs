@@ -29,8 +29,8 @@ enum Kind<'a> {
 impl<'a> JpegFile<'a> {
     pub fn open(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let frame = Frame::of(bytes);
-        // Checked here because the decoder fills missing rows with grey. Only the coded data count: a
-        // thumbnail in the header has an end-of-image marker of its own.
+        // Checked here because the decoder fills missing rows with grey. Only the coded data count:
+        // a thumbnail in the header has an end-of-image marker of its own.
         let coded = &bytes[frame.map_or(0, |frame| frame.data_at)..];
         if !coded.windows(2).rev().any(|pair| pair == END) {
             return Err(DecodeError::Truncated { length: bytes.len() });

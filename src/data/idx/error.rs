@@ -26,7 +26,10 @@ pub enum IdxError {
         source: io::Error,
     },
     /// The file starts with gzip's magic number, but is not a complete gzip file.
-    #[error("gzip file {path}: got damaged or truncated data, expected a complete file; download it again")]
+    #[error(
+        "gzip file {path}: got damaged or truncated data, expected a complete file; download it \
+         again"
+    )]
     Gzip {
         /// The file.
         path: PathBuf,
@@ -35,8 +38,8 @@ pub enum IdxError {
     },
     /// The file does not start with an IDX header.
     #[error(
-        "IDX file {path}: got first bytes {found:02x?}, expected two zero bytes, an element type and \
-         a rank"
+        "IDX file {path}: got first bytes {found:02x?}, expected two zero bytes, an element type \
+         and a rank"
     )]
     NotIdx {
         /// The file.

@@ -21,8 +21,8 @@ pub(super) struct Fetched {
     pub class: usize,
 }
 
-/// Fetches the image of a view. A corrupt image is added to `corrupt` and replaced by the next index
-/// that can be decoded, if the options say so.
+/// Fetches the image of a view. A corrupt image is added to `corrupt` and replaced by the next
+/// index that can be decoded, if the options say so.
 ///
 /// `file` is a buffer that is reused for every image.
 pub(super) fn fetch(

@@ -32,8 +32,8 @@ pub enum Transform {
     Eval(EvalTransform),
 }
 
-/// Training augmentation, in timm's order: random resized crop, horizontal flip, RandAugment, colour
-/// jitter; after normalisation, random erasing.
+/// Training augmentation, in timm's order: random resized crop, horizontal flip, RandAugment,
+/// colour jitter; after normalisation, random erasing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainTransform {
     /// Width and height of the result in pixels.
@@ -141,8 +141,8 @@ impl Transform {
     /// rotation, shear and translation take from outside the image.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the length of `fill` is not the number of channels, or an option is out
-    /// of range.
+    /// [`Error::Invalid`] if the length of `fill` is not the number of channels, or an option is
+    /// out of range.
     pub fn apply(
         &self,
         image: &Image,

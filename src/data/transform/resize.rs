@@ -49,8 +49,8 @@ impl Resizer {
         self.resize(&view(image)?, image.channels(), (width, height))
     }
 
-    /// Resizes a whole source. The crop box of fast_image_resize 6.1's own options is not used: with
-    /// it, the crate can read beyond the box.
+    /// Resizes a whole source. The crop box of fast_image_resize 6.1's own options is not used:
+    /// with it, the crate can read beyond the box.
     fn resize(
         &mut self,
         source: &impl IntoImageView,
