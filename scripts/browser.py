@@ -1,7 +1,6 @@
-"""A headless Chromium that is spoken to over a pipe (Chrome DevTools Protocol), with nothing but
-the standard library.
+"""A headless Chromium, controlled over a pipe (Chrome DevTools Protocol) with the standard library.
 
-    OFB_BROWSER  the browser to use; otherwise one is looked for, and installed where that can be
+    OFB_BROWSER  program to use; default: an installed Chromium or Chrome, or one from apt-get
 """
 
 import json
@@ -13,19 +12,19 @@ import tempfile
 import time
 
 NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
-PATIENCE = 60  # seconds
+TIMEOUT = 60  # seconds
 
 
 class Missing(Exception):
-    """There is no browser here, and none can be had."""
+    """No browser is installed, and none can be installed."""
 
 
 def find():
-    """The program of a browser; installed if need be."""
+    """Returns the program of a browser, and installs one if there is none."""
     own = os.environ.get("OFB_BROWSER")
     if own:
         if not shutil.which(own):
-            raise SystemExit("OFB_BROWSER is %s, which is no program" % own)
+            raise SystemExit("OFB_BROWSER: got %s, expected a program on the path" % own)
         return own
     for attempt in range(2):
         for name in NAMES:
@@ -34,12 +33,12 @@ def find():
                 return path
         if attempt == 0:
             install()
-    raise Missing("apt-get has installed something, but no chromium")
+    raise Missing("chromium: not on the path after apt-get install")
 
 
 def install():
     if not shutil.which("apt-get") or os.geteuid() != 0:
-        raise Missing("no chromium here: install it, or set OFB_BROWSER to a Chrome of your own")
+        raise Missing("chromium: not found; install it, or set OFB_BROWSER to a Chromium or Chrome")
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     for command in (["apt-get", "update"], ["apt-get", "install", "-y", "chromium"]):
         made = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -56,7 +55,7 @@ class Browser:
         self.number, self.unread, self.events = 0, b"", []
         theirs_in, self.to = os.pipe()
         self.from_, theirs_out = os.pipe()
-        # The protocol's ends are descriptors 3 and 4 of the browser, whatever they are here.
+        # The browser expects the pipe at its descriptors 3 and 4.
         command = [
             "sh", "-c", 'exec 3<&%d 4>&%d; exec "$@"' % (theirs_in, theirs_out), "browser", program,
             "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
@@ -100,13 +99,13 @@ class Browser:
         self.close()
 
     def receive(self, until):
-        """The next message, or None when it is too late."""
+        """Returns the next message, or None after the time `until`."""
         while b"\0" not in self.unread:
             if not select.select([self.from_], [], [], max(0, until - time.monotonic()))[0]:
                 return None
             data = os.read(self.from_, 1 << 20)
             if not data:
-                raise EOFError("the browser is gone")
+                raise EOFError("the browser has ended")
             self.unread += data
         message, self.unread = self.unread.split(b"\0", 1)
         return json.loads(message)
@@ -119,7 +118,7 @@ class Browser:
         data = json.dumps(message).encode() + b"\0"
         while data:
             data = data[os.write(self.to, data):]
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         while True:
             answer = self.receive(until)
             if answer is None:
@@ -132,21 +131,21 @@ class Browser:
                 self.events.append((answer["method"], answer.get("params", {})))
 
     def evaluate(self, expression):
-        """The value of an expression of JavaScript, awaited."""
+        """Returns the value of a JavaScript expression, awaited."""
         result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in result:
             raise RuntimeError(json.dumps(result["exceptionDetails"])[:2000])
         return result["result"].get("value")
 
     def open(self, url, width, height, dark):
-        """Loads a page at a size, and waits until it is drawn; events since then are kept."""
+        """Loads a page at a window size, waits until it is drawn, and keeps the events since."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
                   mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.events = []
         self.call("Page.navigate", url=url)
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         while not any(name == "Page.loadEventFired" for name, _ in self.events):
             message = self.receive(until)
             if message is None:
@@ -156,7 +155,7 @@ class Browser:
         self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
 
     def screenshot(self):
-        """The whole page as PNG in base64."""
+        """Returns the whole page as PNG in base64."""
         return self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True,
                          optimizeForSpeed=True, clip=dict(self.page_box(), scale=1))["data"]
 

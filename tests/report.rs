@@ -1,4 +1,4 @@
-//! What a run is watched by: numbers of every dimension, pictures, the page, TensorBoard's files.
+//! Reports: metrics of the dimensions, pictures of masked image modeling, HTML page, TensorBoard.
 
 mod report_cases;
 mod support;

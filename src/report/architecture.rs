@@ -1,37 +1,37 @@
-//! The kept network, drawn into the outline of the dense one.
+//! Drawing of the kept sizes, block by block, in the outline of the dense network.
 
 use super::format::percent;
 use super::html;
-use super::network::{BlockSizes, NetworkFigures};
+use super::network_figures::{BlockSizes, NetworkFigures};
 use super::page::Report;
-use super::progress::Stage;
+use super::stage::Stage;
 use super::svg;
 use crate::search::Event;
 
-/// Share of a block's column that is left free on each side.
+/// Free space on each side of a block's column, as a share of it.
 const GAP: f64 = 0.1;
 
-/// What is kept of an attention grid.
+/// Kept size of one attention.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Grid {
-    Chosen {
+    Decided {
         heads: i64,
         head_dim: i64,
     },
-    /// Units, heads × head dim.
+    /// Expected units, Σ p · heads · channels.
     Expected(f64),
     Unknown,
 }
 
-/// What is kept of the network, chosen or expected.
+/// Kept sizes of the network: of the subnet, or expected.
 struct Kept {
     embed: Option<f64>,
     attention: Vec<Grid>,
     hidden: Vec<Option<f64>>,
-    chosen: bool,
+    extracted: bool,
 }
 
-/// The section of the page; nothing for a network that is not made of blocks.
+/// Section "Architecture"; empty for a network without blocks.
 pub(super) fn section(report: &Report) -> String {
     let Some(dense) = report.dense.as_ref().filter(|dense| !dense.blocks.is_empty()) else {
         return String::new();
@@ -43,41 +43,48 @@ pub(super) fn section(report: &Report) -> String {
         _ => Kept::unknown(dense.blocks.len()),
     };
     let unknown = kept.embed.is_none() && kept.attention.iter().all(|grid| *grid == Grid::Unknown);
-    let how = match kept.chosen {
-        _ if unknown => "Outline: the dense network. What is kept of it is not known yet.",
-        true => "Outline: the dense network. Filled: what is kept of it, block by block. Every row of an \
-                 attention is a head, as long as its head dim.",
-        false => "Outline: the dense network. Filled: the sizes expected now, stronger where they are decided.",
+    let how = match kept.extracted {
+        _ if unknown => "Outline: dense network. No size is decided or expected yet.",
+        true => {
+            "Outline: dense network. Filled: the subnet, block by block. In an attention, each row \
+             is a head, and its length the channels of a head."
+        }
+        false => {
+            "Outline: dense network. Filled: expected size Σ p·size at the last logged step (pale), \
+             or decided size (strong). In an attention, each row is a head."
+        }
     };
     let width = 30 * dense.blocks.len();
     let bands = [embedding(dense, &kept), attention(dense, &kept), hidden(dense, &kept)].concat();
-    let body = format!("<div class=\"scroll\"><div class=\"bands\" style=\"min-width:{width}px\">{bands}</div></div>");
+    let body = format!(
+        "<div class=\"scroll\"><div class=\"bands\" style=\"min-width:{width}px\">{bands}</div></div>"
+    );
     html::section(
         "Architecture",
         how,
-        &html::figure("architecture", "Kept of the dense network, by block", "", &body),
+        &html::figure("architecture", "Kept units, by block", "", &body),
     )
 }
 
 impl Kept {
     fn unknown(blocks: usize) -> Self {
         let (attention, hidden) = (vec![Grid::Unknown; blocks], vec![None; blocks]);
-        Self { embed: None, attention, hidden, chosen: false }
+        Self { embed: None, attention, hidden, extracted: false }
     }
 
     fn of(subnet: &NetworkFigures) -> Self {
         let grid =
-            |block: &BlockSizes| Grid::Chosen { heads: block.heads, head_dim: block.head_dim };
+            |block: &BlockSizes| Grid::Decided { heads: block.heads, head_dim: block.head_dim };
         Self {
             embed: Some(subnet.embed_dim as f64),
             attention: subnet.blocks.iter().map(grid).collect(),
             hidden: subnet.blocks.iter().map(|block| Some(block.hidden_dim as f64)).collect(),
-            chosen: true,
+            extracted: true,
         }
     }
 
-    /// As decided, or else as expected at the last logged step; dimensions under the names they
-    /// have in a ViT.
+    /// Sizes of a search: decided ones, otherwise those expected at the last logged step. Dimensions
+    /// are found by their names in a ViT.
     fn so_far(stage: &Stage, blocks: usize) -> Self {
         let expected = |name: &str| {
             let dimension = stage.last_of_search()?.dimensions.get(name)?;
@@ -98,7 +105,7 @@ impl Kept {
         let grid = |block: usize| {
             let name = format!("blocks.{block}.attn");
             match (decided(&name), expected(&name)) {
-                (Some((heads, head_dim)), _) => Grid::Chosen { heads, head_dim },
+                (Some((heads, head_dim)), _) => Grid::Decided { heads, head_dim },
                 (None, Some(units)) => Grid::Expected(units),
                 (None, None) => Grid::Unknown,
             }
@@ -107,20 +114,20 @@ impl Kept {
             embed: width("embed"),
             attention: (0..blocks).map(grid).collect(),
             hidden: (0..blocks).map(|block| width(&format!("blocks.{block}.mlp"))).collect(),
-            chosen: false,
+            extracted: false,
         }
     }
 
-    /// The class of what is filled.
+    /// CSS class of the filled part.
     fn class(&self) -> &'static str {
-        if self.chosen {
+        if self.extracted {
             "kept"
         } else {
             "kept open"
         }
     }
 
-    /// A size as it is written.
+    /// Formats a size; an expected one begins with ≈.
     fn write(&self, size: Option<f64>) -> String {
         match size {
             None => "?".into(),
@@ -130,20 +137,20 @@ impl Kept {
     }
 }
 
-/// One kind of dimension: its name at the side, and the drawing.
+/// One kind of dimension: name and dense size at the side, and the drawing.
 fn band(name: &str, dense: &str, height: f64, description: &str, content: &str) -> String {
     let (name, dense) = (html::escape(name), html::escape(dense));
     let drawing = svg::drawing(height, "", [&name, description], content);
     format!("<div class=\"band\"><div class=\"side\"><b>{name}</b> {dense}</div>{drawing}</div>")
 }
 
-/// "of 384" where all are alike.
+/// Dense size in words: "of 384" where it is the same in all blocks.
 fn of_all<T: PartialEq>(sizes: &[T], write: impl Fn(&T) -> String) -> String {
     match sizes.split_first() {
         Some((first, rest)) if rest.iter().all(|size| size == first) => {
             format!("of {}", write(first))
         }
-        _ => "of sizes that differ".into(),
+        _ => "of different sizes".into(),
     }
 }
 
@@ -159,10 +166,10 @@ fn embedding(dense: &NetworkFigures, kept: &Kept) -> String {
     };
     content += &svg::text("size first", [left, 31.0], 0.0, &words);
     let description = format!("{} of {}", kept.write(kept.embed), dense.embed_dim);
-    band("embedding", &format!("of {}", dense.embed_dim), 36.0, &description, &content)
+    band("Embedding", &format!("channels, of {}", dense.embed_dim), 36.0, &description, &content)
 }
 
-/// Where the column of a block begins, and how wide it is.
+/// Left end and width of a block's column.
 fn column(block: usize, blocks: usize) -> [f64; 2] {
     let width = 1.0 / blocks as f64;
     [(block as f64 + GAP) * width, (1.0 - 2.0 * GAP) * width]
@@ -186,7 +193,7 @@ fn attention(dense: &NetworkFigures, kept: &Kept) -> String {
             }
         }
         let (class, label) = match grid {
-            Grid::Chosen { heads, head_dim } => ("size", format!("{heads}×{head_dim}")),
+            Grid::Decided { heads, head_dim } => ("size", format!("{heads}×{head_dim}")),
             Grid::Expected(units) => ("size open", units.round().to_string()),
             Grid::Unknown => ("size open", "?".into()),
         };
@@ -194,14 +201,20 @@ fn attention(dense: &NetworkFigures, kept: &Kept) -> String {
         words.push(format!("block {block}: {label}"));
     }
     let dense = of_all(&dense.blocks, |block| format!("{} × {}", block.heads, block.head_dim));
-    band("attention", &dense, floor + 22.0, &words.join(", "), &content)
+    band(
+        "Attention",
+        &format!("heads × channels, {dense}"),
+        floor + 22.0,
+        &words.join(", "),
+        &content,
+    )
 }
 
-/// Share of a head's row that is filled.
+/// Filled share of a head's row.
 fn filled(grid: Grid, head: i64, dense: &BlockSizes) -> f64 {
     let share = match grid {
-        Grid::Chosen { heads, .. } if head >= heads => 0.0,
-        Grid::Chosen { head_dim, .. } => head_dim as f64 / dense.head_dim.max(1) as f64,
+        Grid::Decided { heads, .. } if head >= heads => 0.0,
+        Grid::Decided { head_dim, .. } => head_dim as f64 / dense.head_dim.max(1) as f64,
         Grid::Expected(units) => units / (dense.heads * dense.head_dim).max(1) as f64,
         Grid::Unknown => 0.0,
     };
@@ -210,7 +223,7 @@ fn filled(grid: Grid, head: i64, dense: &BlockSizes) -> f64 {
 
 fn class_of(grid: Grid, kept: &Kept) -> &'static str {
     match grid {
-        Grid::Chosen { .. } => "kept",
+        Grid::Decided { .. } => "kept",
         _ => kept.class(),
     }
 }
@@ -227,7 +240,7 @@ fn hidden(dense: &NetworkFigures, kept: &Kept) -> String {
         let part = tall(size.unwrap_or(0.0)).min(full);
         content += &svg::rect("dense", [x, 1.0 + HEIGHT - full], [width, full]);
         content += &svg::rect(kept.class_of_size(*size), [x, 1.0 + HEIGHT - part], [width, part]);
-        // Columns are narrow: that a size is expected only is said by its colour.
+        // Columns are too narrow for a ≈: an expected size has a paler colour.
         let label = size.map_or("?".into(), |size| size.round().to_string());
         let class = if kept.class_of_size(*size) == "kept" { "size" } else { "size open" };
         let middle = x + width / 2.0;
@@ -236,11 +249,11 @@ fn hidden(dense: &NetworkFigures, kept: &Kept) -> String {
         words.push(format!("block {block}: {label} of {}", sizes.hidden_dim));
     }
     let dense = of_all(&dense.blocks, |block| block.hidden_dim.to_string());
-    band("hidden", &dense, HEIGHT + 38.0, &words.join(", "), &content)
+    band("MLP", &format!("hidden neurons, {dense}"), HEIGHT + 38.0, &words.join(", "), &content)
 }
 
 impl Kept {
-    /// A decided width is a whole number, an expected one hardly ever.
+    /// CSS class of a width: a whole number is taken for a decided width.
     fn class_of_size(&self, size: Option<f64>) -> &'static str {
         match size {
             Some(size) if size.fract() == 0.0 => "kept",

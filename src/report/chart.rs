@@ -1,4 +1,4 @@
-//! Curves over steps, with axes.
+//! Charts of curves over optimiser steps, with axes.
 
 use super::format::Unit;
 use super::html::{coloured, figure};
@@ -6,22 +6,22 @@ use super::scale::Scale;
 use super::series::{smoothed, thinned};
 use super::svg::{self, Place};
 
-/// Points of a curve: more are not seen.
+/// Points a curve is thinned to.
 const POINTS: usize = 260;
 
-/// Height in pixels above which a chart has all the width of the page, and room for more ticks.
+/// Height in pixels above which a chart has the full page width, and more ticks.
 const WIDE: f64 = 150.0;
 
-/// How a curve is drawn.
+/// Style of a curve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stroke {
-    /// From point to point.
+    /// Straight between points.
     Solid,
-    /// Points faint, and a running mean through them.
+    /// Points faint, their running mean strong.
     Noisy,
-    /// A step at each point: the value holds until the next.
+    /// Each value holds until the next point.
     Stairs,
-    /// From point to point, with a dot at each.
+    /// Straight between points, with a dot at each.
     Dots,
 }
 
@@ -34,22 +34,27 @@ pub(super) struct Line<'a> {
     pub(super) points: Vec<[f64; 2]>,
 }
 
-/// A moment: a line from top to bottom.
+/// A vertical line at a step.
 #[derive(Debug)]
-pub(super) struct Moment {
+pub(super) struct Mark {
     pub(super) step: f64,
-    /// Written at the top, where there is something to say.
+    /// Label at the top; empty for a dotted line without label.
     pub(super) name: &'static str,
 }
 
-/// A level: a line from side to side.
+impl Mark {
+    /// Label of the step at which the last dimension was decided.
+    pub(super) const ALL_DECIDED: &'static str = "all decided";
+}
+
+/// A horizontal line at a value, with a label.
 #[derive(Debug)]
 pub(super) struct Level {
     pub(super) value: f64,
     pub(super) name: String,
 }
 
-/// Curves over the steps of a run.
+/// Curves over optimiser steps.
 #[derive(Debug)]
 pub(super) struct Chart<'a> {
     pub(super) title: &'a str,
@@ -57,52 +62,52 @@ pub(super) struct Chart<'a> {
     pub(super) height: f64,
     pub(super) lines: Vec<Line<'a>>,
     pub(super) levels: Vec<Level>,
-    pub(super) moments: Vec<Moment>,
-    /// The range of the values; follows from them if `None`.
+    pub(super) marks: Vec<Mark>,
+    /// Range of the value axis; computed from the values if `None`.
     pub(super) range: Option<Scale>,
-    /// Steps the axis reaches to at least.
+    /// Least upper end of the step axis.
     pub(super) steps: f64,
 }
 
 impl<'a> Chart<'a> {
-    /// A chart of some lines.
+    /// A chart of `lines` without marks and levels.
     pub(super) fn new(title: &'a str, unit: Unit, height: f64, lines: Vec<Line<'a>>) -> Self {
-        let (levels, moments) = (Vec::new(), Vec::new());
-        Self { title, unit, height, lines, levels, moments, range: None, steps: 0.0 }
+        let (levels, marks) = (Vec::new(), Vec::new());
+        Self { title, unit, height, lines, levels, marks, range: None, steps: 0.0 }
     }
 
-    /// The chart with its caption: the names of the lines in their colours and the last values.
+    /// The chart as a figure, with the names and last values of its lines in the caption.
     pub(super) fn html(&self) -> String {
         let place = self.place();
         let mut content = self.axes(&place);
-        // Words lie over the curves, and lines under them.
-        let mut words = String::new();
+        // Labels are drawn over the curves, lines under them.
+        let mut labels = String::new();
         for level in self.levels.iter().filter(|level| level.value.is_finite()) {
             let y = place.y(level.value);
             content += &svg::line("level", [0.0, y], [1.0, y]);
-            words += &svg::text("level-name", [1.0, y - 5.0], 0.0, &level.name);
+            labels += &svg::text("level-name", [1.0, y - 5.0], 0.0, &level.name);
         }
-        for moment in &self.moments {
-            content += &moment_line(moment, &place);
+        for mark in &self.marks {
+            content += &mark_line(mark, &place);
         }
         let curves: String = self.lines.iter().map(|line| drawn(line, &place)).collect();
         content += &svg::stretched(0.0, self.height, &curves);
-        content += &words;
+        content += &labels;
         if self.lines.iter().all(|line| last_of(&line.points).is_none()) {
-            content += &svg::text("empty", [0.5, self.height / 2.0], 0.0, "nothing logged yet");
+            content += &svg::text("empty", [0.5, self.height / 2.0], 0.0, "no step logged yet");
         }
         let domain = [place.x.low, place.x.high, place.y.low, place.y.high];
         let domain = domain.map(|value| value.to_string()).join(" ");
         let attributes = format!(" data-domain=\"{domain}\" data-unit=\"{}\"", self.unit.key());
-        let words = self.in_words();
-        let drawing = svg::drawing(self.height, &attributes, [self.title, &words], &content);
+        let description = self.description();
+        let drawing = svg::drawing(self.height, &attributes, [self.title, &description], &content);
         let body = format!("<div class=\"plot\">{drawing}</div>");
-        figure("chart", self.title, &self.key(&place), &body)
+        figure("chart", self.title, &self.legend(&place), &body)
     }
 
     fn place(&self) -> Place {
         let steps = self.lines.iter().flat_map(|line| &line.points).map(|point| point[0]);
-        let last = steps.chain(self.moments.iter().map(|m| m.step)).fold(self.steps, f64::max);
+        let last = steps.chain(self.marks.iter().map(|m| m.step)).fold(self.steps, f64::max);
         let values = self.lines.iter().flat_map(|line| &line.points).map(|point| point[1]);
         let levels = self.levels.iter().map(|level| level.value);
         let noisy = self.lines.iter().any(|line| line.stroke == Stroke::Noisy);
@@ -123,10 +128,10 @@ impl<'a> Chart<'a> {
         axes + &step_axis(place.x, self.height, if self.height > WIDE { 7.0 } else { 4.0 })
     }
 
-    /// The lines' names in their colours, each with its last value; and what is beyond the axis.
-    fn key(&self, place: &Place) -> String {
+    /// Names of the lines in their colours with their last values, and a maximum beyond the axis.
+    fn legend(&self, place: &Place) -> String {
         let value = |line: &Line| {
-            // The last of a noisy curve says less than its mean.
+            // Of a noisy curve the running mean is shown, not the last value.
             let points = match line.stroke {
                 Stroke::Noisy => &smoothed(&line.points),
                 _ => &line.points,
@@ -135,20 +140,21 @@ impl<'a> Chart<'a> {
             let last = last.map(|last| format!(" <b>{last}</b>")).unwrap_or_default();
             coloured(line.hue, line.name) + &last
         };
-        let key = self.lines.iter().map(value).collect::<Vec<_>>().join(" ");
+        let legend = self.lines.iter().map(value).collect::<Vec<_>>().join(" ");
         let values = self.lines.iter().flat_map(|line| &line.points).map(|point| point[1]);
         let most = values.filter(|value| value.is_finite()).fold(f64::NEG_INFINITY, f64::max);
         if most <= place.y.high {
-            return key;
+            return legend;
         }
-        format!("{key} up to {}", self.unit.value(most))
+        format!("{legend} maximum {}, beyond the axis", self.unit.value(most))
     }
 
-    fn in_words(&self) -> String {
+    /// Text description for screen readers.
+    fn description(&self) -> String {
         let line = |line: &Line| {
             let first = line.points.iter().find(|point| point[1].is_finite());
             let (Some(first), Some(last)) = (first, last_of(&line.points)) else {
-                return format!("{}: nothing logged.", line.name);
+                return format!("{}: no step logged.", line.name);
             };
             let value = |point: &[f64; 2]| self.unit.value(point[1]);
             let (from, to) = (value(first), value(&last));
@@ -162,7 +168,7 @@ impl<'a> Chart<'a> {
     }
 }
 
-/// The axis of steps under a drawing of a height, with about so many ticks.
+/// Step axis under a drawing of `height` pixels, with about `about` ticks.
 pub(super) fn step_axis(x: Scale, height: f64, about: f64) -> String {
     let mut axis = svg::line("axis", [0.0, height], [1.0, height]);
     let ticks: Vec<f64> = x.ticks(about).into_iter().filter(|tick| tick.fract() == 0.0).collect();
@@ -187,20 +193,19 @@ fn last_of(points: &[[f64; 2]]) -> Option<[f64; 2]> {
     points.iter().rev().find(|point| point[1].is_finite()).copied()
 }
 
-fn moment_line(moment: &Moment, place: &Place) -> String {
-    let x = place.x.place(moment.step);
-    if moment.name.is_empty() {
-        return svg::line("cut", [x, 0.0], [x, place.height]);
+fn mark_line(mark: &Mark, place: &Place) -> String {
+    let x = place.x.place(mark.step);
+    if mark.name.is_empty() {
+        return svg::line("pruned", [x, 0.0], [x, place.height]);
     }
-    let (class, shift) =
-        if x > 0.8 { ("moment-name last", -5.0) } else { ("moment-name first", 5.0) };
-    let line = svg::line("moment", [x, -8.0], [x, place.height]);
-    line + &svg::text(class, [x, -2.0], shift, moment.name)
+    let (class, shift) = if x > 0.8 { ("mark-name last", -5.0) } else { ("mark-name first", 5.0) };
+    let line = svg::line("mark", [x, -8.0], [x, place.height]);
+    line + &svg::text(class, [x, -2.0], shift, mark.name)
 }
 
 fn drawn(line: &Line, place: &Place) -> String {
     let attributes = |class: &str, named: bool| {
-        // The script of the page reads values off the lines that have a name.
+        // readout.js reads the values of lines with this attribute.
         let name = super::html::escape(line.name);
         let name = if named { format!(" data-name=\"{name}\"") } else { String::new() };
         format!("class=\"{class} {}\"{name}", line.hue)
@@ -225,7 +230,7 @@ fn drawn(line: &Line, place: &Place) -> String {
     }
 }
 
-/// Every value holds until the next.
+/// Adds the corners of a step function: each value holds until the next point.
 pub(super) fn stairs(points: &[[f64; 2]]) -> Vec<[f64; 2]> {
     let mut stairs: Vec<[f64; 2]> = Vec::with_capacity(2 * points.len());
     for point in points {

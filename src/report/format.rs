@@ -1,21 +1,21 @@
-//! Numbers as people read them.
+//! Numbers formatted for reading.
 
-/// What stands where there is no number.
+/// Shown in place of a missing number.
 pub(super) const NONE: &str = "–";
 
-/// How the values of a quantity are written.
+/// Format of the values of a quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
-    /// As it is, with some significant digits.
+    /// Decimal, three significant digits.
     Plain,
-    /// With k, M, G.
+    /// With k (10³), M (10⁶), G (10⁹).
     Count,
-    /// A share, in per cent.
+    /// Share in per cent.
     Percent,
 }
 
 impl Unit {
-    /// On an axis: short, no more digits than needed.
+    /// Label of an axis tick, without trailing zeros.
     pub(super) fn tick(self, value: f64) -> String {
         match self {
             Self::Plain => plain(value),
@@ -24,7 +24,7 @@ impl Unit {
         }
     }
 
-    /// In a text.
+    /// Value in a text.
     pub(super) fn value(self, value: f64) -> String {
         match self {
             Self::Plain => significant(value, 3),
@@ -33,7 +33,7 @@ impl Unit {
         }
     }
 
-    /// What the script of the page calls it.
+    /// Name of the format in readout.js.
     pub(super) fn key(self) -> &'static str {
         match self {
             Self::Plain => "plain",
@@ -43,7 +43,7 @@ impl Unit {
     }
 }
 
-/// A share in per cent, one decimal.
+/// Formats a share in per cent with one decimal.
 pub(super) fn percent(share: f64) -> String {
     if share.is_finite() {
         minus(format!("{:.1} %", 100.0 * share))
@@ -52,7 +52,7 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
-/// Digits in groups of three.
+/// Formats a count with a comma between groups of three digits.
 pub(super) fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
@@ -65,7 +65,7 @@ pub(super) fn grouped(count: u64) -> String {
     text
 }
 
-/// So many significant digits; a power of ten where the number is very small or large.
+/// Formats with `digits` significant digits; as a power of ten below 1e-4 and from 1e7.
 pub(super) fn significant(value: f64, digits: i32) -> String {
     if !value.is_finite() {
         return NONE.into();
@@ -81,7 +81,7 @@ pub(super) fn significant(value: f64, digits: i32) -> String {
     minus(format!("{value:.*}", (digits - 1 - magnitude).max(0) as usize))
 }
 
-/// Without zeros at the end.
+/// Formats with four significant digits, without trailing zeros.
 fn plain(value: f64) -> String {
     let text = significant(value, 4);
     if text.contains('.') && !text.contains('e') {
@@ -90,7 +90,7 @@ fn plain(value: f64) -> String {
     text
 }
 
-/// With k, M, G.
+/// Formats with k, M or G.
 fn count(value: f64, digits: i32) -> String {
     let (scale, letter) = match value.abs() {
         large if large >= 1e9 => (1e9, " G"),
@@ -105,7 +105,7 @@ fn count(value: f64, digits: i32) -> String {
     format!("{number}{letter}")
 }
 
-/// A minus as wide as a plus.
+/// Replaces hyphens by minus signs.
 fn minus(text: String) -> String {
     text.replace('-', "−")
 }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
+    fn format_of_each_unit_is_as_expected() {
         assert_eq!(Unit::Count.value(4_598_882_304.0), "4.599 G");
         assert_eq!(Unit::Count.value(363_940_000.0), "363.9 M");
         assert_eq!(Unit::Count.tick(2e8), "200 M");
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_a_dash() {
+    fn format_of_non_finite_value_is_a_dash() {
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             for unit in [Unit::Plain, Unit::Count, Unit::Percent] {
                 assert!(unit.value(value).starts_with(NONE), "{}", unit.value(value));

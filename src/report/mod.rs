@@ -1,38 +1,36 @@
-//! What a run is told by: a page to look at, files for TensorBoard, measured latency.
+//! Reports of a run: an HTML page, TensorBoard event files, measured latency.
 //!
-//! [`Report`] is plain data that becomes one self-contained HTML page, of a finished run or of one
-//! that is under way; docs/report.md says how to read it.
+//! [`Report`] holds what is known of a run, finished or not, and renders it as one self-contained
+//! HTML page; docs/report.md says how to read it. [`TensorBoard`] is a
+//! [`Listener`](crate::search::Listener) that writes scalars while a run goes on.
 
-mod accuracy;
 mod architecture;
-mod budget;
 mod chart;
+mod cost_chart;
+mod curves;
+mod entropy;
+mod event_tables;
 mod format;
-mod head;
 mod html;
-mod incidents;
-mod losses;
-mod network;
+mod latency_bars;
+mod network_figures;
 mod page;
-mod progress;
-mod render;
 mod sample;
 mod scale;
-mod schedules;
 mod series;
-mod speed;
+mod stage;
+mod summary;
 mod svg;
 mod tensorboard;
-mod uncertainty;
 
 pub use crate::latency::{compare_latency, median, Latency};
-pub use network::{BlockSizes, NetworkFigures};
+pub use network_figures::{BlockSizes, NetworkFigures};
 pub use page::Report;
-pub use progress::Stage;
 pub use sample::Sample;
+pub use stage::Stage;
 pub use tensorboard::TensorBoard;
 
-/// The examples of the document compile and run.
+/// Compiles and runs the examples of docs/report.md.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/report.md")]
 struct ReportDocument;

@@ -1,15 +1,21 @@
-//! What goes into a report.
+//! The report of a run, and its HTML page.
 
-use super::network::NetworkFigures;
-use super::progress::Stage;
-use super::sample::Sample;
+use super::network_figures::NetworkFigures;
+use super::sample::{self, Sample};
+use super::stage::Stage;
+use super::{architecture, cost_chart, curves, entropy, event_tables, html, latency_bars, summary};
 use crate::cost::CostLimit;
 use crate::subnet::LatencyComparison;
+use crate::Result;
+use std::path::Path;
 
-/// What is known of a run, finished or not, as one HTML page.
+const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("readout.js");
+
+/// Everything known of a run, finished or not, that one HTML page shows.
 ///
-/// Everything may be left empty: the page shows what there is. It is a single file that fetches
-/// nothing.
+/// Every field may be empty: its section is then left out. The page is a single file without
+/// external resources.
 ///
 /// ```
 /// use once_for_both::report::{NetworkFigures, Report, Stage};
@@ -28,22 +34,76 @@ use crate::subnet::LatencyComparison;
 /// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Report {
-    /// What was compressed, on what.
+    /// Title of the page, such as the name of the model and of the data set.
     pub title: String,
-    /// What else to know of the run, by name: data set, seed, device…
+    /// Further facts of the run as (name, value): data set, seed, device.
     pub facts: Vec<(String, String)>,
-    /// The sessions of the run, in order.
+    /// Stages of the run, in order: dense training, search, fine-tuning.
     pub stages: Vec<Stage>,
-    /// The given network.
+    /// Figures of the dense network.
     pub dense: Option<NetworkFigures>,
-    /// The extracted network; none as long as the search goes on.
+    /// Figures of the extracted subnet; `None` during the search.
     pub subnet: Option<NetworkFigures>,
-    /// What the subnet may cost.
+    /// Budgets of the search, resolved to amounts.
     pub budgets: Vec<CostLimit>,
-    /// Measured times of both networks.
+    /// Measured latency of dense network and subnet, one entry a batch size.
     pub latency: Vec<LatencyComparison>,
-    /// What was painted into hidden patches.
+    /// Pictures of masked image modeling.
     pub samples: Vec<Sample>,
-    /// The resolved options, as text.
+    /// Options of the run as text, shown as they are.
     pub config: String,
+}
+
+impl Report {
+    /// Returns the HTML page.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] for a sample that PNG cannot encode.
+    pub fn html(&self) -> Result<String> {
+        let title = html::escape(self.title());
+        let mut main = summary::header(self);
+        main += &architecture::section(self);
+        main += &cost_chart::section(self);
+        main += &entropy::section(&self.stages);
+        main += &curves::accuracy(&self.stages);
+        main += &curves::losses(&self.stages);
+        main += &curves::schedules(&self.stages);
+        main += &sample::section(&self.samples)?;
+        main += &latency_bars::section(&self.latency);
+        main += &event_tables::section(&self.stages);
+        main += &self.options();
+        Ok(format!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <meta name=\"color-scheme\" content=\"light dark\">\n\
+             <link rel=\"icon\" href=\"data:,\">\n<title>{title}</title>\n\
+             <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{main}</main>\n\
+             <script>\n{SCRIPT}</script>\n</body>\n</html>\n"
+        ))
+    }
+
+    /// Writes the page to `path` atomically: the file has its old or its new content at any time.
+    ///
+    /// # Errors
+    /// Those of [`html`](Self::html); [`crate::Error::Io`] if the file cannot be written.
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
+        crate::files::write_atomically(path.as_ref(), self.html()?.as_bytes())
+    }
+
+    /// Title of the page; "Untitled run" where none is given.
+    pub(super) fn title(&self) -> &str {
+        match self.title.trim() {
+            "" => "Untitled run",
+            title => title,
+        }
+    }
+
+    fn options(&self) -> String {
+        if self.config.trim().is_empty() {
+            return String::new();
+        }
+        let text = html::escape(&self.config);
+        let body = format!("<details><summary>all options</summary><pre>{text}</pre></details>");
+        html::section("Options", "Options of the run, with all defaults filled in.", &body)
+    }
 }

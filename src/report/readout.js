@@ -1,4 +1,4 @@
-// Values under the pointer: the only script of the page, which is whole without it.
+// Shows the values of all curves at the pointer's step. Without scripts only this is missing.
 "use strict";
 for (const chart of document.querySelectorAll("svg[data-domain]")) {
   const [x0, x1, y0, y1] = chart.dataset.domain.split(" ").map(Number);

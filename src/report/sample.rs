@@ -1,6 +1,6 @@
-//! What masked image modeling paints, as pictures.
+//! Pictures of masked image modeling.
 
-use super::html::{escape, section};
+use super::html::{self, escape};
 use crate::components::Reconstruction;
 use crate::data::{Image, Normalisation};
 use crate::error::expect_shape;
@@ -9,25 +9,25 @@ use crate::{Error, Result};
 use base64::prelude::{Engine, BASE64_STANDARD};
 use tch::Tensor;
 
-/// An image, what was hidden of it, and what was painted there.
+/// Three pictures of one image: the original, masked, and reconstructed by the PMIM decoder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
-    /// What it shows, and when it was painted.
+    /// Caption, such as "test image 3, step 400".
     pub label: String,
     /// The image.
     pub original: Image,
-    /// The image with its hidden patches grey.
-    pub hidden: Image,
-    /// The image with its hidden patches painted.
-    pub painted: Image,
+    /// The image with its masked patches grey.
+    pub masked: Image,
+    /// The image with predicted pixels in its masked patches.
+    pub reconstructed: Image,
 }
 
-/// Shown in place of a hidden patch.
+/// Pixel value of a masked patch.
 const GREY: f64 = 128.0;
 
 impl Sample {
-    /// Pictures of all images of a reconstruction; `pixels` is how the network's images were
-    /// normalised, `label` says what the image with a number is called.
+    /// Returns one sample for each image of `reconstruction`. `pixels` is the normalisation of the
+    /// network's images, which is undone; `label` returns the caption of the image with an index.
     ///
     /// # Errors
     /// [`Error::Invalid`] unless the images have 1 or 3 channels, as many as `pixels`;
@@ -37,31 +37,35 @@ impl Sample {
         pixels: &Normalisation,
         label: impl Fn(usize) -> String,
     ) -> Result<Vec<Self>> {
-        let Reconstruction { images, hidden, painted } = reconstruction;
+        let Reconstruction { images, masked, reconstructed } = reconstruction;
         let (batch, channels, height, width) = images.size4()?;
         pixels.validate(channels as usize)?;
-        for (name, tensor) in [("hidden", hidden), ("painted", painted)] {
+        for (name, tensor) in [("masked", masked), ("reconstructed", reconstructed)] {
             expect_shape("pictures of a reconstruction", name, tensor, &images.size())?;
         }
         let shape = [channels as usize, height as usize, width as usize];
         let one = |number: i64| -> Result<Self> {
             let of = |tensor: &Tensor| to_host(&tensor.f_get(number)?);
-            let (original, mask) = (bytes(&of(images)?, shape, pixels), of(hidden)?);
+            let (original, mask) = (pixel_values(&of(images)?, shape, pixels), of(masked)?);
             let cover = |(value, mask): (&f64, &f64)| if *mask > 0.5 { GREY } else { *value };
             let covered: Vec<f64> = original.iter().zip(&mask).map(cover).collect();
             Ok(Self {
                 label: label(number as usize),
                 original: picture(&original, shape)?,
-                hidden: picture(&covered, shape)?,
-                painted: picture(&bytes(&of(painted)?, shape, pixels), shape)?,
+                masked: picture(&covered, shape)?,
+                reconstructed: picture(&pixel_values(&of(reconstructed)?, shape, pixels), shape)?,
             })
         };
         (0..batch).map(one).collect()
     }
 }
 
-/// Normalised numbers as those of bytes, channels first.
-fn bytes(values: &[f64], [_, height, width]: [usize; 3], pixels: &Normalisation) -> Vec<f64> {
+/// Undoes the normalisation: values from 0 to 255, channels first.
+fn pixel_values(
+    values: &[f64],
+    [_, height, width]: [usize; 3],
+    pixels: &Normalisation,
+) -> Vec<f64> {
     let colours = pixels.mean.iter().zip(&pixels.std);
     let planes = values.chunks(height * width).zip(colours);
     let plane = |(plane, (mean, std)): (&[f64], (&f64, &f64))| -> Vec<f64> {
@@ -70,15 +74,15 @@ fn bytes(values: &[f64], [_, height, width]: [usize; 3], pixels: &Normalisation)
     planes.flat_map(plane).collect()
 }
 
-/// Channels first to channels last; what is not a number becomes black.
+/// Rounds pixel values, channels first, to an image, channels last; NaN becomes black.
 fn picture(values: &[f64], [channels, height, width]: [usize; 3]) -> Result<Image> {
     let area = height * width;
     let byte = |at: usize| values[at % channels * area + at / channels].round() as u8;
     Image::new(width, height, channels, (0..area * channels).map(byte).collect())
 }
 
-/// The section of the page; nothing if there are no samples.
-pub(super) fn paintings(samples: &[Sample]) -> Result<String> {
+/// Section "Masked image modeling" of the page; empty without samples.
+pub(super) fn section(samples: &[Sample]) -> Result<String> {
     if samples.is_empty() {
         return Ok(String::new());
     }
@@ -86,26 +90,29 @@ pub(super) fn paintings(samples: &[Sample]) -> Result<String> {
     for sample in samples {
         let label = escape(&sample.label);
         body += "<figure class=\"sample\"><div>";
-        let pictures = [&sample.original, &sample.hidden, &sample.painted];
-        for (image, what) in pictures.into_iter().zip(["original", "hidden", "painted"]) {
-            body += &tag(image, &format!("{what}: {label}"))?;
+        let pictures = [&sample.original, &sample.masked, &sample.reconstructed];
+        let names = ["original", "masked", "reconstructed"];
+        for (image, name) in pictures.into_iter().zip(names) {
+            let tag = tag(image, &format!("{name}: {label}"))?;
+            body += &format!("<div class=\"picture\">{tag}<span>{name}</span></div>");
         }
         body += &format!("</div><figcaption>{label}</figcaption></figure>");
     }
-    let how = "Masked image modeling: the image, what the network saw of it, and what it painted into the \
-               hidden patches. Brightness and contrast are the image's own.";
-    Ok(section("Painting", how, &(body + "</div>")))
+    let how = "An image, the patches masked in the network's input (grey), and the decoder's \
+               prediction of their pixels. The decoder predicts normalised pixels; mean and \
+               standard deviation are the original's: judge structure, not brightness.";
+    Ok(html::section("Masked image modeling", how, &(body + "</div>")))
 }
 
-/// An image that is in the page itself. `words` is escaped already.
-fn tag(image: &Image, words: &str) -> Result<String> {
+/// An `img` element with the image as a data URL. `alt` must be escaped.
+fn tag(image: &Image, alt: &str) -> Result<String> {
     let data = BASE64_STANDARD.encode(png(image).map_err(|reason| {
-        Error::invalid("picture for the report", "one that PNG can hold", reason)
+        Error::invalid("picture of the report", "an image that PNG can encode", reason)
     })?);
     let (width, height) = (image.width(), image.height());
     let class = if width < 64 { " class=\"pixels\"" } else { "" };
     Ok(format!(
-        "<img{class} width=\"{width}\" height=\"{height}\" alt=\"{words}\" src=\"data:image/png;base64,{data}\">"
+        "<img{class} width=\"{width}\" height=\"{height}\" alt=\"{alt}\" src=\"data:image/png;base64,{data}\">"
     ))
 }
 

@@ -1,9 +1,9 @@
-//! From values to places on an axis.
+//! Maps values to positions on an axis.
 
-/// Farther out nothing is drawn.
+/// Largest absolute value of an axis end.
 const FAR: f64 = 1e300;
 
-/// A range of values that is laid over an axis.
+/// Range of values of an axis.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Scale {
     pub(super) low: f64,
@@ -11,9 +11,9 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    /// From `low` to `high`; a little around where both are the same.
+    /// From `low` to `high`; widened where both are equal.
     pub(super) fn new(low: f64, high: f64) -> Self {
-        // Ends are rounded, and differences taken: neither may run out of numbers.
+        // Rounded ends and their difference must stay finite.
         let (low, high) = (low.clamp(-FAR, FAR), high.clamp(-FAR, FAR));
         if high - low > 1e-9 * low.abs().max(high.abs()) {
             return Self { low, high };
@@ -22,8 +22,8 @@ impl Scale {
         Self { low: low - if low == 0.0 { 0.0 } else { room }, high: low + room }
     }
 
-    /// Over the finite ones of some values, with 0 where they begin near it; from 0 to 1 if there
-    /// are none.
+    /// Covers all finite values; begins at 0 if the least is below half the greatest; from 0 to 1
+    /// if there are no values.
     pub(super) fn over(values: impl Iterator<Item = f64>) -> Self {
         let finite = values.filter(|value| value.is_finite());
         let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
@@ -36,7 +36,8 @@ impl Scale {
         Self::new(low, high).rounded()
     }
 
-    /// The same, but what lies far beyond nine tenths of the values does not stretch it.
+    /// Like [`over`](Self::over), but ignores outliers: values farther than 1.5 times the 5 % to
+    /// 95 % quantile range outside of it.
     pub(super) fn over_most(values: impl Iterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = values.filter(|value| value.is_finite()).collect();
         sorted.sort_by(f64::total_cmp);
@@ -49,18 +50,18 @@ impl Scale {
         Self::over(sorted.iter().copied().filter(|value| (least..=most).contains(value)))
     }
 
-    /// With ends that are ticks.
+    /// Widens the range so that both ends are ticks.
     fn rounded(self) -> Self {
         let step = self.step(4.0);
         Self { low: (self.low / step).floor() * step, high: (self.high / step).ceil() * step }
     }
 
-    /// Where a value lies, 0 at the low end, 1 at the high.
+    /// Position of a value: 0 at the low end, 1 at the high end.
     pub(super) fn place(self, value: f64) -> f64 {
         ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
     }
 
-    /// About so many round values.
+    /// About `about` round values in the range.
     pub(super) fn ticks(self, about: f64) -> Vec<f64> {
         let step = self.step(about);
         let first = (self.low / step - 1e-9).ceil() as i64;
@@ -68,7 +69,7 @@ impl Scale {
         (first..=last).map(|at| at as f64 * step).collect()
     }
 
-    /// A distance of 1, 2 or 5 times a power of ten that divides the range into about so many.
+    /// Distance of ticks, 1, 2 or 5 times a power of ten, for about `about` of them.
     fn step(self, about: f64) -> f64 {
         let rough = (self.high - self.low) / about;
         let power = 10f64.powf(rough.log10().floor());
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_round() {
+    fn ticks_of_a_range_are_round() {
         assert_eq!(
             Scale::new(0.0, 300.0).ticks(6.0),
             [0.0, 50.0, 100.0, 150.0, 200.0, 250.0, 300.0]
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn values_too_near_or_too_far_still_have_places() {
+    fn scale_of_equal_or_extreme_values_is_finite() {
         let near = f64::from_bits(0.3f64.to_bits() + 1);
         for pair in [[0.3, near], [-1e308, 1e308], [f64::MIN, f64::MAX], [1e-308, 2e-308], [7.0; 2]]
         {
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_does_not_flatten_the_rest() {
+    fn over_most_with_an_outlier_ignores_it() {
         let values = || (0..100).map(|at| if at == 3 { 1e6 } else { f64::from(at % 10) });
         assert_eq!(Scale::over_most(values()).high, 10.0);
         assert!(Scale::over(values()).high >= 1e6);
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn flat_empty_and_infinite_values_have_a_scale() {
+    fn scale_of_flat_empty_or_nan_values_is_not_empty() {
         let values: [&[f64]; 5] = [&[], &[0.0], &[3.0, 3.0], &[f64::NAN, 2.0], &[-1.0, -1.0]];
         for values in values {
             let scale = Scale::over(values.iter().copied());

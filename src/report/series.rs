@@ -1,11 +1,11 @@
-//! Curves out of events.
+//! Curves from events.
 
 use crate::search::{Event, StepMetrics};
 
-/// Step and value, in the order of the steps.
+/// Pairs of step and value, ordered by step.
 pub(super) type Points = Vec<[f64; 2]>;
 
-/// A quantity of the logged steps; steps that have none of it are left out.
+/// Reads one value of each logged step; steps for which `read` returns `None` are omitted.
 pub(super) fn of_steps(events: &[Event], read: impl Fn(&StepMetrics) -> Option<f64>) -> Points {
     let step = |event: &Event| match event {
         Event::Step(metrics) => Some([metrics.step as f64, read(metrics)?]),
@@ -14,11 +14,11 @@ pub(super) fn of_steps(events: &[Event], read: impl Fn(&StepMetrics) -> Option<f
     events.iter().filter_map(step).collect()
 }
 
-/// A running mean over a part of the curve, centred where there is room; values that are not
-/// finite stay as they are.
+/// Running mean in a centred window of a twentieth of the points, shortened at the ends. Non-finite
+/// values are not averaged and stay as they are.
 pub(super) fn smoothed(points: &[[f64; 2]]) -> Points {
     let half = points.len() / 40;
-    // Sum and number of the finite values before each point: a mean is then a difference.
+    // Prefix sums and counts of the finite values.
     let mut before = vec![(0.0, 0.0)];
     for &[_, y] in points {
         let (sum, count) = before[before.len() - 1];
@@ -35,8 +35,8 @@ pub(super) fn smoothed(points: &[[f64; 2]]) -> Points {
     points.iter().enumerate().map(mean).collect()
 }
 
-/// No more than about `most` points: of every stretch the lowest and the highest, so that peaks
-/// stay, and the ends as they are.
+/// Reduces a curve to about `most` points: its ends, and the lowest and highest point of each
+/// stretch, so that peaks are kept.
 pub(super) fn thinned(points: &[[f64; 2]], most: usize) -> Points {
     if points.len() <= most {
         return points.to_vec();
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thinning_keeps_ends_and_peaks() {
+    fn thinned_curve_keeps_ends_and_peaks() {
         let mut points: Points = (0..10_000).map(|at| [f64::from(at), 0.0]).collect();
         points[5_003][1] = 9.0;
         points[7_777][1] = f64::NAN;
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn smoothing_keeps_a_straight_line_and_gaps() {
+    fn smoothed_straight_line_is_unchanged_and_nan_stays() {
         let mut points: Points = (0..100).map(|at| [f64::from(at), 2.0 * f64::from(at)]).collect();
         let smooth = smoothed(&points);
         let inside = 2..98;

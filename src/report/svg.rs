@@ -1,18 +1,17 @@
-//! Pieces of drawings.
+//! SVG elements.
 //!
-//! Drawings are as wide as the page lets them: places along x are shares of the width, places
-//! along y are pixels, so that letters and strokes keep their size. Curves, which have no shares,
-//! lie in a stretched drawing of their own.
+//! A drawing takes the width of its container: x is a share of the width, y is in pixels, so that
+//! text and strokes keep their size. Paths cannot have shares as coordinates; they are in a nested
+//! SVG that is stretched.
 
 use super::html::escape;
 use super::scale::Scale;
 use std::fmt::Write;
 
-/// Width of a stretched drawing in its own units.
+/// Width of a stretched SVG in its own units.
 const WIDTH: f64 = 1000.0;
 
-/// A drawing with its name and what a person who does not see it should know. `attributes` and
-/// `content` are markup.
+/// An `svg` element with title and text description. `attributes` and `content` are markup.
 pub(super) fn drawing(
     height: f64,
     attributes: &str,
@@ -20,30 +19,31 @@ pub(super) fn drawing(
     content: &str,
 ) -> String {
     format!(
-        "<svg role=\"img\" width=\"100%\" height=\"{height}\"{attributes}><title>{}</title><desc>{}</desc>{content}</svg>",
+        "<svg role=\"img\" width=\"100%\" height=\"{height}\"{attributes}><title>{}</title>\
+         <desc>{}</desc>{content}</svg>",
         escape(title),
         escape(description)
     )
 }
 
-/// A share of the width.
+/// Formats a share of the width in per cent.
 pub(super) fn across(share: f64) -> String {
     format!("{}%", short(100.0 * share))
 }
 
-/// Up to two decimals.
+/// Formats with up to two decimals.
 pub(super) fn short(value: f64) -> String {
     let text = format!("{value:.2}");
     text.trim_end_matches('0').trim_end_matches('.').into()
 }
 
-/// A straight line from (x, y) to (x, y), in shares and pixels.
+/// A straight line between two points (share, pixels).
 pub(super) fn line(class: &str, [x1, y1]: [f64; 2], [x2, y2]: [f64; 2]) -> String {
     let (x1, x2, y1, y2) = (across(x1), across(x2), short(y1), short(y2));
     format!("<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"/>")
 }
 
-/// A box: its left upper corner, width and height, in shares and pixels.
+/// A rectangle: upper left corner and size, both (share, pixels).
 pub(super) fn rect(class: &str, [x, y]: [f64; 2], [width, height]: [f64; 2]) -> String {
     format!(
         "<rect class=\"{class}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/>",
@@ -54,23 +54,24 @@ pub(super) fn rect(class: &str, [x, y]: [f64; 2], [width, height]: [f64; 2]) -> 
     )
 }
 
-/// A word at (x, y), in shares and pixels, moved by so many pixels.
+/// Text at (share, pixels), moved right by `shift` pixels.
 pub(super) fn text(class: &str, [x, y]: [f64; 2], shift: f64, words: &str) -> String {
     let shift = if shift == 0.0 { String::new() } else { format!(" dx=\"{}\"", short(shift)) };
     let (x, y) = (across(x), short(y));
     format!("<text class=\"{class}\" x=\"{x}\" y=\"{y}\"{shift}>{}</text>", escape(words))
 }
 
-/// Curves at (0, y), stretched over the width. `curves` are made by [`curve`] and [`area`].
+/// A nested SVG at (0, y), stretched over the width, for paths of [`curve`] and [`area`].
 pub(super) fn stretched(y: f64, height: f64, curves: &str) -> String {
     let (y, height) = (short(y), short(height));
     format!(
-        "<svg y=\"{y}\" width=\"100%\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\" preserveAspectRatio=\"none\">{curves}</svg>"
+        "<svg y=\"{y}\" width=\"100%\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\" \
+         preserveAspectRatio=\"none\">{curves}</svg>"
     )
 }
 
-/// A curve of a stretched drawing; it is broken where a value is not finite. One point alone is a
-/// dot. `attributes` is markup.
+/// Path of a curve, interrupted at non-finite values. A single point is a dot. `attributes` is
+/// markup.
 pub(super) fn curve(attributes: &str, points: &[[f64; 2]], place: &Place) -> String {
     let mut path = String::new();
     for part in finite_parts(points) {
@@ -82,7 +83,7 @@ pub(super) fn curve(attributes: &str, points: &[[f64; 2]], place: &Place) -> Str
     format!("<path {attributes} d=\"{path}\"/>")
 }
 
-/// The area between a curve and the low end of its axis.
+/// Path of the area between a curve and the low end of its axis.
 pub(super) fn area(class: &str, points: &[[f64; 2]], place: &Place) -> String {
     let mut path = String::new();
     for part in finite_parts(points) {
@@ -93,7 +94,7 @@ pub(super) fn area(class: &str, points: &[[f64; 2]], place: &Place) -> String {
     format!("<path class=\"{class}\" d=\"{path}\"/>")
 }
 
-/// Where values lie in a stretched drawing.
+/// Axes of a stretched SVG.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) x: Scale,
@@ -106,7 +107,7 @@ impl Place {
         WIDTH * self.x.place(value)
     }
 
-    /// Pixels from the top.
+    /// Position of a value in pixels from the top.
     pub(super) fn y(&self, value: f64) -> f64 {
         self.height * (1.0 - self.y.place(value))
     }

@@ -1,4 +1,4 @@
-// What is wrong with a page, as a list of sentences. Runs inside of the page.
+// Checks of a report page; each returns a list of problems. Runs in the page.
 "use strict";
 window.ofb = (() => {
   const name = (element) => {
@@ -19,7 +19,7 @@ window.ofb = (() => {
     }
     for (const image of document.images) {
       if (!image.complete || !image.naturalWidth) problems.push(`${name(image)} is no picture`);
-      if (!image.alt) problems.push("a picture without words");
+      if (!image.alt) problems.push("a picture without alt text");
     }
     const { scrollWidth, clientWidth } = document.documentElement;
     if (scrollWidth > clientWidth) problems.push(`the page is ${scrollWidth} wide in a window of ${clientWidth}`);
@@ -41,7 +41,7 @@ window.ofb = (() => {
     }
     return [255, 255, 255];
   }
-  // WCAG: 4.5 to 1.
+  // Contrast of text, at least 4.5 to 1 (WCAG AA), and its size, at least 10 px.
   function contrast() {
     const problems = [];
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -53,12 +53,12 @@ window.ofb = (() => {
       const [dark, light] = [brightness(colour), brightness(backgroundOf(element))].sort((a, b) => a - b);
       const ratio = (light + 0.05) / (dark + 0.05);
       if (ratio < 4.5) problems.push(`${name(element)} has a contrast of ${ratio.toFixed(1)}`);
-      if (parseFloat(style.fontSize) < 10) problems.push(`${name(element)} is ${style.fontSize} small`);
+      if (parseFloat(style.fontSize) < 10) problems.push(`${name(element)} is only ${style.fontSize} high`);
     }
     return [...new Set(problems)];
   }
 
-  // Where pictures are, and the colours that have to be seen there.
+  // Boxes of all pictures, and the colours each must contain.
   function regions() {
     return [...document.querySelectorAll("svg[role=img], img")].filter((it) => !closed(it)).map((it) => {
       const box = it.getBoundingClientRect();
@@ -76,7 +76,7 @@ window.ofb = (() => {
     });
   }
 
-  // Looks for them on a screenshot of the whole page.
+  // Checks the regions on a screenshot of the whole page.
   async function seen(png, regions) {
     const image = new Image();
     image.src = "data:image/png;base64," + png;
@@ -86,7 +86,7 @@ window.ofb = (() => {
     context.drawImage(image, 0, 0);
     const problems = [];
     for (const { name, x, y, width, height, colours } of regions) {
-      // A part of a wide drawing may be out of sight on a small screen: it can be scrolled.
+      // On a narrow window a wide drawing is scrolled: only its visible part is checked.
       const right = Math.min(x + width, image.width);
       if (right - x < 1) continue;
       const { data } = context.getImageData(x, y, Math.max(1, right - x), Math.max(1, height));
@@ -96,7 +96,7 @@ window.ofb = (() => {
         continue;
       }
       for (const [red, green, blue] of colours) {
-        // Of no colour, such as "none", nothing is found.
+        // A colour "none" is never found.
         let found = false;
         for (let at = 0; at < data.length && !found; at += 4) {
           const far = Math.abs(data[at] - red) + Math.abs(data[at + 1] - green) + Math.abs(data[at + 2] - blue);
@@ -108,7 +108,7 @@ window.ofb = (() => {
     return problems;
   }
 
-  // The values under the pointer.
+  // Moves a pointer over the first chart: the values must appear and disappear.
   function readOut() {
     const charts = [...document.querySelectorAll("svg[data-domain]")];
     const chart = charts.find((it) => it.querySelector("path[data-name]")?.getAttribute("d"));

@@ -1,4 +1,4 @@
-"""What scripts/python-tests had Rust write: artifacts, images, and the logits of them."""
+"""Test cases written by Rust: artifacts, images, and their logits."""
 
 import json
 import os
@@ -10,7 +10,7 @@ def read(root):
 
 
 def numbers(root, entry, from_buffer):
-    """A tensor or an array of f32, made by the package's own `from_buffer`."""
+    """Returns an f32 tensor or array of a file, made by `from_buffer`."""
     with open(os.path.join(root, entry["file"]), "rb") as file:
         return from_buffer(bytearray(file.read())).reshape(entry["shape"])
 
@@ -21,7 +21,7 @@ def run(what, root, compare):
     for case in read(root):
         for name, difference, allowed in compare(case):
             label = "%s batch %d, %s" % (case["artifact"], case["batch"], name)
-            # Written so that a NaN fails.
+            # A NaN fails this comparison.
             if difference <= allowed:
                 passed += 1
             else:
@@ -29,6 +29,6 @@ def run(what, root, compare):
                 print("FAILED %s: differs by %.2e, allowed %.2e" % (label, difference, allowed))
             worst[name] = max(worst.get(name, 0.0), difference / allowed)
     for name, share in worst.items():
-        print("%s, %s: at most %.1e of what is allowed" % (what, name, share))
+        print("%s, %s: largest difference is %.1e of the allowed one" % (what, name, share))
     print("python: %d passed, %d failed" % (passed, failed))
     return 1 if failed or not passed else 0

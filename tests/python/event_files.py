@@ -1,4 +1,4 @@
-"""TensorBoard shows the scalars that were written, each step once, though the run was resumed."""
+"""Checks that TensorBoard reads the written scalars, each step once, also of a resumed run."""
 
 import json
 import logging
@@ -8,28 +8,29 @@ import sys
 try:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 except ImportError:
-    # Only with a Python of one's own (OFB_PYTHON).
+    # Possible only with OFB_PYTHON.
     print("event files: SKIPPED, this Python has no tensorboard", file=sys.stderr)
     sys.exit(0)
 
-# It tells of every restart, and this run has one.
+# It warns of restarts; this run has one.
 logging.getLogger("tensorboard").setLevel(logging.ERROR)
 
 FOLDER = os.path.join(sys.argv[1], "events")
 
 
 def expected():
-    """By tag, step and value, from the events themselves."""
+    """Scalars of the events: a list of (step, value) for each tag."""
     scalars = {}
     with open(os.path.join(FOLDER, "expected.json")) as file:
         events = [event for event in json.load(file) if event["event"] == "step"]
     for event in events:
         values = {"loss/" + name: value for name, value in event["loss"].items()}
-        values["macs/expected"], values["macs/active"] = event["macs_expected"], event["macs_current"]
+        values["macs/expected"] = event["macs_expected"]
+        values["macs/current"] = event["macs_current"]
         values.update((name, event[name]) for name in ("lambda", "mask_ratio", "lr", "step_ms"))
         for name, dimension in event.get("dimensions", {}).items():
             values["entropy/" + name] = dimension["entropy"]
-            values["expected/" + name] = dimension["expected"]
+            values["expected_units/" + name] = dimension["expected"]
         for tag, value in values.items():
             scalars.setdefault(tag, []).append((event["step"], value))
     return scalars
@@ -45,7 +46,7 @@ def main():
         assert [step for step, _ in found] == [step for step, _ in points], (tag, found)
         for (step, value), (_, exact) in zip(found, points):
             assert abs(value - exact) <= 1e-6 * abs(exact), (tag, step, value, exact)
-    print("event files: TensorBoard shows %d scalars as they were written" % len(tags))
+    print("event files: TensorBoard reads %d tags with the written values" % len(tags))
 
 
 main()

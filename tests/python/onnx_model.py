@@ -1,4 +1,4 @@
-"""model.onnx gives the logits it should, in onnxruntime."""
+"""Compares the logits of model.onnx in onnxruntime with the expected ones."""
 
 import os
 import sys

@@ -1,14 +1,14 @@
-"""model.torchscript.pt gives the logits it should, with nothing but torch."""
+"""Compares the logits of model.torchscript.pt with the expected ones; imports only torch."""
 
 import os
 import sys
 import warnings
 
-# In the environment of scripts/python-tests, libraries that are never called are empty: their
-# functions must not be looked for before.
+# scripts/python-tests replaces CUDA libraries by empty ones; lazy binding resolves their functions
+# only when they are called.
 sys.setdlopenflags(os.RTLD_LAZY)
 
-# torch misses numpy, and says so.
+# torch warns that numpy is missing.
 warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
 
 import torch
@@ -16,12 +16,12 @@ import torch
 import cases
 
 ROOT = sys.argv[1]
-# Rounding of weights and activations, in units of the last place of the type.
-# Some of timm's names, by family.
+# Some of timm's parameter names, by family.
 NAMES = {
     "vit": ["blocks.0.attn.qkv.weight", "cls_token"],
     "swin": ["layers.1.downsample.reduction.weight", "head.fc.bias"],
 }
+# Allowed difference of half precision: rounding of weights and activations.
 HALF = {"f16": 16 * torch.finfo(torch.float16).eps, "bf16": 16 * torch.finfo(torch.bfloat16).eps}
 
 
@@ -43,7 +43,7 @@ def compare(case):
     for precision, share in HALF.items():
         if case["artifact"].endswith("-" + precision):
             results.append(("in " + precision, difference(model(images)), share * scale))
-    # Weights are ordinary parameters: they convert, and have the names of the safetensors file.
+    # Weights are parameters: they convert to f32, and have the names of the safetensors file.
     model = model.float()
     names = model.state_dict()
     wanted = NAMES["swin" if case["artifact"].startswith("swin-") else "vit"]

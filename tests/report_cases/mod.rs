@@ -1,6 +1,5 @@
 mod dimensions;
 mod page;
-mod pages;
-mod painting;
-mod run;
+mod reconstruction;
+mod small_run;
 mod tensorboard;

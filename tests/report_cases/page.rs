@@ -1,16 +1,20 @@
-//! The page itself, without a browser.
+//! HTML of the page, checked without a browser; pages for scripts/browser-tests.
 
-use super::run::{as_of, run};
+use super::small_run::{as_of, run};
 use crate::assert_refused;
 use crate::support::tiny_run::alone;
 use crate::support::TestResult;
 use once_for_both::report::{NetworkFigures, Report, Stage};
-use once_for_both::search::{Event, NonFiniteAction};
+use once_for_both::search::{
+    read_events, DimensionMetrics, Event, Finished, Listener, Losses, MetricsFile, NonFiniteAction,
+    Phase, Pruned, StepMetrics,
+};
 use once_for_both::Error;
+use std::path::PathBuf;
 
 const EVIL: &str = "\"><script>alert('x')</script><img src=x onerror=alert(1)>&";
 
-/// The report with markup wherever there is text.
+/// The report with markup in every text.
 pub fn hostile(report: &Report) -> Report {
     let mut report = report.clone();
     (report.title, report.config) = (EVIL.into(), EVIL.into());
@@ -27,15 +31,15 @@ pub fn hostile(report: &Report) -> Report {
     report
 }
 
-/// The report with numbers that are none, and what the guards said of them.
+/// The report with non-finite numbers and the events they cause.
 pub fn not_finite(report: &Report) -> Report {
     let mut report = report.clone();
-    let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300];
+    let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300];
     for stage in &mut report.stages {
         for event in &mut stage.events {
             let Event::Step(metrics) = event else { continue };
             if metrics.step % 7 < 3 {
-                let value = odd[metrics.step as usize % odd.len()];
+                let value = values[metrics.step as usize % values.len()];
                 metrics.loss.task = value;
                 metrics.loss.total = f64::NAN;
                 metrics.macs_expected = f64::INFINITY;
@@ -43,31 +47,44 @@ pub fn not_finite(report: &Report) -> Report {
                 metrics.dimensions.values_mut().for_each(|dimension| dimension.entropy = value);
             }
         }
-        let guard = |step, action| Event::NonFinite { step, skipped: 9, in_a_row: 5, action };
-        stage.events.push(guard(12, NonFiniteAction::Skipped));
-        stage.events.push(guard(8, NonFiniteAction::RolledBack));
+        let non_finite = |step, action| Event::NonFinite { step, skipped: 9, in_a_row: 5, action };
+        stage.events.push(non_finite(12, NonFiniteAction::Skipped));
+        stage.events.push(non_finite(8, NonFiniteAction::RolledBack));
     }
     report.dense = report.dense.map(|dense| NetworkFigures { macs: f64::NAN, ..dense });
     report.latency.iter_mut().for_each(|latency| latency.subnet_ms = 0.0);
     report
 }
 
+const TITLES: [&str; 10] = [
+    "Architecture",
+    "Cost and budget",
+    "Decisions",
+    "Accuracy",
+    "Losses",
+    "Schedules",
+    "Masked image modeling",
+    "Latency",
+    "Events",
+    "Options",
+];
+
 #[test]
-fn the_page_of_a_run_whole_and_under_way() -> TestResult {
+fn page_of_a_run_finished_or_under_way_is_complete_and_well_formed() -> TestResult {
     let _alone = alone();
     let report = run()?;
     let page = report.html()?;
     well_formed(&page)?;
-    for words in ["Architecture", "Budget", "Decisions", "Accuracy", "Losses", "Schedules"] {
-        assert!(page.contains(&format!("<h2>{words}</h2>")), "{words}");
+    for title in TITLES {
+        assert!(page.contains(&format!("<h2>{title}</h2>")), "{title}");
     }
     assert_eq!(page.matches("data:image/png;base64,").count(), 3 * report.samples.len());
-    assert!(page.contains("finished") && page.contains("Reconstruction"));
+    assert!(page.contains("finished") && page.contains("Reconstruction loss"));
+    assert!(page.contains("expected cost") && page.contains("current cost"));
     // Twelve attentions, twelve hidden widths and the embedding are decided.
-    assert_eq!(page.matches("dot-mark").count() - page_of_style("dot-mark"), 25);
+    assert_eq!(page.matches("dot-mark").count() - count_in_style("dot-mark"), 25);
     fetches_nothing(&page);
 
-    // A subnet is there, and fine-tuning is under way.
     let mut tuned = report.clone();
     let mut more = Stage { name: "finetune".into(), steps: Some(100), events: Vec::new() };
     more.events.push(Event::Evaluated { step: 30, top1: f64::NAN });
@@ -78,7 +95,7 @@ fn the_page_of_a_run_whole_and_under_way() -> TestResult {
     let early = as_of(&report, 40).html()?;
     well_formed(&early)?;
     assert!(early.contains("search: step 40 of 100, 40.0 %"), "state");
-    assert!(early.contains("expected, of"));
+    assert!(early.contains("MACs, expected cost"));
     assert!(early.len() < 700_000, "{} bytes", early.len());
 
     for (odd, what) in [(hostile(&report), "hostile"), (not_finite(&report), "not finite")] {
@@ -90,25 +107,87 @@ fn the_page_of_a_run_whole_and_under_way() -> TestResult {
     Ok(())
 }
 
-/// How often the style names it.
-fn page_of_style(what: &str) -> usize {
+/// One event of each kind.
+fn one_of_each() -> Vec<Event> {
+    let dimension = DimensionMetrics { entropy: 0.5, expected: 24.0 };
+    let step = StepMetrics {
+        step: 1,
+        phase: Phase::Search,
+        loss: Losses { task: 2.0, total: 2.0, ..Losses::default() },
+        lambda: 0.99,
+        mask_ratio: 0.05,
+        macs_expected: 3e6,
+        macs_current: 4e6,
+        lr: 1e-3,
+        skipped: 0,
+        step_ms: 12.5,
+        dimensions: [("embed".into(), dimension)].into(),
+    };
+    let pruned = Pruned {
+        step: 2,
+        units: [("embed".into(), [48, 32])].into(),
+        gate_jump: 0.0,
+        exact_difference: 0.0,
+        embedding_jump: 0.1,
+        total_jump: 0.1,
+        logit_scale: 5.0,
+        macs: 3e6,
+    };
+    let non_finite = |action| Event::NonFinite { step: 2, skipped: 9, in_a_row: 5, action };
+    vec![
+        Event::Step(step),
+        Event::Pruned(pruned),
+        Event::Decided { step: 2, dimension: "embed".into(), heads: 1, channels: 32 },
+        Event::Finished(Finished { step: 2, projected: 0, costs: vec![3e6] }),
+        Event::Checkpoint { step: 2 },
+        non_finite(NonFiniteAction::Skipped),
+        non_finite(NonFiniteAction::RolledBack),
+        non_finite(NonFiniteAction::Stopped),
+        Event::Evaluated { step: 2, top1: 0.5 },
+    ]
+}
+
+#[test]
+fn metrics_file_with_every_kind_of_event_is_read_back_into_a_page() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("metrics.jsonl");
+    let events = one_of_each();
+    let mut file = MetricsFile::open(&path, 0)?;
+    events.iter().try_for_each(|event| file.on_event(event))?;
+    let text = std::fs::read_to_string(&path)?;
+    for tag in [r#""event":"pruned""#, r#""event":"non_finite""#, r#""macs_current":"#] {
+        assert!(text.contains(tag), "{tag}: {text}");
+    }
+    for action in ["skipped", "rolled_back", "stopped"] {
+        assert!(text.contains(&format!(r#""action":"{action}""#)), "{action}: {text}");
+    }
+    assert_eq!(read_events(&path)?, events);
+    let stage = Stage { name: "search".into(), steps: Some(100), events };
+    let page = Report { stages: vec![stage], ..Report::default() }.html()?;
+    well_formed(&page)?;
+    assert!(page.contains("prune steps: 1") && page.contains("run stopped"), "{page}");
+    Ok(())
+}
+
+/// Occurrences of a class name in the style sheet.
+fn count_in_style(what: &str) -> usize {
     Report::default().html().map_or(0, |page| page.matches(what).count())
 }
 
-/// The page has everything in itself.
+/// The page refers to no other resource.
 fn fetches_nothing(page: &str) {
     for part in ["http://", "https://", "url(", "@import", "fetch(", "import("] {
         let found: Vec<_> = page.match_indices(part).map(|(at, _)| &page[at..at + 40]).collect();
-        // The name of SVG's namespace is no address.
+        // The SVG namespace is a name, not an address.
         let found: Vec<_> = found.iter().filter(|at| !at.contains("www.w3.org/2000/svg")).collect();
         assert!(found.is_empty(), "{found:?}");
     }
 }
 
 #[test]
-fn pages_of_little() -> TestResult {
+fn page_of_empty_or_partial_report_is_well_formed() -> TestResult {
     let stage = |events: Vec<Event>| Stage { name: "search".into(), steps: Some(10), events };
-    let vit = NetworkFigures::of(&super::run::vit())?;
+    let vit = NetworkFigures::of(&super::small_run::vit())?;
     let with = |report: Report| Report { dense: Some(vit.clone()), ..report };
     let stages = |stages: Vec<Stage>| Report { stages, ..Report::default() };
     let one_point = vec![Event::Evaluated { step: 0, top1: 0.1 }];
@@ -125,7 +204,7 @@ fn pages_of_little() -> TestResult {
 }
 
 #[test]
-fn a_page_is_written_whole_or_not_at_all() -> TestResult {
+fn write_leaves_one_complete_file_or_is_refused() -> TestResult {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("report.html");
     Report::default().write(&path)?;
@@ -141,7 +220,7 @@ fn well_formed(page: &str) -> TestResult {
     let (mut open, mut rest) = (Vec::new(), page);
     while let Some(at) = rest.find('<') {
         let tag = &rest[at + 1..];
-        let end = tag.find('>').ok_or("a tag that does not end")?;
+        let end = tag.find('>').ok_or("a tag without its end")?;
         let (tag, behind) = (&tag[..end], &tag[end + 1..]);
         let name = tag.split([' ', '/']).next().unwrap_or_default();
         if tag.matches('"').count() % 2 == 1 {
@@ -150,12 +229,12 @@ fn well_formed(page: &str) -> TestResult {
         rest = behind;
         if let Some(name) = tag.strip_prefix('/') {
             if open.pop() != Some(name) {
-                return Err(format!("</{name}> closes something else").into());
+                return Err(format!("</{name}> closes another element").into());
             }
         } else if matches!(name, "script" | "style") {
-            // No markup inside.
+            // Their content is not markup.
             let end = format!("</{name}>");
-            rest = &rest[rest.find(&end).ok_or("it does not end")? + end.len()..];
+            rest = &rest[rest.find(&end).ok_or("a script or style without its end")? + end.len()..];
         } else if !tag.ends_with('/') && !VOID.contains(&name) {
             open.push(name);
         }
@@ -163,6 +242,33 @@ fn well_formed(page: &str) -> TestResult {
     if open.is_empty() {
         Ok(())
     } else {
-        Err(format!("{open:?} stay open").into())
+        Err(format!("not closed: {open:?}").into())
     }
+}
+
+#[test]
+#[ignore = "writes the pages that scripts/browser-tests opens"]
+fn writes_pages_for_the_browser() -> TestResult {
+    let _alone = alone();
+    let root = PathBuf::from(std::env::var("OFB_REPORT_PAGES")?);
+    let finished = run()?;
+    let plain = Report {
+        stages: finished.stages[..1].to_vec(),
+        dense: finished.dense.clone(),
+        title: "Dense training only".into(),
+        ..Report::default()
+    };
+    let pages = [
+        ("report", finished.clone()),
+        ("under-way", as_of(&finished, 40)),
+        ("just-begun", as_of(&finished, 0)),
+        ("plain", plain),
+        ("empty", Report::default()),
+        ("hostile", hostile(&finished)),
+        ("not-finite", not_finite(&finished)),
+    ];
+    for (name, report) in pages {
+        report.write(root.join(format!("{name}.html")))?;
+    }
+    Ok(())
 }

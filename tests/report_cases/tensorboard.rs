@@ -1,7 +1,7 @@
-//! Event files, read by a reader that shares no line with the writer.
+//! TensorBoard event files, read by an independent reader.
 
 use crate::assert_refused;
-use crate::support::tiny_run::{alone, batch, session};
+use crate::support::tiny_run::{alone, batch, search};
 use crate::support::TestResult;
 use once_for_both::report::TensorBoard;
 use once_for_both::search::{Event, Listener, NonFiniteAction};
@@ -22,15 +22,15 @@ fn masked(bytes: &[u8]) -> u32 {
     crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// The records of a file, both checksums checked.
+/// Records of a file; checks both checksums.
 fn records(bytes: &[u8]) -> TestResult<Vec<&[u8]>> {
     let (mut records, mut rest) = (Vec::new(), bytes);
     while !rest.is_empty() {
-        let (header, data) = rest.split_at_checked(12).ok_or("torn header")?;
+        let (header, data) = rest.split_at_checked(12).ok_or("truncated header")?;
         let length = u64::from_le_bytes(header[..8].try_into()?) as usize;
         assert_eq!(u32::from_le_bytes(header[8..].try_into()?), masked(&header[..8]));
-        let (data, behind) = data.split_at_checked(length).ok_or("torn record")?;
-        let (crc, behind) = behind.split_at_checked(4).ok_or("torn checksum")?;
+        let (data, behind) = data.split_at_checked(length).ok_or("truncated record")?;
+        let (crc, behind) = behind.split_at_checked(4).ok_or("truncated checksum")?;
         assert_eq!(u32::from_le_bytes(crc.try_into()?), masked(data));
         records.push(data);
         rest = behind;
@@ -38,12 +38,12 @@ fn records(bytes: &[u8]) -> TestResult<Vec<&[u8]>> {
     Ok(records)
 }
 
-/// A field of a message: its number and its bytes; numbers as eight bytes.
+/// Fields of a message as (number, bytes); varints as eight bytes.
 fn fields(mut bytes: &[u8]) -> TestResult<Vec<(u64, Vec<u8>)>> {
     fn varint(bytes: &mut &[u8]) -> TestResult<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
-            let (&byte, rest) = bytes.split_first().ok_or("torn number")?;
+            let (&byte, rest) = bytes.split_first().ok_or("truncated number")?;
             *bytes = rest;
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
@@ -64,14 +64,15 @@ fn fields(mut bytes: &[u8]) -> TestResult<Vec<(u64, Vec<u8>)>> {
             5 => 4,
             _ => varint(&mut bytes)? as usize,
         };
-        let (field, rest) = bytes.split_at_checked(length).ok_or("torn field")?;
+        let (field, rest) = bytes.split_at_checked(length).ok_or("truncated field")?;
         fields.push((key >> 3, field.to_vec()));
         bytes = rest;
     }
     Ok(fields)
 }
 
-/// What TensorBoard shows of a folder: by tag, step and value. A start takes out what came after.
+/// Values that TensorBoard shows of a folder, by tag and step. A session start removes points at
+/// its step and later.
 fn shown(folder: &Path) -> TestResult<BTreeMap<String, BTreeMap<u64, f32>>> {
     let mut files: Vec<_> = std::fs::read_dir(folder)?.collect::<Result<_, _>>()?;
     files.sort_by_key(|file| file.file_name());
@@ -110,31 +111,31 @@ fn take_summary(
     Ok(())
 }
 
-/// A search that is written, with what its events say.
-fn search(folder: &Path, steps: std::ops::Range<u64>) -> TestResult<Vec<Event>> {
-    let mut session = session(0.5)?;
+/// Writes the events of these steps of a search, and returns them.
+fn write_search(folder: &Path, steps: std::ops::Range<u64>) -> TestResult<Vec<Event>> {
+    let mut search = search(0.5)?;
     let mut board = TensorBoard::create(folder, steps.start)?;
     let mut events = Vec::new();
-    while session.steps_done() < steps.end {
-        let begun = session.steps_done() >= steps.start;
-        let mut notice = |event: &Event| {
-            if begun {
+    while search.steps_done() < steps.end {
+        let recorded = search.steps_done() >= steps.start;
+        let mut record = |event: &Event| {
+            if recorded {
                 board.on_event(event)?;
                 events.push(event.clone());
             }
             Ok(())
         };
-        session.step(&[batch(session.steps_done())?], &mut notice)?;
+        search.step(&[batch(search.steps_done())?], &mut record)?;
     }
     Ok(events)
 }
 
 #[test]
-fn a_search_is_read_back_and_a_resumed_one_shows_every_step_once() -> TestResult {
+fn event_files_of_a_resumed_search_show_every_step_once() -> TestResult {
     let _alone = alone();
     let folder = tempfile::tempdir()?;
-    let path = folder.path().join("made/on/the/way");
-    let first = search(&path, 0..6)?;
+    let path = folder.path().join("missing/parents");
+    let first = write_search(&path, 0..6)?;
     let check = |events: &[Event], last: u64| -> TestResult {
         let shown = shown(&path)?;
         assert_eq!(shown["loss/total"].len() as u64, last);
@@ -146,26 +147,27 @@ fn a_search_is_read_back_and_a_resumed_one_shows_every_step_once() -> TestResult
             is("loss/task", metrics.loss.task);
             is("loss/reconstruction", metrics.loss.reconstruction);
             is("macs/expected", metrics.macs_expected);
+            is("macs/current", metrics.macs_current);
             is("lambda", metrics.lambda);
             is("mask_ratio", metrics.mask_ratio);
             is("lr", metrics.lr);
             for (name, dimension) in &metrics.dimensions {
                 is(&format!("entropy/{name}"), dimension.entropy);
-                is(&format!("expected/{name}"), dimension.expected);
+                is(&format!("expected_units/{name}"), dimension.expected);
             }
         }
         Ok(())
     };
     check(&first, 6)?;
-    // Stopped after 6, the newest checkpoint at 4.
-    let second = search(&path, 4..8)?;
+    // Resumed from a checkpoint at step 4.
+    let second = write_search(&path, 4..8)?;
     check(&second, 8)?;
     assert_eq!(std::fs::read_dir(&path)?.count(), 2);
     Ok(())
 }
 
 #[test]
-fn going_back_takes_out_what_is_done_anew() -> TestResult {
+fn rollback_removes_points_since_the_checkpoint() -> TestResult {
     let folder = tempfile::tempdir()?;
     let mut board = TensorBoard::create(folder.path(), 0)?;
     let measured = |step, top1| Event::Evaluated { step, top1 };
@@ -185,7 +187,7 @@ fn going_back_takes_out_what_is_done_anew() -> TestResult {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_refused() -> TestResult {
+fn create_below_a_file_is_refused() -> TestResult {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("file");
     std::fs::write(&file, "")?;
@@ -194,11 +196,11 @@ fn a_folder_that_cannot_be_made_is_refused() -> TestResult {
 }
 
 #[test]
-#[ignore = "scripts/python-tests runs it, and then TensorBoard reads the files"]
+#[ignore = "writes the event files that scripts/python-tests reads with TensorBoard"]
 fn writes_events_for_python() -> TestResult {
     let _alone = alone();
     let root = std::path::PathBuf::from(std::env::var("OFB_PYTHON_CASES")?).join("events");
-    let (first, second) = (search(&root, 0..6)?, search(&root, 4..8)?);
+    let (first, second) = (write_search(&root, 0..6)?, write_search(&root, 4..8)?);
     let before = first.into_iter().filter(|event| event.is_before(4));
     let events: Vec<Event> = before.chain(second).collect();
     Ok(std::fs::write(root.join("expected.json"), serde_json::to_vec(&events)?)?)

@@ -13,16 +13,16 @@ pub struct Reconstruction {
     /// Input images.
     pub images: Tensor,
     /// 1 in the pixels of masked patches, 0 elsewhere.
-    pub hidden: Tensor,
+    pub masked: Tensor,
     /// Input images with the masked patches replaced by their reconstruction.
-    pub painted: Tensor,
+    pub reconstructed: Tensor,
 }
 
 impl Reconstruction {
-    /// Replaces the masked patches of `images` by the `reconstructed` pixels.
+    /// Replaces the masked patches of `images` by `predicted` pixels.
     ///
     /// # Shapes
-    /// `images`, `reconstructed`: `[B, C, H, W]`; `token_mask`: `[B, N]`, 1 where masked, over
+    /// `images`, `predicted`: `[B, C, H, W]`; `token_mask`: `[B, N]`, 1 where masked, over
     /// `rows` rows of patches.
     ///
     /// # Errors
@@ -32,14 +32,14 @@ impl Reconstruction {
         images: &Tensor,
         token_mask: &Tensor,
         rows: i64,
-        reconstructed: &Tensor,
+        predicted: &Tensor,
     ) -> Result<Self> {
         let [batch, _, height, width] = image_shape(images)?;
-        expect_shape("reconstruction", "reconstructed pixels", reconstructed, &images.size())?;
+        expect_shape("reconstruction", "predicted pixels", predicted, &images.size())?;
         let images = images.f_to_kind(tch::Kind::Float)?;
-        let hidden = masked_pixels(token_mask, rows, [batch, height, width])?;
-        let hidden = hidden.f_expand_as(&images)?.f_contiguous()?;
-        let painted = reconstructed.f_where_self(&hidden.f_gt(0.5)?, &images)?;
-        Ok(Self { images, hidden, painted })
+        let masked = masked_pixels(token_mask, rows, [batch, height, width])?;
+        let masked = masked.f_expand_as(&images)?.f_contiguous()?;
+        let reconstructed = predicted.f_where_self(&masked.f_gt(0.5)?, &images)?;
+        Ok(Self { images, masked, reconstructed })
     }
 }

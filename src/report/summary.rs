@@ -1,15 +1,15 @@
-//! The top of the page: what it is about, how far it is, what came of it.
+//! Header of the page: title, progress, facts, and four figures.
 
 use super::format::{grouped, percent, significant, Unit, NONE};
 use super::html::escape;
 use super::page::Report;
-use super::progress::Stage;
+use super::stage::Stage;
 use super::svg;
-use crate::cost::{CostLimit, Metric};
+use crate::cost::Metric;
 use crate::search::Phase;
 
-/// Title, state, facts and figures.
-pub(super) fn head(report: &Report) -> String {
+/// The header element.
+pub(super) fn header(report: &Report) -> String {
     let fact = |(name, value): &(String, String)| {
         format!("<div><dt>{}</dt><dd>{}</dd></div>", escape(name), escape(value))
     };
@@ -18,29 +18,30 @@ pub(super) fn head(report: &Report) -> String {
     let figures =
         [cost(report, Metric::Macs), cost(report, Metric::Params), top1(report), speed(report)];
     format!(
-        "<header><p class=\"state\">{}</p><h1>{}</h1>{facts}<div class=\"figures\">{}</div></header>\n",
+        "<header><p class=\"state\">{}</p><h1>{}</h1>{facts}\
+         <div class=\"figures\">{}</div></header>\n",
         escape(&state(report)),
         escape(report.title()),
         figures.concat()
     )
 }
 
-/// Where the run is.
+/// Progress of the run in words.
 fn state(report: &Report) -> String {
     let stages = &report.stages;
-    // Stages follow on a subnet: fine-tuning, the dense network beside it.
+    // Further stages can follow an extraction, such as fine-tuning of the subnet.
     let all_done = stages.iter().all(|stage| stage.steps.is_none() || stage.is_done());
     if report.subnet.is_some() && all_done {
         return "finished".into();
     }
     let begun = stages.iter().rposition(|stage| stage.done() > 0).unwrap_or(0);
-    let Some(stage) = stages.get(begun) else { return "nothing has run yet".into() };
+    let Some(stage) = stages.get(begun) else { return "no step done yet".into() };
     let (done, name) = (grouped(stage.done()), &stage.name);
     let next = stages.get(begun + 1);
     match (stage.steps, stage.is_done(), next) {
-        (_, true, Some(next)) => format!("{name}: all {done} steps done, {} is next", next.name),
+        (_, true, Some(next)) => format!("{name}: all {done} steps done; next: {}", next.name),
         (_, true, None) if stage.searches() => {
-            format!("{name}: all {done} steps done, nothing extracted yet")
+            format!("{name}: all {done} steps done, no subnet extracted yet")
         }
         (_, true, None) => format!("{name}: all {done} steps done"),
         (Some(steps), ..) => {
@@ -51,43 +52,50 @@ fn state(report: &Report) -> String {
     }
 }
 
-/// One figure: its name, the number, what it was before, and a bar if it is a share.
-fn figure(name: &str, number: &str, before: &str, bar: &str) -> String {
-    let (name, number, before) = (escape(name), escape(number), escape(before));
-    format!("<div><h3>{name}</h3><p class=\"number\">{number}</p><p>{before}</p>{bar}</div>")
+/// One figure: its name, the number, a note, and a bar if it is a share.
+fn figure(name: &str, number: &str, note: &str, bar: &str) -> String {
+    let (name, number, note) = (escape(name), escape(number), escape(note));
+    format!("<div><h3>{name}</h3><p class=\"number\">{number}</p><p>{note}</p>{bar}</div>")
 }
 
-/// MACs or parameters: of the subnet, or as they are expected now.
+/// MACs or parameters: of the subnet, or during a search the expected MACs.
 fn cost(report: &Report, metric: Metric) -> String {
-    let name = match metric {
-        Metric::Macs => "MACs",
-        Metric::Params => "Parameters",
-    };
     let budget = report.budgets.iter().find(|budget| budget.metric == metric);
-    let any = CostLimit { metric, limit: f64::NAN };
-    let dense = report.dense.as_ref().map(|network| network.cost(&any));
-    let subnet = report.subnet.as_ref().map(|network| network.cost(&any));
+    let dense = report.dense.as_ref().map(|network| network.cost(metric));
+    let subnet = report.subnet.as_ref().map(|network| network.cost(metric));
     let expected = report.stages.iter().rev().find_map(Stage::last_of_search);
     let expected = expected.filter(|_| metric == Metric::Macs).map(|metrics| metrics.macs_expected);
     let now = subnet.or(expected);
-    let write = |value| Unit::Count.value(value);
-    let number = now.or(dense).map_or(NONE.into(), write);
-    let before = match (now, dense) {
+    let name = match (subnet, expected, dense) {
+        (Some(_), ..) => format!("{}, subnet", capitalised(metric)),
+        (_, Some(_), _) => format!("{}, expected cost", capitalised(metric)),
+        (_, _, Some(_)) => format!("{}, dense network", capitalised(metric)),
+        _ => capitalised(metric).into(),
+    };
+    let number = now.or(dense).map_or(NONE.into(), |value| Unit::Count.value(value));
+    let note = match (now, dense) {
         (Some(now), Some(dense)) if (now / dense).is_finite() => {
-            let what = if subnet.is_some() { "of" } else { "expected, of" };
-            format!("{} {what} {}", percent(now / dense), write(dense))
+            format!("{} of the dense {}", percent(now / dense), Unit::Count.value(dense))
         }
-        (None, Some(_)) => "dense".into(),
+        (None, Some(_)) => String::new(),
+        (None, None) => "not known yet".into(),
         _ => String::new(),
     };
     let bar = match dense {
-        Some(dense) => bar(name, now.map(|now| now / dense), budget.map(|b| b.limit / dense)),
+        Some(dense) => bar(&name, now.map(|now| now / dense), budget.map(|b| b.limit / dense)),
         None => String::new(),
     };
-    figure(name, &number, &before, &bar)
+    figure(&name, &number, &note, &bar)
 }
 
-/// A share of the dense network, with a mark at the budget.
+fn capitalised(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Macs => "MACs",
+        Metric::Params => "Parameters",
+    }
+}
+
+/// Bar of a share of the dense network's cost, with a mark at the budget.
 fn bar(name: &str, share: Option<f64>, budget: Option<f64>) -> String {
     let finite = |share: &f64| share.is_finite();
     let (share, budget) = (share.filter(finite), budget.filter(finite));
@@ -99,42 +107,42 @@ fn bar(name: &str, share: Option<f64>, budget: Option<f64>) -> String {
         content += &svg::line("limit", [x, 0.0], [x, 14.0]);
         content += &svg::text(class, [x, 25.0], 0.0, &format!("budget {}", percent(budget)));
     }
-    let words = format!(
+    let description = format!(
         "{} of the dense network, budget {}",
         share.map_or(NONE.into(), percent),
         budget.map_or(NONE.into(), percent)
     );
-    svg::drawing(28.0, "", [name, &words], &content)
+    svg::drawing(28.0, "", [name, &description], &content)
 }
 
-/// Top-1 of the subnet, or the last that was measured.
+/// Top-1 accuracy: of the subnet and the dense network, or the last one evaluated.
 fn top1(report: &Report) -> String {
     let dense = report.dense.as_ref().and_then(|network| network.top1);
     let subnet = report.subnet.as_ref().and_then(|network| network.top1);
-    let (number, before) = match (subnet, dense) {
+    match (subnet, dense) {
         (Some(subnet), Some(dense)) => {
             let points = 100.0 * (subnet - dense);
             let sign = if points >= 0.05 { "+" } else { "" };
             let change = significant((10.0 * points).round() / 10.0, 2);
-            (percent(subnet), format!("{sign}{change} points on {} dense", percent(dense)))
+            let note = format!("{sign}{change} points against the dense {}", percent(dense));
+            figure("Top-1 accuracy, subnet", &percent(subnet), &note, "")
         }
-        (Some(subnet), None) => (percent(subnet), String::new()),
-        (None, Some(dense)) => (percent(dense), "dense".into()),
-        (None, None) => return last_top1(report),
-    };
-    figure("Top-1", &number, &before, "")
+        (Some(subnet), None) => figure("Top-1 accuracy, subnet", &percent(subnet), "", ""),
+        (None, Some(dense)) => figure("Top-1 accuracy, dense network", &percent(dense), "", ""),
+        (None, None) => last_top1(report),
+    }
 }
 
 fn last_top1(report: &Report) -> String {
     let last = report.stages.iter().rev().find_map(|stage| {
-        let (step, top1) = super::accuracy::measured(stage).last().map(|[s, top1]| (*s, *top1))?;
+        let [step, top1] = stage.top1().pop()?;
         Some((percent(top1), format!("{}, step {}", stage.name, grouped(step as u64))))
     });
-    let (number, before) = last.unwrap_or((NONE.into(), "not measured yet".into()));
-    figure("Top-1", &number, &before, "")
+    let (number, note) = last.unwrap_or((NONE.into(), "not evaluated yet".into()));
+    figure("Top-1 accuracy", &number, &note, "")
 }
 
-/// How much faster the subnet is, at the largest batch measured.
+/// Speed-up at the largest measured batch; before a measurement, time per step.
 fn speed(report: &Report) -> String {
     let Some(latency) = report.latency.iter().max_by_key(|latency| latency.batch) else {
         return step_time(report);
@@ -145,23 +153,23 @@ fn speed(report: &Report) -> String {
         true => format!("{}×", significant(ratio, 3)),
         false => NONE.into(),
     };
-    let before = format!(
-        "{} → {} ms, batch {}, {}",
+    let note = format!(
+        "{} → {} ms a batch of {}, {}",
         ms(latency.dense_ms),
         ms(latency.subnet_ms),
         latency.batch,
         latency.device
     );
-    figure("Speed", &number, &before, "")
+    figure("Speed-up, dense network → subnet", &number, &note, "")
 }
 
-/// Before anything can be measured: how long a step takes.
+/// Wall time of the last logged step.
 fn step_time(report: &Report) -> String {
     let last = report.stages.iter().rev().find_map(|stage| stage.logged().next_back());
-    let Some(last) = last else { return figure("Speed", NONE, "not measured yet", "") };
+    let Some(last) = last else { return figure("Speed-up", NONE, "not measured yet", "") };
     let what = match last.phase {
-        Phase::Search => "a step of the search",
-        Phase::Finetune => "a step of training",
+        Phase::Search => "optimiser step of the search",
+        Phase::Finetune => "optimiser step of training",
     };
-    figure("Step time", &format!("{} ms", significant(last.step_ms, 3)), what, "")
+    figure("Time per step", &format!("{} ms", significant(last.step_ms, 3)), what, "")
 }

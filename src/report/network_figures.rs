@@ -1,10 +1,10 @@
-//! What a network is in numbers.
+//! Cost, accuracy and sizes of a network.
 
-use crate::cost::{CostLimit, Metric};
+use crate::cost::Metric;
 use crate::models::{Architecture, BlockConfig, VitConfig};
 use crate::Result;
 
-/// Sizes of one block.
+/// Sizes of one transformer block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockSizes {
     /// Attention heads.
@@ -22,26 +22,27 @@ impl From<&BlockConfig> for BlockSizes {
     }
 }
 
-/// A network: cost, quality and sizes.
+/// Cost, accuracy and sizes of a network, as a report shows them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NetworkFigures {
     /// Multiply-accumulates of one image.
     pub macs: f64,
-    /// Parameters.
+    /// Number of parameters.
     pub params: f64,
-    /// Share of held-out images whose class is predicted first, once it is measured.
+    /// Top-1 accuracy on held-out images, a share; `None` where not measured.
     pub top1: Option<f64>,
-    /// Width of the residual stream.
+    /// Embedding channels (width of the residual stream).
     pub embed_dim: i64,
-    /// Sizes of the blocks; none for a network that is not made of such blocks.
+    /// Sizes of the blocks; empty for a network without such blocks, whose architecture is then not
+    /// drawn.
     pub blocks: Vec<BlockSizes>,
 }
 
 impl NetworkFigures {
-    /// A ViT, without a top-1.
+    /// Returns the figures of a ViT, without a top-1 accuracy.
     ///
     /// # Errors
-    /// Never for a description that can be built; see [`crate::cost::CostModel::dense_cost`].
+    /// Those of [`crate::cost::CostModel::dense_cost`]; none for a valid configuration.
     pub fn of(config: &VitConfig) -> Result<Self> {
         let cost = config.cost_model();
         Ok(Self {
@@ -53,15 +54,15 @@ impl NetworkFigures {
         })
     }
 
-    /// The same network with its top-1, a share.
+    /// Sets the top-1 accuracy, a share.
     pub fn top1(mut self, top1: f64) -> Self {
         self.top1 = Some(top1);
         self
     }
 
-    /// What a budget limits.
-    pub(super) fn cost(&self, budget: &CostLimit) -> f64 {
-        match budget.metric {
+    /// Cost in a metric.
+    pub(super) fn cost(&self, metric: Metric) -> f64 {
+        match metric {
             Metric::Macs => self.macs,
             Metric::Params => self.params,
         }

@@ -1,29 +1,30 @@
-//! How the sizes are decided: the entropy of every dimension over the steps.
+//! Entropy of the candidate probabilities of every dimension, over the steps of a search.
 
 use super::chart::step_axis;
 use super::html;
-use super::progress::Stage;
 use super::scale::Scale;
 use super::series::{of_steps, thinned};
+use super::stage::Stage;
 use super::svg::{self, Place};
 use crate::search::{Event, Phase};
 use std::collections::BTreeMap;
 
-/// Height of a row, and of the curve in it.
+/// Height of a row and of the curve in it, in pixels.
 const ROW: f64 = 21.0;
 const CURVE: f64 = 16.0;
-/// Points of a curve: rows are many and small.
+/// Points a curve is thinned to.
 const POINTS: usize = 120;
 
-/// The section of the page; nothing where no dimension is known.
+/// Section "Decisions"; empty without dimensions.
 pub(super) fn section(stages: &[Stage]) -> String {
     let body: String = stages.iter().map(panels).collect();
     if body.is_empty() {
         return body;
     }
-    let how = "Entropy of the candidate sizes of every dimension: a full row is undecided, an empty one \
-               decided. Ticks: cuts. Dot: the decision, with the size at the right; until then, the units \
-               expected now.";
+    let how = "Entropy −Σ p ln p / ln n of each dimension's candidate probabilities p, with n the \
+               candidates it began with. Full height 1: all equally probable; 0: decided. Ticks: \
+               units pruned. Dot: decided, with the size on the right; before that, the expected \
+               units (≈).";
     html::section("Decisions", how, &body)
 }
 
@@ -47,13 +48,14 @@ fn panels(stage: &Stage) -> String {
     format!("<div class=\"panels\">{panels}</div>")
 }
 
-/// What is known of one dimension.
+/// Curve and marks of one dimension.
 struct Row {
     name: String,
-    /// Those in its name: of a block, or of a stage and a block.
+    /// Numbers in its name: block, or stage and block.
     numbers: Vec<u64>,
     entropy: Vec<[f64; 2]>,
-    cuts: Vec<f64>,
+    /// Steps at which units were pruned.
+    pruned: Vec<f64>,
     decided: Option<(f64, String)>,
     expected: Option<f64>,
 }
@@ -79,13 +81,15 @@ fn row(stage: &Stage, name: &str) -> Row {
             let dimension = metrics.dimensions.get(name)?;
             (metrics.phase == Phase::Search).then_some(dimension.entropy)
         }),
-        cuts: Vec::new(),
+        pruned: Vec::new(),
         decided: None,
         expected: stage.last_of_search().and_then(|m| Some(m.dimensions.get(name)?.expected)),
     };
     for event in &stage.events {
         match event {
-            Event::Pruned(cut) if cut.units.contains_key(name) => row.cuts.push(cut.step as f64),
+            Event::Pruned(pruned) if pruned.units.contains_key(name) => {
+                row.pruned.push(pruned.step as f64);
+            }
             Event::Decided { step, dimension, heads, channels } if dimension == name => {
                 let size = if *heads > 1 {
                     format!("{heads} × {channels}")
@@ -97,7 +101,7 @@ fn row(stage: &Stage, name: &str) -> Row {
             _ => {}
         }
     }
-    // Nothing is left to decide from there on.
+    // A decided dimension has entropy 0.
     if let Some((step, _)) = row.decided {
         row.entropy.retain(|point| point[0] < step);
         row.entropy.push([step, 0.0]);
@@ -105,21 +109,24 @@ fn row(stage: &Stage, name: &str) -> Row {
     row
 }
 
-/// Numbers in a name, such as that of a block.
+/// Numbers in a name, such as the index of a block.
 fn numbers(name: &str) -> impl Iterator<Item = u64> + '_ {
     name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok())
 }
 
-/// Colours of the groups, in order.
+/// Colours of the groups.
 const HUES: [&str; 4] = ["indigo", "teal", "ochre", "teal"];
 
-/// Dimensions whose names differ in numbers only belong together. Those of ViT and Swin have names.
+/// Group of a dimension, as position and title: names that differ only in numbers are one group.
 fn group(name: &str) -> (usize, String) {
     let digit = |c: char| c.is_ascii_digit();
     match name.split(digit).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("n").as_str() {
-        "embed" | "layers.n.embed" => (0, "Embedding".into()),
-        "blocks.n.attn" | "layers.n.blocks.n.attn" => (1, "Attention, heads × head dim".into()),
-        "blocks.n.mlp" | "layers.n.blocks.n.mlp" => (2, "Hidden width".into()),
+        "embed" => (0, "Embedding channels".into()),
+        "layers.n.embed" => (0, "Embedding channels, by stage".into()),
+        "blocks.n.attn" => (1, "Attention heads × channels, by block".into()),
+        "layers.n.blocks.n.attn" => (1, "Attention heads × channels, by stage.block".into()),
+        "blocks.n.mlp" => (2, "MLP hidden neurons, by block".into()),
+        "layers.n.blocks.n.mlp" => (2, "MLP hidden neurons, by stage.block".into()),
         other => (3, other.into()),
     }
 }
@@ -128,7 +135,7 @@ fn panel(name: &str, rows: &[Row], hue: &str, steps: Scale) -> String {
     let height = ROW * rows.len() as f64;
     let content: String =
         rows.iter().enumerate().map(|(at, row)| drawn(row, at, hue, steps)).collect();
-    let words: Vec<String> = rows.iter().map(in_words).collect();
+    let words: Vec<String> = rows.iter().map(description).collect();
     let content = content + &step_axis(steps, height + 2.0, 4.0);
     let drawing = svg::drawing(height + 2.0, "", [name, &words.join(" ")], &content);
     html::figure("rows", name, "", &format!("<div class=\"plot\">{drawing}</div>"))
@@ -141,13 +148,13 @@ fn drawn(row: &Row, at: usize, hue: &str, steps: Scale) -> String {
     let points = thinned(&row.entropy, POINTS);
     let mut content = svg::line("grid", [0.0, foot], [1.0, foot]);
     content += &svg::stretched(top, CURVE, &svg::area(&format!("area {hue}"), &points, &place));
-    for cut in &row.cuts {
-        let x = steps.place(*cut);
+    for step in &row.pruned {
+        let x = steps.place(*step);
         content += &svg::line("tick-mark", [x, foot - 5.0], [x, foot + 1.0]);
     }
     let label = row.numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(".");
     content += &svg::text("tick y", [0.0, foot - 3.0], -8.0, &label);
-    let (class, words) = match (&row.decided, row.expected) {
+    let (class, size) = match (&row.decided, row.expected) {
         (Some((step, size)), _) => {
             let x = svg::across(steps.place(*step));
             content +=
@@ -159,15 +166,16 @@ fn drawn(row: &Row, at: usize, hue: &str, steps: Scale) -> String {
         }
         _ => ("size side open", "?".into()),
     };
-    content + &svg::text(class, [1.0, foot - 3.0], 10.0, &words)
+    content + &svg::text(class, [1.0, foot - 3.0], 10.0, &size)
 }
 
-fn in_words(row: &Row) -> String {
+/// Text description for screen readers.
+fn description(row: &Row) -> String {
     let name = &row.name;
     match (&row.decided, row.entropy.last()) {
         (Some((step, size)), _) => format!("{name}: {size}, decided after step {step}."),
         (None, Some([step, entropy])) => format!("{name}: entropy {entropy:.2} at step {step}."),
-        (None, None) => format!("{name}: nothing logged."),
+        (None, None) => format!("{name}: no step logged."),
     }
 }
 
@@ -176,11 +184,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dimensions_are_grouped_by_name_and_ordered_by_number() {
+    fn groups_of_dimensions_follow_their_names_and_numbers() {
         assert_eq!(group("blocks.11.attn"), group("blocks.2.attn"));
         assert_ne!(group("blocks.1.attn"), group("blocks.1.mlp"));
         assert_eq!(group("stages.0.width").1, "stages.n.width");
-        assert_eq!(group("layers.2.blocks.5.attn"), group("blocks.2.attn"));
+        assert_eq!(group("layers.2.blocks.5.attn").0, group("blocks.2.attn").0);
         assert_eq!(numbers("blocks.11.attn").collect::<Vec<_>>(), [11]);
         assert!(numbers("embed").next().is_none());
         let of = |name| numbers(name).collect::<Vec<_>>();

@@ -1,13 +1,13 @@
-//! A small run as a real one is: dense training, then a search with fine-tuning.
+//! Report of a small run: dense training, then a search with fine-tuning.
 
 use crate::support::{test_device, TestResult};
-use once_for_both::cost::{Budget, Metric};
+use once_for_both::cost::Budget;
 use once_for_both::data::idx::{IdxImages, Split};
 use once_for_both::data::{Augmentation, ImageSet, Normalisation, ShuffledBatches};
-use once_for_both::models::{Architecture, VitConfig};
+use once_for_both::models::VitConfig;
 use once_for_both::report::{NetworkFigures, Report, Sample, Stage};
 use once_for_both::search::{Event, Search, SearchOptions};
-use once_for_both::subnet::{FoldingExtractor, LatencyComparison, SubnetExtractor};
+use once_for_both::subnet::LatencyComparison;
 use once_for_both::supernet::Weights;
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -16,7 +16,7 @@ pub const DENSE_STEPS: u64 = 40;
 pub const STEPS: u64 = 100;
 pub const SEARCH: u64 = 70;
 
-/// As deep as DeiT-S, so that the page has as many blocks to show.
+/// As many blocks as DeiT-S, so that the page is as long.
 pub fn vit() -> VitConfig {
     VitConfig::uniform(48, 12, 6).input(28, 1, 7).classes(10)
 }
@@ -26,7 +26,7 @@ pub struct Data {
     pub pixels: Normalisation,
 }
 
-/// The images of the examples.
+/// The test images of the examples, normalised.
 pub fn data() -> TestResult<Data> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data");
     let images = IdxImages::open_split(&folder, Split::Test)?;
@@ -42,66 +42,68 @@ impl Data {
         Ok(self.set.select(&indices)?.0)
     }
 
-    fn top1(&self, session: &mut Search<VitConfig>) -> TestResult<f64> {
-        session.materialise()?;
-        Ok(self.set.top1(200, |images| session.supernet().network_logits(images))?)
+    fn top1(&self, search: &mut Search<VitConfig>) -> TestResult<f64> {
+        search.materialise()?;
+        Ok(self.set.top1(200, |images| search.supernet().network_logits(images))?)
     }
 }
 
-/// Steps a session to its end; every tenth step it is measured, and `look` may look at it.
-fn drive(
-    session: &mut Search<VitConfig>,
+/// Steps a search to its end and evaluates every twentieth step; `before_step` is called before
+/// each step.
+fn train(
+    search: &mut Search<VitConfig>,
     data: &Data,
-    mut look: impl FnMut(&Search<VitConfig>) -> TestResult,
+    mut before_step: impl FnMut(&Search<VitConfig>) -> TestResult,
 ) -> TestResult<Vec<Event>> {
     let mut batches = ShuffledBatches::new(&data.set, 16, 1, Augmentation { pad: 2, flip: true })?;
     let mut events = Vec::new();
-    while !session.is_done() {
-        look(session)?;
-        let batch = batches.at(session.steps_done())?;
+    while !search.is_done() {
+        before_step(search)?;
+        let batch = batches.at(search.steps_done())?;
         let mut record = |event: &Event| {
             events.push(event.clone());
             Ok(())
         };
-        session.step(&[batch], &mut record)?;
-        let step = session.steps_done();
+        search.step(&[batch], &mut record)?;
+        let step = search.steps_done();
         if step.is_multiple_of(20) {
-            events.push(Event::Evaluated { step, top1: data.top1(session)? });
+            events.push(Event::Evaluated { step, top1: data.top1(search)? });
         }
     }
     Ok(events)
 }
 
-fn begin(weights: Option<&Weights>, options: SearchOptions) -> TestResult<Search<VitConfig>> {
-    let mut options = options.peak_rate(2e-3);
-    options.log_interval = 1;
-    options.prune_interval = 5;
-    options.fade_out_steps = 4.min(options.search_steps / 2);
-    let budgets = match options.search_steps {
-        0 => vec![],
-        _ => vec![Budget::share(Metric::Macs, 0.5, &vit().cost_model())?],
-    };
-    let space = vit().space()?;
-    Ok(Search::new(vit(), space, weights, budgets, options, test_device())?)
+fn build(weights: Option<&Weights>, options: SearchOptions) -> TestResult<Search<VitConfig>> {
+    let options = options.peak_rate(2e-3).with(|o| {
+        o.log_interval = 1;
+        o.pruning.interval = 5;
+        o.pruning.fade_out_steps = 4.min(o.search_steps / 2);
+    });
+    let budget = (options.search_steps > 0).then(|| Budget::macs_share(0.5));
+    let mut builder = Search::of(vit()).budgets(budget).options(options).device(test_device());
+    if let Some(weights) = weights {
+        builder = builder.weights(weights);
+    }
+    Ok(builder.build()?)
 }
 
-/// Runs all of it, and tells.
+/// Runs dense training and search, and returns their report.
 pub fn run() -> TestResult<Report> {
     let data = data()?;
-    let mut dense = begin(None, SearchOptions::training(DENSE_STEPS))?;
-    let dense_events = drive(&mut dense, &data, |_| Ok(()))?;
+    let mut dense = build(None, SearchOptions::training(DENSE_STEPS))?;
+    let dense_events = train(&mut dense, &data, |_| Ok(()))?;
     let weights = dense.supernet().raw_weights();
-    let mut session = begin(Some(&weights), SearchOptions::new(STEPS, SEARCH))?;
+    let mut search = build(Some(&weights), SearchOptions::new(STEPS, SEARCH))?;
     let (images, mut samples) = (data.first(2)?, Vec::new());
-    let events = drive(&mut session, &data, |session| {
-        if [10, SEARCH - 10].contains(&session.steps_done()) {
-            let painted = session.reconstruct_hiding(&images, 0.4)?;
-            let label = |at| format!("test image {at}, step {}", session.steps_done());
-            samples.extend(Sample::of(&painted, &data.pixels, label)?);
+    let events = train(&mut search, &data, |search| {
+        if [10, SEARCH - 10].contains(&search.steps_done()) {
+            let reconstruction = search.reconstruct_masking(&images, 0.4)?;
+            let label = |at| format!("test image {at}, step {}", search.steps_done());
+            samples.extend(Sample::of(&reconstruction, &data.pixels, label)?);
         }
         Ok(())
     })?;
-    let subnet = FoldingExtractor.extract(session.supernet())?;
+    let subnet = search.extract(&images)?;
     let latency = [1, 32].into_iter().map(|batch| -> TestResult<LatencyComparison> {
         let images = data.first(batch)?;
         let dense = |images: &Tensor| dense.supernet().network_logits(images);
@@ -110,24 +112,24 @@ pub fn run() -> TestResult<Report> {
     Ok(Report {
         title: "A small ViT on a part of Fashion-MNIST".into(),
         facts: vec![
-            ("images".into(), "1,000 of 28 × 28".into()),
-            ("seed".into(), session.options().seed.to_string()),
+            ("images".into(), "1,000 of 28 × 28 pixels".into()),
+            ("seed".into(), search.options().seed.to_string()),
             ("device".into(), format!("{:?}", test_device())),
         ],
         latency: latency.collect::<TestResult<_>>()?,
         dense: Some(NetworkFigures::of(&vit())?.top1(data.top1(&mut dense)?)),
-        subnet: Some(NetworkFigures::of(subnet.architecture())?.top1(data.top1(&mut session)?)),
-        budgets: session.budgets().to_vec(),
+        subnet: Some(NetworkFigures::of(subnet.architecture())?.top1(data.top1(&mut search)?)),
+        budgets: search.limits().to_vec(),
         samples,
-        config: serde_json::to_string_pretty(session.options())?,
+        config: serde_json::to_string_pretty(search.options())?,
         stages: vec![
-            Stage { name: "dense".into(), steps: Some(DENSE_STEPS), events: dense_events },
+            Stage { name: "dense training".into(), steps: Some(DENSE_STEPS), events: dense_events },
             Stage { name: "search".into(), steps: Some(STEPS), events },
         ],
     })
 }
 
-/// What was known of the run after so many steps of the search.
+/// The report as it was after `step` steps of the search.
 pub fn as_of(report: &Report, step: u64) -> Report {
     let mut early = report.clone();
     (early.subnet, early.latency) = (None, Vec::new());

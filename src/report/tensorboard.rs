@@ -1,6 +1,4 @@
-//! The scalars of a run for TensorBoard.
-
-mod record;
+//! Event files of TensorBoard with the scalars of a run.
 
 use crate::protobuf::Message;
 use crate::search::{Event, Listener, NonFiniteAction, StepMetrics};
@@ -10,24 +8,25 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-// Fields of tensorflow.Event.
+// Field numbers of tensorflow.Event.
 const WALL_TIME: u64 = 1;
 const STEP: u64 = 2;
 const FILE_VERSION: u64 = 3;
 const SUMMARY: u64 = 5;
 const SESSION_LOG: u64 = 7;
-// Of SessionLog, Summary and Summary.Value.
+// Field numbers and values of SessionLog, Summary and Summary.Value.
 const STATUS: u64 = 1;
 const START: i64 = 1;
 const VALUE: u64 = 1;
 const TAG: u64 = 1;
 const SIMPLE_VALUE: u64 = 2;
 
-/// Writes logged steps and measurements into an event file of TensorBoard.
+/// Writer of a TensorBoard event file: a [`Listener`] that records logged steps and evaluations.
 ///
-/// Scalars: `loss/task` and the other losses, `macs/expected`, `macs/active`, `lambda`,
-/// `mask_ratio`, `lr`, `step_ms`, `top1`, and `entropy/NAME` and `expected/NAME` of every dimension
-/// that is searched.
+/// Tags of the scalars: `loss/task`, `loss/one_hot`, `loss/budget`, `loss/reconstruction` and
+/// `loss/total`; `macs/expected` (MACs at the expected sizes) and `macs/current` (MACs at the
+/// present sizes); `lambda`, `mask_ratio`, `lr`, `step_ms`, `top1`; and `entropy/NAME` and
+/// `expected_units/NAME` of every dimension under search.
 #[derive(Debug)]
 pub struct TensorBoard {
     path: PathBuf,
@@ -35,8 +34,11 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// A new event file in `folder`, which is made if it is not there, for a run that goes on
-    /// after `step` steps: what earlier files of the folder have from there on is no longer shown.
+    /// Creates an event file in `folder`, and the folder if it does not exist, for a run that has
+    /// done `step` optimiser steps: 0 for a new run.
+    ///
+    /// TensorBoard then ignores the points that earlier event files of the folder have at `step`
+    /// and later.
     ///
     /// # Errors
     /// [`Error::Io`] if the folder or the file cannot be written.
@@ -50,12 +52,12 @@ impl TensorBoard {
         Ok(board)
     }
 
-    /// The event file.
+    /// Path of the event file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Says that the run goes on after `step` steps: TensorBoard forgets later ones.
+    /// Records a session start, upon which TensorBoard discards points at `step` and later.
     fn start(&mut self, step: u64) -> Result<()> {
         let start = Message::default().int(STATUS, START);
         self.write(dated().int(STEP, step as i64).message(SESSION_LOG, &start))
@@ -70,13 +72,14 @@ impl TensorBoard {
     }
 
     fn write(&mut self, event: Message) -> Result<()> {
-        let record = record::framed(&event.into_bytes());
+        let record = framed(&event.into_bytes());
         self.file.write_all(&record).map_err(|source| Error::io("write", &self.path, source))
     }
 }
 
 impl Listener for TensorBoard {
-    /// Writes the scalars of the event. Where the run goes back to a checkpoint, so does TensorBoard.
+    /// Writes the scalars of the event. After a rollback TensorBoard discards the points since the
+    /// checkpoint.
     fn on_event(&mut self, event: &Event) -> Result<()> {
         match event {
             Event::Step(metrics) => self.scalars(metrics.step, &scalars_of(metrics)),
@@ -96,7 +99,7 @@ fn scalars_of(metrics: &StepMetrics) -> Vec<(String, f64)> {
         ("loss/reconstruction", loss.reconstruction),
         ("loss/total", loss.total),
         ("macs/expected", metrics.macs_expected),
-        ("macs/active", metrics.macs_current),
+        ("macs/current", metrics.macs_current),
         ("lambda", metrics.lambda),
         ("mask_ratio", metrics.mask_ratio),
         ("lr", metrics.lr),
@@ -105,22 +108,22 @@ fn scalars_of(metrics: &StepMetrics) -> Vec<(String, f64)> {
     let mut scalars: Vec<_> = named.map(|(tag, value)| (tag.to_string(), value)).into();
     for (name, dimension) in &metrics.dimensions {
         scalars.push((format!("entropy/{name}"), dimension.entropy));
-        scalars.push((format!("expected/{name}"), dimension.expected));
+        scalars.push((format!("expected_units/{name}"), dimension.expected));
     }
     scalars
 }
 
-/// An event of now.
+/// Begins an event with the present wall time.
 fn dated() -> Message {
     Message::default().double(WALL_TIME, since_epoch().as_secs_f64())
 }
 
 fn since_epoch() -> std::time::Duration {
-    // A clock before 1970 is no reason to stop a run.
+    // A clock set before 1970 gives 0.
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// A file nobody has made yet. TensorBoard reads those of a folder in the order of their names.
+/// Creates a file with a unique name. Names sort by time, which is the order TensorBoard reads in.
 fn new_file(folder: &Path) -> Result<(PathBuf, File)> {
     loop {
         let now = since_epoch();
@@ -135,4 +138,20 @@ fn new_file(folder: &Path) -> Result<(PathBuf, File)> {
             Err(source) => return Err(Error::io("create", path, source)),
         }
     }
+}
+
+/// Frames bytes as a TFRecord: their length, its checksum, the bytes, their checksum.
+fn framed(bytes: &[u8]) -> Vec<u8> {
+    let length = (bytes.len() as u64).to_le_bytes();
+    let mut record = Vec::with_capacity(bytes.len() + 16);
+    record.extend(length);
+    record.extend(masked_crc(&length).to_le_bytes());
+    record.extend(bytes);
+    record.extend(masked_crc(bytes).to_le_bytes());
+    record
+}
+
+/// CRC-32C, rotated and offset as TFRecord requires.
+fn masked_crc(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }

@@ -1,24 +1,24 @@
-//! The stages of a run, and how far they have come.
+//! Stages of a run, and their progress.
 
 use crate::search::{Event, Finished, Phase, StepMetrics};
 
-/// One session of a run: dense training, search with fine-tuning, and so on.
+/// One stage of a run, such as dense training or a search: its name, length and events.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Stage {
-    /// What it is called.
+    /// Name, shown on the page.
     pub name: String,
-    /// Optimiser steps it is meant to take, where that is known.
+    /// Planned optimiser steps; `None` where unknown.
     pub steps: Option<u64>,
-    /// What its listeners were told, in order, for instance by [`crate::search::read_events`].
+    /// Events in order of occurrence, read by [`crate::search::read_events`] for example.
     pub events: Vec<Event>,
 }
 
 impl Stage {
-    /// Optimiser steps done, as far as events tell.
+    /// Returns the optimiser steps done, according to the events.
     pub fn done(&self) -> u64 {
         let step = |event: &Event| match event {
             Event::Step(metrics) => metrics.step + 1,
-            Event::Pruned(cut) => cut.step,
+            Event::Pruned(pruned) => pruned.step,
             Event::Finished(finished) => finished.step,
             Event::Decided { step, .. }
             | Event::NonFinite { step, .. }
@@ -28,12 +28,12 @@ impl Stage {
         self.events.iter().map(step).max().unwrap_or(0)
     }
 
-    /// Whether it has taken all its steps; no, where their number is not known.
+    /// Returns whether all planned steps are done; false where their number is unknown.
     pub fn is_done(&self) -> bool {
         self.steps.is_some_and(|steps| self.done() >= steps)
     }
 
-    /// The logged steps.
+    /// Logged steps, in order.
     pub(super) fn logged(&self) -> impl DoubleEndedIterator<Item = &StepMetrics> {
         self.events.iter().filter_map(|event| match event {
             Event::Step(metrics) => Some(metrics),
@@ -41,12 +41,12 @@ impl Stage {
         })
     }
 
-    /// Whether anything is searched in it.
+    /// Whether it is, or contains, a search.
     pub(super) fn searches(&self) -> bool {
         self.logged().any(|metrics| metrics.phase == Phase::Search) || self.finished().is_some()
     }
 
-    /// How its search ended, if it has.
+    /// End of its search.
     pub(super) fn finished(&self) -> Option<&Finished> {
         self.events.iter().find_map(|event| match event {
             Event::Finished(finished) => Some(finished),
@@ -54,18 +54,35 @@ impl Stage {
         })
     }
 
-    /// The last logged step of its search.
+    /// Last logged step of its search.
     pub(super) fn last_of_search(&self) -> Option<&StepMetrics> {
         self.logged().rev().find(|metrics| metrics.phase == Phase::Search)
     }
 
-    /// Steps an axis for the whole stage reaches to.
+    /// Steps and top-1 of its evaluations.
+    pub(super) fn top1(&self) -> Vec<[f64; 2]> {
+        let evaluated = self.events.iter().filter_map(|event| match event {
+            Event::Evaluated { step, top1 } => Some([*step as f64, *top1]),
+            _ => None,
+        });
+        evaluated.collect()
+    }
+
+    /// Steps and current MACs of its prune steps.
+    pub(super) fn prunings(&self) -> impl Iterator<Item = [f64; 2]> + '_ {
+        self.events.iter().filter_map(|event| match event {
+            Event::Pruned(pruned) => Some([pruned.step as f64, pruned.macs]),
+            _ => None,
+        })
+    }
+
+    /// Upper end of a step axis that shows the whole stage.
     pub(super) fn extent(&self) -> f64 {
         self.done() as f64
     }
 }
 
-/// The colour of every stage: searches have the accent, others take what is left in turn.
+/// CSS class of each stage's colour: teal for the first search, slate for the first other stage.
 pub(super) fn hues(stages: &[Stage]) -> Vec<&'static str> {
     let mut others = ["slate", "ochre", "indigo", "rose"].into_iter().cycle();
     let mut searches = ["teal", "rose", "indigo"].into_iter().cycle();
