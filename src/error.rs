@@ -17,45 +17,45 @@ pub(crate) use raise::{expect_shape, During};
 use std::path::PathBuf;
 use tch::TchError;
 
-/// Everything that can go wrong, with the culprit named and both values given.
+/// Error of this crate: names the culprit, and gives the value found and the value expected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// libtorch refused an operation; `source` has its own words.
+    /// libtorch refused an operation; `source` holds its message.
     #[error("libtorch failed during {operation}")]
     Torch {
-        /// What the crate was doing.
+        /// The operation.
         operation: String,
         /// libtorch's message.
         source: TchError,
     },
 
-    /// A value lies outside what the method allows.
-    #[error("{name} is {actual}, expected {expected}")]
+    /// A value out of range.
+    #[error("{name}: got {actual}, expected {expected}")]
     Invalid {
         /// The option, argument or quantity.
         name: String,
-        /// What would have been accepted.
+        /// What is allowed.
         expected: String,
-        /// What was given.
+        /// The value given.
         actual: String,
     },
 
-    /// Candidate sizes of a dimension that no search can use.
-    #[error("candidate sizes {actual:?} of {name}: expected {expected}")]
+    /// Candidate sizes that are not ascending, or not within the dimension.
+    #[error("candidate sizes of {name}: got {actual:?}, expected {expected}")]
     Candidates {
         /// The axis of the candidates: units, heads or channels.
         name: String,
-        /// What would have been accepted.
+        /// What is allowed.
         expected: String,
         /// The candidates given.
         actual: Vec<i64>,
     },
 
-    /// A tensor whose shape does not fit.
-    #[error("{operation}: {name} has shape {actual:?}, expected {expected:?}")]
+    /// A tensor of the wrong shape.
+    #[error("{operation}: shape of {name}: got {actual:?}, expected {expected:?}")]
     Shape {
-        /// What the crate was doing.
+        /// The operation.
         operation: &'static str,
         /// The tensor.
         name: String,
@@ -65,7 +65,7 @@ pub enum Error {
         actual: Vec<i64>,
     },
 
-    /// A NaN or an infinity where only finite numbers make sense.
+    /// A tensor with a NaN or an infinity.
     #[error("{name} of {dimension} holds a NaN or an infinity")]
     NonFinite {
         /// The tensor: score, alpha, loss or gradient.
@@ -74,8 +74,8 @@ pub enum Error {
         dimension: String,
     },
 
-    /// Losses or gradients of too many steps in a row were NaN or infinite.
-    #[error("training diverged: at step {step}, {in_a_row} steps in a row were not finite")]
+    /// Too many skipped steps in a row: their losses or gradients were NaN or infinite.
+    #[error("training diverged: at step {step}, losses or gradients of {in_a_row} steps in a row were not finite; lower the learning rate, or start from an earlier checkpoint")]
     Diverged {
         /// The step.
         step: u64,
@@ -83,8 +83,8 @@ pub enum Error {
         in_a_row: u64,
     },
 
-    /// A binding names a variable the model does not have.
-    #[error("dimension {dimension} binds {variable}, which the model does not have")]
+    /// A binding of a variable that the model does not have.
+    #[error("binding of dimension {dimension}: the model has no variable {variable}")]
     UnknownVariable {
         /// The dimension that declares the binding.
         dimension: String,
@@ -92,9 +92,9 @@ pub enum Error {
         variable: String,
     },
 
-    /// A binding whose axis cannot hold its units.
+    /// A binding of an axis that has not the length of the dimension.
     #[error(
-        "dimension {dimension} binds axis {axis} of {variable}, which has length {actual}, expected {expected}"
+        "binding of dimension {dimension}: length of axis {axis} of {variable}: got {actual}, expected {expected}"
     )]
     BindingAxis {
         /// The dimension that declares the binding.
@@ -109,7 +109,7 @@ pub enum Error {
         actual: i64,
     },
 
-    /// Two bindings claim the same axis of one variable.
+    /// Two bindings of the same axis of one variable.
     #[error("axis {axis} of {variable} is bound by {first} and by {second}")]
     BoundTwice {
         /// The variable bound.
@@ -122,8 +122,8 @@ pub enum Error {
         second: String,
     },
 
-    /// Something is named that is not there.
-    #[error("there is no {kind} named {name}; there is {known}")]
+    /// An unknown name.
+    #[error("unknown {kind} {name}: known are {known}")]
     Unknown {
         /// dimension, size or variable.
         kind: &'static str,
@@ -133,9 +133,9 @@ pub enum Error {
         known: String,
     },
 
-    /// A budget that no subnet of the space can meet, or that the dense network already meets.
+    /// A budget below the cheapest subnet of the search space, or above the dense network.
     #[error(
-        "a budget of {budget} {metric} cannot be met: this space reaches from {least} to {most}"
+        "budget: got {budget} {metric}, expected within {least} to {most}, the range of this search space"
     )]
     Infeasible {
         /// MACs or parameters.
@@ -148,14 +148,14 @@ pub enum Error {
         most: f64,
     },
 
-    /// Budgets that can be kept one by one, but not together.
-    #[error("no choice of sizes was found that keeps {budgets} together")]
+    /// Budgets that can be met one by one, but not together.
+    #[error("budgets: got {budgets}, which no choice of sizes meets together; raise one of them")]
     Conflicting {
         /// The budgets.
         budgets: String,
     },
 
-    /// The model cannot do what was asked of it.
+    /// An operation that the model does not support.
     #[error("{model} does not support {operation}")]
     Unsupported {
         /// The model.
@@ -164,8 +164,8 @@ pub enum Error {
         operation: &'static str,
     },
 
-    /// A component other than the one needed: a search resumes with the components it began with.
-    #[error("component {component} is {actual}, expected {expected}")]
+    /// A component other than the one needed. A search resumes with the components it began with.
+    #[error("component {component}: got {actual}, expected {expected}")]
     Component {
         /// importance, bi_mask, one_hot, pmim or teacher.
         component: &'static str,
@@ -175,7 +175,7 @@ pub enum Error {
         actual: String,
     },
 
-    /// What was made does not compute what it was made from.
+    /// A subnet or exported file whose logits differ from those of its source.
     #[error(
         "{what} differs from {reference} by {difference:e}, allowed {allowed:e}{}",
         .begins.as_ref().map(|part| format!("; it begins in {part}")).unwrap_or_default()
@@ -194,14 +194,15 @@ pub enum Error {
         begins: Option<String>,
     },
 
-    /// A search space that is not that of its model, as [`crate::check::self_check`] found.
+    /// A search space that does not fit its model, with everything that
+    /// [`crate::check::self_check`] found.
     #[error("wrong declaration: {}", faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))]
     Declaration {
         /// Everything found.
         faults: Vec<Fault>,
     },
 
-    /// A device that was asked for and is not there.
+    /// A device that is not available.
     #[error("device {device} is not available: {reason}")]
     Device {
         /// The device as the user wrote it.
@@ -210,7 +211,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// A file or folder could not be read or written.
+    /// A file or folder that cannot be read or written.
     #[error("cannot {action} {}", path.display())]
     Io {
         /// read, write, create, rename…
@@ -221,7 +222,7 @@ pub enum Error {
         source: std::io::Error,
     },
 
-    /// A file that is there and readable, but not what it should be.
+    /// A readable file with wrong content.
     #[error("{}: {reason}", path.display())]
     File {
         /// The file or folder.
@@ -230,8 +231,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// A checkpoint of a search that cannot be gone on from; `source` says why.
-    #[error("cannot go on from {}", path.display())]
+    /// A checkpoint that cannot be resumed from; `source` is the reason.
+    #[error("cannot resume from {}", path.display())]
     Resume {
         /// The checkpoint's folder.
         path: PathBuf,
@@ -239,7 +240,7 @@ pub enum Error {
         source: Box<Error>,
     },
 
-    /// A folder with a subnet that cannot be used; `source` says why.
+    /// An artifact that cannot be used; `source` is the reason.
     #[error("cannot use the artifact {}", path.display())]
     Artifact {
         /// The file in the folder.
@@ -248,7 +249,7 @@ pub enum Error {
         source: Box<ArtifactError>,
     },
 
-    /// A checkpoint file that cannot be read; `source` says why.
+    /// A checkpoint file of weights that cannot be read; `source` is the reason.
     #[error("cannot read the checkpoint {}", path.display())]
     Checkpoint {
         /// The file.

@@ -206,7 +206,9 @@ fn damaged_checkpoints_are_skipped_with_their_reason() -> TestResult {
     let resumed = checkpoints.resume::<VitConfig>(test_device())?.ok_or("nothing")?;
     assert_eq!(resumed.search.steps_done(), 1);
     let reasons: Vec<String> = resumed.skipped.iter().map(|(_, why)| why.to_string()).collect();
-    for (reason, part) in reasons.iter().zip(["tensors", "version 3", "format another", "read"]) {
+    for (reason, part) in
+        reasons.iter().zip(["tensors", "version: got 3", "format: got another", "read"])
+    {
         assert!(reason.contains(part), "{reason}, expected {part}");
     }
     assert_eq!(reasons.len(), 4);

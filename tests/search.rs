@@ -150,10 +150,10 @@ fn resume_from_a_damaged_or_foreign_checkpoint_is_refused() -> TestResult {
             other => Err(format!("expected a reason with {part}, got {other:?}").into()),
         }
     };
-    refuse(&state.replace("\"version\": 2", "\"version\": 99"), "version 99")?;
-    refuse(&state.replace("once-for-both/checkpoint", "other"), "format other")?;
+    refuse(&state.replace("\"version\": 2", "\"version\": 99"), "got 99")?;
+    refuse(&state.replace("once-for-both/checkpoint", "other"), "format: got other")?;
     refuse(&state[..state.len() / 2], "EOF")?;
-    refuse(&state.replace("\"family\": \"vit\"", "\"family\": \"swin\""), "family swin")?;
+    refuse(&state.replace("\"family\": \"vit\"", "\"family\": \"swin\""), "family: got swin")?;
     // What fits no dimension is not left out without a word.
     let mut short: serde_json::Value = serde_json::from_str(&state)?;
     short["dimensions"].as_array_mut().ok_or("dimensions")?.pop();

@@ -31,7 +31,7 @@ impl<A: Architecture> Search<A> {
     /// order of their limits. Changes nothing.
     ///
     /// # Errors
-    /// [`Error::Infeasible`] naming the budget that the active candidates cannot keep.
+    /// [`Error::Infeasible`] naming the budget that no choice of candidates meets.
     pub fn pareto(&self, budgets: &[Budget]) -> Result<Vec<ParetoPoint>> {
         let model = self.supernet.cost_model();
         let point = |budget: &Budget| -> Result<ParetoPoint> {
@@ -95,7 +95,7 @@ impl<A: Architecture> Search<A> {
     }
 }
 
-/// Writes points as a JSON list; readers see all of it or what was there before.
+/// Writes points as a JSON list, atomically.
 ///
 /// # Errors
 /// [`Error::Io`] if it cannot be written.

@@ -11,12 +11,13 @@ use crate::tensors::to_host;
 use crate::{Error, Result};
 use tch::Tensor;
 
-/// Share of a budget that active candidates may leave unused; beyond, dropped candidates are looked at again.
+/// Share of a budget that a choice among active candidates may leave unused before projection
+/// considers dropped candidates too.
 const MOST_UNUSED: f64 = 0.02;
 
 impl<A: Architecture> Search<A> {
-    /// After a step of the search: takes out units that have landed, chooses among the sizes when
-    /// the search has to end, drops candidates when it is time.
+    /// The work after an optimiser step of the search: prunes units whose gates have faded out,
+    /// decides all sizes when the search ends, drops candidates at a prune step.
     pub(super) fn decide(&mut self, images: &Tensor, listener: &mut dyn Listener) -> Result<()> {
         self.prune_faded(images, listener)?;
         if self.must_decide() {
@@ -24,7 +25,8 @@ impl<A: Architecture> Search<A> {
             self.begin_fade_out((0..self.supernet.states().len()).collect())?;
         } else if self.step.is_multiple_of(self.options.pruning.interval) && !self.is_decided() {
             self.drop_candidates(listener)?;
-            // What could not land before the choice waits for it; so does what stays in place.
+            // A fade-out that could not end before the decision is left to it.
+
             let in_time =
                 self.step + 2 * self.options.pruning.fade_out_steps <= self.options.search_steps;
             if in_time && self.supernet.can_narrow() {
@@ -41,19 +43,20 @@ impl<A: Architecture> Search<A> {
         Ok(())
     }
 
-    /// Whether the choice is due: it has to have landed when the search ends.
+    /// Returns whether all sizes are to be decided now: early enough for a fade-out to end with the
+    /// search.
     fn must_decide(&self) -> bool {
         let due = self.step + self.options.pruning.fade_out_steps >= self.options.search_steps;
         let open = !self.is_decided() || !self.shrinking().is_empty();
         due && open && self.options.budget.decide_at_end && !self.is_fading_out()
     }
 
-    /// Whether every dimension has a single active candidate.
+    /// Returns whether every dimension has a single active candidate.
     fn is_decided(&self) -> bool {
         self.supernet.is_decided()
     }
 
-    /// Decides every dimension by projection onto the budgets; returns how many were open.
+    /// Decides every dimension by projection onto the budgets; returns how many were undecided.
     fn decide_all(&mut self, listener: &mut dyn Listener) -> Result<usize> {
         let undecided = self.undecided();
         let projection = self.project(&self.limits.clone())?;
@@ -66,18 +69,20 @@ impl<A: Architecture> Search<A> {
         Ok(undecided.iter().filter(|&&open| open).count())
     }
 
+    /// Flags of the undecided dimensions.
     fn undecided(&self) -> Vec<bool> {
         self.supernet.states().iter().map(|state| state.active.decided().is_none()).collect()
     }
 
-    /// The most probable choice of active candidates that keeps `budgets` exactly. Changes nothing.
+    /// Returns the choice of one candidate per dimension with the highest Σ ln p under `budgets`.
+    /// Changes nothing.
     ///
-    /// Where active candidates cannot keep them, or leave more than a fiftieth of each unused, dropped
-    /// candidates whose units are still there come back into the choice; each is at most as probable as
-    /// the least probable active one.
+    /// The choice is made among active candidates. If they cannot meet the budgets, or leave more
+    /// than 2 % of each unused, dropped candidates whose units are not pruned yet are considered too,
+    /// each at most as probable as the least probable active one.
     ///
     /// # Errors
-    /// [`Error::Infeasible`] if the units that are left cannot keep a budget;
+    /// [`Error::Infeasible`] if the remaining units cannot meet a budget;
     /// [`Error::NonFinite`] if an α is not finite.
     pub fn project(&self, budgets: &[CostLimit]) -> Result<Projection> {
         let active = self.project_among(budgets, |state| state.active.numbers().collect());
@@ -90,7 +95,7 @@ impl<A: Architecture> Search<A> {
         }
     }
 
-    /// The most probable choice of the candidates that every dimension is said to have.
+    /// [`project`](Self::project) among given candidates of every dimension.
     fn project_among(
         &self,
         budgets: &[CostLimit],
@@ -104,8 +109,8 @@ impl<A: Architecture> Search<A> {
         project(self.supernet.cost_model(), self.supernet.space(), &choices, budgets)
     }
 
-    /// Drops every candidate whose probability has fallen to `drop_share` of the mean, the least
-    /// probable first, as long as the budgets can still be met from both sides.
+    /// Drops every candidate with p ≤ `drop_share`/n, the least probable first, unless the budgets
+    /// could then no longer be met.
     fn drop_candidates(&mut self, listener: &mut dyn Listener) -> Result<()> {
         let undecided = self.undecided();
         let fewest = if self.options.pruning.decide_early { 1 } else { 2 };
@@ -115,10 +120,10 @@ impl<A: Architecture> Search<A> {
             expect_finite("score", &state.name, &state.score)?;
             let p = to_host(&state.active.probabilities(&state.alpha)?)?;
             let threshold = self.options.pruning.drop_share / state.active.count() as f64;
-            let mut going: Vec<usize> =
+            let mut improbable: Vec<usize> =
                 state.active.numbers().filter(|&candidate| p[candidate] <= threshold).collect();
-            going.sort_by(|&left, &right| p[left].total_cmp(&p[right]));
-            for candidate in going {
+            improbable.sort_by(|&left, &right| p[left].total_cmp(&p[right]));
+            for candidate in improbable {
                 let mut flags = self.supernet.states()[at].active.flags().to_vec();
                 flags[candidate] = false;
                 let left = flags.iter().filter(|&&active| active).count();
@@ -130,8 +135,9 @@ impl<A: Architecture> Search<A> {
         self.emit_decided(&undecided, listener)
     }
 
-    /// Whether cheapest ≤ limit for every budget and limit ≤ dearest for one, and both for each of
-    /// the other budgets that have to stay in reach, if dimension `at` had these active candidates.
+    /// Returns whether, with these active candidates in dimension `at`, the cheapest choice meets
+    /// every budget and the dearest reaches one of them, so that projection ends close to a budget;
+    /// both have to hold for every budget of `budget.keep_feasible`.
     fn can_still_meet_budgets(&self, at: usize, flags: &[bool]) -> Result<bool> {
         let candidates: Vec<Vec<Size>> = self
             .supernet
@@ -164,6 +170,7 @@ impl<A: Architecture> Search<A> {
         Ok(reaches_one)
     }
 
+    /// Emits an event for every dimension that was undecided before and is decided now.
     fn emit_decided(&mut self, were_undecided: &[bool], listener: &mut dyn Listener) -> Result<()> {
         for (at, state) in self.supernet.states().iter().enumerate() {
             let Some(candidate) = state.active.decided().filter(|_| were_undecided[at]) else {
@@ -182,14 +189,14 @@ impl<A: Architecture> Search<A> {
     }
 }
 
-/// Whether a choice uses one of the budgets up, but for [`MOST_UNUSED`].
+/// Returns whether a choice leaves at most [`MOST_UNUSED`] of one of the budgets unused.
 fn uses_one_of(budgets: &[CostLimit], choice: &Projection) -> bool {
     let mut costs = choice.costs.iter().zip(budgets);
     costs.any(|(cost, budget)| *cost >= (1.0 - MOST_UNUSED) * budget.limit)
 }
 
-/// log p of every candidate, in f64: candidates further apart than f32 reaches keep their order. α of a dropped
-/// candidate stands still while the others drift: it counts as no more than the least active one.
+/// ln p of every candidate, in f64, because f32 would make very improbable candidates equal. α of a
+/// dropped candidate is no longer learned: it counts as at most the least α among active ones.
 fn log_probabilities(state: &DimensionState) -> Result<Vec<f64>> {
     let alpha = to_host(&state.alpha)?;
     let active = || state.active.numbers().map(|candidate| alpha[candidate]);

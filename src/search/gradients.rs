@@ -39,7 +39,7 @@ pub struct StepLosses {
 }
 
 impl StepLosses {
-    /// The sum of all losses: finite if each is.
+    /// Returns the sum of all losses, which is finite only if each of them is.
     pub(super) fn sum(&self) -> Result<Tensor> {
         let sum = self.task.f_add(&self.one_hot)?.f_add(&self.budget)?;
         match &self.reconstruction {
@@ -72,8 +72,8 @@ impl<A: Architecture> Search<A> {
         Ok(StepGradients { parameters, gates, gate_gradients, losses })
     }
 
-    /// Gradients of task and reconstruction by the model's variables, averaged over the batches,
-    /// and both losses of the last batch.
+    /// Returns the gradients of task and reconstruction loss in the network's variables, averaged
+    /// over the batches, and both losses of the last batch.
     fn model_gradients(
         &self,
         parameters: &[Parameter],
@@ -104,6 +104,7 @@ impl<A: Architecture> Search<A> {
         Ok((gradients, losses.0, losses.1))
     }
 
+    /// Returns task and reconstruction loss of one batch.
     fn model_losses(&self, batch: &Batch) -> Result<(Tensor, Option<Tensor>)> {
         let ratio = self.mask_ratio();
         let (Some(reconstruction), true) = (self.supernet.reconstruction(), ratio > 0.0) else {
@@ -126,7 +127,7 @@ impl<A: Architecture> Search<A> {
         Ok((task, reconstruction))
     }
 
-    /// Cross-entropy, and what the teacher adds.
+    /// Returns the task loss: cross-entropy, mixed with the distillation loss where there is one.
     fn task(&self, batch: &Batch, logits: &Logits) -> Result<Tensor> {
         let training = &self.options.training;
         let smoothing = training.label_smoothing;
@@ -136,14 +137,14 @@ impl<A: Architecture> Search<A> {
         };
         let task = task_loss(&logits.class, &batch.targets, smoothing)?;
         let student = logits.distillation.as_ref().unwrap_or(&logits.class);
-        let taught = tch::no_grad(|| lock_teacher(teacher).logits(&batch.images))?;
-        let distance = distillation_loss(student, &taught, distillation.kind)?;
+        let teacher_logits = tch::no_grad(|| lock_teacher(teacher).logits(&batch.images))?;
+        let distance = distillation_loss(student, &teacher_logits, distillation.kind)?;
         let share = distillation.weight;
         Ok(task.f_mul_scalar(1.0 - share)?.f_add(&distance.f_mul_scalar(share)?)?)
     }
 
-    /// Adds the gradients of scores and α: what the model's gates pull on them, the budget, and
-    /// the one-hot loss. Returns one-hot and budget loss.
+    /// Adds the gradients of scores and α: from the gates, the budget loss and the one-hot loss.
+    /// Returns one-hot and budget loss.
     fn architecture_gradients(
         &self,
         masks: &[Mask],
@@ -172,17 +173,19 @@ impl<A: Architecture> Search<A> {
                 let kind = self.supernet.space().dimensions[at].kind;
                 let loss = &self.components.one_hot;
                 let weight = self.options.one_hot.weight;
-                let sharpen = loss.alpha_loss(&state.alpha, &state.active)?.f_mul_scalar(weight)?;
-                let importance =
+                let on_alpha =
+                    loss.alpha_loss(&state.alpha, &state.active)?.f_mul_scalar(weight)?;
+                let on_scores =
                     loss.importance_loss(kind, &masks[at].importance)?.f_mul_scalar(weight)?;
-                one_hot = one_hot.f_add(&sharpen)?;
-                penalty = penalty.f_add(&importance)?;
+                one_hot = one_hot.f_add(&on_alpha)?;
+                penalty = penalty.f_add(&on_scores)?;
             }
         }
         self.score_and_alpha_gradients(&pulled.f_add(&penalty)?, &one_hot, gradients)?;
         Ok((one_hot.f_add(&penalty)?.f_detach()?, budget.f_detach()?))
     }
 
+    /// Runs the backward passes to scores and α, and adds their gradients.
     fn score_and_alpha_gradients(
         &self,
         pulled: &Tensor,
@@ -201,31 +204,31 @@ impl<A: Architecture> Search<A> {
             return Ok(());
         }
         let leaves: Vec<&Tensor> = undecided().map(|state| &state.alpha).collect();
-        let sharpening = Tensor::f_run_backward(&[one_hot], &leaves, false, false)?;
-        for (state, sharpen) in undecided().zip(sharpening) {
+        let computed = Tensor::f_run_backward(&[one_hot], &leaves, false, false)?;
+        for (state, one_hot) in undecided().zip(computed) {
             let gradient = gradients
                 .entry(state.alpha_name())
                 .or_insert(tch::no_grad(|| state.alpha.f_zeros_like())?);
-            *gradient = tch::no_grad(|| self.balance(gradient, &sharpen))?;
+            *gradient = tch::no_grad(|| self.balance(gradient, &one_hot))?;
         }
         Ok(())
     }
 
-    /// Adds the one-hot gradient to that of task and budget.
-    fn balance(&self, gradient: &Tensor, sharpen: &Tensor) -> Result<Tensor> {
+    /// Returns the sum of the gradient of task and budget and the weighted one-hot gradient.
+    fn balance(&self, gradient: &Tensor, one_hot: &Tensor) -> Result<Tensor> {
         match self.options.one_hot.balance {
-            Balance::Sum => Ok(gradient.f_add(sharpen)?),
+            Balance::Sum => Ok(gradient.f_add(one_hot)?),
             Balance::Ramp { ratio } => {
                 let progress = self.step as f64 / self.options.search_steps.max(1) as f64;
-                let (own, other) = (gradient.f_norm()?, sharpen.f_norm()?.f_clamp_min(1e-30)?);
+                let (own, other) = (gradient.f_norm()?, one_hot.f_norm()?.f_clamp_min(1e-30)?);
                 let scale = own.f_div(&other)?.f_mul_scalar(ratio * progress.min(1.0))?;
-                Ok(gradient.f_add(&sharpen.f_mul(&scale)?)?)
+                Ok(gradient.f_add(&one_hot.f_mul(&scale)?)?)
             }
         }
     }
 }
 
-/// Gradients are averaged over batches, so a smaller one would weigh more than its images.
+/// Refuses batches of different sizes: their gradients are averaged with equal weight.
 fn expect_equal_sizes(batches: &[Batch]) -> Result<()> {
     let size = |batch: &Batch| batch.images.size().first().copied().unwrap_or(0);
     let Some(first) = batches.first().map(size) else {
@@ -243,13 +246,14 @@ fn expect_equal_sizes(batches: &[Batch]) -> Result<()> {
     }
 }
 
-/// Adds what autograd computed; variables the loss does not depend on are left out.
+/// Adds computed gradients by name. Undefined ones, of variables the loss does not depend on, are
+/// left out.
 fn accumulate(gradients: &mut Weights, names: &[&String], computed: Vec<Tensor>) -> Result<()> {
     for (name, gradient) in names.iter().zip(computed) {
         if !gradient.defined() {
             continue;
         }
-        // Sums over micro-batches lose nothing to half precision.
+        // Summed in f32, because bf16 would round the sum over batches.
         let gradient = tch::no_grad(|| widened(&gradient))?;
         match gradients.get_mut(*name) {
             Some(sum) => *sum = tch::no_grad(|| sum.f_add(&gradient))?,

@@ -40,7 +40,7 @@ pub(super) fn initialise<A: Architecture>(
     Ok(())
 }
 
-/// The largest share that, taken of every dimension, keeps all budgets.
+/// Returns the largest share of the dense size that, applied to every dimension, meets all budgets.
 fn even_share<A: Architecture>(supernet: &Supernet<A>, limits: &[CostLimit]) -> Result<f64> {
     let model = supernet.cost_model();
     let keeps = |share: f64| -> Result<bool> {
@@ -62,7 +62,7 @@ fn even_share<A: Architecture>(supernet: &Supernet<A>, limits: &[CostLimit]) -> 
     Ok(low)
 }
 
-/// Where a candidate lies: shares of heads and channels, and where an even share of the units would.
+/// Distance of a candidate from an even share of the units, in shares of heads and channels.
 fn distance(candidates: &Candidates, size: Size, share: f64) -> f64 {
     let side = if candidates.heads() > 1 { share.sqrt() } else { share };
     let heads = match candidates.heads() {
@@ -77,7 +77,7 @@ fn nearest(candidates: &Candidates, share: f64) -> Size {
     candidates.sizes().min_by(|l, r| far(l).total_cmp(&far(r))).unwrap_or(candidates.full())
 }
 
-/// α highest at a share of the units.
+/// α = −½·(distance/spread)² of every candidate, highest at `share` of the units.
 fn around(candidates: &Candidates, share: f64, spread: f64, like: &Tensor) -> Result<Tensor> {
     let alpha = |size| -0.5 * (distance(candidates, size, share) / spread).powi(2);
     let alpha: Vec<f32> = candidates.sizes().map(|size| alpha(size) as f32).collect();

@@ -14,8 +14,8 @@ pub struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// Opens a file for appending; what an earlier run wrote after its first `step` steps is
-    /// taken out, so that a resumed run leaves the events an uninterrupted one would.
+    /// Opens a file for appending. Events that a search resumed after `step` steps emits again are
+    /// removed, so the file of a resumed run equals that of an uninterrupted one.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read or written.
@@ -30,7 +30,7 @@ impl MetricsFile {
 }
 
 impl Listener for MetricsFile {
-    /// Appends the event. Where the run goes back to a checkpoint, so does the file.
+    /// Appends the event. At a rollback, removes the events that will be emitted again first.
     fn on_event(&mut self, event: &Event) -> Result<()> {
         if let Event::NonFinite { step, action: NonFiniteAction::RolledBack, .. } = event {
             *self = Self::open(std::mem::take(&mut self.path), *step)?;
@@ -43,8 +43,7 @@ impl Listener for MetricsFile {
     }
 }
 
-/// The events of a file; a last line without its end was torn when the run was killed, and is passed
-/// over.
+/// Reads the events of a file. An incomplete last line, as a killed run leaves it, is ignored.
 ///
 /// # Errors
 /// [`Error::Io`] if it cannot be read, [`Error::File`] naming the first line that is no event.
@@ -58,14 +57,14 @@ pub fn read_events(path: &Path) -> Result<Vec<Event>> {
     text[..whole].lines().enumerate().map(event).collect()
 }
 
-/// Whole lines of an older run that a run going on after `step` steps does not write again.
+/// Lines of an earlier run that a search resumed after `step` steps does not emit again.
 fn lines_before(path: &Path, step: u64) -> Result<String> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
         Err(source) => return Err(Error::io("read", path, source)),
     };
-    // A line that is no event was torn when the run was stopped.
+    // A line that is no event is the incomplete last line of a killed run.
     let earlier =
         |line: &&str| serde_json::from_str::<Event>(line).is_ok_and(|event| event.is_before(step));
     Ok(text.lines().filter(earlier).flat_map(|line| [line, "\n"]).collect())

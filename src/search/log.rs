@@ -35,13 +35,13 @@ impl<A: Architecture> Search<A> {
         Ok(())
     }
 
-    /// Reads a step's losses from the device.
+    /// Returns the metrics of a step. Reads from the device.
     fn metrics(&mut self, losses: &StepLosses) -> Result<StepMetrics> {
         let read = |tensor: &Tensor| tensor.f_to_kind(Kind::Double)?.f_double_value(&[]);
         let (task, one_hot, budget) =
             (read(&losses.task)?, read(&losses.one_hot)?, read(&losses.budget)?);
         let reconstruction = losses.reconstruction.as_ref().map(read).transpose()?.unwrap_or(0.0);
-        // The reconstruction is weighted to the size of the task loss.
+        // w_rec · reconstruction loss = task loss, by the definition of w_rec.
         let weighted = if losses.reconstruction.is_some() { task } else { 0.0 };
         let total = task + one_hot + budget + weighted;
         let (since, first) = std::mem::replace(&mut self.timer, (Instant::now(), self.step + 1));
@@ -61,7 +61,7 @@ impl<A: Architecture> Search<A> {
         })
     }
 
-    /// Expected cost in MACs.
+    /// Returns the expected cost in MACs.
     fn expected_macs(&self) -> Result<f64> {
         let costs =
             tch::no_grad(|| self.expected_cost()?.costs(&self.alphas(), &self.supernet.active()))?;
@@ -73,8 +73,8 @@ impl<A: Architecture> Search<A> {
         ExpectedCost::new(supernet.cost_model(), supernet.space(), &metrics, supernet.device())
     }
 
-    /// Entropy and expected units of every dimension while they are searched. One transfer from
-    /// the device, however many there are.
+    /// Returns entropy and expected units of every dimension during the search, in one transfer from
+    /// the device.
     pub(super) fn dimension_metrics(&self) -> Result<BTreeMap<String, DimensionMetrics>> {
         let states = self.supernet.states();
         if self.phase != Phase::Search || states.is_empty() {
@@ -91,7 +91,7 @@ impl<A: Architecture> Search<A> {
             to_host(&Tensor::f_cat(&parts, 0)?)
         })?;
         let (entropies, sizes) = numbers.split_at(states.len());
-        // Units and heads take turns among the sizes.
+        // Expected units and heads alternate.
         let numbers = entropies.iter().zip(sizes.chunks(2));
         let metrics = states.iter().zip(numbers).map(|(state, (entropy, sizes))| {
             let most = (state.candidates_at_start as f64).ln();
@@ -102,10 +102,10 @@ impl<A: Architecture> Search<A> {
     }
 }
 
-/// −Σ p ln p over the active candidates, `[1]`, in f64: the last digits of a decision count.
+/// −Σ p ln p over the active candidates, `[1]`, f64.
 fn entropy(active: &ActiveSet, alpha: &Tensor) -> Result<Tensor> {
     let log_p = active.log_probabilities(&alpha.f_to_kind(Kind::Double)?)?;
-    // 0 · ln 0 is 0, in an inactive candidate and in one that α has put out of reach.
+    // 0 · ln 0 = 0 for dropped candidates and where p underflows.
     let terms = log_p.f_exp()?.f_mul(&log_p.f_clamp_min(f64::MIN)?)?;
     Ok(terms.f_sum(None)?.f_abs()?.f_view([1])?)
 }

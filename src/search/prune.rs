@@ -11,11 +11,11 @@ use crate::supernet::{DimensionState, Narrowing};
 use crate::Result;
 use tch::Tensor;
 
-/// Images that a cut is measured on, at most.
-const PROBE: i64 = 8;
+/// Largest number of images on which the change of the logits by pruning is measured.
+const PROBE_IMAGES: i64 = 8;
 
 impl<A: Architecture> Search<A> {
-    /// Dimensions whose largest active candidate is smaller than they are, and that are not fade-out.
+    /// Dimensions with units that no active candidate keeps, and without a fade-out in progress.
     pub(super) fn shrinking(&self) -> Vec<usize> {
         let states = self.supernet.states().iter().enumerate();
         let shrinking = states.filter(|(_, state)| {
@@ -24,7 +24,7 @@ impl<A: Architecture> Search<A> {
         shrinking.map(|(at, _)| at).collect()
     }
 
-    /// Begins to bring dimensions down to their largest active candidates.
+    /// Begins the fade-out of the units that no active candidate of these dimensions keeps.
     pub(super) fn begin_fade_out(&mut self, dimensions: Vec<usize>) -> Result<()> {
         if dimensions.is_empty() {
             return Ok(());
@@ -33,13 +33,13 @@ impl<A: Architecture> Search<A> {
             .into_iter()
             .map(|at| (at, self.supernet.states()[at].active.largest()))
             .collect();
-        // From the gates of the step that was, to whose V the candidates just dropped still gave.
+        // The gates of the last step: V of the present gates no longer holds the dropped candidates.
         let gates = std::mem::take(&mut self.last_gates);
         let gates = if gates.is_empty() { self.present_gates()? } else { gates };
         self.supernet.begin_fade_out(&sizes, &gates, self.step)
     }
 
-    /// The gates of the next step, as constants.
+    /// Returns the gates of the next step, without gradients.
     pub(super) fn present_gates(&self) -> Result<Vec<Tensor>> {
         tch::no_grad(|| {
             let masks = self.supernet.masks(self.lambda())?;
@@ -47,18 +47,19 @@ impl<A: Architecture> Search<A> {
         })
     }
 
+    /// Returns whether a fade-out is in progress.
     pub(super) fn is_fading_out(&self) -> bool {
         self.fade_out_end().is_some()
     }
 
-    /// The step after which all fade-outs under way are over.
+    /// Returns the step after which the last fade-out in progress ends.
     pub(super) fn fade_out_end(&self) -> Option<u64> {
         let fade_outs = self.supernet.states().iter().filter_map(|s| s.fade_out.as_ref());
         let under_way = fade_outs.filter(|fade_out| !fade_out.in_place);
         under_way.map(|fade_out| fade_out.since + self.options.pruning.fade_out_steps).max()
     }
 
-    /// Brings every fade-out to where it is in the next step.
+    /// Advances every fade-out to its share of the next step.
     pub(super) fn advance_fade_outs(&mut self) {
         let (step, steps) = (self.step, self.options.pruning.fade_out_steps.max(1));
         for fade_out in self.supernet.states_mut().iter_mut().filter_map(|s| s.fade_out.as_mut()) {
@@ -67,7 +68,7 @@ impl<A: Architecture> Search<A> {
         }
     }
 
-    /// Cuts the dimensions that have landed.
+    /// Prunes the units whose fade-out has ended.
     pub(super) fn prune_faded(
         &mut self,
         images: &Tensor,
@@ -84,15 +85,15 @@ impl<A: Architecture> Search<A> {
         if faded.is_empty() {
             return Ok(());
         }
-        let probe = images.f_narrow(0, 0, PROBE.min(images.size()[0]))?;
-        // A poisoned batch is no reason not to measure.
+        let probe = images.f_narrow(0, 0, PROBE_IMAGES.min(images.size()[0]))?;
+        // A batch with a NaN is skipped by the step, and still serves to measure.
         let probe = probe.f_nan_to_num(0.0, 0.0, 0.0)?;
-        self.cut(&faded, &probe, listener).during(format!("the cut after step {step}"))
+        self.prune(&faded, &probe, listener).during(format!("pruning after step {step}"))
     }
 
-    /// Takes out the units that stay in none of the given sizes, and measures what that does to
-    /// the logits.
-    fn cut(
+    /// Narrows dimensions to the given sizes, and emits how far each part of it changes the logits of
+    /// `probe`.
+    fn prune(
         &mut self,
         targets: &[(usize, Size)],
         probe: &Tensor,
@@ -138,14 +139,14 @@ impl<A: Architecture> Search<A> {
         }))
     }
 
-    /// Logits of the supernet at its present gates.
+    /// Returns the logits of the supernet at its present gates.
     fn probe_logits(&self, probe: &Tensor) -> Result<Tensor> {
         self.supernet.materialise(&self.present_gates()?)?;
         self.supernet.network_logits(probe)
     }
 
-    /// Narrows dimensions, by their number, and everything that is shaped like their parameters:
-    /// weights, scores, α, moments, averages. The slices are returned.
+    /// Narrows dimensions, given by number, to sizes: prunes all but the most important units from
+    /// weights, scores, α, optimiser moments and EMA. Returns the slices that were taken.
     ///
     /// # Errors
     /// [`crate::Error::Candidates`] if a size fits no candidate.
@@ -168,7 +169,7 @@ impl<A: Architecture> Search<A> {
             self.options.budget.weight,
             self.supernet.device(),
         )?;
-        // Where another fade-out begins, if it does before the next step.
+        // A fade-out that begins before the next step starts from these gates.
         let scores = self.supernet.states().iter().map(DimensionState::score_name);
         for (gates, score) in self.last_gates.iter_mut().zip(scores) {
             *gates = narrowing.apply(&score, gates)?;
@@ -176,7 +177,7 @@ impl<A: Architecture> Search<A> {
         Ok(narrowing)
     }
 
-    /// All dimensions are decided and cut: masked image modeling ends, fine-tuning begins.
+    /// Ends the search: removes PMIM's variables and begins fine-tuning.
     pub(super) fn finish(&mut self, listener: &mut dyn Listener) -> Result<()> {
         self.phase = Phase::Finetune;
         let before: Vec<String> = self.supernet.raw_weights().into_keys().collect();

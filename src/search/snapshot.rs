@@ -53,14 +53,14 @@ pub(super) struct State<A> {
     dense: Sizes,
     dimensions: Vec<DimensionRecord>,
     pmim: bool,
-    /// Updates AdamW has made to each parameter.
+    /// AdamW's update count of each parameter.
     updates: BTreeMap<String, u64>,
     pub(super) limits: Vec<CostLimit>,
     pub(super) options: SearchOptions,
     pub(super) components: ComponentIds,
-    /// Dimensions that projection has decided.
+    /// Dimensions decided by projection.
     projected: usize,
-    /// Steps that were not finite.
+    /// Skipped steps.
     non_finite: NonFiniteCounts,
     /// Updates of the EMA.
     ema_updates: u64,
@@ -69,9 +69,7 @@ pub(super) struct State<A> {
 #[derive(Debug, Serialize, Deserialize)]
 struct DimensionRecord {
     active: Vec<bool>,
-    /// Missing in files of before it was kept; the candidates of now are taken for it then.
-    #[serde(default)]
-    candidates_at_start: Option<usize>,
+    candidates_at_start: usize,
     origin: Vec<i64>,
     fade_out: Option<FadeOutRecord>,
 }
@@ -81,11 +79,11 @@ struct FadeOutRecord {
     since: u64,
     size: Size,
     kept: Vec<i64>,
-    #[serde(default)]
     in_place: bool,
 }
 
 impl<A: Architecture> Search<A> {
+    /// Writes the state into a folder.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         let state = self.state()?;
         let json = serde_json::to_vec_pretty(&state).map_err(|e| Error::file(folder, e))?;
@@ -94,6 +92,7 @@ impl<A: Architecture> Search<A> {
         crate::tensors::write(&folder.join(TENSORS), &self.tensors()?)
     }
 
+    /// Returns everything of the state that is not a tensor.
     pub(super) fn state(&self) -> Result<State<A>> {
         let supernet = &self.supernet;
         let fade_out = |fade_out: &FadeOut| -> Result<FadeOutRecord> {
@@ -107,7 +106,7 @@ impl<A: Architecture> Search<A> {
         let record = |state: &DimensionState| -> Result<DimensionRecord> {
             Ok(DimensionRecord {
                 active: state.active.flags().to_vec(),
-                candidates_at_start: Some(state.candidates_at_start),
+                candidates_at_start: state.candidates_at_start,
                 origin: state.origin.clone(),
                 fade_out: state.fade_out.as_ref().map(fade_out).transpose()?,
             })
@@ -138,6 +137,7 @@ impl<A: Architecture> Search<A> {
         })
     }
 
+    /// Returns the tensors of the state, under prefixed names.
     pub(super) fn tensors(&self) -> Result<Weights> {
         let mut tensors = Weights::new();
         for (name, weight) in self.supernet.raw_weights() {
@@ -207,6 +207,7 @@ impl<A: Architecture> Search<A> {
             .map_err(|source| Error::Resume { path: folder, source: Box::new(source) })
     }
 
+    /// Builds a search from its state.
     pub(super) fn restore(
         state: State<A>,
         tensors: &Weights,
@@ -258,12 +259,12 @@ fn restore_dimensions<A: Architecture>(
         own.set_score(find(&scores, &name)?)?;
         own.set_alpha(find(&alphas, &name)?)?;
         own.set_active(record.active)?;
-        own.candidates_at_start = record.candidates_at_start.unwrap_or(own.candidates().len());
+        own.candidates_at_start = record.candidates_at_start;
         own.origin = record.origin;
         own.pruned_importance = pruned_importance.get(&name).map(Tensor::shallow_clone);
         if let Some(fade_out) = record.fade_out {
             if fade_out.since > step {
-                let name = format!("begin of the fade_out of {name}");
+                let name = format!("first step of the fade-out of {name}");
                 return Err(Error::invalid(name, format!("step {step} or before"), fade_out.since));
             }
             fade_outs.push((at, fade_out, find(&from, &name)?));
@@ -285,14 +286,14 @@ fn check_header(path: &Path, text: &str, family: &str) -> Result<()> {
     }
     let header: Header = serde_json::from_str(text).map_err(|e| Error::file(path, e))?;
     if header.format != FORMAT {
-        return Err(Error::file(path, format!("format {}, expected {FORMAT}", header.format)));
+        return Err(Error::file(path, format!("format: got {}, expected {FORMAT}", header.format)));
     }
     if header.version != VERSION {
-        let reason = format!("version {}, this program reads {VERSION}", header.version);
+        let reason = format!("version: got {}, expected {VERSION}", header.version);
         return Err(Error::file(path, reason));
     }
     if header.family != family {
-        let reason = format!("of a network of family {}, expected {family}", header.family);
+        let reason = format!("family: got {}, expected {family}", header.family);
         return Err(Error::file(path, reason));
     }
     Ok(())
