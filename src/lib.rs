@@ -1,4 +1,49 @@
-#![doc = include_str!("../README.md")]
+//! Makes Vision Transformers smaller in one search, over libtorch ([tch]).
+//!
+//! The method is "Once for Both: Single Stage of Importance and Sparsity Search for Vision
+//! Transformer Compression" (Ye et al., CVPR 2024, arXiv 2403.15835). Every prunable unit (embedding
+//! channel, attention head, head channel, hidden neuron) has a bi-mask m = λ·S + (1 − λ)·V: its
+//! importance score S, and the sparsity score V, the probability that it is kept. Both are learned
+//! in one search under a [budget](cost::Budget); units are pruned on the way, and the subnet is
+//! [extracted](search::Search::extract) as a plain small network.
+//!
+//! ```
+//! use once_for_both::prelude::*;
+//! use tch::{Device, Kind, Tensor};
+//!
+//! # fn main() -> once_for_both::Result<()> {
+//! let vit = VitConfig::uniform(32, 2, 2).input(16, 3, 8).classes(10);
+//! let mut search = Search::of(vit).budget(Budget::macs_share(0.5)).steps(6, 4).build()?;
+//! let mut batches = |_number: u64| {
+//!     let images = Tensor::f_randn([4, 3, 16, 16], (Kind::Float, Device::Cpu))?;
+//!     Ok(Batch::classes(images, Tensor::f_randint(10, [4], (Kind::Int64, Device::Cpu))?))
+//! };
+//! search.train(&mut batches, &mut ())?;
+//! let subnet = search.extract(&batches(0)?.images)?;
+//! assert!(subnet.macs()? <= search.limits()[0].limit);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Modules
+//!
+//! In the order in which data flows:
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`space`] | dimensions, candidate sizes, bindings: what can be pruned |
+//! | [`cost`] | MACs and parameters as polynomials, budgets, expected cost, projection |
+//! | [`components`] | importance, bi-mask, one-hot loss, masked image modeling, teacher: the traits |
+//! | [`models`] | `Architecture` and `Network`, ViT/DeiT, Swin |
+//! | [`supernet`] | the network under search: weights θ ⊙ gates |
+//! | [`search`] | the builder, optimiser steps, decisions, pruning, checkpoints, events |
+//! | [`subnet`] | extraction, verification, artifacts, TorchScript and ONNX |
+//! | [`batch`] | batches and their sources; with feature `data`, the `data` module makes them of images |
+//! | [`import`] | pretrained weights |
+//! | [`check`] | self-check of a declared search space |
+//! | [`optim`], [`schedule`], [`precision`], [`device`] | AdamW and EMA, schedules, f32/f16/bf16, CPU and CUDA |
+//!
+//! Features add `data`, `report`, `pipeline`, `oracle` and `strategies` (property checks).
 // docs.rs names the feature of every item that has one.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -33,3 +78,13 @@ pub mod supernet;
 mod tensors;
 
 pub use error::{Error, Result};
+
+/// The code of README.md and docs/quickstart.md compiles; that of README.md runs.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../docs/quickstart.md")]
+    struct Quickstart;
+}

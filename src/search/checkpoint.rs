@@ -1,7 +1,8 @@
 //! Checkpoints on disk: each is written beside its place and renamed, so the newest is whole.
 
 use super::options::SearchOptions;
-use super::snapshot::{Snapshot, STATE};
+use super::resume::Snapshot;
+use super::snapshot::STATE;
 use super::step::Search;
 use super::SearchBuilder;
 use crate::components::Components;

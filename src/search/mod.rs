@@ -3,7 +3,8 @@
 //! Read in this order: `builder` (what a search is made of), `init` (its first scores and α),
 //! `step` and `gradients` (one optimiser step), `update` (clipping, AdamW, EMA), `decide`
 //! (candidates dropped, sizes decided), `prune` (gate fade-out, units removed), `extract` (the
-//! subnet). `snapshot` and `checkpoint` store a search, `run` trains it in a folder.
+//! subnet). `snapshot`, `resume` and `checkpoint` write and read the state, `run` trains in a
+//! folder.
 
 mod branch;
 mod builder;
@@ -18,6 +19,7 @@ mod listeners;
 mod log;
 mod options;
 mod prune;
+mod resume;
 mod run;
 mod snapshot;
 mod step;

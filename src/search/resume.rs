@@ -1,0 +1,173 @@
+//! The state of a search as files: reading, and the search that is resumed from it.
+
+use super::snapshot::{DimensionRecord, State, FORMAT, STATE, TENSORS, VERSION};
+use super::step::Search;
+use super::update::NonFiniteCounter;
+use crate::components::Components;
+use crate::models::Architecture;
+use crate::optim::{Ema, Moments};
+use crate::supernet::{Supernet, Weights};
+use crate::{Error, Result};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tch::{Device, Tensor};
+
+/// The JSON part of a checkpoint on disk.
+#[derive(Debug)]
+pub(super) struct Snapshot<A> {
+    folder: PathBuf,
+    pub(super) state: State<A>,
+}
+
+impl<A: Architecture> Snapshot<A> {
+    /// Reads the JSON part of a checkpoint; tensors are read when a search is made of it.
+    pub(super) fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(STATE);
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+        check_header(&path, &text, A::FAMILY)?;
+        let state = serde_json::from_str(&text).map_err(|e| Error::file(&path, e))?;
+        Ok(Self { folder: folder.into(), state })
+    }
+}
+
+impl<A: Architecture> Search<A> {
+    /// Resumes a search from a checkpoint whose components are all of this crate; the rest of the
+    /// search is bit-exact to an uninterrupted one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::File`] if the checkpoint is damaged, foreign or of another version;
+    /// [`Error::Component`] if a component is the user's own; [`Error::Resume`] if its parts do not
+    /// fit together, or the network cannot be built.
+    pub fn resume(checkpoint: &Path, device: Device) -> Result<Self> {
+        Self::resume_from(Snapshot::read(checkpoint)?, None, device)
+    }
+
+    /// Resumes a search from a checkpoint with components handed over by the caller.
+    ///
+    /// # Errors
+    /// Those of [`resume`](Self::resume); [`Error::Component`] for a component that is not the one
+    /// the checkpoint was made with.
+    pub fn resume_with(components: &Components, checkpoint: &Path, device: Device) -> Result<Self> {
+        Self::resume_from(Snapshot::read(checkpoint)?, Some(components), device)
+    }
+
+    pub(super) fn resume_from(
+        snapshot: Snapshot<A>,
+        components: Option<&Components>,
+        device: Device,
+    ) -> Result<Self> {
+        let Snapshot { folder, state } = snapshot;
+        let components = match components {
+            Some(components) => {
+                components.expect(&state.components)?;
+                components.clone()
+            }
+            None => Components::from_ids(&state.components)?,
+        };
+        let tensors = crate::tensors::read(&folder.join(TENSORS), device)?;
+        Self::restore(state, &tensors, components, device)
+            .map_err(|source| Error::Resume { path: folder, source: Box::new(source) })
+    }
+
+    /// Builds a search from its state.
+    pub(super) fn restore(
+        state: State<A>,
+        tensors: &Weights,
+        components: Components,
+        device: Device,
+    ) -> Result<Self> {
+        let mut supernet =
+            Supernet::restore(state.architecture, state.space, state.dense, state.pmim, device)?;
+        supernet.set_bi_mask(Arc::clone(&components.bi_mask));
+        supernet.load_weights(&with_prefix(tensors, "weight/"))?;
+        restore_dimensions(&mut supernet, state.dimensions, state.step, tensors)?;
+        let mut search = Self::assemble(supernet, state.limits, state.options, components)?;
+        (search.step, search.phase) = (state.step, state.phase);
+        (search.projected, search.timer.1) = (state.projected, state.step);
+        search.non_finite = NonFiniteCounter::new(state.non_finite, device)?;
+        if let Some(decay) = search.options.training.ema_decay {
+            let values = with_prefix(tensors, "ema/");
+            search.ema = Some(Ema::restore(decay, state.ema_updates, values)?);
+        }
+        let (first, second) = (with_prefix(tensors, "first/"), with_prefix(tensors, "second/"));
+        for (name, steps) in state.updates {
+            let (first, second) = (find(&first, &name)?, find(&second, &name)?);
+            let (first, second) = (first.shallow_clone(), second.shallow_clone());
+            search.optimiser.restore(name, Moments { first, second, steps });
+        }
+        search.advance_fade_outs();
+        search.set_compute_precision()?;
+        Ok(search)
+    }
+}
+
+fn restore_dimensions<A: Architecture>(
+    supernet: &mut Supernet<A>,
+    records: Vec<DimensionRecord>,
+    step: u64,
+    tensors: &Weights,
+) -> Result<()> {
+    let dimensions = supernet.states().len();
+    if records.len() != dimensions {
+        let (name, expected) = ("number of dimensions", dimensions.to_string());
+        return Err(Error::invalid(name, expected, records.len()));
+    }
+    let (pruned_importance, from) =
+        (with_prefix(tensors, "pruned_importance/"), with_prefix(tensors, "from/"));
+    let (scores, alphas) = (with_prefix(tensors, "score/"), with_prefix(tensors, "alpha/"));
+    let mut fade_outs = Vec::new();
+    for (at, (own, record)) in supernet.states_mut().iter_mut().zip(records).enumerate() {
+        let name = own.name.clone();
+        own.set_score(find(&scores, &name)?)?;
+        own.set_alpha(find(&alphas, &name)?)?;
+        own.set_active(record.active)?;
+        own.candidates_at_start = record.candidates_at_start;
+        own.origin = record.origin;
+        own.pruned_importance = pruned_importance.get(&name).map(Tensor::shallow_clone);
+        if let Some(fade_out) = record.fade_out {
+            if fade_out.since > step {
+                let name = format!("first step of the fade-out of {name}");
+                return Err(Error::invalid(name, format!("step {step} or before"), fade_out.since));
+            }
+            fade_outs.push((at, fade_out, find(&from, &name)?));
+        }
+    }
+    for (at, fade_out, from) in fade_outs {
+        let (since, in_place) = (fade_out.since, fade_out.in_place);
+        supernet.restore_fade_out(at, &fade_out.kept, fade_out.size, from, since, in_place)?;
+    }
+    Ok(())
+}
+
+fn check_header(path: &Path, text: &str, family: &str) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Header {
+        format: String,
+        version: u32,
+        family: String,
+    }
+    let header: Header = serde_json::from_str(text).map_err(|e| Error::file(path, e))?;
+    if header.format != FORMAT {
+        return Err(Error::file(path, format!("format: got {}, expected {FORMAT}", header.format)));
+    }
+    if header.version != VERSION {
+        let reason = format!("version: got {}, expected {VERSION}", header.version);
+        return Err(Error::file(path, reason));
+    }
+    if header.family != family {
+        let reason = format!("family: got {}, expected {family}", header.family);
+        return Err(Error::file(path, reason));
+    }
+    Ok(())
+}
+
+fn with_prefix(tensors: &Weights, prefix: &str) -> Weights {
+    let own =
+        tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
+    own.map(|(name, tensor)| (name.to_string(), tensor.shallow_clone())).collect()
+}
+
+fn find<'a>(tensors: &'a Weights, name: &str) -> Result<&'a Tensor> {
+    tensors.get(name).ok_or_else(|| Error::unknown("tensor", name, tensors.keys()))
+}
