@@ -61,6 +61,8 @@ pub mod models;
 pub mod optim;
 #[cfg(feature = "proptest")]
 pub mod oracle;
+#[cfg(feature = "pipeline")]
+pub mod pipeline;
 pub mod precision;
 pub mod prelude;
 #[cfg(any(feature = "export", feature = "report"))]

@@ -4,8 +4,21 @@ use super::{CostModel, Metric};
 use crate::space::{SearchSpace, Size};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::str::FromStr;
 
 /// Limit of a [`Budget`]: a share or an amount.
+///
+/// Parsed from text, a number up to 1 without a suffix is a share, all others are amounts. Suffixes
+/// are k, M and G.
+///
+/// ```
+/// use once_for_both::cost::Limit;
+///
+/// assert_eq!("0.5".parse::<Limit>()?, Limit::Share(0.5));
+/// assert_eq!("1.3G".parse::<Limit>()?, Limit::Amount(1.3e9));
+/// assert_eq!("4600000".parse::<Limit>()?, Limit::Amount(4.6e6));
+/// # Ok::<(), once_for_both::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
@@ -13,6 +26,27 @@ pub enum Limit {
     Share(f64),
     /// Amount in units of the metric: multiply-accumulates of one image, or parameters.
     Amount(f64),
+}
+
+impl FromStr for Limit {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (digits, factor) = match text.trim().char_indices().last() {
+            Some((at, 'k' | 'K')) => (&text.trim()[..at], 1e3),
+            Some((at, 'M')) => (&text.trim()[..at], 1e6),
+            Some((at, 'G')) => (&text.trim()[..at], 1e9),
+            _ => (text.trim(), 1.0),
+        };
+        match digits.parse::<f64>() {
+            Ok(share) if factor == 1.0 && share > 0.0 && share <= 1.0 => Ok(Self::Share(share)),
+            Ok(value) if value > 0.0 && value.is_finite() => Ok(Self::Amount(value * factor)),
+            _ => {
+                let expected = "a share such as 0.5, or an amount such as 250k, 8M or 1.3G";
+                Err(Error::invalid("budget", expected, format!("{text:?}")))
+            }
+        }
+    }
 }
 
 /// Upper limit F* on one metric, as a share of the dense network's cost or as an amount.

@@ -5,6 +5,8 @@ mod checkpoint;
 mod decode;
 mod fault;
 mod import;
+#[cfg(feature = "pipeline")]
+mod pipeline;
 mod raise;
 
 pub use artifact::ArtifactError;
@@ -12,6 +14,8 @@ pub use checkpoint::CheckpointError;
 pub use decode::DecodeError;
 pub use fault::{Advice, Fault, Suspect};
 pub use import::ImportError;
+#[cfg(feature = "pipeline")]
+pub use pipeline::PipelineError;
 pub(crate) use raise::{expect_shape, During};
 
 use std::path::PathBuf;
@@ -261,6 +265,11 @@ pub enum Error {
     /// Weights of a checkpoint that do not fit the network.
     #[error(transparent)]
     Import(#[from] ImportError),
+
+    /// A run that cannot start or resume.
+    #[cfg(feature = "pipeline")]
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
 
     /// A folder of a data set without classes or images.
     #[error("data set folder {}: got none, expected {expected}", path.display())]

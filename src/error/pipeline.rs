@@ -1,0 +1,86 @@
+//! Errors of a run: its options, its folder, its networks.
+
+use std::path::PathBuf;
+
+/// A run that cannot start or resume.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PipelineError {
+    /// Options that cannot be read: not TOML, a field that is missing, unknown or of another type.
+    #[error("{origin}: {reason}")]
+    Options {
+        /// Place of the options: a file, a setting, a section.
+        origin: String,
+        /// The parser's message.
+        reason: String,
+    },
+
+    /// An option that differs from that of the run.
+    #[error(
+        "option {name}: got {given}, expected {saved}, with which the run in {} began; give the \
+         same value, or another run folder",
+        folder.display()
+    )]
+    Changed {
+        /// Name of the option.
+        name: String,
+        /// Value given now.
+        given: String,
+        /// Value in the run folder.
+        saved: String,
+        /// The run folder.
+        folder: PathBuf,
+    },
+
+    /// A folder without a run.
+    #[error(
+        "run folder {}: got no run, expected one with {file}; start one without resuming, or give \
+         another folder",
+        folder.display()
+    )]
+    NoRun {
+        /// The folder.
+        folder: PathBuf,
+        /// The file that a run has.
+        file: &'static str,
+    },
+
+    /// A stage that has begun in this run folder.
+    #[error(
+        "run folder {}: got {}, of a stage that has begun, expected none; resume it (--resume), or \
+         give another folder",
+        folder.display(), file.display()
+    )]
+    Begun {
+        /// The run folder.
+        folder: PathBuf,
+        /// The file of the stage.
+        file: PathBuf,
+    },
+
+    /// No network where one is needed.
+    #[error("network to {purpose}: got none, expected {expected}")]
+    NoNetwork {
+        /// What the network is for.
+        purpose: &'static str,
+        /// Where one is looked for.
+        expected: String,
+    },
+
+    /// A network for other images or classes than those of the data.
+    #[error("{network}: got one for {given}, expected {expected}, as the data has")]
+    Misfit {
+        /// The network.
+        network: String,
+        /// Images or classes of the network.
+        given: String,
+        /// Images or classes of the data.
+        expected: String,
+    },
+}
+
+impl PipelineError {
+    pub(crate) fn options(origin: impl Into<String>, reason: impl ToString) -> Self {
+        Self::Options { origin: origin.into(), reason: reason.to_string() }
+    }
+}

@@ -1,0 +1,215 @@
+//! Configuration of a run, as `config.toml` has it.
+
+use super::{Settings, StageConfig};
+use crate::components::{Distillation, DistillationKind};
+use crate::cost::{Budget, CostLimit, Limit, Metric};
+use crate::error::PipelineError;
+use crate::models::Architecture;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Part of a run that is run on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Training of the dense network.
+    Train,
+    /// Search of a trained network.
+    Search,
+    /// Fine-tuning of the subnet.
+    Finetune,
+}
+
+impl Command {
+    /// Returns the sections of [`Config`] that describe the stages of a command; `None` runs all.
+    pub fn sections(command: Option<Self>) -> &'static [&'static str] {
+        match command {
+            Some(Self::Train) => &["train"],
+            Some(Self::Search) => &["search"],
+            Some(Self::Finetune) => &["finetune"],
+            None => &["train", "search", "finetune"],
+        }
+    }
+}
+
+/// Configuration of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Part that was run last, which a resumed run continues; `None`: all stages.
+    pub command: Option<Command>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// `cpu`, `cuda`, `cuda:N` or `auto`.
+    pub device: String,
+    /// Whether the dense network is trained for as many steps as the search has, for comparison.
+    pub compare: bool,
+    /// Network to start from, instead of training one: a run folder, an artifact or a checkpoint.
+    pub weights: Option<PathBuf>,
+    /// Images.
+    pub data: DataConfig,
+    /// Description of the dense network. [`NetworkConfig`](super::NetworkConfig) reads that of a
+    /// ViT or Swin; a family of your own defines its own fields.
+    pub network: Settings,
+    /// Budgets of the search.
+    pub budget: BudgetConfig,
+    /// Distillation teacher of all stages.
+    pub teacher: Option<TeacherConfig>,
+    /// Training of the dense network.
+    pub train: Option<StageConfig>,
+    /// Search, and the fine-tuning steps that follow it in the same stage.
+    pub search: StageConfig,
+    /// Fine-tuning of the extracted subnet.
+    pub finetune: Option<StageConfig>,
+    /// Intervals of logs, checkpoints and evaluations.
+    pub every: Intervals,
+}
+
+/// Images of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Folder of the images: `train/` and `val/` with a folder per class, or IDX files.
+    pub folder: Option<PathBuf>,
+    /// Whether the program may use images of its own if there is no folder.
+    #[serde(default)]
+    pub built_in: bool,
+    /// Number of training images, from the first on; all if not given. IDX files only.
+    pub images: Option<i64>,
+    /// Number of training images that are held out and evaluated on instead of the test images, for
+    /// tuning. IDX files only.
+    #[serde(default)]
+    pub validation: i64,
+    /// Augmentation of the training images.
+    pub augmentation: AugmentationPreset,
+    /// Mean of each channel, in [0, 1]. Empty: measured on the training images; IDX files only.
+    #[serde(default)]
+    pub mean: Vec<f64>,
+    /// Standard deviation of each channel, in [0, 1]. Empty: measured, as the mean.
+    #[serde(default)]
+    pub std: Vec<f64>,
+    /// Threads that decode; all cores if not given. Batches do not depend on it.
+    pub workers: Option<usize>,
+}
+
+/// Augmentation of training images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AugmentationPreset {
+    /// None.
+    None,
+    /// Images in memory: padding by 2 pixels, random crop, flip. Folders: random resized crop, flip.
+    Light,
+    /// That of DeiT: repeated augmentation, RandAugment, mixup, cutmix, erasing. Folders only.
+    Deit,
+}
+
+/// Budgets of the search; all that are given hold together.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetConfig {
+    /// Limit of the MACs: a share of the dense network's (`"0.5"`) or an amount (`"1.3G"`).
+    pub macs: Option<String>,
+    /// Limit of the parameters: a share or an amount (`"8M"`).
+    pub params: Option<String>,
+}
+
+/// Distillation teacher.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TeacherConfig {
+    /// A run folder, an artifact, or a checkpoint of a ViT.
+    pub weights: PathBuf,
+    /// Temperature τ of soft distillation; hard distillation if not given.
+    pub temperature: Option<f64>,
+    /// Weight of the distillation loss, in [0, 1].
+    #[serde(default = "half")]
+    pub share: f64,
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+/// Intervals of logs, checkpoints and evaluations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intervals {
+    /// Optimiser steps between two logged steps.
+    pub log: u64,
+    /// Optimiser steps between two checkpoints.
+    pub checkpoint: u64,
+    /// Epochs between two evaluations.
+    pub evaluation: u64,
+}
+
+impl Config {
+    /// Reads a `config.toml`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read; [`PipelineError::Options`] quoting the line that is wrong.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        Self::from_toml(&text, &path.display().to_string())
+    }
+
+    /// Parses TOML; an error names `origin` as the place of the text.
+    ///
+    /// # Errors
+    /// [`PipelineError::Options`] quoting the line that is wrong.
+    pub fn from_toml(text: &str, origin: &str) -> Result<Self> {
+        Ok(toml::from_str(text).map_err(|error| PipelineError::options(origin, error))?)
+    }
+
+    /// Returns the configuration as TOML.
+    ///
+    /// # Errors
+    /// [`PipelineError::Options`] for a value that TOML does not have, such as null.
+    pub fn to_toml(&self) -> Result<String> {
+        let text = toml::to_string_pretty(self);
+        Ok(text.map_err(|error| PipelineError::options("options of the run", error))?)
+    }
+
+    /// Returns the budgets, checked against the search space of the dense network.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a limit that is not a share or an amount, or if there is none;
+    /// [`Error::Infeasible`] for a limit outside the range of the search space.
+    pub fn budgets<A: Architecture>(&self, dense: &A) -> Result<Vec<Budget>> {
+        let texts = [(Metric::Macs, &self.budget.macs), (Metric::Params, &self.budget.params)];
+        let given = texts.into_iter().filter_map(|(metric, text)| Some((metric, text.as_ref()?)));
+        let budgets: Vec<Budget> = given
+            .map(|(metric, text)| Ok(Budget { metric, limit: text.parse::<Limit>()? }))
+            .collect::<Result<_>>()?;
+        if budgets.is_empty() {
+            let expected = "a limit: set budget.macs, budget.params, or both";
+            return Err(Error::invalid("budget", expected, "none"));
+        }
+        let (model, space) = (dense.cost_model(), dense.space()?);
+        for budget in &budgets {
+            budget.resolve(&model)?.check(&model, &space)?;
+        }
+        Ok(budgets)
+    }
+
+    /// Returns the budgets as amounts, for this dense network.
+    ///
+    /// # Errors
+    /// Those of [`budgets`](Self::budgets).
+    pub fn limits<A: Architecture>(&self, dense: &A) -> Result<Vec<CostLimit>> {
+        let model = dense.cost_model();
+        self.budgets(dense)?.iter().map(|budget| budget.resolve(&model)).collect()
+    }
+
+    /// Distillation from the teacher, if there is one.
+    pub fn distillation(&self) -> Option<Distillation> {
+        self.teacher.as_ref().map(|teacher| Distillation {
+            weight: teacher.share,
+            kind: match teacher.temperature {
+                Some(temperature) => DistillationKind::Soft { temperature },
+                None => DistillationKind::Hard,
+            },
+        })
+    }
+}

@@ -1,0 +1,327 @@
+//! Images of a run: in memory, or loaded from folders.
+
+use super::{AugmentationPreset, DataConfig};
+use crate::batch::{Batch, BatchSource};
+use crate::data::idx::{IdxImages, Split};
+use crate::data::transform::{TrainTransform, Transform};
+use crate::data::{
+    Augmentation, Dataset, ImageFolder, ImageSet, Loader, LoaderOptions, Normalisation, Order,
+    ShuffledBatches,
+};
+use crate::{Error, Result};
+use std::path::Path;
+use std::sync::Arc;
+use tch::{Device, Kind, Tensor};
+
+/// Images that are evaluated at once.
+const EVALUATION_BATCH: usize = 200;
+
+/// Training images, and test images to evaluate on.
+pub struct Feed {
+    source: Source,
+    augmentation: AugmentationPreset,
+    normalisation: Normalisation,
+    workers: Option<usize>,
+    device: Device,
+    image_shape: [i64; 3],
+    classes: i64,
+}
+
+enum Source {
+    Memory { train: ImageSet, test: ImageSet },
+    Folder { train: Arc<dyn Dataset>, test: Arc<dyn Dataset> },
+}
+
+impl std::fmt::Debug for Feed {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Feed")
+            .field("train_images", &self.train_images())
+            .field("test_images", &self.test_images())
+            .field("image_shape", &self.image_shape)
+            .field("classes", &self.classes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Feed {
+    /// Opens a folder: `train/` and `val/` with a folder per class, or IDX files under MNIST's
+    /// names. `image_size` is the side of the network's input; folders are resized to it.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a folder without images in either layout, or whose `train/` and `val/`
+    /// have other classes; [`Error::Invalid`] for options that do not fit; those of the data set.
+    pub fn open(
+        folder: &Path,
+        config: &DataConfig,
+        image_size: i64,
+        device: Device,
+    ) -> Result<Self> {
+        let feed = match folder.join("train").is_dir() {
+            true => Self::open_classes(folder, config, image_size, device)?,
+            false if config.mean.len() < 2 => Self::open_idx(folder, config, device)?,
+            false => {
+                let channels = config.mean.len();
+                let reason = format!(
+                    "data folder: got no train/, expected train/ and val/ with a folder per class \
+                     (or IDX files, but data.mean has {channels} channels)"
+                );
+                return Err(Error::file(folder, reason));
+            }
+        };
+        let [_, height, width] = feed.image_shape;
+        if [height, width] != [image_size, image_size] {
+            let name = format!("images of {}", folder.display());
+            let expected = format!("{image_size} × {image_size} pixels, network.image_size");
+            return Err(Error::invalid(name, expected, format!("{height} × {width}")));
+        }
+        Ok(feed)
+    }
+
+    fn open_idx(folder: &Path, config: &DataConfig, device: Device) -> Result<Self> {
+        if config.augmentation == AugmentationPreset::Deit {
+            let expected = "light or none for IDX files";
+            return Err(Error::invalid("data.augmentation", expected, "deit"));
+        }
+        let train = IdxImages::open_split(folder, Split::Train)?;
+        let test = IdxImages::open_split(folder, Split::Test)?;
+        let classes = train.classes();
+        let train = ImageSet::from_idx(train, classes, device)?;
+        let (mean, std) = match (&config.mean[..], &config.std[..]) {
+            ([], []) => train.pixel_statistics()?,
+            (&[mean], &[std]) => (mean, std),
+            (mean, std) => {
+                let actual = format!("{} and {} values", mean.len(), std.len());
+                return Err(Error::invalid("data.mean and data.std", "one value each", actual));
+            }
+        };
+        let all = train.normalised(mean, std)?;
+        let test = ImageSet::from_idx(test, classes, device)?.normalised(mean, std)?;
+        let used = config.images.unwrap_or(all.len());
+        let trained = used - config.validation;
+        if used > all.len() || trained < 1 || config.validation < 0 {
+            let expected = format!("within the {} training images", all.len());
+            let actual = format!("{used}, of which {} held out", config.validation);
+            return Err(Error::invalid("data.images and data.validation", expected, actual));
+        }
+        let part = |from, to| all.subset(&Tensor::f_arange_start(from, to, (Kind::Int64, device))?);
+        let test = if config.validation > 0 { part(trained, used)? } else { test };
+        let train = if trained < all.len() { part(0, trained)? } else { all };
+        let config = DataConfig { mean: vec![mean], std: vec![std], ..config.clone() };
+        Self::in_memory(train, test, &config)
+    }
+
+    fn open_classes(
+        folder: &Path,
+        config: &DataConfig,
+        image_size: i64,
+        device: Device,
+    ) -> Result<Self> {
+        if config.images.is_some() || config.validation != 0 {
+            let expected = "none for folders of classes; move a part of train/ to val/ instead";
+            return Err(Error::invalid("data.images and data.validation", expected, "some"));
+        }
+        let train = ImageFolder::open(folder.join("train"))?;
+        let test = ImageFolder::open(folder.join("val"))?;
+        expect_same_classes(folder, &train, &test)?;
+        Ok(Self::from_datasets(Arc::new(train), Arc::new(test), config, image_size, device))
+    }
+
+    /// Returns the feed of two normalised image sets in memory.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the augmentation of DeiT, which needs data sets.
+    pub fn in_memory(train: ImageSet, test: ImageSet, config: &DataConfig) -> Result<Self> {
+        if config.augmentation == AugmentationPreset::Deit {
+            let expected = "light or none for images in memory";
+            return Err(Error::invalid("data.augmentation", expected, "deit"));
+        }
+        let (image_shape, classes) = (train.image_shape(), train.classes());
+        let device = train.device();
+        Ok(Self::new(Source::Memory { train, test }, config, device, image_shape, classes))
+    }
+
+    /// Returns the feed of two data sets, loaded by worker threads and resized to `image_size`.
+    pub fn from_datasets(
+        train: Arc<dyn Dataset>,
+        test: Arc<dyn Dataset>,
+        config: &DataConfig,
+        image_size: i64,
+        device: Device,
+    ) -> Self {
+        let image_shape = [train.channels() as i64, image_size, image_size];
+        let classes = train.classes() as i64;
+        Self::new(Source::Folder { train, test }, config, device, image_shape, classes)
+    }
+
+    fn new(
+        source: Source,
+        config: &DataConfig,
+        device: Device,
+        image_shape: [i64; 3],
+        classes: i64,
+    ) -> Self {
+        let DataConfig { augmentation, workers, mean, std, .. } = config.clone();
+        let normalisation = Normalisation { mean, std };
+        Self { source, augmentation, normalisation, workers, device, image_shape, classes }
+    }
+
+    /// Number of training images.
+    pub fn train_images(&self) -> i64 {
+        match &self.source {
+            Source::Memory { train, .. } => train.len(),
+            Source::Folder { train, .. } => train.len() as i64,
+        }
+    }
+
+    /// Number of test images.
+    pub fn test_images(&self) -> i64 {
+        match &self.source {
+            Source::Memory { test, .. } => test.len(),
+            Source::Folder { test, .. } => test.len() as i64,
+        }
+    }
+
+    /// Shape of an image, `[C, H, W]`.
+    pub fn image_shape(&self) -> [i64; 3] {
+        self.image_shape
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> i64 {
+        self.classes
+    }
+
+    /// Device of the images.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Normalisation of the pixels.
+    pub fn normalisation(&self) -> &Normalisation {
+        &self.normalisation
+    }
+
+    /// Returns shuffled, augmented training batches of `size` images.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a size below 1 or above the number of images, or options of the loader
+    /// that are out of range.
+    pub fn batches(&self, size: i64, seed: u64) -> Result<FeedBatches<'_>> {
+        let light = self.augmentation == AugmentationPreset::Light;
+        let (train, side) = match &self.source {
+            Source::Memory { train, .. } => {
+                let augmentation = Augmentation { pad: if light { 2 } else { 0 }, flip: light };
+                let batches = ShuffledBatches::new(train, size, seed, augmentation)?;
+                return Ok(FeedBatches::Memory(batches));
+            }
+            Source::Folder { train, .. } => (train, self.image_shape[1] as usize),
+        };
+        let mut options = LoaderOptions::deit(side, size.max(0) as usize).seed(seed);
+        if self.augmentation != AugmentationPreset::Deit {
+            options.transform = match light {
+                true => Transform::Train(TrainTransform::plain(side)),
+                false => LoaderOptions::evaluation(side, options.batch).transform,
+            };
+            options.order = Order::Shuffled { repeats: 1 };
+            options.mixing = None;
+        }
+        Ok(FeedBatches::Folder(Box::new(self.loader(train, options)?)))
+    }
+
+    fn loader(&self, images: &Arc<dyn Dataset>, mut options: LoaderOptions) -> Result<Loader> {
+        options.normalisation = self.normalisation.clone();
+        options.workers = self.workers.unwrap_or(options.workers);
+        Loader::new(Arc::clone(images), options, self.device)
+    }
+
+    /// Returns the top-1 accuracy, in [0, 1], of `predict` on the test images.
+    ///
+    /// # Shapes
+    /// `predict`: `[B, C, H, W]` to logits `[B, classes]`.
+    ///
+    /// # Errors
+    /// Those of `predict` and of the data set.
+    pub fn top1(&self, predict: impl Fn(&Tensor) -> Result<Tensor>) -> Result<f64> {
+        match &self.source {
+            Source::Memory { test, .. } => test.top1(EVALUATION_BATCH as i64, predict),
+            Source::Folder { test, .. } => {
+                let options =
+                    LoaderOptions::evaluation(self.image_shape[1] as usize, EVALUATION_BATCH);
+                self.loader(test, options)?.top1(predict)
+            }
+        }
+    }
+
+    /// Returns the first `count` test images, `[B, C, H, W]`, or all if there are fewer.
+    ///
+    /// # Errors
+    /// Those of the data set.
+    pub fn calibration_batch(&self, count: i64) -> Result<Tensor> {
+        let count = count.min(self.test_images());
+        match &self.source {
+            Source::Memory { test, .. } => {
+                Ok(test.select(&Tensor::f_arange(count, (Kind::Int64, self.device))?)?.0)
+            }
+            Source::Folder { test, .. } => {
+                let side = self.image_shape[1] as usize;
+                let options = LoaderOptions::evaluation(side, count as usize);
+                Ok(self.loader(test, options)?.at(0)?.images)
+            }
+        }
+    }
+}
+
+/// Refuses `train/` and `val/` with other classes, because classes are numbered by folder names.
+fn expect_same_classes(folder: &Path, train: &ImageFolder, test: &ImageFolder) -> Result<()> {
+    let counts = [train.classes(), test.classes()];
+    if counts[0] != counts[1] {
+        let [train, test] = counts;
+        let reason = format!("classes: got {test} in val/, expected {train} as in train/");
+        return Err(Error::file(folder, reason));
+    }
+    let mut names = train.class_names().zip(test.class_names()).enumerate();
+    match names.find(|(_, (train, test))| train != test) {
+        None => Ok(()),
+        Some((number, (train, test))) => Err(Error::file(
+            folder,
+            format!("class {number}: got {test} in val/, expected {train} as in train/"),
+        )),
+    }
+}
+
+/// Training batches of a [`Feed`].
+#[derive(Debug)]
+pub enum FeedBatches<'a> {
+    /// Batches of images in memory.
+    Memory(ShuffledBatches<'a>),
+    /// Batches of a data set, from worker threads.
+    Folder(Box<Loader>),
+}
+
+impl FeedBatches<'_> {
+    /// Number of batches in an epoch.
+    pub fn per_epoch(&self) -> u64 {
+        match self {
+            Self::Memory(batches) => batches.steps_per_epoch(),
+            Self::Folder(loader) => loader.steps_per_epoch(),
+        }
+    }
+
+    /// Names of the corrupt images that were skipped so far.
+    pub fn corrupt_images(&self) -> Vec<String> {
+        match self {
+            Self::Memory(_) => Vec::new(),
+            Self::Folder(loader) => loader.corrupt_images().values().cloned().collect(),
+        }
+    }
+}
+
+impl BatchSource for FeedBatches<'_> {
+    fn batch(&mut self, number: u64) -> Result<Batch> {
+        match self {
+            Self::Memory(batches) => batches.at(number),
+            Self::Folder(loader) => loader.at(number),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Networks from disk: run folders, artifacts, and checkpoints of other programs.
+
+use super::{Feed, Progress, RunFolder};
+use crate::components::Teacher;
+use crate::error::PipelineError;
+use crate::import::{self, ImportOptions, Pretrained};
+use crate::models::{Architecture, SwinConfig, VitConfig};
+use crate::subnet::{Subnet, SubnetTeacher};
+use crate::{Error, Result};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use tch::Device;
+
+/// A teacher, as [`Components`](crate::components::Components) has it.
+pub(super) type SharedTeacher = Arc<Mutex<dyn Teacher>>;
+
+/// An architecture that a pipeline trains: it classifies images of one shape.
+pub trait ImageClassifier: Pretrained + 'static {
+    /// Returns the shape of an image, `[C, H, W]`.
+    fn image_shape(&self) -> [i64; 3];
+
+    /// Returns the number of classes.
+    fn class_count(&self) -> i64;
+}
+
+impl ImageClassifier for VitConfig {
+    fn image_shape(&self) -> [i64; 3] {
+        [self.in_channels, self.image_size, self.image_size]
+    }
+
+    fn class_count(&self) -> i64 {
+        self.classes
+    }
+}
+
+impl ImageClassifier for SwinConfig {
+    fn image_shape(&self) -> [i64; 3] {
+        [self.in_channels, self.image_size, self.image_size]
+    }
+
+    fn class_count(&self) -> i64 {
+        self.classes
+    }
+}
+
+/// Loads a network: the newest of a run folder, an artifact, or a checkpoint that is fitted to
+/// `dense`.
+pub(super) fn load<A: ImageClassifier>(
+    path: &Path,
+    dense: &A,
+    seed: u64,
+    device: Device,
+    progress: &dyn Fn(&Progress<'_>),
+) -> Result<Subnet<A>> {
+    if path.is_file() {
+        let options = ImportOptions { seed, ..ImportOptions::default() };
+        let import = import::load(path, dense, &options)?;
+        progress(&Progress::Imported { path, report: &import.report });
+        return Subnet::new(dense.clone(), &import.weights, device);
+    }
+    Subnet::load(&artifact_at(path)?, device)
+}
+
+fn artifact_at(path: &Path) -> Result<PathBuf> {
+    RunFolder::new(path).artifact().ok_or_else(|| {
+        let reason = match path.exists() {
+            true => "got a folder without a network",
+            false => "is not there",
+        };
+        let expected = "expected a run folder, an artifact or a checkpoint";
+        Error::file(path, format!("{reason}; {expected}"))
+    })
+}
+
+/// Returns the family of the network in a run folder or artifact, such as `vit`; `None` for a path
+/// without an artifact, such as a checkpoint.
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::File`] if its description cannot be read.
+pub fn stored_family(path: &Path) -> Result<Option<String>> {
+    let Some(folder) = RunFolder::new(path).artifact() else { return Ok(None) };
+    let path = folder.join("config.json");
+    let text = std::fs::read(&path).map_err(|error| Error::io("read", &path, error))?;
+    let config: Value = serde_json::from_slice(&text).map_err(|e| Error::file(&path, e))?;
+    Ok(config["family"].as_str().map(str::to_string))
+}
+
+/// Loads a teacher as it is: from a run folder or artifact of family `A`, ViT or Swin, or from a
+/// checkpoint of a ViT, whose sizes its shapes show.
+pub(super) fn load_teacher<A: ImageClassifier>(
+    path: &Path,
+    feed: &Feed,
+) -> Result<SharedTeacher> {
+    let name = path.display().to_string();
+    if path.is_file() {
+        let weights = import::read(path)?;
+        let own = import::inspect(&weights, None)?;
+        let options = ImportOptions { strict: true, ..ImportOptions::default() };
+        let import = import::into(&weights, &own, &options)?;
+        return teacher(name, Subnet::new(own, &import.weights, feed.device())?, feed);
+    }
+    let (folder, family) = (artifact_at(path)?, stored_family(path)?);
+    match family.as_deref() {
+        Some(family) if family == A::FAMILY => {
+            teacher(name, Subnet::<A>::load(&folder, feed.device())?, feed)
+        }
+        Some(SwinConfig::FAMILY) => {
+            teacher(name, Subnet::<SwinConfig>::load(&folder, feed.device())?, feed)
+        }
+        _ => teacher(name, Subnet::<VitConfig>::load(&folder, feed.device())?, feed),
+    }
+}
+
+fn teacher<A: ImageClassifier>(
+    name: String,
+    network: Subnet<A>,
+    feed: &Feed,
+) -> Result<SharedTeacher> {
+    expect_fits(network.architecture(), feed, "teacher")?;
+    Ok(Arc::new(Mutex::new(SubnetTeacher::new(name, network))))
+}
+
+/// Refuses a network for other images or classes than those of the data.
+pub(super) fn expect_fits<A: ImageClassifier>(
+    network: &A,
+    feed: &Feed,
+    name: &str,
+) -> Result<(), PipelineError> {
+    let misfit = |given, expected| PipelineError::Misfit { network: name.into(), given, expected };
+    let (given, expected) = (network.image_shape(), feed.image_shape());
+    if given != expected {
+        let images = |shape: [i64; 3]| format!("images of {shape:?}");
+        return Err(misfit(images(given), images(expected)));
+    }
+    let (given, expected) = (network.class_count(), feed.classes());
+    if given != expected {
+        let classes = |count: i64| format!("{count} classes");
+        return Err(misfit(classes(given), classes(expected)));
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Options of the library for each stage, checked before any stage runs.
+
+use super::stage::steps_per_epoch;
+use super::{Command, ImageClassifier, Pipeline, StageConfig};
+use crate::search::SearchOptions;
+use crate::{Error, Result};
+
+/// Share of the steps that search, by default.
+const SEARCH_SHARE: f64 = 0.6;
+
+impl<A: ImageClassifier> Pipeline<'_, A> {
+    /// Refuses options of the stages that are about to run.
+    pub(super) fn check_options(&self) -> Result<()> {
+        let config = self.config();
+        let sections = Command::sections(config.command);
+        for &section in sections {
+            match (section, &config.train, &config.finetune) {
+                ("search", ..) => {
+                    self.search_options()?;
+                    config.search.search_components()?;
+                }
+                ("train", Some(stage), _) | ("finetune", _, Some(stage)) => {
+                    self.training_options(section, stage)?;
+                }
+                _ => {}
+            }
+        }
+        if config.compare && sections.contains(&"search") {
+            self.training_options("compare", &config.search.plain())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn search_options(&self) -> Result<SearchOptions> {
+        let stage = &self.config().search;
+        let (steps, epoch) = self.length("search", stage)?;
+        let share = stage.share.unwrap_or(SEARCH_SHARE);
+        if !(share > 0.0 && share <= 1.0) {
+            return Err(Error::invalid("search.share", "within (0, 1]", share));
+        }
+        let search_steps = (steps as f64 * share).round() as u64;
+        self.options("search", stage.method.options(steps, search_steps), stage, epoch)
+    }
+
+    pub(super) fn training_options(
+        &self,
+        name: &str,
+        stage: &StageConfig,
+    ) -> Result<SearchOptions> {
+        if !stage.components.is_empty() {
+            let expected = "none: components are those of the search";
+            return Err(Error::invalid(format!("{name}.components"), expected, "some"));
+        }
+        let (steps, epoch) = self.length(name, stage)?;
+        self.options(name, SearchOptions::training(steps), stage, epoch)
+    }
+
+    /// Optimiser steps of a stage, and of an epoch in it.
+    fn length(&self, name: &str, stage: &StageConfig) -> Result<(u64, u64)> {
+        if stage.batch < 1 {
+            return Err(Error::invalid(format!("{name}.batch"), "at least 1", stage.batch));
+        }
+        if stage.accumulate == 0 {
+            return Err(Error::invalid(format!("{name}.accumulate"), "at least 1", 0));
+        }
+        let epoch = steps_per_epoch(&self.feed().batches(stage.batch, 0)?, stage);
+        Ok((stage.optimiser_steps(name, epoch)?, epoch))
+    }
+
+    fn options(
+        &self,
+        name: &str,
+        options: SearchOptions,
+        stage: &StageConfig,
+        epoch: u64,
+    ) -> Result<SearchOptions> {
+        let mut options = options.seed(self.config().seed);
+        options.log_interval = self.config().every.log;
+        options.training.distillation = self.config().distillation();
+        let options = stage.apply(name, options, epoch)?;
+        options.check()?;
+        Ok(options)
+    }
+}

@@ -1,0 +1,136 @@
+//! The report of a run, from the files in its folder.
+
+use super::run_folder::{StagePlan, DENSE, FINETUNE, PLAN, REFERENCE};
+use super::{Config, ImageClassifier, RunFolder};
+use crate::components::Reconstruction;
+use crate::cost::Metric;
+use crate::data::Normalisation;
+use crate::error::PipelineError;
+use crate::report::{BlockSizes, NetworkFigures, Report, Sample, Stage};
+use crate::search::{read_events, METRICS};
+use crate::space::{DimensionKind, Size};
+use crate::subnet::Description;
+use crate::{Error, Result};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tch::Tensor;
+
+/// Folders of the stages, in the order they run.
+const STAGES: [&str; 4] = [DENSE, "", FINETUNE, REFERENCE];
+
+/// Writes `report.html` of a run, finished or not, and returns its path.
+///
+/// # Errors
+/// [`PipelineError::NoRun`] for a folder without a run or without a stage; those of the files.
+pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
+    let none = |file| PipelineError::NoRun { folder: run.path().into(), file };
+    let config = std::fs::read_to_string(run.config()).map_err(|_| none(super::run_folder::CONFIG))?;
+    let options = Config::read(&run.config())?;
+    let (mut stages, mut dense, mut searched) = (Vec::new(), None, false);
+    for folder in STAGES.map(|stage| run.path().join(stage)) {
+        let Some(plan) = read_json::<StagePlan<A>>(&folder.join(PLAN))? else { continue };
+        let file = folder.join(METRICS);
+        let events = if file.is_file() { read_events(&file)? } else { Vec::new() };
+        searched |= plan.name == "search";
+        dense.get_or_insert(plan.network);
+        stages.push(Stage { name: plan.name, steps: Some(plan.steps), events });
+    }
+    let dense = dense.ok_or_else(|| none(PLAN))?;
+    let summary = read_json::<Value>(&run.summary())?;
+    let subnet = run.newest_subnet().map(|folder| Description::<A>::read(&folder)).transpose()?;
+    let figures = |network: &A, of: &str| -> Result<NetworkFigures> {
+        let top1 = summary.as_ref().and_then(|summary| summary[of]["top1"].as_f64());
+        Ok(NetworkFigures { top1, ..network_figures(network)? })
+    };
+    let report = Report {
+        title: title::<A>(run.path(), &options),
+        facts: facts(&options, summary.as_ref()),
+        budgets: if searched { options.limits(&dense)? } else { Vec::new() },
+        dense: Some(figures(&dense, "dense")?),
+        subnet: subnet.as_ref().map(|own| figures(&own.architecture, "subnet")).transpose()?,
+        latency: subnet.map(|own| own.latency).unwrap_or_default(),
+        samples: samples(run, &options)?,
+        stages,
+        config,
+    };
+    let path = run.path().join("report.html");
+    report.write(&path)?;
+    Ok(path)
+}
+
+/// Cost and sizes of a network. The blocks of a network with several embeddings are left out, because
+/// a report draws blocks of one width.
+fn network_figures<A: ImageClassifier>(network: &A) -> Result<NetworkFigures> {
+    let (cost, space) = (network.cost_model(), network.space()?);
+    let sizes = |kind| {
+        let own = space.dimensions.iter().filter(move |dimension| dimension.kind == kind);
+        own.map(|dimension| dimension.candidates.full())
+    };
+    let attention = sizes(DimensionKind::Attention).zip(sizes(DimensionKind::Hidden));
+    let blocks = attention.map(|(attention, hidden)| BlockSizes {
+        heads: attention.heads,
+        head_dim: attention.channels,
+        hidden_dim: hidden.channels,
+    });
+    let embeddings: Vec<i64> = sizes(DimensionKind::Embedding).map(Size::units).collect();
+    Ok(NetworkFigures {
+        macs: cost.dense_cost(Metric::Macs)?,
+        params: cost.dense_cost(Metric::Params)?,
+        top1: None,
+        embed_dim: embeddings.last().copied().unwrap_or(0),
+        blocks: if embeddings.len() == 1 { blocks.collect() } else { Vec::new() },
+    })
+}
+
+/// Reads JSON; `None` if there is no file.
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let Ok(text) = std::fs::read(path) else { return Ok(None) };
+    serde_json::from_slice(&text).map(Some).map_err(|error| Error::file(path, error))
+}
+
+fn title<A: ImageClassifier>(run: &Path, options: &Config) -> String {
+    let data = match &options.data.folder {
+        Some(folder) => folder.file_name().map_or("images".into(), |name| name.to_string_lossy()),
+        None => "built-in images".into(),
+    };
+    let name = run.file_name().map_or("run".into(), |name| name.to_string_lossy());
+    format!("{name}: {} on {data}", A::FAMILY)
+}
+
+fn facts(options: &Config, summary: Option<&Value>) -> Vec<(String, String)> {
+    let mut facts =
+        vec![("seed".into(), options.seed.to_string()), ("device".into(), options.device.clone())];
+    if let Some(data) = summary.map(|summary| &summary["dataset"]) {
+        facts.push(("training images".into(), data["train"].to_string()));
+        facts.push(("test images".into(), data["test"].to_string()));
+    }
+    facts
+}
+
+/// The first and the last reconstruction.
+fn samples(run: &RunFolder, options: &Config) -> Result<Vec<Sample>> {
+    let files = run.paintings()?;
+    let (mean, std) = (options.data.mean.clone(), options.data.std.clone());
+    let pixels = Normalisation { mean, std };
+    let mut samples = Vec::new();
+    for file in files.iter().take(1).chain(files.iter().skip(1).last()) {
+        let tensors: BTreeMap<String, Tensor> =
+            Tensor::read_safetensors(file)?.into_iter().collect();
+        let of = |name: &str| {
+            let tensor = tensors.get(name).map(Tensor::shallow_clone);
+            tensor.ok_or_else(|| Error::file(file, format!("got no tensor {name}, expected one")))
+        };
+        let painting = Reconstruction {
+            images: of("images")?,
+            hidden: of("hidden")?,
+            painted: of("painted")?,
+        };
+        let step = file.file_stem().map_or("".into(), |stem| stem.to_string_lossy());
+        let step = step.trim_start_matches("step-").trim_start_matches('0');
+        samples.extend(Sample::of(&painting, &pixels, |image| {
+            format!("test image {image}, step {step}")
+        })?);
+    }
+    Ok(samples)
+}

@@ -1,0 +1,259 @@
+//! A run: its network, its images, its folder, and the stages of a command.
+
+use super::networks::{self, SharedTeacher};
+use super::run_folder::write_json;
+use super::stages::{provenance, Trained};
+use super::summary::Measured;
+use super::{
+    write_report, Command, Config, Feed, ImageClassifier, Progress, RunFolder, Summary,
+};
+use crate::cost::Metric;
+use crate::error::PipelineError;
+use crate::subnet::{Description, Provenance, Subnet};
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+/// A run: training, search and fine-tuning of one network in a run folder.
+pub struct Pipeline<'a, A: ImageClassifier> {
+    pub(super) config: Config,
+    pub(super) run: RunFolder,
+    pub(super) feed: Feed,
+    pub(super) dense: A,
+    pub(super) teacher: Option<SharedTeacher>,
+    pub(super) resume: bool,
+    pub(super) stop: Option<&'a AtomicBool>,
+    pub(super) progress: Box<dyn Fn(&Progress<'_>) + 'a>,
+}
+
+impl<A: ImageClassifier> std::fmt::Debug for Pipeline<'_, A> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Pipeline")
+            .field("run", &self.run)
+            .field("dense", &self.dense)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum PipelineOutcome {
+    /// All stages of the command are done.
+    Finished {
+        /// Path of the network that was made.
+        network: PathBuf,
+        /// Its top-1 on the test images, in [0, 1].
+        top1: f64,
+        /// Results; `None` for [`Command::Train`] and [`Command::Finetune`].
+        summary: Option<Box<Summary>>,
+    },
+    /// The stop flag was set; the state is in a checkpoint.
+    Stopped,
+}
+
+impl<'a, A: ImageClassifier> Pipeline<'a, A> {
+    /// Returns the run of a dense network in a folder. The teacher of the configuration is loaded.
+    ///
+    /// # Errors
+    /// [`PipelineError::Misfit`] for a network or a teacher that does not fit the images; those of
+    /// loading the teacher.
+    pub fn new(
+        mut config: Config,
+        run: impl Into<PathBuf>,
+        feed: Feed,
+        dense: A,
+    ) -> Result<Self> {
+        networks::expect_fits(&dense, &feed, "network of the configuration")?;
+        // Measured where the configuration has none.
+        config.data.mean.clone_from(&feed.normalisation().mean);
+        config.data.std.clone_from(&feed.normalisation().std);
+        let teacher = config.teacher.as_ref();
+        let teacher =
+            teacher.map(|teacher| networks::load_teacher::<A>(&teacher.weights, &feed)).transpose()?;
+        let (run, stop, progress) = (RunFolder::new(run), None, Box::new(|_: &Progress| ()));
+        Ok(Self { config, run, feed, dense, teacher, resume: false, stop, progress })
+    }
+
+    /// Sets whether stages resume from their newest checkpoints.
+    pub fn resume(mut self, resume: bool) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    /// Stops after the current step once this flag is set, by a signal handler for example.
+    pub fn stop_when(mut self, stop: &'a AtomicBool) -> Self {
+        self.stop = Some(stop);
+        self
+    }
+
+    /// Sets the listener of the progress.
+    pub fn on_progress(mut self, listener: impl Fn(&Progress<'_>) + 'a) -> Self {
+        self.progress = Box::new(listener);
+        self
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The images.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// Loads a network that fits the images: from a run folder, an artifact, or a checkpoint, which
+    /// is fitted to the dense network. `name` is the network's name in errors.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a path without a network; [`PipelineError::Misfit`] for one that does not
+    /// fit the images; those of import and artifact.
+    pub fn load(&self, path: &Path, name: &str) -> Result<Subnet<A>> {
+        let (seed, device) = (self.config.seed, self.feed.device());
+        let network = networks::load(path, &self.dense, seed, device, &*self.progress)?;
+        networks::expect_fits(network.architecture(), &self.feed, name)?;
+        Ok(network)
+    }
+
+    /// Checks everything that can be refused before the first step: options, budgets, networks.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run) that its options cause.
+    pub fn check(&self) -> Result<()> {
+        let command = self.config.command;
+        self.check_options()?;
+        if command == Some(Command::Finetune) {
+            return self.subnet().map(drop);
+        }
+        let start = self.start()?;
+        if command == Some(Command::Search) && start.is_none() {
+            return Err(no_dense_network());
+        }
+        let dense = start.as_ref().map_or(&self.dense, Subnet::architecture);
+        if command != Some(Command::Train) {
+            dense.resized(&dense.cost_model().dense)?;
+        }
+        self.config.budgets(dense).map(drop)
+    }
+
+    /// Runs the stages of the configured command, or all, and writes the report.
+    ///
+    /// # Errors
+    /// Those of [`check`](Self::check), before anything is written; [`PipelineError::Begun`] if a
+    /// stage has begun in the folder and the run is not resumed; those of the stages.
+    pub fn run(&self) -> Result<PipelineOutcome> {
+        self.check()?;
+        self.run.prepare(&self.config, self.resume)?;
+        let start = self.start()?;
+        let dense = start.as_ref().map_or(&self.dense, Subnet::architecture);
+        (self.progress)(&Progress::RunStarted {
+            folder: self.run.path(),
+            dense_macs: dense.cost_model().dense_cost(Metric::Macs)?,
+            train_images: self.feed.train_images(),
+            test_images: self.feed.test_images(),
+            device: self.feed.device(),
+        });
+        let outcome = match self.config.command {
+            Some(Command::Train) => self.train()?.map(|dense| finished(self.run.dense(), &dense)),
+            Some(Command::Finetune) => self.finetune_alone()?,
+            Some(Command::Search) => {
+                let start = start.ok_or_else(no_dense_network)?;
+                match self.search(&start)? {
+                    Some(search) => Some(self.conclude(&start, &search, None, None)?),
+                    None => None,
+                }
+            }
+            None => self.run_all()?,
+        };
+        write_report::<A>(&self.run)?;
+        Ok(outcome.unwrap_or(PipelineOutcome::Stopped))
+    }
+
+    fn run_all(&self) -> Result<Option<PipelineOutcome>> {
+        let start = match &self.config.weights {
+            Some(path) => self.load(path, "weights")?,
+            None => match self.train()? {
+                Some(trained) => trained.network,
+                None => return Ok(None),
+            },
+        };
+        let Some(search) = self.search(&start)? else { return Ok(None) };
+        let (mut finetuned, mut reference) = (None, None);
+        if self.config.finetune.is_some() {
+            let before = Description::<A>::read(&self.run.subnet())?.provenance;
+            let Some(done) = self.finetune(&search.network, before)? else { return Ok(None) };
+            finetuned = Some(done);
+        }
+        if self.config.compare {
+            let Some(done) = self.compare(&start)? else { return Ok(None) };
+            reference = Some(done);
+        }
+        self.conclude(&start, &search, finetuned.as_ref(), reference.as_ref()).map(Some)
+    }
+
+    fn finetune_alone(&self) -> Result<Option<PipelineOutcome>> {
+        let (subnet, provenance) = self.subnet()?;
+        let Some(finetuned) = self.finetune(&subnet, provenance)? else { return Ok(None) };
+        Summary::replace_subnet(&self.run.summary(), &finetuned)?;
+        Ok(Some(finished(self.run.finetuned(), &finetuned)))
+    }
+
+    /// Writes the results.
+    fn conclude(
+        &self,
+        dense: &Subnet<A>,
+        search: &Trained<A>,
+        finetuned: Option<&Trained<A>>,
+        reference: Option<&Trained<A>>,
+    ) -> Result<PipelineOutcome> {
+        let limits = self.config.limits(dense.architecture())?;
+        let (seed, feed) = (self.config.seed, &self.feed);
+        let measured = Measured { seed, feed, limits, dense, search, finetuned, reference };
+        let summary = Summary::measure(measured)?;
+        write_json(&self.run.summary(), &summary)?;
+        let network = if finetuned.is_some() { self.run.finetuned() } else { self.run.subnet() };
+        let (top1, summary) = (summary.subnet.top1, Some(Box::new(summary)));
+        Ok(PipelineOutcome::Finished { network, top1, summary })
+    }
+
+    /// The network to search: that of the configuration, or that of `train` in the run folder.
+    pub(super) fn start(&self) -> Result<Option<Subnet<A>>> {
+        let trained = self.run.dense();
+        match &self.config.weights {
+            Some(path) => self.load(path, "weights").map(Some),
+            None if trained.is_dir() => self.load(&trained, "dense network of the run").map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The network to fine-tune, with its provenance: the subnet in the run folder, or that of the
+    /// configuration.
+    fn subnet(&self) -> Result<(Subnet<A>, Provenance)> {
+        let own = self.run.subnet();
+        let (path, name) = match &self.config.weights {
+            _ if own.is_dir() => (&own, "subnet of the run"),
+            Some(path) => (path, "weights"),
+            None => {
+                let expected = "a subnet in the run folder, or weights";
+                let (purpose, expected) = ("fine-tune", expected.into());
+                return Err(PipelineError::NoNetwork { purpose, expected }.into());
+            }
+        };
+        let subnet = self.load(path, name)?;
+        let provenance = match RunFolder::new(path).artifact() {
+            Some(folder) => Description::<A>::read(&folder)?.provenance,
+            None => provenance(self.config.seed, subnet.architecture())?,
+        };
+        Ok((subnet, provenance))
+    }
+}
+
+fn finished<A: ImageClassifier>(network: PathBuf, trained: &Trained<A>) -> PipelineOutcome {
+    PipelineOutcome::Finished { network, top1: trained.stage.top1, summary: None }
+}
+
+fn no_dense_network() -> Error {
+    let expected = "weights, or a dense network in the run folder (train one first)".into();
+    PipelineError::NoNetwork { purpose: "search", expected }.into()
+}

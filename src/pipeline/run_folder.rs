@@ -1,0 +1,148 @@
+//! The files of a run.
+
+use super::{Command, Config};
+use crate::components::Reconstruction;
+use crate::error::PipelineError;
+use crate::files::write_atomically;
+use crate::search::{SearchOptions, METRICS};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use tch::Tensor;
+
+/// File name of the configuration.
+pub(super) const CONFIG: &str = "config.toml";
+/// File name of the plan of a stage.
+pub(super) const PLAN: &str = "plan.json";
+/// Folder names of the stages that are not the search, which is in the run folder itself.
+pub(super) const DENSE: &str = "dense";
+pub(super) const FINETUNE: &str = "finetune";
+pub(super) const REFERENCE: &str = "reference";
+/// Folder name of the network in the folder of a stage.
+pub(super) const NETWORK: &str = "network";
+const SUBNET: &str = "subnet";
+const PAINTINGS: &str = "paintings";
+
+/// Folder of a run.
+///
+/// | path | |
+/// |---|---|
+/// | `config.toml` | configuration, as given |
+/// | `plan.json` | of the search: length, network, all options of the library |
+/// | `metrics.jsonl`, `tensorboard/`, `checkpoints/` | of the search |
+/// | `paintings/` | reconstructions of masked image modeling |
+/// | `subnet/` | subnet as extracted |
+/// | `dense/`, `finetune/`, `reference/` | other stages, each with the same files and `network/` |
+/// | `summary.json`, `report.html` | results |
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFolder(PathBuf);
+
+impl RunFolder {
+    /// Returns the run folder at `path`, which need not exist.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Path of the folder.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Path of the configuration.
+    pub fn config(&self) -> PathBuf {
+        self.0.join(CONFIG)
+    }
+
+    /// Path of the results.
+    pub fn summary(&self) -> PathBuf {
+        self.0.join("summary.json")
+    }
+
+    /// Path of the dense network that the run trained.
+    pub fn dense(&self) -> PathBuf {
+        self.0.join(DENSE).join(NETWORK)
+    }
+
+    /// Path of the subnet as extracted.
+    pub fn subnet(&self) -> PathBuf {
+        self.0.join(SUBNET)
+    }
+
+    /// Path of the fine-tuned subnet.
+    pub fn finetuned(&self) -> PathBuf {
+        self.0.join(FINETUNE).join(NETWORK)
+    }
+
+    /// Returns the path of the newest subnet, if there is one.
+    pub fn newest_subnet(&self) -> Option<PathBuf> {
+        [self.finetuned(), self.subnet()].into_iter().find(|path| is_artifact(path))
+    }
+
+    /// Returns the artifact at this path: the folder itself, or the newest network of the run in it.
+    pub fn artifact(&self) -> Option<PathBuf> {
+        if is_artifact(&self.0) {
+            return Some(self.0.clone());
+        }
+        self.newest_subnet().or_else(|| Some(self.dense()).filter(|path| is_artifact(path)))
+    }
+
+    /// Creates the folder with its configuration, unless a stage that the configuration names has
+    /// begun in it and the run is not resumed.
+    pub(super) fn prepare(&self, config: &Config, resume: bool) -> Result<()> {
+        let file = match config.command {
+            Some(Command::Train) => self.0.join(DENSE).join(METRICS),
+            Some(Command::Finetune) => self.0.join(FINETUNE).join(METRICS),
+            Some(Command::Search) => self.0.join(METRICS),
+            None => self.config(),
+        };
+        if !resume && file.exists() {
+            return Err(PipelineError::Begun { folder: self.0.clone(), file }.into());
+        }
+        create(&self.0)?;
+        write_atomically(&self.config(), config.to_toml()?.as_bytes())
+    }
+
+    /// Paths of the reconstructions, in the order of their steps.
+    pub(super) fn paintings(&self) -> Result<Vec<PathBuf>> {
+        let folder = self.0.join(PAINTINGS);
+        let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(Vec::new()) };
+        let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>();
+        let mut paths = paths.map_err(|source| Error::io("read", &folder, source))?;
+        paths.sort();
+        Ok(paths)
+    }
+}
+
+fn is_artifact(folder: &Path) -> bool {
+    folder.join("config.json").is_file()
+}
+
+pub(super) fn create(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))
+}
+
+/// Length, network and options of a stage, written when it starts.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct StagePlan<A> {
+    pub(super) name: String,
+    pub(super) steps: u64,
+    pub(super) network: A,
+    /// All options of the library.
+    #[serde(default)]
+    pub(super) options: Option<SearchOptions>,
+}
+
+/// Writes JSON atomically.
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_vec_pretty(value).map_err(|error| Error::file(path, error))?;
+    write_atomically(path, &text)
+}
+
+/// Writes the reconstruction after `step` optimiser steps into the folder of the search.
+pub(super) fn write_painting(folder: &Path, step: u64, painting: &Reconstruction) -> Result<()> {
+    let folder = folder.join(PAINTINGS);
+    create(&folder)?;
+    let Reconstruction { images, hidden, painted } = painting;
+    let named = [("images", images), ("hidden", hidden), ("painted", painted)];
+    Ok(Tensor::write_safetensors(&named, folder.join(format!("step-{step:08}.safetensors")))?)
+}

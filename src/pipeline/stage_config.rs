@@ -1,0 +1,217 @@
+//! Options of one stage, and the options of the library that follow from them.
+
+use super::overlay::overlay;
+use super::Settings;
+use crate::components::{ComponentIds, Components};
+use crate::error::PipelineError;
+use crate::search::SearchOptions;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One stage of a run: sections `[train]`, `[search]` and `[finetune]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageConfig {
+    /// Length in epochs.
+    pub epochs: Option<f64>,
+    /// Length in optimiser steps, instead of epochs.
+    pub steps: Option<u64>,
+    /// Images of a batch.
+    pub batch: i64,
+    /// Batches of an optimiser step.
+    #[serde(default = "one")]
+    pub accumulate: u64,
+    /// Peak learning rate of the weights.
+    pub lr: f64,
+    /// Epochs over which the learning rate rises. Default: a twentieth of the stage.
+    pub warmup: Option<f64>,
+    /// Share of the steps that search; the rest fine-tunes. Search only. Default: 0.6.
+    pub share: Option<f64>,
+    /// Preset of options and components. Search only.
+    #[serde(default)]
+    pub method: Recipe,
+    /// Prune steps an epoch. Search only. Default: twenty in the whole search.
+    pub prune_steps_per_epoch: Option<u64>,
+    /// Fields of [`SearchOptions`] that differ from the preset.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub options: Settings,
+    /// Components that differ from the preset, by name and parameters:
+    /// `importance = { name = "taylor", momentum = 0.9 }`. Search only.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub components: Settings,
+}
+
+/// Preset of options and components of a search.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recipe {
+    /// The library's defaults.
+    #[default]
+    Ours,
+    /// The paper's setting.
+    Paper,
+    /// Importance first, sparsity after.
+    TwoStage,
+}
+
+impl Recipe {
+    /// Returns its options for so many optimiser steps, of which the first `search_steps` search.
+    pub fn options(self, steps: u64, search_steps: u64) -> SearchOptions {
+        match self {
+            Self::Ours => SearchOptions::new(steps, search_steps),
+            Self::Paper => SearchOptions::paper(steps, search_steps),
+            Self::TwoStage => SearchOptions::two_stage(steps, search_steps),
+        }
+    }
+
+    /// Returns its components.
+    pub fn components(self) -> Components {
+        match self {
+            Self::Ours | Self::TwoStage => Components::default(),
+            Self::Paper => Components::paper(),
+        }
+    }
+}
+
+/// Options of a search that plain training beside it shares.
+const OF_TRAINING: [(&str, &[&str]); 2] = [
+    ("training", &["precision", "label_smoothing", "ema_decay"]),
+    ("optimiser", &["weights", "clip_norm"]),
+];
+
+/// Options of the library that follow from other options of the run, with what to set instead.
+const OWNED: [(&str, &str); 8] = [
+    ("total_steps", "epochs or steps"),
+    ("search_steps", "search.share"),
+    ("seed", "seed"),
+    ("log_interval", "every.log"),
+    ("training.distillation", "the section [teacher]"),
+    ("training.accumulate", "accumulate"),
+    ("budget.decide_at_end", "nothing: a run ends with a subnet"),
+    ("budget.keep_feasible", "nothing: a run has one subnet"),
+];
+
+fn one() -> u64 {
+    1
+}
+
+impl StageConfig {
+    /// Returns the optimiser steps, of which `epoch` are an epoch.
+    pub(super) fn optimiser_steps(&self, name: &str, epoch: u64) -> Result<u64> {
+        let steps = match (self.epochs, self.steps) {
+            (None, Some(steps)) => steps,
+            (Some(epochs), None) => (epochs * epoch as f64).round() as u64,
+            (epochs, _) => {
+                let given = if epochs.is_some() { "both" } else { "none" };
+                return Err(Error::invalid(name, "either epochs or steps", given));
+            }
+        };
+        match steps {
+            0 => Err(Error::invalid(format!("steps of {name}"), "at least 1", 0)),
+            steps => Ok(steps),
+        }
+    }
+
+    /// Returns the same stage as plain training: options of the search are left out.
+    pub(super) fn plain(&self) -> Self {
+        let mut options = Settings::new();
+        for (group, names) in OF_TRAINING {
+            let Some(Value::Object(given)) = self.options.get(group) else { continue };
+            let own = given.iter().filter(|(name, _)| names.contains(&name.as_str()));
+            let own: Settings = own.map(|(name, value)| (name.clone(), value.clone())).collect();
+            options.insert(group.into(), own.into());
+        }
+        Self {
+            share: None,
+            prune_steps_per_epoch: None,
+            method: Recipe::default(),
+            components: Settings::new(),
+            options,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the library's options with those of this stage.
+    pub(super) fn apply(
+        &self,
+        name: &str,
+        options: SearchOptions,
+        epoch: u64,
+    ) -> Result<SearchOptions> {
+        let under = format!("{name}.options");
+        for (owned, instead) in OWNED {
+            let pointer = format!("/{}", owned.replace('.', "/"));
+            if let Some(value) = Value::from(self.options.clone()).pointer(&pointer) {
+                let expected = format!("none here; set {instead}");
+                return Err(Error::invalid(format!("{under}.{owned}"), expected, value));
+            }
+        }
+        let mut options = options.peak_rate(self.lr);
+        options.training.accumulate = self.accumulate;
+        if let Some(epochs) = self.warmup {
+            let (warmup, total) = ((epochs * epoch as f64) as u64, options.total_steps);
+            if warmup >= total {
+                let expected = format!("less than the {total} steps of the stage");
+                let actual = format!("{epochs} epochs, {warmup} steps");
+                return Err(Error::invalid(format!("{name}.warmup"), expected, actual));
+            }
+            options.optimiser.weight_rate.warmup_steps = warmup;
+        }
+        if let Some(prune_steps) = self.prune_steps_per_epoch {
+            options = options.prune_steps_per_epoch(prune_steps, epoch);
+        }
+        overlaid(&options, &self.options, &under)
+    }
+
+    /// Returns the components of the search.
+    pub(super) fn search_components(&self) -> Result<Components> {
+        let preset = self.method.components();
+        if self.components.is_empty() {
+            return Ok(preset);
+        }
+        let under = "search.components";
+        let mut ids = serde_json::to_value(preset.ids())
+            .map_err(|error| PipelineError::options(under, error))?;
+        for (component, own) in &self.components {
+            let name = format!("{under}.{component}");
+            let known = ids.as_object().map(|ids| ids.keys().cloned().collect::<Vec<_>>());
+            let Some(Value::Object(id)) = ids.get_mut(component) else {
+                return Err(Error::unknown("option", name, &known.unwrap_or_default()));
+            };
+            let Value::Object(own) = own else {
+                let expected = "a table, such as { name = \"taylor\", momentum = 0.9 }";
+                return Err(Error::invalid(name, expected, own));
+            };
+            id.extend(own.clone());
+        }
+        let ids: ComponentIds =
+            serde_json::from_value(ids).map_err(|error| PipelineError::options(under, error))?;
+        let components = Components::from_ids(&ids)?;
+        self.expect_parameters(&components)?;
+        Ok(components)
+    }
+
+    /// Refuses parameters that a component does not have.
+    fn expect_parameters(&self, components: &Components) -> Result<()> {
+        let ids = serde_json::to_value(components.ids())
+            .map_err(|error| PipelineError::options("search.components", error))?;
+        for (component, own) in &self.components {
+            let id = ids[component].as_object();
+            let (Value::Object(own), Some(id)) = (own, id) else { continue };
+            if let Some(name) = own.keys().find(|name| !id.contains_key(*name)) {
+                let name = format!("search.components.{component}.{name}");
+                return Err(Error::unknown("option", name, id.keys()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns `options` with single fields set.
+fn overlaid(options: &SearchOptions, own: &Settings, under: &str) -> Result<SearchOptions> {
+    let unreadable = |error| PipelineError::options(under, error);
+    let mut all = serde_json::to_value(options).map_err(unreadable)?;
+    overlay(&mut all, own.clone().into(), under)?;
+    Ok(serde_json::from_value(all).map_err(unreadable)?)
+}

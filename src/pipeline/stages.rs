@@ -1,0 +1,186 @@
+//! The stages of a run: train, search, fine-tune, compare; each saves a network.
+
+use super::run_folder::{create, write_json, StagePlan, DENSE, FINETUNE, NETWORK, PLAN, REFERENCE};
+use super::stage::{FinishedStage, StageSetup};
+use super::summary::latency;
+use super::{ImageClassifier, Pipeline, StageConfig};
+use crate::components::Components;
+use crate::cost::Metric;
+use crate::error::PipelineError;
+use crate::search::{Search, SearchBuilder, SearchOptions};
+use crate::subnet::{Export, LatencyComparison, Provenance, Subnet, Verification};
+use crate::{Error, Result};
+use std::path::PathBuf;
+
+/// Test images that an extraction is verified on.
+const CALIBRATION: i64 = 64;
+
+/// A network that a stage made, loaded from disk.
+pub(super) struct Trained<A: ImageClassifier> {
+    pub(super) network: Subnet<A>,
+    pub(super) verification: Verification,
+    /// Latencies of the dense network and of this one.
+    pub(super) latency: Vec<LatencyComparison>,
+    pub(super) stage: FinishedStage<A>,
+}
+
+/// The network of a stage, to be saved.
+struct Saving<'b, A: ImageClassifier> {
+    folder: PathBuf,
+    /// Network to compare the latency with; its files are exported then.
+    dense: Option<&'b Subnet<A>>,
+    /// Provenance of the network that the stage started with, if that was a subnet.
+    before: Option<Provenance>,
+}
+
+impl<A: ImageClassifier> Pipeline<'_, A> {
+    /// Trains the dense network.
+    pub(super) fn train(&self) -> Result<Option<Trained<A>>> {
+        let config = section("train", self.config.train.as_ref())?;
+        let setup = self.setup("train", DENSE, config, 0);
+        let Some(stage) = self.training(&setup, &self.dense, None)? else { return Ok(None) };
+        let saving = Saving { folder: self.run.dense(), dense: None, before: None };
+        self.save(stage, saving).map(Some)
+    }
+
+    /// Trains the dense network for as many steps as the search has, on the same batches.
+    pub(super) fn compare(&self, dense: &Subnet<A>) -> Result<Option<Trained<A>>> {
+        let config = self.config.search.plain();
+        let setup = self.setup("compare", REFERENCE, &config, 1);
+        let network = dense.architecture();
+        let Some(stage) = self.training(&setup, network, Some(dense))? else { return Ok(None) };
+        let folder = setup.folder.join(NETWORK);
+        self.save(stage, Saving { folder, dense: None, before: None }).map(Some)
+    }
+
+    /// Fine-tunes a subnet; its provenance is carried on.
+    pub(super) fn finetune(
+        &self,
+        subnet: &Subnet<A>,
+        before: Provenance,
+    ) -> Result<Option<Trained<A>>> {
+        let config = section("finetune", self.config.finetune.as_ref())?;
+        let setup = self.setup("finetune", FINETUNE, config, 2);
+        let network = subnet.architecture();
+        let Some(stage) = self.training(&setup, network, Some(subnet))? else { return Ok(None) };
+        let dense = self.start()?;
+        let (folder, before) = (self.run.finetuned(), Some(before));
+        self.save(stage, Saving { folder, dense: dense.as_ref(), before }).map(Some)
+    }
+
+    /// Searches a trained network, and fine-tunes the subnet in the steps that are left.
+    pub(super) fn search(&self, dense: &Subnet<A>) -> Result<Option<Trained<A>>> {
+        let config = &self.config.search;
+        let setup = self.setup("search", "", config, 1);
+        let builder = Search::of(dense.architecture().clone())
+            .weights(dense.weights())
+            .budgets(self.config.budgets(dense.architecture())?)
+            .components(Components {
+                teacher: self.teacher.clone(),
+                ..config.search_components()?
+            });
+        let (network, options) = (dense.architecture(), self.search_options()?);
+        let Some(stage) = self.stage(&setup, network, options, builder)? else { return Ok(None) };
+        let saving = Saving { folder: self.run.subnet(), dense: Some(dense), before: None };
+        self.save(stage, saving).map(Some)
+    }
+
+    fn setup<'b>(
+        &self,
+        name: &'static str,
+        folder: &str,
+        config: &'b StageConfig,
+        seed: u64,
+    ) -> StageSetup<'b> {
+        // `join("")` would end the path with a slash.
+        let path = self.run.path();
+        let folder = if folder.is_empty() { path.into() } else { path.join(folder) };
+        StageSetup { name, folder, config, seed: self.config.seed + seed }
+    }
+
+    /// Plain training of a network.
+    fn training(
+        &self,
+        setup: &StageSetup,
+        network: &A,
+        start: Option<&Subnet<A>>,
+    ) -> Result<Option<FinishedStage<A>>> {
+        let options = self.training_options(setup.name, setup.config)?;
+        let components = Components { teacher: self.teacher.clone(), ..Components::default() };
+        let mut builder = Search::of(network.clone()).components(components);
+        if let Some(start) = start {
+            builder = builder.weights(start.weights());
+        }
+        self.stage(setup, network, options, builder)
+    }
+
+    /// Writes the plan of a stage, and runs it.
+    fn stage(
+        &self,
+        setup: &StageSetup,
+        network: &A,
+        options: SearchOptions,
+        builder: SearchBuilder<A>,
+    ) -> Result<Option<FinishedStage<A>>> {
+        create(&setup.folder)?;
+        let plan = StagePlan {
+            name: setup.name.into(),
+            steps: options.total_steps,
+            network: network.clone(),
+            options: Some(options.clone()),
+        };
+        write_json(&setup.folder.join(PLAN), &plan)?;
+        self.run_stage(setup, builder.options(options).device(self.feed.device()))
+    }
+
+    /// Extracts, verifies and saves the network of a stage, and loads it from disk.
+    fn save(&self, mut stage: FinishedStage<A>, saving: Saving<A>) -> Result<Trained<A>> {
+        let images = self.feed.calibration_batch(CALIBRATION)?;
+        let mut extracted = stage.search.extract(&images)?;
+        let steps = extracted.provenance.steps;
+        if let Some(before) = saving.before {
+            extracted.provenance = Provenance { steps: before.steps + steps, ..before };
+        } else if extracted.provenance.limits.is_empty() {
+            // Nothing was searched.
+            extracted.provenance.components = None;
+        }
+        let mut export = Export::f32();
+        if let Some(dense) = saving.dense {
+            export = exports(extracted.architecture(), export)?;
+            export.latency = latency(dense, &extracted, &self.feed)?;
+        }
+        extracted.save(&saving.folder, &export)?;
+        let (network, verification) =
+            (Subnet::load(&saving.folder, self.feed.device())?, extracted.verification);
+        Ok(Trained { network, verification, latency: export.latency, stage })
+    }
+}
+
+/// All files that the family can be exported to.
+fn exports<A: ImageClassifier>(architecture: &A, export: Export) -> Result<Export> {
+    match architecture.graph() {
+        Ok(_) => Ok(export.torchscript().onnx()),
+        Err(Error::Unsupported { .. }) => Ok(export),
+        Err(error) => Err(error),
+    }
+}
+
+fn section<'b>(name: &'static str, config: Option<&'b StageConfig>) -> Result<&'b StageConfig> {
+    let missing = || {
+        let reason = format!("got no section [{name}], expected one for this stage");
+        PipelineError::options("options of the run", reason)
+    };
+    Ok(config.ok_or_else(missing)?)
+}
+
+/// Provenance of a network that was not searched.
+pub(super) fn provenance<A: ImageClassifier>(seed: u64, network: &A) -> Result<Provenance> {
+    let model = network.cost_model();
+    Ok(Provenance {
+        crate_version: env!("CARGO_PKG_VERSION").into(),
+        seed,
+        dense_macs: model.dense_cost(Metric::Macs)?,
+        dense_params: model.dense_cost(Metric::Params)?,
+        ..Provenance::default()
+    })
+}
