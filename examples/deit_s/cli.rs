@@ -1,16 +1,16 @@
 //! The command line.
 
-use crate::config::Preset;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use once_for_both::pipeline::{self, Flags, Request};
 use once_for_both::subnet::Precision;
 use std::path::PathBuf;
 
-/// Makes a Vision Transformer smaller: trains it, searches it for the units worth keeping under a
-/// budget, cuts the subnet out, verifies and saves it, and evaluates what was saved.
+/// Makes a Vision Transformer smaller: trains it, searches the units to keep under a budget, extracts,
+/// verifies and saves the subnet, and evaluates what was saved.
 ///
-/// Without a command it does all of that. Each command goes on from what is in the run's folder:
-/// `train` then `search` then `finetune` with the same --out are the whole run in parts, with the
-/// options that the first of them was given.
+/// Without a command it does all of that. Each command continues from the files in the run folder:
+/// `train`, `search` and `finetune` with the same --out are the whole run in parts, with the options
+/// that the first of them was given.
 #[derive(Debug, Parser)]
 #[command(name = "deit_s", version, after_help = EXAMPLES)]
 pub struct CommandLine {
@@ -24,32 +24,45 @@ pub struct CommandLine {
 const EXAMPLES: &str = "Examples:
   deit_s                                        the demo: DeiT-S on built-in images, on a CPU
   deit_s --preset fashion-mnist --data FOLDER   a small ViT, all of Fashion-MNIST
+  deit_s --preset swin                          a small Swin on built-in images
   deit_s search --preset imagenet --data /data/imagenet --weights deit_small.pth \\
          --budget 1.3G --params 8M --out runs/half
-  deit_s --resume --out runs/half               go on where it stopped, options as they were
-  deit_s finetune --out runs/half               the next stage, options as they were
+  deit_s --resume --out runs/half               resume an interrupted run with its options
+  deit_s finetune --out runs/half               run the next stage with the run's options
   deit_s eval --weights runs/half
   deit_s export --weights runs/half --format onnx --precision f16 --out half
 
-The options of a run stand in RUN/config.toml, which --config takes. docs/guide.md tells more.";
+RUN/config.toml has the options of a run; --config takes it. See docs/guide.md.";
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Train the dense network.
     Train,
-    /// Search a trained network (--weights, or what `train` left in --out) and save the subnet.
+    /// Search a trained network (--weights, or the network of `train` in --out); save the subnet.
     Search,
-    /// Train a subnet on (what `search` left in --out, else --weights) and save it.
+    /// Fine-tune a subnet (that of `search` in --out, else --weights) and save it.
     Finetune,
-    /// Top-1 of a network (--weights) on the test images.
+    /// Print the top-1 of a network (--weights) on the test images.
     Eval,
-    /// Write a network (--weights) for other programs, into the folder --out.
+    /// Export a network (--weights) into the folder --out.
     Export(ExportOptions),
     /// Write report.html of a run, finished or not.
     Report {
-        /// Folder of the run.
+        /// Run folder.
         run: PathBuf,
     },
+}
+
+impl Command {
+    /// The part of a run that it runs; `None` for a command that trains nothing.
+    pub fn stage(&self) -> Option<pipeline::Command> {
+        match self {
+            Self::Train => Some(pipeline::Command::Train),
+            Self::Search => Some(pipeline::Command::Search),
+            Self::Finetune => Some(pipeline::Command::Finetune),
+            Self::Eval | Self::Export(_) | Self::Report { .. } => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Args)]
@@ -86,50 +99,75 @@ impl From<StoredAs> for Precision {
     }
 }
 
-/// What a run is told. A flag outweighs --set, --set outweighs --config, --config the preset.
+/// Options to begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Preset {
+    /// DeiT-S on built-in images: minutes on a CPU.
+    Demo,
+    /// A small ViT on all of Fashion-MNIST.
+    FashionMnist,
+    /// DeiT-S on ImageNet, by the paper's schedule.
+    Imagenet,
+    /// A small Swin on built-in images: minutes on a CPU.
+    Swin,
+}
+
+impl Preset {
+    fn text(self) -> String {
+        let text = match self {
+            Self::Demo => include_str!("presets/demo.toml"),
+            Self::FashionMnist => include_str!("presets/fashion-mnist.toml"),
+            Self::Imagenet => include_str!("presets/imagenet.toml"),
+            Self::Swin => include_str!("presets/swin.toml"),
+        };
+        text.into()
+    }
+}
+
+/// Options of a run. A flag overrides --set, --set overrides --config, --config the preset.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Options of a run")]
 pub struct RunOptions {
-    /// Options to begin with; those of the run in --out if not given, else demo.
+    /// Options to begin with. Default: those of the run in --out, else demo.
     #[arg(long, global = true, value_enum)]
     pub preset: Option<Preset>,
 
-    /// TOML file with options; those not in it are the preset's.
+    /// TOML file with options; all others are those of the preset.
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
     /// Any option, by its name in config.toml: --set search.share=0.7,
-    /// --set search.options.fade_out_steps=20, --set search.options.pmim=none. May be repeated.
+    /// --set search.options.pruning.fade_out_steps=20, --set search.options.pmim=none. Repeatable.
     #[arg(long, global = true, value_name = "NAME=VALUE")]
     pub set: Vec<String>,
 
-    /// Folder with images: classes as folders in train/ and val/ (ImageNet), or IDX files under
-    /// MNIST's names; built-in images if not given.
+    /// Folder of images: train/ and val/ with a folder per class (ImageNet), or IDX files under
+    /// MNIST's names. Default: built-in images.
     #[arg(long, global = true, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
 
-    /// Folder of the run; runs/<time> if not given.
+    /// Run folder. Default: runs/<time>.
     #[arg(long, global = true, value_name = "RUN")]
     pub out: Option<PathBuf>,
 
-    /// Go on from the newest checkpoints in RUN, with the command and options it began with.
+    /// Resume the run in --out from its newest checkpoints, with its command and options.
     #[arg(long, global = true, requires = "out")]
     pub resume: bool,
 
-    /// MACs that the subnet may cost: a share of the dense network's (0.5), or so many (1.3G).
+    /// Limit of the subnet's MACs: a share of the dense network's (0.5) or an amount (1.3G).
     #[arg(long, global = true, value_name = "MACS")]
     pub budget: Option<String>,
 
-    /// Parameters that it may have, alike (8M). With --budget, both hold.
+    /// Limit of its parameters: a share or an amount (8M). With --budget, both hold.
     #[arg(long, global = true, value_name = "PARAMS")]
     pub params: Option<String>,
 
-    /// Network to begin with: a folder written here, or a checkpoint of timm or transformers
+    /// Network to start from: a run folder, an artifact, or a checkpoint of timm or transformers
     /// (.safetensors, .pth, .bin).
     #[arg(long, global = true, value_name = "PATH")]
     pub weights: Option<PathBuf>,
 
-    /// Network to learn from, alike.
+    /// Distillation teacher: a run folder, an artifact, or a checkpoint of a ViT.
     #[arg(long, global = true, value_name = "PATH")]
     pub teacher: Option<PathBuf>,
 
@@ -153,7 +191,35 @@ pub struct RunOptions {
     #[arg(long, global = true)]
     pub batch: Option<i64>,
 
-    /// Highest learning rate of the weights.
+    /// Peak learning rate of the weights.
     #[arg(long, global = true)]
     pub lr: Option<f64>,
+}
+
+impl RunOptions {
+    /// The request that the pipeline resolves.
+    pub fn request(self, command: Option<pipeline::Command>) -> Request {
+        Request {
+            command,
+            preset: self.preset.map(Preset::text),
+            default_preset: Preset::Demo.text(),
+            file: self.config,
+            settings: self.set,
+            flags: Flags {
+                data: self.data,
+                weights: self.weights,
+                teacher: self.teacher,
+                macs: self.budget,
+                params: self.params,
+                device: self.device,
+                seed: self.seed,
+                epochs: self.epochs,
+                steps: self.steps,
+                batch: self.batch,
+                lr: self.lr,
+            },
+            run: self.out,
+            resume: self.resume,
+        }
+    }
 }

@@ -1,32 +1,22 @@
-//! DeiT-S, or any other ViT, trained, searched, shrunk, verified and evaluated:
-//! `cargo run --release --example deit_s` does it all on built-in images. See `--help`.
+//! Trains, searches, fine-tunes, verifies and evaluates a ViT or Swin in a run folder:
+//! `cargo run --release --features pipeline --example deit_s` does it all on built-in images, see
+//! `--help`. It is the command line of `once_for_both::pipeline`.
 
-mod amount;
 mod cli;
 mod commands;
-mod config;
-mod feed;
-mod folder;
-mod layers;
-mod library_options;
-mod networks;
-mod pipeline;
 mod progress;
-mod stage;
-mod stage_config;
-mod summary;
 
 use clap::Parser;
 use std::process::ExitCode;
 
-/// Whatever goes wrong, in words.
+/// Any error.
 pub type AnyError = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     match commands::execute(cli::CommandLine::parse()) {
         Ok(commands::Outcome::Finished) => ExitCode::SUCCESS,
         Ok(commands::Outcome::Interrupted(out)) => {
-            eprintln!("interrupted; it goes on with: deit_s --resume --out {}", out.display());
+            eprintln!("interrupted; resume with: deit_s --resume --out {}", out.display());
             ExitCode::from(130)
         }
         Err(error) => {

@@ -1,7 +1,6 @@
 //! Images of a run: in memory, or loaded from folders.
 
-use super::{AugmentationPreset, DataConfig};
-use crate::batch::{Batch, BatchSource};
+use super::{AugmentationPreset, DataConfig, FeedBatches};
 use crate::data::idx::{IdxImages, Split};
 use crate::data::transform::{TrainTransform, Transform};
 use crate::data::{
@@ -287,41 +286,5 @@ fn expect_same_classes(folder: &Path, train: &ImageFolder, test: &ImageFolder) -
             folder,
             format!("class {number}: got {test} in val/, expected {train} as in train/"),
         )),
-    }
-}
-
-/// Training batches of a [`Feed`].
-#[derive(Debug)]
-pub enum FeedBatches<'a> {
-    /// Batches of images in memory.
-    Memory(ShuffledBatches<'a>),
-    /// Batches of a data set, from worker threads.
-    Folder(Box<Loader>),
-}
-
-impl FeedBatches<'_> {
-    /// Number of batches in an epoch.
-    pub fn per_epoch(&self) -> u64 {
-        match self {
-            Self::Memory(batches) => batches.steps_per_epoch(),
-            Self::Folder(loader) => loader.steps_per_epoch(),
-        }
-    }
-
-    /// Names of the corrupt images that were skipped so far.
-    pub fn corrupt_images(&self) -> Vec<String> {
-        match self {
-            Self::Memory(_) => Vec::new(),
-            Self::Folder(loader) => loader.corrupt_images().values().cloned().collect(),
-        }
-    }
-}
-
-impl BatchSource for FeedBatches<'_> {
-    fn batch(&mut self, number: u64) -> Result<Batch> {
-        match self {
-            Self::Memory(batches) => batches.at(number),
-            Self::Folder(loader) => loader.at(number),
-        }
     }
 }

@@ -29,6 +29,7 @@
 
 mod config;
 mod feed;
+mod feed_batches;
 mod network_config;
 mod networks;
 mod options;
@@ -42,12 +43,14 @@ mod stage;
 mod stage_config;
 mod stages;
 mod summary;
+mod summary_table;
 
 pub use crate::error::PipelineError;
 pub use config::{
     AugmentationPreset, BudgetConfig, Command, Config, DataConfig, Intervals, TeacherConfig,
 };
-pub use feed::{Feed, FeedBatches};
+pub use feed::Feed;
+pub use feed_batches::FeedBatches;
 pub use network_config::{Depth, Family, NetworkConfig};
 pub use networks::{stored_family, ImageClassifier};
 pub use overlay::{overlay, parse_setting};

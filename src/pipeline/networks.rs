@@ -88,10 +88,7 @@ pub fn stored_family(path: &Path) -> Result<Option<String>> {
 
 /// Loads a teacher as it is: from a run folder or artifact of family `A`, ViT or Swin, or from a
 /// checkpoint of a ViT, whose sizes its shapes show.
-pub(super) fn load_teacher<A: ImageClassifier>(
-    path: &Path,
-    feed: &Feed,
-) -> Result<SharedTeacher> {
+pub(super) fn load_teacher<A: ImageClassifier>(path: &Path, feed: &Feed) -> Result<SharedTeacher> {
     let name = path.display().to_string();
     if path.is_file() {
         let weights = import::read(path)?;

@@ -52,9 +52,9 @@ fn to_settings(table: Table) -> Result<Settings, PipelineError> {
 
 pub(super) fn setting(text: &str) -> Result<Table> {
     let refused = |reason: String| PipelineError::options(format!("setting {text}"), reason);
-    let (name, value) = text.split_once('=').ok_or_else(|| {
-        refused("got no =, expected NAME=VALUE, such as search.share=0.7".into())
-    })?;
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| refused("got no =, expected NAME=VALUE, such as search.share=0.7".into()))?;
     let quoted = || toml::from_str(&format!("{name} = {}", Value::from(value.trim())));
     let parsed = toml::from_str(&format!("{name} = {value}")).or_else(|_| quoted());
     Ok(parsed.map_err(|error: toml::de::Error| refused(error.to_string()))?)

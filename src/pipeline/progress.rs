@@ -1,8 +1,9 @@
 //! Progress of a run, for a progress bar or a log.
 
 use crate::import::ImportReport;
-use crate::search::Event;
+use crate::search::{Event, StepMetrics};
 use crate::Error;
+use std::fmt::{Display, Formatter};
 use std::path::Path;
 use tch::Device;
 
@@ -68,4 +69,90 @@ pub struct StageStart {
     pub images_per_step: i64,
     /// MACs of the network that the stage starts with, for one image.
     pub macs: f64,
+}
+
+/// One line of text; empty for a step, and for an event that [`StageStart::line`] has no line for.
+impl Display for Progress<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Imported { path, report } => write!(
+                f,
+                "{}: {} tensors loaded, {} resized, {} replaced, {} missing, {} skipped",
+                path.display(),
+                report.loaded.len(),
+                report.resized.len(),
+                report.replaced.len(),
+                report.missing.len(),
+                report.skipped.len()
+            ),
+            Self::RunStarted { folder, dense_macs, train_images, test_images, device } => write!(
+                f,
+                "dense network {:.1} MMACs; {train_images} training and {test_images} test images; \
+                 {device:?}, {} threads; run folder {}",
+                dense_macs / 1e6,
+                tch::get_num_threads(),
+                folder.display()
+            ),
+            Self::CheckpointSkipped { path, reason } => {
+                write!(f, "checkpoint {} skipped: {reason}", path.display())
+            }
+            Self::StageStarted(StageStart { name, done, steps, .. }) => match done {
+                0 => write!(f, "{name}: {steps} steps"),
+                done => write!(f, "{name}: resumes after step {done} of {steps}"),
+            },
+            Self::StageFinished { top1, .. } => write!(f, "top-1 {:.1}%", 100.0 * top1),
+            Self::Step(_) | Self::Event(_) => Ok(()),
+        }
+    }
+}
+
+impl StageStart {
+    /// Returns an event of this stage as a line of text; `None` for checkpoints and single
+    /// decisions.
+    pub fn line(&self, event: &Event) -> Option<String> {
+        match event {
+            Event::Step(metrics) => Some(self.step(metrics)),
+            Event::Pruned(pruned) => {
+                let units: i64 = pruned.units.values().map(|[before, after]| before - after).sum();
+                Some(format!(
+                    "step {}: {units} units of {} dimensions pruned, current MACs {:.0}%, largest \
+                     change of a logit {:.1}%",
+                    pruned.step,
+                    pruned.units.len(),
+                    100.0 * pruned.macs / self.macs,
+                    100.0 * pruned.total_jump / pruned.logit_scale,
+                ))
+            }
+            Event::Finished(finished) => Some(format!(
+                "step {}: all dimensions decided, {} of them by projection onto the budgets",
+                finished.step, finished.projected
+            )),
+            Event::NonFinite { step, in_a_row, action, .. } => Some(format!(
+                "step {step}: loss or gradient not finite in {in_a_row} steps in a row: {action:?}"
+            )),
+            Event::Evaluated { step, top1 } if *step < self.steps => {
+                Some(format!("step {step}: top-1 {:.1}%", 100.0 * top1))
+            }
+            Event::Decided { .. } | Event::Checkpoint { .. } | Event::Evaluated { .. } => None,
+        }
+    }
+
+    fn step(&self, metrics: &StepMetrics) -> String {
+        let StepMetrics { step, loss, macs_expected, macs_current, step_ms, .. } = metrics;
+        let (epoch, epochs) =
+            (step / self.steps_per_epoch + 1, self.steps.div_ceil(self.steps_per_epoch));
+        let mut text = format!("epoch {epoch}/{epochs}  task loss {:.3}", loss.task);
+        if loss.one_hot != 0.0 {
+            text += &format!("  one-hot loss {:.1}", loss.one_hot);
+        }
+        if loss.reconstruction != 0.0 {
+            text += &format!("  reconstruction loss {:.3}", loss.reconstruction);
+        }
+        let [expected, current] =
+            [macs_expected, macs_current].map(|cost| 100.0 * cost / self.macs);
+        let rate = 1e3 * self.images_per_step as f64 / step_ms;
+        text + &format!(
+            "  expected MACs {expected:.0}%  current MACs {current:.0}%  {rate:.0} images/s"
+        )
+    }
 }

@@ -25,7 +25,8 @@ const STAGES: [&str; 4] = [DENSE, "", FINETUNE, REFERENCE];
 /// [`PipelineError::NoRun`] for a folder without a run or without a stage; those of the files.
 pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
     let none = |file| PipelineError::NoRun { folder: run.path().into(), file };
-    let config = std::fs::read_to_string(run.config()).map_err(|_| none(super::run_folder::CONFIG))?;
+    let config =
+        std::fs::read_to_string(run.config()).map_err(|_| none(super::run_folder::CONFIG))?;
     let options = Config::read(&run.config())?;
     let (mut stages, mut dense, mut searched) = (Vec::new(), None, false);
     for folder in STAGES.map(|stage| run.path().join(stage)) {
@@ -123,8 +124,8 @@ fn samples(run: &RunFolder, options: &Config) -> Result<Vec<Sample>> {
         };
         let painting = Reconstruction {
             images: of("images")?,
-            hidden: of("hidden")?,
-            painted: of("painted")?,
+            masked: of("hidden")?,
+            reconstructed: of("painted")?,
         };
         let step = file.file_stem().map_or("".into(), |stem| stem.to_string_lossy());
         let step = step.trim_start_matches("step-").trim_start_matches('0');

@@ -123,8 +123,7 @@ impl Request {
         let folder = self.run.as_deref().unwrap_or(Path::new("."));
         if !self.resume {
             // Options of a stage that has begun stay those it began with.
-            let stages =
-                [("train", DENSE), ("search", ""), ("budget", ""), ("finetune", FINETUNE)];
+            let stages = [("train", DENSE), ("search", ""), ("budget", ""), ("finetune", FINETUNE)];
             for (section, stage) in stages {
                 let own = begun.get(section);
                 if let Some(own) = own.filter(|_| folder.join(stage).join(METRICS).is_file()) {
@@ -185,14 +184,16 @@ impl Flags {
 /// TOML has signed integers only.
 fn integer(name: &str, value: Option<u64>) -> Result<Option<Value>> {
     let signed = |value| {
-        i64::try_from(value).map_err(|_| Error::invalid(name, format!("at most {}", i64::MAX), value))
+        i64::try_from(value)
+            .map_err(|_| Error::invalid(name, format!("at most {}", i64::MAX), value))
     };
     Ok(value.map(signed).transpose()?.map(Value::from))
 }
 
 /// Without a section of its own, fine-tuning trains like the search.
 fn finetune_like_search(table: &mut Table) {
-    let Some(Value::Table(search)) = table.get("search").filter(|_| !table.contains_key("finetune"))
+    let Some(Value::Table(search)) =
+        table.get("search").filter(|_| !table.contains_key("finetune"))
     else {
         return;
     };

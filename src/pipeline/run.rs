@@ -2,11 +2,9 @@
 
 use super::networks::{self, SharedTeacher};
 use super::run_folder::write_json;
-use super::stages::{provenance, Trained};
+use super::stages::Trained;
 use super::summary::Measured;
-use super::{
-    write_report, Command, Config, Feed, ImageClassifier, Progress, RunFolder, Summary,
-};
+use super::{write_report, Command, Config, Feed, ImageClassifier, Progress, RunFolder, Summary};
 use crate::cost::Metric;
 use crate::error::PipelineError;
 use crate::subnet::{Description, Provenance, Subnet};
@@ -58,19 +56,15 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     /// # Errors
     /// [`PipelineError::Misfit`] for a network or a teacher that does not fit the images; those of
     /// loading the teacher.
-    pub fn new(
-        mut config: Config,
-        run: impl Into<PathBuf>,
-        feed: Feed,
-        dense: A,
-    ) -> Result<Self> {
+    pub fn new(mut config: Config, run: impl Into<PathBuf>, feed: Feed, dense: A) -> Result<Self> {
         networks::expect_fits(&dense, &feed, "network of the configuration")?;
         // Measured where the configuration has none.
         config.data.mean.clone_from(&feed.normalisation().mean);
         config.data.std.clone_from(&feed.normalisation().std);
         let teacher = config.teacher.as_ref();
-        let teacher =
-            teacher.map(|teacher| networks::load_teacher::<A>(&teacher.weights, &feed)).transpose()?;
+        let teacher = teacher
+            .map(|teacher| networks::load_teacher::<A>(&teacher.weights, &feed))
+            .transpose()?;
         let (run, stop, progress) = (RunFolder::new(run), None, Box::new(|_: &Progress| ()));
         Ok(Self { config, run, feed, dense, teacher, resume: false, stop, progress })
     }
@@ -243,7 +237,7 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         let subnet = self.load(path, name)?;
         let provenance = match RunFolder::new(path).artifact() {
             Some(folder) => Description::<A>::read(&folder)?.provenance,
-            None => provenance(self.config.seed, subnet.architecture())?,
+            None => self.provenance(subnet.architecture())?,
         };
         Ok((subnet, provenance))
     }

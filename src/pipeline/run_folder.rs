@@ -142,7 +142,7 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 pub(super) fn write_painting(folder: &Path, step: u64, painting: &Reconstruction) -> Result<()> {
     let folder = folder.join(PAINTINGS);
     create(&folder)?;
-    let Reconstruction { images, hidden, painted } = painting;
-    let named = [("images", images), ("hidden", hidden), ("painted", painted)];
+    let Reconstruction { images, masked, reconstructed } = painting;
+    let named = [("images", images), ("hidden", masked), ("painted", reconstructed)];
     Ok(Tensor::write_safetensors(&named, folder.join(format!("step-{step:08}.safetensors")))?)
 }

@@ -85,6 +85,21 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         self.save(stage, saving).map(Some)
     }
 
+    /// Returns the provenance of a network that was not searched.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if the family's cost model is incomplete.
+    pub fn provenance(&self, network: &A) -> Result<Provenance> {
+        let model = network.cost_model();
+        Ok(Provenance {
+            crate_version: env!("CARGO_PKG_VERSION").into(),
+            seed: self.config.seed,
+            dense_macs: model.dense_cost(Metric::Macs)?,
+            dense_params: model.dense_cost(Metric::Params)?,
+            ..Provenance::default()
+        })
+    }
+
     fn setup<'b>(
         &self,
         name: &'static str,
@@ -171,16 +186,4 @@ fn section<'b>(name: &'static str, config: Option<&'b StageConfig>) -> Result<&'
         PipelineError::options("options of the run", reason)
     };
     Ok(config.ok_or_else(missing)?)
-}
-
-/// Provenance of a network that was not searched.
-pub(super) fn provenance<A: ImageClassifier>(seed: u64, network: &A) -> Result<Provenance> {
-    let model = network.cost_model();
-    Ok(Provenance {
-        crate_version: env!("CARGO_PKG_VERSION").into(),
-        seed,
-        dense_macs: model.dense_cost(Metric::Macs)?,
-        dense_params: model.dense_cost(Metric::Params)?,
-        ..Provenance::default()
-    })
 }

@@ -19,7 +19,7 @@ const LATENCY_RUNS: usize = 20;
 /// Batch sizes of the latencies.
 const LATENCY_BATCHES: [i64; 2] = [1, 32];
 
-/// Results of a search, with the fine-tuning after it.
+/// Results of a search, with the fine-tuning after it. Displayed as a table.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Summary {

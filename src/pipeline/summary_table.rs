@@ -1,0 +1,72 @@
+//! The results of a run as a table of text.
+
+use super::Summary;
+use crate::cost::Metric;
+use crate::space::Size;
+use std::fmt::{Display, Formatter, Result};
+
+/// Cost, accuracy and latency of both networks, sizes, budgets and verification.
+impl Display for Summary {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        self.networks(f)?;
+        writeln!(f, "\ndimension                 kept of dense")?;
+        for own in &self.sizes {
+            let (kept, dense) = (size(own.subnet), size(own.dense));
+            writeln!(f, "{:24} {kept:>6} of {dense}", own.dimension)?;
+        }
+        for budget in &self.budgets {
+            let (unit, reached) = match budget.metric {
+                Metric::Macs => ("MMACs", self.subnet.macs),
+                Metric::Params => ("M parameters", self.subnet.params),
+            };
+            let (limit, reached) = (budget.limit / 1e6, reached / 1e6);
+            writeln!(f, "\nbudget {limit:.2} {unit}, subnet {reached:.2}")?;
+        }
+        let verification = &self.verification;
+        writeln!(
+            f,
+            "logits of subnet and masked network differ by at most {:.1e} (allowed {:.1e})",
+            verification.max_abs_logit_difference,
+            verification.tolerance * verification.logit_scale,
+        )?;
+        match self.search.waiting_for_data {
+            Some(share) => writeln!(f, "waiting for batches: {:.1}% of the search", 100.0 * share),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Summary {
+    fn networks(&self, f: &mut Formatter<'_>) -> Result {
+        let (dense, subnet) = (&self.dense, &self.subnet);
+        writeln!(f, "\n                    dense      subnet")?;
+        for (name, dense, subnet, digits) in [
+            ("MMACs", dense.macs, subnet.macs, 2),
+            ("parameters, M", dense.params, subnet.params, 3),
+        ] {
+            let share = 100.0 * subnet / dense;
+            let (dense, subnet) = (dense / 1e6, subnet / 1e6);
+            writeln!(f, "{name:14} {dense:>10.digits$}  {subnet:>10.digits$}   {share:>6.1}%")?;
+        }
+        let (dense_top1, top1) = (100.0 * dense.top1, 100.0 * subnet.top1);
+        let points = top1 - dense_top1;
+        writeln!(f, "top-1, %       {dense_top1:>10.1}  {top1:>10.1}   {points:>+6.1} points")?;
+        for (batch, dense) in &dense.latency_ms {
+            let Some(subnet) = subnet.latency_ms.get(batch) else { continue };
+            let times = dense / subnet;
+            writeln!(
+                f,
+                "ms, batch {batch:<5}{dense:>10.2}  {subnet:>10.2}   {times:>6.2}× faster"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Width, or heads × channels.
+fn size(size: Size) -> String {
+    match size.heads {
+        1 => size.channels.to_string(),
+        heads => format!("{heads}×{}", size.channels),
+    }
+}
