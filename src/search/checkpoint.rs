@@ -14,6 +14,9 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
+/// Folder name of the checkpoints in a run folder.
+pub(super) const CHECKPOINTS: &str = "checkpoints";
+
 const TOP1: &str = "top1";
 
 /// The checkpoints of a search: a folder of folders `step-00000042`.
@@ -138,7 +141,7 @@ impl<A: Architecture> SearchBuilder<A> {
     /// Those of [`build`](Self::build); [`Error::Invalid`] naming the first option or budget, and
     /// [`Error::Component`] naming the first component, that is not the checkpoint's.
     pub fn build_or_resume(self, run_folder: impl AsRef<Path>) -> Result<Resumed<A>> {
-        let checkpoints = Checkpoints::new(run_folder.as_ref().join(super::run::CHECKPOINTS), 1);
+        let checkpoints = Checkpoints::new(run_folder.as_ref().join(CHECKPOINTS), 1);
         if checkpoints.newest()?.is_none() {
             return Ok(Resumed { search: self.build()?, skipped: Vec::new() });
         }

@@ -1,6 +1,6 @@
 //! A run: a search trained to its end, with checkpoints, metrics and rollback.
 
-use super::checkpoint::Checkpoints;
+use super::checkpoint::{Checkpoints, CHECKPOINTS};
 use super::events::{Event, Listener, NonFiniteAction};
 use super::listeners::MetricsFile;
 use super::step::Search;
@@ -12,9 +12,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// File name of the events in a run folder.
 pub const METRICS: &str = "metrics.jsonl";
-
-/// Folder name of the checkpoints in a run folder.
-pub(super) const CHECKPOINTS: &str = "checkpoints";
 
 /// How training ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
