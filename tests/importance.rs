@@ -1,20 +1,19 @@
-//! Every importance, ready or one's own, drives a whole search; so do other masks and losses.
+//! Importance scores in a complete search, and components written by a user.
 
 mod support;
 
-use once_for_both::components::PmimRegularizer;
 use once_for_both::components::{
-    magnitude, BiMask, Importance, Observation, RankedBiMask, UnitImportance, UnitState,
+    magnitude, AdaptiveOneHotLoss, BiMask, ComponentId, Components, EntropyVarianceLoss, Importance,
+    Observation, PmimRegularizer, RankedBiMask, UnitImportance, UnitState,
 };
-use once_for_both::components::{AdaptiveOneHotLoss, EntropyVarianceLoss};
 use once_for_both::cost::Metric;
 use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::search::{Checkpoints, Method, Search, SearchOptions};
+use once_for_both::search::{Checkpoints, Search};
 use once_for_both::space::{ActiveSet, Binding, Candidates, Dimension, DimensionKind};
 use once_for_both::supernet::Weights;
 use once_for_both::{Error, Result};
-use std::rc::Rc;
-use support::tiny_run::{alone, options, run, session_with, vit, without_times, STEPS};
+use std::sync::Arc;
+use support::tiny_run::{alone, builder, options, run, search, vit, without_times, STEPS};
 use support::{test_device, TestResult, Tolerance};
 use tch::Tensor;
 
@@ -26,45 +25,44 @@ const READY: [UnitImportance; 5] = [
     UnitImportance::Random { mean: 2.0, std: 0.5 },
 ];
 
-fn with(importance: UnitImportance) -> SearchOptions {
-    SearchOptions { importance, ..options() }
+fn search_by(importance: UnitImportance, share: f64) -> TestResult<Search<VitConfig>> {
+    Ok(builder(options(), share).importance(importance).build()?)
 }
 
 #[test]
-fn every_importance_leads_a_search_to_its_budget() -> TestResult {
+fn search_with_any_ready_importance_meets_its_budget() -> TestResult {
     let _alone = alone();
     for importance in READY {
-        let mut session = session_with(with(importance), 0.5, Method::of)?;
-        run(&mut session, STEPS)?;
-        let supernet = session.supernet();
+        let mut search = search_by(importance, 0.5)?;
+        run(&mut search, STEPS)?;
+        let supernet = search.supernet();
         let macs = supernet.cost_model().cost(Metric::Macs, &supernet.sizes())?;
-        assert!(macs <= session.budgets()[0].limit, "{importance:?}: {macs} MACs");
+        assert!(macs <= search.limits()[0].limit, "{importance:?}: {macs} MACs");
         assert!(supernet.is_decided(), "{importance:?}");
     }
     Ok(())
 }
 
-/// Scores of every dimension, in memory of their own.
-fn scores(session: &Search<VitConfig>) -> Vec<Tensor> {
-    session.supernet().states().iter().map(|state| state.score.detach().copy()).collect()
+/// Copies of the scores of every dimension.
+fn scores(search: &Search<VitConfig>) -> Vec<Tensor> {
+    search.supernet().states().iter().map(|state| state.score.detach().copy()).collect()
 }
 
 #[test]
-fn scores_move_as_their_importance_says() -> TestResult {
+fn scores_change_in_a_step_unless_their_importance_is_random() -> TestResult {
     let _alone = alone();
     for importance in READY {
-        let mut session = session_with(with(importance), 0.9, Method::of)?;
+        let mut search = search_by(importance, 0.9)?;
         let before = scores(&session);
-        let weights: Weights = session.supernet().raw_weights();
+        let weights: Weights = search.supernet().raw_weights();
         let weights = weights.into_iter().map(|(name, w)| (name, w.copy())).collect::<Weights>();
-        run(&mut session, 1)?;
+        run(&mut search, 1)?;
         let after = scores(&session);
         let moved = before.iter().zip(&after).any(|(before, after)| !before.equal(after));
         let frozen = matches!(importance, UnitImportance::Random { .. });
         assert_eq!(moved, !frozen, "{importance:?}");
         if let UnitImportance::Magnitude { mean, std } = importance {
-            // The scores of a step come from the weights before its update.
-            // Not from mask token and decoder, which begin at random.
+            // From the weights before the update, without mask token and decoder of PMIM.
             for (score, dimension) in after.iter().zip(&vit().space()?.dimensions) {
                 let expected = magnitude(dimension, &weights)? * std + mean;
                 Tolerance { relative: 1e-4, absolute: 1e-4 }.check("score", score, &expected)?;
@@ -74,10 +72,10 @@ fn scores_move_as_their_importance_says() -> TestResult {
     Ok(())
 }
 
-/// By hand: a unit's logarithms of norms, summed over what has several numbers of it, in three
-/// layouts (rows; 3 × heads × channels; columns), standardised.
+/// Sum over the matrices of the logarithm of a unit's norm, standardised, computed by hand for
+/// rows (3 × heads × channels) and columns.
 #[test]
-fn magnitude_is_the_norm_of_a_unit_in_all_its_matrices() -> TestResult {
+fn magnitude_of_units_in_rows_and_columns_is_the_sum_of_log_norms() -> TestResult {
     let mut dimension =
         Dimension::new("a", DimensionKind::Attention, Candidates::grid(1, 2, vec![1], vec![1, 2])?);
     dimension.bindings = vec![
@@ -92,7 +90,7 @@ fn magnitude_is_the_norm_of_a_unit_in_all_its_matrices() -> TestResult {
     let weights: Weights = [
         // Unit 0 has rows 0, 2 and 4: 3, 0, 4. Unit 1 has 1, 3 and 5: 1, 2, 2.
         ("qkv.weight", tensor(&[3., 1., 0., 2., 4., 2.], &[6, 1])),
-        // A bias is no matrix, and one number of a token says nothing: each would turn the order.
+        // Left out, because they are no matrices; each of them would reverse the order.
         ("qkv.bias", tensor(&[1., 9., 1., 9., 1., 9.], &[6])),
         // Columns (2, 0) and (1, 1).
         ("proj.weight", tensor(&[2., 1., 0., 1.], &[2, 2])),
@@ -102,7 +100,7 @@ fn magnitude_is_the_norm_of_a_unit_in_all_its_matrices() -> TestResult {
     .map(|(name, tensor)| (name.to_string(), tensor))
     .collect();
     let log_norm = [(5f64 * 2.0).ln(), (3f64 * 2f64.sqrt()).ln()];
-    // Of two numbers the standardised ones are ±1, but for the 1e-6 in the denominator.
+    // Two standardised numbers are ±1, except for the 1e-6 in the denominator.
     let spread = (log_norm[0] - log_norm[1]) / 2.0;
     let expected = tensor(
         &[(spread / (spread.abs() + 1e-6)) as f32, (-spread / (spread.abs() + 1e-6)) as f32],
@@ -112,17 +110,27 @@ fn magnitude_is_the_norm_of_a_unit_in_all_its_matrices() -> TestResult {
     Tolerance { relative: 1e-5, absolute: 1e-5 }.check("magnitude", &found, &expected)?;
 
     let missing = Weights::new();
-    assert_refused!(magnitude(&dimension, &missing), Error::UnknownVariable { ref variable, .. } if variable == "qkv.weight");
+    assert_refused!(
+        magnitude(&dimension, &missing),
+        Error::UnknownVariable { ref variable, .. } if variable == "qkv.weight"
+    );
     dimension.bindings.drain(..3);
-    assert_refused!(magnitude(&dimension, &weights), Error::Invalid { ref name, .. } if name == "bindings of a");
+    assert_refused!(
+        magnitude(&dimension, &weights),
+        Error::Invalid { ref name, .. } if name == "bindings of a"
+    );
     Ok(())
 }
 
-/// A score that falls from unit to unit, whatever the network.
+/// Scores that fall with the index of the unit.
 #[derive(Debug)]
-struct ByPlace;
+struct ByIndex;
 
-impl Importance for ByPlace {
+impl Importance for ByIndex {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("by_index")
+    }
+
     fn initial(&self, dimension: &Dimension, _: &Weights) -> Result<Tensor> {
         let [heads, channels] = dimension.candidates.unit_shape();
         let place = Tensor::f_arange(heads * channels, (tch::Kind::Float, test_device()))?;
@@ -134,46 +142,65 @@ impl Importance for ByPlace {
     }
 }
 
-/// Units that stay are those the importance wants, and the parts of one's own are the ones used.
+fn search_by_own_components() -> TestResult<Search<VitConfig>> {
+    Ok(builder(options(), 0.5).components(own_components()).build()?)
+}
+
+fn own_components() -> Components {
+    Components {
+        importance: Arc::new(ByIndex),
+        bi_mask: Arc::new(Halfway),
+        one_hot: Arc::new(EntropyOnly),
+        pmim: Arc::new(RawPixels),
+        teacher: None,
+    }
+}
+
 #[test]
-fn parts_of_ones_own_are_accepted_and_kept_on_resume() -> TestResult {
+fn search_with_own_components_keeps_the_units_of_highest_score() -> TestResult {
     let _alone = alone();
-    let own = |_: &SearchOptions| {
-        Ok(Method {
-            importance: Box::new(ByPlace),
-            bi_mask: Rc::new(Halfway),
-            one_hot: Box::new(EntropyOnly),
-            reconstruction: Box::new(RawPixels),
-            teacher: None,
-        })
-    };
-    let mut whole = session_with(options(), 0.5, own)?;
-    let expected = run(&mut whole, STEPS)?;
-    for state in whole.supernet().states() {
+    let mut search = search_by_own_components()?;
+    run(&mut search, STEPS)?;
+    for state in search.supernet().states() {
         let channels = state.candidates().channels();
         let first: Vec<i64> = (0..channels).collect();
         assert_eq!(state.origin[..channels as usize], first, "{}", state.name);
     }
+    Ok(())
+}
 
+#[test]
+fn search_with_own_components_resumes_only_with_the_same_components() -> TestResult {
+    let _alone = alone();
+    let expected = run(&mut search_by_own_components()?, STEPS)?;
     let folder = tempfile::tempdir()?;
-    let mut first = session_with(options(), 0.5, own)?;
+    let mut first = search_by_own_components()?;
     let mut events = run(&mut first, 5)?;
     let saved = Checkpoints::new(folder.path(), 1).save(&first)?;
     assert_refused!(
         Search::<VitConfig>::resume(&saved, test_device()),
-        Error::File { reason, .. } if reason.contains("ByPlace") && reason.contains("RankedBiMask")
+        Error::Component { component: "bi_mask", actual, .. } if actual == "halfway"
     );
-    let mut second = Search::<VitConfig>::resume_with(own, &saved, test_device())?;
+    assert_refused!(
+        Search::<VitConfig>::resume_with(&Components::default(), &saved, test_device()),
+        Error::Component { component: "importance", expected, .. } if expected == "by_index"
+    );
+    let mut second =
+        Search::<VitConfig>::resume_with(&own_components(), &saved, test_device())?;
     events.extend(run(&mut second, STEPS)?);
     assert_eq!(without_times(&events), without_times(&expected));
     Ok(())
 }
 
-/// Sparsity in the middle between certain and the paper's.
+/// (1 + V)/2 instead of V.
 #[derive(Debug)]
 struct Halfway;
 
 impl BiMask for Halfway {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("halfway")
+    }
+
     fn importance(&self, score: &Tensor) -> Result<Tensor> {
         RankedBiMask.importance(score)
     }
@@ -187,6 +214,10 @@ impl BiMask for Halfway {
 struct EntropyOnly;
 
 impl AdaptiveOneHotLoss for EntropyOnly {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("entropy_only")
+    }
+
     fn alpha_loss(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
         EntropyVarianceLoss { tangent: false, ..EntropyVarianceLoss::paper() }
             .alpha_loss(alpha, active)
@@ -201,6 +232,10 @@ impl AdaptiveOneHotLoss for EntropyOnly {
 struct RawPixels;
 
 impl PmimRegularizer for RawPixels {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("raw_pixels")
+    }
+
     fn targets(&self, images: &Tensor) -> Result<Tensor> {
         Ok(images.f_detach()?)
     }
@@ -211,27 +246,34 @@ impl PmimRegularizer for RawPixels {
 }
 
 #[test]
-fn numbers_that_make_no_scores_are_refused() -> TestResult {
+fn importance_with_parameters_out_of_range_is_refused() {
     let _alone = alone();
     for importance in [
         UnitImportance::Magnitude { mean: f64::NAN, std: 1.0 },
         UnitImportance::Random { mean: 0.0, std: -1.0 },
         UnitImportance::Taylor { mean: 0.0, std: 1.0, momentum: 1.0 },
     ] {
-        assert_refused!(with(importance).check(), Error::Invalid { .. });
+        assert_refused!(importance.check(), Error::Invalid { .. });
+        let built = builder(options(), 0.5).importance(importance).build();
+        assert_refused!(built, Error::Invalid { ref name, .. } if name.starts_with("importance."));
     }
-    Ok(())
 }
 
 #[test]
-fn scores_and_alphas_that_are_no_numbers_are_refused_by_name() -> TestResult {
+fn score_and_alpha_that_are_not_finite_are_refused_by_name() -> TestResult {
     let _alone = alone();
-    let mut session = session_with(options(), 0.5, Method::of)?;
-    let space = session.supernet().architecture().space()?;
-    let (name, state) = (&space.dimensions[1].name, &mut session.supernet_mut().states_mut()[1]);
-    let endless = state.score.detach() / 0.0;
-    assert_refused!(state.set_score(&endless), Error::NonFinite { ref dimension, .. } if dimension == name);
-    let nothing = state.alpha.detach() * f64::NAN;
-    assert_refused!(state.set_alpha(&nothing), Error::NonFinite { ref name, .. } if name == "alpha");
+    let mut search = search(0.5)?;
+    let space = search.supernet().architecture().space()?;
+    let (name, state) = (&space.dimensions[1].name, &mut search.supernet_mut().states_mut()[1]);
+    let infinite = state.score.detach() / 0.0;
+    assert_refused!(
+        state.set_score(&infinite),
+        Error::NonFinite { ref dimension, .. } if dimension == name
+    );
+    let not_a_number = state.alpha.detach() * f64::NAN;
+    assert_refused!(
+        state.set_alpha(&not_a_number),
+        Error::NonFinite { ref name, .. } if name == "alpha"
+    );
     Ok(())
 }

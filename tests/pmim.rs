@@ -1,14 +1,16 @@
-//! PMIM against the oracle, tokens and decoder against loops.
+//! Masked image modeling: targets and loss against the oracle, mask and decoder against loops.
 
 mod support;
 
 use ndarray::Array4;
 use once_for_both::components::{
-    random_token_mask, MaskRatioSchedule, MaskedTokens, PixelDecoder, PmimRegularizer, WindowNorm,
+    masked_pixels, random_token_mask, MaskedTokens, PixelDecoder, PmimRegularizer, WindowNorm,
     WindowedPixels,
 };
 use once_for_both::oracle::{reconstruction_loss, windowed_pixels};
-use once_for_both::strategies::reconstructions;
+use once_for_both::schedule::LinearRamp;
+use once_for_both::search::{PmimOptions, SearchOptions};
+use once_for_both::strategies::{reconstructions, ReconstructionCase};
 use once_for_both::Error;
 use proptest::prelude::*;
 use support::{
@@ -16,7 +18,7 @@ use support::{
 };
 use tch::nn;
 
-/// A pattern without structure, the same at every run.
+/// Irregular pixels in [0, 1], the same in every run.
 fn scattered([batch, channels, height, width]: [usize; 4]) -> Array4<f64> {
     let mut at = 0i64;
     Array4::from_shape_simple_fn((batch, channels, height, width), || {
@@ -25,16 +27,27 @@ fn scattered([batch, channels, height, width]: [usize; 4]) -> Array4<f64> {
     })
 }
 
-/// How far a target may lie from the oracle: an f32 number x carries an error of 6e-8·|x|, which
-/// a window divides by its deviation; a nearly flat window by 1e-3 at the least.
-fn pixels(images: &Array4<f64>, expected: &Array4<f64>) -> Tolerance {
+/// Allowed difference of a target from the oracle: the f32 error of a pixel, 6e-8·|x|, divided by
+/// the deviation of its window, which is at least 1e-3.
+fn pixel_tolerance(images: &Array4<f64>, expected: &Array4<f64>) -> Tolerance {
     let largest = images.iter().fold(0.0, |largest: f64, pixel| largest.max(pixel.abs()));
     let scale = expected.iter().fold(1.0, |scale: f64, t| scale.max(t.abs()));
     Tolerance { relative: 1e-5, absolute: 1e-5 * scale + 1e-3 * largest }
 }
 
+/// The token mask at the patch of a pixel.
+fn mask_at(
+    case: &ReconstructionCase,
+    (image, _, row, column): (usize, usize, usize, usize),
+) -> f64 {
+    let (_, _, height, width) = case.images.dim();
+    let columns = case.token_mask.ncols() / case.rows;
+    let token = row / (height / case.rows) * columns + column / (width / columns);
+    case.token_mask[(image, token)]
+}
+
 #[test]
-fn windows_of_all_sizes_over_images_of_all_shapes() -> TestResult {
+fn window_norm_of_any_window_and_image_shape_matches_the_oracle() -> TestResult {
     let close = Tolerance { relative: 1e-5, absolute: 1e-5 };
     for shape in [[2, 3, 17, 9], [1, 2, 8, 31], [1, 1, 1, 7], [1, 1, 24, 24], [1, 1, 1, 1]] {
         let images = scattered(shape);
@@ -47,12 +60,12 @@ fn windows_of_all_sizes_over_images_of_all_shapes() -> TestResult {
     Ok(())
 }
 
-/// E[x²] − μ² cancels where an image is bright and even; without its mean it does not.
+/// E[x²] − μ² cancels where an image is bright and has little contrast.
 #[test]
-fn bright_images_of_low_contrast_keep_their_digits() -> TestResult {
+fn window_norm_of_bright_image_with_low_contrast_matches_the_oracle() -> TestResult {
     for base in [2.2, 100.0] {
         let images = scattered([1, 2, 24, 24]).mapv(|x| base + 0.01 * x);
-        // What the f32 image itself holds, not what was rounded on the way into it.
+        // Rounded to f32 first: the oracle gets the same pixels as the tensor.
         let images = images.mapv(|x| f64::from(x as f32));
         let found = WindowNorm::new(9)?.normalise(&array(&images)?)?;
         let close = Tolerance { relative: 1e-4, absolute: 1e-4 };
@@ -62,14 +75,14 @@ fn bright_images_of_low_contrast_keep_their_digits() -> TestResult {
 }
 
 #[test]
-fn a_flat_image_has_nothing_to_say() -> TestResult {
+fn window_norm_of_constant_image_is_zero() -> TestResult {
     let flat = Array4::from_elem((1, 1, 12, 12), 0.5);
     let found = WindowNorm::new(9)?.normalise(&array(&flat)?)?;
     Tolerance { relative: 0.0, absolute: 1e-3 }.check_against("flat", &found, &[0.0; 144])
 }
 
 #[test]
-fn windows_that_have_no_centre_are_refused() {
+fn window_norm_with_even_or_out_of_range_window_is_refused() {
     for window in [-1, 0, 2, 46, WindowNorm::LARGEST + 2] {
         assert_refused!(WindowNorm::new(window), Error::Invalid { .. });
         assert_refused!(WindowedPixels::new(window), Error::Invalid { .. });
@@ -80,15 +93,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn targets_are_the_oracle(case in reconstructions(), half in 0..8i64) {
+    fn targets_of_windowed_pixels_match_the_oracle(case in reconstructions(), half in 0..8i64) {
         let window = 2 * half + 1;
         let found = WindowedPixels::new(window)?.targets(&in_words(array(&case.images))?)?;
         let expected = windowed_pixels(&case.images, window)?;
-        in_words(pixels(&case.images, &expected).check_array("targets", &found, &expected))?;
+        in_words(pixel_tolerance(&case.images, &expected).check_array("targets", &found, &expected))?;
     }
 
     #[test]
-    fn the_loss_is_the_oracle_and_its_gradient_a_sign(case in reconstructions()) {
+    fn reconstruction_loss_matches_the_oracle_and_its_gradient_is_a_sign(case in reconstructions()) {
         let (targets, prediction) =
             (in_words(array(&case.images))?, leaf(&in_words(array(&case.prediction))?));
         let mask = in_words(array(&case.token_mask))?;
@@ -99,23 +112,28 @@ proptest! {
         in_words(close.check_number("loss", loss.double_value(&[]), expected))?;
 
         let (_, channels, height, width) = case.images.dim();
-        let columns = case.token_mask.ncols() / case.rows;
-        let hidden = |image: usize, row: usize, column: usize| {
-            let token = row / (height / case.rows) * columns + column / (width / columns);
-            case.token_mask[(image, token)]
-        };
         let pixels = case.token_mask.sum() * (height * width / case.token_mask.ncols()) as f64;
-        let slope = Array4::from_shape_fn(case.images.dim(), |at| {
+        let expected = Array4::from_shape_fn(case.images.dim(), |at| {
             let distance: f64 = case.prediction[at] - case.images[at];
             let sign = if distance == 0.0 { 0.0 } else { distance.signum() };
-            hidden(at.0, at.2, at.3) * sign / (pixels + 1e-5) / channels as f64
+            mask_at(&case, at) * sign / (pixels + 1e-5) / channels as f64
         });
         let found = in_words(gradients(&loss, &[&prediction]))?;
-        in_words(close.check_array("gradient", &found[0], &slope))?;
+        in_words(close.check_array("gradient", &found[0], &expected))?;
     }
 
     #[test]
-    fn every_image_hides_its_share_of_tokens(
+    fn masked_pixels_of_any_token_mask_are_those_of_masked_patches(case in reconstructions()) {
+        let (batch, _, height, width) = case.images.dim();
+        let shape = [batch, height, width].map(|side| side as i64);
+        let mask = in_words(array(&case.token_mask))?;
+        let found = masked_pixels(&mask, case.rows as i64, shape)?;
+        let expected = Array4::from_shape_fn((batch, 1, height, width), |at| mask_at(&case, at));
+        in_words(Tolerance::relative(0.0).check_array("mask of pixels", &found, &expected))?;
+    }
+
+    #[test]
+    fn random_token_mask_masks_the_ratio_of_every_image(
         batch in 1..5i64,
         tokens in 1..50i64,
         ratio in 0.0..0.999f64,
@@ -134,7 +152,7 @@ proptest! {
 }
 
 #[test]
-fn images_and_tokens_that_do_not_match_are_refused() -> TestResult {
+fn reconstruction_loss_of_images_and_tokens_that_do_not_match_is_refused() -> TestResult {
     let pixels = WindowedPixels::new(3)?;
     let image = array(&scattered([2, 1, 4, 6]))?;
     let mask = |batch: i64, tokens: i64| {
@@ -166,19 +184,31 @@ fn images_and_tokens_that_do_not_match_are_refused() -> TestResult {
 }
 
 #[test]
-fn tokens_hide_in_every_image_and_differ_between_images() -> TestResult {
+fn masked_pixels_of_uneven_token_grid_are_refused() -> TestResult {
+    let mask = from_numbers(&[1.0; 12], &[2, 6])?;
+    assert_eq!(masked_pixels(&mask, 2, [2, 4, 6])?.size(), [2, 1, 4, 6]);
+    for (rows, shape) in [(0, [2, 4, 6]), (4, [2, 4, 6]), (2, [1, 4, 6]), (2, [2, 5, 6])] {
+        let name = "shape of the token mask";
+        let refused = masked_pixels(&mask, rows, shape);
+        assert_refused!(refused, Error::Invalid { name: ref found, .. } if found == name);
+    }
+    Ok(())
+}
+
+#[test]
+fn random_token_mask_differs_between_images() -> TestResult {
     tch::manual_seed(1);
     let mask = random_token_mask(32, 16, 0.25, test_device())?;
-    let often = numbers(&mask.sum_dim_intlist([0i64].as_slice(), false, None))?;
-    assert!(often.iter().all(|&times| times > 0.0 && times < 32.0), "{often:?}");
-    // 0.07 · 100 is 7.000000000000001.
+    let times_masked = numbers(&mask.sum_dim_intlist([0i64].as_slice(), false, None))?;
+    assert!(times_masked.iter().all(|&times| times > 0.0 && times < 32.0), "{times_masked:?}");
+    // In f64, 0.07 · 100 is 7.000000000000001.
     let seven = random_token_mask(1, 100, 0.07, test_device())?;
     assert_eq!(seven.sum(None).double_value(&[]), 7.0);
     Ok(())
 }
 
 #[test]
-fn mask_ratios_outside_the_interval_are_refused() {
+fn random_token_mask_with_ratio_outside_0_and_1_is_refused() {
     for ratio in [-0.1, 1.0, f64::NAN] {
         assert_refused!(random_token_mask(1, 4, ratio, test_device()), Error::Invalid { .. });
     }
@@ -191,7 +221,7 @@ fn mask_ratios_outside_the_interval_are_refused() {
 }
 
 #[test]
-fn hidden_tokens_are_replaced_and_others_left_alone() -> TestResult {
+fn masked_tokens_are_replaced_and_others_unchanged() -> TestResult {
     let x = from_numbers(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], &[2, 2, 2])?;
     let token = leaf(&from_numbers(&[-1.0, 0.1], &[1, 1, 2])?);
     let mask = from_numbers(&[0.0, 1.0, 1.0, 0.0], &[2, 2])?;
@@ -203,7 +233,7 @@ fn hidden_tokens_are_replaced_and_others_left_alone() -> TestResult {
 }
 
 #[test]
-fn the_decoder_paints_each_patch_from_its_own_feature() -> TestResult {
+fn pixel_decoder_computes_each_patch_from_its_own_feature() -> TestResult {
     let (features, patch, channels) = (3usize, 2usize, 2usize);
     let (batch, rows, columns) = (2usize, 2usize, 3usize);
     let store = nn::VarStore::new(test_device());
@@ -234,12 +264,24 @@ fn the_decoder_paints_each_patch_from_its_own_feature() -> TestResult {
 }
 
 #[test]
-fn the_mask_ratio_rises_over_the_warm_up() {
-    let schedule = MaskRatioSchedule::paper(10);
+fn mask_ratio_of_the_paper_rises_from_0_05_to_0_25() -> TestResult {
+    let options = SearchOptions::paper(100, 50);
+    let ratio = options.pmim.ok_or("the paper's options have PMIM")?.mask_ratio;
+    assert_eq!((ratio.start, ratio.end), (0.05, 0.25));
+    let ramp = LinearRamp { steps: 10, ..ratio };
     for (step, ratio) in [(0, 0.05), (5, 0.15), (10, 0.25), (1000, 0.25)] {
-        assert!((schedule.at(step) - ratio).abs() < 1e-12, "{step}");
+        assert!((ramp.at(step) - ratio).abs() < 1e-12, "step {step}: {}", ramp.at(step));
     }
-    assert!(schedule.check().is_ok());
-    assert_eq!(MaskRatioSchedule::paper(0).at(0), 0.25);
-    assert_refused!(MaskRatioSchedule { end: 1.0, ..schedule }.check(), Error::Invalid { .. });
+    Ok(())
+}
+
+#[test]
+fn mask_ratio_of_one_is_refused_by_the_options() {
+    let options = SearchOptions::new(100, 50).with(|o| {
+        o.pmim = Some(PmimOptions::new(LinearRamp::new(0.05, 1.0, 10)));
+    });
+    assert_refused!(
+        options.check(),
+        Error::Invalid { ref name, .. } if name == "pmim.mask_ratio.end"
+    );
 }

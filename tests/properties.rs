@@ -3,7 +3,7 @@
 mod support;
 
 use once_for_both::components::{ranks, survival_by_rank, BiMask, Mask, RankedBiMask, UnitState};
-use once_for_both::components::{AdaptiveOneHotLoss, EntropyVarianceLoss};
+use once_for_both::components::{AdaptiveOneHotLoss, ComponentId, EntropyVarianceLoss};
 use once_for_both::components::{PmimRegularizer, WindowedPixels};
 use once_for_both::models::Architecture;
 use once_for_both::space::{ActiveSet, DimensionKind};
@@ -54,6 +54,10 @@ struct Broken {
 }
 
 impl BiMask for Broken {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("broken")
+    }
+
     fn importance(&self, score: &Tensor) -> Result<Tensor> {
         RankedBiMask.importance(score)
     }
@@ -175,6 +179,10 @@ type Sharpen = fn(&Tensor, &ActiveSet) -> Result<Tensor>;
 struct BrokenLoss(Sharpen, f64);
 
 impl AdaptiveOneHotLoss for BrokenLoss {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("broken")
+    }
+
     fn alpha_loss(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
         (self.0)(alpha, active)
     }
@@ -226,6 +234,10 @@ type Distort = fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor>;
 struct BrokenPixels(Distort);
 
 impl PmimRegularizer for BrokenPixels {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("broken")
+    }
+
     fn targets(&self, images: &Tensor) -> Result<Tensor> {
         Ok(images.shallow_clone())
     }
@@ -303,7 +315,8 @@ proptest! {
         ratio in mask_ratio_schedules(),
         step in 0..2000u64,
     ) {
-        prop_assert!(lambda.check().is_ok() && ratio.check().is_ok());
+        prop_assert!((0.0..=1.0).contains(&lambda.start) && (0.0..=1.0).contains(&lambda.end));
+        prop_assert!((0.0..1.0).contains(&ratio.start) && (0.0..1.0).contains(&ratio.end));
         let between = |value: f64, a: f64, b: f64| (a.min(b) - 1e-12..=a.max(b) + 1e-12).contains(&value);
         prop_assert!(between(lambda.at(step), lambda.start, lambda.end));
         prop_assert!(between(ratio.at(step), ratio.start, ratio.end));

@@ -3,7 +3,7 @@
 
 mod support;
 
-use once_for_both::check::{self_check, Report};
+use once_for_both::check::{self_check, Findings};
 use once_for_both::cost::{CostModel, Polynomial};
 use once_for_both::error::{Advice, Fault, Suspect};
 use once_for_both::models::{Architecture, BlockConfig, Pooling, VisionTransformer, VitConfig};
@@ -21,7 +21,7 @@ fn square() -> VitConfig {
     vit
 }
 
-fn check<A: Architecture>(architecture: &A, space: &SearchSpace) -> TestResult<Result<Report>> {
+fn check<A: Architecture>(architecture: &A, space: &SearchSpace) -> TestResult<Result<Findings>> {
     let _alone = alone();
     let images = Tensor::f_randn([2, 3, 16, 16], (Kind::Float, test_device()))?;
     Ok(self_check(architecture, space, &images))

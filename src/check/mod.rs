@@ -19,14 +19,14 @@ use tch::Tensor;
 
 /// What a self-check has found.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Report {
+pub struct Findings {
     /// Names of the dimensions that were checked.
     pub dimensions: Vec<String>,
     /// Everything that is wrong.
     pub faults: Vec<Fault>,
 }
 
-impl Report {
+impl Findings {
     /// Nothing, if nothing is wrong.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ pub fn self_check<A: Architecture>(
     architecture: &A,
     space: &SearchSpace,
     images: &Tensor,
-) -> Result<Report> {
+) -> Result<Findings> {
     let probe = tch::no_grad(|| Probe::new(architecture, space, images))?;
     space.validate(&probe.shapes())?;
     let mut faults = costs::unknown(&architecture.cost_model(), space);
@@ -81,7 +81,7 @@ pub fn self_check<A: Architecture>(
         Ok::<(), Error>(())
     })?;
     let dimensions = space.dimensions.iter().map(|dimension| dimension.name.clone()).collect();
-    Ok(Report { dimensions, faults })
+    Ok(Findings { dimensions, faults })
 }
 
 /// The code of docs/wrapping.md, compiled and run.

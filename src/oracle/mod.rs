@@ -28,4 +28,4 @@ mod units;
 
 pub use one_hot::{one_hot_loss, OneHot};
 pub use pmim::{reconstruction_loss, windowed_pixels};
-pub use units::{ranks, BiMask, ExpectedSize, Units};
+pub use units::{ranks, BiMaskValues, ExpectedSize, Units};

@@ -18,7 +18,7 @@ pub struct Units {
 
 /// A bi-mask and its two halves, each shaped like the scores.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BiMask {
+pub struct BiMaskValues {
     /// S = σ(score).
     pub importance: Array2<f64>,
     /// V, the probability that the unit survives.
@@ -221,11 +221,11 @@ impl Units {
     ///
     /// # Errors
     /// [`Error::Invalid`] if λ is outside [0, 1].
-    pub fn mask(&self, lambda: f64) -> Result<BiMask> {
+    pub fn mask(&self, lambda: f64) -> Result<BiMaskValues> {
         check_lambda("lambda", lambda)?;
         let (importance, sparsity) = (self.importance(), self.sparsity());
         let mask = &importance * lambda + &sparsity * (1.0 - lambda);
-        Ok(BiMask { importance, sparsity, mask })
+        Ok(BiMaskValues { importance, sparsity, mask })
     }
 
     /// Expected numbers of units and heads, which the budget loss works on.

@@ -2,7 +2,7 @@
 
 use crate::support::tiny_run::alone;
 use crate::support::{test_device, TestResult};
-use once_for_both::check::{self_check, Report};
+use once_for_both::check::{self_check, Findings};
 use once_for_both::cost::{CostModel, Polynomial};
 use once_for_both::error::{Advice, Fault, Suspect};
 use once_for_both::models::{Architecture, TchModule};
@@ -134,7 +134,7 @@ impl Architecture for Attention {
     }
 }
 
-fn check(layer: Layer, change: impl FnOnce(&mut Dimension)) -> TestResult<Report> {
+fn check(layer: Layer, change: impl FnOnce(&mut Dimension)) -> TestResult<Findings> {
     let _alone = alone();
     let attention = Attention::new(layer);
     let mut space = attention.space()?;

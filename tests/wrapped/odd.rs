@@ -2,7 +2,7 @@
 
 use crate::support::tiny_run::alone;
 use crate::support::{test_device, TestResult};
-use once_for_both::check::{self_check, Report};
+use once_for_both::check::{self_check, Findings};
 use once_for_both::cost::{CostModel, Polynomial};
 use once_for_both::error::{Advice, Fault, Suspect};
 use once_for_both::models::{Architecture, TchModule};
@@ -80,13 +80,13 @@ impl Architecture for Odd {
     }
 }
 
-fn check(odd: Odd, space: &SearchSpace) -> TestResult<Result<Report>> {
+fn check(odd: Odd, space: &SearchSpace) -> TestResult<Result<Findings>> {
     let _alone = alone();
     let tokens = Tensor::f_randn([2, 5, 8], (Kind::Float, test_device()))?;
     Ok(self_check(&odd, space, &tokens))
 }
 
-fn suspects(report: &Report) -> &[Suspect] {
+fn suspects(report: &Findings) -> &[Suspect] {
     match &report.faults[0] {
         Fault::Order { suspects, explained: true, .. } => suspects,
         other => panic!("{other}"),

@@ -1,13 +1,13 @@
-//! Ranks, survivors and bi-masks against the oracle, in every kind of number.
+//! Ranks, kept units and bi-masks against the oracle, in f32, f16 and bf16.
 
 mod support;
 
 use half::{bf16, f16};
 use ndarray::Array2;
-use once_for_both::components::BudgetLoss;
 use once_for_both::components::{
     head_ranks, most_important, ranks, survival_by_rank, BiMask, Mask, RankedBiMask, UnitState,
 };
+use once_for_both::cost::{ExpectedCost, Metric};
 use once_for_both::oracle::{self, Units};
 use once_for_both::space::{ActiveSet, Candidates, Size};
 use once_for_both::strategies::{scores, units};
@@ -18,7 +18,7 @@ use support::{
 };
 use tch::{Kind, Tensor};
 
-/// Numbers of one sign are added: 1e-6 of each (and what f32 holds of a vanishing one).
+/// 1e-6 of each number, because only numbers of one sign are added; 1e-7 for those near 0 in f32.
 const MASK: Tolerance = Tolerance { relative: 1e-6, absolute: 1e-7 };
 
 /// Unit roundoff of f32.
@@ -29,8 +29,8 @@ fn active_set(units: &Units) -> TestResult<ActiveSet> {
     Ok(ActiveSet::new(units.candidates(), flags, test_device())?)
 }
 
-/// Whether no two heads are so close that rounding may exchange them; heads of equal scores are
-/// equal in any arithmetic.
+/// Whether rounding cannot exchange the ranks of two heads: their importance differs by more than
+/// 16 roundings, or their scores are equal.
 fn heads_are_apart(units: &Units, roundoff: f64) -> bool {
     let sums = units.head_importance();
     let score = |head: usize| units.score().row(head);
@@ -39,18 +39,18 @@ fn heads_are_apart(units: &Units, roundoff: f64) -> bool {
     })
 }
 
-/// Flat numbers of the units that survive at `size`, ascending, from the ranks.
-fn survivors(units: &Units, size: Size) -> Vec<f64> {
+/// Flat indices of the units kept at `size`, ascending, computed from the ranks.
+fn kept_units(units: &Units, size: Size) -> Vec<f64> {
     let (heads, channels) = (units.head_ranks(), units.channel_ranks());
-    let lives = |(head, channel): (usize, usize)| {
+    let is_kept = |(head, channel): (usize, usize)| {
         (heads[head] as i64) < size.heads && (channels[(head, channel)] as i64) < size.channels
     };
     let all = channels.indexed_iter().map(|(at, _)| at).enumerate();
-    all.filter(|&(_, at)| lives(at)).map(|(unit, _)| unit as f64).collect()
+    all.filter(|&(_, at)| is_kept(at)).map(|(unit, _)| unit as f64).collect()
 }
 
-/// The slope of `f` in every entry, from the oracle: central differences in f64.
-fn slopes(at: &Array2<f64>, f: impl Fn(Array2<f64>) -> f64) -> Vec<f64> {
+/// Central differences of `f` in every entry, in f64.
+fn central_differences(at: &Array2<f64>, f: impl Fn(Array2<f64>) -> f64) -> Vec<f64> {
     let step = 1e-5;
     let moved = |index: (usize, usize), by: f64| {
         let mut values = at.clone();
@@ -60,13 +60,13 @@ fn slopes(at: &Array2<f64>, f: impl Fn(Array2<f64>) -> f64) -> Vec<f64> {
     at.indexed_iter().map(|(i, _)| (moved(i, step) - moved(i, -step)) / (2.0 * step)).collect()
 }
 
-/// A fixed gradient from above: a different number for every unit.
+/// Weights of a weighted sum of gates, different for every unit.
 fn upstream(units: &Units) -> Array2<f64> {
     let (heads, channels) = units.score().dim();
     Array2::from_shape_fn((heads, channels), |(h, c)| ((h * channels + c) as f64 * 0.7).sin())
 }
 
-/// What has left of every head.
+/// Importance of the pruned channels of each head, as a tensor.
 fn pruned_importance(units: &Units) -> TestResult<Option<Tensor>> {
     let numbers = units.pruned_importance().map(|all| all.to_vec());
     numbers.map(|all| from_numbers(&all, &[all.len() as i64])).transpose()
@@ -76,7 +76,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn ranks_count_what_comes_before(score in scores(40)) {
+    fn ranks_of_any_scores_match_the_oracle(score in scores(40)) {
         let tensor = in_words(from_numbers(&score, &[1, 40]))?;
         let found = ranks(&tensor)?;
         prop_assert_eq!(found.kind(), Kind::Int64);
@@ -86,19 +86,19 @@ proptest! {
     }
 
     #[test]
-    fn the_most_important_are_the_best_channels_of_the_best_heads(units in units()) {
+    fn most_important_units_are_the_best_channels_of_the_best_heads(units in units()) {
         prop_assume!(heads_are_apart(&units, F32));
         let score = in_words(array(units.score()))?;
         let pruned_importance = in_words(pruned_importance(&units))?;
         let heads = head_ranks(&RankedBiMask.importance(&score)?, pruned_importance.as_ref())?;
         for size in units.candidates().sizes() {
             let found = in_words(numbers(&most_important(&score, &heads, size)?))?;
-            prop_assert_eq!(found, survivors(&units, size), "at {:?}", size);
+            prop_assert_eq!(found, kept_units(&units, size), "at {:?}", size);
         }
     }
 
     #[test]
-    fn the_bi_mask_is_the_oracle(units in units(), lambda in 0.0..=1.0f64) {
+    fn bi_mask_of_any_units_matches_the_oracle(units in units(), lambda in 0.0..=1.0f64) {
         prop_assume!(heads_are_apart(&units, F32));
         let (score, alpha) = (in_words(array(units.score()))?, in_words(array(units.alpha()))?);
         let (active, pruned_importance) = (in_words(active_set(&units))?, in_words(pruned_importance(&units))?);
@@ -114,7 +114,7 @@ proptest! {
     }
 
     #[test]
-    fn gradients_are_the_slopes_of_the_oracle(units in units(), lambda in 0.0..=1.0f64) {
+    fn bi_mask_gradients_match_central_differences_of_the_oracle(units in units(), lambda in 0.0..=1.0f64) {
         prop_assume!(heads_are_apart(&units, F32));
         let (score, alpha) =
             (leaf(&in_words(array(units.score()))?), leaf(&in_words(array(units.alpha()))?));
@@ -125,16 +125,16 @@ proptest! {
         let sum = (mask * in_words(array(&weights))?).f_sum(None)?;
         let found = in_words(gradients(&sum, &[&score, &alpha]))?;
 
-        // Ranks are constants: scores move S alone, α moves V alone.
+        // Ranks are constants to autograd: S depends on scores alone, V on α alone.
         let with = |score: &Array2<f64>, alpha: &Array2<f64>| {
             units.like(score.clone(), alpha.clone(), units.active().clone())
         };
         let close = Tolerance { relative: 1e-5, absolute: 1e-5 };
-        let to_score = slopes(units.score(), |score| {
+        let to_score = central_differences(units.score(), |score| {
             with(&score, units.alpha()).map_or(f64::NAN, |u| lambda * (u.importance() * &weights).sum())
         });
         in_words(close.check_against("gradient of the score", &found[0], &to_score))?;
-        let to_alpha = slopes(units.alpha(), |alpha| {
+        let to_alpha = central_differences(units.alpha(), |alpha| {
             let moved = with(units.score(), &alpha);
             moved.map_or(f64::NAN, |u| (1.0 - lambda) * (u.sparsity() * &weights).sum())
         });
@@ -142,11 +142,11 @@ proptest! {
     }
 
     #[test]
-    fn half_kinds_are_rounded_once(units in units(), lambda in 0.0..=1.0f64) {
+    fn bi_mask_in_half_precision_is_rounded_once(units in units(), lambda in 0.0..=1.0f64) {
         prop_assume!(heads_are_apart(&units, F32));
         let (active, pruned_importance) = (in_words(active_set(&units))?, in_words(pruned_importance(&units))?);
-        // Scores and α are eighths or ±2¹³, which both kinds hold.
-        let rounded = |to: fn(f64) -> f64| {
+        // Scores and α are eighths or ±2¹³, which f16 and bf16 represent exactly.
+        let rounded_to = |to: fn(f64) -> f64| {
             let (score, alpha) = (units.score().mapv(to), units.alpha().mapv(to));
             units.like(score, alpha, units.active().clone())
         };
@@ -155,7 +155,7 @@ proptest! {
             (Kind::BFloat16, |x| bf16::from_f64(x).to_f64(), 8, 0.0),
         ];
         for (kind, to, digits, least) in kinds {
-            let units = rounded(to)?;
+            let units = rounded_to(to)?;
             let host = |values: &Array2<f64>| array(values).map(|t| t.to_kind(kind));
             let (score, alpha) = (in_words(host(units.score()))?, in_words(host(units.alpha()))?);
             let state = UnitState { score: &score, alpha: &alpha, active: &active, pruned_importance: pruned_importance.as_ref() };
@@ -178,7 +178,7 @@ proptest! {
     }
 
     #[test]
-    fn a_decided_dimension_keeps_exactly_its_most_important_units(
+    fn bi_mask_of_decided_dimension_is_one_for_its_most_important_units(
         units in units(),
         pick in any::<prop::sample::Index>(),
     ) {
@@ -197,21 +197,20 @@ proptest! {
     }
 
     #[test]
-    fn expected_sizes_are_the_oracles(units in units()) {
+    fn expected_cost_matches_the_oracle(units in units()) {
         let (space, model) = in_words(support::little::counting(units.candidates()))?;
-        let budget = once_for_both::cost::Budget::macs(0.0);
-        let loss = BudgetLoss::new(&model, &space, &[budget], 1.0, test_device())?;
+        let cost = ExpectedCost::new(&model, &space, &[Metric::Macs, Metric::Params], test_device())?;
         let alpha = in_words(array(units.alpha()))?;
-        let found = loss.expected_costs(&[alpha], &[&in_words(active_set(&units))?])?;
+        let found = cost.costs(&[alpha], &[&in_words(active_set(&units))?])?;
         let close = Tolerance { relative: 1e-5, absolute: 1e-6 };
-        // The model counts units in MACs.
+        // This cost model has as many MACs as units and as many parameters as heads.
         in_words(close.check_against("units", &found[0], &[units.expected_size().units]))?;
+        in_words(close.check_against("heads", &found[1], &[units.expected_size().heads]))?;
     }
 }
 
-/// Host numbers of both half kinds go in as they are.
 #[test]
-fn half_numbers_of_the_host_are_weighed() -> TestResult {
+fn bi_mask_of_f16_and_bf16_host_scores_is_computed() -> TestResult {
     let candidates = Candidates::flat(3, vec![1, 3])?;
     let active = ActiveSet::all(&candidates, test_device())?;
     let scores = [0.5, -2.0, 3.0];
@@ -228,7 +227,7 @@ fn half_numbers_of_the_host_are_weighed() -> TestResult {
     Ok(())
 }
 
-/// Two candidates of 24 units on the device: score, α, active candidates.
+/// Score, α and active candidates of 2 heads of 4 channels with four candidates.
 fn grid() -> TestResult<(Tensor, Tensor, ActiveSet)> {
     let candidates = Candidates::grid(2, 4, vec![1, 2], vec![2, 4])?;
     let active = ActiveSet::all(&candidates, test_device())?;
@@ -236,7 +235,7 @@ fn grid() -> TestResult<(Tensor, Tensor, ActiveSet)> {
 }
 
 #[test]
-fn a_score_of_another_length_is_refused() -> TestResult {
+fn bi_mask_with_score_of_another_shape_is_refused() -> TestResult {
     let (score, alpha, active) = grid()?;
     for other in [score.view([4, 2]), score.view([8]), score.narrow(1, 0, 3)] {
         let state =
@@ -250,7 +249,7 @@ fn a_score_of_another_length_is_refused() -> TestResult {
 }
 
 #[test]
-fn an_alpha_of_another_length_is_refused() -> TestResult {
+fn bi_mask_with_alpha_of_another_shape_is_refused() -> TestResult {
     let (score, _, active) = grid()?;
     let long = from_numbers(&[0.0; 6], &[2, 3])?;
     let state = UnitState { score: &score, alpha: &long, active: &active, pruned_importance: None };
@@ -262,7 +261,7 @@ fn an_alpha_of_another_length_is_refused() -> TestResult {
 }
 
 #[test]
-fn a_lambda_outside_the_unit_interval_is_refused() -> TestResult {
+fn bi_mask_with_lambda_outside_0_and_1_is_refused() -> TestResult {
     let (score, alpha, active) = grid()?;
     let state =
         UnitState { score: &score, alpha: &alpha, active: &active, pruned_importance: None };
@@ -273,7 +272,7 @@ fn a_lambda_outside_the_unit_interval_is_refused() -> TestResult {
 }
 
 #[test]
-fn an_empty_active_set_is_refused() -> TestResult {
+fn active_set_without_active_candidate_is_refused() -> TestResult {
     let candidates = Candidates::flat(4, vec![2, 4])?;
     let refused = ActiveSet::new(&candidates, vec![false, false], test_device());
     assert_refused!(refused, Error::Invalid { ref name, .. } if name == "active candidates");
@@ -283,20 +282,20 @@ fn an_empty_active_set_is_refused() -> TestResult {
 }
 
 #[test]
-fn unsorted_candidates_are_refused() {
+fn candidates_not_ascending_are_refused() {
     assert_refused!(Candidates::flat(8, vec![4, 2]), Error::Candidates { ref actual, .. } if actual == &[4, 2]);
     assert_refused!(Candidates::grid(4, 8, vec![2, 2], vec![4]), Error::Candidates { .. });
 }
 
 #[test]
-fn candidates_wider_than_the_dimension_are_refused() {
+fn candidates_larger_than_the_dimension_are_refused() {
     assert_refused!(Candidates::flat(8, vec![2, 9]), Error::Candidates { ref actual, .. } if actual == &[2, 9]);
     assert_refused!(Candidates::grid(4, 8, vec![5], vec![4]), Error::Candidates { .. });
     assert_refused!(Candidates::flat(8, vec![]), Error::Candidates { .. });
 }
 
 #[test]
-fn the_oracle_refuses_what_does_not_fit() -> TestResult {
+fn oracle_units_with_wrong_arrays_are_refused() -> TestResult {
     let candidates = Candidates::flat(2, vec![1, 2])?;
     let numbers = |columns: usize| Array2::zeros((1, columns));
     let all = || Array2::from_elem((1, 2), true);
