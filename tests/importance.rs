@@ -53,11 +53,11 @@ fn scores_change_in_a_step_unless_their_importance_is_random() -> TestResult {
     let _alone = alone();
     for importance in READY {
         let mut search = search_by(importance, 0.9)?;
-        let before = scores(&session);
+        let before = scores(&search);
         let weights: Weights = search.supernet().raw_weights();
         let weights = weights.into_iter().map(|(name, w)| (name, w.copy())).collect::<Weights>();
         run(&mut search, 1)?;
-        let after = scores(&session);
+        let after = scores(&search);
         let moved = before.iter().zip(&after).any(|(before, after)| !before.equal(after));
         let frozen = matches!(importance, UnitImportance::Random { .. });
         assert_eq!(moved, !frozen, "{importance:?}");

@@ -54,7 +54,7 @@ fn term_variants(delta: f64) -> [EntropyVarianceLoss; 4] {
 /// Allowed rounding error of the loss in f32: 1e-5 of the value, and six roundings of x times the
 /// slope of the tangent term.
 fn allowed_error(units: &Units, loss: &EntropyVarianceLoss, value: f64) -> f64 {
-    let x = decision(units).clamp(loss.delta, 1.0 - loss.delta);
+    let x = normalised_variance(units).clamp(loss.delta, 1.0 - loss.delta);
     let steepness = PI / (PI * x).sin().powi(2) / units.active_count() as f64;
     1e-5 * value.abs() + 1e-6 + if loss.tangent { 4e-7 * steepness } else { 0.0 }
 }
