@@ -50,14 +50,16 @@ pub(super) fn section(report: &Report) -> String {
              is a head, and its length the channels of a head."
         }
         false => {
-            "Outline: dense network. Filled: expected size Σ p·size at the last logged step (pale), \
-             or decided size (strong). In an attention, each row is a head."
+            "Outline: dense network. Filled: expected size Σ p·size at the last logged step \
+             (pale), or decided size (strong). In an attention, each row is a head; its number is \
+             the expected units, heads · channels."
         }
     };
     let width = 30 * dense.blocks.len();
     let bands = [embedding(dense, &kept), attention(dense, &kept), hidden(dense, &kept)].concat();
     let body = format!(
-        "<div class=\"scroll\"><div class=\"bands\" style=\"min-width:{width}px\">{bands}</div></div>"
+        "<div class=\"scroll\"><div class=\"bands\" style=\"min-width:{width}px\">{bands}</div>\
+         </div>"
     );
     html::section(
         "Architecture",
@@ -83,8 +85,8 @@ impl Kept {
         }
     }
 
-    /// Sizes of a search: decided ones, otherwise those expected at the last logged step. Dimensions
-    /// are found by their names in a ViT.
+    /// Sizes of a search: decided ones, otherwise those expected at the last logged step.
+    /// Dimensions are found by their names in a ViT.
     fn so_far(stage: &Stage, blocks: usize) -> Self {
         let expected = |name: &str| {
             let dimension = stage.last_of_search()?.dimensions.get(name)?;
@@ -200,7 +202,8 @@ fn attention(dense: &NetworkFigures, kept: &Kept) -> String {
         content += &svg::text(class, [x + width / 2.0, floor + 14.0], 0.0, &label);
         words.push(format!("block {block}: {label}"));
     }
-    let dense = of_all(&dense.blocks, |block| format!("{} × {}", block.heads, block.head_dim));
+    let dense =
+        of_all(&dense.blocks, |block| format!("{}\u{a0}×\u{a0}{}", block.heads, block.head_dim));
     band(
         "Attention",
         &format!("heads × channels, {dense}"),
@@ -249,7 +252,13 @@ fn hidden(dense: &NetworkFigures, kept: &Kept) -> String {
         words.push(format!("block {block}: {label} of {}", sizes.hidden_dim));
     }
     let dense = of_all(&dense.blocks, |block| block.hidden_dim.to_string());
-    band("MLP", &format!("hidden neurons, {dense}"), HEIGHT + 38.0, &words.join(", "), &content)
+    band(
+        "MLP",
+        &format!("hidden neurons, {dense}; bottom row: block"),
+        HEIGHT + 38.0,
+        &words.join(", "),
+        &content,
+    )
 }
 
 impl Kept {

@@ -19,10 +19,10 @@ pub(super) fn section(report: &Report) -> String {
     if body.is_empty() {
         return body;
     }
-    let how = "Expected cost F(α): MACs at the expected sizes Σ p·size; the budget loss \
-               w·((F(α) − F*)/F₀)² draws it to the budget F*. Current cost: MACs of the network at \
-               its present sizes; it falls at each prune step (dotted lines). The subnet costs at \
-               most the budget.";
+    let how = "MACs: multiply-accumulates of one image. Expected cost F(α): at the expected sizes \
+               Σ\u{a0}p·size; the budget loss w·((F(α)\u{a0}−\u{a0}F*)/F₀)² draws it to the \
+               budget F*. Current cost: at the present sizes; it falls at each prune step (dotted \
+               lines). The subnet costs at most the budget.";
     html::section("Cost and budget", how, &body)
 }
 

@@ -41,7 +41,7 @@ pub(super) fn accuracy(stages: &[Stage]) -> String {
         ..Chart::new("Top-1 accuracy", Unit::Percent, 160.0, lines)
     };
     let how = "Share of held-out images whose highest logit belongs to the true class. Dots: the \
-               steps at which it was evaluated.";
+               steps at which it was evaluated, counted within each stage.";
     html::section("Accuracy", how, &chart.html())
 }
 
@@ -53,9 +53,10 @@ pub(super) fn losses(stages: &[Stage]) -> String {
     if body.is_empty() {
         return body;
     }
-    let how = "Each loss on its own scale. Faint: logged values; strong: running mean over a \
-               twentieth of them. One-hot: Σ weight · adaptive one-hot loss over all dimensions \
-               (eq. 8). Budget: w·((F(α) − F*)/F₀)² (eq. 9). Reconstruction: of masked image \
+    let how = "Each loss on its own scale, over the steps of each stage. Faint: logged values; \
+               strong: running mean over a twentieth of them. One-hot: Σ weight · adaptive one-hot \
+               loss over all dimensions (eq.\u{a0}8). Budget: \
+               w·((F(α)\u{a0}−\u{a0}F*)/F₀)² (eq.\u{a0}9). Reconstruction: of masked image \
                modeling, before its weight in the total.";
     html::section("Losses", how, &format!("<div class=\"charts lead\">{body}</div>"))
 }
@@ -112,8 +113,8 @@ pub(super) fn schedules(stages: &[Stage]) -> String {
         return body;
     }
     let how = "λ: weight of importance S against sparsity V in the bi-mask m = λ·S + (1 − λ)·V \
-               (eq. 5). γ: share of patch tokens masked for masked image modeling. Learning rate: \
-               of the weights.";
+               (eq.\u{a0}5). γ: share of patch tokens masked for masked image modeling. Learning \
+               rate: of the weights.";
     html::section("Schedules", how, &format!("<div class=\"charts\">{body}</div>"))
 }
 

@@ -31,7 +31,8 @@ fn non_finite(stages: &[Stage]) -> String {
                 NonFiniteAction::Stopped => "run stopped",
             };
             items += &format!(
-                "<li><b>{}, step {}</b> {what}: {in_a_row} non-finite steps in a row, {skipped} in all</li>",
+                "<li><b>{}, step {}</b> {what}: {in_a_row} non-finite steps in a row, {skipped} in all\
+                 </li>",
                 escape(&stage.name),
                 grouped(*step)
             );

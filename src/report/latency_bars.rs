@@ -21,7 +21,7 @@ fn comparison(latency: &LatencyComparison) -> String {
     let longest = latency.dense_ms.max(latency.subnet_ms);
     let bar = |y: f64, class: &str, name: &str, ms: f64| {
         // The rest of the width is for the number beside the longest bar.
-        let width = if longest > 0.0 && ms.is_finite() { 0.72 * ms / longest } else { 0.0 };
+        let width = if longest > 0.0 && ms.is_finite() { 0.62 * ms / longest } else { 0.0 };
         let value = format!("{name} {} ms", significant(ms, 3));
         svg::rect(class, [0.0, y], [width, 14.0])
             + &svg::text("size first", [width, y + 11.0], 7.0, &value)

@@ -112,7 +112,8 @@ fn tag(image: &Image, alt: &str) -> Result<String> {
     let (width, height) = (image.width(), image.height());
     let class = if width < 64 { " class=\"pixels\"" } else { "" };
     Ok(format!(
-        "<img{class} width=\"{width}\" height=\"{height}\" alt=\"{alt}\" src=\"data:image/png;base64,{data}\">"
+        "<img{class} width=\"{width}\" height=\"{height}\" alt=\"{alt}\" \
+         src=\"data:image/png;base64,{data}\">"
     ))
 }
 

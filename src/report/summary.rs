@@ -82,8 +82,10 @@ fn cost(report: &Report, metric: Metric) -> String {
         _ => String::new(),
     };
     let bar = match dense {
-        Some(dense) => bar(&name, now.map(|now| now / dense), budget.map(|b| b.limit / dense)),
-        None => String::new(),
+        Some(dense) if now.is_some() || budget.is_some() => {
+            bar(&name, now.map(|now| now / dense), budget.map(|b| b.limit / dense))
+        }
+        _ => String::new(),
     };
     figure(&name, &number, &note, &bar)
 }
@@ -160,7 +162,7 @@ fn speed(report: &Report) -> String {
         latency.batch,
         latency.device
     );
-    figure("Speed-up, dense network → subnet", &number, &note, "")
+    figure("Speed-up of the subnet", &number, &note, "")
 }
 
 /// Wall time of the last logged step.
