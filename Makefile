@@ -23,7 +23,7 @@ build: setup ## compile the library
 	$(WITH) cargo build $(FEATURES)
 
 demo: setup ## search and shrink DeiT-S on the data set at hand (options: make demo ARGS="--help")
-	$(WITH) cargo run --release --example deit_s -- $(ARGS)
+	$(WITH) cargo run --release --example deit_s --features pipeline -- $(ARGS)
 
 # A small toolchain may come without the linters; the tests have to run all the same.
 linters := $(WITH) sh -c 'cargo fmt --version && cargo clippy --version' >/dev/null 2>&1

@@ -1,5 +1,5 @@
 //! Halves the multiply-accumulates of a trained ViT, in about two minutes on a CPU:
-//! `cargo run --release --example 01_quickstart`
+//! `cargo run --release --features data --example 01_quickstart`
 
 use once_for_both::data::idx::{IdxImages, Split};
 use once_for_both::data::{Augmentation, ImageSet, ShuffledBatches};
