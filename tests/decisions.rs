@@ -39,8 +39,7 @@ fn range(search: &Search<VitConfig>, metric: Metric) -> TestResult<(f64, f64)> {
     Ok(supernet.cost_model().range(metric, supernet.space(), &candidates)?)
 }
 
-/// Whatever α says, at every decision cheapest ≤ budget ≤ dearest; and the subnet keeps the budget
-/// and lies within a candidate of it.
+/// At every prune step cheapest ≤ budget ≤ dearest, for any α; the subnet meets the budget.
 #[test]
 fn active_candidates_can_meet_the_budget_at_every_decision() -> TestResult {
     let _alone = alone();
@@ -87,7 +86,6 @@ fn search_under_two_budgets_meets_both() -> TestResult {
     Ok(())
 }
 
-/// One search, stopped nowhere: subnets for three budgets, each fine-tuned on its own.
 #[test]
 fn branches_of_one_search_meet_their_own_budgets() -> TestResult {
     let _alone = alone();
@@ -119,7 +117,7 @@ fn branches_of_one_search_meet_their_own_budgets() -> TestResult {
         assert!(reached <= budget.limit, "{reached} MACs, budget {}", budget.limit);
         assert_eq!(branch.phase(), Phase::Finetune);
     }
-    // The search itself is where it was, and goes on.
+    // The search itself is unchanged and continues.
     assert_eq!(search.supernet().sizes(), before);
     run(&mut search, 10)?;
     assert_refused!(search.pareto(&[Budget::macs_share(0.01)]), Error::Infeasible { .. });
@@ -177,8 +175,8 @@ fn dimension_with_a_least_size_stays_above_it() -> TestResult {
     Ok(())
 }
 
-/// Where the active candidates have nothing near the budget, dropped ones are looked at again; but not
-/// those of a decided dimension.
+/// Dropped candidates of undecided dimensions are considered where active ones leave the budget
+/// unused.
 #[test]
 fn projection_uses_dropped_candidates_where_a_budget_would_go_unused() -> TestResult {
     let _alone = alone();
@@ -212,7 +210,6 @@ fn projection_uses_dropped_candidates_where_a_budget_would_go_unused() -> TestRe
     Ok(())
 }
 
-/// A unit on its way out stays out of the choice.
 #[test]
 fn projection_leaves_out_candidates_above_a_fade_out() -> TestResult {
     let _alone = alone();
@@ -239,7 +236,6 @@ fn projection_leaves_out_candidates_above_a_fade_out() -> TestResult {
     Ok(())
 }
 
-/// A branch taken while units are fade-out waits for them, and keeps its budget all the same.
 #[test]
 fn branch_during_a_fade_out_meets_its_budget() -> TestResult {
     let _alone = alone();
@@ -265,7 +261,6 @@ fn branch_during_a_fade_out_meets_its_budget() -> TestResult {
     Ok(())
 }
 
-/// The order of declaration says nothing: the embedding may come last.
 #[test]
 fn space_declared_in_reverse_order_meets_the_budget() -> TestResult {
     let _alone = alone();
@@ -278,7 +273,6 @@ fn space_declared_in_reverse_order_meets_the_budget() -> TestResult {
     Ok(())
 }
 
-/// Importance first: α waits for the first stage, scores for the second.
 #[test]
 fn two_stages_learn_scores_first_and_alpha_second() -> TestResult {
     let _alone = alone();
@@ -302,7 +296,6 @@ fn two_stages_learn_scores_first_and_alpha_second() -> TestResult {
     Ok(())
 }
 
-/// α starts highest at an even narrowing that just keeps the budget.
 #[test]
 fn even_alpha_peaks_at_an_even_network_within_the_budget() -> TestResult {
     let _alone = alone();
@@ -332,7 +325,6 @@ fn even_alpha_peaks_at_an_even_network_within_the_budget() -> TestResult {
     Ok(())
 }
 
-/// A branch may be taken before a fade-out would have had time, and in the first of two stages.
 #[test]
 fn branch_in_the_first_steps_meets_its_budget() -> TestResult {
     let _alone = alone();

@@ -12,14 +12,14 @@ use support::tiny_run::{alone, fade_out_options, options, run, search_with, vit,
 use support::{numbers, test_device, TestResult, Tolerance};
 use tch::Tensor;
 
-fn cuts(events: &[Event]) -> Vec<&Pruned> {
-    let mut cuts = Vec::new();
+fn prune_steps(events: &[Event]) -> Vec<&Pruned> {
+    let mut pruned = Vec::new();
     for event in events {
-        if let Event::Pruned(cut) = event {
-            cuts.push(cut);
+        if let Event::Pruned(prune_step) = event {
+            pruned.push(prune_step);
         }
     }
-    cuts
+    pruned
 }
 
 /// All of a search but the embedding: heads, channels and hidden units.
@@ -35,27 +35,27 @@ fn pruning_after_a_fade_out_leaves_the_logits_unchanged() -> TestResult {
     let _alone = alone();
     let mut search = exact_search(fade_out_options())?;
     let events = run(&mut search, STEPS)?;
-    let cuts = cuts(&events);
-    assert!(!cuts.is_empty(), "no unit has left");
-    for cut in cuts {
-        assert_eq!(cut.gate_jump, 0.0, "units were still there when they were cut");
-        assert!(cut.total_jump <= 1e-5 * cut.logit_scale, "{cut:?}");
+    let pruned = prune_steps(&events);
+    assert!(!pruned.is_empty(), "no unit was pruned");
+    for prune_step in pruned {
+        assert_eq!(prune_step.gate_jump, 0.0, "gates were not zero when their units were pruned");
+        assert!(prune_step.total_jump <= 1e-5 * prune_step.logit_scale, "{prune_step:?}");
     }
     Ok(())
 }
 
-/// Cut at once, the same units make the logits jump.
 #[test]
 fn pruning_without_a_fade_out_changes_the_logits() -> TestResult {
     let _alone = alone();
     let events = run(&mut exact_search(options())?, STEPS)?;
-    let largest =
-        cuts(&events).iter().map(|cut| cut.total_jump / cut.logit_scale).fold(0.0, f64::max);
+    let largest = prune_steps(&events)
+        .iter()
+        .map(|prune_step| prune_step.total_jump / prune_step.logit_scale)
+        .fold(0.0, f64::max);
     assert!(largest > 1e-3, "the largest jump is {largest}");
     Ok(())
 }
 
-/// The gates of a fade-out start where they were: choosing sizes changes nothing either.
 #[test]
 fn fade_out_starts_at_the_present_gates_and_ends_at_the_narrowed_ones() -> TestResult {
     let _alone = alone();
@@ -74,50 +74,53 @@ fn fade_out_starts_at_the_present_gates_and_ends_at_the_narrowed_ones() -> TestR
     for (before, after) in before.iter().zip(masks(&supernet)?) {
         Tolerance::relative(0.0).check("gates", &after, before)?;
     }
-    // And they end at those of the narrowed network.
+    // At the end they are those of the narrowed network.
     for state in supernet.states_mut() {
-        state.fade_out.as_mut().ok_or("no fade_out")?.remaining = 0.0;
+        state.fade_out.as_mut().ok_or("no fade-out")?.remaining = 0.0;
     }
     let faded = masks(&supernet)?;
     let kept: Vec<Vec<i64>> = supernet
         .states()
         .iter()
-        .map(|state| Ok(state.fade_out.as_ref().ok_or("no fade_out")?.kept()?))
+        .map(|state| Ok(state.fade_out.as_ref().ok_or("no fade-out")?.kept()?))
         .collect::<TestResult<_>>()?;
     supernet.narrow(&sizes)?;
     for ((faded, narrowed), kept) in faded.iter().zip(masks(&supernet)?).zip(kept) {
         let (all, narrow) = (numbers(faded)?, numbers(&narrowed)?);
         let stay: Vec<f64> = kept.iter().map(|&unit| all[unit as usize]).collect();
         assert_eq!(stay, narrow);
-        let leave = (0..all.len() as i64).filter(|unit| !kept.contains(unit));
-        assert!(leave.into_iter().all(|unit| all[unit as usize] == 0.0));
+        let others = (0..all.len() as i64).filter(|unit| !kept.contains(unit));
+        assert!(others.into_iter().all(|unit| all[unit as usize] == 0.0));
     }
     Ok(())
 }
 
-/// Embedding channels: writers land too and the norms are turned down with them, so what is left of
-/// the jump is what the mean of the residual stream makes.
+/// Pruning embedding channels changes the mean that LayerNorm subtracts. With a fade-out that is all:
+/// variables that write into the embedding and norm scales fade out with the gates.
 #[test]
 fn fade_out_of_the_embedding_reduces_the_change_of_logits() -> TestResult {
     let _alone = alone();
     let largest = |options: SearchOptions| -> TestResult<f64> {
         let mut search = search_with(options, 0.5)?;
         let events = run(&mut search, STEPS)?;
-        let cuts = cuts(&events);
-        Ok(cuts.iter().map(|cut| cut.total_jump / cut.logit_scale).fold(0.0, f64::max))
+        let pruned = prune_steps(&events);
+        Ok(pruned
+            .iter()
+            .map(|prune_step| prune_step.total_jump / prune_step.logit_scale)
+            .fold(0.0, f64::max))
     };
     let (faded, at_once) = (largest(fade_out_options())?, largest(options())?);
-    assert!(faded < 0.5 * at_once, "{faded} after a fade_out, {at_once} at once");
+    assert!(faded < 0.5 * at_once, "{faded} after a fade-out, {at_once} without");
     Ok(())
 }
 
-/// One step on a wide network whose leaving units have gates of zero, and on the network cut down
-/// to the others: weights, moments and scores that both have move alike.
+/// Steps on a network with gates at zero, and on the same network with those units pruned: the
+/// remaining weights, scores and moments move alike.
 #[test]
 fn steps_after_pruning_equal_those_with_gates_at_zero() -> TestResult {
     let _alone = alone();
     let mut wide_options = options();
-    // V alone, and nothing decided on the way: gates are 0 and 1.
+    // λ = 0 and nothing is decided in between: all gates are 0 or 1.
     (wide_options.lambda.start, wide_options.lambda.end) = (0.0, 0.0);
     (wide_options.total_steps, wide_options.search_steps) = (40, 40);
     wide_options.pruning.interval = 100;
@@ -163,7 +166,6 @@ fn steps_after_pruning_equal_those_with_gates_at_zero() -> TestResult {
     Ok(())
 }
 
-/// Where one fade-out ends as the others begin, gates go on from where they were too.
 #[test]
 fn fade_out_that_starts_at_a_prune_step_continues_from_the_present_gates() -> TestResult {
     let _alone = alone();
@@ -176,11 +178,14 @@ fn fade_out_that_starts_at_a_prune_step_continues_from_the_present_gates() -> Te
     let alpha = Tensor::f_arange(all, (tch::Kind::Float, test_device()))?.f_mul_scalar(-2.0)?;
     state.set_alpha(&alpha.f_view(state.candidates().shape())?)?;
     run(&mut search, 5)?;
-    assert!(search.supernet().states()[1].fade_out.is_some(), "{name} does not land");
+    assert!(search.supernet().states()[1].fade_out.is_some(), "{name} does not fade out");
     let gates = search.supernet().masks(search.lambda())?;
-    // The step in which the one is cut and sizes are chosen for the others.
+    // In this step the one is pruned and the sizes of the others are decided.
     let events = run(&mut search, 6)?;
-    assert!(cuts(&events).iter().any(|cut| cut.units.contains_key(&name)), "{events:?}");
+    assert!(
+        prune_steps(&events).iter().any(|prune_step| prune_step.units.contains_key(&name)),
+        "{events:?}"
+    );
     let mut fade_outs = 0;
     for (state, gates) in search.supernet().states().iter().zip(&gates) {
         let Some(fade_out) = state.fade_out.as_ref().filter(|_| state.name != name) else {
@@ -189,7 +194,7 @@ fn fade_out_that_starts_at_a_prune_step_continues_from_the_present_gates() -> Te
         fade_outs += 1;
         Tolerance::relative(0.0).check("gates", fade_out.initial_gates(), &gates.mask.detach())?;
     }
-    assert!(fade_outs > 0, "nothing else lands");
+    assert!(fade_outs > 0, "nothing else fades out");
     Ok(())
 }
 
@@ -199,7 +204,6 @@ fn fade_out_as_long_as_the_search_is_refused() {
     assert_refused!(long.check(), Error::Invalid { ref name, .. } if name == "pruning.fade_out_steps");
 }
 
-/// Steps get cheaper: what the metrics call active MACs falls at every cut.
 #[test]
 fn current_macs_fall_at_every_prune_step() -> TestResult {
     let _alone = alone();
@@ -211,9 +215,9 @@ fn current_macs_fall_at_every_prune_step() -> TestResult {
                 assert!(step.macs_current <= macs, "step {}", step.step);
                 macs = step.macs_current;
             }
-            Event::Pruned(cut) => {
-                assert!(cut.macs < macs);
-                macs = cut.macs;
+            Event::Pruned(prune_step) => {
+                assert!(prune_step.macs < macs);
+                macs = prune_step.macs;
             }
             _ => {}
         }

@@ -3,8 +3,8 @@
 mod support;
 
 use once_for_both::components::{
-    magnitude, AdaptiveOneHotLoss, BiMask, ComponentId, Components, EntropyVarianceLoss, Importance,
-    Observation, PmimRegularizer, RankedBiMask, UnitImportance, UnitState,
+    magnitude, AdaptiveOneHotLoss, BiMask, ComponentId, Components, EntropyVarianceLoss,
+    Importance, Observation, PmimRegularizer, RankedBiMask, UnitImportance, UnitState,
 };
 use once_for_both::cost::Metric;
 use once_for_both::models::{Architecture, VitConfig};
@@ -185,8 +185,7 @@ fn search_with_own_components_resumes_only_with_the_same_components() -> TestRes
         Search::<VitConfig>::resume_with(&Components::default(), &saved, test_device()),
         Error::Component { component: "importance", expected, .. } if expected == "by_index"
     );
-    let mut second =
-        Search::<VitConfig>::resume_with(&own_components(), &saved, test_device())?;
+    let mut second = Search::<VitConfig>::resume_with(&own_components(), &saved, test_device())?;
     events.extend(run(&mut second, STEPS)?);
     assert_eq!(without_times(&events), without_times(&expected));
     Ok(())

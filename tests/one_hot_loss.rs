@@ -127,8 +127,7 @@ fn tangent_term_value_and_gradient_are_continuous_at_delta() -> TestResult {
         }
         let at =
             |first: f64| value_and_gradient(&loss, &[first, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], &active);
-        let ((left, left_gradient), (right, right_gradient)) =
-            (at(low - 1e-3)?, at(low + 1e-3)?);
+        let ((left, left_gradient), (right, right_gradient)) = (at(low - 1e-3)?, at(low + 1e-3)?);
         let close = Tolerance { relative: 1e-2, absolute: 1e-3 };
         close.check_number("value", left, right)?;
         close.check_number("gradient", left_gradient[0], right_gradient[0])?;

@@ -43,7 +43,7 @@ fn in_words(error: Box<dyn std::error::Error>) -> Error {
     }
 }
 
-/// Goes on with the run in a folder, or begins it.
+/// Resumes the run in a folder, or starts it.
 fn go(folder: &Path, stop: &AtomicBool) -> Result<Outcome> {
     let mut search = builder(options(), 0.5).build_or_resume(folder)?.search;
     let mut run = search.run_in(folder)?.keep(3).checkpoint_every(2).stop_when(stop);
@@ -57,7 +57,7 @@ fn never() -> AtomicBool {
 /// Events, the tensors of the last checkpoint, and the rest of it.
 type Remains = (Vec<Event>, Vec<(String, Tensor)>, String);
 
-/// Everything a finished run has left.
+/// Events, tensors and state that a finished run left on disk.
 fn remains(folder: &Path) -> TestResult<Remains> {
     let events = without_times(&read_events(&folder.join("metrics.jsonl"))?);
     let checkpoints = Checkpoints::new(folder.join("checkpoints"), 3);
@@ -95,7 +95,7 @@ fn child_of_the_kill_test() -> TestResult {
     Ok(())
 }
 
-/// Runs the child for at most so long, then kills it (SIGKILL). Whether it ended by itself.
+/// Runs the child for at most `most`, then kills it (SIGKILL). Returns whether it ended by itself.
 fn child(folder: &Path, most: Duration) -> TestResult<bool> {
     let mut child = Command::new(std::env::current_exe()?)
         .args(["--exact", "child_of_the_kill_test"])
@@ -120,7 +120,7 @@ fn child(folder: &Path, most: Duration) -> TestResult<bool> {
 
 /// Kills a run at random moments until so many kills are done (20, or OFB_KILLS), each run beginning
 /// anew when it is through; every one ends with the weights, scores, α, decisions and metrics of the
-/// run that nobody disturbed, across fade-outs, cuts and the end of the search.
+/// uninterrupted run, across fade-outs, prune steps and the end of the search.
 #[test]
 fn run_killed_at_any_moment_resumes_bit_exactly() -> TestResult {
     let _alone = alone();
@@ -196,7 +196,7 @@ fn damaged_checkpoints_are_skipped_with_their_reason() -> TestResult {
         assert!(text.contains(from), "{from}");
         Ok(std::fs::write(&path, text.replace(from, to))?)
     };
-    // Half copied, of a newer version, foreign, without its tensors.
+    // Truncated, of a newer version, of another format, without tensors.
     let tensors = saved[4].join("tensors.safetensors");
     let bytes = std::fs::read(&tensors)?;
     std::fs::write(&tensors, &bytes[..bytes.len() / 2])?;
@@ -227,7 +227,7 @@ fn run_that_cannot_write_a_checkpoint_stops_and_keeps_the_last() -> TestResult {
     search.step(&[batch(0)?], &mut ())?;
     let good = Checkpoints::new(&place, 2).save(&search)?;
     let before = std::fs::read(good.join("tensors.safetensors"))?;
-    // Where the next checkpoint would be put together there is a file.
+    // A file is in the way of the next checkpoint's temporary folder.
     std::fs::write(place.join(".step-00000002.partial"), "in the way")?;
     let mut run = search.run(Checkpoints::new(&place, 2)).checkpoint_every(1);
     let ended = run.train(&mut |step| batch(step).map_err(in_words));
@@ -255,10 +255,10 @@ fn best_checkpoint_is_kept_beside_the_newest() -> TestResult {
     Ok(())
 }
 
-/// A batch of a step, its images not finite where `poisoned`.
-fn poisoned(step: u64, poisoned: bool) -> Result<Batch> {
+/// The batch of a step, with images of NaN if `nan`.
+fn batch_with_nan(step: u64, nan: bool) -> Result<Batch> {
     let batch = batch(step).map_err(in_words)?;
-    let images = if poisoned { batch.images * f64::NAN } else { batch.images };
+    let images = if nan { batch.images * f64::NAN } else { batch.images };
     Ok(Batch { images, ..batch })
 }
 
@@ -271,7 +271,7 @@ fn step_with_a_loss_that_is_not_finite_is_skipped_and_counted() -> TestResult {
         events.push(event.clone());
         Ok(())
     };
-    search.step(&[poisoned(0, false)?], &mut record)?;
+    search.step(&[batch_with_nan(0, false)?], &mut record)?;
     let state = |search: &Search<VitConfig>| -> TestResult<Vec<Vec<f64>>> {
         let supernet = search.supernet();
         let learned = supernet.states().iter().flat_map(|s| [&s.score, &s.alpha]);
@@ -279,9 +279,9 @@ fn step_with_a_loss_that_is_not_finite_is_skipped_and_counted() -> TestResult {
         learned.chain(weights.values()).map(numbers).collect()
     };
     let before = state(&search)?;
-    search.step(&[poisoned(1, true)?], &mut record)?;
+    search.step(&[batch_with_nan(1, true)?], &mut record)?;
     assert_eq!(state(&search)?, before);
-    search.step(&[poisoned(2, false)?], &mut record)?;
+    search.step(&[batch_with_nan(2, false)?], &mut record)?;
     assert_ne!(state(&search)?, before);
     let guards: Vec<_> = events.iter().filter(|e| matches!(e, Event::NonFinite { .. })).collect();
     assert_eq!(
@@ -296,7 +296,6 @@ fn step_with_a_loss_that_is_not_finite_is_skipped_and_counted() -> TestResult {
     Ok(())
 }
 
-/// Scores that follow the gradient are not poisoned by it either.
 #[test]
 fn importance_that_follows_a_skipped_step_is_unchanged() -> TestResult {
     let _alone = alone();
@@ -308,19 +307,19 @@ fn importance_that_follows_a_skipped_step_is_unchanged() -> TestResult {
         let scores = |search: &Search<VitConfig>| -> TestResult<Vec<Vec<f64>>> {
             search.supernet().states().iter().map(|state| numbers(&state.score)).collect()
         };
-        search.step(&[poisoned(0, false)?], &mut ())?;
+        search.step(&[batch_with_nan(0, false)?], &mut ())?;
         let before = scores(&search)?;
-        search.step(&[poisoned(1, true)?], &mut ())?;
+        search.step(&[batch_with_nan(1, true)?], &mut ())?;
         assert_eq!(scores(&search)?, before, "{importance:?}");
-        search.step(&[poisoned(2, false)?], &mut ())?;
+        search.step(&[batch_with_nan(2, false)?], &mut ())?;
         let after = scores(&search)?;
         assert!(after != before && after.iter().flatten().all(|s| s.is_finite()));
     }
     Ok(())
 }
 
-/// Bad batches that are good the second time: back to the checkpoint, and the run ends as the one
-/// that never saw them. Bad again: it is stopped.
+/// Batches with NaN that are good the second time: the run is rolled back and finishes. With NaN
+/// again, it stops.
 #[test]
 fn run_that_diverges_is_rolled_back_once_and_then_stopped() -> TestResult {
     let _alone = alone();
@@ -333,7 +332,7 @@ fn run_that_diverges_is_rolled_back_once_and_then_stopped() -> TestResult {
         let mut batches = |step: u64| {
             let now = (9..20).contains(&step) && (forever || bad < 6);
             bad += u32::from(now);
-            poisoned(step, now)
+            batch_with_nan(step, now)
         };
         let ended = run.train(&mut batches);
         let events = read_events(&folder.path().join("metrics.jsonl"))?;
@@ -361,7 +360,7 @@ fn run_that_diverges_is_rolled_back_once_and_then_stopped() -> TestResult {
             continue;
         }
         assert_eq!(ended?, Outcome::Finished);
-        // The sixth bad batch came when step 9 was done anew; all others were good then.
+        // The sixth batch with NaN came when step 9 was repeated; all later ones were good.
         let steps: Vec<u64> = events
             .iter()
             .filter_map(|event| match event {
@@ -385,7 +384,7 @@ fn run_with_a_checkpoint_interval_of_zero_is_refused() -> TestResult {
     Ok(())
 }
 
-/// A checkpoint between two logged steps keeps what is still to be told, resumed or not.
+/// A checkpoint between two logged steps stores the skipped steps that are not reported yet.
 #[test]
 fn skipped_steps_are_reported_after_a_checkpoint_in_between() -> TestResult {
     let _alone = alone();
@@ -403,7 +402,7 @@ fn skipped_steps_are_reported_after_a_checkpoint_in_between() -> TestResult {
         let mut batches = |step: u64| {
             // Asked after the checkpoint at 3.
             stop.store(resumed && step == 3, Ordering::Relaxed);
-            poisoned(step, step == 1)
+            batch_with_nan(step, step == 1)
         };
         let record = |event: &Event| {
             events.borrow_mut().push(event.clone());

@@ -24,23 +24,27 @@ fn search_at_any_budget_meets_it_and_prunes_exactly() -> TestResult {
     for share in [0.35, 0.5, 0.8] {
         let mut search = search(share)?;
         let events = run(&mut search, STEPS)?;
-        let cuts: Vec<_> = events
+        let pruned: Vec<_> = events
             .iter()
             .filter_map(|event| match event {
-                Event::Pruned(cut) => Some(cut),
+                Event::Pruned(prune_step) => Some(prune_step),
                 _ => None,
             })
             .collect();
-        assert!(!cuts.is_empty(), "no unit left at a budget of {share}");
-        for cut in &cuts {
-            let allowed = 1e-5 * cut.logit_scale;
-            assert!(cut.exact_difference <= allowed, "{} > {allowed}", cut.exact_difference);
+        assert!(!pruned.is_empty(), "no unit was pruned at a budget of {share}");
+        for prune_step in &pruned {
+            let allowed = 1e-5 * prune_step.logit_scale;
+            assert!(
+                prune_step.exact_difference <= allowed,
+                "{} > {allowed}",
+                prune_step.exact_difference
+            );
         }
         assert!(search.supernet().is_decided());
         let subnet = search.extract(&batch(99)?.images)?;
         let limit = search.limits()[0].limit;
         assert!(subnet.macs()? <= limit, "{} MACs, budget {limit}", subnet.macs()?);
-        assert_eq!(subnet.macs()?, cuts[cuts.len() - 1].macs);
+        assert_eq!(subnet.macs()?, pruned[pruned.len() - 1].macs);
     }
     Ok(())
 }
@@ -122,10 +126,10 @@ fn metrics_file_of_a_resumed_search_equals_that_of_an_uninterrupted_one() -> Tes
         let path = folder.path().join(format!("{stop}.jsonl"));
         let mut earlier = MetricsFile::open(&path, 0)?;
         events.iter().try_for_each(|event| earlier.on_event(event))?;
-        // What the checkpoint at `stop` has seen stays, what comes after is written again.
+        // Events of the checkpoint at `stop` are kept, later ones are emitted again.
         let seen = |event: &&Event| match event {
             Event::Step(metrics) => metrics.step < stop,
-            Event::Pruned(cut) => cut.step <= stop,
+            Event::Pruned(prune_step) => prune_step.step <= stop,
             Event::Decided { step, .. } => *step <= stop,
             Event::Finished(finished) => finished.step <= stop,
             other => panic!("{other:?} in a plain run"),
@@ -154,7 +158,7 @@ fn resume_from_a_damaged_or_foreign_checkpoint_is_refused() -> TestResult {
     refuse(&state.replace("once-for-both/checkpoint", "other"), "format: got other")?;
     refuse(&state[..state.len() / 2], "EOF")?;
     refuse(&state.replace("\"family\": \"vit\"", "\"family\": \"swin\""), "family: got swin")?;
-    // What fits no dimension is not left out without a word.
+    // A missing dimension is refused.
     let mut short: serde_json::Value = serde_json::from_str(&state)?;
     short["dimensions"].as_array_mut().ok_or("dimensions")?.pop();
     std::fs::write(saved.join("state.json"), short.to_string())?;
@@ -192,7 +196,7 @@ fn extracted_subnet_equals_the_masked_network_also_from_disk() -> TestResult {
     assert_eq!(loaded.architecture(), subnet.architecture());
     assert!(loaded.predict(&images)?.equal(&subnet.predict(&images)?));
 
-    // A network with one weight changed is not the masked one.
+    // One changed weight fails the verification.
     let mut wrong = subnet
         .weights()
         .iter()

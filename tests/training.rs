@@ -39,7 +39,6 @@ impl Teacher for ConstantTeacher {
     }
 }
 
-/// Taught long enough by one who only ever sees the first class, the network sees it too.
 #[test]
 fn student_of_a_constant_teacher_predicts_the_same_class() -> TestResult {
     let _alone = alone();
@@ -87,7 +86,6 @@ fn distillation_loss_equals_its_definition() -> TestResult {
     Ok(())
 }
 
-/// A teacher may rule classes out.
 #[test]
 fn distillation_from_a_teacher_with_an_infinite_logit_is_finite() -> TestResult {
     let student = from_numbers(&[0.3, -1.0, 2.0], &[1, 3])?;
@@ -99,7 +97,6 @@ fn distillation_from_a_teacher_with_an_infinite_logit_is_finite() -> TestResult 
     Ok(())
 }
 
-/// Each micro-batch counts the same, so they have to be of one size.
 #[test]
 fn step_with_batches_of_different_sizes_is_refused() -> TestResult {
     let _alone = alone();
@@ -117,7 +114,6 @@ fn step_with_batches_of_different_sizes_is_refused() -> TestResult {
     step(&mut search, &[of(3)?, of(3)?])
 }
 
-/// Every number that would fail a run later is refused before it, by its name.
 #[test]
 fn option_out_of_range_is_refused_by_name() -> TestResult {
     let good = serde_json::to_value(options())?;
@@ -154,8 +150,6 @@ fn option_out_of_range_is_refused_by_name() -> TestResult {
     Ok(())
 }
 
-/// The gradient of all weights together is brought down to the largest norm allowed: a step of any
-/// size is one of that norm.
 #[test]
 fn clipped_gradient_has_the_largest_allowed_norm() -> TestResult {
     let _alone = alone();
@@ -260,7 +254,6 @@ fn frozen_weights_are_unchanged_while_scores_are_learned() -> TestResult {
     Ok(())
 }
 
-/// The average after each step, from the values the search shows.
 #[test]
 fn ema_equals_its_definition_and_is_swapped_back() -> TestResult {
     let _alone = alone();
@@ -283,7 +276,6 @@ fn ema_equals_its_definition_and_is_swapped_back() -> TestResult {
     Ok(())
 }
 
-/// Two halves of a batch, accumulated, give the gradient of the whole.
 #[test]
 fn accumulated_gradients_equal_those_of_the_whole_batch() -> TestResult {
     let _alone = alone();
@@ -306,7 +298,6 @@ fn accumulated_gradients_equal_those_of_the_whole_batch() -> TestResult {
     Ok(())
 }
 
-/// Soft targets (mixup, cutmix) that name one class are that class.
 #[test]
 fn soft_targets_of_one_class_equal_hard_targets() -> TestResult {
     let _alone = alone();

@@ -59,7 +59,7 @@ pub trait Importance: Debug + Send + Sync {
     }
 }
 
-/// Ready implementations of [`Importance`].
+/// Built-in implementations of [`Importance`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "name")]
 pub enum UnitImportance {

@@ -148,7 +148,7 @@ impl<A: Pretrained> Placing<'_, A> {
         }
     }
 
-    /// A fresh head, if the checkpoint's differs in its number of classes alone.
+    /// A newly initialised classifier, if the checkpoint's differs in its number of classes alone.
     fn head(&mut self, name: &str, stored: &Stored, fresh: &Tensor) -> Result<Tensor> {
         let (shape, expected) = (stored.shape(), fresh.size());
         if shape.len() != expected.len() || shape.get(1) != expected.get(1) {

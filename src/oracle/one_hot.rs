@@ -24,7 +24,7 @@ impl OneHot {
 }
 
 /// L = H(p) + tan(π/2 − π x)/n + c·Σ S of the n active candidates, with x = σ²/(1 − 1/n) and
-/// σ² = Σ (p − 1/n)² (paper eq. 8; design 2.5).
+/// σ² = Σ (p − 1/n)² (eq. 8).
 pub fn one_hot_loss(terms: &EntropyVarianceLoss, kind: DimensionKind, units: &Units) -> OneHot {
     let mut loss = OneHot { entropy: 0.0, tangent: 0.0, importance: 0.0 };
     let count = units.active_count();

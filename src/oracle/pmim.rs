@@ -5,7 +5,7 @@ use crate::{Error, Result};
 use ndarray::{s, Array2, Array4};
 
 /// `t = (x − μ)/√(v + 1e-6)`: every pixel against the in-image pixels of the `window` × `window`
-/// around it, v their unbiased variance, or 0 for a single pixel (design 2.7).
+/// around it, v their unbiased variance, or 0 for a single pixel.
 ///
 /// # Errors
 /// [`Error::Invalid`] for an even, non-positive or absurdly large window.

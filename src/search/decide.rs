@@ -25,8 +25,8 @@ impl<A: Architecture> Search<A> {
             self.begin_fade_out((0..self.supernet.states().len()).collect())?;
         } else if self.step.is_multiple_of(self.options.pruning.interval) && !self.is_decided() {
             self.drop_candidates(listener)?;
-            // A fade-out that could not end before the decision is left to it.
-
+            // A fade-out too late to end before all sizes are decided does not begin here: its units
+            // fade out after that decision.
             let in_time =
                 self.step + 2 * self.options.pruning.fade_out_steps <= self.options.search_steps;
             if in_time && self.supernet.can_narrow() {
@@ -77,12 +77,13 @@ impl<A: Architecture> Search<A> {
     /// Returns the choice of one candidate per dimension with the highest Σ ln p under `budgets`.
     /// Changes nothing.
     ///
-    /// The choice is made among active candidates. If they cannot meet the budgets, or leave more
-    /// than 2 % of each unused, dropped candidates whose units are not pruned yet are considered too,
+    /// The choice is made among active candidates. If they cannot meet the budgets, or the best choice leaves
+    /// more than 2 % of every budget unused, dropped candidates whose units are not pruned yet are considered too,
     /// each at most as probable as the least probable active one.
     ///
     /// # Errors
-    /// [`Error::Infeasible`] if the remaining units cannot meet a budget;
+    /// [`Error::Infeasible`] if the remaining units cannot meet a budget, [`Error::Conflicting`] if
+    /// each can be met, but no choice meets all;
     /// [`Error::NonFinite`] if an α is not finite.
     pub fn project(&self, budgets: &[CostLimit]) -> Result<Projection> {
         let active = self.project_among(budgets, |state| state.active.numbers().collect());
@@ -109,8 +110,8 @@ impl<A: Architecture> Search<A> {
         project(self.supernet.cost_model(), self.supernet.space(), &choices, budgets)
     }
 
-    /// Drops every candidate with p ≤ `drop_share`/n, the least probable first, unless the budgets
-    /// could then no longer be met.
+    /// Drops every candidate with p ≤ `drop_share`/n, the least probable first, unless the others
+    /// could no longer meet the budgets, or could only stay far below all of them.
     fn drop_candidates(&mut self, listener: &mut dyn Listener) -> Result<()> {
         let undecided = self.undecided();
         let fewest = if self.options.pruning.decide_early { 1 } else { 2 };
@@ -136,8 +137,8 @@ impl<A: Architecture> Search<A> {
     }
 
     /// Returns whether, with these active candidates in dimension `at`, the cheapest choice meets
-    /// every budget and the dearest reaches one of them, so that projection ends close to a budget;
-    /// both have to hold for every budget of `budget.keep_feasible`.
+    /// every budget and the most expensive costs at least as much as one of them, so that
+    /// projection can end close to it. For every budget of `budget.keep_feasible` both must hold.
     fn can_still_meet_budgets(&self, at: usize, flags: &[bool]) -> Result<bool> {
         let candidates: Vec<Vec<Size>> = self
             .supernet
@@ -196,7 +197,7 @@ fn uses_one_of(budgets: &[CostLimit], choice: &Projection) -> bool {
 }
 
 /// ln p of every candidate, in f64, because f32 would make very improbable candidates equal. α of a
-/// dropped candidate is no longer learned: it counts as at most the least α among active ones.
+/// dropped candidate is no longer learned: in its place min(α, least active α) is used.
 fn log_probabilities(state: &DimensionState) -> Result<Vec<f64>> {
     let alpha = to_host(&state.alpha)?;
     let active = || state.active.numbers().map(|candidate| alpha[candidate]);

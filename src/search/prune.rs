@@ -1,4 +1,4 @@
-//! Prune steps: gates fade out, units are removed; the search ends.
+//! Fade-outs, pruning of faded units, and the end of the search.
 
 use super::events::{Event, Finished, Listener, Phase, Pruned};
 use super::step::Search;
@@ -33,7 +33,8 @@ impl<A: Architecture> Search<A> {
             .into_iter()
             .map(|at| (at, self.supernet.states()[at].active.largest()))
             .collect();
-        // The gates of the last step: V of the present gates no longer holds the dropped candidates.
+        // m₀ = gates of the last step. Gates computed now would already lack the dropped candidates
+        // in V, and the output would jump.
         let gates = std::mem::take(&mut self.last_gates);
         let gates = if gates.is_empty() { self.present_gates()? } else { gates };
         self.supernet.begin_fade_out(&sizes, &gates, self.step)
@@ -59,7 +60,7 @@ impl<A: Architecture> Search<A> {
         under_way.map(|fade_out| fade_out.since + self.options.pruning.fade_out_steps).max()
     }
 
-    /// Advances every fade-out to its share of the next step.
+    /// Sets the remaining share r of every fade-out for the next step.
     pub(super) fn advance_fade_outs(&mut self) {
         let (step, steps) = (self.step, self.options.pruning.fade_out_steps.max(1));
         for fade_out in self.supernet.states_mut().iter_mut().filter_map(|s| s.fade_out.as_mut()) {
@@ -86,13 +87,14 @@ impl<A: Architecture> Search<A> {
             return Ok(());
         }
         let probe = images.f_narrow(0, 0, PROBE_IMAGES.min(images.size()[0]))?;
-        // A batch with a NaN is skipped by the step, and still serves to measure.
+        // The images may hold NaN, in which case the step was skipped: NaN becomes 0, so that logits
+        // can be compared.
         let probe = probe.f_nan_to_num(0.0, 0.0, 0.0)?;
         self.prune(&faded, &probe, listener).during(format!("pruning after step {step}"))
     }
 
-    /// Narrows dimensions to the given sizes, and emits how far each part of it changes the logits of
-    /// `probe`.
+    /// Narrows dimensions to the given sizes, and emits how far zeroing gates, slicing
+    /// attention and hidden units, and slicing embedding channels change the logits of `probe`.
     fn prune(
         &mut self,
         targets: &[(usize, Size)],
@@ -149,7 +151,7 @@ impl<A: Architecture> Search<A> {
     /// weights, scores, α, optimiser moments and EMA. Returns the slices that were taken.
     ///
     /// # Errors
-    /// [`crate::Error::Candidates`] if a size fits no candidate.
+    /// [`crate::Error::Candidates`] if no candidate fits into a size.
     pub fn narrow(&mut self, sizes: &[(usize, Size)]) -> Result<Narrowing> {
         let narrowing = self.supernet.narrow(sizes)?;
         if narrowing.is_empty() {

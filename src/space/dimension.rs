@@ -56,7 +56,7 @@ pub enum Role {
     /// zero during a fade-out.
     Written,
     /// Scale of a norm over the dimension. During a fade-out the entries of units to prune are
-    /// multiplied by the remaining factor r, those of the k kept among d units by √((k + r²(d − k))/d),
+    /// multiplied by the remaining share r, those of the k kept among d units by √((k + r²(d − k))/d),
     /// because the faded units lower the variance that the norm divides by.
     Scaled,
     /// Sliced, nothing else.
@@ -80,7 +80,7 @@ pub struct Binding {
     pub axis: usize,
     /// How often the sequence of all units is repeated: 3 for the rows of a fused qkv matrix.
     pub outer: i64,
-    /// Consecutive entries of one unit: p² where every unit has an entry per pixel of a patch.
+    /// Consecutive entries of one unit: patch_size² where every unit has an entry per pixel of a patch.
     pub inner: i64,
     /// Whether the axis has an entry per unit or per head.
     pub over: Over,

@@ -1,4 +1,4 @@
-//! Gate fade-out: the gates of units that will be pruned go linearly to zero before the prune step.
+//! Gate fade-out: the gates of units that will be pruned go linearly to zero before the units are pruned.
 
 use super::flat::narrow_flat;
 use crate::components::{BiMask, Mask, UnitState};
@@ -22,15 +22,16 @@ pub struct FadeOut {
     pub since: u64,
     /// Remaining share r, from 1 to 0.
     pub remaining: f64,
-    /// Whether the units were pruned in place: r = 0 for good, their gates stay at zero and no
-    /// weight is sliced, because the network cannot be built at other sizes.
+    /// Whether the fade-out has ended in a network that cannot be built at other sizes: r stays 0,
+    /// the gates stay zero, and no weight is sliced.
     pub in_place: bool,
     /// Flat indices of the kept units, i64.
     pub(super) kept: Tensor,
     /// m₀, the gates when the fade-out began, `[heads, channels]`.
     pub(super) initial_gates: Tensor,
-    /// Flat indices of the candidates that fit into the kept units, i64, and which are active.
+    /// Flat indices of the candidates that fit into the kept units, i64.
     kept_candidates: Tensor,
+    /// The active ones among these candidates.
     active: ActiveSet,
 }
 

@@ -23,10 +23,10 @@ struct Gate {
 /// Factors of all gates in one step.
 #[derive(Debug)]
 pub(super) struct Factors<'a> {
-    /// Bi-mask of every dimension.
+    /// Gates of every dimension: the bi-mask m, in a fade-out r·m₀ + (1 − r)·m₁.
     pub(super) masks: &'a [Tensor],
-    /// By dimension whose gates fade out: factors of variables that write into it, and of the
-    /// scales of norms over it ([`FadeOut::factor`](super::FadeOut)).
+    /// Factors of `Written` and of `Scaled` variables of every dimension in a fade-out
+    /// ([`FadeOut::factor`](super::FadeOut)).
     pub(super) fade_out: BTreeMap<usize, [Tensor; 2]>,
 }
 
@@ -92,7 +92,7 @@ impl Gating {
         tch::no_grad(|| self.variables.values().try_for_each(|gated| gated.materialise(factors)))
     }
 
-    /// Divides θ by the gates.
+    /// Divides θ by the gates, so that θ ⊙ gates are the given weights (`init.preserve_dense`).
     pub(super) fn divide_by_gates(&self, factors: &Factors) -> Result<()> {
         tch::no_grad(|| {
             self.variables.values().try_for_each(|gated| gated.divide_by_gates(factors))

@@ -52,7 +52,7 @@ pub fn builder(options: SearchOptions, share: f64) -> SearchBuilder<VitConfig> {
     Search::of(vit()).budget(Budget::macs_share(share)).options(options).device(test_device())
 }
 
-/// The batch of a step, whoever asks.
+/// The batch of a step: the same at every call.
 pub fn batch(step: u64) -> TestResult<Batch> {
     tch::manual_seed(1000 + step as i64);
     let images = Tensor::f_randn([6, 3, 16, 16], (Kind::Float, test_device()))?;

@@ -1,6 +1,6 @@
 //! Projection by variable elimination (Bertelè and Brioschi 1972, Nonserial Dynamic Programming).
 //!
-//! Dimensions are decided one after the other. An option is the position of a candidate in its
+//! Candidates are assigned to one dimension after the other. An option is the position of a candidate in its
 //! [`Choice`](super::Choice). A partial choice has an option for every dimension decided so far; it
 //! is stored as its cost, its Σ ln p, and its key: the options of those dimensions that later terms
 //! of the cost still multiply. The embedding of a ViT is in the key until the last block, that of a
