@@ -51,8 +51,8 @@ pub(super) fn section(report: &Report) -> String {
         }
         false => {
             "Outline: dense network. Filled: expected size Σ p·size at the last logged step \
-             (pale), or decided size (strong). In an attention, each row is a head; its number is \
-             the expected units, heads · channels."
+             (pale), or decided size (strong). In an attention, each row is a head; below: \
+             expected units, heads · channels."
         }
     };
     let width = 30 * dense.blocks.len();
