@@ -1,4 +1,4 @@
-//! The example `compare`: which rows of its file count as known.
+//! The example `compare`: which rows of its file are not measured again.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 type TestResult = Result<(), Box<dyn Error>>;
 
-/// The program, as built by a whole `cargo test`, or the last time.
+/// Path of the program, as built by `cargo test`, or by the last build.
 fn program() -> Result<PathBuf, Box<dyn Error>> {
     let tests = std::env::current_exe()?;
     let folder = tests.parent().and_then(Path::parent).ok_or("no folder above the tests")?;
@@ -29,18 +29,18 @@ fn compare(rows: &str, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
 }
 
 #[test]
-fn a_row_of_the_file_counts_for_its_own_terms_only() -> TestResult {
+fn row_on_the_same_terms_is_not_measured_again() -> TestResult {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("rows.jsonl");
     let rows = file.to_str().ok_or("not UTF-8")?;
     for (arguments, expected) in [
         (&["--methods", "even,scratch"][..], 2),
-        // Known.
+        // Measured already.
         (&["--methods", "even,scratch"], 2),
         (&["--methods", "even", "--lr", "0.001"], 3),
-        (&["--methods", "even", "--set", "budget_weight=2"], 4),
-        // Nothing of a search is in it, nor the network to search.
-        (&["--methods", "scratch", "--set", "budget_weight=2", "--lr", "0.001"], 4),
+        (&["--methods", "even", "--set", "budget.weight=2"], 4),
+        // Training from scratch depends neither on search options nor on the dense network.
+        (&["--methods", "scratch", "--set", "budget.weight=2", "--lr", "0.001"], 4),
         (&["--methods", "scratch", "--dense-lr", "0.002"], 5),
         (&["--methods", "scratch", "--bf16"], 6),
         (&["--methods", "even", "--images", "800"], 7),
@@ -51,10 +51,11 @@ fn a_row_of_the_file_counts_for_its_own_terms_only() -> TestResult {
         let count = std::fs::read_to_string(&file)?.lines().count();
         assert_eq!(count, expected, "rows after {arguments:?}");
     }
-    // A row that does not say what it was measured on counts for nothing.
+    // A row without terms is measured again.
     let text = std::fs::read_to_string(&file)?;
     let mut row: serde_json::Value = serde_json::from_str(text.lines().next().ok_or("no row")?)?;
     assert!(row["terms"]["dense"].is_string(), "{row}");
+    assert_eq!(row["terms"]["components"]["importance"]["name"], "learned_from_magnitude");
     row.as_object_mut().ok_or("no object")?.remove("terms");
     std::fs::write(&file, format!("{row}\n"))?;
     assert!(compare(rows, &["--methods", "even"])?.status.success());

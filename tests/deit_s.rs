@@ -1,4 +1,4 @@
-//! The example `deit_s` as a person uses it: its stages, what they leave, and what it refuses.
+//! The example `deit_s`: its stages, the files of a run, and the options it rejects.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 type TestResult = Result<(), Box<dyn Error>>;
 
-/// A network that trains in a second.
+/// Options of a network that trains in a second.
 const SMALL: [&str; 8] = [
     "--set",
     "network.embed_dim=32",
@@ -18,8 +18,8 @@ const SMALL: [&str; 8] = [
     "20",
 ];
 
-/// The program. A whole `cargo test` builds it beside the tests; `cargo test --test deit_s` alone does
-/// not, and takes the one that was built last.
+/// Path of the program. `cargo test` builds it beside the tests; `cargo test --test deit_s` uses the
+/// last build.
 fn program() -> Result<PathBuf, Box<dyn Error>> {
     let tests = std::env::current_exe()?;
     let folder = tests.parent().and_then(Path::parent).ok_or("no folder above the tests")?;
@@ -37,7 +37,7 @@ fn deit_s(arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
     Ok(Command::new(program()?).args(arguments).args(["--device", &device]).output()?)
 }
 
-/// What it printed, where it succeeded.
+/// Returns the output of a command that succeeds.
 fn succeeds(arguments: &[&str]) -> Result<String, Box<dyn Error>> {
     let output = deit_s(arguments)?;
     let text = String::from_utf8(output.stdout)?;
@@ -47,7 +47,7 @@ fn succeeds(arguments: &[&str]) -> Result<String, Box<dyn Error>> {
     }
 }
 
-/// Its complaint, where it failed without a word on success.
+/// Returns the error message of a command that fails.
 fn refuses(arguments: &[&str]) -> Result<String, Box<dyn Error>> {
     let output = deit_s(arguments)?;
     match output.status.success() {
@@ -57,7 +57,7 @@ fn refuses(arguments: &[&str]) -> Result<String, Box<dyn Error>> {
 }
 
 #[test]
-fn stages_go_on_from_one_another_and_the_report_tells_of_all() -> TestResult {
+fn stages_in_one_run_folder_continue_from_one_another_and_are_reported() -> TestResult {
     let folder = tempfile::tempdir()?;
     let run = folder.path().join("run");
     let out = run.to_str().ok_or("not UTF-8")?;
@@ -69,10 +69,12 @@ fn stages_go_on_from_one_another_and_the_report_tells_of_all() -> TestResult {
     for name in ["config.toml", "summary.json", "metrics.jsonl", "subnet/model.onnx"] {
         assert!(run.join(name).is_file(), "{name} is missing");
     }
-    // As many steps as were asked for, counted with those of the search; exported like it.
+    // Provenance of the search, with the steps of fine-tuning added.
     let described = json(&run.join("finetune/network/config.json"))?;
     assert_eq!(described["provenance"]["steps"], 40, "{described}");
     assert!(described["provenance"]["dense_macs"].as_f64() > described["macs"].as_f64());
+    assert_eq!(described["provenance"]["limits"][0]["metric"], "macs", "{described}");
+    assert!(described["provenance"]["components"]["importance"]["name"].is_string());
     assert!(run.join("finetune/network/model.onnx").is_file());
     let summary = json(&run.join("summary.json"))?;
     let macs = |of: &str| summary[of]["macs"].as_f64().unwrap_or(f64::NAN);
@@ -94,7 +96,7 @@ fn stages_go_on_from_one_another_and_the_report_tells_of_all() -> TestResult {
     std::fs::remove_file(run.join("report.html"))?;
     succeeds(&["report", out])?;
     let page = std::fs::read_to_string(run.join("report.html"))?;
-    for part in ["train", "search", "finetune", "data:image/png;base64,", "resolved options"] {
+    for part in ["train", "search", "finetune", "data:image/png;base64,", "all options"] {
         assert!(page.contains(part), "the report lacks {part}");
     }
     Ok(())
@@ -104,17 +106,23 @@ fn json(path: &Path) -> Result<serde_json::Value, Box<dyn Error>> {
     Ok(serde_json::from_slice(&std::fs::read(path)?)?)
 }
 
-/// Later stages need to be told nothing again, and may not be told otherwise.
+/// A stage that is added to a run inherits its options; seed, data and network cannot change.
 #[test]
-fn a_stage_has_the_options_of_the_run_it_belongs_to() -> TestResult {
+fn stage_added_to_a_run_has_the_options_of_the_run() -> TestResult {
     let folder = tempfile::tempdir()?;
     let out = folder.path().to_str().ok_or("not UTF-8")?;
-    let options =
-        ["--seed", "5", "--set", "search.options.average=0.9", "--set", "search.steps=10"];
+    let options = [
+        "--seed",
+        "5",
+        "--set",
+        "search.options.training.ema_decay=0.9",
+        "--set",
+        "search.steps=10",
+    ];
     succeeds(&[&["train", "--out", out][..], &SMALL, &options].concat())?;
     let other = refuses(&["search", "--out", out, "--seed", "6"])?;
-    assert!(other.contains("seed = 5, not 6"), "{other}");
-    // Stopped after the first stage: it goes on with that, not with the whole run.
+    assert!(other.contains("option seed: got 6, expected 5"), "{other}");
+    // A resumed run continues its last command, not all stages.
     std::fs::remove_dir_all(folder.path().join("dense/network"))?;
     succeeds(&["--resume", "--out", out])?;
     assert!(folder.path().join("dense/network").is_dir());
@@ -125,12 +133,12 @@ fn a_stage_has_the_options_of_the_run_it_belongs_to() -> TestResult {
         folder.path().join("config.toml"),
     )?)?;
     let number = |stage: &str| config[stage]["steps"].as_integer();
-    // Of the stage that has run it is told how it was run.
+    // A stage that has run keeps its options.
     assert_eq!((number("train"), number("search")), (Some(20), Some(10)));
     assert_eq!(config["command"].as_str(), Some("search"));
     let plan = json(&folder.path().join("plan.json"))?;
     assert_eq!((&plan["options"]["seed"], &plan["steps"]), (&5.into(), &10.into()));
-    // The network that was trained is not the one to train on, whatever --weights says.
+    // Fine-tuning trains the subnet of the run, whatever --weights says.
     let dense = folder.path().join("dense/network");
     succeeds(&["finetune", "--out", out, "--steps", "4", "--weights", dense.to_str().ok_or("?")?])?;
     let [subnet, finetuned] = ["subnet", "finetune/network"].map(|n| folder.path().join(n));
@@ -143,36 +151,34 @@ fn a_stage_has_the_options_of_the_run_it_belongs_to() -> TestResult {
     Ok(())
 }
 
-/// What says how to search is not for plain training beside it; and `none` is no value.
 #[test]
-fn options_of_the_search_are_for_the_search_only() -> TestResult {
+fn search_options_are_not_applied_to_the_compared_dense_training() -> TestResult {
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("run");
     let out = out.to_str().ok_or("not UTF-8")?;
     let options = [
         "--set",
-        "search.options.fade_out_steps=2",
+        "search.options.pruning.fade_out_steps=2",
         "--set",
         "search.options.pmim=none",
         "--set",
         "search.method=two_stage",
         "--set",
-        "search.looks=3",
+        "search.prune_steps_per_epoch=3",
         "--out",
         out,
     ];
     succeeds(&[&SMALL[..], &options].concat())?;
     let plan = json(&Path::new(out).join("plan.json"))?;
-    assert!(plan["options"]["pmim"].is_null() && plan["options"]["fade_out_steps"] == 2);
-    assert!(plan["options"]["order"].to_string().contains("importance_first"));
+    assert!(plan["options"]["pmim"].is_null() && plan["options"]["pruning"]["fade_out_steps"] == 2);
+    assert_eq!(plan["options"]["stages"]["two"]["importance_steps"], 6);
     let plain = json(&Path::new(out).join("reference/plan.json"))?;
-    assert_eq!(plain["options"]["fade_out_steps"], 0);
+    assert_eq!(plain["options"]["pruning"]["fade_out_steps"], 0);
     Ok(())
 }
 
-/// A teacher comes as it is, whatever the student's sizes.
 #[test]
-fn a_wider_network_teaches_a_narrower_one() -> TestResult {
+fn teacher_wider_than_the_student_is_loaded_and_one_for_other_images_is_rejected() -> TestResult {
     let folder = tempfile::tempdir()?;
     let [wide, narrow] = ["wide", "narrow"].map(|name| folder.path().join(name));
     let [wide, narrow] = [&wide, &narrow].map(|path| path.to_str().unwrap_or_default());
@@ -181,8 +187,8 @@ fn a_wider_network_teaches_a_narrower_one() -> TestResult {
     )?;
     succeeds(&[&["train", "--out", narrow, "--teacher", wide][..], &SMALL].concat())?;
     let plan = json(&Path::new(narrow).join("dense/plan.json"))?;
-    assert_eq!(plan["options"]["distillation"]["weight"], 0.5, "{plan}");
-    // By other images or classes it cannot be judged.
+    assert_eq!(plan["options"]["training"]["distillation"]["weight"], 0.5, "{plan}");
+    // A teacher for other images.
     let data = folder.path().join("data");
     for part in ["train", "val"] {
         write_classes(&data.join(part), &["ant", "bee"])?;
@@ -192,11 +198,11 @@ fn a_wider_network_teaches_a_narrower_one() -> TestResult {
     let said = refuses(
         &[&["train", "--data", images, "--teacher", wide, "--batch", "4"][..], &colour].concat(),
     )?;
-    assert!(said.contains("--teacher takes images of [1, 28, 28]"), "{said}");
+    assert!(said.contains("teacher: got one for images of [1, 28, 28]"), "{said}");
     Ok(())
 }
 
-/// A folder with a folder for each class: four images of each, 28 × 28.
+/// Writes a folder per class with four images of 28 × 28 pixels each.
 fn write_classes(folder: &Path, names: &[&str]) -> TestResult {
     for (class, name) in names.iter().enumerate() {
         let place = folder.join(name);
@@ -216,9 +222,8 @@ fn write_classes(folder: &Path, names: &[&str]) -> TestResult {
     Ok(())
 }
 
-/// Folders of classes, from training to a report; classes that differ are named.
 #[test]
-fn folders_of_classes_are_trained_on() -> TestResult {
+fn folders_of_classes_are_trained_on_and_differing_class_names_are_rejected() -> TestResult {
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
     write_classes(&data.join("train"), &["ant", "bee", "cat"])?;
@@ -229,17 +234,17 @@ fn folders_of_classes_are_trained_on() -> TestResult {
     let arguments = ["--data", images, "--out", out, "--batch", "4", "--set", "compare=false"];
     let all = [&arguments[..], &colour, &SMALL].concat();
     let said = refuses(&all)?;
-    assert!(said.contains("class 2 is cat in train/ and cow in val/"), "{said}");
+    assert!(said.contains("class 2: got cow in val/, expected cat as in train/"), "{said}");
     std::fs::rename(data.join("val/cow"), data.join("val/cat"))?;
     for augmentation in ["light", "deit", "none"] {
         let setting = format!("data.augmentation={augmentation}");
         succeeds(&[&all[..], &["--set", &setting]].concat())?;
-        // It is evaluated and exported by what stands in its folder.
+        // The run folder holds everything that eval needs.
         let told = succeeds(&["eval", "--weights", out])?;
         assert!(told.contains("of 12 images"), "{told}");
         std::fs::rename(out, folder.path().join(augmentation))?;
     }
-    // The images need not be there to export.
+    // Export needs no images.
     std::fs::remove_dir_all(&data)?;
     let (run, to) = (folder.path().join("light"), folder.path().join("exported"));
     let [run, to] = [&run, &to].map(|path| path.to_str().unwrap_or_default());
@@ -249,8 +254,72 @@ fn folders_of_classes_are_trained_on() -> TestResult {
     Ok(())
 }
 
+/// `[search.components]` changes parameters of the search's components, and nothing else.
 #[test]
-fn a_run_goes_on_with_the_options_it_began_with() -> TestResult {
+fn component_of_the_configuration_is_that_of_the_search() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("taylor.toml");
+    let own = "importance = { name = \"taylor\", momentum = 0.5 }\none_hot = { tangent = false }\n";
+    std::fs::write(&file, format!("compare = false\n[search.components]\n{own}"))?;
+    let (out, file) = (folder.path().join("run"), file.to_str().ok_or("not UTF-8")?.to_string());
+    let to = out.to_str().ok_or("not UTF-8")?;
+    succeeds(&[&["--config", &file, "--out", to][..], &SMALL].concat())?;
+    let described = json(&out.join("subnet/config.json"))?;
+    let components = &described["provenance"]["components"];
+    assert_eq!(components["importance"]["name"], "taylor", "{described}");
+    assert_eq!(components["importance"]["momentum"], 0.5);
+    assert_eq!(components["importance"]["mean"], 2.0);
+    assert_eq!(components["one_hot"]["tangent"], false);
+    assert_eq!(components["one_hot"]["entropy"], true);
+    let config = std::fs::read_to_string(out.join("config.toml"))?;
+    assert!(config.contains("taylor"), "{config}");
+    Ok(())
+}
+
+#[test]
+fn swin_is_trained_searched_fine_tuned_resumed_exported_and_reported() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    let out = run.to_str().ok_or("not UTF-8")?;
+    let small = ["--set", "network.embed_dim=16", "--steps", "20", "--batch", "8"];
+    let stage =
+        |name: &str| succeeds(&[&[name, "--preset", "swin", "--out", out][..], &small].concat());
+    stage("train")?;
+    let printed = stage("search")?;
+    assert!(printed.contains("layers.1.blocks.0.attn"), "{printed}");
+    let subnet = std::fs::read(run.join("subnet/model.safetensors"))?;
+    std::fs::remove_dir_all(run.join("subnet"))?;
+    succeeds(&["--resume", "--out", out])?;
+    assert_eq!(std::fs::read(run.join("subnet/model.safetensors"))?, subnet);
+    stage("finetune")?;
+    let described = json(&run.join("finetune/network/config.json"))?;
+    assert_eq!(described["family"], "swin", "{described}");
+    assert_eq!(described["provenance"]["steps"], 40, "{described}");
+    let dense_macs = described["provenance"]["dense_macs"].as_f64().ok_or("no dense MACs")?;
+    assert!(described["macs"].as_f64().is_some_and(|macs| macs <= 0.5 * dense_macs));
+    assert!(run.join("finetune/network/model.onnx").is_file());
+
+    // The family of an artifact is read from its folder, wherever that is.
+    let moved = folder.path().join("moved");
+    std::fs::rename(run.join("finetune/network"), &moved)?;
+    let [moved, to] = [moved, folder.path().join("exported")];
+    let (moved, to) = (moved.to_str().ok_or("not UTF-8")?, to.to_str().ok_or("not UTF-8")?);
+    succeeds(&["export", "--weights", moved, "--out", to, "--format", "torchscript"])?;
+    assert_eq!(json(&Path::new(to).join("config.json"))?["family"], "swin");
+    let evaluated = succeeds(&["eval", "--weights", out])?;
+    assert!(evaluated.starts_with("top-1 "), "{evaluated}");
+    std::fs::remove_file(run.join("report.html"))?;
+    succeeds(&["report", out])?;
+    assert!(std::fs::read_to_string(run.join("report.html"))?.contains("swin on"));
+    // A Swin teaches a ViT.
+    let student = folder.path().join("student");
+    let student = student.to_str().ok_or("not UTF-8")?;
+    succeeds(&[&["train", "--out", student, "--teacher", out][..], &SMALL].concat())?;
+    Ok(())
+}
+
+#[test]
+fn resumed_run_with_other_options_is_rejected_and_with_the_same_repeats_its_subnet() -> TestResult {
     let folder = tempfile::tempdir()?;
     let out = folder.path().to_str().ok_or("not UTF-8")?;
     let whole = &[&["--set", "compare=false", "--out", out][..], &SMALL].concat();
@@ -259,14 +328,14 @@ fn a_run_goes_on_with_the_options_it_began_with() -> TestResult {
 
     let again = refuses(whole)?;
     assert!(again.contains("--resume"), "{again}");
-    // The same command line again goes on, too.
+    // The same command line with --resume.
     succeeds(&[&whole[..], &["--resume", "--preset", "demo"]].concat())?;
     let other = refuses(&["--resume", "--out", out, "--preset", "demo"])?;
-    assert!(other.contains("the run began with"), "{other}");
+    assert!(other.contains("with which the run in"), "{other}");
     let other = refuses(&["--resume", "--out", out, "--budget", "0.3"])?;
-    assert!(other.contains("budget.macs = \"0.5\"") && other.contains("0.3"), "{other}");
+    assert!(other.contains("option budget.macs: got \"0.3\", expected \"0.5\""), "{other}");
 
-    // As after a kill: the last artifacts are gone, the checkpoints are there.
+    // As after a kill: the artifacts are missing, the checkpoints exist.
     std::fs::remove_dir_all(folder.path().join("subnet"))?;
     std::fs::remove_file(folder.path().join("summary.json"))?;
     succeeds(&["--resume", "--out", out])?;
@@ -275,7 +344,7 @@ fn a_run_goes_on_with_the_options_it_began_with() -> TestResult {
 }
 
 #[test]
-fn flags_outweigh_settings_settings_the_file_and_the_file_the_preset() -> TestResult {
+fn flags_override_settings_settings_the_file_and_the_file_the_preset() -> TestResult {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("own.toml");
     std::fs::write(&file, "seed = 3\n[train]\nepochs = 0.01\nlr = 0.25\nbatch = 16\n")?;
@@ -291,14 +360,14 @@ fn flags_outweigh_settings_settings_the_file_and_the_file_the_preset() -> TestRe
     assert_eq!(config["seed"].as_integer(), Some(3));
     assert_eq!(train["lr"].as_float(), Some(0.125));
     assert_eq!(train["batch"].as_integer(), Some(8));
-    // Epochs of the file took the place of the preset's steps.
+    // Epochs of the file replace the steps of the preset.
     assert_eq!(train["epochs"].as_float(), Some(0.01));
     assert!(train.get("steps").is_none());
     Ok(())
 }
 
 #[test]
-fn a_budget_of_parameters_is_the_only_one_unless_another_is_given() -> TestResult {
+fn parameter_budget_alone_replaces_the_preset_budget_and_both_hold_together() -> TestResult {
     let folder = tempfile::tempdir()?;
     for (name, budgets, limits) in [
         ("params", &["--params", "20k"][..], vec![("params", 20_000.0)]),
@@ -327,7 +396,7 @@ fn a_budget_of_parameters_is_the_only_one_unless_another_is_given() -> TestResul
 }
 
 #[test]
-fn wrong_options_fail_at_once_and_name_what_is_wrong() -> TestResult {
+fn wrong_options_are_rejected_by_name_before_a_folder_is_written() -> TestResult {
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("run");
     let out = out.to_str().ok_or("not UTF-8")?;
@@ -337,10 +406,10 @@ fn wrong_options_fail_at_once_and_name_what_is_wrong() -> TestResult {
         (vec!["--budget", "0.0001"], vec!["36394", "35468928"]),
         (vec!["--set", "serch.share=0.3"], vec!["serch", "search"]),
         (
-            vec!["--set", "search.options.fade_out=3"],
-            vec!["search.options.fade_out", "fade_out_steps"],
+            vec!["--set", "search.options.pruning.fade_out=3"],
+            vec!["search.options.pruning.fade_out", "fade_out_steps"],
         ),
-        (vec!["--set", "search.options.drop_share=many"], vec!["search.options", "many"]),
+        (vec!["--set", "search.options.pruning.drop_share=many"], vec!["search.options", "many"]),
         (vec!["--set", "search.share=1.5"], vec!["search.share", "1.5"]),
         (vec!["--set", "network.patch_size=5"], vec!["patch_size", "5", "28"]),
         (vec!["--epochs", "2", "--steps", "3"], vec!["--epochs", "--steps"]),
@@ -357,8 +426,12 @@ fn wrong_options_fail_at_once_and_name_what_is_wrong() -> TestResult {
         (vec!["--set", "search.options.search_steps=9"], vec!["search_steps", "search.share"]),
         (vec!["train", "--budget", "1.3G"], vec!["1300000000", "363940608"]),
         (vec!["--resume"], vec!["--out"]),
-        (vec!["--resume", "--out", "nowhere"], vec!["nowhere", "--resume"]),
-        (vec!["search", "--out", out], vec!["--weights"]),
+        (vec!["--resume", "--out", "nowhere"], vec!["nowhere", "no run", "resuming"]),
+        (vec!["search", "--out", out], vec!["search: got none", "weights"]),
+        (vec!["--set", "search.components.importance.name=fisher"], vec!["importance", "fisher"]),
+        (vec!["--set", "search.components.importance.momentun=0.5"], vec!["momentun", "mean"]),
+        (vec!["--set", "network.family=swin"], vec!["network.depth", "12", "[2, 2, 6, 2]"]),
+        (vec!["--set", "network.window_size=7"], vec!["network.window_size", "vit"]),
         (vec!["eval"], vec!["--weights"]),
         (vec!["report", "nowhere"], vec!["nowhere", "no run"]),
     ] {

@@ -1,28 +1,25 @@
-//! Methods on equal terms: the same dense network, data, order of batches and schedule.
+//! Compares methods on the same dense network, data, order of batches and schedule.
 //!
 //! ```sh
-//! cargo run --release --example compare -- --methods ours,two-stage,paper --budgets 0.5 --seeds 3
+//! cargo run --release --features pipeline --example compare -- --methods ours,two-stage,paper --budgets 0.5 --seeds 3
 //! ```
 //!
-//! Prints a table; `--json FILE` appends one object a run, and leaves out the runs that are there on
-//! the same terms: options, data and dense network.
+//! Prints a table. `--json FILE` appends one object per run; a run that the file has on the same
+//! terms (options, components, data and dense network) is not repeated.
 
 mod data;
 mod methods;
 mod row;
 mod scratch;
-mod settings;
 mod summary;
 mod terms;
 mod trial;
 
 use clap::Parser;
-use data::Data;
 use methods::Named;
 use once_for_both::device;
-use once_for_both::search::Precision;
+use once_for_both::precision::Precision;
 use row::Row;
-use settings::Setting;
 use std::path::PathBuf;
 use summary::Summary;
 use trial::{AnyError, Bench};
@@ -39,11 +36,11 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_value = "0.5")]
     budgets: Vec<f64>,
 
-    /// How many seeds of scores, α and hidden tokens.
+    /// Number of seeds of scores, α and masked tokens.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
 
-    /// The first of them.
+    /// The first seed.
     #[arg(long, default_value_t = 0)]
     first_seed: u64,
 
@@ -67,27 +64,27 @@ pub struct Options {
     #[arg(long, default_value_t = 0.6)]
     search: f64,
 
-    /// Images of a step.
+    /// Images of an optimiser step.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
     batch: i64,
 
-    /// Highest learning rate of dense training.
+    /// Peak learning rate of dense training.
     #[arg(long, default_value_t = 1e-3)]
     dense_lr: f64,
 
-    /// Highest learning rate of search and fine-tuning.
+    /// Peak learning rate of search and fine-tuning.
     #[arg(long, default_value_t = 5e-4)]
     lr: f64,
 
-    /// Steps of a fade-out; the method's own if not given.
+    /// Steps of a gate fade-out. Default: that of the method.
     #[arg(long)]
     fade_out: Option<u64>,
 
-    /// Any option of the search, as in its JSON: --set optimiser.alpha_rate=0.05. May be repeated.
+    /// Any option of the search: --set optimiser.alpha_rate=0.05. Repeatable.
     #[arg(long = "set", value_name = "NAME=VALUE")]
-    settings: Vec<Setting>,
+    settings: Vec<String>,
 
-    /// A plain training step is timed after so many of the search; 0 for none.
+    /// Times a plain training step after every so many search steps; 0 for none.
     #[arg(long, default_value_t = 10)]
     plain_interval: u64,
 
@@ -95,27 +92,28 @@ pub struct Options {
     #[arg(long)]
     bf16: bool,
 
-    /// Folder with IDX files under MNIST's names; the built-in part of Fashion-MNIST if not given.
+    /// Folder of IDX files under MNIST's names. Default: the built-in part of Fashion-MNIST.
     #[arg(long)]
     data: Option<PathBuf>,
 
-    /// Training images to use, from the first; all if not given.
+    /// Number of training images, from the first on. Default: all.
     #[arg(long)]
     images: Option<i64>,
 
-    /// Judge by so many training images that are held out, not by the test images: for tuning.
+    /// Number of training images that are held out and evaluated on instead of the test images, for
+    /// tuning.
     #[arg(long, default_value_t = 0)]
     validate: i64,
 
-    /// Dense network to begin with, as `deit_s train` saves it; one is trained if not given.
+    /// Dense network to start from, as `deit_s train` saves it. Default: one is trained.
     #[arg(long, value_name = "FOLDER")]
     weights: Option<PathBuf>,
 
-    /// Folder that keeps the dense network for the next comparison.
+    /// Folder that stores the dense network for the next comparison.
     #[arg(long, conflicts_with = "weights")]
     dense: Option<PathBuf>,
 
-    /// File that one object a run is appended to.
+    /// File that one object per run is appended to.
     #[arg(long)]
     json: Option<PathBuf>,
 
@@ -129,11 +127,11 @@ impl Options {
         if self.bf16 {
             Precision::Bf16
         } else {
-            Precision::Full
+            Precision::F32
         }
     }
 
-    /// Epochs as steps, now that the data set is known.
+    /// Converts epochs to steps of a data set with so many images.
     fn in_steps(mut self, images: i64) -> Self {
         let steps = |epochs: u64| epochs * (images / self.batch) as u64;
         self.dense_steps = self.dense_epochs.map_or(self.dense_steps, steps);
@@ -147,9 +145,9 @@ fn main() -> Result<(), AnyError> {
     let methods = Named::parse_all(&options.methods)?;
     let known = options.json.as_deref().map_or(Ok(vec![]), Row::read)?;
     let device = device::parse(&options.device)?;
-    let data = Data::load(&options, device)?;
-    let options = options.in_steps(data.train.len());
-    let bench = Bench::new(&options, data, device)?;
+    let feed = data::open(&options, device)?;
+    let options = options.in_steps(feed.train_images());
+    let bench = Bench::new(&options, feed, device)?;
     println!("dense: top-1 {:.2} %", 100.0 * bench.dense_top1);
     println!("{}", Row::HEADER);
     let mut summaries = Vec::new();
@@ -167,7 +165,7 @@ fn main() -> Result<(), AnyError> {
     Ok(())
 }
 
-/// One row: from the file if it is there on the same terms, else measured and appended.
+/// Returns the row of the file on the same terms, or measures one and appends it.
 fn one(
     bench: &Bench,
     known: &[Row],

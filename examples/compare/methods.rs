@@ -1,8 +1,9 @@
 //! The methods, by name.
 
 use crate::Options;
-use once_for_both::components::UnitImportance;
-use once_for_both::search::{AlphaStart, SearchOptions};
+use once_for_both::components::{Components, EntropyVarianceLoss, UnitImportance};
+use once_for_both::search::{AlphaInit, SearchOptions};
+use std::sync::Arc;
 
 /// A method to compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,31 +12,31 @@ pub enum Named {
     Ours,
     /// No masked image modeling.
     NoPmim,
-    /// The one-hot loss without its tangent.
+    /// The one-hot loss without its tangent term.
     NoTangent,
-    /// Units cut at once.
+    /// Units pruned at once, without a gate fade-out.
     NoFadeOut,
     /// α starts equal.
     EqualAlpha,
     /// α starts uniform in [0, 1).
     UniformAlpha,
-    /// α starts around an even narrowing.
+    /// α starts with its peak at an even narrowing.
     EvenAlpha,
     /// An even narrowing, not searched.
     Even,
-    /// The paper's setting, with rates that reach a decision in a short search.
+    /// The paper's setting, with learning rates of scores and α that decide in a short search.
     Paper,
     /// Importance first, sparsity after.
     TwoStage,
     /// Importance by weight norms, never learned.
     Magnitude,
-    /// Importance by first-order Taylor.
+    /// Importance by first-order Taylor expansion.
     Taylor,
     /// Importance drawn at random and kept.
     RandomImportance,
     /// Sizes drawn at random, everything else alike.
     RandomSizes,
-    /// An even narrowing that never saw the dense network, trained as long in all.
+    /// An even narrowing, trained from scratch for as many steps in all.
     Scratch,
 }
 
@@ -43,7 +44,7 @@ const ALL: [(&str, Named); 15] = [
     ("ours", Named::Ours),
     ("no-pmim", Named::NoPmim),
     ("no-tangent", Named::NoTangent),
-    ("no-fade_out", Named::NoFadeOut),
+    ("no-fade-out", Named::NoFadeOut),
     ("equal-alpha", Named::EqualAlpha),
     ("uniform-alpha", Named::UniformAlpha),
     ("even-alpha", Named::EvenAlpha),
@@ -58,7 +59,7 @@ const ALL: [(&str, Named); 15] = [
 ];
 
 impl Named {
-    /// Methods by their names.
+    /// Returns the methods of these names.
     pub fn parse_all(names: &[String]) -> Result<Vec<Self>, String> {
         if names == ["all"] {
             return Ok(ALL.iter().map(|(_, method)| *method).collect());
@@ -68,23 +69,44 @@ impl Named {
             let found = ALL.iter().find(|(name, _)| name == wanted);
             found
                 .map(|(_, method)| *method)
-                .ok_or_else(|| format!("there is no method {wanted}; there are {}", known()))
+                .ok_or_else(|| format!("method: got {wanted}, expected one of {}", known()))
         };
         names.iter().map(find).collect()
     }
 
-    /// Its name.
+    /// Returns its name.
     pub fn name(self) -> &'static str {
         ALL.iter().find(|(_, method)| *method == self).map_or("", |(name, _)| name)
     }
 
-    /// Its options: only what makes the method differs.
+    /// Returns its components.
+    pub fn components(self) -> Components {
+        let (mean, std) = (2.0, 0.5);
+        let ours = Components::default();
+        let importance = |importance: UnitImportance| Components {
+            importance: Arc::new(importance),
+            ..Components::default()
+        };
+        match self {
+            Self::Paper => Components::paper(),
+            Self::NoTangent => {
+                let loss = EntropyVarianceLoss { delta: 1e-3, ..EntropyVarianceLoss::paper() };
+                let loss = EntropyVarianceLoss { tangent: false, ..loss };
+                Components { one_hot: Arc::new(loss), ..ours }
+            }
+            Self::Magnitude => importance(UnitImportance::Magnitude { mean, std }),
+            Self::Taylor => importance(UnitImportance::Taylor { mean, std, momentum: 0.9 }),
+            Self::RandomImportance => importance(UnitImportance::Random { mean, std }),
+            _ => ours,
+        }
+    }
+
+    /// Returns its options. They differ only in what makes the method.
     pub fn options(self, options: &Options, seed: u64) -> SearchOptions {
         if self == Self::Scratch {
-            return from_nothing(options, seed);
+            return from_scratch(options, seed);
         }
         let (total, search) = (options.steps, (options.steps as f64 * options.search) as u64);
-        let (mean, std) = (2.0, 0.5);
         let mut own = match self {
             Self::Paper => SearchOptions::paper(total, search),
             Self::TwoStage => SearchOptions::two_stage(total, search),
@@ -92,36 +114,33 @@ impl Named {
         };
         match self {
             Self::NoPmim => own.pmim = None,
-            Self::NoTangent => own.one_hot.loss.tangent = false,
-            Self::NoFadeOut => own.fade_out_steps = 0,
-            Self::EqualAlpha => own.alpha_start = AlphaStart::Equal,
-            Self::UniformAlpha => own.alpha_start = AlphaStart::Uniform,
-            Self::EvenAlpha => own.alpha_start = AlphaStart::Even { spread: 0.3 },
+            Self::NoFadeOut => own.pruning.fade_out_steps = 0,
+            Self::EqualAlpha => own.init.alpha = AlphaInit::Equal,
+            Self::UniformAlpha => own.init.alpha = AlphaInit::Uniform,
+            Self::EvenAlpha => own.init.alpha = AlphaInit::Even { spread: 0.3 },
             Self::Even => {
-                own.alpha_start = AlphaStart::Even { spread: 0.1 };
+                own.init.alpha = AlphaInit::Even { spread: 0.1 };
                 own.optimiser.alpha_rate = 0.0;
-                own.drop_share = 0.0;
+                own.pruning.drop_share = 0.0;
             }
             Self::Paper => {
                 let ours = SearchOptions::new(total, search).optimiser;
                 own.optimiser.alpha_rate = ours.alpha_rate;
                 own.optimiser.score_rate = ours.score_rate;
             }
-            Self::Magnitude => own.importance = UnitImportance::Magnitude { mean, std },
-            Self::Taylor => own.importance = UnitImportance::Taylor { mean, std, momentum: 0.9 },
-            Self::RandomImportance => own.importance = UnitImportance::Random { mean, std },
             Self::RandomSizes => own.optimiser.alpha_rate = 0.0,
-            Self::Ours | Self::TwoStage | Self::Scratch => {}
+            _ => {}
         }
-        own.fade_out_steps = options.fade_out.unwrap_or(own.fade_out_steps);
-        own.precision = options.precision();
+        own.pruning.fade_out_steps = options.fade_out.unwrap_or(own.pruning.fade_out_steps);
+        own.training.precision = options.precision();
         own.peak_rate(options.lr).seed(seed)
     }
 }
 
-/// As long as dense training, search and fine-tuning together, at dense training's rate.
-fn from_nothing(options: &Options, seed: u64) -> SearchOptions {
+/// Plain training for as many steps as dense training, search and fine-tuning together, at the
+/// learning rate of dense training.
+fn from_scratch(options: &Options, seed: u64) -> SearchOptions {
     let mut own = SearchOptions::training(options.dense_steps + options.steps);
-    own.precision = options.precision();
+    own.training.precision = options.precision();
     own.peak_rate(options.dense_lr).seed(seed)
 }

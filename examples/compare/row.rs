@@ -1,4 +1,4 @@
-//! What came of one run.
+//! Results of one run: a row of the table.
 
 use crate::methods::Named;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-/// What came of one method.
+/// Results of one method at one budget and seed.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Row {
     pub method: String,
@@ -22,17 +22,17 @@ pub struct Row {
     pub search_seconds: f64,
     /// Processor time of search and fine-tuning, over all threads, with the evaluations.
     pub cpu_seconds: f64,
-    /// Mean search step against the plain steps between, if they were timed.
+    /// Mean time of a search step over that of a plain training step, if timed.
     pub step_ratio: Option<f64>,
-    /// Largest change of a logit at a cut, as a share of the largest logit.
+    /// Largest change of a logit by a prune step, as a share of the largest logit.
     pub jump: f64,
-    /// Mean standard score of the starting α of the chosen candidates, over all dimensions: 0 if where α
-    /// started has no say. None where all started equal.
+    /// Mean standard score of the initial α of the chosen candidates, over all dimensions: 0 if the
+    /// initial α has no influence. `None` where all started equal.
     pub start_bias: Option<f64>,
     pub embed_dim: i64,
     /// Heads, channels of a head, hidden width of every block.
     pub blocks: Vec<[i64; 3]>,
-    /// What it was measured on; null in rows that do not say.
+    /// Options, components, data and dense network; null in rows without.
     #[serde(default)]
     pub terms: Value,
 }
@@ -41,12 +41,12 @@ impl Row {
     pub const HEADER: &'static str = "method             budget seed   MACs  top-1 searched  \
         cpu s   step   jump  sizes";
 
-    /// A row to be filled.
+    /// Returns a row without results.
     pub fn new(method: Named, budget: f64, seed: u64) -> Self {
         Self { method: method.name().into(), budget, seed, ..Self::default() }
     }
 
-    /// Whether it is of this run, on these terms.
+    /// Returns whether the row is of this run, on these terms.
     pub fn is(&self, method: Named, budget: f64, seed: u64, terms: &Value) -> bool {
         let named = self.method == method.name() && self.budget == budget && self.seed == seed;
         named && self.terms == *terms

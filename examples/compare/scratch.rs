@@ -1,22 +1,25 @@
-//! The evenly narrowed network, trained from nothing.
+//! The baseline that is not searched: an evenly narrowed network, trained from scratch.
 
 use crate::methods::Named;
 use crate::row::Row;
-use crate::trial::{plain, AnyError, Bench};
+use crate::trial::{AnyError, Bench};
 use once_for_both::cost::Metric;
 use once_for_both::models::{Architecture, BlockConfig, VitConfig};
+use once_for_both::search::Search;
 
 impl Bench<'_> {
-    /// As long as dense training, search and fine-tuning take together, at dense training's rate.
+    /// Trains for as many steps as dense training, search and fine-tuning together, at the learning
+    /// rate of dense training.
     pub fn scratch(&self, share: f64, seed: u64) -> Result<Row, AnyError> {
         let narrow = narrowed(&self.network, share)?;
-        let training = self.search_options(Named::Scratch, seed)?;
-        let mut session = plain(&narrow, None, training, self.device)?;
-        self.finetune(&mut session)?;
+        let options = self.search_options(Named::Scratch, seed)?;
+        let mut training =
+            Search::of(narrow.clone()).options(options).device(self.device).build()?;
+        training.train(&mut self.batches()?, &mut ())?;
         let dense = self.network.cost_model().dense_cost(Metric::Macs)?;
         Ok(Row {
             macs: narrow.cost_model().dense_cost(Metric::Macs)? / dense,
-            top1: self.top1(&mut session)?,
+            top1: self.top1(&mut training)?,
             embed_dim: narrow.embed_dim,
             blocks: narrow.blocks.iter().map(|b| [b.heads, b.head_dim, b.hidden_dim]).collect(),
             ..Row::new(Named::Scratch, share, seed)
@@ -42,5 +45,5 @@ fn narrowed(dense: &VitConfig, share: f64) -> Result<VitConfig, AnyError> {
             best = Some(candidate);
         }
     }
-    best.ok_or_else(|| format!("no network has {share} of the MACs").into())
+    best.ok_or_else(|| format!("budget {share}: got no evenly narrowed network below it").into())
 }

@@ -1,4 +1,4 @@
-//! What the seeds of one method agree on.
+//! Mean and spread of one method over its seeds.
 
 use crate::row::Row;
 use std::fmt;
@@ -21,9 +21,10 @@ pub struct Summary {
 impl Summary {
     pub const HEADER: &'static str =
         "method             budget runs  top-1 ± std    MACs   cpu s  \
-         sizes apart   bias to the starting α";
+         sizes apart   bias to the initial α";
 
-    /// Sums up rows of one method and budget; `dense` are the sizes all began with.
+    /// Returns the summary of the rows of one method and budget; `dense` has the sizes of the dense
+    /// network.
     pub fn of(rows: &[Row], dense: &[i64]) -> Option<Self> {
         let first = rows.first()?;
         let runs = rows.len();

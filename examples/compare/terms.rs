@@ -1,10 +1,8 @@
-//! What a row was measured on: rows of other terms are not comparable.
+//! Terms of a row: everything its numbers depend on. Rows of other terms are not comparable.
 
-use crate::data::Data;
 use crate::methods::Named;
-use crate::settings;
 use crate::trial::{AnyError, Bench};
-use crate::Options;
+use once_for_both::pipeline::{overlay, parse_setting};
 use once_for_both::search::SearchOptions;
 use once_for_both::supernet::Weights;
 use once_for_both::Result;
@@ -12,45 +10,48 @@ use serde_json::{json, Value};
 use tch::{Device, Kind};
 
 impl Bench<'_> {
-    /// All that the numbers of a row depend on, besides method, budget and seed.
+    /// Everything the numbers of a row depend on, besides method, budget and seed.
     pub fn terms(&self, method: Named, seed: u64) -> Result<Value, AnyError> {
         let options = self.search_options(method, seed)?;
-        // From nothing: the dense network's weights have no part in it.
-        let start = match method {
-            Named::Scratch => Value::Null,
-            _ => self.checksum.clone().into(),
-        };
+        let searched = method != Named::Scratch;
         Ok(json!({
             "batch": self.options.batch,
-            "data": of_data(&self.data, self.options),
-            "dense": start,
+            "components": searched.then(|| method.components().ids()),
+            "data": self.data_terms(),
+            "dense": searched.then(|| self.checksum.clone()),
             "network": self.network,
             "options": options,
             "plain_interval": self.options.plain_interval,
         }))
     }
 
-    /// The resolved options of a method.
+    /// The options of a method, with those of `--set`.
     pub fn search_options(&self, method: Named, seed: u64) -> Result<SearchOptions, AnyError> {
         let options = method.options(self.options, seed);
-        Ok(match method {
-            Named::Scratch => options,
-            _ => settings::apply(options, &self.options.settings)?,
+        if method == Named::Scratch {
+            return Ok(options);
+        }
+        let mut all = serde_json::to_value(&options)?;
+        for setting in &self.options.settings {
+            overlay(&mut all, parse_setting(setting)?.into(), "options")?;
+        }
+        Ok(serde_json::from_value(all)?)
+    }
+
+    /// The images by number and pixel statistics, wherever they are stored.
+    fn data_terms(&self) -> Value {
+        let normalisation = self.feed.normalisation();
+        let pixels = normalisation.mean.iter().chain(&normalisation.std);
+        json!({
+            "train": self.feed.train_images(),
+            "judge": self.feed.test_images(),
+            "validate": self.options.validate,
+            "pixels": pixels.map(|value| format!("{value:.5}")).collect::<Vec<_>>(),
         })
     }
 }
 
-/// The images by their number and pixels, wherever they lie.
-pub fn of_data(data: &Data, options: &Options) -> Value {
-    json!({
-        "train": data.train.len(),
-        "judge": data.judge.len(),
-        "validate": options.validate,
-        "pixels": data.pixels.map(|value| format!("{value:.5}")),
-    })
-}
-
-/// Checksum of weights and their names.
+/// Returns the checksum of weights and their names.
 pub fn checksum(weights: &Weights) -> Result<String> {
     let mut sum = 0;
     for (name, weight) in weights {

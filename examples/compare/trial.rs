@@ -1,79 +1,59 @@
-//! One dense network, and what each method makes of it.
+//! One dense network, and the result of each method on it.
 
-use crate::data::{Data, CLASSES};
 use crate::methods::Named;
 use crate::row::Row;
 use crate::terms;
 use crate::Options;
 use cpu_time::ProcessTime;
+use once_for_both::batch::BatchSource;
 use once_for_both::cost::{Budget, Metric};
-use once_for_both::data::{Augmentation, ShuffledBatches};
 use once_for_both::models::{Architecture, VitConfig};
+use once_for_both::pipeline::{Feed, FeedBatches};
 use once_for_both::search::{Checkpoints, Event, Phase, Search, SearchOptions};
-use once_for_both::space::{Candidates, SearchSpace, Size};
-use once_for_both::subnet::{verify, FoldingExtractor, Subnet, SubnetExtractor};
+use once_for_both::space::{Candidates, Size};
+use once_for_both::subnet::Subnet;
 use once_for_both::supernet::{DimensionState, Weights};
 use once_for_both::Result;
 use std::time::{Duration, Instant};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
-/// Any error there is.
+/// Any error.
 pub type AnyError = Box<dyn std::error::Error>;
 
-const AUGMENTATION: Augmentation = Augmentation { pad: 2, flip: true };
+/// Test images that an extraction is verified on.
+const CALIBRATION: i64 = 64;
+/// Seeds of the batches of dense training, and of search and fine-tuning.
+const DENSE_SEED: u64 = 7;
+const SEARCH_SEED: u64 = 8;
 
-/// What all methods start from.
+/// The dense network and the data that all methods start from.
 pub struct Bench<'a> {
     pub(crate) options: &'a Options,
-    pub(crate) data: Data,
+    pub(crate) feed: Feed,
     pub(crate) network: VitConfig,
     weights: Weights,
-    /// Of these weights.
+    /// Checksum of the weights.
     pub(crate) checksum: String,
     pub dense_top1: f64,
     pub(crate) device: Device,
 }
 
 impl<'a> Bench<'a> {
-    /// Trains the dense network, or takes up the one kept in a folder.
-    pub fn new(options: &'a Options, data: Data, device: Device) -> Result<Self> {
-        if let Some(folder) = &options.weights {
-            let dense = Subnet::<VitConfig>::load(folder, device)?;
-            let dense_top1 = data.judge.top1(500, |images| dense.predict(images))?;
-            let weights = dense.weights().iter();
-            let weights = weights.map(|(name, weight)| (name.clone(), weight.shallow_clone()));
-            let (network, weights) = (dense.architecture().clone(), weights.collect());
-            let checksum = terms::checksum(&weights)?;
-            return Ok(Self { options, data, network, weights, checksum, dense_top1, device });
-        }
-        let network = VitConfig::uniform(96, 4, 4).input(28, 1, 4).classes(CLASSES as i64);
-        let kept = match &options.dense {
-            Some(folder) => Checkpoints::new(folder, 1).resume(device)?,
-            None => None,
+    /// Loads the dense network, or trains it.
+    pub fn new(options: &'a Options, feed: Feed, device: Device) -> Result<Self> {
+        let dense = match &options.weights {
+            Some(folder) => Subnet::<VitConfig>::load(folder, device)?,
+            None => trained(options, &feed, device)?,
         };
-        let mut dense = match kept {
-            Some(kept) => kept.session,
-            None => {
-                let training =
-                    SearchOptions::training(options.dense_steps).peak_rate(options.dense_lr);
-                plain(&network, None, training, device)?
-            }
-        };
-        let mut batches = ShuffledBatches::new(&data.train, options.batch, 7, AUGMENTATION)?;
-        while !dense.is_done() {
-            dense.step(&[batches.at(dense.steps_done())?], &mut |_: &Event| Ok(()))?;
-        }
-        if let Some(folder) = &options.dense {
-            Checkpoints::new(folder, 1).save(&dense)?;
-        }
-        dense.materialise()?;
-        let dense_top1 = data.judge.top1(500, |images| dense.supernet().network_logits(images))?;
-        let weights = dense.supernet().folded_weights();
+        let dense_top1 = feed.top1(|images| dense.predict(images))?;
+        let weights = dense.weights().iter();
+        let weights = weights.map(|(name, weight)| (name.clone(), weight.shallow_clone()));
+        let (network, weights) = (dense.architecture().clone(), weights.collect());
         let checksum = terms::checksum(&weights)?;
-        Ok(Self { options, data, network, weights, checksum, dense_top1, device })
+        Ok(Self { options, feed, network, weights, checksum, dense_top1, device })
     }
 
-    /// Sizes of the dense network, in the order of [`Row::sizes`].
+    /// Returns the sizes of the dense network, in the order of [`Row::sizes`].
     pub fn dense_sizes(&self) -> Vec<i64> {
         let blocks = self.network.blocks.iter();
         let blocks = blocks.flat_map(|block| [block.heads, block.head_dim, block.hidden_dim]);
@@ -91,83 +71,77 @@ impl<'a> Bench<'a> {
     }
 
     fn search_and_finetune(&self, method: Named, share: f64, seed: u64) -> Result<Row, AnyError> {
-        let budget = Budget::share(Metric::Macs, share, &self.network.cost_model())?;
-        let space = self.network.space()?;
-        let options = self.search_options(method, seed)?;
-        let (network, weights) = (self.network.clone(), Some(&self.weights));
-        let mut session = Search::new(network, space, weights, vec![budget], options, self.device)?;
+        let mut search = Search::of(self.network.clone())
+            .weights(&self.weights)
+            .budget(Budget::macs_share(share))
+            .options(self.search_options(method, seed)?)
+            .components(method.components())
+            .device(self.device)
+            .build()?;
         if method == Named::RandomSizes {
-            draw_sizes(&mut session, seed)?;
+            draw_sizes(&mut search, seed)?;
         }
-        let start = session.supernet().states().iter().map(Start::new).collect::<Result<_>>()?;
+        let start = search.supernet().states().iter().map(Start::new).collect::<Result<_>>()?;
         let mut watch = Watch { start, ..Watch::default() };
-        self.search(&mut session, &mut watch)?;
-        let top1_searched = self.top1(&mut session)?;
-        self.finetune(&mut session)?;
+        self.search(&mut search, &mut watch)?;
+        let top1_searched = self.top1(&mut search)?;
+        search.train(&mut self.batches()?, &mut ())?;
         let row = Row { top1_searched, ..Row::new(method, share, seed) };
-        Ok(self.conclude(&session, watch, row)?)
+        Ok(self.conclude(&mut search, watch, row)?)
     }
 
-    pub(crate) fn batches(&self) -> Result<ShuffledBatches<'_>> {
-        ShuffledBatches::new(&self.data.train, self.options.batch, 8, AUGMENTATION)
+    /// The batches of search and fine-tuning.
+    pub(crate) fn batches(&self) -> Result<FeedBatches<'_>> {
+        self.feed.batches(self.options.batch, SEARCH_SEED)
     }
 
-    fn search(&self, session: &mut Search<VitConfig>, watch: &mut Watch) -> Result<()> {
+    /// Steps until the search ends, and times plain training steps in between.
+    fn search(&self, search: &mut Search<VitConfig>, watch: &mut Watch) -> Result<()> {
         let mut batches = self.batches()?;
-        let mut training = SearchOptions::training(self.options.steps);
-        training.precision = self.options.precision();
+        let mut options = SearchOptions::training(self.options.steps);
+        options.training.precision = self.options.precision();
         let interval = self.options.plain_interval;
-        let mut beside = plain(&self.network, Some(&self.weights), training, self.device)?;
-        while session.phase() == Phase::Search {
-            let step = session.steps_done();
-            let batch = [batches.at(step)?];
+        let plain = Search::of(self.network.clone()).weights(&self.weights);
+        let mut plain = plain.options(options).device(self.device).build()?;
+        while search.phase() == Phase::Search {
+            let step = search.steps_done();
+            let batch = [batches.batch(step)?];
             let started = Instant::now();
             let jump = &mut watch.jump;
-            let mut notice = |event: &Event| {
-                if let Event::Pruned(cut) = event {
-                    *jump = jump.max(cut.total_jump / cut.logit_scale);
+            let mut listener = |event: &Event| {
+                if let Event::Pruned(pruned) = event {
+                    *jump = jump.max(pruned.total_jump / pruned.logit_scale);
                 }
                 Ok(())
             };
-            session.step(&batch, &mut notice)?;
+            search.step(&batch, &mut listener)?;
             watch.searched.push(started.elapsed());
             if interval > 0 && step.is_multiple_of(interval) {
                 let started = Instant::now();
-                beside.step(&batch, &mut |_: &Event| Ok(()))?;
+                plain.step(&batch, &mut ())?;
                 watch.plain.push(started.elapsed());
             }
         }
         Ok(())
     }
 
-    pub(crate) fn finetune(&self, session: &mut Search<VitConfig>) -> Result<()> {
-        let mut batches = self.batches()?;
-        while !session.is_done() {
-            session.step(&[batches.at(session.steps_done())?], &mut |_: &Event| Ok(()))?;
-        }
-        Ok(())
+    pub(crate) fn top1(&self, search: &mut Search<VitConfig>) -> Result<f64> {
+        search.evaluate(|supernet| self.feed.top1(|images| supernet.network_logits(images)))
     }
 
-    pub(crate) fn top1(&self, session: &mut Search<VitConfig>) -> Result<f64> {
-        session.materialise()?;
-        self.data.judge.top1(500, |images| session.supernet().network_logits(images))
-    }
-
-    fn conclude(&self, session: &Search<VitConfig>, watch: Watch, row: Row) -> Result<Row> {
-        let subnet = FoldingExtractor.extract(session.supernet())?;
-        let some = Tensor::f_arange(self.data.judge.len().min(64), (Kind::Int64, self.device))?;
-        verify(session.supernet(), &subnet, &self.data.judge.select(&some)?.0)?;
+    fn conclude(&self, search: &mut Search<VitConfig>, watch: Watch, row: Row) -> Result<Row> {
+        let subnet = search.extract(&self.feed.calibration_batch(CALIBRATION)?)?;
         let dense = self.network.cost_model().dense_cost(Metric::Macs)?;
         let blocks = &subnet.architecture().blocks;
         let search_seconds = watch.searched.iter().sum::<Duration>().as_secs_f64();
         let steps = watch.searched.len() as f64;
         Ok(Row {
             macs: subnet.macs()? / dense,
-            top1: self.data.judge.top1(500, |images| subnet.predict(images))?,
+            top1: self.feed.top1(|images| subnet.predict(images))?,
             search_seconds,
             step_ratio: mean(&watch.plain).map(|plain| search_seconds / steps / plain),
             jump: watch.jump,
-            start_bias: start_bias(&watch.start, session)?,
+            start_bias: start_bias(&watch.start, search)?,
             embed_dim: subnet.architecture().embed_dim,
             blocks: blocks.iter().map(|b| [b.heads, b.head_dim, b.hidden_dim]).collect(),
             ..row
@@ -175,7 +149,28 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Where α of one dimension started.
+/// Trains the dense network, or resumes from the folder of `--dense`.
+fn trained(options: &Options, feed: &Feed, device: Device) -> Result<Subnet<VitConfig>> {
+    let [channels, side, _] = feed.image_shape();
+    let network = VitConfig::uniform(96, 4, 4).input(side, channels, 4).classes(feed.classes());
+    let checkpoints = options.dense.as_ref().map(|folder| Checkpoints::new(folder, 1));
+    let saved = match &checkpoints {
+        Some(checkpoints) => checkpoints.resume(device)?,
+        None => None,
+    };
+    let training = SearchOptions::training(options.dense_steps).peak_rate(options.dense_lr);
+    let mut dense = match saved {
+        Some(saved) => saved.search,
+        None => Search::of(network).options(training).device(device).build()?,
+    };
+    dense.train(&mut feed.batches(options.batch, DENSE_SEED)?, &mut ())?;
+    if let Some(checkpoints) = &checkpoints {
+        checkpoints.save(&dense)?;
+    }
+    Ok(dense.extract(&feed.calibration_batch(CALIBRATION)?)?.subnet)
+}
+
+/// Initial α of one dimension.
 struct Start {
     candidates: Candidates,
     alpha: Vec<f64>,
@@ -188,7 +183,7 @@ impl Start {
         Ok(Self { candidates: state.candidates().clone(), alpha })
     }
 
-    /// Standard score of the candidate of this size.
+    /// Returns the standard score of the initial α of the candidate of this size.
     fn score(&self, size: Size) -> Option<f64> {
         let candidate = self.candidates.sizes().position(|own| own == size)?;
         let n = self.alpha.len() as f64;
@@ -198,8 +193,8 @@ impl Start {
     }
 }
 
-fn start_bias(start: &[Start], session: &Search<VitConfig>) -> Result<Option<f64>> {
-    let states = session.supernet().states().iter();
+fn start_bias(start: &[Start], search: &Search<VitConfig>) -> Result<Option<f64>> {
+    let states = search.supernet().states().iter();
     let scores: Option<Vec<f64>> = start
         .iter()
         .zip(states)
@@ -208,7 +203,7 @@ fn start_bias(start: &[Start], session: &Search<VitConfig>) -> Result<Option<f64
     Ok(scores.map(|scores| scores.iter().sum::<f64>() / scores.len().max(1) as f64))
 }
 
-/// What is seen on the way.
+/// Times and jumps of a search.
 #[derive(Default)]
 struct Watch {
     searched: Vec<Duration>,
@@ -222,19 +217,10 @@ fn mean(times: &[Duration]) -> Option<f64> {
     (!times.is_empty()).then(|| sum / times.len() as f64)
 }
 
-pub(crate) fn plain(
-    network: &VitConfig,
-    weights: Option<&Weights>,
-    options: SearchOptions,
-    device: Device,
-) -> Result<Search<VitConfig>> {
-    Search::new(network.clone(), SearchSpace::empty(), weights, vec![], options, device)
-}
-
-/// α drawn wide apart: the most probable choice within the budget is a random one.
-fn draw_sizes(session: &mut Search<VitConfig>, seed: u64) -> Result<()> {
+/// Draws α from a standard normal, so that projection onto the budget chooses random sizes.
+fn draw_sizes(search: &mut Search<VitConfig>, seed: u64) -> Result<()> {
     tch::manual_seed(1000 + seed as i64);
-    for state in session.supernet_mut().states_mut() {
+    for state in search.supernet_mut().states_mut() {
         let alpha = state.alpha.f_randn_like()?;
         state.set_alpha(&alpha)?;
     }
