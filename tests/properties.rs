@@ -1,10 +1,11 @@
-//! The ready properties hold for the crate's own parts, and each of them catches a broken one.
+//! The property checks pass for the crate's components, and each property fails for a component
+//! that breaks it.
 
 mod support;
 
+use once_for_both::components::{random_token_mask, PmimRegularizer, WindowedPixels};
 use once_for_both::components::{ranks, survival_by_rank, BiMask, Mask, RankedBiMask, UnitState};
 use once_for_both::components::{AdaptiveOneHotLoss, ComponentId, EntropyVarianceLoss};
-use once_for_both::components::{PmimRegularizer, WindowedPixels};
 use once_for_both::models::Architecture;
 use once_for_both::space::{ActiveSet, DimensionKind};
 use once_for_both::strategies::{
@@ -16,19 +17,19 @@ use once_for_both::Result;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use support::test_device;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 const CASES: u32 = 1000;
-/// A breakage is noticed sooner.
+/// Cases that are enough to find a broken component.
 const FEW: u32 = 200;
 
 #[test]
-fn the_ranked_bi_mask_has_every_property() -> Result<(), Counterexample> {
+fn check_bi_mask_of_the_paper_passes() -> Result<(), Counterexample> {
     check_bi_mask(&RankedBiMask, CASES, test_device())
 }
 
 #[test]
-fn the_one_hot_loss_has_every_property() -> Result<(), Counterexample> {
+fn check_one_hot_loss_of_the_paper_passes() -> Result<(), Counterexample> {
     let paper = EntropyVarianceLoss::paper();
     for loss in [
         paper,
@@ -41,12 +42,12 @@ fn the_one_hot_loss_has_every_property() -> Result<(), Counterexample> {
 }
 
 #[test]
-fn windowed_pixels_have_every_property() -> Result<(), Counterexample> {
+fn check_pmim_regularizer_of_the_paper_passes() -> Result<(), Counterexample> {
     let pixels = WindowedPixels::new(3).unwrap_or_else(|error| panic!("{error}"));
     check_pmim_regularizer(&pixels, CASES, test_device())
 }
 
-/// A bi-mask with one half, or the whole, replaced by something wrong.
+/// A bi-mask with wrong V or wrong λ.
 #[derive(Debug)]
 struct Broken {
     sparsity: fn(UnitState, &Tensor) -> Result<Tensor>,
@@ -74,30 +75,30 @@ impl BiMask for Broken {
     }
 }
 
-/// What breaks a bi-mask, by the first property that has to notice.
+/// Broken bi-masks, by the first property that fails.
 fn broken_bi_masks() -> [(&'static str, Broken); 8] {
     let same = |lambda| lambda;
     let right = |state: UnitState, importance: &Tensor| RankedBiMask.sparsity(state, importance);
     [
         (
-            "mask stays in [0, 1]",
+            "S, V and m are in [0, 1]",
             Broken {
                 sparsity: |state, s| Ok(RankedBiMask.sparsity(state, s)?.f_mul_scalar(1.1)?),
                 lambda: same,
             },
         ),
         (
-            "V is non-increasing in rank",
+            "V does not increase with rank",
             Broken {
-                // By place instead of rank.
+                // By index instead of rank.
                 sparsity: |state, _| survival_by_rank(state.alpha, state.active),
                 lambda: same,
             },
         ),
         (
-            "permuting units permutes the mask",
+            "permuting units permutes the gates",
             Broken {
-                // All units are the less probable the further behind the first one is.
+                // V falls with the rank of the unit of index 0.
                 sparsity: |state, s| {
                     let first = ranks(state.score)?.f_flatten(0, -1)?.f_narrow(0, 0, 1)?;
                     let scale = first.f_mul_scalar(-1e-3)?.f_add_scalar(1.0)?;
@@ -106,16 +107,19 @@ fn broken_bi_masks() -> [(&'static str, Broken); 8] {
                 lambda: same,
             },
         ),
-        ("λ = 1 is S and λ = 0 is V", Broken { sparsity: right, lambda: |lambda| 1.0 - lambda }),
         (
-            "one active candidate gives a 0/1 V",
+            "m is S at λ = 1 and V at λ = 0",
+            Broken { sparsity: right, lambda: |lambda| 1.0 - lambda },
+        ),
+        (
+            "V is 0 or 1 with one active candidate",
             Broken {
                 sparsity: |state, s| Ok(RankedBiMask.sparsity(state, s)?.f_mul_scalar(0.5)?),
                 lambda: same,
             },
         ),
         (
-            "raising α of a candidate never lowers V of the units it keeps",
+            "raising α of a candidate does not lower V of its units",
             Broken {
                 sparsity: |state, s| {
                     let alpha = state.alpha.f_neg()?;
@@ -125,9 +129,9 @@ fn broken_bi_masks() -> [(&'static str, Broken); 8] {
             },
         ),
         (
-            "no gradient from V to scores, none from S to α",
+            "scores get no gradient from V, α gets none from S",
             Broken {
-                // Nothing in value, one in gradient.
+                // Adds 0 with a gradient of 1.
                 sparsity: |state, s| {
                     let leak = state.score.f_sub(&state.score.f_detach()?)?;
                     Ok(RankedBiMask.sparsity(state, s)?.f_add(&leak)?)
@@ -136,9 +140,9 @@ fn broken_bi_masks() -> [(&'static str, Broken); 8] {
             },
         ),
         (
-            "sum of V equals the expected size",
+            "sum of V is the expected number of units",
             Broken {
-                // Right at both ends, wrong in between.
+                // Right only where V is 0 or 1.
                 sparsity: |state, s| Ok(RankedBiMask.sparsity(state, s)?.f_square()?),
                 lambda: same,
             },
@@ -146,37 +150,36 @@ fn broken_bi_masks() -> [(&'static str, Broken); 8] {
     ]
 }
 
-/// Every property has something to say: the broken part breaks it.
 #[test]
-fn every_property_of_a_bi_mask_catches_its_breakage() {
+fn check_bi_mask_of_broken_ones_names_the_broken_property() {
     for ((name, _), (broken, mask)) in BI_MASK_PROPERTIES.iter().zip(broken_bi_masks()) {
-        assert_eq!(*name, broken, "the list of breakages follows the list of properties");
+        assert_eq!(*name, broken, "broken components are listed in the order of the properties");
         match check_bi_mask(&mask, FEW, test_device()) {
             Err(found) => assert_eq!(found.property, broken, "{found}"),
-            Ok(()) => panic!("nothing notices what breaks {broken:?}"),
+            Ok(()) => panic!("no counterexample for a component that breaks {broken:?}"),
         }
     }
 }
 
-/// A mask that forgets what has left reorders heads at a cut.
+/// Without the importance of pruned channels, pruning would reorder the heads.
 #[test]
-fn forgetting_departed_channels_is_noticed() {
-    let forgetful = Broken {
+fn check_bi_mask_that_ignores_pruned_channels_fails() {
+    let ignoring = Broken {
         sparsity: |state, s| {
             RankedBiMask.sparsity(UnitState { pruned_importance: None, ..state }, s)
         },
         lambda: |lambda| lambda,
     };
-    match check_bi_mask(&forgetful, FEW, test_device()) {
-        Err(found) => assert_eq!(found.property, "V is non-increasing in rank", "{found}"),
-        Ok(()) => panic!("nothing notices that pruned_importance channels are forgotten"),
+    match check_bi_mask(&ignoring, FEW, test_device()) {
+        Err(found) => assert_eq!(found.property, "V does not increase with rank", "{found}"),
+        Ok(()) => panic!("no counterexample for a bi-mask that ignores pruned channels"),
     }
 }
 
-type Sharpen = fn(&Tensor, &ActiveSet) -> Result<Tensor>;
+type AlphaLoss = fn(&Tensor, &ActiveSet) -> Result<Tensor>;
 
 #[derive(Debug)]
-struct BrokenLoss(Sharpen, f64);
+struct BrokenLoss(AlphaLoss, f64);
 
 impl AdaptiveOneHotLoss for BrokenLoss {
     fn id(&self) -> ComponentId {
@@ -193,49 +196,54 @@ impl AdaptiveOneHotLoss for BrokenLoss {
 }
 
 #[test]
-fn every_property_of_a_one_hot_loss_catches_its_breakage() {
-    let broken: [(&str, Sharpen); 5] = [
-        ("loss falls as p sharpens", |alpha, active| {
+fn check_one_hot_loss_of_broken_ones_names_the_broken_property() {
+    let broken: [(&str, AlphaLoss); 5] = [
+        ("loss does not rise as p sharpens", |alpha, active| {
             Ok(EntropyVarianceLoss::paper().alpha_loss(alpha, active)?.f_neg()?)
         }),
-        // The formula as it stands: 0 · ln 0.
-        ("loss and gradient finite for every finite α", |alpha, active| {
+        // Without a limit for ln 0.
+        ("loss and gradient are finite for every finite α", |alpha, active| {
             let log_p = active.log_probabilities(alpha)?;
             let p = log_p.f_exp()?;
             Ok(p.f_mul(&log_p.f_masked_fill(active.inactive(), 0.0)?)?.f_sum(None)?.f_neg()?)
         }),
-        ("decided dimension costs nothing", |alpha, active| {
+        ("loss and gradient of a decided dimension are 0", |alpha, active| {
             Ok(EntropyVarianceLoss::paper().alpha_loss(alpha, active)?.f_add_scalar(1.0)?)
         }),
-        ("inactive candidates have no say", |alpha, active| {
-            let say = alpha.f_masked_select(active.inactive())?.f_clamp(-1.0, 1.0)?.f_sum(None)?;
-            let decided = if active.decided().is_some() { 0.0 } else { 1e-7 };
+        ("dropped candidates change neither loss nor gradient", |alpha, active| {
+            let dropped =
+                alpha.f_masked_select(active.inactive())?.f_clamp(-1.0, 1.0)?.f_sum(None)?;
+            let weight = if active.decided().is_some() { 0.0 } else { 1e-7 };
             let loss = EntropyVarianceLoss::paper().alpha_loss(alpha, active)?;
-            Ok(loss.f_add(&say.f_mul_scalar(decided)?)?)
+            Ok(loss.f_add(&dropped.f_mul_scalar(weight)?)?)
         }),
-        ("importance costs a finite number, and more of it no less", |alpha, active| {
+        ("importance loss is finite and does not fall as importance rises", |alpha, active| {
             EntropyVarianceLoss::paper().alpha_loss(alpha, active)
         }),
     ];
     for ((name, _), (expected, loss)) in ONE_HOT_PROPERTIES.iter().zip(broken) {
-        assert_eq!(*name, expected, "the list of breakages follows the list of properties");
+        assert_eq!(*name, expected, "broken components are listed in the order of the properties");
         let sign = if expected.starts_with("importance") { -1.0 } else { 1.0 };
         match check_one_hot_loss(&BrokenLoss(loss, sign), FEW, test_device()) {
             Err(found) => assert_eq!(found.property, expected, "{found}"),
-            Ok(()) => panic!("nothing notices what breaks {expected:?}"),
+            Ok(()) => panic!("no counterexample for a component that breaks {expected:?}"),
         }
     }
 }
 
-/// Loss, target, prediction.
+/// Loss as a function of the right loss, target and prediction.
 type Distort = fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor>;
 
 #[derive(Debug)]
-struct BrokenPixels(Distort);
+struct BrokenPixels(Distort, f64);
 
 impl PmimRegularizer for BrokenPixels {
     fn id(&self) -> ComponentId {
         ComponentId::new("broken")
+    }
+
+    fn token_mask(&self, batch: i64, tokens: i64, ratio: f64, device: Device) -> Result<Tensor> {
+        Ok(random_token_mask(batch, tokens, ratio, device)?.f_mul_scalar(self.1)?)
     }
 
     fn targets(&self, images: &Tensor) -> Result<Tensor> {
@@ -249,35 +257,36 @@ impl PmimRegularizer for BrokenPixels {
 }
 
 #[test]
-fn every_property_of_a_reconstruction_loss_catches_its_breakage() {
-    let broken: [(&str, Distort); 3] = [
-        ("loss and gradient finite, loss not negative", |loss, _, _| Ok(loss.f_neg()?)),
-        ("painting the target costs nothing", |loss, _, _| Ok(loss.f_add_scalar(1.0)?)),
-        ("visible patches have no say", |loss, target, prediction| {
+fn check_pmim_regularizer_of_broken_ones_names_the_broken_property() {
+    let broken: [(&str, Distort); 4] = [
+        ("loss is finite and not negative, gradient is finite", |loss, _, _| Ok(loss.f_neg()?)),
+        ("loss of the target itself is 0", |loss, _, _| Ok(loss.f_add_scalar(1.0)?)),
+        ("visible patches change neither loss nor gradient", |loss, target, prediction| {
             Ok(loss.f_add(&target.f_sub(prediction)?.f_abs()?.f_mean(None)?)?)
         }),
+        ("token mask is 0 or 1 for every token", |loss, _, _| Ok(loss.shallow_clone())),
     ];
     for ((name, _), (expected, loss)) in PMIM_PROPERTIES.iter().zip(broken) {
-        assert_eq!(*name, expected, "the list of breakages follows the list of properties");
-        match check_pmim_regularizer(&BrokenPixels(loss), FEW, test_device()) {
+        assert_eq!(*name, expected, "broken components are listed in the order of the properties");
+        let scale = if expected.starts_with("token mask") { 0.5 } else { 1.0 };
+        match check_pmim_regularizer(&BrokenPixels(loss, scale), FEW, test_device()) {
             Err(found) => assert_eq!(found.property, expected, "{found}"),
-            Ok(()) => panic!("nothing notices what breaks {expected:?}"),
+            Ok(()) => panic!("no counterexample for a component that breaks {expected:?}"),
         }
     }
 }
 
-/// A mask that weighs units by their place instead of their rank: what docs/property-testing.md
-/// walks through.
+/// The example of docs/property-testing.md.
 #[test]
-fn a_counterexample_is_small_enough_to_read() {
-    let by_place = Broken {
+fn counterexample_of_bi_mask_by_index_is_small() {
+    let by_index = Broken {
         sparsity: |state, _| survival_by_rank(state.alpha, state.active),
         lambda: |lambda| lambda,
     };
-    let Err(found) = check_bi_mask(&by_place, FEW, test_device()) else {
-        panic!("nothing notices that ranks are ignored");
+    let Err(found) = check_bi_mask(&by_index, FEW, test_device()) else {
+        panic!("no counterexample for a bi-mask that ignores ranks");
     };
-    // Few units and a single candidate: a rank that is not a place needs no more.
+    // A few units and one candidate are enough for a rank that differs from the index.
     let one_candidate = found.case.contains("alpha: [[0.0]]") && found.case.contains("lambda: 0.0");
     let scores = found.case.split("score: ").nth(1).and_then(|rest| rest.split(", alpha").next());
     let units = scores.map_or(0, |scores| scores.split(',').count());
@@ -288,7 +297,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(CASES))]
 
     #[test]
-    fn dimensions_fit_variables_of_their_own_sizes(dimension in dimensions("d")) {
+    fn dimensions_bind_variables_of_their_sizes(dimension in dimensions("d")) {
         let outer = dimension.bindings[0].outer;
         let units = dimension.candidates.units();
         let shapes = BTreeMap::from([
@@ -300,7 +309,7 @@ proptest! {
     }
 
     #[test]
-    fn networks_can_be_built_and_budgets_kept((config, budget) in vit_configs().prop_flat_map(|config| {
+    fn vit_configs_are_valid_and_budgets_within_their_space((config, budget) in vit_configs().prop_flat_map(|config| {
         let budgets = budgets(&config).unwrap_or_else(|error| panic!("{error}"));
         (Just(config), budgets)
     })) {
@@ -310,7 +319,7 @@ proptest! {
     }
 
     #[test]
-    fn schedules_stay_between_their_ends(
+    fn schedules_are_between_their_ends(
         lambda in lambda_schedules(),
         ratio in mask_ratio_schedules(),
         step in 0..2000u64,

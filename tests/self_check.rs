@@ -1,5 +1,4 @@
-//! The self-check of wrappers: right declarations pass, wrong ones are reported with the variable
-//! and the axis to look at.
+//! Self-check of declarations: correct ones pass, wrong ones are reported with variable and axis.
 
 mod support;
 
@@ -14,7 +13,7 @@ use support::tiny_run::alone;
 use support::{test_device, TestResult};
 use tch::{nn, Kind, Tensor};
 
-/// A ViT whose hidden and embedding widths are equal, so that lengths give nothing away.
+/// A ViT of equal hidden and embedding width, so that no fault is found by lengths alone.
 fn square() -> VitConfig {
     let mut vit = VitConfig::uniform(32, 2, 4).input(16, 3, 4).classes(5);
     vit.blocks = vec![BlockConfig::new(4, 8, 32); 2];
@@ -27,7 +26,7 @@ fn check<A: Architecture>(architecture: &A, space: &SearchSpace) -> TestResult<R
     Ok(self_check(architecture, space, &images))
 }
 
-/// Checks the space of [`square`] after a change; returns the faults.
+/// Returns the faults of a changed search space of [`square`].
 fn faults(space: &SearchSpace) -> TestResult<Vec<Fault>> {
     Ok(check(&square(), space)??.faults)
 }
@@ -53,41 +52,40 @@ fn suspect(variable: &str, axis: usize, advice: Advice) -> Suspect {
     Suspect { variable: variable.into(), axis, advice }
 }
 
-/// The suspects of the first fault, which has to be one of order.
-fn out_of_order<'a>(faults: &'a [Fault], name: &str) -> &'a [Suspect] {
+/// Returns the suspects of the first fault, which must be an explained one of order.
+fn order_suspects<'a>(faults: &'a [Fault], name: &str) -> &'a [Suspect] {
     match &faults[0] {
         Fault::Order { dimension, suspects, explained: true, .. } if dimension == name => suspects,
-        other => panic!("not about the order of {name}: {other}"),
+        other => panic!("first fault: got {other}, expected the order of {name}"),
     }
 }
 
-/// The one axis missing in a declaration is found.
+/// Checks that leaving out one binding is reported, and nothing else but lengths.
 fn expect_missing(dimension: &str, variable: &str, axis: usize, outer: i64) -> TestResult {
     let faults = faults(&without(square().space()?, dimension, variable)?)?;
     let advice = Advice::Bind { outer, inner: 1 };
-    assert_eq!(out_of_order(&faults, dimension), [suspect(variable, axis, advice)]);
+    assert_eq!(order_suspects(&faults, dimension), [suspect(variable, axis, advice)]);
     let lengths = faults.iter().any(|fault| {
         matches!(fault, Fault::Length { variable: v, axis: a, .. } if v == variable && *a == axis)
     });
-    assert!(lengths, "the narrowed network has another length there, too: {faults:?}");
+    assert!(lengths, "fault of length: got none in {faults:?}");
     Ok(())
 }
 
 #[test]
-fn declarations_of_the_crate_are_sound() -> TestResult {
+fn self_check_of_the_crates_vits_finds_no_fault() -> TestResult {
     let plain = square();
     let scaled = square().layer_scale(0.1).pooling(Pooling::ClassAndMean);
     for vit in [plain.clone(), plain.distilled(), scaled] {
-        let report = check(&vit, &vit.space()?)??;
-        assert_eq!(report.dimensions.len(), 5);
-        report.expect_sound()?;
+        let findings = check(&vit, &vit.space()?)??;
+        assert_eq!(findings.dimensions.len(), 5);
+        findings.expect_sound()?;
     }
     Ok(())
 }
 
-/// Nothing can be left out unnoticed, and whatever is left out is named.
 #[test]
-fn every_binding_left_out_is_found() -> TestResult {
+fn self_check_with_any_missing_binding_names_it() -> TestResult {
     let vit = square().layer_scale(0.1).pooling(Pooling::ClassAndMean);
     let whole = vit.space()?;
     for (at, dimension) in whole.dimensions.iter().enumerate() {
@@ -97,15 +95,14 @@ fn every_binding_left_out_is_found() -> TestResult {
             let faults = check(&vit, &space)??.faults;
             let advice = Advice::Bind { outer: binding.outer, inner: binding.inner };
             let expected = suspect(&binding.variable, binding.axis, advice);
-            assert_eq!(out_of_order(&faults, &dimension.name), [expected]);
+            assert_eq!(order_suspects(&faults, &dimension.name), [expected]);
         }
     }
     Ok(())
 }
 
-/// Nor can a gate or a writer be declared as something else that is only sliced.
 #[test]
-fn every_gate_that_is_only_narrowed_is_found() -> TestResult {
+fn self_check_with_any_gate_declared_narrowed_names_it() -> TestResult {
     let whole = square().space()?;
     for (at, dimension) in whole.dimensions.iter().enumerate() {
         for (which, binding) in dimension.bindings.iter().enumerate() {
@@ -126,38 +123,38 @@ fn every_gate_that_is_only_narrowed_is_found() -> TestResult {
 }
 
 #[test]
-fn one_a_wrong_axis() -> TestResult {
+fn self_check_with_wrong_axis_names_the_right_one() -> TestResult {
     let mut space = square().space()?.only(&["blocks.0.mlp"])?;
     binding(&mut space, "blocks.0.mlp", "blocks.0.mlp.fc2.weight")?.axis = 0;
     let faults = faults(&space)?;
     let name = "blocks.0.mlp.fc2.weight";
     let advice = Advice::BindInstead { variable: name.into(), axis: 1 };
-    assert_eq!(out_of_order(&faults, "blocks.0.mlp"), [suspect(name, 0, advice)]);
+    assert_eq!(order_suspects(&faults, "blocks.0.mlp"), [suspect(name, 0, advice)]);
     Ok(())
 }
 
 #[test]
-fn two_a_missing_norm() -> TestResult {
+fn self_check_without_a_norm_names_it() -> TestResult {
     expect_missing("embed", "blocks.1.norm1.weight", 0, 1)
 }
 
 #[test]
-fn three_missing_columns_of_the_projection() -> TestResult {
+fn self_check_without_projection_columns_names_them() -> TestResult {
     expect_missing("blocks.1.attn", "blocks.1.attn.proj.weight", 1, 1)
 }
 
 #[test]
-fn four_missing_columns_of_the_head() -> TestResult {
+fn self_check_without_head_columns_names_them() -> TestResult {
     expect_missing("embed", "head.weight", 1, 1)
 }
 
 #[test]
-fn five_a_missing_position_table() -> TestResult {
+fn self_check_without_position_table_names_it() -> TestResult {
     expect_missing("embed", "pos_embed", 2, 1)
 }
 
 #[test]
-fn six_forgotten_repetitions() -> TestResult {
+fn self_check_with_wrong_outer_is_refused() -> TestResult {
     let mut space = square().space()?;
     binding(&mut space, "blocks.0.attn", "blocks.0.attn.qkv.bias")?.outer = 1;
     match check(&square(), &space)? {
@@ -170,7 +167,7 @@ fn six_forgotten_repetitions() -> TestResult {
 }
 
 #[test]
-fn seven_repetitions_inside_instead_of_outside() -> TestResult {
+fn self_check_with_inner_instead_of_outer_names_the_layout() -> TestResult {
     let mut space = square().space()?;
     let names = ["weight", "bias"].map(|part| format!("blocks.0.attn.qkv.{part}"));
     for name in &names {
@@ -179,30 +176,30 @@ fn seven_repetitions_inside_instead_of_outside() -> TestResult {
     }
     let right = || Advice::Layout { outer: 3, inner: 1 };
     let expected = names.map(|name| suspect(&name, 0, right()));
-    assert_eq!(out_of_order(&faults(&space)?, "blocks.0.attn"), expected);
+    assert_eq!(order_suspects(&faults(&space)?, "blocks.0.attn"), expected);
     Ok(())
 }
 
 #[test]
-fn eight_heads_and_channels_exchanged() -> TestResult {
+fn self_check_with_heads_and_channels_exchanged_names_the_grid() -> TestResult {
     let mut space = square().space()?;
     space.dimension_mut("blocks.0.attn")?.candidates = Candidates::attention(8, 4)?;
     let advice = Advice::Grid { heads: 4, channels: 8 };
     let faults = faults(&space)?;
-    let found = out_of_order(&faults, "blocks.0.attn");
+    let found = order_suspects(&faults, "blocks.0.attn");
     assert_eq!(found, [suspect("blocks.0.attn.qkv.weight", 0, advice)]);
     Ok(())
 }
 
 #[test]
-fn nine_a_gate_on_the_wrong_layer() -> TestResult {
+fn self_check_with_gate_on_another_layer_names_the_right_layer() -> TestResult {
     let mut space = square().space()?.only(&["blocks.0.mlp"])?;
     for part in ["weight", "bias"] {
         let name = format!("blocks.0.mlp.fc1.{part}");
         binding(&mut space, "blocks.0.mlp", &name)?.variable = format!("blocks.0.attn.proj.{part}");
     }
     let faults = faults(&space)?;
-    let suspects = out_of_order(&faults, "blocks.0.mlp");
+    let suspects = order_suspects(&faults, "blocks.0.mlp");
     let expected = ["bias", "weight"].map(|part| {
         let variable = format!("blocks.0.mlp.fc1.{part}");
         let advice = Advice::BindInstead { variable, axis: 0 };
@@ -213,7 +210,7 @@ fn nine_a_gate_on_the_wrong_layer() -> TestResult {
 }
 
 #[test]
-fn ten_narrowed_where_it_has_to_be_gated() -> TestResult {
+fn self_check_with_bias_narrowed_instead_of_gated_names_it() -> TestResult {
     let mut space = square().space()?;
     let (dimension, variable) = ("blocks.1.mlp", "blocks.1.mlp.fc1.bias");
     binding(&mut space, dimension, variable)?.role = Role::Narrowed;
@@ -228,17 +225,17 @@ fn ten_narrowed_where_it_has_to_be_gated() -> TestResult {
 }
 
 #[test]
-fn eleven_bound_to_the_wrong_block() -> TestResult {
+fn self_check_with_variable_of_another_block_names_the_right_one() -> TestResult {
     let mut space = square().space()?.only(&["blocks.0.mlp"])?;
     let wrong = "blocks.1.mlp.fc2.weight";
     binding(&mut space, "blocks.0.mlp", "blocks.0.mlp.fc2.weight")?.variable = wrong.into();
     let advice = Advice::BindInstead { variable: "blocks.0.mlp.fc2.weight".into(), axis: 1 };
-    assert_eq!(out_of_order(&faults(&space)?, "blocks.0.mlp"), [suspect(wrong, 1, advice)]);
+    assert_eq!(order_suspects(&faults(&space)?, "blocks.0.mlp"), [suspect(wrong, 1, advice)]);
     Ok(())
 }
 
 #[test]
-fn twelve_a_writer_that_is_only_narrowed() -> TestResult {
+fn self_check_with_writer_declared_narrowed_names_it() -> TestResult {
     let mut space = square().space()?;
     let variable = "blocks.0.attn.proj.bias";
     binding(&mut space, "embed", variable)?.role = Role::Narrowed;
@@ -252,7 +249,7 @@ fn twelve_a_writer_that_is_only_narrowed() -> TestResult {
 }
 
 #[test]
-fn a_dimension_without_a_gate() -> TestResult {
+fn self_check_of_dimension_without_gate_reports_it() -> TestResult {
     let mut space = square().space()?.only(&["blocks.0.mlp"])?;
     let bindings = &mut space.dimension_mut("blocks.0.mlp")?.bindings;
     bindings.iter_mut().for_each(|binding| binding.role = Role::Narrowed);
@@ -260,7 +257,7 @@ fn a_dimension_without_a_gate() -> TestResult {
     Ok(())
 }
 
-/// A ViT with a mistake in what is not data.
+/// A ViT with a mistake in the code of its `Architecture`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Mistaken {
     vit: VitConfig,
@@ -269,13 +266,13 @@ struct Mistaken {
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 enum Mistake {
-    /// `resized` forgets the hidden width.
+    /// `resized` ignores the hidden width.
     Ignores,
-    /// The attention scale follows the head dim.
+    /// The attention scale is that of the pruned head dim.
     Rescales,
     /// The cost model has another name for a dimension.
     Misnames,
-    /// The cost model forgets the biases of a layer.
+    /// The cost model leaves out the biases of a layer.
     Miscounts,
 }
 
@@ -322,7 +319,7 @@ fn mistaken(mistake: Mistake) -> TestResult<Vec<Fault>> {
 }
 
 #[test]
-fn resized_ignores_a_dimension() -> TestResult {
+fn self_check_of_resized_that_ignores_a_dimension_reports_the_lengths() -> TestResult {
     let mut found = Vec::new();
     for fault in mistaken(Mistake::Ignores)? {
         match fault {
@@ -339,14 +336,17 @@ fn resized_ignores_a_dimension() -> TestResult {
 }
 
 #[test]
-fn the_scale_of_attention_follows_a_cut() -> TestResult {
+fn self_check_of_attention_scale_that_follows_pruning_reports_the_logits() -> TestResult {
     let faults = mistaken(Mistake::Rescales)?;
     assert!(!faults.is_empty());
     for fault in faults {
         match fault {
             Fault::Narrowing { variable, axis: 0, channels, .. } => {
                 assert_eq!(variable, "blocks.0.attn.qkv.weight");
-                assert!(channels < 8, "fewer heads alone change no scale");
+                assert!(
+                    channels < 8,
+                    "channels: got {channels}; fewer heads alone do not change the scale"
+                );
             }
             other => panic!("{other}"),
         }
@@ -355,14 +355,14 @@ fn the_scale_of_attention_follows_a_cut() -> TestResult {
 }
 
 #[test]
-fn the_cost_model_names_an_unknown_dimension() -> TestResult {
+fn self_check_of_cost_model_with_unknown_dimension_reports_it() -> TestResult {
     let expected = Fault::UnknownCost { dimension: "blocks.0.mpl".into() };
     assert_eq!(mistaken(Mistake::Misnames)?, [expected]);
     Ok(())
 }
 
 #[test]
-fn the_cost_model_forgets_parameters() -> TestResult {
+fn self_check_of_cost_model_without_biases_reports_the_parameters() -> TestResult {
     match mistaken(Mistake::Miscounts)?.as_slice() {
         [Fault::Parameters { dimension, expected, actual, .. }] => {
             assert_eq!(dimension, "blocks.0.mlp");
@@ -374,10 +374,10 @@ fn the_cost_model_forgets_parameters() -> TestResult {
 }
 
 #[test]
-fn faults_are_one_error_that_names_variable_and_axis() -> TestResult {
+fn findings_with_faults_are_one_error_with_variable_and_axis() -> TestResult {
     let space = without(square().space()?, "embed", "head.weight")?;
     let error = check(&square(), &space)??.expect_sound();
-    let text = error.expect_err("a wrong declaration").to_string();
-    assert!(text.contains("axis 1 of head.weight is not bound"), "{text}");
+    let text = error.expect_err("a declaration without a binding").to_string();
+    assert!(text.contains("bind axis 1 of head.weight (outer 1"), "{text}");
     Ok(())
 }

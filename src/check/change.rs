@@ -1,10 +1,10 @@
-//! A change of a declaration, with what to tell about it.
+//! One change of a declaration, with the suspects it is reported as.
 
 use super::claim::Claim;
 use crate::error::{Advice, Suspect};
 use crate::space::Binding;
 
-/// A declaration with one change, and what was changed.
+/// A changed declaration, and the axes that were changed.
 pub(super) struct Change {
     pub(super) claim: Claim,
     pub(super) suspects: Vec<Suspect>,

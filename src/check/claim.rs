@@ -1,4 +1,4 @@
-//! What a declaration says about the places of its units, to be tried out.
+//! The axes and layout in which a declaration places the units of one dimension.
 
 use super::probe::Probe;
 use crate::models::Architecture;
@@ -10,12 +10,12 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Tensor};
 
-/// Where the units of a dimension are said to be.
+/// Declared bindings and grid of one dimension.
 #[derive(Debug, Clone)]
 pub(super) struct Claim {
     pub(super) bindings: Vec<Binding>,
     pub(super) grid: Size,
-    /// Channel by channel instead of head by head.
+    /// Whether the axes hold the heads of each channel instead of the channels of each head.
     pub(super) channels_outside: bool,
 }
 
@@ -25,13 +25,13 @@ impl Claim {
         Self { bindings, grid, channels_outside: false }
     }
 
-    /// How far the logits move when the units are reordered, as a share of their scale.
+    /// Returns how much the logits change when the units are reordered, as a share of their scale.
     pub(super) fn difference<A: Architecture>(&self, probe: &Probe<A>) -> Result<f64> {
         let reordered = self.reordered(probe)?;
         probe.difference(&probe.logits(&reordered)?)
     }
 
-    /// All bound weights, their units in another order.
+    /// Returns the bound weights with their units in another order.
     fn reordered<A: Architecture>(&self, probe: &Probe<A>) -> Result<Weights> {
         let [units, heads] = self.order(probe.images().device())?;
         let mut changed = Weights::new();
@@ -48,7 +48,8 @@ impl Claim {
         Ok(changed)
     }
 
-    /// Heads in another order, and channels in another order inside every head.
+    /// Returns an order of all units and one of the heads: heads are shuffled, and channels inside
+    /// every head.
     fn order(&self, device: Device) -> Result<[Tensor; 2]> {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let Size { heads, channels } = self.grid;
@@ -71,7 +72,7 @@ impl Claim {
     }
 }
 
-/// The numbers below `count` in an order that is not their own.
+/// Returns the numbers below `count` in an order other than ascending.
 fn shuffled(count: i64, random: &mut ChaCha8Rng) -> Vec<i64> {
     let mut numbers: Vec<i64> = (0..count).collect();
     numbers.shuffle(random);

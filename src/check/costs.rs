@@ -1,4 +1,4 @@
-//! The cost model speaks of the dimensions there are, and counts what slicing takes away.
+//! Comparison of the cost model with the declared dimensions and the sliced parameters.
 
 use super::probe::Probe;
 use super::sizes::sliced;
@@ -9,7 +9,7 @@ use crate::space::{Dimension, SearchSpace, Sizes};
 use crate::Result;
 use std::collections::BTreeSet;
 
-/// Dimensions that only the cost model has, and those it does not have.
+/// Returns the dimensions that only the cost model names, and those that it does not name.
 pub(super) fn unknown(model: &CostModel, space: &SearchSpace) -> Vec<Fault> {
     let terms = model.macs.terms().iter().chain(model.params.terms());
     let named: BTreeSet<&str> =
@@ -22,7 +22,7 @@ pub(super) fn unknown(model: &CostModel, space: &SearchSpace) -> Vec<Fault> {
     unknown.chain(free).collect()
 }
 
-/// Parameters that the smallest size saves, counted and by the cost model.
+/// Compares the parameters that the smallest size saves, counted and by the cost model.
 pub(super) fn parameters<A: Architecture>(
     probe: &Probe<A>,
     model: &CostModel,
@@ -31,7 +31,7 @@ pub(super) fn parameters<A: Architecture>(
     let (full, size) = (dimension.candidates.full(), dimension.candidates.size(0));
     let cost = |size| model.cost(Metric::Params, &Sizes::from([(dimension.name.clone(), size)]));
     let (Ok(dense), Ok(less)) = (cost(full), cost(size)) else {
-        // What it does not know has been reported.
+        // Reported as an unknown dimension already.
         return Ok(None);
     };
     let mut expected = 0.0;

@@ -1,4 +1,4 @@
-//! Units whose gates are zero have no influence left.
+//! Comparison of the network with gates at zero and the network with zeros in all bound axes.
 
 use super::probe::{is_rounding, Probe};
 use crate::error::{Advice, Fault, Suspect};
@@ -7,7 +7,7 @@ use crate::space::{Binding, Dimension, DimensionKind, Role, Size};
 use crate::Result;
 use tch::Tensor;
 
-/// Zeros where the gates are, held against zeros everywhere.
+/// Returns a fault if zeros in the gated axes do not give the logits of zeros in all bound axes.
 pub(super) fn check<A: Architecture>(
     probe: &Probe<A>,
     dimension: &Dimension,
@@ -16,9 +16,10 @@ pub(super) fn check<A: Architecture>(
     if !roles().any(|role| role == Role::Gated) {
         return Ok(Some(Fault::NoGate { dimension: dimension.name.clone() }));
     }
-    let lands = roles().any(|role| matches!(role, Role::GatedNorm | Role::Written | Role::Scaled));
-    // Without writers, an embedding is not meant to be silent before it is cut.
-    if dimension.kind == DimensionKind::Embedding && !lands {
+    let has_writers =
+        roles().any(|role| matches!(role, Role::GatedNorm | Role::Written | Role::Scaled));
+    // An embedding without written axes still changes the logits until it is pruned.
+    if dimension.kind == DimensionKind::Embedding && !has_writers {
         return Ok(None);
     }
     let zeros =
@@ -27,17 +28,17 @@ pub(super) fn check<A: Architecture>(
         return Ok(None);
     }
     let all = zeros.logits(&dimension.bindings.iter().collect::<Vec<_>>())?;
-    let (silent, other): (Vec<&Binding>, Vec<&Binding>) =
+    let (gated, other): (Vec<&Binding>, Vec<&Binding>) =
         dimension.bindings.iter().partition(|binding| binding.role != Role::Narrowed);
-    let difference = probe.distance(&zeros.logits(&silent)?, &all)?;
+    let difference = probe.distance(&zeros.logits(&gated)?, &all)?;
     if is_rounding(difference) {
         return Ok(None);
     }
-    let suspects = zeros.needed(silent, other, &all)?;
+    let suspects = zeros.needed(gated, other, &all)?;
     Ok(Some(Fault::Gates { dimension: dimension.name.clone(), difference, suspects }))
 }
 
-/// A dimension whose last units are zero.
+/// A dimension at its full size, whose units beyond `size` become zero.
 struct Zeros<'a, 'i, A: Architecture> {
     probe: &'a Probe<'i, A>,
     full: Size,
@@ -50,11 +51,11 @@ impl<A: Architecture> Zeros<'_, '_, A> {
         self.probe.logits(&zeroed)
     }
 
-    /// A smallest set of the `other` bindings that have to be zero as well. What reads the units
-    /// is left out first: what makes them is where a gate belongs.
+    /// Returns a smallest set of the `other` bindings that have to be zero as well. Axes that read
+    /// the units (inputs, axis 1) are left out first, because a gate belongs to the outputs.
     fn needed(
         &self,
-        silent: Vec<&Binding>,
+        gated: Vec<&Binding>,
         mut other: Vec<&Binding>,
         all: &Tensor,
     ) -> Result<Vec<Suspect>> {
@@ -62,7 +63,7 @@ impl<A: Architecture> Zeros<'_, '_, A> {
         let mut needed = other.clone();
         for binding in other {
             let fewer: Vec<&Binding> = needed.iter().copied().filter(|n| *n != binding).collect();
-            let zeros = [silent.clone(), fewer.clone()].concat();
+            let zeros = [gated.clone(), fewer.clone()].concat();
             if is_rounding(self.probe.distance(&self.logits(&zeros)?, all)?) {
                 needed = fewer;
             }

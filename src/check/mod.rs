@@ -1,4 +1,4 @@
-//! Is a declared search space that of its model? Shown on random weights.
+//! Self-check of a declared search space: whether it is that of its network, on random weights.
 
 mod change;
 mod claim;
@@ -17,17 +17,17 @@ use crate::{Error, Result};
 use probe::Probe;
 use tch::Tensor;
 
-/// What a self-check has found.
+/// Result of a self-check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Findings {
     /// Names of the dimensions that were checked.
     pub dimensions: Vec<String>,
-    /// Everything that is wrong.
+    /// Everything that is wrong; empty for a correct declaration.
     pub faults: Vec<Fault>,
 }
 
 impl Findings {
-    /// Nothing, if nothing is wrong.
+    /// Returns `Ok` if there is no fault.
     ///
     /// # Errors
     /// [`Error::Declaration`] with all faults.
@@ -39,21 +39,22 @@ impl Findings {
     }
 }
 
-/// Holds a declaration against the network it is made for, with random weights.
+/// Compares the declaration of a search space with its network, on random weights.
 ///
-/// - Reordering the units of a dimension, in everything bound to it, changes no logit: every axis
-///   and layout is right, and nothing was left out. This holds for embeddings, too.
-/// - Units whose gates are zero have no influence left.
-/// - The network at smaller sizes has the lengths that slicing makes, and (attention and hidden
-///   dimensions) the logits of the masked one.
-/// - The cost model knows every dimension, and counts the parameters that slicing takes away.
+/// - Reordering the units of a dimension, in every axis bound to it, changes no logit. Otherwise an
+///   axis is missing, is bound by mistake, or has another layout.
+/// - Units whose gates are zero do not change the logits.
+/// - The network built at smaller sizes has variables as long as the sliced ones and, in attention
+///   and hidden dimensions, the logits of the masked network.
+/// - The cost model depends on every dimension, and its parameters fall by as many as slicing
+///   removes.
 ///
-/// A network that cannot be built at other sizes is held against its own weights only. Forward
-/// passes: three and a few for every dimension, and for every fault as many as there are axes.
-/// `build` draws from libtorch's generator, which is seeded for it.
+/// The third comparison is left out for a network that cannot be built at other sizes. It takes
+/// three forward passes, a few more per dimension, and as many per fault as the network has axes.
+/// libtorch's generator is reseeded.
 ///
 /// # Shapes
-/// `images`: a few random images that the network takes, `[B, C, H, W]`; their device is used.
+/// `images`: a few random images, `[B, C, H, W]`; their device is used.
 ///
 /// # Errors
 /// Those of [`SearchSpace::validate`] and of the model; [`Error::NonFinite`] or [`Error::Invalid`]
@@ -69,7 +70,7 @@ pub fn self_check<A: Architecture>(
     tch::no_grad(|| {
         for dimension in &space.dimensions {
             let disordered = order::check(&probe, dimension)?;
-            // Once units are mixed up, what gates do says nothing more.
+            // With a wrong order, the gates would be reported for the same reason again.
             if disordered.is_none() {
                 faults.extend(gates::check(&probe, dimension)?);
             }
@@ -84,7 +85,7 @@ pub fn self_check<A: Architecture>(
     Ok(Findings { dimensions, faults })
 }
 
-/// The code of docs/wrapping.md, compiled and run.
+/// The examples of the document compile and run.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/wrapping.md")]
 struct Wrapping;

@@ -1,4 +1,4 @@
-//! Units have no order: reordering them in everything bound to them changes no logit.
+//! Comparison of the logits before and after reordering the units in all bound axes.
 
 use super::claim::Claim;
 use super::probe::{is_rounding, Probe};
@@ -8,7 +8,7 @@ use crate::models::Architecture;
 use crate::space::Dimension;
 use crate::Result;
 
-/// Reorders a dimension; a fault says where to look.
+/// Returns a fault, with the axes that explain it, if reordering the units changes the logits.
 pub(super) fn check<A: Architecture>(
     probe: &Probe<A>,
     dimension: &Dimension,

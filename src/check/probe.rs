@@ -1,4 +1,4 @@
-//! A network with random weights, asked again and again with some of them changed.
+//! A network with random weights, and its logits with some of them changed.
 
 use crate::models::{Architecture, Network};
 use crate::randomness::{seed_torch, Purpose};
@@ -8,11 +8,10 @@ use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{nn, Kind, Tensor};
 
-/// What may separate logits that are equal but for rounding, as a share of their scale: f32, and
-/// the networks are deep.
+/// Allowed rounding error of logits in f32, as a share of their scale.
 const TOLERANCE: f64 = 1e-4;
 
-/// A network with random weights, and its logits on some images.
+/// A network with random weights, and its logits on a batch of images.
 #[derive(Debug)]
 pub(super) struct Probe<'a, A: Architecture> {
     network: A::Network,
@@ -31,7 +30,7 @@ impl<'a, A: Architecture> Probe<'a, A> {
         let bound: BTreeSet<&str> = bindings.map(|binding| binding.variable.as_str()).collect();
         let mut probe = Self::build(architecture, images)?;
         for (name, variable) in &mut probe.variables {
-            // Statistics of batches, say, have to stay what they are.
+            // Buffers, such as batch statistics or index tables, keep their values.
             if variable.requires_grad() || bound.contains(name.as_str()) {
                 draw(variable)?;
             }
@@ -44,19 +43,19 @@ impl<'a, A: Architecture> Probe<'a, A> {
             return Err(Error::NonFinite { name: "a logit".into(), dimension });
         }
         if difference > 0.0 && !is_rounding(difference) {
-            let name = "difference of two passes in evaluation";
-            return Err(Error::invalid(name, "zero, whatever is random in training", difference));
+            let name = "difference of two forward passes in evaluation";
+            return Err(Error::invalid(name, "0: nothing may be random in evaluation", difference));
         }
         Ok(probe)
     }
 
-    /// Logits with weights of one's own, which have to fit.
+    /// Returns the logits with other weights of the same shapes.
     pub(super) fn logits_with(&self, weights: &Weights) -> Result<Tensor> {
         self.write(weights)?;
         self.forward()
     }
 
-    /// The network with the weights it is built with.
+    /// Builds the network with its initial weights.
     pub(super) fn build(architecture: &A, images: &'a Tensor) -> Result<Self> {
         let store = nn::VarStore::new(images.device());
         let network = architecture.build(&store.root())?;
@@ -72,22 +71,22 @@ impl<'a, A: Architecture> Probe<'a, A> {
         Ok(())
     }
 
-    /// The images it is asked about.
+    /// The images of the forward passes.
     pub(super) fn images(&self) -> &'a Tensor {
         self.images
     }
 
-    /// Shapes of all variables.
+    /// Returns the shapes of all variables.
     pub(super) fn shapes(&self) -> BTreeMap<String, Vec<i64>> {
         self.variables.iter().map(|(name, variable)| (name.clone(), variable.size())).collect()
     }
 
-    /// Whether a variable is trained, and so a parameter.
+    /// Whether a variable is trained, and therefore counts as parameters.
     pub(super) fn is_trained(&self, name: &str) -> bool {
         self.variables.get(name).is_some_and(Tensor::requires_grad)
     }
 
-    /// Logits with some weights changed.
+    /// Returns the logits with some weights changed.
     pub(super) fn logits(&self, changed: &Weights) -> Result<Tensor> {
         self.write(changed)?;
         let logits = self.forward();
@@ -112,19 +111,19 @@ impl<'a, A: Architecture> Probe<'a, A> {
         Ok(Tensor::f_cat(&heads, -1)?.f_to_kind(Kind::Double)?)
     }
 
-    /// How far logits are from those of the random weights.
+    /// Returns the [`distance`](Self::distance) of logits from those of the random weights.
     pub(super) fn difference(&self, logits: &Tensor) -> Result<f64> {
         self.distance(logits, &self.logits)
     }
 
-    /// Root mean square of a difference, as a share of that of the unchanged logits.
+    /// Returns the root mean square of a difference, as a share of that of the unchanged logits.
     pub(super) fn distance(&self, left: &Tensor, right: &Tensor) -> Result<f64> {
         let share = rms(&left.f_sub(right)?)? / rms(&self.logits)?;
-        // A NaN is as far away as can be.
+        // NaN counts as infinitely far.
         Ok(if share.is_nan() { f64::INFINITY } else { share })
     }
 
-    /// The weights that bindings cover, with zeros for all units beyond `size`.
+    /// Returns the bound weights with zeros for all units beyond `size`.
     pub(super) fn zeroed<'b>(
         &self,
         bindings: impl IntoIterator<Item = &'b Binding>,
@@ -152,13 +151,13 @@ impl<'a, A: Architecture> Probe<'a, A> {
     }
 }
 
-/// 1 for units of the first heads and their first channels.
+/// Returns 1 for the first channels of the first heads, as many as in `size`, and 0 for others.
 fn is_kept(unit: i64, full: Size, size: Size) -> f64 {
     let (head, channel) = (unit / full.channels, unit % full.channels);
     f64::from(head < size.heads && channel < size.channels)
 }
 
-/// Whether a share of the logits' scale is no more than rounding.
+/// Whether a difference, as a share of the logits' scale, is rounding error.
 pub(super) fn is_rounding(difference: f64) -> bool {
     difference <= TOLERANCE
 }
@@ -167,7 +166,8 @@ fn rms(tensor: &Tensor) -> Result<f64> {
     Ok(tensor.f_square()?.f_mean(None)?.f_sqrt()?.f_double_value(&[])?)
 }
 
-/// Numbers that let every layer have a say: maps keep the scale of what they map.
+/// Draws weights with which every layer changes the logits: normal, with std 1/√inputs for
+/// matrices and 0.5 otherwise.
 fn draw(variable: &mut Tensor) -> Result<()> {
     if !variable.is_floating_point() {
         return Ok(());

@@ -1,7 +1,8 @@
-//! Which change of a declaration would make it right.
+//! Search for the change of a declaration that corrects it.
 //!
-//! Changes are tried one at a time, from the likely to the unlikely; those that bring the logits
-//! back are the suspects. Where none does, the one that helps most is kept and the next is sought.
+//! Changes are tried one at a time, likely ones first. Those with which reordering changes no logit
+//! are the suspects. If there is none, the change that reduces the difference most is kept, and
+//! further changes are tried on top of it.
 
 use super::change::{suspect, Change};
 use super::claim::Claim;
@@ -12,18 +13,19 @@ use crate::models::Architecture;
 use crate::space::{Binding, Over, Size};
 use crate::Result;
 
-/// Axes that may be wrong at the same time.
+/// Most changes that are combined.
 const ROUNDS: usize = 4;
-/// Explanations of one fault that are reported.
+/// Most explanations of one fault that are reported.
 const MOST: usize = 3;
-/// What has to be left of the difference, at most, for a change to be worth keeping.
+/// A change is kept if the difference falls below this share of the one before.
 const HELPS: f64 = 0.95;
-/// The same, for a change to be followed before others are tried, in a dimension of many bindings.
-const PROMISES: f64 = 0.8;
+/// In a dimension of more than [`MANY`] bindings, a change is kept without trying further kinds if
+/// the difference falls below this share.
+const KEPT_AT_ONCE: f64 = 0.8;
 const MANY: usize = 20;
 
-/// The axes that explain why reordering by `claim` moves the logits, and whether they do so in
-/// full.
+/// Returns the axes that explain why reordering by `claim` changes the logits, and whether they
+/// explain all of the difference.
 pub(super) fn suspects<A: Architecture>(
     probe: &Probe<A>,
     mut claim: Claim,
@@ -45,8 +47,9 @@ pub(super) fn suspects<A: Architecture>(
                 found.extend(exact.into_iter().take(MOST).flat_map(|change| change.suspects));
                 return Ok((found, true));
             }
-            // Pairs of axes are many then, and what is missing is mostly weight and bias.
-            let promising = best.as_ref().is_some_and(|(left, _)| *left < PROMISES * difference);
+            // Trying all pairs of axes would take long, and mostly a weight and a bias are missing.
+            let promising =
+                best.as_ref().is_some_and(|(left, _)| *left < KEPT_AT_ONCE * difference);
             if promising && claim.bindings.len() > MANY {
                 break;
             }
@@ -60,7 +63,8 @@ pub(super) fn suspects<A: Architecture>(
     Ok((found, false))
 }
 
-/// The changes that bring the logits back; `best` is the one that comes nearest otherwise.
+/// Returns the changes with which reordering changes no logit; `best` becomes the change with the
+/// smallest difference among the others.
 fn attempt<A: Architecture>(
     probe: &Probe<A>,
     changes: Vec<Change>,
@@ -78,7 +82,7 @@ fn attempt<A: Architecture>(
     Ok(exact)
 }
 
-/// One axis more, or one less.
+/// Returns the declarations with one axis more or one axis less.
 fn single(claim: &Claim, everywhere: &[Binding]) -> Vec<Change> {
     let is_bound = |other: &Binding| {
         claim.bindings.iter().any(|b| b.variable == other.variable && b.axis == other.axis)
@@ -102,7 +106,8 @@ fn single(claim: &Claim, everywhere: &[Binding]) -> Vec<Change> {
     more.chain(less).collect()
 }
 
-/// Another axis of the same variable in place of one, or the same axis in another block.
+/// Returns the declarations with another axis of the same variable in place of one, or the same axis
+/// in another block.
 fn moves(claim: &Claim, everywhere: &[Binding]) -> Vec<Change> {
     let mut changes = Vec::new();
     for (at, binding) in claim.bindings.iter().enumerate() {
@@ -120,7 +125,8 @@ fn moves(claim: &Claim, everywhere: &[Binding]) -> Vec<Change> {
     changes
 }
 
-/// Units laid out in another way: repetitions inside instead of outside, another grid.
+/// Returns the declarations with another layout: repetitions inside instead of outside, or another
+/// grid.
 fn layouts(claim: &Claim) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut seen = Vec::new();
@@ -132,7 +138,7 @@ fn layouts(claim: &Claim) -> Vec<Change> {
         seen.push(layout);
         let mut claim = claim.clone();
         let mut suspects = Vec::new();
-        // Who mistakes inner for outer does it in weight and bias.
+        // Weight and bias of a layer have the same layout.
         for own in claim.bindings.iter_mut().filter(|own| (own.outer, own.inner) == layout) {
             (own.outer, own.inner) = (own.inner, own.outer);
             let advice = Advice::Layout { outer: own.outer, inner: own.inner };
@@ -144,7 +150,8 @@ fn layouts(claim: &Claim) -> Vec<Change> {
     changes
 }
 
-/// Heads and channels exchanged, in number or in memory.
+/// Returns the declarations with the numbers of heads and channels exchanged, or with the heads of
+/// each channel together instead of the channels of each head.
 fn grids(claim: &Claim) -> Vec<Change> {
     let Some(first) = claim.bindings.first() else { return Vec::new() };
     let Size { heads, channels } = claim.grid;
@@ -168,7 +175,7 @@ fn grids(claim: &Claim) -> Vec<Change> {
     vec![number, memory]
 }
 
-/// Every axis that could hold the units of a grid, in every layout; or its heads.
+/// Returns every axis that could hold the units of a grid, in every layout, or its heads.
 fn axes<A: Architecture>(probe: &Probe<A>, grid: Size) -> Vec<Binding> {
     let mut axes = Vec::new();
     for (name, shape) in probe.shapes() {
@@ -189,7 +196,7 @@ fn axes<A: Architecture>(probe: &Probe<A>, grid: Size) -> Vec<Binding> {
     axes
 }
 
-/// Whether names differ in numbers only: the same variable of another block.
+/// Whether two names differ in digits only, as those of one variable in two blocks do.
 fn are_twins(left: &str, right: &str) -> bool {
     let words = |name: &str| -> Vec<String> {
         name.split(|c: char| c.is_ascii_digit())

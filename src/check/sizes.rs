@@ -1,4 +1,4 @@
-//! The network at other sizes is the one that slicing makes.
+//! Comparison of the network built at smaller sizes with the sliced and the masked network.
 
 use super::probe::{is_rounding, Probe};
 use crate::error::{During, Fault};
@@ -9,8 +9,8 @@ use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
 
-/// Builds the network at smaller sizes of a dimension. Logits are compared where the units are in
-/// order.
+/// Builds the network at smaller sizes of a dimension and returns what differs from slicing. Logits
+/// are compared only if reordering (`ordered`) found no fault.
 pub(super) fn check<A: Architecture>(
     probe: &Probe<A>,
     architecture: &A,
@@ -40,8 +40,8 @@ pub(super) fn check<A: Architecture>(
 
 type Shapes = BTreeMap<String, Vec<i64>>;
 
-/// The smallest size, and for a grid also fewer heads alone and fewer channels alone: these tell
-/// heads from channels.
+/// Returns the smallest size, and for a grid also fewer heads alone and fewer channels alone, which
+/// tell heads from channels.
 fn smaller(dimension: &Dimension) -> Vec<Size> {
     let (least, full) = (dimension.candidates.size(0), dimension.candidates.full());
     let mut sizes = vec![least];
@@ -54,7 +54,7 @@ fn smaller(dimension: &Dimension) -> Vec<Size> {
     sizes
 }
 
-/// All weights, without the units beyond `size`.
+/// Returns all weights, without the units beyond `size`.
 pub(super) fn sliced<A: Architecture>(
     probe: &Probe<A>,
     dimension: &Dimension,
@@ -79,7 +79,7 @@ pub(super) fn sliced<A: Architecture>(
     Ok(weights)
 }
 
-/// Axes that are not as long as slicing makes them.
+/// Returns the axes whose length differs from the sliced one.
 fn lengths(dimension: &Dimension, size: Size, sliced: &Weights, built: &Shapes) -> Vec<Fault> {
     let names: BTreeSet<&String> = sliced.keys().chain(built.keys()).collect();
     let mut faults = Vec::new();
@@ -104,7 +104,7 @@ fn lengths(dimension: &Dimension, size: Size, sliced: &Weights, built: &Shapes) 
     faults
 }
 
-/// The narrowed network against the one with zeros in place of the units.
+/// Compares the logits of the network at `size` with those of the masked network.
 fn logits<A: Architecture>(
     probe: &Probe<A>,
     narrow: &Probe<A>,

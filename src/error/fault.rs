@@ -1,16 +1,16 @@
-//! What is wrong with a declared search space.
+//! Faults of a declared search space.
 
 use std::fmt;
 
-/// One thing that [`crate::check::self_check`] has found.
+/// One fault that [`crate::check::self_check`] found.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Reordering the units of a dimension in everything bound to it changes the logits.
+    /// Reordering the units of a dimension in all axes bound to it changes the logits.
     #[error(
-        "reordering the units of {dimension} changes the logits by {difference:.1e} of their \
-         scale: {}{}",
-        if *explained { "" } else { "more than one axis is wrong, these help most: " },
+        "order of the units of {dimension}: reordering them changes the logits by \
+         {difference:.1e} of their scale, expected no change; {}{}",
+        if *explained { "" } else { "more than one axis is wrong, most likely: " },
         listed(suspects)
     )]
     Order {
@@ -18,17 +18,17 @@ pub enum Fault {
         dimension: String,
         /// Root mean square of the change, as a share of that of the logits.
         difference: f64,
-        /// Where to look.
+        /// Axes to look at.
         suspects: Vec<Suspect>,
-        /// Whether following the advice would leave the logits as they are; otherwise, the
-        /// suspects are what helps most, and a guess.
+        /// Whether following the advice removes the difference; otherwise the suspects are the
+        /// changes that reduce it most.
         explained: bool,
     },
 
-    /// Gates at zero leave something of the units.
+    /// Units whose gates are zero still change the logits.
     #[error(
-        "units of {dimension} with gates at zero still change the logits by {difference:.1e} of \
-         their scale: {}",
+        "gates of {dimension}: at zero, the units still change the logits by {difference:.1e} of \
+         their scale, expected no change; {}",
         listed(suspects)
     )]
     Gates {
@@ -36,55 +36,56 @@ pub enum Fault {
         dimension: String,
         /// Root mean square of the change, as a share of that of the logits.
         difference: f64,
-        /// Where to look.
+        /// Axes to look at.
         suspects: Vec<Suspect>,
     },
 
-    /// Nothing in a dimension is gated, so its importance would never be learned.
-    #[error("no binding of {dimension} is gated")]
+    /// A dimension without a gated axis: its importance would get no gradient.
+    #[error("gated bindings of {dimension}: got 0, expected at least 1")]
     NoGate {
         /// The dimension.
         dimension: String,
     },
 
-    /// The network at other sizes has a variable that is not what slicing makes of it.
+    /// A variable of the network at a smaller size has another length than the sliced one.
     #[error(
-        "with {dimension} at {heads} × {channels}, axis {axis} of {variable} is {actual} long \
-         where the bindings make it {expected}: {}",
-        if expected > actual { "bind it, if it follows the dimension" }
-        else { "resized ignores the dimension there, or the binding is wrong" }
+        "length of axis {axis} of {variable} with {dimension} at {heads} × {channels}: got \
+         {actual} from `resized`, expected {expected} from the bindings; {}",
+        if expected > actual { "bind the axis, if it follows the dimension" }
+        else { "let `resized` change it, or correct the binding" }
     )]
     Length {
         /// The dimension.
         dimension: String,
-        /// Heads of the size it was given, 1 where the dimension is flat.
+        /// Heads of the smaller size, 1 where the dimension is flat.
         heads: i64,
-        /// Channels of a head, or units.
+        /// Channels per head of the smaller size, or units.
         channels: i64,
         /// The variable.
         variable: String,
         /// Its axis.
         axis: usize,
-        /// What slicing by the bindings leaves.
+        /// Length after slicing by the bindings.
         expected: i64,
-        /// What `build` makes at that size; 0 where the variable or the axis is missing.
+        /// Length in the network built at that size; 0 where the variable or the axis is missing.
         actual: i64,
     },
 
-    /// All lengths are right, and yet the narrowed network is another one than the masked.
+    /// The network at a smaller size has the right lengths, but not the logits of the masked network.
     #[error(
-        "with {dimension} at {heads} × {channels} the narrowed network differs from the masked one \
-         by {difference:.1e} of the logits' scale: what `build` makes of the size beside the \
-         weights (axis {axis} of {variable} is right), such as heads or the scale of attention"
+        "logits of the network with {dimension} at {heads} × {channels}: they differ from those of \
+         the masked network by {difference:.1e} of their scale, expected no difference; the \
+         lengths are right (axis {axis} of {variable}), so check what else `build` computes from \
+         the size, such as the number of heads or the scale of attention"
     )]
     Narrowing {
         /// The dimension.
         dimension: String,
-        /// Heads of the size it was given, 1 where the dimension is flat.
+        /// Heads of the smaller size, 1 where the dimension is flat.
         heads: i64,
-        /// Channels of a head, or units.
+        /// Channels per head of the smaller size, or units.
         channels: i64,
-        /// A variable that the dimension gates: the layer to look at.
+        /// A variable that the dimension gates, in the layer to look at.
         variable: String,
         /// Its axis.
         axis: usize,
@@ -92,88 +93,95 @@ pub enum Fault {
         difference: f64,
     },
 
-    /// The cost model speaks of a dimension that neither the space nor its dense sizes have.
-    #[error("the cost model names {dimension}, which is neither searched nor has a dense size")]
+    /// The cost model names a dimension that is not in the space and has no dense size.
+    #[error(
+        "dimension {dimension} of the cost model: got no dimension of that name in the space, and no \
+         dense size; correct the name or add the size"
+    )]
     UnknownCost {
-        /// The name it uses.
+        /// Name in the cost model.
         dimension: String,
     },
 
-    /// A dimension that costs nothing: no budget could tell its sizes apart.
-    #[error("{dimension} is searched, but the cost model does not depend on it")]
+    /// A dimension that the cost model does not depend on: a budget could not limit its size.
+    #[error(
+        "cost of {dimension}: got no term in the cost model, expected one; add it or leave the \
+         dimension out of the space"
+    )]
     Free {
         /// The dimension.
         dimension: String,
     },
 
-    /// The cost model counts other parameters than the slices take away.
+    /// The parameters of the cost model fall by another number than slicing removes.
     #[error(
-        "{dimension} at {heads} × {channels} saves {expected} parameters, {actual} by the cost model"
+        "parameters that {dimension} saves at {heads} × {channels}: got {actual} from the cost \
+         model, expected {expected} from the sliced weights; correct the cost model"
     )]
     Parameters {
         /// The dimension.
         dimension: String,
-        /// Heads of the size it was given, 1 where the dimension is flat.
+        /// Heads of the smaller size, 1 where the dimension is flat.
         heads: i64,
-        /// Channels of a head, or units.
+        /// Channels per head of the smaller size, or units.
         channels: i64,
-        /// Trainable numbers that the slices take away.
+        /// Trained numbers that slicing removes.
         expected: f64,
-        /// What the cost model says.
+        /// Difference in the cost model.
         actual: f64,
     },
 }
 
-/// An axis to look at.
+/// An axis that may be declared wrongly, with the change that would explain the fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suspect {
     /// The variable.
     pub variable: String,
     /// Its axis.
     pub axis: usize,
-    /// What would explain the fault.
+    /// Change that would explain the fault.
     pub advice: Advice,
 }
 
-/// What would explain a fault.
+/// Change of a declaration that would explain a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Advice {
-    /// The axis follows the dimension, and is not bound to it.
+    /// Bind the axis: it follows the dimension.
     Bind {
         /// Repetitions outside the units.
         outer: i64,
         /// Repetitions inside a unit.
         inner: i64,
     },
-    /// The axis has an entry for every head, and is not bound to the dimension.
+    /// Bind the axis over heads: it has one entry per head.
     BindHeads,
-    /// The axis is bound, and does not follow the dimension.
+    /// Remove the binding: the axis does not follow the dimension.
     Unbind,
-    /// Another axis follows the dimension in its place.
+    /// Bind another axis instead.
     BindInstead {
         /// The other variable.
         variable: String,
         /// The other axis.
         axis: usize,
     },
-    /// The axis is laid out in another way.
+    /// Change outer and inner repetitions.
     Layout {
         /// Repetitions outside the units.
         outer: i64,
         /// Repetitions inside a unit.
         inner: i64,
     },
-    /// The units form another grid.
+    /// Change the grid of the units.
     Grid {
-        /// Heads.
+        /// Number of heads.
         heads: i64,
-        /// Channels of a head.
+        /// Number of channels per head.
         channels: i64,
     },
-    /// Heads and channels lie the other way round in memory: channel by channel.
+    /// Heads and channels are exchanged in memory: the axis has the heads of each channel together.
     ChannelsOutside,
-    /// The axis has to be gated (or written, in an embedding), not only narrowed.
+    /// Declare the axis as gated (or written, in an embedding) instead of narrowed.
     Gate,
 }
 
@@ -182,31 +190,34 @@ impl fmt::Display for Suspect {
         let Self { variable, axis, advice } = self;
         match advice {
             Advice::Bind { outer, inner } => {
-                write!(f, "axis {axis} of {variable} is not bound (outer {outer}, inner {inner})")
+                write!(f, "bind axis {axis} of {variable} (outer {outer}, inner {inner})")
             }
-            Advice::BindHeads => write!(f, "axis {axis} of {variable} is not bound (over heads)"),
-            Advice::Unbind => write!(f, "axis {axis} of {variable} should not be bound"),
+            Advice::BindHeads => write!(f, "bind axis {axis} of {variable} over heads"),
+            Advice::Unbind => write!(f, "do not bind axis {axis} of {variable}"),
             Advice::BindInstead { variable: other, axis: at } => {
-                write!(f, "not axis {axis} of {variable} but axis {at} of {other} follows")
+                write!(f, "bind axis {at} of {other} instead of axis {axis} of {variable}")
             }
             Advice::Layout { outer, inner } => {
-                write!(f, "axis {axis} of {variable} has outer {outer} and inner {inner}")
+                write!(f, "set outer {outer} and inner {inner} for axis {axis} of {variable}")
             }
             Advice::Grid { heads, channels } => {
-                write!(f, "axis {axis} of {variable} is a grid of {heads} × {channels}")
+                write!(
+                    f,
+                    "declare {heads} heads × {channels} channels for axis {axis} of {variable}"
+                )
             }
             Advice::ChannelsOutside => {
-                write!(f, "axis {axis} of {variable} has channels outside, heads inside")
+                write!(f, "axis {axis} of {variable} has the heads of each channel together: reorder it in `build`")
             }
-            Advice::Gate => write!(f, "axis {axis} of {variable} has to be gated or written"),
+            Advice::Gate => write!(f, "declare axis {axis} of {variable} as gated or written"),
         }
     }
 }
 
-/// Suspects in a sentence.
+/// Returns the suspects as a list in words.
 fn listed(suspects: &[Suspect]) -> String {
     if suspects.is_empty() {
-        return "no change of one axis helps".into();
+        return "no change of a single axis removes the difference".into();
     }
     suspects.iter().map(Suspect::to_string).collect::<Vec<_>>().join(", ")
 }

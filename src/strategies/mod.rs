@@ -1,38 +1,55 @@
-//! Property testing for whoever replaces a part of the method (feature `proptest`).
+//! Property checks for implementations of this crate's traits, and the random inputs they use
+//! (feature `proptest`).
 //!
-//! Two things: strategies that make everything the method works on, written so that they shrink
-//! to something a person can read, and the properties that an implementation of
-//! [`BiMask`](crate::components::BiMask), [`AdaptiveOneHotLoss`](crate::components::AdaptiveOneHotLoss) or
-//! [`PmimRegularizer`](crate::components::PmimRegularizer) has to have. [`check_bi_mask`],
-//! [`check_one_hot_loss`] and [`check_pmim_regularizer`] try all of them on random input and come
-//! back with the smallest counterexample.
+//! | trait | check |
+//! |---|---|
+//! | [`Importance`](crate::components::Importance) | [`check_importance`] |
+//! | [`BiMask`](crate::components::BiMask) | [`check_bi_mask`] |
+//! | [`AdaptiveOneHotLoss`](crate::components::AdaptiveOneHotLoss) | [`check_one_hot_loss`] |
+//! | [`PmimRegularizer`](crate::components::PmimRegularizer) | [`check_pmim_regularizer`] |
+//! | [`SubnetExtractor`](crate::subnet::SubnetExtractor) | [`check_extractor`] |
+//!
+//! A check tries every property of its trait on random inputs, and returns the smallest
+//! counterexample of the first that does not hold. The inputs are [`proptest`] strategies that
+//! shrink to small, readable values.
 //!
 //! ```
-//! use once_for_both::{mask::RankedBiMask, strategies::check_bi_mask};
+//! use once_for_both::{components::RankedBiMask, strategies::check_bi_mask};
 //!
-//! check_bi_mask(&RankedBiMask, 20, tch::Device::Cpu).unwrap_or_else(|broken| panic!("{broken}"));
+//! check_bi_mask(&RankedBiMask, 20, tch::Device::Cpu).unwrap_or_else(|found| panic!("{found}"));
 //! ```
 //!
-//! docs/property-testing.md walks through a mask that is wrong.
+//! docs/property-testing.md lists the properties and explains how to read a counterexample.
 
-mod bi_mask;
-mod checks;
-mod one_hot;
-mod pmim;
-mod spaces;
-mod units;
+mod architectures;
+mod check_bi_mask;
+mod check_extractor;
+mod check_importance;
+mod check_one_hot_loss;
+mod check_pmim;
+mod dimension_units;
+mod importance_cases;
+mod runner;
 
-pub use bi_mask::{check_bi_mask, BiMaskCase, BiMaskProperty, BI_MASK_PROPERTIES};
-pub use checks::{Counterexample, Verdict};
-pub use one_hot::{check_one_hot_loss, OneHotProperty, ONE_HOT_PROPERTIES};
-pub use pmim::{
+pub use architectures::{budgets, dimensions, vit_configs};
+pub use check_bi_mask::{check_bi_mask, BiMaskCase, BiMaskProperty, BI_MASK_PROPERTIES};
+pub use check_extractor::{
+    check_extractor, decided_supernet, extractor_cases, extractor_properties, ExtractorCase,
+    ExtractorProperty,
+};
+pub use check_importance::{check_importance, ImportanceProperty, IMPORTANCE_PROPERTIES};
+pub use check_one_hot_loss::{check_one_hot_loss, OneHotProperty, ONE_HOT_PROPERTIES};
+pub use check_pmim::{
     check_pmim_regularizer, images, mask_ratio_schedules, reconstructions, token_masks,
     PmimProperty, ReconstructionCase, PMIM_PROPERTIES,
 };
-pub use spaces::{budgets, dimensions, vit_configs};
-pub use units::{alphas, candidates, extreme_alphas, lambda_schedules, scores, units, units_with};
+pub use dimension_units::{
+    alphas, candidates, extreme_alphas, lambda_schedules, scores, units, units_with,
+};
+pub use importance_cases::{importance_cases, ImportanceCase};
+pub use runner::{Counterexample, Verdict};
 
-/// The walk-through compiles.
+/// The examples of the document compile and run.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/property-testing.md")]
 struct PropertyTesting;

@@ -1,14 +1,14 @@
-//! What masked image modeling has to paint, and how far a prediction is from it.
+//! Target and loss of masked image modeling (paper section 3.4).
 
 use crate::components::WindowNorm;
 use crate::{Error, Result};
 use ndarray::{s, Array2, Array4};
 
-/// `t = (x − μ)/√(v + 1e-6)`: every pixel against the in-image pixels of the `window` × `window`
-/// around it, v their unbiased variance, or 0 for a single pixel.
+/// Returns t = (x − μ)/√(v + 1e-6), with mean μ and unbiased variance v of the in-image pixels in the
+/// `window` × `window` around each pixel; v = 0 for a window of one pixel.
 ///
 /// # Errors
-/// [`Error::Invalid`] for an even, non-positive or absurdly large window.
+/// [`Error::Invalid`] for a window that is even, not positive or above [`WindowNorm::LARGEST`].
 pub fn windowed_pixels(images: &Array4<f64>, window: i64) -> Result<Array4<f64>> {
     let half = WindowNorm::new(window)?.window() as usize / 2;
     let (_, _, height, width) = images.dim();
@@ -26,10 +26,12 @@ pub fn windowed_pixels(images: &Array4<f64>, window: i64) -> Result<Array4<f64>>
     }))
 }
 
-/// Σ |t − prediction| · M / (Σ M + 1e-5) / C over the pixels M of the hidden tokens, counted once
-/// for all channels.
+/// Returns Σ |t − prediction| · M / (Σ M + 1e-5) / C, with M = 1 at pixels of masked patches. Σ M
+/// counts a pixel once for all C channels.
 ///
-/// `token_mask` is `[B, N]`, 1 where hidden, over `rows` rows of patches.
+/// # Shapes
+/// `targets`, `prediction`: `[B, C, H, W]`; `token_mask`: `[B, N]`, 1 where masked, over `rows` rows
+/// of patches.
 ///
 /// # Errors
 /// [`Error::Invalid`] if images and tokens do not match.
@@ -47,7 +49,7 @@ pub fn reconstruction_loss(
         && height % rows.max(1) == 0
         && width % columns.max(1) == 0;
     if !even || masks != batch || prediction.dim() != targets.dim() {
-        let expected = format!("token mask and prediction for images {:?}", targets.dim());
+        let expected = format!("token mask and prediction of images {:?}", targets.dim());
         let actual = format!("{:?} in {rows} rows, and {:?}", token_mask.dim(), prediction.dim());
         return Err(Error::invalid("shapes of a reconstruction", expected, actual));
     }

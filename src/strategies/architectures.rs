@@ -1,6 +1,6 @@
-//! Whole dimensions, architectures and budgets.
+//! Random dimensions, architectures and budgets.
 
-use super::units::candidates;
+use super::dimension_units::candidates;
 use crate::cost::{CostLimit, Metric};
 use crate::models::{Architecture, BlockConfig, Pooling, VitConfig};
 use crate::space::{Binding, Dimension, DimensionKind, Size};
@@ -9,8 +9,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-/// A dimension of any kind that gates the rows of a matrix, `{name}.weight`, and narrows the
-/// columns of another, `{name}.out.weight`.
+/// Dimensions of any kind that gate the rows of a matrix, `{name}.weight`, and narrow the columns of
+/// another, `{name}.out.weight`. Shrink to one unit.
 pub fn dimensions(name: &'static str) -> impl Strategy<Value = Dimension> {
     let flat_kinds = prop_oneof![Just(DimensionKind::Hidden), Just(DimensionKind::Embedding)];
     (candidates(), flat_kinds, 1..=3i64).prop_map(move |(candidates, flat, outer)| {
@@ -21,8 +21,8 @@ pub fn dimensions(name: &'static str) -> impl Strategy<Value = Dimension> {
     })
 }
 
-/// ViTs small enough for thousands of cases: images of 2 to 8 pixels, one to three blocks with
-/// sizes of their own, with and without distillation token, LayerScale and pooled head.
+/// Small ViTs: images of 1 to 8 pixels a side, one to three blocks of different sizes, with and
+/// without distillation token, LayerScale and pooled head. Shrink to the smallest.
 pub fn vit_configs() -> impl Strategy<Value = VitConfig> {
     let block = (1..=3i64, 1..=4i64, 1..=12i64).prop_map(|(h, d, m)| BlockConfig::new(h, d, m));
     let input = (1..=2i64, 1..=4i64, 1..=3i64, 1..=4i64);
@@ -50,15 +50,15 @@ pub fn vit_configs() -> impl Strategy<Value = VitConfig> {
     )
 }
 
-/// A budget that the default space of a network can keep, anywhere between its smallest subnet
-/// and all of it. Shrinks to the smallest.
+/// Limits on MACs or parameters between the cost of the smallest subnet in the default search space
+/// of `architecture` and that of the dense network. Shrink to the smallest.
 ///
 /// # Errors
 /// Those of [`Architecture::space`].
-pub fn budgets(config: &VitConfig) -> Result<impl Strategy<Value = CostLimit>> {
+pub fn budgets<A: Architecture>(architecture: &A) -> Result<impl Strategy<Value = CostLimit>> {
     let ranges = [
-        (Metric::Macs, cost_range(config, Metric::Macs)?),
-        (Metric::Params, cost_range(config, Metric::Params)?),
+        (Metric::Macs, cost_range(architecture, Metric::Macs)?),
+        (Metric::Params, cost_range(architecture, Metric::Params)?),
     ];
     Ok((0..2usize, 0.0..=1.0f64).prop_map(move |(which, share)| {
         let (metric, (least, most)) = ranges[which];
@@ -66,9 +66,9 @@ pub fn budgets(config: &VitConfig) -> Result<impl Strategy<Value = CostLimit>> {
     }))
 }
 
-fn cost_range(config: &VitConfig, metric: Metric) -> Result<(f64, f64)> {
-    let space = config.space()?;
+fn cost_range<A: Architecture>(architecture: &A, metric: Metric) -> Result<(f64, f64)> {
+    let space = architecture.space()?;
     let sizes = |dimension: &Dimension| dimension.candidates.sizes().collect::<Vec<Size>>();
     let candidates: Vec<Vec<Size>> = space.dimensions.iter().map(sizes).collect();
-    config.cost_model().range(metric, &space, &candidates)
+    architecture.cost_model().range(metric, &space, &candidates)
 }

@@ -1,13 +1,14 @@
-//! The adaptive one-hot loss.
+//! Terms of the adaptive one-hot loss (paper eq. 8).
 
 use super::Units;
 use crate::components::EntropyVarianceLoss;
 use crate::space::DimensionKind;
 use std::f64::consts::PI;
 
-/// The three terms of the loss; 0 where a term is switched off or a single candidate is left.
+/// The three terms of the adaptive one-hot loss. A term is 0 where it is switched off or one
+/// candidate is active.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct OneHot {
+pub struct OneHotTerms {
     /// H(p) = −Σ p ln p.
     pub entropy: f64,
     /// tan(π/2 − π x)/n, along its tangent line outside `[delta, 1 − delta]`.
@@ -16,17 +17,21 @@ pub struct OneHot {
     pub importance: f64,
 }
 
-impl OneHot {
-    /// All three.
+impl OneHotTerms {
+    /// Returns the sum of the three terms.
     pub fn total(&self) -> f64 {
         self.entropy + self.tangent + self.importance
     }
 }
 
-/// L = H(p) + tan(π/2 − π x)/n + c·Σ S of the n active candidates, with x = σ²/(1 − 1/n) and
-/// σ² = Σ (p − 1/n)² (eq. 8).
-pub fn one_hot_loss(terms: &EntropyVarianceLoss, kind: DimensionKind, units: &Units) -> OneHot {
-    let mut loss = OneHot { entropy: 0.0, tangent: 0.0, importance: 0.0 };
+/// Returns L = H(p) + tan(π/2 − π x)/n + c·Σ S over the n active candidates, with x = σ²/(1 − 1/n)
+/// and σ² = Σ (p − 1/n)² (paper eq. 8).
+pub fn one_hot_loss(
+    terms: &EntropyVarianceLoss,
+    kind: DimensionKind,
+    units: &Units,
+) -> OneHotTerms {
+    let mut loss = OneHotTerms { entropy: 0.0, tangent: 0.0, importance: 0.0 };
     let count = units.active_count();
     if count == 1 {
         return loss;
@@ -45,7 +50,8 @@ pub fn one_hot_loss(terms: &EntropyVarianceLoss, kind: DimensionKind, units: &Un
     loss
 }
 
-/// tan(π/2 − π x) inside `[delta, 1 − delta]`; outside, the tangent line at the nearer end.
+/// Returns tan(π/2 − π x) inside `[delta, 1 − delta]`, and its tangent line at the nearer end
+/// outside.
 fn tangent(x: f64, delta: f64) -> f64 {
     let end = x.clamp(delta, 1.0 - delta);
     let slope = -PI / (PI * end).sin().powi(2);

@@ -1,4 +1,4 @@
-//! Units of one dimension: candidates, scores, α, active candidates.
+//! Random units of one dimension: candidates, scores, α, active candidates.
 
 use crate::oracle::Units;
 use crate::schedule::LinearRamp;
@@ -8,16 +8,16 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-/// The largest grid: heads, channels.
+/// Most heads, and most channels of a head, of a random dimension.
 const HEADS: usize = 4;
 const CHANNELS: usize = 8;
 
-/// Candidates of a grid of at most 4 heads of 8 channels, every second one flat. They shrink to one
-/// unit and one candidate.
+/// Candidates of at most 4 heads of 8 channels; every second dimension is flat. Shrink to one unit
+/// and one candidate.
 pub fn candidates() -> impl Strategy<Value = Candidates> {
     let sides = (1..=HEADS, 1..=CHANNELS, any::<bool>());
     let (head_counts, widths) = (vec(0..HEADS, 1..=HEADS), vec(0..CHANNELS, 1..=CHANNELS));
-    // What comes first shrinks first: few small candidates let the sides shrink further.
+    // Proptest shrinks the first part first: few small candidates let the sides shrink further.
     (head_counts, widths, sides).prop_filter_map(
         "candidates within the grid",
         |(head_counts, widths, (heads, channels, flat))| {
@@ -28,14 +28,15 @@ pub fn candidates() -> impl Strategy<Value = Candidates> {
     )
 }
 
-/// Any numbers, brought into 1..=most: whatever `most` shrinks to, small ones stay what they are.
+/// Numbers modulo `most`, plus 1, without duplicates; small numbers are the same for every `most`,
+/// so that both shrink independently.
 fn values(most: usize, numbers: Vec<usize>) -> Vec<i64> {
     let within = numbers.into_iter().map(|number| 1 + (number % most) as i64);
     within.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Scores that every kind of number holds exactly: eighths within ±4 with many ties, all equal,
-/// or as far out as ±2¹³. They shrink to zeros.
+/// Scores that f16, bf16 and f32 represent exactly: multiples of 1/8 in [−4, 4] with many ties, all
+/// equal, or as large as ±2¹³. Shrink to zeros.
 pub fn scores(count: usize) -> impl Strategy<Value = Vec<f64>> {
     let eighths = || (-32..=32i32).prop_map(|n| f64::from(n) / 8.0);
     let far = prop_oneof![eighths(), Just(8192.0), Just(-8192.0)];
@@ -46,12 +47,12 @@ pub fn scores(count: usize) -> impl Strategy<Value = Vec<f64>> {
     ]
 }
 
-/// Candidate logits: like scores.
+/// Candidate logits α, of the same numbers as [`scores`].
 pub fn alphas(count: usize) -> impl Strategy<Value = Vec<f64>> {
     scores(count)
 }
 
-/// Candidate logits of any finite f32: denormals, ±3.4·10³⁸ and all between.
+/// Candidate logits α of any finite f32, from subnormal numbers to ±3.4·10³⁸.
 pub fn extreme_alphas(count: usize) -> impl Strategy<Value = Vec<f64>> {
     use proptest::num::f32::{NEGATIVE, NORMAL, POSITIVE, SUBNORMAL, ZERO};
     let any_finite = NORMAL | SUBNORMAL | ZERO | POSITIVE | NEGATIVE;
@@ -59,15 +60,16 @@ pub fn extreme_alphas(count: usize) -> impl Strategy<Value = Vec<f64>> {
     vec(far.prop_map(f64::from), count)
 }
 
-/// Units of one dimension with everything a bi-mask is computed from; of some, channels have left.
+/// Scores, α and active candidates of one dimension, some of them with the importance of pruned
+/// channels.
 pub fn units() -> impl Strategy<Value = Units> {
     units_with(alphas(HEADS * CHANNELS))
 }
 
-/// Units with candidate logits of one's own, at least 32 at a time, of which the first are used.
+/// [`units`] with other candidate logits: lists of at least 32, of which the first are used.
 pub fn units_with(alphas: impl Strategy<Value = Vec<f64>>) -> impl Strategy<Value = Units> {
     let most = HEADS * CHANNELS;
-    // Lists as long as the largest grid needs, cut to size: they shrink apart from the candidates.
+    // Lists for the largest dimension, truncated: they shrink independently of the candidates.
     let flags = (vec(any::<bool>(), most), any::<prop::sample::Index>());
     let pruned_importance =
         prop::option::of(vec((0..32u8).prop_map(|n| f64::from(n) / 8.0), HEADS));
@@ -96,7 +98,7 @@ fn first<T>(mut values: Vec<T>, [rows, columns]: [usize; 2]) -> Option<Array2<T>
     Array2::from_shape_vec((rows, columns), values).ok()
 }
 
-/// λ schedules between any two ends.
+/// Schedules of λ between two values in [0, 1].
 pub fn lambda_schedules() -> impl Strategy<Value = LinearRamp> {
     (0.0..=1.0f64, 0.0..=1.0f64, 0..1000u64).prop_map(|(start, end, steps)| LinearRamp {
         start,

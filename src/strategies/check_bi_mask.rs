@@ -1,10 +1,10 @@
-//! What a bi-mask has to be.
+//! Properties of a bi-mask.
 
-use super::checks::{
+use super::dimension_units::units;
+use super::runner::{
     active_set, expect_close, expect_finite, failed, gradients, leaf, run, tensor, Counterexample,
     Verdict,
 };
-use super::units::units;
 use crate::components::{BiMask, UnitState};
 use crate::oracle::{ranks, Units};
 use crate::tensors::to_host;
@@ -12,14 +12,14 @@ use ndarray::{Array1, Array2, ArrayView1, Axis};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-/// Units, λ, and where to compute.
+/// Units, λ and device of one case.
 #[derive(Debug, Clone)]
 pub struct BiMaskCase {
-    /// Scores, α and active candidates.
+    /// Scores, α, active candidates and importance of pruned channels.
     pub units: Units,
-    /// The weight of importance.
+    /// λ, the weight of importance, in [0, 1].
     pub lambda: f64,
-    /// The device.
+    /// Device of the tensors.
     pub device: Device,
 }
 
@@ -28,20 +28,20 @@ pub type BiMaskProperty = fn(&dyn BiMask, &BiMaskCase) -> Verdict;
 
 /// All properties, with their names.
 pub const BI_MASK_PROPERTIES: &[(&str, BiMaskProperty)] = &[
-    ("mask stays in [0, 1]", stays_in_unit_interval),
-    ("V is non-increasing in rank", falls_with_rank),
-    ("permuting units permutes the mask", follows_permutations),
-    ("λ = 1 is S and λ = 0 is V", has_two_ends),
-    ("one active candidate gives a 0/1 V", is_decided_by_one_candidate),
-    ("raising α of a candidate never lowers V of the units it keeps", rises_with_alpha),
-    ("no gradient from V to scores, none from S to α", keeps_gradients_apart),
-    ("sum of V equals the expected size", sums_to_the_expected_size),
+    ("S, V and m are in [0, 1]", stays_in_unit_interval),
+    ("V does not increase with rank", falls_with_rank),
+    ("permuting units permutes the gates", follows_permutations),
+    ("m is S at λ = 1 and V at λ = 0", is_linear_in_lambda),
+    ("V is 0 or 1 with one active candidate", is_decided_by_one_candidate),
+    ("raising α of a candidate does not lower V of its units", rises_with_alpha),
+    ("scores get no gradient from V, α gets none from S", keeps_gradients_apart),
+    ("sum of V is the expected number of units", sums_to_expected_units),
 ];
 
-/// Tries all properties on `cases` random inputs each.
+/// Checks all properties of [`BI_MASK_PROPERTIES`] on `cases` random inputs each.
 ///
 /// # Errors
-/// The smallest counterexample found, of the first property that breaks.
+/// The smallest counterexample found, of the first property that does not hold.
 pub fn check_bi_mask(mask: &dyn BiMask, cases: u32, device: Device) -> Result<(), Counterexample> {
     for (name, property) in BI_MASK_PROPERTIES {
         let lambdas = prop_oneof![Just(0.0), Just(1.0), 0.0..=1.0];
@@ -52,7 +52,7 @@ pub fn check_bi_mask(mask: &dyn BiMask, cases: u32, device: Device) -> Result<()
     Ok(())
 }
 
-/// What rounding may add to sums of probabilities.
+/// Allowed rounding error of a sum of probabilities.
 fn rounding(expected: f64) -> f64 {
     1e-5 * (1.0 + expected.abs())
 }
@@ -95,7 +95,7 @@ fn with_units(case: &BiMaskCase, units: crate::Result<Units>) -> Result<BiMaskCa
     Ok(BiMaskCase { units: units.map_err(failed)?, ..*case })
 }
 
-/// The scores without ties, nor so far out that S is the same for all.
+/// The case with scores clamped to [−4, 4] and different for all units, so that S differs too.
 fn without_ties(case: &BiMaskCase) -> Result<BiMaskCase, TestCaseError> {
     let units = &case.units;
     let channels = units.score().ncols();
@@ -106,19 +106,25 @@ fn without_ties(case: &BiMaskCase) -> Result<BiMaskCase, TestCaseError> {
     with_units(case, units.like(score, units.alpha().clone(), units.active().clone()))
 }
 
-/// S, V and m lie in [0, 1] and are numbers.
+/// S, V and m of every unit are in [0, 1]; NaN is not.
 pub fn stays_in_unit_interval(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     let found = numbers(mask, case)?;
     for (name, values) in [("S", found.importance), ("V", found.sparsity), ("m", found.mask)] {
         for (unit, value) in values.into_iter().enumerate() {
-            prop_assert!((0.0..=1.0).contains(&value), "{} of unit {} is {}", name, unit, value);
+            prop_assert!(
+                (0.0..=1.0).contains(&value),
+                "{} of unit {}: got {}, expected within [0, 1]",
+                name,
+                unit,
+                value
+            );
         }
     }
     Ok(())
 }
 
-/// In a head, a better channel has no smaller V; of two heads, the better one has none at equal
-/// channel ranks.
+/// V does not increase from one channel rank of a head to the next, nor, at equal channel rank,
+/// from one head rank to the next. Heads rank by Σ S of their channels, pruned ones included.
 pub fn falls_with_rank(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     let found = numbers(mask, case)?;
     let shape = case.units.score().dim();
@@ -137,11 +143,19 @@ pub fn falls_with_rank(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     }
     let order = ranks(sums.view());
     for (better, worse) in pairs(shape.0).filter(|&(a, b)| order[a] < order[b]) {
-        // Sums that rounding may exchange say nothing.
+        // Rounding could exchange the ranks of closer heads.
         if sums[better] - sums[worse] > 1e-5 {
             for rank in 0..shape.1 {
                 let (v, w) = (by_rank[(better, rank)], by_rank[(worse, rank)]);
-                prop_assert!(w <= v, "V is {} in head {} but {} in {}", v, better, w, worse);
+                prop_assert!(
+                    w <= v,
+                    "V at channel rank {}: got {} in head {}, expected at most {} as in head {}",
+                    rank,
+                    w,
+                    worse,
+                    v,
+                    better
+                );
             }
         }
     }
@@ -149,7 +163,7 @@ pub fn falls_with_rank(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
 }
 
 fn failed_shape(error: &ndarray::ShapeError) -> TestCaseError {
-    TestCaseError::fail(format!("as many numbers as units: {error}"))
+    TestCaseError::fail(format!("length of S or V: {error}"))
 }
 
 fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
@@ -159,20 +173,28 @@ fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
 fn falls(head: usize, by_rank: ArrayView1<f64>) -> Verdict {
     for (rank, pair) in by_rank.windows(2).into_iter().enumerate() {
         let (v, next) = (pair[0], pair[1]);
-        prop_assert!(next <= v, "V of head {}: {} at rank {}, {} at the next", head, v, rank, next);
+        prop_assert!(
+            next <= v,
+            "V of head {} at rank {}: got {}, expected at most {} as at rank {}",
+            head,
+            rank + 1,
+            next,
+            v,
+            rank
+        );
     }
     Ok(())
 }
 
-/// Mirrored heads, mirrored channels, and the first two channels exchanged: together they make
-/// every permutation.
+/// Heads reversed, channels reversed, or the first two channels exchanged give the gates in that
+/// order.
 pub fn follows_permutations(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     let case = &without_ties(case)?;
     let units = &case.units;
     let (heads, channels) = units.score().dim();
     let sums = units.head_importance();
     if pairs(heads).any(|(a, b)| a != b && (sums[a] - sums[b]).abs() < 1e-5) {
-        return Ok(()); // Rounding orders them.
+        return Ok(()); // Rounding could exchange the ranks of these heads.
     }
     let found = numbers(mask, case)?.mask;
     let exchanged = |channel| match channel {
@@ -202,23 +224,23 @@ pub fn follows_permutations(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
             .map(|unit| from((unit / channels, unit % channels)))
             .map(|(head, channel)| found[head * channels + channel])
             .collect();
-        expect_close("the permuted mask", &after, &expected, rounding)?;
+        expect_close("permuted gate of unit", &after, &expected, rounding)?;
     }
     Ok(())
 }
 
-/// m is S at λ = 1, V at λ = 0, and the mean in between.
-pub fn has_two_ends(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
+/// m = λ·S + (1 − λ)·V: S at λ = 1, V at λ = 0.
+pub fn is_linear_in_lambda(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     for lambda in [0.0, 1.0, case.lambda] {
         let found = numbers(mask, &BiMaskCase { lambda, ..case.clone() })?;
         let halves = found.importance.iter().zip(&found.sparsity);
         let expected: Vec<f64> = halves.map(|(s, v)| lambda * s + (1.0 - lambda) * v).collect();
-        expect_close("the mask", &found.mask, &expected, rounding)?;
+        expect_close("gate of unit", &found.mask, &expected, rounding)?;
     }
     Ok(())
 }
 
-/// With a single candidate left, V is 1 for as many units as the candidate has, and 0 for the others.
+/// With one active candidate, V is 1 for as many units as the candidate has, and 0 for the others.
 pub fn is_decided_by_one_candidate(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     let units = &case.units;
     for candidate in [0, units.candidates().len() - 1] {
@@ -228,17 +250,27 @@ pub fn is_decided_by_one_candidate(mask: &dyn BiMask, case: &BiMaskCase) -> Verd
         let decided = units.like(units.score().clone(), units.alpha().clone(), only);
         let v = numbers(mask, &with_units(case, decided)?)?.sparsity;
         for (unit, &value) in v.iter().enumerate() {
-            prop_assert!(value == 0.0 || value == 1.0, "V of unit {} is {}", unit, value);
+            prop_assert!(
+                value == 0.0 || value == 1.0,
+                "V of unit {}: got {}, expected 0 or 1",
+                unit,
+                value
+            );
         }
         let (kept, size) =
             (v.iter().sum::<f64>(), units.candidates().size(candidate).units() as f64);
-        prop_assert!(kept == size, "{} units kept by a candidate of {}", kept, size);
+        prop_assert!(
+            kept == size,
+            "units with V = 1: got {}, expected {} as in the candidate",
+            kept,
+            size
+        );
     }
     Ok(())
 }
 
-/// Raising α of an active candidate never lowers V of a unit that the candidate keeps, and never raises V of
-/// another. (The widest candidate keeps every unit that any keeps.)
+/// Raising α of an active candidate does not lower V of the units that the candidate keeps, nor
+/// raise V of the others.
 pub fn rises_with_alpha(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     let units = &case.units;
     let columns = units.alpha().ncols();
@@ -260,19 +292,19 @@ pub fn rises_with_alpha(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
             let wrong = if kept[unit] > 0.5 { rise < -1e-6 } else { rise > 1e-6 };
             prop_assert!(
                 !wrong,
-                "candidate {}: V of unit {} from {} to {}",
-                candidate,
+                "V of unit {}: got {} after raising α of candidate {}, before {}",
                 unit,
-                before,
-                after
+                after,
+                candidate,
+                before
             );
         }
     }
     Ok(())
 }
 
-/// At λ = 0 scores have no gradient, at λ = 1 α has none, and both are finite in between; with λ
-/// above 0, a score that does not saturate S has one.
+/// The gradient of scores is 0 at λ = 0, that of α is 0 at λ = 1, and both are finite. Above
+/// λ = 0.001, a score in [−4, 4] has a gradient other than 0.
 pub fn keeps_gradients_apart(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     for lambda in [0.0, 1.0, case.lambda] {
         let compute = || -> crate::Result<(Vec<f64>, Vec<f64>)> {
@@ -283,27 +315,35 @@ pub fn keeps_gradients_apart(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
             let pruned_importance = pruned_importance.as_ref();
             let state =
                 UnitState { score: &score, alpha: &alpha, active: &active, pruned_importance };
-            // Squares, so that the gradient depends on every unit's mask.
+            // Of squares: the gradient of a plain sum would not depend on the gates.
             let sum = mask.mask(state, lambda)?.mask.f_square()?.f_sum(None)?;
             let found = gradients(&sum, &[&score, &alpha])?;
             Ok((to_host(&found[0])?, to_host(&found[1])?))
         };
         let (to_score, to_alpha) = compute().map_err(failed)?;
-        expect_finite("the gradient of score", &to_score)?;
-        expect_finite("the gradient of α", &to_alpha)?;
+        expect_finite("gradient of score", &to_score)?;
+        expect_finite("gradient of α", &to_alpha)?;
         let (from_v, from_s) = (lambda == 0.0, lambda == 1.0);
-        prop_assert!(!from_v || to_score.iter().all(|&g| g == 0.0), "V to scores: {:?}", to_score);
-        prop_assert!(!from_s || to_alpha.iter().all(|&g| g == 0.0), "S to α: {:?}", to_alpha);
+        prop_assert!(
+            !from_v || to_score.iter().all(|&g| g == 0.0),
+            "gradient of scores at λ = 0: got {:?}, expected 0",
+            to_score
+        );
+        prop_assert!(
+            !from_s || to_alpha.iter().all(|&g| g == 0.0),
+            "gradient of α at λ = 1: got {:?}, expected 0",
+            to_alpha
+        );
         for (unit, (score, g)) in case.units.score().iter().zip(&to_score).enumerate() {
             let learns = lambda < 1e-3 || score.abs() > 4.0 || *g != 0.0;
-            prop_assert!(learns, "unit {} has no gradient to its score, λ = {}", unit, lambda);
+            prop_assert!(learns, "gradient of score {}: got 0 at λ = {}", unit, lambda);
         }
     }
     Ok(())
 }
 
-/// Σ V is the expected number of units.
-pub fn sums_to_the_expected_size(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
+/// Σ V = Σ p · units of the candidate.
+pub fn sums_to_expected_units(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     let sum: f64 = numbers(mask, case)?.sparsity.iter().sum();
-    expect_close("Σ V", &[sum], &[case.units.expected_size().units], rounding)
+    expect_close("Σ V of dimension", &[sum], &[case.units.expected_size().units], rounding)
 }

@@ -1,10 +1,10 @@
-//! What an adaptive one-hot loss has to be.
+//! Properties of an adaptive one-hot loss.
 
-use super::checks::{
+use super::dimension_units::{alphas, extreme_alphas, units_with};
+use super::runner::{
     active_set, expect_close, expect_finite, failed, gradients, leaf, run, tensor, Counterexample,
     Verdict,
 };
-use super::units::{alphas, extreme_alphas, units_with};
 use crate::components::AdaptiveOneHotLoss;
 use crate::oracle::Units;
 use crate::space::DimensionKind;
@@ -18,17 +18,21 @@ pub type OneHotProperty = fn(&dyn AdaptiveOneHotLoss, &Units, Device) -> Verdict
 
 /// All properties, with their names.
 pub const ONE_HOT_PROPERTIES: &[(&str, OneHotProperty)] = &[
-    ("loss falls as p sharpens", falls_as_p_sharpens),
-    ("loss and gradient finite for every finite α", is_finite),
-    ("decided dimension costs nothing", costs_nothing_when_decided),
-    ("inactive candidates have no say", ignores_inactive_candidates),
-    ("importance costs a finite number, and more of it no less", importance_costs),
+    ("loss does not rise as p sharpens", falls_as_p_sharpens),
+    ("loss and gradient are finite for every finite α", is_finite),
+    ("loss and gradient of a decided dimension are 0", is_zero_when_decided),
+    ("dropped candidates change neither loss nor gradient", ignores_dropped_candidates),
+    (
+        "importance loss is finite and does not fall as importance rises",
+        importance_loss_does_not_fall,
+    ),
 ];
 
-/// Tries all properties on `cases` random inputs each; half of them with α of any finite f32.
+/// Checks all properties of [`ONE_HOT_PROPERTIES`] on `cases` random inputs each, half of them with
+/// α of any finite f32.
 ///
 /// # Errors
-/// The smallest counterexample found, of the first property that breaks.
+/// The smallest counterexample found, of the first property that does not hold.
 pub fn check_one_hot_loss(
     loss: &dyn AdaptiveOneHotLoss,
     cases: u32,
@@ -41,7 +45,7 @@ pub fn check_one_hot_loss(
     Ok(())
 }
 
-/// The loss and its gradient in α.
+/// Returns the loss on α and its gradient.
 fn value_and_gradient(
     loss: &dyn AdaptiveOneHotLoss,
     units: &Units,
@@ -60,31 +64,36 @@ fn with_alpha(units: &Units, alpha: Array2<f64>) -> Result<Units, TestCaseError>
     units.like(units.score().clone(), alpha, units.active().clone()).map_err(failed)
 }
 
-/// Half as much α again makes p sharper, and the loss no larger.
+/// The loss at 1.5·α, where p is sharper, is not larger than at α.
 pub fn falls_as_p_sharpens(
     loss: &dyn AdaptiveOneHotLoss,
     units: &Units,
     device: Device,
 ) -> Verdict {
-    // Beyond ±30 a probability is 0 or 1 already.
+    // Beyond ±30 a probability is 0 or 1 in f32.
     let blunt = with_alpha(units, units.alpha().mapv(|alpha| alpha.clamp(-30.0, 30.0)))?;
     let sharp = with_alpha(units, blunt.alpha() * 1.5)?;
     let (before, _) = value_and_gradient(loss, &blunt, device)?;
     let (after, _) = value_and_gradient(loss, &sharp, device)?;
     let rounding = 1e-5 * (1.0 + before.abs());
-    prop_assert!(after <= before + rounding, "from {} to {} at 1.5 α", before, after);
+    prop_assert!(
+        after <= before + rounding,
+        "loss at 1.5·α: got {}, expected at most {} as at α",
+        after,
+        before
+    );
     Ok(())
 }
 
-/// Value and gradient are numbers.
+/// Loss and gradient are finite.
 pub fn is_finite(loss: &dyn AdaptiveOneHotLoss, units: &Units, device: Device) -> Verdict {
     let (value, gradient) = value_and_gradient(loss, units, device)?;
     expect_finite("loss", &[value])?;
     expect_finite("gradient of candidate", &gradient)
 }
 
-/// With a single candidate left, loss and gradient are 0.
-pub fn costs_nothing_when_decided(
+/// With one active candidate, loss and gradient are exactly 0.
+pub fn is_zero_when_decided(
     loss: &dyn AdaptiveOneHotLoss,
     units: &Units,
     device: Device,
@@ -93,13 +102,17 @@ pub fn costs_nothing_when_decided(
     let only = units.active().mapv(|active| active && std::mem::take(&mut left));
     let decided = units.like(units.score().clone(), units.alpha().clone(), only).map_err(failed)?;
     let (value, gradient) = value_and_gradient(loss, &decided, device)?;
-    prop_assert!(value == 0.0, "a decided dimension costs {}", value);
-    prop_assert!(gradient.iter().all(|&g| g == 0.0), "and has the gradient {:?}", gradient);
+    prop_assert!(value == 0.0, "loss of a decided dimension: got {}, expected 0", value);
+    prop_assert!(
+        gradient.iter().all(|&g| g == 0.0),
+        "its gradient: got {:?}, expected 0",
+        gradient
+    );
     Ok(())
 }
 
-/// α of an inactive candidate changes nothing, and has no gradient.
-pub fn ignores_inactive_candidates(
+/// α of a dropped candidate does not change the loss, and its gradient is exactly 0.
+pub fn ignores_dropped_candidates(
     loss: &dyn AdaptiveOneHotLoss,
     units: &Units,
     device: Device,
@@ -108,7 +121,7 @@ pub fn ignores_inactive_candidates(
     for (candidate, (&active, g)) in units.active().iter().zip(&gradient).enumerate() {
         prop_assert!(
             active || *g == 0.0,
-            "inactive candidate {} has the gradient {}",
+            "gradient of dropped candidate {}: got {}, expected 0",
             candidate,
             g
         );
@@ -120,12 +133,16 @@ pub fn ignores_inactive_candidates(
         }
     });
     let (after, _) = value_and_gradient(loss, &with_alpha(units, alpha)?, device)?;
-    expect_close("the loss", &[after], &[before], |_| 0.0)
+    expect_close("loss of dimension", &[after], &[before], |_| 0.0)
 }
 
-/// The loss on importance is one finite number in every kind of dimension, and no smaller where all
-/// units are more important.
-pub fn importance_costs(loss: &dyn AdaptiveOneHotLoss, units: &Units, device: Device) -> Verdict {
+/// The importance loss is one finite number in every kind of dimension, and not smaller where every
+/// unit is more important.
+pub fn importance_loss_does_not_fall(
+    loss: &dyn AdaptiveOneHotLoss,
+    units: &Units,
+    device: Device,
+) -> Verdict {
     for kind in [DimensionKind::Embedding, DimensionKind::Attention, DimensionKind::Hidden] {
         let cost = |importance: &Array2<f64>| -> crate::Result<Vec<f64>> {
             to_host(&loss.importance_loss(kind, &tensor(importance, Kind::Float, device)?)?)
@@ -133,10 +150,19 @@ pub fn importance_costs(loss: &dyn AdaptiveOneHotLoss, units: &Units, device: De
         let importance = units.importance();
         let more = importance.mapv(|s| (1.0 + s) / 2.0);
         let (less, more) = (cost(&importance).map_err(failed)?, cost(&more).map_err(failed)?);
-        prop_assert!(less.len() == 1, "{} numbers, expected one", less.len());
-        expect_finite("loss on importance", &less)?;
+        prop_assert!(
+            less.len() == 1,
+            "numbers of the importance loss: got {}, expected 1",
+            less.len()
+        );
+        expect_finite("importance loss", &less)?;
         let rounding = 1e-5 * (1.0 + less[0].abs());
-        prop_assert!(more[0] >= less[0] - rounding, "{} for more, {}", more[0], less[0]);
+        prop_assert!(
+            more[0] >= less[0] - rounding,
+            "importance loss at larger S: got {}, expected at least {}",
+            more[0],
+            less[0]
+        );
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The units of one dimension and their bi-mask.
+//! Units of one dimension, and their bi-mask (paper section 3.2).
 
 use crate::components::check_lambda;
 use crate::space::Candidates;
@@ -6,7 +6,7 @@ use crate::{Error, Result};
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 use std::fmt;
 
-/// Everything a bi-mask is computed from, in numbers.
+/// Scores, α and active candidates of one dimension, in f64.
 #[derive(Clone, PartialEq)]
 pub struct Units {
     candidates: Candidates,
@@ -16,27 +16,27 @@ pub struct Units {
     pruned_importance: Option<Array1<f64>>,
 }
 
-/// A bi-mask and its two halves, each shaped like the scores.
+/// Bi-mask m of every unit and its two parts S and V, `[heads, channels]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BiMaskValues {
-    /// S = σ(score).
+    /// Importance S = σ(score).
     pub importance: Array2<f64>,
-    /// V, the probability that the unit survives.
+    /// Sparsity score V, the probability that a unit of this rank is kept.
     pub sparsity: Array2<f64>,
-    /// m = λ·S + (1−λ)·V.
+    /// m = λ·S + (1 − λ)·V.
     pub mask: Array2<f64>,
 }
 
-/// Mean sizes over the candidates.
+/// Expected size of a dimension under the candidate probabilities p.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ExpectedSize {
-    /// Σ p·h·c, which is Σ p·w in a flat dimension.
+    /// Σ p·h·c over candidates of h heads and c channels; h = 1 in a flat dimension.
     pub units: f64,
     /// Σ p·h.
     pub heads: f64,
 }
 
-/// Row by row, for a counterexample that can be read and typed in again.
+/// Prints arrays as nested lists, one per row, as Rust literals.
 impl fmt::Debug for Units {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         fn rows<T: Copy>(values: &Array2<T>) -> Vec<Vec<T>> {
@@ -54,11 +54,12 @@ impl fmt::Debug for Units {
 }
 
 impl Units {
-    /// Units with scores `[heads, channels]`, α and active candidates `[head counts, widths]`.
+    /// Returns units with scores `[heads, channels]`, α and active candidates
+    /// `[head counts, widths]`.
     ///
     /// # Errors
     /// [`Error::Shape`] naming the array that does not fit the candidates; [`Error::Invalid`] without
-    /// an active candidate; [`Error::NonFinite`] for a score or α that is not a number.
+    /// an active candidate; [`Error::NonFinite`] for a score or α that is not finite.
     pub fn new(
         candidates: Candidates,
         score: Array2<f64>,
@@ -79,30 +80,27 @@ impl Units {
         Ok(Self { candidates, score, alpha, active, pruned_importance: None })
     }
 
-    /// The same units, with the importance of channels that have left, by head: it counts among the
-    /// heads' ranks.
+    /// Sets the importance of pruned channels, `[heads]`: it is part of Σ S, by which heads rank.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless there is one number a head; [`Error::NonFinite`] if one is not.
+    /// [`Error::Invalid`] unless there is one number per head; [`Error::NonFinite`] if one is not
+    /// finite.
     pub fn with_pruned_importance(mut self, pruned_importance: Array1<f64>) -> Result<Self> {
         let heads = self.score.nrows();
         if pruned_importance.len() != heads {
-            let expected = format!("{heads}, one a head");
-            return Err(Error::invalid(
-                "pruned_importance importances",
-                expected,
-                pruned_importance.len(),
-            ));
+            let name = "length of the importance of pruned channels";
+            let expected = format!("{heads}, one per head");
+            return Err(Error::invalid(name, expected, pruned_importance.len()));
         }
         if !pruned_importance.iter().all(|value| value.is_finite()) {
-            let (name, dimension) = ("pruned_importance importance".into(), "units".into());
+            let (name, dimension) = ("importance of pruned channels".into(), "units".into());
             return Err(Error::NonFinite { name, dimension });
         }
         self.pruned_importance = Some(pruned_importance);
         Ok(self)
     }
 
-    /// The same units with other scores, α or active candidates.
+    /// Returns the units with other scores, α and active candidates.
     ///
     /// # Errors
     /// Those of [`new`](Self::new).
@@ -136,7 +134,7 @@ impl Units {
         &self.active
     }
 
-    /// Importance of channels that have left, `[heads]`, if any have.
+    /// Importance of pruned channels, `[heads]`, if it is set.
     pub fn pruned_importance(&self) -> Option<&Array1<f64>> {
         self.pruned_importance.as_ref()
     }
@@ -146,7 +144,7 @@ impl Units {
         self.active.iter().filter(|&&active| active).count()
     }
 
-    /// p: softmax of α over the active candidates; 0 outside.
+    /// Returns p = softmax(α) over the active candidates, and 0 for the others.
     pub fn probabilities(&self) -> Array2<f64> {
         let candidates = || self.alpha.iter().zip(&self.active);
         let largest = candidates()
@@ -162,8 +160,8 @@ impl Units {
         exps / sum
     }
 
-    /// `V̂[ρ, r] = Σ_{h_a > ρ, c_b > r} p_ab`: how probable it is that the r-th channel of the
-    /// ρ-th head survives.
+    /// Returns `V̂[ρ, r] = Σ_{h_a > ρ, c_b > r} p_ab`: the probability that the channel of rank r in
+    /// the head of rank ρ is kept (paper section 3.2).
     pub fn survival_by_rank(&self) -> Array2<f64> {
         let p = self.probabilities();
         let (head_counts, widths) = (self.candidates.head_counts(), self.candidates.widths());
@@ -180,12 +178,12 @@ impl Units {
         })
     }
 
-    /// S = σ(score).
+    /// Returns S = σ(score).
     pub fn importance(&self) -> Array2<f64> {
         self.score.mapv(sigmoid)
     }
 
-    /// Importance of every head: the sum of its channels', of those that have left too.
+    /// Returns Σ S of every head, over its channels and its pruned channels.
     pub fn head_importance(&self) -> Array1<f64> {
         let sums = self.importance().sum_axis(Axis(1));
         match &self.pruned_importance {
@@ -194,12 +192,12 @@ impl Units {
         }
     }
 
-    /// Ranks of the heads, by their importance.
+    /// Returns the ranks of the heads by [`head_importance`](Self::head_importance).
     pub fn head_ranks(&self) -> Array1<usize> {
         ranks(self.head_importance().view())
     }
 
-    /// Ranks of the channels inside each head, by score.
+    /// Returns the ranks of the channels inside each head, by score.
     pub fn channel_ranks(&self) -> Array2<usize> {
         let mut all = Array2::zeros(self.score.dim());
         for (head, score) in self.score.rows().into_iter().enumerate() {
@@ -208,7 +206,7 @@ impl Units {
         all
     }
 
-    /// V: the survival of every unit's rank.
+    /// Returns V: `V̂` at the ranks of every unit.
     pub fn sparsity(&self) -> Array2<f64> {
         let (survival, heads, channels) =
             (self.survival_by_rank(), self.head_ranks(), self.channel_ranks());
@@ -217,7 +215,7 @@ impl Units {
         })
     }
 
-    /// m = λ·S + (1−λ)·V, with its halves (paper eq. 5).
+    /// Returns S, V and m = λ·S + (1 − λ)·V (paper eq. 5).
     ///
     /// # Errors
     /// [`Error::Invalid`] if λ is outside [0, 1].
@@ -228,7 +226,7 @@ impl Units {
         Ok(BiMaskValues { importance, sparsity, mask })
     }
 
-    /// Expected numbers of units and heads, which the budget loss works on.
+    /// Returns the expected numbers of units and heads, from which the expected cost is computed.
     pub fn expected_size(&self) -> ExpectedSize {
         let p = self.probabilities();
         let mean = |of: fn(i64, i64) -> i64| {
@@ -239,7 +237,8 @@ impl Units {
     }
 }
 
-/// How many values are larger, or equal and further left: 0 for the first of the largest.
+/// Returns the rank of every value: the number of values that are larger, or equal and at a lower
+/// index.
 pub fn ranks(values: ArrayView1<f64>) -> Array1<usize> {
     Array1::from_shape_fn(values.len(), |i| {
         let before = |&j: &usize| values[j] > values[i] || (values[j] == values[i] && j < i);
