@@ -18,8 +18,8 @@ const SMALL: [&str; 8] = [
     "20",
 ];
 
-/// Path of the program. `cargo test` builds it beside the tests; `cargo test --test deit_s` uses the
-/// last build.
+/// Path of the program. `cargo test` builds it beside the tests; `cargo test --test deit_s` uses
+/// the last build.
 fn program() -> Result<PathBuf, Box<dyn Error>> {
     let tests = std::env::current_exe()?;
     let folder = tests.parent().and_then(Path::parent).ok_or("no folder above the tests")?;

@@ -5,12 +5,12 @@ use once_for_both::pipeline::{self, Flags, Request};
 use once_for_both::subnet::Precision;
 use std::path::PathBuf;
 
-/// Makes a Vision Transformer smaller: trains it, searches the units to keep under a budget, extracts,
-/// verifies and saves the subnet, and evaluates what was saved.
+/// Makes a Vision Transformer smaller: trains it, searches the units to keep under a budget,
+/// extracts, verifies and saves the subnet, and evaluates what was saved.
 ///
 /// Without a command it does all of that. Each command continues from the files in the run folder:
-/// `train`, `search` and `finetune` with the same --out are the whole run in parts, with the options
-/// that the first of them was given.
+/// `train`, `search` and `finetune` with the same --out are the whole run in parts, with the
+/// options that the first of them was given.
 #[derive(Debug, Parser)]
 #[command(name = "deit_s", version, after_help = EXAMPLES)]
 pub struct CommandLine {

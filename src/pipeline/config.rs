@@ -99,7 +99,8 @@ pub struct DataConfig {
 pub enum AugmentationPreset {
     /// None.
     None,
-    /// Images in memory: padding by 2 pixels, random crop, flip. Folders: random resized crop, flip.
+    /// Images in memory: padding by 2 pixels, random crop, flip. Folders: random resized crop,
+    /// flip.
     Light,
     /// That of DeiT: repeated augmentation, RandAugment, mixup, cutmix, erasing. Folders only.
     Deit,
@@ -146,6 +147,7 @@ pub struct Intervals {
 
 impl Config {
     /// Reads a `config.toml`.
+    ///
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read; [`PipelineError::Options`] quoting the line that is wrong.

@@ -204,8 +204,8 @@ impl Feed {
     /// Returns shuffled, augmented training batches of `size` images.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a size below 1 or above the number of images, or options of the loader
-    /// that are out of range.
+    /// [`Error::Invalid`] for a size below 1 or above the number of images, or options of the
+    /// loader that are out of range.
     pub fn batches(&self, size: i64, seed: u64) -> Result<FeedBatches<'_>> {
         let light = self.augmentation == AugmentationPreset::Light;
         let (train, side) = match &self.source {

@@ -3,9 +3,10 @@
 //! [`Pipeline::run`] trains a dense network (or starts from given weights), searches it under a
 //! budget, fine-tunes the subnet, verifies, exports and evaluates it, and writes everything into a
 //! [`RunFolder`]. It works for every [`ImageClassifier`]: [`VitConfig`](crate::models::VitConfig),
-//! [`SwinConfig`](crate::models::SwinConfig), or an architecture of your own. A run is described by a
-//! [`Config`], which a [`Request`] resolves from a preset, a TOML file and single settings. Images
-//! come from a [`Feed`]. The example `deit_s` is the command line of this module (docs/guide.md).
+//! [`SwinConfig`](crate::models::SwinConfig), or an architecture of your own. A run is described
+//! by a [`Config`], which a [`Request`] resolves from a preset, a TOML file and single settings.
+//! Images come from a [`Feed`]. The example `deit_s` is the command line of this module
+//! (docs/guide.md).
 //!
 //! ```no_run
 //! use once_for_both::models::VitConfig;

@@ -60,8 +60,8 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Cost and sizes of a network. The blocks of a network with several embeddings are left out, because
-/// a report draws blocks of one width.
+/// Cost and sizes of a network. The blocks of a network with several embeddings are left out,
+/// because a report draws blocks of one width.
 fn network_figures<A: ImageClassifier>(network: &A) -> Result<NetworkFigures> {
     let (cost, space) = (network.cost_model(), network.space()?);
     let sizes = |kind| {

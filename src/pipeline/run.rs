@@ -101,8 +101,8 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     /// is fitted to the dense network. `name` is the network's name in errors.
     ///
     /// # Errors
-    /// [`Error::File`] for a path without a network; [`PipelineError::Misfit`] for one that does not
-    /// fit the images; those of import and artifact.
+    /// [`Error::File`] for a path without a network; [`PipelineError::Misfit`] for one that does
+    /// not fit the images; those of import and artifact.
     pub fn load(&self, path: &Path, name: &str) -> Result<Subnet<A>> {
         let (seed, device) = (self.config.seed, self.feed.device());
         let network = networks::load(path, &self.dense, seed, device, &*self.progress)?;

@@ -78,7 +78,8 @@ impl RunFolder {
         [self.finetuned(), self.subnet()].into_iter().find(|path| is_artifact(path))
     }
 
-    /// Returns the artifact at this path: the folder itself, or the newest network of the run in it.
+    /// Returns the artifact at this path: the folder itself, or the newest network of the run in
+    /// it.
     pub fn artifact(&self) -> Option<PathBuf> {
         if is_artifact(&self.0) {
             return Some(self.0.clone());
