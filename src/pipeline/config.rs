@@ -148,9 +148,9 @@ pub struct Intervals {
 impl Config {
     /// Reads a `config.toml`.
     ///
-    ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read; [`PipelineError::Options`] quoting the line that is wrong.
+    /// [`Error::Io`] if it cannot be read; [`PipelineError::Options`] quoting the line that is
+    /// wrong.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
         Self::from_toml(&text, &path.display().to_string())
