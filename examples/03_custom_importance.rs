@@ -7,8 +7,8 @@ use once_for_both::supernet::Weights;
 use once_for_both::Result;
 use tch::{Device, Kind, Tensor};
 
-/// Fisher information of a unit: score = 2 + 0.5·z, with z the standardised ln F and F the running
-/// mean of (∂L/∂m)².
+/// Empirical Fisher information of a unit, F = (∂L/∂m)² on one batch: the score is the running mean
+/// of 2 + 0.5·z, with z the standardised ln F, so that S = σ(score) starts near 0.9.
 #[derive(Debug)]
 struct Fisher {
     /// Share of the previous score in the next, in [0, 1).

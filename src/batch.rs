@@ -1,7 +1,7 @@
 //! Training batches and their sources.
 
-use crate::Result;
-use tch::Tensor;
+use crate::{Error, Result};
+use tch::{Kind, Tensor};
 
 /// Training targets of a batch.
 #[derive(Debug)]
@@ -28,6 +28,32 @@ impl Batch {
     /// `images`: `[B, C, H, W]`, f32; `classes`: `[B]`, i64, one class index an image.
     pub fn classes(images: Tensor, classes: Tensor) -> Self {
         Self { images, targets: Targets::Classes(classes) }
+    }
+
+    /// Refuses images that are not floating point, and targets of another kind or number. Reads
+    /// nothing from the device.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !self.images.is_floating_point() {
+            let (expected, actual) = ("floating point, normalised", self.images.kind());
+            return Err(Error::invalid("kind of the images", expected, format!("{actual:?}")));
+        }
+        let (targets, axes) = match &self.targets {
+            Targets::Classes(classes) if classes.kind() != Kind::Int64 => {
+                let actual = format!("{:?}", classes.kind());
+                return Err(Error::invalid("kind of the class indices", "Int64", actual));
+            }
+            Targets::Classes(classes) => (classes.size(), 1),
+            Targets::Probabilities(probabilities) => (probabilities.size(), 2),
+        };
+        let images = self.images.size().first().copied().unwrap_or(0);
+        if targets.len() == axes && targets.first() == Some(&images) {
+            return Ok(());
+        }
+        let expected = match axes {
+            1 => format!("[{images}], one class index an image"),
+            _ => format!("[{images}, classes]"),
+        };
+        Err(Error::invalid("shape of the targets", expected, format!("{targets:?}")))
     }
 }
 

@@ -7,15 +7,16 @@ use once_for_both::components::{
     ComponentId, Components, Importance, Observation, Teacher, UnitImportance,
 };
 use once_for_both::cost::Budget;
+use once_for_both::models::Architecture;
 use once_for_both::models::VitConfig;
 use once_for_both::search::{
     read_events, Event, Listener, Outcome, Search, SearchBuilder, SearchOptions, METRICS,
 };
-use once_for_both::space::Dimension;
+use once_for_both::space::{Dimension, Size};
 use once_for_both::supernet::Weights;
 use once_for_both::{Error, Result};
 use std::cell::RefCell;
-use support::tiny_run::{alone, batch, builder, options, without_times, STEPS};
+use support::tiny_run::{alone, batch, builder, options, vit, without_times, STEPS};
 use support::{test_device, TestResult};
 use tch::Tensor;
 
@@ -216,5 +217,38 @@ fn accumulated_batches_are_numbered_through() -> TestResult {
     };
     search.train(&mut source, &mut ())?;
     assert_eq!(numbers, (0..2 * STEPS).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[test]
+fn build_or_resume_with_another_architecture_or_space_is_refused() -> TestResult {
+    let _alone = alone();
+    let folder = begun()?;
+    let mut deeper = vit();
+    deeper.drop_path = 0.1;
+    let other = Search::of(deeper)
+        .importance(Constant(1.0))
+        .budget(Budget::macs_share(0.5))
+        .options(options())
+        .device(test_device());
+    assert_refused!(
+        other.build_or_resume(folder.path()),
+        Error::Invalid { name, actual, .. } if name == "architecture.drop_path" && actual == "0.1"
+    );
+    let space = vit().space()?.at_least("blocks.0.mlp", Size::flat(64))?;
+    let other = own().space(space).build_or_resume(folder.path());
+    assert_refused!(other, Error::Invalid { name, .. } if name.starts_with("space.dimensions.2"));
+    Ok(())
+}
+
+#[test]
+fn new_search_in_the_folder_of_an_earlier_run_is_refused() -> TestResult {
+    let _alone = alone();
+    let folder = begun()?;
+    let before = std::fs::read(folder.path().join(METRICS))?;
+    let mut search = own().build()?;
+    let refused = search.run_in(folder.path()).map(drop);
+    assert_refused!(refused, Error::File { reason, .. } if reason.contains("build_or_resume"));
+    assert_eq!(std::fs::read(folder.path().join(METRICS))?, before);
     Ok(())
 }

@@ -342,3 +342,25 @@ fn search_in_bf16_matches_f32_and_ends_in_f32() -> TestResult {
     assert!(subnet.weights().values().all(|weight| weight.kind() == Kind::Float));
     Ok(())
 }
+
+#[test]
+fn step_with_images_or_targets_of_the_wrong_kind_is_refused_by_name() -> TestResult {
+    let _alone = alone();
+    let mut search = search_with(options(), 0.9)?;
+    let Batch { images, targets: Targets::Classes(classes) } = batch(0)? else {
+        return Err("classes".into());
+    };
+    let of = |images: &Tensor, classes: &Tensor| {
+        [Batch::classes(images.shallow_clone(), classes.shallow_clone())]
+    };
+    let bytes = images.to_kind(Kind::Uint8);
+    for (batch, expected) in [
+        (of(&bytes, &classes), "kind of the images"),
+        (of(&images, &classes.to_kind(Kind::Float)), "kind of the class indices"),
+        (of(&images, &classes.narrow(0, 0, 3)), "shape of the targets"),
+    ] {
+        let refused = search.step(&batch, &mut ());
+        assert_refused!(refused, Error::Invalid { ref name, .. } if name == expected);
+    }
+    step(&mut search, &of(&images, &classes))
+}

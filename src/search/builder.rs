@@ -14,6 +14,7 @@ use crate::randomness::{seed_torch, Purpose};
 use crate::space::SearchSpace;
 use crate::supernet::{Supernet, Weights};
 use crate::{Error, Result};
+use serde_json::Value;
 use std::sync::Arc;
 use tch::Device;
 
@@ -156,6 +157,7 @@ impl<A: Architecture> SearchBuilder<A> {
     /// not fit.
     pub fn build(self) -> Result<Search<A>> {
         let (options, space) = self.checked()?;
+        let origin = self.origin(&space)?;
         let Self { architecture, weights, budgets, components, device, .. } = self;
         let searching = !space.dimensions.is_empty();
         seed_torch(options.seed, 0, Purpose::Initialise);
@@ -171,7 +173,7 @@ impl<A: Architecture> SearchBuilder<A> {
         supernet.set_bi_mask(Arc::clone(&components.bi_mask));
         initialise(&mut supernet, &options, &*components.importance, &limits)
             .during("preparing the search")?;
-        let mut search = Search::assemble(supernet, limits, options, components)?;
+        let mut search = Search::assemble(supernet, limits, options, components, origin)?;
         search.phase = if searching { Phase::Search } else { Phase::Finetune };
         Ok(search)
     }
@@ -197,6 +199,16 @@ impl<A: Architecture> SearchBuilder<A> {
             return Err(Error::invalid("number of budgets", "at least one for a search", 0));
         }
         Ok((options, space))
+    }
+
+    /// Returns architecture and search space as JSON, by which a resumed run recognises them.
+    pub(super) fn origin(&self, space: &SearchSpace) -> Result<Value> {
+        let json = |value: serde_json::Result<Value>| {
+            value.map_err(|error| Error::invalid("architecture", "serialisable as JSON", error))
+        };
+        let architecture = json(serde_json::to_value(&self.architecture))?;
+        let space = json(serde_json::to_value(space))?;
+        Ok(serde_json::json!({ "architecture": architecture, "space": space }))
     }
 
     pub(super) fn parts(self) -> (A, Vec<Budget>, Components, Device) {

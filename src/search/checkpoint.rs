@@ -138,17 +138,19 @@ impl<A: Architecture> SearchBuilder<A> {
     /// them; builds the search where there is none. The device may differ from that of before.
     ///
     /// # Errors
-    /// Those of [`build`](Self::build); [`Error::Invalid`] naming the first option or budget, and
-    /// [`Error::Component`] naming the first component, that is not the checkpoint's.
+    /// Those of [`build`](Self::build); [`Error::Invalid`] naming the first field of the architecture
+    /// or search space, option or budget, and [`Error::Component`] naming the first component, that is not the checkpoint's.
     pub fn build_or_resume(self, run_folder: impl AsRef<Path>) -> Result<Resumed<A>> {
         let checkpoints = Checkpoints::new(run_folder.as_ref().join(CHECKPOINTS), 1);
         if checkpoints.newest()?.is_none() {
             return Ok(Resumed { search: self.build()?, skipped: Vec::new() });
         }
-        let (options, _) = self.checked()?;
+        let (options, space) = self.checked()?;
+        let origin = self.origin(&space)?;
         let (_, budgets, components, device) = self.parts();
         let resumed = checkpoints.resume_newest(|path| {
             let snapshot = Snapshot::<A>::read(path)?;
+            expect_same("", &origin, &snapshot.state.origin)?;
             expect_options(&options, &snapshot.state.options)?;
             Search::resume_from(snapshot, Some(&components), device)
         })?;
@@ -178,13 +180,31 @@ fn expect_options(given: &SearchOptions, saved: &SearchOptions) -> Result<()> {
     if given == saved {
         return Ok(());
     }
+    let lengths = |options: &SearchOptions| serde_json::json!({ "total_steps": options.total_steps, "search_steps": options.search_steps });
+    // The lengths first: other options follow from them.
+    expect_same("options", &lengths(given), &lengths(saved))?;
     let value = |options: &SearchOptions| serde_json::to_value(options).unwrap_or(Value::Null);
-    let (name, given, saved) = first_difference("options", &value(given), &value(saved));
-    Err(Error::invalid(name, format!("{saved}, as in the checkpoint"), given))
+    expect_same("options", &value(given), &value(saved))
+}
+
+/// Refuses values that are not those of a checkpoint, naming the first that differs.
+fn expect_same(name: &str, given: &Value, saved: &Value) -> Result<()> {
+    if given == saved {
+        return Ok(());
+    }
+    let (name, given, saved) = first_difference(name, given, saved);
+    let expected = format!("{saved}, as in the checkpoint; give the same, or another run folder");
+    Err(Error::invalid(name.trim_start_matches('.'), expected, given))
 }
 
 /// Path and both values of the first difference of two JSON values.
 fn first_difference(name: &str, left: &Value, right: &Value) -> (String, String, String) {
+    if let (Value::Array(left), Value::Array(right)) = (left, right) {
+        let pairs = left.iter().zip(right).enumerate();
+        if let Some((at, (own, other))) = pairs.into_iter().find(|(_, (own, other))| own != other) {
+            return first_difference(&format!("{name}.{at}"), own, other);
+        }
+    }
     if let (Value::Object(left), Value::Object(right)) = (left, right) {
         for (key, own) in left {
             let other = right.get(key).unwrap_or(&Value::Null);

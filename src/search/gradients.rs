@@ -57,7 +57,7 @@ impl<A: Architecture> Search<A> {
     /// [`Error::Invalid`] without a batch, or if batches differ in size: each counts the same. Those
     /// of the model; [`Error::Torch`] if a batch does not fit.
     pub fn gradients(&self, batches: &[Batch]) -> Result<StepGradients> {
-        expect_equal_sizes(batches)?;
+        expect_valid(batches)?;
         seed_torch(self.options.seed, self.step, Purpose::Step);
         let masks = self.supernet.masks(self.lambda())?;
         let gates: Vec<Tensor> =
@@ -228,8 +228,10 @@ impl<A: Architecture> Search<A> {
     }
 }
 
-/// Refuses batches of different sizes: their gradients are averaged with equal weight.
-fn expect_equal_sizes(batches: &[Batch]) -> Result<()> {
+/// Refuses batches of different sizes, whose gradients would be averaged with equal weight, images
+/// that are not floating point, and targets that do not fit the images.
+fn expect_valid(batches: &[Batch]) -> Result<()> {
+    batches.iter().try_for_each(Batch::check)?;
     let size = |batch: &Batch| batch.images.size().first().copied().unwrap_or(0);
     let Some(first) = batches.first().map(size) else {
         return Err(Error::invalid("number of batches", "at least one", 0));

@@ -39,8 +39,8 @@ impl<A: Architecture> Search<A> {
     /// [`Error::Io`] or [`Error::File`] if the checkpoint is damaged, foreign or of another version;
     /// [`Error::Component`] if a component is the user's own; [`Error::Resume`] if its parts do not
     /// fit together, or the network cannot be built.
-    pub fn resume(checkpoint: &Path, device: Device) -> Result<Self> {
-        Self::resume_from(Snapshot::read(checkpoint)?, None, device)
+    pub fn resume(checkpoint: impl AsRef<Path>, device: Device) -> Result<Self> {
+        Self::resume_from(Snapshot::read(checkpoint.as_ref())?, None, device)
     }
 
     /// Resumes a search from a checkpoint with components handed over by the caller.
@@ -48,8 +48,12 @@ impl<A: Architecture> Search<A> {
     /// # Errors
     /// Those of [`resume`](Self::resume); [`Error::Component`] for a component that is not the one
     /// the checkpoint was made with.
-    pub fn resume_with(components: &Components, checkpoint: &Path, device: Device) -> Result<Self> {
-        Self::resume_from(Snapshot::read(checkpoint)?, Some(components), device)
+    pub fn resume_with(
+        components: &Components,
+        checkpoint: impl AsRef<Path>,
+        device: Device,
+    ) -> Result<Self> {
+        Self::resume_from(Snapshot::read(checkpoint.as_ref())?, Some(components), device)
     }
 
     pub(super) fn resume_from(
@@ -82,7 +86,8 @@ impl<A: Architecture> Search<A> {
         supernet.set_bi_mask(Arc::clone(&components.bi_mask));
         supernet.load_weights(&with_prefix(tensors, "weight/"))?;
         restore_dimensions(&mut supernet, state.dimensions, state.step, tensors)?;
-        let mut search = Self::assemble(supernet, state.limits, state.options, components)?;
+        let mut search =
+            Self::assemble(supernet, state.limits, state.options, components, state.origin)?;
         (search.step, search.phase) = (state.step, state.phase);
         (search.projected, search.timer.1) = (state.projected, state.step);
         search.non_finite = NonFiniteCounter::new(state.non_finite, device)?;

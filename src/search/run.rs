@@ -43,12 +43,19 @@ impl<A: Architecture> Search<A> {
     /// See [`build_or_resume`](super::SearchBuilder::build_or_resume) for how to resume a run.
     ///
     /// # Errors
+    /// [`Error::File`] if a search at step 0 is given the folder of an earlier run;
     /// [`Error::Io`] if the folder cannot be created or written.
     pub fn run_in(&mut self, folder: impl AsRef<Path>) -> Result<Run<'_, A>> {
         let folder = folder.as_ref();
+        let checkpoints = Checkpoints::new(folder.join(CHECKPOINTS), 2);
+        if self.step == 0 && checkpoints.newest()?.is_some() {
+            let reason = "holds checkpoints of an earlier run; resume it with build_or_resume, or \
+                          give another folder";
+            return Err(Error::file(folder, reason));
+        }
         std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
         let metrics = MetricsFile::open(folder.join(METRICS), self.step)?;
-        Ok(self.run(Checkpoints::new(folder.join(CHECKPOINTS), 2)).on_event(metrics))
+        Ok(self.run(checkpoints).on_event(metrics))
     }
 
     /// Begins a run with checkpoints only.

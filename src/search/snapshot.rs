@@ -12,6 +12,7 @@ use crate::space::{SearchSpace, Size, Sizes};
 use crate::supernet::{DimensionState, FadeOut, Weights};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -38,6 +39,8 @@ pub(super) struct State<A> {
     pub(super) limits: Vec<CostLimit>,
     pub(super) options: SearchOptions,
     pub(super) components: ComponentIds,
+    /// Architecture and search space that the search was built with.
+    pub(super) origin: Value,
     /// Dimensions decided by projection.
     pub(super) projected: usize,
     /// Skipped steps.
@@ -111,6 +114,7 @@ impl<A: Architecture> Search<A> {
             limits: self.limits.clone(),
             options: self.options.clone(),
             components: self.components.ids(),
+            origin: self.origin.clone(),
             projected: self.projected,
             non_finite: self.non_finite.counts()?,
             ema_updates: self.ema.as_ref().map_or(0, Ema::updates),

@@ -13,6 +13,7 @@ use crate::optim::{AdamW, Ema};
 use crate::precision::Precision;
 use crate::supernet::Supernet;
 use crate::{Error, Result};
+use serde_json::Value;
 use std::time::Instant;
 use tch::{Kind, Tensor};
 
@@ -29,6 +30,8 @@ pub struct Search<A: Architecture> {
     pub(super) options: SearchOptions,
     pub(super) limits: Vec<CostLimit>,
     pub(super) components: Components,
+    /// Architecture and search space that the search was built with, as JSON.
+    pub(super) origin: Value,
     pub(super) budget_loss: BudgetLoss,
     pub(super) optimiser: AdamW,
     pub(super) ema: Option<Ema>,
@@ -50,6 +53,7 @@ impl<A: Architecture> Search<A> {
         limits: Vec<CostLimit>,
         options: SearchOptions,
         components: Components,
+        origin: Value,
     ) -> Result<Self> {
         let ema = options.training.ema_decay.map(Ema::new).transpose()?;
         let non_finite = NonFiniteCounter::new(NonFiniteCounts::default(), supernet.device())?;
@@ -65,6 +69,7 @@ impl<A: Architecture> Search<A> {
             options,
             limits,
             components,
+            origin,
             optimiser: AdamW::new(),
             ema,
             non_finite,

@@ -49,8 +49,8 @@ impl<A: Architecture> Subnet<A> {
     ///
     /// # Errors
     /// Those of [`Description::read`], before any tensor is allocated.
-    pub fn load(folder: &Path, device: Device) -> Result<Self> {
-        Self::load_described(folder, device, |_| Precision::F32)
+    pub fn load(folder: impl AsRef<Path>, device: Device) -> Result<Self> {
+        Self::load_described(folder.as_ref(), device, |_| Precision::F32)
     }
 
     /// Loads a subnet like [`load`](Self::load), but keeps the precision of the stored weights, in
@@ -58,8 +58,8 @@ impl<A: Architecture> Subnet<A> {
     ///
     /// # Errors
     /// Those of [`Description::read`], before any tensor is allocated.
-    pub fn load_as_stored(folder: &Path, device: Device) -> Result<Self> {
-        Self::load_described(folder, device, |stored| stored)
+    pub fn load_as_stored(folder: impl AsRef<Path>, device: Device) -> Result<Self> {
+        Self::load_described(folder.as_ref(), device, |stored| stored)
     }
 
     fn load_described(
