@@ -250,7 +250,7 @@ fn best_checkpoint_is_kept_beside_the_newest() -> TestResult {
         checkpoints.save(&search)?;
         assert_eq!(checkpoints.save_best(&search, top1)?, better);
     }
-    let best = Search::<VitConfig>::resume(&checkpoints.best(), test_device())?;
+    let best = Search::<VitConfig>::resume(checkpoints.best(), test_device())?;
     assert_eq!(best.steps_done(), 3);
     Ok(())
 }
