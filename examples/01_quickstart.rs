@@ -14,7 +14,7 @@ fn main() -> once_for_both::Result<()> {
         ImageSet::from_idx(images, 10, device)?.normalised(0.286, 0.353)
     };
     let (train, test) = (images(Split::Train)?, images(Split::Test)?);
-    let dense = Subnet::<VitConfig>::load(&examples.join("pretrained/fashion-mnist"), device)?;
+    let dense = Subnet::<VitConfig>::load(examples.join("pretrained/fashion-mnist"), device)?;
 
     let mut search = Search::of(dense.architecture().clone())
         .weights(dense.weights())

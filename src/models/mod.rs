@@ -12,7 +12,7 @@ mod windows;
 
 pub use block::BlockConfig;
 pub use graph::Graph;
-pub use swin::{StageConfig, SwinConfig, SwinTransformer};
+pub use swin::{SwinConfig, SwinStage, SwinTransformer};
 pub use vit::{Pooling, VisionTransformer, VitConfig};
 pub use windows::Windows;
 

@@ -51,7 +51,7 @@ impl Folder {
     /// Checks that `Description::read` and `Subnet::load` both refuse `file` for this reason.
     fn refused(&self, file: &str, reason: impl Fn(&ArtifactError) -> bool) -> TestResult {
         let read = Description::<VitConfig>::read(&self.path()).map(drop);
-        let load = Subnet::<VitConfig>::load(&self.path(), test_device()).map(drop);
+        let load = Subnet::<VitConfig>::load(self.path(), test_device()).map(drop);
         for result in [read, load] {
             match result {
                 Err(Error::Artifact { path, source })
@@ -76,7 +76,7 @@ fn artifact_without_one_of_its_files_is_refused() -> TestResult {
     for name in [CONFIG, WEIGHTS, VERIFICATION] {
         let folder = Folder::new()?;
         fs::remove_file(folder.file(name))?;
-        match Subnet::<VitConfig>::load(&folder.path(), test_device()) {
+        match Subnet::<VitConfig>::load(folder.path(), test_device()) {
             Err(Error::Io { action: "read", path, .. }) if path == folder.file(name) => {}
             other => return Err(format!("{name}: {other:?}").into()),
         }
@@ -276,7 +276,7 @@ fn flipped(name: &str, place: f64, bit: u32, may_load: bool) -> TestResult {
     let at = (place * bytes.len() as f64) as usize;
     bytes[at] ^= 1 << bit;
     write(&folder.file(name), &bytes)?;
-    match Subnet::<VitConfig>::load(&folder.path(), test_device()) {
+    match Subnet::<VitConfig>::load(folder.path(), test_device()) {
         Err(Error::Artifact { .. }) => Ok(()),
         Ok(loaded) if may_load => {
             let head = &loaded.weights()["head.weight"];

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// A stage: blocks over a grid of tokens of one size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StageConfig {
+pub struct SwinStage {
     /// Width of the embedding in this stage.
     pub embed_dim: i64,
     /// Sizes of its blocks; every second one has shifted windows.
@@ -45,7 +45,7 @@ pub struct SwinConfig {
     /// of all tokens.
     pub window_size: i64,
     /// The stages; between two of them, every 2 × 2 tokens are merged into one.
-    pub stages: Vec<StageConfig>,
+    pub stages: Vec<SwinStage>,
     /// ε of every LayerNorm.
     pub norm_eps: f64,
     /// Rate of stochastic depth of the last block in training; rises linearly from 0 at the first.
@@ -62,7 +62,7 @@ impl SwinConfig {
             let (embed_dim, heads) =
                 (embed_dim.saturating_mul(doubled), heads.saturating_mul(doubled));
             let block = BlockConfig::new(heads, head_dim, embed_dim.saturating_mul(4));
-            StageConfig { embed_dim, blocks: vec![block; *depth] }
+            SwinStage { embed_dim, blocks: vec![block; *depth] }
         };
         Self {
             image_size: 224,
@@ -148,7 +148,7 @@ impl SwinConfig {
         check_rates(self.drop_path, self.norm_eps)
     }
 
-    fn check_stage(&self, stage: usize, own: &StageConfig) -> Result<()> {
+    fn check_stage(&self, stage: usize, own: &SwinStage) -> Result<()> {
         check_size(&format!("layers.{stage}.embed_dim"), own.embed_dim)?;
         let side = self.image_size / self.patch_size;
         let merged = 1_i64.checked_shl(stage as u32).unwrap_or(i64::MAX).max(1);

@@ -7,7 +7,7 @@ mod space;
 mod variables;
 mod window;
 
-pub use config::{StageConfig, SwinConfig};
+pub use config::{SwinConfig, SwinStage};
 pub use network::SwinTransformer;
 
 use super::{family, Architecture, Graph, PmimPorts, Shapes};
