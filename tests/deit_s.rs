@@ -34,7 +34,10 @@ fn program() -> Result<PathBuf, Box<dyn Error>> {
 
 fn deit_s(arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
     let device = std::env::var("OFB_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    Ok(Command::new(program()?).args(arguments).args(["--device", &device]).output()?)
+    // Tests run in parallel: one thread each.
+    let mut command = Command::new(program()?);
+    command.env("OMP_NUM_THREADS", "1");
+    Ok(command.args(arguments).args(["--device", &device]).output()?)
 }
 
 /// Returns the output of a command that succeeds.

@@ -180,9 +180,9 @@ fn import_into_another_attention_width_is_refused_with_both_shapes() {
     );
     // The message has the checkpoint's name beside the variable's.
     let refused = load("hf_vit.safetensors", &config).map(|_| ()).map_err(|e| e.to_string());
-    let expected = "import: blocks.1.attn.proj.weight \
-                    (vit.encoder.layer.1.attention.output.dense.weight) \
-                    has shape [24, 24], expected [24, 16]";
+    let expected = "import: shape of blocks.1.attn.proj.weight \
+                    (vit.encoder.layer.1.attention.output.dense.weight): \
+                    got [24, 24], expected [24, 16]";
     assert_eq!(refused, Err(expected.into()));
 }
 
