@@ -188,7 +188,7 @@ fn masked_pixels_of_uneven_token_grid_are_refused() -> TestResult {
     let mask = from_numbers(&[1.0; 12], &[2, 6])?;
     assert_eq!(masked_pixels(&mask, 2, [2, 4, 6])?.size(), [2, 1, 4, 6]);
     for (rows, shape) in [(0, [2, 4, 6]), (4, [2, 4, 6]), (2, [1, 4, 6]), (2, [2, 5, 6])] {
-        let name = "shape of the token mask";
+        let name = "shape of token_mask";
         let refused = masked_pixels(&mask, rows, shape);
         assert_refused!(refused, Error::Invalid { name: ref found, .. } if found == name);
     }
