@@ -70,7 +70,7 @@ MOST_BYTES := 2000000
 
 package: setup ## cargo publish --dry-run, and the package below 2 MB (uncommitted changes: ARGS=--allow-dirty)
 	$(WITH) cargo publish --dry-run $(ARGS)
-	@size=$$(wc -c < "$$(ls -t $(PACKAGES)/once-for-both-*.crate | head -n 1)"); \
+	@size=$$(wc -c < "$$(find $(PACKAGES) -name 'once-for-both-*.crate' | xargs ls -t | head -n 1)"); \
 		echo "package: $$size bytes, at most $(MOST_BYTES)"; [ "$$size" -le $(MOST_BYTES) ]
 
 # cargo's own tools are installed by whoever wants them: each takes minutes to compile.
