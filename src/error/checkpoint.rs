@@ -2,14 +2,23 @@
 
 use tch::TchError;
 
+/// Bytes as text, or in hexadecimal where they are none.
+fn shown(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => format!("{text:?}"),
+        Err(_) => format!("the bytes {bytes:02x?}"),
+    }
+}
+
 /// Fault of a checkpoint file. [`Error::Checkpoint`](super::Error::Checkpoint) has its path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
     /// A file of another format.
     #[error(
-        "format: got a file that begins with the bytes {found:02x?}, expected safetensors or the \
-         zip archive of torch.save"
+        "format: got a file that begins with {}, expected safetensors or the zip archive of \
+         torch.save; give the path of the file with the weights",
+        shown(found)
     )]
     Unrecognised {
         /// First bytes, at most eight.
@@ -30,6 +39,42 @@ pub enum CheckpointError {
     )]
     Legacy,
 
+    /// A file that stands for weights which are elsewhere, or of another purpose.
+    #[error(
+        "format: got {found}, expected safetensors or the zip archive of torch.save; {advice}"
+    )]
+    NotWeights {
+        /// What the file is.
+        found: &'static str,
+        /// What to do instead.
+        advice: &'static str,
+    },
+
+    /// A folder without weights.
+    #[error(
+        "got a folder without model.safetensors or model.safetensors.index.json, expected a file; \
+         give the path of the file with the weights"
+    )]
+    NoWeights,
+
+    /// A shard of a checkpoint in several files that cannot be read.
+    #[error("shard {file} of the checkpoint")]
+    Shard {
+        /// Name of the file.
+        file: String,
+        /// What is wrong with it.
+        source: Box<CheckpointError>,
+    },
+
+    /// A malformed index of a checkpoint in several files.
+    #[error("index of the shards: got {found}, expected {expected}")]
+    Index {
+        /// Valid content.
+        expected: &'static str,
+        /// Content found.
+        found: String,
+    },
+
     /// The operating system failed to read the file.
     #[error("the file cannot be read completely")]
     Io(#[from] std::io::Error),
@@ -38,7 +83,19 @@ pub enum CheckpointError {
     #[error("the safetensors file is damaged")]
     Safetensors {
         /// Message of the safetensors reader.
-        source: TchError,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
+    /// A tensor of a type that no weight is computed from here: floats of 8 bits, complex, sparse
+    /// or quantised numbers.
+    #[error(
+        "type of {tensor}: got {found}, which is not supported; expected F64, F32, F16 or BF16"
+    )]
+    Type {
+        /// Its name.
+        tensor: String,
+        /// Its type.
+        found: String,
     },
 
     /// libtorch refused a tensor that passed every check.
@@ -128,6 +185,38 @@ pub enum CheckpointError {
         entry: String,
         /// Module and name of the class or function, such as `os.system`.
         global: String,
+    },
+
+    /// No state dict under the keys that training scripts use.
+    #[error(
+        "state dict: got a dict with the keys {}, expected tensors, or a dict of tensors under one \
+         of {}; name its key by the option entry",
+        found.join(", "), looked_for.join(", ")
+    )]
+    StateDictMissing {
+        /// The keys that were looked for.
+        looked_for: Vec<&'static str>,
+        /// The first keys there are, at most twelve.
+        found: Vec<String>,
+    },
+
+    /// The option `entry` names no dict of the checkpoint.
+    #[error("option entry: got {entry}, expected a key of the checkpoint: {}", found.join(", "))]
+    EntryUnknown {
+        /// The option's value.
+        entry: String,
+        /// The first keys there are, at most twelve.
+        found: Vec<String>,
+    },
+
+    /// The option `entry` for a file without entries.
+    #[error(
+        "option entry: got {entry}, expected none: the file is a single set of tensors; leave the \
+         option out"
+    )]
+    EntryUnused {
+        /// The option's value.
+        entry: String,
     },
 
     /// A value that is not a tensor, or not a dict.

@@ -55,7 +55,7 @@ mod vit;
 
 pub use crate::error::{CheckpointError, ImportError};
 pub use crate::tensors::Weights;
-pub use checkpoint::read;
+pub use checkpoint::{open, read, Checkpoint, Container, Source};
 pub use family::{PositionTable, Pretrained, Translation};
 pub use inspect::inspect;
 pub use naming::Naming;
@@ -76,6 +76,10 @@ pub struct ImportOptions {
     pub seed: u64,
     /// Prefixes of names in the checkpoint; tensors with one of them are left out.
     pub skip: Vec<String>,
+    /// Keys that lead to the state dict in a file of `torch.save`, joined by dots: `model`, or
+    /// `model_ema.module`. `None` (default): that of an EMA if there is one, else of raw weights
+    /// ([`open`]).
+    pub entry: Option<String>,
 }
 
 /// Reads a checkpoint and fits it to the network of `config`: [`read`], then [`into`].

@@ -108,5 +108,16 @@ fn tuple(parts: &[&[u8]]) -> Vec<u8> {
 
 /// A pickle of `{"weight": VALUE}`.
 pub(super) fn state_dict(value: &[u8]) -> Vec<u8> {
-    [b"\x80\x02}", &text("weight")[..], value, b"s."].concat()
+    pickle(&dict(&[("weight", value)]))
+}
+
+/// A dict with these pickled values.
+pub(super) fn dict(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let items = entries.iter().flat_map(|(key, value)| [&text(key)[..], value, b"s"].concat());
+    [b"}".to_vec(), items.collect()].concat()
+}
+
+/// A whole pickle of this value.
+pub(super) fn pickle(value: &[u8]) -> Vec<u8> {
+    [b"\x80\x02", value, b"."].concat()
 }

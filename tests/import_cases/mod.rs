@@ -1,4 +1,6 @@
 mod archives;
+mod containers;
+mod entry_keys;
 mod fitting;
 mod logits;
 mod names;
@@ -6,6 +8,7 @@ mod own_family;
 mod pickles;
 mod refused;
 mod swin;
+mod torch_files;
 
 use super::support::{test_device, TestResult};
 use once_for_both::error::CheckpointError;

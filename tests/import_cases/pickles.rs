@@ -1,6 +1,6 @@
 //! Pickles that `torch.save` does not write: each is refused before memory is reserved for it.
 
-use super::archives::{entries, state_dict, text, Archive, Claim};
+use super::archives::{dict, entries, pickle, state_dict, text, Archive, Claim};
 use super::{data, refusal};
 use crate::support::{in_words, numbers, tensor, TestResult};
 use once_for_both::error::CheckpointError;
@@ -107,8 +107,8 @@ fn read_of_a_tensor_with_invalid_layout_is_refused() {
 fn read_of_a_quantised_storage_is_refused_by_type() {
     let claim = Claim { class: "torch\nQUInt8Storage", ..Claim::valid() };
     match description_refusal(&claim) {
-        CheckpointError::ForeignGlobal { entry, global } => {
-            assert_eq!((&*entry, &*global), ("weight", "torch.QUInt8Storage"));
+        CheckpointError::Type { tensor, found } => {
+            assert_eq!((&*tensor, &*found), ("weight", "torch.QUInt8Storage"));
         }
         other => panic!("{other:?}"),
     }
@@ -181,16 +181,25 @@ fn read_of_deeply_nested_tuples_is_refused() {
 
 #[test]
 fn read_of_a_pickle_without_a_state_dict_of_tensors_is_refused() {
+    let tensor = Claim::valid().pickled();
+    let beside = |value: &[u8]| pickle(&dict(&[("other", &tensor[..]), ("weight", value)]));
+    let no_text = [b"\x80\x02}K\x01", &tensor[..], b"s."].concat();
     for (pickle, culprit) in [
         (b"\x80\x02K\x01.".to_vec(), "the checkpoint"),
-        (b"\x80\x02}K\x01Ns.".to_vec(), "a key of the state dict"),
-        (state_dict(b"K\x01"), "weight"),
-        (state_dict(b"N"), "weight"),
-        (state_dict(b"}"), "weight"),
+        (no_text, "a key of the state dict"),
+        (beside(b"K\x01"), "weight"),
+        (beside(b"N"), "weight"),
+        (beside(b"}"), "weight"),
     ] {
         match pickle_refusal(&pickle) {
             CheckpointError::Entry { entry, .. } => assert_eq!(entry, culprit),
             other => panic!("{pickle:?}: {other:?}"),
+        }
+    }
+    for value in [b"K\x01".as_slice(), b"N", b"}"] {
+        match pickle_refusal(&state_dict(value)) {
+            CheckpointError::StateDictMissing { found, .. } => assert_eq!(found, ["weight"]),
+            other => panic!("{value:?}: {other:?}"),
         }
     }
 }

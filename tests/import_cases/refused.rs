@@ -9,7 +9,7 @@ use once_for_both::Error;
 use std::path::PathBuf;
 
 /// A file with these bytes; dropping the first value removes it.
-fn file(bytes: &[u8]) -> TestResult<(tempfile::TempDir, PathBuf)> {
+pub(super) fn file(bytes: &[u8]) -> TestResult<(tempfile::TempDir, PathBuf)> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("checkpoint.pth");
     std::fs::write(&path, bytes)?;
@@ -25,13 +25,13 @@ fn load_of_a_missing_file_is_refused() {
 }
 
 #[test]
-fn read_of_a_folder_is_refused() {
-    assert!(matches!(refusal(&data("")), CheckpointError::Io(_)));
+fn read_of_a_folder_without_weights_is_refused() {
+    assert!(matches!(refusal(&data("")), CheckpointError::NoWeights));
 }
 
 #[test]
 fn read_of_another_format_is_refused_with_its_first_bytes() -> TestResult {
-    for bytes in [&b"version https://git-lfs.github.com/spec/v1\n"[..], b"", b"{}", b"12345678{"] {
+    for bytes in [&b"<!DOCTYPE html>"[..], b"\x89HDF\r\n\x1a\n", b"", b"{}", b"12345678{"] {
         let (_folder, path) = file(bytes)?;
         let head = bytes[..bytes.len().min(8)].to_vec();
         match refusal(&path) {

@@ -3,8 +3,7 @@
 use crate::error::CheckpointError;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
-use zip::result::ZipError;
-use zip::ZipArchive;
+use zip::{ZipArchive, ZipReadOptions};
 
 /// Limit on entries of an archive: a model of thousands of layers has about 10,000 tensors.
 const MAX_ENTRIES: u64 = 1 << 17;
@@ -24,13 +23,16 @@ pub(super) struct Archive {
     folder: String,
     /// Bytes that may still be unpacked.
     left: u64,
+    /// Whether the entries have checksums.
+    has_checksums: bool,
 }
 
 impl Archive {
     pub(super) fn open(mut file: File) -> Result<Self, CheckpointError> {
         let length = file.metadata()?.len();
         expect_few_entries(&mut file, length)?;
-        let zip = ZipArchive::new(BufReader::new(file)).map_err(|e| damaged("the directory", e))?;
+        let mut zip =
+            ZipArchive::new(BufReader::new(file)).map_err(|e| damaged("the directory", e))?;
         let folder = zip.file_names().find_map(|name| {
             let folder = name.strip_suffix("data.pkl")?;
             (folder.is_empty() || folder.ends_with('/')).then(|| folder.to_owned())
@@ -38,8 +40,13 @@ impl Archive {
         let Some(folder) = folder else {
             return Err(CheckpointError::EntryMissing { entry: "data.pkl".into() });
         };
+        // A compiled program has its constants beside the data.
+        if zip.index_for_name(&format!("{folder}constants.pkl")).is_some() {
+            return Err(TORCHSCRIPT);
+        }
+        let has_checksums = has_checksums(&mut zip)?;
         let left = length.saturating_mul(MAX_RATIO).saturating_add(FREE_BYTES);
-        let mut archive = Self { zip, folder, left };
+        let mut archive = Self { zip, folder, left, has_checksums };
         archive.expect_little_endian()?;
         Ok(archive)
     }
@@ -52,6 +59,16 @@ impl Archive {
     /// Reads the bytes of a storage.
     pub(super) fn storage(&mut self, key: &str) -> Result<Vec<u8>, CheckpointError> {
         self.entry(&format!("data/{key}"), u64::MAX)
+    }
+
+    /// Counts bytes that are made of the archive's, against the same limit.
+    pub(super) fn charge(&mut self, what: &str, bytes: u64) -> Result<(), CheckpointError> {
+        if bytes > self.left {
+            let (what, limit) = (what.into(), self.left);
+            return Err(CheckpointError::TooLarge { what, limit, actual: bytes });
+        }
+        self.left -= bytes;
+        Ok(())
     }
 
     /// Archives older than torch 2.1 have no entry `byteorder`, and count as little-endian.
@@ -69,15 +86,15 @@ impl Archive {
         }
     }
 
-    /// Reads an entry completely and compares its checksum.
+    /// Reads an entry completely and compares its checksum, if there is one.
     fn entry(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, CheckpointError> {
         let name = format!("{}{name}", self.folder);
-        let mut entry = match self.zip.by_name(&name) {
-            Err(ZipError::FileNotFound) => {
-                return Err(CheckpointError::EntryMissing { entry: name })
-            }
-            entry => entry.map_err(|error| damaged(&name, error))?,
+        let Some(index) = self.zip.index_for_name(&name) else {
+            return Err(CheckpointError::EntryMissing { entry: name });
         };
+        let options = ZipReadOptions::new().ignore_crc32(!self.has_checksums);
+        let entry = self.zip.by_index_with_options(index, options);
+        let mut entry = entry.map_err(|error| damaged(&name, error))?;
         let (actual, limit) = (entry.size(), limit.min(self.left));
         if actual > limit {
             return Err(CheckpointError::TooLarge { what: name, limit, actual });
@@ -94,6 +111,23 @@ impl Archive {
         }
         Ok(bytes)
     }
+}
+
+const TORCHSCRIPT: CheckpointError = CheckpointError::NotWeights {
+    found: "a TorchScript program",
+    advice: "save its weights in Python: torch.save(torch.jit.load(path).state_dict(), path)",
+};
+
+/// Whether an archive has checksums. With `torch.serialization.set_crc32_options(False)`, those of
+/// all entries are 0.
+fn has_checksums(zip: &mut ZipArchive<BufReader<File>>) -> Result<bool, CheckpointError> {
+    for index in 0..zip.len() {
+        let entry = zip.by_index_raw(index).map_err(|error| damaged("the directory", error))?;
+        if entry.crc32() != 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Refuses an archive whose directory claims more than [`MAX_ENTRIES`], before the zip reader

@@ -1,34 +1,48 @@
 //! Tensors of the state dict that a torch archive holds.
 
 use super::archive::Archive;
-use super::pickle::{Pickle, Place, Storage, TensorClaim, Value};
+use super::entry::{self, unfit, Entries};
+use super::pickle::{Pickle, Storage, TensorClaim, Value};
+use super::{Checkpoint, Container, Source};
 use crate::error::CheckpointError;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::path::Path;
 use std::rc::Rc;
 use tch::Tensor;
 
-/// Keys under which training scripts save the state dict.
-const STATE_DICT_KEYS: [&str; 2] = ["model", "state_dict"];
-
-type Entries = [(Place, Place)];
-
-/// Reads the state dict of a torch archive. Tensors that share a storage there share one here.
-pub(super) fn read(file: File) -> Result<BTreeMap<String, Tensor>, CheckpointError> {
+/// Reads a state dict of a torch archive: that under `wanted`, or the one that is found. Tensors
+/// that share a storage there share one here.
+pub(super) fn read(
+    path: &Path,
+    file: File,
+    wanted: Option<&str>,
+) -> Result<Checkpoint, CheckpointError> {
     let mut archive = Archive::open(file)?;
     let pickle = Pickle::parse(&archive.pickle()?)?;
-    let claims = claims(&pickle)?;
+    let found = entry::find(&pickle, wanted)?;
+    let claims = claims(&pickle, found.entries)?;
     let mut storages = Storages { archive, read: BTreeMap::new() };
-    claims
-        .into_iter()
+    let tensors = claims.into_iter();
+    let weights = tensors
         .map(|(name, claim)| Ok((name.to_string(), storages.tensor(&name, claim)?)))
-        .collect()
+        .collect::<Result<_, CheckpointError>>()?;
+    let source = Source {
+        ema: entry::is_ema(&found.path),
+        entry: Some(found.path).filter(|path| !path.is_empty()),
+        other_entries: found.others,
+        ..Source::whole(Container::TorchArchive, path)
+    };
+    Ok(Checkpoint { weights, source })
 }
 
 /// Collects the descriptions of all tensors; of two equal names the last counts, as in Python.
-fn claims(pickle: &Pickle) -> Result<BTreeMap<Rc<str>, &TensorClaim>, CheckpointError> {
+fn claims<'a>(
+    pickle: &'a Pickle,
+    entries: &Entries,
+) -> Result<BTreeMap<Rc<str>, &'a TensorClaim>, CheckpointError> {
     let mut claims = BTreeMap::new();
-    for &(key, value) in find(pickle)? {
+    for &(key, value) in entries {
         let name = match pickle.get(key) {
             Value::Text(name) => name.clone(),
             other => return Err(unfit("a key of the state dict", "a string", other)),
@@ -41,41 +55,6 @@ fn claims(pickle: &Pickle) -> Result<BTreeMap<Rc<str>, &TensorClaim>, Checkpoint
     Ok(claims)
 }
 
-/// Returns the dict under one of [`STATE_DICT_KEYS`], or else the whole pickle.
-fn find(pickle: &Pickle) -> Result<&Entries, CheckpointError> {
-    let whole = match pickle.root() {
-        Value::Dict(entries) => entries,
-        other => return Err(unfit("the checkpoint", "a dict", other)),
-    };
-    for key in STATE_DICT_KEYS {
-        match value_of(pickle, whole, key) {
-            Some(Value::Dict(entries)) => return Ok(entries),
-            // A module that was pickled with its class instead of its state dict.
-            Some(other @ (Value::Object(_) | Value::Global(_))) => {
-                return Err(unfit(key, "a state dict", other));
-            }
-            _ => {}
-        }
-    }
-    Ok(whole)
-}
-
-fn value_of<'a>(pickle: &'a Pickle, entries: &Entries, wanted: &str) -> Option<&'a Value> {
-    let is_wanted = |place| matches!(pickle.get(place), Value::Text(key) if **key == *wanted);
-    let found = entries.iter().rev().find(|&&(key, _)| is_wanted(key));
-    found.map(|&(_, value)| pickle.get(value))
-}
-
-fn unfit(entry: &str, expected: &'static str, found: &Value) -> CheckpointError {
-    let entry = entry.to_owned();
-    match found {
-        Value::Object(global) | Value::Global(global) => {
-            CheckpointError::ForeignGlobal { entry, global: global.to_string() }
-        }
-        other => CheckpointError::Entry { entry, expected, found: other.describe() },
-    }
-}
-
 /// The storages read so far, each as a flat tensor.
 #[derive(Debug)]
 struct Storages {
@@ -86,7 +65,7 @@ struct Storages {
 
 impl Storages {
     fn tensor(&mut self, name: &str, claim: &TensorClaim) -> Result<Tensor, CheckpointError> {
-        let TensorClaim { storage, offset, shape, strides } = claim;
+        let TensorClaim { storage, offset, shape, strides, negative } = claim;
         let needed = reach(name, claim)?.max(storage.elements);
         let flat = self.storage(name, storage)?;
         let actual = flat.numel() as u64;
@@ -95,10 +74,20 @@ impl Storages {
             return Err(CheckpointError::Storage { tensor, storage, needed, actual });
         }
         // A stride of 0 makes a huge view of few bytes, whose copy would need all of its size.
-        if shape.iter().product::<i64>() as u64 > actual {
+        let elements = shape.iter().product::<i64>() as u64;
+        if elements > actual {
             return Err(layout(name, claim, "no more elements than its storage has"));
         }
-        let view = flat.f_as_strided(&shape[..], &strides[..], *offset);
+        // Each tensor becomes a copy sooner or later, however many share one storage.
+        let bytes = elements.saturating_mul(storage.kind.elt_size_in_bytes() as u64);
+        self.archive.charge(name, bytes)?;
+        let view = flat.f_as_strided(&shape[..], &strides[..], *offset).and_then(|view| {
+            if *negative {
+                view.f_neg()
+            } else {
+                Ok(view)
+            }
+        });
         view.map_err(|source| CheckpointError::Tensor { tensor: name.into(), source })
     }
 

@@ -57,7 +57,7 @@ impl<'a> Machine<'a> {
     fn scalar(&mut self, opcode: u8) -> Result<bool, CheckpointError> {
         let value = match opcode {
             op::NONE => Value::Other("None"),
-            op::NEWTRUE | op::NEWFALSE => Value::Other("a bool"),
+            op::NEWTRUE | op::NEWFALSE => Value::Bool(opcode == op::NEWTRUE),
             op::BININT => Value::Int(i64::from(self.cursor.unsigned(4)? as u32 as i32)),
             op::BININT1 => Value::Int(self.cursor.unsigned(1)? as i64),
             op::BININT2 => Value::Int(self.cursor.unsigned(2)? as i64),
@@ -212,10 +212,14 @@ impl<'a> Machine<'a> {
                 let parts = self.pop_many(3)?;
                 self.call(parts[0], parts[1])?;
             }
-            // The attributes of an object, on which no tensor depends.
+            // The attributes of an object. Those of a tensor could replace its values; torch.save
+            // writes none.
             op::BUILD => {
                 self.pop()?;
-                self.top()?;
+                let object = self.top()?;
+                if matches!(self.values.get(object.0), Some(Value::Tensor(_))) {
+                    return Err(self.malformed("an object with attributes", "a tensor with them"));
+                }
             }
             op::BINPERSID => {
                 let id = self.pop()?;

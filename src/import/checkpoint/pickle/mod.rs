@@ -12,6 +12,7 @@ mod opcode;
 mod stack;
 mod value;
 
+pub(super) use calls::unsupported_type;
 pub(super) use value::{Place, Storage, TensorClaim, Value};
 
 use crate::error::CheckpointError;

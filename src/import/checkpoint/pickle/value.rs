@@ -5,12 +5,13 @@ use tch::Kind;
 
 /// Index of a value in its [`super::Pickle`]. Values refer to each other by index, so that neither
 /// deep nesting nor a cycle can exhaust the call stack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in super::super) struct Place(pub(super) usize);
 
 /// A value of a pickle.
 #[derive(Debug)]
 pub(in super::super) enum Value {
+    Bool(bool),
     Int(i64),
     Text(Rc<str>),
     Tuple(Vec<Place>),
@@ -40,11 +41,14 @@ pub(in super::super) struct TensorClaim {
     pub(in super::super) offset: i64,
     pub(in super::super) shape: Vec<i64>,
     pub(in super::super) strides: Vec<i64>,
+    /// torch's negative bit: the tensor's values are those of the storage, negated.
+    pub(in super::super) negative: bool,
 }
 
 impl Value {
     pub(in super::super) fn describe(&self) -> String {
         match self {
+            Self::Bool(value) => format!("the bool {value}"),
             Self::Int(value) => format!("the integer {value}"),
             Self::Text(_) => "a string".into(),
             Self::Tuple(_) => "a tuple".into(),

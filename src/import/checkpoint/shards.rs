@@ -1,0 +1,128 @@
+//! Checkpoints in a folder of transformers: one file, or several with an index.
+
+use super::head::Head;
+use super::{read_archive, read_file, safetensors, Checkpoint, Container, Source};
+use crate::error::CheckpointError;
+use crate::tensors::Weights;
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Component, Path};
+
+/// Files of a folder that hold its weights or their index, the first that there is counts.
+const FILES: [&str; 4] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+/// Longest index, in bytes: that of a model of 100,000 tensors has about 10 MB.
+const MAX_INDEX: u64 = 16 << 20;
+
+/// The file in which each tensor is.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// Reads the weights of a folder of transformers.
+pub(super) fn read_folder(
+    folder: &Path,
+    wanted: Option<&str>,
+) -> Result<Checkpoint, CheckpointError> {
+    if is_artifact(folder) {
+        return Err(CheckpointError::NotWeights {
+            found: "an artifact of this crate",
+            advice: "load it by Subnet::load",
+        });
+    }
+    let paths = FILES.iter().map(|name| folder.join(name));
+    let path = paths.into_iter().find(|path| path.is_file()).ok_or(CheckpointError::NoWeights)?;
+    read_file(&path, File::open(&path)?, wanted)
+}
+
+fn is_artifact(folder: &Path) -> bool {
+    let config = File::open(folder.join("config.json")).ok().and_then(|file| json(file).ok());
+    let format = config.as_ref().and_then(|config| config.get("format")?.as_str());
+    format.is_some_and(|format| format.starts_with("once-for-both/"))
+}
+
+fn json(file: File) -> Result<Value, CheckpointError> {
+    let mut text = Vec::new();
+    file.take(MAX_INDEX + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > MAX_INDEX {
+        let (what, actual) = ("a JSON file".into(), text.len() as u64);
+        return Err(CheckpointError::TooLarge { what, limit: MAX_INDEX, actual });
+    }
+    serde_json::from_slice(&text).map_err(|error| CheckpointError::Index {
+        expected: "JSON with an object weight_map",
+        found: error.to_string(),
+    })
+}
+
+/// Reads all files of an index. Every tensor has to be where the index says, and nowhere else.
+pub(super) fn read_index(path: &Path, file: File) -> Result<Checkpoint, CheckpointError> {
+    let text = json(file)?;
+    if text.get("weight_map").is_none() {
+        return Err(CheckpointError::NotWeights {
+            found: "a JSON file without weight_map, such as config.json",
+            advice: "give the path of model.safetensors, or of its folder",
+        });
+    }
+    let index: Index = serde_json::from_value(text).map_err(|error| CheckpointError::Index {
+        expected: "names of files as the values of weight_map",
+        found: error.to_string(),
+    })?;
+    let files: BTreeSet<&String> = index.weight_map.values().collect();
+    let mut weights = Weights::new();
+    for &file in &files {
+        let shard = read_shard(path, file).map_err(|source| CheckpointError::Shard {
+            file: file.clone(),
+            source: Box::new(source),
+        })?;
+        for (name, tensor) in shard {
+            if index.weight_map.get(&name) != Some(file) {
+                return Err(CheckpointError::Index {
+                    expected: "every tensor of its files, each in one file",
+                    found: format!("no entry for {name} in {file}"),
+                });
+            }
+            weights.insert(name, tensor);
+        }
+    }
+    match index.weight_map.iter().find(|(name, _)| !weights.contains_key(*name)) {
+        Some((name, file)) => Err(CheckpointError::Index {
+            expected: "tensors that are in their files",
+            found: format!("{name}, which is not in {file}"),
+        }),
+        None => {
+            let files = files.into_iter().cloned().collect();
+            let source = Source { files, ..Source::whole(Container::Shards, path) };
+            Ok(Checkpoint { weights, source })
+        }
+    }
+}
+
+/// Reads a file beside the index.
+fn read_shard(index: &Path, name: &str) -> Result<Weights, CheckpointError> {
+    let mut parts = Path::new(name).components();
+    if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
+        let (expected, found) = ("a file beside it, without a folder", format!("{name:?}"));
+        return Err(CheckpointError::Index { expected, found });
+    }
+    let path = index.with_file_name(name);
+    if !std::fs::metadata(&path)?.is_file() {
+        return Err(super::head::NO_FILE);
+    }
+    let mut file = File::open(&path)?;
+    match Head::read(&mut file)? {
+        (Head::Safetensors, length) => safetensors::read(file, length),
+        (Head::Zip, _) => Ok(read_archive(&path, file, None)?.weights),
+        (Head::Json, _) => Err(CheckpointError::Index {
+            expected: "files of tensors",
+            found: format!("{name}, which is another index"),
+        }),
+    }
+}

@@ -1,0 +1,182 @@
+//! Where the state dict is in a checkpoint of `torch.save`.
+
+use super::archives::{dict, pickle, text, Archive, Claim};
+use super::refusal;
+use crate::support::TestResult;
+use once_for_both::error::CheckpointError;
+use once_for_both::import::{self, Checkpoint, ImportOptions};
+
+const OBJECT: &[u8] = b"cmodel\nNetwork\n)\x81";
+
+/// A state dict with one tensor of this name.
+fn weights(name: &str) -> Vec<u8> {
+    dict(&[(name, &Claim::valid().pickled())])
+}
+
+fn archive(root: &[(&str, &[u8])]) -> TestResult<Archive> {
+    Archive::new(&pickle(&dict(root)), &[("data/0", &[0; 24])])
+}
+
+fn open(root: &[(&str, &[u8])], entry: Option<&str>) -> TestResult<Checkpoint> {
+    let options = ImportOptions { entry: entry.map(str::to_owned), ..Default::default() };
+    Ok(import::open(&archive(root)?.path(), &options)?)
+}
+
+/// The names of the tensors that were read.
+fn names(checkpoint: &Checkpoint) -> Vec<&str> {
+    checkpoint.weights.keys().map(String::as_str).collect()
+}
+
+#[test]
+fn open_with_raw_and_ema_weights_takes_the_ema_and_says_so() -> TestResult {
+    let (raw, ema) = (weights("raw"), weights("ema"));
+    for (raw_key, ema_key) in [
+        ("state_dict", "state_dict_ema"),
+        ("model", "model_ema"),
+        ("model", "ema_state_dict"),
+        ("net", "ema"),
+    ] {
+        let root: [(&str, &[u8]); 3] = [(raw_key, &raw), (ema_key, &ema), ("epoch", b"K\x01")];
+        let checkpoint = open(&root, None)?;
+        assert_eq!(names(&checkpoint), ["ema"], "{ema_key}");
+        assert_eq!(checkpoint.source.entry.as_deref(), Some(ema_key));
+        assert!(checkpoint.source.ema, "{ema_key}");
+        assert_eq!(checkpoint.source.other_entries, [raw_key]);
+
+        let checkpoint = open(&root, Some(raw_key))?;
+        assert_eq!(names(&checkpoint), ["raw"], "{raw_key}");
+        assert!(!checkpoint.source.ema, "{raw_key}");
+    }
+    Ok(())
+}
+
+#[test]
+fn open_with_an_ema_of_none_or_without_tensors_takes_the_raw_weights() -> TestResult {
+    let (raw, decay) = (weights("raw"), dict(&[("decay", b"G\0\0\0\0\0\0\0\0")]));
+    for ema in [b"N".as_slice(), b"}", &decay] {
+        let checkpoint = open(&[("model", &raw), ("ema", ema)], None)?;
+        assert_eq!((names(&checkpoint), checkpoint.source.ema), (vec!["raw"], false));
+    }
+    Ok(())
+}
+
+/// The raw weights beside it are not what a checkpoint with an EMA is for.
+#[test]
+fn open_with_a_pickled_ema_module_is_refused_unless_an_entry_is_chosen() -> TestResult {
+    let raw = weights("raw");
+    let root: [(&str, &[u8]); 2] = [("model", &raw), ("model_ema", OBJECT)];
+    match refusal(&archive(&root)?.path()) {
+        CheckpointError::ForeignGlobal { entry, global } => {
+            assert_eq!((&*entry, &*global), ("model_ema", "model.Network"));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(names(&open(&root, Some("model"))?), ["raw"]);
+    Ok(())
+}
+
+#[test]
+fn open_finds_the_weights_under_the_keys_of_training_scripts() -> TestResult {
+    let inner = weights("w");
+    for key in [
+        "state_dict",
+        "model",
+        "model_state_dict",
+        "model_state",
+        "net",
+        "network",
+        "module",
+        "params",
+        "weights",
+        "backbone",
+        "teacher",
+        "student",
+        "model_ema",
+    ] {
+        let checkpoint = open(&[("epoch", b"K\x01"), (key, &inner), ("args", OBJECT)], None)?;
+        assert_eq!(names(&checkpoint), ["w"], "{key}");
+        assert_eq!(checkpoint.source.entry.as_deref(), Some(key));
+    }
+    Ok(())
+}
+
+#[test]
+fn open_finds_the_weights_under_nested_keys() -> TestResult {
+    let inner = dict(&[("module", &weights("w")), ("updates", b"K\x07")]);
+    let root: [(&str, &[u8]); 2] = [("ema", &inner), ("loss", &Claim::valid().pickled())];
+    let checkpoint = open(&root, None)?;
+    assert_eq!(names(&checkpoint), ["w"]);
+    assert_eq!(checkpoint.source.entry.as_deref(), Some("ema.module"));
+    assert!(checkpoint.source.ema);
+    Ok(())
+}
+
+#[test]
+fn open_of_student_and_teacher_takes_the_teacher() -> TestResult {
+    let (student, teacher) = (weights("student"), weights("teacher"));
+    let checkpoint = open(&[("student", &student), ("teacher", &teacher)], None)?;
+    assert_eq!(checkpoint.source.entry.as_deref(), Some("teacher"));
+    assert_eq!(checkpoint.source.other_entries, ["student"]);
+    Ok(())
+}
+
+#[test]
+fn open_of_weights_under_an_unknown_key_is_refused_with_the_keys() -> TestResult {
+    let inner = weights("w");
+    let root: [(&str, &[u8]); 3] = [("epoch", b"K\x01"), ("my.weights", &inner), ("loss", OBJECT)];
+    match refusal(&archive(&root)?.path()) {
+        CheckpointError::StateDictMissing { looked_for, found } => {
+            assert!(looked_for.contains(&"model_state_dict"));
+            assert_eq!(found, ["epoch", "my.weights", "loss"]);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(names(&open(&root, Some("my.weights"))?), ["w"]);
+    // Weights that only look like the whole: a value beside them is a dict of tensors.
+    let root: [(&str, &[u8]); 2] = [("loss", &Claim::valid().pickled()), ("mine", &inner)];
+    let error = refusal(&archive(&root)?.path());
+    assert!(matches!(error, CheckpointError::StateDictMissing { .. }), "{error:?}");
+    Ok(())
+}
+
+#[test]
+fn open_with_an_entry_that_is_not_there_is_refused_with_the_keys() -> TestResult {
+    let inner = weights("w");
+    for entry in ["mode", "model.inner", "model.", "epoch", "."] {
+        let options = ImportOptions { entry: Some(entry.into()), ..Default::default() };
+        let archive = archive(&[("model", &inner), ("epoch", b"K\x01")])?;
+        match import::open(&archive.path(), &options) {
+            Err(once_for_both::Error::Checkpoint { source, .. }) => match *source {
+                CheckpointError::EntryUnknown { entry: refused, found } => {
+                    assert_eq!(
+                        (&*refused, &found[..]),
+                        (entry, &["model".into(), "epoch".into()][..])
+                    );
+                }
+                other => panic!("{entry}: {other:?}"),
+            },
+            other => panic!("{entry}: {other:?}"),
+        }
+    }
+    Ok(())
+}
+
+/// The empty entry is the whole file; other values than tensors are refused there.
+#[test]
+fn open_with_an_empty_entry_reads_the_whole_file() -> TestResult {
+    let tensor = Claim::valid().pickled();
+    assert_eq!(names(&open(&[("model", &tensor)], Some(""))?), ["model"]);
+    Ok(())
+}
+
+/// Every dict is visited once, however many keys lead to it.
+#[test]
+fn open_of_dicts_that_contain_themselves_ends() -> TestResult {
+    let mut root = b"}q\x01".to_vec();
+    for key in ["state_dict", "model", "net", "module", "ema"] {
+        root.extend([&text(key)[..], b"h\x01s"].concat());
+    }
+    let archive = Archive::new(&pickle(&root), &[])?;
+    assert!(matches!(refusal(&archive.path()), CheckpointError::StateDictMissing { .. }));
+    Ok(())
+}
