@@ -1,7 +1,7 @@
 //! Training batches and their sources.
 
-use crate::{Error, Result};
-use tch::{Kind, Tensor};
+use crate::{device, Error, Result};
+use tch::{Device, Kind, Tensor};
 
 /// Training targets of a batch.
 #[derive(Debug)]
@@ -30,9 +30,17 @@ impl Batch {
         Self { images, targets: Targets::Classes(classes) }
     }
 
-    /// Refuses images that are not floating point, and targets of another kind or number. Reads
-    /// nothing from the device.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Refuses images that are not floating point, images or targets on another device than the
+    /// network, and targets of another kind or number. Reads nothing from the device.
+    pub(crate) fn check(&self, device: Device) -> Result<()> {
+        let (Targets::Classes(targets) | Targets::Probabilities(targets)) = &self.targets;
+        for (name, tensor) in [("images", &self.images), ("targets", targets)] {
+            if tensor.device() != device {
+                let (name, expected) = (format!("device of the {name}"), device::name(device));
+                let expected = format!("{expected}, that of the network");
+                return Err(Error::invalid(name, expected, device::name(tensor.device())));
+            }
+        }
         if !self.images.is_floating_point() {
             let (expected, actual) = ("floating point, normalised", self.images.kind());
             return Err(Error::invalid("kind of the images", expected, format!("{actual:?}")));

@@ -47,6 +47,16 @@ pub fn parse(name: &str) -> Result<Device> {
     }
 }
 
+/// Returns the name of a device, as [`parse`] takes it.
+pub(crate) fn name(device: Device) -> String {
+    match device {
+        Device::Cpu => "cpu".into(),
+        Device::Cuda(index) => format!("cuda:{index}"),
+        Device::Mps => "mps".into(),
+        Device::Vulkan => "vulkan".into(),
+    }
+}
+
 fn cuda(name: &str, index: usize) -> Result<Device> {
     let refused = |reason: String| Err(Error::Device { device: name.into(), reason });
     if let Err(Error::Device { reason, .. }) = enable_cuda() {

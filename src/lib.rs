@@ -41,12 +41,13 @@
 //! | [`batch`] | batches and their sources; with feature `data`, the `data` module makes them of images |
 //! | [`import`] | pretrained weights |
 //! | [`check`] | self-check of a declared search space |
-//! | [`optim`], [`schedule`], [`precision`], [`device`] | AdamW and EMA, schedules, f32/f16/bf16, CPU and CUDA |
+//! | [`optim`], [`schedule`], [`precision`], [`device`], [`randomness`] | AdamW and EMA, schedules, f32/f16/bf16, CPU and CUDA, seeds |
 //!
 //! Features add `data`, `report`, `pipeline`, `oracle` and `strategies` (property checks).
 // docs.rs names the feature of every item that has one.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod autograd;
 pub mod batch;
 pub mod check;
 pub mod components;
@@ -67,7 +68,7 @@ pub mod precision;
 pub mod prelude;
 #[cfg(any(feature = "export", feature = "report"))]
 mod protobuf;
-mod randomness;
+pub mod randomness;
 #[cfg(feature = "report")]
 pub mod report;
 pub mod schedule;

@@ -50,7 +50,7 @@ fn active_candidates_can_meet_the_budget_at_every_decision() -> TestResult {
             let limit = search.limits()[0].limit;
             while search.phase() == Phase::Search {
                 // α far apart, other candidates each time: many want to go, often the wrong ones.
-                tch::manual_seed(seed * 100 + search.steps_done() as i64);
+                once_for_both::randomness::seed(seed * 100 + search.steps_done());
                 for state in search.supernet_mut().states_mut() {
                     let alpha = state.alpha.detach().randn_like() * 6.0;
                     state.set_alpha(&alpha)?;

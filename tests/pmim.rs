@@ -197,7 +197,7 @@ fn masked_pixels_of_uneven_token_grid_are_refused() -> TestResult {
 
 #[test]
 fn random_token_mask_differs_between_images() -> TestResult {
-    tch::manual_seed(1);
+    once_for_both::randomness::seed(1);
     let mask = random_token_mask(32, 16, 0.25, test_device())?;
     let times_masked = numbers(&mask.sum_dim_intlist([0i64].as_slice(), false, None))?;
     assert!(times_masked.iter().all(|&times| times > 0.0 && times < 32.0), "{times_masked:?}");

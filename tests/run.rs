@@ -3,7 +3,7 @@
 mod support;
 
 use once_for_both::batch::Batch;
-use once_for_both::components::UnitImportance;
+use once_for_both::components::{Components, UnitImportance};
 use once_for_both::models::VitConfig;
 use once_for_both::search::{
     read_events, Checkpoints, Event, NonFiniteAction, Outcome, Search, SearchOptions,
@@ -284,16 +284,23 @@ fn step_with_a_loss_that_is_not_finite_is_skipped_and_counted() -> TestResult {
     search.step(&[batch_with_nan(2, false)?], &mut record)?;
     assert_ne!(state(&search)?, before);
     let guards: Vec<_> = events.iter().filter(|e| matches!(e, Event::NonFinite { .. })).collect();
-    assert_eq!(
-        guards,
-        [&Event::NonFinite { step: 2, skipped: 1, in_a_row: 1, action: NonFiniteAction::Skipped }]
-    );
+    assert_eq!(guards, [&skipped(2, 1, 1)]);
     let last = events.iter().rev().find_map(|event| match event {
         Event::Step(metrics) => Some(metrics.skipped),
         _ => None,
     });
     assert_eq!(last, Some(1));
     Ok(())
+}
+
+/// The event of steps that were not finite because their images hold NaN.
+fn not_finite(step: u64, skipped: u64, in_a_row: u64, action: NonFiniteAction) -> Event {
+    let pmim = format!("reconstruction loss of {}", Components::default().pmim.id());
+    Event::NonFinite { step, skipped, in_a_row, action, first: vec!["task loss".into(), pmim] }
+}
+
+fn skipped(step: u64, skipped: u64, in_a_row: u64) -> Event {
+    not_finite(step, skipped, in_a_row, NonFiniteAction::Skipped)
 }
 
 #[test]
@@ -336,15 +343,10 @@ fn run_that_diverges_is_rolled_back_once_and_then_stopped() -> TestResult {
         };
         let ended = run.train(&mut batches);
         let events = read_events(&folder.path().join("metrics.jsonl"))?;
-        let rolled_back = Event::NonFinite {
-            step: 8,
-            skipped: 5,
-            in_a_row: 5,
-            action: NonFiniteAction::RolledBack,
-        };
+        let rolled_back = not_finite(8, 5, 5, NonFiniteAction::RolledBack);
         assert!(events.contains(&rolled_back), "{events:?}");
         if forever {
-            assert_refused!(ended, Error::Diverged { step: 13, in_a_row: 5 });
+            assert_refused!(ended, Error::Diverged { step: 13, in_a_row: 5, first } if first[0] == "task loss");
             let stopped = events.iter().any(|event| {
                 matches!(event, Event::NonFinite { action: NonFiniteAction::Stopped, .. })
             });
@@ -391,8 +393,7 @@ fn skipped_steps_are_reported_after_a_checkpoint_in_between() -> TestResult {
     let guards = |events: &[Event]| -> Vec<Event> {
         events.iter().filter(|event| matches!(event, Event::NonFinite { .. })).cloned().collect()
     };
-    let expected =
-        [Event::NonFinite { step: 5, skipped: 1, in_a_row: 0, action: NonFiniteAction::Skipped }];
+    let expected = [skipped(5, 1, 0)];
     for resumed in [false, true] {
         let folder = tempfile::tempdir()?;
         let sparse = options().with(|o| o.log_interval = 4);

@@ -192,7 +192,7 @@ fn stochastic_depth_drops_branches_in_training_only() -> TestResult {
     let _alone = alone();
     let config = VitConfig { drop_path: 0.4, ..vit() };
     let build = |config: &VitConfig| -> TestResult<Supernet<VitConfig>> {
-        tch::manual_seed(5);
+        once_for_both::randomness::seed(5);
         Ok(Supernet::new(config.clone(), SearchSpace::empty(), false, test_device())?)
     };
     let (plain, deep) = (build(&vit())?, build(&config)?);

@@ -219,7 +219,7 @@ fn mean(times: &[Duration]) -> Option<f64> {
 
 /// Draws α from a standard normal, so that projection onto the budget chooses random sizes.
 fn draw_sizes(search: &mut Search<VitConfig>, seed: u64) -> Result<()> {
-    tch::manual_seed(1000 + seed as i64);
+    once_for_both::randomness::seed(1000 + seed);
     for state in search.supernet_mut().states_mut() {
         let alpha = state.alpha.f_randn_like()?;
         state.set_alpha(&alpha)?;

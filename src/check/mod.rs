@@ -64,10 +64,10 @@ pub fn self_check<A: Architecture>(
     space: &SearchSpace,
     images: &Tensor,
 ) -> Result<Findings> {
-    let probe = tch::no_grad(|| Probe::new(architecture, space, images))?;
+    let probe = crate::autograd::no_grad(|| Probe::new(architecture, space, images))?;
     space.validate(&probe.shapes())?;
     let mut faults = costs::unknown(&architecture.cost_model(), space);
-    tch::no_grad(|| {
+    crate::autograd::no_grad(|| {
         for dimension in &space.dimensions {
             let disordered = order::check(&probe, dimension)?;
             // With a wrong order, the gates would be reported for the same reason again.

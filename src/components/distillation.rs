@@ -82,6 +82,11 @@ impl Distillation {
     }
 }
 
+/// Returns the teacher's logits, computed without autograd.
+pub(crate) fn teacher_logits(teacher: &dyn Teacher, images: &Tensor) -> Result<Tensor> {
+    crate::autograd::no_grad(|| teacher.logits(images))
+}
+
 /// Returns the distillation loss between student and teacher logits.
 ///
 /// # Shapes

@@ -33,6 +33,7 @@ pub(crate) use bi_mask::check_lambda;
 pub(crate) use bi_mask::expect_finite;
 pub use bi_mask::{survival_by_rank, BiMask, Mask, RankedBiMask, UnitState};
 pub use budget_loss::BudgetLoss;
+pub(crate) use distillation::teacher_logits;
 pub use distillation::{distillation_loss, Distillation, DistillationKind, Teacher};
 pub use id::ComponentId;
 pub use importance::{Importance, Observation, UnitImportance};
@@ -46,4 +47,5 @@ pub use pmim::{
 pub use rank::{head_ranks, most_important, ranks};
 pub(crate) use set::lock_teacher;
 pub use set::{ComponentIds, Components};
+pub(crate) use task_loss::class_index_flag;
 pub use task_loss::task_loss;

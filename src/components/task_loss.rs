@@ -1,18 +1,88 @@
 //! Task loss: cross-entropy on class indices or class probabilities.
 
 use crate::batch::Targets;
-use crate::Result;
-use tch::{Reduction, Tensor};
+use crate::error::expect_shape;
+use crate::{Error, Result};
+use tch::{Device, Kind, Reduction, Tensor};
 
 /// Returns the mean cross-entropy of logits and targets, with label smoothing in [0, 1).
+///
+/// Class indices on the CPU are checked. Those on another device are limited to the classes there
+/// are, since a check would wait for the device; a [`Search`](crate::search::Search) skips a step
+/// with such an index, and names it at the next logged step.
 ///
 /// # Shapes
 /// `logits`: `[B, classes]`. Result: scalar.
 ///
 /// # Errors
-/// [`crate::Error::Torch`] if the batch sizes or numbers of classes differ.
+/// [`Error::Shape`] if the batch sizes or numbers of classes differ; [`Error::Invalid`] for a class
+/// index out of range.
 pub fn task_loss(logits: &Tensor, targets: &Targets, label_smoothing: f64) -> Result<Tensor> {
-    let (Targets::Classes(target) | Targets::Probabilities(target)) = targets;
     let weight: Option<Tensor> = None;
-    Ok(logits.f_cross_entropy_loss(target, weight, Reduction::Mean, -100, label_smoothing)?)
+    let target = expect_targets(logits, targets)?;
+    Ok(logits.f_cross_entropy_loss(&target, weight, Reduction::Mean, -100, label_smoothing)?)
+}
+
+/// Returns the targets that the loss is computed with.
+fn expect_targets(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
+    let operation = "task loss";
+    let (batch, classes) = logits.size2()?;
+    let indices = match targets {
+        Targets::Probabilities(probabilities) => {
+            expect_shape(operation, "class probabilities", probabilities, &[batch, classes])?;
+            return Ok(probabilities.shallow_clone());
+        }
+        Targets::Classes(indices) => indices,
+    };
+    expect_shape(operation, "class indices", indices, &[batch])?;
+    if indices.device() != Device::Cpu {
+        // An index out of range would end the CUDA context.
+        return Ok(indices.f_clamp(0, classes - 1)?);
+    }
+    let outside = |index: &i64| !(0..classes).contains(index);
+    match Vec::<i64>::try_from(indices)?.into_iter().find(outside) {
+        None => Ok(indices.shallow_clone()),
+        Some(index) => {
+            let expected = format!("at least 0 and below {classes}, the classes of the network");
+            Err(Error::invalid("class index of the targets", expected, index))
+        }
+    }
+}
+
+/// Returns a scalar on the device of the targets: NaN if a class index is out of range, else 0.
+/// `None` for class probabilities and on the CPU, where [`task_loss`] checks the indices.
+///
+/// # Shapes
+/// `logits`: `[B, classes]`.
+pub(crate) fn class_index_flag(logits: &Tensor, targets: &Targets) -> Result<Option<Tensor>> {
+    match targets {
+        Targets::Classes(indices) if indices.device() != Device::Cpu => {
+            out_of_range(indices, logits.size2()?.1).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// 0/0 where an index is outside `0..classes`, else 0/1.
+fn out_of_range(indices: &Tensor, classes: i64) -> Result<Tensor> {
+    let right = indices.f_clamp(0, classes - 1)?.f_eq_tensor(indices)?.f_all()?;
+    let right = right.f_to_kind(Kind::Float)?;
+    Ok(right.f_zeros_like()?.f_div(&right)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flag_of_class_indices_is_nan_where_one_is_out_of_range() -> Result<()> {
+        for (indices, outside) in
+            [([0, 4], false), ([0, 5], true), ([-1, 4], true), ([-100, 0], true)]
+        {
+            let flag = out_of_range(&Tensor::f_from_slice::<i64>(&indices)?, 5)?;
+            let expected = if outside { f64::NAN } else { 0.0 };
+            assert_eq!(flag.f_double_value(&[])?.to_bits(), expected.to_bits(), "{indices:?}");
+        }
+        Ok(())
+    }
 }

@@ -79,12 +79,19 @@ pub enum Error {
     },
 
     /// Too many skipped steps in a row: their losses or gradients were NaN or infinite.
-    #[error("training diverged: at step {step}, losses or gradients of {in_a_row} steps in a row were not finite; lower the learning rate, or start from an earlier checkpoint")]
+    #[error(
+        "training diverged: at step {step}, losses or gradients of {in_a_row} steps in a row were \
+         not finite{}; lower the learning rate, or start from an earlier checkpoint",
+        raise::first_of(first)
+    )]
     Diverged {
         /// The step.
         step: u64,
         /// Steps in a row, up to this one.
         in_a_row: u64,
+        /// Names of the losses and gradients that were not finite at the first of these steps;
+        /// empty if unknown, after a resume.
+        first: Vec<String>,
     },
 
     /// A binding of a variable that the model does not have.

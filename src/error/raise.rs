@@ -51,6 +51,14 @@ impl Error {
     }
 }
 
+/// Names what was not finite first.
+pub(super) fn first_of(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        names => format!(", at the first of them: {}", names.join(", ")),
+    }
+}
+
 /// Says what the crate was doing when libtorch failed.
 pub(crate) trait During<T> {
     /// Names the operation of a libtorch error.

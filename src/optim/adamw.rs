@@ -90,7 +90,7 @@ impl AdamW {
         rate: f64,
         options: &AdamWOptions,
     ) -> Result<()> {
-        tch::no_grad(|| {
+        crate::autograd::no_grad(|| {
             let moments = self.moments_of(name, parameter)?;
             for tensor in [gradient, &moments.first] {
                 crate::error::expect_shape("AdamW", name, tensor, &parameter.size())?;

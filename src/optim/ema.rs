@@ -47,7 +47,7 @@ impl Ema {
         let n = self.updates as f64;
         let decay = self.decay.min((1.0 + n) / (10.0 + n));
         self.updates += 1;
-        tch::no_grad(|| {
+        crate::autograd::no_grad(|| {
             for (name, value) in parameters {
                 match self.values.get_mut(name) {
                     Some(mean) => {

@@ -1,8 +1,8 @@
 //! Progress of a run, for a progress bar or a log.
 
 use crate::import::ImportReport;
-use crate::search::{Event, StepMetrics};
-use crate::Error;
+use crate::search::{Event, NonFiniteAction, StepMetrics};
+use crate::{device, Error};
 use std::fmt::{Display, Formatter};
 use std::path::Path;
 use tch::Device;
@@ -88,8 +88,9 @@ impl Display for Progress<'_> {
             Self::RunStarted { folder, dense_macs, train_images, test_images, device } => write!(
                 f,
                 "dense network {:.1} MMACs; {train_images} training and {test_images} test images; \
-                 {device:?}, {} threads; run folder {}",
+                 {}, {} threads; run folder {}",
                 dense_macs / 1e6,
+                device::name(*device),
                 tch::get_num_threads(),
                 folder.display()
             ),
@@ -127,9 +128,20 @@ impl StageStart {
                 "step {}: all dimensions decided, {} of them by projection onto the budgets",
                 finished.step, finished.projected
             )),
-            Event::NonFinite { step, in_a_row, action, .. } => Some(format!(
-                "step {step}: loss or gradient not finite in {in_a_row} steps in a row: {action:?}"
-            )),
+            Event::NonFinite { step, in_a_row, action, first, .. } => {
+                let what = match first.is_empty() {
+                    true => "loss or gradient".to_string(),
+                    false => first.join(", "),
+                };
+                let action = match action {
+                    NonFiniteAction::Skipped => "skipped",
+                    NonFiniteAction::RolledBack => "rolled back to the last checkpoint",
+                    NonFiniteAction::Stopped => "stopped",
+                };
+                Some(format!(
+                    "step {step}: {what} not finite in {in_a_row} steps in a row: {action}"
+                ))
+            }
             Event::Evaluated { step, top1 } if *step < self.steps => {
                 Some(format!("step {step}: top-1 {:.1}%", 100.0 * top1))
             }

@@ -24,17 +24,23 @@ fn non_finite(stages: &[Stage]) -> String {
     let mut items = String::new();
     for stage in stages {
         for event in &stage.events {
-            let Event::NonFinite { step, skipped, in_a_row, action } = event else { continue };
+            let Event::NonFinite { step, skipped, in_a_row, action, first } = event else {
+                continue;
+            };
             let what = match action {
                 NonFiniteAction::Skipped => "skipped, no parameter was updated",
                 NonFiniteAction::RolledBack => "rolled back to the last checkpoint",
                 NonFiniteAction::Stopped => "run stopped",
             };
             items += &format!(
-                "<li><b>{}, step {}</b> {what}: {in_a_row} non-finite steps in a row, {skipped} in all\
-                 </li>",
+                "<li><b>{}, step {}</b> {what}: {in_a_row} non-finite steps in a row, {skipped} in \
+                 all{}</li>",
                 escape(&stage.name),
-                grouped(*step)
+                grouped(*step),
+                match first.is_empty() {
+                    true => String::new(),
+                    false => escape(&format!("; first: {}", first.join(", "))),
+                }
             );
         }
     }

@@ -88,7 +88,7 @@ impl<A: Architecture> Search<A> {
         rate.total_steps = options.total_steps;
         rate.warmup_steps = rate.warmup_steps.min(options.total_steps - 1);
         let copies = |(name, tensor): (&String, &tch::Tensor)| {
-            Ok((name.clone(), tch::no_grad(|| tensor.f_detach_copy())?))
+            Ok((name.clone(), crate::autograd::no_grad(|| tensor.f_detach_copy())?))
         };
         let tensors: Weights = self.tensors()?.iter().map(copies).collect::<Result<_>>()?;
         Self::restore(state, &tensors, self.components.clone(), self.supernet.device())

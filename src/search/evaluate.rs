@@ -35,7 +35,7 @@ impl<A: Architecture> Search<A> {
     /// Swaps weights and scores with their EMA, and materialises; a second call swaps them back.
     fn swap_ema_weights(&mut self) -> Result<()> {
         let Some(ema) = &self.ema else { return Ok(()) };
-        tch::no_grad(|| {
+        crate::autograd::no_grad(|| {
             for mut parameter in self.supernet.parameters() {
                 let Some(mean) = ema.values().get(&parameter.name) else { continue };
                 let present = parameter.value.f_detach_copy()?;
@@ -73,7 +73,7 @@ impl<A: Architecture> Search<A> {
         let batch = images.size().first().copied().unwrap_or(0);
         let seed = derive_seed(self.options.seed, self.step, Purpose::Reconstruct);
         let tokens = [batch, rows * columns];
-        tch::no_grad(|| {
+        crate::autograd::no_grad(|| {
             let mask = seeded_token_mask(seed, tokens, ratio, images.device())?;
             self.supernet.materialise(&self.present_gates()?)?;
             let output = self.supernet.forward(images, Some(&mask), false)?;

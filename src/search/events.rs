@@ -146,6 +146,10 @@ pub enum Event {
         in_a_row: u64,
         /// Reaction.
         action: NonFiniteAction,
+        /// Names of the losses and gradients that were not finite at the first of the skipped steps
+        /// in a row; empty if unknown, after a resume.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        first: Vec<String>,
     },
     /// A checkpoint is about to be written.
     Checkpoint {

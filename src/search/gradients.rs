@@ -1,16 +1,20 @@
 //! Gradients and losses of one optimiser step: of the network's variables, scores and α.
 
 use super::events::Phase;
+use super::finite::Checked;
 use super::options::Balance;
 use super::step::Search;
+use crate::autograd;
 use crate::batch::Batch;
-use crate::components::{distillation_loss, lock_teacher, task_loss, Mask};
+use crate::components::{
+    class_index_flag, distillation_loss, lock_teacher, task_loss, teacher_logits, Mask,
+};
 use crate::models::{Architecture, Logits};
 use crate::randomness::{seed_torch, Purpose};
 use crate::supernet::{Parameter, ParameterKind, Weights};
 use crate::tensors::widened;
 use crate::{Error, Result};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// Gradients of one optimiser step, before any parameter moves.
 #[derive(Debug)]
@@ -36,58 +40,68 @@ pub struct StepLosses {
     pub one_hot: Tensor,
     /// Budget loss.
     pub budget: Tensor,
+    /// What has to be finite for the step to be made, summed over the batches.
+    pub(super) checked: Checked,
 }
 
-impl StepLosses {
-    /// Returns the sum of all losses, which is finite only if each of them is.
-    pub(super) fn sum(&self) -> Result<Tensor> {
-        let sum = self.task.f_add(&self.one_hot)?.f_add(&self.budget)?;
-        match &self.reconstruction {
-            None => Ok(sum),
-            Some(reconstruction) => Ok(sum.f_add(reconstruction)?),
-        }
-    }
+/// Losses of one batch.
+struct BatchLosses {
+    /// Task loss, mixed with the distillation loss where there is one.
+    task: Tensor,
+    reconstruction: Option<Tensor>,
 }
 
 impl<A: Architecture> Search<A> {
     /// Returns gradients and losses of the next step: materialise, forward and backward, pull back.
-    /// No parameter moves.
+    /// No parameter moves. Autograd is on meanwhile, whatever mode the caller has set.
     ///
     /// # Errors
-    /// [`Error::Invalid`] without a batch, or if batches differ in size: each counts the same. Those
-    /// of the model; [`Error::Torch`] if a batch does not fit.
+    /// [`Error::Invalid`] without a batch, if batches differ in size (each counts the same) or are
+    /// on another device, for a class index out of range (on other devices than the CPU the step is
+    /// skipped instead, so that it does not wait for the device), or for a loss of a component
+    /// without gradient; [`Error::Shape`] for class probabilities of another number of classes;
+    /// those of the model; [`Error::Torch`] if a batch does not fit.
     pub fn gradients(&self, batches: &[Batch]) -> Result<StepGradients> {
-        expect_valid(batches)?;
+        expect_valid(batches, self.supernet.device())?;
+        autograd::with_grad(|| self.differentiate(batches))
+    }
+
+    fn differentiate(&self, batches: &[Batch]) -> Result<StepGradients> {
         seed_torch(self.options.seed, self.step, Purpose::Step);
         let masks = self.supernet.masks(self.lambda())?;
         let gates: Vec<Tensor> =
             masks.iter().map(|mask| mask.mask.f_detach()).collect::<Result<_, _>>()?;
         self.supernet.materialise(&gates)?;
         let parameters = self.supernet.parameters();
-        let (mut parameters, task, reconstruction) = self.model_gradients(&parameters, batches)?;
+        let mut checked = Checked::default();
+        let (mut parameters, last) = self.model_gradients(&parameters, batches, &mut checked)?;
+        let BatchLosses { task, reconstruction } = last;
         let gate_gradients = self.supernet.pull_back(&mut parameters, &gates)?;
         let (one_hot, budget) =
             self.architecture_gradients(&masks, &gate_gradients, &mut parameters)?;
-        let losses = StepLosses { task, reconstruction, one_hot, budget };
+        checked.one_hot = Some(one_hot.shallow_clone());
+        checked.budget = Some(budget.shallow_clone());
+        let losses = StepLosses { task, reconstruction, one_hot, budget, checked };
         Ok(StepGradients { parameters, gates, gate_gradients, losses })
     }
 
     /// Returns the gradients of task and reconstruction loss in the network's variables, averaged
-    /// over the batches, and both losses of the last batch.
+    /// over the batches, and the losses of the last batch.
     fn model_gradients(
         &self,
         parameters: &[Parameter],
         batches: &[Batch],
-    ) -> Result<(Weights, Tensor, Option<Tensor>)> {
+        checked: &mut Checked,
+    ) -> Result<(Weights, BatchLosses)> {
         let of_model = |parameter: &&Parameter| {
             matches!(parameter.kind, ParameterKind::Weight | ParameterKind::Reconstruction)
         };
         let (names, leaves): (Vec<_>, Vec<_>) =
             parameters.iter().filter(of_model).map(|p| (&p.name, &p.leaf)).unzip();
         let mut gradients = Weights::new();
-        let mut losses = (Tensor::new(), None);
+        let mut losses = BatchLosses { task: Tensor::new(), reconstruction: None };
         for batch in batches {
-            let (task, reconstruction) = self.model_losses(batch)?;
+            let BatchLosses { task, reconstruction } = self.model_losses(batch, checked)?;
             let total = match &reconstruction {
                 None => task.shallow_clone(),
                 Some(loss) => {
@@ -97,48 +111,60 @@ impl<A: Architecture> Search<A> {
                 }
             };
             let total = total.f_div_scalar(batches.len() as f64)?;
-            let computed = Tensor::f_run_backward(&[total], &leaves, false, false)?;
+            let name = "task loss and reconstruction loss";
+            let computed = autograd::gradients(name, &total, &leaves, false)?;
             accumulate(&mut gradients, &names, computed)?;
-            losses = (task.f_detach()?, reconstruction.map(|loss| loss.f_detach()).transpose()?);
+            let reconstruction = reconstruction.map(|loss| loss.f_detach()).transpose()?;
+            losses = BatchLosses { task: task.f_detach()?, reconstruction };
         }
-        Ok((gradients, losses.0, losses.1))
+        Ok((gradients, losses))
     }
 
-    /// Returns task and reconstruction loss of one batch.
-    fn model_losses(&self, batch: &Batch) -> Result<(Tensor, Option<Tensor>)> {
+    /// Returns task and reconstruction loss of one batch, and adds them to what is checked.
+    fn model_losses(&self, batch: &Batch, checked: &mut Checked) -> Result<BatchLosses> {
         let ratio = self.mask_ratio();
         let (Some(reconstruction), true) = (self.supernet.reconstruction(), ratio > 0.0) else {
             let output = self.supernet.forward(&batch.images, None, true)?;
-            return Ok((self.task(batch, &output.logits)?, None));
+            let task = self.task(batch, &output.logits, checked)?;
+            return Ok(BatchLosses { task, reconstruction: None });
         };
         let [rows, columns] = reconstruction.token_grid();
         let (count, device) = (batch.images.size()[0], batch.images.device());
         let pmim = &self.components.pmim;
         let token_mask = pmim.token_mask(count, rows * columns, ratio, device)?;
         let output = self.supernet.forward(&batch.images, Some(&token_mask), true)?;
-        let task = self.task(batch, &output.logits)?;
+        let task = self.task(batch, &output.logits, checked)?;
         let reconstruction = match output.reconstruction {
             None => None,
             Some(prediction) => {
                 let targets = pmim.targets(&batch.images)?;
-                Some(pmim.loss(&targets, &prediction, &token_mask, rows)?)
+                let loss = pmim.loss(&targets, &prediction, &token_mask, rows)?;
+                Checked::add(&mut checked.reconstruction, &loss)?;
+                Some(loss)
             }
         };
-        Ok((task, reconstruction))
+        Ok(BatchLosses { task, reconstruction })
     }
 
     /// Returns the task loss: cross-entropy, mixed with the distillation loss where there is one.
-    fn task(&self, batch: &Batch, logits: &Logits) -> Result<Tensor> {
+    fn task(&self, batch: &Batch, logits: &Logits, checked: &mut Checked) -> Result<Tensor> {
         let training = &self.options.training;
         let smoothing = training.label_smoothing;
+        if let Some(flag) = class_index_flag(&logits.class, &batch.targets)? {
+            Checked::add(&mut checked.classes, &flag)?;
+        }
         let (Some(teacher), Some(distillation)) = (&self.components.teacher, training.distillation)
         else {
-            return task_loss(&logits.prediction()?, &batch.targets, smoothing);
+            let task = task_loss(&logits.prediction()?, &batch.targets, smoothing)?;
+            Checked::add(&mut checked.task, &task)?;
+            return Ok(task);
         };
         let task = task_loss(&logits.class, &batch.targets, smoothing)?;
         let student = logits.distillation.as_ref().unwrap_or(&logits.class);
-        let teacher_logits = tch::no_grad(|| lock_teacher(teacher).logits(&batch.images))?;
-        let distance = distillation_loss(student, &teacher_logits, distillation.kind)?;
+        let taught = teacher_logits(&*lock_teacher(teacher), &batch.images)?;
+        let distance = distillation_loss(student, &taught, distillation.kind)?;
+        Checked::add(&mut checked.task, &task)?;
+        Checked::add(&mut checked.distillation, &distance)?;
         let share = distillation.weight;
         Ok(task.f_mul_scalar(1.0 - share)?.f_add(&distance.f_mul_scalar(share)?)?)
     }
@@ -198,18 +224,19 @@ impl<A: Architecture> Search<A> {
         let alphas = undecided().map(|state| (state.alpha_name(), &state.alpha));
         let (names, leaves): (Vec<_>, Vec<_>) = scores.chain(alphas).unzip();
         let names: Vec<&String> = names.iter().collect();
-        let computed = Tensor::f_run_backward(&[pulled], &leaves, false, false)?;
+        let name = "bi-masks and losses of scores and α";
+        let computed = autograd::gradients(name, pulled, &leaves, false)?;
         accumulate(gradients, &names, computed)?;
         if !one_hot.requires_grad() {
             return Ok(());
         }
         let leaves: Vec<&Tensor> = undecided().map(|state| &state.alpha).collect();
-        let computed = Tensor::f_run_backward(&[one_hot], &leaves, false, false)?;
+        let computed = autograd::gradients("one-hot loss of α", one_hot, &leaves, false)?;
         for (state, one_hot) in undecided().zip(computed) {
             let gradient = gradients
                 .entry(state.alpha_name())
-                .or_insert(tch::no_grad(|| state.alpha.f_zeros_like())?);
-            *gradient = tch::no_grad(|| self.balance(gradient, &one_hot))?;
+                .or_insert(crate::autograd::no_grad(|| state.alpha.f_zeros_like())?);
+            *gradient = crate::autograd::no_grad(|| self.balance(gradient, &one_hot))?;
         }
         Ok(())
     }
@@ -229,9 +256,10 @@ impl<A: Architecture> Search<A> {
 }
 
 /// Refuses batches of different sizes, whose gradients would be averaged with equal weight, images
-/// that are not floating point, and targets that do not fit the images.
-fn expect_valid(batches: &[Batch]) -> Result<()> {
-    batches.iter().try_for_each(Batch::check)?;
+/// that are not floating point or on another device than the network, and targets that do not fit
+/// the images.
+fn expect_valid(batches: &[Batch], device: Device) -> Result<()> {
+    batches.iter().try_for_each(|batch| batch.check(device))?;
     let size = |batch: &Batch| batch.images.size().first().copied().unwrap_or(0);
     let Some(first) = batches.first().map(size) else {
         return Err(Error::invalid("number of batches", "at least one", 0));
@@ -256,9 +284,9 @@ fn accumulate(gradients: &mut Weights, names: &[&String], computed: Vec<Tensor>)
             continue;
         }
         // Summed in f32, because bf16 would round the sum over batches.
-        let gradient = tch::no_grad(|| widened(&gradient))?;
+        let gradient = crate::autograd::no_grad(|| widened(&gradient))?;
         match gradients.get_mut(*name) {
-            Some(sum) => *sum = tch::no_grad(|| sum.f_add(&gradient))?,
+            Some(sum) => *sum = crate::autograd::no_grad(|| sum.f_add(&gradient))?,
             None => {
                 gradients.insert((*name).clone(), gradient);
             }

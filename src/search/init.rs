@@ -23,7 +23,7 @@ pub(super) fn initialise<A: Architecture>(
     let dimensions = supernet.declared_space().dimensions;
     let share = even_share(supernet, limits)?;
     for (state, dimension) in supernet.states_mut().iter_mut().zip(&dimensions) {
-        let score = tch::no_grad(|| importance.initial(dimension, &weights))?;
+        let score = crate::autograd::no_grad(|| importance.initial(dimension, &weights))?;
         state.set_score(&score)?;
         let alpha = match options.init.alpha {
             AlphaInit::Equal => continue,
@@ -33,7 +33,7 @@ pub(super) fn initialise<A: Architecture>(
         state.set_alpha(&alpha.f_detach()?)?;
     }
     if options.init.preserve_dense {
-        let masks = tch::no_grad(|| supernet.masks(options.lambda_at(0)))?;
+        let masks = crate::autograd::no_grad(|| supernet.masks(options.lambda_at(0)))?;
         let gates: Vec<Tensor> = masks.into_iter().map(|mask| mask.mask).collect();
         supernet.divide_by_gates(&gates)?;
     }

@@ -104,8 +104,8 @@ impl Listener for TracingListener {
             Event::Finished(f) => {
                 tracing::info!(step = f.step, projected = f.projected, costs = ?f.costs, "finished");
             }
-            Event::NonFinite { step, skipped, in_a_row, action } => {
-                tracing::warn!(step, skipped, in_a_row, ?action, "non_finite");
+            Event::NonFinite { step, skipped, in_a_row, action, first } => {
+                tracing::warn!(step, skipped, in_a_row, ?action, ?first, "non_finite");
             }
             Event::Checkpoint { step } => tracing::info!(step, "checkpoint"),
             Event::Evaluated { step, top1 } => tracing::info!(step, top1, "evaluated"),

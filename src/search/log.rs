@@ -18,15 +18,16 @@ use tch::{Kind, Tensor};
 impl<A: Architecture> Search<A> {
     /// Emits the metrics of a step, or that steps were skipped. Reads from the device.
     pub(super) fn log(&mut self, losses: &StepLosses, listener: &mut dyn Listener) -> Result<()> {
-        let NonFiniteCounts { skipped, in_a_row, reported } = self.non_finite.counts()?;
+        let NonFiniteCounts { skipped, in_a_row, reported, .. } = self.non_finite.counts()?;
         self.non_finite.reported = skipped;
         if skipped > reported {
             let step = self.step + 1;
-            let action = NonFiniteAction::Skipped;
-            listener.on_event(&Event::NonFinite { step, skipped, in_a_row, action })?;
+            let (action, first) = (NonFiniteAction::Skipped, self.first_not_finite()?);
+            listener.on_event(&Event::NonFinite { step, skipped, in_a_row, action, first })?;
         }
         if in_a_row >= self.options.training.max_skipped_in_a_row {
-            return Err(Error::Diverged { step: self.step, in_a_row });
+            let first = self.first_not_finite()?;
+            return Err(Error::Diverged { step: self.step, in_a_row, first });
         }
         if in_a_row == 0 {
             let metrics = self.metrics(losses)?;
@@ -63,8 +64,9 @@ impl<A: Architecture> Search<A> {
 
     /// Returns the expected cost in MACs.
     fn expected_macs(&self) -> Result<f64> {
-        let costs =
-            tch::no_grad(|| self.expected_cost()?.costs(&self.alphas(), &self.supernet.active()))?;
+        let costs = crate::autograd::no_grad(|| {
+            self.expected_cost()?.costs(&self.alphas(), &self.supernet.active())
+        })?;
         Ok(costs[0].f_double_value(&[])?)
     }
 
@@ -80,7 +82,7 @@ impl<A: Architecture> Search<A> {
         if self.phase != Phase::Search || states.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let numbers = tch::no_grad(|| {
+        let numbers = crate::autograd::no_grad(|| {
             let mut parts = Vec::with_capacity(states.len() + 1);
             for state in states {
                 parts.push(entropy(&state.active, &state.alpha)?);

@@ -13,6 +13,7 @@ mod decide;
 mod evaluate;
 mod events;
 mod extract;
+mod finite;
 mod gradients;
 mod init;
 mod listeners;

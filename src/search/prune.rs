@@ -42,7 +42,7 @@ impl<A: Architecture> Search<A> {
 
     /// Returns the gates of the next step, without gradients.
     pub(super) fn present_gates(&self) -> Result<Vec<Tensor>> {
-        tch::no_grad(|| {
+        crate::autograd::no_grad(|| {
             let masks = self.supernet.masks(self.lambda())?;
             Ok(masks.into_iter().map(|mask| mask.mask).collect())
         })

@@ -176,8 +176,8 @@ impl<'a, A: Architecture> Run<'a, A> {
     fn advance(&mut self, source: &mut dyn BatchSource) -> Result<bool> {
         let batches = self.search.next_batches(source)?;
         match self.search.step(&batches, &mut self.listeners) {
-            Err(Error::Diverged { step, in_a_row }) => {
-                return self.roll_back(step, in_a_row).map(|()| false);
+            Err(Error::Diverged { step, in_a_row, first }) => {
+                return self.roll_back(step, in_a_row, first).map(|()| false);
             }
             other => other?,
         }
@@ -194,9 +194,12 @@ impl<'a, A: Architecture> Run<'a, A> {
         Ok(stopped)
     }
 
-    fn roll_back(&mut self, step: u64, in_a_row: u64) -> Result<()> {
+    fn roll_back(&mut self, step: u64, in_a_row: u64, first: Vec<String>) -> Result<()> {
         let skipped = self.search.non_finite.reported;
-        let event = |step, action| Event::NonFinite { step, skipped, in_a_row, action };
+        let event = |step, action| {
+            let first = first.clone();
+            Event::NonFinite { step, skipped, in_a_row, action, first }
+        };
         let (components, device) = (self.search.components.clone(), self.search.supernet.device());
         let last = match self.rolled_back_at {
             Some(_) => None,
@@ -204,7 +207,7 @@ impl<'a, A: Architecture> Run<'a, A> {
         };
         let Some(last) = last else {
             self.emit(&event(step, NonFiniteAction::Stopped))?;
-            return Err(Error::Diverged { step, in_a_row });
+            return Err(Error::Diverged { step, in_a_row, first });
         };
         *self.search = last.search;
         self.rolled_back_at = Some(step);

@@ -2,6 +2,7 @@
 //! AdamW, EMA.
 
 use super::events::Phase;
+use super::finite::QUANTITIES;
 use super::gradients::StepGradients;
 use super::options::Stages;
 use super::step::Search;
@@ -22,7 +23,7 @@ impl<A: Architecture> Search<A> {
         parameters: &[Parameter],
         step: &mut StepGradients,
     ) -> Result<Tensor> {
-        tch::no_grad(|| {
+        crate::autograd::no_grad(|| {
             let names = |weights: bool| -> Vec<String> {
                 let kind = |p: &&Parameter| (p.kind == ParameterKind::Weight) == weights;
                 let names = parameters.iter().filter(kind).map(|p| p.name.clone());
@@ -30,12 +31,13 @@ impl<A: Architecture> Search<A> {
             };
             let (weights, others) = (names(true), names(false));
             let norm = self.norm(&step.parameters, &weights)?;
-            let sum = norm.f_add(&self.norm(&step.parameters, &others)?)?;
-            let finite = sum.f_add(&step.losses.sum()?)?.f_isfinite()?;
+            let checked = &step.losses.checked;
+            let bad = checked.not_finite(&norm, &self.norm(&step.parameters, &others)?)?;
+            let finite = bad.f_any()?.f_logical_not()?;
             bound(&mut step.parameters, &weights, &self.scale(&norm)?, &finite)?;
             bound(&mut step.parameters, &others, &norm.f_ones_like()?, &finite)?;
             let go = finite.f_to_kind(Kind::Float)?;
-            self.non_finite.count(&go)?;
+            self.non_finite.count(&go, &bad)?;
             Ok(go)
         })
     }
@@ -80,11 +82,12 @@ impl<A: Architecture> Search<A> {
                 gate: &step.gates[at],
                 gate_gradient: &step.gate_gradients[at],
             };
-            let Some(score) = tch::no_grad(|| self.components.importance.update(seen))? else {
+            let Some(score) = crate::autograd::no_grad(|| self.components.importance.update(seen))?
+            else {
                 continue;
             };
             expect_shape("importance", &state.name, &score, &state.score.size())?;
-            tch::no_grad(|| {
+            crate::autograd::no_grad(|| {
                 let score = score.f_where_self(&go.f_gt(0.5)?, &state.score)?;
                 state.score.f_copy_(&score)
             })?;
@@ -170,6 +173,9 @@ fn bound(gradients: &mut Weights, names: &[String], scale: &Tensor, finite: &Ten
 pub(super) struct NonFiniteCounter {
     skipped: Tensor,
     in_a_row: Tensor,
+    /// What was not finite at the first of the latest skipped steps in a row: one flag for each of
+    /// [`QUANTITIES`](super::finite::QUANTITIES).
+    first: Tensor,
     /// Skipped steps as of the last logged step.
     pub(super) reported: u64,
 }
@@ -183,6 +189,10 @@ pub(super) struct NonFiniteCounts {
     pub(super) in_a_row: u64,
     /// Steps skipped as of the last logged step.
     pub(super) reported: u64,
+    /// What was not finite at the first of the latest skipped steps in a row: bit n for number n of
+    /// [`QUANTITIES`](super::finite::QUANTITIES).
+    #[serde(default)]
+    pub(super) first: u32,
 }
 
 impl NonFiniteCounter {
@@ -192,12 +202,19 @@ impl NonFiniteCounter {
             Ok(Tensor::f_full([0i64; 0], n as i64, (Kind::Int64, device))?)
         };
         let (skipped, in_a_row) = (count(counts.skipped)?, count(counts.in_a_row)?);
-        Ok(Self { skipped, in_a_row, reported: counts.reported })
+        let first: Vec<bool> =
+            (0..QUANTITIES.len()).map(|at| counts.first >> at & 1 == 1).collect();
+        let first = Tensor::f_from_slice(&first)?.f_to_device(device)?;
+        Ok(Self { skipped, in_a_row, first, reported: counts.reported })
     }
 
-    /// Counts a step that is made (`go` is 1) or skipped (0).
-    pub(super) fn count(&mut self, go: &Tensor) -> Result<()> {
-        let stop = go.f_ne(1)?.f_to_kind(Kind::Int64)?;
+    /// Counts a step that is made (`go` is 1) or skipped (0), where the quantities flagged in `bad`
+    /// were not finite.
+    pub(super) fn count(&mut self, go: &Tensor, bad: &Tensor) -> Result<()> {
+        let skips = go.f_ne(1)?;
+        let begins = self.in_a_row.f_eq(0)?.f_logical_and(&skips)?;
+        self.first = bad.f_where_self(&begins, &self.first)?;
+        let stop = skips.f_to_kind(Kind::Int64)?;
         self.skipped = self.skipped.f_add(&stop)?;
         self.in_a_row = self.in_a_row.f_add(&stop)?.f_mul(&stop)?;
         Ok(())
@@ -207,10 +224,13 @@ impl NonFiniteCounter {
     pub(super) fn counts(&self) -> Result<NonFiniteCounts> {
         let read = |count: &Tensor| count.f_int64_value(&[]);
         let (skipped, in_a_row) = (read(&self.skipped)?, read(&self.in_a_row)?);
+        let flags = Vec::<bool>::try_from(self.first.f_to_device(Device::Cpu)?)?;
+        let first = flags.iter().rev().fold(0, |bits, &flag| bits << 1 | u32::from(flag));
         Ok(NonFiniteCounts {
             skipped: skipped as u64,
             in_a_row: in_a_row as u64,
             reported: self.reported,
+            first,
         })
     }
 }

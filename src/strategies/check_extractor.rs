@@ -122,7 +122,7 @@ pub fn decided_supernet<A: Architecture>(
     let states = supernet.states().iter().enumerate();
     let sizes: Vec<(usize, Size)> = states.map(|(at, s)| (at, s.active.largest())).collect();
     supernet.narrow(&sizes)?;
-    tch::no_grad(|| {
+    crate::autograd::no_grad(|| {
         let masks = supernet.masks(case.lambda)?;
         supernet.materialise(&masks.into_iter().map(|mask| mask.mask).collect::<Vec<_>>())
     })?;
@@ -139,7 +139,7 @@ fn random_supernet<A: Architecture>(
     drawing(|| {
         seed_torch(seed, 0, Purpose::Check);
         let supernet = Supernet::new(architecture.clone(), architecture.space()?, false, device)?;
-        tch::no_grad(|| {
+        crate::autograd::no_grad(|| {
             for mut parameter in supernet.parameters() {
                 let noise = parameter.value.f_randn_like()?.f_mul_scalar(0.1)?;
                 let _ = parameter.value.f_add_(&noise)?;

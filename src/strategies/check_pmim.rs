@@ -194,7 +194,7 @@ pub fn masks_tokens(
     let (batch, tokens) = (case.token_mask.nrows() as i64, case.token_mask.ncols() as i64);
     for (seed, ratio) in (0..).zip([0.0, 0.05, 0.25, 0.9]) {
         let mask = drawing(|| {
-            tch::manual_seed(seed);
+            crate::randomness::seed(seed);
             regularizer.token_mask(batch, tokens, ratio, device)
         });
         let mask = mask.map_err(failed)?;

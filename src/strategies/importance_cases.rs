@@ -112,10 +112,10 @@ impl Arguments {
         let Self { weights, score, gate, gate_gradient } = self;
         let seen = Observation { dimension, score, weights, gate, gate_gradient };
         drawing(|| {
-            tch::no_grad(|| {
-                tch::manual_seed(seed);
+            crate::autograd::no_grad(|| {
+                crate::randomness::seed(seed as u64);
                 let initial = importance.initial(dimension, weights)?;
-                tch::manual_seed(seed);
+                crate::randomness::seed(seed as u64);
                 Ok(std::iter::once(initial).chain(importance.update(seen)?).collect())
             })
         })

@@ -1,5 +1,6 @@
 //! Runs properties on random inputs, and the comparisons that properties are made of.
 
+use crate::autograd::with_grad;
 use crate::oracle::Units;
 use crate::space::ActiveSet;
 use crate::Error;
@@ -58,7 +59,8 @@ pub(super) fn run_once<T: Debug>(
     holds: &impl Fn(T) -> Verdict,
 ) -> Result<(), Counterexample> {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
-    TestRunner::new(config).run(strategy, holds).map_err(|error| match error {
+    let checked = with_grad(|| TestRunner::new(config).run(strategy, holds));
+    checked.map_err(|error| match error {
         TestError::Fail(reason, case) => {
             Counterexample { property, reason: reason.message().into(), case: format!("{case:?}") }
         }
@@ -93,7 +95,7 @@ pub(super) fn gradients(of: &Tensor, inputs: &[&Tensor]) -> crate::Result<Vec<Te
     if !of.requires_grad() {
         return inputs.iter().map(|input| Ok(input.f_zeros_like()?)).collect();
     }
-    let found = Tensor::f_run_backward(&[of], inputs, true, false)?;
+    let found = crate::autograd::gradients("loss", of, inputs, true)?;
     let pairs = found.into_iter().zip(inputs);
     pairs.map(|(g, input)| if g.defined() { Ok(g) } else { Ok(input.f_zeros_like()?) }).collect()
 }

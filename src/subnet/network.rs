@@ -49,7 +49,7 @@ impl<A: Architecture> Subnet<A> {
             let source = weights.get(name).ok_or_else(missing)?;
             expect_shape("load subnet", name, source, &target.size())?;
         }
-        tch::no_grad(|| {
+        crate::autograd::no_grad(|| {
             own.iter_mut().try_for_each(|(name, target)| {
                 if target.kind() != precision.kind() {
                     // In place, because the network holds this variable.
@@ -96,7 +96,7 @@ impl<A: Architecture> Subnet<A> {
     /// [`Error::Shape`] if the images are not what the network takes.
     pub fn predict(&self, images: &Tensor) -> Result<Tensor> {
         let images = images.f_to_kind(self.precision.kind())?;
-        tch::no_grad(|| self.network.forward(&images, false)?.prediction())
+        crate::autograd::no_grad(|| self.network.forward(&images, false)?.prediction())
     }
 }
 

@@ -167,5 +167,5 @@ fn begins<A: Architecture, B: Architecture>(
 /// Returns the output of every part of the network, by name.
 fn trace<A: Architecture>(network: &Subnet<A>, images: &Tensor) -> Result<Vec<(String, Tensor)>> {
     let images = images.f_to_kind(network.precision().kind())?;
-    tch::no_grad(|| network.network().trace(&images))
+    crate::autograd::no_grad(|| network.network().trace(&images))
 }

@@ -39,7 +39,7 @@ impl<A: Architecture> Supernet<A> {
                     Over::Heads => (&heads, dense.heads),
                 };
                 if let Some(weight) = weights.get_mut(&binding.variable) {
-                    *weight = tch::no_grad(|| expand(weight, binding, kept, total))?;
+                    *weight = crate::autograd::no_grad(|| expand(weight, binding, kept, total))?;
                 }
             }
             sizes.insert(dimension.name.clone(), dense);

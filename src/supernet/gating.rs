@@ -89,12 +89,14 @@ impl Gating {
 
     /// Writes θ ⊙ gates into the network's variables.
     pub(super) fn materialise(&self, factors: &Factors) -> Result<()> {
-        tch::no_grad(|| self.variables.values().try_for_each(|gated| gated.materialise(factors)))
+        crate::autograd::no_grad(|| {
+            self.variables.values().try_for_each(|gated| gated.materialise(factors))
+        })
     }
 
     /// Divides θ by the gates, so that θ ⊙ gates are the given weights (`init.preserve_dense`).
     pub(super) fn divide_by_gates(&self, factors: &Factors) -> Result<()> {
-        tch::no_grad(|| {
+        crate::autograd::no_grad(|| {
             self.variables.values().try_for_each(|gated| gated.divide_by_gates(factors))
         })
     }
@@ -106,7 +108,7 @@ impl Gating {
         gradients: &mut BTreeMap<String, Tensor>,
         factors: &Factors,
     ) -> Result<Vec<Tensor>> {
-        tch::no_grad(|| {
+        crate::autograd::no_grad(|| {
             let zeros = factors.masks.iter().map(|mask| mask.f_zeros_like());
             let mut pulled: Vec<Tensor> = zeros.collect::<Result<_, _>>()?;
             for gated in self.variables.values() {
@@ -134,7 +136,7 @@ fn gates(binding: &Binding, fade_out: bool) -> impl Iterator<Item = (&Binding, R
 
 impl GatedVariable {
     fn new(name: &str, variable: &Tensor) -> Result<Self> {
-        let raw = tch::no_grad(|| variable.f_detach_copy()?.f_to_kind(Kind::Float))?;
+        let raw = crate::autograd::no_grad(|| variable.f_detach_copy()?.f_to_kind(Kind::Float))?;
         let variable = variable.shallow_clone();
         Ok(Self { name: name.into(), variable, raw, gates: Vec::new() })
     }

@@ -294,6 +294,6 @@ impl<A: Architecture> Supernet<A> {
     /// # Errors
     /// [`Error::Shape`] if the images do not have the network's input shape.
     pub fn network_logits(&self, images: &Tensor) -> Result<Tensor> {
-        tch::no_grad(|| self.forward(images, None, false)?.logits.prediction())
+        crate::autograd::no_grad(|| self.forward(images, None, false)?.logits.prediction())
     }
 }

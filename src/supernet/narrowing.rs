@@ -79,7 +79,7 @@ impl Narrowing {
     /// # Errors
     /// [`crate::Error::Torch`] if the tensor has another shape.
     pub fn apply(&self, name: &str, tensor: &Tensor) -> Result<Tensor> {
-        tch::no_grad(|| {
+        crate::autograd::no_grad(|| {
             if let Some((kept, shape)) = self.flat.get(name) {
                 return narrow_flat(tensor, kept, *shape);
             }

@@ -131,7 +131,7 @@ impl<A: Architecture> Supernet<A> {
             assemble(&self.architecture, pmim, self.device)?;
         let floats = variables.values_mut().filter(|v| v.is_floating_point());
         for variable in floats.filter(|v| v.kind() != self.compute) {
-            let rounded = tch::no_grad(|| variable.f_to_kind(self.compute))?;
+            let rounded = crate::autograd::no_grad(|| variable.f_to_kind(self.compute))?;
             variable.f_set_data(&rounded)?;
         }
         let shapes = variables.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();

@@ -94,7 +94,7 @@ impl DimensionState {
     pub fn set_score(&mut self, score: &Tensor) -> Result<()> {
         expect_shape("set_score", &self.score_name(), score, &self.candidates().unit_shape())?;
         expect_finite("score", &self.name, score)?;
-        Ok(tch::no_grad(|| self.score.f_copy_(score))?)
+        Ok(crate::autograd::no_grad(|| self.score.f_copy_(score))?)
     }
 
     /// Sets α.
@@ -105,7 +105,7 @@ impl DimensionState {
     pub fn set_alpha(&mut self, alpha: &Tensor) -> Result<()> {
         expect_shape("set_alpha", &self.alpha_name(), alpha, &self.candidates().shape())?;
         expect_finite("alpha", &self.name, alpha)?;
-        Ok(tch::no_grad(|| self.alpha.f_copy_(alpha))?)
+        Ok(crate::autograd::no_grad(|| self.alpha.f_copy_(alpha))?)
     }
 
     /// Sets the active candidates, one flag per candidate.
@@ -136,8 +136,9 @@ impl DimensionState {
         match &self.fade_out {
             None => self.bi_mask.mask(state, lambda),
             Some(fade_out) => {
-                let pruned_importance =
-                    tch::no_grad(|| self.pruned_importance_at(&fade_out.kept, fade_out.size))?;
+                let pruned_importance = crate::autograd::no_grad(|| {
+                    self.pruned_importance_at(&fade_out.kept, fade_out.size)
+                })?;
                 fade_out.mask(&*self.bi_mask, state, &pruned_importance, lambda)
             }
         }
@@ -152,7 +153,7 @@ impl DimensionState {
         if let Some(fade_out) = self.fade_out.as_ref().filter(|fade_out| fade_out.size == size) {
             return Ok(fade_out.kept.shallow_clone());
         }
-        tch::no_grad(|| {
+        crate::autograd::no_grad(|| {
             let importance = self.bi_mask.importance(&self.score)?;
             most_important(
                 &self.score,
@@ -183,7 +184,7 @@ impl DimensionState {
         let (units, shape) = (active.candidates().unit_shape(), active.candidates().shape());
         let origin: Vec<i64> = Vec::try_from(kept.f_to_device(Device::Cpu)?)?;
         let leaf = |tensor: Tensor| tensor.f_detach()?.f_set_requires_grad(true);
-        tch::no_grad(|| {
+        crate::autograd::no_grad(|| {
             Ok(Self {
                 name: self.name.clone(),
                 score: leaf(narrow_flat(&self.score, kept, units)?)?,

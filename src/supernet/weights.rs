@@ -47,7 +47,7 @@ impl<A: Architecture> Supernet<A> {
                 None => return Err(Error::unknown("weight", name, weights.keys())),
             }
         }
-        tch::no_grad(|| {
+        crate::autograd::no_grad(|| {
             pairs.iter_mut().try_for_each(|(source, target)| Ok(target.f_copy_(source)?))
         })
     }

@@ -96,7 +96,7 @@ fn glu() -> Glu {
 
 /// A checkpoint with random weights under other names, as a safetensors file in a folder.
 fn checkpoint() -> TestResult<(tempfile::TempDir, Weights)> {
-    tch::manual_seed(7);
+    once_for_both::randomness::seed(7);
     let random = |shape: &[i64]| Tensor::f_randn(shape, (Kind::Float, Device::Cpu));
     let weights = Weights::from([
         ("encoder.patches.weight".into(), random(&[WIDTH, 3, PATCH, PATCH])?),

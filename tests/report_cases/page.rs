@@ -47,7 +47,10 @@ pub fn not_finite(report: &Report) -> Report {
                 metrics.dimensions.values_mut().for_each(|dimension| dimension.entropy = value);
             }
         }
-        let non_finite = |step, action| Event::NonFinite { step, skipped: 9, in_a_row: 5, action };
+        let non_finite = |step, action| {
+            let first = vec!["task <loss>".into()];
+            Event::NonFinite { step, skipped: 9, in_a_row: 5, action, first }
+        };
         stage.events.push(non_finite(12, NonFiniteAction::Skipped));
         stage.events.push(non_finite(8, NonFiniteAction::RolledBack));
     }
@@ -133,7 +136,9 @@ fn one_of_each() -> Vec<Event> {
         logit_scale: 5.0,
         macs: 3e6,
     };
-    let non_finite = |action| Event::NonFinite { step: 2, skipped: 9, in_a_row: 5, action };
+    let first = Vec::new;
+    let non_finite =
+        |action| Event::NonFinite { step: 2, skipped: 9, in_a_row: 5, action, first: first() };
     vec![
         Event::Step(step),
         Event::Pruned(pruned),

@@ -42,9 +42,9 @@ fn reconstruct_keeps_torch_generator_and_repeats_exactly() -> TestResult {
     let search = search(0.5)?;
     let images = batch(0)?.images;
     let draw = || Tensor::f_rand([8], (Kind::Float, Device::Cpu));
-    tch::manual_seed(7);
+    once_for_both::randomness::seed(7);
     let undisturbed = draw()?;
-    tch::manual_seed(7);
+    once_for_both::randomness::seed(7);
     let (first, second) = (search.reconstruct(&images)?, search.reconstruct(&images)?);
     assert!(draw()?.equal(&undisturbed));
     assert!(first.masked.equal(&second.masked) && first.reconstructed.equal(&second.reconstructed));

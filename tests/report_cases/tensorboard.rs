@@ -174,8 +174,8 @@ fn rollback_removes_points_since_the_checkpoint() -> TestResult {
     for step in 0..10 {
         board.on_event(&measured(step, 0.5))?;
     }
-    let back =
-        Event::NonFinite { step: 8, skipped: 5, in_a_row: 5, action: NonFiniteAction::RolledBack };
+    let (action, first) = (NonFiniteAction::RolledBack, Vec::new());
+    let back = Event::NonFinite { step: 8, skipped: 5, in_a_row: 5, action, first };
     board.on_event(&back)?;
     board.on_event(&measured(8, 0.75))?;
     board.on_event(&Event::Checkpoint { step: 9 })?;

@@ -54,7 +54,7 @@ pub fn builder(options: SearchOptions, share: f64) -> SearchBuilder<VitConfig> {
 
 /// The batch of a step: the same at every call.
 pub fn batch(step: u64) -> TestResult<Batch> {
-    tch::manual_seed(1000 + step as i64);
+    once_for_both::randomness::seed(1000 + step);
     let images = Tensor::f_randn([6, 3, 16, 16], (Kind::Float, test_device()))?;
     let classes = Tensor::f_randint(5, [6], (Kind::Int64, test_device()))?;
     Ok(Batch::classes(images, classes))

@@ -105,7 +105,7 @@ fn positions(table: &Tensor, image_size: i64) -> Result<Tensor> {
 /// Random weights of a trained network's scale; tch initialises tokens, positions and LayerScale to
 /// zero.
 fn drawn(network: &DinoV2) -> TestResult<Weights> {
-    tch::manual_seed(11);
+    once_for_both::randomness::seed(11);
     let store = nn::VarStore::new(test_device());
     network.build(&store.root())?;
     let draw = |(name, variable): (String, Tensor)| -> TestResult<(String, Tensor)> {
@@ -178,8 +178,8 @@ fn tch_dinov2_at_518_pixels_ignores_positions_and_is_refused() -> TestResult {
     let _alone = alone();
     let store = nn::VarStore::new(test_device());
     let network = DinoVisionTransformer::new(&store.root(), 1, 8, 2);
-    let logits = |side: i64, seed: i64| -> TestResult<Vec<f64>> {
-        tch::manual_seed(seed);
+    let logits = |side: i64, seed: u64| -> TestResult<Vec<f64>> {
+        once_for_both::randomness::seed(seed);
         let images = Tensor::f_randn([1, 3, side, side], (Kind::Float, test_device()))?;
         numbers(&tch::no_grad(|| network.forward(&images)))
     };

@@ -25,7 +25,7 @@ pub struct Batches {
 
 impl Batches {
     pub fn at(&self, step: u64) -> TestResult<Batch> {
-        tch::manual_seed(1000 + step as i64);
+        once_for_both::randomness::seed(1000 + step);
         let (device, count) = (test_device(), self.count);
         let images = Tensor::f_randn([count, 3, self.side, self.side], (Kind::Float, device))?;
         let classes = Tensor::f_randint(self.classes, [count], (Kind::Int64, device))?;

@@ -102,7 +102,7 @@ impl PmimRegularizer for WindowedPixels {
     }
 
     fn targets(&self, images: &Tensor) -> Result<Tensor> {
-        tch::no_grad(|| self.norm.normalise(images))
+        crate::autograd::no_grad(|| self.norm.normalise(images))
     }
 
     /// Σ |t − pred|·M / (Σ M + 1e-5) / C, with the mask M over pixels, `[B, 1, H, W]`, and C the
@@ -125,7 +125,7 @@ impl PmimRegularizer for WindowedPixels {
     /// Undoes the normalisation with the mean and standard deviation of the input image's windows,
     /// as MAE does for display: brightness and contrast are not predicted.
     fn to_pixels(&self, images: &Tensor, prediction: &Tensor) -> Result<Tensor> {
-        tch::no_grad(|| self.norm.restore(images, prediction))
+        crate::autograd::no_grad(|| self.norm.restore(images, prediction))
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn of_export<A: Architecture>(
     };
     let mut worst: f64 = 0.0;
     for batch in [images.shallow_clone(), images.f_narrow(0, 0, 1)?] {
-        let actual = tch::no_grad(|| module.forward_ts(&[&batch]))?;
+        let actual = crate::autograd::no_grad(|| module.forward_ts(&[&batch]))?;
         let (difference, scale) = difference(&subnet.predict(&batch)?, &actual)?;
         let allowed = tolerance * scale;
         if !within(difference, allowed) {
