@@ -12,12 +12,18 @@ mod folder;
 mod idx;
 #[path = "data/loading.rs"]
 mod loading;
+#[path = "data/memory.rs"]
+mod memory;
 #[path = "data/mixing.rs"]
 mod mixing;
+#[path = "data/oddities.rs"]
+mod oddities;
 #[path = "data/operations.rs"]
 mod operations;
 #[path = "data/sets.rs"]
 mod sets;
+#[path = "data/strictness.rs"]
+mod strictness;
 #[path = "data/transforms.rs"]
 mod transforms;
 #[path = "data/upper_part.rs"]

@@ -1,6 +1,6 @@
 //! The interface of a data set.
 
-use super::Image;
+use super::{Image, DEFAULT_MAX_PIXELS};
 use crate::Result;
 
 /// A decoded image and its class.
@@ -38,6 +38,12 @@ pub trait Dataset: Send + Sync {
     /// skip it, see [`OnCorrupt`](super::OnCorrupt). Any other error, for an image that cannot be
     /// read or an index out of range, ends the loader's work.
     fn load(&self, index: usize) -> Result<LabelledImage>;
+
+    /// Largest accepted number of pixels of an image that [`read`](Self::read) returns: the loader
+    /// refuses a larger one before it reserves memory for it.
+    fn max_pixels(&self) -> usize {
+        DEFAULT_MAX_PIXELS
+    }
 
     /// Reads the JPEG or PNG file of an image into `file`, replacing its content, and returns the
     /// class.

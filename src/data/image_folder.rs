@@ -1,6 +1,7 @@
 //! Images in one folder per class, as in torchvision's `ImageFolder`.
 
-use super::{decode, Dataset, LabelledImage};
+use super::{Dataset, EncodedImage, LabelledImage, DEFAULT_MAX_PIXELS};
+use crate::error::DecodeError;
 use crate::{Error, Result};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, FileType};
@@ -9,6 +10,11 @@ use std::path::{Path, PathBuf};
 
 /// Extensions of image files, compared without regard to case.
 const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
+
+/// Longest accepted file, in bytes for each pixel of the limit: that of uncompressed RGBA of 16 bits.
+const MAX_BYTES_PER_PIXEL: u64 = 8;
+/// Accepted length beside the pixels: headers, comments, colour profiles.
+const MAX_HEADER_BYTES: u64 = 16 << 20;
 
 /// Data set of image files at `ROOT/CLASS/IMAGE`, the layout of ImageNet.
 ///
@@ -20,6 +26,7 @@ pub struct ImageFolder {
     root: PathBuf,
     classes: Vec<OsString>,
     files: Vec<File>,
+    max_pixels: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -53,7 +60,19 @@ impl ImageFolder {
             }
             files.extend(names.into_iter().map(|name| File { class, name }));
         }
-        Ok(Self { root, classes, files })
+        Ok(Self { root, classes, files, max_pixels: DEFAULT_MAX_PIXELS })
+    }
+
+    /// Sets the largest accepted number of pixels of an image, which bounds the memory that decoding
+    /// takes. Default [`DEFAULT_MAX_PIXELS`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for 0.
+    pub fn with_max_pixels(self, max_pixels: usize) -> Result<Self> {
+        if max_pixels == 0 {
+            return Err(Error::invalid("max_pixels", "at least 1", max_pixels));
+        }
+        Ok(Self { max_pixels, ..self })
     }
 
     /// Names of the classes, by class index.
@@ -97,20 +116,37 @@ impl Dataset for ImageFolder {
         let class = self.file(index)?.class as usize;
         let mut file = Vec::new();
         self.read(index, &mut file)?;
-        let image =
-            decode(&file).map_err(|source| Error::Image { name: self.name(index), source })?;
+        let image = EncodedImage::open_within(&file, self.max_pixels)
+            .and_then(EncodedImage::decode)
+            .map_err(|source| Error::Image { name: self.name(index), source })?;
         Ok(LabelledImage { image, class })
+    }
+
+    fn max_pixels(&self) -> usize {
+        self.max_pixels
     }
 
     fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<Option<usize>> {
         let class = self.file(index)?.class as usize;
-        let path = self.path(index)?;
-        file.clear();
-        fs::File::open(&path)
-            .and_then(|mut opened| opened.read_to_end(file))
-            .map_err(|source| Error::io("read", &path, source))?;
+        read_image_file(&self.path(index)?, self.max_pixels, file)?;
         Ok(Some(class))
     }
+}
+
+/// Reads the file of an image of at most `max_pixels` pixels into `content`, replacing it.
+pub(super) fn read_image_file(path: &Path, max_pixels: usize, content: &mut Vec<u8>) -> Result<()> {
+    let unreadable = |source| Error::io("read", path, source);
+    content.clear();
+    let mut file = fs::File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    let most = (max_pixels as u64).saturating_mul(MAX_BYTES_PER_PIXEL);
+    let most = most.saturating_add(MAX_HEADER_BYTES);
+    if length > most {
+        let source = DecodeError::TooLong { length, most };
+        return Err(Error::Image { name: path.display().to_string(), source });
+    }
+    file.read_to_end(content).map_err(unreadable)?;
+    Ok(())
 }
 
 /// Returns the error of an index out of range.

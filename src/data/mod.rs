@@ -31,7 +31,7 @@ pub mod transform;
 #[cfg(feature = "data")]
 pub use dataset::{Dataset, LabelledImage};
 #[cfg(feature = "data")]
-pub use decode::{decode, EncodedImage};
+pub use decode::{decode, EncodedImage, DEFAULT_MAX_PIXELS};
 pub use image::Image;
 #[cfg(feature = "data")]
 pub use image_folder::ImageFolder;

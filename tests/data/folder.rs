@@ -2,6 +2,7 @@ use crate::assert_refused;
 use crate::sets::file;
 use crate::support::TestResult;
 use once_for_both::data::{Dataset, ImageFolder};
+use once_for_both::error::DecodeError;
 use once_for_both::Error;
 use std::fs;
 use std::path::Path;
@@ -99,5 +100,65 @@ fn load_of_damaged_missing_or_out_of_range_image_is_an_error_that_names_it() -> 
     assert_refused!(set.load(0), Error::Image { name, .. } if name.ends_with("bad.jpg"));
     assert_refused!(set.load(1), Error::Io { path, .. } if path.ends_with("ape/gone.jpg"));
     assert_refused!(set.load(2), Error::Invalid { actual, .. } if actual == "2");
+    Ok(())
+}
+
+#[test]
+fn load_above_the_limit_of_pixels_is_a_too_large_error_and_0_is_refused() -> TestResult {
+    let folder = tempdir()?;
+    put(&folder, "ape/a.jpg", &file("colour.jpg")?)?;
+    let set = ImageFolder::open(folder.path())?;
+    assert_refused!(set.clone().with_max_pixels(0), Error::Invalid { name, .. } if name == "max_pixels");
+    assert_eq!(set.clone().with_max_pixels(45 * 34)?.load(0)?.image.width(), 45);
+    let refused = set.with_max_pixels(45 * 34 - 1)?.load(0);
+    assert_refused!(refused, Error::Image { source: DecodeError::TooLarge { .. }, .. });
+    Ok(())
+}
+
+/// The file is sparse: it takes no room on disk, but its content would take 60 GB of memory.
+#[test]
+fn load_of_a_file_longer_than_any_image_is_a_too_long_error_before_it_is_read() -> TestResult {
+    let folder = tempdir()?;
+    put(&folder, "ape/a.jpg", &file("colour.jpg")?)?;
+    let path = folder.path().join("ape/a.jpg");
+    fs::OpenOptions::new().write(true).open(path)?.set_len(60_000_000_000)?;
+    let refused = ImageFolder::open(folder.path())?.load(0);
+    assert_refused!(refused, Error::Image { source: DecodeError::TooLong { .. }, .. });
+    Ok(())
+}
+
+#[test]
+fn folder_named_like_an_image_is_ignored() -> TestResult {
+    let folder = tempdir()?;
+    put(&folder, "ape/a.jpg", &file("colour.jpg")?)?;
+    fs::create_dir_all(folder.path().join("ape/x.jpg"))?;
+    assert_eq!(ImageFolder::open(folder.path())?.len(), 1);
+    Ok(())
+}
+
+#[test]
+#[cfg(unix)]
+fn open_with_a_loop_of_symbolic_links_is_an_io_error_that_names_it() -> TestResult {
+    use std::os::unix::fs::symlink;
+    let folder = tempdir()?;
+    put(&folder, "ape/a.jpg", &file("colour.jpg")?)?;
+    let (first, second) = (folder.path().join("ape/b.jpg"), folder.path().join("ape/c.jpg"));
+    symlink(&first, &second)?;
+    symlink(&second, &first)?;
+    let refused = ImageFolder::open(folder.path());
+    assert_refused!(refused, Error::Io { path, .. } if path == first || path == second);
+    Ok(())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn file_name_that_is_not_utf_8_is_loaded() -> TestResult {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempdir()?;
+    let name = std::ffi::OsStr::from_bytes(b"\xff\xfe.jpg");
+    fs::create_dir(folder.path().join("ape"))?;
+    fs::write(folder.path().join("ape").join(name), file("colour.jpg")?)?;
+    let set = ImageFolder::open(folder.path())?;
+    assert_eq!((set.load(0)?.image.width(), set.name(0).ends_with(".jpg")), (45, true));
     Ok(())
 }

@@ -4,8 +4,7 @@
 //! upper 8 bits, alpha is dropped, CMYK is converted. EXIF orientation and colour profiles are
 //! ignored, as in torchvision's `ImageFolder`.
 
-mod cursor;
-mod frame;
+mod format;
 mod jpeg;
 mod png;
 
@@ -17,13 +16,16 @@ use crate::error::DecodeError;
 const JPEG_MAGIC: [u8; 3] = [0xff, 0xd8, 0xff];
 const PNG_MAGIC: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 
-/// Largest accepted number of pixels, that of Pillow's decompression bomb check.
-const MAX_PIXELS: usize = 178_956_970;
+/// Largest accepted number of pixels of an image, where no other is set: 64 megapixels.
+///
+/// Decoding takes at most 4 bytes a pixel, or 11 for a progressive JPEG (of three components, without
+/// chroma subsampling).
+pub const DEFAULT_MAX_PIXELS: usize = 64_000_000;
 
 /// Decodes a JPEG or PNG file to RGB. The format is recognised by content.
 ///
 /// # Errors
-/// [`DecodeError`] for another format, and for a damaged or truncated file.
+/// Those of [`EncodedImage::open`], and [`DecodeError`] for a damaged file.
 pub fn decode(bytes: &[u8]) -> Result<Image, DecodeError> {
     EncodedImage::open(bytes)?.decode()
 }
@@ -47,25 +49,39 @@ impl std::fmt::Debug for EncodedImage<'_> {
 }
 
 impl<'a> EncodedImage<'a> {
-    /// Decodes the header of a file. The format is recognised by content.
+    /// Reads the header of a file with at most [`DEFAULT_MAX_PIXELS`] pixels. The format is
+    /// recognised by content.
     ///
     /// # Errors
-    /// [`DecodeError`] for another format, a damaged header, a truncated JPEG, and a header that
-    /// claims more than 178,956,970 pixels.
+    /// Those of [`open_within`](Self::open_within).
     pub fn open(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        Self::open_within(bytes, DEFAULT_MAX_PIXELS)
+    }
+
+    /// Reads the header of a file with at most `max_pixels` pixels. Reserves no memory for pixels: the
+    /// size in the header is first checked against the limit and against the length of the file.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for another format, a coding that is not supported, a damaged header, a
+    /// truncated JPEG, a header that claims more than `max_pixels` pixels, and one that claims more
+    /// than a file of this length can hold.
+    pub fn open_within(bytes: &'a [u8], max_pixels: usize) -> Result<Self, DecodeError> {
         let file = if bytes.starts_with(&JPEG_MAGIC) {
             Self(Format::Jpeg(JpegFile::open(bytes)?))
         } else if bytes.starts_with(&PNG_MAGIC) {
             Self(Format::Png(Box::new(PngFile::open(bytes)?)))
         } else {
-            let found = bytes[..bytes.len().min(8)].to_vec();
-            return Err(DecodeError::UnknownFormat { found });
+            return Err(unknown_format(bytes));
         };
-        let (width, height, most) = (file.width(), file.height(), MAX_PIXELS);
-        match width.checked_mul(height) {
-            Some(pixels) if pixels <= most => Ok(file),
-            _ => Err(DecodeError::TooLarge { width, height, most }),
+        let (width, height, most) = (file.width(), file.height(), max_pixels);
+        if width.checked_mul(height).is_none_or(|pixels| pixels > most) {
+            return Err(DecodeError::TooLarge { width, height, most });
         }
+        match &file.0 {
+            Format::Jpeg(file) => file.check_length()?,
+            Format::Png(file) => file.check_length()?,
+        }
+        Ok(file)
     }
 
     /// Width in pixels.
@@ -107,4 +123,12 @@ impl<'a> EncodedImage<'a> {
             Format::Png(file) => file.decode_top(rows),
         }
     }
+}
+
+fn unknown_format(bytes: &[u8]) -> DecodeError {
+    if bytes.is_empty() {
+        return DecodeError::Empty;
+    }
+    let found = bytes[..bytes.len().min(8)].to_vec();
+    DecodeError::UnknownFormat { name: format::name(bytes).unwrap_or("unknown"), found }
 }

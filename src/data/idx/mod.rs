@@ -10,8 +10,9 @@
 //! | 4 per rank | size of each dimension, big-endian unsigned                |
 //! | the rest   | the values, as many as the product of the sizes            |
 //!
-//! Untrusted files are safe to read: no memory is reserved for a header's claim that exceeds what a
-//! file of its size can hold, and a file with too few or too many values is an error.
+//! Untrusted files are safe to read: before memory is reserved, the header's claim is checked against
+//! the length of the file (for a gzip-compressed one, against the largest compression ratio), and a
+//! file with too few or too many values is an error.
 
 mod error;
 mod images;
@@ -20,6 +21,7 @@ pub use error::IdxError;
 pub use images::{IdxImages, Split};
 
 use flate2::read::MultiGzDecoder;
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -69,15 +71,8 @@ pub fn read_idx(path: &Path) -> Result<IdxArray, IdxError> {
     let mut content = Content::open(path)?;
     let shape = content.read_shape()?;
     let expected = content.count_of(&shape)?;
-    let values = content.read_up_to(expected + 1)?;
-    let found = values.len() as u64;
-    let path = content.path;
-    if found < expected {
-        return Err(IdxError::Truncated { path, shape, expected, found });
-    }
-    if found > expected {
-        return Err(IdxError::TrailingBytes { path, shape, expected });
-    }
+    let values = content.read_up_to(expected + 1, content.known(expected))?;
+    content.check_count(&shape, expected, values.len() as u64)?;
     Ok(IdxArray { shape, values })
 }
 
@@ -86,8 +81,10 @@ struct Content {
     path: PathBuf,
     reader: Box<dyn Read>,
     packed: bool,
-    /// Upper bound on the number of values in a file of this size.
-    limit: u64,
+    /// Length of the file; `None` for what is not a regular file.
+    length: Option<u64>,
+    /// Number of bytes read, after decompression.
+    taken: u64,
 }
 
 impl Content {
@@ -95,10 +92,7 @@ impl Content {
         let open_error = |source| IdxError::Open { path: path.into(), source };
         let mut file = File::open(path).map_err(open_error)?;
         let about = file.metadata().map_err(open_error)?;
-        let mut limit = isize::MAX as u64;
-        if about.is_file() {
-            limit = limit.min(about.len().saturating_mul(MAX_BYTES_PER_PACKED_BYTE));
-        }
+        let length = about.is_file().then_some(about.len());
         let mut start = Vec::new();
         (&mut file)
             .take(GZIP_MAGIC.len() as u64)
@@ -108,14 +102,19 @@ impl Content {
         let whole = io::Cursor::new(start).chain(file);
         let reader: Box<dyn Read> =
             if packed { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
-        Ok(Self { path: path.into(), reader, packed, limit })
+        Ok(Self { path: path.into(), reader, packed, length, taken: 0 })
     }
 
-    /// Reads at most `most` bytes, into a buffer that grows while reading.
-    fn read_up_to(&mut self, most: u64) -> Result<Vec<u8>, IdxError> {
+    /// Reads at most `most` bytes, into a buffer of `reserved` bytes that grows while reading.
+    fn read_up_to(&mut self, most: u64, reserved: usize) -> Result<Vec<u8>, IdxError> {
         let mut bytes = Vec::new();
+        let reserve = bytes.try_reserve_exact(reserved);
+        reserve.map_err(|_| self.read_error(io::ErrorKind::OutOfMemory.into()))?;
         match self.reader.by_ref().take(most).read_to_end(&mut bytes) {
-            Ok(_) => Ok(bytes),
+            Ok(count) => {
+                self.taken += count as u64;
+                Ok(bytes)
+            }
             Err(source) => Err(self.read_error(source)),
         }
     }
@@ -132,7 +131,7 @@ impl Content {
     }
 
     fn read_shape(&mut self) -> Result<Vec<usize>, IdxError> {
-        let magic = self.read_up_to(4)?;
+        let magic = self.read_up_to(4, 4)?;
         let path = self.path.clone();
         let &[0, 0, element, rank] = magic.as_slice() else {
             return Err(IdxError::NotIdx { path, found: magic });
@@ -144,7 +143,7 @@ impl Content {
             return Err(IdxError::ElementType { path, expected: UNSIGNED_BYTE, found: element });
         }
         let expected = 4 * usize::from(rank);
-        let sizes = self.read_up_to(expected as u64)?;
+        let sizes = self.read_up_to(expected as u64, expected)?;
         if sizes.len() < expected {
             return Err(IdxError::TruncatedHeader { path, expected, found: sizes.len() });
         }
@@ -152,17 +151,48 @@ impl Content {
         Ok(sizes.chunks_exact(4).map(size).collect())
     }
 
-    /// Number of values of a shape; an error if a file of this size cannot hold them.
+    /// Number of values of a shape; an error if a file of this length cannot hold them.
     fn count_of(&self, shape: &[usize]) -> Result<u64, IdxError> {
-        shape
-            .iter()
-            .try_fold(1_u64, |count, &size| count.checked_mul(size as u64))
-            .filter(|&count| count <= self.limit)
-            .ok_or_else(|| IdxError::ImpossibleShape {
-                path: self.path.clone(),
-                shape: shape.to_vec(),
-                limit: self.limit,
-            })
+        let limit = self.limit();
+        let product = |count: u64, &size: &usize| count.checked_mul(size as u64);
+        let count = shape.iter().try_fold(1, product).filter(|&count| count <= limit);
+        let count = count.ok_or_else(|| IdxError::ImpossibleShape {
+            path: self.path.clone(),
+            shape: shape.to_vec(),
+            limit,
+        })?;
+        if let (false, Some(length)) = (self.packed, self.length) {
+            // Before any value is read.
+            self.check_count(shape, count, length.saturating_sub(self.taken))?;
+        }
+        Ok(count)
+    }
+
+    /// Largest number of values that are worth unpacking: those of the largest compression ratio.
+    fn limit(&self) -> u64 {
+        let packed = self.length.filter(|_| self.packed);
+        let unpacked = packed.map(|length| length.saturating_mul(MAX_BYTES_PER_PACKED_BYTE));
+        unpacked.unwrap_or(u64::MAX).min(isize::MAX as u64)
+    }
+
+    /// Bytes to reserve for the values: their number where the length of the file has confirmed it.
+    fn known(&self, expected: u64) -> usize {
+        let confirmed = !self.packed && self.length.is_some();
+        // One more, so that reading finds the end without growing the buffer.
+        if confirmed {
+            usize::try_from(expected + 1).unwrap_or(0)
+        } else {
+            0
+        }
+    }
+
+    fn check_count(&self, shape: &[usize], expected: u64, found: u64) -> Result<(), IdxError> {
+        let (path, shape) = (self.path.clone(), shape.to_vec());
+        match found.cmp(&expected) {
+            Ordering::Less => Err(IdxError::Truncated { path, shape, expected, found }),
+            Ordering::Greater => Err(IdxError::TrailingBytes { path, shape, expected }),
+            Ordering::Equal => Ok(()),
+        }
     }
 }
 

@@ -184,11 +184,31 @@ fn read_idx_with_trailing_bytes_is_an_error() {
 #[test]
 fn read_idx_with_impossible_shape_is_an_error() {
     let overflow = idx(0x08, &[u32::MAX; 3], &[0; 100]);
-    let too_large = idx(0x08, &[u32::MAX, 60_000], &[0; 100]);
-    for bytes in [&overflow, &too_large, &pack(&overflow), &pack(&too_large)] {
+    let too_large = pack(&idx(0x08, &[u32::MAX, 60_000], &[0; 100]));
+    for bytes in [&overflow, &pack(&overflow), &too_large] {
         let error = read(bytes).expect_err("more values than the file can hold");
         assert!(matches!(error, IdxError::ImpossibleShape { .. }), "{error:?}");
     }
+}
+
+/// Reading the values would take as long as the file is: here a terabyte of zeros.
+#[test]
+fn read_idx_of_plain_file_of_another_length_is_an_error_before_its_values_are_read() -> TestResult {
+    let folder = TempDir::new()?;
+    for (claim, length) in [(1_u32, 1_u64 << 40), (u32::MAX, 1000)] {
+        let path = put(&folder, "some-file", &idx(0x08, &[claim, 1000], &[]));
+        fs::OpenOptions::new().write(true).open(&path)?.set_len(length)?;
+        let error = read_idx(&path).expect_err("another length");
+        let expected = u64::from(claim) * 1000;
+        match error {
+            IdxError::TrailingBytes { expected: claimed, .. } => assert_eq!(claimed, expected),
+            IdxError::Truncated { expected: claimed, found, .. } => {
+                assert_eq!((claimed, found), (expected, length - 12));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    Ok(())
 }
 
 #[test]

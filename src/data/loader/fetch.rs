@@ -88,7 +88,7 @@ fn decode(
     file: &[u8],
     stream: &mut RandomStream,
 ) -> std::result::Result<(Image, Rectangle), DecodeError> {
-    let encoded = EncodedImage::open(file)?;
+    let encoded = EncodedImage::open_within(file, job.dataset.max_pixels())?;
     let region = job.options.transform.region(encoded.width(), encoded.height(), stream);
     Ok((encoded.decode_top(region.top + region.height)?, region))
 }

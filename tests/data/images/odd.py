@@ -1,0 +1,160 @@
+"""Writes JPEG and PNG files with the oddities of large data sets, and Pillow's pixels of each.
+
+Made with Pillow 13.0.0:
+
+    pip install pillow
+    python odd.py
+
+odd/X is a file, odd/X.png the image that Pillow decodes from it.
+"""
+
+import io
+import pathlib
+import struct
+import zlib
+
+from PIL import Image
+
+HERE = pathlib.Path(__file__).parent
+ODD = HERE / "odd"
+END = b"\xff\xd9"
+
+
+def picture(width, height):
+    """Edges, ramps and noise, so that chroma upsampling and rounding matter."""
+    image = Image.new("RGB", (width, height))
+    for y in range(height):
+        for x in range(width):
+            noise = (x * 7919 + y * 104729 + x * y * 31) % 61
+            edge = 200 if (x // 11 + y // 7) % 2 else 20
+            image.putpixel((x, y), ((x * 255 // width + noise) % 256, (edge + noise) % 256, y * 255 // height))
+    return image
+
+
+def jpeg(image, **options):
+    target = io.BytesIO()
+    image.save(target, "JPEG", **options)
+    return target.getvalue()
+
+
+def segments(data):
+    """(offset, marker, length with the marker) of the segments before the first scan, and of its header."""
+    at = 2
+    while True:
+        marker, length = data[at + 1], struct.unpack(">H", data[at + 2:at + 4])[0] + 2
+        yield at, marker, length
+        if marker == 0xda:
+            return
+        at += length
+
+
+def changed(data, marker, change):
+    """Replaces the content of every segment of that marker."""
+    out, last = b"", 0
+    for at, found, length in segments(data):
+        if found == marker:
+            content = change(bytearray(data[at + 4:at + length]))
+            out += data[last:at]
+            out += b"" if content is None else bytes([0xff, found]) + struct.pack(">H", len(content) + 2) + content
+            last = at + length
+    return out + data[last:]
+
+
+def sampled(factors):
+    """Sets the sampling factors of the first component: the same coded blocks, in other places."""
+    def change(frame):
+        frame[7] = factors
+        return frame
+    return change
+
+
+def wide_tables(content):
+    """Quantisation tables of 16 bits."""
+    out = b""
+    for at in range(0, len(content), 65):
+        out += bytes([0x10 | content[at]]) + b"".join(struct.pack(">H", value) for value in content[at + 1:at + 65])
+    return out
+
+
+def adobe(transform):
+    def change(content):
+        content[11] = transform
+        return content
+    return change
+
+
+def filled(data):
+    """Fill bytes before every marker but the first."""
+    out, last = data[:2], 2
+    for at, _, _ in segments(data):
+        out += data[last:at] + b"\xff\xff\xff"
+        last = at
+    return out + data[last:-2] + b"\xff\xff" + END
+
+
+def chunk(name, content):
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def animated(frames):
+    target = io.BytesIO()
+    frames[0].save(target, "PNG", save_all=True, append_images=frames[1:], default_image=True)
+    return target.getvalue()
+
+
+def png(image, **options):
+    target = io.BytesIO()
+    image.save(target, "PNG", **options)
+    return target.getvalue()
+
+
+def interlaced(image):
+    """Adam7, which Pillow does not write."""
+    width, height = image.size
+    pixels, rows = image.load(), b""
+    for x0, y0, dx, dy in [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]:
+        for y in range(y0, height, dy):
+            row = b"".join(bytes(pixels[x, y]) for x in range(x0, width, dx))
+            rows += b"\0" + row if row else b""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 1)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
+
+
+def main():
+    small, square = picture(45, 34), picture(64, 64)
+    plain = jpeg(small, quality=80, subsampling=2)
+    cmyk = jpeg(small.convert("CMYK"), quality=85)
+    transparent = small.quantize(16)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    files = {
+        "low_quality_420.jpg": jpeg(small, quality=5, subsampling=2),
+        "high_quality_420.jpg": jpeg(small, quality=97, subsampling=2),
+        "odd_sides_422.jpg": jpeg(small, quality=80, subsampling=1),
+        "sampled_440.jpg": changed(jpeg(square, quality=80, subsampling=1), 0xc0, sampled(0x12)),
+        "sampled_411.jpg": changed(jpeg(square, quality=80, subsampling=2), 0xc0, sampled(0x41)),
+        "sampled_grey_22.jpg": changed(jpeg(small.convert("L"), quality=80), 0xc0, sampled(0x22)),
+        "progressive_420.jpg": jpeg(small, quality=80, subsampling=2, progressive=True),
+        "restart.jpg": jpeg(small, quality=80, subsampling=2, restart_marker_blocks=2),
+        "rgb_components.jpg": jpeg(small, quality=80, keep_rgb=True),
+        "tables_of_16_bits.jpg": changed(plain, 0xdb, wide_tables),
+        "fill_bytes.jpg": filled(plain),
+        "junk_before_end.jpg": plain[:-2] + b"\0\x11junk\0" + END,
+        "junk_after_end.jpg": plain + b"\0junk",
+        "junk_between_segments.jpg": plain[:2] + plain[2:20] + b"junk" + plain[20:],
+        "cmyk_without_adobe.jpg": changed(cmyk, 0xee, lambda content: None),
+        "ycck.jpg": changed(cmyk, 0xee, adobe(2)),
+        "exif_turned.jpg": jpeg(small, quality=80, exif=exif),
+        "animated.png": animated([small.resize((20, 15)), square.resize((20, 15)), small.resize((20, 15))]),
+        "interlaced.png": interlaced(small),
+        "palette_transparency.png": png(transparent, transparency=3),
+        "two_colours.png": png(small.convert("1")),
+    }
+    ODD.mkdir(exist_ok=True)
+    for name, data in files.items():
+        (ODD / name).write_bytes(data)
+        Image.open(io.BytesIO(data)).convert("RGB").save(ODD / (name + ".png"))
+
+
+if __name__ == "__main__":
+    main()
