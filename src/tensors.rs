@@ -1,9 +1,16 @@
 //! Named tensors: safetensors files and conversions.
 
 use crate::{Error, Result};
+use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::Dtype;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
+
+/// Bytes that the length of a header is a multiple of.
+const ALIGNMENT: usize = 8;
 
 /// Tensors by name.
 pub type Weights = BTreeMap<String, Tensor>;
@@ -11,14 +18,66 @@ pub type Weights = BTreeMap<String, Tensor>;
 /// Writes tensors to a safetensors file. The write itself is not atomic.
 ///
 /// # Errors
-/// [`Error::File`] if the file cannot be written.
+/// [`Error::Io`] if the file cannot be written; those of [`write_to`].
 pub(crate) fn write(path: &Path, tensors: &Weights) -> Result<()> {
-    let plain = |tensor: &Tensor| -> Result<Tensor> {
-        Ok(tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?)
-    };
-    let named: Vec<(&String, Tensor)> =
-        tensors.iter().map(|(name, tensor)| Ok((name, plain(tensor)?))).collect::<Result<_>>()?;
-    Tensor::write_safetensors(&named, path).map_err(|error| Error::file(path, error))
+    let io = |source| Error::io("write", path, source);
+    let mut out = BufWriter::new(File::create(path).map_err(io)?);
+    write_to(&mut out, path, tensors)?;
+    out.flush().map_err(io)
+}
+
+/// Writes tensors in the format of safetensors. `path` is for errors.
+///
+/// # Errors
+/// [`Error::Io`] if writing fails; [`Error::File`] for a tensor of a type that the format lacks.
+pub(crate) fn write_to(out: &mut impl Write, path: &Path, tensors: &Weights) -> Result<()> {
+    let io = |source| Error::io("write", path, source);
+    let mut ordered: Vec<(&String, &Tensor, Dtype)> = Vec::new();
+    for (name, tensor) in tensors {
+        ordered.push((name, tensor, stored_type(path, name, tensor)?));
+    }
+    // As the format asks for: the widest type first, so that every tensor is aligned.
+    ordered.sort_by(|left, right| right.2.cmp(&left.2).then(left.0.cmp(right.0)));
+    let header = header(path, &ordered)?;
+    out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
+    out.write_all(&header).map_err(io)?;
+    ordered.iter().try_for_each(|(_, tensor, _)| out.write_all(&to_bytes(tensor)?).map_err(io))
+}
+
+/// Returns the header of a file with these tensors, one after the other.
+fn header(path: &Path, tensors: &[(&String, &Tensor, Dtype)]) -> Result<Vec<u8>> {
+    let mut end = 0;
+    let information = tensors.iter().map(|&(name, tensor, dtype)| {
+        let shape: Vec<usize> = tensor.size().iter().map(|&length| length as usize).collect();
+        let start = end;
+        end += tensor.numel() * tensor.kind().elt_size_in_bytes();
+        (name.clone(), TensorInfo { dtype, shape, data_offsets: (start, end) })
+    });
+    let metadata = Metadata::new(None, information.collect());
+    let metadata = metadata.map_err(|error| Error::file(path, error))?;
+    let mut header = serde_json::to_vec(&metadata).map_err(|error| Error::file(path, error))?;
+    header.resize(header.len().next_multiple_of(ALIGNMENT), b' ');
+    Ok(header)
+}
+
+fn stored_type(path: &Path, name: &str, tensor: &Tensor) -> Result<Dtype> {
+    Ok(match tensor.kind() {
+        Kind::Bool => Dtype::BOOL,
+        Kind::Uint8 => Dtype::U8,
+        Kind::Int8 => Dtype::I8,
+        Kind::Int16 => Dtype::I16,
+        Kind::Int => Dtype::I32,
+        Kind::Int64 => Dtype::I64,
+        Kind::BFloat16 => Dtype::BF16,
+        Kind::Half => Dtype::F16,
+        Kind::Float => Dtype::F32,
+        Kind::Double => Dtype::F64,
+        other => {
+            let reason =
+                format!("type of {name}: got {other:?}, expected one that safetensors has");
+            return Err(Error::file(path, reason));
+        }
+    })
 }
 
 /// Returns all tensors of a safetensors file, on `device`.
@@ -50,7 +109,6 @@ pub(crate) fn to_host(tensor: &Tensor) -> Result<Vec<f64>> {
 
 /// Returns the bytes of a contiguous copy on the host, little-endian as on every machine that
 /// libtorch supports.
-#[cfg(feature = "export")]
 pub(crate) fn to_bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     let plain = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
     let mut bytes = vec![0; plain.numel() * plain.f_kind()?.elt_size_in_bytes()];

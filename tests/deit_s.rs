@@ -446,3 +446,50 @@ fn wrong_options_are_rejected_by_name_before_a_folder_is_written() -> TestResult
     assert!(!Path::new(out).exists(), "a refused run left a folder");
     Ok(())
 }
+
+/// Everything about `--out` that is known before the images are opened.
+#[test]
+fn out_that_is_no_run_or_cannot_be_written_is_refused_by_name_and_left() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let images = path("images");
+    write_classes(&folder.path().join("images"), &["cat", "dog"])?;
+    std::fs::write(path("file"), "text")?;
+    let long = path(&"x".repeat(300));
+    let (below, file) = (path("file/run"), path("file"));
+    for (out, reason) in [
+        (&images, "expected nothing there, an empty folder, or one with a run"),
+        (&file, "is a file, expected a folder"),
+        (&below, "is a file, expected a folder"),
+        (&long, "File name too long"),
+    ] {
+        for command in ["train", "search"] {
+            let told =
+                refuses(&[&[command, "--data", &images, "--out", out][..], &SMALL].concat())?;
+            assert!(told.contains("(--out)") && told.contains(out.as_str()), "{told}");
+            assert!(told.contains(reason), "{told}");
+        }
+    }
+    let mut left: Vec<_> = std::fs::read_dir(folder.path().join("images"))?
+        .map(|entry| Ok(entry?.file_name()))
+        .collect::<std::io::Result<_>>()?;
+    left.sort();
+    assert_eq!(left, ["cat", "dog"]);
+    Ok(())
+}
+
+#[test]
+fn run_folder_of_a_process_that_runs_is_refused_with_its_number() -> TestResult {
+    use once_for_both::models::VitConfig;
+    use once_for_both::search::{Search, SearchOptions};
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().to_str().ok_or("not UTF-8")?;
+    let network = VitConfig::uniform(8, 1, 1).input(8, 1, 4).classes(2);
+    let mut search = Search::of(network).options(SearchOptions::training(1)).build()?;
+    let run = search.run_in(folder.path())?;
+    let told = refuses(&[&["train", "--out", out][..], &SMALL].concat())?;
+    let holder = format!("in use by process {} on ", std::process::id());
+    assert!(told.contains(out) && told.contains(&holder), "{told}");
+    drop(run);
+    Ok(())
+}

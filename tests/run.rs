@@ -1,5 +1,6 @@
 //! Runs that are killed, stopped, damaged or diverge: what is resumed, rolled back, refused.
 
+mod run_cases;
 mod support;
 
 use once_for_both::batch::Batch;

@@ -80,6 +80,8 @@ fn run<A: ImageClassifier>(
 ) -> Result<Outcome, AnyError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let out = options.out.clone().unwrap_or_else(|| PathBuf::from(format!("runs/{now}")));
+    // Before the images are opened, which may take long.
+    RunFolder::new(&out).check()?;
     let bar = ProgressBar::default();
     let pipeline = open(config, &out, build)?
         .resume(options.resume)

@@ -4,6 +4,7 @@ mod artifact;
 mod checkpoint;
 mod decode;
 mod fault;
+mod folder;
 mod import;
 #[cfg(feature = "pipeline")]
 mod pipeline;
@@ -13,6 +14,7 @@ pub use artifact::ArtifactError;
 pub use checkpoint::CheckpointError;
 pub use decode::DecodeError;
 pub use fault::{Advice, Fault, Suspect};
+pub use folder::FolderError;
 pub use import::ImportError;
 #[cfg(feature = "pipeline")]
 pub use pipeline::PipelineError;
@@ -241,6 +243,10 @@ pub enum Error {
         /// What is wrong with it, with expected and found.
         reason: String,
     },
+
+    /// A file or folder that is not written, because it is not this crate's or in use.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
 
     /// A checkpoint that cannot be resumed from; `source` is the reason.
     #[error("cannot resume from {}", path.display())]

@@ -45,6 +45,18 @@ pub enum PipelineError {
         file: &'static str,
     },
 
+    /// A run folder that cannot be created or written; `source` is the operating system's reason.
+    #[error(
+        "run folder {} (--out): it cannot be created or written; give a folder that can be",
+        if folder.as_os_str().is_empty() { "\"\"".into() } else { folder.display().to_string() }
+    )]
+    Unwritable {
+        /// The run folder.
+        folder: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+
     /// A stage that has begun in this run folder.
     #[error(
         "run folder {}: got {}, of a stage that has begun, expected none; resume it (--resume), or \

@@ -113,9 +113,10 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     /// Checks everything that can be refused before the first step: options, budgets, networks.
     ///
     /// # Errors
-    /// Those of [`run`](Self::run) that its options cause.
+    /// Those of [`RunFolder::check`], and those of [`run`](Self::run) that its options cause.
     pub fn check(&self) -> Result<()> {
         let command = self.config.command;
+        self.run.check()?;
         self.check_options()?;
         if command == Some(Command::Finetune) {
             return self.subnet().map(drop);
@@ -134,10 +135,12 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     /// Runs the stages of the configured command, or all, and writes the report.
     ///
     /// # Errors
-    /// Those of [`check`](Self::check), before anything is written; [`PipelineError::Begun`] if a
+    /// Those of [`check`](Self::check), before anything is written; [`FolderError::InUse`](crate::error::FolderError::InUse) if another
+    /// process runs in the folder; [`PipelineError::Begun`] if a
     /// stage has begun in the folder and the run is not resumed; those of the stages.
     pub fn run(&self) -> Result<PipelineOutcome> {
         self.check()?;
+        let _owner = self.run.claim()?;
         self.run.prepare(&self.config, self.resume)?;
         let start = self.start()?;
         let dense = start.as_ref().map_or(&self.dense, Subnet::architecture);

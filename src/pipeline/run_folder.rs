@@ -3,12 +3,14 @@
 use super::{Command, Config};
 use crate::components::Reconstruction;
 use crate::error::PipelineError;
-use crate::files::write_atomically;
+use crate::files::{
+    expect_own_names, expect_writable, restore_folder, write_atomically, write_with, Owner, Part,
+};
 use crate::search::{SearchOptions, METRICS};
+use crate::subnet::ARTIFACT;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use tch::Tensor;
 
 /// File name of the configuration.
 pub(super) const CONFIG: &str = "config.toml";
@@ -87,8 +89,37 @@ impl RunFolder {
         self.newest_subnet().or_else(|| Some(self.dense()).filter(|path| is_artifact(path)))
     }
 
-    /// Creates the folder with its configuration, unless a stage that the configuration names has
-    /// begun in it and the run is not resumed.
+    /// Checks that a run can begin or go on in the folder. Nothing is written.
+    ///
+    /// # Errors
+    /// [`PipelineError::Unwritable`] if it cannot be written or created;
+    /// [`FolderError::InUse`](crate::error::FolderError::InUse) if another process owns it;
+    /// [`FolderError::Foreign`](crate::error::FolderError::Foreign) if it is not empty and holds no
+    /// run; [`PipelineError::Options`] for a configuration that cannot be read.
+    pub fn check(&self) -> Result<()> {
+        expect_writable(&self.0).map_err(|source| self.unwritable(source))?;
+        Owner::expect_free(&self.0)?;
+        if self.config().is_file() {
+            return Config::read(&self.config()).map(drop);
+        }
+        expect_own_names("run folder (--out)", &self.0, |_| false, "one with a run (config.toml)")
+    }
+
+    /// Takes ownership of the folder, and creates it if it is not there.
+    pub(super) fn claim(&self) -> Result<Owner> {
+        self.check()?;
+        Owner::claim(&self.0, Part::Pipeline).map_err(|error| match error {
+            Error::Io { source, .. } => self.unwritable(source),
+            other => other,
+        })
+    }
+
+    fn unwritable(&self, source: std::io::Error) -> Error {
+        PipelineError::Unwritable { folder: self.0.clone(), source }.into()
+    }
+
+    /// Writes the configuration, unless a stage that it names has begun in the folder and the run is
+    /// not resumed.
     pub(super) fn prepare(&self, config: &Config, resume: bool) -> Result<()> {
         let file = match config.command {
             Some(Command::Train) => self.0.join(DENSE).join(METRICS),
@@ -99,7 +130,6 @@ impl RunFolder {
         if !resume && file.exists() {
             return Err(PipelineError::Begun { folder: self.0.clone(), file }.into());
         }
-        create(&self.0)?;
         write_atomically(&self.config(), config.to_toml()?.as_bytes())
     }
 
@@ -115,6 +145,8 @@ impl RunFolder {
 }
 
 fn is_artifact(folder: &Path) -> bool {
+    // Reading the artifact names what is wrong with it.
+    let _ = restore_folder(folder, &ARTIFACT);
     folder.join("config.json").is_file()
 }
 
@@ -145,5 +177,7 @@ pub(super) fn write_painting(folder: &Path, step: u64, painting: &Reconstruction
     create(&folder)?;
     let Reconstruction { images, masked, reconstructed } = painting;
     let named = [("images", images), ("hidden", masked), ("painted", reconstructed)];
-    Ok(Tensor::write_safetensors(&named, folder.join(format!("step-{step:08}.safetensors")))?)
+    let tensors = named.map(|(name, tensor)| (name.to_string(), tensor.shallow_clone())).into();
+    let path = folder.join(format!("step-{step:08}.safetensors"));
+    write_with(&path, |file| crate::tensors::write_to(file, &path, &tensors))
 }

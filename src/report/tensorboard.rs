@@ -1,10 +1,10 @@
 //! Event files of TensorBoard with the scalars of a run.
 
+use crate::files::Appended;
 use crate::protobuf::Message;
 use crate::search::{Event, Listener, NonFiniteAction, StepMetrics};
 use crate::{Error, Result};
-use std::fs::File;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -29,8 +29,7 @@ const SIMPLE_VALUE: u64 = 2;
 /// `expected_units/NAME` of every dimension under search.
 #[derive(Debug)]
 pub struct TensorBoard {
-    path: PathBuf,
-    file: File,
+    file: Appended,
 }
 
 impl TensorBoard {
@@ -46,15 +45,19 @@ impl TensorBoard {
         let folder = folder.as_ref();
         std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
         let (path, file) = new_file(folder)?;
-        let mut board = Self { path, file };
-        board.write(dated().text(FILE_VERSION, "brain.Event:2"))?;
-        board.start(step)?;
+        let mut board = Self { file: Appended::new(path, file)? };
+        let begun = board.write(dated().text(FILE_VERSION, "brain.Event:2"));
+        if let Err(error) = begun.and_then(|()| board.start(step)) {
+            // The first error is reported, not one of the removal.
+            let _ = std::fs::remove_file(board.path());
+            return Err(error);
+        }
         Ok(board)
     }
 
     /// Path of the event file.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// Records a session start, upon which TensorBoard discards points at `step` and later.
@@ -72,8 +75,7 @@ impl TensorBoard {
     }
 
     fn write(&mut self, event: Message) -> Result<()> {
-        let record = framed(&event.into_bytes());
-        self.file.write_all(&record).map_err(|source| Error::io("write", &self.path, source))
+        self.file.append(&framed(&event.into_bytes()))
     }
 }
 
@@ -130,7 +132,7 @@ fn new_file(folder: &Path) -> Result<(PathBuf, File)> {
         let (seconds, nanos) = (now.as_secs(), now.subsec_nanos());
         let name = format!("events.out.tfevents.{seconds:010}.{nanos:09}.once-for-both");
         let path = folder.join(name);
-        match File::create_new(&path) {
+        match OpenOptions::new().append(true).create_new(true).open(&path) {
             Ok(file) => return Ok((path, file)),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 std::thread::yield_now();

@@ -2,45 +2,91 @@
 
 use super::options::SearchOptions;
 use super::resume::Snapshot;
-use super::snapshot::STATE;
+use super::snapshot::{FORMAT, STATE, TENSORS};
 use super::step::Search;
 use super::SearchBuilder;
 use crate::components::Components;
 use crate::cost::CostLimit;
-use crate::files::{recover_folder, remove_folder, write_folder};
+use crate::files::{
+    expect_own_names, is_run_name, recover_folder, remove_folder, remove_leftovers, write_folder,
+    FolderKind, Owner, Part,
+};
 use crate::models::Architecture;
 use crate::{Error, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use tch::Device;
 
 /// Folder name of the checkpoints in a run folder.
 pub(super) const CHECKPOINTS: &str = "checkpoints";
 
 const TOP1: &str = "top1";
+const BEST: &str = "best";
+
+/// Folder of one checkpoint. A damaged one is written anew when its step is reached again.
+pub(super) const CHECKPOINT: FolderKind = FolderKind {
+    what: "checkpoint",
+    mark: (STATE, FORMAT),
+    files: &[STATE, TENSORS, TOP1],
+    damaged_is_own: true,
+};
 
 /// The checkpoints of a search: a folder of folders `step-00000042`.
+///
+/// The first write takes ownership of the folder, until the value is dropped: other processes can
+/// then read the checkpoints, but not write to the folder. The owner is a lock of the operating
+/// system on the file `.lock`, which ends with the process.
 #[derive(Debug)]
 pub struct Checkpoints {
     folder: PathBuf,
     pub(super) keep: usize,
+    owner: Mutex<Option<Owner>>,
 }
 
 impl Checkpoints {
     /// Checkpoints in `folder`, of which the newest `keep` are kept.
     pub fn new(folder: impl Into<PathBuf>, keep: usize) -> Self {
-        Self { folder: folder.into(), keep: keep.max(1) }
+        Self { folder: folder.into(), keep: keep.max(1), owner: Mutex::new(None) }
+    }
+
+    /// Takes ownership of the folder before the first write, which takes it otherwise.
+    ///
+    /// # Errors
+    /// [`FolderError::InUse`](crate::error::FolderError::InUse) if another process owns it;
+    /// [`FolderError::Foreign`](crate::error::FolderError::Foreign) if it holds files of other
+    /// programs and no checkpoint; [`Error::Io`] if it cannot be created or written.
+    pub fn claim(&self) -> Result<()> {
+        // A panic of another thread leaves it as it was.
+        let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        if owner.is_some() {
+            return Ok(());
+        }
+        let own = list(&self.folder)?.into_iter().chain([self.best()]);
+        if !own.into_iter().any(|path| CHECKPOINT.is_own(&path)) {
+            let is_own = |name: &str| is_checkpoint(name) || is_run_name(name);
+            expect_own_names("checkpoint folder", &self.folder, is_own, "one with checkpoints")?;
+        }
+        let claimed = Owner::claim(&self.folder, Part::Checkpoints)?;
+        if claimed.is_first() {
+            remove_leftovers(&self.folder, &CHECKPOINT, is_checkpoint)?;
+        }
+        *owner = Some(claimed);
+        Ok(())
     }
 
     /// Writes a checkpoint, then removes the oldest. In a folder that holds later steps, of a search
     /// that was rolled back, those stay the newest.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Torch`] if it cannot be written; earlier checkpoints stay.
+    /// Those of [`claim`](Self::claim); [`Error::Io`] or [`Error::Torch`] if it cannot be written;
+    /// earlier checkpoints stay.
     pub fn save<A: Architecture>(&self, search: &Search<A>) -> Result<PathBuf> {
         let path = self.folder.join(format!("step-{:08}", search.step));
-        write_folder(&path, STATE, |folder| search.write(folder))?;
+        self.claim()?;
+        write_folder(&path, &CHECKPOINT, |folder| search.write(folder))?;
         let mut all = list(&self.folder)?;
+        all.retain(|path| CHECKPOINT.is_own(path));
         all.sort();
         let surplus = all.len().saturating_sub(self.keep);
         let old = all[..surplus].iter().filter(|old| **old != path);
@@ -52,19 +98,19 @@ impl Checkpoints {
     /// returns whether it was written.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Torch`] if it cannot be written; the best so far stays.
+    /// Those of [`claim`](Self::claim); [`Error::Io`] or [`Error::Torch`] if it cannot be written;
+    /// the best so far stays.
     pub fn save_best<A: Architecture>(&self, search: &Search<A>, top1: f64) -> Result<bool> {
         let path = self.best();
-        recover_folder(&path)?;
+        self.claim()?;
+        recover_folder(&path, &CHECKPOINT)?;
         // A torn or foreign number does not keep a better checkpoint from being written.
         let best = std::fs::read_to_string(path.join(TOP1)).ok();
         if best.and_then(|text| text.parse().ok()).is_some_and(|best: f64| best >= top1) {
             return Ok(false);
         }
-        write_folder(&path, STATE, |folder| {
-            let file = folder.join(TOP1);
-            std::fs::write(&file, top1.to_string())
-                .map_err(|source| Error::io("write", file, source))?;
+        write_folder(&path, &CHECKPOINT, |folder| {
+            crate::files::write(&folder.join(TOP1), top1.to_string().as_bytes())?;
             search.write(folder)
         })?;
         Ok(true)
@@ -72,7 +118,7 @@ impl Checkpoints {
 
     /// Path of the best checkpoint.
     pub fn best(&self) -> PathBuf {
-        self.folder.join("best")
+        self.folder.join(BEST)
     }
 
     /// Path of the newest checkpoint, complete or not.
@@ -225,11 +271,18 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|source| Error::io("read", folder, source))?;
-        let name = entry.file_name();
-        let digits = name.to_string_lossy().strip_prefix("step-").map(str::to_string);
-        if digits.is_some_and(|digits| digits.parse::<u64>().is_ok()) {
+        if is_step(&entry.file_name().to_string_lossy()) {
             found.push(entry.path());
         }
     }
     Ok(found)
+}
+
+fn is_step(name: &str) -> bool {
+    name.strip_prefix("step-").is_some_and(|digits| digits.parse::<u64>().is_ok())
+}
+
+/// Whether a checkpoint has this name.
+fn is_checkpoint(name: &str) -> bool {
+    name == BEST || is_step(name)
 }

@@ -1,31 +1,33 @@
 //! Ready listeners: events as JSON lines, events as `tracing` records.
 
 use super::events::{Event, Listener, NonFiniteAction};
+use crate::error::FolderError;
+use crate::files::Appended;
 use crate::{Error, Result};
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
 /// Appends every event to a file as one line of JSON.
 #[derive(Debug)]
 pub struct MetricsFile {
-    path: PathBuf,
-    file: File,
+    file: Appended,
 }
 
 impl MetricsFile {
     /// Opens a file for appending. Events that a search resumed after `step` steps emits again are
-    /// removed, so the file of a resumed run equals that of an uninterrupted one.
+    /// removed, so the file of a resumed run equals that of an uninterrupted one. So are damaged
+    /// lines, as a killed run may leave them.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read or written.
+    /// [`Error::Io`] if the file cannot be read or written; [`FolderError::Foreign`] if its first
+    /// line is not an event: it is then a file of another program, and unchanged.
     pub fn open(path: impl Into<PathBuf>, step: u64) -> Result<Self> {
         let path = path.into();
         let kept = lines_before(&path, step)?;
         crate::files::write_atomically(&path, kept.as_bytes())?;
         let file = OpenOptions::new().append(true).open(&path);
         let file = file.map_err(|source| Error::io("open", &path, source))?;
-        Ok(Self { path, file })
+        Ok(Self { file: Appended::new(path, file)? })
     }
 }
 
@@ -33,13 +35,12 @@ impl Listener for MetricsFile {
     /// Appends the event. At a rollback, removes the events that will be emitted again first.
     fn on_event(&mut self, event: &Event) -> Result<()> {
         if let Event::NonFinite { step, action: NonFiniteAction::RolledBack, .. } = event {
-            *self = Self::open(std::mem::take(&mut self.path), *step)?;
+            *self = Self::open(self.file.path(), *step)?;
         }
         let mut line =
-            serde_json::to_string(event).map_err(|error| Error::file(&self.path, error))?;
+            serde_json::to_string(event).map_err(|error| Error::file(self.file.path(), error))?;
         line.push('\n');
-        let written = self.file.write_all(line.as_bytes());
-        written.map_err(|source| Error::io("write", &self.path, source))
+        self.file.append(line.as_bytes())
     }
 }
 
@@ -64,7 +65,16 @@ fn lines_before(path: &Path, step: u64) -> Result<String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
         Err(source) => return Err(Error::io("read", path, source)),
     };
-    // A line that is no event is the incomplete last line of a killed run.
+    let is_event = |line: &str| serde_json::from_str::<Event>(line).is_ok();
+    if let Some(first) = text.lines().next().filter(|first| !is_event(first)) {
+        // Killed while it wrote its first event: an incomplete line alone, or zeros after a power failure.
+        if text.contains('\n') || !first.starts_with(['{', '\0']) {
+            let found = "one whose first line is not an event of a run".into();
+            let (path, expected) = (path.into(), "nothing there, or events of a run".into());
+            return Err(FolderError::Foreign { what: "events file", path, found, expected }.into());
+        }
+    }
+    // A further line that is no event is the incomplete last line of a killed run.
     let earlier =
         |line: &&str| serde_json::from_str::<Event>(line).is_ok_and(|event| event.is_before(step));
     Ok(text.lines().filter(earlier).flat_map(|line| [line, "\n"]).collect())

@@ -1,9 +1,11 @@
 //! The state of a search as files: reading, and the search that is resumed from it.
 
+use super::checkpoint::CHECKPOINT;
 use super::snapshot::{DimensionRecord, State, FORMAT, STATE, TENSORS, VERSION};
 use super::step::Search;
 use super::update::NonFiniteCounter;
 use crate::components::Components;
+use crate::files::restore_folder;
 use crate::models::Architecture;
 use crate::optim::{Ema, Moments};
 use crate::supernet::{Supernet, Weights};
@@ -23,6 +25,7 @@ pub(super) struct Snapshot<A> {
 impl<A: Architecture> Snapshot<A> {
     /// Reads the JSON part of a checkpoint; tensors are read when a search is made of it.
     pub(super) fn read(folder: &Path) -> Result<Self> {
+        restore_folder(folder, &CHECKPOINT)?;
         let path = folder.join(STATE);
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
         check_header(&path, &text, A::FAMILY)?;

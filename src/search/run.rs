@@ -5,6 +5,7 @@ use super::events::{Event, Listener, NonFiniteAction};
 use super::listeners::MetricsFile;
 use super::step::Search;
 use crate::batch::{Batch, BatchSource};
+use crate::files::{expect_own_names, is_run_name, Owner, Part};
 use crate::models::Architecture;
 use crate::{Error, Result};
 use std::path::Path;
@@ -33,6 +34,8 @@ pub struct Run<'a, A: Architecture> {
     stop: Option<&'a AtomicBool>,
     /// The step at which it diverged and was rolled back, until that step is passed.
     rolled_back_at: Option<u64>,
+    /// Ownership of the run folder, if there is one.
+    _owner: Option<Owner>,
 }
 
 impl<A: Architecture> Search<A> {
@@ -42,9 +45,14 @@ impl<A: Architecture> Search<A> {
     /// Events of an earlier run in the same folder that this search will emit again are removed.
     /// See [`build_or_resume`](super::SearchBuilder::build_or_resume) for how to resume a run.
     ///
+    /// The run owns the folder until it is dropped: other processes can then read its files, but not
+    /// write to it. Ownership is a lock of the operating system on the file `.lock`, which ends with
+    /// the process.
+    ///
     /// # Errors
     /// [`Error::File`] if a search at step 0 is given the folder of an earlier run;
-    /// [`Error::Io`] if the folder cannot be created or written.
+    /// [`FolderError::InUse`](crate::error::FolderError::InUse) if another process or run owns it; [`FolderError::Foreign`](crate::error::FolderError::Foreign) if it holds
+    /// files of other programs and no run; [`Error::Io`] if it cannot be created or written.
     pub fn run_in(&mut self, folder: impl AsRef<Path>) -> Result<Run<'_, A>> {
         let folder = folder.as_ref();
         let checkpoints = Checkpoints::new(folder.join(CHECKPOINTS), 2);
@@ -53,9 +61,14 @@ impl<A: Architecture> Search<A> {
                           give another folder";
             return Err(Error::file(folder, reason));
         }
-        std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
+        if !folder.join(METRICS).is_file() && checkpoints.newest()?.is_none() {
+            expect_own_names("run folder", folder, is_run_name, "one with a run")?;
+        }
+        let owner = Owner::claim(folder, Part::Run)?;
+        checkpoints.claim()?;
         let metrics = MetricsFile::open(folder.join(METRICS), self.step)?;
-        Ok(self.run(checkpoints).on_event(metrics))
+        let run = Run { _owner: Some(owner), ..self.run(checkpoints) };
+        Ok(run.on_event(metrics))
     }
 
     /// Begins a run with checkpoints only.
@@ -67,6 +80,7 @@ impl<A: Architecture> Search<A> {
             listeners: Vec::new(),
             stop: None,
             rolled_back_at: None,
+            _owner: None,
         }
     }
 
@@ -146,7 +160,8 @@ impl<'a, A: Architecture> Run<'a, A> {
     ///
     /// # Errors
     /// [`Error::Diverged`] if the rollback did not help, or there is no checkpoint;
-    /// [`Error::Invalid`] for an interval of 0; those of the search, the source and the listeners.
+    /// [`Error::Invalid`] for an interval of 0; those of [`Checkpoints::claim`], of the search, the
+    /// source and the listeners.
     /// The last checkpoint stays complete in every case.
     pub fn train(&mut self, source: &mut dyn BatchSource) -> Result<Outcome> {
         self.train_until(u64::MAX, source)
@@ -160,6 +175,7 @@ impl<'a, A: Architecture> Run<'a, A> {
         if self.interval == 0 {
             return Err(Error::invalid("steps between checkpoints", "at least 1", self.interval));
         }
+        self.checkpoints.claim()?;
         while !self.search.is_done() {
             if self.search.step >= step {
                 return Ok(Outcome::Reached);

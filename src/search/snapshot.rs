@@ -71,7 +71,7 @@ impl<A: Architecture> Search<A> {
         let state = self.state()?;
         let json = serde_json::to_vec_pretty(&state).map_err(|e| Error::file(folder, e))?;
         let path = folder.join(STATE);
-        std::fs::write(&path, json).map_err(|source| Error::io("write", path, source))?;
+        crate::files::write(&path, &json)?;
         crate::tensors::write(&folder.join(TENSORS), &self.tensors()?)
     }
 

@@ -36,15 +36,18 @@ impl<A: Architecture> Extracted<A> {
     /// Writes the artifact `folder` and returns the measured differences of logits: of extraction, of
     /// rounding, of export.
     ///
-    /// The folder is written under a temporary name and renamed, so it is complete or absent. An
-    /// artifact that was there is replaced.
+    /// The folder is written under a temporary name and exchanged with an artifact that is there, so
+    /// that the former or the new one is complete at every moment. Files that the user put into it
+    /// are kept. Where `folder` is a symbolic link, the artifact that it leads to is replaced.
     ///
     /// # Errors
     /// [`Verification`](crate::Error::Verification) if the verification has not passed, or the logits
     /// of an exported file differ; [`Unsupported`](crate::Error::Unsupported) if an export is asked of
     /// a family without [`graph`](Architecture::graph); [`NonFinite`](crate::Error::NonFinite) for a
     /// weight that is not finite in the precision; [`Io`](crate::Error::Io) or
-    /// [`File`](crate::Error::File) if the folder cannot be written. Nothing is written then.
+    /// [`File`](crate::Error::File) if the folder cannot be written;
+    /// [`FolderError::Foreign`](crate::error::FolderError::Foreign) if something else than an artifact
+    /// or an empty folder is there. Nothing is written then.
     pub fn save(&self, folder: impl AsRef<Path>, export: &Export) -> Result<Differences> {
         self.write(folder.as_ref(), export)
     }

@@ -16,6 +16,8 @@ mod torchscript;
 mod verify;
 
 pub use crate::precision::Precision;
+#[cfg(feature = "pipeline")]
+pub(crate) use artifact::ARTIFACT;
 pub use artifact::{Description, Differences, Export, LatencyComparison, Provenance};
 pub use extracted::Extracted;
 pub(crate) use extractor::expect_decided;

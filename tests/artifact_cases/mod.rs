@@ -5,6 +5,7 @@ mod exports;
 mod python;
 mod refused;
 mod round_trip;
+mod saving;
 mod verification;
 
 use crate::support::{from_numbers, test_device, Tensors, TestResult};

@@ -1,9 +1,12 @@
 //! `config.json`: the description of an artifact.
 
-use super::{header, read_json, refused, write_json, Differences, CONFIG, VERIFICATION, WEIGHTS};
+use super::{
+    header, read_json, refused, write_json, Differences, ARTIFACT, CONFIG, VERIFICATION, WEIGHTS,
+};
 use crate::components::ComponentIds;
 use crate::cost::{CostLimit, Metric};
 use crate::error::ArtifactError;
+use crate::files::restore_folder;
 use crate::latency::compare_latency;
 use crate::models::Architecture;
 use crate::subnet::Precision;
@@ -16,7 +19,7 @@ use std::io::Read;
 use std::path::Path;
 use tch::Tensor;
 
-const FORMAT: &str = "once-for-both/subnet";
+pub(super) const FORMAT: &str = "once-for-both/subnet";
 const VERSION: u32 = 1;
 
 /// Bytes read at a time for a checksum.
@@ -130,6 +133,7 @@ impl<A: Architecture> Description<A> {
     /// [`Error::Artifact`](crate::Error::Artifact) with the file and what is wrong with it;
     /// [`Error::Io`](crate::Error::Io) if a file is missing or cannot be read.
     pub fn read(folder: &Path) -> Result<Self> {
+        restore_folder(folder, &ARTIFACT)?;
         let path = folder.join(CONFIG);
         let refused = |source| refused(&path, source);
         let value = read_json(&path)?;

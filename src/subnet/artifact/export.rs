@@ -3,6 +3,7 @@
 #[cfg(feature = "export")]
 use super::exported::of_export;
 use super::{LatencyComparison, ONNX, TORCHSCRIPT};
+use crate::files::write;
 use crate::models::Architecture;
 #[cfg(feature = "export")]
 use crate::subnet::{onnx, torchscript};
@@ -118,7 +119,7 @@ impl Files {
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         for (name, bytes) in [(TORCHSCRIPT, &self.torchscript), (ONNX, &self.onnx)] {
             if let Some(bytes) = bytes {
-                super::write(&folder.join(name), bytes)?;
+                write(&folder.join(name), bytes)?;
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ pub use export::Export;
 use super::{Extracted, Precision, Subnet};
 use crate::cost::Metric;
 use crate::error::ArtifactError;
-use crate::files::write_folder;
+use crate::files::{write, write_folder, FolderKind};
 use crate::models::Architecture;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -27,6 +27,14 @@ const WEIGHTS: &str = "model.safetensors";
 const VERIFICATION: &str = "verification.json";
 const TORCHSCRIPT: &str = "model.torchscript.pt";
 const ONNX: &str = "model.onnx";
+
+/// Folder of an artifact.
+pub(crate) const ARTIFACT: FolderKind = FolderKind {
+    what: "artifact",
+    mark: (CONFIG, description::FORMAT),
+    files: &[CONFIG, WEIGHTS, VERIFICATION, TORCHSCRIPT, ONNX],
+    damaged_is_own: false,
+};
 
 impl<A: Architecture> Subnet<A> {
     /// Returns the MACs of one image.
@@ -83,6 +91,7 @@ impl<A: Architecture> Subnet<A> {
 impl<A: Architecture> Extracted<A> {
     /// Writes the artifact; [`save`](Self::save) documents it.
     pub(super) fn write(&self, folder: &Path, export: &Export) -> Result<Differences> {
+        ARTIFACT.expect_own(folder)?;
         self.verification.check()?;
         let (subnet, images) = (&self.subnet, &self.images);
         let stored = subnet.rounded(export.precision)?;
@@ -93,7 +102,7 @@ impl<A: Architecture> Extracted<A> {
             rounding: differences::of_rounding(subnet, &stored, images)?,
             export: files.difference,
         };
-        write_folder(folder, CONFIG, |folder| {
+        write_folder(folder, &ARTIFACT, |folder| {
             crate::tensors::write(&folder.join(WEIGHTS), stored.weights())?;
             files.write(folder)?;
             write_json(&folder.join(VERIFICATION), &differences)?;
@@ -124,8 +133,4 @@ fn read_json(path: &Path) -> Result<serde_json::Value> {
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let json = serde_json::to_vec_pretty(value).map_err(|error| Error::file(path, error))?;
     write(path, &json)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes).map_err(|source| Error::io("write", path, source))
 }

@@ -1,0 +1,435 @@
+//! Tests of atomic writes: what refuses, what stays, what an interruption leaves.
+
+use super::folder::write_folder_by;
+use super::*;
+use crate::error::FolderError;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+const MARK: &str = "mark.json";
+const KIND: FolderKind = FolderKind {
+    what: "artifact",
+    mark: (MARK, "test/format"),
+    files: &[MARK, "text", "rest"],
+    damaged_is_own: false,
+};
+
+/// Operation that exchanges two folders.
+type Exchange = fn(&Path, &Path) -> io::Result<()>;
+
+fn unsupported(_: &Path, _: &Path) -> io::Result<()> {
+    Err(ErrorKind::Unsupported.into())
+}
+
+fn fill(text: &str) -> impl FnOnce(&Path) -> Result<()> + '_ {
+    move |folder| {
+        write(&folder.join("text"), text.as_bytes())?;
+        write(&folder.join(MARK), br#"{"format": "test/format"}"#)
+    }
+}
+
+fn temporary() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn put(path: &Path, text: &str) {
+    fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+fn make(path: &Path, text: &str) {
+    assert!(fs::create_dir_all(path).is_ok());
+    assert!(fill(text)(path).is_ok());
+}
+
+/// The text of a folder, as a reader finds it.
+fn text(folder: &Path) -> Option<String> {
+    assert!(restore_folder(folder, &KIND).is_ok());
+    KIND.is_own(folder).then(|| fs::read_to_string(folder.join("text")).ok()).flatten()
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    names(folder).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn write_folder_over_an_own_folder_replaces_it_and_keeps_the_users_files() {
+    for exchange in [None, Some(unsupported as Exchange)] {
+        let root = temporary();
+        let own = root.path().join("net.0.5");
+        let write = |text: &str| match exchange {
+            None => write_folder(&own, &KIND, fill(text)),
+            Some(exchange) => write_folder_by(exchange, &own, &KIND, fill(text)),
+        };
+        assert!(write("first").is_ok());
+        put(&own.join("rest"), "of an earlier export");
+        put(&own.join("README.md"), "mine");
+        assert!(fs::create_dir(own.join("notes")).is_ok());
+        put(&own.join("notes/a"), "mine, too");
+        assert!(write("second").is_ok());
+        assert_eq!(text(&own).as_deref(), Some("second"));
+        assert_eq!(names_in(&own), ["README.md", MARK, "notes", "text"]);
+        assert_eq!(fs::read_to_string(own.join("notes/a")).ok().as_deref(), Some("mine, too"));
+        assert_eq!(names_in(root.path()), ["net.0.5"]);
+    }
+}
+
+#[test]
+fn write_folder_over_a_foreign_folder_is_refused_and_leaves_it() {
+    let foreign = [
+        (MARK, r#"{"model_type": "vit"}"#, "mark.json has no format"),
+        (MARK, r#"{"format": "pt"}"#, "the format \"pt\""),
+        (MARK, "{", "not valid JSON"),
+        ("model.bin", "weights", "one with model.bin and without mark.json"),
+    ];
+    for (name, contents, reason) in foreign {
+        let root = temporary();
+        let folder = root.path().join("model");
+        assert!(fs::create_dir(&folder).is_ok());
+        put(&folder.join(name), contents);
+        put(&folder.join("other"), "kept");
+        let refused = write_folder(&folder, &KIND, fill("ours"));
+        let Err(Error::Folder(FolderError::Foreign { path, found, .. })) = refused else {
+            panic!("{name}: {refused:?}");
+        };
+        assert!(path == folder && found.contains(reason) || name == "model.bin", "{found}");
+        assert_eq!(fs::read_to_string(folder.join(name)).ok().as_deref(), Some(contents));
+        assert_eq!(names_in(&folder).len(), 2);
+        assert_eq!(names_in(root.path()), ["model"]);
+    }
+}
+
+#[test]
+fn write_folder_over_a_file_is_refused_and_leaves_it() {
+    let root = temporary();
+    let file = root.path().join("model");
+    put(&file, "weights");
+    let refused = write_folder(&file, &KIND, fill("ours"));
+    assert!(matches!(refused, Err(Error::Folder(FolderError::Foreign { .. }))), "{refused:?}");
+    assert_eq!(fs::read_to_string(&file).ok().as_deref(), Some("weights"));
+}
+
+#[test]
+fn write_folder_with_failing_fill_keeps_what_was_there() {
+    let root = temporary();
+    let own = root.path().join("net");
+    make(&own, "kept");
+    assert!(write_folder(&own, &KIND, |_| Err(Error::invalid("a", "b", "c"))).is_err());
+    assert_eq!((text(&own).as_deref(), names_in(root.path()).len()), (Some("kept"), 1));
+}
+
+#[test]
+fn write_folder_to_path_without_file_name_is_rejected() {
+    for path in ["", ".", "..", "/", "somewhere/.."] {
+        let refused = write_folder(Path::new(path), &KIND, fill("text"));
+        assert!(matches!(refused, Err(Error::Invalid { .. })), "{path}: {refused:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn write_through_a_symbolic_link_replaces_its_target_and_keeps_the_link() {
+    use std::os::unix::fs::symlink;
+    let root = temporary();
+    let path = |name: &str| root.path().join(name);
+    assert!(fs::create_dir(path("deep")).is_ok());
+    make(&path("deep/net"), "old");
+    put(&path("deep/file"), "old");
+    let links =
+        [("latest", "deep/net"), ("again", "latest"), ("report", "deep/file"), ("new", "deep/new")];
+    for (link, target) in links {
+        assert!(symlink(target, path(link)).is_ok());
+    }
+    // With a slash at the end, too, and through two links.
+    for (link, new) in [("latest", "one"), ("latest/", "two"), ("again", "three")] {
+        assert!(write_folder(&path(link), &KIND, fill(new)).is_ok());
+        assert_eq!(text(&path("deep/net")).as_deref(), Some(new));
+    }
+    assert!(write_folder(&path("new"), &KIND, fill("created")).is_ok());
+    assert_eq!(text(&path("deep/new")).as_deref(), Some("created"));
+    assert!(write_atomically(&path("report"), b"new").is_ok());
+    assert_eq!(fs::read_to_string(path("deep/file")).ok().as_deref(), Some("new"));
+    assert!(links.iter().all(|(link, _)| path(link).is_symlink()));
+    assert_eq!(names_in(&path("deep")), ["file", "net", "new"]);
+}
+
+#[test]
+fn write_atomically_over_a_folder_or_a_device_is_refused() {
+    let root = temporary();
+    let folder = root.path().join("reports");
+    assert!(fs::create_dir(&folder).is_ok());
+    let places = if cfg!(unix) { vec![folder, "/dev/null".into()] } else { vec![folder] };
+    for place in places {
+        let refused = write_atomically(&place, b"text");
+        assert!(matches!(refused, Err(Error::Folder(FolderError::Foreign { .. }))), "{refused:?}");
+    }
+    assert_eq!(names_in(root.path()), ["reports"]);
+}
+
+/// Every state that a kill can leave, in the order of the operations: with an exchange, and with two
+/// renames. The former or the new folder is found, and the next write removes what is left.
+#[test]
+fn interrupted_write_folder_leaves_the_former_or_the_new_one_and_is_mended() {
+    type Leave = fn(&Path);
+    let states: [(Leave, &str); 6] = [
+        // The temporary folder is incomplete, then complete.
+        (|root| assert!(fs::create_dir(root.join(".net.partial")).is_ok()), "old"),
+        (|root| make(&root.join(".net.partial"), "new"), "old"),
+        // Exchanged; the former one is not removed yet.
+        (
+            |root| {
+                make(&root.join(".net.partial"), "new");
+                let (net, beside) = (root.join("net"), root.join(".net.partial"));
+                assert!(fs::rename(&net, root.join("x")).is_ok());
+                assert!(fs::rename(&beside, &net).is_ok());
+                assert!(fs::rename(root.join("x"), &beside).is_ok());
+            },
+            "new",
+        ),
+        // Between the two renames.
+        (
+            |root| {
+                make(&root.join(".net.partial"), "new");
+                assert!(fs::rename(root.join("net"), root.join(".net.replaced")).is_ok());
+            },
+            "old",
+        ),
+        // After both.
+        (
+            |root| {
+                assert!(fs::rename(root.join("net"), root.join(".net.replaced")).is_ok());
+                make(&root.join("net"), "new");
+            },
+            "new",
+        ),
+        // The former one is removed in part.
+        (
+            |root| {
+                assert!(fs::rename(root.join("net"), root.join(".net.partial")).is_ok());
+                assert!(fs::remove_file(root.join(".net.partial").join(MARK)).is_ok());
+                make(&root.join("net"), "new");
+            },
+            "new",
+        ),
+    ];
+    for (at, (leave, expected)) in states.into_iter().enumerate() {
+        for read_first in [true, false] {
+            let root = temporary();
+            let net = root.path().join("net");
+            make(&net, "old");
+            leave(root.path());
+            if read_first {
+                assert_eq!(text(&net).as_deref(), Some(expected), "state {at}");
+            }
+            assert!(write_folder(&net, &KIND, fill("next")).is_ok(), "state {at}");
+            assert_eq!(text(&net).as_deref(), Some("next"), "state {at}");
+            assert_eq!(names_in(root.path()), ["net"], "state {at}");
+        }
+    }
+}
+
+#[test]
+fn two_threads_that_write_the_same_folder_leave_one_whole() {
+    let root = temporary();
+    let net = root.path().join("net");
+    std::thread::scope(|scope| {
+        for name in ["a", "b"] {
+            let net = &net;
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    assert!(write_folder(net, &KIND, fill(name)).is_ok());
+                    assert!(write_atomically(&net.with_file_name("file"), name.as_bytes()).is_ok());
+                }
+            });
+        }
+    });
+    assert!(matches!(text(&net).as_deref(), Some("a" | "b")));
+    assert_eq!(names_in(root.path()), ["file", "net"]);
+}
+
+const CHILD: &str = "OFB_TEST_FILES_CHILD";
+
+/// Starts [`child_of_the_tests`] as another process, with a limit of the size of its files in blocks
+/// of 512 or 1,024 bytes.
+fn child(work: &str, folder: &Path, file_size: &str) -> Child {
+    let exe = std::env::current_exe().unwrap_or_else(|error| panic!("{error}"));
+    let script = "trap '' XFSZ; ulimit -f $0; exec \"$@\"";
+    Command::new("sh")
+        .args(["-c", script, file_size])
+        .arg(exe)
+        .args(["--exact", "files::tests::child_of_the_tests", "--nocapture"])
+        .env(CHILD, format!("{work}:{}", folder.display()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Waits for the child's lines "ready", so many times.
+fn wait_for(child: &mut Child, lines: usize) {
+    let out = child.stdout.as_mut().map(BufReader::new);
+    let ready = out.into_iter().flat_map(BufRead::lines).map_while(io::Result::ok);
+    assert_eq!(ready.filter(|line| line.ends_with("ready")).take(lines).count(), lines);
+}
+
+/// Not a test of its own: the other process of the tests below. Without its work in the environment
+/// there is nothing to do.
+#[test]
+fn child_of_the_tests() {
+    let Ok(task) = std::env::var(CHILD) else { return };
+    let (work, folder) = task.split_once(':').unwrap_or_else(|| panic!("{task}"));
+    let folder = Path::new(folder);
+    match work {
+        "own" => {
+            let owner = Owner::claim(folder, Part::Run);
+            assert!(owner.is_ok(), "{owner:?}");
+            println!("ready");
+            let _ = io::stdin().read(&mut [0]);
+        }
+        "fill the disk" => fill_the_disk(folder),
+        _ => {
+            let exchange = if work == "exchange" { None } else { Some(unsupported as Exchange) };
+            loop {
+                let text = "x".repeat(100_000);
+                let written = match exchange {
+                    None => write_folder(&folder.join("net"), &KIND, fill(&text)),
+                    Some(exchange) => {
+                        write_folder_by(exchange, &folder.join("net"), &KIND, fill(&text))
+                    }
+                };
+                assert!(written.is_ok(), "{written:?}");
+                println!("ready");
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn killed_write_folder_leaves_a_whole_folder() {
+    for work in ["exchange", "renames"] {
+        let root = temporary();
+        make(&root.path().join("net"), "old");
+        for lines in [1, 2, 5] {
+            let mut child = child(work, root.path(), "unlimited");
+            wait_for(&mut child, lines);
+            assert!(child.kill().is_ok() && child.wait().is_ok());
+            let length = text(&root.path().join("net")).map(|text| text.len());
+            assert_eq!(length, Some(100_000), "{work}");
+        }
+        assert!(write_folder(&root.path().join("net"), &KIND, fill("next")).is_ok());
+        assert_eq!(names_in(root.path()), ["net"]);
+    }
+}
+
+/// Every writer, in a process whose files cannot be longer than 4 kB.
+fn fill_the_disk(root: &Path) {
+    let long = vec![b'x'; 100_000];
+    let (file, net, log) = (root.join("file"), root.join("net"), root.join("log"));
+    put(&file, "old");
+    make(&net, "old");
+    put(&log, "old\n");
+    let fails = |result: Result<()>, path: &Path| match result {
+        Err(Error::Io { action: "write", path: at, source }) => {
+            assert_eq!(at, path);
+            assert_eq!(source.kind(), ErrorKind::FileTooLarge);
+        }
+        other => panic!("{other:?}"),
+    };
+    fails(write_atomically(&file, &long), &file);
+    let beside = root.join(".net.partial");
+    fails(write_folder(&net, &KIND, |net| write(&net.join("text"), &long)), &beside.join("text"));
+    let tensor = tch::Tensor::zeros([10_000], (tch::Kind::Float, tch::Device::Cpu));
+    let tensors = crate::tensors::Weights::from([("a".to_string(), tensor)]);
+    let place = beside.join("weights");
+    fails(
+        write_folder(&net, &KIND, |net| crate::tensors::write(&net.join("weights"), &tensors)),
+        &place,
+    );
+    let open = OpenOptions::new().append(true).open(&log).map_err(|e| Error::io("open", &log, e));
+    let mut appended = open.and_then(|open| Appended::new(log.clone(), open));
+    let record = appended.as_mut().map(|log| log.append(&long));
+    fails(record.unwrap_or_else(|error| panic!("{error}")), &log);
+    for path in [&file, &net.join("text")] {
+        assert_eq!(fs::read_to_string(path).ok().as_deref(), Some("old"), "{path:?}");
+    }
+    assert_eq!(fs::read_to_string(&log).ok().as_deref(), Some("old\n"));
+    assert_eq!(names_in(root), ["file", "log", "net"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn writers_on_a_full_disk_name_the_file_and_leave_nothing_half_written() {
+    let root = temporary();
+    let done = child("fill the disk", root.path(), "4").wait_with_output();
+    let done = done.unwrap_or_else(|error| panic!("{error}"));
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    assert_eq!(names_in(root.path()), ["file", "log", "net"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn claim_of_a_folder_that_another_process_owns_is_refused_until_it_ends() {
+    let root = temporary();
+    let mut other = child("own", root.path(), "unlimited");
+    wait_for(&mut other, 1);
+    let own = std::process::id().to_string();
+    for part in [Part::Run, Part::Checkpoints] {
+        let refused = Owner::claim(root.path(), part);
+        let Err(Error::Folder(FolderError::InUse { path, holder })) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(path, root.path());
+        assert!(holder.starts_with(&format!("process {} on ", other.id())), "{holder}");
+        assert!(holder.contains(" since 20") && !holder.contains(&own), "{holder}");
+    }
+    // Killed, it leaves the file, which means nothing.
+    assert!(other.kill().is_ok() && other.wait().is_ok());
+    assert_eq!(names_in(root.path()), [".lock"]);
+    assert!(Owner::claim(root.path(), Part::Run).is_ok());
+}
+
+#[test]
+fn claim_in_one_process_is_shared_between_parts_but_not_between_two_runs() {
+    let root = temporary();
+    let run = Owner::claim(root.path(), Part::Run);
+    assert!(run.is_ok());
+    let refused = Owner::claim(&root.path().join("."), Part::Run);
+    assert!(matches!(refused, Err(Error::Folder(FolderError::InUse { .. }))), "{refused:?}");
+    let checkpoints = [Part::Checkpoints; 2].map(|part| Owner::claim(root.path(), part));
+    assert!(checkpoints.iter().all(|owner| owner.as_ref().is_ok_and(|owner| !owner.is_first())));
+    drop(run);
+    assert!(Owner::claim(root.path(), Part::Run).is_ok());
+}
+
+#[test]
+fn leftovers_of_killed_writes_are_removed_and_what_they_replaced_is_restored() {
+    let root = temporary();
+    make(&root.path().join(".step-1.partial"), "incomplete");
+    make(&root.path().join(".step-2.replaced"), "former");
+    make(&root.path().join(".mine.partial"), "of the user");
+    assert!(remove_leftovers(root.path(), &KIND, |name| name.starts_with("step-")).is_ok());
+    assert_eq!(names_in(root.path()), [".mine.partial", "step-2"]);
+    assert_eq!(text(&root.path().join("step-2")).as_deref(), Some("former"));
+}
+
+#[cfg(all(unix, feature = "pipeline"))]
+#[test]
+fn expect_writable_at_an_impossible_path_names_the_reason() {
+    let root = temporary();
+    let file = root.path().join("file");
+    put(&file, "text");
+    let long = root.path().join("x".repeat(300));
+    for (path, reason) in [
+        (file.as_path(), "is a file, expected a folder"),
+        (&file.join("run/a"), "is a file, expected a folder"),
+        (&long, "name too long"),
+        (Path::new(""), "empty path"),
+    ] {
+        let refused = expect_writable(path).err().map(|error| error.to_string().to_lowercase());
+        assert!(
+            refused.as_ref().is_some_and(|text| text.contains(reason)),
+            "{path:?}: {refused:?}"
+        );
+    }
+    assert!(expect_writable(&root.path().join("new/run")).is_ok());
+}
