@@ -10,12 +10,16 @@ mod files;
 mod folder;
 #[path = "data/idx.rs"]
 mod idx;
+#[path = "data/inspection.rs"]
+mod inspection;
 #[path = "data/loading.rs"]
 mod loading;
 #[path = "data/memory.rs"]
 mod memory;
 #[path = "data/mixing.rs"]
 mod mixing;
+#[path = "data/mutations.rs"]
+mod mutations;
 #[path = "data/oddities.rs"]
 mod oddities;
 #[path = "data/operations.rs"]

@@ -4,8 +4,8 @@ use super::{Dataset, EncodedImage, LabelledImage, DEFAULT_MAX_PIXELS};
 use crate::error::DecodeError;
 use crate::{Error, Result};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, FileType};
-use std::io::Read;
+use std::fs::{self, DirEntry, FileType};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// Extensions of image files, compared without regard to case.
@@ -42,25 +42,36 @@ impl ImageFolder {
     /// [`Error::Io`] for a folder that cannot be read or a broken symbolic link;
     /// [`Error::EmptyFolder`] if there is no class folder, or a class folder has no image.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
-        let root = root.into();
-        let classes = list(&root, |name| !is_hidden(name), FileType::is_dir)?;
+        Self::list(&root.into(), &mut Err)
+    }
+
+    /// [`open`](Self::open) that hands every error to `fault`, and goes on where it returns `Ok`: what
+    /// cannot be listed is then left out.
+    pub(super) fn list(root: &Path, fault: &mut dyn FnMut(Error) -> Result<()>) -> Result<Self> {
+        let classes = entries(root, |name| !is_hidden(name), FileType::is_dir, fault)?;
         if classes.is_empty() {
-            return Err(Error::EmptyFolder { path: root, expected: "at least one class folder" });
+            let expected = "at least one class folder";
+            fault(Error::EmptyFolder { path: root.into(), expected })?;
         }
         let mut files = Vec::new();
         for (class, folder) in (0..).zip(&classes) {
             let path = root.join(folder);
             let image = |name: &OsStr| !is_hidden(name) && has_image_extension(name);
-            let names = list(&path, image, FileType::is_file)?;
+            let names = entries(&path, image, FileType::is_file, fault)?;
             if names.is_empty() {
-                return Err(Error::EmptyFolder {
-                    path,
-                    expected: "at least one image (.jpg, .jpeg, .png)",
-                });
+                let expected = "at least one image (.jpg, .jpeg, .png)";
+                fault(Error::EmptyFolder { path, expected })?;
             }
             files.extend(names.into_iter().map(|name| File { class, name }));
         }
-        Ok(Self { root, classes, files, max_pixels: DEFAULT_MAX_PIXELS })
+        Ok(Self { root: root.into(), classes, files, max_pixels: DEFAULT_MAX_PIXELS })
+    }
+
+    /// Number of images of each class.
+    pub(super) fn images_by_class(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes.len()];
+        self.files.iter().for_each(|file| counts[file.class as usize] += 1);
+        counts
     }
 
     /// Sets the largest accepted number of pixels of an image, which bounds the memory that decoding
@@ -158,31 +169,41 @@ pub(super) fn no_such_index(index: usize, len: usize) -> Error {
 ///
 /// Symbolic links are followed. A broken one is an error: ignoring it could remove a class and so
 /// change the indices of all later classes.
-fn list(
+fn entries(
     folder: &Path,
     wanted: impl Fn(&OsStr) -> bool,
     kind: impl Fn(&FileType) -> bool,
+    fault: &mut dyn FnMut(Error) -> Result<()>,
 ) -> Result<Vec<OsString>> {
-    let unreadable = |source| Error::io("read", folder, source);
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        let name = entry.file_name();
-        if !wanted(&name) {
-            continue;
+    let listed = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let listed = match listed {
+        Ok(listed) => listed,
+        Err(source) => {
+            fault(Error::io("read", folder, source))?;
+            return Ok(names);
         }
-        let mut found = entry.file_type().map_err(unreadable)?;
-        if found.is_symlink() {
-            let path = entry.path();
-            let target = fs::metadata(&path).map_err(|source| Error::io("follow", path, source))?;
-            found = target.file_type();
-        }
-        if kind(&found) {
-            names.push(name);
+    };
+    for entry in listed.into_iter().filter(|entry| wanted(&entry.file_name())) {
+        match file_type(&entry) {
+            Ok(found) if kind(&found) => names.push(entry.file_name()),
+            Ok(_) => {}
+            Err(error) => fault(error)?,
         }
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// Type of an entry, or of what a symbolic link leads to.
+fn file_type(entry: &DirEntry) -> Result<FileType> {
+    let path = entry.path();
+    let found = entry.file_type().map_err(|source| Error::io("read", &path, source))?;
+    if !found.is_symlink() {
+        return Ok(found);
+    }
+    let target = fs::metadata(&path).map_err(|source| Error::io("follow", path, source))?;
+    Ok(target.file_type())
 }
 
 fn is_hidden(name: &OsStr) -> bool {

@@ -18,6 +18,8 @@ mod image;
 mod image_folder;
 mod image_set;
 #[cfg(feature = "data")]
+mod inspection;
+#[cfg(feature = "data")]
 mod loader;
 #[cfg(feature = "data")]
 mod mixing;
@@ -36,6 +38,10 @@ pub use image::Image;
 #[cfg(feature = "data")]
 pub use image_folder::ImageFolder;
 pub use image_set::ImageSet;
+#[cfg(feature = "data")]
+pub use inspection::{
+    inspect_images, ClassCount, ImageFault, ImageInspection, ImageSource, InspectedSet, SizeCount,
+};
 #[cfg(feature = "data")]
 pub use loader::{Loader, LoaderOptions, OnCorrupt, Order};
 #[cfg(feature = "data")]

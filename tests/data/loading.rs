@@ -4,9 +4,9 @@ use crate::support::{numbers, TestResult, Tolerance};
 use once_for_both::batch::{Batch, Targets};
 use once_for_both::data::transform::{RandomErasing, TrainTransform, Transform};
 use once_for_both::data::{
-    Dataset, LabelledImage, Loader, LoaderOptions, Mixing, Normalisation, OnCorrupt, Order,
+    Dataset, Image, LabelledImage, Loader, LoaderOptions, Mixing, Normalisation, OnCorrupt, Order,
 };
-use once_for_both::Error;
+use once_for_both::{Error, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tch::Device;
@@ -348,4 +348,34 @@ fn loader_options_out_of_range_are_errors_that_name_the_option() {
     let empty =
         Loader::new(Arc::new(Generated::of(0)), LoaderOptions::evaluation(16, 2), Device::Cpu);
     assert_refused!(empty, Error::Invalid { name, .. } if name == "images of the data set");
+}
+
+#[test]
+fn image_too_narrow_for_evaluation_is_an_error_that_names_it() -> TestResult {
+    struct Narrow;
+    impl Dataset for Narrow {
+        fn len(&self) -> usize {
+            1
+        }
+
+        fn classes(&self) -> usize {
+            1
+        }
+
+        fn channels(&self) -> usize {
+            3
+        }
+
+        fn name(&self, _: usize) -> String {
+            "ape/line.png".into()
+        }
+
+        fn load(&self, _: usize) -> Result<LabelledImage> {
+            Ok(LabelledImage { image: Image::new(60_000, 1, 3, vec![7; 180_000])?, class: 0 })
+        }
+    }
+    let options = LoaderOptions::evaluation(224, 1).workers(1);
+    let refused = Loader::new(Arc::new(Narrow), options, Device::Cpu)?.at(0);
+    assert_refused!(refused, Error::Invalid { name, .. } if name.ends_with("of ape/line.png"));
+    Ok(())
 }

@@ -1,7 +1,9 @@
 //! What the tests share: golden files, the device, and the one comparison of numbers.
 #![allow(dead_code, unused_imports, reason = "every test binary uses a part of it")]
 
+pub mod alone;
 pub mod little;
+pub mod mutation;
 pub mod tiny_run;
 mod tolerance;
 

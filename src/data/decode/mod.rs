@@ -18,8 +18,8 @@ const PNG_MAGIC: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 
 /// Largest accepted number of pixels of an image, where no other is set: 64 megapixels.
 ///
-/// Decoding takes at most 4 bytes a pixel, or 11 for a progressive JPEG (of three components, without
-/// chroma subsampling).
+/// Decoding takes at most 5 bytes a pixel, or 11 for a JPEG of several scans, such as a progressive
+/// one.
 pub const DEFAULT_MAX_PIXELS: usize = 64_000_000;
 
 /// Decodes a JPEG or PNG file to RGB. The format is recognised by content.

@@ -4,6 +4,7 @@ use super::Image;
 use crate::error::DecodeError;
 use png::{ColorType, Decoder, Reader, Transformations};
 use std::io::Cursor;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 
 /// Bytes before the first chunk.
 const SIGNATURE: usize = 8;
@@ -21,6 +22,10 @@ pub(super) struct PngFile<'a> {
 impl<'a> PngFile<'a> {
     /// Reads the header. Reserves no memory for pixels.
     pub fn open(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        guarded(|| Self::read_header(bytes))
+    }
+
+    fn read_header(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut decoder = Decoder::new(Cursor::new(bytes));
         decoder.set_transformations(Transformations::normalize_to_color8());
         // Neither changes a pixel, and both may be large once unpacked.
@@ -53,6 +58,10 @@ impl<'a> PngFile<'a> {
 
     /// Decodes all rows, so that the checksums are verified, and keeps the first `rows`.
     pub fn decode_top(self, rows: usize) -> Result<Image, DecodeError> {
+        guarded(|| self.decode(rows))
+    }
+
+    fn decode(self, rows: usize) -> Result<Image, DecodeError> {
         let (width, mut reader) = (self.width(), self.reader);
         let size = reader.output_buffer_size().ok_or_else(|| error("too large for memory"))?;
         let mut pixels = vec![0; size];
@@ -73,6 +82,11 @@ impl<'a> PngFile<'a> {
         };
         Image::new(width, rows, 3, pixels).map_err(error)
     }
+}
+
+/// A panic of the decoder becomes an error.
+fn guarded<T>(decode: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(error("the decoder panicked")))
 }
 
 /// RGB of RGBA values, in the same memory.

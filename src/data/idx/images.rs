@@ -15,6 +15,13 @@ pub enum Split {
 }
 
 impl Split {
+    /// Whether a folder has the images or the labels of this split.
+    pub(in crate::data) fn is_in(self, folder: &Path) -> bool {
+        let prefix = self.prefix();
+        let names = [format!("{prefix}-images-idx3-ubyte"), format!("{prefix}-labels-idx1-ubyte")];
+        names.into_iter().any(|name| find(folder, name).is_ok())
+    }
+
     fn prefix(self) -> &'static str {
         match self {
             Self::Train => "train",

@@ -1,7 +1,7 @@
 //! Buffer of the images of a batch.
 
 use crate::data::{Image, Normalisation};
-use crate::Result;
+use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
 /// Images of a batch under construction.
@@ -38,7 +38,13 @@ impl BatchBuffer {
         match device {
             Device::Cpu => Ok(Self::Values(Values::new(&shape, normalisation)?)),
             _ => {
-                let bytes = Vec::with_capacity(count * channels * size * size);
+                let mut bytes = Vec::new();
+                let sides = count.checked_mul(channels * size * size);
+                let reserved = sides.is_some_and(|all| bytes.try_reserve_exact(all).is_ok());
+                if !reserved {
+                    let expected = format!("small enough for memory at {size} × {size} pixels");
+                    return Err(Error::invalid("batch size", expected, count));
+                }
                 Ok(Self::Bytes { bytes, shape })
             }
         }

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 
 /// Decoded image with the state of its transform.
 pub(super) struct Fetched {
+    /// Index of the image, after the replacement of corrupt ones.
+    pub index: usize,
     /// Image; rows below `region` may be missing.
     pub image: Image,
     /// Region drawn by the transform.
@@ -63,12 +65,12 @@ fn fetch_one(
         Some(class) => {
             let (image, region) = decode(job, file, &mut stream)
                 .map_err(|source| Error::Image { name: job.dataset.name(index), source })?;
-            Fetched { image, region, stream, class }
+            Fetched { index, image, region, stream, class }
         }
         None => {
             let LabelledImage { image, class } = job.dataset.load(index)?;
             let region = job.options.transform.region(image.width(), image.height(), &mut stream);
-            Fetched { image, region, stream, class }
+            Fetched { index, image, region, stream, class }
         }
     };
     let expected = job.dataset.channels();

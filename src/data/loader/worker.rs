@@ -105,16 +105,28 @@ impl Worker<'_> {
     fn add(&mut self, epoch: u64, view: View, batch: &mut PartialBatch) -> Result<()> {
         let options = &self.job.options;
         let fetched = fetch(self.job, epoch, view, &mut self.file, &mut batch.corrupt)?;
-        let Fetched { image, region, mut stream, class } = fetched;
+        let Fetched { index, image, region, mut stream, class } = fetched;
         let fill = options.normalisation.mean_colour();
-        let transformed =
-            options.transform.apply_to(region, &image, &fill, &mut stream, &mut self.resizer)?;
+        let transformed = options
+            .transform
+            .apply_to(region, &image, &fill, &mut stream, &mut self.resizer)
+            .map_err(|error| of_image(error, || self.job.dataset.name(index)))?;
         if let Some(erased) = transformed.erased {
             batch.erased.push((batch.classes.len(), erased));
         }
         batch.images.push(&transformed.image);
         batch.classes.push(class as i64);
         Ok(())
+    }
+}
+
+/// Adds the image to the name of a value out of range.
+fn of_image(error: Error, image: impl FnOnce() -> String) -> Error {
+    match error {
+        Error::Invalid { name, expected, actual } => {
+            Error::Invalid { name: format!("{name} of {}", image()), expected, actual }
+        }
+        other => other,
     }
 }
 

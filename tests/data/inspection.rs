@@ -1,0 +1,133 @@
+//! `inspect_images`: counts, sizes, and every fault.
+
+use crate::assert_refused;
+use crate::sets::file;
+use crate::support::TestResult;
+use once_for_both::data::{
+    inspect_images, ImageFolder, ImageInspection, ImageSource, InspectedSet, DEFAULT_MAX_PIXELS,
+};
+use once_for_both::Error;
+use std::fs;
+use std::path::Path;
+use tempfile::tempdir;
+
+fn put(folder: &Path, name: &str, bytes: &[u8]) -> TestResult {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().ok_or("no parent")?)?;
+    Ok(fs::write(path, bytes)?)
+}
+
+fn inspect(path: &Path) -> TestResult<ImageInspection> {
+    Ok(inspect_images(path, DEFAULT_MAX_PIXELS)?)
+}
+
+/// The only set of an inspection.
+fn only(inspection: &ImageInspection) -> &InspectedSet {
+    assert_eq!(inspection.sets.len(), 1);
+    &inspection.sets[0]
+}
+
+#[test]
+fn inspection_of_class_folders_counts_images_and_names_every_bad_file() -> TestResult {
+    let folder = tempdir()?;
+    let root = folder.path();
+    for name in ["ape/a.jpg", "ape/b.jpg", "bear/c.jpg"] {
+        put(root, name, &file("colour.jpg")?)?;
+    }
+    put(root, "bear/d.png", &file("odd/animated.png")?)?;
+    put(root, "bear/e.jpg", b"GIF89a....")?;
+    put(root, "bear/f.jpg", b"")?;
+    put(root, "ape/g.jpg", &file("colour.jpg")?[..700])?;
+    put(root, "cat/notes.txt", b"no image")?;
+    let inspection = inspect(root)?;
+    assert_eq!((inspection.source, inspection.is_accepted()), (ImageSource::ClassFolders, false));
+    let set = only(&inspection);
+    assert_eq!((set.images, set.channels), (7, 3));
+    let classes: Vec<_> = set.classes.iter().map(|c| (c.name.as_str(), c.images)).collect();
+    assert_eq!(classes, [("ape", 3), ("bear", 4), ("cat", 0)]);
+    let sizes: Vec<_> = set.sizes.iter().map(|s| (s.width, s.height, s.images)).collect();
+    assert_eq!(sizes, [(45, 34, 3), (20, 15, 1)]);
+    let expected = [
+        ("cat", "expected at least one image"),
+        ("ape/g.jpg", "without an end-of-image marker"),
+        ("bear/e.jpg", "got GIF"),
+        ("bear/f.jpg", "got 0 bytes"),
+    ];
+    assert_eq!(set.faults.len(), expected.len(), "{:?}", set.faults);
+    for (fault, (path, reason)) in set.faults.iter().zip(expected) {
+        assert!(fault.path.ends_with(path) && fault.reason.contains(reason), "{fault:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn inspection_accepts_what_the_loader_accepts_and_survives_json() -> TestResult {
+    let folder = tempdir()?;
+    for split in ["train", "val"] {
+        put(folder.path(), &format!("{split}/ape/a.jpg"), &file("colour.jpg")?)?;
+    }
+    let inspection = inspect(folder.path())?;
+    assert_eq!(inspection.source, ImageSource::TrainAndVal);
+    assert!(inspection.is_accepted());
+    let names: Vec<_> = inspection.sets.iter().map(|set| (set.name.as_str(), set.images)).collect();
+    assert_eq!(names, [("train", 1), ("val", 1)]);
+    let json = serde_json::to_string(&inspection)?;
+    assert_eq!(serde_json::from_str::<ImageInspection>(&json)?, inspection);
+    fs::remove_file(folder.path().join("val/ape/a.jpg"))?;
+    assert!(!inspect(folder.path())?.is_accepted());
+    assert_refused!(ImageFolder::open(folder.path().join("val")), Error::EmptyFolder { .. });
+    Ok(())
+}
+
+#[test]
+fn inspection_of_one_image_returns_its_size_or_its_fault() -> TestResult {
+    let folder = tempdir()?;
+    put(folder.path(), "a.jpg", &file("colour.jpg")?)?;
+    put(folder.path(), "b.jpg", b"RIFF\x24\0\0\0WEBPVP8 ")?;
+    let good = inspect(&folder.path().join("a.jpg"))?;
+    assert_eq!((good.source, good.is_accepted()), (ImageSource::ImageFile, true));
+    assert_eq!((only(&good).sizes[0].width, only(&good).sizes[0].height), (45, 34));
+    let bad = inspect(&folder.path().join("b.jpg"))?;
+    assert!(!bad.is_accepted() && only(&bad).faults[0].reason.contains("WebP"));
+    let small = inspect_images(&folder.path().join("a.jpg"), 1000)?;
+    assert!(only(&small).faults[0].reason.contains("max_pixels"));
+    let missing = inspect_images(&folder.path().join("c.jpg"), 1000);
+    assert_refused!(missing, Error::Io { path, .. } if path.ends_with("c.jpg"));
+    Ok(())
+}
+
+#[test]
+fn inspection_of_idx_files_counts_images_and_labels() -> TestResult {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data");
+    let folder = tempdir()?;
+    for name in ["images-idx3-ubyte.gz", "labels-idx1-ubyte.gz"] {
+        let from = format!("t10k-{name}");
+        fs::copy(data.join(&from), folder.path().join(&from))?;
+        fs::copy(data.join(&from), folder.path().join(format!("train-{name}")))?;
+    }
+    let inspection = inspect(folder.path())?;
+    assert_eq!((inspection.source, inspection.is_accepted()), (ImageSource::IdxFiles, true));
+    for set in &inspection.sets {
+        assert_eq!((set.images, set.channels, set.classes.len()), (1000, 1, 10));
+        assert_eq!(set.classes.iter().map(|class| class.images).sum::<usize>(), 1000);
+    }
+    let file = inspect(&folder.path().join("t10k-images-idx3-ubyte.gz"))?;
+    assert_eq!((file.source, only(&file).images), (ImageSource::IdxFile, 1000));
+    fs::write(folder.path().join("train-labels-idx1-ubyte.gz"), b"\x1f\x8bnot gzip")?;
+    let damaged = inspect(folder.path())?;
+    assert!(!damaged.is_accepted() && damaged.sets[0].faults[0].reason.contains("gzip"));
+    Ok(())
+}
+
+#[test]
+#[cfg(unix)]
+fn inspection_names_broken_links_and_goes_on() -> TestResult {
+    let folder = tempdir()?;
+    put(folder.path(), "ape/a.jpg", &file("colour.jpg")?)?;
+    std::os::unix::fs::symlink("/nowhere/at/all", folder.path().join("ape/b.jpg"))?;
+    let inspection = inspect(folder.path())?;
+    let set = only(&inspection);
+    assert_eq!((set.images, set.faults.len()), (1, 1));
+    assert!(set.faults[0].path.ends_with("ape/b.jpg"), "{:?}", set.faults);
+    Ok(())
+}

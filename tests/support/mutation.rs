@@ -1,0 +1,78 @@
+//! Seeded random changes of files, for tests that feed them to readers.
+
+use super::TestResult;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::panic::resume_unwind;
+use std::sync::mpsc::{channel, RecvTimeoutError};
+use std::time::Duration;
+
+/// Time after which a case counts as hung.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Number of cases: `OFB_CASES`, default 2,000.
+pub fn cases() -> TestResult<u64> {
+    Ok(std::env::var("OFB_CASES").map_or(Ok(2000), |cases| cases.parse())?)
+}
+
+/// Returns `original` with one to four random changes, the same for the same case.
+pub fn mutated(original: &[u8], case: u64) -> Vec<u8> {
+    let mut random = ChaCha8Rng::seed_from_u64(case);
+    let mut bytes = original.to_vec();
+    for _ in 0..random.random_range(1..=4) {
+        change(&mut bytes, &mut random);
+    }
+    bytes
+}
+
+fn change(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
+    if bytes.is_empty() {
+        bytes.push(random.random());
+        return;
+    }
+    // Half of the changes are near the start, where the headers are.
+    let reach = if random.random() { bytes.len().min(200) } else { bytes.len() };
+    let at = random.random_range(0..reach);
+    let end = (at + random.random_range(1..=40)).min(bytes.len());
+    match random.random_range(0..8) {
+        0 => bytes[at] ^= 1 << random.random_range(0..8),
+        1 => bytes[at] = random.random(),
+        2 => bytes[at] = [0, 1, 0x7f, 0x80, 0xfe, 0xff][random.random_range(0..6)],
+        3 => bytes[at..end].fill([0, 0xff][random.random_range(0..2)]),
+        4 => bytes.truncate(at),
+        5 => drop(bytes.drain(at..end)),
+        6 => {
+            let copied = bytes[at..end].to_vec();
+            let to = random.random_range(0..=bytes.len());
+            bytes.splice(to..to, copied);
+        }
+        _ => {
+            let inserted: Vec<u8> = (at..end).map(|_| random.random()).collect();
+            bytes.splice(at..at, inserted);
+        }
+    }
+}
+
+/// Runs cases 0, 1, … in turn. Fails with the number of a case that panics or hangs, so that
+/// `mutated` can make it again.
+pub fn run_bounded(cases: u64, mut run: impl FnMut(u64) + Send + 'static) {
+    let (sender, receiver) = channel();
+    let thread = std::thread::spawn(move || {
+        for case in 0..cases {
+            run(case);
+            if sender.send(case).is_err() {
+                return;
+            }
+        }
+    });
+    for case in 0..cases {
+        match receiver.recv_timeout(PATIENCE) {
+            Ok(_) => {}
+            Err(RecvTimeoutError::Timeout) => panic!("case {case} did not end in {PATIENCE:?}"),
+            Err(RecvTimeoutError::Disconnected) => {
+                println!("case {case} panicked");
+                resume_unwind(thread.join().expect_err("a case panicked"));
+            }
+        }
+    }
+}
