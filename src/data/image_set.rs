@@ -109,8 +109,10 @@ impl ImageSet {
     /// `indices`: `[B]`, i64.
     ///
     /// # Errors
-    /// [`Error::Torch`] if an index is out of range.
+    /// [`Error::Invalid`] for another shape or kind, and for an index out of range on the CPU;
+    /// [`Error::Torch`] for one on another device.
     pub fn subset(&self, indices: &Tensor) -> Result<Self> {
+        self.check_indices(indices)?;
         Ok(Self {
             images: self.images.f_index_select(0, indices)?,
             labels: self.labels.f_index_select(0, indices)?,
@@ -150,12 +152,32 @@ impl ImageSet {
     /// `indices`: `[B]`, i64; images: `[B, C, H, W]`, f32; classes: `[B]`, i64.
     ///
     /// # Errors
-    /// [`Error::Torch`] if an index is out of range.
+    /// Those of [`subset`](Self::subset).
     pub fn select(&self, indices: &Tensor) -> Result<(Tensor, Tensor)> {
+        self.check_indices(indices)?;
         let pixels = self.images.f_index_select(0, indices)?.f_to_kind(Kind::Float)?;
         let images =
             pixels.f_mul_scalar(1.0 / (255.0 * self.std))?.f_sub_scalar(self.mean / self.std)?;
         Ok((images, self.labels.f_index_select(0, indices)?))
+    }
+
+    /// Values are read on the CPU only: elsewhere that would wait for the device.
+    fn check_indices(&self, indices: &Tensor) -> Result<()> {
+        let (shape, kind) = (indices.size(), indices.f_kind()?);
+        if shape.len() != 1 || kind != Kind::Int64 {
+            let actual = format!("{shape:?}, {kind:?}");
+            return Err(Error::invalid("indices of the set", "[B], Int64", actual));
+        }
+        if shape[0] == 0 || indices.device() != Device::Cpu {
+            return Ok(());
+        }
+        let min = indices.f_min()?.f_int64_value(&[])?;
+        let max = indices.f_max()?.f_int64_value(&[])?;
+        if min >= 0 && max < self.len() {
+            return Ok(());
+        }
+        let expected = format!("within 0..{}", self.len());
+        Err(Error::invalid("indices of the set", expected, format!("{min}..={max}")))
     }
 
     /// Top-1 accuracy, in [0, 1], of `predict` over all images, in batches of `batch`.

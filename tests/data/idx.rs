@@ -75,3 +75,16 @@ fn loader_top1_counts_every_image_once() -> TestResult {
     }
     Ok(())
 }
+
+#[test]
+fn select_of_indices_out_of_range_or_of_another_kind_is_an_error_in_plain_words() -> TestResult {
+    let memory = ImageSet::from_idx(example_images()?, 10, Device::Cpu)?;
+    for (values, got) in [([0_i64, 1000], "0..=1000"), ([-1, 3], "-1..=3")] {
+        let indices = Tensor::f_from_slice(&values)?;
+        assert_refused!(memory.select(&indices), Error::Invalid { actual, .. } if actual == got);
+        assert_refused!(memory.subset(&indices), Error::Invalid { actual, .. } if actual == got);
+    }
+    let floats = Tensor::f_from_slice(&[0.5_f32])?;
+    assert_refused!(memory.select(&floats), Error::Invalid { actual, .. } if actual == "[1], Float");
+    Ok(())
+}

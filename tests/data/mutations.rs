@@ -123,7 +123,7 @@ fn png_cases() -> TestResult {
 #[ignore = "started by the test that measures its memory"]
 fn idx_cases() -> TestResult {
     let (folder, cases) = (tempfile::tempdir()?, cases()?);
-    let values: Vec<u8> = (0..2000_u32).map(|at| (at * at >> 7) as u8).collect();
+    let values: Vec<u8> = (0..2000_u32).map(|at| ((at * at) >> 7) as u8).collect();
     let plain = [&[0, 0, 8, 3, 0, 0, 0, 20, 0, 0, 0, 10, 0, 0, 0, 10], &values[..]].concat();
     let folder = folder.path().to_owned();
     measured(|| {

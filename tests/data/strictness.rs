@@ -147,3 +147,43 @@ fn decode_of_damaged_png_is_an_error() -> TestResult {
     }
     Ok(())
 }
+
+/// Progressive JPEG of one grey block with this number of scans, all coefficients zero.
+fn of_scans(count: usize) -> Vec<u8> {
+    let segment = |marker: u8, content: &[u8]| {
+        [&[0xff, marker, 0, content.len() as u8 + 2], content].concat()
+    };
+    // A table with the single code 0, for the symbol 0: no difference, or the end of the block.
+    let table = |number| segment(0xc4, &[&[number, 1][..], &[0; 16]].concat());
+    let scan = |selection: [u8; 3]| {
+        // The code and padding.
+        [segment(START_OF_SCAN, &[&[1, 1, 0][..], &selection].concat()), vec![0x7f]].concat()
+    };
+    // The DC coefficient; each AC coefficient without its lower 8 bits, and then one bit after
+    // another.
+    let refined = (0..=8).rev().map(|low| if low == 8 { 8 } else { (low + 1) << 4 | low });
+    let coefficients = (1..64).flat_map(|at| refined.clone().map(move |bits| [at, at, bits]));
+    let scans = std::iter::once([0, 0, 0]).chain(coefficients).take(count).flat_map(scan);
+    [
+        vec![0xff, 0xd8],
+        segment(0xdb, &[&[0][..], &[1; 64]].concat()),
+        segment(0xc2, &[8, 0, 8, 0, 8, 1, 1, 0x11, 0]),
+        table(0),
+        table(0x10),
+        scans.collect(),
+        END.to_vec(),
+    ]
+    .concat()
+}
+
+/// 170 KB of empty scans take 12 s for 64 megapixels.
+#[test]
+fn decode_of_more_than_100_scans_is_an_error() -> TestResult {
+    let reason = |count| -> TestResult<String> {
+        let refused = decode(&of_scans(count)).expect_err("scans are missing");
+        Ok(refused.source().ok_or("no source")?.to_string())
+    };
+    assert_eq!(reason(100)?, "a missing scan of component 0");
+    assert_eq!(reason(101)?, "more than 100 scans");
+    Ok(())
+}

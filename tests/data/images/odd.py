@@ -92,6 +92,58 @@ def filled(data):
     return out + data[last:-2] + b"\xff\xff" + END
 
 
+def huffman_tables(data):
+    """(class and number of the table) to {(bits, code): symbol}."""
+    tables = {}
+    for at, marker, length in segments(data):
+        content = data[at + 4:at + length] if marker == 0xc4 else b""
+        while content:
+            counts, symbols, code, table = content[1:17], iter(content[17:]), 0, {}
+            for bits, count in enumerate(counts, 1):
+                for _ in range(count):
+                    table[bits, code] = next(symbols)
+                    code += 1
+                code <<= 1
+            tables[content[0]] = table
+            content = content[17 + sum(counts):]
+    return tables
+
+
+def scan_per_component(data):
+    """A scan for each component of a 4:2:0 JPEG of 16 x 16 pixels, whose blocks are already in that order."""
+    tables = huffman_tables(data)
+    start, header = [(at, at + length) for at, marker, length in segments(data) if marker == 0xda][0]
+    bits = "".join(f"{byte:08b}" for byte in data[header:-2].replace(b"\xff\0", b"\xff"))
+    place = 0
+
+    def symbol(table):
+        nonlocal place
+        code = 0
+        for length in range(1, 17):
+            code = code << 1 | int(bits[place])
+            place += 1
+            if (length, code) in table:
+                return table[length, code]
+        raise ValueError("no such code")
+
+    out = data[:start]
+    for component, (blocks, number) in enumerate([(4, 0), (1, 1), (1, 1)], 1):
+        first = place
+        for _ in range(blocks):
+            length = symbol(tables[number])
+            place += length
+            coefficient = 1
+            while coefficient < 64:
+                run = symbol(tables[0x10 | number])
+                place += run & 15
+                coefficient = 64 if run == 0 else coefficient + (run >> 4) + 1
+        coded = bits[first:place]
+        coded += "1" * (-len(coded) % 8)
+        packed = bytes(int(coded[at:at + 8], 2) for at in range(0, len(coded), 8))
+        out += bytes([0xff, 0xda, 0, 8, 1, component, number * 0x11, 0, 63, 0]) + packed.replace(b"\xff", b"\xff\0")
+    return out + END
+
+
 def chunk(name, content):
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
@@ -136,6 +188,7 @@ def main():
         "sampled_grey_22.jpg": changed(jpeg(small.convert("L"), quality=80), 0xc0, sampled(0x22)),
         "progressive_420.jpg": jpeg(small, quality=80, subsampling=2, progressive=True),
         "restart.jpg": jpeg(small, quality=80, subsampling=2, restart_marker_blocks=2),
+        "scan_per_component_420.jpg": scan_per_component(jpeg(picture(16, 16), quality=80, subsampling=2)),
         "rgb_components.jpg": jpeg(small, quality=80, keep_rgb=True),
         "tables_of_16_bits.jpg": changed(plain, 0xdb, wide_tables),
         "fill_bytes.jpg": filled(plain),

@@ -14,8 +14,9 @@ const ARITHMETIC_CONDITIONING: u8 = 0xcc;
 const RESTARTS: std::ops::RangeInclusive<u8> = 0xd0..=0xd7;
 /// Markers without a segment besides restart markers: private use in arithmetic coding.
 const TEMPORARY: u8 = 0x01;
-/// Most scans of a file, as in libjpeg-turbo's tools: each scan visits the whole image.
-const MOST_SCANS: usize = 500;
+/// Most scans of a file. Programs write about ten; each visits the whole image, and a few bytes can
+/// code an empty one.
+const MOST_SCANS: usize = 100;
 
 /// One colour component of a frame.
 #[derive(Debug, Clone, Copy)]
