@@ -1,9 +1,13 @@
 //! Latency of several networks, measured in alternating order.
 
-use crate::{Error, Result};
+use crate::range::Range;
+use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 use tch::{Cuda, Device};
+
+/// Rounds of a measurement.
+const RUNS: Range<usize> = Range::closed(1, 1 << 20);
 
 /// Wall-clock time of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -22,15 +26,13 @@ pub struct Latency {
 /// On CUDA, the device is synchronised inside the timed region.
 ///
 /// # Errors
-/// Those of the candidates; [`Error::Invalid`] for 0 runs.
+/// Those of the candidates; [`Error::Invalid`](crate::Error::Invalid) for no run, or more than 2²⁰.
 pub fn compare_latency(
     candidates: &[&dyn Fn() -> Result<()>],
     runs: usize,
     device: Device,
 ) -> Result<Vec<Latency>> {
-    if runs == 0 {
-        return Err(Error::invalid("runs", "at least 1", runs));
-    }
+    RUNS.check("runs", runs)?;
     candidates.iter().try_for_each(|candidate| timed(candidate, device).map(drop))?;
     let mut times = vec![Vec::with_capacity(runs); candidates.len()];
     for _ in 0..runs {

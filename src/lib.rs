@@ -69,6 +69,7 @@ pub mod prelude;
 #[cfg(any(feature = "export", feature = "report"))]
 mod protobuf;
 pub mod randomness;
+mod range;
 #[cfg(feature = "report")]
 pub mod report;
 pub mod schedule;

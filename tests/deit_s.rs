@@ -233,9 +233,8 @@ fn folders_of_classes_are_trained_on_and_differing_class_names_are_rejected() ->
     write_classes(&data.join("val"), &["ant", "bee", "cow"])?;
     let [data, out] = [data, folder.path().join("run")];
     let (images, out) = (data.to_str().ok_or("?")?, out.to_str().ok_or("?")?);
-    let colour = ["--set", "data.mean=[0.5, 0.5, 0.5]", "--set", "data.std=[0.5, 0.5, 0.5]"];
     let arguments = ["--data", images, "--out", out, "--batch", "4", "--set", "compare=false"];
-    let all = [&arguments[..], &colour, &SMALL].concat();
+    let all = [&arguments[..], &SMALL].concat();
     let said = refuses(&all)?;
     assert!(said.contains("class 2: got cow in val/, expected cat as in train/"), "{said}");
     std::fs::rename(data.join("val/cow"), data.join("val/cat"))?;
@@ -247,6 +246,13 @@ fn folders_of_classes_are_trained_on_and_differing_class_names_are_rejected() ->
         assert!(told.contains("of 12 images"), "{told}");
         std::fs::rename(out, folder.path().join(augmentation))?;
     }
+    // RGB images are normalised with ImageNet's mean and standard deviation.
+    let config = std::fs::read_to_string(folder.path().join("light/config.toml"))?;
+    let config: toml::Table = toml::from_str(&config)?;
+    assert_eq!(config["data"]["mean"].as_array().map(Vec::len), Some(3));
+    assert_eq!(config["data"]["std"][2].as_float(), Some(0.225));
+    let grey = refuses(&[&all[..], &["--set", "data.mean=[0.5]"]].concat())?;
+    assert!(grey.contains("data.mean and data.std: got 1 and 0, expected 3 each"), "{grey}");
     // Export needs no images.
     std::fs::remove_dir_all(&data)?;
     let (run, to) = (folder.path().join("light"), folder.path().join("exported"));
@@ -407,6 +413,36 @@ fn wrong_options_are_rejected_by_name_before_a_folder_is_written() -> TestResult
         (vec!["--bugdet", "0.4"], vec!["--budget"]),
         (vec!["--budget", "1.3X"], vec!["1.3X", "1.3G"]),
         (vec!["--budget", "0.0001"], vec!["36394", "35468928"]),
+        (vec!["--budget", "1.5"], vec!["budget.macs", "a share within (0, 1]", "1.5M or 1.5G"]),
+        (vec!["--budget", "50"], vec!["budget.macs", "50M or 50G"]),
+        (vec!["--budget", "nan"], vec!["budget.macs", "nan"]),
+        (vec!["--set", "train.lr=nan"], vec!["train.lr: got NaN, expected a finite number"]),
+        (vec!["--lr", "inf"], vec!["train.lr: got inf, expected a finite number"]),
+        (
+            vec!["--set", "search.options.optimiser.clip_norm=nan"],
+            vec!["search.options.optimiser.clip_norm", "finite"],
+        ),
+        (
+            vec!["--set", "search.options.optimiser.clip_norm=-1.0"],
+            vec!["search.options.optimiser.clip_norm", "-1"],
+        ),
+        (vec!["--set", "search.share=0.0001"], vec!["search.share: got 0.0001", "200 steps"]),
+        (vec!["--set", "search.accumulate=9223372036854775807"], vec!["search.accumulate"]),
+        (vec!["--steps", "9223372036854775807"], vec!["train.steps"]),
+        (vec!["--epochs", "1e300"], vec!["train.epochs"]),
+        (vec!["--set", "network.depth=10000000000000"], vec!["network.depth", "10000000000000"]),
+        (vec!["--set", "network.depth=4611686018427387904"], vec!["network.depth"]),
+        (vec!["--set", "network.depth=400000000"], vec!["network.depth", "400000000"]),
+        (vec!["--set", "network.embed_dim=9223372036854775807"], vec!["network.embed_dim"]),
+        (
+            vec!["--set", "network.heads=7", "--set", "network.embed_dim=16"],
+            vec!["network.heads: got 7, expected a divisor of network.embed_dim 16"],
+        ),
+        (vec!["--set", "data.validation=-9223372036854775807"], vec!["data.validation"]),
+        (vec!["--set", "data.workers=1000000"], vec!["data.workers"]),
+        (vec!["--set", "every.log=0"], vec!["every.log"]),
+        (vec!["--budget", "400k", "--params", "4G"], vec!["4000000000 parameters"]),
+        (vec!["finetune", "--out", out], vec!["there is no subnet in", "run search first"]),
         (vec!["--set", "serch.share=0.3"], vec!["serch", "search"]),
         (
             vec!["--set", "search.options.pruning.fade_out=3"],

@@ -157,8 +157,8 @@ fn swin_config_that_cannot_be_built_is_refused_by_field() -> TestResult {
         // Windows whose constants do not fit into memory.
         (swin().input(16384, 3, 1).window(16), "window_size"),
         (swin().input(256, 3, 1).window(256), "window_size"),
-        (SwinConfig { stages: Vec::new(), ..swin() }, "number of stages"),
-        (SwinConfig::uniform(16, &[2, 1], 0).input(16, 3, 2).window(4), "layers.0.blocks.0.heads"),
+        (SwinConfig { stages: Vec::new(), ..swin() }, "stages"),
+        (SwinConfig::uniform(16, &[2, 1], 0).input(16, 3, 2).window(4), "stages.0.blocks.0.heads"),
     ] {
         match config.check() {
             Err(Error::Invalid { name, .. }) if name == field => {}

@@ -2,10 +2,14 @@
 
 use super::ComponentId;
 use crate::error::expect_shape;
-use crate::{Error, Result};
+use crate::range::{Range, SHARE};
+use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use tch::{Kind, Reduction, Tensor};
+
+/// Logits divided by it, and its square, stay finite in f32.
+const TEMPERATURE: Range<f64> = Range::closed(1e-3, 1e6);
 
 /// Distillation teacher: a network whose logits the student imitates.
 ///
@@ -66,18 +70,20 @@ impl Distillation {
     /// Checks weight and temperature.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the weight is outside [0, 1] or the temperature is not positive.
+    /// [`Error::Invalid`](crate::Error::Invalid) if the weight is outside [0, 1] or the temperature
+    /// outside [1e-3, 1e6].
     pub fn check(&self) -> Result<()> {
-        if !(0.0..=1.0).contains(&self.weight) {
-            return Err(Error::invalid("distillation.weight", "within [0, 1]", self.weight));
-        }
+        self.check_as("distillation")
+    }
+
+    /// [`check`](Self::check) of the option `name`.
+    pub(crate) fn check_as(&self, name: &str) -> Result<()> {
+        SHARE.check(format!("{name}.weight"), self.weight)?;
         match self.kind {
-            DistillationKind::Soft { temperature }
-                if !(temperature.is_finite() && temperature > 0.0) =>
-            {
-                Err(Error::invalid("distillation.temperature", "finite and positive", temperature))
+            DistillationKind::Soft { temperature } => {
+                TEMPERATURE.check(format!("{name}.kind.soft.temperature"), temperature)
             }
-            _ => Ok(()),
+            DistillationKind::Hard => Ok(()),
         }
     }
 }
@@ -93,7 +99,7 @@ pub(crate) fn teacher_logits(teacher: &dyn Teacher, images: &Tensor) -> Result<T
 /// `student`, `teacher`: `[B, classes]`. Result: scalar.
 ///
 /// # Errors
-/// [`Error::Shape`] if student and teacher differ in shape.
+/// [`Error::Shape`](crate::Error::Shape) if student and teacher differ in shape.
 pub fn distillation_loss(
     student: &Tensor,
     teacher: &Tensor,

@@ -2,9 +2,10 @@
 
 use super::magnitude::{magnitude, standardised};
 use super::ComponentId;
+use crate::range::{Range, PART};
 use crate::space::Dimension;
 use crate::tensors::Weights;
-use crate::{Error, Result};
+use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use tch::{Kind, Tensor};
@@ -58,6 +59,11 @@ pub trait Importance: Debug + Send + Sync {
         Ok(None)
     }
 }
+
+/// Mean of scores.
+const MEAN: Range<f64> = Range::closed(-1e6, 1e6);
+/// Standard deviation of scores.
+const STD: Range<f64> = Range::closed(0.0, 1e6);
 
 /// Built-in implementations of [`Importance`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -124,16 +130,10 @@ impl Importance for UnitImportance {
         else {
             return Ok(());
         };
-        if !mean.is_finite() {
-            return Err(Error::invalid("importance.mean", "finite", mean));
-        }
-        if !(std.is_finite() && std >= 0.0) {
-            return Err(Error::invalid("importance.std", "finite and not negative", std));
-        }
+        MEAN.check("importance.mean", mean)?;
+        STD.check("importance.std", std)?;
         match *self {
-            Self::Taylor { momentum, .. } if !(0.0..1.0).contains(&momentum) => {
-                Err(Error::invalid("importance.momentum", "within [0, 1)", momentum))
-            }
+            Self::Taylor { momentum, .. } => PART.check("importance.momentum", momentum),
             _ => Ok(()),
         }
     }

@@ -2,9 +2,10 @@
 
 use super::ComponentId;
 use crate::error::expect_shape;
+use crate::range::{check_all, Range};
 use crate::space::{ActiveSet, DimensionKind};
 use crate::tensors::widened;
-use crate::{Error, Result};
+use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 use std::fmt::Debug;
@@ -96,6 +97,8 @@ pub struct EntropyVarianceLoss {
 
 /// Lower bound of ln p in the entropy: exp(−1000) is 0 in f64, and p·ln p is then 0, not NaN.
 const LEAST_LOG: f64 = -1e3;
+/// Weights of the terms.
+const WEIGHT: Range<f64> = Range::closed(-1e6, 1e6);
 
 impl EntropyVarianceLoss {
     pub(super) const NAME: &'static str = "entropy_variance";
@@ -146,19 +149,11 @@ impl AdaptiveOneHotLoss for EntropyVarianceLoss {
     }
 
     fn check(&self) -> Result<()> {
-        if !(1e-6..0.5).contains(&self.delta) {
-            let (name, expected) = ("one_hot.delta", "within [1e-6, 0.5)");
-            return Err(Error::invalid(name, expected, self.delta));
-        }
-        for (name, weight) in [
-            ("one_hot.attention_weight", self.attention_weight),
-            ("one_hot.other_weight", self.other_weight),
-        ] {
-            if !weight.is_finite() {
-                return Err(Error::invalid(name, "finite", weight));
-            }
-        }
-        Ok(())
+        check_all([
+            ("one_hot.delta", self.delta, Range::below(1e-6, 0.5)),
+            ("one_hot.attention_weight", self.attention_weight, WEIGHT),
+            ("one_hot.other_weight", self.other_weight, WEIGHT),
+        ])
     }
 
     fn alpha_loss(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {

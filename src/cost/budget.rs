@@ -1,15 +1,21 @@
 //! Budgets: upper limits on MACs or parameters of the subnet.
 
 use super::{CostModel, Metric};
+use crate::range::{Range, POSITIVE_SHARE};
 use crate::space::{SearchSpace, Size};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
+/// Amount of MACs or parameters.
+const AMOUNT: Range<f64> = Range::above(0.0, 1e30);
+/// Smallest amount that is read without a suffix.
+const LEAST_PLAIN: f64 = 1e3;
+
 /// Limit of a [`Budget`]: a share or an amount.
 ///
-/// Parsed from text, a number up to 1 without a suffix is a share, all others are amounts. Suffixes
-/// are k, M and G.
+/// Parsed from text, a number up to 1 without a suffix is a share; numbers with a suffix k, M or G,
+/// and numbers of at least 1,000, are amounts.
 ///
 /// ```
 /// use once_for_both::cost::Limit;
@@ -32,19 +38,44 @@ impl FromStr for Limit {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        Self::parse_as("budget", text)
+    }
+}
+
+impl Limit {
+    /// Parses the text of the option `name`.
+    pub(crate) fn parse_as(name: &str, text: &str) -> Result<Self> {
         let (digits, factor) = match text.trim().char_indices().last() {
             Some((at, 'k' | 'K')) => (&text.trim()[..at], 1e3),
             Some((at, 'M')) => (&text.trim()[..at], 1e6),
             Some((at, 'G')) => (&text.trim()[..at], 1e9),
             _ => (text.trim(), 1.0),
         };
-        match digits.parse::<f64>() {
-            Ok(share) if factor == 1.0 && share > 0.0 && share <= 1.0 => Ok(Self::Share(share)),
-            Ok(value) if value > 0.0 && value.is_finite() => Ok(Self::Amount(value * factor)),
+        let suffixed = factor != 1.0;
+        let limit = match digits.parse::<f64>() {
+            Ok(share) if !suffixed && share <= 1.0 => Self::Share(share),
+            Ok(amount) if suffixed || amount >= LEAST_PLAIN => Self::Amount(amount * factor),
+            // A few MACs are a mistaken share.
+            Ok(number) if number > 1.0 => {
+                let expected = format!(
+                    "a share within (0, 1], or an amount; for an amount write {number}M or {number}G"
+                );
+                return Err(Error::invalid(name, expected, text));
+            }
             _ => {
                 let expected = "a share such as 0.5, or an amount such as 250k, 8M or 1.3G";
-                Err(Error::invalid("budget", expected, format!("{text:?}")))
+                return Err(Error::invalid(name, expected, format!("{text:?}")));
             }
+        };
+        limit.check(name)?;
+        Ok(limit)
+    }
+
+    /// Refuses a share outside (0, 1], and an amount that is not positive or above 1e30.
+    fn check(self, name: &str) -> Result<()> {
+        match self {
+            Self::Share(share) => POSITIVE_SHARE.check(name, share),
+            Self::Amount(amount) => AMOUNT.check(name, amount),
         }
     }
 }
@@ -97,23 +128,20 @@ impl Budget {
         CostLimit::params(amount).into()
     }
 
+    /// Refuses a limit out of range, as the option `name`.
+    pub(crate) fn check(&self, name: &str) -> Result<()> {
+        self.limit.check(name)
+    }
+
     /// Returns the limit as an amount: an amount as it is, a share as ⌊share · F_0⌋.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless the share is in (0, 1], or the amount is finite and positive.
+    /// [`Error::Invalid`] unless the share is in (0, 1], or the amount in (0, 1e30].
     pub fn resolve(&self, model: &CostModel) -> Result<CostLimit> {
+        self.check("budget")?;
         let limit = match self.limit {
-            Limit::Share(share) if share > 0.0 && share <= 1.0 => {
-                (share * model.dense_cost(self.metric)?).floor()
-            }
-            Limit::Share(share) => {
-                return Err(Error::invalid("budget", "a share in (0, 1]", share));
-            }
-            Limit::Amount(amount) if amount > 0.0 && amount.is_finite() => amount,
-            Limit::Amount(amount) => {
-                let expected = format!("a positive number of {}", self.metric.name());
-                return Err(Error::invalid("budget", expected, amount));
-            }
+            Limit::Share(share) => (share * model.dense_cost(self.metric)?).floor(),
+            Limit::Amount(amount) => amount,
         };
         Ok(CostLimit { metric: self.metric, limit })
     }

@@ -2,8 +2,12 @@
 
 #[cfg(feature = "data")]
 use super::idx::IdxImages;
+use super::normalisation::STD;
+use crate::range::Range;
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
+
+const MEAN: Range<f64> = Range::closed(-1e6, 1e6);
 
 /// Labelled images on a device, stored as bytes and normalised when they are selected.
 #[derive(Debug)]
@@ -80,14 +84,10 @@ impl ImageSet {
     /// Sets the normalisation (x − mean)/std of values x in [0, 1].
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless both are finite and `std` is positive.
+    /// [`Error::Invalid`] unless `mean` is within [−1e6, 1e6] and `std` within [1e-6, 1e6].
     pub fn normalised(mut self, mean: f64, std: f64) -> Result<Self> {
-        if !mean.is_finite() {
-            return Err(Error::invalid("mean of the pixels", "finite", mean));
-        }
-        if !(std.is_finite() && std > 0.0) {
-            return Err(Error::invalid("std of the pixels", "finite and positive", std));
-        }
+        MEAN.check("mean of the pixels", mean)?;
+        STD.check("std of the pixels", std)?;
         (self.mean, self.std) = (mean, std);
         Ok(self)
     }

@@ -2,12 +2,16 @@
 //!
 //! One λ for the whole batch; image i of B is mixed with image B − 1 − i.
 
-use super::transform::{expect_probability, Rectangle};
+use super::transform::Rectangle;
 use super::RandomStream;
 use crate::batch::Targets;
+use crate::range::{check_all, Range, SHARE};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
+
+/// α of a Beta distribution, where it is not 0.
+const ALPHA: Range<f64> = Range::closed(1e-3, 1e3);
 
 /// Options of mixup and cutmix.
 ///
@@ -66,17 +70,20 @@ impl Mixing {
     /// # Errors
     /// [`Error::Invalid`] naming the first option out of range, or if mixup and cutmix are both 0.
     pub fn validate(&self) -> Result<()> {
-        for (name, alpha) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
-            if !(alpha >= 0.0 && alpha.is_finite()) {
-                return Err(Error::invalid(name, "0 or more, finite", alpha));
+        for (name, alpha) in [("mixing.mixup", self.mixup), ("mixing.cutmix", self.cutmix)] {
+            if alpha != 0.0 {
+                ALPHA.check(name, alpha)?;
             }
         }
         if self.mixup == 0.0 && self.cutmix == 0.0 {
-            return Err(Error::invalid("mixup and cutmix", "one of them positive", "0 and 0"));
+            let expected = "one of them positive";
+            return Err(Error::invalid("mixing.mixup and mixing.cutmix", expected, "0 and 0"));
         }
-        expect_probability("probability of mixing", self.probability)?;
-        expect_probability("probability of cutmix", self.switch)?;
-        expect_probability("label smoothing", self.label_smoothing)
+        check_all([
+            ("mixing.probability", self.probability, SHARE),
+            ("mixing.switch", self.switch, SHARE),
+            ("mixing.label_smoothing", self.label_smoothing, SHARE),
+        ])
     }
 }
 

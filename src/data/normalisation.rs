@@ -1,8 +1,12 @@
 //! Normalisation of pixel values.
 
+use crate::range::{Range, SHARE};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
+
+/// Standard deviations that pixels in [0, 1] are divided by.
+pub(super) const STD: Range<f64> = Range::closed(1e-6, 1e6);
 
 /// Normalisation (x − mean) / std of values x in [0, 1], per channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,23 +58,20 @@ impl Normalisation {
         Ok(shift.f_addcmul_out(&values, &values, &scale)?)
     }
 
-    /// Checks that each channel has a mean in [0, 1] and a positive standard deviation.
+    /// Checks that each channel has a mean in [0, 1] and a standard deviation in [1e-6, 1e6].
     ///
     /// # Errors
     /// [`Error::Invalid`] otherwise.
     pub fn validate(&self, channels: usize) -> Result<()> {
-        for (name, values) in [("mean of the pixels", &self.mean), ("std of the pixels", &self.std)]
+        for (name, values, range) in
+            [("normalisation.mean", &self.mean, SHARE), ("normalisation.std", &self.std, STD)]
         {
             if values.len() != channels {
-                return Err(Error::invalid(name, format!("{channels} values"), values.len()));
+                let expected = format!("{channels}, one a channel of the images");
+                return Err(Error::invalid(format!("values of {name}"), expected, values.len()));
             }
+            values.iter().try_for_each(|&value| range.check(name, value))?;
         }
-        if let Some(mean) = self.mean.iter().find(|mean| !(0.0..=1.0).contains(*mean)) {
-            return Err(Error::invalid("mean of the pixels", "0 to 1", mean));
-        }
-        match self.std.iter().find(|std| !(**std > 0.0 && std.is_finite())) {
-            Some(std) => Err(Error::invalid("std of the pixels", "positive", std)),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }

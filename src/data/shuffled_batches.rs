@@ -3,8 +3,12 @@
 use super::ImageSet;
 use crate::batch::{Batch, BatchSource, Targets};
 use crate::randomness::{seed_torch, Purpose};
+use crate::range::Range;
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
+
+/// Pixels of padding.
+const PAD: Range<i64> = Range::closed(0, 256);
 
 /// Random crop and flip of training images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,16 +38,18 @@ impl<'a> ShuffledBatches<'a> {
     /// Returns the batches of `size` images that `seed` determines.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `size` is 0 or larger than the image set.
+    /// [`Error::Invalid`] if `size` is 0 or larger than the image set, or padding outside [0, 256].
     pub fn new(
         set: &'a ImageSet,
         size: i64,
         seed: u64,
         augmentation: Augmentation,
     ) -> Result<Self> {
-        if size < 1 || size > set.len() {
-            return Err(Error::invalid("batch size", format!("within 1..={}", set.len()), size));
+        if set.is_empty() {
+            return Err(Error::invalid("images of the set", "at least one", 0));
         }
+        Range::closed(1, set.len()).check("batch", size)?;
+        PAD.check("augmentation.pad", augmentation.pad)?;
         Ok(Self { set, size, seed, augmentation, order: None })
     }
 

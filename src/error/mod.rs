@@ -18,7 +18,7 @@ pub use folder::FolderError;
 pub use import::ImportError;
 #[cfg(feature = "pipeline")]
 pub use pipeline::PipelineError;
-pub(crate) use raise::{expect_shape, During};
+pub(crate) use raise::{expect_shape, plain, During};
 
 use std::path::PathBuf;
 use tch::TchError;
@@ -133,6 +133,15 @@ pub enum Error {
         first: String,
         /// The dimension that came second.
         second: String,
+    },
+
+    /// No entry of a name that is needed.
+    #[error("{kind} {name}: got none, expected one of this name")]
+    Missing {
+        /// weight, tensor or variable.
+        kind: &'static str,
+        /// The name that is needed.
+        name: String,
     },
 
     /// An unknown name.

@@ -79,6 +79,17 @@ pub enum PipelineError {
         expected: String,
     },
 
+    /// Fine-tuning in a run folder without a subnet.
+    #[error(
+        "there is no subnet in {}: got none, expected that of a search; run search first, or give a \
+         subnet by weights",
+        folder.display()
+    )]
+    NoSubnet {
+        /// The run folder.
+        folder: PathBuf,
+    },
+
     /// A network for other images or classes than those of the data.
     #[error("{network}: got one for {given}, expected {expected}, as the data has")]
     Misfit {

@@ -6,7 +6,7 @@ use tch::TchError;
 
 impl From<TchError> for Error {
     fn from(source: TchError) -> Self {
-        Self::Torch { operation: "a tensor operation".into(), source }
+        Self::Torch { operation: "a tensor operation".into(), source: plain(source) }
     }
 }
 
@@ -38,6 +38,11 @@ impl Error {
         Self::Unknown { kind, name: name.into(), known: listed.join(", ") + &more }
     }
 
+    /// [`Error::Missing`]: there is no `name`.
+    pub(crate) fn missing(kind: &'static str, name: impl Into<String>) -> Self {
+        Self::Missing { kind, name: name.into() }
+    }
+
     pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,
@@ -47,7 +52,32 @@ impl Error {
     }
 
     pub(crate) fn file(path: impl Into<PathBuf>, reason: impl ToString) -> Self {
-        Self::File { path: path.into(), reason: reason.to_string() }
+        Self::File { path: path.into(), reason: without_stack(reason.to_string()) }
+    }
+
+    /// The error of an option of the section `section`: its name gets the section in front.
+    pub(crate) fn of_section(self, section: &str) -> Self {
+        match self {
+            Self::Invalid { name, expected, actual } => {
+                Self::Invalid { name: format!("{section}.{name}"), expected, actual }
+            }
+            other => other,
+        }
+    }
+}
+
+/// Returns libtorch's error without the stack of C++ functions that it ends with.
+pub(crate) fn plain(error: TchError) -> TchError {
+    match error {
+        TchError::Torch(text) => TchError::Torch(without_stack(text)),
+        other => other,
+    }
+}
+
+fn without_stack(text: String) -> String {
+    match text.find("\nException raised from").or_else(|| text.find("\nframe #")) {
+        Some(end) => text[..end].trim_end().to_string(),
+        None => text,
     }
 }
 

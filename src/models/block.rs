@@ -31,7 +31,7 @@ impl BlockConfig {
 
     /// Returns the width of the concatenated heads.
     pub fn attention_dim(&self) -> i64 {
-        self.heads * self.head_dim
+        self.heads.saturating_mul(self.head_dim)
     }
 
     /// Returns 1/√`scale_dim`, the factor on q·k.
@@ -41,11 +41,16 @@ impl BlockConfig {
 
     /// Refuses sizes that cannot be built; the error names them after `block`.
     pub(super) fn check(&self, block: &str) -> Result<()> {
+        check_size(&format!("{block}.heads"), self.heads)?;
+        if self.head_dim == 0 {
+            let expected = "positive; make embed_dim a multiple of heads";
+            return Err(Error::invalid(format!("{block}.head_dim"), expected, 0));
+        }
         for (name, value) in [
-            ("heads", self.heads),
             ("head_dim", self.head_dim),
             ("hidden_dim", self.hidden_dim),
             ("scale_dim", self.scale_dim),
+            ("heads × head_dim", self.attention_dim()),
         ] {
             check_size(&format!("{block}.{name}"), value)?;
         }
@@ -167,8 +172,7 @@ fn scale_rows(weights: &mut Weights, name: &str, rows: i64, factor: f64) -> Resu
     if factor == 1.0 {
         return Ok(());
     }
-    let missing = || Error::unknown("variable", name, weights.keys());
-    let weight = weights.get(name).ok_or_else(missing)?;
+    let weight = weights.get(name).ok_or_else(|| Error::missing("weight", name))?;
     let rest = weight.size()[0] - rows;
     let scaled = weight.f_narrow(0, 0, rows)?.f_mul_scalar(factor)?;
     let folded = Tensor::f_cat(&[scaled, weight.f_narrow(0, rows, rest)?], 0)?;

@@ -49,7 +49,7 @@ pub(super) fn resized<A: Blocks>(config: &A, wanted: &Sizes) -> Result<A> {
 /// Folds the attention scale of every block into the weights of q.
 ///
 /// # Errors
-/// [`Error::Unknown`] if a weight is missing.
+/// [`Error::Missing`] if a weight is missing.
 pub(super) fn standardised<A: Blocks>(config: &A, weights: &mut Weights) -> Result<A> {
     let mut config = config.clone();
     for (name, block) in config.blocks_mut() {

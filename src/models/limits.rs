@@ -1,40 +1,58 @@
-//! Limits on the sizes of a configuration.
+//! Ranges of the sizes of a configuration.
 
-use super::Windows;
+use super::{BlockConfig, Shapes, Windows};
+use crate::range::{check_all, Range, PART};
 use crate::{Error, Result};
 
 // Far above those of any network, and low enough that no product of sizes overflows, whatever a
 // damaged file says.
-const LARGEST_SIZE: i64 = 1 << 20;
-const LARGEST_GRID: i64 = 1 << 14;
+const WIDTH: Range<i64> = Range::closed(1, 1 << 20);
+const IMAGE: Range<i64> = Range::closed(1, 1 << 20);
+const GRID: Range<i64> = Range::closed(1, 1 << 14);
+/// Blocks of a network, or of a stage.
+pub(crate) const BLOCKS: Range<usize> = Range::closed(0, MOST_BLOCKS);
+const MOST_BLOCKS: usize = 1 << 10;
+/// ε below it vanishes beside the variance of features in f32.
+const NORM_EPS: Range<f64> = Range::closed(1e-15, 1.0);
+const LAYER_SCALE: Range<f64> = Range::closed(-1e6, 1e6);
 /// Entries of a bias of window attention: 256 MB.
 const LARGEST_BIAS: f64 = (1 << 26) as f64;
+/// Numbers of all variables of a network: 40 GB in f32.
+const LARGEST_NETWORK: f64 = 1e10;
 
 pub(super) fn check_size(name: &str, value: i64) -> Result<()> {
-    match value {
-        1..=LARGEST_SIZE => Ok(()),
-        ..1 => Err(Error::invalid(name, "positive", value)),
-        _ => Err(Error::invalid(name, format!("at most {LARGEST_SIZE}"), value)),
+    WIDTH.check(name, value)
+}
+
+pub(super) fn check_blocks(name: &str, blocks: &[BlockConfig]) -> Result<()> {
+    BLOCKS.check(name, blocks.len())
+}
+
+/// Returns equal blocks. A number out of range stays out of range, and is not reserved.
+pub(super) fn equal_blocks(block: BlockConfig, depth: usize) -> Vec<BlockConfig> {
+    vec![block; depth.min(MOST_BLOCKS + 1)]
+}
+
+/// Returns the channels of a head; 0, which is refused, if the heads do not divide the embedding.
+pub(super) fn head_dim(embed_dim: i64, heads: i64) -> i64 {
+    match heads > 0 && embed_dim % heads == 0 {
+        true => embed_dim / heads,
+        false => 0,
     }
 }
 
 /// Refuses an image that cannot be divided into patches.
 pub(super) fn check_input(image: i64, channels: i64, patch: i64) -> Result<()> {
-    check_size("image_size", image)?;
-    check_size("in_channels", channels)?;
-    check_size("patch_size", patch)?;
+    check_all([
+        ("image_size", image, IMAGE),
+        ("in_channels", channels, WIDTH),
+        ("patch_size", patch, IMAGE),
+    ])?;
     if image % patch != 0 {
-        return Err(Error::invalid(
-            "patch_size",
-            format!("a divisor of image_size {image}"),
-            patch,
-        ));
+        let expected = format!("a divisor of image_size {image}");
+        return Err(Error::invalid("patch_size", expected, patch));
     }
-    if image / patch > LARGEST_GRID {
-        let expected = format!("at most {LARGEST_GRID} patches along a side");
-        return Err(Error::invalid("image_size / patch_size", expected, image / patch));
-    }
-    Ok(())
+    GRID.check("image_size / patch_size", image / patch)
 }
 
 /// Refuses windows whose constants would not fit into memory.
@@ -50,11 +68,23 @@ pub(super) fn check_windows(windows: Windows) -> Result<()> {
 }
 
 pub(super) fn check_rates(drop_path: f64, norm_eps: f64) -> Result<()> {
-    if !(0.0..1.0).contains(&drop_path) {
-        return Err(Error::invalid("drop_path", "within [0, 1)", drop_path));
+    check_all([("drop_path", drop_path, PART), ("norm_eps", norm_eps, NORM_EPS)])
+}
+
+pub(super) fn check_layer_scale(initial: Option<f64>) -> Result<()> {
+    initial.map_or(Ok(()), |initial| LAYER_SCALE.check("layer_scale", initial))
+}
+
+/// Refuses a network whose variables, each within its range, are too many together.
+pub(super) fn check_variables(shapes: &Shapes) -> Result<()> {
+    let numbers = |shape: &Vec<i64>| shape.iter().map(|&length| length as f64).product::<f64>();
+    let all: f64 = shapes.values().map(numbers).sum();
+    match all <= LARGEST_NETWORK {
+        true => Ok(()),
+        false => {
+            let expected =
+                format!("at most {LARGEST_NETWORK:e}; make embed_dim, depth or image smaller");
+            Err(Error::invalid("parameters of the network", expected, format!("{all:.1e}")))
+        }
     }
-    if norm_eps.is_nan() || norm_eps <= 0.0 {
-        return Err(Error::invalid("norm_eps", "positive", norm_eps));
-    }
-    Ok(())
 }

@@ -5,7 +5,7 @@ mod block;
 mod family;
 pub mod graph;
 mod layers;
-mod limits;
+pub(crate) mod limits;
 mod swin;
 mod vit;
 mod windows;
@@ -158,7 +158,7 @@ pub trait Architecture: Clone + Debug + Send + Serialize + DeserializeOwned {
     /// Returns the default search space: dimensions with candidates and bindings.
     ///
     /// # Errors
-    /// [`Error::Candidates`] if a size is not positive.
+    /// [`Error::Invalid`] or [`Error::Candidates`] if a size is not positive.
     fn space(&self) -> Result<SearchSpace>;
 
     /// Returns MACs and parameters as polynomials in the sizes of the dimensions.
@@ -185,7 +185,7 @@ pub trait Architecture: Clone + Debug + Send + Serialize + DeserializeOwned {
     /// nothing.
     ///
     /// # Errors
-    /// [`Error::Unknown`] if a weight is missing.
+    /// [`Error::Missing`] if a weight is missing.
     fn standardised(&self, _weights: &mut Weights) -> Result<Self> {
         Ok(self.clone())
     }

@@ -1,6 +1,7 @@
 //! AdamW (Loshchilov & Hutter 2019) over plain tensors; it computes what `torch.optim.AdamW` does.
 
-use crate::{Error, Result};
+use crate::range::{PART, RATE, SCALE};
+use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::btree_map::{BTreeMap, Entry};
 use tch::Tensor;
@@ -19,27 +20,19 @@ pub struct AdamWOptions {
 }
 
 impl AdamWOptions {
-    /// Checks that β₁ and β₂ are in [0, 1), ε is positive, and the weight decay is not negative.
+    /// Checks that β₁ and β₂ are in [0, 1), ε in [1e-30, 1e30], and the weight decay in [0, 1e6].
     ///
     /// # Errors
-    /// [`Error::Invalid`] with the option's name, prefixed by `group`.
+    /// [`Error::Invalid`](crate::Error::Invalid) with the option's name, prefixed by `group`.
     pub fn check(&self, group: &str) -> Result<()> {
-        let Self { beta1, beta2, eps, weight_decay } = *self;
-        let invalid = |name, expected, value: f64| {
-            Err(Error::invalid(format!("{group}.{name}"), expected, value))
-        };
-        for (name, beta) in [("beta1", beta1), ("beta2", beta2)] {
-            if !(0.0..1.0).contains(&beta) {
-                return invalid(name, "within [0, 1)", beta);
-            }
-        }
-        if !(eps.is_finite() && eps > 0.0) {
-            return invalid("eps", "finite and positive", eps);
-        }
-        if !(weight_decay.is_finite() && weight_decay >= 0.0) {
-            return invalid("weight_decay", "finite and not negative", weight_decay);
-        }
-        Ok(())
+        let options = [
+            ("beta1", self.beta1, PART),
+            ("beta2", self.beta2, PART),
+            ("eps", self.eps, SCALE),
+            ("weight_decay", self.weight_decay, RATE),
+        ];
+        let mut options = options.into_iter();
+        options.try_for_each(|(name, value, range)| range.check(format!("{group}.{name}"), value))
     }
 }
 
@@ -95,7 +88,7 @@ impl AdamW {
             for tensor in [gradient, &moments.first] {
                 crate::error::expect_shape("AdamW", name, tensor, &parameter.size())?;
             }
-            moments.steps += 1;
+            moments.steps = moments.steps.saturating_add(1);
             let share = |beta: f64| apply.f_mul_scalar(1.0 - beta);
             let _ = moments.first.f_lerp_tensor_(gradient, &share(options.beta1)?)?;
             let square = gradient.f_square()?;

@@ -1,6 +1,7 @@
 //! Exponential moving average (EMA) of parameters.
 
-use crate::{Error, Result};
+use crate::range::PART;
+use crate::Result;
 use std::collections::BTreeMap;
 use tch::Tensor;
 
@@ -20,11 +21,9 @@ impl Ema {
     /// Returns an EMA without values.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless `decay` is in [0, 1).
+    /// [`Error::Invalid`](crate::Error::Invalid) unless `decay` is in [0, 1).
     pub fn new(decay: f64) -> Result<Self> {
-        if !(0.0..1.0).contains(&decay) {
-            return Err(Error::invalid("decay of the EMA", "within [0, 1)", decay));
-        }
+        PART.check("decay of the EMA", decay)?;
         Ok(Self { decay, updates: 0, values: BTreeMap::new() })
     }
 
@@ -39,14 +38,14 @@ impl Ema {
     /// Updates the EMA with the present values.
     ///
     /// # Errors
-    /// [`Error::Shape`] if a parameter has changed its shape.
+    /// [`Error::Shape`](crate::Error::Shape) if a parameter has changed its shape.
     pub fn update<'a>(
         &mut self,
         parameters: impl Iterator<Item = (&'a String, &'a Tensor)>,
     ) -> Result<()> {
         let n = self.updates as f64;
         let decay = self.decay.min((1.0 + n) / (10.0 + n));
-        self.updates += 1;
+        self.updates = self.updates.saturating_add(1);
         crate::autograd::no_grad(|| {
             for (name, value) in parameters {
                 match self.values.get_mut(name) {

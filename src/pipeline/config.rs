@@ -5,9 +5,15 @@ use crate::components::{Distillation, DistillationKind};
 use crate::cost::{Budget, CostLimit, Limit, Metric};
 use crate::error::PipelineError;
 use crate::models::Architecture;
+use crate::range::{check_all, Range, INTERVAL, SHARE};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+
+const IMAGES: Range<i64> = Range::closed(1, 1 << 32);
+const WORKERS: Range<usize> = Range::closed(1, 1 << 10);
+const STD: Range<f64> = Range::closed(1e-6, 1e6);
+const TEMPERATURE: Range<f64> = Range::closed(1e-3, 1e6);
 
 /// Part of a run that is run on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,10 +89,11 @@ pub struct DataConfig {
     pub validation: i64,
     /// Augmentation of the training images.
     pub augmentation: AugmentationPreset,
-    /// Mean of each channel, in [0, 1]. Empty: measured on the training images; IDX files only.
+    /// Mean of each channel, in [0, 1]. Empty: measured on the training images of IDX files,
+    /// ImageNet's for folders of RGB images.
     #[serde(default)]
     pub mean: Vec<f64>,
-    /// Standard deviation of each channel, in [0, 1]. Empty: measured, as the mean.
+    /// Standard deviation of each channel. Empty: as the mean.
     #[serde(default)]
     pub std: Vec<f64>,
     /// Threads that decode; all cores if not given. Batches do not depend on it.
@@ -145,6 +152,43 @@ pub struct Intervals {
     pub evaluation: u64,
 }
 
+impl DataConfig {
+    /// Checks the range of every option.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the option, its value and what is allowed.
+    pub fn check(&self) -> Result<()> {
+        self.images.map_or(Ok(()), |images| IMAGES.check("data.images", images))?;
+        Range::closed(0, 1 << 32).check("data.validation", self.validation)?;
+        self.workers.map_or(Ok(()), |workers| WORKERS.check("data.workers", workers))?;
+        self.mean.iter().try_for_each(|&mean| SHARE.check("data.mean", mean))?;
+        self.std.iter().try_for_each(|&std| STD.check("data.std", std))
+    }
+}
+
+/// Refuses numbers that are not finite: JSON, in which plans and overlays are written, has none.
+pub(super) fn expect_finite(table: &toml::Table) -> Result<()> {
+    table.iter().try_for_each(|(name, value)| expect_finite_at(name, value))
+}
+
+fn expect_finite_at(name: &str, value: &toml::Value) -> Result<()> {
+    match value {
+        toml::Value::Float(number) if !number.is_finite() => {
+            Err(Error::invalid(name, "a finite number", number))
+        }
+        toml::Value::Table(table) => {
+            let mut fields = table.iter();
+            fields
+                .try_for_each(|(field, value)| expect_finite_at(&format!("{name}.{field}"), value))
+        }
+        toml::Value::Array(values) => {
+            let mut values = values.iter().enumerate();
+            values.try_for_each(|(at, value)| expect_finite_at(&format!("{name}.{at}"), value))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Config {
     /// Reads a `config.toml`.
     ///
@@ -161,7 +205,46 @@ impl Config {
     /// # Errors
     /// [`PipelineError::Options`] quoting the line that is wrong.
     pub fn from_toml(text: &str, origin: &str) -> Result<Self> {
+        let table: toml::Table =
+            toml::from_str(text).map_err(|error| PipelineError::options(origin, error))?;
+        expect_finite(&table)?;
         Ok(toml::from_str(text).map_err(|error| PipelineError::options(origin, error))?)
+    }
+
+    /// Checks the range of every option that a stage does not check itself.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the option, its value and what is allowed.
+    pub fn check(&self) -> Result<()> {
+        self.data.check()?;
+        let Intervals { log, checkpoint, evaluation } = self.every;
+        check_all([
+            ("every.log", log, INTERVAL),
+            ("every.checkpoint", checkpoint, INTERVAL),
+            ("every.evaluation", evaluation, INTERVAL),
+        ])?;
+        if let Some(teacher) = &self.teacher {
+            SHARE.check("teacher.share", teacher.share)?;
+            let temperature = teacher.temperature;
+            temperature.map_or(Ok(()), |own| TEMPERATURE.check("teacher.temperature", own))?;
+        }
+        for (name, stage) in [("train", &self.train), ("finetune", &self.finetune)] {
+            stage.as_ref().map_or(Ok(()), |stage| stage.check(name))?;
+        }
+        self.search.check("search")?;
+        self.given_budgets().map(drop)
+    }
+
+    /// The budgets as given.
+    fn given_budgets(&self) -> Result<Vec<Budget>> {
+        let texts = [
+            ("budget.macs", Metric::Macs, &self.budget.macs),
+            ("budget.params", Metric::Params, &self.budget.params),
+        ];
+        let given = texts.into_iter().filter_map(|(name, metric, text)| {
+            text.as_ref().map(|text| Ok(Budget { metric, limit: Limit::parse_as(name, text)? }))
+        });
+        given.collect()
     }
 
     /// Returns the configuration as TOML.
@@ -179,11 +262,7 @@ impl Config {
     /// [`Error::Invalid`] for a limit that is not a share or an amount, or if there is none;
     /// [`Error::Infeasible`] for a limit outside the range of the search space.
     pub fn budgets<A: Architecture>(&self, dense: &A) -> Result<Vec<Budget>> {
-        let texts = [(Metric::Macs, &self.budget.macs), (Metric::Params, &self.budget.params)];
-        let given = texts.into_iter().filter_map(|(metric, text)| Some((metric, text.as_ref()?)));
-        let budgets: Vec<Budget> = given
-            .map(|(metric, text)| Ok(Budget { metric, limit: text.parse::<Limit>()? }))
-            .collect::<Result<_>>()?;
+        let budgets = self.given_budgets()?;
         if budgets.is_empty() {
             let expected = "a limit: set budget.macs, budget.params, or both";
             return Err(Error::invalid("budget", expected, "none"));

@@ -1,5 +1,6 @@
 //! Images of a run: in memory, or loaded from folders.
 
+use super::feed_checks::{expect_idx, expect_same_classes, other_channels};
 use super::{AugmentationPreset, DataConfig, FeedBatches};
 use crate::data::idx::{IdxImages, Split};
 use crate::data::transform::{TrainTransform, Transform};
@@ -7,6 +8,7 @@ use crate::data::{
     Augmentation, Dataset, ImageFolder, ImageSet, Loader, LoaderOptions, Normalisation, Order,
     ShuffledBatches,
 };
+use crate::range::Range;
 use crate::{Error, Result};
 use std::path::Path;
 use std::sync::Arc;
@@ -56,16 +58,12 @@ impl Feed {
         image_size: i64,
         device: Device,
     ) -> Result<Self> {
+        config.check()?;
         let feed = match folder.join("train").is_dir() {
             true => Self::open_classes(folder, config, image_size, device)?,
-            false if config.mean.len() < 2 => Self::open_idx(folder, config, device)?,
             false => {
-                let channels = config.mean.len();
-                let reason = format!(
-                    "data folder: got no train/, expected train/ and val/ with a folder per class \
-                     (or IDX files, but data.mean has {channels} channels)"
-                );
-                return Err(Error::file(folder, reason));
+                expect_idx(folder, config)?;
+                Self::open_idx(folder, config, device)?
             }
         };
         let [_, height, width] = feed.image_shape;
@@ -78,10 +76,6 @@ impl Feed {
     }
 
     fn open_idx(folder: &Path, config: &DataConfig, device: Device) -> Result<Self> {
-        if config.augmentation == AugmentationPreset::Deit {
-            let expected = "light or none for IDX files";
-            return Err(Error::invalid("data.augmentation", expected, "deit"));
-        }
         let train = IdxImages::open_split(folder, Split::Train)?;
         let test = IdxImages::open_split(folder, Split::Test)?;
         let classes = train.classes();
@@ -89,16 +83,14 @@ impl Feed {
         let (mean, std) = match (&config.mean[..], &config.std[..]) {
             ([], []) => train.pixel_statistics()?,
             (&[mean], &[std]) => (mean, std),
-            (mean, std) => {
-                let actual = format!("{} and {} values", mean.len(), std.len());
-                return Err(Error::invalid("data.mean and data.std", "one value each", actual));
-            }
+            (mean, std) => return Err(other_channels(mean, std, 1)),
         };
         let all = train.normalised(mean, std)?;
         let test = ImageSet::from_idx(test, classes, device)?.normalised(mean, std)?;
+        // Both are in range, see DataConfig::check.
         let used = config.images.unwrap_or(all.len());
         let trained = used - config.validation;
-        if used > all.len() || trained < 1 || config.validation < 0 {
+        if used > all.len() || trained < 1 {
             let expected = format!("within the {} training images", all.len());
             let actual = format!("{used}, of which {} held out", config.validation);
             return Err(Error::invalid("data.images and data.validation", expected, actual));
@@ -120,6 +112,10 @@ impl Feed {
             let expected = "none for folders of classes; move a part of train/ to val/ instead";
             return Err(Error::invalid("data.images and data.validation", expected, "some"));
         }
+        let counts = [config.mean.len(), config.std.len()];
+        if counts != [0, 0] && counts != [3, 3] {
+            return Err(other_channels(&config.mean, &config.std, 3));
+        }
         let train = ImageFolder::open(folder.join("train"))?;
         let test = ImageFolder::open(folder.join("val"))?;
         expect_same_classes(folder, &train, &test)?;
@@ -140,7 +136,9 @@ impl Feed {
         Ok(Self::new(Source::Memory { train, test }, config, device, image_shape, classes))
     }
 
-    /// Returns the feed of two data sets, loaded by worker threads and resized to `image_size`.
+    /// Returns the feed of two data sets, loaded by worker threads and resized to `image_size`. RGB
+    /// images are normalised with ImageNet's mean and standard deviation where the configuration has
+    /// none.
     pub fn from_datasets(
         train: Arc<dyn Dataset>,
         test: Arc<dyn Dataset>,
@@ -150,7 +148,11 @@ impl Feed {
     ) -> Self {
         let image_shape = [train.channels() as i64, image_size, image_size];
         let classes = train.classes() as i64;
-        Self::new(Source::Folder { train, test }, config, device, image_shape, classes)
+        let mut config = config.clone();
+        if train.channels() == 3 && config.mean.is_empty() && config.std.is_empty() {
+            Normalisation { mean: config.mean, std: config.std } = Normalisation::imagenet();
+        }
+        Self::new(Source::Folder { train, test }, &config, device, image_shape, classes)
     }
 
     fn new(
@@ -257,6 +259,7 @@ impl Feed {
     /// # Errors
     /// Those of the data set.
     pub fn calibration_batch(&self, count: i64) -> Result<Tensor> {
+        Range::closed(1, i64::MAX).check("calibration images", count)?;
         let count = count.min(self.test_images());
         match &self.source {
             Source::Memory { test, .. } => {
@@ -268,23 +271,5 @@ impl Feed {
                 Ok(self.loader(test, options)?.at(0)?.images)
             }
         }
-    }
-}
-
-/// Refuses `train/` and `val/` with other classes, because classes are numbered by folder names.
-fn expect_same_classes(folder: &Path, train: &ImageFolder, test: &ImageFolder) -> Result<()> {
-    let counts = [train.classes(), test.classes()];
-    if counts[0] != counts[1] {
-        let [train, test] = counts;
-        let reason = format!("classes: got {test} in val/, expected {train} as in train/");
-        return Err(Error::file(folder, reason));
-    }
-    let mut names = train.class_names().zip(test.class_names()).enumerate();
-    match names.find(|(_, (train, test))| train != test) {
-        None => Ok(()),
-        Some((number, (train, test))) => Err(Error::file(
-            folder,
-            format!("class {number}: got {test} in val/, expected {train} as in train/"),
-        )),
     }
 }

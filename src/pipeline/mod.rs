@@ -31,6 +31,7 @@
 mod config;
 mod feed;
 mod feed_batches;
+mod feed_checks;
 mod network_config;
 mod networks;
 mod options;

@@ -2,9 +2,13 @@
 
 use super::{Config, Settings};
 use crate::error::PipelineError;
+use crate::models::limits::BLOCKS;
 use crate::models::{SwinConfig, VitConfig};
+use crate::range::{check_all, Range};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+
+const WIDTH: Range<i64> = Range::closed(1, 1 << 20);
 
 /// Family of a network that [`NetworkConfig`] describes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +82,22 @@ impl NetworkConfig {
         Ok(parsed.map_err(|error| PipelineError::options("network", error))?)
     }
 
+    /// Refuses widths, heads and blocks that make no network.
+    fn check(&self, depths: &[usize]) -> Result<()> {
+        check_all([
+            ("network.embed_dim", self.embed_dim, WIDTH),
+            ("network.heads", self.heads, WIDTH),
+        ])?;
+        depths.iter().try_for_each(|&depth| BLOCKS.check("network.depth", depth))?;
+        match self.embed_dim % self.heads {
+            0 => Ok(()),
+            _ => {
+                let expected = format!("a divisor of network.embed_dim {}", self.embed_dim);
+                Err(Error::invalid("network.heads", expected, self.heads))
+            }
+        }
+    }
+
     /// Returns the ViT for images with so many channels and classes.
     ///
     /// # Errors
@@ -91,12 +111,13 @@ impl NetworkConfig {
             let expected = "none for family vit; set network.family to swin, or leave it out";
             return Err(Error::invalid("network.window_size", expected, window));
         }
+        self.check(&[depth])?;
         let mut dense = VitConfig::uniform(self.embed_dim, depth, self.heads)
             .input(self.image_size, channels, self.patch_size)
             .classes(classes);
         dense.drop_path = self.drop_path;
         dense.distilled = self.distilled;
-        dense.check()?;
+        dense.check().map_err(|error| error.of_section("network"))?;
         Ok(dense)
     }
 
@@ -116,12 +137,13 @@ impl NetworkConfig {
             let expected = "false for family swin";
             return Err(Error::invalid("network.distilled", expected, true));
         }
+        self.check(depths)?;
         let mut dense = SwinConfig::uniform(self.embed_dim, depths, self.heads)
             .input(self.image_size, channels, self.patch_size)
             .classes(classes);
         dense.window_size = self.window_size.unwrap_or(dense.window_size);
         dense.drop_path = self.drop_path;
-        dense.check()?;
+        dense.check().map_err(|error| error.of_section("network"))?;
         Ok(dense)
     }
 }

@@ -12,6 +12,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     /// Refuses options of the stages that are about to run.
     pub(super) fn check_options(&self) -> Result<()> {
         let config = self.config();
+        config.check()?;
         let sections = Command::sections(config.command);
         for &section in sections {
             match (section, &config.train, &config.finetune) {
@@ -35,10 +36,11 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let stage = &self.config().search;
         let (steps, epoch) = self.length("search", stage)?;
         let share = stage.share.unwrap_or(SEARCH_SHARE);
-        if !(share > 0.0 && share <= 1.0) {
-            return Err(Error::invalid("search.share", "within (0, 1]", share));
-        }
         let search_steps = (steps as f64 * share).round() as u64;
+        if search_steps == 0 {
+            let expected = format!("a share that is at least one of the {steps} steps");
+            return Err(Error::invalid("search.share", expected, share));
+        }
         self.options("search", stage.method.options(steps, search_steps), stage, epoch)
     }
 
@@ -57,13 +59,9 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
 
     /// Optimiser steps of a stage, and of an epoch in it.
     fn length(&self, name: &str, stage: &StageConfig) -> Result<(u64, u64)> {
-        if stage.batch < 1 {
-            return Err(Error::invalid(format!("{name}.batch"), "at least 1", stage.batch));
-        }
-        if stage.accumulate == 0 {
-            return Err(Error::invalid(format!("{name}.accumulate"), "at least 1", 0));
-        }
-        let epoch = steps_per_epoch(&self.feed().batches(stage.batch, 0)?, stage);
+        stage.check(name)?;
+        let batches = self.feed().batches(stage.batch, 0).map_err(|e| e.of_section(name))?;
+        let epoch = steps_per_epoch(&batches, stage);
         Ok((stage.optimiser_steps(name, epoch)?, epoch))
     }
 
@@ -78,7 +76,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         options.log_interval = self.config().every.log;
         options.training.distillation = self.config().distillation();
         let options = stage.apply(name, options, epoch)?;
-        options.check()?;
+        options.check().map_err(|error| error.of_section(&format!("{name}.options")))?;
         Ok(options)
     }
 }

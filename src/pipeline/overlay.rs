@@ -1,5 +1,6 @@
 //! Options over options: merged TOML tables, and values set in JSON objects.
 
+use super::config::expect_finite;
 use super::Settings;
 use crate::error::PipelineError;
 use crate::{Error, Result};
@@ -39,7 +40,9 @@ pub(super) fn nested(name: &str, value: toml::Value) -> Table {
 /// # Errors
 /// [`PipelineError::Options`] if there is no `=`, or the name is not a dotted key.
 pub fn parse_setting(text: &str) -> Result<Settings> {
-    Ok(to_settings(setting(text)?)?)
+    let table = setting(text)?;
+    expect_finite(&table)?;
+    Ok(to_settings(table)?)
 }
 
 /// Converts a TOML table to JSON.

@@ -134,6 +134,11 @@ impl Request {
         let mut config = from_table(&table)?;
         // The network that the run started from is needed for the comparison.
         config.weights = config.weights.or_else(|| saved.weights.clone());
+        if config.data.mean.is_empty() && config.data.std.is_empty() {
+            // As measured, or by default, when the run began.
+            config.data.mean.clone_from(&saved.data.mean);
+            config.data.std.clone_from(&saved.data.std);
+        }
         config.command = match (self.command, self.resume) {
             (None, true) => saved.command,
             (command, _) => command,
@@ -222,6 +227,7 @@ fn parse(text: &str, origin: &str) -> Result<Table> {
 /// Once through text, so that an error quotes the line that is wrong.
 fn from_table(table: &Table) -> Result<Config> {
     let origin = "options of the run";
+    super::config::expect_finite(table)?;
     let text = toml::to_string(table).map_err(|error| PipelineError::options(origin, error))?;
     Config::from_toml(&text, origin)
 }

@@ -117,19 +117,34 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     pub fn check(&self) -> Result<()> {
         let command = self.config.command;
         self.run.check()?;
-        self.check_options()?;
         if command == Some(Command::Finetune) {
+            // First: without a subnet, no option matters.
+            self.subnet_to_finetune()?;
+            self.check_options()?;
             return self.subnet().map(drop);
         }
+        self.check_options()?;
         let start = self.start()?;
         if command == Some(Command::Search) && start.is_none() {
             return Err(no_dense_network());
         }
         let dense = start.as_ref().map_or(&self.dense, Subnet::architecture);
-        if command != Some(Command::Train) {
-            dense.resized(&dense.cost_model().dense)?;
+        if command == Some(Command::Train) {
+            return self.config.budgets(dense).map(drop);
         }
-        self.config.budgets(dense).map(drop)
+        dense.resized(&dense.cost_model().dense)?;
+        self.search_of(dense)?.options(self.search_options()?).check()
+    }
+
+    /// The subnet to fine-tune, and its name in errors: that in the run folder, or that of the
+    /// configuration.
+    fn subnet_to_finetune(&self) -> Result<(PathBuf, &'static str)> {
+        let own = self.run.subnet();
+        match &self.config.weights {
+            _ if own.is_dir() => Ok((own, "subnet of the run")),
+            Some(path) => Ok((path.clone(), "weights")),
+            None => Err(PipelineError::NoSubnet { folder: self.run.path().into() }.into()),
+        }
     }
 
     /// Runs the stages of the configured command, or all, and writes the report.
@@ -227,17 +242,8 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     /// The network to fine-tune, with its provenance: the subnet in the run folder, or that of the
     /// configuration.
     fn subnet(&self) -> Result<(Subnet<A>, Provenance)> {
-        let own = self.run.subnet();
-        let (path, name) = match &self.config.weights {
-            _ if own.is_dir() => (&own, "subnet of the run"),
-            Some(path) => (path, "weights"),
-            None => {
-                let expected = "a subnet in the run folder, or weights";
-                let (purpose, expected) = ("fine-tune", expected.into());
-                return Err(PipelineError::NoNetwork { purpose, expected }.into());
-            }
-        };
-        let subnet = self.load(path, name)?;
+        let (path, name) = self.subnet_to_finetune()?;
+        let subnet = self.load(&path, name)?;
         let provenance = match RunFolder::new(path).artifact() {
             Some(folder) => Description::<A>::read(&folder)?.provenance,
             None => self.provenance(subnet.architecture())?,

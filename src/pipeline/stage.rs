@@ -110,7 +110,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         run: &mut Run<'_, A>,
         batches: &mut Watched,
     ) -> Result<Option<f64>> {
-        let interval = batches.epoch * self.config.every.evaluation.max(1);
+        let interval = batches.epoch.saturating_mul(self.config.every.evaluation.max(1));
         let options = run.search().options();
         let painted = painting_steps(options.pmim.as_ref().map_or(0, |_| options.search_steps));
         loop {
@@ -128,7 +128,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
                 let images = self.feed.calibration_batch(RECONSTRUCTED)?;
                 write_painting(&setup.folder, step, &run.search().reconstruct(&images)?)?;
             }
-            let evaluation = (step / interval + 1) * interval;
+            let evaluation = (step / interval + 1).saturating_mul(interval);
             let later = painted.iter().copied().filter(|&painted| painted > step);
             let next = later.fold(evaluation, u64::min);
             if run.train_until(next, batches)? == Outcome::Stopped {
@@ -148,7 +148,7 @@ fn start<A: ImageClassifier>(
         steps: search.options().total_steps,
         done: search.steps_done(),
         steps_per_epoch,
-        images_per_step: setup.config.batch * setup.config.accumulate as i64,
+        images_per_step: setup.config.batch.saturating_mul(setup.config.accumulate as i64),
         macs: search.supernet().cost_model().dense_cost(Metric::Macs)?,
     })
 }

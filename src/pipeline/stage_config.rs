@@ -4,10 +4,16 @@ use super::overlay::overlay;
 use super::Settings;
 use crate::components::{ComponentIds, Components};
 use crate::error::PipelineError;
+use crate::range::{Range, INTERVAL, POSITIVE_SHARE, RATE};
 use crate::search::SearchOptions;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+/// Length of a stage in epochs.
+const LENGTH: Range<f64> = Range::above(0.0, 1e6);
+const BATCH: Range<i64> = Range::closed(1, 1 << 20);
+const ACCUMULATE: Range<u64> = Range::closed(1, 1 << 12);
 
 /// One stage of a run: sections `[train]`, `[search]` and `[finetune]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,6 +103,25 @@ fn one() -> u64 {
 }
 
 impl StageConfig {
+    /// Checks the range of every option of the section `name`; those in `options` are checked with
+    /// the options of the library.
+    pub(super) fn check(&self, name: &str) -> Result<()> {
+        let of = |field: &str| format!("{name}.{field}");
+        fn given<T: Copy>(value: Option<T>, check: impl FnOnce(T) -> Result<()>) -> Result<()> {
+            value.map_or(Ok(()), check)
+        }
+        given(self.epochs, |epochs| LENGTH.check(of("epochs"), epochs))?;
+        given(self.steps, |steps| INTERVAL.check(of("steps"), steps))?;
+        BATCH.check(of("batch"), self.batch)?;
+        ACCUMULATE.check(of("accumulate"), self.accumulate)?;
+        RATE.check(of("lr"), self.lr)?;
+        given(self.warmup, |epochs| RATE.check(of("warmup"), epochs))?;
+        given(self.share, |share| POSITIVE_SHARE.check(of("share"), share))?;
+        given(self.prune_steps_per_epoch, |steps| {
+            INTERVAL.check(of("prune_steps_per_epoch"), steps)
+        })
+    }
+
     /// Returns the optimiser steps, of which `epoch` are an epoch.
     pub(super) fn optimiser_steps(&self, name: &str, epoch: u64) -> Result<u64> {
         let steps = match (self.epochs, self.steps) {
@@ -107,9 +132,12 @@ impl StageConfig {
                 return Err(Error::invalid(name, "either epochs or steps", given));
             }
         };
-        match steps {
-            0 => Err(Error::invalid(format!("steps of {name}"), "at least 1", 0)),
-            steps => Ok(steps),
+        match self.epochs {
+            Some(epochs) if steps == 0 => {
+                let expected = format!("enough for a step: an epoch has {epoch}");
+                Err(Error::invalid(format!("{name}.epochs"), expected, epochs))
+            }
+            _ => Ok(steps),
         }
     }
 

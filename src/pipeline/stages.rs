@@ -72,17 +72,19 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     pub(super) fn search(&self, dense: &Subnet<A>) -> Result<Option<Trained<A>>> {
         let config = &self.config.search;
         let setup = self.setup("search", "", config, 1);
-        let builder = Search::of(dense.architecture().clone())
-            .weights(dense.weights())
-            .budgets(self.config.budgets(dense.architecture())?)
-            .components(Components {
-                teacher: self.teacher.clone(),
-                ..config.search_components()?
-            });
+        let builder = self.search_of(dense.architecture())?.weights(dense.weights());
         let (network, options) = (dense.architecture(), self.search_options()?);
         let Some(stage) = self.stage(&setup, network, options, builder)? else { return Ok(None) };
         let saving = Saving { folder: self.run.subnet(), dense: Some(dense), before: None };
         self.save(stage, saving).map(Some)
+    }
+
+    /// The search of a network, without its options and weights.
+    pub(super) fn search_of(&self, dense: &A) -> Result<SearchBuilder<A>> {
+        let components = self.config.search.search_components()?;
+        let components = Components { teacher: self.teacher.clone(), ..components };
+        let builder = Search::of(dense.clone()).components(components);
+        Ok(builder.budgets(self.config.budgets(dense)?))
     }
 
     /// Returns the provenance of a network that was not searched.
@@ -110,7 +112,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         // `join("")` would end the path with a slash.
         let path = self.run.path();
         let folder = if folder.is_empty() { path.into() } else { path.join(folder) };
-        StageSetup { name, folder, config, seed: self.config.seed + seed }
+        StageSetup { name, folder, config, seed: self.config.seed.wrapping_add(seed) }
     }
 
     /// Plain training of a network.

@@ -5,6 +5,7 @@ use super::options::Stages;
 use super::step::Search;
 use crate::cost::{Budget, CostLimit, Metric};
 use crate::models::Architecture;
+use crate::range::STEPS;
 use crate::space::Sizes;
 use crate::supernet::Weights;
 use crate::{Error, Result};
@@ -65,6 +66,7 @@ impl<A: Architecture> Search<A> {
     /// [`Error::Infeasible`] if the active candidates cannot meet the budgets; [`Error::Invalid`]
     /// once the search is decided.
     pub fn branch(&self, budgets: &[Budget], finetune_steps: u64) -> Result<Self> {
+        STEPS.check("finetune_steps", finetune_steps)?;
         if self.phase != Phase::Search {
             return Err(Error::invalid("phase", "search, to branch from", "finetune"));
         }
@@ -86,7 +88,7 @@ impl<A: Architecture> Search<A> {
         options.total_steps = options.search_steps + finetune_steps;
         let rate = &mut options.optimiser.weight_rate;
         rate.total_steps = options.total_steps;
-        rate.warmup_steps = rate.warmup_steps.min(options.total_steps - 1);
+        rate.warmup_steps = rate.warmup_steps.min(options.total_steps.saturating_sub(1));
         let copies = |(name, tensor): (&String, &tch::Tensor)| {
             Ok((name.clone(), crate::autograd::no_grad(|| tensor.f_detach_copy())?))
         };

@@ -152,21 +152,17 @@ impl<A: Architecture> SearchBuilder<A> {
     /// # Errors
     /// Whatever would make it fail later: [`Error::Invalid`] for options out of range, a search
     /// without a budget or distillation without a teacher; [`Error::Infeasible`] or
-    /// [`Error::Conflicting`] for budgets that the space cannot meet; [`Error::Unknown`] or
+    /// [`Error::Conflicting`] for budgets that the space cannot meet; [`Error::Missing`], [`Error::Unknown`] or
     /// [`Error::Shape`] for weights, and those of [`SearchSpace::validate`] for bindings, that do
     /// not fit.
     pub fn build(self) -> Result<Search<A>> {
-        let (options, space) = self.checked()?;
+        let (options, space, limits) = self.feasible()?;
         let origin = self.origin(&space)?;
-        let Self { architecture, weights, budgets, components, device, .. } = self;
+        let Self { architecture, weights, components, device, .. } = self;
         let searching = !space.dimensions.is_empty();
         seed_torch(options.seed, 0, Purpose::Initialise);
         let pmim = searching && options.pmim.is_some();
         let mut supernet = Supernet::new(architecture, space, pmim, device)?;
-        let limits = limits(&supernet, &budgets, &options)?;
-        if searching {
-            expect_projectable(supernet.cost_model(), supernet.space(), &limits)?;
-        }
         if let Some(weights) = weights {
             supernet.load_weights(&weights)?;
         }
@@ -176,6 +172,36 @@ impl<A: Architecture> SearchBuilder<A> {
         let mut search = Search::assemble(supernet, limits, options, components, origin)?;
         search.phase = if searching { Phase::Search } else { Phase::Finetune };
         Ok(search)
+    }
+
+    /// Checks, without building anything, what [`build`](Self::build) would refuse in options,
+    /// components, search space and budgets.
+    ///
+    /// # Errors
+    /// Those of [`build`](Self::build), except those of weights and bindings.
+    pub fn check(&self) -> Result<()> {
+        self.feasible().map(drop)
+    }
+
+    /// The options, the space that is searched under them, and budgets that it meets.
+    fn feasible(&self) -> Result<(SearchOptions, SearchSpace, Vec<CostLimit>)> {
+        let (options, space) = self.checked()?;
+        let model = self.architecture.cost_model();
+        let resolve = |budget: &Budget| {
+            let limit = budget.resolve(&model)?;
+            limit.check(&model, &space)?;
+            Ok(limit)
+        };
+        options.budget.keep_feasible.iter().try_for_each(|budget| resolve(budget).map(drop))?;
+        let limits: Vec<CostLimit> = self.budgets.iter().map(resolve).collect::<Result<_>>()?;
+        if !space.dimensions.is_empty() {
+            expect_projectable(&model, &space, &limits)?;
+            if options.pmim.is_some() && self.architecture.pmim_ports().is_none() {
+                let operation = "masked image modeling; set the option pmim to none";
+                return Err(Error::Unsupported { model: A::FAMILY.into(), operation });
+            }
+        }
+        Ok((options, space, limits))
     }
 
     /// The options, and the space that is searched under them.
@@ -214,19 +240,4 @@ impl<A: Architecture> SearchBuilder<A> {
     pub(super) fn parts(self) -> (A, Vec<Budget>, Components, Device) {
         (self.architecture, self.budgets, self.components, self.device)
     }
-}
-
-/// The budgets in units of their metrics, each within the space.
-fn limits<A: Architecture>(
-    supernet: &Supernet<A>,
-    budgets: &[Budget],
-    options: &SearchOptions,
-) -> Result<Vec<CostLimit>> {
-    let resolve = |budget: &Budget| {
-        let limit = budget.resolve(supernet.cost_model())?;
-        limit.check(supernet.cost_model(), supernet.space())?;
-        Ok(limit)
-    };
-    options.budget.keep_feasible.iter().try_for_each(|budget| resolve(budget).map(drop))?;
-    budgets.iter().map(resolve).collect()
 }

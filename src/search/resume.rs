@@ -177,5 +177,5 @@ fn with_prefix(tensors: &Weights, prefix: &str) -> Weights {
 }
 
 fn find<'a>(tensors: &'a Weights, name: &str) -> Result<&'a Tensor> {
-    tensors.get(name).ok_or_else(|| Error::unknown("tensor", name, tensors.keys()))
+    tensors.get(name).ok_or_else(|| Error::missing("tensor", name))
 }

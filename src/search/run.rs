@@ -7,6 +7,7 @@ use super::step::Search;
 use crate::batch::{Batch, BatchSource};
 use crate::files::{expect_own_names, is_run_name, Owner, Part};
 use crate::models::Architecture;
+use crate::range::INTERVAL;
 use crate::{Error, Result};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -94,17 +95,27 @@ impl<A: Architecture> Search<A> {
         listener: &mut dyn Listener,
     ) -> Result<()> {
         while !self.is_done() {
-            let batches = self.next_batches(source)?;
+            let Some(batches) = self.next_batches(source, None)? else { return Ok(()) };
             self.step(&batches, listener)?;
         }
         Ok(())
     }
 
-    /// The batches of the next optimiser step.
-    fn next_batches(&self, source: &mut dyn BatchSource) -> Result<Vec<Batch>> {
+    /// The batches of the next optimiser step; `None` if `stop` is set between two of them.
+    fn next_batches(
+        &self,
+        source: &mut dyn BatchSource,
+        stop: Option<&AtomicBool>,
+    ) -> Result<Option<Vec<Batch>>> {
         let accumulate = self.options.training.accumulate;
-        let numbers = self.step * accumulate..(self.step + 1) * accumulate;
-        numbers.map(|number| source.batch(number)).collect()
+        let mut batches = Vec::new();
+        for number in self.step * accumulate..(self.step + 1) * accumulate {
+            if !batches.is_empty() && stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                return Ok(None);
+            }
+            batches.push(source.batch(number)?);
+        }
+        Ok(Some(batches))
     }
 }
 
@@ -128,7 +139,8 @@ impl<'a, A: Architecture> Run<'a, A> {
         self
     }
 
-    /// Stops after the current step once this flag is set, by a signal handler for example.
+    /// Stops after the current step once this flag is set, by a signal handler for example; between
+    /// two batches that a step accumulates, it stops before the step.
     pub fn stop_when(mut self, stop: &'a AtomicBool) -> Self {
         self.stop = Some(stop);
         self
@@ -172,9 +184,7 @@ impl<'a, A: Architecture> Run<'a, A> {
     /// # Errors
     /// Those of [`train`](Self::train).
     pub fn train_until(&mut self, step: u64, source: &mut dyn BatchSource) -> Result<Outcome> {
-        if self.interval == 0 {
-            return Err(Error::invalid("steps between checkpoints", "at least 1", self.interval));
-        }
+        INTERVAL.check("steps between checkpoints", self.interval)?;
         self.checkpoints.claim()?;
         while !self.search.is_done() {
             if self.search.step >= step {
@@ -190,7 +200,10 @@ impl<'a, A: Architecture> Run<'a, A> {
     /// Makes one optimiser step, with a checkpoint where one is due; returns whether the run is to
     /// stop.
     fn advance(&mut self, source: &mut dyn BatchSource) -> Result<bool> {
-        let batches = self.search.next_batches(source)?;
+        let Some(batches) = self.search.next_batches(source, self.stop)? else {
+            self.checkpoint()?;
+            return Ok(true);
+        };
         match self.search.step(&batches, &mut self.listeners) {
             Err(Error::Diverged { step, in_a_row, first }) => {
                 return self.roll_back(step, in_a_row, first).map(|()| false);
@@ -203,11 +216,15 @@ impl<'a, A: Architecture> Run<'a, A> {
         let due =
             step.is_multiple_of(self.interval) && self.search.non_finite.counts()?.in_a_row == 0;
         if stopped || done || due {
-            // Before it is written: a resumed run emits again whatever its checkpoint does not hold.
-            self.emit(&Event::Checkpoint { step })?;
-            self.checkpoints.save(self.search)?;
+            self.checkpoint()?;
         }
         Ok(stopped)
+    }
+
+    fn checkpoint(&mut self) -> Result<()> {
+        // Before it is written: a resumed run emits again whatever its checkpoint does not hold.
+        self.emit(&Event::Checkpoint { step: self.search.step })?;
+        self.checkpoints.save(self.search).map(drop)
     }
 
     fn roll_back(&mut self, step: u64, in_a_row: u64, first: Vec<String>) -> Result<()> {

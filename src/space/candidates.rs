@@ -1,7 +1,11 @@
 //! Candidate sizes of one dimension.
 
+use crate::range::Range;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+
+/// Units of a dimension: far above those of any network.
+const UNITS: Range<i64> = Range::closed(1, 1 << 20);
 
 /// Size of a dimension: number of heads, and channels of each head.
 ///
@@ -22,7 +26,7 @@ impl Size {
 
     /// Returns the number of units: heads × channels.
     pub fn units(self) -> i64 {
-        self.heads * self.channels
+        self.heads.saturating_mul(self.channels)
     }
 }
 
@@ -73,7 +77,8 @@ impl Candidates {
     /// Returns candidates w₁, …, w_K of a flat dimension of `units` units.
     ///
     /// # Errors
-    /// [`Error::Candidates`] unless 0 < w₁ < … < w_K ≤ `units`.
+    /// [`Error::Candidates`] unless 0 < w₁ < … < w_K ≤ `units`; [`Error::Invalid`] for more than 2²⁰
+    /// units.
     pub fn flat(units: i64, widths: Vec<i64>) -> Result<Self> {
         Self::grid(1, units, vec![1], widths)
     }
@@ -83,7 +88,7 @@ impl Candidates {
     ///
     /// # Errors
     /// [`Error::Candidates`] unless both lists are ascending, positive, and at most `heads` and
-    /// `channels`.
+    /// `channels`; [`Error::Invalid`] for more than 2²⁰ units.
     pub fn grid(
         heads: i64,
         channels: i64,
@@ -92,6 +97,7 @@ impl Candidates {
     ) -> Result<Self> {
         check("head counts", heads, &head_counts)?;
         check("channel widths", channels, &widths)?;
+        expect_units(heads, channels)?;
         Ok(Self { heads, channels, head_counts, widths })
     }
 
@@ -101,8 +107,9 @@ impl Candidates {
     /// The paper does not list its candidates.
     ///
     /// # Errors
-    /// [`Error::Candidates`] if `units` is not positive.
+    /// [`Error::Invalid`] unless `units` is within 1..=2²⁰.
     pub fn embedding(units: i64) -> Result<Self> {
+        expect_units(1, units)?;
         Self::flat(units, ladder((units / 2).max(1), units, (units / 32).clamp(1, 12)))
     }
 
@@ -110,8 +117,9 @@ impl Candidates {
     /// h/8.
     ///
     /// # Errors
-    /// [`Error::Candidates`] if `units` is not positive.
+    /// [`Error::Invalid`] unless `units` is within 1..=2²⁰.
     pub fn hidden(units: i64) -> Result<Self> {
+        expect_units(1, units)?;
         Self::flat(units, ladder((units / 4).max(1), units, (units / 8).max(1)))
     }
 
@@ -119,8 +127,9 @@ impl Candidates {
     /// channels: head counts 2, 4, …, H with channels D/4 to D in steps of D/8.
     ///
     /// # Errors
-    /// [`Error::Candidates`] if `heads` or `channels` is not positive.
+    /// [`Error::Invalid`] unless `heads`, `channels` and their product are within 1..=2²⁰.
     pub fn attention(heads: i64, channels: i64) -> Result<Self> {
+        expect_units(heads, channels)?;
         let counts = ladder(2.min(heads), heads, 2);
         Self::grid(
             heads,
@@ -152,7 +161,7 @@ impl Candidates {
 
     /// Returns the dense number of units: heads × channels.
     pub fn units(&self) -> i64 {
-        self.heads * self.channels
+        self.heads.saturating_mul(self.channels)
     }
 
     /// Returns the shape of the importance scores s: `[heads, channels]`.
@@ -238,6 +247,13 @@ fn ladder(first: i64, last: i64, step: i64) -> Vec<i64> {
     let mut rungs: Vec<i64> = (first..last).step_by(step.max(1) as usize).collect();
     rungs.push(last);
     rungs
+}
+
+/// Refuses a dimension with fewer units than one, or more than any network has.
+fn expect_units(heads: i64, channels: i64) -> Result<()> {
+    UNITS.check("heads of a dimension", heads)?;
+    UNITS.check("units of a dimension, by head", channels)?;
+    UNITS.check("units of a dimension", heads.saturating_mul(channels))
 }
 
 fn check(name: &str, most: i64, candidates: &[i64]) -> Result<()> {

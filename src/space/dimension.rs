@@ -142,7 +142,7 @@ impl Binding {
             Over::Units => candidates.units(),
             Over::Heads => candidates.heads(),
         };
-        self.outer * indexed * self.inner
+        self.outer.saturating_mul(indexed).saturating_mul(self.inner)
     }
 
     /// Returns the three-dimensional view of a variable of this shape: `[before · outer, units,
@@ -155,10 +155,12 @@ impl Binding {
     /// If the shape has no such axis; [`SearchSpace::validate`](super::SearchSpace::validate) refuses
     /// such a binding.
     pub fn view(&self, shape: &[i64]) -> [i64; 3] {
-        let before: i64 = shape[..self.axis].iter().product();
-        let after: i64 = shape[self.axis + 1..].iter().product();
-        let units = shape[self.axis] / (self.outer * self.inner);
-        [before * self.outer, units, self.inner * after]
+        // Saturating: repetitions out of range are refused by `validate`, and must not overflow here.
+        let product =
+            |lengths: &[i64]| lengths.iter().fold(1i64, |all, &own| all.saturating_mul(own));
+        let (before, after) = (product(&shape[..self.axis]), product(&shape[self.axis + 1..]));
+        let units = shape[self.axis] / self.outer.saturating_mul(self.inner).max(1);
+        [before.saturating_mul(self.outer), units, self.inner.saturating_mul(after)]
     }
 
     /// Returns `tensor` with the entries of these units (or heads) along the bound axis, in the order

@@ -14,6 +14,7 @@ pub use active::ActiveSet;
 pub use candidates::{Candidates, Size};
 pub use dimension::{Binding, Dimension, DimensionKind, Over, Role};
 
+use crate::range::Range;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -153,15 +154,10 @@ fn check_binding(
             format!("{:?}", binding.role).to_lowercase(),
         ));
     }
+    let entries = shape.iter().fold(1i64, |all, &own| all.saturating_mul(own)).max(1);
     for (name, repetitions) in [("outer", binding.outer), ("inner", binding.inner)] {
-        if !(1..=shape.iter().product::<i64>().max(1)).contains(&repetitions) {
-            let name = format!("{name} of {} in {}", binding.variable, dimension.name);
-            return Err(Error::invalid(
-                name,
-                "at least 1 and at most the number of entries of the variable",
-                repetitions,
-            ));
-        }
+        let name = format!("{name} of {} in {}", binding.variable, dimension.name);
+        Range::closed(1, entries).check(name, repetitions)?;
     }
     let expected = binding.length(&dimension.candidates);
     let actual = shape.get(binding.axis).copied().unwrap_or(0);

@@ -22,8 +22,8 @@ impl<A: Architecture> Subnet<A> {
     /// Builds an f32 network and copies `weights` into it.
     ///
     /// # Errors
-    /// [`Error::Unknown`] or [`Error::Shape`] if a weight is missing, unexpected or of another
-    /// shape; nothing is copied then.
+    /// [`Error::Missing`], [`Error::Unknown`] or [`Error::Shape`] if a weight is missing, unexpected
+    /// or of another shape; nothing is copied then.
     pub fn new(architecture: A, weights: &Weights, device: Device) -> Result<Self> {
         Self::with_precision(architecture, weights, device, Precision::F32)
     }
@@ -45,7 +45,7 @@ impl<A: Architecture> Subnet<A> {
             return Err(Error::unknown("weight", name, own.keys()));
         }
         for (name, target) in &own {
-            let missing = || Error::unknown("weight", name, weights.keys());
+            let missing = || Error::missing("weight", name);
             let source = weights.get(name).ok_or_else(missing)?;
             expect_shape("load subnet", name, source, &target.size())?;
         }

@@ -27,8 +27,8 @@ impl<A: Architecture> Supernet<A> {
     /// [`raw_weights`](Self::raw_weights); mask token and decoder may be missing or superfluous.
     ///
     /// # Errors
-    /// [`Error::Unknown`] for a missing or superfluous name, [`Error::Shape`] for another shape; no
-    /// weight is written then.
+    /// [`Error::Missing`] or [`Error::Unknown`] for a missing or superfluous name, [`Error::Shape`]
+    /// for another shape; no weight is written then.
     pub fn load_weights(&mut self, weights: &Weights) -> Result<()> {
         let own = self.raw_weights();
         if let Some(name) =
@@ -44,7 +44,7 @@ impl<A: Architecture> Supernet<A> {
                     pairs.push((source, target));
                 }
                 None if pmim_modules::owns(&name) => {}
-                None => return Err(Error::unknown("weight", name, weights.keys())),
+                None => return Err(Error::missing("weight", name)),
             }
         }
         crate::autograd::no_grad(|| {

@@ -319,26 +319,29 @@ fn loader_options_out_of_range_are_errors_that_name_the_option() {
     let normalise =
         |mean: [f64; 3], std: &[f64]| Normalisation { mean: mean.to_vec(), std: std.to_vec() };
     for (culprit, options) in [
-        ("batch size", deit(0, 1)),
-        ("batch size", deit(11, 1)),
+        ("batch", deit(0, 1)),
+        ("batch", deit(11, 1)),
         ("workers", deit(2, 0)),
         ("prefetch", LoaderOptions { prefetch: usize::MAX, ..deit(2, 1) }),
-        ("repeats", LoaderOptions { order: Order::Shuffled { repeats: 0 }, ..deit(2, 1) }),
         (
-            "mean of the pixels",
+            "order.shuffled.repeats",
+            LoaderOptions { order: Order::Shuffled { repeats: 0 }, ..deit(2, 1) },
+        ),
+        (
+            "normalisation.mean",
             LoaderOptions { normalisation: normalise([2.0; 3], &[1.0; 3]), ..deit(2, 1) },
         ),
         (
-            "std of the pixels",
+            "normalisation.std",
             LoaderOptions { normalisation: normalise([0.5; 3], &[1.0, 0.0, 1.0]), ..deit(2, 1) },
         ),
         (
-            "std of the pixels",
+            "values of normalisation.std",
             LoaderOptions { normalisation: normalise([0.5; 3], &[1.0]), ..deit(2, 1) },
         ),
-        ("image size", LoaderOptions::evaluation(0, 2)),
+        ("transform.size", LoaderOptions::evaluation(0, 2)),
         (
-            "mixup",
+            "mixing.mixup",
             LoaderOptions { mixing: Some(Mixing { mixup: -1.0, ..Mixing::deit() }), ..deit(2, 1) },
         ),
     ] {

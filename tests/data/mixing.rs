@@ -156,12 +156,12 @@ fn mixing_with_alpha_or_probability_zero_disables_that_part() {
 #[test]
 fn mixing_options_out_of_range_are_errors_that_name_the_option() {
     for (culprit, mixing) in [
-        ("mixup", Mixing { mixup: -1.0, ..Mixing::deit() }),
-        ("cutmix", Mixing { cutmix: f64::NAN, ..Mixing::deit() }),
-        ("mixup and cutmix", Mixing { mixup: 0.0, cutmix: 0.0, ..Mixing::deit() }),
-        ("probability of mixing", Mixing { probability: 2.0, ..Mixing::deit() }),
-        ("probability of cutmix", Mixing { switch: -0.5, ..Mixing::deit() }),
-        ("label smoothing", Mixing { label_smoothing: 1.5, ..Mixing::deit() }),
+        ("mixing.mixup", Mixing { mixup: -1.0, ..Mixing::deit() }),
+        ("mixing.cutmix", Mixing { cutmix: f64::NAN, ..Mixing::deit() }),
+        ("mixing.mixup and mixing.cutmix", Mixing { mixup: 0.0, cutmix: 0.0, ..Mixing::deit() }),
+        ("mixing.probability", Mixing { probability: 2.0, ..Mixing::deit() }),
+        ("mixing.switch", Mixing { switch: -0.5, ..Mixing::deit() }),
+        ("mixing.label_smoothing", Mixing { label_smoothing: 1.5, ..Mixing::deit() }),
     ] {
         assert_refused!(mixing.validate(), Error::Invalid { name, .. } if name == culprit);
     }

@@ -191,20 +191,26 @@ fn transform_options_out_of_range_are_errors_that_name_the_option() {
     let erase = |erasing| TrainTransform { erasing: Some(erasing), ..deit.clone() };
     let default = (RandAugment::default(), RandomErasing::default());
     for (name, training) in [
-        ("image size", TrainTransform { size: 0, ..deit.clone() }),
-        ("probability of a flip", TrainTransform { flip: 1.5, ..deit.clone() }),
-        ("crop area", crop((0.0, 1.0), (0.75, 1.3))),
-        ("crop area", crop((0.5, 0.4), (0.75, 1.3))),
-        ("crop aspect ratio", crop((0.5, 1.0), (2.0, 1.3))),
-        ("RandAugment magnitude", augment(RandAugment { magnitude: 11.0, ..default.0 })),
-        ("RandAugment magnitude_std", augment(RandAugment { magnitude_std: -1.0, ..default.0 })),
-        ("RandAugment probability", augment(RandAugment { probability: f64::NAN, ..default.0 })),
-        ("RandAugment layers", augment(RandAugment { layers: usize::MAX, ..default.0 })),
-        ("probability of erasing", erase(RandomErasing { probability: -0.1, ..default.1 })),
-        ("erased area", erase(RandomErasing { area: (0.5, 1.1), ..default.1 })),
-        ("erased aspect ratio", erase(RandomErasing { min_aspect: 0.0, ..default.1 })),
+        ("transform.size", TrainTransform { size: 0, ..deit.clone() }),
+        ("transform.flip", TrainTransform { flip: 1.5, ..deit.clone() }),
+        ("transform.crop.area.0", crop((0.0, 1.0), (0.75, 1.3))),
+        ("transform.crop.area", crop((0.5, 0.4), (0.75, 1.3))),
+        ("transform.crop.aspect", crop((0.5, 1.0), (2.0, 1.3))),
+        ("transform.rand_augment.magnitude", augment(RandAugment { magnitude: 11.0, ..default.0 })),
         (
-            "jitter contrast",
+            "transform.rand_augment.magnitude_std",
+            augment(RandAugment { magnitude_std: -1.0, ..default.0 }),
+        ),
+        (
+            "transform.rand_augment.probability",
+            augment(RandAugment { probability: f64::NAN, ..default.0 }),
+        ),
+        ("transform.rand_augment.layers", augment(RandAugment { layers: usize::MAX, ..default.0 })),
+        ("transform.erasing.probability", erase(RandomErasing { probability: -0.1, ..default.1 })),
+        ("transform.erasing.area.1", erase(RandomErasing { area: (0.5, 1.1), ..default.1 })),
+        ("transform.erasing.min_aspect", erase(RandomErasing { min_aspect: 0.0, ..default.1 })),
+        (
+            "transform.jitter.contrast",
             TrainTransform {
                 jitter: Some(ColourJitter { contrast: -1.0, ..ColourJitter::uniform(0.4) }),
                 ..deit.clone()
@@ -216,11 +222,11 @@ fn transform_options_out_of_range_are_errors_that_name_the_option() {
     }
     for share in [1.1, 0.0, f64::NAN] {
         let evaluation = Transform::Eval(EvalTransform { size: 224, share });
-        assert_refused!(evaluation.validate(), Error::Invalid { name, .. } if name == "evaluation crop");
+        assert_refused!(evaluation.validate(), Error::Invalid { name, .. } if name == "transform.share");
         let image = Image::new(4, 3, 3, vec![0; 36]).unwrap_or_else(|error| panic!("{error}"));
         let (mut stream, mut resizer) = (RandomStream::new(0), Resizer::default());
         let applied = evaluation.apply(&image, &[0; 3], &mut stream, &mut resizer);
-        assert_refused!(applied, Error::Invalid { name, .. } if name == "evaluation crop");
+        assert_refused!(applied, Error::Invalid { name, .. } if name == "transform.share");
     }
     // Resizing would make an image of four million rows.
     let thin = Image::new(1, 16384, 3, vec![0; 3 * 16384]).unwrap_or_else(|e| panic!("{e}"));

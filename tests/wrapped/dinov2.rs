@@ -83,7 +83,7 @@ impl ExtractInto for DinoV2 {
     type Target = VitConfig;
 
     fn translate(&self, sizes: &Sizes, mut weights: Weights) -> Result<(VitConfig, Weights)> {
-        let table = weights.get("pos_embed").ok_or_else(|| missing("pos_embed", &weights))?;
+        let table = weights.get("pos_embed").ok_or_else(|| missing("pos_embed"))?;
         let positions = positions(table, self.image_size)?;
         weights.insert("pos_embed".into(), positions);
         Ok((self.vit().resized(sizes)?, weights))

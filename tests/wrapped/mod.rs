@@ -94,7 +94,6 @@ pub fn variables(vit: &VitConfig) -> once_for_both::Result<Vec<String>> {
     Ok(store.variables().into_keys().collect())
 }
 
-pub fn missing(name: &str, weights: &Weights) -> Error {
-    let known = weights.keys().cloned().collect::<Vec<_>>().join(", ");
-    Error::Unknown { kind: "weight", name: name.into(), known }
+pub fn missing(name: &str) -> Error {
+    Error::Missing { kind: "weight", name: name.into() }
 }

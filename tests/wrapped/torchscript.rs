@@ -65,7 +65,7 @@ impl ExtractInto for ScriptedVit {
         let vit = self.vit.resized(sizes)?;
         let renamed = |name: String| {
             let weight = weights.get(&registered(&name));
-            let weight = weight.ok_or_else(|| missing(&name, &weights))?.shallow_clone();
+            let weight = weight.ok_or_else(|| missing(&name))?.shallow_clone();
             Ok((name, weight))
         };
         let renamed = variables(&vit)?.into_iter().map(renamed).collect::<Result<_>>()?;

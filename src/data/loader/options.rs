@@ -2,11 +2,18 @@
 
 use crate::data::transform::{EvalTransform, TrainTransform, Transform};
 use crate::data::{Dataset, Mixing, Normalisation};
+use crate::range::{check_all, Range};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Largest accepted number of workers, and of prefetched batches.
-const MAX_BATCHES: usize = 1 << 12;
+/// `EpochOrder` stores indices as u32.
+const IMAGES: Range<usize> = Range::closed(1, u32::MAX as usize);
+const BATCH: Range<usize> = Range::closed(1, 1 << 20);
+const WORKERS: Range<usize> = Range::closed(1, 1 << 10);
+const PREFETCH: Range<usize> = Range::closed(0, 1 << 12);
+const REPEATS: Range<usize> = Range::closed(1, 1 << 10);
+/// Pixels of a batch: 12 GB of three channels in f32.
+const MOST_PIXELS: f64 = 1e9;
 
 /// Order of the images in an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,31 +111,28 @@ impl LoaderOptions {
     /// # Errors
     /// [`Error::Invalid`] naming the first option out of range.
     pub fn validate(&self, dataset: &dyn Dataset) -> Result<()> {
-        let at_least_one = |name: &str, value: usize| match value {
-            0 => Err(Error::invalid(name, "at least 1", 0)),
-            _ => Ok(()),
-        };
-        at_least_one("images of the data set", dataset.len())?;
-        if u32::try_from(dataset.len()).is_err() {
-            // EpochOrder stores indices as u32.
-            return Err(Error::invalid("images of the data set", "less than 2³²", dataset.len()));
-        }
-        at_least_one("batch size", self.batch)?;
-        at_least_one("workers", self.workers)?;
-        for (name, value) in [("workers", self.workers), ("prefetch", self.prefetch)] {
-            if value > MAX_BATCHES {
-                return Err(Error::invalid(name, format!("at most {MAX_BATCHES}"), value));
-            }
-        }
+        check_all([
+            ("images of the data set", dataset.len(), IMAGES),
+            ("batch", self.batch, BATCH),
+            ("workers", self.workers, WORKERS),
+            ("prefetch", self.prefetch, PREFETCH),
+        ])?;
         if let Order::Shuffled { repeats } = self.order {
-            at_least_one("repeats", repeats)?;
-            if self.batch > dataset.len() {
-                let expected = format!("within 1..={}", dataset.len());
-                return Err(Error::invalid("batch size", expected, self.batch));
-            }
+            REPEATS.check("order.shuffled.repeats", repeats)?;
+            Range::closed(1, dataset.len()).check("batch", self.batch)?;
         }
         self.normalisation.validate(dataset.channels())?;
         self.transform.validate()?;
-        self.mixing.map_or(Ok(()), |mixing| mixing.validate())
+        self.mixing.map_or(Ok(()), |mixing| mixing.validate())?;
+        let (batch, size) = (self.batch.min(dataset.len()), self.transform.size());
+        let pixels = batch as f64 * (size as f64).powi(2);
+        match pixels <= MOST_PIXELS {
+            true => Ok(()),
+            false => {
+                let expected = format!("at most {MOST_PIXELS:e} in all");
+                let actual = format!("{batch} images of {size} × {size}");
+                Err(Error::invalid("pixels of a batch", expected, actual))
+            }
+        }
     }
 }

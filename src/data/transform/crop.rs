@@ -1,11 +1,15 @@
 //! Crops: random resized crop for training, central crop for evaluation.
 
 use super::RandomStream;
+use crate::range::{Range, POSITIVE_SHARE};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Attempts at a random crop before the central one is taken, as in torchvision.
 const ATTEMPTS: usize = 10;
+
+/// Aspect ratios, width / height.
+const ASPECT: Range<f64> = Range::closed(1e-3, 1e3);
 
 /// Rectangle of whole pixels inside an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,24 +73,26 @@ impl RandomCrop {
     }
 
     pub(super) fn validate(&self) -> Result<()> {
-        let (min, max) = self.area;
-        if !(0.0 < min && min <= max && max <= 1.0) {
-            return Err(Error::invalid("crop area", "0 < min ≤ max ≤ 1", range(self.area)));
-        }
-        let (min, max) = self.aspect;
-        if !(0.0 < min && min <= max && max.is_finite()) {
-            return Err(Error::invalid(
-                "crop aspect ratio",
-                "0 < min ≤ max, finite",
-                range(self.aspect),
-            ));
-        }
-        Ok(())
+        expect_interval("transform.crop.area", self.area, POSITIVE_SHARE)?;
+        expect_interval("transform.crop.aspect", self.aspect, ASPECT)
     }
 }
 
-fn range((min, max): (f64, f64)) -> String {
-    format!("{min} to {max}")
+/// Refuses an interval that is empty, or has an end out of range.
+pub(super) fn expect_interval(
+    name: &str,
+    (least, most): (f64, f64),
+    range: Range<f64>,
+) -> Result<()> {
+    range.check(format!("{name}.0"), least)?;
+    range.check(format!("{name}.1"), most)?;
+    match least <= most {
+        true => Ok(()),
+        false => {
+            let (expected, actual) = ("the smaller number first", format!("{least} to {most}"));
+            Err(Error::invalid(name, expected, actual))
+        }
+    }
 }
 
 /// Returns width and height of the resized image whose shorter side is ⌊size / share⌋, rounded as

@@ -1,8 +1,9 @@
 //! Random erasing (Zhong et al., 2020), as timm's `RandomErasing` in mode `pixel`.
 
-use super::crop::Rectangle;
+use super::crop::{expect_interval, Rectangle};
 use super::RandomStream;
-use crate::{Error, Result};
+use crate::range::{Range, POSITIVE_SHARE, SHARE};
+use crate::Result;
 use serde::{Deserialize, Serialize};
 
 /// Attempts at a rectangle before the image is left unchanged.
@@ -65,15 +66,8 @@ impl RandomErasing {
     }
 
     pub(super) fn validate(&self) -> Result<()> {
-        super::expect_probability("probability of erasing", self.probability)?;
-        let (min, max) = self.area;
-        if !(0.0 < min && min <= max && max <= 1.0) {
-            let actual = format!("{min} to {max}");
-            return Err(Error::invalid("erased area", "0 < min ≤ max ≤ 1", actual));
-        }
-        if !(0.0 < self.min_aspect && self.min_aspect <= 1.0) {
-            return Err(Error::invalid("erased aspect ratio", "in (0, 1]", self.min_aspect));
-        }
-        Ok(())
+        SHARE.check("transform.erasing.probability", self.probability)?;
+        expect_interval("transform.erasing.area", self.area, POSITIVE_SHARE)?;
+        Range::closed(1e-3, 1.0).check("transform.erasing.min_aspect", self.min_aspect)
     }
 }

@@ -1,8 +1,11 @@
 //! Colour jitter, as torchvision's `ColorJitter` without hue.
 
 use super::{ImageOperation, RandomStream};
-use crate::{Error, Result};
+use crate::range::{check_all, Range};
+use crate::Result;
 use serde::{Deserialize, Serialize};
+
+const JITTER: Range<f64> = Range::closed(0.0, 1e3);
 
 /// Random brightness, contrast and saturation, in random order. With range x, a factor is uniform
 /// in [max(0, 1 − x), 1 + x].
@@ -35,15 +38,10 @@ impl ColourJitter {
     }
 
     pub(super) fn validate(&self) -> Result<()> {
-        for (name, range) in [
-            ("jitter brightness", self.brightness),
-            ("jitter contrast", self.contrast),
-            ("jitter saturation", self.saturation),
-        ] {
-            if !(range >= 0.0 && range.is_finite()) {
-                return Err(Error::invalid(name, "0 or more, finite", range));
-            }
-        }
-        Ok(())
+        check_all([
+            ("transform.jitter.brightness", self.brightness, JITTER),
+            ("transform.jitter.contrast", self.contrast, JITTER),
+            ("transform.jitter.saturation", self.saturation, JITTER),
+        ])
     }
 }

@@ -16,9 +16,14 @@ pub use rand_augment::{ImageOperation, RandAugment};
 pub use resize::{flip_horizontal, Resizer};
 
 use super::{Image, RandomStream};
+use crate::range::{Range, SHARE};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+/// Width and height of the result of a transform.
+const SIZE: Range<usize> = Range::closed(1, 1 << 14);
+/// Share of the shorter side that the evaluation keeps.
+const CROP_SHARE: Range<f64> = Range::closed(0.01, 1.0);
 /// Largest number of pixels of a resized image before its central crop.
 const MAX_RESIZED_PIXELS: usize = 1 << 28;
 
@@ -56,7 +61,7 @@ pub struct TrainTransform {
 pub struct EvalTransform {
     /// Width and height of the result in pixels.
     pub size: usize,
-    /// Share of the shorter side that the crop keeps, in (0, 1]; timm's `crop_pct`.
+    /// Share of the shorter side that the crop keeps, in [0.01, 1]; timm's `crop_pct`.
     pub share: f64,
 }
 
@@ -199,16 +204,11 @@ impl Transform {
     /// # Errors
     /// [`Error::Invalid`] naming the first option out of range.
     pub fn validate(&self) -> Result<()> {
-        if !(1..=1 << 14).contains(&self.size()) {
-            return Err(Error::invalid("image size", "1 to 16384", self.size()));
-        }
+        SIZE.check("transform.size", self.size())?;
         match self {
-            Self::Eval(EvalTransform { share, .. }) if 0.0 < *share && *share <= 1.0 => Ok(()),
-            Self::Eval(EvalTransform { share, .. }) => {
-                Err(Error::invalid("evaluation crop", "more than 0, at most 1", share))
-            }
+            Self::Eval(evaluation) => CROP_SHARE.check("transform.share", evaluation.share),
             Self::Train(training) => {
-                expect_probability("probability of a flip", training.flip)?;
+                SHARE.check("transform.flip", training.flip)?;
                 training.crop.validate()?;
                 training.rand_augment.map_or(Ok(()), |augment| augment.validate())?;
                 training.jitter.map_or(Ok(()), |jitter| jitter.validate())?;
@@ -216,11 +216,4 @@ impl Transform {
             }
         }
     }
-}
-
-pub(super) fn expect_probability(name: &'static str, probability: f64) -> Result<()> {
-    if (0.0..=1.0).contains(&probability) {
-        return Ok(());
-    }
-    Err(Error::invalid(name, "0 to 1", probability))
 }

@@ -3,6 +3,7 @@
 use super::affine::Affine;
 use super::{enhance, tone, RandomStream};
 use crate::data::Image;
+use crate::range::{Range, SHARE};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -87,18 +88,11 @@ impl RandAugment {
     }
 
     pub(super) fn validate(&self) -> Result<()> {
-        if !(0.0..=MAX_MAGNITUDE).contains(&self.magnitude) {
-            return Err(Error::invalid("RandAugment magnitude", "0 to 10", self.magnitude));
-        }
-        if !(self.magnitude_std >= 0.0 && self.magnitude_std.is_finite()) {
-            let std = self.magnitude_std;
-            return Err(Error::invalid("RandAugment magnitude_std", "0 or more, finite", std));
-        }
-        if self.layers > MAX_LAYERS {
-            let expected = format!("at most {MAX_LAYERS}");
-            return Err(Error::invalid("RandAugment layers", expected, self.layers));
-        }
-        super::expect_probability("RandAugment probability", self.probability)
+        let name = |field: &str| format!("transform.rand_augment.{field}");
+        Range::closed(0.0, MAX_MAGNITUDE).check(name("magnitude"), self.magnitude)?;
+        Range::closed(0.0, 1e3).check(name("magnitude_std"), self.magnitude_std)?;
+        Range::closed(0, MAX_LAYERS).check(name("layers"), self.layers)?;
+        SHARE.check(name("probability"), self.probability)
     }
 }
 

@@ -72,8 +72,10 @@ fn tensor(name: &str, info: &TensorInfo, file: &mut File) -> Result<Tensor, Chec
     if bytes.len() != length {
         return Err(damaged(format!("{name}: got {} bytes, expected {length}", bytes.len())));
     }
-    Tensor::f_from_data_size(&bytes, &shape, kind)
-        .map_err(|source| CheckpointError::Tensor { tensor: name.into(), source })
+    Tensor::f_from_data_size(&bytes, &shape, kind).map_err(|source| CheckpointError::Tensor {
+        tensor: name.into(),
+        source: crate::error::plain(source),
+    })
 }
 
 fn kind(dtype: Dtype) -> Option<Kind> {

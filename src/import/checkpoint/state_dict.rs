@@ -88,7 +88,10 @@ impl Storages {
                 Ok(view)
             }
         });
-        view.map_err(|source| CheckpointError::Tensor { tensor: name.into(), source })
+        view.map_err(|source| CheckpointError::Tensor {
+            tensor: name.into(),
+            source: crate::error::plain(source),
+        })
     }
 
     fn storage(&mut self, name: &str, storage: &Storage) -> Result<Tensor, CheckpointError> {
@@ -98,8 +101,12 @@ impl Storages {
         }
         let bytes = self.archive.storage(&storage.key)?;
         let elements = bytes.len() / storage.kind.elt_size_in_bytes();
-        let flat = Tensor::f_from_data_size(&bytes, &[elements as i64], storage.kind)
-            .map_err(|source| CheckpointError::Tensor { tensor: name.into(), source })?;
+        let flat = Tensor::f_from_data_size(&bytes, &[elements as i64], storage.kind).map_err(
+            |source| CheckpointError::Tensor {
+                tensor: name.into(),
+                source: crate::error::plain(source),
+            },
+        )?;
         self.read.insert(id, flat.shallow_clone());
         Ok(flat)
     }

@@ -1,10 +1,17 @@
 //! Configuration of a Swin Transformer.
 
-use super::space::block_name;
-use crate::models::limits::{check_input, check_rates, check_size, check_windows};
+use super::variables::shapes;
+use crate::models::limits::{
+    check_blocks, check_input, check_rates, check_size, check_variables, check_windows,
+    equal_blocks, head_dim,
+};
 use crate::models::{BlockConfig, Windows};
+use crate::range::Range;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+
+/// Each stage halves the grid, so that there are no more.
+const STAGES: Range<usize> = Range::closed(1, 32);
 
 /// A stage: blocks over a grid of tokens of one size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,14 +62,17 @@ pub struct SwinConfig {
 impl SwinConfig {
     /// Returns a network at 224² with 4×4 patches, windows of 7×7 tokens and 1,000 classes. The
     /// first stage is `embed_dim` wide and has `heads` heads; both double from stage to stage.
+    ///
+    /// [`check`](Self::check), and so [`Search`](crate::search::Search), refuses heads that do not
+    /// divide `embed_dim`, and more than 1,024 blocks in a stage.
     pub fn uniform(embed_dim: i64, depths: &[usize], heads: i64) -> Self {
-        let head_dim = embed_dim / heads.max(1);
+        let head_dim = head_dim(embed_dim, heads);
         let stage = |(stage, depth): (usize, &usize)| {
             let doubled = 1_i64 << stage.min(30);
             let (embed_dim, heads) =
                 (embed_dim.saturating_mul(doubled), heads.saturating_mul(doubled));
             let block = BlockConfig::new(heads, head_dim, embed_dim.saturating_mul(4));
-            SwinStage { embed_dim, blocks: vec![block; *depth] }
+            SwinStage { embed_dim, blocks: equal_blocks(block, *depth) }
         };
         Self {
             image_size: 224,
@@ -139,17 +149,17 @@ impl SwinConfig {
         check_size("classes", self.classes)?;
         check_size("window_size", self.window_size)?;
         check_input(self.image_size, self.in_channels, self.patch_size)?;
-        if self.stages.is_empty() {
-            return Err(Error::invalid("number of stages", "at least one", 0));
-        }
+        STAGES.check("stages", self.stages.len())?;
         for (stage, own) in self.stages.iter().enumerate() {
             self.check_stage(stage, own)?;
         }
-        check_rates(self.drop_path, self.norm_eps)
+        check_rates(self.drop_path, self.norm_eps)?;
+        check_variables(&shapes(self))
     }
 
     fn check_stage(&self, stage: usize, own: &SwinStage) -> Result<()> {
-        check_size(&format!("layers.{stage}.embed_dim"), own.embed_dim)?;
+        check_size(&format!("stages.{stage}.embed_dim"), own.embed_dim)?;
+        check_blocks(&format!("stages.{stage}.blocks"), &own.blocks)?;
         let side = self.image_size / self.patch_size;
         let merged = 1_i64.checked_shl(stage as u32).unwrap_or(i64::MAX).max(1);
         if side % merged != 0 {
@@ -164,6 +174,6 @@ impl SwinConfig {
         }
         check_windows(windows)?;
         let mut blocks = own.blocks.iter().enumerate();
-        blocks.try_for_each(|(block, sizes)| sizes.check(&block_name(stage, block)))
+        blocks.try_for_each(|(block, sizes)| sizes.check(&format!("stages.{stage}.blocks.{block}")))
     }
 }

@@ -1,6 +1,10 @@
 //! Configuration of a ViT.
 
-use crate::models::limits::{check_input, check_rates, check_size};
+use super::variables::shapes;
+use crate::models::limits::{
+    check_blocks, check_input, check_layer_scale, check_rates, check_size, check_variables,
+    equal_blocks, head_dim,
+};
 use crate::models::BlockConfig;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -60,14 +64,19 @@ pub struct VitConfig {
 impl VitConfig {
     /// Returns a network of equal blocks at 224² with 16×16 patches and 1,000 classes; its hidden
     /// width is 4·`embed_dim`.
+    ///
+    /// [`check`](Self::check), and so [`Search`](crate::search::Search), refuses heads that do not
+    /// divide `embed_dim`, and more than 1,024 blocks.
     pub fn uniform(embed_dim: i64, depth: usize, heads: i64) -> Self {
+        let hidden_dim = embed_dim.saturating_mul(4);
+        let block = BlockConfig::new(heads, head_dim(embed_dim, heads), hidden_dim);
         Self {
             image_size: 224,
             patch_size: 16,
             in_channels: 3,
             classes: 1000,
             embed_dim,
-            blocks: vec![BlockConfig::new(heads, embed_dim / heads.max(1), 4 * embed_dim); depth],
+            blocks: equal_blocks(block, depth),
             distilled: false,
             norm_eps: 1e-6,
             drop_path: 0.0,
@@ -135,7 +144,7 @@ impl VitConfig {
 
     /// Returns the number of all tokens.
     pub fn tokens(&self) -> i64 {
-        self.grid() * self.grid() + self.prefix_tokens()
+        self.grid().saturating_mul(self.grid()).saturating_add(self.prefix_tokens())
     }
 
     /// Refuses a configuration that cannot be built.
@@ -146,17 +155,16 @@ impl VitConfig {
         check_size("embed_dim", self.embed_dim)?;
         check_size("classes", self.classes)?;
         check_input(self.image_size, self.in_channels, self.patch_size)?;
+        check_blocks("blocks", &self.blocks)?;
         for (block, sizes) in self.blocks.iter().enumerate() {
             sizes.check(&format!("blocks.{block}"))?;
         }
         check_rates(self.drop_path, self.norm_eps)?;
-        if let Some(initial) = self.layer_scale.filter(|initial| !initial.is_finite()) {
-            return Err(Error::invalid("layer_scale", "finite", initial));
-        }
+        check_layer_scale(self.layer_scale)?;
         if self.distilled && self.pooling != Pooling::ClassToken {
-            let expected = "ClassToken in a network with a distillation token";
-            return Err(Error::invalid("pooling", expected, format!("{:?}", self.pooling)));
+            let expected = "class_token in a network with a distillation token";
+            return Err(Error::invalid("pooling", expected, "class_and_mean"));
         }
-        Ok(())
+        check_variables(&shapes(self))
     }
 }

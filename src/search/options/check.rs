@@ -1,8 +1,14 @@
 //! Ranges of the options, checked before the first step.
 
-use super::{AlphaInit, Balance, SearchOptions, Stages, TrainingOptions};
+use super::{AlphaInit, Balance, OptimiserOptions, SearchOptions, Stages, TrainingOptions};
 use crate::precision::Precision;
+use crate::range::{check_all, Range, INTERVAL, PART, RATE, SCALE, SHARE, STEPS};
 use crate::{Error, Result};
+
+/// Width of the peak of α: neither its square nor that of its inverse overflows in f32.
+const SPREAD: Range<f64> = Range::closed(1e-6, 1e6);
+/// All batches of an optimiser step are in memory.
+const ACCUMULATE: Range<u64> = Range::closed(1, 1 << 12);
 
 impl SearchOptions {
     /// Checks the range of every option.
@@ -10,82 +16,79 @@ impl SearchOptions {
     /// # Errors
     /// [`Error::Invalid`] naming the option, its value and what is allowed.
     pub fn check(&self) -> Result<()> {
+        let pruning = &self.pruning;
+        check_all([
+            ("total_steps", self.total_steps, STEPS),
+            ("search_steps", self.search_steps, STEPS),
+            ("lambda.steps", self.lambda.steps, STEPS),
+            ("pruning.interval", pruning.interval, INTERVAL),
+            ("pruning.fade_out_steps", pruning.fade_out_steps, STEPS),
+            ("log_interval", self.log_interval, INTERVAL),
+        ])?;
+        check_all([
+            ("lambda.start", self.lambda.start, SHARE),
+            ("lambda.end", self.lambda.end, SHARE),
+            ("one_hot.weight", self.one_hot.weight, RATE),
+            ("budget.weight", self.budget.weight, RATE),
+            ("pruning.drop_share", pruning.drop_share, PART),
+        ])?;
+        if let AlphaInit::Even { spread } = self.init.alpha {
+            SPREAD.check("init.alpha.even.spread", spread)?;
+        }
+        if let Balance::Ramp { ratio } = self.one_hot.balance {
+            RATE.check("one_hot.balance.ramp.ratio", ratio)?;
+        }
+        if let Some(ratio) = self.pmim.as_ref().map(|pmim| pmim.mask_ratio) {
+            let (start, end) = ("pmim.mask_ratio.start", "pmim.mask_ratio.end");
+            check_all([(start, ratio.start, PART), (end, ratio.end, PART)])?;
+            STEPS.check("pmim.mask_ratio.steps", ratio.steps)?;
+        }
+        let feasible = self.budget.keep_feasible.iter().enumerate();
+        feasible.clone().try_for_each(|(at, budget)| {
+            budget.check(&format!("budget.keep_feasible.{at}.limit"))
+        })?;
+        self.training.check()?;
+        self.optimiser.check()?;
+        self.check_lengths()
+    }
+
+    /// Search, stages and fade-out have to fit into one another.
+    fn check_lengths(&self) -> Result<()> {
         if self.search_steps > self.total_steps {
             let expected = format!("at most total_steps {}", self.total_steps);
             return Err(Error::invalid("search_steps", expected, self.search_steps));
         }
-        self.lambda.check("lambda", 0.0..=1.0, "within [0, 1]")?;
-        if let Some(pmim) = &self.pmim {
-            pmim.mask_ratio.check("pmim.mask_ratio", 0.0..1.0, "within [0, 1)")?;
-        }
-        for (name, value) in [
-            ("pruning.interval", self.pruning.interval),
-            ("log_interval", self.log_interval),
-            ("training.accumulate", self.training.accumulate),
-            ("training.max_skipped_in_a_row", self.training.max_skipped_in_a_row),
-        ] {
-            if value == 0 {
-                return Err(Error::invalid(name, "at least 1", value));
+        let below = |name, steps| match steps >= self.search_steps {
+            true => {
+                let expected = format!("below search_steps {}", self.search_steps);
+                Err(Error::invalid(name, expected, steps))
             }
-        }
-        match self.init.alpha {
-            AlphaInit::Even { spread } if !(spread.is_finite() && spread > 0.0) => {
-                return Err(Error::invalid(
-                    "init.alpha.even.spread",
-                    "finite and positive",
-                    spread,
-                ));
-            }
-            _ => {}
-        }
-        self.check_lengths()?;
-        self.training.check()?;
-        self.check_rates()
-    }
-
-    /// Stages and fade-out have to fit into the search.
-    fn check_lengths(&self) -> Result<()> {
-        let pruning = &self.pruning;
-        if !(0.0..1.0).contains(&pruning.drop_share) {
-            return Err(Error::invalid("pruning.drop_share", "within [0, 1)", pruning.drop_share));
-        }
-        let below_search = || format!("below search_steps {}", self.search_steps);
-        if pruning.fade_out_steps > 0 && pruning.fade_out_steps >= self.search_steps {
-            let (name, steps) = ("pruning.fade_out_steps", pruning.fade_out_steps);
-            return Err(Error::invalid(name, below_search(), steps));
+            false => Ok(()),
+        };
+        if self.pruning.fade_out_steps > 0 {
+            below("pruning.fade_out_steps", self.pruning.fade_out_steps)?;
         }
         match self.stages {
-            Stages::Two { importance_steps } if importance_steps >= self.search_steps => {
-                let name = "stages.two.importance_steps";
-                Err(Error::invalid(name, below_search(), importance_steps))
+            Stages::Two { importance_steps } => {
+                below("stages.two.importance_steps", importance_steps)
             }
-            _ => Ok(()),
+            Stages::One => Ok(()),
         }
     }
+}
 
-    fn check_rates(&self) -> Result<()> {
-        let optimiser = &self.optimiser;
-        let ratio = match self.one_hot.balance {
-            Balance::Ramp { ratio } => ratio,
-            Balance::Sum => 0.0,
-        };
-        for (name, value) in [
-            ("budget.weight", self.budget.weight),
-            ("one_hot.weight", self.one_hot.weight),
-            ("one_hot.balance.ramp.ratio", ratio),
-            ("optimiser.score_rate", optimiser.score_rate),
-            ("optimiser.alpha_rate", optimiser.alpha_rate),
-        ] {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(Error::invalid(name, "finite and not negative", value));
-            }
+impl OptimiserOptions {
+    fn check(&self) -> Result<()> {
+        check_all([
+            ("optimiser.score_rate", self.score_rate, RATE),
+            ("optimiser.alpha_rate", self.alpha_rate, RATE),
+        ])?;
+        if let Some(norm) = self.clip_norm {
+            SCALE.check("optimiser.clip_norm", norm)?;
         }
-        if let Some(norm) = optimiser.clip_norm.filter(|norm| !(norm.is_finite() && *norm > 0.0)) {
-            return Err(Error::invalid("optimiser.clip_norm", "finite and positive", norm));
-        }
-        optimiser.weight_rate.check("optimiser.weight_rate")?;
-        optimiser.weights.check("optimiser.weights")?;
-        optimiser.alpha.check("optimiser.alpha")
+        self.weight_rate.check("optimiser.weight_rate")?;
+        self.weights.check("optimiser.weights")?;
+        self.alpha.check("optimiser.alpha")
     }
 }
 
@@ -95,16 +98,12 @@ impl TrainingOptions {
             let expected = "f32 or bf16: the gradients of f16 underflow";
             return Err(Error::invalid("training.precision", expected, "f16"));
         }
-        if let Some(distillation) = self.distillation {
-            distillation.check()?;
+        ACCUMULATE.check("training.accumulate", self.accumulate)?;
+        INTERVAL.check("training.max_skipped_in_a_row", self.max_skipped_in_a_row)?;
+        PART.check("training.label_smoothing", self.label_smoothing)?;
+        if let Some(decay) = self.ema_decay {
+            PART.check("training.ema_decay", decay)?;
         }
-        if let Some(decay) = self.ema_decay.filter(|decay| !(0.0..1.0).contains(decay)) {
-            return Err(Error::invalid("training.ema_decay", "within [0, 1)", decay));
-        }
-        if !(0.0..1.0).contains(&self.label_smoothing) {
-            let (name, value) = ("training.label_smoothing", self.label_smoothing);
-            return Err(Error::invalid(name, "within [0, 1)", value));
-        }
-        Ok(())
+        self.distillation.map_or(Ok(()), |own| own.check_as("training.distillation"))
     }
 }

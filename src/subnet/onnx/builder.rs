@@ -113,7 +113,7 @@ impl<'a> Builder<'a> {
     }
 
     fn find(&self, name: &str) -> Result<&'a Tensor> {
-        self.weights.get(name).ok_or_else(|| Error::unknown("weight", name, self.weights.keys()))
+        self.weights.get(name).ok_or_else(|| Error::missing("weight", name))
     }
 
     /// Adds a weight, and returns the name of its f32 value. A weight stored as f16 or bf16 is followed

@@ -24,7 +24,7 @@ const OUTPUT: &str = "logits";
 /// Returns the bytes of the model. Its weights are stored in `precision`; it computes in f32.
 ///
 /// # Errors
-/// [`Error::Unknown`] if the graph names a weight that is missing; [`Error::Invalid`] above 2 GiB.
+/// [`Error::Missing`] if the graph names a weight that is missing; [`Error::Invalid`] above 2 GiB.
 pub(super) fn model(graph: &Graph, weights: &Weights, precision: Precision) -> Result<Vec<u8>> {
     let mut builder = Builder::new(weights, precision);
     let output = steps::add(&mut builder, graph)?;

@@ -1,0 +1,375 @@
+//! Every number of every option: extreme values are refused by name, or work.
+
+use once_for_both::components::{
+    AdaptiveOneHotLoss, Distillation, DistillationKind, EntropyVarianceLoss, Importance,
+    UnitImportance,
+};
+use once_for_both::cost::{Budget, Limit, Metric};
+use once_for_both::data::transform::{ColourJitter, TrainTransform, Transform};
+use once_for_both::data::{
+    Dataset, LabelledImage, LoaderOptions, Mixing, Normalisation, Order, RandomStream,
+};
+use once_for_both::models::{Architecture, SwinConfig, VitConfig};
+use once_for_both::optim::AdamWOptions;
+use once_for_both::pipeline::{Config, NetworkConfig};
+use once_for_both::search::{AlphaInit, Balance, Search, SearchOptions, Stages};
+use once_for_both::space::{Binding, Candidates, Size};
+use once_for_both::{Error, Result};
+use serde::de::DeserializeOwned;
+use serde::Serialize;
+use tch::{Device, Kind, Tensor};
+use toml::Value;
+
+type TestResult<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const INTEGERS: [i64; 11] = [
+    0,
+    -1,
+    1,
+    7,
+    i64::MIN,
+    i64::MAX,
+    1 << 62,
+    1 << 40,
+    400_000_000,
+    10_000_000_000_000,
+    i64::MAX - 1,
+];
+const REALS: [f64; 12] = [
+    0.0,
+    -1.0,
+    1.0,
+    f64::NAN,
+    f64::INFINITY,
+    f64::NEG_INFINITY,
+    1e308,
+    -1e308,
+    5e-324,
+    f64::EPSILON,
+    1.0 - f64::EPSILON,
+    1e19,
+];
+
+/// Paths of all numbers in a value.
+fn numbers(value: &Value, path: &str, found: &mut Vec<String>) {
+    let mut inner = |name: &str, value: &Value| {
+        numbers(value, &format!("{path}/{name}"), found);
+    };
+    match value {
+        Value::Table(table) => table.iter().for_each(|(name, value)| inner(name, value)),
+        Value::Array(values) => {
+            values.iter().enumerate().for_each(|(at, value)| inner(&at.to_string(), value));
+        }
+        Value::Integer(_) | Value::Float(_) => found.push(path.into()),
+        _ => {}
+    }
+}
+
+fn at<'v>(value: &'v mut Value, path: &str) -> TestResult<&'v mut Value> {
+    path.split('/').skip(1).try_fold(value, |value, name| match value {
+        Value::Table(table) => table.get_mut(name).ok_or_else(|| format!("no {name}").into()),
+        Value::Array(values) => Ok(&mut values[name.parse::<usize>()?]),
+        _ => Err(format!("{name} in a number").into()),
+    })
+}
+
+/// The value with every extreme number in every place, with that place's path.
+fn extremes(good: &Value) -> TestResult<Vec<(String, Value)>> {
+    let mut paths = Vec::new();
+    numbers(good, "", &mut paths);
+    let mut cases = Vec::new();
+    for path in paths {
+        let integers = INTEGERS.into_iter().map(Value::from);
+        let reals = REALS.into_iter().map(Value::from);
+        let integer = at(&mut good.clone(), &path)?.is_integer();
+        let values: Vec<Value> = if integer { integers.collect() } else { reals.collect() };
+        for value in values {
+            let mut changed = good.clone();
+            *at(&mut changed, &path)? = value;
+            cases.push((path.clone(), changed));
+        }
+    }
+    Ok(cases)
+}
+
+/// Refusals name the option: its field, or the option that it does not fit.
+fn expect_named(path: &str, refused: &Error) -> TestResult {
+    let fields = path.split('/').filter(|name| name.parse::<usize>().is_err());
+    let field = fields.last().unwrap_or_default();
+    match refused {
+        Error::Invalid { .. } if refused.to_string().contains(field) => Ok(()),
+        other => Err(format!("{path}: {other}").into()),
+    }
+}
+
+/// Puts extreme values into every field; returns those that are accepted.
+fn accepted<T: Serialize + DeserializeOwned>(
+    good: &T,
+    check: impl Fn(&T) -> Result<()>,
+) -> TestResult<Vec<(String, T)>> {
+    check(good)?;
+    let mut kept = Vec::new();
+    for (path, changed) in extremes(&Value::try_from(good)?)? {
+        // A number that the type cannot hold.
+        let Ok(value) = changed.try_into::<T>() else { continue };
+        match check(&value) {
+            Ok(()) => kept.push((path, value)),
+            Err(refused) => expect_named(&path, &refused)?,
+        }
+    }
+    Ok(kept)
+}
+
+fn vit() -> VitConfig {
+    VitConfig::uniform(8, 1, 2).input(8, 1, 4).classes(2)
+}
+
+/// Options without a field that is none.
+fn options() -> SearchOptions {
+    SearchOptions::new(4, 3).with(|options| {
+        options.stages = Stages::Two { importance_steps: 1 };
+        options.init.alpha = AlphaInit::Even { spread: 0.1 };
+        options.one_hot.balance = Balance::Ramp { ratio: 1.0 };
+        options.budget.keep_feasible = vec![Budget::macs_share(0.9)];
+        let kind = DistillationKind::Soft { temperature: 2.0 };
+        options.training.distillation = Some(Distillation { kind, weight: 0.5 });
+        options.training.ema_decay = Some(0.9);
+    })
+}
+
+#[test]
+fn search_options_of_extreme_values_are_refused_by_name_or_make_a_step() -> TestResult {
+    let kept = accepted(&options(), SearchOptions::check)?;
+    assert!(kept.len() > 50, "{} accepted", kept.len());
+    let images = Tensor::f_rand([2, 1, 8, 8], (Kind::Float, Device::Cpu))?;
+    for (path, mut own) in kept {
+        // A share of 5e-324 of the MACs is within the range of shares, and of no network.
+        own.budget.keep_feasible.clear();
+        own.training.distillation = None;
+        let built = Search::of(vit()).budget(Budget::macs_share(0.6)).options(own).build();
+        let mut search = built.map_err(|error| format!("{path}: {error}"))?;
+        let classes = Tensor::f_from_slice(&[0i64, 1])?;
+        let batch = once_for_both::batch::Batch::classes(images.shallow_clone(), classes);
+        if search.is_done() {
+            continue;
+        }
+        match search.step(&[batch], &mut ()) {
+            Ok(()) | Err(Error::NonFinite { .. } | Error::Diverged { .. }) => {}
+            Err(other) => return Err(format!("{path}: {other}").into()),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn search_with_nan_in_an_option_is_refused_by_its_name() -> TestResult {
+    let nan = options().with(|options| options.optimiser.weights.eps = f64::NAN);
+    let refused = nan.check().err().ok_or("accepted")?.to_string();
+    assert_eq!(refused, "optimiser.weights.eps: got NaN, expected within [1e-30, 1e30]");
+    Ok(())
+}
+
+#[test]
+fn network_of_extreme_sizes_is_refused_by_name_or_has_finite_cost() -> TestResult {
+    let config = VitConfig { drop_path: 0.1, ..vit().layer_scale(0.1) };
+    for (path, config) in accepted(&config, VitConfig::check)? {
+        let params = config.cost_model().dense_cost(Metric::Params)?;
+        assert!(params.is_finite() && params > 0.0, "{path}: {params}");
+    }
+    let swin = SwinConfig::uniform(8, &[1, 1], 2).input(16, 1, 2).window(4).classes(2);
+    for (path, config) in accepted(&swin, SwinConfig::check)? {
+        let macs = config.cost_model().dense_cost(Metric::Macs)?;
+        assert!(macs.is_finite() && macs > 0.0, "{path}: {macs}");
+    }
+    Ok(())
+}
+
+/// No constructor overflows or reserves memory for what its check refuses.
+#[test]
+fn uniform_networks_of_extreme_arguments_are_refused_without_memory() -> TestResult {
+    for (embed, heads) in INTEGERS.iter().flat_map(|e| INTEGERS.iter().map(move |h| (*e, *h))) {
+        for depth in [0, 1, usize::MAX, 1 << 62, 400_000_000, 10_000_000_000_000] {
+            let vit = VitConfig::uniform(embed, depth, heads).input(embed, heads, heads);
+            let swin = SwinConfig::uniform(embed, &[depth, depth], heads).input(heads, 3, embed);
+            for refused in [vit.check().err(), swin.check().err()] {
+                let named = refused.is_none_or(|error| matches!(error, Error::Invalid { .. }));
+                assert!(named, "{embed} {heads} {depth}");
+            }
+            let _ = (vit.tokens(), vit.grid(), swin.grid(1), swin.windows(1, 1).tokens());
+        }
+    }
+    let odd = VitConfig::uniform(16, 1, 7).input(8, 1, 4).classes(2).check();
+    let said = odd.err().ok_or("7 heads of 16 channels are accepted")?.to_string();
+    assert!(said.contains("blocks.0.head_dim") && said.contains("multiple of heads"), "{said}");
+    let deep = VitConfig::uniform(16, 400_000_000, 2).input(8, 1, 4).check();
+    let said = deep.err().ok_or("4e8 blocks are accepted")?.to_string();
+    assert!(said.starts_with("blocks: got"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn candidates_and_bindings_of_extreme_sizes_are_refused_or_few() -> TestResult {
+    let pairs = || INTEGERS.iter().flat_map(|h| INTEGERS.iter().map(move |c| (*h, *c)));
+    for (heads, channels) in pairs() {
+        let size = Size { heads, channels };
+        let _ = size.units();
+        for made in [
+            Candidates::attention(heads, channels),
+            Candidates::embedding(channels),
+            Candidates::hidden(channels),
+            Candidates::flat(channels, vec![heads]),
+            Candidates::grid(heads, channels, vec![heads], vec![channels]),
+            Candidates::attention(4, 8).and_then(|own| own.at_least(size)),
+            Candidates::attention(4, 8).and_then(|own| own.narrowed(size).map(|own| own.0)),
+        ] {
+            match made {
+                Ok(candidates) => assert!(candidates.units() <= 1 << 20 && candidates.units() > 0),
+                Err(Error::Invalid { .. } | Error::Candidates { .. }) => {}
+                Err(other) => return Err(format!("{size:?}: {other}").into()),
+            }
+        }
+        let binding = Binding::gated("head.bias", 0).outer(heads).inner(channels);
+        let _ = (binding.length(&Candidates::hidden(8)?), binding.view(&[8, i64::MAX]));
+        let mut space = vit().space()?;
+        space.dimension_mut("blocks.0.mlp")?.bindings.push(binding);
+        let shapes = vit().variables()?;
+        assert!(space.validate(&shapes).is_err());
+    }
+    Ok(())
+}
+
+#[test]
+fn budgets_of_extreme_values_are_refused_or_resolved() -> TestResult {
+    let model = vit().cost_model();
+    for value in REALS {
+        for limit in [Limit::Share(value), Limit::Amount(value)] {
+            let resolved = Budget { metric: Metric::Macs, limit }.resolve(&model);
+            let checked = resolved.and_then(|own| own.check(&model, &vit().space()?));
+            let refused = checked.err();
+            let named = refused.is_none_or(|error| {
+                matches!(error, Error::Invalid { .. } | Error::Infeasible { .. })
+            });
+            assert!(named, "{limit:?}");
+        }
+    }
+    for text in ["nan", "inf", "-1", "0", "0k", "1e308G", "1e400", "-0.5", "", "k", "1.5", "999"] {
+        let refused = text.parse::<Limit>();
+        assert!(matches!(refused, Err(Error::Invalid { .. })), "{text}: {refused:?}");
+    }
+    assert_eq!("1000".parse::<Limit>()?, Limit::Amount(1000.0));
+    assert_eq!("1.5k".parse::<Limit>()?, Limit::Amount(1500.0));
+    Ok(())
+}
+
+#[test]
+fn components_and_optimisers_of_extreme_values_are_refused_by_name() -> TestResult {
+    let taylor = UnitImportance::Taylor { mean: 2.0, std: 0.5, momentum: 0.9 };
+    accepted(&taylor, |own| own.check())?;
+    accepted(&EntropyVarianceLoss::paper(), |own| own.check())?;
+    accepted(&AdamWOptions::default(), |own| own.check("optimiser"))?;
+    Ok(())
+}
+
+/// Ten images that are never loaded.
+struct Ten;
+
+impl Dataset for Ten {
+    fn len(&self) -> usize {
+        10
+    }
+    fn classes(&self) -> usize {
+        2
+    }
+    fn channels(&self) -> usize {
+        3
+    }
+    fn name(&self, index: usize) -> String {
+        format!("image {index}")
+    }
+    fn load(&self, index: usize) -> Result<LabelledImage> {
+        Err(Error::EmptyFolder { path: self.name(index).into(), expected: "an image" })
+    }
+}
+
+#[test]
+fn loader_options_of_extreme_values_are_refused_by_name() -> TestResult {
+    let mut train = TrainTransform::deit(8);
+    train.jitter = Some(ColourJitter::uniform(0.4));
+    let mut own = LoaderOptions::deit(8, 4).workers(1);
+    own.transform = Transform::Train(train);
+    own.normalisation = Normalisation::imagenet();
+    let kept = accepted(&own, |own| own.validate(&Ten))?;
+    let mut stream = RandomStream::new(0);
+    for (path, own) in kept {
+        let mix = own.mixing.map(|mixing: Mixing| mixing.draw(8, &mut stream).lambda(8));
+        assert!(mix.is_none_or(|mix| (0.0..=1.0).contains(&mix)), "{path}: {mix:?}");
+        assert!(matches!(own.order, Order::Shuffled { repeats } if repeats > 0));
+    }
+    accepted(&LoaderOptions::evaluation(8, 4).workers(1), |own| own.validate(&Ten))?;
+    Ok(())
+}
+
+const CONFIG: &str = r#"
+seed = 0
+device = "cpu"
+compare = true
+[data]
+images = 10
+validation = 2
+augmentation = "light"
+mean = [0.3]
+std = [0.3]
+workers = 1
+[network]
+embed_dim = 8
+depth = 1
+heads = 2
+image_size = 8
+patch_size = 4
+drop_path = 0.1
+[budget]
+macs = "0.5"
+[teacher]
+weights = "teacher"
+temperature = 1.0
+share = 0.5
+[train]
+epochs = 1.5
+batch = 2
+accumulate = 1
+lr = 1e-3
+warmup = 0.5
+[search]
+steps = 10
+batch = 2
+accumulate = 1
+lr = 1e-3
+share = 0.6
+prune_steps_per_epoch = 3
+[finetune]
+steps = 10
+batch = 2
+lr = 1e-3
+[every]
+log = 1
+checkpoint = 1
+evaluation = 1
+"#;
+
+#[test]
+fn configuration_of_extreme_values_is_refused_by_name() -> TestResult {
+    let check = |text: &str| -> Result<()> {
+        let config = Config::from_toml(text, "config.toml")?;
+        config.check()?;
+        NetworkConfig::of(&config)?.vit(1, 10).map(drop)
+    };
+    check(CONFIG)?;
+    for (path, changed) in extremes(&toml::from_str::<Value>(CONFIG)?)? {
+        match check(&toml::to_string(&changed)?) {
+            // A number that the type cannot hold: the parser quotes the line.
+            Ok(()) | Err(Error::Pipeline(_)) => {}
+            Err(refused) => expect_named(&path, &refused)?,
+        }
+    }
+    Ok(())
+}
