@@ -441,7 +441,7 @@ fn wrong_options_are_rejected_by_name_before_a_folder_is_written() -> TestResult
         (vec!["--set", "data.validation=-9223372036854775807"], vec!["data.validation"]),
         (vec!["--set", "data.workers=1000000"], vec!["data.workers"]),
         (vec!["--set", "every.log=0"], vec!["every.log"]),
-        (vec!["--budget", "400k", "--params", "4G"], vec!["4000000000 parameters"]),
+        (vec!["--params", "4G"], vec!["4000000000 parameters"]),
         (vec!["finetune", "--out", out], vec!["there is no subnet in", "run search first"]),
         (vec!["--set", "serch.share=0.3"], vec!["serch", "search"]),
         (

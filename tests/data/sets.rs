@@ -49,6 +49,8 @@ pub struct Generated {
     pub corrupt: BTreeSet<usize>,
     pub panics: Option<usize>,
     pub unreadable: Option<usize>,
+    /// Image with a class that the data set does not have.
+    pub mislabelled: Option<usize>,
 }
 
 impl Generated {
@@ -88,6 +90,7 @@ impl Dataset for Generated {
         }
         // Sizes vary.
         let image = noise(20 + index % 7, 18 + index % 5, 3, index);
-        Ok(LabelledImage { image, class: index % CLASSES })
+        let class = if self.mislabelled == Some(index) { CLASSES } else { index % CLASSES };
+        Ok(LabelledImage { image, class })
     }
 }

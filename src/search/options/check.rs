@@ -1,6 +1,7 @@
 //! Ranges of the options, checked before the first step.
 
 use super::{AlphaInit, Balance, OptimiserOptions, SearchOptions, Stages, TrainingOptions};
+use crate::cost::Limit;
 use crate::precision::Precision;
 use crate::range::{check_all, Range, INTERVAL, PART, RATE, SCALE, SHARE, STEPS};
 use crate::{Error, Result};
@@ -43,10 +44,13 @@ impl SearchOptions {
             check_all([(start, ratio.start, PART), (end, ratio.end, PART)])?;
             STEPS.check("pmim.mask_ratio.steps", ratio.steps)?;
         }
-        let feasible = self.budget.keep_feasible.iter().enumerate();
-        feasible.clone().try_for_each(|(at, budget)| {
-            budget.check(&format!("budget.keep_feasible.{at}.limit"))
-        })?;
+        for (at, budget) in self.budget.keep_feasible.iter().enumerate() {
+            let kind = match budget.limit {
+                Limit::Share(_) => "share",
+                Limit::Amount(_) => "amount",
+            };
+            budget.check(&format!("budget.keep_feasible.{at}.limit.{kind}"))?;
+        }
         self.training.check()?;
         self.optimiser.check()?;
         self.check_lengths()
