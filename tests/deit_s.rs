@@ -417,7 +417,7 @@ fn wrong_options_are_rejected_by_name_before_a_folder_is_written() -> TestResult
         (vec!["--budget", "50"], vec!["budget.macs", "50M or 50G"]),
         (vec!["--budget", "nan"], vec!["budget.macs", "nan"]),
         (vec!["--set", "train.lr=nan"], vec!["train.lr: got NaN, expected a finite number"]),
-        (vec!["--lr", "inf"], vec!["train.lr: got inf, expected a finite number"]),
+        (vec!["--lr", "inf"], vec!["lr: got inf, expected a finite number"]),
         (
             vec!["--set", "search.options.optimiser.clip_norm=nan"],
             vec!["search.options.optimiser.clip_norm", "finite"],

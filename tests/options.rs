@@ -140,9 +140,15 @@ fn options() -> SearchOptions {
 #[test]
 fn search_options_of_extreme_values_are_refused_by_name_or_make_a_step() -> TestResult {
     let kept = accepted(&options(), SearchOptions::check)?;
-    assert!(kept.len() > 50, "{} accepted", kept.len());
+    // Of every field, the first and the last value that is accepted.
+    let edge = |at: usize| {
+        let path = |at: usize| kept.get(at).map(|(path, _)| path.clone());
+        at == 0 || path(at) != path(at - 1) || path(at) != path(at + 1)
+    };
+    let edges: Vec<_> = (0..kept.len()).filter(|&at| edge(at)).map(|at| kept[at].clone()).collect();
+    assert!(edges.len() > 50, "{} accepted", edges.len());
     let images = Tensor::f_rand([2, 1, 8, 8], (Kind::Float, Device::Cpu))?;
-    for (path, mut own) in kept {
+    for (path, mut own) in edges {
         // A share of 5e-324 of the MACs is within the range of shares, and of no network.
         own.budget.keep_feasible.clear();
         own.training.distillation = None;
@@ -157,6 +163,22 @@ fn search_options_of_extreme_values_are_refused_by_name_or_make_a_step() -> Test
             Ok(()) | Err(Error::NonFinite { .. } | Error::Diverged { .. }) => {}
             Err(other) => return Err(format!("{path}: {other}").into()),
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn searches_of_few_steps_end_with_a_subnet() -> TestResult {
+    let images = Tensor::f_rand([2, 1, 8, 8], (Kind::Float, Device::Cpu))?;
+    for (total, search) in [(1, 1), (2, 1), (3, 3)] {
+        let built = Search::of(vit()).budget(Budget::macs_share(0.6)).steps(total, search).build();
+        let mut batches = |_number: u64| {
+            let classes = Tensor::f_from_slice(&[0i64, 1])?;
+            Ok(once_for_both::batch::Batch::classes(images.shallow_clone(), classes))
+        };
+        let mut search = built?;
+        search.train(&mut batches, &mut ())?;
+        assert!(search.extract(&images)?.macs()? <= search.limits()[0].limit);
     }
     Ok(())
 }

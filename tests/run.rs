@@ -378,6 +378,26 @@ fn run_that_diverges_is_rolled_back_once_and_then_stopped() -> TestResult {
 }
 
 #[test]
+fn run_that_is_stopped_while_batches_accumulate_stops_before_the_step() -> TestResult {
+    let _alone = alone();
+    let folder = tempfile::tempdir()?;
+    let many = options().with(|o| o.training.accumulate = 1 << 12);
+    let mut search = search_with(many, 0.5)?;
+    let stop = AtomicBool::new(false);
+    let mut taken = 0;
+    let mut batches = |number: u64| {
+        taken += 1;
+        stop.store(number == 2, Ordering::Relaxed);
+        batch(0).map_err(in_words)
+    };
+    let mut run = search.run(Checkpoints::new(folder.path(), 2)).stop_when(&stop);
+    assert_eq!(run.train(&mut batches)?, Outcome::Stopped);
+    drop(run);
+    assert_eq!((taken, search.steps_done()), (3, 0));
+    Ok(())
+}
+
+#[test]
 fn run_with_a_checkpoint_interval_of_zero_is_refused() -> TestResult {
     let _alone = alone();
     let folder = tempfile::tempdir()?;

@@ -294,16 +294,6 @@ fn panic_of_a_worker_is_an_error_of_its_step() -> TestResult {
 }
 
 #[test]
-fn image_of_a_class_that_the_data_set_does_not_have_is_refused_by_name() -> TestResult {
-    let set = Generated { mislabelled: Some(5), ..Generated::of(9) };
-    let mut loader = loader(set, LoaderOptions { batch: 4, ..LoaderOptions::evaluation(16, 4) })?;
-    loader.at(0)?;
-    assert_refused!(loader.at(1), Error::Invalid { name, actual, .. }
-        if name == "class of picture 5" && actual == CLASSES.to_string());
-    Ok(())
-}
-
-#[test]
 fn dropped_loader_has_ended_its_workers() -> TestResult {
     let set = Arc::new(Generated::of(50));
     let mut loader = Loader::new(set.clone(), deit(2, 4), Device::Cpu)?;

@@ -49,8 +49,6 @@ pub struct Generated {
     pub corrupt: BTreeSet<usize>,
     pub panics: Option<usize>,
     pub unreadable: Option<usize>,
-    /// Image with a class that the data set does not have.
-    pub mislabelled: Option<usize>,
 }
 
 impl Generated {
@@ -90,7 +88,6 @@ impl Dataset for Generated {
         }
         // Sizes vary.
         let image = noise(20 + index % 7, 18 + index % 5, 3, index);
-        let class = if self.mislabelled == Some(index) { CLASSES } else { index % CLASSES };
-        Ok(LabelledImage { image, class })
+        Ok(LabelledImage { image, class: index % CLASSES })
     }
 }

@@ -106,12 +106,6 @@ impl Worker<'_> {
         let options = &self.job.options;
         let fetched = fetch(self.job, epoch, view, &mut self.file, &mut batch.corrupt)?;
         let Fetched { index, image, region, mut stream, class } = fetched;
-        let classes = self.job.dataset.classes();
-        if class >= classes {
-            let name = format!("class of {}", self.job.dataset.name(index));
-            let expected = format!("below {classes}, the classes of the data set");
-            return Err(Error::invalid(name, expected, class));
-        }
         let fill = options.normalisation.mean_colour();
         let transformed = options
             .transform
