@@ -73,6 +73,11 @@ fn inspection_accepts_what_the_loader_accepts_and_survives_json() -> TestResult 
     assert_eq!(names, [("train", 1), ("val", 1)]);
     let json = serde_json::to_string(&inspection)?;
     assert_eq!(serde_json::from_str::<ImageInspection>(&json)?, inspection);
+    put(folder.path(), "val/bear/a.jpg", &file("colour.jpg")?)?;
+    let other = inspect(folder.path())?;
+    let reason = &other.sets[1].faults[0].reason;
+    assert_eq!(reason, "class 1 of val: got bear, expected none as in train");
+    fs::remove_dir_all(folder.path().join("val/bear"))?;
     fs::remove_file(folder.path().join("val/ape/a.jpg"))?;
     assert!(!inspect(folder.path())?.is_accepted());
     assert_refused!(ImageFolder::open(folder.path().join("val")), Error::EmptyFolder { .. });

@@ -114,12 +114,12 @@ fn peak_memory_of_small_files_with_large_claims_is_below_8_mb() -> TestResult {
     Ok(())
 }
 
-/// 12 megapixels: at most 5 bytes a pixel, 11 for a JPEG of several scans.
+/// 5 megapixels: at most 5 bytes a pixel, 11 for a JPEG of several scans.
 #[test]
 #[cfg(target_os = "linux")]
 fn peak_memory_of_large_images_is_as_documented() -> TestResult {
-    let (width, height) = (4000_u16, 3000_u16);
-    let values = vec![77; 12_000_000 * 3];
+    let (width, height) = (2500_u16, 2000_u16);
+    let values = vec![77; 5_000_000 * 3];
     let jpeg = |progressive| -> TestResult<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut encoder = Encoder::new(&mut bytes, 95);
@@ -130,13 +130,13 @@ fn peak_memory_of_large_images_is_as_documented() -> TestResult {
     let mut png = Vec::new();
     let mut encoder = png::Encoder::new(&mut png, u32::from(width), u32::from(height));
     encoder.set_color(png::ColorType::Grayscale);
-    encoder.write_header()?.write_image_data(&values[..12_000_000])?;
+    encoder.write_header()?.write_image_data(&values[..5_000_000])?;
     for (what, bytes, most) in
         [("JPEG", jpeg(false)?, 5.0), ("progressive", jpeg(true)?, 11.0), ("PNG", png, 5.0)]
     {
         let (decoded, megabytes) = peak_of(&bytes)?;
-        let per_pixel = megabytes / 12.0;
-        assert!(decoded && per_pixel < most + 0.3, "{what}: {decoded}, {per_pixel} bytes a pixel");
+        let per_pixel = megabytes / 5.0;
+        assert!(decoded && per_pixel < most + 0.5, "{what}: {decoded}, {per_pixel} bytes a pixel");
     }
     Ok(())
 }

@@ -103,14 +103,14 @@ pub struct ImageFault {
 /// [`Error::Io`] if there is nothing at `path`, or it cannot be accessed.
 pub fn inspect_images(path: &Path, max_pixels: usize) -> Result<ImageInspection> {
     let about = path.metadata().map_err(|source| Error::io("read", path, source))?;
-    let (source, sets) = if !about.is_dir() {
+    let (source, mut sets) = if !about.is_dir() {
         inspect_file(path, max_pixels)
     } else if path.join("train").is_dir() {
         let sets = ["train", "val"].map(|name| InspectedSet {
             name: name.into(),
             ..inspect_classes(&path.join(name), max_pixels)
         });
-        (ImageSource::TrainAndVal, sets.into())
+        (ImageSource::TrainAndVal, Vec::from(sets))
     } else if Split::Train.is_in(path) || Split::Test.is_in(path) {
         let splits = [("train", Split::Train), ("test", Split::Test)];
         let sets = splits
@@ -119,7 +119,40 @@ pub fn inspect_images(path: &Path, max_pixels: usize) -> Result<ImageInspection>
     } else {
         (ImageSource::ClassFolders, vec![inspect_classes(path, max_pixels)])
     };
+    if let [train, other] = &mut sets[..] {
+        expect_same_classes(path, source, train, other);
+    }
     Ok(ImageInspection { path: path.display().to_string(), source, sets })
+}
+
+/// Adds a fault if evaluation has other classes than training: folders have to have the same names,
+/// and labels of IDX files not to exceed those of training.
+fn expect_same_classes(
+    path: &Path,
+    source: ImageSource,
+    train: &InspectedSet,
+    other: &mut InspectedSet,
+) {
+    if train.classes.is_empty() || other.classes.is_empty() {
+        return;
+    }
+    let names = |set: &InspectedSet| -> Vec<String> {
+        set.classes.iter().map(|class| class.name.clone()).collect()
+    };
+    let (expected, actual) = (names(train), names(other));
+    let fits = match source {
+        ImageSource::IdxFiles => expected.starts_with(&actual),
+        _ => expected == actual,
+    };
+    if fits {
+        return;
+    }
+    let number = expected.iter().zip(&actual).take_while(|(one, other)| one == other).count();
+    let name = |names: &[String]| names.get(number).map_or("none", |name| name).to_owned();
+    let (expected, actual) = (name(&expected), name(&actual));
+    let reason =
+        format!("class {number} of {}: got {actual}, expected {expected} as in train", other.name);
+    other.faults.push(ImageFault { path: path.display().to_string(), reason });
 }
 
 fn inspect_file(path: &Path, max_pixels: usize) -> (ImageSource, Vec<InspectedSet>) {

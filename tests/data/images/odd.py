@@ -68,6 +68,20 @@ def sampled(factors):
     return change
 
 
+def equal_ids(first, stride):
+    """Sets the ids of the three components to 1."""
+    def change(content):
+        content[first:first + 3 * stride:stride] = b"\1\1\1"
+        return content
+    return change
+
+
+def extended(data):
+    """The start-of-frame marker of the extended sequential process."""
+    frame = [at for at, marker, _ in segments(data) if marker == 0xc0][0]
+    return data[:frame] + b"\xff\xc1" + data[frame + 2:]
+
+
 def wide_tables(content):
     """Quantisation tables of 16 bits."""
     out = b""
@@ -191,6 +205,11 @@ def main():
         "scan_per_component_420.jpg": scan_per_component(jpeg(picture(16, 16), quality=80, subsampling=2)),
         "rgb_components.jpg": jpeg(small, quality=80, keep_rgb=True),
         "tables_of_16_bits.jpg": changed(plain, 0xdb, wide_tables),
+        "equal_component_ids.jpg": changed(changed(plain, 0xc0, equal_ids(6, 3)), 0xda, equal_ids(1, 2)),
+        "extended_sequential.jpg": extended(plain),
+        "without_huffman_tables.jpg": changed(plain, 0xc4, lambda content: None),
+        "two_images.jpg": plain + jpeg(square.convert("L"), quality=30),
+        "two_images_progressive.jpg": jpeg(small, quality=80, progressive=True) + plain,
         "fill_bytes.jpg": filled(plain),
         "junk_before_end.jpg": plain[:-2] + b"\0\x11junk\0" + END,
         "junk_after_end.jpg": plain + b"\0junk",

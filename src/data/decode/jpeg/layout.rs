@@ -181,10 +181,14 @@ impl Frame {
     fn scanned(&self, header: &[u8]) -> Option<(Vec<usize>, [u8; 3])> {
         let (&count, rest) = header.split_first()?;
         let (selected, rest) = rest.split_at_checked(2 * usize::from(count))?;
-        let index = |id| self.components.iter().position(|component| component.id == id);
-        let components: Option<Vec<_>> =
-            selected.as_chunks::<2>().0.iter().map(|&[id, _]| index(id)).collect();
-        let components = components.filter(|found| (1..=4).contains(&found.len()))?;
+        let mut components = Vec::new();
+        for &[id, _] in selected.as_chunks::<2>().0 {
+            // Some programs give all components the same id.
+            let mut known = self.components.iter().enumerate();
+            let (index, _) = known.find(|(at, c)| c.id == id && !components.contains(at))?;
+            components.push(index);
+        }
+        let components = Some(components).filter(|found| (1..=4).contains(&found.len()))?;
         Some((components, *rest.first_chunk()?))
     }
 
