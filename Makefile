@@ -38,8 +38,10 @@ test: setup ## lint, then all tests: unit, golden, property, documentation, expo
 test-golden: setup ## only the comparison with the golden numbers
 	$(WITH) cargo test $(FEATURES) --test golden
 
-test-long: setup ## what takes long: a run that is killed a hundred times
+# Every property whose number of cases OFB_CASES sets has "flipped" or "mutated" in its name.
+test-long: setup ## what takes long: a run killed a hundred times, 100,000 damaged files a reader
 	OFB_KILLS=$${OFB_KILLS:-100} $(WITH) cargo test $(FEATURES) --test run killed
+	OFB_CASES=$${OFB_CASES:-100000} $(WITH) cargo test $(FEATURES) --tests -- flipped mutated
 
 test-tch-%: ## the same sources with another tch and its libtorch: make test-tch-0.24 (compiles everything)
 	scripts/check-tch $*

@@ -50,6 +50,7 @@
 mod autograd;
 pub mod batch;
 pub mod check;
+mod checksums;
 pub mod components;
 pub mod cost;
 pub mod data;

@@ -1,8 +1,11 @@
 //! Named tensors: safetensors files and conversions.
 
+mod header;
+
+pub(crate) use header::{read_header, Dtype, HeaderFault, Metadata};
+
 use crate::{Error, Result};
-use safetensors::tensor::{Metadata, TensorInfo};
-use safetensors::Dtype;
+use safetensors::tensor::TensorInfo;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};

@@ -129,6 +129,7 @@ fn branches_of_one_search_meet_their_own_budgets() -> TestResult {
 
 #[test]
 fn keep_feasible_budget_outside_the_space_is_refused() -> TestResult {
+    let _alone = alone();
     let far = options().with(|o| o.budget.keep_feasible = vec![Budget::macs(1.0)]);
     let refused = search_with(far, 0.5);
     assert!(refused.is_err_and(|error| error.to_string().contains("range of this search space")));

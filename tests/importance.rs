@@ -76,6 +76,7 @@ fn scores_change_in_a_step_unless_their_importance_is_random() -> TestResult {
 /// rows (3 × heads × channels) and columns.
 #[test]
 fn magnitude_of_units_in_rows_and_columns_is_the_sum_of_log_norms() -> TestResult {
+    let _alone = alone();
     let mut dimension =
         Dimension::new("a", DimensionKind::Attention, Candidates::grid(1, 2, vec![1], vec![1, 2])?);
     dimension.bindings = vec![

@@ -151,6 +151,7 @@ fn resume_without_the_users_component_is_refused() -> TestResult {
 
 #[test]
 fn components_from_their_ids_have_the_same_ids() -> TestResult {
+    let _alone = alone();
     for importance in [
         UnitImportance::Learned,
         UnitImportance::Magnitude { mean: 1.5, std: 0.1 },

@@ -92,6 +92,7 @@ const CHILD: &str = "OFB_TEST_KILLED_RUN";
 #[test]
 fn child_of_the_kill_test() -> TestResult {
     let Some(folder) = std::env::var_os(CHILD) else { return Ok(()) };
+    let _alone = alone();
     assert_eq!(go(Path::new(&folder), &never())?, Outcome::Finished);
     Ok(())
 }
@@ -201,21 +202,24 @@ fn damaged_checkpoints_are_skipped_with_their_reason() -> TestResult {
     let tensors = saved[4].join("tensors.safetensors");
     let bytes = std::fs::read(&tensors)?;
     std::fs::write(&tensors, &bytes[..bytes.len() / 2])?;
-    edit(3, "\"version\": 2", "\"version\": 3")?;
+    edit(3, "\"version\": 3", "\"version\": 4")?;
     edit(2, "once-for-both/checkpoint", "another/checkpoint")?;
     std::fs::remove_file(saved[1].join("tensors.safetensors"))?;
     let resumed = checkpoints.resume::<VitConfig>(test_device())?.ok_or("nothing")?;
     assert_eq!(resumed.search.steps_done(), 1);
     let reasons: Vec<String> = resumed.skipped.iter().map(|(_, why)| why.to_string()).collect();
     for (reason, part) in
-        reasons.iter().zip(["tensors", "version: got 3", "format: got another", "read"])
+        reasons.iter().zip(["tensors", "version: got 4", "format: got another", "read"])
     {
         assert!(reason.contains(part), "{reason}, expected {part}");
     }
     assert_eq!(reasons.len(), 4);
     // With none left, the reason of the newest.
     std::fs::remove_file(saved[0].join("state.json"))?;
-    assert_refused!(checkpoints.resume::<VitConfig>(test_device()), Error::File { path, .. } if path == tensors);
+    assert_refused!(
+        checkpoints.resume::<VitConfig>(test_device()),
+        Error::Checksum { path, .. } if path == tensors
+    );
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use once_for_both::search::{
     read_events, Checkpoints, Event, Listener, MetricsFile, Search, SearchOptions,
 };
 use once_for_both::space::{Binding, SearchSpace, Size};
-use once_for_both::subnet::{verify, Export, Subnet};
+use once_for_both::subnet::{verify, Export, FoldingExtractor, Subnet, SubnetExtractor};
 use once_for_both::supernet::Supernet;
 use once_for_both::Error;
 use support::tiny_run::{
@@ -221,6 +221,32 @@ fn extract_before_sizes_are_decided_is_refused() -> TestResult {
     let _alone = alone();
     let mut search = search(0.5)?;
     assert_refused!(search.extract(&batch(0)?.images), Error::Invalid { .. });
+    assert_refused!(FoldingExtractor.extract(search.supernet()), Error::Invalid { .. });
+    Ok(())
+}
+
+/// Extracts the network as it is.
+struct Unpruned;
+
+impl SubnetExtractor<VitConfig> for Unpruned {
+    fn extract(&self, supernet: &Supernet<VitConfig>) -> once_for_both::Result<Subnet<VitConfig>> {
+        assert!(supernet.is_decided(), "called before all sizes are decided");
+        let architecture = supernet.architecture().clone();
+        Subnet::new(architecture, &supernet.folded_weights(), supernet.device())
+    }
+}
+
+#[test]
+fn own_extractor_before_sizes_are_decided_is_not_called() -> TestResult {
+    let _alone = alone();
+    let mut search = search(0.5)?;
+    let images = batch(0)?.images;
+    assert_refused!(
+        search.extract_with(&Unpruned, &images),
+        Error::Invalid { name, .. } if name.starts_with("active candidates of")
+    );
+    run(&mut search, STEPS)?;
+    search.extract_with(&Unpruned, &images)?;
     Ok(())
 }
 

@@ -225,6 +225,7 @@ fn stochastic_depth_drops_branches_in_training_only() -> TestResult {
 
 #[test]
 fn distillation_without_teacher_or_out_of_range_is_refused() -> TestResult {
+    let _alone = alone();
     for wrong in [
         Distillation { kind: DistillationKind::Hard, weight: 1.5 },
         Distillation { kind: DistillationKind::Soft { temperature: 0.0 }, weight: 0.5 },

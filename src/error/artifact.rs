@@ -21,9 +21,9 @@ pub enum ArtifactError {
     },
 
     /// Another version of the format.
-    #[error("version: got {found}, expected {supported}; update once-for-both")]
+    #[error("version: got {found}, expected at most {supported}; update once-for-both")]
     Version {
-        /// Version that this crate reads.
+        /// Newest version that this crate reads.
         supported: u32,
         /// What is there.
         found: String,
@@ -65,12 +65,19 @@ pub enum ArtifactError {
         actual: u64,
     },
 
-    /// A file with another checksum: its weights were changed after it was saved.
+    /// A `checksums.sfv` that is not as it was written, or has no entry for a file of the folder.
+    #[error("{reason}")]
+    Checksums {
+        /// What is wrong with it, with expected and found.
+        reason: String,
+    },
+
+    /// A file with another checksum: its bytes changed after it was saved.
     #[error(
-        "CRC-32: got {actual:08x}, expected {expected:08x} as in config.json; copy the file again"
+        "CRC-32: got {actual:08X}, expected {expected:08X} as it was saved; copy the file again"
     )]
     Checksum {
-        /// Checksum in `config.json`.
+        /// Checksum in `checksums.sfv` or `config.json`.
         expected: u32,
         /// Checksum of the file.
         actual: u32,

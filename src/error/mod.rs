@@ -257,6 +257,21 @@ pub enum Error {
     #[error(transparent)]
     Folder(#[from] FolderError),
 
+    /// A file with another checksum: its bytes changed after it was written.
+    #[error(
+        "{}: CRC-32: got {actual:08X}, expected {expected:08X} as in checksums.sfv; copy the folder \
+         again, or use another one",
+        path.display()
+    )]
+    Checksum {
+        /// The file.
+        path: PathBuf,
+        /// Checksum when it was written.
+        expected: u32,
+        /// Checksum of the file.
+        actual: u32,
+    },
+
     /// A checkpoint that cannot be resumed from; `source` is the reason.
     #[error("cannot resume from {}", path.display())]
     Resume {

@@ -5,7 +5,6 @@ use super::stage::{FinishedStage, StageSetup};
 use super::summary::latency;
 use super::{ImageClassifier, Pipeline, StageConfig};
 use crate::components::Components;
-use crate::cost::Metric;
 use crate::error::PipelineError;
 use crate::search::{Search, SearchBuilder, SearchOptions};
 use crate::subnet::{Export, LatencyComparison, Provenance, Subnet, Verification};
@@ -92,14 +91,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     /// # Errors
     /// [`Error::Unknown`] if the family's cost model is incomplete.
     pub fn provenance(&self, network: &A) -> Result<Provenance> {
-        let model = network.cost_model();
-        Ok(Provenance {
-            crate_version: env!("CARGO_PKG_VERSION").into(),
-            seed: self.config.seed,
-            dense_macs: model.dense_cost(Metric::Macs)?,
-            dense_params: model.dense_cost(Metric::Params)?,
-            ..Provenance::default()
-        })
+        Ok(Provenance { seed: Some(self.config.seed), ..Provenance::of(network)? })
     }
 
     fn setup<'b>(
@@ -154,9 +146,11 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     fn save(&self, mut stage: FinishedStage<A>, saving: Saving<A>) -> Result<Trained<A>> {
         let images = self.feed.calibration_batch(CALIBRATION)?;
         let mut extracted = stage.search.extract(&images)?;
-        let steps = extracted.provenance.steps;
         if let Some(before) = saving.before {
-            extracted.provenance = Provenance { steps: before.steps + steps, ..before };
+            let own = extracted.provenance.steps.unwrap_or_default();
+            let steps = Some(before.steps.unwrap_or_default().saturating_add(own));
+            let crate_version = extracted.provenance.crate_version;
+            extracted.provenance = Provenance { steps, crate_version, ..before };
         } else if extracted.provenance.limits.is_empty() {
             // Nothing was searched.
             extracted.provenance.components = None;

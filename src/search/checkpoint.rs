@@ -5,6 +5,7 @@ use super::resume::Snapshot;
 use super::snapshot::{FORMAT, STATE, TENSORS};
 use super::step::Search;
 use super::SearchBuilder;
+use crate::checksums::{self, CHECKSUMS};
 use crate::components::Components;
 use crate::cost::CostLimit;
 use crate::files::{
@@ -21,14 +22,15 @@ use tch::Device;
 /// Folder name of the checkpoints in a run folder.
 pub(super) const CHECKPOINTS: &str = "checkpoints";
 
-const TOP1: &str = "top1";
+/// File name of the accuracy of the best checkpoint.
+pub(super) const TOP1: &str = "top1";
 const BEST: &str = "best";
 
 /// Folder of one checkpoint. A damaged one is written anew when its step is reached again.
 pub(super) const CHECKPOINT: FolderKind = FolderKind {
     what: "checkpoint",
     mark: (STATE, FORMAT),
-    files: &[STATE, TENSORS, TOP1],
+    files: &[STATE, TENSORS, TOP1, CHECKSUMS],
     damaged_is_own: true,
 };
 
@@ -104,8 +106,9 @@ impl Checkpoints {
         let path = self.best();
         self.claim()?;
         recover_folder(&path, &CHECKPOINT)?;
-        // A torn or foreign number does not keep a better checkpoint from being written.
-        let best = std::fs::read_to_string(path.join(TOP1)).ok();
+        // A damaged or foreign folder does not keep a better checkpoint from being written.
+        let sound = checksums::check(&path, &[STATE, TENSORS, TOP1], &[]).is_ok();
+        let best = std::fs::read_to_string(path.join(TOP1)).ok().filter(|_| sound);
         if best.and_then(|text| text.parse().ok()).is_some_and(|best: f64| best >= top1) {
             return Ok(false);
         }

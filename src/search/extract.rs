@@ -4,7 +4,7 @@ use super::step::Search;
 use crate::cost::Metric;
 use crate::models::Architecture;
 use crate::subnet::{
-    expect_decided, verify, Extracted, FoldingExtractor, Provenance, SubnetExtractor,
+    extract_decided, verify, Extracted, FoldingExtractor, Provenance, SubnetExtractor,
 };
 use crate::Result;
 use tch::Tensor;
@@ -33,10 +33,9 @@ impl<A: Architecture> Search<A> {
         extractor: &dyn SubnetExtractor<A, B>,
         images: &Tensor,
     ) -> Result<Extracted<B>> {
-        expect_decided(&self.supernet)?;
         let provenance = self.provenance()?;
         self.evaluate(|supernet| {
-            let subnet = extractor.extract(supernet)?;
+            let subnet = extract_decided(extractor, supernet)?;
             let verification = verify(supernet, &subnet, images)?;
             Ok(Extracted { subnet, verification, provenance, images: images.shallow_clone() })
         })
@@ -45,13 +44,13 @@ impl<A: Architecture> Search<A> {
     fn provenance(&self) -> Result<Provenance> {
         let model = self.supernet.cost_model();
         Ok(Provenance {
-            crate_version: env!("CARGO_PKG_VERSION").into(),
-            seed: self.options.seed,
-            steps: self.step,
+            seed: Some(self.options.seed),
+            steps: Some(self.step),
             dense_macs: model.dense_cost(Metric::Macs)?,
             dense_params: model.dense_cost(Metric::Params)?,
             limits: self.limits.clone(),
             components: Some(self.components.ids()),
+            ..Provenance::of(self.supernet.architecture())?
         })
     }
 }

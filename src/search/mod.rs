@@ -3,12 +3,14 @@
 //! Read in this order: `builder` (what a search is made of), `init` (its first scores and α),
 //! `step` and `gradients` (one optimiser step), `update` (clipping, AdamW, EMA), `decide`
 //! (candidates dropped, sizes decided), `prune` (gate fade-out, units removed), `extract` (the
-//! subnet). `snapshot`, `resume` and `checkpoint` write and read the state, `run` trains in a
+//! subnet). `snapshot`, `consistency`, `resume` and `checkpoint` write, check and read the
+//! state, `run` trains in a
 //! folder.
 
 mod branch;
 mod builder;
 mod checkpoint;
+mod consistency;
 mod decide;
 mod evaluate;
 mod events;

@@ -1,14 +1,16 @@
 //! The state of a search as files: reading, and the search that is resumed from it.
 
-use super::checkpoint::CHECKPOINT;
+use super::checkpoint::{CHECKPOINT, TOP1};
+use super::consistency;
 use super::snapshot::{DimensionRecord, State, FORMAT, STATE, TENSORS, VERSION};
 use super::step::Search;
 use super::update::NonFiniteCounter;
+use crate::checksums;
 use crate::components::Components;
 use crate::files::restore_folder;
 use crate::models::Architecture;
 use crate::optim::{Ema, Moments};
-use crate::supernet::{Supernet, Weights};
+use crate::supernet::{ParameterKind, Supernet, Weights};
 use crate::{Error, Result};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -23,12 +25,14 @@ pub(super) struct Snapshot<A> {
 }
 
 impl<A: Architecture> Snapshot<A> {
-    /// Reads the JSON part of a checkpoint; tensors are read when a search is made of it.
+    /// Reads the JSON part of a checkpoint, and checks every file against its checksum; tensors are
+    /// read when a search is made of it.
     pub(super) fn read(folder: &Path) -> Result<Self> {
         restore_folder(folder, &CHECKPOINT)?;
         let path = folder.join(STATE);
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
         check_header(&path, &text, A::FAMILY)?;
+        checksums::check(folder, &[STATE, TENSORS], &[TOP1])?;
         let state = serde_json::from_str(&text).map_err(|e| Error::file(&path, e))?;
         Ok(Self { folder: folder.into(), state })
     }
@@ -39,9 +43,9 @@ impl<A: Architecture> Search<A> {
     /// search is bit-exact to an uninterrupted one.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::File`] if the checkpoint is damaged, foreign or of another version;
-    /// [`Error::Component`] if a component is the user's own; [`Error::Resume`] if its parts do not
-    /// fit together, or the network cannot be built.
+    /// [`Error::Io`], [`Error::File`] or [`Error::Checksum`] if the checkpoint is damaged, foreign or
+    /// of another version; [`Error::Component`] if a component is the user's own; [`Error::Resume`]
+    /// if its parts do not fit together, before a tensor is allocated, or the network cannot be built.
     pub fn resume(checkpoint: impl AsRef<Path>, device: Device) -> Result<Self> {
         Self::resume_from(Snapshot::read(checkpoint.as_ref())?, None, device)
     }
@@ -72,9 +76,13 @@ impl<A: Architecture> Search<A> {
             }
             None => Components::from_ids(&state.components)?,
         };
-        let tensors = crate::tensors::read(&folder.join(TENSORS), device)?;
-        Self::restore(state, &tensors, components, device)
-            .map_err(|source| Error::Resume { path: folder, source: Box::new(source) })
+        let resumed = consistency::check(&state, &folder)
+            .and_then(|()| crate::tensors::read(&folder.join(TENSORS), device))
+            .and_then(|tensors| {
+                expect_finite(&tensors)?;
+                Self::restore(state, &tensors, components, device)
+            });
+        resumed.map_err(|source| Error::Resume { path: folder, source: Box::new(source) })
     }
 
     /// Builds a search from its state.
@@ -87,7 +95,7 @@ impl<A: Architecture> Search<A> {
         let mut supernet =
             Supernet::restore(state.architecture, state.space, state.dense, state.pmim, device)?;
         supernet.set_bi_mask(Arc::clone(&components.bi_mask));
-        supernet.load_weights(&with_prefix(tensors, "weight/"))?;
+        load_weights(&mut supernet, &with_prefix(tensors, "weight/"))?;
         restore_dimensions(&mut supernet, state.dimensions, state.step, tensors)?;
         let mut search =
             Self::assemble(supernet, state.limits, state.options, components, state.origin)?;
@@ -96,6 +104,7 @@ impl<A: Architecture> Search<A> {
         search.non_finite = NonFiniteCounter::new(state.non_finite, device)?;
         if let Some(decay) = search.options.training.ema_decay {
             let values = with_prefix(tensors, "ema/");
+            expect_averaged(&search.supernet, state.ema_updates, &values)?;
             search.ema = Some(Ema::restore(decay, state.ema_updates, values)?);
         }
         let (first, second) = (with_prefix(tensors, "first/"), with_prefix(tensors, "second/"));
@@ -108,6 +117,52 @@ impl<A: Architecture> Search<A> {
         search.set_compute_precision()?;
         Ok(search)
     }
+}
+
+/// Loads weights of the types that the network has.
+fn load_weights<A: Architecture>(supernet: &mut Supernet<A>, weights: &Weights) -> Result<()> {
+    for (name, own) in supernet.raw_weights() {
+        if let Some(weight) = weights.get(&name).filter(|weight| weight.kind() != own.kind()) {
+            let (expected, actual) = (format!("{:?}", own.kind()), format!("{:?}", weight.kind()));
+            return Err(Error::invalid(format!("type of {name}"), expected, actual));
+        }
+    }
+    supernet.load_weights(weights)
+}
+
+/// Checks that an EMA has a value for every parameter, once it was updated.
+fn expect_averaged<A: Architecture>(
+    supernet: &Supernet<A>,
+    updates: u64,
+    values: &Weights,
+) -> Result<()> {
+    let parameters = supernet.parameters();
+    let mut averaged = parameters.iter().filter(|p| p.kind != ParameterKind::Alpha);
+    match averaged.find(|parameter| updates > 0 && !values.contains_key(&parameter.name)) {
+        None => Ok(()),
+        Some(missing) => Err(Error::unknown("EMA of", &missing.name, values.keys())),
+    }
+}
+
+/// Refuses tensors with a NaN or an infinity.
+///
+/// Buffers of the network may be infinite. So may a second moment, after a large gradient, but it
+/// is never negative.
+fn expect_finite(tensors: &Weights) -> Result<()> {
+    for (name, tensor) in tensors.iter().filter(|(_, tensor)| tensor.is_floating_point()) {
+        let sound = match name.split('/').next() {
+            Some("weight") => tensor.f_isnan()?.f_logical_not()?,
+            Some("second") => tensor.f_ge(0.0)?,
+            _ => tensor.f_isfinite()?,
+        };
+        if sound.f_all()?.f_int64_value(&[])? == 0 {
+            return Err(Error::NonFinite {
+                name: name.clone(),
+                dimension: "the checkpoint".into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn restore_dimensions<A: Architecture>(
@@ -124,7 +179,7 @@ fn restore_dimensions<A: Architecture>(
     let (pruned_importance, from) =
         (with_prefix(tensors, "pruned_importance/"), with_prefix(tensors, "from/"));
     let (scores, alphas) = (with_prefix(tensors, "score/"), with_prefix(tensors, "alpha/"));
-    let mut fade_outs = Vec::new();
+    let (mut fade_outs, can_narrow) = (Vec::new(), supernet.can_narrow());
     for (at, (own, record)) in supernet.states_mut().iter_mut().zip(records).enumerate() {
         let name = own.name.clone();
         own.set_score(find(&scores, &name)?)?;
@@ -134,6 +189,11 @@ fn restore_dimensions<A: Architecture>(
         own.origin = record.origin;
         own.pruned_importance = pruned_importance.get(&name).map(Tensor::shallow_clone);
         if let Some(fade_out) = record.fade_out {
+            if fade_out.in_place && can_narrow {
+                let name = format!("fade-out of {name}");
+                let expected = "one that ends with pruning, because the network can be resized";
+                return Err(Error::invalid(name, expected, "one in place"));
+            }
             if fade_out.since > step {
                 let name = format!("first step of the fade-out of {name}");
                 return Err(Error::invalid(name, format!("step {step} or before"), fade_out.since));

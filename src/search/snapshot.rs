@@ -1,5 +1,6 @@
-//! The state of a search as files, state.json and tensors.safetensors: writing.
+//! The state of a search as files, state.json, tensors.safetensors and checksums.sfv: writing.
 
+use super::checkpoint::CHECKPOINT;
 use super::events::Phase;
 use super::options::SearchOptions;
 use super::step::Search;
@@ -17,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub(super) const FORMAT: &str = "once-for-both/checkpoint";
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 pub(super) const STATE: &str = "state.json";
 pub(super) const TENSORS: &str = "tensors.safetensors";
 
@@ -66,13 +67,14 @@ pub(super) struct FadeOutRecord {
 }
 
 impl<A: Architecture> Search<A> {
-    /// Writes the state into a folder.
+    /// Writes the state into a folder, with the checksums of all files in it.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         let state = self.state()?;
         let json = serde_json::to_vec_pretty(&state).map_err(|e| Error::file(folder, e))?;
         let path = folder.join(STATE);
         crate::files::write(&path, &json)?;
-        crate::tensors::write(&folder.join(TENSORS), &self.tensors()?)
+        crate::tensors::write(&folder.join(TENSORS), &self.tensors()?)?;
+        crate::checksums::write(folder, CHECKPOINT.files)
     }
 
     /// Returns everything of the state that is not a tensor.

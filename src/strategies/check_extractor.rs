@@ -7,7 +7,7 @@ use crate::cost::{project, Choice, CostLimit};
 use crate::models::Architecture;
 use crate::randomness::{seed_torch, Purpose};
 use crate::space::Size;
-use crate::subnet::{verify, Subnet, SubnetExtractor};
+use crate::subnet::{extract_decided, verify, Subnet, SubnetExtractor};
 use crate::supernet::Supernet;
 use crate::tensors::{to_host, Weights};
 use proptest::prelude::*;
@@ -163,7 +163,7 @@ pub fn has_decided_sizes<A: Architecture, B: Architecture>(
     _: &ExtractorCase,
     _: &Tensor,
 ) -> Verdict {
-    let subnet = extractor.extract(supernet).map_err(failed)?;
+    let subnet = extract_decided(extractor, supernet).map_err(failed)?;
     let actual = subnet.architecture().space().map_err(failed)?.full_sizes();
     for (name, expected) in supernet.sizes() {
         let Some(actual) = actual.get(&name) else { continue };
@@ -182,7 +182,7 @@ pub fn keeps_the_budget<A: Architecture, B: Architecture>(
     _: &Tensor,
 ) -> Verdict {
     let CostLimit { metric, limit } = case.budget;
-    let subnet = extractor.extract(supernet).map_err(failed)?;
+    let subnet = extract_decided(extractor, supernet).map_err(failed)?;
     let cost = subnet.architecture().cost_model().dense_cost(metric).map_err(failed)?;
     let name = metric.name();
     expect_true(cost <= limit, || format!("{name} of the subnet: got {cost}, expected ≤ {limit}"))
@@ -195,7 +195,7 @@ pub fn passes_verification<A: Architecture, B: Architecture>(
     _: &ExtractorCase,
     images: &Tensor,
 ) -> Verdict {
-    let subnet = extractor.extract(supernet).map_err(failed)?;
+    let subnet = extract_decided(extractor, supernet).map_err(failed)?;
     verify(supernet, &subnet, images).map(drop).map_err(failed)
 }
 
@@ -208,7 +208,7 @@ pub fn leaves_the_supernet_unchanged<A: Architecture, B: Architecture>(
     _: &Tensor,
 ) -> Verdict {
     let before = supernet_numbers(supernet).map_err(failed)?;
-    extractor.extract(supernet).map_err(failed)?;
+    extract_decided(extractor, supernet).map_err(failed)?;
     expect_same_tensors("after extraction", &before, &supernet_numbers(supernet).map_err(failed)?)
 }
 
@@ -220,7 +220,7 @@ pub fn is_repeatable<A: Architecture, B: Architecture>(
     _: &Tensor,
 ) -> Verdict {
     let extract = || -> crate::Result<Numbers> {
-        let subnet: Subnet<B> = extractor.extract(supernet)?;
+        let subnet: Subnet<B> = extract_decided(extractor, supernet)?;
         numbers("weight", subnet.weights())
     };
     let (first, second) = (extract().map_err(failed)?, extract().map_err(failed)?);

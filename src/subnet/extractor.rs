@@ -14,6 +14,9 @@ use crate::{Error, Result};
 pub trait SubnetExtractor<A: Architecture, B: Architecture = A> {
     /// Returns the subnet.
     ///
+    /// The library calls it with decided supernets alone. The extractors of this crate check that
+    /// themselves, too.
+    ///
     /// # Errors
     /// [`Error::Unsupported`] if the network cannot be built at other sizes.
     fn extract(&self, supernet: &Supernet<A>) -> Result<Subnet<B>>;
@@ -26,6 +29,7 @@ pub struct FoldingExtractor;
 
 impl<A: Architecture> SubnetExtractor<A> for FoldingExtractor {
     fn extract(&self, supernet: &Supernet<A>) -> Result<Subnet<A>> {
+        expect_decided(supernet)?;
         if !supernet.can_narrow() {
             let operation = "extraction into its own family; extract it with TranslatingExtractor";
             return Err(Error::Unsupported { model: A::FAMILY.into(), operation });
@@ -60,6 +64,7 @@ pub struct TranslatingExtractor;
 
 impl<A: ExtractInto> SubnetExtractor<A, A::Target> for TranslatingExtractor {
     fn extract(&self, supernet: &Supernet<A>) -> Result<Subnet<A::Target>> {
+        expect_decided(supernet)?;
         let weights = supernet.sliced_weights()?;
         let architecture = supernet.architecture();
         let (target, mut weights) = architecture.translate(&supernet.sizes(), weights)?;
@@ -68,8 +73,18 @@ impl<A: ExtractInto> SubnetExtractor<A, A::Target> for TranslatingExtractor {
     }
 }
 
+/// Calls an extractor, after a check that every dimension is decided and no gate fade-out is under
+/// way. The crate calls extractors in no other way.
+pub(crate) fn extract_decided<A: Architecture, B: Architecture>(
+    extractor: &dyn SubnetExtractor<A, B>,
+    supernet: &Supernet<A>,
+) -> Result<Subnet<B>> {
+    expect_decided(supernet)?;
+    extractor.extract(supernet)
+}
+
 /// Checks that every dimension is decided and no gate fade-out is under way.
-pub(crate) fn expect_decided<A: Architecture>(supernet: &Supernet<A>) -> Result<()> {
+fn expect_decided<A: Architecture>(supernet: &Supernet<A>) -> Result<()> {
     let sizes = supernet.sizes();
     for state in supernet.states() {
         if state.active.decided().is_none() {

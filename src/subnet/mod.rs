@@ -20,7 +20,7 @@ pub use crate::precision::Precision;
 pub(crate) use artifact::ARTIFACT;
 pub use artifact::{Description, Differences, Export, LatencyComparison, Provenance};
 pub use extracted::Extracted;
-pub(crate) use extractor::expect_decided;
+pub(crate) use extractor::extract_decided;
 pub use extractor::{ExtractInto, FoldingExtractor, SubnetExtractor, TranslatingExtractor};
 pub use network::{Subnet, SubnetTeacher};
 pub use verify::{verify, verify_against, Verification};

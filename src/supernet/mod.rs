@@ -62,6 +62,7 @@ mod weights;
 pub use fade_out::FadeOut;
 pub use narrowing::Narrowing;
 pub use parameters::{Parameter, ParameterKind};
+pub(crate) use pmim_modules::declared;
 pub use pmim_modules::PmimModules;
 pub use state::DimensionState;
 
@@ -278,15 +279,6 @@ impl<A: Architecture> Supernet<A> {
         let alphas = self.states.iter().filter(|state| state.active.decided().is_none());
         let alphas = alphas.map(|s| learned(s.alpha_name(), ParameterKind::Alpha, &s.alpha));
         weights.chain(scores).chain(alphas).collect()
-    }
-
-    /// Returns the search space without the bindings of mask token and decoder.
-    pub(crate) fn declared_space(&self) -> SearchSpace {
-        let mut space = self.space.clone();
-        for dimension in &mut space.dimensions {
-            dimension.bindings.retain(|binding| !pmim_modules::owns(&binding.variable));
-        }
-        space
     }
 
     /// Returns the logits in evaluation mode, `[B, classes]`.

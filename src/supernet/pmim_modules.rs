@@ -1,7 +1,8 @@
 //! Variables of masked image modeling in a supernet: mask token and decoder (paper section 3.4).
 
+use super::Supernet;
 use crate::components::{MaskedTokens, PixelDecoder};
-use crate::models::{Architecture, PmimPorts};
+use crate::models::{Architecture, PmimPorts, Shapes};
 use crate::space::{Binding, SearchSpace};
 use crate::{Error, Result};
 use tch::{nn, Tensor};
@@ -27,6 +28,17 @@ fn ports<A: Architecture>(architecture: &A) -> Result<PmimPorts> {
     architecture
         .pmim_ports()
         .ok_or(Error::Unsupported { model, operation: "masked image modeling" })
+}
+
+/// Returns names and shapes of mask token and decoder.
+pub(super) fn shapes<A: Architecture>(architecture: &A) -> Result<Shapes> {
+    let ports = ports(architecture)?;
+    let decoder =
+        PixelDecoder::shapes(ports.feature_width, ports.feature_patch, ports.channels).into_iter();
+    let mut shapes: Shapes =
+        decoder.map(|(name, shape)| (format!("{DECODER}.{name}"), shape)).collect();
+    shapes.insert(TOKEN.into(), vec![1, 1, ports.token_width]);
+    Ok(shapes)
 }
 
 /// Binds the mask token (gated) and the decoder's input channels (narrowed) to their dimensions.
@@ -73,4 +85,32 @@ impl PmimModules {
     pub(super) fn decode(&self, features: &Tensor) -> Result<Tensor> {
         self.decoder.decode(features, self.ports.feature_rows)
     }
+}
+
+impl<A: Architecture> Supernet<A> {
+    /// Returns names and shapes of the variables of a supernet, without building it.
+    ///
+    /// # Errors
+    /// Those of [`Architecture::variables`]; [`Error::Unsupported`] for `pmim` with an architecture
+    /// without [`pmim_ports`](Architecture::pmim_ports).
+    pub(crate) fn shapes(architecture: &A, pmim: bool) -> Result<Shapes> {
+        let mut all = architecture.variables()?;
+        if pmim {
+            all.extend(shapes(architecture)?);
+        }
+        Ok(all)
+    }
+
+    /// Returns the search space without the bindings of mask token and decoder.
+    pub(crate) fn declared_space(&self) -> SearchSpace {
+        declared(self.space.clone())
+    }
+}
+
+/// Returns a space without the bindings of mask token and decoder.
+pub(crate) fn declared(mut space: SearchSpace) -> SearchSpace {
+    for dimension in &mut space.dimensions {
+        dimension.bindings.retain(|binding| !owns(&binding.variable));
+    }
+    space
 }

@@ -7,7 +7,7 @@ use crate::components::{
 };
 use crate::error::expect_shape;
 use crate::space::{ActiveSet, Candidates, Dimension, Size};
-use crate::Result;
+use crate::{Error, Result};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -78,12 +78,20 @@ impl DimensionState {
 
     /// Parameter name of the scores.
     pub fn score_name(&self) -> String {
-        format!("{}.score", self.name)
+        Self::score_name_of(&self.name)
     }
 
     /// Parameter name of α.
     pub fn alpha_name(&self) -> String {
-        format!("{}.alpha", self.name)
+        Self::alpha_name_of(&self.name)
+    }
+
+    pub(crate) fn score_name_of(dimension: &str) -> String {
+        format!("{dimension}.score")
+    }
+
+    pub(crate) fn alpha_name_of(dimension: &str) -> String {
+        format!("{dimension}.alpha")
     }
 
     /// Sets the scores.
@@ -182,7 +190,13 @@ impl DimensionState {
     pub(super) fn narrowed(&self, kept: &Tensor, size: Size) -> Result<Self> {
         let (active, kept_candidates) = self.active.narrowed(size)?;
         let (units, shape) = (active.candidates().unit_shape(), active.candidates().shape());
-        let origin: Vec<i64> = Vec::try_from(kept.f_to_device(Device::Cpu)?)?;
+        let at: Vec<i64> = Vec::try_from(kept.f_to_device(Device::Cpu)?)?;
+        let origin = |unit: &i64| self.origin.get(usize::try_from(*unit).ok()?).copied();
+        let origin: Option<Vec<i64>> = at.iter().map(origin).collect();
+        let origin = origin.ok_or_else(|| {
+            let name = format!("number of origins of {}", self.name);
+            Error::invalid(name, self.candidates().units().to_string(), self.origin.len())
+        })?;
         let leaf = |tensor: Tensor| tensor.f_detach()?.f_set_requires_grad(true);
         crate::autograd::no_grad(|| {
             Ok(Self {
@@ -191,7 +205,7 @@ impl DimensionState {
                 alpha: leaf(narrow_flat(&self.alpha, &kept_candidates, shape)?)?,
                 active,
                 candidates_at_start: self.candidates_at_start,
-                origin: origin.iter().map(|&unit| self.origin[unit as usize]).collect(),
+                origin,
                 pruned_importance: Some(self.pruned_importance_at(kept, size)?),
                 fade_out: None,
                 bi_mask: Arc::clone(&self.bi_mask),

@@ -7,7 +7,7 @@ use once_for_both::subnet::{Description, Export, Subnet};
 use serde_json::{json, Value};
 use std::fs;
 
-/// `config.json` as first written: `examples/pretrained/fashion-mnist`, with one smaller block.
+/// `config.json` as first written, without checksums of the other files: `examples/pretrained/fashion-mnist`, with one smaller block.
 fn config(macs: f64, params: f64, weights_crc32: u32) -> Value {
     json!({
         "format": "once-for-both/subnet",
@@ -41,7 +41,7 @@ fn config(macs: f64, params: f64, weights_crc32: u32) -> Value {
 }
 
 #[test]
-fn artifact_without_limits_and_components_in_its_provenance_loads() -> TestResult {
+fn artifact_of_version_1_without_checksums_limits_and_components_loads() -> TestResult {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("subnet");
     let architecture = config(0.0, 0.0, 0)["architecture"].take();
@@ -50,9 +50,10 @@ fn artifact_without_limits_and_components_in_its_provenance_loads() -> TestResul
     let crc32 = Description::<VitConfig>::read(&path)?.weights_crc32;
     let text = config(subnet.macs()?, subnet.params()?, crc32).to_string();
     fs::write(path.join("config.json"), text)?;
+    fs::remove_file(path.join("checksums.sfv"))?;
 
     let provenance = Description::<VitConfig>::read(&path)?.provenance;
-    assert_eq!((provenance.steps, provenance.dense_params), (2340, 455_050.0));
+    assert_eq!((provenance.steps, provenance.dense_params), (Some(2340), 455_050.0));
     assert!(provenance.limits.is_empty() && provenance.components.is_none());
     let loaded = Subnet::<VitConfig>::load(&path, test_device())?;
     for (name, tensor) in subnet.weights() {

@@ -10,7 +10,7 @@ use once_for_both::subnet::{Export, Extracted, Subnet};
 use once_for_both::supernet::Weights;
 use once_for_both::{Error, Result};
 use serde::{Deserialize, Serialize};
-use tch::{nn, CModule};
+use tch::{nn, CModule, Kind, Tensor};
 
 #[test]
 fn torchscript_at_several_batch_sizes_gives_the_logits_of_the_subnet() -> TestResult {
@@ -29,6 +29,50 @@ fn check_batch_sizes<A: Architecture>(kind: &str, config: &A) -> TestResult {
         let close = Tolerance::of_scale(1e-5, &expected)?;
         let actual = module.forward_ts(&[images])?;
         close.check(&format!("{kind}, batch {batch}"), &actual, &expected)?;
+    }
+    Ok(())
+}
+
+/// Shapes of images that both families of these tests are tried with.
+pub fn shapes([channels, height, width]: [i64; 3]) -> Vec<Vec<i64>> {
+    vec![
+        vec![2, channels, height, width],
+        vec![0, channels, height, width],
+        // As many pixels in other rows.
+        vec![2, channels, height / 2, 2 * width],
+        vec![2, channels, 2 * height, width / 2],
+        vec![2, channels, 2 * height, 2 * width],
+        vec![2, 1, height, width],
+        vec![2, channels + 1, height, width],
+        vec![channels, height, width],
+        vec![1, 2, channels, height, width],
+    ]
+}
+
+#[test]
+fn torchscript_takes_and_refuses_the_shapes_that_the_subnet_does() -> TestResult {
+    kinds().into_iter().try_for_each(|(kind, config)| check_shapes(kind, &config))?;
+    check_shapes("swin", &swin())
+}
+
+fn check_shapes<A: Architecture>(kind: &str, config: &A) -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let (subnet, path) = (network(config)?, folder.path().join("subnet"));
+    save(&subnet, &path, &Export::default().torchscript())?;
+    let module = CModule::load_on_device(path.join("model.torchscript.pt"), test_device())?;
+    let input = config.graph()?.input();
+    for shape in shapes(input) {
+        let images = Tensor::f_zeros(&shape, (Kind::Float, test_device()))?;
+        let right = shape.len() == 4 && shape[1..] == input;
+        match (subnet.predict(&images), module.forward_ts(&[&images])) {
+            (Ok(own), Ok(exported)) if right => assert_eq!(own.size(), exported.size(), "{kind}"),
+            (Err(Error::Shape { .. }), Err(error)) if !right => {
+                let expected =
+                    format!("expected [batch, {}, {}, {}]", input[0], input[1], input[2]);
+                assert!(error.to_string().contains(&expected), "{kind} {shape:?}: {error}");
+            }
+            other => return Err(format!("{kind} {shape:?}: {other:?}").into()),
+        }
     }
     Ok(())
 }

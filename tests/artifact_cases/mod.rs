@@ -79,7 +79,8 @@ pub fn verified<A: Architecture>(subnet: Subnet<A>) -> TestResult<Extracted<A>> 
 /// The network with a verification against itself on `images`.
 pub fn verified_on<A: Architecture>(subnet: Subnet<A>, images: Tensor) -> TestResult<Extracted<A>> {
     let verification = verify_against(&subnet, &subnet, &images)?;
-    Ok(Extracted { subnet, verification, provenance: Provenance::default(), images })
+    let provenance = Provenance::of(subnet.architecture())?;
+    Ok(Extracted { subnet, verification, provenance, images })
 }
 
 /// Saves a copy of the network, verified against itself on three images.

@@ -6,18 +6,35 @@ use once_for_both::models::Architecture;
 use once_for_both::subnet::{Export, Subnet};
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 #[test]
 #[ignore = "run by scripts/python-tests, which then runs the written files in Python"]
 fn python_cases_are_written() -> TestResult {
     let root = PathBuf::from(std::env::var("OFB_PYTHON_CASES")?);
-    let mut cases = Vec::new();
+    let (mut cases, mut shapes) = (Vec::new(), Vec::new());
     for (kind, config) in kinds() {
         cases.extend(in_every_precision(&root, kind, &config)?);
+        shapes.extend(with_shapes(kind, &config)?);
     }
     cases.extend(in_every_precision(&root, "swin", &swin())?);
-    Ok(std::fs::write(root.join("cases.json"), serde_json::to_vec_pretty(&cases)?)?)
+    shapes.extend(with_shapes("swin", &swin())?);
+    for (file, entries) in [("cases.json", cases), ("shapes.json", shapes)] {
+        std::fs::write(root.join(file), serde_json::to_vec_pretty(&entries)?)?;
+    }
+    Ok(())
+}
+
+/// Shapes of images, with that of their logits, or null where the subnet refuses them.
+fn with_shapes<A: Architecture>(kind: &str, config: &A) -> TestResult<Vec<Value>> {
+    let (subnet, artifact) = (network(config)?, format!("{kind}-f32"));
+    let shapes = super::exports::shapes(config.graph()?.input()).into_iter();
+    let entry = |images: Vec<i64>| -> TestResult<Value> {
+        let logits = subnet.predict(&Tensor::f_zeros(&images, (Kind::Float, test_device()))?);
+        let logits = logits.ok().map(|logits| logits.size());
+        Ok(json!({ "artifact": artifact, "images": images, "logits": logits }))
+    };
+    shapes.map(entry).collect()
 }
 
 fn in_every_precision<A: Architecture>(

@@ -1,6 +1,7 @@
 //! Damaged artifacts, and the error that each is refused with.
 
-use super::{config, network, save};
+use super::{config, images, network, save};
+use crate::support::damage::{self, mutations, renew_checksums};
 use crate::support::{in_words, test_device, Tensors, TestResult};
 use once_for_both::error::ArtifactError;
 use once_for_both::models::VitConfig;
@@ -36,7 +37,13 @@ impl Folder {
     fn edit(&self, name: &str, change: impl FnOnce(&mut Value)) -> TestResult {
         let mut value: Value = serde_json::from_slice(&fs::read(self.file(name))?)?;
         change(&mut value);
-        Ok(fs::write(self.file(name), serde_json::to_vec(&value)?)?)
+        self.put(name, &serde_json::to_vec(&value)?)
+    }
+
+    /// Replaces a file, and renews the checksums: the fault is to be found in its contents.
+    fn put(&self, name: &str, bytes: &[u8]) -> TestResult {
+        write(&self.file(name), bytes)?;
+        renew_checksums(&self.path())
     }
 
     /// Edits the tensors of `model.safetensors`.
@@ -45,7 +52,8 @@ impl Folder {
         let mut tensors: Tensors = Tensor::read_safetensors(&path)?.into_iter().collect();
         change(&mut tensors);
         let named: Vec<_> = tensors.iter().collect();
-        Ok(Tensor::write_safetensors(&named, &path)?)
+        Tensor::write_safetensors(&named, &path)?;
+        renew_checksums(&self.path())
     }
 
     /// Checks that `Description::read` and `Subnet::load` both refuse `file` for this reason.
@@ -66,6 +74,9 @@ impl Folder {
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const VERIFICATION: &str = "verification.json";
+const CHECKSUMS: &str = "checksums.sfv";
+
+const FILES: [&str; 4] = [CONFIG, WEIGHTS, VERIFICATION, CHECKSUMS];
 
 fn write(path: &Path, bytes: &[u8]) -> TestResult {
     Ok(fs::write(path, bytes)?)
@@ -89,7 +100,7 @@ fn artifact_with_truncated_json_is_refused() -> TestResult {
     for name in [CONFIG, VERIFICATION] {
         let folder = Folder::new()?;
         let text = fs::read(folder.file(name))?;
-        write(&folder.file(name), &text[..text.len() / 2])?;
+        folder.put(name, &text[..text.len() / 2])?;
         folder.refused(name, |reason| matches!(reason, ArtifactError::Json(_)))?;
     }
     Ok(())
@@ -117,11 +128,11 @@ fn artifact_of_another_family_is_refused() -> TestResult {
 #[test]
 fn artifact_of_a_newer_version_is_refused() -> TestResult {
     let folder = Folder::new()?;
-    folder.edit(CONFIG, |config| config["version"] = json!(2))?;
+    folder.edit(CONFIG, |config| config["version"] = json!(3))?;
     folder.refused(CONFIG, |reason| {
         let message = reason.to_string();
-        matches!(reason, ArtifactError::Version { supported: 1, found } if found == "2")
-            && message == "version: got 2, expected 1; update once-for-both"
+        matches!(reason, ArtifactError::Version { supported: 2, found } if found == "3")
+            && message == "version: got 3, expected at most 2; update once-for-both"
     })
 }
 
@@ -163,14 +174,14 @@ fn artifact_with_truncated_or_extended_weights_is_refused() -> TestResult {
     let length = bytes.len() as u64;
     let header = |length: usize| bytes[..length].to_vec();
     for damaged in [header(bytes.len() - 1), [&bytes[..], b"?"].concat()] {
-        write(&folder.file(WEIGHTS), &damaged)?;
+        folder.put(WEIGHTS, &damaged)?;
         folder.refused(WEIGHTS, |reason| {
             matches!(reason, ArtifactError::Length { expected, actual }
                 if *expected == length && *actual == damaged.len() as u64)
         })?;
     }
     for length in [0, 7, 8, 100] {
-        write(&folder.file(WEIGHTS), &header(length))?;
+        folder.put(WEIGHTS, &header(length))?;
         folder.refused(WEIGHTS, |reason| matches!(reason, ArtifactError::Header { .. }))?;
     }
     Ok(())
@@ -182,7 +193,7 @@ fn artifact_with_a_wrong_header_length_is_refused() -> TestResult {
     let bytes = fs::read(folder.file(WEIGHTS))?;
     for announced in [u64::MAX, 200_000_000, 10] {
         let damaged = [&announced.to_le_bytes(), &bytes[8..]].concat();
-        write(&folder.file(WEIGHTS), &damaged)?;
+        folder.put(WEIGHTS, &damaged)?;
         folder.refused(WEIGHTS, |reason| matches!(reason, ArtifactError::Header { .. }))?;
     }
     Ok(())
@@ -252,39 +263,86 @@ fn artifact_with_another_weight_fails_its_checksum() -> TestResult {
     folder.refused(WEIGHTS, |reason| matches!(reason, ArtifactError::Checksum { .. }))
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+#[test]
+fn artifact_with_any_bit_flipped_is_refused() -> TestResult {
+    let folder = Folder::new()?;
+    let flips = (0..FILES.len(), any::<prop::sample::Index>(), 0..8u32);
+    proptest!(damage::config(2000)?, |((file, place, bit) in flips)| {
+        in_words(flipped(&folder, FILES[file], place, bit))?;
+    });
+    Ok(())
+}
 
-    #[test]
-    fn artifact_with_a_flipped_bit_in_the_weights_is_refused(place in 0.0..1.0, bit in 0..8u32) {
-        in_words(flipped(WEIGHTS, place, bit, false))?;
-    }
-
-    /// A flipped bit in a digit of the provenance or of ε can go undetected. Loading never panics,
-    /// and the weights it returns are the saved ones.
-    #[test]
-    fn artifact_with_a_flipped_bit_in_json_is_refused_or_loads_the_saved_weights(
-        config in any::<bool>(), place in 0.0..1.0, bit in 0..8u32
-    ) {
-        in_words(flipped(if config { CONFIG } else { VERIFICATION }, place, bit, true))?;
+fn flipped(folder: &Folder, name: &str, place: prop::sample::Index, bit: u32) -> TestResult {
+    let bytes = fs::read(folder.file(name))?;
+    let (mut damaged, at) = (bytes.clone(), place.index(bytes.len()));
+    damaged[at] ^= 1 << bit;
+    write(&folder.file(name), &damaged)?;
+    let read = Description::<VitConfig>::read(&folder.path()).map(drop);
+    write(&folder.file(name), &bytes)?;
+    match read {
+        Err(Error::Artifact { .. }) => Ok(()),
+        other => Err(format!("{name}: byte {at}, bit {bit}: {other:?}").into()),
     }
 }
 
-fn flipped(name: &str, place: f64, bit: u32, may_load: bool) -> TestResult {
+/// With right checksums, a mutated description or verification is refused with its reason, or the
+/// subnet loads and predicts.
+#[test]
+fn artifact_with_mutated_json_is_refused_or_predicts() -> TestResult {
     let folder = Folder::new()?;
-    let mut bytes = fs::read(folder.file(name))?;
-    let at = (place * bytes.len() as f64) as usize;
-    bytes[at] ^= 1 << bit;
-    write(&folder.file(name), &bytes)?;
-    match Subnet::<VitConfig>::load(folder.path(), test_device()) {
-        Err(Error::Artifact { .. }) => Ok(()),
-        Ok(loaded) if may_load => {
-            let head = &loaded.weights()["head.weight"];
-            assert!(head.equal(&network(&config(false))?.weights()["head.weight"]));
-            Ok(())
-        }
-        other => Err(format!("byte {at}, bit {bit}: {other:?}").into()),
+    let images = images(&config(false), 2)?;
+    for name in [CONFIG, VERIFICATION] {
+        let whole: Value = serde_json::from_slice(&fs::read(folder.file(name))?)?;
+        proptest!(damage::config(150)?, |(mutation in mutations())| {
+            let predicts = || -> TestResult {
+                let mut mutated = whole.clone();
+                let place = mutation.apply(&mut mutated);
+                folder.put(name, &serde_json::to_vec(&mutated)?)?;
+                match Subnet::<VitConfig>::load(folder.path(), test_device()) {
+                    Ok(subnet) => Ok(drop(subnet.predict(&images)?)),
+                    Err(Error::Artifact { .. }) => Ok(()),
+                    Err(other) => Err(format!("{place}: {other:?}").into()),
+                }
+            };
+            in_words(predicts())?;
+        });
+        folder.put(name, &serde_json::to_vec(&whole)?)?;
     }
+    Ok(())
+}
+
+#[test]
+fn artifact_with_a_changed_size_or_epsilon_fails_its_checksum() -> TestResult {
+    let changes: [fn(&mut Value); 3] = [
+        |config| config["architecture"]["norm_eps"] = json!(1e-5),
+        |config| config["architecture"]["blocks"][0]["scale_dim"] = json!(9),
+        |config| config["architecture"]["blocks"][0]["hidden_dim"] = json!(41),
+    ];
+    for change in changes {
+        let folder = Folder::new()?;
+        let mut value: Value = serde_json::from_slice(&fs::read(folder.file(CONFIG))?)?;
+        change(&mut value);
+        write(&folder.file(CONFIG), &serde_json::to_vec_pretty(&value)?)?;
+        folder.refused(CONFIG, |reason| matches!(reason, ArtifactError::Checksum { .. }))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn artifact_without_a_checksum_of_one_of_its_files_is_refused() -> TestResult {
+    for name in [CONFIG, WEIGHTS, VERIFICATION] {
+        let folder = Folder::new()?;
+        let list = fs::read_to_string(folder.file(CHECKSUMS))?;
+        let others: String =
+            list.split_inclusive('\n').filter(|line| !line.starts_with(name)).collect();
+        write(&folder.file(CHECKSUMS), others.as_bytes())?;
+        folder.refused(
+            CHECKSUMS,
+            |reason| matches!(reason, ArtifactError::Checksums { reason } if reason.contains(name)),
+        )?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -64,8 +64,8 @@ fn description_read_from_an_artifact_equals_what_was_saved() -> TestResult {
     let (mut subnet, path) = (verified(network(&config(false))?)?, folder.path().join("subnet"));
     let provenance = Provenance {
         crate_version: "0.1.0".into(),
-        seed: 3,
-        steps: 12,
+        seed: Some(3),
+        steps: Some(12),
         dense_macs: 1e9 + 0.1,
         dense_params: 2e6,
         limits: vec![CostLimit::macs(5e8 + 0.3), CostLimit::params(1e6)],
@@ -89,6 +89,18 @@ fn description_read_from_an_artifact_equals_what_was_saved() -> TestResult {
     assert_eq!(Description::<VitConfig>::read(&path)?, expected);
     let text = std::fs::read_to_string(path.join("verification.json"))?;
     assert_eq!(serde_json::from_str::<Differences>(&text)?, differences);
+    Ok(())
+}
+
+#[test]
+fn provenance_of_a_network_from_elsewhere_has_its_own_costs_and_no_seed_or_steps() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let (subnet, path) = (verified(network(&config(false))?)?, folder.path().join("subnet"));
+    subnet.save(&path, &Export::default())?;
+    let saved = Description::<VitConfig>::read(&path)?.provenance;
+    assert_eq!(saved.crate_version, env!("CARGO_PKG_VERSION"));
+    assert_eq!((saved.dense_macs, saved.dense_params), (subnet.macs()?, subnet.params()?));
+    assert_eq!((saved.seed, saved.steps), (None, None));
     Ok(())
 }
 

@@ -15,6 +15,21 @@ def numbers(root, entry, from_buffer):
         return from_buffer(bytearray(file.read())).reshape(entry["shape"])
 
 
+def check_shapes(root, load):
+    """Checks that `load(folder)` takes and refuses the shapes of images that the subnet does; returns
+    how many there are."""
+    with open(os.path.join(root, "shapes.json")) as file:
+        entries = json.load(file)
+    for entry in entries:
+        predict = load(os.path.join(root, entry["artifact"]))
+        try:
+            found = predict(entry["images"])
+        except Exception:  # Each runtime has its own.
+            found = None
+        assert found == entry["logits"], (entry, found)
+    return len(entries)
+
+
 def run(what, root, compare):
     """Calls `compare(case)` for every case: a list of (name, difference, allowed)."""
     passed, failed, worst = 0, 0, {}

@@ -25,4 +25,17 @@ def compare(case):
     return [("in f32", float(abs(logits - expected).max()), 1e-4 * scale)]
 
 
+def load(folder):
+    session = onnxruntime.InferenceSession(
+        os.path.join(folder, "model.onnx"), providers=["CPUExecutionProvider"])
+
+    def predict(shape):
+        (logits,) = session.run(["logits"], {"images": numpy.zeros(shape, numpy.float32)})
+        return list(logits.shape)
+
+    return predict
+
+
+onnxruntime.set_default_logger_severity(4)  # A refused shape is no error here.
+print("ONNX: %d shapes of images are taken or refused as by the subnet" % cases.check_shapes(ROOT, load))
 sys.exit(cases.run("ONNX in onnxruntime " + onnxruntime.__version__, ROOT, compare))

@@ -52,4 +52,12 @@ def compare(case):
     return results
 
 
+def load(folder):
+    model = torch.jit.load(os.path.join(folder, "model.torchscript.pt")).eval()
+    return lambda shape: list(model(torch.zeros(shape)).shape)
+
+
+with torch.inference_mode():
+    shapes = cases.check_shapes(ROOT, load)
+print("TorchScript: %d shapes of images are taken or refused as by the subnet" % shapes)
 sys.exit(cases.run("TorchScript in torch " + torch.__version__, ROOT, compare))

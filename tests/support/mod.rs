@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "every test binary uses a part of it")]
 
 pub mod alone;
+pub mod damage;
 pub mod little;
 pub mod mutation;
 pub mod tiny_run;

@@ -12,7 +12,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Number of cases: `OFB_CASES`, default 2,000.
 pub fn cases() -> TestResult<u64> {
-    Ok(std::env::var("OFB_CASES").map_or(Ok(2000), |cases| cases.parse())?)
+    cases_or(2000)
+}
+
+/// Number of cases: `OFB_CASES`, default `few`.
+pub fn cases_or(few: u64) -> TestResult<u64> {
+    Ok(std::env::var("OFB_CASES").map_or(Ok(few), |cases| cases.parse())?)
 }
 
 /// Returns `original` with one to four random changes, the same for the same case.

@@ -5,14 +5,41 @@ use once_for_both::batch::Batch;
 use once_for_both::cost::Budget;
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{Event, Search, SearchBuilder, SearchOptions};
+use std::cell::Cell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{Kind, Tensor};
 
-/// libtorch's generator belongs to the whole process: runs that are compared must not overlap.
+/// libtorch's generator belongs to the whole process: tests that draw from it must not overlap.
 static GENERATOR: Mutex<()> = Mutex::new(());
 
-pub fn alone() -> MutexGuard<'static, ()> {
-    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
+thread_local! {
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The only test that draws from libtorch's generator, until it is dropped.
+pub struct Alone {
+    _generator: MutexGuard<'static, ()>,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        ALONE.set(false);
+    }
+}
+
+/// Waits until no other test draws from libtorch's generator.
+pub fn alone() -> Alone {
+    let _generator = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    ALONE.set(true);
+    Alone { _generator }
+}
+
+/// Fails a test that draws from libtorch's generator while others may.
+fn expect_alone() {
+    assert!(
+        ALONE.get(),
+        "the test draws from libtorch's generator: begin with `let _alone = alone();`"
+    );
 }
 
 pub const STEPS: u64 = 12;
@@ -49,11 +76,13 @@ pub fn search_with(options: SearchOptions, share: f64) -> TestResult<Search<VitC
 }
 
 pub fn builder(options: SearchOptions, share: f64) -> SearchBuilder<VitConfig> {
+    expect_alone();
     Search::of(vit()).budget(Budget::macs_share(share)).options(options).device(test_device())
 }
 
 /// The batch of a step: the same at every call.
 pub fn batch(step: u64) -> TestResult<Batch> {
+    expect_alone();
     once_for_both::randomness::seed(1000 + step);
     let images = Tensor::f_randn([6, 3, 16, 16], (Kind::Float, test_device()))?;
     let classes = Tensor::f_randint(5, [6], (Kind::Int64, test_device()))?;

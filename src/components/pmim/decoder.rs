@@ -20,12 +20,22 @@ impl PixelDecoder {
     /// # Errors
     /// [`Error::Torch`] if the device is out of memory.
     pub fn new(path: &nn::Path, features: i64, patch: i64, channels: i64) -> Result<Self> {
-        let pixels = patch * patch * channels;
+        let [(_, weight), (_, bias)] = Self::shapes(features, patch, channels);
         let bound = 1.0 / (features as f64).sqrt();
         let uniform = nn::Init::Uniform { lo: -bound, up: bound };
-        let weight = path.f_var("weight", &[pixels, features, 1, 1], uniform)?;
-        let bias = path.f_var("bias", &[pixels], uniform)?;
+        let weight = path.f_var("weight", &weight, uniform)?;
+        let bias = path.f_var("bias", &bias, uniform)?;
         Ok(Self { weight, bias, patch })
+    }
+
+    /// Returns names and shapes of the variables that [`new`](Self::new) creates.
+    pub(crate) fn shapes(
+        features: i64,
+        patch: i64,
+        channels: i64,
+    ) -> [(&'static str, Vec<i64>); 2] {
+        let pixels = patch.saturating_mul(patch).saturating_mul(channels);
+        [("weight", vec![pixels, features, 1, 1]), ("bias", vec![pixels])]
     }
 
     /// Returns the predicted pixels.

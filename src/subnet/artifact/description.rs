@@ -1,8 +1,10 @@
 //! `config.json`: the description of an artifact.
 
 use super::{
-    header, read_json, refused, write_json, Differences, ARTIFACT, CONFIG, VERIFICATION, WEIGHTS,
+    header, read_json, refused, write_json, Differences, ARTIFACT, CONFIG, ONNX, TORCHSCRIPT,
+    VERIFICATION, WEIGHTS,
 };
+use crate::checksums;
 use crate::components::ComponentIds;
 use crate::cost::{CostLimit, Metric};
 use crate::error::ArtifactError;
@@ -11,29 +13,30 @@ use crate::latency::compare_latency;
 use crate::models::Architecture;
 use crate::subnet::Precision;
 use crate::{Error, Result};
-use crc32fast::Hasher;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use tch::Tensor;
 
 pub(super) const FORMAT: &str = "once-for-both/subnet";
-const VERSION: u32 = 1;
-
-/// Bytes read at a time for a checksum.
-const CHUNK: usize = 1 << 16;
+const VERSION: u32 = 2;
+/// Version without `checksums.sfv`: only the weights had a checksum.
+const WITHOUT_CHECKSUMS: u32 = 1;
 
 /// Search that a subnet was extracted from: its settings, and the cost of the dense network.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+///
+/// [`Search::extract`](crate::search::Search::extract) fills it in. That of a network from elsewhere
+/// is [`of`](Self::of) its architecture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
     /// Version of this crate that extracted the subnet.
     pub crate_version: String,
-    /// Seed of the search.
-    pub seed: u64,
-    /// Optimiser steps of search and fine-tuning.
-    pub steps: u64,
+    /// Seed of the search; `None` for a network that this crate did not train.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Optimiser steps of search and fine-tuning; `None` for a network that this crate did not train.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
     /// MACs of the dense network, for one image.
     pub dense_macs: f64,
     /// Parameters of the dense network.
@@ -46,6 +49,25 @@ pub struct Provenance {
     /// this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub components: Option<ComponentIds>,
+}
+
+impl Provenance {
+    /// Returns the provenance of a network that was not searched: it is its own dense network.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if the cost model names a dimension without a dense size.
+    pub fn of<A: Architecture>(network: &A) -> Result<Self> {
+        let model = network.cost_model();
+        Ok(Self {
+            crate_version: env!("CARGO_PKG_VERSION").into(),
+            seed: None,
+            steps: None,
+            dense_macs: model.dense_cost(Metric::Macs)?,
+            dense_params: model.dense_cost(Metric::Params)?,
+            limits: Vec::new(),
+            components: None,
+        })
+    }
 }
 
 /// Measured latency of the dense network and the subnet on the same batch.
@@ -125,9 +147,10 @@ struct Config<'a, A> {
 }
 
 impl<A: Architecture> Description<A> {
-    /// Reads the description of an artifact, and checks the folder against it: costs; names, shapes
-    /// and types of the weights; length and checksum of their file; the verification. No tensor is
-    /// allocated.
+    /// Reads the description of an artifact, and checks the folder against it: the checksum of every
+    /// file; costs; names, shapes and types of the weights; the verification. No tensor is allocated.
+    ///
+    /// Artifacts of version 1 have a checksum of the weights alone.
     ///
     /// # Errors
     /// [`Error::Artifact`](crate::Error::Artifact) with the file and what is wrong with it;
@@ -137,7 +160,9 @@ impl<A: Architecture> Description<A> {
         let path = folder.join(CONFIG);
         let refused = |source| refused(&path, source);
         let value = read_json(&path)?;
-        check_kind(&value, A::FAMILY).map_err(refused)?;
+        if check_kind(&value, A::FAMILY).map_err(refused)? > WITHOUT_CHECKSUMS {
+            check_sums(folder)?;
+        }
         let description: Self = serde_json::from_value(value).map_err(|e| refused(e.into()))?;
         let shapes = description.architecture.variables();
         let shapes = shapes
@@ -153,13 +178,14 @@ impl<A: Architecture> Description<A> {
             }
         }
         header::check(&folder.join(WEIGHTS), &shapes, description.precision)?;
-        description.check_sum(&folder.join(WEIGHTS))?;
+        description.check_weights(&folder.join(WEIGHTS))?;
         Differences::read(&folder.join(VERIFICATION))?;
         Ok(description)
     }
 
-    fn check_sum(&self, weights: &Path) -> Result<()> {
-        let (expected, actual) = (self.weights_crc32, crc32(weights)?);
+    /// Checks that the weights are those that this description was written for.
+    fn check_weights(&self, weights: &Path) -> Result<()> {
+        let (expected, actual) = (self.weights_crc32, checksums::crc32(weights)?);
         if actual == expected {
             return Ok(());
         }
@@ -173,33 +199,34 @@ impl<A: Architecture> Description<A> {
     }
 }
 
+/// Checks every file of an artifact against `checksums.sfv`.
+fn check_sums(folder: &Path) -> Result<()> {
+    let (needed, optional) = ([CONFIG, WEIGHTS, VERIFICATION], [TORCHSCRIPT, ONNX]);
+    checksums::check(folder, &needed, &optional).map(drop).map_err(|error| match error {
+        Error::Checksum { path, expected, actual } => {
+            refused(&path, ArtifactError::Checksum { expected, actual })
+        }
+        Error::File { path, reason } => refused(&path, ArtifactError::Checksums { reason }),
+        other => other,
+    })
+}
+
 /// Checks format, version and family, in this order: another version may store the family elsewhere.
-fn check_kind(config: &Value, family: &'static str) -> Result<(), ArtifactError> {
+/// Returns the version.
+fn check_kind(config: &Value, family: &'static str) -> Result<u32, ArtifactError> {
     let found = |field| config.get(field).unwrap_or(&Value::Null);
     let expect = |field, expected: &'static str| match found(field) {
         Value::String(text) if text == expected => Ok(()),
         other => Err(ArtifactError::Foreign { field, expected, found: other.to_string() }),
     };
     expect("format", FORMAT)?;
-    if found("version").as_u64() != Some(VERSION.into()) {
+    let versions = WITHOUT_CHECKSUMS..=VERSION;
+    let version =
+        versions.into_iter().find(|&known| found("version").as_u64() == Some(known.into()));
+    let Some(version) = version else {
         let found = found("version").to_string();
         return Err(ArtifactError::Version { supported: VERSION, found });
-    }
-    expect("family", family)
-}
-
-/// Returns the CRC-32 of a file, read in chunks.
-///
-/// # Errors
-/// [`Error::Io`] if the file cannot be read.
-pub(super) fn crc32(path: &Path) -> Result<u32> {
-    let io = |source| Error::io("read", path, source);
-    let mut file = File::open(path).map_err(io)?;
-    let (mut crc, mut chunk) = (Hasher::new(), vec![0; CHUNK]);
-    loop {
-        match file.read(&mut chunk).map_err(io)? {
-            0 => return Ok(crc.finalize()),
-            length => crc.update(&chunk[..length]),
-        }
-    }
+    };
+    expect("family", family)?;
+    Ok(version)
 }

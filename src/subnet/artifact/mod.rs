@@ -1,5 +1,5 @@
-//! Artifacts: folders with `config.json`, `model.safetensors`, `verification.json`, and optionally
-//! `model.torchscript.pt` and `model.onnx`.
+//! Artifacts: folders with `config.json`, `model.safetensors`, `verification.json`, `checksums.sfv`,
+//! and optionally `model.torchscript.pt` and `model.onnx`.
 
 mod description;
 mod differences;
@@ -13,6 +13,7 @@ pub use differences::Differences;
 pub use export::Export;
 
 use super::{Extracted, Precision, Subnet};
+use crate::checksums::{self, CHECKSUMS};
 use crate::cost::Metric;
 use crate::error::ArtifactError;
 use crate::files::{write, write_folder, FolderKind};
@@ -32,7 +33,7 @@ const ONNX: &str = "model.onnx";
 pub(crate) const ARTIFACT: FolderKind = FolderKind {
     what: "artifact",
     mark: (CONFIG, description::FORMAT),
-    files: &[CONFIG, WEIGHTS, VERIFICATION, TORCHSCRIPT, ONNX],
+    files: &[CONFIG, WEIGHTS, VERIFICATION, TORCHSCRIPT, ONNX, CHECKSUMS],
     damaged_is_own: false,
 };
 
@@ -111,11 +112,12 @@ impl<A: Architecture> Extracted<A> {
                 precision: export.precision,
                 macs,
                 params,
-                weights_crc32: description::crc32(&folder.join(WEIGHTS))?,
+                weights_crc32: checksums::crc32(&folder.join(WEIGHTS))?,
                 provenance: self.provenance.clone(),
                 latency: export.latency.clone(),
             };
-            description.write(&folder.join(CONFIG))
+            description.write(&folder.join(CONFIG))?;
+            checksums::write(folder, ARTIFACT.files)
         })?;
         Ok(differences)
     }

@@ -34,6 +34,7 @@ impl Attribute<'_> {
 
 /// ONNX graph under construction. Equal constants share one initializer.
 pub(super) struct Builder<'a> {
+    input: [i64; 3],
     weights: &'a Weights,
     precision: Precision,
     nodes: Vec<Message>,
@@ -42,9 +43,15 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(weights: &'a Weights, precision: Precision) -> Self {
+    /// Begins a graph over images of these channels, height and width.
+    pub(super) fn new(input: [i64; 3], weights: &'a Weights, precision: Precision) -> Self {
         let (nodes, initializers, known) = (Vec::new(), Vec::new(), BTreeSet::new());
-        Self { weights, precision, nodes, initializers, known }
+        Self { input, weights, precision, nodes, initializers, known }
+    }
+
+    /// Returns channels, height and width of an image.
+    pub(super) fn input(&self) -> [i64; 3] {
+        self.input
     }
 
     /// Adds a node with one output, and returns the output's name.

@@ -26,7 +26,7 @@ const OUTPUT: &str = "logits";
 /// # Errors
 /// [`Error::Missing`] if the graph names a weight that is missing; [`Error::Invalid`] above 2 GiB.
 pub(super) fn model(graph: &Graph, weights: &Weights, precision: Precision) -> Result<Vec<u8>> {
-    let mut builder = Builder::new(weights, precision);
+    let mut builder = Builder::new(graph.input(), weights, precision);
     let output = steps::add(&mut builder, graph)?;
     builder.node("Identity", &[&output], OUTPUT, &[]);
     let images: Vec<Dimension> = graph.input().into_iter().map(Dimension::Fixed).collect();

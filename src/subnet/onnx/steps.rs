@@ -100,7 +100,9 @@ fn patches(
     let side = [patch, patch];
     let attributes = [Ints("kernel_shape", &side), Ints("strides", &side)];
     let grid = builder.node("Conv", &[x, &weight, &bias], format!("{to}.grid"), &attributes);
-    let shape = builder.integers(&[0, 0, -1]);
+    let [_, height, width] = builder.input();
+    // The number of patches is written out: -1 would be ambiguous for 0 images.
+    let shape = builder.integers(&[0, 0, (height / patch.max(1)) * (width / patch.max(1))]);
     let row = builder.node("Reshape", &[&grid, &shape], format!("{to}.row"), &[]);
     Ok(builder.node("Transpose", &[&row], to, &[Ints("perm", &[0, 2, 1])]))
 }

@@ -59,6 +59,10 @@ fn forward(source: &mut String, graph: &Graph, root: &Module) -> Result<()> {
         .ok_or_else(|| Error::invalid("number of weights", "at least 1", 0))?;
     let mut lines = vec![
         format!("  def forward(self: __torch__.{}, images: Tensor) -> Tensor:", class(root)),
+        format!("    if torch.ne(torch.slice(torch.size(images), 1), {:?}):", graph.input()),
+        format!("      ops.prim.RaiseException({}, \"builtins.ValueError\")", refusal(graph)),
+        "    else:".into(),
+        "      pass".into(),
         // Converts the images to the type and device of the weights.
         format!("    v0 = torch.type_as(images, {any})"),
         "    batch = torch.size(v0, 0)".into(),
@@ -68,6 +72,15 @@ fn forward(source: &mut String, graph: &Graph, root: &Module) -> Result<()> {
     }
     lines.push(format!("    return {}", variable(graph.output())));
     lines.iter().try_for_each(|line| writeln!(source, "{line}")).map_err(unwritten)
+}
+
+/// Returns the expression of the message for images of another shape.
+fn refusal(graph: &Graph) -> String {
+    let [channels, height, width] = graph.input();
+    let expected = format!("[batch, {channels}, {height}, {width}]");
+    format!(
+        "torch.format(\"shape of the images: got {{}}, expected {expected}\", torch.size(images))"
+    )
 }
 
 /// Returns the expression of the first parameter below `path`.

@@ -6,21 +6,29 @@ use crate::models::Windows;
 pub(super) fn partition(x: &str, windows: Windows) -> String {
     let Windows { grid, side, shift } = windows;
     let along = windows.per_side();
-    let tokens = format!("torch.reshape({x}, [batch, {grid}, {grid}, -1])");
+    let width = width(x);
+    let tokens = format!("torch.reshape({x}, [batch, {grid}, {grid}, {width}])");
     let rolled = roll(tokens, -shift);
-    let split = format!("torch.reshape({rolled}, [batch, {along}, {side}, {along}, {side}, -1])");
+    let split =
+        format!("torch.reshape({rolled}, [batch, {along}, {side}, {along}, {side}, {width}])");
     let ordered = format!("torch.permute({split}, [0, 1, 3, 2, 4, 5])");
-    format!("torch.reshape({ordered}, [batch, {}, -1])", grid * grid)
+    format!("torch.reshape({ordered}, [batch, {}, {width}])", grid * grid)
 }
 
 /// Window reverse: tokens in window order → tokens in grid order.
 pub(super) fn reverse(x: &str, windows: Windows) -> String {
     let Windows { grid, side, shift } = windows;
     let along = windows.per_side();
-    let split = format!("torch.reshape({x}, [batch, {along}, {along}, {side}, {side}, -1])");
+    let width = width(x);
+    let split = format!("torch.reshape({x}, [batch, {along}, {along}, {side}, {side}, {width}])");
     let ordered = format!("torch.permute({split}, [0, 1, 3, 2, 4, 5])");
-    let tokens = format!("torch.reshape({ordered}, [batch, {grid}, {grid}, -1])");
-    format!("torch.reshape({}, [batch, {}, -1])", roll(tokens, shift), grid * grid)
+    let tokens = format!("torch.reshape({ordered}, [batch, {grid}, {grid}, {width}])");
+    format!("torch.reshape({}, [batch, {}, {width}])", roll(tokens, shift), grid * grid)
+}
+
+/// Returns the expression of the width of tokens. -1 would be ambiguous for 0 images.
+fn width(x: &str) -> String {
+    format!("torch.size({x}, 2)")
 }
 
 /// Rolls rows and columns of a grid of tokens.
