@@ -12,6 +12,7 @@ use once_for_both::space::{Binding, SearchSpace, Size};
 use once_for_both::subnet::{verify, Export, FoldingExtractor, Subnet, SubnetExtractor};
 use once_for_both::supernet::Supernet;
 use once_for_both::Error;
+use support::damage::renew_checksums;
 use support::tiny_run::{
     alone, batch, fade_out_options, options, run, search, search_with, vit, without_times, STEPS,
 };
@@ -154,7 +155,7 @@ fn resume_from_a_damaged_or_foreign_checkpoint_is_refused() -> TestResult {
             other => Err(format!("expected a reason with {part}, got {other:?}").into()),
         }
     };
-    refuse(&state.replace("\"version\": 2", "\"version\": 99"), "got 99")?;
+    refuse(&state.replace("\"version\": 3", "\"version\": 99"), "got 99")?;
     refuse(&state.replace("once-for-both/checkpoint", "other"), "format: got other")?;
     refuse(&state[..state.len() / 2], "EOF")?;
     refuse(&state.replace("\"family\": \"vit\"", "\"family\": \"swin\""), "family: got swin")?;
@@ -162,6 +163,7 @@ fn resume_from_a_damaged_or_foreign_checkpoint_is_refused() -> TestResult {
     let mut short: serde_json::Value = serde_json::from_str(&state)?;
     short["dimensions"].as_array_mut().ok_or("dimensions")?.pop();
     std::fs::write(saved.join("state.json"), short.to_string())?;
+    renew_checksums(&saved)?;
     match Search::<VitConfig>::resume(&saved, test_device()) {
         Err(Error::Resume { path, source }) => {
             assert_eq!(path, saved);
@@ -170,11 +172,12 @@ fn resume_from_a_damaged_or_foreign_checkpoint_is_refused() -> TestResult {
         other => return Err(format!("expected a refusal, got {other:?}").into()),
     }
     std::fs::write(saved.join("state.json"), &state)?;
+    renew_checksums(&saved)?;
     let tensors = std::fs::read(saved.join("tensors.safetensors"))?;
     std::fs::write(saved.join("tensors.safetensors"), &tensors[..tensors.len() / 2])?;
     assert_refused!(
         Search::<VitConfig>::resume(&saved, test_device()),
-        Error::File { path, .. } if path.ends_with("tensors.safetensors")
+        Error::Checksum { path, .. } if path.ends_with("tensors.safetensors")
     );
     Ok(())
 }

@@ -40,7 +40,11 @@ pub(super) fn check<A: Architecture>(state: &State<A>, folder: &Path) -> Result<
         origin.space.dimensions.len(),
         state.space.dimensions.len(),
     )?;
-    expect_equal("dimensions with a state", state.space.dimensions.len(), state.dimensions.len())?;
+    expect_equal(
+        "number of dimensions with a state",
+        state.space.dimensions.len(),
+        state.dimensions.len(),
+    )?;
     let declared = declared(origin.space).dimensions;
     let own = state.space.dimensions.iter().zip(&state.dimensions);
     for ((dimension, record), declared) in own.zip(&declared) {
