@@ -300,7 +300,7 @@ fn artifact_with_mutated_json_is_refused_or_predicts() -> TestResult {
                 let place = mutation.apply(&mut mutated);
                 folder.put(name, &serde_json::to_vec(&mutated)?)?;
                 match Subnet::<VitConfig>::load(folder.path(), test_device()) {
-                    Ok(subnet) => Ok(drop(subnet.predict(&images)?)),
+                    Ok(subnet) => Ok(subnet.predict(&images).map(drop)?),
                     Err(Error::Artifact { .. }) => Ok(()),
                     Err(other) => Err(format!("{place}: {other:?}").into()),
                 }
