@@ -455,6 +455,8 @@ fn wrong_options_are_rejected_by_name_before_a_folder_is_written() -> TestResult
         (vec!["--batch", "7000"], vec!["7000", "6000"]),
         (vec!["--set", "search.batch=-4"], vec!["search.batch", "-4"]),
         (vec!["--data", "nowhere"], vec!["nowhere"]),
+        (vec!["--data", "Cargo.toml"], vec!["Cargo.toml", "got a file", "--data"]),
+        (vec!["--set", "network.depth=deep"], vec!["network", "depth: expected a number"]),
         (vec!["--weights", "nowhere"], vec!["nowhere", "is not there"]),
         (vec!["--teacher", "nowhere"], vec!["nowhere", "is not there"]),
         (vec!["--preset", "imagenet"], vec!["--data"]),

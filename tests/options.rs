@@ -94,8 +94,8 @@ fn extremes(good: &Value) -> TestResult<Vec<(String, Value)>> {
 
 /// Refusals name the option: its field, or the option that it does not fit.
 fn expect_named(path: &str, refused: &Error) -> TestResult {
-    let fields = path.split('/').filter(|name| name.parse::<usize>().is_err());
-    let field = fields.last().unwrap_or_default();
+    let mut fields = path.split('/').filter(|name| name.parse::<usize>().is_err());
+    let field = fields.next_back().unwrap_or_default();
     match refused {
         Error::Invalid { .. } if refused.to_string().contains(field) => Ok(()),
         other => Err(format!("{path}: {other}").into()),

@@ -113,7 +113,7 @@ fn logits<A: Architecture>(
     sliced: &Weights,
 ) -> Result<Option<Fault>> {
     let zeroed = probe.zeroed(&dimension.bindings, dimension.candidates.full(), size)?;
-    let operation = format!("the forward pass with {} at {size:?}", dimension.name);
+    let operation = format!("the forward pass with {} at {size}", dimension.name);
     let narrowed = narrow.logits_with(sliced).during(operation)?;
     let difference = probe.distance(&narrowed, &probe.logits(&zeroed)?)?;
     let gated = dimension.bindings.iter().find(|binding| binding.role == Role::Gated);

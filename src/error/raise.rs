@@ -117,3 +117,23 @@ pub(crate) fn expect_shape(
     }
     Err(Error::Shape { operation, name: name.into(), expected: expected.to_vec(), actual })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn error_of_libtorch_has_its_message_without_the_stack() {
+        let ones = |length| Tensor::ones([length], (Kind::Float, Device::Cpu));
+        let failed = ones(3).f_add(&ones(2)).map(drop);
+        let error = failed.map_err(Error::from).err();
+        let text = error.as_ref().and_then(|error| error.source()).map(ToString::to_string);
+        let text = text.unwrap_or_default();
+        assert!(text.contains("must match the size of tensor b"), "{text}");
+        assert!(!text.contains("frame #") && !text.contains("Exception raised"), "{text}");
+        let path = Error::file("weights", "damaged\nException raised from read at file.cpp:7");
+        assert_eq!(path.to_string(), "weights: damaged");
+    }
+}

@@ -17,11 +17,12 @@ pub(super) fn expect_idx(folder: &Path, config: &DataConfig) -> Result<()> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(_) if !folder.exists() => return refused("none", "; correct data.folder (--data)"),
+        Err(_) if !folder.is_dir() => return refused("a file", "; correct data.folder (--data)"),
         Err(error) => return Err(Error::io("read", folder, error)),
     };
     let is_idx = |name: &str| name.contains("-idx1-ubyte") || name.contains("-idx3-ubyte");
     if !entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_idx)) {
-        return refused("neither", "");
+        return refused("neither of both", "");
     }
     if config.augmentation == AugmentationPreset::Deit {
         return refused("no train/", ", for which data.augmentation is light or none, not deit");

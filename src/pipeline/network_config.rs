@@ -23,7 +23,10 @@ pub enum Family {
 
 /// Number of blocks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "depth: expected a number of blocks (vit), or a list with one number a stage (swin)"
+)]
 pub enum Depth {
     /// Blocks of a ViT.
     Blocks(usize),

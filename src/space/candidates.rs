@@ -30,6 +30,16 @@ impl Size {
     }
 }
 
+/// `48`, or heads × channels: `4 × 16`.
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.heads {
+            1 => write!(f, "{}", self.channels),
+            heads => write!(f, "{heads} × {}", self.channels),
+        }
+    }
+}
+
 /// Candidate sizes of a dimension: every pair of one of `A` head counts and one of `B` channel
 /// widths.
 ///

@@ -95,8 +95,8 @@ fn expect_decided<A: Architecture>(supernet: &Supernet<A>) -> Result<()> {
         let (present, decided) = (size_in(&sizes, &state.name)?, state.active.largest());
         if present != decided {
             let name = format!("size of {}", state.name);
-            let expected = format!("{decided:?}, as decided; train until the gate fade-out ends");
-            return Err(Error::invalid(name, expected, format!("{present:?}")));
+            let expected = format!("{decided}, as decided; train until the gate fade-out ends");
+            return Err(Error::invalid(name, expected, present));
         }
     }
     Ok(())

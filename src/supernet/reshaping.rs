@@ -106,8 +106,8 @@ impl<A: Architecture> Supernet<A> {
                 && (1..=full.channels).contains(&size.channels);
             if !within {
                 let (name, expected) =
-                    (format!("size of {}", state.name), format!("within {full:?}"));
-                return Err(Error::invalid(name, expected, format!("{size:?}")));
+                    (format!("size of {}", state.name), format!("within {full}"));
+                return Err(Error::invalid(name, expected, size));
             }
         }
         Ok(())
