@@ -38,7 +38,7 @@ pub trait Importance: Debug + Send + Sync {
     /// Checks the parameters; called when the search is built.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the parameter.
+    /// [`Error::Invalid`](crate::Error::Invalid) naming the parameter.
     fn check(&self) -> Result<()> {
         Ok(())
     }
@@ -46,7 +46,7 @@ pub trait Importance: Debug + Send + Sync {
     /// Returns the scores before the first step, `[heads, channels]`, f32.
     ///
     /// # Errors
-    /// [`Error::UnknownVariable`] if a weight is missing.
+    /// [`Error::UnknownVariable`](crate::Error::UnknownVariable) if a weight is missing.
     fn initial(&self, dimension: &Dimension, weights: &Weights) -> Result<Tensor>;
 
     /// Returns the scores after a step, `[heads, channels]`, or `None` if the optimiser updates
@@ -54,7 +54,7 @@ pub trait Importance: Debug + Send + Sync {
     /// the host, which would stall the device.
     ///
     /// # Errors
-    /// [`Error::Torch`] if libtorch fails.
+    /// [`Error::Torch`](crate::Error::Torch) if libtorch fails.
     fn update(&self, _seen: Observation) -> Result<Option<Tensor>> {
         Ok(None)
     }

@@ -25,7 +25,7 @@ pub trait AdaptiveOneHotLoss: Debug + Send + Sync {
     /// Checks the parameters; called when the search is built.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the parameter.
+    /// [`Error::Invalid`](crate::Error::Invalid) naming the parameter.
     fn check(&self) -> Result<()> {
         Ok(())
     }
@@ -36,7 +36,7 @@ pub trait AdaptiveOneHotLoss: Debug + Send + Sync {
     /// `alpha`: shaped like the candidates. Result: scalar, finite for every finite α.
     ///
     /// # Errors
-    /// [`Error::Shape`] if α does not have the shape of the candidates.
+    /// [`Error::Shape`](crate::Error::Shape) if α does not have the shape of the candidates.
     fn alpha_loss(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor>;
 
     /// Returns the loss on the importance S of the units of a dimension of this kind. Without it,
@@ -46,7 +46,7 @@ pub trait AdaptiveOneHotLoss: Debug + Send + Sync {
     /// `importance`: any. Result: scalar.
     ///
     /// # Errors
-    /// [`Error::Torch`] if libtorch fails.
+    /// [`Error::Torch`](crate::Error::Torch) if libtorch fails.
     fn importance_loss(&self, kind: DimensionKind, importance: &Tensor) -> Result<Tensor>;
 
     /// Returns the sum of both parts (paper eq. 8); zero if a single candidate is active. A search
