@@ -56,6 +56,7 @@ impl Error {
     }
 
     /// The error of an option of the section `section`: its name gets the section in front.
+    #[cfg(feature = "pipeline")]
     pub(crate) fn of_section(self, section: &str) -> Self {
         match self {
             Self::Invalid { name, expected, actual } => {
