@@ -1,5 +1,27 @@
 //! Errors of fitting a checkpoint's weights to a network.
 
+/// The end of the message of [`ImportError::Naming`].
+fn naming(family: &str, recognised: Option<&str>) -> String {
+    match recognised {
+        Some(words) => format!(", recognised as {words}; the family {family} does not support it"),
+        None => format!(
+            ", which the family {family} does not know; expected for vit and swin those of timm \
+             (patch_embed.proj.weight) or of transformers \
+             (embeddings.patch_embeddings.projection.weight); rename the tensors"
+        ),
+    }
+}
+
+/// The end of the message of [`ImportError::Unplaced`].
+fn unplaced(part: Option<&str>) -> String {
+    match part {
+        Some(words) => format!("a tensor of {words}; without it, another function is computed"),
+        None => "a tensor for which the network has no variable; change the configuration, or, if \
+                 it takes no part in the classification, leave it out by the option skip"
+            .into(),
+    }
+}
+
 /// Mismatch between the tensors of a checkpoint and the variables of a network. A wrong shape is
 /// [`Error::Shape`](super::Error::Shape).
 #[derive(Debug, thiserror::Error)]
@@ -7,13 +29,37 @@
 pub enum ImportError {
     /// Tensor names that are none of the family's.
     #[error(
-        "names of the checkpoint: got {found:?} and others, which the family {family} does not \
-         know; expected for vit and swin those of timm (patch_embed.proj.weight) or of \
-         transformers (embeddings.patch_embeddings.projection.weight); rename the tensors"
+        "names of the checkpoint: got {found:?} and others{}", naming(family, *recognised)
     )]
     Naming {
         /// Family of the network.
         family: &'static str,
+        /// The first names, at most five.
+        found: Vec<String>,
+        /// What the checkpoint is, where its names are known: an adapter of PEFT, BEiT.
+        recognised: Option<&'static str>,
+    },
+
+    /// A network under a prefix that not all names have.
+    #[error(
+        "names of the checkpoint: got a network under each of the prefixes {prefixes:?}, and outside \
+         the first {outside:?}; expected one prefix for all; choose the network by the option prefix, \
+         which leaves out all others"
+    )]
+    Prefix {
+        /// The prefixes, at most five.
+        prefixes: Vec<String>,
+        /// The first names without the first prefix, at most five.
+        outside: Vec<String>,
+    },
+
+    /// The option `prefix` is that of no tensor.
+    #[error(
+        "option prefix: got {prefix}, expected that of some of the names {found:?} and others"
+    )]
+    PrefixUnknown {
+        /// The option's value, with a dot at its end.
+        prefix: String,
         /// The first names, at most five.
         found: Vec<String>,
     },
@@ -25,15 +71,13 @@ pub enum ImportError {
         variable: String,
     },
 
-    /// A tensor without a variable in the network: without it, the network would compute another
-    /// function.
-    #[error(
-        "{name}: got a tensor for which the network has no variable; change the configuration, \
-         or add the name to the option skip to leave it out"
-    )]
+    /// A tensor without a variable in the network.
+    #[error("{name}: got {}", unplaced(*part))]
     Unplaced {
         /// Its name in the checkpoint.
         name: String,
+        /// What it is of, where it is known to change what the network computes.
+        part: Option<&'static str>,
     },
 
     /// Two tensors for one variable.
@@ -53,6 +97,15 @@ pub enum ImportError {
         /// The variable.
         name: String,
         /// Its element type.
+        found: String,
+    },
+
+    /// A weight that is not a finite number in f32.
+    #[error("{name}: got {found}, expected finite numbers; load another checkpoint")]
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// A NaN, an infinity, or a number beyond the range.
         found: String,
     },
 

@@ -1,7 +1,7 @@
 //! What an import has to know about a family of networks.
 
-use super::Naming;
-use crate::models::Architecture;
+use super::{Assumption, Naming};
+use crate::models::{Architecture, BlockConfig};
 use crate::tensors::Weights;
 
 /// A family of networks that weights can be imported into.
@@ -75,6 +75,12 @@ pub trait Pretrained: Architecture {
     fn position_table(&self) -> Option<PositionTable> {
         None
     }
+
+    /// Returns the properties of the network that no tensor of a checkpoint shows, for the report.
+    /// Default: none.
+    fn assumptions(&self, _naming: Naming) -> Vec<Assumption> {
+        vec![]
+    }
 }
 
 /// A table of absolute positions, `[1, prefix + side², E]`, as the network has it.
@@ -142,4 +148,30 @@ pub(super) fn block_variable(block: &str, layer: &str, parameter: &str) -> Optio
         _ => return None,
     };
     Some(Translation::Variable(format!("{block}.{own}.{parameter}")))
+}
+
+/// What no tensor shows of transformer blocks, and of the images they were trained on.
+pub(super) fn of_blocks<'a>(blocks: impl IntoIterator<Item = &'a BlockConfig>) -> Vec<Assumption> {
+    let (mut heads, mut scales) = (vec![], vec![]);
+    for block in blocks {
+        heads.push(block.heads.to_string());
+        scales.push(format!("1/sqrt({})", block.scale_dim));
+    }
+    vec![
+        Assumption::new("heads", by_block(heads)),
+        Assumption::new("attention scale", by_block(scales)),
+        Assumption::new("activation", "GELU, exact: not QuickGELU, not the tanh approximation"),
+        Assumption::new("rows of qkv", "queries, keys, values; in each, head after head"),
+        Assumption::new("normalisation of images", "as its author did; no tensor shows it"),
+    ]
+}
+
+/// One value for all blocks, or the values of all.
+fn by_block(mut values: Vec<String>) -> String {
+    let all = values.join(", ");
+    values.dedup();
+    match &values[..] {
+        [value] => format!("{value} in every block"),
+        _ => format!("{all}, by block"),
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::adapt::grid_side;
 use super::naming::{named, Named, Stored};
-use super::Naming;
+use super::{ImportOptions, Naming};
 use crate::models::{BlockConfig, Pooling, VitConfig};
 use crate::tensors::Weights;
 use crate::{Error, Result};
@@ -24,7 +24,8 @@ const CLASSES: i64 = 1000;
 /// | `norm_eps` | 1e-6 with timm's names, 1e-12 with those of transformers: the defaults there |
 /// | `classes`, in a checkpoint without a head | 1,000 |
 /// | grid of patches, and so the image | square |
-/// | `pooling` | the class token |
+/// | `pooling` | the class token, not average pooling |
+/// | activation | GELU, exact: not QuickGELU |
 /// | `layer_scale`, where there is one | initially 1e-5; it matters in fresh networks only |
 /// | `drop_path` | 0 |
 ///
@@ -33,23 +34,27 @@ const CLASSES: i64 = 1000;
 /// [`Error::Shape`] if the shapes of two tensors do not agree; [`Error::Invalid`] if `heads` does
 /// not divide the attention width, or is `None` while 64 does not divide `embed_dim`.
 pub fn inspect(weights: &Weights, heads: Option<i64>) -> Result<VitConfig> {
-    let named = named::<VitConfig>(weights, &[])?;
-    let [_, _, embed_dim] = axes(&named, "cls_token", [Some(1), Some(1), None])?;
+    vit(&named::<VitConfig>(weights, &ImportOptions::default())?, heads)
+}
+
+/// The configuration of a ViT from tensors under the network's names.
+pub(super) fn vit(named: &Named, heads: Option<i64>) -> Result<VitConfig> {
+    let [_, _, embed_dim] = axes(named, "cls_token", [Some(1), Some(1), None])?;
     let patches = [Some(embed_dim), None, None, None];
-    let [_, in_channels, patch_size, width] = axes(&named, "patch_embed.proj.weight", patches)?;
+    let [_, in_channels, patch_size, width] = axes(named, "patch_embed.proj.weight", patches)?;
     if width != patch_size {
         return Err(Error::invalid("width of a patch", patch_size.to_string(), width));
     }
-    let [_, tokens, _] = axes(&named, "pos_embed", [Some(1), None, Some(embed_dim)])?;
+    let [_, tokens, _] = axes(named, "pos_embed", [Some(1), None, Some(embed_dim)])?;
     let side = grid_side("pos_embed", tokens, 1 + i64::from(named.is_distilled()))?;
     let image_size = side.checked_mul(patch_size);
     let config = VitConfig {
         image_size: image_size.ok_or_else(|| Error::invalid("image_size", "64 bits", "more"))?,
         patch_size,
         in_channels,
-        classes: classes(&named, embed_dim)?,
+        classes: classes(named, "head.weight", embed_dim)?,
         embed_dim,
-        blocks: blocks(&named, embed_dim, heads)?,
+        blocks: blocks(named, embed_dim, heads)?,
         distilled: named.is_distilled(),
         norm_eps: match named.naming {
             Naming::Transformers => 1e-12,
@@ -63,11 +68,12 @@ pub fn inspect(weights: &Weights, heads: Option<i64>) -> Result<VitConfig> {
     Ok(config)
 }
 
-fn classes(named: &Named, embed_dim: i64) -> Result<i64> {
-    if !named.tensors.contains_key("head.weight") {
+/// The rows of the head's weight; 1,000 without a head.
+pub(super) fn classes(named: &Named, head: &str, embed_dim: i64) -> Result<i64> {
+    if !named.tensors.contains_key(head) {
         return Ok(CLASSES);
     }
-    let [classes, _] = axes(named, "head.weight", [None, Some(embed_dim)])?;
+    let [classes, _] = axes(named, head, [None, Some(embed_dim)])?;
     Ok(classes)
 }
 
@@ -87,17 +93,22 @@ fn blocks(named: &Named, embed_dim: i64, heads: Option<i64>) -> Result<Vec<Block
         let rows = [None, Some(embed_dim)];
         let [qkv, _] = axes(named, &format!("blocks.{block}.attn.qkv.weight"), rows)?;
         let [hidden_dim, _] = axes(named, &format!("blocks.{block}.mlp.fc1.weight"), rows)?;
-        if qkv % 3 != 0 || heads < 1 || (qkv / 3) % heads != 0 {
-            let expected = format!("a divisor of the attention width {} of block {block}", qkv / 3);
-            return Err(Error::invalid("heads", expected, heads));
-        }
-        blocks.push(BlockConfig::new(heads, qkv / 3 / heads, hidden_dim));
+        blocks.push(sizes(&format!("block {block}"), qkv, heads, hidden_dim)?);
     }
     Ok(blocks)
 }
 
+/// The sizes of a block with `rows` rows of queries, keys and values.
+pub(super) fn sizes(block: &str, rows: i64, heads: i64, hidden_dim: i64) -> Result<BlockConfig> {
+    if rows % 3 != 0 || heads < 1 || (rows / 3) % heads != 0 {
+        let expected = format!("a divisor of the attention width {} of {block}", rows / 3);
+        return Err(Error::invalid("heads", expected, heads));
+    }
+    Ok(BlockConfig::new(heads, rows / 3 / heads, hidden_dim))
+}
+
 /// Returns the shape of a tensor, and refuses it unless the axes in `known` have these lengths.
-fn axes<const N: usize>(
+pub(super) fn axes<const N: usize>(
     named: &Named,
     variable: &str,
     known: [Option<i64>; N],

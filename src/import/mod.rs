@@ -36,6 +36,10 @@
 //! - Pooler and mask token of transformers are skipped: the classifier does not use them.
 //! - Relative position indices and attention masks of a Swin checkpoint are left out: the network
 //!   computes them.
+//! - A prefix that all names share (`module.`, `_orig_mod.`, `model.`, `backbone.` and their
+//!   combinations) is removed, and so are the wrappers of `torch.compile` and FSDP inside names.
+//! - Of a training checkpoint with an EMA, the EMA is taken ([`open`]).
+//! - A weight with a NaN, an infinity or a number beyond f32 is an error.
 //! - All else has to fit: a variable without a tensor, a tensor of another shape and a tensor
 //!   without a variable are errors. No shape shows the number of heads; the import relies on that
 //!   of the configuration.
@@ -46,21 +50,28 @@
 mod adapt;
 mod checkpoint;
 mod family;
+mod finite;
 mod inspect;
+mod inspect_swin;
+mod inspection;
 mod naming;
 mod place;
+mod prefix;
+mod recognise;
 mod report;
 mod swin;
 mod vit;
 
 pub use crate::error::{CheckpointError, ImportError};
 pub use crate::tensors::Weights;
-pub use checkpoint::{open, read, Checkpoint, Container, Source};
+pub use checkpoint::{is_checkpoint, open, read, Checkpoint, Container, Source};
 pub use family::{PositionTable, Pretrained, Translation};
 pub use inspect::inspect;
+pub use inspect_swin::inspect_swin;
+pub use inspection::{inspect_file, Inspection, KnownNetwork};
 pub use naming::Naming;
 pub use place::into;
-pub use report::{Import, ImportReport, Resized};
+pub use report::{Assumption, Import, ImportReport, Resized};
 
 use crate::Result;
 use serde::{Deserialize, Serialize};
@@ -80,14 +91,21 @@ pub struct ImportOptions {
     /// `model_ema.module`. `None` (default): that of an EMA if there is one, else of raw weights
     /// ([`open`]).
     pub entry: Option<String>,
+    /// Prefix of the network's names in the checkpoint, such as `module.`: it is removed, and tensors
+    /// without it are left out. `None` (default): the one that all names share, if the family knows
+    /// them without it. Empty: none.
+    pub prefix: Option<String>,
 }
 
-/// Reads a checkpoint and fits it to the network of `config`: [`read`], then [`into`].
+/// Reads a checkpoint and fits it to the network of `config`: [`open`], then [`into`].
 ///
 /// # Errors
-/// Those of [`read`] and [`into`].
+/// Those of [`open`] and [`into`].
 pub fn load<A: Pretrained>(path: &Path, config: &A, options: &ImportOptions) -> Result<Import> {
-    into(&read(path)?, config, options)
+    let Checkpoint { weights, source } = open(path, options)?;
+    let mut import = into(&weights, config, options)?;
+    import.report.source = Some(source);
+    Ok(import)
 }
 
 /// The examples of docs/import.md, compiled and run.

@@ -1,6 +1,10 @@
 //! Tensors of a checkpoint under the names of the network's variables.
 
 use super::family::{Pretrained, Translation};
+use super::finite::to_f32;
+use super::prefix::{strip, Renamed, Stripped};
+use super::recognise::foreign;
+use super::ImportOptions;
 use crate::error::{expect_shape, ImportError};
 use crate::tensors::Weights;
 use crate::{Error, Result};
@@ -27,34 +31,62 @@ pub enum Naming {
 }
 
 impl Naming {
-    /// Returns the convention of a ViT or Swin checkpoint by the name of its patch projection;
-    /// `None` if it has neither timm's nor that of transformers.
+    /// Returns the convention of a ViT or Swin checkpoint by the name of its patch projection, which
+    /// has no prefix, except `vit.`, `deit.` or `swin.` with the names of transformers; `None` if it
+    /// has neither timm's nor that of transformers, or is of a network that shares it, such as
+    /// BEiT.
     pub fn recognise(checkpoint: &Weights) -> Option<Self> {
-        let has = |part: &str| checkpoint.keys().any(|name| name.ends_with(part));
-        if has("embeddings.patch_embeddings.projection.weight") {
-            return Some(Self::Transformers);
-        }
-        if !checkpoint.contains_key("patch_embed.proj.weight") {
+        if foreign(checkpoint).is_some() {
             return None;
         }
-        match checkpoint.contains_key("layers.0.downsample.norm.weight") {
-            true => Some(Self::OriginalSwin),
-            false => Some(Self::Timm),
+        let has = |name: &str| checkpoint.contains_key(name);
+        let transformers = |prefix: &&str| has(&format!("{prefix}{TRANSFORMERS_PROJECTION}"));
+        if CLASS_PREFIXES.iter().any(transformers) {
+            return Some(Self::Transformers);
+        }
+        match (has(PROJECTION), has("layers.0.downsample.norm.weight")) {
+            (true, true) => Some(Self::OriginalSwin),
+            (true, false) => Some(Self::Timm),
+            (false, _) => None,
         }
     }
+
+    /// The prefixes before the patch projections of a checkpoint, none of which all names have.
+    pub(super) fn prefixes(checkpoint: &Weights) -> Vec<String> {
+        let found = checkpoint.keys().filter_map(|name| before_projection(name));
+        found.filter(|before| !before.is_empty()).take(5).map(str::to_owned).collect()
+    }
 }
+
+/// What is before the name of a patch projection, and before the prefix of a class of transformers.
+fn before_projection(name: &str) -> Option<&str> {
+    let Some(before) = name.strip_suffix(TRANSFORMERS_PROJECTION) else {
+        return name.strip_suffix(PROJECTION);
+    };
+    let classes = CLASS_PREFIXES.iter().filter(|prefix| !prefix.is_empty());
+    Some(classes.fold(before, |before, class| before.strip_suffix(class).unwrap_or(before)))
+}
+
+/// Patch projection of timm and of the originals.
+const PROJECTION: &str = "patch_embed.proj.weight";
+/// Patch projection of transformers.
+const TRANSFORMERS_PROJECTION: &str = "embeddings.patch_embeddings.projection.weight";
+/// Prefixes in classes of transformers with a head; those without have none.
+const CLASS_PREFIXES: [&str; 4] = ["", "vit.", "deit.", "swin."];
 
 /// Tensors of a checkpoint by the name of the variable they are for.
 #[derive(Debug)]
 pub(super) struct Named {
     pub(super) naming: Naming,
+    /// What was removed from the start of every name.
+    pub(super) prefix: String,
     pub(super) tensors: BTreeMap<String, Stored>,
     /// Checkpoint names of tensors that are left out: unused, or named by the option `skip`.
     pub(super) skipped: Vec<String>,
     /// Checkpoint names of tensors that the network computes itself.
     pub(super) computed: Vec<String>,
-    /// Checkpoint names that the family does not know.
-    pub(super) unknown: Vec<String>,
+    /// Checkpoint names that the family does not know, with and without prefix.
+    pub(super) unknown: Vec<(String, String)>,
 }
 
 /// The tensors of one variable: a single one, or parts of one shape, concatenated along axis 0.
@@ -71,44 +103,31 @@ struct Incomplete {
     found: Vec<Option<(String, Tensor)>>,
 }
 
-/// Translates all names of a checkpoint; tensors whose names start with an entry of `skip` are left
-/// out.
+/// Translates all names of a checkpoint, without their prefix; tensors that the options leave out are
+/// listed as skipped.
 ///
 /// # Errors
-/// [`ImportError::Naming`] for names that are none of the family's; [`ImportError::Missing`] for a
+/// Those of [`strip`]; [`ImportError::Missing`] for a
 /// part without the others; [`ImportError::Ambiguous`] for two tensors of one variable;
 /// [`Error::Shape`] if parts differ in shape; [`Error::Unknown`] for a part that is not in `parts`.
-pub(super) fn named<A: Pretrained>(weights: &Weights, skip: &[String]) -> Result<Named> {
-    let naming = A::naming(weights).ok_or_else(|| ImportError::Naming {
-        family: A::FAMILY,
-        found: weights.keys().take(5).cloned().collect(),
-    })?;
-    let mut named = Named {
-        naming,
-        tensors: BTreeMap::new(),
-        skipped: vec![],
-        computed: vec![],
-        unknown: vec![],
-    };
+pub(super) fn named<A: Pretrained>(weights: &Weights, options: &ImportOptions) -> Result<Named> {
+    let Stripped { prefix, naming, tensors, skipped, computed } = strip::<A>(weights, options)?;
+    let mut named =
+        Named { naming, prefix, tensors: BTreeMap::new(), skipped, computed, unknown: vec![] };
     let mut incomplete: BTreeMap<String, Incomplete> = BTreeMap::new();
-    for (name, tensor) in weights {
-        let source = (name.clone(), tensor.shallow_clone());
-        if skip.iter().any(|prefix| name.starts_with(prefix)) {
-            named.skipped.push(name.clone());
-            continue;
-        }
-        match A::translate(naming, name) {
-            Translation::Variable(variable) => named.insert(variable, vec![source])?,
+    for Renamed { bare, name, tensor } in tensors {
+        match A::translate(naming, &bare) {
+            Translation::Variable(variable) => named.insert(variable, vec![(name, tensor)])?,
             Translation::Part { variable, part, parts } => {
                 let entry = incomplete.entry(variable.clone());
                 let own = entry.or_insert_with(|| Incomplete::new(parts));
-                if let Some((first, _)) = own.put(part, source)? {
-                    return Err(ambiguous(variable, first, name));
+                if let Some((first, _)) = own.put(part, (name.clone(), tensor))? {
+                    return Err(ambiguous(variable, first, &name));
                 }
             }
-            Translation::Unused => named.skipped.push(name.clone()),
-            Translation::Computed => named.computed.push(name.clone()),
-            Translation::Unknown => named.unknown.push(name.clone()),
+            Translation::Unused => named.skipped.push(name),
+            Translation::Computed => named.computed.push(name),
+            Translation::Unknown => named.unknown.push((name, bare)),
         }
     }
     for (variable, parts) in incomplete {
@@ -202,17 +221,15 @@ impl Stored {
     /// All parts concatenated, in f32 on the CPU.
     ///
     /// # Errors
-    /// [`ImportError::NotFloat`].
+    /// [`ImportError::NotFloat`], or [`ImportError::NotFinite`].
     pub(super) fn tensor(&self, variable: &str) -> Result<Tensor> {
         let mut parts = Vec::with_capacity(self.parts.len());
-        for (_, tensor) in &self.parts {
+        for (name, tensor) in &self.parts {
             if !tensor.is_floating_point() {
                 let found = format!("{:?}", tensor.kind());
                 return Err(ImportError::NotFloat { name: self.label(variable), found }.into());
             }
-            parts.push(
-                tensor.f_detach()?.f_to_device(tch::Device::Cpu)?.f_to_kind(tch::Kind::Float)?,
-            );
+            parts.push(to_f32(name, tensor)?);
         }
         match &parts[..] {
             [whole] => Ok(whole.shallow_clone()),

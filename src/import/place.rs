@@ -1,7 +1,9 @@
 //! Weights of a network from the tensors of a checkpoint.
 
 use super::family::{PositionTable, Pretrained};
+use super::finite::expect_finite;
 use super::naming::{named, Named, Stored};
+use super::recognise::part;
 use super::report::{Import, ImportReport, Resized};
 use super::{adapt, ImportOptions};
 use crate::error::ImportError;
@@ -25,12 +27,12 @@ pub fn into<A: Pretrained>(
     config: &A,
     options: &ImportOptions,
 ) -> Result<Import> {
-    let named = named::<A>(weights, &options.skip)?;
+    let named = named::<A>(weights, options)?;
     let fresh = fresh_weights(config, options.seed)?;
     let mut placing = Placing {
         config,
         named: &named,
-        report: ImportReport::new(named.naming, named.skipped.clone(), named.computed.clone()),
+        report: ImportReport::new(&named, config.assumptions(named.naming)),
     };
     placing.check_unplaced(&fresh)?;
     let mut placed = Weights::new();
@@ -68,15 +70,16 @@ struct Placing<'a, A> {
 impl<A: Pretrained> Placing<'_, A> {
     /// Refuses tensors without a variable, except optional ones, which are reported as skipped.
     fn check_unplaced(&mut self, variables: &Weights) -> Result<(), ImportError> {
-        if let Some(name) = self.named.unknown.first() {
-            return Err(ImportError::Unplaced { name: name.clone() });
+        if let Some((name, bare)) = self.named.unknown.first() {
+            return Err(ImportError::Unplaced { name: name.clone(), part: part(bare) });
         }
         for (name, stored) in &self.named.tensors {
             if variables.contains_key(name) {
                 continue;
             }
             if part_of(A::OPTIONAL, name).is_none() {
-                return Err(ImportError::Unplaced { name: stored.names().join(", ") });
+                let names = stored.names().join(", ");
+                return Err(ImportError::Unplaced { name: names, part: part(name) });
             }
             self.report.skipped.extend(stored.names());
         }
@@ -127,6 +130,7 @@ impl<A: Pretrained> Placing<'_, A> {
         let side = adapt::grid_side(&stored.label(name), tokens, prefix)?;
         let table = stored.tensor(name)?;
         let resized = adapt::positions(&table, (prefix, side), fresh, (to.prefix, to.side))?;
+        let resized = expect_finite(name, resized)?;
         let row = |row| format!("{name}[:, {row}]");
         self.report.skipped.extend((to.prefix..prefix).map(row));
         self.report.missing.extend((prefix..to.prefix).map(row));
@@ -141,6 +145,7 @@ impl<A: Pretrained> Placing<'_, A> {
             {
                 let weight = stored.tensor(name)?;
                 let adapted = adapt::channels(&stored.label(name), &weight, *channels)?;
+                let adapted = expect_finite(name, adapted)?;
                 self.report.resized.push(change(name, stored, fresh));
                 Ok(adapted)
             }

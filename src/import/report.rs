@@ -1,6 +1,7 @@
 //! The result of an import, with the fate of every tensor.
 
-use super::Naming;
+use super::naming::Named;
+use super::{Naming, Source};
 use crate::error::ImportError;
 use crate::tensors::Weights;
 use serde::{Deserialize, Serialize};
@@ -21,14 +22,20 @@ pub struct Import {
 /// network's name. A single row of a position table is written `pos_embed[:, 1]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportReport {
+    /// Container and entry of the checkpoint; `None` for tensors that were in memory.
+    #[serde(default)]
+    pub source: Option<Source>,
     /// Naming convention of the checkpoint.
     pub naming: Naming,
+    /// Prefix that was removed from its names, such as `module.`; empty if none.
+    #[serde(default)]
+    pub prefix: String,
     /// Variables with the checkpoint's values, converted to f32.
     pub loaded: Vec<String>,
     /// Tensors of the checkpoint that are left out, under the checkpoint's names.
     pub skipped: Vec<String>,
-    /// Constants of the checkpoint that the network computes itself, so that nothing is lost; under
-    /// the checkpoint's names.
+    /// Constants of the checkpoint that the network computes itself, and the counter of an averaged
+    /// model, so that nothing is lost; under the checkpoint's names.
     pub computed: Vec<String>,
     /// Variables adapted to another resolution, other prefix tokens or other input channels.
     pub resized: Vec<Resized>,
@@ -36,6 +43,26 @@ pub struct ImportReport {
     pub replaced: Vec<Resized>,
     /// Variables initialised afresh, because the checkpoint has no tensor for them.
     pub missing: Vec<String>,
+    /// Properties of the network that no tensor shows, with the values that the configuration has.
+    #[serde(default)]
+    pub assumed: Vec<Assumption>,
+}
+
+/// A property of a network that no tensor of a checkpoint shows: with another value, every tensor
+/// fits, and the logits are others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assumption {
+    /// The property, such as `heads`.
+    pub property: String,
+    /// The value that the network has.
+    pub value: String,
+}
+
+impl Assumption {
+    /// Returns the assumption that a property has this value.
+    pub fn new(property: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { property: property.into(), value: value.into() }
+    }
 }
 
 /// A variable whose shape in the checkpoint differs from that in the network.
@@ -50,9 +77,19 @@ pub struct Resized {
 }
 
 impl ImportReport {
-    pub(super) fn new(naming: Naming, skipped: Vec<String>, computed: Vec<String>) -> Self {
-        let (loaded, resized, replaced, missing) = (vec![], vec![], vec![], vec![]);
-        Self { naming, loaded, skipped, computed, resized, replaced, missing }
+    pub(super) fn new(named: &Named, assumed: Vec<Assumption>) -> Self {
+        Self {
+            source: None,
+            naming: named.naming,
+            prefix: named.prefix.clone(),
+            loaded: vec![],
+            skipped: named.skipped.clone(),
+            computed: named.computed.clone(),
+            resized: vec![],
+            replaced: vec![],
+            missing: vec![],
+            assumed,
+        }
     }
 
     /// Returns whether every tensor was loaded or is computed, and every variable has a tensor.

@@ -3,8 +3,9 @@
 //! timm's names put the patch merging at the start of a stage, those of the original and of
 //! transformers at the end of the stage before.
 
-use super::family::{block_variable, Pretrained, Translation};
-use super::Naming;
+use super::family::{block_variable, of_blocks, Pretrained, Translation};
+use super::recognise::is_vit;
+use super::{Assumption, Naming};
 use crate::models::SwinConfig;
 use crate::tensors::Weights;
 
@@ -13,7 +14,7 @@ impl Pretrained for SwinConfig {
     const PATCH_PROJECTION: Option<&'static str> = Some("patch_embed.proj.weight");
 
     fn naming(checkpoint: &Weights) -> Option<Naming> {
-        Naming::recognise(checkpoint)
+        Naming::recognise(checkpoint).filter(|_| !is_vit(checkpoint))
     }
 
     fn translate(naming: Naming, name: &str) -> Translation {
@@ -28,6 +29,22 @@ impl Pretrained for SwinConfig {
             Naming::Transformers => transformers(layer, parameter),
             _ => Translation::Variable(format!("{}.{parameter}", head(layer))),
         }
+    }
+
+    fn assumptions(&self, _naming: Naming) -> Vec<Assumption> {
+        let side = self.image_size;
+        let mut assumed = of_blocks(self.stages.iter().flat_map(|stage| &stage.blocks));
+        // The table of position biases has a column a head.
+        assumed.retain(|assumption| assumption.property != "heads");
+        assumed.extend([
+            Assumption::new("norm_eps", format!("{:e}", self.norm_eps)),
+            Assumption::new("pooling", "the mean of the tokens"),
+            Assumption::new("norms", "before attention and MLP, and one at the end"),
+            Assumption::new("shifted windows", "every second block, by half a window"),
+            Assumption::new("patch merging", "columns before rows"),
+            Assumption::new("image", format!("{side} x {side} pixels")),
+        ]);
+        assumed
     }
 }
 

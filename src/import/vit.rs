@@ -1,8 +1,9 @@
 //! Import into ViT and DeiT.
 
-use super::family::{block_variable, PositionTable, Pretrained, Translation};
-use super::Naming;
-use crate::models::VitConfig;
+use super::family::{block_variable, of_blocks, PositionTable, Pretrained, Translation};
+use super::recognise::is_swin;
+use super::{Assumption, Naming};
+use crate::models::{Pooling, VitConfig};
 use crate::tensors::Weights;
 
 impl Pretrained for VitConfig {
@@ -11,12 +12,14 @@ impl Pretrained for VitConfig {
     const PATCH_PROJECTION: Option<&'static str> = Some("patch_embed.proj.weight");
 
     fn naming(checkpoint: &Weights) -> Option<Naming> {
-        Naming::recognise(checkpoint)
+        Naming::recognise(checkpoint).filter(|_| !is_swin(checkpoint))
     }
 
     fn translate(naming: Naming, name: &str) -> Translation {
         match naming {
             Naming::Transformers => transformers(name),
+            // Of masked pretraining, as in DINOv2.
+            _ if name == "mask_token" => Translation::Unused,
             _ => Translation::Variable(name.into()),
         }
     }
@@ -28,6 +31,22 @@ impl Pretrained for VitConfig {
             prefix: self.prefix_tokens(),
             side: self.grid(),
         })
+    }
+
+    fn assumptions(&self, _naming: Naming) -> Vec<Assumption> {
+        let (side, grid) = (self.image_size, self.grid());
+        let pooling = match self.pooling {
+            Pooling::ClassToken => "the class token",
+            Pooling::ClassAndMean => "the class token and the mean of the patch tokens",
+        };
+        let mut assumed = of_blocks(&self.blocks);
+        assumed.extend([
+            Assumption::new("norm_eps", format!("{:e}", self.norm_eps)),
+            Assumption::new("pooling", pooling),
+            Assumption::new("norms", "before attention and MLP, and one at the end"),
+            Assumption::new("image", format!("{side} x {side} pixels, {grid} x {grid} patches")),
+        ]);
+        assumed
     }
 }
 

@@ -1,6 +1,6 @@
 //! Configuration of a run, as `config.toml` has it.
 
-use super::{Settings, StageConfig};
+use super::{ImportConfig, Settings, StageConfig};
 use crate::components::{Distillation, DistillationKind};
 use crate::cost::{Budget, CostLimit, Limit, Metric};
 use crate::error::PipelineError;
@@ -53,6 +53,9 @@ pub struct Config {
     pub compare: bool,
     /// Network to start from, instead of training one: a run folder, an artifact or a checkpoint.
     pub weights: Option<PathBuf>,
+    /// How `weights` are read, if they are a checkpoint of another library.
+    #[serde(default, skip_serializing_if = "ImportConfig::is_default")]
+    pub import: ImportConfig,
     /// Images.
     pub data: DataConfig,
     /// Description of the dense network. [`NetworkConfig`](super::NetworkConfig) reads that of a

@@ -32,6 +32,7 @@ mod config;
 mod feed;
 mod feed_batches;
 mod feed_checks;
+mod import_config;
 mod network_config;
 mod networks;
 mod options;
@@ -53,6 +54,7 @@ pub use config::{
 };
 pub use feed::Feed;
 pub use feed_batches::FeedBatches;
+pub use import_config::ImportConfig;
 pub use network_config::{Depth, Family, NetworkConfig};
 pub use networks::{stored_family, ImageClassifier};
 pub use overlay::{overlay, parse_setting};

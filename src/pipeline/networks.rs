@@ -49,13 +49,12 @@ impl ImageClassifier for SwinConfig {
 pub(super) fn load<A: ImageClassifier>(
     path: &Path,
     dense: &A,
-    seed: u64,
+    options: &ImportOptions,
     device: Device,
     progress: &dyn Fn(&Progress<'_>),
 ) -> Result<Subnet<A>> {
-    if path.is_file() {
-        let options = ImportOptions { seed, ..ImportOptions::default() };
-        let import = import::load(path, dense, &options)?;
+    if import::is_checkpoint(path) {
+        let import = import::load(path, dense, options)?;
         progress(&Progress::Imported { path, report: &import.report });
         return Subnet::new(dense.clone(), &import.weights, device);
     }
@@ -90,7 +89,7 @@ pub fn stored_family(path: &Path) -> Result<Option<String>> {
 /// checkpoint of a ViT, whose sizes its shapes show.
 pub(super) fn load_teacher<A: ImageClassifier>(path: &Path, feed: &Feed) -> Result<SharedTeacher> {
     let name = path.display().to_string();
-    if path.is_file() {
+    if import::is_checkpoint(path) {
         let weights = import::read(path)?;
         let own = import::inspect(&weights, None)?;
         let options = ImportOptions { strict: true, ..ImportOptions::default() };

@@ -77,8 +77,9 @@ impl Display for Progress<'_> {
         match self {
             Self::Imported { path, report } => write!(
                 f,
-                "{}: {} tensors loaded, {} resized, {} replaced, {} missing, {} skipped",
+                "{}: {}{} tensors loaded, {} resized, {} replaced, {} missing, {} skipped",
                 path.display(),
+                origin(report),
                 report.loaded.len(),
                 report.resized.len(),
                 report.replaced.len(),
@@ -105,6 +106,25 @@ impl Display for Progress<'_> {
             Self::Step(_) | Self::Event(_) => Ok(()),
         }
     }
+}
+
+/// Which weights of a checkpoint were taken, and what was removed from their names.
+fn origin(report: &ImportReport) -> String {
+    let mut text = String::new();
+    if let Some((source, entry)) =
+        report.source.as_ref().and_then(|source| Some((source, source.entry.as_ref()?)))
+    {
+        let kind = if source.ema { "EMA weights" } else { "weights" };
+        text += &format!("{kind} of the entry {entry}");
+        if !source.other_entries.is_empty() {
+            text += &format!(", not those of {}", source.other_entries.join(", "));
+        }
+        text += "; ";
+    }
+    if !report.prefix.is_empty() {
+        text += &format!("prefix {} removed; ", report.prefix);
+    }
+    text
 }
 
 impl StageStart {

@@ -104,8 +104,9 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     /// [`Error::File`] for a path without a network; [`PipelineError::Misfit`] for one that does
     /// not fit the images; those of import and artifact.
     pub fn load(&self, path: &Path, name: &str) -> Result<Subnet<A>> {
-        let (seed, device) = (self.config.seed, self.feed.device());
-        let network = networks::load(path, &self.dense, seed, device, &*self.progress)?;
+        let options = self.config.import.options(self.config.seed);
+        let device = self.feed.device();
+        let network = networks::load(path, &self.dense, &options, device, &*self.progress)?;
         networks::expect_fits(network.architecture(), &self.feed, name)?;
         Ok(network)
     }

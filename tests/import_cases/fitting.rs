@@ -216,7 +216,7 @@ fn import_of_a_tensor_without_a_variable_is_refused_unless_skipped() -> TestResu
         weights.insert(name.into(), Tensor::zeros([24], float()));
         assert_refused!(
             into(&weights),
-            Error::Import(ImportError::Unplaced { name: culprit }) if culprit == name
+            Error::Import(ImportError::Unplaced { name: culprit, .. }) if culprit == name
         );
         let options = ImportOptions { skip: vec![name.into()], ..Default::default() };
         assert_eq!(super::into(&weights, &tiny(), &options)?.report.skipped, [name]);
@@ -232,7 +232,7 @@ fn import_of_an_unknown_transformers_name_is_refused() -> TestResult {
         weights.insert(name.into(), Tensor::zeros([24], float()));
         assert_refused!(
             into(&weights),
-            Error::Import(ImportError::Unplaced { name: culprit }) if culprit == name
+            Error::Import(ImportError::Unplaced { name: culprit, .. }) if culprit == name
         );
         assert_eq!(import::inspect(&weights, Some(3))?.embed_dim, 24);
     }

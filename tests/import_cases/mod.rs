@@ -1,11 +1,17 @@
 mod archives;
 mod containers;
 mod entry_keys;
+mod finite;
 mod fitting;
+mod inspections;
 mod logits;
+mod mutations;
 mod names;
 mod own_family;
+mod parts;
 mod pickles;
+mod prefixes;
+mod recognised;
 mod refused;
 mod swin;
 mod torch_files;

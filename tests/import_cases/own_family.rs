@@ -174,12 +174,12 @@ fn import_into_an_own_family_with_wrong_names_is_refused_by_name() -> TestResult
     unknown.insert("decoder.bias".into(), Tensor::zeros([1], (Kind::Float, Device::Cpu)));
     assert_refused!(
         into(&unknown, &glu(), &options),
-        Error::Import(ImportError::Unplaced { name }) if name == "decoder.bias"
+        Error::Import(ImportError::Unplaced { name, .. }) if name == "decoder.bias"
     );
     let foreign = Weights::from([("a".into(), Tensor::zeros([1], (Kind::Float, Device::Cpu)))]);
     assert_refused!(
         into(&foreign, &glu(), &options),
-        Error::Import(ImportError::Naming { family: "glu", found }) if found == ["a"]
+        Error::Import(ImportError::Naming { family: "glu", found, .. }) if found == ["a"]
     );
     Ok(())
 }

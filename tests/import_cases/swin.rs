@@ -9,7 +9,7 @@ use once_for_both::models::{BlockConfig, SwinConfig, VitConfig};
 use once_for_both::Error;
 
 /// The network that `make.py` builds.
-fn tiny() -> SwinConfig {
+pub(super) fn tiny() -> SwinConfig {
     let mut config = SwinConfig::uniform(12, &[2, 1], 2).input(16, 3, 2).window(4).classes(5);
     for stage in &mut config.stages {
         for block in &mut stage.blocks {
@@ -78,12 +78,12 @@ fn import_of_swin_with_other_classes_and_channels_fits_and_other_windows_are_ref
     strange.insert(format!("layers.{}.downsample.norm.weight", usize::MAX), norm);
     assert_refused!(
         into(&strange, &tiny(), &options),
-        Error::Import(ImportError::Unplaced { name }) if name.starts_with("layers.1844")
+        Error::Import(ImportError::Unplaced { name, .. }) if name.starts_with("layers.1844")
     );
     // A Swin checkpoint for a ViT, and the other way round.
     let vit = VitConfig::uniform(12, 1, 2).input(16, 3, 2).classes(5);
-    assert_refused!(into(&weights, &vit, &options), Error::Import(ImportError::Unplaced { .. }));
+    assert_refused!(into(&weights, &vit, &options), Error::Import(ImportError::Naming { .. }));
     let vit = import::read(&data("timm_plain.safetensors"))?;
-    assert_refused!(into(&vit, &tiny(), &options), Error::Import(ImportError::Unplaced { .. }));
+    assert_refused!(into(&vit, &tiny(), &options), Error::Import(ImportError::Naming { .. }));
     Ok(())
 }

@@ -10,6 +10,10 @@ use std::time::Duration;
 /// Time after which a case counts as hung.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Numbers that readers add, multiply or reserve wrongly.
+const NUMBERS: [u64; 8] =
+    [0, 1, 0xffff, i32::MAX as u64, u32::MAX as u64, 1 << 40, i64::MAX as u64, u64::MAX];
+
 /// Number of cases: `OFB_CASES`, default 2,000.
 pub fn cases() -> TestResult<u64> {
     cases_or(2000)
@@ -35,17 +39,28 @@ fn change(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
         bytes.push(random.random());
         return;
     }
-    // Half of the changes are near the start, where the headers are.
-    let reach = if random.random() { bytes.len().min(200) } else { bytes.len() };
-    let at = random.random_range(0..reach);
+    // Half of the changes are near the start, where the headers are, or the end, where the directory
+    // of an archive is.
+    let (length, edge) = (bytes.len(), bytes.len().min(200));
+    let at = match random.random_range(0..6) {
+        0..=2 => random.random_range(0..length),
+        3 | 4 => random.random_range(0..edge),
+        _ => length - 1 - random.random_range(0..bytes.len().min(1000)),
+    };
     let end = (at + random.random_range(1..=40)).min(bytes.len());
-    match random.random_range(0..8) {
+    match random.random_range(0..9) {
         0 => bytes[at] ^= 1 << random.random_range(0..8),
         1 => bytes[at] = random.random(),
         2 => bytes[at] = [0, 1, 0x7f, 0x80, 0xfe, 0xff][random.random_range(0..6)],
         3 => bytes[at..end].fill([0, 0xff][random.random_range(0..2)]),
         4 => bytes.truncate(at),
         5 => drop(bytes.drain(at..end)),
+        // Another length or offset, little-endian.
+        7 => {
+            let number = NUMBERS[random.random_range(0..NUMBERS.len())].to_le_bytes();
+            let end = (at + [2, 4, 8][random.random_range(0..3)]).min(length);
+            bytes[at..end].copy_from_slice(&number[..end - at]);
+        }
         6 => {
             let copied = bytes[at..end].to_vec();
             let to = random.random_range(0..=bytes.len());

@@ -60,6 +60,12 @@ pub enum Container {
     Shards,
 }
 
+/// Returns whether a path is that of a file, or of a folder of transformers with weights: what
+/// [`open`] reads, unless it is damaged. A folder of this crate is none.
+pub fn is_checkpoint(path: &Path) -> bool {
+    path.is_file() || shards::holds_weights(path)
+}
+
 /// Reads all tensors of a checkpoint, with the names and element types that they have there:
 /// [`open`] with default options, without the source.
 ///

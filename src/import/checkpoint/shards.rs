@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 /// Files of a folder that hold its weights or their index, the first that there is counts.
 const FILES: [&str; 4] = [
@@ -38,9 +38,20 @@ pub(super) fn read_folder(
             advice: "load it by Subnet::load",
         });
     }
-    let paths = FILES.iter().map(|name| folder.join(name));
-    let path = paths.into_iter().find(|path| path.is_file()).ok_or(CheckpointError::NoWeights)?;
+    let path = weights(folder).ok_or(CheckpointError::NoWeights)?;
     read_file(&path, File::open(&path)?, wanted)
+}
+
+/// Whether a folder is one of transformers with weights: with a `config.json` that is not this
+/// crate's, or without one.
+pub(super) fn holds_weights(folder: &Path) -> bool {
+    let config = folder.join("config.json");
+    let is_foreign = || File::open(&config).is_ok_and(|file| json(file).is_ok());
+    weights(folder).is_some() && !is_artifact(folder) && (!config.exists() || is_foreign())
+}
+
+fn weights(folder: &Path) -> Option<PathBuf> {
+    FILES.iter().map(|name| folder.join(name)).find(|path| path.is_file())
 }
 
 fn is_artifact(folder: &Path) -> bool {

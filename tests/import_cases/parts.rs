@@ -1,0 +1,65 @@
+//! Tensors that the network has no variable for.
+
+use super::{data, into, tiny};
+use crate::support::TestResult;
+use once_for_both::import::{self, ImportError, ImportOptions};
+use once_for_both::Error;
+use tch::{Device, Kind, Tensor};
+
+/// The error of importing a ViT with a further tensor.
+fn refusal(name: &str) -> TestResult<(Option<&'static str>, String)> {
+    let mut weights = import::read(&data("timm_plain.safetensors"))?;
+    weights.insert(name.into(), Tensor::zeros([24], (Kind::Float, Device::Cpu)));
+    let error = match into(&weights, &tiny(), &ImportOptions::default()) {
+        Err(Error::Import(error)) => error,
+        other => panic!("{name}: {other:?}"),
+    };
+    let text = error.to_string();
+    match error {
+        ImportError::Unplaced { name: culprit, part } if culprit == name => Ok((part, text)),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+/// Skipped, such a tensor would leave another function behind.
+#[test]
+fn import_of_a_tensor_that_changes_the_function_is_refused_without_advice_to_skip() -> TestResult {
+    for (name, words) in [
+        ("norm_pre.weight", "pre_norm"),
+        ("blocks.0.attn.q_norm.weight", "qk_norm"),
+        ("blocks.1.attn.k_norm.bias", "qk_norm"),
+        ("blocks.1.attn.norm.weight", "scale_norm"),
+        ("fc_norm.weight", "fc_norm"),
+        ("reg_token", "register tokens"),
+        ("blocks.0.ls1.gamma", "layer_scale"),
+        ("blocks.0.gamma_1", "layer_scale"),
+        ("attn_pool.q.weight", "pooling by attention"),
+        ("blocks.0.mlp.w12.weight", "SwiGLU"),
+        ("blocks.2.norm1.weight", "a block"),
+    ] {
+        let (part, text) = refusal(name)?;
+        assert!(part.is_some_and(|part| part.contains(words)), "{name}: {part:?}");
+        assert!(!text.contains("skip"), "{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn import_of_a_tensor_beside_the_classifier_is_refused_with_the_option_skip() -> TestResult {
+    for name in ["decoder_embed.weight", "projector.0.weight"] {
+        let (part, text) = refusal(name)?;
+        assert_eq!(part, None, "{name}");
+        assert!(text.contains("skip"), "{text}");
+    }
+    Ok(())
+}
+
+/// Masked pretraining has a mask token, which the classifier does not use.
+#[test]
+fn import_of_a_mask_token_skips_it() -> TestResult {
+    let mut weights = import::read(&data("timm_plain.safetensors"))?;
+    weights.insert("mask_token".into(), Tensor::zeros([1, 24], (Kind::Float, Device::Cpu)));
+    let import = into(&weights, &tiny(), &ImportOptions::default())?;
+    assert_eq!(import.report.skipped, ["mask_token"]);
+    Ok(())
+}
