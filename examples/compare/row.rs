@@ -1,11 +1,12 @@
 //! Results of one run: a row of the table.
 
 use crate::methods::Named;
+use crate::trial::AnyError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::Path;
 
 /// Results of one method at one budget and seed.
@@ -57,19 +58,33 @@ impl Row {
         std::iter::once(self.embed_dim).chain(self.blocks.iter().flatten().copied())
     }
 
-    /// The rows of a file of JSON lines; none if there is no file.
-    pub fn read(path: &Path) -> std::io::Result<Vec<Self>> {
-        let text = match std::fs::read_to_string(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            text => text?,
+    /// The rows of the file of `--json`, which is created if it is not there. A file with other
+    /// lines, or one that cannot be written, is refused.
+    pub fn read(path: &Path) -> Result<Vec<Self>, AnyError> {
+        let refused = |reason: String| format!("--json {}: {reason}", path.display());
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        file.map_err(|error| refused(format!("cannot be written: {error}")))?;
+        let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+        let row = |(at, line)| {
+            serde_json::from_str(line).map_err(|error| {
+                let reason = format!("line {}: got {error}, expected a row of compare", at + 1);
+                refused(reason + "; give another file").into()
+            })
         };
-        text.lines().map(|line| serde_json::from_str(line).map_err(Into::into)).collect()
+        text.lines().enumerate().map(row).collect()
     }
 
-    /// Appends the row to a file of JSON lines.
-    pub fn append(&self, path: &Path) -> std::io::Result<()> {
-        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-        writeln!(file, "{}", serde_json::to_string(self)?)
+    /// Appends the row to a file of JSON lines; a row that cannot be written whole is removed again.
+    pub fn append(&self, path: &Path) -> Result<(), AnyError> {
+        let io = |error| format!("--json {}: cannot be written: {error}", path.display());
+        let mut file = OpenOptions::new().append(true).create(true).open(path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        let line = serde_json::to_string(self)? + "\n";
+        if let Err(error) = file.write_all(line.as_bytes()) {
+            file.set_len(length).map_err(io)?;
+            return Err(io(error).into());
+        }
+        Ok(())
     }
 }
 

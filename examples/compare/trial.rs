@@ -155,7 +155,11 @@ fn trained(options: &Options, feed: &Feed, device: Device) -> Result<Subnet<VitC
     let network = VitConfig::uniform(96, 4, 4).input(side, channels, 4).classes(feed.classes());
     let checkpoints = options.dense.as_ref().map(|folder| Checkpoints::new(folder, 1));
     let saved = match &checkpoints {
-        Some(checkpoints) => checkpoints.resume(device)?,
+        Some(checkpoints) => {
+            // Before the network is trained.
+            checkpoints.claim()?;
+            checkpoints.resume(device)?
+        }
         None => None,
     };
     let training = SearchOptions::training(options.dense_steps).peak_rate(options.dense_lr);

@@ -6,7 +6,7 @@ use crate::AnyError;
 use once_for_both::device;
 use once_for_both::models::{Architecture, SwinConfig, VitConfig};
 use once_for_both::pipeline::{
-    stored_family, write_report, Config, Family, Feed, ImageClassifier, NetworkConfig, Pipeline,
+    expect_writable, stored_family, write_report, Config, Family, Feed, ImageClassifier, NetworkConfig, Pipeline,
     PipelineOutcome, RunFolder,
 };
 use once_for_both::subnet::{verify_against, Description, Export, Extracted, Subnet};
@@ -181,6 +181,7 @@ fn export<A: ImageClassifier>(
     if out.exists() {
         return Err(format!("{}: exists, expected a new folder as --out", out.display()).into());
     }
+    expect_writable(out)?;
     let extracted = to_export(config, &path, build)?;
     let mut export = Export::in_precision(options.precision.into());
     export.torchscript = options.format.contains(&Format::Torchscript);

@@ -45,13 +45,13 @@ pub enum PipelineError {
         file: &'static str,
     },
 
-    /// A run folder that cannot be created or written; `source` is the operating system's reason.
+    /// An output folder that cannot be created or written; `source` is the operating system's reason.
     #[error(
-        "run folder {} (--out): it cannot be created or written; give a folder that can be",
+        "output folder {} (--out): it cannot be created or written; give a folder that can be",
         if folder.as_os_str().is_empty() { "\"\"".into() } else { folder.display().to_string() }
     )]
     Unwritable {
-        /// The run folder.
+        /// The output folder.
         folder: PathBuf,
         /// The operating system's reason.
         source: std::io::Error,

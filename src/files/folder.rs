@@ -118,7 +118,7 @@ pub(super) fn write_folder_by(
     let (beside, replaced) = (sibling(path, "partial")?, sibling(path, "replaced")?);
     recover_folder(path, kind)?;
     kind.expect_own(path)?;
-    let _locked = partial_folder(&beside)?;
+    let _locked = partial_folder(path, &beside)?;
     // Locked, too: once it is exchanged, no other process takes it for its temporary folder.
     let _former = File::open(path).inspect(lock_waiting);
     let written = fill(&beside)
@@ -136,9 +136,11 @@ pub(super) fn write_folder_by(
 }
 
 /// Creates the temporary folder, empty and locked against other processes that write the same one.
-fn partial_folder(beside: &Path) -> Result<Option<File>> {
+fn partial_folder(path: &Path, beside: &Path) -> Result<Option<File>> {
     loop {
-        fs::create_dir_all(beside).map_err(|source| Error::io("create", beside, source))?;
+        // A file in the way is named, all else is about `path`.
+        let at = if beside.is_file() { beside } else { path };
+        fs::create_dir_all(beside).map_err(|source| Error::io("create", at, source))?;
         // Only Unix can open a folder to lock it.
         let folder = if cfg!(unix) { File::open(beside).ok() } else { None };
         folder.iter().for_each(lock_waiting);

@@ -3,6 +3,7 @@
 mod appended;
 mod folder;
 mod owner;
+mod reading;
 mod run_folder;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ pub(crate) use folder::{
     recover_folder, remove_folder, remove_leftovers, restore_folder, write_folder, FolderKind,
 };
 pub(crate) use owner::{Owner, Part};
+pub(crate) use reading::read_folder;
 #[cfg(feature = "pipeline")]
 pub(crate) use run_folder::expect_writable;
 pub(crate) use run_folder::{expect_own_names, is_run_name};

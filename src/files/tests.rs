@@ -227,6 +227,22 @@ fn interrupted_write_folder_leaves_the_former_or_the_new_one_and_is_mended() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn read_folder_that_is_replaced_meanwhile_reads_all_of_the_new_one() {
+    let root = temporary();
+    let net = root.path().join("net");
+    make(&net, "old");
+    let both = read_folder(&net, &KIND, |folder| {
+        let first = fs::read_to_string(folder.join("text")).unwrap_or_default();
+        if first == "old" {
+            write_folder(folder, &KIND, fill("new"))?;
+        }
+        Ok((first, fs::read_to_string(folder.join("text")).unwrap_or_default()))
+    });
+    assert_eq!(both.ok(), Some(("new".into(), "new".into())));
+}
+
 #[test]
 fn two_threads_that_write_the_same_folder_leave_one_whole() {
     let root = temporary();

@@ -62,7 +62,7 @@ pub use progress::{Progress, StageStart};
 pub use report::write_report;
 pub use request::{Flags, Request};
 pub use run::{Pipeline, PipelineOutcome};
-pub use run_folder::RunFolder;
+pub use run_folder::{expect_writable, RunFolder};
 pub use stage_config::{Recipe, StageConfig};
 pub use summary::{
     DataSummary, KeptSize, NetworkSummary, SearchSummary, Summary, VerificationSummary,

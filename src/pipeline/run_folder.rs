@@ -4,7 +4,7 @@ use super::{Command, Config};
 use crate::components::Reconstruction;
 use crate::error::PipelineError;
 use crate::files::{
-    expect_own_names, expect_writable, restore_folder, write_atomically, write_with, Owner, Part,
+    self, expect_own_names, restore_folder, write_atomically, write_with, Owner, Part,
 };
 use crate::search::{SearchOptions, METRICS};
 use crate::subnet::ARTIFACT;
@@ -97,7 +97,7 @@ impl RunFolder {
     /// [`FolderError::Foreign`](crate::error::FolderError::Foreign) if it is not empty and holds no
     /// run; [`PipelineError::Options`] for a configuration that cannot be read.
     pub fn check(&self) -> Result<()> {
-        expect_writable(&self.0).map_err(|source| self.unwritable(source))?;
+        expect_writable(&self.0)?;
         Owner::expect_free(&self.0)?;
         if self.config().is_file() {
             return Config::read(&self.config()).map(drop);
@@ -109,13 +109,9 @@ impl RunFolder {
     pub(super) fn claim(&self) -> Result<Owner> {
         self.check()?;
         Owner::claim(&self.0, Part::Pipeline).map_err(|error| match error {
-            Error::Io { source, .. } => self.unwritable(source),
+            Error::Io { source, .. } => unwritable(&self.0, source),
             other => other,
         })
-    }
-
-    fn unwritable(&self, source: std::io::Error) -> Error {
-        PipelineError::Unwritable { folder: self.0.clone(), source }.into()
     }
 
     /// Writes the configuration, unless a stage that it names has begun in the folder and the run is
@@ -142,6 +138,19 @@ impl RunFolder {
         paths.sort();
         Ok(paths)
     }
+}
+
+/// Checks that an output folder can be written, or be created where it is not there. Nothing is
+/// written.
+///
+/// # Errors
+/// [`PipelineError::Unwritable`] with the operating system's reason.
+pub fn expect_writable(folder: &Path) -> Result<()> {
+    files::expect_writable(folder).map_err(|source| unwritable(folder, source))
+}
+
+fn unwritable(folder: &Path, source: std::io::Error) -> Error {
+    PipelineError::Unwritable { folder: folder.into(), source }.into()
 }
 
 fn is_artifact(folder: &Path) -> bool {

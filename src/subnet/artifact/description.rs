@@ -8,7 +8,7 @@ use crate::checksums;
 use crate::components::ComponentIds;
 use crate::cost::{CostLimit, Metric};
 use crate::error::ArtifactError;
-use crate::files::restore_folder;
+use crate::files::read_folder;
 use crate::latency::compare_latency;
 use crate::models::Architecture;
 use crate::subnet::Precision;
@@ -156,7 +156,10 @@ impl<A: Architecture> Description<A> {
     /// [`Error::Artifact`](crate::Error::Artifact) with the file and what is wrong with it;
     /// [`Error::Io`](crate::Error::Io) if a file is missing or cannot be read.
     pub fn read(folder: &Path) -> Result<Self> {
-        restore_folder(folder, &ARTIFACT)?;
+        read_folder(folder, &ARTIFACT, Self::read_once)
+    }
+
+    fn read_once(folder: &Path) -> Result<Self> {
         let path = folder.join(CONFIG);
         let refused = |source| refused(&path, source);
         let value = read_json(&path)?;

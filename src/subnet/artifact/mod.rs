@@ -16,7 +16,7 @@ use super::{Extracted, Precision, Subnet};
 use crate::checksums::{self, CHECKSUMS};
 use crate::cost::Metric;
 use crate::error::ArtifactError;
-use crate::files::{write, write_folder, FolderKind};
+use crate::files::{read_folder, write, write_folder, FolderKind};
 use crate::models::Architecture;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -74,12 +74,14 @@ impl<A: Architecture> Subnet<A> {
     fn load_described(
         folder: &Path,
         device: Device,
-        precision: impl FnOnce(Precision) -> Precision,
+        precision: impl Fn(Precision) -> Precision,
     ) -> Result<Self> {
-        let description = Description::read(folder)?;
-        let weights = crate::tensors::read(&folder.join(WEIGHTS), device)?;
-        let precision = precision(description.precision);
-        Self::with_precision(description.architecture, &weights, device, precision)
+        read_folder(folder, &ARTIFACT, |folder| {
+            let description = Description::read(folder)?;
+            let weights = crate::tensors::read(&folder.join(WEIGHTS), device)?;
+            let precision = precision(description.precision);
+            Self::with_precision(description.architecture, &weights, device, precision)
+        })
     }
 
     /// Returns a copy with weights rounded to `precision`, which computes in it.
