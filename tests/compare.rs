@@ -62,3 +62,20 @@ fn row_on_the_same_terms_is_not_measured_again() -> TestResult {
     assert_eq!(std::fs::read_to_string(&file)?.lines().count(), 2);
     Ok(())
 }
+
+#[test]
+fn json_file_of_other_lines_is_refused_by_option_and_left() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("notes.txt");
+    std::fs::write(&file, "mine\n")?;
+    let below = file.join("rows.jsonl");
+    for (rows, reason) in [(&file, "line 1: got "), (&below, "cannot be written")] {
+        let rows = rows.to_str().ok_or("not UTF-8")?;
+        let output = compare(rows, &["--methods", "even"])?;
+        let told = String::from_utf8(output.stderr)?;
+        assert!(!output.status.success(), "{rows} was accepted");
+        assert!(told.contains(&format!("--json {rows}: {reason}")), "{told}");
+    }
+    assert_eq!(std::fs::read_to_string(&file)?, "mine\n");
+    Ok(())
+}

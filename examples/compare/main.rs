@@ -21,6 +21,7 @@ use once_for_both::device;
 use once_for_both::precision::Precision;
 use row::Row;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use summary::Summary;
 use trial::{AnyError, Bench};
 
@@ -140,8 +141,18 @@ impl Options {
     }
 }
 
-fn main() -> Result<(), AnyError> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    let Err(error) = execute(Options::parse()) else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        eprintln!("  because: {inner}");
+        cause = inner.source();
+    }
+    ExitCode::FAILURE
+}
+
+fn execute(options: Options) -> Result<(), AnyError> {
     let methods = Named::parse_all(&options.methods)?;
     let known = options.json.as_deref().map_or(Ok(vec![]), Row::read)?;
     let device = device::parse(&options.device)?;

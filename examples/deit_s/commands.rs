@@ -6,8 +6,8 @@ use crate::AnyError;
 use once_for_both::device;
 use once_for_both::models::{Architecture, SwinConfig, VitConfig};
 use once_for_both::pipeline::{
-    expect_writable, stored_family, write_report, Config, Family, Feed, ImageClassifier, NetworkConfig, Pipeline,
-    PipelineOutcome, RunFolder,
+    expect_writable, stored_family, write_report, Config, Family, Feed, ImageClassifier,
+    NetworkConfig, Pipeline, PipelineOutcome, RunFolder,
 };
 use once_for_both::subnet::{verify_against, Description, Export, Extracted, Subnet};
 use once_for_both::Result;
