@@ -1,7 +1,7 @@
 //! A run: its network, its images, its folder, and the stages of a command.
 
 use super::networks::{self, SharedTeacher};
-use super::run_folder::write_json;
+use super::run_folder::{is_saved, write_json};
 use super::stages::Trained;
 use super::summary::Measured;
 use super::{write_report, Command, Config, Feed, ImageClassifier, Progress, RunFolder, Summary};
@@ -142,7 +142,7 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     fn subnet_to_finetune(&self) -> Result<(PathBuf, &'static str)> {
         let own = self.run.subnet();
         match &self.config.weights {
-            _ if own.is_dir() => Ok((own, "subnet of the run")),
+            _ if is_saved(&own) => Ok((own, "subnet of the run")),
             Some(path) => Ok((path.clone(), "weights")),
             None => Err(PipelineError::NoSubnet { folder: self.run.path().into() }.into()),
         }
@@ -235,7 +235,7 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         let trained = self.run.dense();
         match &self.config.weights {
             Some(path) => self.load(path, "weights").map(Some),
-            None if trained.is_dir() => self.load(&trained, "dense network of the run").map(Some),
+            None if is_saved(&trained) => self.load(&trained, "dense network of the run").map(Some),
             None => Ok(None),
         }
     }

@@ -153,10 +153,15 @@ fn unwritable(folder: &Path, source: std::io::Error) -> Error {
     PipelineError::Unwritable { folder: folder.into(), source }.into()
 }
 
+/// Whether there is a network of the run, which an interrupted save may have left beside its path.
+pub(super) fn is_saved(network: &Path) -> bool {
+    // Loading it names what is wrong with it.
+    let _ = restore_folder(network, &ARTIFACT);
+    network.is_dir()
+}
+
 fn is_artifact(folder: &Path) -> bool {
-    // Reading the artifact names what is wrong with it.
-    let _ = restore_folder(folder, &ARTIFACT);
-    folder.join("config.json").is_file()
+    is_saved(folder) && folder.join("config.json").is_file()
 }
 
 pub(super) fn create(folder: &Path) -> Result<()> {
