@@ -193,7 +193,10 @@ fn keep_others(kind: &FolderKind, former: &Path, new: &Path) -> Result<()> {
     if !former.is_dir() {
         return Ok(());
     }
-    kind.others(former)?.iter().try_for_each(|name| keep(&former.join(name), &new.join(name)))
+    let others = kind.others(former)?;
+    // What was just written stays as it is.
+    let others = others.iter().filter(|name| !new.join(name).exists());
+    others.map(|name| keep(&former.join(name), &new.join(name))).collect()
 }
 
 fn keep(from: &Path, to: &Path) -> Result<()> {
