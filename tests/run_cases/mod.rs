@@ -20,6 +20,7 @@ const CHILD: &str = "OFB_TEST_OWNED_RUN";
 #[test]
 fn child_that_owns_a_run_folder() -> TestResult {
     let Some(folder) = std::env::var_os(CHILD) else { return Ok(()) };
+    let _alone = alone();
     let mut search = builder(options(), 0.5).build()?;
     let mut run = search.run_in(folder)?.checkpoint_every(2);
     run.train_until(2, &mut |step| batch(step).map_err(in_words))?;
@@ -75,6 +76,7 @@ fn run_folder_of_another_process_can_be_read_but_not_written() -> TestResult {
 
 #[test]
 fn run_in_a_folder_of_other_files_is_refused_and_leaves_it() -> TestResult {
+    let _alone = alone();
     let folder = tempfile::tempdir()?;
     fs::create_dir(folder.path().join("cats"))?;
     let mut search = builder(options(), 0.5).build()?;
