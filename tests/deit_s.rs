@@ -515,3 +515,26 @@ fn run_folder_of_a_process_that_runs_is_refused_with_its_number() -> TestResult 
     drop(run);
     Ok(())
 }
+
+#[test]
+fn inspect_prints_what_a_path_is_and_fails_where_the_library_refuses_it() -> TestResult {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let artifact = manifest.join("examples/pretrained/fashion-mnist");
+    let artifact = artifact.to_str().ok_or("not UTF-8")?;
+    let text = succeeds(&["inspect", artifact])?;
+    assert!(text.starts_with("kind          artifact\nfamily        vit\n"), "{text}");
+    let json: serde_json::Value =
+        serde_json::from_str(&succeeds(&["inspect", artifact, "--json"])?)?;
+    assert_eq!(json["kind"], "artifact");
+
+    let folder = tempfile::tempdir()?;
+    let class = folder.path().join("cats");
+    std::fs::create_dir(&class)?;
+    std::fs::write(class.join("empty.png"), "")?;
+    let output = deit_s(&["inspect", folder.path().to_str().ok_or("not UTF-8")?])?;
+    let text = String::from_utf8(output.stdout)?;
+    assert!(!output.status.success() && text.contains("REFUSED"), "{text}");
+    let text = refuses(&["inspect", "not/there"])?;
+    assert!(text.starts_with("error: ") && text.contains("not/there"), "{text}");
+    Ok(())
+}

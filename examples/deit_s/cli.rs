@@ -31,6 +31,7 @@ const EXAMPLES: &str = "Examples:
   deit_s finetune --out runs/half               run the next stage with the run's options
   deit_s eval --weights runs/half
   deit_s export --weights runs/half --format onnx --precision f16 --out half
+  deit_s inspect deit_small.pth
 
 RUN/config.toml has the options of a run; --config takes it. See docs/guide.md.";
 
@@ -46,6 +47,10 @@ pub enum Command {
     Eval,
     /// Export a network (--weights) into the folder --out.
     Export(ExportOptions),
+    /// Say what a run folder, artifact, checkpoint, image or data folder is, and whether it is taken.
+    ///
+    /// The exit status is 0 only if all of it is.
+    Inspect(InspectCommand),
     /// Write report.html of a run, finished or not.
     Report {
         /// Run folder.
@@ -60,7 +65,7 @@ impl Command {
             Self::Train => Some(pipeline::Command::Train),
             Self::Search => Some(pipeline::Command::Search),
             Self::Finetune => Some(pipeline::Command::Finetune),
-            Self::Eval | Self::Export(_) | Self::Report { .. } => None,
+            Self::Eval | Self::Export(_) | Self::Inspect(_) | Self::Report { .. } => None,
         }
     }
 }
@@ -74,6 +79,28 @@ pub struct ExportOptions {
     /// Type of the weights.
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: StoredAs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct InspectCommand {
+    /// What to inspect.
+    pub path: PathBuf,
+
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Heads of a ViT in a checkpoint. Default: embedding / 64.
+    #[arg(long)]
+    pub heads: Option<i64>,
+
+    /// Key of the state dict in a checkpoint. Default: that of an EMA, else that of raw weights.
+    #[arg(long)]
+    pub entry: Option<String>,
+
+    /// Prefix of the names in a checkpoint. Default: one that all names have.
+    #[arg(long)]
+    pub prefix: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

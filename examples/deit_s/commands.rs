@@ -1,13 +1,14 @@
 //! The commands.
 
-use crate::cli::{Command, CommandLine, ExportOptions, Format, RunOptions};
+use crate::cli::{Command, CommandLine, ExportOptions, Format, InspectCommand, RunOptions};
 use crate::progress::ProgressBar;
 use crate::AnyError;
 use once_for_both::device;
+use once_for_both::import::ImportOptions;
 use once_for_both::models::{Architecture, SwinConfig, VitConfig};
 use once_for_both::pipeline::{
-    expect_writable, stored_family, write_report, Config, Family, Feed, ImageClassifier,
-    NetworkConfig, Pipeline, PipelineOutcome, RunFolder,
+    self, expect_writable, stored_family, write_report, Config, Family, Feed, ImageClassifier,
+    InspectOptions, NetworkConfig, Pipeline, PipelineOutcome, RunFolder,
 };
 use once_for_both::subnet::{verify_against, Description, Export, Extracted, Subnet};
 use once_for_both::Result;
@@ -25,6 +26,8 @@ const CALIBRATION: i64 = 8;
 pub enum Outcome {
     Finished,
     Interrupted(PathBuf),
+    /// An inspection found something that the library refuses.
+    Refused,
 }
 
 /// Builds the dense network for images with so many channels and classes.
@@ -32,6 +35,9 @@ type Build<A> = fn(&NetworkConfig, i64, i64) -> Result<A>;
 
 pub fn execute(line: CommandLine) -> Result<Outcome, AnyError> {
     let CommandLine { command, run } = line;
+    if let Some(Command::Inspect(options)) = command {
+        return inspect(options);
+    }
     let stage = command.as_ref().and_then(Command::stage);
     let (options, request) = (run.clone(), run.request(stage));
     let config = match &command {
@@ -139,6 +145,18 @@ fn images<A: ImageClassifier>(pipeline: &Pipeline<A>) -> i64 {
 
 fn saved(path: &Path) {
     println!("saved: {}", path.display());
+}
+
+fn inspect(command: InspectCommand) -> Result<Outcome, AnyError> {
+    let InspectCommand { path, json, heads, entry, prefix } = command;
+    let import = ImportOptions { entry, prefix, ..ImportOptions::default() };
+    let options = InspectOptions { import, heads, ..InspectOptions::default() };
+    let found = pipeline::inspect(&path, &options)?;
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(&found)?),
+        false => print!("{found}"),
+    }
+    Ok(if found.is_accepted() { Outcome::Finished } else { Outcome::Refused })
 }
 
 fn report(run: &Path) -> Result<Outcome, AnyError> {

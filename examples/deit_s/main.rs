@@ -15,6 +15,7 @@ pub type AnyError = Box<dyn std::error::Error>;
 fn main() -> ExitCode {
     match commands::execute(cli::CommandLine::parse()) {
         Ok(commands::Outcome::Finished) => ExitCode::SUCCESS,
+        Ok(commands::Outcome::Refused) => ExitCode::FAILURE,
         Ok(commands::Outcome::Interrupted(out)) => {
             eprintln!("interrupted; resume with: deit_s --resume --out {}", out.display());
             ExitCode::from(130)

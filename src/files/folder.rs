@@ -195,8 +195,8 @@ fn keep_others(kind: &FolderKind, former: &Path, new: &Path) -> Result<()> {
     }
     let others = kind.others(former)?;
     // What was just written stays as it is.
-    let others = others.iter().filter(|name| !new.join(name).exists());
-    others.map(|name| keep(&former.join(name), &new.join(name))).collect()
+    let mut others = others.iter().filter(|name| !new.join(name).exists());
+    others.try_for_each(|name| keep(&former.join(name), &new.join(name)))
 }
 
 fn keep(from: &Path, to: &Path) -> Result<()> {

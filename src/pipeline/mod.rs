@@ -33,6 +33,7 @@ mod feed;
 mod feed_batches;
 mod feed_checks;
 mod import_config;
+mod inspection;
 mod network_config;
 mod networks;
 mod options;
@@ -55,6 +56,10 @@ pub use config::{
 pub use feed::Feed;
 pub use feed_batches::FeedBatches;
 pub use import_config::ImportConfig;
+pub use inspection::{
+    inspect, ArtifactInspection, CheckpointInspection, Finding, InspectOptions, Inspection,
+    PathInspection, RunInspection,
+};
 pub use network_config::{Depth, Family, NetworkConfig};
 pub use networks::{stored_family, ImageClassifier};
 pub use overlay::{overlay, parse_setting};

@@ -6,7 +6,7 @@ use crate::error::PipelineError;
 use crate::files::{
     self, expect_own_names, restore_folder, write_atomically, write_with, Owner, Part,
 };
-use crate::search::{SearchOptions, METRICS};
+use crate::search::{Checkpoints, SearchOptions, CHECKPOINTS, METRICS};
 use crate::subnet::ARTIFACT;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,13 @@ impl RunFolder {
     /// Path of the fine-tuned subnet.
     pub fn finetuned(&self) -> PathBuf {
         self.0.join(FINETUNE).join(NETWORK)
+    }
+
+    /// Returns the checkpoints of every stage.
+    pub(super) fn checkpoints(&self) -> Result<Vec<PathBuf>> {
+        let stages = [DENSE, "", FINETUNE, REFERENCE].map(|stage| self.0.join(stage));
+        let of = |stage: PathBuf| Checkpoints::new(stage.join(CHECKPOINTS), 1).paths();
+        Ok(stages.into_iter().map(of).collect::<Result<Vec<_>>>()?.concat())
     }
 
     /// Returns the path of the newest subnet, if there is one.

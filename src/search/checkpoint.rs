@@ -20,14 +20,14 @@ use std::sync::{Mutex, PoisonError};
 use tch::Device;
 
 /// Folder name of the checkpoints in a run folder.
-pub(super) const CHECKPOINTS: &str = "checkpoints";
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
 
 /// File name of the accuracy of the best checkpoint.
 pub(super) const TOP1: &str = "top1";
 const BEST: &str = "best";
 
 /// Folder of one checkpoint. A damaged one is written anew when its step is reached again.
-pub(super) const CHECKPOINT: FolderKind = FolderKind {
+pub(crate) const CHECKPOINT: FolderKind = FolderKind {
     what: "checkpoint",
     mark: (STATE, FORMAT),
     files: &[STATE, TENSORS, TOP1, CHECKSUMS],
@@ -122,6 +122,17 @@ impl Checkpoints {
     /// Path of the best checkpoint.
     pub fn best(&self) -> PathBuf {
         self.folder.join(BEST)
+    }
+
+    /// Paths of all checkpoints, complete or not: from the oldest to the newest, then the best.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the folder exists and cannot be read.
+    pub fn paths(&self) -> Result<Vec<PathBuf>> {
+        let mut all = list(&self.folder)?;
+        all.sort();
+        all.extend(Some(self.best()).filter(|best| best.is_dir()));
+        Ok(all)
     }
 
     /// Path of the newest checkpoint, complete or not.

@@ -31,6 +31,8 @@ mod update;
 pub use branch::{write_pareto, ParetoPoint};
 pub use builder::SearchBuilder;
 pub use checkpoint::{Checkpoints, Resumed};
+#[cfg(feature = "pipeline")]
+pub(crate) use checkpoint::{CHECKPOINT, CHECKPOINTS};
 pub use events::{
     DimensionMetrics, Event, Finished, Listener, Losses, NonFiniteAction, Phase, Pruned,
     StepMetrics,

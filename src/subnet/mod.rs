@@ -16,9 +16,9 @@ mod torchscript;
 mod verify;
 
 pub use crate::precision::Precision;
-#[cfg(feature = "pipeline")]
-pub(crate) use artifact::ARTIFACT;
 pub use artifact::{Description, Differences, Export, LatencyComparison, Provenance};
+#[cfg(feature = "pipeline")]
+pub(crate) use artifact::{ARTIFACT, EXPORTS};
 pub use extracted::Extracted;
 pub(crate) use extractor::extract_decided;
 pub use extractor::{ExtractInto, FoldingExtractor, SubnetExtractor, TranslatingExtractor};

@@ -29,6 +29,10 @@ const VERIFICATION: &str = "verification.json";
 const TORCHSCRIPT: &str = "model.torchscript.pt";
 const ONNX: &str = "model.onnx";
 
+/// Files for other programs.
+#[cfg(feature = "pipeline")]
+pub(crate) const EXPORTS: [&str; 2] = [TORCHSCRIPT, ONNX];
+
 /// Folder of an artifact.
 pub(crate) const ARTIFACT: FolderKind = FolderKind {
     what: "artifact",

@@ -1,0 +1,206 @@
+//! Folders of this crate: runs, artifacts, checkpoints of a search.
+
+use super::Inspection;
+use crate::files::{FolderKind, Owner};
+use crate::import;
+use crate::models::{Architecture, SwinConfig, VitConfig};
+use crate::pipeline::{Config, RunFolder};
+use crate::search::{Search, CHECKPOINT};
+use crate::space::Sizes;
+use crate::subnet::{Description, Precision, Provenance, Subnet, ARTIFACT, EXPORTS};
+use crate::{Error, Result};
+use serde::Serialize;
+use serde_json::Value;
+use std::path::Path;
+use tch::Device;
+
+/// An artifact that was loaded.
+#[derive(Debug, Serialize)]
+#[non_exhaustive]
+pub struct ArtifactInspection {
+    /// Family of the network, such as `vit`.
+    pub family: String,
+    /// Configuration of the network.
+    pub network: Value,
+    /// Size of every dimension.
+    pub sizes: Sizes,
+    /// Type of the stored weights.
+    pub precision: Precision,
+    /// MACs of one image.
+    pub macs: f64,
+    /// Number of parameters.
+    pub params: f64,
+    /// Search that it was extracted from.
+    pub provenance: Provenance,
+    /// Files for other programs beside the weights.
+    pub exports: Vec<String>,
+}
+
+/// A checkpoint that a search was resumed from.
+#[derive(Debug, Serialize)]
+#[non_exhaustive]
+pub struct CheckpointInspection {
+    /// Family of the network, such as `vit`.
+    pub family: String,
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Optimiser steps in all.
+    pub total_steps: u64,
+    /// Present size of every dimension.
+    pub sizes: Sizes,
+    /// Number of dimensions that are not decided yet.
+    pub undecided: usize,
+}
+
+/// A file or folder of a run: what was found in it, or why it is refused.
+#[derive(Debug, Serialize)]
+pub struct PathInspection<T> {
+    /// Path within the run folder.
+    pub path: String,
+    /// The result.
+    #[serde(flatten)]
+    pub found: Finding<T>,
+}
+
+/// Result of reading a part of a run.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding<T> {
+    /// The library takes it.
+    Accepted(T),
+    /// The library refuses it, with this error and its causes.
+    Refused(String),
+}
+
+/// A run folder.
+#[derive(Debug, Serialize)]
+#[non_exhaustive]
+pub struct RunInspection {
+    /// Process that owns the folder, if there is one, in words.
+    pub in_use: Option<String>,
+    /// Options, `config.toml`; `None` in a folder of a search without a pipeline.
+    pub config: Option<PathInspection<Value>>,
+    /// Networks: the dense one, the subnet, the fine-tuned subnet.
+    pub networks: Vec<PathInspection<ArtifactInspection>>,
+    /// Checkpoints of every stage.
+    pub checkpoints: Vec<PathInspection<CheckpointInspection>>,
+}
+
+impl RunInspection {
+    /// Returns whether the library takes every part of the run. A folder in use is taken.
+    pub fn is_accepted(&self) -> bool {
+        fn taken<T>(part: &PathInspection<T>) -> bool {
+            matches!(part.found, Finding::Accepted(_))
+        }
+        self.config.iter().all(taken)
+            && self.networks.iter().all(taken)
+            && self.checkpoints.iter().all(taken)
+    }
+}
+
+/// Inspects a folder of this crate; `None` for any other folder.
+pub(super) fn inspect_own(folder: &Path) -> Result<Option<Inspection>> {
+    if is_kind(folder, &CHECKPOINT) {
+        return checkpoint(folder).map(Inspection::SearchCheckpoint).map(Some);
+    }
+    if is_kind(folder, &ARTIFACT) {
+        return artifact(folder).map(Box::new).map(Inspection::Artifact).map(Some);
+    }
+    let run = RunFolder::new(folder);
+    let checkpoints = run.checkpoints()?;
+    if checkpoints.is_empty() && !run.config().is_file() {
+        return Ok(None);
+    }
+    let networks = [run.dense(), run.subnet(), run.finetuned()];
+    let networks = networks.iter().filter(|path| path.is_dir());
+    let config = run.config().is_file().then(|| part(folder, &run.config(), config(&run)));
+    Ok(Some(Inspection::Run(RunInspection {
+        in_use: Owner::expect_free(folder).err().map(|error| error.to_string()),
+        config,
+        networks: networks.map(|path| part(folder, path, artifact(path))).collect(),
+        checkpoints: checkpoints.iter().map(|path| part(folder, path, checkpoint(path))).collect(),
+    })))
+}
+
+/// Returns whether a folder is of this kind, perhaps damaged.
+fn is_kind(folder: &Path, kind: &FolderKind) -> bool {
+    let damaged = || folder.join(kind.mark.0).is_file() && !import::is_checkpoint(folder);
+    kind.is_own(folder) || damaged()
+}
+
+fn config(run: &RunFolder) -> Result<Value> {
+    let config = Config::read(&run.config())?;
+    serde_json::to_value(config).map_err(|error| Error::file(run.config(), error))
+}
+
+fn part<T>(folder: &Path, path: &Path, found: Result<T>) -> PathInspection<T> {
+    let within = path.strip_prefix(folder).unwrap_or(path);
+    let found = found.map_or_else(|error| Finding::Refused(in_words(&error)), Finding::Accepted);
+    PathInspection { path: within.display().to_string(), found }
+}
+
+/// Returns an error with its causes, in one line.
+fn in_words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        words = format!("{words}: {inner}");
+        cause = inner.source();
+    }
+    words
+}
+
+/// Returns the family that a JSON file names.
+fn family(path: &Path) -> Result<Option<String>> {
+    let text = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
+    let value: Value = serde_json::from_slice(&text).map_err(|error| Error::file(path, error))?;
+    Ok(value["family"].as_str().map(str::to_string))
+}
+
+/// Loads the artifact in a folder.
+fn artifact(folder: &Path) -> Result<ArtifactInspection> {
+    match family(&folder.join(ARTIFACT.mark.0))?.as_deref() {
+        Some(SwinConfig::FAMILY) => artifact_of::<SwinConfig>(folder),
+        _ => artifact_of::<VitConfig>(folder),
+    }
+}
+
+fn artifact_of<A: Architecture>(folder: &Path) -> Result<ArtifactInspection> {
+    let Description { precision, macs, params, provenance, .. } = Description::<A>::read(folder)?;
+    let subnet = Subnet::<A>::load_as_stored(folder, Device::Cpu)?;
+    let network = subnet.architecture();
+    Ok(ArtifactInspection {
+        family: A::FAMILY.into(),
+        sizes: network.cost_model().dense,
+        network: serde_json::to_value(network).map_err(|error| Error::file(folder, error))?,
+        precision,
+        macs,
+        params,
+        provenance,
+        exports: EXPORTS
+            .map(String::from)
+            .into_iter()
+            .filter(|f| folder.join(f).is_file())
+            .collect(),
+    })
+}
+
+/// Resumes the search of a checkpoint.
+fn checkpoint(folder: &Path) -> Result<CheckpointInspection> {
+    match family(&folder.join(CHECKPOINT.mark.0))?.as_deref() {
+        Some(SwinConfig::FAMILY) => checkpoint_of::<SwinConfig>(folder),
+        _ => checkpoint_of::<VitConfig>(folder),
+    }
+}
+
+fn checkpoint_of<A: Architecture>(folder: &Path) -> Result<CheckpointInspection> {
+    let search = Search::<A>::resume(folder, Device::Cpu)?;
+    let states = search.supernet().states().iter();
+    Ok(CheckpointInspection {
+        family: A::FAMILY.into(),
+        step: search.steps_done(),
+        total_steps: search.options().total_steps,
+        sizes: search.supernet().sizes(),
+        undecided: states.filter(|state| state.active.decided().is_none()).count(),
+    })
+}

@@ -1,0 +1,100 @@
+//! What the library makes of a path: a run folder, an artifact, a checkpoint, images.
+
+mod folders;
+mod text;
+
+pub use folders::{
+    ArtifactInspection, CheckpointInspection, Finding, PathInspection, RunInspection,
+};
+
+use crate::data::{inspect_images, ImageInspection, DEFAULT_MAX_PIXELS};
+use crate::import::{self, inspect_file, ImportOptions};
+use crate::{Error, Result};
+use serde::Serialize;
+use std::io::Read;
+use std::path::Path;
+
+/// First bytes of image files: JPEG, PNG, IDX, and gzip, in which IDX files come.
+const IMAGE_MARKS: [&[u8]; 4] = [&[0xff, 0xd8], b"\x89PNG", &[0, 0, 8], &[0x1f, 0x8b]];
+
+/// How a path is read.
+#[derive(Debug, Clone)]
+pub struct InspectOptions {
+    /// Options of the import of a checkpoint.
+    pub import: ImportOptions,
+    /// Heads of a ViT in a checkpoint; `None` for `embed_dim / 64`.
+    pub heads: Option<i64>,
+    /// Most pixels of an image. Default 64 million.
+    pub max_pixels: usize,
+}
+
+impl Default for InspectOptions {
+    fn default() -> Self {
+        Self { import: ImportOptions::default(), heads: None, max_pixels: DEFAULT_MAX_PIXELS }
+    }
+}
+
+/// What a path is, and what the library makes of it.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Inspection {
+    /// Folder of a run, of a pipeline or of [`Search::run_in`](crate::search::Search::run_in).
+    Run(RunInspection),
+    /// Artifact: a network of this crate.
+    Artifact(Box<ArtifactInspection>),
+    /// Checkpoint of a search.
+    SearchCheckpoint(CheckpointInspection),
+    /// Weights of another program, or exported by this crate.
+    Weights(Box<import::Inspection>),
+    /// Images, as one file or a data folder.
+    Images(ImageInspection),
+}
+
+impl Inspection {
+    /// Returns whether the library takes everything that is there.
+    pub fn is_accepted(&self) -> bool {
+        match self {
+            Self::Run(run) => run.is_accepted(),
+            Self::Images(images) => images.is_accepted(),
+            Self::Artifact(_) | Self::SearchCheckpoint(_) | Self::Weights(_) => true,
+        }
+    }
+}
+
+/// Reads what is at `path` as the library reads it, and returns what was found.
+///
+/// An artifact is loaded, a checkpoint of a search resumed, weights imported, every image decoded,
+/// all on the CPU; nothing is written.
+///
+/// # Errors
+/// Why the library refuses an artifact, checkpoint or weights at `path`; [`Error::Io`] if nothing is
+/// there. Faults within a run or a data folder are listed in the result.
+pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
+    let about = path.metadata().map_err(|source| Error::io("read", path, source))?;
+    if about.is_dir() {
+        if let Some(own) = folders::inspect_own(path)? {
+            return Ok(own);
+        }
+    }
+    let weights = match about.is_dir() {
+        true => import::is_checkpoint(path),
+        false => !is_image(path)?,
+    };
+    if weights {
+        let found = inspect_file(path, &options.import, options.heads)?;
+        return Ok(Inspection::Weights(Box::new(found)));
+    }
+    inspect_images(path, options.max_pixels).map(Inspection::Images)
+}
+
+/// Returns whether a file is to be read as images: by its first bytes, or by its name.
+fn is_image(path: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path);
+    let read = file.and_then(|file| file.take(8).read_to_end(&mut start));
+    read.map_err(|source| Error::io("read", path, source))?;
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
+    let named = ["jpg", "jpeg", "png"].iter().any(|image| extension.eq_ignore_ascii_case(image));
+    Ok(named || IMAGE_MARKS.iter().any(|mark| start.starts_with(mark)))
+}

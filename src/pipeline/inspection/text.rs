@@ -1,0 +1,185 @@
+//! An inspection as text for a terminal.
+
+use super::{ArtifactInspection, CheckpointInspection, Finding, Inspection, RunInspection};
+use crate::data::{ImageInspection, ImageSource, InspectedSet};
+use crate::import::{Container, ImportReport, KnownNetwork, Naming};
+use crate::models::Architecture;
+use crate::space::Sizes;
+use std::fmt::{self, Display, Formatter};
+
+/// Most names or faults that are written out; a count stands for the others.
+const MOST: usize = 20;
+
+impl Display for Inspection {
+    fn fmt(&self, out: &mut Formatter) -> fmt::Result {
+        match self {
+            Self::Run(run) => write_run(out, run),
+            Self::Artifact(artifact) => {
+                line(out, "kind", "artifact")?;
+                write_artifact(out, artifact)
+            }
+            Self::SearchCheckpoint(checkpoint) => {
+                line(out, "kind", "checkpoint of a search")?;
+                write_checkpoint(out, checkpoint)
+            }
+            Self::Weights(found) => {
+                line(out, "kind", "weights")?;
+                write_weights(out, found)
+            }
+            Self::Images(images) => write_images(out, images),
+        }
+    }
+}
+
+fn line(out: &mut Formatter, name: &str, value: impl Display) -> fmt::Result {
+    writeln!(out, "{name:<14}{value}")
+}
+
+fn write_run(out: &mut Formatter, run: &RunInspection) -> fmt::Result {
+    line(out, "kind", "run folder")?;
+    line(out, "in use", run.in_use.as_deref().unwrap_or("no"))?;
+    if let Some(config) = &run.config {
+        match &config.found {
+            Finding::Accepted(_) => line(out, "options", &config.path)?,
+            Finding::Refused(reason) => refused(out, &config.path, reason)?,
+        }
+    }
+    for network in &run.networks {
+        match &network.found {
+            Finding::Accepted(artifact) => {
+                line(out, "network", &network.path)?;
+                write_artifact(out, artifact)?;
+            }
+            Finding::Refused(reason) => refused(out, &network.path, reason)?,
+        }
+    }
+    for checkpoint in &run.checkpoints {
+        match &checkpoint.found {
+            Finding::Accepted(found) => {
+                let steps = format!("{} of {} steps", found.step, found.total_steps);
+                line(out, "checkpoint", format!("{}: {steps}", checkpoint.path))?;
+            }
+            Finding::Refused(reason) => refused(out, &checkpoint.path, reason)?,
+        }
+    }
+    Ok(())
+}
+
+fn refused(out: &mut Formatter, path: &str, reason: &str) -> fmt::Result {
+    line(out, "REFUSED", format!("{path}: {reason}"))
+}
+
+fn write_artifact(out: &mut Formatter, artifact: &ArtifactInspection) -> fmt::Result {
+    line(out, "family", &artifact.family)?;
+    line(out, "sizes", in_words(&artifact.sizes))?;
+    line(out, "precision", artifact.precision.name())?;
+    line(out, "MACs", format!("{:.2} M", artifact.macs / 1e6))?;
+    line(out, "parameters", format!("{:.3} M", artifact.params / 1e6))?;
+    line(out, "checksums", "right")?;
+    let exports = match artifact.exports.is_empty() {
+        true => "none".into(),
+        false => artifact.exports.join(", "),
+    };
+    line(out, "exports", exports)
+}
+
+fn write_checkpoint(out: &mut Formatter, found: &CheckpointInspection) -> fmt::Result {
+    line(out, "family", &found.family)?;
+    line(out, "steps", format!("{} of {}", found.step, found.total_steps))?;
+    line(out, "sizes", in_words(&found.sizes))?;
+    line(out, "undecided", found.undecided)?;
+    line(out, "checksums", "right")
+}
+
+fn write_weights(out: &mut Formatter, found: &crate::import::Inspection) -> fmt::Result {
+    let report = &found.report;
+    write_source(out, report)?;
+    line(out, "naming", naming(report.naming))?;
+    let prefix = if report.prefix.is_empty() { "none" } else { &report.prefix };
+    line(out, "prefix", prefix)?;
+    let (family, sizes) = match &found.network {
+        KnownNetwork::Vit(vit) => ("vit", vit.cost_model().dense),
+        KnownNetwork::Swin(swin) => ("swin", swin.cost_model().dense),
+    };
+    line(out, "family", family)?;
+    line(out, "sizes", in_words(&sizes))?;
+    let types = found.types.iter().map(|(kind, count)| format!("{count} {kind}"));
+    line(out, "tensors", types.collect::<Vec<_>>().join(", "))?;
+    line(out, "elements", found.elements)?;
+    for assumed in &report.assumed {
+        line(out, "assumed", format!("{} = {}", assumed.property, assumed.value))?;
+    }
+    for (fate, names) in [("left out", &report.skipped), ("initialised", &report.missing)] {
+        names.iter().take(MOST).try_for_each(|name| line(out, fate, name))?;
+        more(out, fate, names.len())?;
+    }
+    Ok(())
+}
+
+fn write_source(out: &mut Formatter, report: &ImportReport) -> fmt::Result {
+    let Some(source) = &report.source else { return Ok(()) };
+    let container = match source.container {
+        Container::Safetensors => "safetensors",
+        Container::TorchArchive => "zip archive of torch.save",
+        Container::Shards => "several files with an index",
+    };
+    line(out, "format", container)?;
+    let entry = source.entry.as_deref().unwrap_or("the whole file");
+    line(out, "entry", format!("{entry} ({})", if source.ema { "EMA" } else { "raw weights" }))?;
+    if !source.other_entries.is_empty() {
+        line(out, "not taken", source.other_entries.join(", "))?;
+    }
+    Ok(())
+}
+
+fn naming(naming: Naming) -> &'static str {
+    match naming {
+        Naming::Timm => "timm",
+        Naming::Transformers => "transformers",
+        Naming::OriginalSwin => "Swin Transformer (Microsoft)",
+        Naming::Other => "of its own",
+    }
+}
+
+fn write_images(out: &mut Formatter, images: &ImageInspection) -> fmt::Result {
+    let source = match images.source {
+        ImageSource::ImageFile => "image",
+        ImageSource::IdxFile => "IDX file",
+        ImageSource::ClassFolders => "folder of classes",
+        ImageSource::TrainAndVal => "data folder with train/ and val/",
+        ImageSource::IdxFiles => "data folder of IDX files",
+    };
+    line(out, "kind", source)?;
+    images.sets.iter().try_for_each(|set| write_set(out, set))
+}
+
+fn write_set(out: &mut Formatter, set: &InspectedSet) -> fmt::Result {
+    if !set.name.is_empty() {
+        line(out, "set", &set.name)?;
+    }
+    line(out, "images", set.images)?;
+    line(out, "channels", set.channels)?;
+    line(out, "classes", set.classes.len())?;
+    for size in set.sizes.iter().take(MOST) {
+        line(out, "size", format!("{} × {}: {}", size.width, size.height, size.images))?;
+    }
+    more(out, "size", set.sizes.len())?;
+    set.faults.iter().try_for_each(|fault| refused(out, &fault.path, &fault.reason))
+}
+
+/// Writes how many of `count` lines were left out after [`MOST`].
+fn more(out: &mut Formatter, name: &str, count: usize) -> fmt::Result {
+    match count.checked_sub(MOST) {
+        None | Some(0) => Ok(()),
+        Some(more) => line(out, name, format!("and {more} more")),
+    }
+}
+
+/// Width, or heads × channels, of every dimension.
+fn in_words(sizes: &Sizes) -> String {
+    let sizes = sizes.iter().map(|(name, size)| match size.heads {
+        1 => format!("{name} {}", size.channels),
+        heads => format!("{name} {heads}×{}", size.channels),
+    });
+    sizes.collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,120 @@
+//! Inspection of a path: what it is, and whether the library takes it.
+
+mod support;
+
+use once_for_both::pipeline::{inspect, InspectOptions, Inspection};
+use once_for_both::search::Checkpoints;
+use once_for_both::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use support::tiny_run::{alone, batch, options, search_with};
+use support::TestResult;
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn look(path: &Path) -> once_for_both::Result<Inspection> {
+    inspect(path, &InspectOptions::default())
+}
+
+#[test]
+fn run_folder_with_a_damaged_checkpoint_is_not_accepted_and_the_checkpoint_is_named() -> TestResult
+{
+    let _alone = alone();
+    let folder = tempfile::tempdir()?;
+    let checkpoints = Checkpoints::new(folder.path().join("checkpoints"), 2);
+    let mut search = search_with(options(), 0.5)?;
+    for step in 0..2 {
+        search.step(&[batch(step)?], &mut ())?;
+        checkpoints.save(&search)?;
+    }
+    let found = look(folder.path())?;
+    assert!(found.is_accepted(), "{found}");
+    let Inspection::Run(run) = &found else { panic!("a run was taken for {found}") };
+    assert_eq!(run.checkpoints.len(), 2);
+    assert!(run.in_use.is_none(), "its own process does not count");
+
+    let newest = checkpoints.newest()?.ok_or("no checkpoint")?;
+    let single = look(&newest)?;
+    assert!(single.to_string().contains("2 of"), "{single}");
+    let tensors = newest.join("tensors.safetensors");
+    let mut bytes = fs::read(&tensors)?;
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&tensors, bytes)?;
+    let found = look(folder.path())?;
+    assert!(!found.is_accepted());
+    assert!(found.to_string().contains("REFUSED       checkpoints/step-00000002: "), "{found}");
+    assert!(look(&newest).is_err());
+    Ok(())
+}
+
+#[test]
+fn artifact_is_loaded_and_one_with_a_changed_weight_is_refused() -> TestResult {
+    let found = look(&file("examples/pretrained/fashion-mnist"))?;
+    let json = serde_json::to_value(&found)?;
+    assert_eq!((&json["kind"], &json["family"]), (&"artifact".into(), &"vit".into()));
+    assert_eq!(json["sizes"]["embed"]["channels"], 96);
+    assert!(found.to_string().contains("checksums     right"), "{found}");
+
+    let copy = tempfile::tempdir()?;
+    for entry in fs::read_dir(file("examples/pretrained/fashion-mnist"))? {
+        let path = entry?.path();
+        fs::copy(&path, copy.path().join(path.file_name().ok_or("no name")?))?;
+    }
+    let weights = copy.path().join("model.safetensors");
+    let mut bytes = fs::read(&weights)?;
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&weights, bytes)?;
+    assert!(matches!(look(copy.path()), Err(Error::Artifact { .. } | Error::Checksum { .. })));
+    fs::write(copy.path().join("config.json"), "{")?;
+    let refused = look(copy.path()).map_err(|error| error.to_string());
+    assert!(refused.is_err_and(|error| error.contains("config.json")));
+    Ok(())
+}
+
+#[test]
+fn weights_are_shown_with_naming_entry_prefix_and_assumptions() -> TestResult {
+    let options = InspectOptions { heads: Some(2), ..InspectOptions::default() };
+    let found = inspect(&file("tests/data/import/timm_distilled.safetensors"), &options)?;
+    let json = serde_json::to_value(&found)?;
+    assert_eq!((&json["kind"], &json["report"]["naming"]), (&"weights".into(), &"timm".into()));
+    assert_eq!(json["report"]["source"]["container"], "safetensors");
+    let text = found.to_string();
+    for part in ["naming        timm", "prefix        none", "raw weights", "assumed       heads"] {
+        assert!(text.contains(part), "{part} is not in:\n{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn weights_of_another_kind_are_refused_as_the_import_refuses_them() -> TestResult {
+    let path = file("tests/data/import/whole_module.pth");
+    let own = once_for_both::import::read(&path).map(drop).map_err(|error| error.to_string());
+    let found = look(&path).map(drop).map_err(|error| error.to_string());
+    assert!(own.is_err());
+    assert_eq!(own, found);
+    Ok(())
+}
+
+#[test]
+fn data_folder_with_a_bad_image_is_not_accepted_and_the_image_is_named() -> TestResult {
+    assert!(look(&file("examples/data"))?.is_accepted());
+    let folder = tempfile::tempdir()?;
+    let class = folder.path().join("cats");
+    fs::create_dir(&class)?;
+    fs::write(class.join("torn.jpg"), [0xff, 0xd8, 0xff])?;
+    let found = look(folder.path())?;
+    assert!(!found.is_accepted());
+    assert!(found.to_string().contains("torn.jpg"), "{found}");
+    let single = look(&class.join("torn.jpg"))?;
+    assert!(!single.is_accepted() && single.to_string().starts_with("kind          image\n"));
+    Ok(())
+}
+
+#[test]
+fn path_without_anything_is_an_io_error() {
+    assert!(matches!(look(Path::new("not/there")), Err(Error::Io { .. })));
+}
