@@ -50,6 +50,7 @@ fn subnet_loaded_from_disk_and_searched_again_gets_smaller() -> TestResult {
 
 #[test]
 fn latency_comparison_of_a_slow_and_a_fast_network_tells_them_apart() -> TestResult {
+    let _alone = alone();
     let images = batch(0)?.images;
     let slow = |images: &tch::Tensor| -> once_for_both::Result<tch::Tensor> {
         std::thread::sleep(std::time::Duration::from_millis(8));
