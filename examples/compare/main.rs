@@ -65,6 +65,14 @@ pub struct Options {
     #[arg(long, default_value_t = 0.6)]
     search: f64,
 
+    /// Steps after the sizes are decided at which NLL and top-1 are measured; the end is added.
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    curve: Vec<u64>,
+
+    /// Weight of soft distillation (temperature 2) from the dense network, for every method.
+    #[arg(long, default_value_t = 0.0)]
+    distil: f64,
+
     /// Images of an optimiser step.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
     batch: i64,

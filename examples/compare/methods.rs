@@ -1,7 +1,9 @@
 //! The methods, by name.
 
 use crate::Options;
-use once_for_both::components::{Components, EntropyVarianceLoss, UnitImportance};
+use once_for_both::components::{
+    Components, Distillation, DistillationKind, EntropyVarianceLoss, UnitImportance,
+};
 use once_for_both::search::{AlphaInit, SearchOptions};
 use std::sync::Arc;
 
@@ -36,11 +38,13 @@ pub enum Named {
     RandomImportance,
     /// Sizes drawn at random, everything else alike.
     RandomSizes,
+    /// Sizes decided by the estimated rise of the loss.
+    Estimated,
     /// An even narrowing, trained from scratch for as many steps in all.
     Scratch,
 }
 
-const ALL: [(&str, Named); 15] = [
+const ALL: [(&str, Named); 16] = [
     ("ours", Named::Ours),
     ("no-pmim", Named::NoPmim),
     ("no-tangent", Named::NoTangent),
@@ -55,6 +59,7 @@ const ALL: [(&str, Named); 15] = [
     ("taylor", Named::Taylor),
     ("random-importance", Named::RandomImportance),
     ("random-sizes", Named::RandomSizes),
+    ("estimated", Named::Estimated),
     ("scratch", Named::Scratch),
 ];
 
@@ -110,6 +115,7 @@ impl Named {
         let mut own = match self {
             Self::Paper => SearchOptions::paper(total, search),
             Self::TwoStage => SearchOptions::two_stage(total, search),
+            Self::Estimated => SearchOptions::estimated(total, search),
             _ => SearchOptions::new(total, search),
         };
         match self {
@@ -133,6 +139,10 @@ impl Named {
         }
         own.pruning.fade_out_steps = options.fade_out.unwrap_or(own.pruning.fade_out_steps);
         own.training.precision = options.precision();
+        if options.distil > 0.0 {
+            let kind = DistillationKind::Soft { temperature: 2.0 };
+            own.training.distillation = Some(Distillation { kind, weight: options.distil });
+        }
         own.peak_rate(options.lr).seed(seed)
     }
 }

@@ -9,6 +9,14 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
+/// NLL and top-1 so many steps after the decision of the sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    pub after: u64,
+    pub nll: f64,
+    pub top1: f64,
+}
+
 /// Results of one method at one budget and seed.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Row {
@@ -18,6 +26,12 @@ pub struct Row {
     /// Share of the dense MACs reached.
     pub macs: f64,
     pub top1: f64,
+    /// NLL at the end.
+    #[serde(default)]
+    pub nll: f64,
+    /// NLL and top-1 after so many steps from the decision of the sizes.
+    #[serde(default)]
+    pub curve: Vec<Point>,
     /// Top-1 at the end of the search, before fine-tuning.
     pub top1_searched: f64,
     pub search_seconds: f64,
@@ -98,6 +112,10 @@ impl fmt::Display for Row {
         )?;
         let Self { cpu_seconds, jump, embed_dim, blocks, .. } = self;
         let step = self.step_ratio.map_or("    -".into(), |ratio| format!("{ratio:4.2}x"));
-        write!(formatter, "{cpu_seconds:6.0} {step:>6} {jump:6.3}  {embed_dim} {blocks:?}")
+        write!(formatter, "{cpu_seconds:6.0} {step:>6} {jump:6.3}  {embed_dim} {blocks:?}  ")?;
+        for Point { after, nll, top1 } in &self.curve {
+            write!(formatter, " +{after}: {nll:.4} / {:.2}", 100.0 * top1)?;
+        }
+        Ok(())
     }
 }

@@ -15,7 +15,7 @@ impl Bench<'_> {
         let options = self.search_options(Named::Scratch, seed)?;
         let mut training =
             Search::of(narrow.clone()).options(options).device(self.device).build()?;
-        training.train(&mut self.batches()?, &mut ())?;
+        training.train(&mut self.batches(seed)?, &mut ())?;
         let dense = self.network.cost_model().dense_cost(Metric::Macs)?;
         Ok(Row {
             macs: narrow.cost_model().dense_cost(Metric::Macs)? / dense,

@@ -1,7 +1,7 @@
 //! One dense network, and the result of each method on it.
 
 use crate::methods::Named;
-use crate::row::Row;
+use crate::row::{Point, Row};
 use crate::terms;
 use crate::Options;
 use cpu_time::ProcessTime;
@@ -11,7 +11,7 @@ use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::pipeline::{Feed, FeedBatches};
 use once_for_both::search::{Checkpoints, Event, Phase, Search, SearchOptions};
 use once_for_both::space::{Candidates, Size};
-use once_for_both::subnet::Subnet;
+use once_for_both::subnet::{Subnet, SubnetTeacher};
 use once_for_both::supernet::{DimensionState, Weights};
 use once_for_both::Result;
 use std::time::{Duration, Instant};
@@ -71,11 +71,16 @@ impl<'a> Bench<'a> {
     }
 
     fn search_and_finetune(&self, method: Named, share: f64, seed: u64) -> Result<Row, AnyError> {
+        let mut components = method.components();
+        if self.options.distil > 0.0 {
+            let dense = Subnet::new(self.network.clone(), &self.weights, self.device)?;
+            components = components.with_teacher(SubnetTeacher::new("dense", dense));
+        }
         let mut search = Search::of(self.network.clone())
             .weights(&self.weights)
             .budget(Budget::macs_share(share))
             .options(self.search_options(method, seed)?)
-            .components(method.components())
+            .components(components)
             .device(self.device)
             .build()?;
         if method == Named::RandomSizes {
@@ -83,21 +88,31 @@ impl<'a> Bench<'a> {
         }
         let start = search.supernet().states().iter().map(Start::new).collect::<Result<_>>()?;
         let mut watch = Watch { start, ..Watch::default() };
-        self.search(&mut search, &mut watch)?;
-        let top1_searched = self.top1(&mut search)?;
-        search.train(&mut self.batches()?, &mut ())?;
-        let row = Row { top1_searched, ..Row::new(method, share, seed) };
+        self.search(&mut search, &mut watch, seed)?;
+        let (decided, mut curve) = (search.steps_done(), Vec::new());
+        for after in self.options.curve.iter().copied().chain([self.options.steps - decided]) {
+            let mut batches = self.batches(seed)?;
+            while search.steps_done() < decided + after && !search.is_done() {
+                search.step(&[batches.batch(search.steps_done())?], &mut ())?;
+            }
+            let judged = search
+                .evaluate(|supernet| self.feed.judge(|images| supernet.network_logits(images)))?;
+            curve.push(Point { after, nll: judged.mean_nll(), top1: judged.top1() });
+        }
+        let top1_searched = curve[0].top1;
+        let nll = curve[curve.len() - 1].nll;
+        let row = Row { top1_searched, curve, nll, ..Row::new(method, share, seed) };
         Ok(self.conclude(&mut search, watch, row)?)
     }
 
     /// The batches of search and fine-tuning.
-    pub(crate) fn batches(&self) -> Result<FeedBatches<'_>> {
-        self.feed.batches(self.options.batch, SEARCH_SEED)
+    pub(crate) fn batches(&self, seed: u64) -> Result<FeedBatches<'_>> {
+        self.feed.batches(self.options.batch, SEARCH_SEED + 1000 * seed)
     }
 
     /// Steps until the search ends, and times plain training steps in between.
-    fn search(&self, search: &mut Search<VitConfig>, watch: &mut Watch) -> Result<()> {
-        let mut batches = self.batches()?;
+    fn search(&self, search: &mut Search<VitConfig>, watch: &mut Watch, seed: u64) -> Result<()> {
+        let mut batches = self.batches(seed)?;
         let mut options = SearchOptions::training(self.options.steps);
         options.training.precision = self.options.precision();
         let interval = self.options.plain_interval;

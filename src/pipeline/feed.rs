@@ -1,7 +1,8 @@
 //! Images of a run: in memory, or loaded from folders.
 
 use super::feed_checks::{expect_idx, expect_same_classes, other_channels};
-use super::{AugmentationPreset, DataConfig, FeedBatches};
+use super::{AugmentationPreset, DataConfig, FeedBatches, Judgement};
+use crate::batch::Targets;
 use crate::data::idx::{IdxImages, Split};
 use crate::data::transform::{TrainTransform, Transform};
 use crate::data::{
@@ -252,6 +253,43 @@ impl Feed {
                 self.loader(test, options)?.top1(predict)
             }
         }
+    }
+
+    /// Returns the mean negative log-likelihood (NLL) and the top-1 accuracy of `predict` on the test
+    /// images.
+    ///
+    /// # Shapes
+    /// `predict`: `[B, C, H, W]` to logits `[B, classes]`.
+    ///
+    /// # Errors
+    /// Those of `predict` and of the data set.
+    pub fn judge(&self, predict: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Judgement> {
+        let mut judgement = Judgement::default();
+        let mut add = |images: &Tensor, classes: &Tensor| judgement.add(&predict(images)?, classes);
+        match &self.source {
+            Source::Memory { test, .. } => {
+                let step = EVALUATION_BATCH as i64;
+                for first in (0..test.len()).step_by(EVALUATION_BATCH) {
+                    let last = (first + step).min(test.len());
+                    let range = (Kind::Int64, self.device);
+                    let (images, classes) =
+                        test.select(&Tensor::f_arange_start(first, last, range)?)?;
+                    add(&images, &classes)?;
+                }
+            }
+            Source::Folder { test, .. } => {
+                let side = self.image_shape[1] as usize;
+                let mut loader =
+                    self.loader(test, LoaderOptions::evaluation(side, EVALUATION_BATCH))?;
+                for step in 0..loader.steps_per_epoch() {
+                    let batch = loader.at(step)?;
+                    if let Targets::Classes(classes) = &batch.targets {
+                        add(&batch.images, classes)?;
+                    }
+                }
+            }
+        }
+        Ok(judgement)
     }
 
     /// Returns the first `count` test images, `[B, C, H, W]`, or all if there are fewer.

@@ -34,6 +34,7 @@ mod feed_batches;
 mod feed_checks;
 mod import_config;
 mod inspection;
+mod judgement;
 mod network_config;
 mod networks;
 mod options;
@@ -60,6 +61,7 @@ pub use inspection::{
     inspect, ArtifactInspection, CheckpointInspection, Finding, InspectOptions, Inspection,
     PathInspection, RunInspection,
 };
+pub use judgement::Judgement;
 pub use network_config::{Depth, Family, NetworkConfig};
 pub use networks::{stored_family, ImageClassifier};
 pub use overlay::{overlay, parse_setting};

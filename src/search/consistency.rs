@@ -2,6 +2,7 @@
 //! header of its tensors.
 
 use super::events::Phase;
+use super::evidence::WINDOW;
 use super::snapshot::{DimensionRecord, State, TENSORS};
 use crate::models::{Architecture, Shapes};
 use crate::space::{Candidates, Dimension, SearchSpace, Size};
@@ -267,12 +268,31 @@ fn add_optional<A>(state: &State<A>, header: &Metadata, expected: &mut Expected)
             expected.tensors.insert(name, vec![dimension.candidates.heads()]);
         }
     }
+    add_evidence(state, header, expected)?;
     if state.options.training.ema_decay.is_none() {
         return Ok(());
     }
     for name in header.tensors().keys().filter_map(|name| name.strip_prefix("ema/")) {
         let shape = expected.parameter(name)?.clone();
         expected.tensors.insert(format!("ema/{name}"), shape);
+    }
+    Ok(())
+}
+
+/// Adds the effects of units: of every dimension, over the same number of steps, or of none.
+fn add_evidence<A>(state: &State<A>, header: &Metadata, expected: &mut Expected) -> Result<()> {
+    let stored = |name: &str| header.info(&format!("evidence/{name}"));
+    let Some(first) = state.space.dimensions.first().and_then(|own| stored(&own.name)) else {
+        return Ok(());
+    };
+    let steps = first.shape.first().map_or(0, |&steps| i64::try_from(steps).unwrap_or(i64::MAX));
+    if !(1..=WINDOW).contains(&steps) {
+        return Err(Error::invalid("steps of the evidence", format!("from 1 to {WINDOW}"), steps));
+    }
+    for dimension in &state.space.dimensions {
+        let [heads, channels] = dimension.candidates.unit_shape();
+        let name = format!("evidence/{}", dimension.name);
+        expected.tensors.insert(name, vec![steps, heads, channels]);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Decisions: candidates are dropped, sizes are decided under the budgets.
 
 use super::events::{Event, Listener};
+use super::options::Decisions;
 use super::step::Search;
 use crate::components::expect_finite;
 use crate::cost::{project, Choice, CostLimit, Projection};
@@ -24,7 +25,10 @@ impl<A: Architecture> Search<A> {
             self.projected = self.decide_all(listener)?;
             self.begin_fade_out((0..self.supernet.states().len()).collect())?;
         } else if self.step.is_multiple_of(self.options.pruning.interval) && !self.is_decided() {
-            self.drop_candidates(listener)?;
+            match self.options.decisions {
+                Decisions::Learned => self.drop_candidates(listener)?,
+                Decisions::Estimated => self.drop_larger(listener)?,
+            }
             // A fade-out too late to end before all sizes are decided does not begin here: its units
             // fade out after that decision.
             let in_time =
@@ -52,13 +56,14 @@ impl<A: Architecture> Search<A> {
     }
 
     /// Returns whether every dimension has a single active candidate.
-    fn is_decided(&self) -> bool {
+    pub(super) fn is_decided(&self) -> bool {
         self.supernet.is_decided()
     }
 
     /// Decides every dimension by projection onto the budgets; returns how many were undecided.
     fn decide_all(&mut self, listener: &mut dyn Listener) -> Result<usize> {
         let undecided = self.undecided();
+        self.estimate()?;
         let projection = self.project(&self.limits.clone())?;
         for (at, candidate) in projection.candidates.into_iter().enumerate() {
             let candidates = self.supernet.states()[at].candidates().len();
@@ -70,7 +75,7 @@ impl<A: Architecture> Search<A> {
     }
 
     /// Flags of the undecided dimensions.
-    fn undecided(&self) -> Vec<bool> {
+    pub(super) fn undecided(&self) -> Vec<bool> {
         self.supernet.states().iter().map(|state| state.active.decided().is_none()).collect()
     }
 
@@ -172,7 +177,11 @@ impl<A: Architecture> Search<A> {
     }
 
     /// Emits an event for every dimension that was undecided before and is decided now.
-    fn emit_decided(&mut self, were_undecided: &[bool], listener: &mut dyn Listener) -> Result<()> {
+    pub(super) fn emit_decided(
+        &mut self,
+        were_undecided: &[bool],
+        listener: &mut dyn Listener,
+    ) -> Result<()> {
         for (at, state) in self.supernet.states().iter().enumerate() {
             let Some(candidate) = state.active.decided().filter(|_| were_undecided[at]) else {
                 continue;

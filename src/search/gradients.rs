@@ -27,6 +27,8 @@ pub struct StepGradients {
     pub gate_gradients: Vec<Tensor>,
     /// Losses.
     pub losses: StepLosses,
+    /// First-order effect of every unit on the loss; empty unless a decision needs them.
+    pub(super) effects: Vec<Tensor>,
 }
 
 /// Losses of one optimiser step, scalars on the device.
@@ -77,12 +79,13 @@ impl<A: Architecture> Search<A> {
         let (mut parameters, last) = self.model_gradients(&parameters, batches, &mut checked)?;
         let BatchLosses { task, reconstruction } = last;
         let gate_gradients = self.supernet.pull_back(&mut parameters, &gates)?;
+        let effects = self.effects(&gates, &gate_gradients, &parameters)?;
         let (one_hot, budget) =
             self.architecture_gradients(&masks, &gate_gradients, &mut parameters)?;
         checked.one_hot = Some(one_hot.shallow_clone());
         checked.budget = Some(budget.shallow_clone());
         let losses = StepLosses { task, reconstruction, one_hot, budget, checked };
-        Ok(StepGradients { parameters, gates, gate_gradients, losses })
+        Ok(StepGradients { parameters, gates, gate_gradients, losses, effects })
     }
 
     /// Returns the gradients of task and reconstruction loss in the network's variables, averaged
@@ -191,19 +194,22 @@ impl<A: Architecture> Search<A> {
         }
         let mut budget = zero;
         if self.phase == Phase::Search {
-            budget = self.budget_loss.loss(&self.alphas(), &self.supernet.active())?;
-            pulled = pulled.f_add(&budget)?;
+            if !self.estimates() {
+                budget = self.budget_loss.loss(&self.alphas(), &self.supernet.active())?;
+                pulled = pulled.f_add(&budget)?;
+            }
             for (at, state) in
                 states.iter().enumerate().filter(|(_, s)| s.active.decided().is_none())
             {
                 let kind = self.supernet.space().dimensions[at].kind;
                 let loss = &self.components.one_hot;
                 let weight = self.options.one_hot.weight;
-                let on_alpha =
-                    loss.alpha_loss(&state.alpha, &state.active)?.f_mul_scalar(weight)?;
+                if !self.estimates() {
+                    let on_alpha = loss.alpha_loss(&state.alpha, &state.active)?;
+                    one_hot = one_hot.f_add(&on_alpha.f_mul_scalar(weight)?)?;
+                }
                 let on_scores =
                     loss.importance_loss(kind, &masks[at].importance)?.f_mul_scalar(weight)?;
-                one_hot = one_hot.f_add(&on_alpha)?;
                 penalty = penalty.f_add(&on_scores)?;
             }
         }

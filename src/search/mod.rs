@@ -14,6 +14,7 @@ mod consistency;
 mod decide;
 mod evaluate;
 mod events;
+mod evidence;
 mod extract;
 mod finite;
 mod gradients;
@@ -23,6 +24,7 @@ mod log;
 mod options;
 mod prune;
 mod resume;
+mod rounds;
 mod run;
 mod snapshot;
 mod step;
@@ -40,8 +42,8 @@ pub use events::{
 pub use gradients::{StepGradients, StepLosses};
 pub use listeners::{read_events, MetricsFile, TracingListener};
 pub use options::{
-    AlphaInit, Balance, BudgetOptions, InitOptions, OneHotOptions, OptimiserOptions, PmimOptions,
-    PruningOptions, SearchOptions, Stages, TrainingOptions,
+    AlphaInit, Balance, BudgetOptions, Decisions, InitOptions, OneHotOptions, OptimiserOptions,
+    PmimOptions, PruningOptions, SearchOptions, Stages, TrainingOptions,
 };
 pub use run::{Outcome, Run, METRICS};
 pub use step::Search;

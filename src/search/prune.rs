@@ -1,6 +1,7 @@
 //! Fade-outs, pruning of faded units, and the end of the search.
 
 use super::events::{Event, Finished, Listener, Phase, Pruned};
+use super::evidence::Evidence;
 use super::step::Search;
 use crate::components::BudgetLoss;
 use crate::cost::Metric;
@@ -172,16 +173,19 @@ impl<A: Architecture> Search<A> {
             self.supernet.device(),
         )?;
         // A fade-out that begins before the next step starts from these gates.
-        let scores = self.supernet.states().iter().map(DimensionState::score_name);
-        for (gates, score) in self.last_gates.iter_mut().zip(scores) {
-            *gates = narrowing.apply(&score, gates)?;
+        let scores: Vec<String> =
+            self.supernet.states().iter().map(DimensionState::score_name).collect();
+        for (gates, score) in self.last_gates.iter_mut().zip(&scores) {
+            *gates = narrowing.apply(score, gates)?;
         }
+        self.evidence.narrow(&narrowing, &scores)?;
         Ok(narrowing)
     }
 
     /// Ends the search: removes PMIM's variables and begins fine-tuning.
     pub(super) fn finish(&mut self, listener: &mut dyn Listener) -> Result<()> {
         self.phase = Phase::Finetune;
+        self.evidence = Evidence::default();
         let before: Vec<String> = self.supernet.raw_weights().into_keys().collect();
         self.supernet.remove_reconstruction()?;
         let after = self.supernet.raw_weights();

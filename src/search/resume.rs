@@ -2,6 +2,7 @@
 
 use super::checkpoint::{CHECKPOINT, TOP1};
 use super::consistency;
+use super::evidence::Evidence;
 use super::snapshot::{DimensionRecord, State, FORMAT, STATE, TENSORS, VERSION};
 use super::step::Search;
 use super::update::NonFiniteCounter;
@@ -112,6 +113,12 @@ impl<A: Architecture> Search<A> {
             let (first, second) = (find(&first, &name)?, find(&second, &name)?);
             let (first, second) = (first.shallow_clone(), second.shallow_clone());
             search.optimiser.restore(name, Moments { first, second, steps });
+        }
+        let effects = with_prefix(tensors, "evidence/");
+        if !effects.is_empty() {
+            let states = search.supernet.states().iter();
+            let own = states.map(|state| Ok(find(&effects, &state.name)?.shallow_clone()));
+            search.evidence = Evidence { effects: own.collect::<Result<_>>()? };
         }
         search.advance_fade_outs();
         search.set_compute_precision()?;

@@ -145,6 +145,9 @@ impl<A: Architecture> Search<A> {
                 );
             }
         }
+        for (state, effects) in self.supernet.states().iter().zip(&self.evidence.effects) {
+            tensors.insert(format!("evidence/{}", state.name), effects.shallow_clone());
+        }
         for (name, moments) in self.optimiser.moments() {
             tensors.insert(format!("first/{name}"), moments.first.shallow_clone());
             tensors.insert(format!("second/{name}"), moments.second.shallow_clone());

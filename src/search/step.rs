@@ -1,6 +1,7 @@
 //! The state of a search, and one optimiser step of it.
 
 use super::events::{Listener, Phase};
+use super::evidence::Evidence;
 use super::gradients::StepLosses;
 use super::options::SearchOptions;
 use super::update::{NonFiniteCounter, NonFiniteCounts};
@@ -40,6 +41,8 @@ pub struct Search<A: Architecture> {
     pub(super) phase: Phase,
     /// Gates of the last step, from which a fade-out starts.
     pub(super) last_gates: Vec<Tensor>,
+    /// Effects of units on the loss, for decisions by estimated losses.
+    pub(super) evidence: Evidence,
     /// Dimensions decided by projection.
     pub(super) projected: usize,
     /// Time of the last logged step, and the steps done then.
@@ -76,6 +79,7 @@ impl<A: Architecture> Search<A> {
             step: 0,
             phase: Phase::Search,
             last_gates: Vec::new(),
+            evidence: Evidence::default(),
             projected: 0,
             timer: (Instant::now(), 0),
         };
@@ -183,6 +187,8 @@ impl<A: Architecture> Search<A> {
         let mut step = self.gradients(batches)?;
         let parameters = self.supernet.parameters();
         let go = self.clip_and_guard(&parameters, &mut step)?;
+        let images = batches.iter().map(|batch| batch.images.size()[0]).sum();
+        self.remember(&step.effects, images, &go)?;
         if self.phase == Phase::Search {
             self.update_importance(&mut step, &go)?;
         }

@@ -143,7 +143,7 @@ impl<A: Architecture> Search<A> {
             ParameterKind::Weight => self.options.training.freeze_weights,
             ParameterKind::Reconstruction => false,
             ParameterKind::Score => stage == Some(false),
-            ParameterKind::Alpha => stage == Some(true),
+            ParameterKind::Alpha => stage == Some(true) || self.estimates(),
         }
     }
 

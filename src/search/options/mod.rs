@@ -35,6 +35,9 @@ pub struct SearchOptions {
     pub search_steps: u64,
     /// One stage or two. Default [`Stages::One`] (paper).
     pub stages: Stages,
+    /// What sizes are decided by. Default [`Decisions::Learned`] (paper).
+    #[serde(default)]
+    pub decisions: Decisions,
     /// Initial values of α and θ.
     pub init: InitOptions,
     /// λ, the weight of importance in the bi-mask. Default 0.99 → 0.1 over a fifth of the search
@@ -67,6 +70,23 @@ pub enum Stages {
         /// Optimiser steps of the first stage.
         importance_steps: u64,
     },
+}
+
+/// What sizes are decided by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decisions {
+    /// α, learned by gradient descent from the task loss through the gates, the budget loss and the
+    /// one-hot loss (paper sections 3.2 and 3.3); improbable candidates are dropped, and projection
+    /// maximises Σ ln p.
+    #[default]
+    Learned,
+    /// The estimated rise of the loss: at every prune step α is set to −L, where L of a candidate is
+    /// ½·B·E\[(Σ m·∂L/∂m)²\] over the units that it does not keep (Fisher information of their gates, over
+    /// the last 20 steps of B images), and projection onto limits that fall from the dense cost to the
+    /// budgets drops the candidates larger than its choice. Budget and one-hot loss do not act on α, and
+    /// V is not needed: use λ = 1 ([`SearchOptions::estimated`]).
+    Estimated,
 }
 
 /// Initial values of α and θ. Initial scores are the importance component's.

@@ -1,8 +1,8 @@
 //! Presets: the defaults, plain training, the paper's setting, the two-stage baseline.
 
 use super::{
-    AlphaInit, Balance, BudgetOptions, InitOptions, OneHotOptions, OptimiserOptions, PmimOptions,
-    PruningOptions, SearchOptions, Stages, TrainingOptions,
+    AlphaInit, Balance, BudgetOptions, Decisions, InitOptions, OneHotOptions, OptimiserOptions,
+    PmimOptions, PruningOptions, SearchOptions, Stages, TrainingOptions,
 };
 use crate::optim::AdamWOptions;
 use crate::precision::Precision;
@@ -21,6 +21,7 @@ impl SearchOptions {
             total_steps,
             search_steps,
             stages: Stages::One,
+            decisions: Decisions::Learned,
             init: InitOptions { alpha: AlphaInit::Equal, preserve_dense: true },
             lambda: LinearRamp::new(0.99, 0.1, warmup),
             one_hot: OneHotOptions { weight: 0.5, balance: Balance::Ramp { ratio: 1.0 } },
@@ -78,6 +79,17 @@ impl SearchOptions {
             options.optimiser.score_rate = options.optimiser.weight_rate.peak;
             options.optimiser.alpha_rate = options.optimiser.weight_rate.peak;
             options.optimiser.clip_norm = None;
+        })
+    }
+
+    /// Sizes decided by the estimated rise of the loss ([`Decisions::Estimated`]): gates are the importance
+    /// alone (λ = 1), ten rounds, no masked image modeling.
+    pub fn estimated(total_steps: u64, search_steps: u64) -> Self {
+        Self::new(total_steps, search_steps).with(|options| {
+            options.decisions = Decisions::Estimated;
+            options.lambda = LinearRamp::new(1.0, 1.0, 0);
+            options.pmim = None;
+            options.pruning.interval = (search_steps / 10).max(1);
         })
     }
 

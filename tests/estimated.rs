@@ -1,0 +1,154 @@
+//! Decisions by the estimated rise of the loss.
+
+mod support;
+
+use once_for_both::batch::Batch;
+use once_for_both::cost::{Budget, Metric};
+use once_for_both::search::{Decisions, Event, Search, SearchOptions};
+use once_for_both::space::Size;
+use once_for_both::supernet::Weights;
+use support::tiny_run::{alone, batch, builder, run, search_with};
+use support::{numbers, TestResult};
+
+const STEPS: u64 = 26;
+const SEARCH: u64 = 20;
+
+fn options() -> SearchOptions {
+    SearchOptions::estimated(STEPS, SEARCH).seed(3).with(|options| options.log_interval = 1)
+}
+
+fn sizes(search: &Search<once_for_both::models::VitConfig>) -> Vec<Size> {
+    search.supernet().states().iter().map(|state| state.candidates().full()).collect()
+}
+
+fn expect_equal(left: &Weights, right: &Weights) -> TestResult {
+    assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>());
+    for (name, weight) in left {
+        assert_eq!(numbers(weight)?, numbers(&right[name])?, "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn search_by_estimated_losses_falls_in_rounds_and_ends_within_the_budget() -> TestResult {
+    let _alone = alone();
+    let mut search = search_with(options(), 0.5)?;
+    let dense = search.supernet().cost_model().dense_cost(Metric::Macs)?;
+    let events = run(&mut search, STEPS)?;
+    let pruned: Vec<f64> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Pruned(pruned) => Some(pruned.macs / dense),
+            _ => None,
+        })
+        .collect();
+    assert!(pruned.len() > 3, "units are pruned in several rounds: {pruned:?}");
+    assert!(pruned.windows(2).all(|pair| pair[1] <= pair[0]), "{pruned:?}");
+    assert!(pruned[0] > 0.55, "the first round is not the last: {pruned:?}");
+    let model = search.supernet().cost_model();
+    let share = model.cost(Metric::Macs, &search.supernet().sizes())? / dense;
+    assert!((0.45..=0.5).contains(&share), "{share}");
+    Ok(())
+}
+
+#[test]
+fn estimated_alpha_is_minus_a_loss_and_moves_at_prune_steps_only() -> TestResult {
+    let _alone = alone();
+    let mut search = search_with(options(), 0.5)?;
+    run(&mut search, 2)?;
+    let alphas = |search: &Search<_>| -> TestResult<Vec<Vec<f64>>> {
+        search.supernet().states().iter().map(|state| numbers(&state.alpha)).collect()
+    };
+    let at_prune_step = alphas(&search)?;
+    for (state, alpha) in search.supernet().states().iter().zip(&at_prune_step) {
+        assert_eq!(alpha.last(), Some(&0.0), "pruning nothing of {} costs nothing", state.name);
+        assert!(alpha.iter().all(|value| *value <= 0.0), "{}: {alpha:?}", state.name);
+        assert!(alpha.iter().any(|value| *value < 0.0), "{}: {alpha:?}", state.name);
+    }
+    run(&mut search, 3)?;
+    assert_eq!(alphas(&search)?, at_prune_step);
+    Ok(())
+}
+
+#[test]
+fn embedding_loss_counts_the_layers_that_read_it() -> TestResult {
+    let _alone = alone();
+    // The embedding of the first batch alone: α = −½·B·(Σ θ·∂L/∂θ over readers)², at the prune step.
+    let mut search = search_with(options().with(|o| o.pruning.interval = 1), 0.5)?;
+    let batches = [batch(0)?];
+    let gradients = search.gradients(&batches)?.parameters;
+    let weights = search.supernet().raw_weights();
+    let mut effect = vec![0.0; 32];
+    for name in
+        ["blocks.0.attn.qkv", "blocks.0.mlp.fc1", "blocks.1.attn.qkv", "blocks.1.mlp.fc1", "head"]
+    {
+        let name = format!("{name}.weight");
+        let product = weights[&name].f_mul(&gradients[&name])?;
+        let columns = numbers(&product.f_sum_dim_intlist([0i64].as_slice(), false, None)?)?;
+        effect.iter_mut().zip(columns).for_each(|(sum, column)| *sum += column);
+    }
+    search.step(&batches, &mut ())?;
+    // The least important units by the scores after the step, which decide.
+    let state = &search.supernet().states()[0];
+    let kept: Vec<f64> = numbers(&state.kept_units(Size::flat(16))?)?;
+    let pruned = (0..32).filter(|unit| !kept.contains(&f64::from(*unit)));
+    let sum: f64 = pruned.map(|unit| effect[unit as usize]).sum();
+    let narrowest = numbers(&state.alpha)?[0];
+    let expected = -0.5 * 6.0 * sum * sum;
+    assert!((narrowest - expected).abs() <= 1e-3 * expected.abs(), "{narrowest} {expected}");
+    Ok(())
+}
+
+#[test]
+fn estimated_search_that_resumes_between_rounds_is_the_undisturbed_one() -> TestResult {
+    let _alone = alone();
+    let mut undisturbed = search_with(options(), 0.5)?;
+    run(&mut undisturbed, STEPS)?;
+    for stop in [1, 5, 11] {
+        let folder = tempfile::tempdir()?;
+        let mut source = |number: u64| -> once_for_both::Result<Batch> {
+            batch(number).map_err(|error| once_for_both::Error::Device {
+                device: "of the test".into(),
+                reason: error.to_string(),
+            })
+        };
+        let mut begun = search_with(options(), 0.5)?;
+        begun.run_in(folder.path())?.checkpoint_every(1).train_until(stop, &mut source)?;
+        let mut resumed = builder(options(), 0.5).build_or_resume(folder.path())?.search;
+        assert_eq!(resumed.steps_done(), stop);
+        run(&mut resumed, STEPS)?;
+        assert_eq!(sizes(&resumed), sizes(&undisturbed), "stopped after step {stop}");
+        expect_equal(&resumed.supernet().raw_weights(), &undisturbed.supernet().raw_weights())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn estimated_search_keeps_the_budgets_of_its_branches_feasible() -> TestResult {
+    let _alone = alone();
+    let wide = Budget::macs_share(0.8);
+    let options = options().with(|options| {
+        options.budget.keep_feasible = vec![wide];
+        options.budget.decide_at_end = false;
+    });
+    let mut search = search_with(options, 0.4)?;
+    run(&mut search, SEARCH)?;
+    let model = search.supernet().cost_model();
+    let dense = model.dense_cost(Metric::Macs)?;
+    assert!(model.cost(Metric::Macs, &search.supernet().sizes())? >= 0.75 * dense);
+    for share in [0.4, 0.8] {
+        let limit = Budget::macs_share(share).resolve(search.supernet().cost_model())?;
+        let cost = search.project(&[limit])?.costs[0];
+        assert!(cost <= share * dense && cost > (share - 0.05) * dense, "{share}: {cost}");
+    }
+    Ok(())
+}
+
+#[test]
+fn decisions_are_named_in_configurations() -> TestResult {
+    let options = SearchOptions::estimated(STEPS, SEARCH);
+    let json = serde_json::to_value(&options)?;
+    assert_eq!(json["decisions"], "estimated");
+    assert_eq!(SearchOptions::new(STEPS, SEARCH).decisions, Decisions::Learned);
+    Ok(())
+}
