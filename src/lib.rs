@@ -81,6 +81,7 @@ pub mod strategies;
 pub mod subnet;
 pub mod supernet;
 mod tensors;
+mod typed;
 
 pub use error::{Error, Result};
 

@@ -469,6 +469,44 @@ fn wrong_options_are_rejected_by_name_before_a_folder_is_written() -> TestResult
     Ok(())
 }
 
+#[test]
+fn option_of_another_type_is_refused_by_its_full_name_without_a_type_of_rust() -> TestResult {
+    let rate = "search.options.optimiser.clip_norm=[1e300]";
+    let owned = "search.options.pruning.fade_out_steps=-1";
+    for (setting, message) in [
+        ("network.heads=x", "network.heads: got \"x\", expected an integer"),
+        ("network.embed_dim=1e308", "network.embed_dim: got 1e+308, expected an integer"),
+        (owned, "search.options.pruning.fade_out_steps: got -1, expected an integer from 0"),
+        ("search.options.training.ema_decay=x", "ema_decay: got \"x\", expected a number"),
+        (rate, "search.options.optimiser.clip_norm: got a list, expected a number"),
+        ("search.components.importance=[1]", "search.components.importance: got [1]"),
+        ("train.lr=high", "train.lr: TOML parse error"),
+        ("train.lr=high", "got \"high\", expected a number"),
+        ("train=[]", "train: TOML parse error"),
+        ("every.log=-1", "got -1, expected an integer from 0"),
+    ] {
+        let said = refuses(&["--set", setting])?;
+        assert!(said.contains(message), "{setting}: {said}");
+        assert!(!said.contains("struct") && !said.contains("64,"), "{setting}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn training_that_diverges_is_refused_with_its_loss_and_the_option_of_its_rate() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    let out = out.to_str().ok_or("not UTF-8")?;
+    let rate = ["--set", "train.lr=1e6", "--steps", "4", "--batch", "16"];
+    let said = refuses(&[&["train", "--out", out][..], &SMALL[..6], &rate].concat())?;
+    assert!(said.contains("train.lr: got 1000000, with which training diverged"), "{said}");
+    assert!(
+        said.contains("steps in a row were not finite, at the first of them: task loss"),
+        "{said}"
+    );
+    Ok(())
+}
+
 /// Everything about `--out` that is known before the images are opened.
 #[test]
 fn out_that_is_no_run_or_cannot_be_written_is_refused_by_name_and_left() -> TestResult {

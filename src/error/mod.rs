@@ -80,16 +80,17 @@ pub enum Error {
         dimension: String,
     },
 
-    /// Too many skipped steps in a row: their losses or gradients were NaN or infinite.
+    /// Training that diverged: the losses or gradients of too many steps in a row were NaN or
+    /// infinite, or the logits of the trained network are.
     #[error(
-        "training diverged: at step {step}, losses or gradients of {in_a_row} steps in a row were \
-         not finite{}; lower the learning rate, or start from an earlier checkpoint",
-        raise::first_of(first)
+        "training diverged: at step {step}, {} not finite{}; lower the learning rate, or start from \
+         an earlier checkpoint",
+        raise::not_finite(*in_a_row), raise::first_of(first)
     )]
     Diverged {
         /// The step.
         step: u64,
-        /// Steps in a row, up to this one.
+        /// Skipped steps in a row, up to this one; 0 if only the logits are not finite.
         in_a_row: u64,
         /// Names of the losses and gradients that were not finite at the first of these steps;
         /// empty if unknown, after a resume.

@@ -90,6 +90,18 @@ pub enum PipelineError {
         folder: PathBuf,
     },
 
+    /// Learning rate of a stage that diverged; `source` says at which step, and what was not finite
+    /// first.
+    #[error("{option}: got {rate}, with which training diverged, expected a lower learning rate")]
+    Diverged {
+        /// Name of the option.
+        option: &'static str,
+        /// Its value.
+        rate: f64,
+        /// How training diverged.
+        source: Box<super::Error>,
+    },
+
     /// A network for other images or classes than those of the data.
     #[error("{network}: got one for {given}, expected {expected}, as the data has")]
     Misfit {
@@ -105,5 +117,11 @@ pub enum PipelineError {
 impl PipelineError {
     pub(crate) fn options(origin: impl Into<String>, reason: impl ToString) -> Self {
         Self::Options { origin: origin.into(), reason: reason.to_string() }
+    }
+
+    /// A field of the options `under`.
+    #[cfg(feature = "pipeline")]
+    pub(crate) fn field(under: &str, fault: &crate::typed::Fault) -> Self {
+        Self::options(fault.name(under), fault.reason())
     }
 }

@@ -82,6 +82,14 @@ fn without_stack(text: String) -> String {
     }
 }
 
+/// Says what is not finite after so many skipped steps in a row.
+pub(super) fn not_finite(in_a_row: u64) -> String {
+    match in_a_row {
+        0 => "logits of the trained network are".into(),
+        steps => format!("losses or gradients of {steps} steps in a row were"),
+    }
+}
+
 /// Names what was not finite first.
 pub(super) fn first_of(names: &[String]) -> String {
     match names {

@@ -6,7 +6,7 @@ use crate::cost::{Budget, CostLimit, Limit, Metric};
 use crate::error::PipelineError;
 use crate::models::Architecture;
 use crate::range::{check_all, Range, INTERVAL, SHARE};
-use crate::{Error, Result};
+use crate::{typed, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -211,7 +211,9 @@ impl Config {
         let table: toml::Table =
             toml::from_str(text).map_err(|error| PipelineError::options(origin, error))?;
         expect_finite(&table)?;
-        Ok(toml::from_str(text).map_err(|error| PipelineError::options(origin, error))?)
+        let parsed = toml::Deserializer::parse(text);
+        let parsed = parsed.map_err(|error| PipelineError::options(origin, error))?;
+        Ok(typed::read(parsed).map_err(|fault| PipelineError::options(origin, fault))?)
     }
 
     /// Checks the range of every option that a stage does not check itself.

@@ -5,7 +5,7 @@ use crate::error::PipelineError;
 use crate::models::limits::BLOCKS;
 use crate::models::{SwinConfig, VitConfig};
 use crate::range::{check_all, Range};
-use crate::{Error, Result};
+use crate::{typed, Error, Result};
 use serde::{Deserialize, Serialize};
 
 const WIDTH: Range<i64> = Range::closed(1, 1 << 20);
@@ -25,7 +25,7 @@ pub enum Family {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     untagged,
-    expecting = "depth: expected a number of blocks (vit), or a list with one number a stage (swin)"
+    expecting = "expected a number of blocks (vit), or a list with one number a stage (swin)"
 )]
 pub enum Depth {
     /// Blocks of a ViT.
@@ -81,8 +81,8 @@ impl NetworkConfig {
     }
 
     fn read(network: &Settings) -> Result<Self> {
-        let parsed = serde_json::from_value(network.clone().into());
-        Ok(parsed.map_err(|error| PipelineError::options("network", error))?)
+        let parsed = typed::from_value(network.clone().into());
+        Ok(parsed.map_err(|fault| PipelineError::field("network", &fault))?)
     }
 
     /// Refuses widths, heads and blocks that make no network.

@@ -87,7 +87,7 @@ fn network_figures<A: ImageClassifier>(network: &A) -> Result<NetworkFigures> {
 /// Reads JSON; `None` if there is no file.
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let Ok(text) = std::fs::read(path) else { return Ok(None) };
-    serde_json::from_slice(&text).map(Some).map_err(|error| Error::file(path, error))
+    crate::typed::from_json(&text).map(Some).map_err(|error| Error::file(path, error))
 }
 
 fn title<A: ImageClassifier>(run: &Path, options: &Config) -> String {

@@ -4,9 +4,10 @@ use super::run_folder::write_painting;
 use super::{FeedBatches, ImageClassifier, Pipeline, Progress, StageConfig, StageStart};
 use crate::batch::{Batch, BatchSource};
 use crate::cost::Metric;
+use crate::error::PipelineError;
 use crate::report::{median, TensorBoard};
 use crate::search::{read_events, Event, Outcome, Phase, Run, Search, SearchBuilder, METRICS};
-use crate::Result;
+use crate::{Error, Result};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,27 @@ pub(super) struct FinishedStage<A: ImageClassifier> {
     pub(super) top1: f64,
     /// Wall time; `None` for a stage that was resumed.
     pub(super) time: Option<Time>,
+    pub(super) rate: PeakRate,
+}
+
+/// Peak learning rate of a stage, with the name of its option.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PeakRate {
+    option: &'static str,
+    value: f64,
+}
+
+impl PeakRate {
+    /// Names the option in an error of training that diverged.
+    pub(super) fn explain(self, error: Error) -> Error {
+        let Self { option, value: rate } = self;
+        match error {
+            Error::Diverged { .. } => {
+                PipelineError::Diverged { option, rate, source: Box::new(error) }.into()
+            }
+            other => other,
+        }
+    }
 }
 
 /// Wall time in seconds.
@@ -52,6 +74,18 @@ pub(super) struct StageSetup<'a> {
     pub(super) config: &'a StageConfig,
     /// Seed of the batches.
     pub(super) seed: u64,
+}
+
+impl StageSetup<'_> {
+    pub(super) fn rate(&self) -> PeakRate {
+        let option = match self.name {
+            "train" => "train.lr",
+            "finetune" => "finetune.lr",
+            // The compared dense network is trained like the search.
+            _ => "search.lr",
+        };
+        PeakRate { option, value: self.config.lr }
+    }
 }
 
 impl<A: ImageClassifier> Pipeline<'_, A> {
@@ -86,7 +120,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let (total, waited) = (started.elapsed().as_secs_f64(), batches.waited.as_secs_f64());
         let time = (!resumed).then_some(Time { total, batches: waited });
         let events = read_events(&setup.folder.join(METRICS))?;
-        Ok(Some(FinishedStage { search, events, top1, time }))
+        Ok(Some(FinishedStage { search, events, top1, time, rate: setup.rate() }))
     }
 
     /// The search, and whether it is resumed.

@@ -6,7 +6,7 @@ use crate::components::{ComponentIds, Components};
 use crate::error::PipelineError;
 use crate::range::{Range, INTERVAL, POSITIVE_SHARE, RATE};
 use crate::search::SearchOptions;
-use crate::{Error, Result};
+use crate::{typed, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -214,7 +214,7 @@ impl StageConfig {
             id.extend(own.clone());
         }
         let ids: ComponentIds =
-            serde_json::from_value(ids).map_err(|error| PipelineError::options(under, error))?;
+            typed::from_value(ids).map_err(|fault| PipelineError::field(under, &fault))?;
         let components = Components::from_ids(&ids)?;
         self.expect_parameters(&components)?;
         Ok(components)
@@ -238,8 +238,8 @@ impl StageConfig {
 
 /// Returns `options` with single fields set.
 fn overlaid(options: &SearchOptions, own: &Settings, under: &str) -> Result<SearchOptions> {
-    let unreadable = |error| PipelineError::options(under, error);
-    let mut all = serde_json::to_value(options).map_err(unreadable)?;
+    let all = serde_json::to_value(options);
+    let mut all = all.map_err(|error| PipelineError::options(under, error))?;
     overlay(&mut all, own.clone().into(), under)?;
-    Ok(serde_json::from_value(all).map_err(unreadable)?)
+    Ok(typed::from_value(all).map_err(|fault| PipelineError::field(under, &fault))?)
 }

@@ -139,13 +139,15 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
             options: Some(options.clone()),
         };
         write_json(&setup.folder.join(PLAN), &plan)?;
-        self.run_stage(setup, builder.options(options).device(self.feed.device()))
+        let stage = self.run_stage(setup, builder.options(options).device(self.feed.device()));
+        stage.map_err(|error| setup.rate().explain(error))
     }
 
     /// Extracts, verifies and saves the network of a stage, and loads it from disk.
     fn save(&self, mut stage: FinishedStage<A>, saving: Saving<A>) -> Result<Trained<A>> {
         let images = self.feed.calibration_batch(CALIBRATION)?;
-        let mut extracted = stage.search.extract(&images)?;
+        let extracted = stage.search.extract(&images);
+        let mut extracted = extracted.map_err(|error| stage.rate.explain(error))?;
         if let Some(before) = saving.before {
             let own = extracted.provenance.steps.unwrap_or_default();
             let steps = Some(before.steps.unwrap_or_default().saturating_add(own));

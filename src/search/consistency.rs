@@ -33,7 +33,7 @@ struct Origin<A> {
 pub(super) fn check<A: Architecture>(state: &State<A>, folder: &Path) -> Result<()> {
     state.options.check()?;
     check_counts(state)?;
-    let origin: Origin<A> = serde_json::from_value(state.origin.clone())
+    let origin: Origin<A> = crate::typed::from_value(state.origin.clone())
         .map_err(|error| Error::invalid("origin", "architecture and space", error))?;
     check_architecture(state, &origin)?;
     expect_equal(

@@ -6,7 +6,7 @@ use crate::models::Architecture;
 use crate::subnet::{
     extract_decided, verify, Extracted, FoldingExtractor, Provenance, SubnetExtractor,
 };
-use crate::Result;
+use crate::{Error, Result};
 use tch::Tensor;
 
 impl<A: Architecture> Search<A> {
@@ -19,7 +19,7 @@ impl<A: Architecture> Search<A> {
     /// # Errors
     /// [`Invalid`](crate::Error::Invalid) while a dimension is undecided or its gates fade out;
     /// [`Verification`](crate::Error::Verification) if logits differ by more than 1e-5 of their
-    /// scale.
+    /// scale; [`Diverged`](crate::Error::Diverged) if those of the masked network are not finite.
     pub fn extract(&mut self, images: &Tensor) -> Result<Extracted<A>> {
         self.extract_with(&FoldingExtractor, images)
     }
@@ -34,11 +34,20 @@ impl<A: Architecture> Search<A> {
         images: &Tensor,
     ) -> Result<Extracted<B>> {
         let provenance = self.provenance()?;
-        self.evaluate(|supernet| {
+        let extracted = self.evaluate(|supernet| {
             let subnet = extract_decided(extractor, supernet)?;
             let verification = verify(supernet, &subnet, images)?;
             Ok(Extracted { subnet, verification, provenance, images: images.shallow_clone() })
-        })
+        });
+        match extracted {
+            // The allowed difference is a share of the masked network's logits.
+            Err(Error::Verification { allowed, .. }) if !allowed.is_finite() => {
+                let in_a_row = self.non_finite.counts()?.in_a_row;
+                let first = self.first_not_finite()?;
+                Err(Error::Diverged { step: self.step, in_a_row, first })
+            }
+            other => other,
+        }
     }
 
     fn provenance(&self) -> Result<Provenance> {

@@ -12,7 +12,7 @@ use crate::files::restore_folder;
 use crate::models::Architecture;
 use crate::optim::{Ema, Moments};
 use crate::supernet::{ParameterKind, Supernet, Weights};
-use crate::{Error, Result};
+use crate::{typed, Error, Result};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl<A: Architecture> Snapshot<A> {
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
         check_header(&path, &text, A::FAMILY)?;
         checksums::check(folder, &[STATE, TENSORS], &[TOP1])?;
-        let state = serde_json::from_str(&text).map_err(|e| Error::file(&path, e))?;
+        let state = typed::from_json(text.as_bytes()).map_err(|e| Error::file(&path, e))?;
         Ok(Self { folder: folder.into(), state })
     }
 }
@@ -222,7 +222,7 @@ fn check_header(path: &Path, text: &str, family: &str) -> Result<()> {
         version: u32,
         family: String,
     }
-    let header: Header = serde_json::from_str(text).map_err(|e| Error::file(path, e))?;
+    let header: Header = typed::from_json(text.as_bytes()).map_err(|e| Error::file(path, e))?;
     if header.format != FORMAT {
         return Err(Error::file(path, format!("format: got {}, expected {FORMAT}", header.format)));
     }

@@ -23,11 +23,7 @@ pub struct Verification {
 impl Verification {
     /// Returns the larger of both differences; NaN if one of them is.
     pub fn max_abs_logit_difference(&self) -> f64 {
-        // `f64::max` would ignore a NaN.
-        match self.random_images > self.real_images || self.random_images.is_nan() {
-            true => self.random_images,
-            false => self.real_images,
-        }
+        larger(self.random_images, self.real_images)
     }
 
     /// Returns the allowed difference of a logit: tolerance · logit_scale. The tolerance counts as at
@@ -125,7 +121,7 @@ fn measure<B: Architecture>(
     let compare = |images| difference(&masked(images)?, &subnet.predict(images)?);
     let (random_images, first) = compare(&random)?;
     let (real_images, second) = compare(images)?;
-    let logit_scale = first.max(second);
+    let logit_scale = larger(first, second);
     Ok((Verification { random_images, real_images, logit_scale, tolerance: TOLERANCE }, random))
 }
 
@@ -133,6 +129,14 @@ fn measure<B: Architecture>(
 pub(super) fn difference(expected: &Tensor, actual: &Tensor) -> Result<(f64, f64)> {
     let largest = |tensor: &Tensor| tensor.f_abs()?.f_max()?.f_double_value(&[]);
     Ok((largest(&actual.f_sub(expected)?)?, largest(expected)?))
+}
+
+/// Returns the larger number; NaN if one of them is, which `f64::max` would ignore.
+fn larger(left: f64, right: f64) -> f64 {
+    match left > right || left.is_nan() {
+        true => left,
+        false => right,
+    }
 }
 
 /// Returns whether a difference is finite and at most `allowed`; false for NaN.

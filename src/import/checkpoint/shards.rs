@@ -82,7 +82,7 @@ pub(super) fn read_index(path: &Path, file: File) -> Result<Checkpoint, Checkpoi
             advice: "give the path of model.safetensors, or of its folder",
         });
     }
-    let index: Index = serde_json::from_value(text).map_err(|error| CheckpointError::Index {
+    let index: Index = crate::typed::from_value(text).map_err(|error| CheckpointError::Index {
         expected: "names of files as the values of weight_map",
         found: error.to_string(),
     })?;

@@ -12,7 +12,7 @@ use crate::files::read_folder;
 use crate::latency::compare_latency;
 use crate::models::Architecture;
 use crate::subnet::Precision;
-use crate::{Error, Result};
+use crate::{typed, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -166,7 +166,8 @@ impl<A: Architecture> Description<A> {
         if check_kind(&value, A::FAMILY).map_err(refused)? > WITHOUT_CHECKSUMS {
             check_sums(folder)?;
         }
-        let description: Self = serde_json::from_value(value).map_err(|e| refused(e.into()))?;
+        let description: Self =
+            typed::from_value(value).map_err(|e| refused(ArtifactError::Json(e.into())))?;
         let shapes = description.architecture.variables();
         let shapes = shapes
             .map_err(|source| refused(ArtifactError::Architecture { source: Box::new(source) }))?;

@@ -27,8 +27,8 @@ pub struct Differences {
 impl Differences {
     /// Reads `verification.json` of an artifact, and checks that the verification has passed.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let differences: Self = serde_json::from_value(read_json(path)?)
-            .map_err(|source| refused(path, source.into()))?;
+        let differences: Self = crate::typed::from_value(read_json(path)?)
+            .map_err(|fault| refused(path, ArtifactError::Json(fault.into())))?;
         if differences.extraction.passed() {
             return Ok(differences);
         }
