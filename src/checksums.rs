@@ -4,7 +4,7 @@ use crate::{Error, Result};
 use crc32fast::Hasher;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 /// Name of the file that has a line `NAME CRC-32` for each other file of its folder.
@@ -77,7 +77,14 @@ fn expect(path: &Path, expected: u32) -> Result<()> {
 fn read(path: &Path) -> Result<Checksums> {
     let io = |source| Error::io("read", path, source);
     let mut bytes = Vec::new();
-    File::open(path).map_err(io)?.take(LONGEST).read_to_end(&mut bytes).map_err(io)?;
+    let file = File::open(path).map_err(|source| match source.kind() {
+        ErrorKind::NotFound => {
+            let reason = "got no list of checksums, expected one; copy the folder again";
+            io(std::io::Error::new(ErrorKind::NotFound, reason))
+        }
+        _ => io(source),
+    })?;
+    file.take(LONGEST).read_to_end(&mut bytes).map_err(io)?;
     let text = String::from_utf8_lossy(&bytes);
     let sum = |line: &str| {
         let (name, sum) = line.rsplit_once(' ')?;

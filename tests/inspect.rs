@@ -2,6 +2,7 @@
 
 mod support;
 
+use once_for_both::models::VitConfig;
 use once_for_both::pipeline::{inspect, InspectOptions, Inspection};
 use once_for_both::search::Checkpoints;
 use once_for_both::Error;
@@ -12,6 +13,16 @@ use support::TestResult;
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// A copy of the artifact in the repository, which is of version 1.
+fn copy_of_artifact() -> TestResult<tempfile::TempDir> {
+    let copy = tempfile::tempdir()?;
+    for entry in fs::read_dir(file("examples/pretrained/fashion-mnist"))? {
+        let path = entry?.path();
+        fs::copy(&path, copy.path().join(path.file_name().ok_or("no name")?))?;
+    }
+    Ok(copy)
 }
 
 fn look(path: &Path) -> once_for_both::Result<Inspection> {
@@ -58,11 +69,7 @@ fn artifact_is_loaded_and_one_with_a_changed_weight_is_refused() -> TestResult {
     assert_eq!(json["sizes"]["embed"]["channels"], 96);
     assert!(found.to_string().contains("checksums     right"), "{found}");
 
-    let copy = tempfile::tempdir()?;
-    for entry in fs::read_dir(file("examples/pretrained/fashion-mnist"))? {
-        let path = entry?.path();
-        fs::copy(&path, copy.path().join(path.file_name().ok_or("no name")?))?;
-    }
+    let copy = copy_of_artifact()?;
     let weights = copy.path().join("model.safetensors");
     let mut bytes = fs::read(&weights)?;
     let last = bytes.len() - 1;
@@ -117,4 +124,39 @@ fn data_folder_with_a_bad_image_is_not_accepted_and_the_image_is_named() -> Test
 #[test]
 fn path_without_anything_is_an_io_error() {
     assert!(matches!(look(Path::new("not/there")), Err(Error::Io { .. })));
+}
+
+#[test]
+fn artifact_of_version_1_is_shown_as_one_whose_sizes_have_no_checksum() -> TestResult {
+    let found = look(&file("examples/pretrained/fashion-mnist"))?;
+    assert_eq!(serde_json::to_value(&found)?["all_files_have_checksums"], false);
+    assert!(found.to_string().contains("its sizes are not covered"), "{found}");
+    Ok(())
+}
+
+#[test]
+fn artifact_without_its_description_is_refused_and_not_imported() -> TestResult {
+    let copy = copy_of_artifact()?;
+    fs::remove_file(copy.path().join("config.json"))?;
+    fs::write(copy.path().join("checksums.sfv"), "config.json 00000000\n")?;
+    assert!(!once_for_both::import::is_checkpoint(copy.path()));
+    for refused in [
+        look(copy.path()).map(drop),
+        once_for_both::subnet::Subnet::<VitConfig>::load(copy.path(), tch::Device::Cpu).map(drop),
+    ] {
+        match refused {
+            Err(Error::Io { path, source, .. }) => {
+                assert_eq!(path, copy.path().join("config.json"));
+                assert!(source.to_string().contains("artifact without config.json"), "{source}");
+            }
+            other => return Err(format!("{other:?}").into()),
+        }
+    }
+    match once_for_both::import::read(copy.path()) {
+        Err(Error::Checkpoint { source, .. }) => {
+            assert!(source.to_string().contains("without its config.json"), "{source}");
+        }
+        other => return Err(format!("{other:?}").into()),
+    }
+    Ok(())
 }

@@ -65,7 +65,8 @@ pub enum ArtifactError {
         actual: u64,
     },
 
-    /// A `checksums.sfv` that is not as it was written, or has no entry for a file of the folder.
+    /// A `checksums.sfv` that is not as it was written, has no entry for a file of the folder, or is
+    /// beside a description of the version without one.
     #[error("{reason}")]
     Checksums {
         /// What is wrong with it, with expected and found.

@@ -1,6 +1,7 @@
 //! Folders that are replaced as a whole.
 
 use super::{followed, is_at, listed, lock_waiting, names, rename, sibling, sync, sync_parent};
+use crate::checksums::CHECKSUMS;
 use crate::error::FolderError;
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -33,6 +34,14 @@ impl FolderKind {
     /// Returns whether this crate wrote the folder.
     pub(crate) fn is_own(&self, folder: &Path) -> bool {
         folder.is_dir() && matches!(self.foreign(folder), Ok(None))
+    }
+
+    /// Returns whether a folder of this kind has lost the file that it is told by: its checksums and
+    /// other files are there.
+    pub(crate) fn lost_mark(&self, folder: &Path) -> bool {
+        let present = self.files.iter().filter(|name| folder.join(name).is_file());
+        let has_checksums = folder.join(CHECKSUMS).is_file();
+        has_checksums && present.count() > 1 && !folder.join(self.mark.0).exists()
     }
 
     /// Refuses a path at which [`write_folder`] would replace what this crate did not write: a file,

@@ -8,6 +8,7 @@ use crate::models::{Architecture, SwinConfig, VitConfig};
 use crate::subnet::{Subnet, SubnetTeacher};
 use crate::{Error, Result};
 use serde_json::Value;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tch::Device;
@@ -73,14 +74,18 @@ fn artifact_at(path: &Path) -> Result<PathBuf> {
 }
 
 /// Returns the family of the network in a run folder or artifact, such as `vit`; `None` for a path
-/// without an artifact, such as a checkpoint.
+/// without an artifact, such as a checkpoint, and for an artifact without its `config.json`.
 ///
 /// # Errors
 /// [`Error::Io`] or [`Error::File`] if its description cannot be read.
 pub fn stored_family(path: &Path) -> Result<Option<String>> {
     let Some(folder) = RunFolder::new(path).artifact() else { return Ok(None) };
     let path = folder.join("config.json");
-    let text = std::fs::read(&path).map_err(|error| Error::io("read", &path, error))?;
+    let text = match std::fs::read(&path) {
+        // Loading it says that the file is missing.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|error| Error::io("read", &path, error))?,
+    };
     let config: Value = serde_json::from_slice(&text).map_err(|e| Error::file(&path, e))?;
     Ok(config["family"].as_str().map(str::to_string))
 }

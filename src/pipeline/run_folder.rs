@@ -168,7 +168,7 @@ pub(super) fn is_saved(network: &Path) -> bool {
 }
 
 fn is_artifact(folder: &Path) -> bool {
-    is_saved(folder) && folder.join("config.json").is_file()
+    is_saved(folder) && (folder.join(ARTIFACT.mark.0).is_file() || ARTIFACT.lost_mark(folder))
 }
 
 pub(super) fn create(folder: &Path) -> Result<()> {

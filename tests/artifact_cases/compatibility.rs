@@ -1,9 +1,11 @@
 //! Artifacts of earlier versions still load.
 
 use super::{network, save};
+use crate::support::damage::renew_checksums;
 use crate::support::{test_device, TestResult};
 use once_for_both::models::VitConfig;
 use once_for_both::subnet::{Description, Export, Subnet};
+use once_for_both::Error;
 use serde_json::{json, Value};
 use std::fs;
 
@@ -58,6 +60,31 @@ fn artifact_of_version_1_without_checksums_limits_and_components_loads() -> Test
     let loaded = Subnet::<VitConfig>::load(&path, test_device())?;
     for (name, tensor) in subnet.weights() {
         assert!(loaded.weights()[name].equal(tensor), "{name}");
+    }
+    Ok(())
+}
+
+/// Otherwise a changed size would be accepted after a change of the version.
+#[test]
+fn artifact_of_version_1_beside_checksums_is_refused() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("subnet");
+    save(&network(&super::config(false))?, &path, &Export::f32())?;
+    let mut config: Value = serde_json::from_slice(&fs::read(path.join("config.json"))?)?;
+    config["version"] = json!(1);
+    config["architecture"]["norm_eps"] = json!(0.5);
+    fs::write(path.join("config.json"), config.to_string())?;
+    for renew in [false, true] {
+        if renew {
+            renew_checksums(&path)?;
+        }
+        match Description::<VitConfig>::read(&path) {
+            Err(Error::Artifact { path: named, source }) => {
+                assert_eq!(named, path.join("config.json"));
+                assert!(source.to_string().starts_with("version: got 1, "), "{source}");
+            }
+            other => return Err(format!("{other:?}").into()),
+        }
     }
     Ok(())
 }

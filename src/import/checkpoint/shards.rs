@@ -3,6 +3,7 @@
 use super::head::Head;
 use super::{read_archive, read_file, safetensors, Checkpoint, Container, Source};
 use crate::error::CheckpointError;
+use crate::subnet::ARTIFACT;
 use crate::tensors::Weights;
 use serde::Deserialize;
 use serde_json::Value;
@@ -38,6 +39,12 @@ pub(super) fn read_folder(
             advice: "load it by Subnet::load",
         });
     }
+    if ARTIFACT.lost_mark(folder) {
+        return Err(CheckpointError::NotWeights {
+            found: "an artifact of this crate without its config.json",
+            advice: "copy the folder again",
+        });
+    }
     let path = weights(folder).ok_or(CheckpointError::NoWeights)?;
     read_file(&path, File::open(&path)?, wanted)
 }
@@ -47,7 +54,8 @@ pub(super) fn read_folder(
 pub(super) fn holds_weights(folder: &Path) -> bool {
     let config = folder.join("config.json");
     let is_foreign = || File::open(&config).is_ok_and(|file| json(file).is_ok());
-    weights(folder).is_some() && !is_artifact(folder) && (!config.exists() || is_foreign())
+    let is_own = || is_artifact(folder) || ARTIFACT.lost_mark(folder);
+    weights(folder).is_some() && !is_own() && (!config.exists() || is_foreign())
 }
 
 fn weights(folder: &Path) -> Option<PathBuf> {

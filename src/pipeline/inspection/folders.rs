@@ -1,6 +1,7 @@
 //! Folders of this crate: runs, artifacts, checkpoints of a search.
 
 use super::Inspection;
+use crate::checksums::CHECKSUMS;
 use crate::files::{FolderKind, Owner};
 use crate::import;
 use crate::models::{Architecture, SwinConfig, VitConfig};
@@ -11,6 +12,7 @@ use crate::subnet::{Description, Precision, Provenance, Subnet, ARTIFACT, EXPORT
 use crate::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;
+use std::io::ErrorKind;
 use std::path::Path;
 use tch::Device;
 
@@ -32,6 +34,9 @@ pub struct ArtifactInspection {
     pub params: f64,
     /// Search that it was extracted from.
     pub provenance: Provenance,
+    /// Whether every file has a checksum. In an artifact of version 1 only the weights have one: a
+    /// changed size or `norm_eps` in its `config.json` is not found.
+    pub all_files_have_checksums: bool,
     /// Files for other programs beside the weights.
     pub exports: Vec<String>,
 }
@@ -125,7 +130,7 @@ pub(super) fn inspect_own(folder: &Path) -> Result<Option<Inspection>> {
 /// Returns whether a folder is of this kind, perhaps damaged.
 fn is_kind(folder: &Path, kind: &FolderKind) -> bool {
     let damaged = || folder.join(kind.mark.0).is_file() && !import::is_checkpoint(folder);
-    kind.is_own(folder) || damaged()
+    kind.is_own(folder) || kind.lost_mark(folder) || damaged()
 }
 
 fn config(run: &RunFolder) -> Result<Value> {
@@ -150,9 +155,12 @@ fn in_words(error: &dyn std::error::Error) -> String {
     words
 }
 
-/// Returns the family that a JSON file names.
+/// Returns the family that a JSON file names; `None` without the file, which the reader then misses.
 fn family(path: &Path) -> Result<Option<String>> {
-    let text = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
+    let text = match std::fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|source| Error::io("read", path, source))?,
+    };
     let value: Value = serde_json::from_slice(&text).map_err(|error| Error::file(path, error))?;
     Ok(value["family"].as_str().map(str::to_string))
 }
@@ -177,6 +185,7 @@ fn artifact_of<A: Architecture>(folder: &Path) -> Result<ArtifactInspection> {
         macs,
         params,
         provenance,
+        all_files_have_checksums: folder.join(CHECKSUMS).is_file(),
         exports: EXPORTS
             .map(String::from)
             .into_iter()

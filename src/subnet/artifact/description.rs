@@ -4,7 +4,7 @@ use super::{
     header, read_json, refused, write_json, Differences, ARTIFACT, CONFIG, ONNX, TORCHSCRIPT,
     VERIFICATION, WEIGHTS,
 };
-use crate::checksums;
+use crate::checksums::{self, CHECKSUMS};
 use crate::components::ComponentIds;
 use crate::cost::{CostLimit, Metric};
 use crate::error::ArtifactError;
@@ -150,7 +150,8 @@ impl<A: Architecture> Description<A> {
     /// Reads the description of an artifact, and checks the folder against it: the checksum of every
     /// file; costs; names, shapes and types of the weights; the verification. No tensor is allocated.
     ///
-    /// Artifacts of version 1 have a checksum of the weights alone.
+    /// Artifacts of version 1 have a checksum of the weights alone, and no `checksums.sfv`: beside
+    /// one, that version is refused.
     ///
     /// # Errors
     /// [`Error::Artifact`](crate::Error::Artifact) with the file and what is wrong with it;
@@ -163,8 +164,9 @@ impl<A: Architecture> Description<A> {
         let path = folder.join(CONFIG);
         let refused = |source| refused(&path, source);
         let value = read_json(&path)?;
-        if check_kind(&value, A::FAMILY).map_err(refused)? > WITHOUT_CHECKSUMS {
-            check_sums(folder)?;
+        match check_kind(&value, A::FAMILY).map_err(refused)? {
+            WITHOUT_CHECKSUMS => expect_no_sums(folder).map_err(refused)?,
+            _ => check_sums(folder)?,
         }
         let description: Self =
             typed::from_value(value).map_err(|e| refused(ArtifactError::Json(e.into())))?;
@@ -200,6 +202,19 @@ impl<A: Architecture> Description<A> {
         let config =
             Config { format: FORMAT, version: VERSION, family: A::FAMILY, description: self };
         write_json(path, &config)
+    }
+}
+
+/// Refuses a list of checksums beside a description of the version that had none: it was changed.
+fn expect_no_sums(folder: &Path) -> Result<(), ArtifactError> {
+    match folder.join(CHECKSUMS).exists() {
+        false => Ok(()),
+        true => Err(ArtifactError::Checksums {
+            reason: format!(
+                "version: got {WITHOUT_CHECKSUMS}, which has no {CHECKSUMS}, expected {VERSION} \
+                 beside one; copy the folder again"
+            ),
+        }),
     }
 }
 
