@@ -122,6 +122,44 @@ fn data_folder_with_a_bad_image_is_not_accepted_and_the_image_is_named() -> Test
 }
 
 #[test]
+fn folder_of_transformers_without_weights_for_torch_is_refused_with_what_it_is() -> TestResult {
+    for (config, name, word) in [
+        (true, "tf_model.h5", "TensorFlow"),
+        (true, "flax_model.msgpack", "Flax"),
+        (false, "adapter_model.safetensors", "PEFT"),
+    ] {
+        let folder = tempfile::tempdir()?;
+        if config {
+            fs::write(folder.path().join("config.json"), r#"{"model_type": "vit"}"#)?;
+        }
+        fs::write(folder.path().join(name), "weights")?;
+        match look(folder.path()) {
+            Err(Error::Checkpoint { source, .. }) => {
+                assert!(source.to_string().contains(word), "{source}");
+            }
+            other => return Err(format!("{name}: {other:?}").into()),
+        }
+    }
+    Ok(())
+}
+
+/// Opening a pipe would wait for a writer.
+#[cfg(unix)]
+#[test]
+fn pipe_is_refused_without_being_opened() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status()?.success());
+    match look(&pipe) {
+        Err(Error::Checkpoint { path, source }) => {
+            assert!(path == pipe && source.to_string().contains("a pipe"), "{source}");
+        }
+        other => return Err(format!("{other:?}").into()),
+    }
+    Ok(())
+}
+
+#[test]
 fn path_without_anything_is_an_io_error() {
     assert!(matches!(look(Path::new("not/there")), Err(Error::Io { .. })));
 }

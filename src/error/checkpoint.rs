@@ -2,11 +2,20 @@
 
 use tch::TchError;
 
-/// Bytes as text, or in hexadecimal where they are none.
+/// A file by its first bytes, as text, or in hexadecimal where they are none.
 fn shown(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(text) => format!("{text:?}"),
-        Err(_) => format!("the bytes {bytes:02x?}"),
+        Ok("") => "an empty file".into(),
+        Ok(text) => format!("a file that begins with {text:?}"),
+        Err(_) => format!("a file that begins with the bytes {bytes:02x?}"),
+    }
+}
+
+/// A dict by its first keys.
+fn dict(keys: &[String]) -> String {
+    match keys {
+        [] => "an empty dict".into(),
+        keys => format!("a dict with the keys {}", keys.join(", ")),
     }
 }
 
@@ -16,7 +25,7 @@ fn shown(bytes: &[u8]) -> String {
 pub enum CheckpointError {
     /// A file of another format.
     #[error(
-        "format: got a file that begins with {}, expected safetensors or the zip archive of \
+        "format: got {}, expected safetensors or the zip archive of \
          torch.save; give the path of the file with the weights",
         shown(found)
     )]
@@ -52,8 +61,8 @@ pub enum CheckpointError {
 
     /// A folder without weights.
     #[error(
-        "got a folder without model.safetensors or model.safetensors.index.json, expected a file; \
-         give the path of the file with the weights"
+        "got a folder without weights, expected model.safetensors, pytorch_model.bin or an index of \
+         either in it; give the path of the file with the weights"
     )]
     NoWeights,
 
@@ -87,7 +96,7 @@ pub enum CheckpointError {
     },
 
     /// A tensor of a type that no weight is computed from here: floats of 8 bits, complex, sparse
-    /// or quantised numbers.
+    /// or quantised numbers, and what is no type of the format.
     #[error(
         "type of {tensor}: got {found}, which is not supported; expected F64, F32, F16 or BF16"
     )]
@@ -189,9 +198,9 @@ pub enum CheckpointError {
 
     /// No state dict under the keys that training scripts use.
     #[error(
-        "state dict: got a dict with the keys {}, expected tensors, or a dict of tensors under one \
+        "state dict: got {}, expected tensors, or a dict of tensors under one \
          of {}; name its key by the option entry",
-        found.join(", "), looked_for.join(", ")
+        dict(found), looked_for.join(", ")
     )]
     StateDictMissing {
         /// The keys that were looked for.
@@ -201,7 +210,12 @@ pub enum CheckpointError {
     },
 
     /// The option `entry` names no dict of the checkpoint.
-    #[error("option entry: got {entry}, expected a key of the checkpoint: {}", found.join(", "))]
+    #[error(
+        "option entry: got {entry}, {}, expected the key of a dict of tensors; the keys of the \
+         checkpoint: {}",
+        if found.contains(entry) { "which holds no tensors" } else { "which is not there" },
+        found.join(", ")
+    )]
     EntryUnknown {
         /// The option's value.
         entry: String,

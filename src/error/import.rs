@@ -29,7 +29,8 @@ fn unplaced(part: Option<&str>) -> String {
 pub enum ImportError {
     /// Tensor names that are none of the family's.
     #[error(
-        "names of the checkpoint: got {found:?} and others{}", naming(family, *recognised)
+        "names of the checkpoint: got {} and others{}",
+        found.join(", "), naming(family, *recognised)
     )]
     Naming {
         /// Family of the network.
@@ -42,9 +43,10 @@ pub enum ImportError {
 
     /// A network under a prefix that not all names have.
     #[error(
-        "names of the checkpoint: got a network under each of the prefixes {prefixes:?}, and outside \
-         the first {outside:?}; expected one prefix for all; choose the network by the option prefix, \
-         which leaves out all others"
+        "names of the checkpoint: got a network under each of the prefixes {}, and outside \
+         the first {}; expected one prefix for all; choose the network by the option prefix, which \
+         leaves out all others",
+        prefixes.join(", "), outside.join(", ")
     )]
     Prefix {
         /// The prefixes, at most five.
@@ -53,9 +55,26 @@ pub enum ImportError {
         outside: Vec<String>,
     },
 
+    /// A prefix that a part of the network's tensors has, and the others have not.
+    #[error(
+        "names of the checkpoint: got {} with the prefix {prefix} and {} without it, expected the \
+         prefix before all names or none; remove it in Python, or leave these names out by the option \
+         skip",
+        inside.join(", "), outside.join(", ")
+    )]
+    PrefixOfSome {
+        /// The prefix, with a dot at its end.
+        prefix: String,
+        /// The first names with it, at most five.
+        inside: Vec<String>,
+        /// The first names without it, at most five.
+        outside: Vec<String>,
+    },
+
     /// The option `prefix` is that of no tensor.
     #[error(
-        "option prefix: got {prefix}, expected that of some of the names {found:?} and others"
+        "option prefix: got {prefix}, expected that of some of the names {} and others",
+        found.join(", ")
     )]
     PrefixUnknown {
         /// The option's value, with a dot at its end.

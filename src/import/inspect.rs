@@ -82,9 +82,11 @@ fn blocks(named: &Named, embed_dim: i64, heads: Option<i64>) -> Result<Vec<Block
         Some(heads) => heads,
         None if embed_dim % HEAD_DIM == 0 => embed_dim / HEAD_DIM,
         None => {
-            let expected =
-                format!("a number: embed_dim {embed_dim} is not a multiple of {HEAD_DIM}");
-            return Err(Error::invalid("heads", expected, "None"));
+            let expected = format!(
+                "a number by the option heads (--heads): embed_dim {embed_dim} is not a multiple of \
+                 {HEAD_DIM}"
+            );
+            return Err(Error::invalid("heads", expected, "none"));
         }
     };
     let mut blocks = Vec::new();

@@ -1,10 +1,11 @@
 //! Names of a checkpoint without what wrappers of the network put before them.
 
-use super::family::Pretrained;
+use super::family::{Pretrained, Translation};
 use super::recognise::other_family;
 use super::{ImportOptions, Naming};
 use crate::error::ImportError;
 use crate::tensors::Weights;
+use std::collections::BTreeSet;
 use tch::Tensor;
 
 /// Modules that wrap others, wherever they are: `torch.compile`, FSDP, activation checkpoints.
@@ -13,6 +14,8 @@ const WRAPPERS: [&str; 3] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_w
 const COUNTER: &str = "n_averaged";
 /// Parts of a prefix, at most: each is tried on all names.
 const MAX_PARTS: usize = 16;
+/// Parts of a prefix that a part of the names has, at most.
+const MAX_FURTHER: usize = 3;
 /// Characters of a name in a message, at most.
 const MAX_SHOWN: usize = 120;
 /// Names in a message, at most.
@@ -45,7 +48,8 @@ pub(super) struct Renamed {
 ///
 /// # Errors
 /// [`ImportError::Naming`] for names that are none of the family's; [`ImportError::Prefix`] if they
-/// have several prefixes; [`ImportError::PrefixUnknown`] if no name has that of the options.
+/// have several prefixes; [`ImportError::PrefixOfSome`] if only a part of the network's names has one;
+/// [`ImportError::PrefixUnknown`] if no name has that of the options.
 pub(super) fn strip<A: Pretrained>(
     weights: &Weights,
     options: &ImportOptions,
@@ -64,6 +68,7 @@ pub(super) fn strip<A: Pretrained>(
         Some(prefix) => chosen::<A>(&kept, prefix)?,
         None => shared::<A>(&kept)?,
     };
+    expect_on_all::<A>(&kept, &prefix, naming)?;
     let mut tensors = Vec::with_capacity(kept.len());
     for (name, tensor) in kept {
         match bare(&name, &prefix) {
@@ -115,10 +120,49 @@ fn shared<A: Pretrained>(weights: &Weights) -> Result<(String, Naming), ImportEr
     match (other_family(weights, A::FAMILY), prefixes.first()) {
         (None, Some(prefix)) => {
             let outside = first(weights.keys().filter(|name| !name.starts_with(prefix)));
-            Err(ImportError::Prefix { prefixes, outside })
+            match outside.is_empty() {
+                // All names share it, but it has more parts than are tried.
+                true => chosen::<A>(weights, prefix),
+                false => Err(ImportError::Prefix { prefixes, outside }),
+            }
         }
         _ => Err(unknown::<A>(weights)),
     }
+}
+
+/// Refuses a further prefix that a part of the network's names has: without it, they begin as other
+/// names do, and none is there twice.
+fn expect_on_all<A: Pretrained>(
+    weights: &Weights,
+    prefix: &str,
+    naming: Naming,
+) -> Result<(), ImportError> {
+    let is_left_out = |name: &String| {
+        matches!(A::translate(naming, name), Translation::Unused | Translation::Computed)
+    };
+    let names = weights.keys().filter_map(|name| bare(name, prefix));
+    let names: BTreeSet<String> = names.filter(|name| !is_left_out(name)).collect();
+    let tops: BTreeSet<&str> = names.iter().filter_map(|name| top(name)).collect();
+    let further = |name: &String| {
+        let ends = name.match_indices('.').take(MAX_FURTHER).map(|(at, _)| at + 1);
+        let mut shared =
+            ends.filter(|&end| top(&name[end..]).is_some_and(|top| tops.contains(top)));
+        shared.next().map(|end| name[..end].to_owned())
+    };
+    let prefixes: BTreeSet<String> = names.iter().filter_map(further).take(LISTED).collect();
+    let is_once = |prefix: &&String| {
+        names.iter().all(|name| !name.strip_prefix(&***prefix).is_some_and(|it| names.contains(it)))
+    };
+    let Some(prefix) = prefixes.iter().find(is_once) else { return Ok(()) };
+    let (inside, outside): (Vec<_>, Vec<_>) =
+        names.iter().partition(|name| name.starts_with(prefix.as_str()));
+    let [inside, outside] = [inside, outside].map(|names| first(names.into_iter()));
+    Err(ImportError::PrefixOfSome { prefix: prefix.clone(), inside, outside })
+}
+
+/// The first part of a name of several.
+fn top(name: &str) -> Option<&str> {
+    name.split_once('.').map(|(top, _)| top)
 }
 
 fn unknown<A: Pretrained>(weights: &Weights) -> ImportError {

@@ -24,6 +24,9 @@ fn read_of_an_unsupported_safetensors_type_is_refused_by_tensor_and_type() -> Te
         ("F8_E8M0", &[8]),
         ("F4", &[16]),
         ("C64", &[1]),
+        ("C128", &[1]),
+        ("I4", &[16]),
+        ("XX", &[1]),
         ("U16", &[4]),
         ("U32", &[2]),
         ("U64", &[1]),
@@ -75,6 +78,25 @@ fn read_of_a_safetensors_file_that_lies_about_its_sizes_is_refused() -> TestResu
     ] {
         let (_folder, path) = file(&bytes)?;
         assert!(matches!(refusal(&path), CheckpointError::Safetensors { .. }));
+    }
+    Ok(())
+}
+
+#[test]
+fn read_of_a_folder_with_weights_of_another_program_is_refused_with_what_it_is() -> TestResult {
+    for (name, word) in [
+        ("tf_model.h5", "TensorFlow"),
+        ("flax_model.msgpack", "Flax"),
+        ("adapter_model.safetensors", "PEFT"),
+        ("adapter_model.bin", "PEFT"),
+        ("weights.bin", "model.safetensors"),
+    ] {
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join("config.json"), r#"{ "model_type": "vit" }"#)?;
+        std::fs::write(folder.path().join(name), "weights")?;
+        assert!(import::is_checkpoint(folder.path()), "{name}");
+        let error = refusal(folder.path()).to_string();
+        assert!(error.contains(word), "{name}: {error}");
     }
     Ok(())
 }

@@ -51,6 +51,67 @@ fn open_with_raw_and_ema_weights_takes_the_ema_and_says_so() -> TestResult {
 }
 
 #[test]
+fn open_with_an_ema_under_an_unlisted_key_takes_the_ema() -> TestResult {
+    let (raw, ema) = (weights("raw"), weights("ema"));
+    for key in ["net_ema", "ema_net", "shadow", "shadow_params", "EMAWeights"] {
+        let checkpoint = open(&[("net", &raw), (key, &ema)], None)?;
+        assert_eq!((names(&checkpoint), checkpoint.source.ema), (vec!["ema"], true), "{key}");
+        assert_eq!(checkpoint.source.other_entries, ["net"]);
+    }
+    let shadow = dict(&[("decay", b"G\0\0\0\0\0\0\0\0"), ("shadow", &ema)]);
+    let source = open(&[("model", &raw), ("ema", &shadow)], None)?.source;
+    assert_eq!((source.entry.as_deref(), source.ema), (Some("ema.shadow"), true));
+    let source = open(&[("model", &raw), ("schema", &ema)], None)?.source;
+    assert_eq!((source.entry.as_deref(), source.ema), (Some("model"), false));
+    Ok(())
+}
+
+/// torch_ema saves its tensors without their names.
+#[test]
+fn open_with_an_ema_in_a_list_takes_the_raw_weights_and_lists_it() -> TestResult {
+    let list = dict(&[("decay", b"G\0\0\0\0\0\0\0\0"), ("shadow_params", b"]")]);
+    let source = open(&[("state_dict", &weights("raw")), ("ema", &list)], None)?.source;
+    assert_eq!((source.entry.as_deref(), source.ema), (Some("state_dict"), false));
+    assert_eq!(source.other_entries, ["ema.shadow_params (a list, without names)"]);
+    Ok(())
+}
+
+#[test]
+fn open_with_numbers_of_an_ema_alone_takes_the_raw_weights() -> TestResult {
+    let tensor = Claim::valid().pickled();
+    let raw = dict(&[("a", &tensor), ("b", &tensor), ("c", &tensor)]);
+    let source = open(&[("net", &raw), ("ema_loss", &weights("ema"))], None)?.source;
+    assert_eq!((source.entry.as_deref(), source.ema), (Some("net"), false));
+    assert_eq!(source.other_entries, ["ema_loss"]);
+    Ok(())
+}
+
+#[test]
+fn open_lists_every_dict_of_tensors_that_is_not_taken() -> TestResult {
+    let w = weights("w");
+    let model = dict(&[("state_dict", &w)]);
+    let root: [(&str, &[u8]); 5] = [
+        ("model_ema", &w),
+        ("state_dict_ema", &w),
+        ("model", &model),
+        ("mine", &w),
+        ("optimizer", &w),
+    ];
+    let source = open(&root, None)?.source;
+    assert_eq!(source.entry.as_deref(), Some("state_dict_ema"));
+    assert_eq!(source.other_entries, ["model_ema", "model.state_dict", "mine"]);
+    // The same dict under several keys, as pickle stores it.
+    let (student, teacher, model) = (text("student"), text("teacher"), text("model"));
+    let shared =
+        [&b"}"[..], &student, &w, b"q\x01s", &teacher, b"h\x01s", &model, b"h\x01s"].concat();
+    let shared = Archive::new(&pickle(&shared), &[("data/0", &[0; 24])])?;
+    let source = import::open(&shared.path(), &ImportOptions::default())?.source;
+    assert_eq!(source.entry.as_deref(), Some("model"));
+    assert_eq!(source.other_entries, ["teacher", "student"]);
+    Ok(())
+}
+
+#[test]
 fn open_with_an_ema_of_none_or_without_tensors_takes_the_raw_weights() -> TestResult {
     let (raw, decay) = (weights("raw"), dict(&[("decay", b"G\0\0\0\0\0\0\0\0")]));
     for ema in [b"N".as_slice(), b"}", &decay] {
@@ -158,6 +219,31 @@ fn open_with_an_entry_that_is_not_there_is_refused_with_the_keys() -> TestResult
             other => panic!("{entry}: {other:?}"),
         }
     }
+    Ok(())
+}
+
+#[test]
+fn open_with_an_entry_without_tensors_is_refused_as_such() -> TestResult {
+    let inner = weights("w");
+    for (entry, words) in [("epoch", "which holds no tensors"), ("mine", "which is not there")] {
+        match open(&[("model", &inner), ("epoch", b"K\x01")], Some(entry)) {
+            Err(error) => {
+                let source = error.source().map(ToString::to_string).unwrap_or_default();
+                assert!(source.contains(words), "{source}");
+            }
+            Ok(checkpoint) => return Err(format!("{:?}", names(&checkpoint)).into()),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn open_of_an_empty_dict_or_file_is_refused_as_empty() -> TestResult {
+    let error = refusal(&archive(&[])?.path()).to_string();
+    assert!(error.contains("got an empty dict,"), "{error}");
+    let (_folder, path) = super::refused::file(b"")?;
+    let error = refusal(&path).to_string();
+    assert!(error.contains("got an empty file,"), "{error}");
     Ok(())
 }
 

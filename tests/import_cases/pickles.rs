@@ -76,6 +76,17 @@ fn read_of_a_tensor_described_as_terabytes_is_refused() {
     assert!(matches!(error, CheckpointError::Layout { .. }), "{error:?}");
 }
 
+/// `t[:1].expand(5, 3)` of a tensor of 6 elements.
+#[test]
+fn read_of_an_expanded_tensor_returns_its_elements() -> TestResult {
+    let claim = Claim { shape: vec![5, 3], strides: vec![0, 1], ..Claim::valid() };
+    let pickle = state_dict(&claim.pickled());
+    let archive = Archive::new(&pickle, &[("data/0", &storage())])?;
+    let weights = import::read(&archive.path())?;
+    assert_eq!(numbers(tensor(&weights, "weight")?)?, [0.0, 1.0, 2.0].repeat(5));
+    Ok(())
+}
+
 #[test]
 fn read_of_a_tensor_with_invalid_layout_is_refused() {
     let valid = Claim::valid;

@@ -130,6 +130,59 @@ fn import_of_student_and_teacher_is_refused_unless_a_prefix_is_chosen() -> TestR
 }
 
 #[test]
+fn import_with_a_prefix_on_every_second_name_is_refused_with_the_prefix() -> TestResult {
+    let mut at = 0;
+    let weights: Weights = read(TIMM)?
+        .into_iter()
+        .map(|(name, tensor)| {
+            at += 1;
+            let is_plain = at % 2 == 0 || name == "patch_embed.proj.weight";
+            (if is_plain { name } else { format!("module.{name}") }, tensor)
+        })
+        .collect();
+    assert_refused!(
+        into(&weights, &tiny(), &ImportOptions::default()),
+        Error::Import(ImportError::PrefixOfSome { prefix, inside, outside })
+            if prefix == "module."
+                && inside.iter().all(|name| name.starts_with("module."))
+                && !outside.is_empty()
+    );
+    Ok(())
+}
+
+#[test]
+fn import_with_a_prefix_of_many_parts_strips_it() -> TestResult {
+    let prefix = "a.".repeat(17);
+    let import = into(&prefixed(&read(TIMM)?, &prefix), &tiny(), &ImportOptions::default())?;
+    assert_eq!(import.report.prefix, prefix);
+    Ok(())
+}
+
+#[test]
+fn import_error_lists_names_with_commas() -> TestResult {
+    let mut weights = prefixed(&read(TIMM)?, "backbone.");
+    weights.insert("linear.weight".into(), scalar());
+    weights.insert("linear.bias".into(), scalar());
+    match into(&weights, &tiny(), &ImportOptions::default()) {
+        Err(error) => {
+            let text = error.to_string();
+            assert!(text.contains("linear.bias, linear.weight;"), "{text}");
+        }
+        Ok(_) => return Err("imported".into()),
+    }
+    Ok(())
+}
+
+#[test]
+fn inspection_without_heads_of_another_width_names_the_option() -> TestResult {
+    match import::inspect(&read(TIMM)?, None) {
+        Err(error) => assert!(error.to_string().contains("--heads"), "{error}"),
+        Ok(config) => return Err(format!("{config:?}").into()),
+    }
+    Ok(())
+}
+
+#[test]
 fn import_with_a_prefix_of_no_name_is_refused() -> TestResult {
     let plain = read(TIMM)?;
     assert_refused!(

@@ -2,7 +2,7 @@
 
 use super::pickle::{unsupported_type, Pickle, Place, Value};
 use crate::error::CheckpointError;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Keys of exponential moving averages of the weights.
 const EMA_KEYS: [&str; 9] = [
@@ -46,13 +46,20 @@ pub(super) struct Found<'a> {
     pub(super) entries: &'a Entries,
     /// Keys that lead to it, joined by dots; empty for the whole checkpoint.
     pub(super) path: String,
-    /// Paths of the other state dicts that were looked for and are there.
+    /// Paths of the other dicts of tensors, except those of optimisers, and of lists of an EMA.
     pub(super) others: Vec<String>,
 }
 
 /// Returns whether a path of keys is that of an EMA.
 pub(super) fn is_ema(path: &str) -> bool {
-    path.split('.').any(|key| EMA_KEYS.contains(&key))
+    path.split('.').any(is_ema_key)
+}
+
+fn is_ema_key(key: &str) -> bool {
+    let is_ema = |word: &str| word.eq_ignore_ascii_case("ema") || word.starts_with("shadow");
+    EMA_KEYS.contains(&key)
+        || ["EMA", "Ema"].iter().any(|ema| key.contains(ema))
+        || key.split(|letter: char| !letter.is_alphanumeric()).any(is_ema)
 }
 
 /// Returns the dict under the path `wanted`; without one, the first state dict under the keys of
@@ -71,15 +78,9 @@ pub(super) fn find<'a>(
         let entries = chosen(pickle, root, wanted).ok_or_else(unknown)?;
         return Ok(Found { entries, path: wanted.into(), others: vec![] });
     }
-    let mut search = Search { pickle, seen: BTreeSet::new(), found: vec![] };
-    search.visit("", root, 0)?;
-    let mut found = search.found.into_iter();
-    match found.next() {
-        Some((path, entries)) => {
-            Ok(Found { entries, path, others: found.map(|(path, _)| path).collect() })
-        }
-        None => whole(pickle, root),
-    }
+    let mut search = Search { pickle, seen: BTreeSet::new(), found: vec![], lists: vec![] };
+    search.visit("", root, Rank::Raw, 0)?;
+    search.result().map_or_else(|| whole(pickle, root), Ok)
 }
 
 /// The dict under a path of keys, which may have dots themselves.
@@ -101,44 +102,95 @@ fn chosen<'a>(pickle: &'a Pickle, root: &'a Entries, path: &str) -> Option<&'a E
     Some(entries)
 }
 
-/// A walk over the dicts under known keys.
+/// How likely a state dict is the one to take, by its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// One of [`EMA_KEYS`].
+    Ema,
+    /// Another key that says EMA.
+    EmaLike,
+    /// One of [`RAW_KEYS`].
+    Raw,
+    /// An unknown key: never taken, unless the option names it.
+    Unknown,
+}
+
+/// A dict of tensors in the checkpoint.
+#[derive(Debug)]
+struct Candidate<'a> {
+    rank: Rank,
+    path: String,
+    entries: &'a Entries,
+}
+
+/// A walk over the dicts of a checkpoint.
 struct Search<'a> {
     pickle: &'a Pickle,
     /// Dicts that were visited: many entries can be one dict.
     seen: BTreeSet<Place>,
-    found: Vec<(String, &'a Entries)>,
+    found: Vec<Candidate<'a>>,
+    /// Paths of lists under keys of an EMA, whose tensors have no names.
+    lists: Vec<String>,
 }
 
 impl<'a> Search<'a> {
-    /// Collects the state dicts under the keys, in their order.
+    /// Collects the dicts of tensors, in the order of their keys.
     fn visit(
         &mut self,
         path: &str,
         entries: &'a Entries,
+        above: Rank,
         depth: usize,
     ) -> Result<(), CheckpointError> {
-        for key in EMA_KEYS.iter().chain(&RAW_KEYS) {
-            let Some(place) = place_of(self.pickle, entries, key) else { continue };
-            let path = if path.is_empty() { (*key).to_owned() } else { format!("{path}.{key}") };
+        for (own, _, key, place) in in_order(self.pickle, entries) {
+            let is_unknown = [own, above].contains(&Rank::Unknown);
+            let rank = if is_unknown { Rank::Unknown } else { own.min(above) };
+            let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
             match self.pickle.get(place) {
-                Value::Dict(inner) if depth < 4 && self.seen.insert(place) => {
-                    let before = self.found.len();
-                    if !self.is_state_dict(inner) {
-                        self.visit(&path, inner, depth + 1)?;
+                Value::Dict(inner) if depth < 4 => {
+                    let before = self.taken();
+                    if self.seen.insert(place) && !self.is_state_dict(inner) {
+                        self.visit(&path, inner, rank, depth + 1)?;
                     }
-                    if self.found.len() == before && self.has_tensor(inner) {
-                        self.found.push((path, inner));
+                    if self.taken() == before && self.has_tensor(inner) {
+                        self.found.push(Candidate { rank, path, entries: inner });
                     }
                 }
                 // A module or an EMA that was pickled with its class. Other weights may follow, but
                 // they are not the ones that come first.
-                other if is_object(other) && self.found.is_empty() => {
-                    return Err(unfit(&path, "a state dict", other));
+                other if is_object(other) && matches!(rank, Rank::Ema | Rank::Raw) => {
+                    if self.taken() == 0 {
+                        return Err(unfit(&path, "a state dict", other));
+                    }
+                }
+                Value::Other("a list") if is_ema_key(key) => {
+                    self.lists.push(format!("{path} (a list, without names)"));
                 }
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Number of the state dicts that may be taken.
+    fn taken(&self) -> usize {
+        self.found.iter().filter(|found| found.rank != Rank::Unknown).count()
+    }
+
+    /// Returns the state dict to take: the first of the likeliest, if there is one.
+    fn result(mut self) -> Option<Found<'a>> {
+        self.found.sort_by_key(|found| found.rank);
+        let raw = self.found.iter().find(|found| found.rank == Rank::Raw);
+        let tensors = raw.map_or(0, |raw| raw.entries.len());
+        let at = self.found.iter().position(|found| match found.rank {
+            Rank::Ema | Rank::Raw => true,
+            // There may be a few numbers of an EMA alone.
+            Rank::EmaLike => 2 * found.entries.len() >= tensors,
+            Rank::Unknown => false,
+        })?;
+        let Candidate { path, entries, .. } = self.found.remove(at);
+        let others = self.found.into_iter().map(|found| found.path).chain(self.lists).collect();
+        Some(Found { entries, path, others })
     }
 
     fn is_state_dict(&self, entries: &Entries) -> bool {
@@ -192,9 +244,28 @@ fn keys(pickle: &Pickle, entries: &Entries) -> Vec<String> {
     entries.iter().take(LISTED).map(text).collect()
 }
 
-fn place_of(pickle: &Pickle, entries: &Entries, wanted: &str) -> Option<Place> {
-    let is_wanted = |place| matches!(pickle.get(place), Value::Text(key) if **key == *wanted);
-    entries.iter().rev().find(|&&(key, _)| is_wanted(key)).map(|&(_, value)| value)
+/// The entries with keys that are text, the likeliest to be a state dict first. Of two equal keys the
+/// last counts, as in Python. Optimisers are left out.
+fn in_order<'a>(pickle: &'a Pickle, entries: &Entries) -> Vec<(Rank, usize, &'a str, Place)> {
+    let is_optimiser = |key: &str| key.to_ascii_lowercase().starts_with("optim");
+    let named = entries.iter().filter_map(|&(key, value)| match pickle.get(key) {
+        Value::Text(key) if !is_optimiser(key) => Some((&**key, value)),
+        _ => None,
+    });
+    let named: BTreeMap<&str, Place> = named.collect();
+    let at = |keys: &[&str], key: &str| keys.iter().position(|known| *known == key);
+    let ranked = named.into_iter().map(|(key, value)| {
+        let (rank, at) = match (at(&EMA_KEYS, key), at(&RAW_KEYS, key)) {
+            (Some(at), _) => (Rank::Ema, at),
+            _ if is_ema_key(key) => (Rank::EmaLike, 0),
+            (_, Some(at)) => (Rank::Raw, at),
+            _ => (Rank::Unknown, 0),
+        };
+        (rank, at, key, value)
+    });
+    let mut ranked: Vec<_> = ranked.collect();
+    ranked.sort();
+    ranked
 }
 
 /// The error of a value that is not what the checkpoint needs there.

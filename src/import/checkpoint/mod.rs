@@ -42,8 +42,9 @@ pub struct Source {
     pub entry: Option<String>,
     /// Whether `entry` says that the weights are an exponential moving average.
     pub ema: bool,
-    /// Other state dicts of the file, which were not taken. The option
-    /// [`entry`](ImportOptions::entry) chooses one.
+    /// Other dicts of tensors in the file, which were not taken, except those of optimisers. The
+    /// option [`entry`](ImportOptions::entry) chooses one. A list under the key of an EMA, whose
+    /// tensors have no names, is listed, too.
     pub other_entries: Vec<String>,
 }
 
@@ -61,9 +62,10 @@ pub enum Container {
 }
 
 /// Returns whether a path is that of a file, or of a folder of transformers with weights: what
-/// [`open`] reads, unless it is damaged. A folder of this crate is none.
+/// [`open`] reads, unless it is damaged. A folder for weights that [`open`] refuses by name, such as
+/// an adapter of PEFT or weights of TensorFlow alone, is one, too. A folder of this crate is none.
 pub fn is_checkpoint(path: &Path) -> bool {
-    path.is_file() || shards::holds_weights(path)
+    path.is_file() || shards::holds_weights(path) || shards::holds_other_weights(path)
 }
 
 /// Reads all tensors of a checkpoint, with the names and element types that they have there:

@@ -4,6 +4,9 @@ use crate::error::CheckpointError;
 use crate::tensors::Weights;
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::Dtype;
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use tch::{Kind, Tensor};
@@ -12,6 +15,8 @@ use tch::{Kind, Tensor};
 const LENGTH_BYTES: u64 = 8;
 /// Longest header that the format allows.
 const LONGEST: u64 = 100_000_000;
+/// Characters of the name of a type in a message, at most.
+const LONGEST_TYPE: usize = 20;
 /// Limit on axes of a tensor: torch itself supports fewer.
 const MAX_RANK: usize = 64;
 
@@ -38,7 +43,8 @@ pub(super) fn read(mut file: File, length: u64) -> Result<Weights, CheckpointErr
     let mut header = Vec::new();
     file.by_ref().take(header_length).read_to_end(&mut header)?;
     // Deserialising checks that the tensors fill `data_len` without gaps.
-    let metadata: Metadata = serde_json::from_slice(&header).map_err(damaged)?;
+    let metadata: Metadata = serde_json::from_slice(&header)
+        .map_err(|error| foreign_type(&header).unwrap_or_else(|| damaged(error)))?;
     let expected = (metadata.data_len() as u64).saturating_add(LENGTH_BYTES + header_length);
     if length != expected {
         return Err(damaged(format!("length: got {length} bytes, expected {expected}")));
@@ -53,6 +59,20 @@ pub(super) fn read(mut file: File, length: u64) -> Result<Weights, CheckpointErr
         }
     }
     Ok(weights)
+}
+
+/// Returns the error for the first tensor of a type that the format's reader does not know; `None` if
+/// the header has another fault.
+fn foreign_type(header: &[u8]) -> Option<CheckpointError> {
+    let tensors: BTreeMap<String, Value> = serde_json::from_slice(header).ok()?;
+    let unknown =
+        tensors.iter().filter(|(name, _)| *name != "__metadata__").find_map(|(name, info)| {
+            let dtype = info.get("dtype")?;
+            let found = dtype.as_str()?;
+            let is_unknown = Dtype::deserialize(dtype).is_err();
+            is_unknown.then(|| (name.clone(), found.chars().take(LONGEST_TYPE).collect()))
+        });
+    unknown.map(|(tensor, found)| CheckpointError::Type { tensor, found })
 }
 
 /// Reads the tensor whose bytes come next.

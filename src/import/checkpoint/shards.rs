@@ -19,6 +19,25 @@ const FILES: [&str; 4] = [
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 ];
+/// Files of other programs that weights can be in, with what they are and what to do.
+const OTHERS: [(&str, &str, &str); 7] = [
+    ("adapter_model.safetensors", "a folder with an adapter of PEFT", MERGE),
+    ("adapter_model.bin", "a folder with an adapter of PEFT", MERGE),
+    ("tf_model.h5", "a folder with weights of TensorFlow alone (tf_model.h5)", FROM_TENSORFLOW),
+    ("flax_model.msgpack", "a folder with weights of Flax alone (flax_model.msgpack)", FROM_FLAX),
+    ("model.onnx", "a folder with an ONNX file alone", OF_TORCH),
+    ("model.ckpt.index", "a folder with weights of TensorFlow alone (model.ckpt)", OF_TORCH),
+    ("rust_model.ot", "a folder with weights of rust-bert alone (rust_model.ot)", OF_TORCH),
+];
+const MERGE: &str =
+    "merge it in Python, model.merge_and_unload().save_pretrained(FOLDER), and give \
+    that folder";
+const FROM_TENSORFLOW: &str = "convert it in Python, from_pretrained(FOLDER, from_tf=True) and \
+    save_pretrained, and give that folder";
+const FROM_FLAX: &str = "convert it in Python, from_pretrained(FOLDER, from_flax=True) and \
+    save_pretrained, and give that folder";
+const OF_TORCH: &str = "give a folder or file with the weights for PyTorch, model.safetensors or \
+    pytorch_model.bin";
 /// Longest index, in bytes: that of a model of 100,000 tensors has about 10 MB.
 const MAX_INDEX: u64 = 16 << 20;
 
@@ -45,17 +64,49 @@ pub(super) fn read_folder(
             advice: "copy the folder again",
         });
     }
-    let path = weights(folder).ok_or(CheckpointError::NoWeights)?;
+    let path = weights(folder).ok_or_else(|| unreadable(folder))?;
     read_file(&path, File::open(&path)?, wanted)
 }
 
 /// Whether a folder is one of transformers with weights: with a `config.json` that is not this
 /// crate's, or without one.
 pub(super) fn holds_weights(folder: &Path) -> bool {
-    let config = folder.join("config.json");
-    let is_foreign = || File::open(&config).is_ok_and(|file| json(file).is_ok());
-    let is_own = || is_artifact(folder) || ARTIFACT.lost_mark(folder);
-    weights(folder).is_some() && !is_own() && (!config.exists() || is_foreign())
+    let is_whole = || !folder.join("config.json").exists() || config(folder).is_some();
+    weights(folder).is_some() && !is_own(folder) && is_whole()
+}
+
+/// Whether a folder is one of another program for weights that are not read here, so that reading it
+/// says what it is: it has one of the files in [`OTHERS`], or the configuration of transformers.
+pub(super) fn holds_other_weights(folder: &Path) -> bool {
+    let is_there = |(name, _, _): &(&str, &str, &str)| folder.join(name).is_file();
+    weights(folder).is_none()
+        && !is_own(folder)
+        && (OTHERS.iter().any(is_there) || has_model(folder))
+}
+
+fn unreadable(folder: &Path) -> CheckpointError {
+    match OTHERS.iter().find(|(name, _, _)| folder.join(name).is_file()) {
+        Some(&(_, found, advice)) => CheckpointError::NotWeights { found, advice },
+        None => CheckpointError::NoWeights,
+    }
+}
+
+/// Whether there is the configuration of a model of transformers.
+fn has_model(folder: &Path) -> bool {
+    let text = config(folder);
+    text.is_some_and(|config| {
+        ["model_type", "architectures"].iter().any(|key| config.get(key).is_some())
+    })
+}
+
+fn is_own(folder: &Path) -> bool {
+    is_artifact(folder) || ARTIFACT.lost_mark(folder)
+}
+
+/// The `config.json` of a folder, if it is a file with JSON.
+fn config(folder: &Path) -> Option<Value> {
+    let path = folder.join("config.json");
+    path.is_file().then(|| File::open(path).ok()).flatten().and_then(|file| json(file).ok())
 }
 
 fn weights(folder: &Path) -> Option<PathBuf> {
@@ -63,7 +114,7 @@ fn weights(folder: &Path) -> Option<PathBuf> {
 }
 
 fn is_artifact(folder: &Path) -> bool {
-    let config = File::open(folder.join("config.json")).ok().and_then(|file| json(file).ok());
+    let config = config(folder);
     let format = config.as_ref().and_then(|config| config.get("format")?.as_str());
     format.is_some_and(|format| format.starts_with("once-for-both/"))
 }

@@ -11,6 +11,9 @@ use std::path::Path;
 use std::rc::Rc;
 use tch::Tensor;
 
+/// Elements of a tensor that has more than its storage, at most: one that was expanded.
+const MOST_EXPANDED: u64 = 1 << 16;
+
 /// Reads a state dict of a torch archive: that under `wanted`, or the one that is found. Tensors
 /// that share a storage there share one here.
 pub(super) fn read(
@@ -75,8 +78,8 @@ impl Storages {
         }
         // A stride of 0 makes a huge view of few bytes, whose copy would need all of its size.
         let elements = shape.iter().product::<i64>() as u64;
-        if elements > actual {
-            return Err(layout(name, claim, "no more elements than its storage has"));
+        if elements > actual.max(MOST_EXPANDED) {
+            return Err(layout(name, claim, "at most 65,536 elements, or those of its storage"));
         }
         // Each tensor becomes a copy sooner or later, however many share one storage.
         let bytes = elements.saturating_mul(storage.kind.elt_size_in_bytes() as u64);

@@ -79,7 +79,7 @@ pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
     }
     let weights = match about.is_dir() {
         true => import::is_checkpoint(path),
-        false => !is_image(path)?,
+        false => !about.is_file() || !is_image(path)?,
     };
     if weights {
         let found = inspect_file(path, &options.import, options.heads)?;
