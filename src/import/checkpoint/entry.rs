@@ -158,10 +158,12 @@ impl<'a> Search<'a> {
                 }
                 // A module or an EMA that was pickled with its class. Other weights may follow, but
                 // they are not the ones that come first.
-                other if is_object(other) && matches!(rank, Rank::Ema | Rank::Raw) => {
-                    if self.taken() == 0 {
-                        return Err(unfit(&path, "a state dict", other));
-                    }
+                other
+                    if is_object(other)
+                        && matches!(rank, Rank::Ema | Rank::Raw)
+                        && self.taken() == 0 =>
+                {
+                    return Err(unfit(&path, "a state dict", other));
                 }
                 Value::Other("a list") if is_ema_key(key) => {
                     self.lists.push(format!("{path} (a list, without names)"));
