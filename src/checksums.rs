@@ -3,7 +3,6 @@
 use crate::{Error, Result};
 use crc32fast::Hasher;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
@@ -77,7 +76,7 @@ fn expect(path: &Path, expected: u32) -> Result<()> {
 fn read(path: &Path) -> Result<Checksums> {
     let io = |source| Error::io("read", path, source);
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|source| match source.kind() {
+    let file = crate::files::open(path).map_err(|source| match source.kind() {
         ErrorKind::NotFound => {
             let reason = "got no list of checksums, expected one; copy the folder again";
             io(std::io::Error::new(ErrorKind::NotFound, reason))
@@ -109,7 +108,7 @@ fn in_words(sums: &Checksums) -> String {
 /// [`Error::Io`] if the file cannot be read.
 pub(crate) fn crc32(path: &Path) -> Result<u32> {
     let io = |source| Error::io("read", path, source);
-    let mut file = File::open(path).map_err(io)?;
+    let mut file = crate::files::open(path).map_err(io)?;
     let (mut crc, mut chunk) = (Hasher::new(), vec![0; CHUNK]);
     loop {
         match file.read(&mut chunk).map_err(io)? {

@@ -90,7 +90,7 @@ fn stored_type(path: &Path, name: &str, tensor: &Tensor) -> Result<Dtype> {
 /// file.
 pub(crate) fn read(path: &Path, device: Device) -> Result<Weights> {
     // Opened first: libtorch's own error does not distinguish a missing file from a damaged one.
-    std::fs::File::open(path).map_err(|source| Error::io("read", path, source))?;
+    crate::files::open(path).map_err(|source| Error::io("read", path, source))?;
     let tensors = Tensor::read_safetensors(path).map_err(|error| Error::file(path, error))?;
     tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.f_to_device(device)?))).collect()
 }

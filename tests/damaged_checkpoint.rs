@@ -231,6 +231,20 @@ fn checkpoint_with_one_origin_fewer_is_refused() -> TestResult {
 }
 
 #[test]
+fn checkpoint_with_more_updates_than_steps_is_refused() -> TestResult {
+    let _alone = alone();
+    let saved = Saved::after(MIDDLE)?;
+    let whole = saved.state()?;
+    saved.edit(|state| state["updates"]["head.weight"] = json!(MIDDLE + 1))?;
+    saved.refused("updates of head.weight: got 6, expected at most 5")?;
+    saved.edit(|state| {
+        *state = whole;
+        state["ema_updates"] = json!(MIDDLE + 1);
+    })?;
+    saved.refused("updates of the EMA: got 6, expected at most 5")
+}
+
+#[test]
 fn checkpoint_that_claims_huge_sizes_is_refused_before_memory_is_taken() -> TestResult {
     let _alone = alone();
     let saved = Saved::after(MIDDLE)?;

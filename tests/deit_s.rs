@@ -155,6 +155,23 @@ fn stage_added_to_a_run_has_the_options_of_the_run() -> TestResult {
 }
 
 #[test]
+fn stage_in_a_folder_of_other_files_is_refused_before_anything_is_written() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().to_str().ok_or("not UTF-8")?;
+    succeeds(&[&["train", "--out", out][..], &SMALL].concat())?;
+    let (config, dense) = (folder.path().join("config.toml"), folder.path().join("dense"));
+    let before = std::fs::read(&config)?;
+    std::fs::remove_dir_all(&dense)?;
+    std::fs::create_dir(&dense)?;
+    std::fs::write(dense.join("notes.txt"), "mine")?;
+    let refused = refuses(&["train", "--out", out, "--set", "train.lr=0.5"])?;
+    assert!(refused.contains("notes.txt"), "{refused}");
+    assert_eq!(std::fs::read(&config)?, before);
+    assert_eq!(std::fs::read_dir(&dense)?.count(), 1);
+    Ok(())
+}
+
+#[test]
 fn search_options_are_not_applied_to_the_compared_dense_training() -> TestResult {
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("run");

@@ -83,6 +83,24 @@ fn artifact_is_loaded_and_one_with_a_changed_weight_is_refused() -> TestResult {
 }
 
 #[test]
+fn run_folder_with_a_reference_lists_its_network() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("config.toml"), "")?;
+    let network = folder.path().join("reference/network");
+    fs::create_dir_all(&network)?;
+    for entry in fs::read_dir(file("examples/pretrained/fashion-mnist"))? {
+        let path = entry?.path();
+        fs::copy(&path, network.join(path.file_name().ok_or("no name")?))?;
+    }
+    let found = look(folder.path())?;
+    let Inspection::Run(run) = &found else { panic!("a run was taken for {found}") };
+    let paths: Vec<&str> = run.networks.iter().map(|network| network.path.as_str()).collect();
+    assert_eq!(paths, ["reference/network"]);
+    assert!(found.is_accepted(), "{found}");
+    Ok(())
+}
+
+#[test]
 fn weights_are_shown_with_naming_entry_prefix_and_assumptions() -> TestResult {
     let options = InspectOptions { heads: Some(2), ..InspectOptions::default() };
     let found = inspect(&file("tests/data/import/timm_distilled.safetensors"), &options)?;

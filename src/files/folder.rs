@@ -1,6 +1,9 @@
 //! Folders that are replaced as a whole.
 
-use super::{followed, is_at, listed, lock_waiting, names, rename, sibling, sync, sync_parent};
+use super::leftovers::{expect_leftover, recover_folder, remove, remove_own};
+use super::{
+    followed, is_at, is_irregular, listed, lock_waiting, names, rename, sibling, sync, sync_parent,
+};
 use crate::checksums::CHECKSUMS;
 use crate::error::FolderError;
 use crate::{Error, Result};
@@ -69,6 +72,9 @@ impl FolderKind {
     /// Returns what shows that another program wrote the folder; `None` if this crate did.
     fn foreign(&self, folder: &Path) -> Result<Option<String>> {
         let (mark, format) = self.mark;
+        if is_irregular(&folder.join(mark)) {
+            return Ok(Some(format!("one whose {mark} is a folder, pipe or device")));
+        }
         let file = match File::open(folder.join(mark)) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -89,7 +95,7 @@ impl FolderKind {
     }
 
     /// Names of the entries that this crate does not write.
-    fn others(&self, folder: &Path) -> Result<Vec<String>> {
+    pub(super) fn others(&self, folder: &Path) -> Result<Vec<String>> {
         let mut names = names(folder)?;
         names.retain(|name| !self.files.contains(&name.as_str()));
         Ok(names)
@@ -98,14 +104,15 @@ impl FolderKind {
 
 /// Writes a folder atomically: `fill` writes to a temporary folder, which is synced and takes the
 /// place of `path`. At every moment the former or the new folder is at `path`, or, where the file
-/// system cannot exchange two folders, the former one beside it, where [`restore_folder`] finds it.
+/// system cannot exchange two folders, the former one beside it, where [`restore_folder`](super::restore_folder) finds it.
 ///
 /// Where `path` is a symbolic link, the folder that it leads to is replaced and the link stays. Files
 /// of the user's in the former folder are in the new one, too. Two processes that write the same
 /// folder write it one after the other.
 ///
 /// # Errors
-/// [`FolderError::Foreign`] if something is at `path` that this crate did not write; [`Error::Invalid`] if
+/// [`FolderError::Foreign`] if something is at `path`, or at the hidden paths of its temporary folders,
+/// that this crate did not write; [`Error::Invalid`] if
 /// `path` has no file name; [`Error::Io`] if writing fails; those of `fill`. What is at `path` is
 /// then unchanged, and the temporary folder is removed.
 pub(crate) fn write_folder(
@@ -127,25 +134,31 @@ pub(super) fn write_folder_by(
     let (beside, replaced) = (sibling(path, "partial")?, sibling(path, "replaced")?);
     recover_folder(path, kind)?;
     kind.expect_own(path)?;
-    let _locked = partial_folder(path, &beside)?;
+    expect_leftover(&replaced, kind)?;
+    let _locked = partial_folder(path, &beside, kind)?;
     // Locked, too: once it is exchanged, no other process takes it for its temporary folder.
     let _former = File::open(path).inspect(lock_waiting);
     let written = fill(&beside)
+        // Whole before the user's files are in it, so that it is told from a folder of theirs.
+        .and_then(|()| sync_files(&beside))
         .and_then(|()| keep_others(kind, path, &beside))
         .and_then(|()| sync_files(&beside))
         .and_then(|()| place(exchange, &beside, path, &replaced));
     if written.is_err() {
         // The first error is reported, not one of the removal.
-        let _ = remove_folder(&beside);
+        let _ = remove_own(&beside, kind);
         return written;
     }
     // The former folder, under one of these names.
-    remove_folder(&beside)?;
-    remove_folder(&replaced)
+    remove_own(&beside, kind)?;
+    remove_own(&replaced, kind)
 }
 
 /// Creates the temporary folder, empty and locked against other processes that write the same one.
-fn partial_folder(path: &Path, beside: &Path) -> Result<Option<File>> {
+///
+/// # Errors
+/// [`FolderError::Foreign`] if there is a folder that this crate did not write.
+fn partial_folder(path: &Path, beside: &Path, kind: &FolderKind) -> Result<Option<File>> {
     loop {
         // A file in the way is named, all else is about `path`.
         let at = if beside.is_file() { beside } else { path };
@@ -154,6 +167,8 @@ fn partial_folder(path: &Path, beside: &Path) -> Result<Option<File>> {
         let folder = if cfg!(unix) { File::open(beside).ok() } else { None };
         folder.iter().for_each(lock_waiting);
         if !beside.is_symlink() && folder.as_ref().is_none_or(|folder| is_at(folder, beside)) {
+            // Once locked: another process is not writing it.
+            expect_leftover(beside, kind)?;
             for name in names(beside)? {
                 remove(&beside.join(name))?;
             }
@@ -215,73 +230,6 @@ fn keep(from: &Path, to: &Path) -> Result<()> {
     }
     fs::create_dir_all(to).map_err(io)?;
     names(from)?.iter().try_for_each(|name| keep(&from.join(name), &to.join(name)))
-}
-
-/// Restores the former folder at `path` if a process ended between the two renames that replace a
-/// folder where the file system cannot exchange two; removes it if the new one is in place.
-pub(crate) fn recover_folder(path: &Path, kind: &FolderKind) -> Result<()> {
-    let path = &followed(path)?;
-    restore_folder(path, kind)?;
-    let Ok(replaced) = sibling(path, "replaced") else { return Ok(()) };
-    if kind.is_own(&replaced) {
-        remove_folder(&replaced)?;
-    }
-    Ok(())
-}
-
-/// Restores the former folder at `path` as [`recover_folder`] does, and removes nothing: for readers
-/// of a folder that another process may write.
-pub(crate) fn restore_folder(path: &Path, kind: &FolderKind) -> Result<()> {
-    let path = &followed(path)?;
-    let Ok(replaced) = sibling(path, "replaced") else { return Ok(()) };
-    if path.exists() || !kind.is_own(&replaced) {
-        return Ok(());
-    }
-    match rename(&replaced, path) {
-        // Another process was faster.
-        Err(_) if path.exists() => Ok(()),
-        restored => restored,
-    }
-}
-
-/// Removes what killed processes left of the folders whose names `is_own` accepts, in a folder that
-/// this process owns.
-pub(crate) fn remove_leftovers(
-    folder: &Path,
-    kind: &FolderKind,
-    is_own: impl Fn(&str) -> bool,
-) -> Result<()> {
-    for name in names(folder)? {
-        let Some((own, ending)) = name.strip_prefix('.').and_then(|name| name.rsplit_once('.'))
-        else {
-            continue;
-        };
-        match ending {
-            "partial" if is_own(own) && folder.join(&name).is_dir() => {
-                remove_folder(&folder.join(&name))?;
-            }
-            "replaced" if is_own(own) => recover_folder(&folder.join(own), kind)?,
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Removes a folder with everything in it, if it is there.
-pub(crate) fn remove_folder(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(source) if source.kind() != ErrorKind::NotFound => {
-            Err(Error::io("remove", path, source))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    if path.is_dir() && !path.is_symlink() {
-        return remove_folder(path);
-    }
-    fs::remove_file(path).map_err(|source| Error::io("remove", path, source))
 }
 
 fn sync_files(folder: &Path) -> Result<()> {

@@ -2,18 +2,20 @@
 
 mod appended;
 mod folder;
+mod leftovers;
 mod owner;
 mod reading;
+mod regular;
 mod run_folder;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use appended::Appended;
-pub(crate) use folder::{
-    recover_folder, remove_folder, remove_leftovers, restore_folder, write_folder, FolderKind,
-};
+pub(crate) use folder::{write_folder, FolderKind};
+pub(crate) use leftovers::{discard_folder, recover_folder, remove_leftovers, restore_folder};
 pub(crate) use owner::{Owner, Part};
 pub(crate) use reading::read_folder;
+pub(crate) use regular::{is_irregular, open, read, read_to_string};
 #[cfg(feature = "pipeline")]
 pub(crate) use run_folder::expect_writable;
 pub(crate) use run_folder::{expect_own_names, is_run_name};
@@ -83,6 +85,10 @@ fn expect_file(path: &Path) -> Result<()> {
 /// Opens the temporary file, empty and locked against other processes that write the same file.
 fn partial_file(beside: &Path) -> io::Result<File> {
     loop {
+        // Opening a pipe would wait for its reader.
+        if is_irregular(beside) {
+            return Err(regular::irregular(beside));
+        }
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(beside)?;
         lock_waiting(&file);
         if is_at(&file, beside) {

@@ -90,7 +90,7 @@ impl Owner {
     #[cfg(feature = "pipeline")]
     pub(crate) fn expect_free(folder: &Path) -> Result<()> {
         let own = fs::canonicalize(folder).is_ok_and(|place| held().contains_key(&place));
-        let Ok(file) = File::open(folder.join(LOCK)) else { return Ok(()) };
+        let Ok(file) = super::open(&folder.join(LOCK)) else { return Ok(()) };
         match FileExt::try_lock_shared(&file) {
             Err(TryLockError::WouldBlock) if !own => Err(in_use(folder)),
             _ => Ok(()),
@@ -115,6 +115,9 @@ impl Drop for Owner {
 /// Opens and locks the lock file; `None` where the file system has no locks.
 fn locked(folder: &Path) -> Result<Option<File>> {
     let path = folder.join(LOCK);
+    if super::is_irregular(&path) {
+        return Err(Error::io("open", &path, super::regular::irregular(&path)));
+    }
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = file.map_err(|source| Error::io("open", &path, source))?;
     match FileExt::try_lock(&file) {
@@ -134,7 +137,7 @@ fn locked(folder: &Path) -> Result<Option<File>> {
 }
 
 fn in_use(folder: &Path) -> Error {
-    let text = fs::read(folder.join(LOCK)).ok();
+    let text = super::read(&folder.join(LOCK)).ok();
     let holder = text.and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
     let holder = holder.map_or("another process".into(), |holder| holder.to_string());
     FolderError::InUse { path: folder.into(), holder }.into()

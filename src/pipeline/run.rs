@@ -118,6 +118,7 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     pub fn check(&self) -> Result<()> {
         let command = self.config.command;
         self.run.check()?;
+        self.run.check_stages(&self.config)?;
         if command == Some(Command::Finetune) {
             // First: without a subnet, no option matters.
             self.subnet_to_finetune()?;

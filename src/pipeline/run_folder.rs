@@ -6,7 +6,7 @@ use crate::error::PipelineError;
 use crate::files::{
     self, expect_own_names, restore_folder, write_atomically, write_with, Owner, Part,
 };
-use crate::search::{Checkpoints, SearchOptions, CHECKPOINTS, METRICS};
+use crate::search::{expect_run, Checkpoints, SearchOptions, CHECKPOINTS, METRICS};
 use crate::subnet::ARTIFACT;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -75,6 +75,11 @@ impl RunFolder {
         self.0.join(FINETUNE).join(NETWORK)
     }
 
+    /// Path of the dense network that was trained for as many steps as the search has.
+    pub(super) fn reference(&self) -> PathBuf {
+        self.0.join(REFERENCE).join(NETWORK)
+    }
+
     /// Returns the checkpoints of every stage.
     pub(super) fn checkpoints(&self) -> Result<Vec<PathBuf>> {
         let stages = [DENSE, "", FINETUNE, REFERENCE].map(|stage| self.0.join(stage));
@@ -110,6 +115,24 @@ impl RunFolder {
             return Config::read(&self.config()).map(drop);
         }
         expect_own_names("run folder (--out)", &self.0, |_| false, "one with a run (config.toml)")
+    }
+
+    /// Checks that every stage of a configuration can begin or go on in its folder. Nothing is
+    /// written.
+    ///
+    /// # Errors
+    /// [`FolderError::Foreign`](crate::error::FolderError::Foreign) if one holds files of other
+    /// programs.
+    pub(super) fn check_stages(&self, config: &Config) -> Result<()> {
+        let (all, command) = (config.command.is_none(), config.command);
+        let stages = [
+            (DENSE, command == Some(Command::Train) || all && config.weights.is_none()),
+            ("", command == Some(Command::Search) || all),
+            (FINETUNE, command == Some(Command::Finetune) || all && config.finetune.is_some()),
+            (REFERENCE, all && config.compare),
+        ];
+        let folders = stages.into_iter().filter(|(_, runs)| *runs);
+        folders.map(|(stage, _)| self.0.join(stage)).try_for_each(|folder| expect_run(&folder))
     }
 
     /// Takes ownership of the folder, and creates it if it is not there.

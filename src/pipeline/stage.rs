@@ -1,6 +1,6 @@
 //! One stage of a run: a search or training in a folder, with evaluations between its steps.
 
-use super::run_folder::write_painting;
+use super::run_folder::{write_json, write_painting, StagePlan, PLAN};
 use super::{FeedBatches, ImageClassifier, Pipeline, Progress, StageConfig, StageStart};
 use crate::batch::{Batch, BatchSource};
 use crate::cost::Metric;
@@ -94,6 +94,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     pub(super) fn run_stage(
         &self,
         setup: &StageSetup,
+        plan: &StagePlan<A>,
         builder: SearchBuilder<A>,
     ) -> Result<Option<FinishedStage<A>>> {
         let (mut search, resumed) = self.build(setup, builder)?;
@@ -101,12 +102,16 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let progress = &*self.progress;
         progress(&Progress::StageStarted(start(setup, &search, batches.epoch)?));
         let started = Instant::now();
-        let board = TensorBoard::create(setup.folder.join("tensorboard"), search.steps_done())?;
+        let steps = search.steps_done();
+        // Owns the folder: nothing else is written into one that it refuses.
+        let run = search.run_in(&setup.folder)?;
+        write_json(&setup.folder.join(PLAN), plan)?;
+        let board = TensorBoard::create(setup.folder.join("tensorboard"), steps)?;
         let listener = |event: &Event| {
             progress(&Progress::Event(event));
             Ok(())
         };
-        let run = search.run_in(&setup.folder)?.on_event(board).on_event(listener);
+        let run = run.on_event(board).on_event(listener);
         let mut run = run.checkpoint_every(self.config.every.checkpoint);
         if let Some(stop) = self.stop {
             run = run.stop_when(stop);

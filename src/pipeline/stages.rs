@@ -1,6 +1,6 @@
 //! The stages of a run: train, search, fine-tune, compare; each saves a network.
 
-use super::run_folder::{create, write_json, StagePlan, DENSE, FINETUNE, NETWORK, PLAN, REFERENCE};
+use super::run_folder::{StagePlan, DENSE, FINETUNE, REFERENCE};
 use super::stage::{FinishedStage, StageSetup};
 use super::summary::latency;
 use super::{ImageClassifier, Pipeline, StageConfig};
@@ -48,7 +48,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let setup = self.setup("compare", REFERENCE, &config, 1);
         let network = dense.architecture();
         let Some(stage) = self.training(&setup, network, Some(dense))? else { return Ok(None) };
-        let folder = setup.folder.join(NETWORK);
+        let folder = self.run.reference();
         self.save(stage, Saving { folder, dense: None, before: None }).map(Some)
     }
 
@@ -123,7 +123,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         self.stage(setup, network, options, builder)
     }
 
-    /// Writes the plan of a stage, and runs it.
+    /// Runs a stage by its plan.
     fn stage(
         &self,
         setup: &StageSetup,
@@ -131,15 +131,14 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         options: SearchOptions,
         builder: SearchBuilder<A>,
     ) -> Result<Option<FinishedStage<A>>> {
-        create(&setup.folder)?;
         let plan = StagePlan {
             name: setup.name.into(),
             steps: options.total_steps,
             network: network.clone(),
             options: Some(options.clone()),
         };
-        write_json(&setup.folder.join(PLAN), &plan)?;
-        let stage = self.run_stage(setup, builder.options(options).device(self.feed.device()));
+        let builder = builder.options(options).device(self.feed.device());
+        let stage = self.run_stage(setup, &plan, builder);
         stage.map_err(|error| setup.rate().explain(error))
     }
 

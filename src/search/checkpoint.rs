@@ -9,7 +9,7 @@ use crate::checksums::{self, CHECKSUMS};
 use crate::components::Components;
 use crate::cost::CostLimit;
 use crate::files::{
-    expect_own_names, is_run_name, recover_folder, remove_folder, remove_leftovers, write_folder,
+    discard_folder, expect_own_names, is_run_name, recover_folder, remove_leftovers, write_folder,
     FolderKind, Owner, Part,
 };
 use crate::models::Architecture;
@@ -64,17 +64,23 @@ impl Checkpoints {
         if owner.is_some() {
             return Ok(());
         }
-        let own = list(&self.folder)?.into_iter().chain([self.best()]);
-        if !own.into_iter().any(|path| CHECKPOINT.is_own(&path)) {
-            let is_own = |name: &str| is_checkpoint(name) || is_run_name(name);
-            expect_own_names("checkpoint folder", &self.folder, is_own, "one with checkpoints")?;
-        }
+        self.expect_own()?;
         let claimed = Owner::claim(&self.folder, Part::Checkpoints)?;
         if claimed.is_first() {
             remove_leftovers(&self.folder, &CHECKPOINT, is_checkpoint)?;
         }
         *owner = Some(claimed);
         Ok(())
+    }
+
+    /// Refuses a folder that holds files of other programs and no checkpoint. Nothing is written.
+    pub(super) fn expect_own(&self) -> Result<()> {
+        let mut own = list(&self.folder)?.into_iter().chain([self.best()]);
+        if own.any(|path| CHECKPOINT.is_own(&path)) {
+            return Ok(());
+        }
+        let is_own = |name: &str| is_checkpoint(name) || is_run_name(name);
+        expect_own_names("checkpoint folder", &self.folder, is_own, "one with checkpoints")
     }
 
     /// Writes a checkpoint, then removes the oldest. In a folder that holds later steps, of a search
@@ -92,7 +98,7 @@ impl Checkpoints {
         all.sort();
         let surplus = all.len().saturating_sub(self.keep);
         let old = all[..surplus].iter().filter(|old| **old != path);
-        old.into_iter().try_for_each(|old| remove_folder(old))?;
+        old.into_iter().try_for_each(|old| discard_folder(old, &CHECKPOINT))?;
         Ok(path)
     }
 
@@ -108,7 +114,7 @@ impl Checkpoints {
         recover_folder(&path, &CHECKPOINT)?;
         // A damaged or foreign folder does not keep a better checkpoint from being written.
         let sound = checksums::check(&path, &[STATE, TENSORS, TOP1], &[]).is_ok();
-        let best = std::fs::read_to_string(path.join(TOP1)).ok().filter(|_| sound);
+        let best = crate::files::read_to_string(&path.join(TOP1)).ok().filter(|_| sound);
         if best.and_then(|text| text.parse().ok()).is_some_and(|best: f64| best >= top1) {
             return Ok(false);
         }

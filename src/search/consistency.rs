@@ -76,11 +76,11 @@ fn check_counts<A>(state: &State<A>) -> Result<()> {
     expect_at_most("skipped steps", MOST, counts.skipped)?;
     expect_at_most("skipped steps in a row", counts.skipped, counts.in_a_row)?;
     expect_at_most("reported skipped steps", counts.skipped, counts.reported)?;
-    expect_at_most("updates of the EMA", MOST, state.ema_updates)?;
+    expect_at_most("updates of the EMA", state.step, state.ema_updates)?;
     let dimensions = state.space.dimensions.len() as u64;
     expect_at_most("dimensions decided by projection", dimensions, state.projected as u64)?;
     for (name, updates) in &state.updates {
-        expect_at_most(&format!("updates of {name}"), MOST, *updates)?;
+        expect_at_most(&format!("updates of {name}"), state.step, *updates)?;
     }
     for limit in &state.limits {
         if !(limit.limit.is_finite() && limit.limit > 0.0) {

@@ -49,7 +49,8 @@ impl Listener for MetricsFile {
 /// # Errors
 /// [`Error::Io`] if it cannot be read, [`Error::File`] naming the first line that is no event.
 pub fn read_events(path: &Path) -> Result<Vec<Event>> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::io("read", path, source))?;
+    let text =
+        crate::files::read_to_string(path).map_err(|source| Error::io("read", path, source))?;
     let event = |(at, line)| {
         serde_json::from_str(line)
             .map_err(|error| Error::file(path, format!("line {}: {error}", at + 1)))
@@ -60,7 +61,7 @@ pub fn read_events(path: &Path) -> Result<Vec<Event>> {
 
 /// Lines of an earlier run that a search resumed after `step` steps does not emit again.
 fn lines_before(path: &Path, step: u64) -> Result<String> {
-    let text = match std::fs::read_to_string(path) {
+    let text = match crate::files::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
         Err(source) => return Err(Error::io("read", path, source)),

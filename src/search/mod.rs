@@ -45,5 +45,7 @@ pub use options::{
     AlphaInit, Balance, BudgetOptions, Decisions, InitOptions, OneHotOptions, OptimiserOptions,
     PmimOptions, PruningOptions, SearchOptions, Stages, TrainingOptions,
 };
+#[cfg(feature = "pipeline")]
+pub(crate) use run::expect_run;
 pub use run::{Outcome, Run, METRICS};
 pub use step::Search;

@@ -31,7 +31,7 @@ impl<A: Architecture> Snapshot<A> {
     pub(super) fn read(folder: &Path) -> Result<Self> {
         restore_folder(folder, &CHECKPOINT)?;
         let path = folder.join(STATE);
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+        let text = crate::files::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
         check_header(&path, &text, A::FAMILY)?;
         checksums::check(folder, &[STATE, TENSORS], &[TOP1])?;
         let state = typed::from_json(text.as_bytes()).map_err(|e| Error::file(&path, e))?;

@@ -39,6 +39,19 @@ pub struct Run<'a, A: Architecture> {
     _owner: Option<Owner>,
 }
 
+/// Refuses a folder in which no run can begin or go on. Nothing is written.
+///
+/// # Errors
+/// [`FolderError::Foreign`](crate::error::FolderError::Foreign) if the folder or its `checkpoints/`
+/// holds files of other programs and no run; [`Error::Io`] if it cannot be read.
+pub(crate) fn expect_run(folder: &Path) -> Result<()> {
+    let checkpoints = Checkpoints::new(folder.join(CHECKPOINTS), 1);
+    if !folder.join(METRICS).is_file() && checkpoints.newest()?.is_none() {
+        expect_own_names("run folder", folder, is_run_name, "one with a run")?;
+    }
+    checkpoints.expect_own()
+}
+
 impl<A: Architecture> Search<A> {
     /// Begins a run in `folder`: events go to `metrics.jsonl`, the two newest checkpoints to
     /// `checkpoints/`, one every 100 steps.
@@ -62,9 +75,7 @@ impl<A: Architecture> Search<A> {
                           give another folder";
             return Err(Error::file(folder, reason));
         }
-        if !folder.join(METRICS).is_file() && checkpoints.newest()?.is_none() {
-            expect_own_names("run folder", folder, is_run_name, "one with a run")?;
-        }
+        expect_run(folder)?;
         let owner = Owner::claim(folder, Part::Run)?;
         checkpoints.claim()?;
         let metrics = MetricsFile::open(folder.join(METRICS), self.step)?;

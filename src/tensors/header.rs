@@ -1,7 +1,6 @@
 //! Headers of safetensors files: names, types and shapes of the tensors, without the tensors.
 
 pub(crate) use safetensors::tensor::{Dtype, Metadata};
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -33,7 +32,7 @@ pub(crate) enum HeaderFault {
 
 /// Returns the header of a file, whose length is that of header and tensors.
 pub(crate) fn read_header(path: &Path) -> Result<Metadata, HeaderFault> {
-    let mut file = File::open(path).map_err(HeaderFault::Io)?;
+    let mut file = crate::files::open(path).map_err(HeaderFault::Io)?;
     let length = file.metadata().map_err(HeaderFault::Io)?.len();
     let mut start = Vec::new();
     file.by_ref().take(LENGTH_BYTES).read_to_end(&mut start).map_err(HeaderFault::Io)?;

@@ -3,6 +3,7 @@
 mod processes;
 
 use super::folder::write_folder_by;
+use super::leftovers::discard_folder_by;
 use super::*;
 use crate::error::FolderError;
 
@@ -284,6 +285,59 @@ fn leftovers_of_killed_writes_are_removed_and_what_they_replaced_is_restored() {
     assert!(remove_leftovers(root.path(), &KIND, |name| name.starts_with("step-")).is_ok());
     assert_eq!(names_in(root.path()), [".mine.partial", "step-2"]);
     assert_eq!(text(&root.path().join("step-2")).as_deref(), Some("former"));
+}
+
+#[test]
+fn write_folder_beside_a_folder_with_a_temporary_name_of_the_user_is_refused_and_leaves_it() {
+    let contents = [("mine", "kept"), (MARK, r#"{"format": "other"}"#)];
+    for ending in ["partial", "replaced"] {
+        for (name, contents) in contents {
+            let root = temporary();
+            let (net, foreign) =
+                (root.path().join("net"), root.path().join(format!(".net.{ending}")));
+            assert!(fs::create_dir(&foreign).is_ok());
+            put(&foreign.join(name), contents);
+            let refused = write_folder(&net, &KIND, fill("ours"));
+            let Err(Error::Folder(FolderError::Foreign { path, .. })) = refused else {
+                panic!("{ending}: {refused:?}");
+            };
+            assert_eq!((path, names_in(&foreign)), (foreign.clone(), vec![name.to_string()]));
+            assert!(!net.exists());
+        }
+    }
+}
+
+#[test]
+fn discard_folder_that_is_interrupted_leaves_nothing_at_the_path_and_is_swept() {
+    let root = temporary();
+    let step = root.path().join("step-1");
+    make(&step, "old");
+    let interrupted = |folder: &Path, _: &FolderKind| {
+        assert!(fs::remove_file(folder.join("text")).is_ok());
+        Err(Error::invalid("a", "b", "c"))
+    };
+    assert!(discard_folder_by(interrupted, &step, &KIND).is_err());
+    assert_eq!(names_in(root.path()), [".step-1.partial"]);
+    assert!(remove_leftovers(root.path(), &KIND, |name| name.starts_with("step-")).is_ok());
+    assert!(names_in(root.path()).is_empty());
+}
+
+#[cfg(unix)]
+#[test]
+fn pipe_in_the_place_of_a_file_is_refused_without_waiting() {
+    let root = temporary();
+    let folder = root.path().join("net");
+    assert!(fs::create_dir(&folder).is_ok());
+    let mark = folder.join(MARK);
+    let made = std::process::Command::new("mkfifo").arg(&mark).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let refused = write_folder(&folder, &KIND, fill("ours"));
+    let Err(Error::Folder(FolderError::Foreign { found, .. })) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(found.contains("is a folder, pipe or device"), "{found}");
+    let read = read(&mark).map_err(|error| error.to_string());
+    assert_eq!(read, Err("got a pipe, socket or device, expected a file".into()));
 }
 
 #[cfg(all(unix, feature = "pipeline"))]

@@ -85,7 +85,7 @@ pub struct RunInspection {
     pub in_use: Option<String>,
     /// Options, `config.toml`; `None` in a folder of a search without a pipeline.
     pub config: Option<PathInspection<Value>>,
-    /// Networks: the dense one, the subnet, the fine-tuned subnet.
+    /// Networks: the dense one, the subnet, the fine-tuned subnet, the reference of the comparison.
     pub networks: Vec<PathInspection<ArtifactInspection>>,
     /// Checkpoints of every stage.
     pub checkpoints: Vec<PathInspection<CheckpointInspection>>,
@@ -116,7 +116,7 @@ pub(super) fn inspect_own(folder: &Path) -> Result<Option<Inspection>> {
     if checkpoints.is_empty() && !run.config().is_file() {
         return Ok(None);
     }
-    let networks = [run.dense(), run.subnet(), run.finetuned()];
+    let networks = [run.dense(), run.subnet(), run.finetuned(), run.reference()];
     let networks = networks.iter().filter(|path| path.is_dir());
     let config = run.config().is_file().then(|| part(folder, &run.config(), config(&run)));
     Ok(Some(Inspection::Run(RunInspection {
@@ -157,7 +157,7 @@ fn in_words(error: &dyn std::error::Error) -> String {
 
 /// Returns the family that a JSON file names; `None` without the file, which the reader then misses.
 fn family(path: &Path) -> Result<Option<String>> {
-    let text = match std::fs::read(path) {
+    let text = match crate::files::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         read => read.map_err(|source| Error::io("read", path, source))?,
     };

@@ -134,7 +134,7 @@ fn refused(path: &Path, source: ArtifactError) -> Error {
 }
 
 fn read_json(path: &Path) -> Result<serde_json::Value> {
-    let text = std::fs::read(path).map_err(|source| match path.parent() {
+    let text = crate::files::read(path).map_err(|source| match path.parent() {
         Some(folder) if ARTIFACT.lost_mark(folder) => {
             let reason = format!("got an artifact without {CONFIG}; copy the folder again");
             Error::io("read", path, std::io::Error::new(source.kind(), reason))
