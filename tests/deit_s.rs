@@ -524,6 +524,57 @@ fn training_that_diverges_is_refused_with_its_loss_and_the_option_of_its_rate() 
     Ok(())
 }
 
+#[test]
+fn option_without_effect_is_refused_by_name() -> TestResult {
+    for (settings, message) in [
+        (&["train.share=0.5"][..], "train.share: got 0.5, expected none"),
+        (&["train.method=paper"], "train.method: got a preset of a search, expected none"),
+        (&["train.prune_steps_per_epoch=2"], "train.prune_steps_per_epoch: got 2, expected none"),
+        (
+            &["finetune.share=0.5", "finetune.steps=2", "finetune.batch=2", "finetune.lr=1e-3"],
+            "finetune.share: got 0.5, expected none",
+        ),
+        (
+            &["search.epochs=1", "search.steps=8"],
+            "search: got both, expected either epochs or steps",
+        ),
+        (
+            &["search.options.optimiser.weights.eps=9e18"],
+            "search.options.optimiser.weights.eps: got 9e18, expected within [1e-30, 1]",
+        ),
+        (&["data.max_pixels=9"], "data.max_pixels: got 9, expected none for IDX files"),
+    ] {
+        let arguments: Vec<&str> = settings.iter().flat_map(|own| ["--set", own]).collect();
+        let said = refuses(&arguments)?;
+        assert!(said.contains(message), "{settings:?}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn images_beyond_the_limit_of_pixels_are_refused_by_a_run_and_by_inspect() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let (data, out) = (folder.path().join("data"), folder.path().join("run"));
+    write_classes(&data.join("train"), &["ant", "bee"])?;
+    write_classes(&data.join("val"), &["ant", "bee"])?;
+    let (images, out) = (data.to_str().ok_or("?")?, out.to_str().ok_or("?")?);
+    let told = succeeds(&["inspect", images, "--max-pixels", "784"])?;
+    assert!(!told.contains("REFUSED"), "{told}");
+    let inspected = deit_s(&["inspect", images, "--max-pixels", "783"])?;
+    let told = String::from_utf8(inspected.stdout)?;
+    assert!(!inspected.status.success() && told.contains("expected at most 783"), "{told}");
+    let run = ["train", "--data", images, "--out", out, "--batch", "4"];
+    let limit = ["--set", "data.max_pixels=783"];
+    let said = refuses(&[&run[..], &SMALL, &limit].concat())?;
+    assert!(said.contains("corrupt images: got 8") && said.contains("inspect"), "{said}");
+    let other = folder.path().join("other");
+    let run = ["train", "--data", images, "--out", other.to_str().ok_or("?")?, "--batch", "4"];
+    let limit = ["--set", "data.max_pixels=0"];
+    let said = refuses(&[&run[..], &SMALL, &limit].concat())?;
+    assert!(said.contains("data.max_pixels: got 0, expected within"), "{said}");
+    Ok(())
+}
+
 /// Everything about `--out` that is known before the images are opened.
 #[test]
 fn out_that_is_no_run_or_cannot_be_written_is_refused_by_name_and_left() -> TestResult {

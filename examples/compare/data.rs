@@ -22,6 +22,7 @@ pub fn open(options: &Options, device: Device) -> Result<Feed> {
         mean: Vec::new(),
         std: Vec::new(),
         workers: None,
+        max_pixels: None,
     };
     Feed::open(&folder, &config, SIDE, device)
 }

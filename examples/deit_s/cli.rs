@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use once_for_both::pipeline::{self, Flags, Request};
 use once_for_both::subnet::Precision;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// Makes a Vision Transformer smaller: trains it, searches the units to keep under a budget,
@@ -101,6 +102,10 @@ pub struct InspectCommand {
     /// Prefix of the names in a checkpoint. Default: one that all names have.
     #[arg(long)]
     pub prefix: Option<String>,
+
+    /// Largest accepted number of pixels of an image. Default: 64 million.
+    #[arg(long, value_name = "PIXELS")]
+    pub max_pixels: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

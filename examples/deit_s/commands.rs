@@ -12,6 +12,7 @@ use once_for_both::pipeline::{
 };
 use once_for_both::subnet::{verify_against, Description, Export, Extracted, Subnet};
 use once_for_both::Result;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -148,9 +149,10 @@ fn saved(path: &Path) {
 }
 
 fn inspect(command: InspectCommand) -> Result<Outcome, AnyError> {
-    let InspectCommand { path, json, heads, entry, prefix } = command;
+    let InspectCommand { path, json, heads, entry, prefix, max_pixels } = command;
     let import = ImportOptions { entry, prefix, ..ImportOptions::default() };
-    let options = InspectOptions { import, heads, ..InspectOptions::default() };
+    let mut options = InspectOptions { import, heads, ..InspectOptions::default() };
+    options.max_pixels = max_pixels.map_or(options.max_pixels, NonZeroUsize::get);
     let found = pipeline::inspect(&path, &options)?;
     match json {
         true => println!("{}", serde_json::to_string_pretty(&found)?),

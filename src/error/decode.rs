@@ -7,6 +7,11 @@ pub enum DecodeError {
     /// A file without content.
     #[error("image file: got 0 bytes, expected JPEG or PNG; copy or download it again")]
     Empty,
+    /// The text that Git LFS puts in the place of a large file.
+    #[error(
+        "image file: got a Git LFS pointer, expected JPEG or PNG; fetch the file: git lfs pull"
+    )]
+    LfsPointer,
     /// Neither JPEG nor PNG.
     #[error(
         "image format: got {name}, first bytes {found:02x?}, expected JPEG or PNG; convert the file"
@@ -19,8 +24,8 @@ pub enum DecodeError {
     },
     /// A file that is longer than any image within the limit of pixels.
     #[error(
-        "length of the image file: got {length} bytes, expected at most {most}; raise max_pixels, \
-         or save the image without its other data"
+        "length of the image file: got {length} bytes, expected at most {most}; raise max_pixels (of a \
+         run: data.max_pixels), or save the image without its other data"
     )]
     TooLong {
         /// Length of the file in bytes.
@@ -31,7 +36,7 @@ pub enum DecodeError {
     /// The header claims more pixels than are accepted: decoding would need too much memory.
     #[error(
         "image size: got {width} × {height} pixels in the header, expected at most {most} in all; \
-         raise max_pixels or reduce the image"
+         raise max_pixels (of a run: data.max_pixels), or reduce the image"
     )]
     TooLarge {
         /// Width in the header.

@@ -329,7 +329,8 @@ pub enum Error {
 
     /// More corrupt images than the loader may skip.
     #[error(
-        "corrupt images: got {}, expected at most {limit}; replace them or raise the limit: {}",
+        "corrupt images: got {}, expected at most {limit}; see what is wrong with each by \
+         inspect_images (`deit_s inspect`), replace them or raise the limit: {}",
         names.len(), names.join(", ")
     )]
     CorruptImages {

@@ -1,10 +1,13 @@
 //! AdamW (Loshchilov & Hutter 2019) over plain tensors; it computes what `torch.optim.AdamW` does.
 
-use crate::range::{PART, RATE, SCALE};
+use crate::range::{Range, PART, RATE};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::btree_map::{BTreeMap, Entry};
 use tch::Tensor;
+
+/// Beyond 1, ε outweighs the second moment, and no step is made.
+const EPS: Range<f64> = Range::closed(1e-30, 1.0);
 
 /// AdamW options of one parameter group.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -20,7 +23,7 @@ pub struct AdamWOptions {
 }
 
 impl AdamWOptions {
-    /// Checks that β₁ and β₂ are in [0, 1), ε in [1e-30, 1e30], and the weight decay in [0, 1e6].
+    /// Checks that β₁ and β₂ are in [0, 1), ε in [1e-30, 1], and the weight decay in [0, 1e6].
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) with the option's name, prefixed by `group`.
@@ -28,7 +31,7 @@ impl AdamWOptions {
         let options = [
             ("beta1", self.beta1, PART),
             ("beta2", self.beta2, PART),
-            ("eps", self.eps, SCALE),
+            ("eps", self.eps, EPS),
             ("weight_decay", self.weight_decay, RATE),
         ];
         let mut options = options.into_iter();

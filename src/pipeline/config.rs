@@ -1,6 +1,6 @@
 //! Configuration of a run, as `config.toml` has it.
 
-use super::{ImportConfig, Settings, StageConfig};
+use super::{DataConfig, ImportConfig, Settings, StageConfig};
 use crate::components::{Distillation, DistillationKind};
 use crate::cost::{Budget, CostLimit, Limit, Metric};
 use crate::error::PipelineError;
@@ -10,9 +10,6 @@ use crate::{typed, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-const IMAGES: Range<i64> = Range::closed(1, 1 << 32);
-const WORKERS: Range<usize> = Range::closed(1, 1 << 10);
-const STD: Range<f64> = Range::closed(1e-6, 1e6);
 const TEMPERATURE: Range<f64> = Range::closed(1e-3, 1e6);
 
 /// Part of a run that is run on its own.
@@ -75,47 +72,6 @@ pub struct Config {
     pub every: Intervals,
 }
 
-/// Images of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataConfig {
-    /// Folder of the images: `train/` and `val/` with a folder per class, or IDX files.
-    pub folder: Option<PathBuf>,
-    /// Whether the program may use images of its own if there is no folder.
-    #[serde(default)]
-    pub built_in: bool,
-    /// Number of training images, from the first on; all if not given. IDX files only.
-    pub images: Option<i64>,
-    /// Number of training images that are held out and evaluated on instead of the test images, for
-    /// tuning. IDX files only.
-    #[serde(default)]
-    pub validation: i64,
-    /// Augmentation of the training images.
-    pub augmentation: AugmentationPreset,
-    /// Mean of each channel, in [0, 1]. Empty: measured on the training images of IDX files,
-    /// ImageNet's for folders of RGB images.
-    #[serde(default)]
-    pub mean: Vec<f64>,
-    /// Standard deviation of each channel. Empty: as the mean.
-    #[serde(default)]
-    pub std: Vec<f64>,
-    /// Threads that decode; all cores if not given. Batches do not depend on it.
-    pub workers: Option<usize>,
-}
-
-/// Augmentation of training images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AugmentationPreset {
-    /// None.
-    None,
-    /// Images in memory: padding by 2 pixels, random crop, flip. Folders: random resized crop,
-    /// flip.
-    Light,
-    /// That of DeiT: repeated augmentation, RandAugment, mixup, cutmix, erasing. Folders only.
-    Deit,
-}
-
 /// Budgets of the search; all that are given hold together.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,20 +109,6 @@ pub struct Intervals {
     pub checkpoint: u64,
     /// Epochs between two evaluations.
     pub evaluation: u64,
-}
-
-impl DataConfig {
-    /// Checks the range of every option.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] naming the option, its value and what is allowed.
-    pub fn check(&self) -> Result<()> {
-        self.images.map_or(Ok(()), |images| IMAGES.check("data.images", images))?;
-        Range::closed(0, 1 << 32).check("data.validation", self.validation)?;
-        self.workers.map_or(Ok(()), |workers| WORKERS.check("data.workers", workers))?;
-        self.mean.iter().try_for_each(|&mean| SHARE.check("data.mean", mean))?;
-        self.std.iter().try_for_each(|&std| STD.check("data.std", std))
-    }
 }
 
 /// Refuses numbers that are not finite: JSON, in which plans and overlays are written, has none.

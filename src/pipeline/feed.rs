@@ -77,6 +77,9 @@ impl Feed {
     }
 
     fn open_idx(folder: &Path, config: &DataConfig, device: Device) -> Result<Self> {
+        if let Some(pixels) = config.max_pixels {
+            return Err(Error::invalid("data.max_pixels", "none for IDX files", pixels));
+        }
         let train = IdxImages::open_split(folder, Split::Train)?;
         let test = IdxImages::open_split(folder, Split::Test)?;
         let classes = train.classes();
@@ -117,8 +120,14 @@ impl Feed {
         if counts != [0, 0] && counts != [3, 3] {
             return Err(other_channels(&config.mean, &config.std, 3));
         }
-        let train = ImageFolder::open(folder.join("train"))?;
-        let test = ImageFolder::open(folder.join("val"))?;
+        let open = |name| {
+            let images = ImageFolder::open(folder.join(name))?;
+            match config.max_pixels {
+                Some(most) => images.with_max_pixels(most),
+                None => Ok(images),
+            }
+        };
+        let (train, test) = (open("train")?, open("val")?);
         expect_same_classes(folder, &train, &test)?;
         Ok(Self::from_datasets(Arc::new(train), Arc::new(test), config, image_size, device))
     }

@@ -29,6 +29,7 @@
 //! ```
 
 mod config;
+mod data_config;
 mod feed;
 mod feed_batches;
 mod feed_checks;
@@ -51,9 +52,8 @@ mod summary;
 mod summary_table;
 
 pub use crate::error::PipelineError;
-pub use config::{
-    AugmentationPreset, BudgetConfig, Command, Config, DataConfig, Intervals, TeacherConfig,
-};
+pub use config::{BudgetConfig, Command, Config, Intervals, TeacherConfig};
+pub use data_config::{AugmentationPreset, DataConfig};
 pub use feed::Feed;
 pub use feed_batches::FeedBatches;
 pub use import_config::ImportConfig;

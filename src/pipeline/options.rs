@@ -49,10 +49,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         name: &str,
         stage: &StageConfig,
     ) -> Result<SearchOptions> {
-        if !stage.components.is_empty() {
-            let expected = "none: components are those of the search";
-            return Err(Error::invalid(format!("{name}.components"), expected, "some"));
-        }
+        stage.expect_no_search(name)?;
         let (steps, epoch) = self.length(name, stage)?;
         self.options(name, SearchOptions::training(steps), stage, epoch)
     }

@@ -10,14 +10,26 @@ use toml::Table;
 /// Merges `above` into `below`: tables are merged, everything else is replaced. `epochs` replaces
 /// `steps`, and the other way round.
 pub(super) fn merge(below: &mut Table, above: Table) {
+    lay(below, above, true);
+}
+
+/// [`merge`], in which `epochs` stand beside `steps`: two settings of one length contradict each
+/// other.
+pub(super) fn join(below: &mut Table, above: Table) {
+    lay(below, above, false);
+}
+
+fn lay(below: &mut Table, above: Table, one_length: bool) {
     for [one, other] in [["epochs", "steps"], ["steps", "epochs"]] {
-        if above.contains_key(one) && !above.contains_key(other) {
+        if one_length && above.contains_key(one) && !above.contains_key(other) {
             below.remove(other);
         }
     }
     for (name, value) in above {
         match (below.get_mut(&name), value) {
-            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => merge(below, above),
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => {
+                lay(below, above, one_length);
+            }
             (_, value) => drop(below.insert(name, value)),
         }
     }

@@ -1,6 +1,6 @@
 //! Resolution of a run's options: preset, TOML file, settings and flags, each over those before.
 
-use super::overlay::{merge, nested, setting};
+use super::overlay::{join, merge, nested, setting};
 use super::run_folder::{CONFIG, DENSE, FINETUNE};
 use super::{Command, Config, RunFolder};
 use crate::error::PipelineError;
@@ -106,9 +106,11 @@ impl Request {
         if let Some(file) = &self.file {
             merge(&mut table, read(file)?);
         }
+        let mut settings = Table::new();
         for text in &self.settings {
-            merge(&mut table, setting(text)?);
+            join(&mut settings, setting(text)?);
         }
+        merge(&mut table, settings);
         if self.command == Some(Command::Finetune) {
             finetune_like_search(&mut table);
         }

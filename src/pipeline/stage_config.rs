@@ -122,6 +122,26 @@ impl StageConfig {
         })
     }
 
+    /// Refuses options of a search in the section `name` of plain training, where they have no effect.
+    pub(super) fn expect_no_search(&self, name: &str) -> Result<()> {
+        let share = self.share.map(|share| share.to_string());
+        let prune_steps = self.prune_steps_per_epoch.map(|steps| steps.to_string());
+        let method = (self.method != Recipe::default()).then(|| "a preset of a search".to_string());
+        let components = (!self.components.is_empty()).then(|| "some".to_string());
+        for (field, given) in [
+            ("share", share),
+            ("prune_steps_per_epoch", prune_steps),
+            ("method", method),
+            ("components", components),
+        ] {
+            if let Some(given) = given {
+                let expected = format!("none: only a search has it; set search.{field}");
+                return Err(Error::invalid(format!("{name}.{field}"), expected, given));
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the optimiser steps, of which `epoch` are an epoch.
     pub(super) fn optimiser_steps(&self, name: &str, epoch: u64) -> Result<u64> {
         let steps = match (self.epochs, self.steps) {

@@ -16,9 +16,10 @@ mod torchscript;
 mod verify;
 
 pub use crate::precision::Precision;
-pub use artifact::{Description, Differences, Export, LatencyComparison, Provenance};
+pub(crate) use artifact::ARTIFACT;
 #[cfg(feature = "pipeline")]
-pub(crate) use artifact::{ARTIFACT, EXPORTS};
+pub(crate) use artifact::EXPORTS;
+pub use artifact::{Description, Differences, Export, LatencyComparison, Provenance};
 pub use extracted::Extracted;
 pub(crate) use extractor::extract_decided;
 pub use extractor::{ExtractInto, FoldingExtractor, SubnetExtractor, TranslatingExtractor};

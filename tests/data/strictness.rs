@@ -129,6 +129,9 @@ fn decode_of_damaged_png_is_an_error() -> TestResult {
     let length = u32::from_be_bytes(whole[data - 4..data].try_into()?) as usize;
     let mut checksum = whole.clone();
     checksum[data + 4 + length] ^= 1;
+    let source = decode(&checksum).err().ok_or("accepted")?.source().map(ToString::to_string);
+    let source = source.ok_or("no source")?;
+    assert!(source.ends_with("while decoding IDAT chunk."), "{source}");
     // A complete file whose image data are cut: length and checksum are right.
     let kept = &whole[data + 4..data + 4 + length / 2];
     let mut cut = Vec::new();

@@ -1,7 +1,7 @@
 //! File formats by their first bytes.
 
 /// Name of a format with the bytes it begins with, and their offset.
-const FORMATS: [(&str, usize, &[u8]); 21] = [
+const FORMATS: [(&str, usize, &[u8]); 20] = [
     ("GIF", 0, b"GIF8"),
     ("WebP", 8, b"WEBP"),
     ("TIFF", 0, b"II*\0"),
@@ -21,9 +21,11 @@ const FORMATS: [(&str, usize, &[u8]); 21] = [
     ("HTML", 0, b"<!DOCTYPE"),
     ("HTML", 0, b"<html"),
     ("SVG or XML", 0, b"<?xml"),
-    ("a Git LFS pointer", 0, b"version https://git-lfs"),
     ("gzip", 0, b"\x1f\x8b"),
 ];
+
+/// First bytes of the text that Git LFS puts in the place of a large file.
+pub(super) const LFS_MAGIC: &[u8] = b"version https://git-lfs";
 
 /// Name of a file's format; `None` for one that is not known.
 pub(super) fn name(bytes: &[u8]) -> Option<&'static str> {

@@ -69,7 +69,7 @@ impl<'a> EncodedImage<'a> {
         let file = if bytes.starts_with(&JPEG_MAGIC) {
             Self(Format::Jpeg(JpegFile::open(bytes)?))
         } else if bytes.starts_with(&PNG_MAGIC) {
-            Self(Format::Png(Box::new(PngFile::open(bytes)?)))
+            Self(Format::Png(Box::new(PngFile::open(bytes, max_pixels)?)))
         } else {
             return Err(unknown_format(bytes));
         };
@@ -128,6 +128,9 @@ impl<'a> EncodedImage<'a> {
 fn unknown_format(bytes: &[u8]) -> DecodeError {
     if bytes.is_empty() {
         return DecodeError::Empty;
+    }
+    if bytes.starts_with(format::LFS_MAGIC) {
+        return DecodeError::LfsPointer;
     }
     let found = bytes[..bytes.len().min(8)].to_vec();
     DecodeError::UnknownFormat { name: format::name(bytes).unwrap_or("unknown"), found }

@@ -2,7 +2,7 @@
 
 use super::Image;
 use crate::error::DecodeError;
-use png::{ColorType, Decoder, Reader, Transformations};
+use png::{ColorType, Decoder, DecodingError, Limits, Reader, Transformations};
 use std::io::Cursor;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
@@ -13,6 +13,11 @@ const CHUNK: usize = 12;
 /// Largest compression ratio of deflate: at least two bits for a run of at most 258 bytes.
 const MAX_BYTES_PER_PACKED_BYTE: u64 = 1032;
 
+/// Bytes of a pixel with four channels of 16 bits.
+const MAX_BYTES_PER_PIXEL: usize = 8;
+/// Fewest bytes that the decoder may take for a row and the chunks beside the pixels.
+const LEAST_LIMIT: usize = 1 << 26;
+
 /// PNG file whose header has been read.
 pub(super) struct PngFile<'a> {
     bytes: &'a [u8],
@@ -20,18 +25,27 @@ pub(super) struct PngFile<'a> {
 }
 
 impl<'a> PngFile<'a> {
-    /// Reads the header. Reserves no memory for pixels.
-    pub fn open(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        guarded(|| Self::read_header(bytes))
+    /// Reads the header of a file whose rows have at most `max_pixels` pixels. Reserves no memory for
+    /// pixels.
+    pub fn open(bytes: &'a [u8], max_pixels: usize) -> Result<Self, DecodeError> {
+        guarded(|| Self::read_header(bytes, max_pixels))
     }
 
-    fn read_header(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut decoder = Decoder::new(Cursor::new(bytes));
+    fn read_header(bytes: &'a [u8], max_pixels: usize) -> Result<Self, DecodeError> {
+        let limits =
+            Limits { bytes: max_pixels.saturating_mul(MAX_BYTES_PER_PIXEL).max(LEAST_LIMIT) };
+        let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), limits);
         decoder.set_transformations(Transformations::normalize_to_color8());
         // Neither changes a pixel, and both may be large once unpacked.
         decoder.set_ignore_text_chunk(true);
         decoder.set_ignore_iccp_chunk(true);
-        Ok(Self { bytes, reader: decoder.read_info().map_err(error)? })
+        let reader = decoder.read_info().map_err(|source| match (source, claimed_size(bytes)) {
+            (DecodingError::LimitsExceeded, Some((width, height))) => {
+                DecodeError::TooLarge { width, height, most: max_pixels }
+            }
+            (source, _) => damaged(source),
+        })?;
+        Ok(Self { bytes, reader })
     }
 
     pub fn width(&self) -> usize {
@@ -66,9 +80,9 @@ impl<'a> PngFile<'a> {
         let size = reader.output_buffer_size().ok_or_else(|| error("too large for memory"))?;
         let mut pixels = vec![0; size];
         // Of an animation, this is the image that programs without animation show.
-        let info = reader.next_frame(&mut pixels).map_err(error)?;
+        let info = reader.next_frame(&mut pixels).map_err(damaged)?;
         // Reads to the end of the file, to detect one that is truncated after its pixels.
-        reader.finish().map_err(error)?;
+        reader.finish().map_err(damaged)?;
         if info.width as usize != width || pixels.len() < rows * width * info.color_type.samples() {
             return Err(error("a first image of another size than the header's"));
         }
@@ -115,6 +129,26 @@ fn image_data(bytes: &[u8]) -> u64 {
         at = at.saturating_add(length).saturating_add(CHUNK);
     }
     sum
+}
+
+/// Returns width and height as the header claims them.
+fn claimed_size(bytes: &[u8]) -> Option<(usize, usize)> {
+    let header = bytes.get(SIGNATURE + 8..)?.first_chunk::<8>()?;
+    let [a, b, c, d, height @ ..] = *header;
+    Some((u32::from_be_bytes([a, b, c, d]) as usize, u32::from_be_bytes(height) as usize))
+}
+
+/// An error of the decoder, whose message has chunks as their name alone.
+fn damaged(source: DecodingError) -> DecodeError {
+    const CHUNK: &str = "ChunkType { type: ";
+    let mut text = source.to_string();
+    while let Some(start) = text.find(CHUNK) {
+        let (before, chunk) = (text[..start].to_string(), &text[start + CHUNK.len()..]);
+        let name = chunk.split([',', ' ', '}']).next().unwrap_or_default();
+        let after = chunk.find('}').map_or("", |end| &chunk[end + 1..]);
+        text = format!("{before}{name}{after}");
+    }
+    error(text)
 }
 
 fn error(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> DecodeError {
