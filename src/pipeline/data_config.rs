@@ -58,7 +58,7 @@ impl DataConfig {
     /// Checks the range of every option.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the option, its value and what is allowed.
+    /// [`Error::Invalid`](crate::Error::Invalid) naming the option, its value and what is allowed.
     pub fn check(&self) -> Result<()> {
         self.images.map_or(Ok(()), |images| IMAGES.check("data.images", images))?;
         Range::closed(0, 1 << 32).check("data.validation", self.validation)?;
