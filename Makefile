@@ -41,7 +41,7 @@ test-golden: setup ## only the comparison with the golden numbers
 # Every property whose number of cases OFB_CASES sets has "flipped" or "mutated" in its name.
 test-long: setup ## what takes long: a run killed a hundred times, 100,000 damaged files a reader
 	OFB_KILLS=$${OFB_KILLS:-100} $(WITH) cargo test $(FEATURES) --test run killed
-	OFB_CASES=$${OFB_CASES:-100000} $(WITH) cargo test $(FEATURES) --tests -- flipped mutated
+	OFB_CASES=$${OFB_CASES:-100000} $(WITH) cargo test $(FEATURES) --tests -- flipped mutated bytes_changed
 
 test-tch-%: ## the same sources with another tch and its libtorch: make test-tch-0.24 (compiles everything)
 	scripts/check-tch $*
