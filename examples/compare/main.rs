@@ -37,7 +37,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_value = "0.5")]
     budgets: Vec<f64>,
 
-    /// Number of seeds of scores, α and masked tokens.
+    /// Number of seeds of scores, α, masked tokens and the order of the data.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
 

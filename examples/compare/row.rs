@@ -26,10 +26,7 @@ pub struct Row {
     /// Share of the dense MACs reached.
     pub macs: f64,
     pub top1: f64,
-    /// NLL at the end.
-    #[serde(default)]
-    pub nll: f64,
-    /// NLL and top-1 after so many steps from the decision of the sizes.
+    /// NLL and top-1 so many steps after the decision of the sizes; the last point is the end.
     #[serde(default)]
     pub curve: Vec<Point>,
     /// Top-1 at the end of the search, before fine-tuning.

@@ -1,7 +1,7 @@
 //! The baseline that is not searched: an evenly narrowed network, trained from scratch.
 
 use crate::methods::Named;
-use crate::row::Row;
+use crate::row::{Point, Row};
 use crate::trial::{AnyError, Bench};
 use once_for_both::cost::Metric;
 use once_for_both::models::{Architecture, BlockConfig, VitConfig};
@@ -16,10 +16,12 @@ impl Bench<'_> {
         let mut training =
             Search::of(narrow.clone()).options(options).device(self.device).build()?;
         training.train(&mut self.batches(seed)?, &mut ())?;
+        let judged = self.judge(&mut training)?;
         let dense = self.network.cost_model().dense_cost(Metric::Macs)?;
         Ok(Row {
             macs: narrow.cost_model().dense_cost(Metric::Macs)? / dense,
-            top1: self.top1(&mut training)?,
+            top1: judged.top1(),
+            curve: vec![Point { after: 0, nll: judged.mean_nll(), top1: judged.top1() }],
             embed_dim: narrow.embed_dim,
             blocks: narrow.blocks.iter().map(|b| [b.heads, b.head_dim, b.hidden_dim]).collect(),
             ..Row::new(Named::Scratch, share, seed)

@@ -17,6 +17,7 @@ impl Bench<'_> {
         Ok(json!({
             "batch": self.options.batch,
             "components": searched.then(|| method.components().ids()),
+            "curve": self.options.curve,
             "data": self.data_terms(),
             "dense": searched.then(|| self.checksum.clone()),
             "network": self.network,

@@ -8,7 +8,7 @@ use cpu_time::ProcessTime;
 use once_for_both::batch::BatchSource;
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::pipeline::{Feed, FeedBatches};
+use once_for_both::pipeline::{Feed, FeedBatches, Judgement};
 use once_for_both::search::{Checkpoints, Event, Phase, Search, SearchOptions};
 use once_for_both::space::{Candidates, Size};
 use once_for_both::subnet::{Subnet, SubnetTeacher};
@@ -100,8 +100,7 @@ impl<'a> Bench<'a> {
             curve.push(Point { after, nll: judged.mean_nll(), top1: judged.top1() });
         }
         let top1_searched = curve[0].top1;
-        let nll = curve[curve.len() - 1].nll;
-        let row = Row { top1_searched, curve, nll, ..Row::new(method, share, seed) };
+        let row = Row { top1_searched, curve, ..Row::new(method, share, seed) };
         Ok(self.conclude(&mut search, watch, row)?)
     }
 
@@ -140,8 +139,8 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    pub(crate) fn top1(&self, search: &mut Search<VitConfig>) -> Result<f64> {
-        search.evaluate(|supernet| self.feed.top1(|images| supernet.network_logits(images)))
+    pub(crate) fn judge(&self, search: &mut Search<VitConfig>) -> Result<Judgement> {
+        search.evaluate(|supernet| self.feed.judge(|images| supernet.network_logits(images)))
     }
 
     fn conclude(&self, search: &mut Search<VitConfig>, watch: Watch, row: Row) -> Result<Row> {

@@ -18,6 +18,8 @@ pub use folder::FolderError;
 pub use import::ImportError;
 #[cfg(feature = "pipeline")]
 pub use pipeline::PipelineError;
+#[cfg(feature = "data")]
+pub(crate) use raise::in_words;
 pub(crate) use raise::{expect_shape, plain, During};
 
 use std::path::PathBuf;

@@ -4,6 +4,18 @@ use super::{Error, Result};
 use std::path::PathBuf;
 use tch::TchError;
 
+/// Returns an error with its causes, in one line.
+#[cfg(feature = "data")]
+pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        words = format!("{words}: {inner}");
+        cause = inner.source();
+    }
+    words
+}
+
 impl From<TchError> for Error {
     fn from(source: TchError) -> Self {
         Self::Torch { operation: "a tensor operation".into(), source: plain(source) }

@@ -2,7 +2,7 @@
 
 use super::feed_checks::{expect_idx, expect_same_classes, other_channels};
 use super::{AugmentationPreset, DataConfig, FeedBatches, Judgement};
-use crate::batch::Targets;
+use crate::batch::{Batch, Targets};
 use crate::data::idx::{IdxImages, Split};
 use crate::data::transform::{TrainTransform, Transform};
 use crate::data::{
@@ -254,18 +254,10 @@ impl Feed {
     /// # Errors
     /// Those of `predict` and of the data set.
     pub fn top1(&self, predict: impl Fn(&Tensor) -> Result<Tensor>) -> Result<f64> {
-        match &self.source {
-            Source::Memory { test, .. } => test.top1(EVALUATION_BATCH as i64, predict),
-            Source::Folder { test, .. } => {
-                let options =
-                    LoaderOptions::evaluation(self.image_shape[1] as usize, EVALUATION_BATCH);
-                self.loader(test, options)?.top1(predict)
-            }
-        }
+        Ok(self.judge(predict)?.top1())
     }
 
-    /// Returns the mean negative log-likelihood (NLL) and the top-1 accuracy of `predict` on the test
-    /// images.
+    /// Returns the negative log-likelihood (NLL) and the hit of `predict` on every test image.
     ///
     /// # Shapes
     /// `predict`: `[B, C, H, W]` to logits `[B, classes]`.
@@ -291,10 +283,11 @@ impl Feed {
                 let mut loader =
                     self.loader(test, LoaderOptions::evaluation(side, EVALUATION_BATCH))?;
                 for step in 0..loader.steps_per_epoch() {
-                    let batch = loader.at(step)?;
-                    if let Targets::Classes(classes) = &batch.targets {
-                        add(&batch.images, classes)?;
-                    }
+                    let Batch { images, targets: Targets::Classes(classes) } = loader.at(step)?
+                    else {
+                        return Err(Error::invalid("mixing of an evaluation", "None", "Some"));
+                    };
+                    add(&images, &classes)?;
                 }
             }
         }

@@ -35,3 +35,23 @@ impl Judgement {
         hits as f64 / self.hit.len().max(1) as f64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn judgement_of_hand_made_logits_has_their_nll_and_hits() -> Result<()> {
+        // p = [3/4, 1/4] for both images, of which the second is of class 1.
+        let logits = Tensor::f_from_slice(&[3f64.ln(), 0.0, 3f64.ln(), 0.0])?.f_view([2, 2])?;
+        let mut judgement = Judgement::default();
+        judgement.add(&logits, &Tensor::f_from_slice(&[0i64, 1])?)?;
+        assert_eq!(judgement.hit, [true, false]);
+        assert_eq!(judgement.top1(), 0.5);
+        for (nll, p) in judgement.nll.iter().zip([0.75f64, 0.25]) {
+            assert!((nll + p.ln()).abs() < 1e-6, "{nll}");
+        }
+        assert!((judgement.mean_nll() + 0.1875f64.ln() / 2.0).abs() < 1e-6);
+        Ok(())
+    }
+}

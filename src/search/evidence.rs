@@ -11,7 +11,7 @@
 //! sets of units). L is in units of the loss, so it can be added over dimensions.
 //!
 //! Gates of an embedding multiply the layers that make the tokens only. Pruning an embedding channel
-//! takes it from every layer that reads it, so its effect is Σ θ·∂L/∂θ over these layers' columns.
+//! takes it from every layer that reads it, so its effect is −Σ θ·∂L/∂θ over these layers' columns.
 
 use super::step::Search;
 use crate::models::Architecture;
@@ -63,7 +63,8 @@ impl Evidence {
 }
 
 impl<A: Architecture> Search<A> {
-    /// Adds the effects of a step to the evidence, if a prune step that needs them is near.
+    /// Returns the first-order effect e of pruning each unit in a step, shaped like the scores; nothing
+    /// unless a prune step that needs it is near.
     ///
     /// `gradients`: of θ, before they are clipped.
     pub(super) fn effects(
@@ -94,7 +95,7 @@ impl<A: Architecture> Search<A> {
         })
     }
 
-    /// Adds the effects of one step.
+    /// Adds the effects of one step to the evidence.
     pub(super) fn remember(&mut self, effects: &[Tensor], images: i64, go: &Tensor) -> Result<()> {
         tch::no_grad(|| self.evidence.add(effects, images, go))
     }

@@ -70,7 +70,7 @@ impl<A: Architecture> Search<A> {
         self.emit_decided(&undecided, listener)
     }
 
-    /// Limits of the present round: with the share t of the rounds done, F₀ − (F₀ − F*)·(1 − (1 − t)³)
+    /// Limits of the present round: with the share t of the steps to the last round done, F₀ − (F₀ − F*)·(1 − (1 − t)³)
     /// of every budget F*, F₀ the dense cost, but no less than the largest budget of
     /// `budget.keep_feasible`. They fall fast at first, where pruning costs little loss, and leave the
     /// most steps to a network close to its final size.

@@ -3,6 +3,7 @@
 use super::{ClassCount, ImageFault, InspectedSet, SizeCount};
 use crate::data::image_folder::{read_image_file, ImageFolder};
 use crate::data::{Dataset, EncodedImage};
+use crate::error::in_words;
 use crate::{Error, Result};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -92,11 +93,5 @@ pub(super) fn fault(path: &Path, error: &Error) -> ImageFault {
         Error::Io { path, .. } | Error::EmptyFolder { path, .. } => path,
         _ => path,
     };
-    let mut reason = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        reason = format!("{reason}: {error}");
-        cause = error.source();
-    }
-    ImageFault { path: named.display().to_string(), reason }
+    ImageFault { path: named.display().to_string(), reason: in_words(error) }
 }

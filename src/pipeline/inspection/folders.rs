@@ -2,6 +2,7 @@
 
 use super::Inspection;
 use crate::checksums::CHECKSUMS;
+use crate::error::in_words;
 use crate::files::{FolderKind, Owner};
 use crate::import;
 use crate::models::{Architecture, SwinConfig, VitConfig};
@@ -142,17 +143,6 @@ fn part<T>(folder: &Path, path: &Path, found: Result<T>) -> PathInspection<T> {
     let within = path.strip_prefix(folder).unwrap_or(path);
     let found = found.map_or_else(|error| Finding::Refused(in_words(&error)), Finding::Accepted);
     PathInspection { path: within.display().to_string(), found }
-}
-
-/// Returns an error with its causes, in one line.
-fn in_words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        words = format!("{words}: {inner}");
-        cause = inner.source();
-    }
-    words
 }
 
 /// Returns the family that a JSON file names; `None` without the file, which the reader then misses.

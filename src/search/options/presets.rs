@@ -83,7 +83,7 @@ impl SearchOptions {
     }
 
     /// Sizes decided by the estimated rise of the loss ([`Decisions::Estimated`]): gates are the importance
-    /// alone (λ = 1), ten rounds, no masked image modeling.
+    /// alone (λ = 1), a round every tenth of the search, no masked image modeling.
     pub fn estimated(total_steps: u64, search_steps: u64) -> Self {
         Self::new(total_steps, search_steps).with(|options| {
             options.decisions = Decisions::Estimated;
