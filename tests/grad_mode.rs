@@ -355,7 +355,7 @@ fn divergence_names_the_loss_that_was_not_finite_first() -> TestResult {
         options().with(|o| {
             o.log_interval = 2;
             let kind = DistillationKind::Soft { temperature: 1.0 };
-            o.training.distillation = soft.then_some(Distillation { kind, weight: 0.5 });
+            o.training.distillation = soft.then_some(Distillation::new(kind, 0.5));
             o.training.max_skipped_in_a_row = 2;
         })
     };

@@ -132,7 +132,7 @@ fn options() -> SearchOptions {
         options.one_hot.balance = Balance::Ramp { ratio: 1.0 };
         options.budget.keep_feasible = vec![Budget::macs_share(0.9)];
         let kind = DistillationKind::Soft { temperature: 2.0 };
-        options.training.distillation = Some(Distillation { kind, weight: 0.5 });
+        options.training.distillation = Some(Distillation::new(kind, 0.5));
         options.training.ema_decay = Some(0.9);
     })
 }

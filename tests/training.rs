@@ -44,7 +44,7 @@ fn student_of_a_constant_teacher_predicts_the_same_class() -> TestResult {
     let _alone = alone();
     for kind in [DistillationKind::Hard, DistillationKind::Soft { temperature: 2.0 }] {
         let mut options = SearchOptions::new(60, 20).peak_rate(5e-3);
-        options.training.distillation = Some(Distillation { kind, weight: 1.0 });
+        options.training.distillation = Some(Distillation::new(kind, 1.0));
         let mut search = builder(options, 0.5).teacher(ConstantTeacher).build()?;
         run(&mut search, 60)?;
         search.materialise()?;
@@ -227,8 +227,8 @@ fn stochastic_depth_drops_branches_in_training_only() -> TestResult {
 fn distillation_without_teacher_or_out_of_range_is_refused() -> TestResult {
     let _alone = alone();
     for wrong in [
-        Distillation { kind: DistillationKind::Hard, weight: 1.5 },
-        Distillation { kind: DistillationKind::Soft { temperature: 0.0 }, weight: 0.5 },
+        Distillation::new(DistillationKind::Hard, 1.5),
+        Distillation::new(DistillationKind::Soft { temperature: 0.0 }, 0.5),
     ] {
         assert_refused!(wrong.check(), Error::Invalid { .. });
     }

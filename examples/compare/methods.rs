@@ -141,7 +141,7 @@ impl Named {
         own.training.precision = options.precision();
         if options.distil > 0.0 {
             let kind = DistillationKind::Soft { temperature: 2.0 };
-            own.training.distillation = Some(Distillation { kind, weight: options.distil });
+            own.training.distillation = Some(Distillation::new(kind, options.distil));
         }
         own.peak_rate(options.lr).seed(seed)
     }

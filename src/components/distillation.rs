@@ -2,7 +2,7 @@
 
 use super::ComponentId;
 use crate::error::expect_shape;
-use crate::range::{Range, SHARE};
+use crate::range::{Range, RATE, SHARE};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
@@ -27,6 +27,25 @@ pub trait Teacher: Send {
     /// # Errors
     /// Those of the network.
     fn logits(&self, images: &Tensor) -> Result<Tensor>;
+
+    /// Returns logits and features. Called without autograd, where
+    /// [`Distillation::features`] is not 0. The default has no features.
+    ///
+    /// # Errors
+    /// Those of the network.
+    fn outputs(&self, images: &Tensor) -> Result<TeacherOutputs> {
+        Ok(TeacherOutputs { logits: self.logits(images)?, features: None })
+    }
+}
+
+/// What a teacher says of a batch of images.
+#[derive(Debug)]
+pub struct TeacherOutputs {
+    /// Logits, `[B, classes]`.
+    pub logits: Tensor,
+    /// Final features of all tokens, `[B, tokens, E]`, with E the width of the dense network that
+    /// is searched; `None` for a teacher without.
+    pub features: Option<Tensor>,
 }
 
 impl Debug for dyn Teacher {
@@ -49,22 +68,55 @@ pub enum DistillationKind {
     Hard,
 }
 
-/// Weighting of task and distillation loss: (1 − weight)·task + weight·distillation.
+/// Which network teaches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TeacherSource {
+    /// The teacher component.
+    #[default]
+    Component,
+    /// The dense network with the weights that the search is built with: self-distillation. A search
+    /// that is built without weights has nothing to teach, and learns from the labels alone.
+    Dense,
+}
+
+/// Weighting of task and distillation loss:
+/// (1 − weight)·task + weight·(distillation + features·feature loss).
 ///
 /// The task loss uses the logits of the class head. The distillation loss uses those of the
 /// distillation head if the network has one, else those of the class head.
+#[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Distillation {
+    /// Which network teaches.
+    #[serde(default)]
+    pub teacher: TeacherSource,
     /// Distillation loss: soft or hard.
     pub kind: DistillationKind,
     /// Weight of the distillation loss, in [0, 1]; 0.5 in DeiT.
     pub weight: f64,
+    /// Weight of the [`feature_loss`] beside the distillation loss; 0 for none. It acts on networks
+    /// with a [`feature_dimension`](crate::models::Architecture::feature_dimension), in steps
+    /// without masked tokens.
+    #[serde(default)]
+    pub features: f64,
 }
 
 impl Distillation {
+    /// Distillation of logits from the teacher component.
+    pub fn new(kind: DistillationKind, weight: f64) -> Self {
+        Self { teacher: TeacherSource::Component, kind, weight, features: 0.0 }
+    }
+
     /// DeiT's setting: hard distillation with weight 0.5.
     pub fn deit() -> Self {
-        Self { kind: DistillationKind::Hard, weight: 0.5 }
+        Self::new(DistillationKind::Hard, 0.5)
+    }
+
+    /// Self-distillation: logits (temperature 2) and features of the dense network, weight 0.9.
+    pub fn dense() -> Self {
+        let kind = DistillationKind::Soft { temperature: 2.0 };
+        Self { teacher: TeacherSource::Dense, features: 3.0, ..Self::new(kind, 0.9) }
     }
 
     /// Checks weight and temperature.
@@ -79,6 +131,7 @@ impl Distillation {
     /// [`check`](Self::check) of the option `name`.
     pub(crate) fn check_as(&self, name: &str) -> Result<()> {
         SHARE.check(format!("{name}.weight"), self.weight)?;
+        RATE.check(format!("{name}.features"), self.features)?;
         match self.kind {
             DistillationKind::Soft { temperature } => {
                 TEMPERATURE.check(format!("{name}.kind.soft.temperature"), temperature)
@@ -86,11 +139,6 @@ impl Distillation {
             DistillationKind::Hard => Ok(()),
         }
     }
-}
-
-/// Returns the teacher's logits, computed without autograd.
-pub(crate) fn teacher_logits(teacher: &dyn Teacher, images: &Tensor) -> Result<Tensor> {
-    crate::autograd::no_grad(|| teacher.logits(images))
 }
 
 /// Returns the distillation loss between student and teacher logits.
@@ -122,4 +170,23 @@ pub fn distillation_loss(
             Ok(divergence.f_sum(None)?.f_mul_scalar(temperature * temperature / batch)?)
         }
     }
+}
+
+/// Returns the squared distance of the student's features from the teacher's, as a share of the
+/// squared length of the teacher's, over a batch: ‖F − F*‖²/‖F*‖².
+///
+/// A subnet keeps channels of the embedding of its dense network, so that features compare channel by
+/// channel, without a learned projection between them.
+///
+/// # Shapes
+/// `student`, `teacher`: `[B, tokens, E]`. Result: scalar.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if student and teacher differ in shape.
+pub fn feature_loss(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    expect_shape("distillation", "teacher features", teacher, &student.size())?;
+    let teacher = teacher.f_detach()?.f_to_kind(Kind::Float)?;
+    let squared = |x: &Tensor| x.f_square()?.f_sum(Kind::Float);
+    let distance = squared(&student.f_to_kind(Kind::Float)?.f_sub(&teacher)?)?;
+    Ok(distance.f_div(&squared(&teacher)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?)?)
 }

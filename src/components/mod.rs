@@ -13,7 +13,7 @@
 //!
 //! task + w_rec·reconstruction + weight·Σ_dimensions one-hot + budget,
 //!
-//! with [`task_loss`], [`PmimRegularizer::loss`], [`AdaptiveOneHotLoss::loss`] and [`BudgetLoss`]
+//! with [`task_loss`] (mixed with [`distillation_loss`] and [`feature_loss`]), [`PmimRegularizer::loss`], [`AdaptiveOneHotLoss::loss`] and [`BudgetLoss`]
 //! (eq. 9). w_rec = task / reconstruction, a constant to autograd.
 
 mod bi_mask;
@@ -33,8 +33,10 @@ pub(crate) use bi_mask::check_lambda;
 pub(crate) use bi_mask::expect_finite;
 pub use bi_mask::{survival_by_rank, BiMask, Mask, RankedBiMask, UnitState};
 pub use budget_loss::BudgetLoss;
-pub(crate) use distillation::teacher_logits;
-pub use distillation::{distillation_loss, Distillation, DistillationKind, Teacher};
+pub use distillation::{
+    distillation_loss, feature_loss, Distillation, DistillationKind, Teacher, TeacherOutputs,
+    TeacherSource,
+};
 pub use id::ComponentId;
 pub use importance::{Importance, Observation, UnitImportance};
 pub use magnitude::magnitude;

@@ -72,6 +72,17 @@ pub trait Network {
     /// [`Error::Shape`] if the images do not have the shape that the model takes.
     fn forward(&self, images: &Tensor, train: bool) -> Result<Logits>;
 
+    /// Returns logits and the final features, those that the classifier reads, of all tokens:
+    /// `[B, tokens, E]`. Distillation of features needs it, besides
+    /// [`feature_dimension`](Architecture::feature_dimension).
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] unless the model implements it.
+    fn forward_features(&self, _images: &Tensor, _train: bool) -> Result<(Logits, Tensor)> {
+        let model = std::any::type_name::<Self>().into();
+        Err(Error::Unsupported { model, operation: "distillation of features" })
+    }
+
     /// Returns logits and the final features of the patch tokens, `[B, N, E]`, with some patch
     /// tokens replaced by the mask token. PMIM needs it, besides
     /// [`pmim_ports`](Architecture::pmim_ports).
@@ -177,6 +188,12 @@ pub trait Architecture: Clone + Debug + Send + Serialize + DeserializeOwned {
 
     /// Returns the interface to masked image modeling; `None` (default) for networks without.
     fn pmim_ports(&self) -> Option<PmimPorts> {
+        None
+    }
+
+    /// Returns the name of the dimension of the last axis of [`Network::forward_features`]; `None`
+    /// (default) for networks without.
+    fn feature_dimension(&self) -> Option<String> {
         None
     }
 

@@ -232,12 +232,10 @@ impl Config {
 
     /// Distillation from the teacher, if there is one.
     pub fn distillation(&self) -> Option<Distillation> {
-        self.teacher.as_ref().map(|teacher| Distillation {
-            weight: teacher.share,
-            kind: match teacher.temperature {
-                Some(temperature) => DistillationKind::Soft { temperature },
-                None => DistillationKind::Hard,
-            },
+        self.teacher.as_ref().map(|teacher| {
+            let soft = |temperature| DistillationKind::Soft { temperature };
+            let kind = teacher.temperature.map_or(DistillationKind::Hard, soft);
+            Distillation::new(kind, teacher.share)
         })
     }
 }

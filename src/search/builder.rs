@@ -5,7 +5,8 @@ use super::init::initialise;
 use super::options::SearchOptions;
 use super::step::Search;
 use crate::components::{
-    AdaptiveOneHotLoss, BiMask, Components, Importance, PmimRegularizer, Teacher,
+    AdaptiveOneHotLoss, BiMask, Components, Distillation, Importance, PmimRegularizer, Teacher,
+    TeacherSource,
 };
 use crate::cost::{expect_projectable, Budget, CostLimit};
 use crate::error::During;
@@ -162,15 +163,18 @@ impl<A: Architecture> SearchBuilder<A> {
         let searching = !space.dimensions.is_empty();
         seed_torch(options.seed, 0, Purpose::Initialise);
         let pmim = searching && options.pmim.is_some();
-        let mut supernet = Supernet::new(architecture, space, pmim, device)?;
-        if let Some(weights) = weights {
-            supernet.load_weights(&weights)?;
+        let mut supernet = Supernet::new(architecture.clone(), space, pmim, device)?;
+        if let Some(weights) = &weights {
+            supernet.load_weights(weights)?;
         }
         supernet.set_bi_mask(Arc::clone(&components.bi_mask));
         initialise(&mut supernet, &options, &*components.importance, &limits)
             .during("preparing the search")?;
         let mut search = Search::assemble(supernet, limits, options, components, origin)?;
         search.phase = if searching { Phase::Search } else { Phase::Finetune };
+        if let Some(weights) = &weights {
+            search.teach_by_dense(architecture, weights)?;
+        }
         Ok(search)
     }
 
@@ -211,7 +215,8 @@ impl<A: Architecture> SearchBuilder<A> {
         })?;
         options.check()?;
         self.components.check()?;
-        if options.training.distillation.is_some() && self.components.teacher.is_none() {
+        let asks = |own: Distillation| own.teacher == TeacherSource::Component;
+        if options.training.distillation.is_some_and(asks) && self.components.teacher.is_none() {
             return Err(Error::invalid("teacher", "one, for training.distillation", "none"));
         }
         if options.search_steps == 0 {

@@ -6,10 +6,8 @@ use super::options::Balance;
 use super::step::Search;
 use crate::autograd;
 use crate::batch::Batch;
-use crate::components::{
-    class_index_flag, distillation_loss, lock_teacher, task_loss, teacher_logits, Mask,
-};
-use crate::models::{Architecture, Logits};
+use crate::components::Mask;
+use crate::models::Architecture;
 use crate::randomness::{seed_torch, Purpose};
 use crate::supernet::{Parameter, ParameterKind, Weights};
 use crate::tensors::widened;
@@ -126,9 +124,14 @@ impl<A: Architecture> Search<A> {
     /// Returns task and reconstruction loss of one batch, and adds them to what is checked.
     fn model_losses(&self, batch: &Batch, checked: &mut Checked) -> Result<BatchLosses> {
         let ratio = self.mask_ratio();
+        let taught = self.taught(&batch.images)?;
         let (Some(reconstruction), true) = (self.supernet.reconstruction(), ratio > 0.0) else {
-            let output = self.supernet.forward(&batch.images, None, true)?;
-            let task = self.task(batch, &output.logits, checked)?;
+            let wants_features = taught.as_ref().is_some_and(|(_, own)| own.features.is_some());
+            let output = match wants_features {
+                true => self.supernet.forward_features(&batch.images, true)?,
+                false => self.supernet.forward(&batch.images, None, true)?,
+            };
+            let task = self.task(batch, &output, taught.as_ref(), checked)?;
             return Ok(BatchLosses { task, reconstruction: None });
         };
         let [rows, columns] = reconstruction.token_grid();
@@ -136,7 +139,7 @@ impl<A: Architecture> Search<A> {
         let pmim = &self.components.pmim;
         let token_mask = pmim.token_mask(count, rows * columns, ratio, device)?;
         let output = self.supernet.forward(&batch.images, Some(&token_mask), true)?;
-        let task = self.task(batch, &output.logits, checked)?;
+        let task = self.task(batch, &output, taught.as_ref(), checked)?;
         let reconstruction = match output.reconstruction {
             None => None,
             Some(prediction) => {
@@ -147,29 +150,6 @@ impl<A: Architecture> Search<A> {
             }
         };
         Ok(BatchLosses { task, reconstruction })
-    }
-
-    /// Returns the task loss: cross-entropy, mixed with the distillation loss where there is one.
-    fn task(&self, batch: &Batch, logits: &Logits, checked: &mut Checked) -> Result<Tensor> {
-        let training = &self.options.training;
-        let smoothing = training.label_smoothing;
-        if let Some(flag) = class_index_flag(&logits.class, &batch.targets)? {
-            Checked::add(&mut checked.classes, &flag)?;
-        }
-        let (Some(teacher), Some(distillation)) = (&self.components.teacher, training.distillation)
-        else {
-            let task = task_loss(&logits.prediction()?, &batch.targets, smoothing)?;
-            Checked::add(&mut checked.task, &task)?;
-            return Ok(task);
-        };
-        let task = task_loss(&logits.class, &batch.targets, smoothing)?;
-        let student = logits.distillation.as_ref().unwrap_or(&logits.class);
-        let taught = teacher_logits(&*lock_teacher(teacher), &batch.images)?;
-        let distance = distillation_loss(student, &taught, distillation.kind)?;
-        Checked::add(&mut checked.task, &task)?;
-        Checked::add(&mut checked.distillation, &distance)?;
-        let share = distillation.weight;
-        Ok(task.f_mul_scalar(1.0 - share)?.f_add(&distance.f_mul_scalar(share)?)?)
     }
 
     /// Adds the gradients of scores and α: from the gates, the budget loss and the one-hot loss.

@@ -28,6 +28,8 @@ mod rounds;
 mod run;
 mod snapshot;
 mod step;
+mod stored_tensors;
+mod teaching;
 mod update;
 
 pub use branch::{write_pareto, ParetoPoint};

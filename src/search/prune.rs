@@ -38,7 +38,8 @@ impl<A: Architecture> Search<A> {
         // in V, and the output would jump.
         let gates = std::mem::take(&mut self.last_gates);
         let gates = if gates.is_empty() { self.present_gates()? } else { gates };
-        self.supernet.begin_fade_out(&sizes, &gates, self.step)
+        self.supernet.begin_fade_out(&sizes, &gates, self.step)?;
+        self.teaching.align(&self.supernet)
     }
 
     /// Returns the gates of the next step, without gradients.
@@ -179,6 +180,7 @@ impl<A: Architecture> Search<A> {
             *gates = narrowing.apply(score, gates)?;
         }
         self.evidence.narrow(&narrowing, &scores)?;
+        self.teaching.align(&self.supernet)?;
         Ok(narrowing)
     }
 

@@ -120,6 +120,11 @@ impl<A: Architecture> Search<A> {
             let own = states.map(|state| Ok(find(&effects, &state.name)?.shallow_clone()));
             search.evidence = Evidence { effects: own.collect::<Result<_>>()? };
         }
+        let dense = with_prefix(tensors, "dense/");
+        if !dense.is_empty() {
+            let origin = consistency::origin(&search.origin)?;
+            search.teach_by_dense(origin.architecture, &dense)?;
+        }
         search.advance_fade_outs();
         search.set_compute_precision()?;
         Ok(search)
@@ -158,7 +163,7 @@ fn expect_averaged<A: Architecture>(
 fn expect_finite(tensors: &Weights) -> Result<()> {
     for (name, tensor) in tensors.iter().filter(|(_, tensor)| tensor.is_floating_point()) {
         let sound = match name.split('/').next() {
-            Some("weight") => tensor.f_isnan()?.f_logical_not()?,
+            Some("weight" | "dense") => tensor.f_isnan()?.f_logical_not()?,
             Some("second") => tensor.f_ge(0.0)?,
             _ => tensor.f_isfinite()?,
         };

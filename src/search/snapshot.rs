@@ -11,6 +11,7 @@ use crate::models::Architecture;
 use crate::optim::Ema;
 use crate::space::{SearchSpace, Size, Sizes};
 use crate::supernet::{DimensionState, FadeOut, Weights};
+use crate::tensors::widened;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -151,6 +152,9 @@ impl<A: Architecture> Search<A> {
         for (name, moments) in self.optimiser.moments() {
             tensors.insert(format!("first/{name}"), moments.first.shallow_clone());
             tensors.insert(format!("second/{name}"), moments.second.shallow_clone());
+        }
+        for (name, weight) in self.teaching.dense_weights().into_iter().flatten() {
+            tensors.insert(format!("dense/{name}"), widened(weight)?);
         }
         for (name, mean) in self.ema.iter().flat_map(Ema::values) {
             tensors.insert(format!("ema/{name}"), mean.shallow_clone());

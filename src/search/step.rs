@@ -4,6 +4,7 @@ use super::events::{Listener, Phase};
 use super::evidence::Evidence;
 use super::gradients::StepLosses;
 use super::options::SearchOptions;
+use super::teaching::Teaching;
 use super::update::{NonFiniteCounter, NonFiniteCounts};
 use crate::batch::Batch;
 use crate::components::{BudgetLoss, Components};
@@ -43,6 +44,8 @@ pub struct Search<A: Architecture> {
     pub(super) last_gates: Vec<Tensor>,
     /// Effects of units on the loss, for decisions by estimated losses.
     pub(super) evidence: Evidence,
+    /// The dense network as a teacher.
+    pub(super) teaching: Teaching<A>,
     /// Dimensions decided by projection.
     pub(super) projected: usize,
     /// Time of the last logged step, and the steps done then.
@@ -80,9 +83,11 @@ impl<A: Architecture> Search<A> {
             phase: Phase::Search,
             last_gates: Vec::new(),
             evidence: Evidence::default(),
+            teaching: Teaching::none(),
             projected: 0,
             timer: (Instant::now(), 0),
         };
+        search.teaching.align(&search.supernet)?;
         search.set_compute_precision()?;
         Ok(search)
     }

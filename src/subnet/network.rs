@@ -1,7 +1,7 @@
 //! Plain networks with their weights, also as distillation teachers.
 
 use super::Precision;
-use crate::components::{ComponentId, Teacher};
+use crate::components::{ComponentId, Teacher, TeacherOutputs};
 use crate::error::expect_shape;
 use crate::models::{Architecture, Network};
 use crate::supernet::Weights;
@@ -98,6 +98,19 @@ impl<A: Architecture> Subnet<A> {
         let images = images.f_to_kind(self.precision.kind())?;
         crate::autograd::no_grad(|| self.network.forward(&images, false)?.prediction())
     }
+
+    /// Returns logits and, where the network has a
+    /// [`feature_dimension`](Architecture::feature_dimension), features.
+    pub(crate) fn outputs(&self, images: &Tensor) -> Result<TeacherOutputs> {
+        if self.architecture.feature_dimension().is_none() {
+            return Ok(TeacherOutputs { logits: self.predict(images)?, features: None });
+        }
+        let images = images.f_to_kind(self.precision.kind())?;
+        crate::autograd::no_grad(|| {
+            let (logits, features) = self.network.forward_features(&images, false)?;
+            Ok(TeacherOutputs { logits: logits.prediction()?, features: Some(features) })
+        })
+    }
 }
 
 /// A [`Subnet`] as a distillation teacher.
@@ -122,5 +135,9 @@ impl<A: Architecture> Teacher for SubnetTeacher<A> {
 
     fn logits(&self, images: &Tensor) -> Result<Tensor> {
         self.network.predict(images)
+    }
+
+    fn outputs(&self, images: &Tensor) -> Result<TeacherOutputs> {
+        self.network.outputs(images)
     }
 }

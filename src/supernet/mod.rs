@@ -99,6 +99,8 @@ pub struct Supernet<A: Architecture> {
 pub struct Output {
     /// Logits of the classifier.
     pub logits: Logits,
+    /// Final features of all tokens, `[B, tokens, E]`; `None` unless asked for.
+    pub features: Option<Tensor>,
     /// Predicted pixels, `[B, C, H, W]`; `None` without a token mask.
     pub reconstruction: Option<Tensor>,
 }
@@ -244,7 +246,7 @@ impl<A: Architecture> Supernet<A> {
         let images = &images.f_to_kind(self.compute)?;
         let Some(mask) = token_mask else {
             let logits = self.network.forward(images, train)?.widened()?;
-            return Ok(Output { logits, reconstruction: None });
+            return Ok(Output { logits, features: None, reconstruction: None });
         };
         let reconstruction = self.reconstruction.as_ref().ok_or_else(|| Error::Unsupported {
             model: A::FAMILY.into(),
@@ -253,7 +255,21 @@ impl<A: Architecture> Supernet<A> {
         let masked = reconstruction.masked_tokens(mask);
         let (logits, features) = self.network.forward_masked(images, &masked, train)?;
         let pixels = widened(&reconstruction.decode(&features)?)?;
-        Ok(Output { logits: logits.widened()?, reconstruction: Some(pixels) })
+        let logits = logits.widened()?;
+        Ok(Output { logits, features: None, reconstruction: Some(pixels) })
+    }
+
+    /// Runs the network's forward pass as [`forward`](Self::forward) does without a token mask, and
+    /// returns the features too.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a network without
+    /// [`forward_features`](Network::forward_features).
+    pub fn forward_features(&self, images: &Tensor, train: bool) -> Result<Output> {
+        let images = images.f_to_kind(self.compute)?;
+        let (logits, features) = self.network.forward_features(&images, train)?;
+        let logits = logits.widened()?;
+        Ok(Output { logits, features: Some(features), reconstruction: None })
     }
 
     /// Returns all trainable parameters: weights, scores, and α of undecided dimensions.

@@ -1,7 +1,7 @@
 //! State of one dimension: scores, α, active candidates, fade-out.
 
 use super::fade_out::FadeOut;
-use super::flat::{heads_of, narrow_flat};
+use super::flat::{heads_of, indices, narrow_flat};
 use crate::components::{
     expect_finite, head_ranks, most_important, BiMask, Mask, RankedBiMask, UnitState,
 };
@@ -169,6 +169,18 @@ impl DimensionState {
                 size,
             )
         })
+    }
+
+    /// Returns the units that are not fading out: their flat indices among the present units, and
+    /// in the dense network, i64 on the device.
+    pub(crate) fn staying_units(&self) -> Result<[Tensor; 2]> {
+        let device = self.score.device();
+        let own = match &self.fade_out {
+            Some(fade_out) => fade_out.kept.shallow_clone(),
+            None => Tensor::f_arange(self.candidates().units(), (Kind::Int64, device))?,
+        };
+        let dense = indices(&self.origin, device)?.f_index_select(0, &own)?;
+        Ok([own, dense])
     }
 
     /// Returns [`pruned_importance`](Self::pruned_importance) of the kept heads after pruning to

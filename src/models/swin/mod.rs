@@ -53,6 +53,10 @@ impl Architecture for SwinConfig {
         })
     }
 
+    fn feature_dimension(&self) -> Option<String> {
+        self.stages.len().checked_sub(1).map(space::embedding_name)
+    }
+
     fn variables(&self) -> Result<Shapes> {
         self.check()?;
         Ok(variables::shapes(self))

@@ -51,6 +51,10 @@ impl Architecture for VitConfig {
         })
     }
 
+    fn feature_dimension(&self) -> Option<String> {
+        Some(space::EMBEDDING.into())
+    }
+
     fn variables(&self) -> Result<Shapes> {
         self.check()?;
         Ok(variables::shapes(self))

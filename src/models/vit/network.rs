@@ -134,7 +134,12 @@ impl VisionTransformer {
 
 impl Network for VisionTransformer {
     fn forward(&self, images: &Tensor, train: bool) -> Result<Logits> {
-        self.logits(&self.features(images, None, train)?)
+        Ok(self.forward_features(images, train)?.0)
+    }
+
+    fn forward_features(&self, images: &Tensor, train: bool) -> Result<(Logits, Tensor)> {
+        let features = self.features(images, None, train)?;
+        Ok((self.logits(&features)?, features))
     }
 
     fn forward_masked(

@@ -1,0 +1,146 @@
+//! Teaching: what a step learns from, labels and the outputs of a teacher.
+
+use super::finite::Checked;
+use super::step::Search;
+use crate::autograd;
+use crate::batch::Batch;
+use crate::components::{
+    class_index_flag, distillation_loss, feature_loss, lock_teacher, task_loss, Distillation,
+    TeacherOutputs, TeacherSource,
+};
+use crate::error::expect_shape;
+use crate::models::Architecture;
+use crate::subnet::Subnet;
+use crate::supernet::{Output, Supernet, Weights};
+use crate::Result;
+use tch::Tensor;
+
+/// The dense network as a teacher, and which of its channels the student keeps.
+#[derive(Debug)]
+pub(super) struct Teaching<A: Architecture> {
+    /// The dense network, where the options want it to teach and weights were given.
+    dense: Option<Subnet<A>>,
+    /// `None` where the features are not those of a dimension under search.
+    channels: Option<Channels>,
+}
+
+/// Channels of the features that are not fading out.
+#[derive(Debug)]
+struct Channels {
+    /// Their indices among the student's channels.
+    student: Tensor,
+    /// Their indices among the channels of the dense network.
+    dense: Tensor,
+    /// Channels of the dense network.
+    width: i64,
+}
+
+impl<A: Architecture> Teaching<A> {
+    /// A teacher-less state.
+    pub(super) fn none() -> Self {
+        Self { dense: None, channels: None }
+    }
+
+    /// Weights of the dense network, if it teaches.
+    pub(super) fn dense_weights(&self) -> Option<&Weights> {
+        self.dense.as_ref().map(Subnet::weights)
+    }
+
+    /// Finds the channels of the student's features again, after dimensions were narrowed or began to
+    /// fade out.
+    pub(super) fn align(&mut self, supernet: &Supernet<A>) -> Result<()> {
+        let dimension = supernet.architecture().feature_dimension();
+        let state = supernet.states().iter().find(|state| Some(&state.name) == dimension.as_ref());
+        self.channels = match state {
+            None => None,
+            Some(state) => {
+                let [student, dense] = state.staying_units()?;
+                let width = supernet.cost_model().dense.get(&state.name);
+                let width = width.map_or(state.candidates().units(), |size| size.units());
+                Some(Channels { student, dense, width })
+            }
+        };
+        Ok(())
+    }
+}
+
+impl<A: Architecture> Search<A> {
+    /// Makes the dense network with these weights the teacher, if the options want it.
+    pub(super) fn teach_by_dense(&mut self, architecture: A, weights: &Weights) -> Result<()> {
+        let training = &self.options.training;
+        if training.distillation.is_some_and(|own| own.teacher == TeacherSource::Dense) {
+            let (precision, device) = (training.precision, self.supernet.device());
+            let dense = Subnet::with_precision(architecture, weights, device, precision)?;
+            self.teaching.dense = Some(dense);
+        }
+        Ok(())
+    }
+
+    /// Returns the distillation of this step, and what its teacher says of the images; `None` where
+    /// nothing teaches.
+    pub(super) fn taught(&self, images: &Tensor) -> Result<Option<(Distillation, TeacherOutputs)>> {
+        let Some(own) = self.options.training.distillation else { return Ok(None) };
+        let outputs = autograd::no_grad(|| match (own.teacher, &self.teaching.dense) {
+            (TeacherSource::Dense, None) => Ok(None),
+            (TeacherSource::Dense, Some(dense)) => dense.outputs(images).map(Some),
+            (TeacherSource::Component, _) => {
+                let teacher = self.components.teacher.as_ref().map(|own| lock_teacher(own));
+                teacher
+                    .map(|teacher| match own.features > 0.0 {
+                        true => teacher.outputs(images),
+                        false => {
+                            let logits = teacher.logits(images)?;
+                            Ok(TeacherOutputs { logits, features: None })
+                        }
+                    })
+                    .transpose()
+            }
+        })?;
+        Ok(outputs.map(|outputs| (own, outputs)))
+    }
+
+    /// Returns the task loss of a batch: cross-entropy, mixed with the distillation loss where a
+    /// teacher speaks.
+    pub(super) fn task(
+        &self,
+        batch: &Batch,
+        output: &Output,
+        taught: Option<&(Distillation, TeacherOutputs)>,
+        checked: &mut Checked,
+    ) -> Result<Tensor> {
+        let (logits, smoothing) = (&output.logits, self.options.training.label_smoothing);
+        if let Some(flag) = class_index_flag(&logits.class, &batch.targets)? {
+            Checked::add(&mut checked.classes, &flag)?;
+        }
+        let Some((distillation, teacher)) = taught else {
+            let task = task_loss(&logits.prediction()?, &batch.targets, smoothing)?;
+            Checked::add(&mut checked.task, &task)?;
+            return Ok(task);
+        };
+        let task = task_loss(&logits.class, &batch.targets, smoothing)?;
+        let student = logits.distillation.as_ref().unwrap_or(&logits.class);
+        let mut distance = distillation_loss(student, &teacher.logits, distillation.kind)?;
+        if let (Some(own), Some(target)) = (&output.features, &teacher.features) {
+            let loss = self.feature_loss(own, target)?.f_mul_scalar(distillation.features)?;
+            distance = distance.f_add(&loss)?;
+        }
+        Checked::add(&mut checked.task, &task)?;
+        Checked::add(&mut checked.distillation, &distance)?;
+        let share = distillation.weight;
+        Ok(task.f_mul_scalar(1.0 - share)?.f_add(&distance.f_mul_scalar(share)?)?)
+    }
+
+    /// Returns the feature loss over the channels that the student keeps.
+    fn feature_loss(&self, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+        let Some(channels) = &self.teaching.channels else {
+            return feature_loss(student, teacher);
+        };
+        let mut expected = student.size();
+        if let Some(last) = expected.last_mut() {
+            *last = channels.width;
+        }
+        expect_shape("distillation", "teacher features", teacher, &expected)?;
+        let select = |features: &Tensor, kept| features.f_index_select(-1, kept);
+        feature_loss(&select(student, &channels.student)?, &select(teacher, &channels.dense)?)
+    }
+}
