@@ -34,17 +34,8 @@ impl Batch {
     /// network, and targets of another kind or number. Reads nothing from the device.
     pub(crate) fn check(&self, device: Device) -> Result<()> {
         let (Targets::Classes(targets) | Targets::Probabilities(targets)) = &self.targets;
-        for (name, tensor) in [("images", &self.images), ("targets", targets)] {
-            if tensor.device() != device {
-                let (name, expected) = (format!("device of the {name}"), device::name(device));
-                let expected = format!("{expected}, that of the network");
-                return Err(Error::invalid(name, expected, device::name(tensor.device())));
-            }
-        }
-        if !self.images.is_floating_point() {
-            let (expected, actual) = ("floating point, normalised", self.images.kind());
-            return Err(Error::invalid("kind of the images", expected, format!("{actual:?}")));
-        }
+        check_images(&self.images, device)?;
+        expect_device("targets", targets, device)?;
         let (targets, axes) = match &self.targets {
             Targets::Classes(classes) if classes.kind() != Kind::Int64 => {
                 let actual = format!("{:?}", classes.kind());
@@ -63,6 +54,25 @@ impl Batch {
         };
         Err(Error::invalid("shape of the targets", expected, format!("{targets:?}")))
     }
+}
+
+/// Refuses images that are not floating point, or on another device than the network.
+pub(crate) fn check_images(images: &Tensor, device: Device) -> Result<()> {
+    expect_device("images", images, device)?;
+    if images.is_floating_point() {
+        return Ok(());
+    }
+    let (expected, actual) = ("floating point, normalised", images.kind());
+    Err(Error::invalid("kind of the images", expected, format!("{actual:?}")))
+}
+
+fn expect_device(name: &str, tensor: &Tensor, device: Device) -> Result<()> {
+    if tensor.device() == device {
+        return Ok(());
+    }
+    let (name, expected) = (format!("device of the {name}"), device::name(device));
+    let expected = format!("{expected}, that of the network");
+    Err(Error::invalid(name, expected, device::name(tensor.device())))
 }
 
 /// A source of training batches, as a function of the batch number.

@@ -37,6 +37,7 @@
 //! | [`models`] | `Architecture` and `Network`, ViT/DeiT, Swin |
 //! | [`supernet`] | the network under search: weights θ ⊙ gates |
 //! | [`search`] | the builder, optimiser steps, decisions, pruning, checkpoints, events |
+//! | [`sensitivity`] | the measured rise of the loss at every candidate size, and forecasts from it |
 //! | [`subnet`] | extraction, verification, artifacts, TorchScript and ONNX |
 //! | [`batch`] | batches and their sources; with feature `data`, the `data` module makes them of images |
 //! | [`import`] | pretrained weights |
@@ -75,6 +76,7 @@ mod range;
 pub mod report;
 pub mod schedule;
 pub mod search;
+pub mod sensitivity;
 pub mod space;
 #[cfg(feature = "proptest")]
 pub mod strategies;

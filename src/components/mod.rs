@@ -49,5 +49,5 @@ pub use pmim::{
 pub use rank::{head_ranks, most_important, ranks};
 pub(crate) use set::lock_teacher;
 pub use set::{ComponentIds, Components};
-pub(crate) use task_loss::class_index_flag;
 pub use task_loss::task_loss;
+pub(crate) use task_loss::{class_index_flag, task_losses};

@@ -18,9 +18,33 @@ use tch::{Device, Kind, Reduction, Tensor};
 /// [`Error::Shape`] if the batch sizes or numbers of classes differ; [`Error::Invalid`] for a class
 /// index out of range.
 pub fn task_loss(logits: &Tensor, targets: &Targets, label_smoothing: f64) -> Result<Tensor> {
+    reduced(logits, targets, label_smoothing, Reduction::Mean)
+}
+
+/// Returns the cross-entropy of each image, whose mean is [`task_loss`].
+///
+/// # Shapes
+/// `logits`: `[B, classes]`. Result: `[B]`.
+///
+/// # Errors
+/// Those of [`task_loss`].
+pub(crate) fn task_losses(
+    logits: &Tensor,
+    targets: &Targets,
+    label_smoothing: f64,
+) -> Result<Tensor> {
+    reduced(logits, targets, label_smoothing, Reduction::None)
+}
+
+fn reduced(
+    logits: &Tensor,
+    targets: &Targets,
+    label_smoothing: f64,
+    reduction: Reduction,
+) -> Result<Tensor> {
     let weight: Option<Tensor> = None;
     let target = expect_targets(logits, targets)?;
-    Ok(logits.f_cross_entropy_loss(&target, weight, Reduction::Mean, -100, label_smoothing)?)
+    Ok(logits.f_cross_entropy_loss(&target, weight, reduction, -100, label_smoothing)?)
 }
 
 /// Returns the targets that the loss is computed with.

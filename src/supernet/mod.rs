@@ -57,6 +57,7 @@ mod parameters;
 mod pmim_modules;
 mod reshaping;
 mod state;
+mod trial;
 mod weights;
 
 pub use fade_out::FadeOut;

@@ -37,8 +37,23 @@ impl Narrowing {
         for &(at, size) in sizes {
             if states[at].candidates().full() != size {
                 let kept = states[at].kept_units(size)?;
-                narrowing.add(space, &states[at], at, size, kept)?;
+                narrowing.add_weights(space, &states[at], at, size, &kept)?;
+                narrowing.add_state(&states[at], at, size, kept)?;
             }
+        }
+        Ok(narrowing)
+    }
+
+    /// Builds the slices of weights alone: the sizes need no active candidate.
+    pub(super) fn of_weights(
+        space: &SearchSpace,
+        states: &[DimensionState],
+        sizes: &[(usize, Size)],
+    ) -> Result<Self> {
+        let mut narrowing = Self::default();
+        for &(at, size) in sizes {
+            let kept = states[at].kept_units(size)?;
+            narrowing.add_weights(space, &states[at], at, size, &kept)?;
         }
         Ok(narrowing)
     }
@@ -48,23 +63,33 @@ impl Narrowing {
         self.kept.is_empty()
     }
 
-    fn add(
+    fn add_weights(
         &mut self,
         space: &SearchSpace,
         state: &DimensionState,
         at: usize,
         size: Size,
-        kept: Tensor,
+        kept: &Tensor,
     ) -> Result<()> {
-        let heads = heads_of(&kept, size, state.candidates().channels())?;
+        let heads = heads_of(kept, size, state.candidates().channels())?;
         for binding in &space.dimensions[at].bindings {
             let kept = match binding.over {
-                Over::Units => &kept,
+                Over::Units => kept,
                 Over::Heads => &heads,
             };
             let slice = Slice { binding: binding.clone(), kept: kept.shallow_clone() };
             self.slices.entry(binding.variable.clone()).or_default().push(slice);
         }
+        Ok(())
+    }
+
+    fn add_state(
+        &mut self,
+        state: &DimensionState,
+        at: usize,
+        size: Size,
+        kept: Tensor,
+    ) -> Result<()> {
         let (active, kept_candidates) = state.active.narrowed(size)?;
         let (alpha, score) = (active.candidates().shape(), active.candidates().unit_shape());
         self.flat.insert(state.alpha_name(), (kept_candidates, alpha));

@@ -95,7 +95,7 @@ impl<A: Architecture> Supernet<A> {
     }
 
     /// Checks that dimension indices and sizes are in range.
-    fn expect_dimensions(&self, sizes: &[(usize, Size)]) -> Result<()> {
+    pub(super) fn expect_dimensions(&self, sizes: &[(usize, Size)]) -> Result<()> {
         for &(at, size) in sizes {
             let Some(state) = self.states.get(at) else {
                 let expected = format!("below {}", self.states.len());
@@ -129,11 +129,7 @@ impl<A: Architecture> Supernet<A> {
     fn rebuild(&mut self, pmim: bool, weights: &Weights) -> Result<()> {
         let (network, reconstruction, mut variables) =
             assemble(&self.architecture, pmim, self.device)?;
-        let floats = variables.values_mut().filter(|v| v.is_floating_point());
-        for variable in floats.filter(|v| v.kind() != self.compute) {
-            let rounded = crate::autograd::no_grad(|| variable.f_to_kind(self.compute))?;
-            variable.f_set_data(&rounded)?;
-        }
+        convert(&mut variables, self.compute)?;
         let shapes = variables.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
         self.space.validate(&shapes)?;
         (self.network, self.reconstruction, self.variables) = (network, reconstruction, variables);
@@ -184,4 +180,14 @@ pub(super) fn assemble<A: Architecture>(
     };
     let variables = store.variables().into_iter().collect();
     Ok((network, reconstruction, variables))
+}
+
+/// Converts the floating-point variables of a network to `kind`, in place.
+pub(super) fn convert(variables: &mut Weights, kind: Kind) -> Result<()> {
+    let floats = variables.values_mut().filter(|v| v.is_floating_point());
+    for variable in floats.filter(|v| v.kind() != kind) {
+        let rounded = crate::autograd::no_grad(|| variable.f_to_kind(kind))?;
+        variable.f_set_data(&rounded)?;
+    }
+    Ok(())
 }

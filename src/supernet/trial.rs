@@ -1,0 +1,123 @@
+//! Forward passes of a network as it would be after pruning, without pruning it.
+
+use super::reshaping::{assemble, convert};
+use super::{Narrowing, Supernet, Weights};
+use crate::error::expect_shape;
+use crate::models::{Architecture, Network};
+use crate::space::{Binding, Dimension, DimensionKind, Role, Size};
+use crate::{Error, Result};
+use tch::Tensor;
+
+impl<A: Architecture> Supernet<A> {
+    /// Runs `run` with the logits, in evaluation mode, of the network as it would be if dimensions
+    /// were pruned to the given sizes, as (index, size), and nothing else changed. The most important
+    /// units are kept.
+    ///
+    /// The network is that of the last [`materialise`](Self::materialise). Without an embedding among
+    /// the dimensions, the weights that gates multiply are zero for the units to prune while `run`
+    /// runs, which computes what a network without them does. Norms run over an embedding, so there a
+    /// network is built at the smaller sizes, with sliced weights; its initialisation draws from
+    /// libtorch's generator. θ, scores, α and optimiser state are never touched, and the network's
+    /// variables have their former values when `run` has returned, or failed.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a dimension index or size out of range, or while gates fade out; those of
+    /// building the network and of `run`.
+    pub(crate) fn with_pruned<T>(
+        &self,
+        sizes: &[(usize, Size)],
+        run: impl FnOnce(&dyn Fn(&Tensor) -> Result<Tensor>) -> Result<T>,
+    ) -> Result<T> {
+        self.expect_dimensions(sizes)?;
+        self.expect_no_fade_out()?;
+        let smaller = |(at, size): &&(usize, Size)| self.states[*at].candidates().full() != *size;
+        let sizes: Vec<(usize, Size)> = sizes.iter().filter(smaller).copied().collect();
+        let embedding =
+            |(at, _): &(usize, Size)| self.space.dimensions[*at].kind == DimensionKind::Embedding;
+        if sizes.iter().any(embedding) {
+            return self.with_built(&sizes, run);
+        }
+        let before = self.gated_values(&sizes)?;
+        let value =
+            self.zero_pruned(&sizes).and_then(|()| run(&|images| self.network_logits(images)));
+        crate::autograd::no_grad(|| {
+            before.iter().try_for_each(|(name, values)| {
+                Ok::<_, Error>(self.variables[name].shallow_clone().f_copy_(values)?)
+            })
+        })?;
+        value
+    }
+
+    /// Refuses a gate fade-out in progress, whose factors are no part of the network after pruning.
+    fn expect_no_fade_out(&self) -> Result<()> {
+        let fading =
+            |state: &&super::DimensionState| state.fade_out.as_ref().is_some_and(|f| !f.in_place);
+        let Some(state) = self.states.iter().find(fading) else { return Ok(()) };
+        let name = format!("gate fade-out of {}", state.name);
+        let expected = "none; measure before it begins or after it has ended";
+        Err(Error::invalid(name, expected, "one in progress"))
+    }
+
+    /// Returns copies of the variables that the gates of these dimensions multiply.
+    fn gated_values(&self, sizes: &[(usize, Size)]) -> Result<Weights> {
+        let dimensions = sizes.iter().map(|&(at, _)| &self.space.dimensions[at]);
+        let gated = dimensions.flat_map(|dimension| gated(dimension));
+        crate::autograd::no_grad(|| {
+            let copy = |binding: &Binding| {
+                let name = &binding.variable;
+                Ok((name.clone(), self.variables[name].f_detach_copy()?))
+            };
+            gated.map(copy).collect()
+        })
+    }
+
+    /// Sets the gated weights of the units to prune to zero.
+    fn zero_pruned(&self, sizes: &[(usize, Size)]) -> Result<()> {
+        crate::autograd::no_grad(|| {
+            for &(at, size) in sizes {
+                let state = &self.states[at];
+                let kept = state.kept_units(size)?;
+                let keeps = state.score.f_zeros_like()?.f_flatten(0, -1)?;
+                let keeps = keeps.f_index_fill(0, &kept, 1.0)?.f_view([1, -1, 1])?;
+                for binding in gated(&self.space.dimensions[at]) {
+                    let variable = &self.variables[&binding.variable];
+                    let mut view = variable.f_view(binding.view(&variable.size()))?;
+                    let _ = view.f_mul_(&keeps)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Runs `run` with the logits of a network built at these sizes.
+    fn with_built<T>(
+        &self,
+        sizes: &[(usize, Size)],
+        run: impl FnOnce(&dyn Fn(&Tensor) -> Result<Tensor>) -> Result<T>,
+    ) -> Result<T> {
+        let narrowing = Narrowing::of_weights(&self.space, &self.states, sizes)?;
+        let mut all = self.sizes();
+        all.extend(sizes.iter().map(|&(at, size)| (self.states[at].name.clone(), size)));
+        let architecture = self.architecture.resized(&all)?;
+        let (network, _, mut variables) = assemble(&architecture, false, self.device)?;
+        convert(&mut variables, self.compute)?;
+        let folded = self.folded_weights();
+        for (name, variable) in &variables {
+            let weight = folded.get(name).ok_or_else(|| Error::missing("weight", name))?;
+            let sliced = narrowing.apply(name, weight)?;
+            expect_shape("prune for a measurement", name, &sliced, &variable.size())?;
+            crate::autograd::no_grad(|| variable.shallow_clone().f_copy_(&sliced))?;
+        }
+        run(&|images| {
+            crate::autograd::no_grad(|| {
+                let images = images.f_to_kind(self.compute)?;
+                network.forward(&images, false)?.widened()?.prediction()
+            })
+        })
+    }
+}
+
+/// Returns the bindings that the gates multiply.
+fn gated(dimension: &Dimension) -> impl Iterator<Item = &Binding> {
+    dimension.bindings.iter().filter(|binding| binding.role == Role::Gated)
+}
