@@ -66,7 +66,7 @@ def install(folder, gigabytes, fill):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.path.isdir(folder):  # it may have been made while we waited
             return
-        libtorch.say("installing %s for the tests in Python into %s, once" % (fill.__doc__, folder))
+        libtorch.say("installing %s into %s, once" % (fill.__doc__, folder))
         for entry in os.listdir(cache):
             if entry.startswith(name + ".partial"):
                 shutil.rmtree(os.path.join(cache, entry))

@@ -10,6 +10,8 @@ pub enum Targets {
     Classes(Tensor),
     /// Class probabilities, `[B, classes]`, f32, as mixup and cutmix make them.
     Probabilities(Tensor),
+    /// None: the images are learned from by distillation of weight 1 alone.
+    Unlabelled,
 }
 
 /// Images and their targets, the input of one forward and backward pass.
@@ -30,12 +32,22 @@ impl Batch {
         Self { images, targets: Targets::Classes(classes) }
     }
 
+    /// Returns a batch without labels, for distillation of weight 1
+    /// ([`Distillation`](crate::components::Distillation)).
+    ///
+    /// # Shapes
+    /// `images`: `[B, C, H, W]`, f32.
+    pub fn unlabelled(images: Tensor) -> Self {
+        Self { images, targets: Targets::Unlabelled }
+    }
+
     /// Refuses images that are not floating point, images or targets on another device than the
     /// network, and targets of another kind or number. Reads nothing from the device.
     pub(crate) fn check(&self, device: Device) -> Result<()> {
-        let (Targets::Classes(targets) | Targets::Probabilities(targets)) = &self.targets;
         check_images(&self.images, device)?;
-        expect_device("targets", targets, device)?;
+        if let Targets::Classes(targets) | Targets::Probabilities(targets) = &self.targets {
+            expect_device("targets", targets, device)?;
+        }
         let (targets, axes) = match &self.targets {
             Targets::Classes(classes) if classes.kind() != Kind::Int64 => {
                 let actual = format!("{:?}", classes.kind());
@@ -43,6 +55,7 @@ impl Batch {
             }
             Targets::Classes(classes) => (classes.size(), 1),
             Targets::Probabilities(probabilities) => (probabilities.size(), 2),
+            Targets::Unlabelled => return Ok(()),
         };
         let images = self.images.size().first().copied().unwrap_or(0);
         if targets.len() == axes && targets.first() == Some(&images) {

@@ -1,5 +1,6 @@
 //! Knowledge distillation: the teacher trait and the loss between student and teacher.
 
+use super::relative_error::relative_error;
 use super::ComponentId;
 use crate::error::expect_shape;
 use crate::range::{Range, RATE, SHARE};
@@ -11,7 +12,7 @@ use tch::{Kind, Reduction, Tensor};
 /// Logits divided by it, and its square, stay finite in f32.
 const TEMPERATURE: Range<f64> = Range::closed(1e-3, 1e6);
 
-/// Distillation teacher: a network whose logits the student imitates.
+/// Distillation teacher: a network whose outputs the student imitates.
 ///
 /// [`SubnetTeacher`](crate::subnet::SubnetTeacher) loads a saved network; implement the trait for a
 /// TorchScript module or any other network.
@@ -19,10 +20,12 @@ pub trait Teacher: Send {
     /// Name and parameters; a checkpoint stores them, and a resume with another id is refused.
     fn id(&self) -> ComponentId;
 
-    /// Returns the teacher's logits. Called without autograd.
+    /// Returns the teacher's logits, or its outputs for [`DistillationKind::RelativeError`]. Called
+    /// without autograd.
     ///
     /// # Shapes
-    /// `images`: `[B, C, H, W]`. Result: `[B, classes]`.
+    /// `images`: `[B, C, H, W]`. Result: that of the student's logits, `[B, classes]`, or
+    /// `[B, tokens, C]` for a network of features.
     ///
     /// # Errors
     /// Those of the network.
@@ -66,6 +69,20 @@ pub enum DistillationKind {
     },
     /// Cross-entropy with the teacher's predicted class (DeiT eq. 3).
     Hard,
+    /// Relative squared error of outputs that are no logits: ‖s − t‖²/‖t‖² of the student's s and the
+    /// teacher's t, mean over images and tokens. A network of features
+    /// ([`Pooling::Tokens`](crate::models::Pooling::Tokens)) is its own target with it, without labels.
+    RelativeError {
+        /// Share of token 0, the class token, in outputs `[B, tokens, C]`, in [0, 1]; the other tokens
+        /// have the rest in equal parts. Outputs `[B, C]` have no tokens, and it has no effect.
+        class_share: f64,
+        /// Size of random errors of the outputs, as a share of their norm, whose gradient is added while
+        /// losses are estimated ([`Decisions::Estimated`](crate::search::Decisions::Estimated)), in
+        /// [0, 1]; 0: none; 0.01 is enough. A student that meets its target has no gradient, and every
+        /// candidate would be estimated to cost nothing; the squared gradient of random errors is, in
+        /// expectation, the second-order rise of the loss (Gauss–Newton).
+        probe: f64,
+    },
 }
 
 /// Which network teaches.
@@ -82,6 +99,9 @@ pub enum TeacherSource {
 
 /// Weighting of task and distillation loss:
 /// (1 − weight)·task + weight·(distillation + features·feature loss).
+///
+/// With weight 1 the task loss is not computed: the images need no labels
+/// ([`Batch::unlabelled`](crate::batch::Batch::unlabelled)).
 ///
 /// The task loss uses the logits of the class head. The distillation loss uses those of the
 /// distillation head if the network has one, else those of the class head.
@@ -122,8 +142,8 @@ impl Distillation {
     /// Checks weight and temperature.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if the weight is outside [0, 1] or the temperature
-    /// outside [1e-3, 1e6].
+    /// [`Error::Invalid`](crate::Error::Invalid) if the weight, the share of the class token or the
+    /// probe is outside [0, 1], or the temperature outside [1e-3, 1e6].
     pub fn check(&self) -> Result<()> {
         self.check_as("distillation")
     }
@@ -137,14 +157,18 @@ impl Distillation {
                 TEMPERATURE.check(format!("{name}.kind.soft.temperature"), temperature)
             }
             DistillationKind::Hard => Ok(()),
+            DistillationKind::RelativeError { class_share, probe } => {
+                SHARE.check(format!("{name}.kind.relative_error.class_share"), class_share)?;
+                SHARE.check(format!("{name}.kind.relative_error.probe"), probe)
+            }
         }
     }
 }
 
-/// Returns the distillation loss between student and teacher logits.
+/// Returns the distillation loss between student and teacher logits, or outputs.
 ///
 /// # Shapes
-/// `student`, `teacher`: `[B, classes]`. Result: scalar.
+/// `student`, `teacher`: `[B, classes]`, or outputs `[B, C]` or `[B, tokens, C]`. Result: scalar.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if student and teacher differ in shape.
@@ -157,6 +181,9 @@ pub fn distillation_loss(
     let teacher = teacher.f_detach()?.f_to_kind(Kind::Float)?;
     let student = student.f_to_kind(Kind::Float)?;
     match kind {
+        DistillationKind::RelativeError { class_share, .. } => {
+            relative_error(&student, &teacher, class_share)
+        }
         DistillationKind::Hard => {
             let (weight, choice): (Option<Tensor>, _) = (None, teacher.f_argmax(-1, false)?);
             Ok(student.f_cross_entropy_loss(&choice, weight, Reduction::Mean, -100, 0.0)?)

@@ -25,6 +25,7 @@ mod magnitude;
 mod one_hot;
 mod pmim;
 mod rank;
+mod relative_error;
 mod set;
 mod task_loss;
 
@@ -47,6 +48,7 @@ pub use pmim::{
     WindowNorm, WindowedPixels,
 };
 pub use rank::{head_ranks, most_important, ranks};
+pub(crate) use relative_error::probe_term;
 pub(crate) use set::lock_teacher;
 pub use set::{ComponentIds, Components};
 pub use task_loss::task_loss;

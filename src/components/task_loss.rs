@@ -16,7 +16,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 ///
 /// # Errors
 /// [`Error::Shape`] if the batch sizes or numbers of classes differ; [`Error::Invalid`] for a class
-/// index out of range.
+/// index out of range, images without labels, or a network that returns features of every token.
 pub fn task_loss(logits: &Tensor, targets: &Targets, label_smoothing: f64) -> Result<Tensor> {
     reduced(logits, targets, label_smoothing, Reduction::Mean)
 }
@@ -50,13 +50,17 @@ fn reduced(
 /// Returns the targets that the loss is computed with.
 fn expect_targets(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
     let operation = "task loss";
-    let (batch, classes) = logits.size2()?;
+    let [batch, classes] = expect_logits(logits)?;
     let indices = match targets {
         Targets::Probabilities(probabilities) => {
             expect_shape(operation, "class probabilities", probabilities, &[batch, classes])?;
             return Ok(probabilities.shallow_clone());
         }
         Targets::Classes(indices) => indices,
+        Targets::Unlabelled => {
+            let expected = "labels; without them, set training.distillation with weight 1";
+            return Err(Error::invalid("targets of the task loss", expected, "none"));
+        }
     };
     expect_shape(operation, "class indices", indices, &[batch])?;
     if indices.device() != Device::Cpu {
@@ -73,6 +77,14 @@ fn expect_targets(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
     }
 }
 
+/// Returns batch size and number of classes.
+fn expect_logits(logits: &Tensor) -> Result<[i64; 2]> {
+    <[i64; 2]>::try_from(logits.size()).map_err(|shape| {
+        let expected = "[B, classes]; for features, set training.distillation with weight 1";
+        Error::invalid("shape of the logits of the task loss", expected, format!("{shape:?}"))
+    })
+}
+
 /// Returns a scalar on the device of the targets: NaN if a class index is out of range, else 0.
 /// `None` for class probabilities and on the CPU, where [`task_loss`] checks the indices.
 ///
@@ -81,7 +93,7 @@ fn expect_targets(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
 pub(crate) fn class_index_flag(logits: &Tensor, targets: &Targets) -> Result<Option<Tensor>> {
     match targets {
         Targets::Classes(indices) if indices.device() != Device::Cpu => {
-            out_of_range(indices, logits.size2()?.1).map(Some)
+            out_of_range(indices, expect_logits(logits)?[1]).map(Some)
         }
         _ => Ok(None),
     }

@@ -38,6 +38,7 @@ impl Pretrained for VitConfig {
         let pooling = match self.pooling {
             Pooling::ClassToken => "the class token",
             Pooling::ClassAndMean => "the class token and the mean of the patch tokens",
+            Pooling::Tokens => "none: features of every token",
         };
         let mut assumed = of_blocks(&self.blocks);
         assumed.extend([

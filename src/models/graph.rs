@@ -132,7 +132,7 @@ pub struct Step {
 }
 
 /// Steps from images to the prediction, each on results of earlier ones. The last result is the
-/// prediction, `[B, classes]`.
+/// prediction, `[B, classes]`, or `[B, tokens, classes]` of a network of features.
 ///
 /// ```
 /// use once_for_both::models::{Architecture, VitConfig};
@@ -161,6 +161,14 @@ impl Graph {
     /// Returns the steps, each with its result.
     pub fn steps(&self) -> impl Iterator<Item = (Value, &Step)> {
         self.steps.iter().enumerate().map(|(index, step)| (Value(index + 1), step))
+    }
+
+    /// Returns whether the prediction is `[B, tokens, classes]`: no step has reduced the tokens to one.
+    pub fn output_has_tokens(&self) -> bool {
+        let pooled = |step: &Step| {
+            matches!(step.operation, Operation::Token { .. } | Operation::MeanToken { .. })
+        };
+        !self.steps.iter().any(pooled)
     }
 
     /// Returns the prediction, which is the last value.

@@ -5,8 +5,8 @@ use super::step::Search;
 use crate::autograd;
 use crate::batch::Batch;
 use crate::components::{
-    class_index_flag, distillation_loss, feature_loss, lock_teacher, task_loss, Distillation,
-    TeacherOutputs, TeacherSource,
+    class_index_flag, distillation_loss, feature_loss, lock_teacher, probe_term, task_loss,
+    Distillation, TeacherOutputs, TeacherSource,
 };
 use crate::error::expect_shape;
 use crate::models::Architecture;
@@ -108,26 +108,44 @@ impl<A: Architecture> Search<A> {
         taught: Option<&(Distillation, TeacherOutputs)>,
         checked: &mut Checked,
     ) -> Result<Tensor> {
-        let (logits, smoothing) = (&output.logits, self.options.training.label_smoothing);
-        if let Some(flag) = class_index_flag(&logits.class, &batch.targets)? {
-            Checked::add(&mut checked.classes, &flag)?;
-        }
+        let logits = &output.logits;
         let Some((distillation, teacher)) = taught else {
-            let task = task_loss(&logits.prediction()?, &batch.targets, smoothing)?;
-            Checked::add(&mut checked.task, &task)?;
-            return Ok(task);
+            return self.cross_entropy(batch, &logits.prediction()?, checked);
         };
-        let task = task_loss(&logits.class, &batch.targets, smoothing)?;
         let student = logits.distillation.as_ref().unwrap_or(&logits.class);
         let mut distance = distillation_loss(student, &teacher.logits, distillation.kind)?;
         if let (Some(own), Some(target)) = (&output.features, &teacher.features) {
             let loss = self.feature_loss(own, target)?.f_mul_scalar(distillation.features)?;
             distance = distance.f_add(&loss)?;
         }
-        Checked::add(&mut checked.task, &task)?;
+        if self.needs_evidence() {
+            if let Some(probe) = probe_term(student, &teacher.logits, distillation.kind)? {
+                distance = distance.f_add(&probe)?;
+            }
+        }
         Checked::add(&mut checked.distillation, &distance)?;
         let share = distillation.weight;
+        if share == 1.0 {
+            // Labels have no weight, and there may be none.
+            return Ok(distance);
+        }
+        let task = self.cross_entropy(batch, &logits.class, checked)?;
         Ok(task.f_mul_scalar(1.0 - share)?.f_add(&distance.f_mul_scalar(share)?)?)
+    }
+
+    /// Returns the cross-entropy of logits and labels.
+    fn cross_entropy(
+        &self,
+        batch: &Batch,
+        logits: &Tensor,
+        checked: &mut Checked,
+    ) -> Result<Tensor> {
+        if let Some(flag) = class_index_flag(logits, &batch.targets)? {
+            Checked::add(&mut checked.classes, &flag)?;
+        }
+        let task = task_loss(logits, &batch.targets, self.options.training.label_smoothing)?;
+        Checked::add(&mut checked.task, &task)?;
+        Ok(task)
     }
 
     /// Returns the feature loss over the channels that the student keeps.

@@ -59,6 +59,7 @@ impl<'a> Calibration<'a> {
             let targets = match &batches[outputs.batch].targets {
                 Targets::Classes(classes) => Targets::Classes(host(classes)?),
                 Targets::Probabilities(p) => Targets::Probabilities(host(p)?),
+                Targets::Unlabelled => Targets::Unlabelled,
             };
             task_losses(&host(outputs.logits)?, &targets, 0.0)
         };

@@ -22,27 +22,26 @@ pub fn dimensions(name: &'static str) -> impl Strategy<Value = Dimension> {
 }
 
 /// Small ViTs: images of 1 to 8 pixels a side, one to three blocks of different sizes, with and
-/// without distillation token, LayerScale and pooled head. Shrink to the smallest.
+/// without distillation token and LayerScale, of every pooling. Shrink to the smallest.
 pub fn vit_configs() -> impl Strategy<Value = VitConfig> {
     let block = (1..=3i64, 1..=4i64, 1..=12i64).prop_map(|(h, d, m)| BlockConfig::new(h, d, m));
     let input = (1..=2i64, 1..=4i64, 1..=3i64, 1..=4i64);
-    let head = (any::<bool>(), any::<bool>());
+    let pooling =
+        prop_oneof![Just(Pooling::ClassToken), Just(Pooling::ClassAndMean), Just(Pooling::Tokens)];
+    let head = (any::<bool>(), pooling);
     (input, 1..=12i64, vec(block, 1..=3), head, option::of(0.5..1.5)).prop_map(
         |(
             (grid, patch, channels, classes),
             embed_dim,
             blocks,
-            (distilled, pooled),
+            (distilled, pooling),
             layer_scale,
         )| VitConfig {
             embed_dim,
             blocks,
             distilled,
             layer_scale,
-            pooling: match pooled && !distilled {
-                true => Pooling::ClassAndMean,
-                false => Pooling::ClassToken,
-            },
+            pooling: if distilled { Pooling::ClassToken } else { pooling },
             ..VitConfig::uniform(embed_dim, 0, 1)
                 .input(grid * patch, channels, patch)
                 .classes(classes)

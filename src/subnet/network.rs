@@ -90,7 +90,7 @@ impl<A: Architecture> Subnet<A> {
     /// Returns the logits of `images`, computed in evaluation mode and in the network's precision.
     ///
     /// # Shapes
-    /// `images`: `[B, C, H, W]`. Result: `[B, classes]`.
+    /// `images`: `[B, C, H, W]`. Result: `[B, classes]`, or features `[B, tokens, C]`.
     ///
     /// # Errors
     /// [`Error::Shape`] if the images are not what the network takes.

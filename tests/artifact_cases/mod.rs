@@ -25,10 +25,12 @@ pub fn config(distilled: bool) -> VitConfig {
     }
 }
 
-/// One ViT of each kind: plain, distilled, and with layer scale and mean pooling.
-pub fn kinds() -> [(&'static str, VitConfig); 3] {
+/// One ViT of each kind: plain, distilled, with layer scale and mean pooling, and of features.
+pub fn kinds() -> [(&'static str, VitConfig); 4] {
     let pooled = config(false).layer_scale(0.1).pooling(Pooling::ClassAndMean);
-    [("plain", config(false)), ("distilled", config(true)), ("pooled", pooled)]
+    let features = config(false).layer_scale(0.1).pooling(Pooling::Tokens);
+    let (plain, distilled) = (config(false), config(true));
+    [("plain", plain), ("distilled", distilled), ("pooled", pooled), ("features", features)]
 }
 
 /// A Swin of two stages, with shifted windows in the first, whose blocks differ in every size.

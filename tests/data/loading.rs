@@ -21,7 +21,9 @@ fn loader(set: Generated, options: LoaderOptions) -> TestResult<Loader> {
 
 /// Bits of all images and targets of a batch.
 fn bits(batch: &Batch) -> TestResult<Vec<u64>> {
-    let (Targets::Classes(targets) | Targets::Probabilities(targets)) = &batch.targets;
+    let (Targets::Classes(targets) | Targets::Probabilities(targets)) = &batch.targets else {
+        panic!("a loader's batch has labels");
+    };
     let mut all = numbers(&batch.images)?;
     all.extend(numbers(targets)?);
     Ok(all.into_iter().map(f64::to_bits).collect())

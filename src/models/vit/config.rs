@@ -19,13 +19,17 @@ pub enum Pooling {
     /// Features of the class token, concatenated with the mean of the patch tokens: the input of
     /// DINOv2's linear head.
     ClassAndMean,
+    /// Features of every token, each mapped by the head: the logits are `[B, tokens, classes]`, with the
+    /// class token first. For a network of features instead of classes: with the identity as the
+    /// head's weight, the features keep their width while the embedding is pruned.
+    Tokens,
 }
 
 impl Pooling {
     /// Returns the number of columns of the head's weight per embedding channel.
     pub fn parts(self) -> i64 {
         match self {
-            Self::ClassToken => 1,
+            Self::ClassToken | Self::Tokens => 1,
             Self::ClassAndMean => 2,
         }
     }
@@ -40,7 +44,7 @@ pub struct VitConfig {
     pub patch_size: i64,
     /// Channels of the input.
     pub in_channels: i64,
-    /// Number of classes.
+    /// Number of classes, or width of the features with [`Pooling::Tokens`].
     pub classes: i64,
     /// Width of the embedding.
     pub embed_dim: i64,
@@ -163,7 +167,7 @@ impl VitConfig {
         check_layer_scale(self.layer_scale)?;
         if self.distilled && self.pooling != Pooling::ClassToken {
             let expected = "class_token in a network with a distillation token";
-            return Err(Error::invalid("pooling", expected, "class_and_mean"));
+            return Err(Error::invalid("pooling", expected, format!("{:?}", self.pooling)));
         }
         check_variables(&shapes(self))
     }

@@ -22,11 +22,16 @@ pub(super) fn graph(config: &VitConfig) -> Graph {
         eps: config.norm_eps,
     };
     let features = graph.then(x, norm);
-    let mut pooled = graph.then(features, Operation::Token { index: 0 });
-    if config.pooling == Pooling::ClassAndMean {
-        let mean = graph.then(features, Operation::MeanToken { first: 1 });
-        pooled = graph.concatenate(pooled, mean);
-    }
+    let token = Operation::Token { index: 0 };
+    let pooled = match config.pooling {
+        Pooling::ClassToken => graph.then(features, token),
+        Pooling::ClassAndMean => {
+            let class = graph.then(features, token);
+            let mean = graph.then(features, Operation::MeanToken { first: 1 });
+            graph.concatenate(class, mean)
+        }
+        Pooling::Tokens => features,
+    };
     let class = graph.linear(pooled, "head");
     if config.distilled {
         let token = graph.then(features, Operation::Token { index: 1 });

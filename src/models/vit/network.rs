@@ -109,11 +109,12 @@ impl VisionTransformer {
         Ok(Tensor::f_cat(&tokens, 1)?.f_add(&self.pos_embed)?)
     }
 
-    /// Returns the input of the classifier: `[B, tokens, E]` → `[B, E]` or `[B, 2·E]`.
+    /// Returns the input of the classifier: `[B, tokens, E]` → `[B, E]`, `[B, 2·E]` or itself.
     fn pooled(&self, features: &Tensor) -> Result<Tensor> {
         let class = features.f_select(1, 0)?;
         match self.pooling {
             Pooling::ClassToken => Ok(class),
+            Pooling::Tokens => Ok(features.shallow_clone()),
             Pooling::ClassAndMean => {
                 let patches = features.f_narrow(1, 1, features.size()[1] - 1)?;
                 let mean = patches.f_mean_dim([1i64].as_slice(), false, None)?;

@@ -1,6 +1,6 @@
 //! Search space and cost of a ViT.
 
-use super::VitConfig;
+use super::{Pooling, VitConfig};
 use crate::cost::{CostModel, Polynomial};
 use crate::models::block::{self, BlockConfig};
 use crate::models::family::{sizes, Blocks};
@@ -106,8 +106,10 @@ pub(super) fn cost_model(config: &VitConfig) -> CostModel {
     let columns = || Polynomial::units(EMBEDDING) * config.pooling.parts();
     let scales = if config.layer_scale.is_some() { 2 } else { 0 };
     let embed = || Polynomial::units(EMBEDDING);
+    // How often the head is applied.
+    let applied = if config.pooling == Pooling::Tokens { tokens } else { heads };
 
-    let mut macs = embed() * (patches * pixels) + columns() * (classes * heads);
+    let mut macs = embed() * (patches * pixels) + columns() * (classes * applied);
     // Patch projection with bias, prefix tokens, positions, final norm, heads with bias.
     let mut params =
         embed() * (pixels + 1.0 + prefix + tokens + 2.0) + (columns() + 1) * (classes * heads);

@@ -18,7 +18,7 @@ const LARGEST: usize = i32::MAX as usize;
 
 /// Name of the input, `[batch, C, H, W]`, f32.
 pub(super) const INPUT: &str = "images";
-/// Name of the output, `[batch, classes]`, f32.
+/// Name of the output, `[batch, classes]` or `[batch, tokens, classes]`, f32.
 const OUTPUT: &str = "logits";
 
 /// Returns the bytes of the model. Its weights are stored in `precision`; it computes in f32.
@@ -30,11 +30,15 @@ pub(super) fn model(graph: &Graph, weights: &Weights, precision: Precision) -> R
     let output = steps::add(&mut builder, graph)?;
     builder.node("Identity", &[&output], OUTPUT, &[]);
     let images: Vec<Dimension> = graph.input().into_iter().map(Dimension::Fixed).collect();
+    let mut logits = vec![Dimension::Free("classes")];
+    if graph.output_has_tokens() {
+        logits.insert(0, Dimension::Free("tokens"));
+    }
     // input = 11, output = 12
     let graph = builder
         .finish("once-for-both")
         .message(11, &value_info(INPUT, &images))
-        .message(12, &value_info(OUTPUT, &[Dimension::Free("classes")]));
+        .message(12, &value_info(OUTPUT, &logits));
 
     // domain (the default one is empty) = 1, version = 2
     let opset = Message::default().text(1, "").int(2, OPSET);

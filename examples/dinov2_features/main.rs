@@ -1,0 +1,159 @@
+//! Compresses a pretrained network without labels: DINOv2-small, whose features are its own target.
+//!
+//! ```sh
+//! folder=$(scripts/dinov2_small.py --check)     # 230 MB into the cache, once
+//! cargo run --release --features pipeline --example dinov2_features -- --folder $folder --check
+//! cargo run --release --features pipeline --example dinov2_features -- --folder $folder --out dinov2-half
+//! ```
+//!
+//! The first command fetches the backbone and 2,000 images; the second compares the features of the dense
+//! network with those of the ONNX file it was read from; the third searches at half of the MACs, and saves
+//! the subnet. `--methods default,sensitivity,magnitude,random,even` compares methods; `--json FILE` appends a row for
+//! each.
+//!
+//! The network is a ViT whose head is applied to every token (`Pooling::Tokens`), with the identity as its
+//! weight: the features keep their 384 channels while the embedding is pruned. Teacher is the dense
+//! network, and the loss is the relative squared error of its features (`DistillationKind::RelativeError`), half
+//! of it for the class token; labels are not used. Held-out images judge by 1 − cosine and by the relative
+//! error ‖s − t‖/‖t‖, of class token and patch tokens.
+
+mod dense;
+mod judge;
+mod methods;
+mod row;
+mod trial;
+
+use clap::Parser;
+use dense::Dense;
+use methods::Named;
+use once_for_both::precision::Precision;
+use row::Row;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use trial::Bench;
+
+/// Any error.
+pub type AnyError = Box<dyn std::error::Error>;
+
+/// Searches DINOv2-small without labels, for features like those of the dense network.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "dinov2_features")]
+pub struct Options {
+    /// Folder that scripts/dinov2_small.py prints.
+    #[arg(long)]
+    folder: PathBuf,
+
+    /// Compares the dense network's features with those in check.safetensors, and ends.
+    #[arg(long)]
+    check: bool,
+
+    /// Methods, in order: default, sensitivity, magnitude, random, even.
+    #[arg(long, value_delimiter = ',', default_value = "default")]
+    methods: Vec<Named>,
+
+    /// Budget as a share of the dense MACs.
+    #[arg(long, default_value_t = 0.5)]
+    budget: f64,
+
+    /// Optimiser steps of search and fine-tuning.
+    #[arg(long, default_value_t = 150)]
+    steps: u64,
+
+    /// Share of the steps that search.
+    #[arg(long, default_value_t = 0.4)]
+    search: f64,
+
+    /// Images of an optimiser step.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(i64).range(1..))]
+    batch: i64,
+
+    /// Peak learning rate of the weights.
+    #[arg(long, default_value_t = 3e-4)]
+    lr: f64,
+
+    /// Share of the class token in the loss.
+    #[arg(long, default_value_t = 0.5)]
+    class_share: f64,
+
+    /// Size of the random errors that losses are estimated from, as a share of the features.
+    #[arg(long, default_value_t = 0.01)]
+    probe: f64,
+
+    /// Seeds of the order of the data and of everything random.
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    seeds: Vec<u64>,
+
+    /// Training images that sensitivity is measured on.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(i64).range(2..))]
+    calibration: i64,
+
+    /// Held-out images that judge, of all classes; all 500 if not given.
+    #[arg(long)]
+    judged: Option<u64>,
+
+    /// Compute in bf16 while training. Images are judged in f32.
+    #[arg(long)]
+    bf16: bool,
+
+    /// Folder that the subnet is saved to, if there is one method and seed.
+    #[arg(long)]
+    out: Option<PathBuf>,
+
+    /// File that one object per method and seed is appended to.
+    #[arg(long)]
+    json: Option<PathBuf>,
+
+    /// Threads that decode images.
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+
+    /// cpu, cuda, cuda:N, or auto.
+    #[arg(long, default_value = "auto")]
+    device: String,
+}
+
+impl Options {
+    fn precision(&self) -> Precision {
+        if self.bf16 {
+            Precision::Bf16
+        } else {
+            Precision::F32
+        }
+    }
+
+    /// Optimiser steps that search.
+    fn search_steps(&self) -> u64 {
+        (self.steps as f64 * self.search) as u64
+    }
+}
+
+fn main() -> ExitCode {
+    let Err(error) = execute(&Options::parse()) else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        eprintln!("  because: {inner}");
+        cause = inner.source();
+    }
+    ExitCode::FAILURE
+}
+
+fn execute(options: &Options) -> Result<(), AnyError> {
+    if options.out.is_some() && options.methods.len() * options.seeds.len() != 1 {
+        return Err("--out: got several subnets, expected one; give one method and seed".into());
+    }
+    let dense = Dense::load(&options.folder, once_for_both::device::parse(&options.device)?)?;
+    if options.check {
+        return dense.check(&options.folder.join("check.safetensors"));
+    }
+    let bench = Bench::new(options, dense)?;
+    println!("{}", Row::HEADER);
+    for &method in &options.methods {
+        for &seed in &options.seeds {
+            let row = bench.run(method, seed)?;
+            println!("{row}");
+            options.json.as_ref().map_or(Ok(()), |path| row.append(path))?;
+        }
+    }
+    Ok(())
+}

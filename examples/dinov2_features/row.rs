@@ -1,0 +1,70 @@
+//! Results of one run: a row of the table.
+
+use crate::judge::Distance;
+use crate::AnyError;
+use serde::Serialize;
+use serde_json::Value;
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+/// Distance from the dense network so many steps after the sizes were decided.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Point {
+    pub after: u64,
+    #[serde(flatten)]
+    pub distance: Distance,
+}
+
+/// Results of one method and seed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    pub method: String,
+    pub budget: f64,
+    pub seed: u64,
+    /// Share of the dense MACs reached.
+    pub macs: f64,
+    /// When the sizes were decided, and at the end.
+    pub curve: Vec<Point>,
+    pub embed_dim: i64,
+    /// Heads, channels of a head, hidden width of every block.
+    pub blocks: Vec<[i64; 3]>,
+    /// Processor seconds of a step of search and of fine-tuning, over all threads.
+    pub step_seconds: [f64; 2],
+    /// Processor time of the row, with the time to judge.
+    pub cpu_seconds: f64,
+    /// Options of the search, and of this program.
+    pub options: Value,
+    pub images: Value,
+}
+
+impl Row {
+    pub const HEADER: &'static str = "method      seed  MACs    after   class 1-cos (error)   \
+        patch 1-cos (error)   cpu s a step  sizes";
+
+    /// Appends the row to a file of JSON lines.
+    pub fn append(&self, path: &Path) -> Result<(), AnyError> {
+        let io = |error| format!("--json {}: cannot be written: {error}", path.display());
+        let mut file = OpenOptions::new().append(true).create(true).open(path).map_err(io)?;
+        let line = serde_json::to_string(self)? + "\n";
+        Ok(file.write_all(line.as_bytes()).map_err(io)?)
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let Self { method, seed, macs, embed_dim, blocks, step_seconds, .. } = self;
+        for (at, Point { after, distance }) in self.curve.iter().enumerate() {
+            let newline = if at > 0 { "\n" } else { "" };
+            let Distance { class_cosine, class_error, patch_cosine, patch_error, .. } = distance;
+            let seconds = step_seconds.get(at).copied().unwrap_or_default();
+            write!(
+                formatter,
+                "{newline}{method:11} {seed:4}  {macs:.4} {after:6}   {class_cosine:.4} ({class_error:.4})       \
+                 {patch_cosine:.4} ({patch_error:.4})      {seconds:6.2}"
+            )?;
+        }
+        write!(formatter, "  {embed_dim} {blocks:?}")
+    }
+}

@@ -1,0 +1,177 @@
+//! Networks of features instead of classes: searched without labels, with the dense network as target.
+
+mod support;
+
+use once_for_both::batch::{Batch, Targets};
+use once_for_both::components::{distillation_loss, Distillation, DistillationKind, TeacherSource};
+use once_for_both::cost::Budget;
+use once_for_both::models::{Pooling, VitConfig};
+use once_for_both::search::{Search, SearchBuilder, SearchOptions};
+use once_for_both::subnet::Subnet;
+use once_for_both::supernet::Weights;
+use once_for_both::Error;
+use support::tiny_run::{alone, batch};
+use support::{from_numbers, numbers, test_device, TestResult, Tolerance};
+use tch::{Kind, Tensor};
+
+const WIDTH: i64 = 32;
+const KIND: DistillationKind = DistillationKind::RelativeError { class_share: 0.5, probe: 0.01 };
+
+/// A ViT whose head is the identity, on every token.
+fn dense() -> TestResult<(VitConfig, Weights)> {
+    let vit = VitConfig::uniform(WIDTH, 2, 4).input(16, 3, 4).classes(WIDTH);
+    let vit = vit.layer_scale(0.5).pooling(Pooling::Tokens);
+    let search = Search::of(vit.clone()).options(SearchOptions::training(1)).device(test_device());
+    let mut weights = search.build()?.supernet().raw_weights();
+    let options = (Kind::Float, test_device());
+    weights.insert("head.weight".into(), Tensor::f_eye(WIDTH, options)?);
+    Ok((vit, weights))
+}
+
+fn builder(
+    (vit, weights): &(VitConfig, Weights),
+    options: SearchOptions,
+    distillation: Option<Distillation>,
+) -> TestResult<SearchBuilder<VitConfig>> {
+    let options = options.with(|o| o.training.distillation = distillation);
+    let search = Search::of(vit.clone()).weights(weights).budget(Budget::macs_share(0.6));
+    let search = search.options(options);
+    Ok(search.device(test_device()))
+}
+
+/// From the dense network itself.
+fn distillation(kind: DistillationKind, weight: f64) -> Distillation {
+    let mut own = Distillation::new(kind, weight);
+    own.teacher = TeacherSource::Dense;
+    own
+}
+
+fn unlabelled(step: u64) -> TestResult<Batch> {
+    Ok(Batch::unlabelled(batch(step)?.images))
+}
+
+#[test]
+fn feature_loss_equals_its_definition() -> TestResult {
+    // Two images of three tokens of two channels.
+    let teacher = [1.0, 0.0, 0.0, 2.0, 3.0, 4.0, 2.0, 1.0, 0.0, 0.0, 1.0, 1.0];
+    let student = [1.0, 1.0, 0.0, 1.0, 3.0, 4.0, 1.0, 1.0, 0.0, 0.0, 1.0, 3.0];
+    // ‖s − t‖²/‖t‖² of every token.
+    let errors = [[1.0, 0.25, 0.0], [0.2, 0.0, 2.0]];
+    let [t, s] = [from_numbers(&teacher, &[2, 3, 2])?, from_numbers(&student, &[2, 3, 2])?];
+    let close = Tolerance::relative(1e-6);
+    for class_share in [0.0, 0.3, 1.0] {
+        let kind = DistillationKind::RelativeError { class_share, probe: 0.0 };
+        let image = |e: &[f64; 3]| class_share * e[0] + (1.0 - class_share) * (e[1] + e[2]) / 2.0;
+        let expected = errors.iter().map(image).sum::<f64>() / 2.0;
+        let found = distillation_loss(&s, &t, kind)?.double_value(&[]);
+        close.check_number("features of tokens", found, expected)?;
+        // Features of images have no class token.
+        let [t, s] = [t.select(1, 0), s.select(1, 0)];
+        let found = distillation_loss(&s, &t, kind)?.double_value(&[]);
+        close.check_number("features of images", found, (1.0 + 0.2) / 2.0)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn search_without_labels_returns_to_the_features_and_is_extracted() -> TestResult {
+    let _alone = alone();
+    let dense = dense()?;
+    let options = SearchOptions::estimated(60, 20).peak_rate(3e-3).seed(1);
+    let distillation = Some(distillation(KIND, 1.0));
+    let mut search = builder(&dense, options, distillation)?.build()?;
+    let teacher = Subnet::new(dense.0.clone(), &dense.1, test_device())?;
+    let images = batch(999)?.images;
+    let target = teacher.predict(&images)?;
+    let mut distances = vec![];
+    for until in [20, 60] {
+        while search.steps_done() < until {
+            let step = search.steps_done();
+            search.step(&[unlabelled(step)?], &mut ())?;
+        }
+        let subnet = search.extract(&images)?;
+        subnet.verification.check()?;
+        let features = subnet.predict(&images)?;
+        assert_eq!(features.size(), [images.size()[0], 17, WIDTH]);
+        distances.push(distillation_loss(&features, &target, KIND)?.double_value(&[]));
+    }
+    assert!(distances[1] < 0.7 * distances[0], "{distances:?}");
+    Ok(())
+}
+
+#[test]
+fn labels_without_weight_do_not_matter() -> TestResult {
+    let _alone = alone();
+    let mut dense = dense()?;
+    let distillation = Some(distillation(KIND, 1.0));
+    let search = builder(&dense, SearchOptions::estimated(8, 4), distillation)?.build()?;
+    let (found, expected) = (search.gradients(&[unlabelled(0)?])?, search.gradients(&[batch(0)?])?);
+    assert_eq!(numbers(&found.losses.task)?, numbers(&expected.losses.task)?);
+    for (name, gradient) in &found.parameters {
+        assert!(gradient.equal(&expected.parameters[name]), "{name}");
+    }
+    // The gradient of another network than the target reaches the first layer.
+    let other = dense.1["blocks.1.mlp.fc2.weight"].f_mul_scalar(0.5)?;
+    let teacher = builder(&dense, SearchOptions::estimated(8, 4), distillation)?;
+    dense.1.insert("blocks.1.mlp.fc2.weight".into(), other);
+    let student = teacher.weights(&dense.1).build()?;
+    let gradients = student.gradients(&[unlabelled(0)?])?.parameters;
+    assert!(gradients["patch_embed.proj.weight"].abs().max().double_value(&[]) > 0.0);
+    Ok(())
+}
+
+#[test]
+fn images_without_labels_are_refused_unless_distillation_has_all_weight() -> TestResult {
+    let _alone = alone();
+    let dense = dense()?;
+    let half = distillation(KIND, 0.5);
+    for distillation in [None, Some(half)] {
+        let search = builder(&dense, SearchOptions::estimated(8, 4), distillation)?.build()?;
+        let name = "shape of the logits of the task loss";
+        let refused = search.gradients(&[unlabelled(0)?]);
+        assert_refused!(refused, Error::Invalid { name: ref own, .. } if own == name);
+    }
+    let classes = support::tiny_run::builder(SearchOptions::estimated(8, 4), 0.6).build()?;
+    let refused = classes.gradients(&[unlabelled(0)?]);
+    let name = "targets of the task loss";
+    assert_refused!(refused, Error::Invalid { name: ref own, .. } if own == name);
+    let Targets::Unlabelled = unlabelled(0)?.targets else { return Err("labels".into()) };
+    Ok(())
+}
+
+#[test]
+fn losses_estimated_at_the_target_itself_are_those_of_the_probe() -> TestResult {
+    let _alone = alone();
+    let mut dense = dense()?;
+    // A layer that nothing is lost with.
+    let useless = "blocks.0.mlp.fc2.weight";
+    let zeros = dense.1[useless].f_zeros_like()?;
+    dense.1.insert(useless.into(), zeros);
+    let estimates = |probe: f64| -> TestResult<[f64; 2]> {
+        let kind = DistillationKind::RelativeError { class_share: 0.5, probe };
+        let distillation = Some(distillation(kind, 1.0));
+        let options = SearchOptions::estimated(20, 20).with(|o| {
+            // The student stays at its target.
+            o.training.freeze_weights = true;
+            o.optimiser.score_rate = 0.0;
+            o.one_hot.weight = 0.0;
+            o.pruning.interval = 10;
+        });
+        let mut search = builder(&dense, options, distillation)?.build()?;
+        for step in 0..10 {
+            search.step(&[unlabelled(step)?], &mut ())?;
+        }
+        let space = search.supernet().space();
+        let smallest = |name: &str| -> TestResult<f64> {
+            let at =
+                space.dimensions.iter().position(|own| own.name == name).ok_or("no dimension")?;
+            Ok(-numbers(&search.supernet().states()[at].alpha)?[0])
+        };
+        Ok([smallest("blocks.0.mlp")?, smallest("blocks.1.mlp")?])
+    };
+    let [useless, useful] = estimates(0.01)?;
+    assert!(useful > 1e-7 && useless < 1e-3 * useful, "{useless:e}, {useful:e}");
+    let [_, without] = estimates(0.0)?;
+    assert!(without < 1e-3 * useful, "{without:e}");
+    Ok(())
+}
