@@ -1,4 +1,7 @@
-//! The example `compare`: which rows of its file are not measured again.
+//! The example `compare`: rows in parallel and of its file, tables, ablations and refusals.
+
+#[path = "../examples/compare/paired.rs"]
+mod paired;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -22,9 +25,13 @@ fn program() -> Result<PathBuf, Box<dyn Error>> {
 fn compare(rows: &str, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
     let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/pretrained/fashion-mnist");
     let brief = ["--weights", weights, "--batch", "8", "--validate", "8"];
-    let steps = ["--steps", "2", "--dense-steps", "1", "--plain-interval", "0", "--device", "cpu"];
+    let steps = ["--dense-steps", "1", "--plain-interval", "0", "--device", "cpu"];
+    let length: &[&str] = if arguments.contains(&"--steps") { &[] } else { &["--steps", "2"] };
     let mut command = Command::new(program()?);
-    command.args(brief).args(steps).args(["--search", "0.5", "--json", rows]).args(arguments);
+    // Tests run in parallel: one thread each.
+    command.env("OMP_NUM_THREADS", "1");
+    command.args(brief).args(steps).args(length).args(["--search", "0.5", "--json", rows]);
+    command.args(arguments);
     Ok(command.output()?)
 }
 
@@ -77,5 +84,122 @@ fn json_file_of_other_lines_is_refused_by_option_and_left() -> TestResult {
         assert!(told.contains(&format!("--json {rows}: {reason}")), "{told}");
     }
     assert_eq!(std::fs::read_to_string(&file)?, "mine\n");
+    Ok(())
+}
+
+/// Returns standard output and standard error of a call that succeeds.
+fn succeeds(rows: &str, arguments: &[&str]) -> Result<[String; 2], Box<dyn Error>> {
+    let output = compare(rows, arguments)?;
+    let told = String::from_utf8(output.stderr)?;
+    match output.status.success() {
+        true => Ok([String::from_utf8(output.stdout)?, told]),
+        false => Err(format!("{arguments:?}: {told}").into()),
+    }
+}
+
+#[test]
+fn tables_of_rows_in_parallel_processes_are_those_of_their_file() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rows.jsonl");
+    let rows = file.to_str().ok_or("not UTF-8")?;
+    let wanted =
+        ["--methods", "even,random-sizes", "--draws", "2", "--curve", "0,1", "--steps", "4"];
+    let [measured, told] = succeeds(rows, &[&wanted[..], &["--jobs", "2"]].concat())?;
+    assert!(told.contains("row 3 of 3: "), "{told}");
+    assert!(measured.contains("random-sizes (best of 2)"), "{measured}");
+    let even = |line: &&str| line.starts_with("even") && line.contains("+0.0000 (0.0000)");
+    assert_eq!(measured.lines().filter(even).count(), 1, "{measured}");
+    let text = std::fs::read_to_string(&file)?;
+    let [read, told] = succeeds(rows, &wanted)?;
+    assert_eq!((read, told.as_str()), (measured, ""));
+    assert_eq!(std::fs::read_to_string(&file)?, text);
+
+    let row: serde_json::Value = serde_json::from_str(text.lines().next().ok_or("no row")?)?;
+    let after: Vec<_> =
+        row["curve"].as_array().ok_or("no curve")?.iter().map(|p| &p["after"]).collect();
+    assert_eq!(after, [0, 1, 2]);
+    assert_eq!(row["sizes"]["blocks.3.attn"]["heads"], 4);
+    assert_eq!(row["nll"].as_str().map(str::len), Some(24), "8 images of two bytes in base64");
+    assert!(row["macs"].as_f64() < Some(0.5) && row["seconds"].as_f64() > Some(0.0), "{row}");
+    Ok(())
+}
+
+#[test]
+fn ablation_prints_a_line_of_every_value_and_measures_the_default_once() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rows.jsonl");
+    let rows = file.to_str().ok_or("not UTF-8")?;
+    let wanted = ["--methods", "even", "--ablate", "budget.weight=1,5", "--ablate", "loss_scale=1"];
+    let [printed, _] = succeeds(rows, &wanted)?;
+    assert_eq!(std::fs::read_to_string(&file)?.lines().count(), 2, "{printed}");
+    let table = printed.split("even at 0.5, option").nth(1).ok_or("no table of changes")?;
+    let lines: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
+    let default = lines[1][2..].to_vec();
+    for (line, start) in [
+        (1, ["none", "default"]),
+        (2, ["budget.weight", "1"]),
+        (3, ["budget.weight", "5"]),
+        (4, ["loss_scale", "1"]),
+    ] {
+        assert_eq!(lines[line][..2], start, "{table}");
+        // The even narrowing depends on no weight of the budget either.
+        assert_eq!(lines[line][2..], default, "{table}");
+    }
+    assert_eq!(default[3..], ["+0.0000", "(0.0000)"], "{table}");
+    Ok(())
+}
+
+#[test]
+fn row_that_fails_is_named_and_the_others_are_kept() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rows.jsonl");
+    let rows = file.to_str().ok_or("not UTF-8")?;
+    let wanted = ["--steps", "6", "--jobs", "2"];
+    let failing = ["--ablate", "optimiser.weight_rate.peak=1e6"];
+    let output = compare(rows, &[&wanted[..], &failing].concat())?;
+    let (printed, told) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    assert!(!output.status.success(), "{told}");
+    let name = "ours, budget 0.5, seed 0, optimiser.weight_rate.peak=1e6";
+    assert!(told.contains(&format!("{name}: failed: training diverged: ")), "{told}");
+    assert!(told.ends_with(&format!("error: 1 of the rows failed: {name}\n")), "{told}");
+    assert_eq!(std::fs::read_to_string(&file)?.lines().count(), 1, "{told}");
+    assert!(printed.lines().any(|line| line.starts_with("ours ")), "{printed}");
+    Ok(())
+}
+
+#[test]
+fn row_half_written_by_a_killed_process_is_removed() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rows.jsonl");
+    let rows = file.to_str().ok_or("not UTF-8")?;
+    succeeds(rows, &["--methods", "scratch"])?;
+    let whole = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, format!("{whole}{}", &whole[..100]))?;
+    let [_, told] = succeeds(rows, &["--methods", "scratch"])?;
+    assert_eq!((std::fs::read_to_string(&file)?, told.as_str()), (whole, ""));
+    Ok(())
+}
+
+#[test]
+fn call_that_cannot_be_measured_is_refused_before_the_first_row() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let rows = folder.path().join("rows.jsonl");
+    let rows = rows.to_str().ok_or("not UTF-8")?;
+    for (arguments, reason) in [
+        (["--jobs", "0"], "'--jobs <JOBS>': 0 is not in 1.."),
+        (["--ablate", "budgt.weight=2"], "--ablate budgt.weight=2: unknown option options.budgt"),
+        (["--ablate", "budget.weight=-1"], "budget.weight: got -1, expected within [0, "),
+        (["--ablate", "budget.weight"], "got no =, expected NAME=VALUE,VALUE"),
+        (["--ablate", "teacher=on"], "teacher: got on, expected off, or a weight in [0, 1]"),
+        (["--ablate", "loss_scale=0"], "loss_scale: got 0, expected a positive factor"),
+        (["--ablate", "search_steps=0"], "search_steps=0: budget: got "),
+        (["--methods", "our"], "--methods: got our, expected all, or some of ours, "),
+        (["--curve", "2"], "--curve: got 2, expected at most the 1 steps of fine-tuning"),
+        (["--budgets", "0.0001"], "ours, budget 0.0001, seed 0: "),
+    ] {
+        let output = compare(rows, &arguments)?;
+        let told = String::from_utf8(output.stderr)?;
+        assert!(!output.status.success() && told.contains(reason), "{arguments:?}: {told}");
+    }
     Ok(())
 }

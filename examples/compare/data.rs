@@ -1,6 +1,6 @@
 //! Training images, and images to evaluate on.
 
-use crate::Options;
+use crate::options::Source;
 use once_for_both::pipeline::{AugmentationPreset, DataConfig, Feed};
 use once_for_both::Result;
 use std::path::PathBuf;
@@ -10,14 +10,14 @@ use tch::Device;
 const SIDE: i64 = 28;
 
 /// Opens the images, normalised by the training pixels.
-pub fn open(options: &Options, device: Device) -> Result<Feed> {
+pub fn open(source: &Source, device: Device) -> Result<Feed> {
     let built_in = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/data");
-    let folder = options.data.clone().unwrap_or_else(built_in);
+    let folder = source.data.clone().unwrap_or_else(built_in);
     let config = DataConfig {
         folder: None,
         built_in: true,
-        images: options.images,
-        validation: options.validate,
+        images: source.images,
+        validation: source.validate,
         augmentation: AugmentationPreset::Light,
         mean: Vec::new(),
         std: Vec::new(),

@@ -1,204 +1,190 @@
-//! Compares methods on the same dense network, data, order of batches and schedule.
+//! Compares methods on the same dense network, data, order of batches, schedule and teacher.
 //!
 //! ```sh
 //! cargo run --release --features pipeline --example compare -- --methods ours,two-stage,paper --budgets 0.5 --seeds 3
 //! ```
 //!
-//! Prints a table. `--json FILE` appends one object per run; a run that the file has on the same
-//! terms (options, components, data and dense network) is not repeated.
+//! One command makes the whole table of a protocol; two rows at a time here:
+//!
+//! ```sh
+//! compare --data FOLDER --weights examples/pretrained/fashion-mnist --images 20000 --batch 256 --lr 1e-3 \
+//!         --steps 250 --search 0.4 --curve 0,50 --plain-interval 0 --distil 0.9 --budgets 0.5,0.3,0.2 --seeds 3 \
+//!         --methods ours,paper,no-pmim,no-teacher,two-stage,magnitude,taylor,random-sizes,even \
+//!         --draws 5 --jobs 2 --json rows.jsonl
+//! ```
+//!
+//! and one the table of what the result depends on, each option changed alone:
+//!
+//! ```sh
+//! compare … --budgets 0.3 --methods ours --jobs 2 --json rows.jsonl \
+//!         --ablate budget.weight=0.2,1,5 --ablate optimiser.alpha_rate=0.05,0.1,0.2 --ablate loss_scale=0.2,5 \
+//!         --ablate search_steps=60,100,200,300 --ablate order=1,2 --ablate teacher=off
+//! ```
+//!
+//! `--images 30000 --validate 10000` judges on held-out training images instead of the test images:
+//! what is tuned is tuned there.
+//!
+//! Rows are printed as they finish, then the tables: NLL and top-1 (mean and standard deviation over
+//! seeds), and the difference of the NLL to the first method, paired over images and seeds, with its
+//! standard error over images in brackets. A row that fails is named, and the others go on.
+//!
+//! `--json FILE` appends one object per row, as soon as it is measured; a row that the file has on the
+//! same terms (options, components, data and dense network) is not repeated, so that the same command
+//! continues what was interrupted. The file knows nothing of the library's code: begin a new one where
+//! the code has changed. Fields: `method`, `budget`, `seed`, `draw`, `macs` (share of the dense ones),
+//! `sizes` (heads and channels of every dimension), `curve` (`after` so many steps from the decision of
+//! the sizes: `nll`, `top1`; the last is the end), `seconds`, `terms`, `nll` (of every image at the end;
+//! how to read it: images.rs).
 
+mod bench;
+mod change;
+mod children;
 mod data;
+mod file;
+mod images;
 mod methods;
+mod options;
+mod paired;
+mod plan;
+mod protocol;
 mod row;
+mod scaled;
 mod scratch;
-mod summary;
+mod start;
+mod tables;
 mod terms;
 mod trial;
 
+use bench::Bench;
 use clap::Parser;
-use methods::Named;
+use file::RowFile;
 use once_for_both::device;
-use once_for_both::precision::Precision;
+use once_for_both::models::Architecture;
+use options::Options;
+use plan::{Line, Run};
 use row::Row;
-use std::path::PathBuf;
+use serde_json::Value;
+use std::error::Error;
 use std::process::ExitCode;
-use summary::Summary;
-use trial::{AnyError, Bench};
+use tables::Summary;
 
-/// Compares searches on a ViT of 96 channels, 4 blocks, 4 heads and 4 × 4 patches.
-#[derive(Debug, Clone, Parser)]
-#[command(name = "compare")]
-pub struct Options {
-    /// Methods, in order; "all" for every one.
-    #[arg(long, value_delimiter = ',', default_value = "ours")]
-    methods: Vec<String>,
-
-    /// Budgets as shares of the dense MACs.
-    #[arg(long, value_delimiter = ',', default_value = "0.5")]
-    budgets: Vec<f64>,
-
-    /// Number of seeds of scores, α, masked tokens and the order of the data.
-    #[arg(long, default_value_t = 1)]
-    seeds: u64,
-
-    /// The first seed.
-    #[arg(long, default_value_t = 0)]
-    first_seed: u64,
-
-    /// Steps of dense training.
-    #[arg(long, default_value_t = 500)]
-    dense_steps: u64,
-
-    /// Steps of search and fine-tuning.
-    #[arg(long, default_value_t = 300)]
-    steps: u64,
-
-    /// Epochs of dense training, instead of --dense-steps.
-    #[arg(long, conflicts_with = "dense_steps")]
-    dense_epochs: Option<u64>,
-
-    /// Epochs of search and fine-tuning, instead of --steps.
-    #[arg(long, conflicts_with = "steps")]
-    epochs: Option<u64>,
-
-    /// Share of the steps that search.
-    #[arg(long, default_value_t = 0.6)]
-    search: f64,
-
-    /// Steps after the sizes are decided at which NLL and top-1 are measured; the end is added.
-    #[arg(long, value_delimiter = ',', default_value = "0")]
-    curve: Vec<u64>,
-
-    /// Weight of soft distillation (temperature 2) from the dense network, for every method.
-    #[arg(long, default_value_t = 0.0)]
-    distil: f64,
-
-    /// Images of an optimiser step.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..))]
-    batch: i64,
-
-    /// Peak learning rate of dense training.
-    #[arg(long, default_value_t = 1e-3)]
-    dense_lr: f64,
-
-    /// Peak learning rate of search and fine-tuning.
-    #[arg(long, default_value_t = 5e-4)]
-    lr: f64,
-
-    /// Steps of a gate fade-out. Default: that of the method.
-    #[arg(long)]
-    fade_out: Option<u64>,
-
-    /// Any option of the search: --set optimiser.alpha_rate=0.05. Repeatable.
-    #[arg(long = "set", value_name = "NAME=VALUE")]
-    settings: Vec<String>,
-
-    /// Times a plain training step after every so many search steps; 0 for none.
-    #[arg(long, default_value_t = 10)]
-    plain_interval: u64,
-
-    /// Compute in bf16.
-    #[arg(long)]
-    bf16: bool,
-
-    /// Folder of IDX files under MNIST's names. Default: the built-in part of Fashion-MNIST.
-    #[arg(long)]
-    data: Option<PathBuf>,
-
-    /// Number of training images, from the first on. Default: all.
-    #[arg(long)]
-    images: Option<i64>,
-
-    /// Number of training images that are held out and evaluated on instead of the test images, for
-    /// tuning.
-    #[arg(long, default_value_t = 0)]
-    validate: i64,
-
-    /// Dense network to start from, as `deit_s train` saves it. Default: one is trained.
-    #[arg(long, value_name = "FOLDER")]
-    weights: Option<PathBuf>,
-
-    /// Folder that stores the dense network for the next comparison.
-    #[arg(long, conflicts_with = "weights")]
-    dense: Option<PathBuf>,
-
-    /// File that one object per run is appended to.
-    #[arg(long)]
-    json: Option<PathBuf>,
-
-    /// cpu, cuda, cuda:N, or auto.
-    #[arg(long, default_value = "auto")]
-    device: String,
-}
-
-impl Options {
-    fn precision(&self) -> Precision {
-        if self.bf16 {
-            Precision::Bf16
-        } else {
-            Precision::F32
-        }
-    }
-
-    /// Converts epochs to steps of a data set with so many images.
-    fn in_steps(mut self, images: i64) -> Self {
-        let steps = |epochs: u64| epochs * (images / self.batch) as u64;
-        self.dense_steps = self.dense_epochs.map_or(self.dense_steps, steps);
-        self.steps = self.epochs.map_or(self.steps, steps);
-        self
-    }
-}
+/// Any error.
+pub type AnyError = Box<dyn Error>;
 
 fn main() -> ExitCode {
-    let Err(error) = execute(Options::parse()) else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}");
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        eprintln!("  because: {inner}");
-        cause = inner.source();
-    }
+    let options = Options::parse();
+    let done = match &options.task {
+        Some(task) => children::work(task),
+        None => compare(&options),
+    };
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    eprintln!("error: {}", with_causes(&*error));
     ExitCode::FAILURE
 }
 
-fn execute(options: Options) -> Result<(), AnyError> {
-    let methods = Named::parse_all(&options.methods)?;
-    let known = options.json.as_deref().map_or(Ok(vec![]), Row::read)?;
-    let device = device::parse(&options.device)?;
-    let feed = data::open(&options, device)?;
-    let options = options.in_steps(feed.train_images());
-    let bench = Bench::new(&options, feed, device)?;
-    println!("dense: top-1 {:.2} %", 100.0 * bench.dense_top1);
-    println!("{}", Row::HEADER);
-    let mut summaries = Vec::new();
-    for &budget in &options.budgets {
-        for &method in &methods {
-            let mut rows = Vec::new();
-            for seed in options.first_seed..options.first_seed + options.seeds {
-                rows.push(one(&bench, &known, method, budget, seed)?);
-            }
-            summaries.extend(Summary::of(&rows, &bench.dense_sizes()));
-        }
+/// An error with its causes, a line each.
+fn with_causes(error: &dyn Error) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        told += &format!("\n  because: {inner}");
+        cause = inner.source();
     }
-    println!("\n{}", Summary::HEADER);
-    summaries.iter().for_each(|summary| println!("{summary}"));
-    Ok(())
+    told
 }
 
-/// Returns the row of the file on the same terms, or measures one and appends it.
-fn one(
-    bench: &Bench,
-    known: &[Row],
-    method: Named,
-    budget: f64,
-    seed: u64,
-) -> Result<Row, AnyError> {
-    let terms = bench.terms(method, seed)?;
-    if let Some(row) = known.iter().find(|row| row.is(method, budget, seed, &terms)) {
-        println!("{row}");
-        return Ok(row.clone());
+/// Measures the rows that the file of `--json` does not have, and prints the tables.
+fn compare(options: &Options) -> Result<(), AnyError> {
+    let opened = options.json.as_deref().map(RowFile::open).transpose()?;
+    let (file, mut rows) = opened.map_or((None, Vec::new()), |(file, rows)| (Some(file), rows));
+    let source = &options.source;
+    let feed = data::open(source, device::parse(&source.device)?)?;
+    let protocol = options.protocol(&feed)?;
+    let lines = plan::lines(options, &protocol)?;
+    let trained;
+    let weights = match &source.weights {
+        Some(folder) => folder,
+        None => {
+            trained = bench::train_dense(&protocol, &feed, options.dense.as_deref())?;
+            trained.path()
+        }
+    };
+    let bench = Bench::new(feed, source.validate, weights)?;
+    let dense = bench.judge_dense()?;
+    println!("dense: NLL {:.4}, top-1 {:.2} %", dense.mean_nll(), 100.0 * dense.top1());
+
+    let missing = missing(&bench, &lines, &rows)?;
+    let mut failed = Vec::new();
+    let mut done = 0;
+    let finished = |run: &Run, result: Result<Row, AnyError>| -> Result<(), AnyError> {
+        done += 1;
+        let progress = format!("row {done} of {}: {run}", missing.len());
+        match result {
+            Ok(row) => {
+                file.as_ref().map_or(Ok(()), |file| file.append(&row))?;
+                eprintln!("{progress}: {}", row.result());
+                rows.push(row);
+            }
+            Err(error) => {
+                eprintln!("{progress}: failed: {}", with_causes(&*error));
+                failed.push(run.to_string());
+            }
+        }
+        Ok(())
+    };
+    match options.jobs {
+        Some(jobs) => children::measure(jobs, source, weights, &missing, finished)?,
+        None => in_order(&bench, &missing, finished)?,
     }
-    let row = Row { terms, ..bench.run(method, budget, seed)? };
-    println!("{row}");
-    bench.options.json.as_ref().map_or(Ok(()), |path| row.append(path))?;
-    Ok(row)
+    print_tables(&bench, &lines, &rows)?;
+    match failed.as_slice() {
+        [] => Ok(()),
+        failed => Err(format!("{} of the rows failed: {}", failed.len(), failed.join("; ")).into()),
+    }
+}
+
+/// Returns the runs that no row is of, each once: a changed option may have its default value.
+fn missing(bench: &Bench, lines: &[Line], rows: &[Row]) -> Result<Vec<Run>, AnyError> {
+    let mut missing: Vec<(Run, Value)> = Vec::new();
+    for run in lines.iter().flat_map(|line| &line.runs) {
+        bench.check(run)?;
+        let terms = bench.terms(run)?;
+        let same = |(other, its): &(Run, Value)| other.is_same(run) && *its == terms;
+        if !rows.iter().any(|row| row.is(run, &terms)) && !missing.iter().any(same) {
+            missing.push((run.clone(), terms));
+        }
+    }
+    Ok(missing.into_iter().map(|(run, _)| run).collect())
+}
+
+/// Measures every run in this process.
+fn in_order(
+    bench: &Bench,
+    runs: &[Run],
+    mut finished: impl FnMut(&Run, Result<Row, AnyError>) -> Result<(), AnyError>,
+) -> Result<(), AnyError> {
+    runs.iter().try_for_each(|run| finished(run, bench.measure(run)))
+}
+
+/// Prints the rows of all lines in order, and the tables of what could be measured.
+fn print_tables(bench: &Bench, lines: &[Line], rows: &[Row]) -> Result<(), AnyError> {
+    println!("{}", Row::HEADER);
+    let mut summaries = Vec::new();
+    for line in lines {
+        let mut own = Vec::new();
+        for run in &line.runs {
+            let terms = bench.terms(run)?;
+            own.extend(rows.iter().find(|row| row.is(run, &terms)));
+        }
+        for row in &own {
+            match &line.change {
+                Some(change) => println!("{row}  {change}"),
+                None => println!("{row}"),
+            }
+        }
+        summaries.extend(Summary::of(line, &own));
+    }
+    tables::print_methods(&summaries, &bench.network.space()?.full_sizes());
+    tables::print_ablations(&summaries);
+    Ok(())
 }

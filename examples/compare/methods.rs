@@ -1,19 +1,41 @@
 //! The methods, by name.
 
-use crate::Options;
-use once_for_both::components::{
-    Components, Distillation, DistillationKind, EntropyVarianceLoss, UnitImportance,
-};
+use crate::protocol::Protocol;
+use crate::AnyError;
+use clap::ValueEnum;
+use once_for_both::components::{Components, EntropyVarianceLoss, UnitImportance};
 use once_for_both::search::{AlphaInit, SearchOptions};
+use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::sync::Arc;
 
 /// A method to compare.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Named {
     /// The defaults of the crate.
     Ours,
+    /// The paper's setting, with learning rates of scores and α that decide in a short search.
+    Paper,
     /// No masked image modeling.
     NoPmim,
+    /// No distillation, whatever the others have.
+    NoTeacher,
+    /// Importance first, sparsity after.
+    TwoStage,
+    /// Importance by weight norms, never learned.
+    Magnitude,
+    /// Importance by first-order Taylor expansion.
+    Taylor,
+    /// Sizes drawn at random, everything else alike.
+    RandomSizes,
+    /// An even narrowing, not searched.
+    Even,
+    /// Sizes decided by the estimated rise of the loss.
+    Estimated,
+    /// An even narrowing, trained from scratch for as many steps in all.
+    Scratch,
+    /// Importance drawn at random and kept.
+    RandomImportance,
     /// The one-hot loss without its tangent term.
     NoTangent,
     /// Units pruned at once, without a gate fade-out.
@@ -24,64 +46,34 @@ pub enum Named {
     UniformAlpha,
     /// α starts with its peak at an even narrowing.
     EvenAlpha,
-    /// An even narrowing, not searched.
-    Even,
-    /// The paper's setting, with learning rates of scores and α that decide in a short search.
-    Paper,
-    /// Importance first, sparsity after.
-    TwoStage,
-    /// Importance by weight norms, never learned.
-    Magnitude,
-    /// Importance by first-order Taylor expansion.
-    Taylor,
-    /// Importance drawn at random and kept.
-    RandomImportance,
-    /// Sizes drawn at random, everything else alike.
-    RandomSizes,
-    /// Sizes decided by the estimated rise of the loss.
-    Estimated,
-    /// An even narrowing, trained from scratch for as many steps in all.
-    Scratch,
 }
-
-const ALL: [(&str, Named); 16] = [
-    ("ours", Named::Ours),
-    ("no-pmim", Named::NoPmim),
-    ("no-tangent", Named::NoTangent),
-    ("no-fade-out", Named::NoFadeOut),
-    ("equal-alpha", Named::EqualAlpha),
-    ("uniform-alpha", Named::UniformAlpha),
-    ("even-alpha", Named::EvenAlpha),
-    ("even", Named::Even),
-    ("paper", Named::Paper),
-    ("two-stage", Named::TwoStage),
-    ("magnitude", Named::Magnitude),
-    ("taylor", Named::Taylor),
-    ("random-importance", Named::RandomImportance),
-    ("random-sizes", Named::RandomSizes),
-    ("estimated", Named::Estimated),
-    ("scratch", Named::Scratch),
-];
 
 impl Named {
     /// Returns the methods of these names.
     pub fn parse_all(names: &[String]) -> Result<Vec<Self>, String> {
+        let all = Self::value_variants();
         if names == ["all"] {
-            return Ok(ALL.iter().map(|(_, method)| *method).collect());
+            return Ok(all.to_vec());
         }
-        let known = || ALL.map(|(name, _)| name).join(", ");
         let find = |wanted: &String| {
-            let found = ALL.iter().find(|(name, _)| name == wanted);
-            found
-                .map(|(_, method)| *method)
-                .ok_or_else(|| format!("method: got {wanted}, expected one of {}", known()))
+            let found = all.iter().find(|method| method.to_string() == *wanted);
+            found.copied().ok_or_else(|| {
+                let known: Vec<String> = all.iter().map(Self::to_string).collect();
+                let known = known.join(", ");
+                format!("--methods: got {wanted}, expected all, or some of {known}")
+            })
         };
         names.iter().map(find).collect()
     }
 
-    /// Returns its name.
-    pub fn name(self) -> &'static str {
-        ALL.iter().find(|(_, method)| *method == self).map_or("", |(name, _)| name)
+    /// Returns whether its rows depend on a draw of sizes.
+    pub fn draws(self) -> bool {
+        self == Self::RandomSizes
+    }
+
+    /// Returns whether it begins with the dense network, and searches.
+    pub fn is_searched(self) -> bool {
+        self != Self::Scratch
     }
 
     /// Returns its components.
@@ -106,12 +98,21 @@ impl Named {
         }
     }
 
-    /// Returns its options. They differ only in what makes the method.
-    pub fn options(self, options: &Options, seed: u64) -> SearchOptions {
-        if self == Self::Scratch {
-            return from_scratch(options, seed);
-        }
-        let (total, search) = (options.steps, (options.steps as f64 * options.search) as u64);
+    /// Returns its options under the protocol: they differ only in what makes the method.
+    pub fn options(self, protocol: &Protocol, seed: u64) -> Result<SearchOptions, AnyError> {
+        let options = match self {
+            Self::Scratch => from_scratch(protocol),
+            Self::NoTeacher => {
+                Protocol { distil: Some(0.0), ..protocol.clone() }.apply(self.own(protocol))?
+            }
+            _ => protocol.apply(self.own(protocol))?,
+        };
+        Ok(options.seed(seed))
+    }
+
+    /// Its options before those of the protocol.
+    fn own(self, protocol: &Protocol) -> SearchOptions {
+        let (total, search) = (protocol.total_steps(), protocol.search_steps);
         let mut own = match self {
             Self::Paper => SearchOptions::paper(total, search),
             Self::TwoStage => SearchOptions::two_stage(total, search),
@@ -137,20 +138,22 @@ impl Named {
             Self::RandomSizes => own.optimiser.alpha_rate = 0.0,
             _ => {}
         }
-        own.pruning.fade_out_steps = options.fade_out.unwrap_or(own.pruning.fade_out_steps);
-        own.training.precision = options.precision();
-        if options.distil > 0.0 {
-            let kind = DistillationKind::Soft { temperature: 2.0 };
-            own.training.distillation = Some(Distillation::new(kind, options.distil));
-        }
-        own.peak_rate(options.lr).seed(seed)
+        own
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let name = self.to_possible_value();
+        formatter.pad(name.as_ref().map_or("", |name| name.get_name()))
     }
 }
 
 /// Plain training for as many steps as dense training, search and fine-tuning together, at the
 /// learning rate of dense training.
-fn from_scratch(options: &Options, seed: u64) -> SearchOptions {
-    let mut own = SearchOptions::training(options.dense_steps + options.steps);
-    own.training.precision = options.precision();
-    own.peak_rate(options.dense_lr).seed(seed)
+fn from_scratch(protocol: &Protocol) -> SearchOptions {
+    let steps = protocol.dense_steps + protocol.total_steps();
+    let mut own = SearchOptions::training(steps).peak_rate(protocol.dense_lr);
+    own.training.precision = protocol.precision();
+    own
 }

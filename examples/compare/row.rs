@@ -1,13 +1,12 @@
-//! Results of one run: a row of the table.
+//! Results of one run: a row of the file of `--json`.
 
-use crate::methods::Named;
-use crate::trial::AnyError;
+use crate::images::ImageNlls;
+use crate::plan::Run;
+use once_for_both::pipeline::Judgement;
+use once_for_both::space::Sizes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::path::Path;
 
 /// NLL and top-1 so many steps after the decision of the sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -23,17 +22,20 @@ pub struct Row {
     pub method: String,
     pub budget: f64,
     pub seed: u64,
+    /// Number of the draw of random sizes; 0 for every other method.
+    pub draw: u64,
     /// Share of the dense MACs reached.
     pub macs: f64,
-    pub top1: f64,
-    /// NLL and top-1 so many steps after the decision of the sizes; the last point is the end.
-    #[serde(default)]
+    /// Size of every dimension.
+    pub sizes: Sizes,
+    /// Quality so many steps after the decision of the sizes; the last point is the end.
     pub curve: Vec<Point>,
-    /// Top-1 at the end of the search, before fine-tuning.
-    pub top1_searched: f64,
-    pub search_seconds: f64,
-    /// Processor time of search and fine-tuning, over all threads, with the evaluations.
+    /// Wall time of search, fine-tuning and evaluations.
+    pub seconds: f64,
+    /// Processor time of them, over all threads.
     pub cpu_seconds: f64,
+    /// Wall time of the search steps alone.
+    pub search_seconds: f64,
     /// Mean time of a search step over that of a plain training step, if timed.
     pub step_ratio: Option<f64>,
     /// Largest change of a logit by a prune step, as a share of the largest logit.
@@ -41,75 +43,73 @@ pub struct Row {
     /// Mean standard score of the initial α of the chosen candidates, over all dimensions: 0 if the
     /// initial α has no influence. `None` where all started equal.
     pub start_bias: Option<f64>,
-    pub embed_dim: i64,
-    /// Heads, channels of a head, hidden width of every block.
-    pub blocks: Vec<[i64; 3]>,
     /// Options, components, data and dense network; null in rows without.
     #[serde(default)]
     pub terms: Value,
+    /// NLL of every image at the end.
+    pub nll: ImageNlls,
+}
+
+impl Point {
+    pub fn new(after: u64, judged: &Judgement) -> Self {
+        Self { after, nll: judged.mean_nll(), top1: judged.top1() }
+    }
 }
 
 impl Row {
-    pub const HEADER: &'static str = "method             budget seed   MACs  top-1 searched  \
-        cpu s   step   jump  sizes";
+    pub const HEADER: &'static str =
+        "method             budget seed draw    MACs seconds   step   jump  \
+         sizes: embedding [heads × channels, hidden …]   + steps: NLL / top-1 %";
 
-    /// Returns a row without results.
-    pub fn new(method: Named, budget: f64, seed: u64) -> Self {
-        Self { method: method.name().into(), budget, seed, ..Self::default() }
+    /// Returns the row of a run without its results.
+    pub fn of(run: &Run) -> Self {
+        let (method, draw) = (run.method.to_string(), run.draw);
+        Self { method, budget: run.budget, seed: run.seed, draw, ..Self::default() }
     }
 
     /// Returns whether the row is of this run, on these terms.
-    pub fn is(&self, method: Named, budget: f64, seed: u64, terms: &Value) -> bool {
-        let named = self.method == method.name() && self.budget == budget && self.seed == seed;
-        named && self.terms == *terms
+    pub fn is(&self, run: &Run, terms: &Value) -> bool {
+        let own = (self.method.as_str(), self.budget, self.seed, self.draw);
+        let method = run.method.to_string();
+        own == (method.as_str(), run.budget, run.seed, run.draw) && self.terms == *terms
     }
 
-    /// Embedding, then heads, channels of a head and hidden width of every block.
-    pub fn sizes(&self) -> impl Iterator<Item = i64> + '_ {
-        std::iter::once(self.embed_dim).chain(self.blocks.iter().flatten().copied())
+    /// Returns NLL and top-1 at the end.
+    pub fn end(&self) -> Point {
+        let none = Point { after: 0, nll: f64::NAN, top1: f64::NAN };
+        self.curve.last().copied().unwrap_or(none)
     }
 
-    /// The rows of the file of `--json`, which is created if it is not there. A file with other
-    /// lines, or one that cannot be written, is refused.
-    pub fn read(path: &Path) -> Result<Vec<Self>, AnyError> {
-        let refused = |reason: String| format!("--json {}: {reason}", path.display());
-        let file = OpenOptions::new().append(true).create(true).open(path);
-        file.map_err(|error| refused(format!("cannot be written: {error}")))?;
-        let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
-        let row = |(at, line)| {
-            serde_json::from_str(line).map_err(|error| {
-                let reason = format!("line {}: got {error}, expected a row of compare", at + 1);
-                refused(reason + "; give another file").into()
-            })
-        };
-        text.lines().enumerate().map(row).collect()
+    /// NLL, top-1 and time in words.
+    pub fn result(&self) -> String {
+        let Point { nll, top1, .. } = self.end();
+        format!("NLL {nll:.4}, top-1 {:.2} %, {:.0} s", 100.0 * top1, self.seconds)
     }
 
-    /// Appends the row to a file of JSON lines; a row that cannot be written whole is removed again.
-    pub fn append(&self, path: &Path) -> Result<(), AnyError> {
-        let io = |error| format!("--json {}: cannot be written: {error}", path.display());
-        let mut file = OpenOptions::new().append(true).create(true).open(path).map_err(io)?;
-        let length = file.metadata().map_err(io)?.len();
-        let line = serde_json::to_string(self)? + "\n";
-        if let Err(error) = file.write_all(line.as_bytes()) {
-            file.set_len(length).map_err(io)?;
-            return Err(io(error).into());
-        }
-        Ok(())
+    /// Sizes in short: the embedding, then of every block heads × channels and hidden width.
+    fn short_sizes(&self) -> String {
+        let blocks = self.sizes.iter().filter_map(|(name, size)| {
+            let short = match name.rsplit_once('.')?.1 {
+                "attn" => format!("{} × {}", size.heads, size.channels),
+                _ => size.channels.to_string(),
+            };
+            Some(short)
+        });
+        let embedding = self.sizes.get("embed").map_or(0, |size| size.channels);
+        format!("{embedding} [{}]", blocks.collect::<Vec<_>>().join(", "))
     }
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        let Self { method, budget, seed, macs, top1, top1_searched, .. } = self;
-        let (top1, searched) = (100.0 * top1, 100.0 * top1_searched);
+        let Self { method, budget, seed, draw, macs, seconds, jump, .. } = self;
+        let step = self.step_ratio.map_or("-".into(), |ratio| format!("{ratio:.2}x"));
         write!(
             formatter,
-            "{method:18} {budget:6.2} {seed:4} {macs:6.4} {top1:6.2} {searched:8.2} "
+            "{method:18} {budget:6.2} {seed:4} {draw:4} {macs:7.4} {seconds:7.0} {step:>6} \
+             {jump:6.3}  {}  ",
+            self.short_sizes()
         )?;
-        let Self { cpu_seconds, jump, embed_dim, blocks, .. } = self;
-        let step = self.step_ratio.map_or("    -".into(), |ratio| format!("{ratio:4.2}x"));
-        write!(formatter, "{cpu_seconds:6.0} {step:>6} {jump:6.3}  {embed_dim} {blocks:?}  ")?;
         for Point { after, nll, top1 } in &self.curve {
             write!(formatter, " +{after}: {nll:.4} / {:.2}", 100.0 * top1)?;
         }

@@ -1,42 +1,30 @@
 //! Terms of a row: everything its numbers depend on. Rows of other terms are not comparable.
 
-use crate::methods::Named;
-use crate::trial::{AnyError, Bench};
-use once_for_both::pipeline::{overlay, parse_setting};
-use once_for_both::search::SearchOptions;
+use crate::bench::Bench;
+use crate::plan::Run;
+use crate::AnyError;
 use once_for_both::supernet::Weights;
 use once_for_both::Result;
 use serde_json::{json, Value};
 use tch::{Device, Kind};
 
-impl Bench<'_> {
-    /// Everything the numbers of a row depend on, besides method, budget and seed.
-    pub fn terms(&self, method: Named, seed: u64) -> Result<Value, AnyError> {
-        let options = self.search_options(method, seed)?;
-        let searched = method != Named::Scratch;
+impl Bench {
+    /// Everything the numbers of a row depend on, besides method, budget, seed and draw.
+    pub fn terms(&self, run: &Run) -> Result<Value, AnyError> {
+        let (method, protocol) = (run.method, &run.protocol);
+        let searched = method.is_searched();
         Ok(json!({
-            "batch": self.options.batch,
+            "batch": protocol.batch,
             "components": searched.then(|| method.components().ids()),
-            "curve": self.options.curve,
+            "curve": protocol.curve,
             "data": self.data_terms(),
             "dense": searched.then(|| self.checksum.clone()),
+            "loss_scale": searched.then_some(protocol.loss_scale),
             "network": self.network,
-            "options": options,
-            "plain_interval": self.options.plain_interval,
+            "options": run.search_options()?,
+            "order": run.order(),
+            "plain_interval": protocol.plain_interval,
         }))
-    }
-
-    /// The options of a method, with those of `--set`.
-    pub fn search_options(&self, method: Named, seed: u64) -> Result<SearchOptions, AnyError> {
-        let options = method.options(self.options, seed);
-        if method == Named::Scratch {
-            return Ok(options);
-        }
-        let mut all = serde_json::to_value(&options)?;
-        for setting in &self.options.settings {
-            overlay(&mut all, parse_setting(setting)?.into(), "options")?;
-        }
-        Ok(serde_json::from_value(all)?)
     }
 
     /// The images by number and pixel statistics, wherever they are stored.
@@ -46,7 +34,7 @@ impl Bench<'_> {
         json!({
             "train": self.feed.train_images(),
             "judge": self.feed.test_images(),
-            "validate": self.options.validate,
+            "validate": self.validate,
             "pixels": pixels.map(|value| format!("{value:.5}")).collect::<Vec<_>>(),
         })
     }

@@ -1,0 +1,121 @@
+//! The dense network and the data that all rows start from.
+
+use crate::options::Source;
+use crate::plan::Run;
+use crate::protocol::Protocol;
+use crate::row::Row;
+use crate::{data, terms, AnyError};
+use cpu_time::ProcessTime;
+use once_for_both::models::VitConfig;
+use once_for_both::pipeline::{Feed, FeedBatches, Judgement};
+use once_for_both::search::{Checkpoints, Search};
+use once_for_both::subnet::{Export, Subnet};
+use once_for_both::supernet::Weights;
+use once_for_both::{device, Result};
+use std::path::Path;
+use std::time::Instant;
+use tch::Device;
+
+/// Test images that an extraction is verified on.
+pub const CALIBRATION: i64 = 64;
+/// Seeds of the batches of dense training, and of search and fine-tuning.
+const DENSE_SEED: u64 = 7;
+const SEARCH_SEED: u64 = 8;
+
+/// The dense network and the data that all rows start from.
+pub struct Bench {
+    pub feed: Feed,
+    pub network: VitConfig,
+    pub weights: Weights,
+    /// Checksum of the weights.
+    pub checksum: String,
+    pub device: Device,
+    /// Training images that are held out and evaluated on.
+    pub validate: i64,
+}
+
+impl Bench {
+    /// Opens the data, and loads the dense network of `weights`.
+    pub fn open(source: &Source, weights: &Path) -> Result<Self> {
+        let device = device::parse(&source.device)?;
+        Self::new(data::open(source, device)?, source.validate, weights)
+    }
+
+    /// Loads the dense network of `weights`.
+    pub fn new(feed: Feed, validate: i64, weights: &Path) -> Result<Self> {
+        let device = feed.device();
+        let dense = Subnet::<VitConfig>::load(weights, device)?;
+        let weights = dense.weights().iter();
+        let weights = weights.map(|(name, weight)| (name.clone(), weight.shallow_clone()));
+        let (network, weights) = (dense.architecture().clone(), weights.collect());
+        let checksum = terms::checksum(&weights)?;
+        Ok(Self { feed, network, weights, checksum, device, validate })
+    }
+
+    /// Returns NLL and hit of the dense network on every image to evaluate on.
+    pub fn judge_dense(&self) -> Result<Judgement> {
+        let dense = Subnet::new(self.network.clone(), &self.weights, self.device)?;
+        self.feed.judge(|images| dense.predict(images))
+    }
+
+    /// Refuses, before anything is trained, a run that cannot be measured.
+    pub fn check(&self, run: &Run) -> Result<(), AnyError> {
+        let checked = match run.method.is_searched() {
+            true => self.builder(run).and_then(|builder| Ok(builder.check()?)),
+            false => self.narrowed(run.budget).map(drop),
+        };
+        checked.map_err(|error| format!("{run}: {error}").into())
+    }
+
+    /// Measures a row.
+    pub fn measure(&self, run: &Run) -> Result<Row, AnyError> {
+        let (started, processor) = (Instant::now(), ProcessTime::now());
+        let terms = self.terms(run)?;
+        let row = match run.method.is_searched() {
+            true => self.search_and_finetune(run)?,
+            false => self.scratch(run)?,
+        };
+        if let Some(point) = row.curve.iter().find(|point| !point.nll.is_finite()) {
+            return Err(format!("NLL: got {}, expected a finite number", point.nll).into());
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(Row { terms, seconds, cpu_seconds: processor.elapsed().as_secs_f64(), ..row })
+    }
+
+    /// The batches of search and fine-tuning.
+    pub fn batches(&self, run: &Run) -> Result<FeedBatches<'_>> {
+        self.feed.batches(run.protocol.batch, SEARCH_SEED + 1000 * run.order())
+    }
+}
+
+/// Trains the dense network, or resumes its training from the folder `checkpoints`, and saves it in a
+/// temporary folder.
+pub fn train_dense(
+    protocol: &Protocol,
+    feed: &Feed,
+    checkpoints: Option<&Path>,
+) -> Result<tempfile::TempDir, AnyError> {
+    let device = feed.device();
+    let [channels, side, _] = feed.image_shape();
+    let network = VitConfig::uniform(96, 4, 4).input(side, channels, 4).classes(feed.classes());
+    let checkpoints = checkpoints.map(|folder| Checkpoints::new(folder, 1));
+    let saved = match &checkpoints {
+        Some(checkpoints) => {
+            // Before the network is trained.
+            checkpoints.claim()?;
+            checkpoints.resume(device)?
+        }
+        None => None,
+    };
+    let mut dense = match saved {
+        Some(saved) => saved.search,
+        None => Search::of(network).options(protocol.dense_training()).device(device).build()?,
+    };
+    dense.train(&mut feed.batches(protocol.batch, DENSE_SEED)?, &mut ())?;
+    if let Some(checkpoints) = &checkpoints {
+        checkpoints.save(&dense)?;
+    }
+    let folder = tempfile::tempdir()?;
+    dense.extract(&feed.calibration_batch(CALIBRATION)?)?.save(folder.path(), &Export::f32())?;
+    Ok(folder)
+}

@@ -1,0 +1,61 @@
+//! Initial α: drawn for random sizes, and its influence on what was chosen.
+
+use crate::plan::Run;
+use crate::scaled::ScaledLossVit;
+use once_for_both::search::Search;
+use once_for_both::space::Candidates;
+use once_for_both::Result;
+use tch::{Device, Kind};
+
+/// Initial α of every dimension.
+pub struct Start(Vec<Dimension>);
+
+/// Initial α of one dimension.
+struct Dimension {
+    candidates: Candidates,
+    alpha: Vec<f64>,
+}
+
+impl Start {
+    /// Reads α before the first step.
+    pub fn of(search: &Search<ScaledLossVit>) -> Result<Self> {
+        let dimensions = search.supernet().states().iter().map(|state| {
+            let alpha = state.alpha.f_detach()?.f_flatten(0, -1)?.f_to_kind(Kind::Double)?;
+            let alpha = Vec::try_from(alpha.f_to_device(Device::Cpu)?)?;
+            Ok(Dimension { candidates: state.candidates().clone(), alpha })
+        });
+        Ok(Self(dimensions.collect::<Result<_>>()?))
+    }
+
+    /// Returns the mean standard score of the initial α of the chosen candidates, over all
+    /// dimensions: 0 if the initial α has no influence, `None` where all started equal.
+    pub fn bias(&self, search: &Search<ScaledLossVit>) -> Option<f64> {
+        let chosen = search.supernet().states().iter().map(|state| state.candidates().full());
+        let scores = self.0.iter().zip(chosen).map(|(start, size)| {
+            let candidate = start.candidates.sizes().position(|own| own == size)?;
+            start.score(candidate)
+        });
+        let scores: Vec<f64> = scores.collect::<Option<_>>()?;
+        Some(scores.iter().sum::<f64>() / scores.len().max(1) as f64)
+    }
+}
+
+impl Dimension {
+    /// Returns the standard score of the initial α of a candidate.
+    fn score(&self, candidate: usize) -> Option<f64> {
+        let n = self.alpha.len() as f64;
+        let mean = self.alpha.iter().sum::<f64>() / n;
+        let std = (self.alpha.iter().map(|a| (a - mean).powi(2)).sum::<f64>() / n).sqrt();
+        (std > 0.0).then(|| (self.alpha[candidate] - mean) / std)
+    }
+}
+
+/// Draws α from a standard normal, so that projection onto the budget chooses random sizes.
+pub fn draw_sizes(search: &mut Search<ScaledLossVit>, run: &Run) -> Result<()> {
+    once_for_both::randomness::seed(1000 + run.seed + 100_000 * run.draw);
+    for state in search.supernet_mut().states_mut() {
+        let alpha = state.alpha.f_randn_like()?;
+        state.set_alpha(&alpha)?;
+    }
+    Ok(())
+}
