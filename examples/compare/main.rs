@@ -9,7 +9,7 @@
 //! ```sh
 //! compare --data FOLDER --weights examples/pretrained/fashion-mnist --images 20000 --batch 256 --lr 1e-3 \
 //!         --steps 250 --search 0.4 --curve 0,50 --plain-interval 0 --distil 0.9 --budgets 0.5,0.3,0.2 --seeds 3 \
-//!         --methods ours,paper,no-pmim,no-teacher,two-stage,magnitude,taylor,random-sizes,even \
+//!         --methods ours,paper,no-pmim,no-teacher,two-stage,sensitivity,magnitude,taylor,random-sizes,even \
 //!         --draws 5 --jobs 2 --json rows.jsonl
 //! ```
 //!

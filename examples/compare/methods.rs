@@ -22,6 +22,8 @@ pub enum Named {
     NoTeacher,
     /// Importance first, sparsity after.
     TwoStage,
+    /// Sizes by the measured rise of the loss of each dimension alone, without a search.
+    Sensitivity,
     /// Importance by weight norms, never learned.
     Magnitude,
     /// Importance by first-order Taylor expansion.
@@ -135,7 +137,7 @@ impl Named {
                 own.optimiser.alpha_rate = ours.alpha_rate;
                 own.optimiser.score_rate = ours.score_rate;
             }
-            Self::RandomSizes => own.optimiser.alpha_rate = 0.0,
+            Self::RandomSizes | Self::Sensitivity => own.optimiser.alpha_rate = 0.0,
             _ => {}
         }
         own

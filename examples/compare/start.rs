@@ -1,11 +1,19 @@
-//! Initial α: drawn for random sizes, and its influence on what was chosen.
+//! Initial α: drawn at random, or measured, and its influence on what was chosen.
 
 use crate::plan::Run;
 use crate::scaled::ScaledLossVit;
+use once_for_both::batch::{Batch, BatchSource};
 use once_for_both::search::Search;
+use once_for_both::sensitivity::Calibration;
 use once_for_both::space::Candidates;
 use once_for_both::Result;
 use tch::{Device, Kind};
+
+/// Training images that the sensitivity is measured on, at least.
+const CALIBRATION: i64 = 1024;
+/// Temperature of α = −rise / temperature: a rise of 0.02 is 63 % less probable. The choice of sizes
+/// under the budget is the same at any.
+const TEMPERATURE: f64 = 0.02;
 
 /// Initial α of every dimension.
 pub struct Start(Vec<Dimension>);
@@ -58,4 +66,19 @@ pub fn draw_sizes(search: &mut Search<ScaledLossVit>, run: &Run) -> Result<()> {
         state.set_alpha(&alpha)?;
     }
     Ok(())
+}
+
+/// Sets α by the measured rise of the loss on the first training batches, so that projection onto the
+/// budget chooses the sizes with the smallest sum of rises.
+pub fn measure_sensitivity(
+    search: &mut Search<ScaledLossVit>,
+    mut source: impl BatchSource,
+) -> Result<()> {
+    let mut batches: Vec<Batch> = Vec::new();
+    while batches.iter().map(|batch| batch.images.size()[0]).sum::<i64>() < CALIBRATION {
+        batches.push(source.batch(batches.len() as u64)?);
+    }
+    let mut calibration = Calibration::cross_entropy(&batches);
+    let sensitivity = search.evaluate(|supernet| calibration.measure(supernet))?;
+    sensitivity.start_alpha(search, TEMPERATURE)
 }

@@ -5,7 +5,7 @@ use crate::methods::Named;
 use crate::plan::Run;
 use crate::row::{Point, Row};
 use crate::scaled::ScaledLossVit;
-use crate::start::{draw_sizes, Start};
+use crate::start::{draw_sizes, measure_sensitivity, Start};
 use crate::AnyError;
 use once_for_both::batch::BatchSource;
 use once_for_both::cost::{Budget, Metric};
@@ -68,8 +68,10 @@ impl<'a> Trial<'a> {
     /// Builds the search of a run.
     fn new(bench: &'a Bench, run: &'a Run) -> Result<Self, AnyError> {
         let mut search = bench.builder(run)?.build()?;
-        if run.method == Named::RandomSizes {
-            draw_sizes(&mut search, run)?;
+        match run.method {
+            Named::RandomSizes => draw_sizes(&mut search, run)?,
+            Named::Sensitivity => measure_sensitivity(&mut search, bench.batches(run)?)?,
+            _ => {}
         }
         Ok(Self { bench, run, search, searched: Vec::new(), plain: Vec::new(), jump: 0.0 })
     }
