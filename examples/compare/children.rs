@@ -24,7 +24,8 @@ struct Task {
 /// as it comes. A child that fails is a result like another.
 ///
 /// The children end with this process, however it ends: each watches its standard input, which closes
-/// then. No child starts after an error of `finished`; those under way are ended.
+/// then. After an error of `finished` no child starts, and the error is returned once those under way
+/// have ended.
 pub fn measure(
     jobs: u64,
     source: &Source,
