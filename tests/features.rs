@@ -4,8 +4,8 @@ mod support;
 
 use once_for_both::batch::{Batch, Targets};
 use once_for_both::components::{distillation_loss, Distillation, DistillationKind, TeacherSource};
-use once_for_both::cost::Budget;
-use once_for_both::models::{Pooling, VitConfig};
+use once_for_both::cost::{Budget, Metric};
+use once_for_both::models::{Architecture, Pooling, VitConfig};
 use once_for_both::search::{Search, SearchBuilder, SearchOptions};
 use once_for_both::subnet::Subnet;
 use once_for_both::supernet::Weights;
@@ -70,6 +70,18 @@ fn feature_loss_equals_its_definition() -> TestResult {
         let found = distillation_loss(&s, &t, kind)?.double_value(&[]);
         close.check_number("features of images", found, (1.0 + 0.2) / 2.0)?;
     }
+    Ok(())
+}
+
+#[test]
+fn cost_of_a_head_on_every_token_counts_all_tokens() -> TestResult {
+    let tokens = VitConfig::uniform(WIDTH, 2, 4).input(16, 3, 4).classes(7);
+    let class = tokens.clone();
+    let cost = |vit: VitConfig, metric| vit.cost_model().dense_cost(metric);
+    let tokens = tokens.pooling(Pooling::Tokens);
+    let more = cost(tokens.clone(), Metric::Macs)? - cost(class.clone(), Metric::Macs)?;
+    assert_eq!(more, (16 * 7 * WIDTH) as f64);
+    assert_eq!(cost(tokens, Metric::Params)?, cost(class, Metric::Params)?);
     Ok(())
 }
 
