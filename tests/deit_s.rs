@@ -66,10 +66,17 @@ fn stages_in_one_run_folder_continue_from_one_another_and_are_reported() -> Test
     let out = run.to_str().ok_or("not UTF-8")?;
     let stage = |name: &str| succeeds(&[&[name, "--out", out][..], &SMALL].concat());
     stage("train")?;
+    let forecast = ["forecast", "--weights", out, "--out", out, "--shares", "0.6,0.4", "--images"];
+    let told = succeeds(&[&forecast[..], &["16"]].concat())?;
+    assert!(told.contains("on 16 calibration images") && told.contains("pruned first"), "{told}");
+    let refused = refuses(&[&forecast[..], &["1"]].concat())?;
+    assert!(refused.contains("calibration images: got 1"), "{refused}");
     let told = stage("search")?;
     assert!(told.contains("budget"), "{told}");
     stage("finetune")?;
-    for name in ["config.toml", "summary.json", "metrics.jsonl", "subnet/model.onnx"] {
+    for name in
+        ["config.toml", "summary.json", "metrics.jsonl", "sensitivity.json", "subnet/model.onnx"]
+    {
         assert!(run.join(name).is_file(), "{name} is missing");
     }
     // Provenance of the search, with the steps of fine-tuning added.
@@ -99,9 +106,23 @@ fn stages_in_one_run_folder_continue_from_one_another_and_are_reported() -> Test
     std::fs::remove_file(run.join("report.html"))?;
     succeeds(&["report", out])?;
     let page = std::fs::read_to_string(run.join("report.html"))?;
-    for part in ["train", "search", "finetune", "data:image/png;base64,", "all options"] {
+    for part in [
+        "train",
+        "search",
+        "finetune",
+        "<h2>Sensitivity</h2>",
+        "data:image/png;base64,",
+        "all options",
+    ] {
         assert!(page.contains(part), "the report lacks {part}");
     }
+    Ok(())
+}
+
+#[test]
+fn forecast_without_a_network_is_refused() -> TestResult {
+    let refused = refuses(&["forecast", "--images", "16"])?;
+    assert!(refused.contains("forecast: give the network by --weights"), "{refused}");
     Ok(())
 }
 

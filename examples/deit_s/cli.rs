@@ -31,6 +31,7 @@ const EXAMPLES: &str = "Examples:
   deit_s --resume --out runs/half               resume an interrupted run with its options
   deit_s finetune --out runs/half               run the next stage with the run's options
   deit_s eval --weights runs/half
+  deit_s forecast --weights runs/half           what 0.7, 0.5 and 0.3 of the MACs will cost
   deit_s export --weights runs/half --format onnx --precision f16 --out half
   deit_s inspect deit_small.pth
 
@@ -46,6 +47,11 @@ pub enum Command {
     Finetune,
     /// Print the top-1 of a network (--weights) on the test images.
     Eval,
+    /// Print what budgets will cost: measure how much the loss of a trained network (--weights) rises
+    /// as each of its dimensions is pruned, without training.
+    ///
+    /// With --out, sensitivity.json is written into that folder, and a run in it shows it in its report.
+    Forecast(ForecastOptions),
     /// Export a network (--weights) into the folder --out.
     Export(ExportOptions),
     /// Say what a run folder, artifact, checkpoint, image or data folder is, and whether it is taken.
@@ -66,9 +72,24 @@ impl Command {
             Self::Train => Some(pipeline::Command::Train),
             Self::Search => Some(pipeline::Command::Search),
             Self::Finetune => Some(pipeline::Command::Finetune),
-            Self::Eval | Self::Export(_) | Self::Inspect(_) | Self::Report { .. } => None,
+            Self::Eval
+            | Self::Forecast(_)
+            | Self::Export(_)
+            | Self::Inspect(_)
+            | Self::Report { .. } => None,
         }
     }
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ForecastOptions {
+    /// Training images to measure on, without augmentation.
+    #[arg(long, default_value_t = 1024)]
+    pub images: i64,
+
+    /// Shares of the dense network's MACs.
+    #[arg(long, value_delimiter = ',', default_value = "0.7,0.5,0.3")]
+    pub shares: Vec<f64>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -1,8 +1,11 @@
 //! The commands.
 
-use crate::cli::{Command, CommandLine, ExportOptions, Format, InspectCommand, RunOptions};
+use crate::cli::{
+    Command, CommandLine, ExportOptions, ForecastOptions, Format, InspectCommand, RunOptions,
+};
 use crate::progress::ProgressBar;
 use crate::AnyError;
+use once_for_both::cost::Budget;
 use once_for_both::device;
 use once_for_both::import::ImportOptions;
 use once_for_both::models::{Architecture, SwinConfig, VitConfig};
@@ -10,6 +13,7 @@ use once_for_both::pipeline::{
     self, expect_writable, stored_family, write_report, Config, Family, Feed, ImageClassifier,
     InspectOptions, NetworkConfig, Pipeline, PipelineOutcome, RunFolder,
 };
+use once_for_both::sensitivity::Progress;
 use once_for_both::subnet::{verify_against, Description, Export, Extracted, Subnet};
 use once_for_both::Result;
 use std::num::NonZeroUsize;
@@ -43,7 +47,7 @@ pub fn execute(line: CommandLine) -> Result<Outcome, AnyError> {
     let (options, request) = (run.clone(), run.request(stage));
     let config = match &command {
         Some(Command::Report { run }) => return report(run),
-        Some(Command::Eval | Command::Export(_)) => {
+        Some(Command::Eval | Command::Forecast(_) | Command::Export(_)) => {
             request.resolve_for(options.weights.as_deref())?
         }
         _ => request.resolve()?,
@@ -57,7 +61,9 @@ pub fn execute(line: CommandLine) -> Result<Outcome, AnyError> {
 /// The family of the network: of the artifact that is evaluated or exported, else of the options.
 fn family(config: &Config, command: Option<&Command>) -> Result<Family, AnyError> {
     let stored = match (command, &config.weights) {
-        (Some(Command::Eval | Command::Export(_)), Some(path)) => stored_family(path)?,
+        (Some(Command::Eval | Command::Forecast(_) | Command::Export(_)), Some(path)) => {
+            stored_family(path)?
+        }
         _ => None,
     };
     Ok(match stored.as_deref() {
@@ -75,6 +81,7 @@ fn dispatch<A: ImageClassifier>(
 ) -> Result<Outcome, AnyError> {
     match command {
         Some(Command::Eval) => evaluate(config, build),
+        Some(Command::Forecast(own)) => forecast(config, options, &own, build),
         Some(Command::Export(export)) => self::export(config, options, &export, build),
         _ => run(config, options, build),
     }
@@ -187,6 +194,36 @@ fn evaluate<A: ImageClassifier>(config: Config, build: Build<A>) -> Result<Outco
         network.macs()? / 1e6,
         network.params()? / 1e6
     );
+    Ok(Outcome::Finished)
+}
+
+fn forecast<A: ImageClassifier>(
+    config: Config,
+    run: &RunOptions,
+    options: &ForecastOptions,
+    build: Build<A>,
+) -> Result<Outcome, AnyError> {
+    let path = config.weights.clone().ok_or("forecast: give the network by --weights")?;
+    if let Some(out) = &run.out {
+        expect_writable(out)?;
+    }
+    let budgets: Vec<Budget> =
+        options.shares.iter().map(|share| Budget::macs_share(*share)).collect();
+    let pipeline = open(config, Path::new("."), build)?;
+    let network = pipeline.load(&path, "--weights")?;
+    let show = |progress: Progress| {
+        eprint!("\r{} of {} passes, {:<30}", progress.done, progress.passes, progress.dimension);
+        Ok(())
+    };
+    let (sensitivity, forecast) = pipeline.forecast(&network, options.images, &budgets, show)?;
+    eprintln!();
+    println!("{forecast}");
+    if let Some(out) = &run.out {
+        std::fs::create_dir_all(out)?;
+        let file = RunFolder::new(out).sensitivity();
+        sensitivity.write(&file)?;
+        saved(&file);
+    }
     Ok(Outcome::Finished)
 }
 

@@ -219,7 +219,17 @@ impl Feed {
     /// [`Error::Invalid`] for a size below 1 or above the number of images, or options of the
     /// loader that are out of range.
     pub fn batches(&self, size: i64, seed: u64) -> Result<FeedBatches<'_>> {
-        let light = self.augmentation == AugmentationPreset::Light;
+        self.batches_with(self.augmentation, size, seed)
+    }
+
+    /// [`batches`](Self::batches) with another augmentation.
+    pub(super) fn batches_with(
+        &self,
+        augmentation: AugmentationPreset,
+        size: i64,
+        seed: u64,
+    ) -> Result<FeedBatches<'_>> {
+        let light = augmentation == AugmentationPreset::Light;
         let (train, side) = match &self.source {
             Source::Memory { train, .. } => {
                 let augmentation = Augmentation { pad: if light { 2 } else { 0 }, flip: light };
@@ -229,7 +239,7 @@ impl Feed {
             Source::Folder { train, .. } => (train, self.image_shape[1] as usize),
         };
         let mut options = LoaderOptions::deit(side, size.max(0) as usize).seed(seed);
-        if self.augmentation != AugmentationPreset::Deit {
+        if augmentation != AugmentationPreset::Deit {
             options.transform = match light {
                 true => Transform::Train(TrainTransform::plain(side)),
                 false => LoaderOptions::evaluation(side, options.batch).transform,

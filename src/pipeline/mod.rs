@@ -33,6 +33,7 @@ mod data_config;
 mod feed;
 mod feed_batches;
 mod feed_checks;
+mod forecast;
 mod import_config;
 mod inspection;
 mod judgement;

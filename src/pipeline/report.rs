@@ -52,6 +52,7 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
         subnet: subnet.as_ref().map(|own| figures(&own.architecture, "subnet")).transpose()?,
         latency: subnet.map(|own| own.latency).unwrap_or_default(),
         samples: samples(run, &options)?,
+        sensitivity: read_json(&run.sensitivity())?,
         stages,
         config,
     };

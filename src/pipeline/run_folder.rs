@@ -35,6 +35,7 @@ const PAINTINGS: &str = "paintings";
 /// | `paintings/` | reconstructions of masked image modeling |
 /// | `subnet/` | subnet as extracted |
 /// | `dense/`, `finetune/`, `reference/` | other stages, each with the same files and `network/` |
+/// | `sensitivity.json` | measured sensitivity of the dense network, where it was measured |
 /// | `summary.json`, `report.html` | results |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder(PathBuf);
@@ -58,6 +59,11 @@ impl RunFolder {
     /// Path of the results.
     pub fn summary(&self) -> PathBuf {
         self.0.join("summary.json")
+    }
+
+    /// Path of the measured sensitivity.
+    pub fn sensitivity(&self) -> PathBuf {
+        self.0.join("sensitivity.json")
     }
 
     /// Path of the dense network that the run trained.

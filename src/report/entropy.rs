@@ -110,15 +110,15 @@ fn row(stage: &Stage, name: &str) -> Row {
 }
 
 /// Numbers in a name, such as the index of a block.
-fn numbers(name: &str) -> impl Iterator<Item = u64> + '_ {
+pub(super) fn numbers(name: &str) -> impl Iterator<Item = u64> + '_ {
     name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok())
 }
 
 /// Colours of the groups.
-const HUES: [&str; 4] = ["indigo", "teal", "ochre", "teal"];
+pub(super) const HUES: [&str; 4] = ["indigo", "teal", "ochre", "teal"];
 
 /// Group of a dimension, as position and title: names that differ only in numbers are one group.
-fn group(name: &str) -> (usize, String) {
+pub(super) fn group(name: &str) -> (usize, String) {
     let digit = |c: char| c.is_ascii_digit();
     match name.split(digit).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("n").as_str() {
         "embed" => (0, "Embedding channels".into()),

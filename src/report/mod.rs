@@ -17,6 +17,7 @@ mod network_figures;
 mod page;
 mod sample;
 mod scale;
+mod sensitivity;
 mod series;
 mod stage;
 mod summary;

@@ -3,8 +3,12 @@
 use super::network_figures::NetworkFigures;
 use super::sample::{self, Sample};
 use super::stage::Stage;
-use super::{architecture, cost_chart, curves, entropy, event_tables, html, latency_bars, summary};
+use super::{
+    architecture, cost_chart, curves, entropy, event_tables, html, latency_bars, sensitivity,
+    summary,
+};
 use crate::cost::CostLimit;
+use crate::sensitivity::Sensitivity;
 use crate::subnet::LatencyComparison;
 use crate::Result;
 use std::path::Path;
@@ -50,6 +54,8 @@ pub struct Report {
     pub latency: Vec<LatencyComparison>,
     /// Pictures of masked image modeling.
     pub samples: Vec<Sample>,
+    /// Measured sensitivity of the dense network.
+    pub sensitivity: Option<Sensitivity>,
     /// Options of the run as text, shown as they are.
     pub config: String,
 }
@@ -64,6 +70,7 @@ impl Report {
         let mut main = summary::header(self);
         main += &architecture::section(self);
         main += &cost_chart::section(self);
+        main += &sensitivity::section(self.sensitivity.as_ref());
         main += &entropy::section(&self.stages);
         main += &curves::accuracy(&self.stages);
         main += &curves::losses(&self.stages);

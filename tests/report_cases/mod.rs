@@ -1,5 +1,6 @@
 mod dimensions;
 mod page;
 mod reconstruction;
+mod sensitivity;
 mod small_run;
 mod tensorboard;

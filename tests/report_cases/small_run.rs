@@ -121,6 +121,7 @@ pub fn run() -> TestResult<Report> {
         subnet: Some(NetworkFigures::of(subnet.architecture())?.top1(data.top1(&mut search)?)),
         budgets: search.limits().to_vec(),
         samples,
+        sensitivity: None,
         config: serde_json::to_string_pretty(search.options())?,
         stages: vec![
             Stage { name: "dense training".into(), steps: Some(DENSE_STEPS), events: dense_events },

@@ -1,0 +1,69 @@
+//! What budgets will cost, before any search.
+
+use super::{AugmentationPreset, Feed, ImageClassifier, Pipeline};
+use crate::batch::{Batch, BatchSource};
+use crate::cost::Budget;
+use crate::range::Range;
+use crate::search::{Search, SearchOptions};
+use crate::sensitivity::{Calibration, Forecast, Progress, Sensitivity};
+use crate::subnet::Subnet;
+use crate::Result;
+
+/// Images of a calibration batch.
+const BATCH: i64 = 128;
+
+impl Feed {
+    /// Returns `images` training images, drawn at random and not augmented, in calibration batches:
+    /// the images there are, if there are fewer; rounded up to whole batches.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for fewer than two images; those of the data set.
+    pub fn calibration_batches(&self, images: i64, seed: u64) -> Result<Vec<Batch>> {
+        Range::closed(2, i64::MAX).check("calibration images", images)?;
+        let images = images.min(self.train_images());
+        let size = BATCH.min(images);
+        let mut batches = self.batches_with(AugmentationPreset::None, size, seed)?;
+        let whole = batches.per_epoch().min((images as u64).div_ceil(size as u64));
+        (0..whole).map(|number| batches.batch(number)).collect()
+    }
+}
+
+impl<A: ImageClassifier> Pipeline<'_, A> {
+    /// Measures the sensitivity of a trained network on `images` training images, forecasts what
+    /// `budgets` will cost, and measures each forecast with all its dimensions pruned at once. Nothing
+    /// is trained. Units are ordered by the importance that a search would start with.
+    ///
+    /// # Errors
+    /// Those of [`Sensitivity::forecast`], [`Calibration::measure`] and
+    /// [`Feed::calibration_batches`]; that of `progress`.
+    pub fn forecast(
+        &self,
+        network: &Subnet<A>,
+        images: i64,
+        budgets: &[Budget],
+        progress: impl FnMut(Progress) -> Result<()>,
+    ) -> Result<(Sensitivity, Forecast)> {
+        let (model, space) = (network.architecture().cost_model(), network.architecture().space()?);
+        // Before the measurement, which may take long.
+        budgets.iter().try_for_each(|budget| budget.resolve(&model)?.check(&model, &space))?;
+        let batches = self.feed.calibration_batches(images, self.config.seed)?;
+        let mut options = SearchOptions::new(2, 1).seed(self.config.seed);
+        options.pmim = None;
+        let components = self.config.search.search_components()?;
+        let mut search = Search::of(network.architecture().clone())
+            .weights(network.weights())
+            .components(components)
+            .budgets(budgets.iter().copied().take(1))
+            .options(options)
+            .device(self.feed.device())
+            .build()?;
+        let mut calibration = Calibration::cross_entropy(&batches).on_progress(progress);
+        search.evaluate(|supernet| {
+            let sensitivity = calibration.measure(supernet)?;
+            let (model, space) = (supernet.cost_model(), supernet.space());
+            let mut forecast = sensitivity.forecast(model, space, budgets)?;
+            forecast.check(&mut calibration, supernet)?;
+            Ok((sensitivity, forecast))
+        })
+    }
+}
