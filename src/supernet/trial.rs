@@ -61,7 +61,7 @@ impl<A: Architecture> Supernet<A> {
     /// Returns copies of the variables that the gates of these dimensions multiply.
     fn gated_values(&self, sizes: &[(usize, Size)]) -> Result<Weights> {
         let dimensions = sizes.iter().map(|&(at, _)| &self.space.dimensions[at]);
-        let gated = dimensions.flat_map(|dimension| gated(dimension));
+        let gated = dimensions.flat_map(gated);
         crate::autograd::no_grad(|| {
             let copy = |binding: &Binding| {
                 let name = &binding.variable;
