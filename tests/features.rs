@@ -6,7 +6,8 @@ use once_for_both::batch::{Batch, Targets};
 use once_for_both::components::{distillation_loss, Distillation, DistillationKind, TeacherSource};
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::models::{Architecture, Pooling, VitConfig};
-use once_for_both::search::{Search, SearchBuilder, SearchOptions};
+use once_for_both::precision::Precision;
+use once_for_both::search::{AlphaInit, Search, SearchBuilder, SearchOptions};
 use once_for_both::subnet::Subnet;
 use once_for_both::supernet::Weights;
 use once_for_both::Error;
@@ -108,6 +109,39 @@ fn search_without_labels_returns_to_the_features_and_is_extracted() -> TestResul
         distances.push(distillation_loss(&features, &target, KIND)?.double_value(&[]));
     }
     assert!(distances[1] < 0.7 * distances[0], "{distances:?}");
+    Ok(())
+}
+
+#[test]
+fn extraction_from_a_search_in_bf16_before_its_last_step_is_in_f32_and_changes_no_step(
+) -> TestResult {
+    let _alone = alone();
+    let mut dense = dense()?;
+    for (name, weight) in &mut dense.1 {
+        if name.ends_with("attn.qkv.weight") {
+            // Attention that is not even, so that its scale matters.
+            *weight = weight.f_mul_scalar(10.0)?;
+        }
+    }
+    let run = |extracts: bool| -> TestResult<Vec<f64>> {
+        let options = SearchOptions::new(12, 8).peak_rate(3e-3).seed(1).with(|o| {
+            o.training.precision = Precision::Bf16;
+            o.pmim = None;
+            // Heads of 6 or 7 of 8 channels, whose attention scale is rounded in bf16.
+            o.init.alpha = AlphaInit::Even { spread: 0.1 };
+            o.optimiser.alpha_rate = 0.0;
+        });
+        let mut search = builder(&dense, options, Some(distillation(KIND, 1.0)))?.build()?;
+        for step in 0..12 {
+            search.step(&[unlabelled(step)?], &mut ())?;
+            if extracts && step == 9 {
+                let subnet = search.extract(&batch(999)?.images)?;
+                assert!(subnet.weights().values().all(|weight| weight.kind() == Kind::Float));
+            }
+        }
+        numbers(&search.supernet().raw_weights()["blocks.1.mlp.fc1.weight"])
+    };
+    assert_eq!(run(true)?, run(false)?);
     Ok(())
 }
 

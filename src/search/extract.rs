@@ -7,7 +7,7 @@ use crate::subnet::{
     extract_decided, verify, Extracted, FoldingExtractor, Provenance, SubnetExtractor,
 };
 use crate::{Error, Result};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 impl<A: Architecture> Search<A> {
     /// Extracts the subnet that was decided, and verifies on `images` that it computes what the
@@ -34,11 +34,14 @@ impl<A: Architecture> Search<A> {
         images: &Tensor,
     ) -> Result<Extracted<B>> {
         let provenance = self.provenance()?;
+        // θ is f32: the subnet of a search that still computes in bf16 is not rounded.
+        self.supernet.set_compute_kind(Kind::Float)?;
         let extracted = self.evaluate(|supernet| {
             let subnet = extract_decided(extractor, supernet)?;
             let verification = verify(supernet, &subnet, images)?;
             Ok(Extracted { subnet, verification, provenance, images: images.shallow_clone() })
         });
+        self.set_compute_precision()?;
         match extracted {
             // The allowed difference is a share of the masked network's logits.
             Err(Error::Verification { allowed, .. }) if !allowed.is_finite() => {
