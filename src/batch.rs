@@ -41,6 +41,17 @@ impl Batch {
         Self { images, targets: Targets::Unlabelled }
     }
 
+    /// Returns some of the images with their targets, without a copy.
+    pub(crate) fn narrow(&self, first: i64, count: i64) -> Result<Self> {
+        let part = |tensor: &Tensor| tensor.f_narrow(0, first, count);
+        let targets = match &self.targets {
+            Targets::Classes(classes) => Targets::Classes(part(classes)?),
+            Targets::Probabilities(all) => Targets::Probabilities(part(all)?),
+            Targets::Unlabelled => Targets::Unlabelled,
+        };
+        Ok(Self { images: part(&self.images)?, targets })
+    }
+
     /// Refuses images that are not floating point, images or targets on another device than the
     /// network, and targets of another kind or number. Reads nothing from the device.
     pub(crate) fn check(&self, device: Device) -> Result<()> {

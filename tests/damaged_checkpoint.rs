@@ -30,7 +30,7 @@ struct Saved {
 }
 
 fn options() -> SearchOptions {
-    SearchOptions::new(12, 8).seed(3).with(|options| {
+    SearchOptions::learned(12, 8).seed(3).with(|options| {
         options.log_interval = 1;
         options.pruning.interval = 1;
         options.pruning.fade_out_steps = 2;

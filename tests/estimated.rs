@@ -14,7 +14,7 @@ const STEPS: u64 = 26;
 const SEARCH: u64 = 20;
 
 fn options() -> SearchOptions {
-    SearchOptions::estimated(STEPS, SEARCH).seed(3).with(|options| options.log_interval = 1)
+    SearchOptions::new(STEPS, SEARCH).seed(3).with(|options| options.log_interval = 1)
 }
 
 fn sizes(search: &Search<once_for_both::models::VitConfig>) -> Vec<Size> {
@@ -146,9 +146,9 @@ fn estimated_search_keeps_the_budgets_of_its_branches_feasible() -> TestResult {
 
 #[test]
 fn decisions_are_named_in_configurations() -> TestResult {
-    let options = SearchOptions::estimated(STEPS, SEARCH);
+    let options = SearchOptions::new(STEPS, SEARCH);
     let json = serde_json::to_value(&options)?;
     assert_eq!(json["decisions"], "estimated");
-    assert_eq!(SearchOptions::new(STEPS, SEARCH).decisions, Decisions::Learned);
+    assert_eq!(SearchOptions::learned(STEPS, SEARCH).decisions, Decisions::Learned);
     Ok(())
 }

@@ -126,7 +126,7 @@ fn vit() -> VitConfig {
 
 /// Options without a field that is none.
 fn options() -> SearchOptions {
-    SearchOptions::new(4, 3).with(|options| {
+    SearchOptions::learned(4, 3).with(|options| {
         options.stages = Stages::Two { importance_steps: 1 };
         options.init.alpha = AlphaInit::Even { spread: 0.1 };
         options.one_hot.balance = Balance::Ramp { ratio: 1.0 };

@@ -277,7 +277,7 @@ fn mask_ratio_of_the_paper_rises_from_0_05_to_0_25() -> TestResult {
 
 #[test]
 fn mask_ratio_of_one_is_refused_by_the_options() {
-    let options = SearchOptions::new(100, 50).with(|o| {
+    let options = SearchOptions::learned(100, 50).with(|o| {
         o.pmim = Some(PmimOptions::new(LinearRamp::new(0.05, 1.0, 10)));
     });
     assert_refused!(

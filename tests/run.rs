@@ -22,7 +22,7 @@ const STEPS: u64 = 40;
 const SEARCH: u64 = 28;
 
 fn options() -> SearchOptions {
-    let mut options = SearchOptions::new(STEPS, SEARCH).seed(3);
+    let mut options = SearchOptions::learned(STEPS, SEARCH).seed(3);
     options.log_interval = 1;
     options.pruning.interval = 2;
     options.pruning.fade_out_steps = 3;

@@ -309,7 +309,7 @@ fn build_with_parts_that_cannot_work_is_refused() -> TestResult {
         let refused = start(Budget::macs(limit), options(), vit().space()?);
         assert_refused!(refused, Error::Infeasible { budget, most, .. } if budget == limit && most == dense);
     }
-    assert_refused!(start(half, SearchOptions::new(4, 5), vit().space()?), Error::Invalid { name, .. } if name == "search_steps");
+    assert_refused!(start(half, SearchOptions::learned(4, 5), vit().space()?), Error::Invalid { name, .. } if name == "search_steps");
     let mut wrong = options();
     wrong.lambda.start = 1.5;
     assert_refused!(start(half, wrong, vit().space()?), Error::Invalid { .. });

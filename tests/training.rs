@@ -43,7 +43,7 @@ impl Teacher for ConstantTeacher {
 fn student_of_a_constant_teacher_predicts_the_same_class() -> TestResult {
     let _alone = alone();
     for kind in [DistillationKind::Hard, DistillationKind::Soft { temperature: 2.0 }] {
-        let mut options = SearchOptions::new(60, 20).peak_rate(5e-3);
+        let mut options = SearchOptions::learned(60, 20).peak_rate(5e-3);
         options.training.distillation = Some(Distillation::new(kind, 1.0));
         let mut search = builder(options, 0.5).teacher(ConstantTeacher).build()?;
         run(&mut search, 60)?;

@@ -118,8 +118,8 @@ impl Named {
         let mut own = match self {
             Self::Paper => SearchOptions::paper(total, search),
             Self::TwoStage => SearchOptions::two_stage(total, search),
-            Self::Estimated => SearchOptions::estimated(total, search),
-            _ => SearchOptions::new(total, search),
+            Self::Estimated => SearchOptions::new(total, search),
+            _ => SearchOptions::learned(total, search),
         };
         match self {
             Self::NoPmim => own.pmim = None,
@@ -133,7 +133,7 @@ impl Named {
                 own.pruning.drop_share = 0.0;
             }
             Self::Paper => {
-                let ours = SearchOptions::new(total, search).optimiser;
+                let ours = SearchOptions::learned(total, search).optimiser;
                 own.optimiser.alpha_rate = ours.alpha_rate;
                 own.optimiser.score_rate = ours.score_rate;
             }

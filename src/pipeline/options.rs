@@ -71,7 +71,8 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     ) -> Result<SearchOptions> {
         let mut options = options.seed(self.config().seed);
         options.log_interval = self.config().every.log;
-        options.training.distillation = self.config().distillation();
+        let teacher = self.config().distillation();
+        options.training.distillation = teacher.or(options.training.distillation);
         let options = stage.apply(name, options, epoch)?;
         options.check().map_err(|error| error.of_section(&format!("{name}.options")))?;
         Ok(options)

@@ -55,6 +55,8 @@ pub enum Recipe {
     /// The library's defaults.
     #[default]
     Ours,
+    /// α learned through the bi-mask, with masked image modeling, at rates for any length.
+    Learned,
     /// The paper's setting.
     Paper,
     /// Importance first, sparsity after.
@@ -66,6 +68,7 @@ impl Recipe {
     pub fn options(self, steps: u64, search_steps: u64) -> SearchOptions {
         match self {
             Self::Ours => SearchOptions::new(steps, search_steps),
+            Self::Learned => SearchOptions::learned(steps, search_steps),
             Self::Paper => SearchOptions::paper(steps, search_steps),
             Self::TwoStage => SearchOptions::two_stage(steps, search_steps),
         }
@@ -74,7 +77,7 @@ impl Recipe {
     /// Returns its components.
     pub fn components(self) -> Components {
         match self {
-            Self::Ours | Self::TwoStage => Components::default(),
+            Self::Ours | Self::Learned | Self::TwoStage => Components::default(),
             Self::Paper => Components::paper(),
         }
     }
@@ -87,12 +90,11 @@ const OF_TRAINING: [(&str, &[&str]); 2] = [
 ];
 
 /// Options of the library that follow from other options of the run, with what to set instead.
-const OWNED: [(&str, &str); 8] = [
+const OWNED: [(&str, &str); 7] = [
     ("total_steps", "epochs or steps"),
     ("search_steps", "search.share"),
     ("seed", "seed"),
     ("log_interval", "every.log"),
-    ("training.distillation", "the section [teacher]"),
     ("training.accumulate", "accumulate"),
     ("budget.decide_at_end", "nothing: a run ends with a subnet"),
     ("budget.keep_feasible", "nothing: a run has one subnet"),

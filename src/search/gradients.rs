@@ -2,6 +2,7 @@
 
 use super::events::Phase;
 use super::finite::Checked;
+use super::model_gradients::ModelGradients;
 use super::options::Balance;
 use super::step::Search;
 use crate::autograd;
@@ -9,7 +10,7 @@ use crate::batch::Batch;
 use crate::components::Mask;
 use crate::models::Architecture;
 use crate::randomness::{seed_torch, Purpose};
-use crate::supernet::{Parameter, ParameterKind, Weights};
+use crate::supernet::Weights;
 use crate::tensors::widened;
 use crate::{Error, Result};
 use tch::{Device, Tensor};
@@ -44,13 +45,6 @@ pub struct StepLosses {
     pub(super) checked: Checked,
 }
 
-/// Losses of one batch.
-struct BatchLosses {
-    /// Task loss, mixed with the distillation loss where there is one.
-    task: Tensor,
-    reconstruction: Option<Tensor>,
-}
-
 impl<A: Architecture> Search<A> {
     /// Returns gradients and losses of the next step: materialise, forward and backward, pull back.
     /// No parameter moves. Autograd is on meanwhile, whatever mode the caller has set.
@@ -74,82 +68,21 @@ impl<A: Architecture> Search<A> {
         self.supernet.materialise(&gates)?;
         let parameters = self.supernet.parameters();
         let mut checked = Checked::default();
-        let (mut parameters, last) = self.model_gradients(&parameters, batches, &mut checked)?;
-        let BatchLosses { task, reconstruction } = last;
+        let ModelGradients { mut parameters, mut masked, task, reconstruction } =
+            self.model_gradients(&parameters, batches, &mut checked)?;
         let gate_gradients = self.supernet.pull_back(&mut parameters, &gates)?;
         let effects = self.effects(&gates, &gate_gradients, &parameters)?;
+        if !masked.is_empty() {
+            // The gradients in the gates are dropped: they do not reach scores and α.
+            self.supernet.pull_back(&mut masked, &gates)?;
+            add(&mut parameters, masked)?;
+        }
         let (one_hot, budget) =
             self.architecture_gradients(&masks, &gate_gradients, &mut parameters)?;
         checked.one_hot = Some(one_hot.shallow_clone());
         checked.budget = Some(budget.shallow_clone());
         let losses = StepLosses { task, reconstruction, one_hot, budget, checked };
         Ok(StepGradients { parameters, gates, gate_gradients, losses, effects })
-    }
-
-    /// Returns the gradients of task and reconstruction loss in the network's variables, averaged
-    /// over the batches, and the losses of the last batch.
-    fn model_gradients(
-        &self,
-        parameters: &[Parameter],
-        batches: &[Batch],
-        checked: &mut Checked,
-    ) -> Result<(Weights, BatchLosses)> {
-        let of_model = |parameter: &&Parameter| {
-            matches!(parameter.kind, ParameterKind::Weight | ParameterKind::Reconstruction)
-        };
-        let (names, leaves): (Vec<_>, Vec<_>) =
-            parameters.iter().filter(of_model).map(|p| (&p.name, &p.leaf)).unzip();
-        let mut gradients = Weights::new();
-        let mut losses = BatchLosses { task: Tensor::new(), reconstruction: None };
-        for batch in batches {
-            let BatchLosses { task, reconstruction } = self.model_losses(batch, checked)?;
-            let total = match &reconstruction {
-                None => task.shallow_clone(),
-                Some(loss) => {
-                    // w_rec = task loss / reconstruction loss, a constant to autograd (paper section 3.4).
-                    let weight = task.f_detach()?.f_div(&loss.f_detach()?.f_clamp_min(1e-12)?)?;
-                    task.f_add(&loss.f_mul(&weight)?)?
-                }
-            };
-            let total = total.f_div_scalar(batches.len() as f64)?;
-            let name = "task loss and reconstruction loss";
-            let computed = autograd::gradients(name, &total, &leaves, false)?;
-            accumulate(&mut gradients, &names, computed)?;
-            let reconstruction = reconstruction.map(|loss| loss.f_detach()).transpose()?;
-            losses = BatchLosses { task: task.f_detach()?, reconstruction };
-        }
-        Ok((gradients, losses))
-    }
-
-    /// Returns task and reconstruction loss of one batch, and adds them to what is checked.
-    fn model_losses(&self, batch: &Batch, checked: &mut Checked) -> Result<BatchLosses> {
-        let ratio = self.mask_ratio();
-        let taught = self.taught(&batch.images)?;
-        let (Some(reconstruction), true) = (self.supernet.reconstruction(), ratio > 0.0) else {
-            let wants_features = taught.as_ref().is_some_and(|(_, own)| own.features.is_some());
-            let output = match wants_features {
-                true => self.supernet.forward_features(&batch.images, true)?,
-                false => self.supernet.forward(&batch.images, None, true)?,
-            };
-            let task = self.task(batch, &output, taught.as_ref(), checked)?;
-            return Ok(BatchLosses { task, reconstruction: None });
-        };
-        let [rows, columns] = reconstruction.token_grid();
-        let (count, device) = (batch.images.size()[0], batch.images.device());
-        let pmim = &self.components.pmim;
-        let token_mask = pmim.token_mask(count, rows * columns, ratio, device)?;
-        let output = self.supernet.forward(&batch.images, Some(&token_mask), true)?;
-        let task = self.task(batch, &output, taught.as_ref(), checked)?;
-        let reconstruction = match output.reconstruction {
-            None => None,
-            Some(prediction) => {
-                let targets = pmim.targets(&batch.images)?;
-                let loss = pmim.loss(&targets, &prediction, &token_mask, rows)?;
-                Checked::add(&mut checked.reconstruction, &loss)?;
-                Some(loss)
-            }
-        };
-        Ok(BatchLosses { task, reconstruction })
     }
 
     /// Adds the gradients of scores and α: from the gates, the budget loss and the one-hot loss.
@@ -264,19 +197,26 @@ fn expect_valid(batches: &[Batch], device: Device) -> Result<()> {
 
 /// Adds computed gradients by name. Undefined ones, of variables the loss does not depend on, are
 /// left out.
-fn accumulate(gradients: &mut Weights, names: &[&String], computed: Vec<Tensor>) -> Result<()> {
-    for (name, gradient) in names.iter().zip(computed) {
-        if !gradient.defined() {
-            continue;
+pub(super) fn accumulate(
+    gradients: &mut Weights,
+    names: &[&String],
+    computed: Vec<Tensor>,
+) -> Result<()> {
+    let own = names.iter().zip(computed).filter(|(_, gradient)| gradient.defined());
+    add(gradients, own.map(|(name, gradient)| ((*name).clone(), gradient)))
+}
+
+/// Adds gradients by name, in f32, because bf16 would round the sum over batches.
+fn add(sums: &mut Weights, gradients: impl IntoIterator<Item = (String, Tensor)>) -> Result<()> {
+    autograd::no_grad(|| {
+        for (name, gradient) in gradients {
+            let gradient = widened(&gradient)?;
+            let sum = match sums.get(&name) {
+                Some(sum) => sum.f_add(&gradient)?,
+                None => gradient,
+            };
+            sums.insert(name, sum);
         }
-        // Summed in f32, because bf16 would round the sum over batches.
-        let gradient = crate::autograd::no_grad(|| widened(&gradient))?;
-        match gradients.get_mut(*name) {
-            Some(sum) => *sum = crate::autograd::no_grad(|| sum.f_add(&gradient))?,
-            None => {
-                gradients.insert((*name).clone(), gradient);
-            }
-        }
-    }
-    Ok(())
+        Ok(())
+    })
 }

@@ -21,6 +21,7 @@ mod gradients;
 mod init;
 mod listeners;
 mod log;
+mod model_gradients;
 mod options;
 mod prune;
 mod resume;
@@ -45,7 +46,7 @@ pub use gradients::{StepGradients, StepLosses};
 pub use listeners::{read_events, MetricsFile, TracingListener};
 pub use options::{
     AlphaInit, Balance, BudgetOptions, Decisions, InitOptions, OneHotOptions, OptimiserOptions,
-    PmimOptions, PruningOptions, SearchOptions, Stages, TrainingOptions,
+    PmimOptions, PmimReach, PruningOptions, SearchOptions, Stages, TrainingOptions,
 };
 #[cfg(feature = "pipeline")]
 pub(crate) use run::expect_run;

@@ -79,7 +79,8 @@ impl<A: Architecture> Search<A> {
     /// Returns the distillation of this step, and what its teacher says of the images; `None` where
     /// nothing teaches.
     pub(super) fn taught(&self, images: &Tensor) -> Result<Option<(Distillation, TeacherOutputs)>> {
-        let Some(own) = self.options.training.distillation else { return Ok(None) };
+        let own = self.options.training.distillation.filter(|own| own.weight > 0.0);
+        let Some(own) = own else { return Ok(None) };
         let outputs = autograd::no_grad(|| match (own.teacher, &self.teaching.dense) {
             (TeacherSource::Dense, None) => Ok(None),
             (TeacherSource::Dense, Some(dense)) => dense.outputs(images).map(Some),

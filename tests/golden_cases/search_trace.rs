@@ -69,7 +69,7 @@ impl Description {
         let mut options = SearchOptions::paper(steps, steps);
         options.lambda = lambda;
         // Any ratio above zero: the trace brings its own token masks.
-        options.pmim = Some(PmimOptions::new(LinearRamp::new(0.25, 0.25, 0)));
+        options.pmim = Some(PmimOptions::paper(LinearRamp::new(0.25, 0.25, 0)));
         options.one_hot.weight = self.weights["attention"];
         options.budget.weight = self.weights["budget"];
         options.pruning.interval = steps;

@@ -93,7 +93,7 @@ pub fn run() -> TestResult<Report> {
     let mut dense = build(None, SearchOptions::training(DENSE_STEPS))?;
     let dense_events = train(&mut dense, &data, |_| Ok(()))?;
     let weights = dense.supernet().raw_weights();
-    let mut search = build(Some(&weights), SearchOptions::new(STEPS, SEARCH))?;
+    let mut search = build(Some(&weights), SearchOptions::learned(STEPS, SEARCH))?;
     let (images, mut samples) = (data.first(2)?, Vec::new());
     let events = train(&mut search, &data, |search| {
         if [10, SEARCH - 10].contains(&search.steps_done()) {

@@ -51,7 +51,7 @@ pub fn vit() -> VitConfig {
 
 /// Fast enough for candidates to be dropped and units to be pruned within eight steps.
 pub fn options() -> SearchOptions {
-    SearchOptions::new(STEPS, SEARCH).seed(3).with(|o| {
+    SearchOptions::learned(STEPS, SEARCH).seed(3).with(|o| {
         o.log_interval = 1;
         o.pruning.interval = 1;
         o.pruning.fade_out_steps = 0;

@@ -35,7 +35,7 @@ impl Batches {
 
 /// Fast enough for candidates to be dropped within a few steps.
 pub fn options(steps: u64, search: u64) -> SearchOptions {
-    SearchOptions::new(steps, search).seed(5).with(|o| {
+    SearchOptions::learned(steps, search).seed(5).with(|o| {
         o.pmim = None;
         o.log_interval = 1;
         o.pruning.interval = 1;

@@ -3,7 +3,7 @@
 use super::{AlphaInit, Balance, OptimiserOptions, SearchOptions, Stages, TrainingOptions};
 use crate::cost::Limit;
 use crate::precision::Precision;
-use crate::range::{check_all, Range, INTERVAL, PART, RATE, SCALE, SHARE, STEPS};
+use crate::range::{check_all, Range, INTERVAL, PART, POSITIVE_SHARE, RATE, SCALE, SHARE, STEPS};
 use crate::{Error, Result};
 
 /// Width of the peak of α: neither its square nor that of its inverse overflows in f32.
@@ -38,6 +38,9 @@ impl SearchOptions {
         }
         if let Balance::Ramp { ratio } = self.one_hot.balance {
             RATE.check("one_hot.balance.ramp.ratio", ratio)?;
+        }
+        if let Some(pmim) = &self.pmim {
+            POSITIVE_SHARE.check("pmim.images", pmim.images)?;
         }
         if let Some(ratio) = self.pmim.as_ref().map(|pmim| pmim.mask_ratio) {
             let (start, end) = ("pmim.mask_ratio.start", "pmim.mask_ratio.end");

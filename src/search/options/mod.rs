@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// Options of a search, or of plain training.
 ///
-/// Start from [`new`](Self::new), [`paper`](Self::paper), [`two_stage`](Self::two_stage) or
+/// Start from [`new`](Self::new), [`learned`](Self::learned), [`paper`](Self::paper), [`two_stage`](Self::two_stage) or
 /// [`training`](Self::training), and change fields:
 ///
 /// ```
@@ -35,17 +35,18 @@ pub struct SearchOptions {
     pub search_steps: u64,
     /// One stage or two. Default [`Stages::One`] (paper).
     pub stages: Stages,
-    /// What sizes are decided by. Default [`Decisions::Learned`] (paper).
+    /// What sizes are decided by. Default [`Decisions::Estimated`]; paper: [`Decisions::Learned`].
     #[serde(default)]
     pub decisions: Decisions,
     /// Initial values of α and θ.
     pub init: InitOptions,
-    /// λ, the weight of importance in the bi-mask. Default 0.99 → 0.1 over a fifth of the search
-    /// (paper section 3.2).
+    /// λ, the weight of importance in the bi-mask. Default 1; [`learned`](Self::learned): 0.99 → 0.1
+    /// over a fifth of the search (paper section 3.2).
     pub lambda: LinearRamp,
     /// Weight of the adaptive one-hot loss.
     pub one_hot: OneHotOptions,
-    /// Masked image modeling during the search; `None` for none.
+    /// Masked image modeling during the search. Default none; [`learned`](Self::learned) and paper:
+    /// some.
     pub pmim: Option<PmimOptions>,
     /// Budget loss and decisions under the budget.
     pub budget: BudgetOptions,
@@ -85,7 +86,7 @@ pub enum Decisions {
     /// ½·B·E\[(Σ m·∂L/∂m)²\] over the units that it does not keep (Fisher information of their gates, over
     /// the last 20 steps of B images), and projection onto limits that fall from the dense cost to the
     /// budgets drops the candidates larger than its choice. Budget and one-hot loss do not act on α, and
-    /// V is not needed: use λ = 1 ([`SearchOptions::estimated`]).
+    /// V is not needed: use λ = 1 ([`SearchOptions::new`]).
     Estimated,
 }
 
@@ -146,16 +147,45 @@ pub enum Balance {
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PmimOptions {
+    /// Share of the images of a batch whose tokens are masked, in (0, 1]. Default 0.25; paper: 1.
+    #[serde(default = "all")]
+    pub images: f64,
+    /// Whether the gradient of these images reaches scores and α. Default [`PmimReach::Weights`];
+    /// paper: [`PmimReach::All`].
+    #[serde(default)]
+    pub reach: PmimReach,
     /// γ, the share of masked patch tokens. Default 0.05 → 0.25 over a fifth of the search (paper
     /// section 3.4).
     pub mask_ratio: LinearRamp,
 }
 
+/// What the gradient of images with masked tokens reaches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PmimReach {
+    /// Weights and decoder only: which units stay is decided on images that are seen whole.
+    Weights,
+    /// Weights, decoder, scores and α (paper).
+    #[default]
+    All,
+}
+
 impl PmimOptions {
-    /// Masked image modeling with this schedule of the mask ratio.
+    /// Masked image modeling with this schedule of the mask ratio, on a quarter of the images, for the
+    /// weights only.
     pub fn new(mask_ratio: LinearRamp) -> Self {
-        Self { mask_ratio }
+        Self { images: 0.25, reach: PmimReach::Weights, mask_ratio }
     }
+
+    /// The paper's: on all images, and for scores and α too.
+    pub fn paper(mask_ratio: LinearRamp) -> Self {
+        Self { images: 1.0, reach: PmimReach::All, mask_ratio }
+    }
+}
+
+/// Before it was an option, tokens of all images were masked.
+fn all() -> f64 {
+    1.0
 }
 
 /// Budget loss and decisions under the budget.
@@ -175,7 +205,8 @@ pub struct BudgetOptions {
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PruningOptions {
-    /// Optimiser steps between two prune steps. Default a twentieth of the search; paper: three an
+    /// Optimiser steps between two prune steps. Default a tenth of the search;
+    /// [`learned`](SearchOptions::learned): a twentieth; paper: three an
     /// epoch.
     pub interval: u64,
     /// A candidate is dropped when its probability is at most this share of the mean 1/n. Default
@@ -221,7 +252,8 @@ pub struct TrainingOptions {
     pub precision: Precision,
     /// Label smoothing of the task loss, in [0, 1). Default 0.
     pub label_smoothing: f64,
-    /// Distillation from the teacher component; needs one. Default none.
+    /// Distillation, from the dense network or from the teacher component. Default
+    /// [`Distillation::dense`]; [`learned`](SearchOptions::learned), paper and plain training: none.
     pub distillation: Option<Distillation>,
     /// Decay of an EMA of weights and scores, which is evaluated and extracted in their place.
     /// Default none.
