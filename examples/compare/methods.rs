@@ -14,40 +14,32 @@ use std::sync::Arc;
 pub enum Named {
     /// The defaults of the crate.
     Ours,
+    /// α learned through the bi-mask, with masked image modeling.
+    Learned,
     /// The paper's setting, with learning rates of scores and α that decide in a short search.
     Paper,
-    /// No masked image modeling.
+    /// Learned α without masked image modeling.
     NoPmim,
-    /// No distillation, whatever the others have.
+    /// Ours without distillation, whatever the others have.
     NoTeacher,
     /// Importance first, sparsity after.
     TwoStage,
     /// Sizes by the measured rise of the loss of each dimension alone, without a search.
     Sensitivity,
-    /// Importance by weight norms, never learned.
+    /// Ours, with importance by weight norms, never learned.
     Magnitude,
-    /// Importance by first-order Taylor expansion.
+    /// Ours, with importance by first-order Taylor expansion.
     Taylor,
-    /// Sizes drawn at random, everything else alike.
+    /// Sizes drawn at random, without a search.
     RandomSizes,
-    /// An even narrowing, not searched.
+    /// An even narrowing, without a search.
     Even,
-    /// Sizes decided by the estimated rise of the loss.
-    Estimated,
     /// An even narrowing, trained from scratch for as many steps in all.
     Scratch,
-    /// Importance drawn at random and kept.
-    RandomImportance,
-    /// The one-hot loss without its tangent term.
+    /// Learned α, with the one-hot loss without its tangent term.
     NoTangent,
-    /// Units pruned at once, without a gate fade-out.
-    NoFadeOut,
-    /// α starts equal.
-    EqualAlpha,
-    /// α starts uniform in [0, 1).
+    /// Learned α that starts uniform in [0, 1).
     UniformAlpha,
-    /// α starts with its peak at an even narrowing.
-    EvenAlpha,
 }
 
 impl Named {
@@ -95,7 +87,6 @@ impl Named {
             }
             Self::Magnitude => importance(UnitImportance::Magnitude { mean, std }),
             Self::Taylor => importance(UnitImportance::Taylor { mean, std, momentum: 0.9 }),
-            Self::RandomImportance => importance(UnitImportance::Random { mean, std }),
             _ => ours,
         }
     }
@@ -116,32 +107,44 @@ impl Named {
     fn own(self, protocol: &Protocol) -> SearchOptions {
         let (total, search) = (protocol.total_steps(), protocol.search_steps);
         let mut own = match self {
+            Self::Ours | Self::NoTeacher | Self::Magnitude | Self::Taylor | Self::Scratch => {
+                SearchOptions::new(total, search)
+            }
+            Self::Learned | Self::NoPmim | Self::NoTangent | Self::UniformAlpha => {
+                SearchOptions::learned(total, search)
+            }
             Self::Paper => SearchOptions::paper(total, search),
             Self::TwoStage => SearchOptions::two_stage(total, search),
-            Self::Estimated => SearchOptions::new(total, search),
-            _ => SearchOptions::learned(total, search),
+            Self::Sensitivity | Self::RandomSizes | Self::Even => unsearched(total, search),
         };
         match self {
             Self::NoPmim => own.pmim = None,
-            Self::NoFadeOut => own.pruning.fade_out_steps = 0,
-            Self::EqualAlpha => own.init.alpha = AlphaInit::Equal,
             Self::UniformAlpha => own.init.alpha = AlphaInit::Uniform,
-            Self::EvenAlpha => own.init.alpha = AlphaInit::Even { spread: 0.3 },
-            Self::Even => {
-                own.init.alpha = AlphaInit::Even { spread: 0.1 };
-                own.optimiser.alpha_rate = 0.0;
-                own.pruning.drop_share = 0.0;
-            }
+            Self::Even => own.init.alpha = AlphaInit::Even { spread: 0.1 },
             Self::Paper => {
-                let ours = SearchOptions::learned(total, search).optimiser;
-                own.optimiser.alpha_rate = ours.alpha_rate;
-                own.optimiser.score_rate = ours.score_rate;
+                let learned = SearchOptions::learned(total, search).optimiser;
+                own.optimiser.alpha_rate = learned.alpha_rate;
+                own.optimiser.score_rate = learned.score_rate;
             }
-            Self::RandomSizes | Self::Sensitivity => own.optimiser.alpha_rate = 0.0,
             _ => {}
         }
         own
     }
+}
+
+/// Sizes that are known at the first step: their units fade out over a tenth of the search, and all
+/// steps that are left fine-tune.
+fn unsearched(total: u64, search: u64) -> SearchOptions {
+    let steps = (search / 10).max(2);
+    let ours = SearchOptions::new(total, search);
+    SearchOptions::learned(total, steps).with(|own| {
+        own.pmim = None;
+        own.lambda = ours.lambda;
+        own.optimiser = ours.optimiser;
+        own.optimiser.alpha_rate = 0.0;
+        own.pruning.drop_share = 0.0;
+        own.pruning.fade_out_steps = steps - 1;
+    })
 }
 
 impl fmt::Display for Named {
