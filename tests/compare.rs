@@ -118,7 +118,8 @@ fn tables_of_rows_in_parallel_processes_are_those_of_their_file() -> TestResult 
     let after: Vec<_> =
         row["curve"].as_array().ok_or("no curve")?.iter().map(|p| &p["after"]).collect();
     assert_eq!(after, [0, 1, 2]);
-    assert_eq!(row["sizes"]["blocks.3.attn"]["heads"], 4);
+    let heads = row["sizes"]["blocks.3.attn"]["heads"].as_i64();
+    assert!(matches!(heads, Some(2 | 4)), "{row}");
     assert_eq!(row["nll"].as_str().map(str::len), Some(24), "8 images of two bytes in base64");
     assert!(row["macs"].as_f64() < Some(0.5) && row["seconds"].as_f64() > Some(0.0), "{row}");
     Ok(())
@@ -154,16 +155,16 @@ fn row_that_fails_is_named_and_the_others_are_kept() -> TestResult {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("rows.jsonl");
     let rows = file.to_str().ok_or("not UTF-8")?;
-    let wanted = ["--steps", "6", "--jobs", "2"];
-    let failing = ["--ablate", "optimiser.weight_rate.peak=1e6"];
+    let wanted = ["--methods", "learned", "--distil", "0", "--steps", "20", "--jobs", "2"];
+    let failing = ["--ablate", "loss_scale=1e38"];
     let output = compare(rows, &[&wanted[..], &failing].concat())?;
     let (printed, told) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
     assert!(!output.status.success(), "{told}");
-    let name = "ours, budget 0.5, seed 0, optimiser.weight_rate.peak=1e6";
+    let name = "learned, budget 0.5, seed 0, loss_scale=1e38";
     assert!(told.contains(&format!("{name}: failed: training diverged: ")), "{told}");
     assert!(told.ends_with(&format!("error: 1 of the rows failed: {name}\n")), "{told}");
     assert_eq!(std::fs::read_to_string(&file)?.lines().count(), 1, "{told}");
-    assert!(printed.lines().any(|line| line.starts_with("ours ")), "{printed}");
+    assert!(printed.lines().any(|line| line.starts_with("learned ")), "{printed}");
     Ok(())
 }
 

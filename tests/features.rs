@@ -90,7 +90,7 @@ fn cost_of_a_head_on_every_token_counts_all_tokens() -> TestResult {
 fn search_without_labels_returns_to_the_features_and_is_extracted() -> TestResult {
     let _alone = alone();
     let dense = dense()?;
-    let options = SearchOptions::estimated(60, 20).peak_rate(3e-3).seed(1);
+    let options = SearchOptions::new(60, 20).peak_rate(3e-3).seed(1);
     let distillation = Some(distillation(KIND, 1.0));
     let mut search = builder(&dense, options, distillation)?.build()?;
     let teacher = Subnet::new(dense.0.clone(), &dense.1, test_device())?;
@@ -150,7 +150,7 @@ fn labels_without_weight_do_not_matter() -> TestResult {
     let _alone = alone();
     let mut dense = dense()?;
     let distillation = Some(distillation(KIND, 1.0));
-    let search = builder(&dense, SearchOptions::estimated(8, 4), distillation)?.build()?;
+    let search = builder(&dense, SearchOptions::new(8, 4), distillation)?.build()?;
     let (found, expected) = (search.gradients(&[unlabelled(0)?])?, search.gradients(&[batch(0)?])?);
     assert_eq!(numbers(&found.losses.task)?, numbers(&expected.losses.task)?);
     for (name, gradient) in &found.parameters {
@@ -158,7 +158,7 @@ fn labels_without_weight_do_not_matter() -> TestResult {
     }
     // The gradient of another network than the target reaches the first layer.
     let other = dense.1["blocks.1.mlp.fc2.weight"].f_mul_scalar(0.5)?;
-    let teacher = builder(&dense, SearchOptions::estimated(8, 4), distillation)?;
+    let teacher = builder(&dense, SearchOptions::new(8, 4), distillation)?;
     dense.1.insert("blocks.1.mlp.fc2.weight".into(), other);
     let student = teacher.weights(&dense.1).build()?;
     let gradients = student.gradients(&[unlabelled(0)?])?.parameters;
@@ -172,12 +172,12 @@ fn images_without_labels_are_refused_unless_distillation_has_all_weight() -> Tes
     let dense = dense()?;
     let half = distillation(KIND, 0.5);
     for distillation in [None, Some(half)] {
-        let search = builder(&dense, SearchOptions::estimated(8, 4), distillation)?.build()?;
+        let search = builder(&dense, SearchOptions::new(8, 4), distillation)?.build()?;
         let name = "shape of the logits of the task loss";
         let refused = search.gradients(&[unlabelled(0)?]);
         assert_refused!(refused, Error::Invalid { name: ref own, .. } if own == name);
     }
-    let classes = support::tiny_run::builder(SearchOptions::estimated(8, 4), 0.6).build()?;
+    let classes = support::tiny_run::builder(SearchOptions::new(8, 4), 0.6).build()?;
     let refused = classes.gradients(&[unlabelled(0)?]);
     let name = "targets of the task loss";
     assert_refused!(refused, Error::Invalid { name: ref own, .. } if own == name);
@@ -196,7 +196,7 @@ fn losses_estimated_at_the_target_itself_are_those_of_the_probe() -> TestResult 
     let estimates = |probe: f64| -> TestResult<[f64; 2]> {
         let kind = DistillationKind::RelativeError { class_share: 0.5, probe };
         let distillation = Some(distillation(kind, 1.0));
-        let options = SearchOptions::estimated(20, 20).with(|o| {
+        let options = SearchOptions::new(20, 20).with(|o| {
             // The student stays at its target.
             o.training.freeze_weights = true;
             o.optimiser.score_rate = 0.0;

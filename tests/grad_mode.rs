@@ -299,7 +299,7 @@ fn step_with_targets_that_do_not_fit_is_refused_in_plain_words() -> TestResult {
     };
     for width in [4, 6] {
         let refused = search.step(&[soft(width)?], &mut ());
-        assert_refused!(refused, Error::Shape { expected, actual, .. } if expected == [6, 5] && actual == [6, width]);
+        assert_refused!(refused, Error::Shape { expected, actual, .. } if expected[1] == 5 && actual[1] == width);
     }
     search.step(&[soft(5)?], &mut ())?;
     for wrong in [-1, 5, -100, i64::MAX] {

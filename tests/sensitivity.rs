@@ -483,7 +483,7 @@ fn written_sensitivity_is_read_back_and_another_file_is_refused() -> TestResult 
 
 /// A search whose α is fixed.
 fn fixed() -> SearchOptions {
-    SearchOptions::new(STEPS, 8).seed(3).with(|o| {
+    SearchOptions::learned(STEPS, 8).seed(3).with(|o| {
         o.optimiser.alpha_rate = 0.0;
         o.pruning.drop_share = 0.0;
         o.pruning.fade_out_steps = 0;
@@ -536,6 +536,10 @@ fn start_of_alpha_after_a_step_or_by_another_measurement_is_refused() -> TestRes
         refused(&other, 1.0).starts_with("size of embed: got 16, expected one that was measured")
     );
     assert_eq!(state(&search)?, before);
+    let mut estimated = search_with(SearchOptions::new(12, 8), 0.5)?;
+    let without_effect = sensitivity.start_alpha(&mut estimated, 1.0);
+    let told = "decisions: got estimated, expected learned";
+    assert!(without_effect.is_err_and(|error| error.to_string().starts_with(told)));
     run(&mut search, 1)?;
     let late = sensitivity.start_alpha(&mut search, 1.0);
     assert!(late.is_err_and(|error| error.to_string().starts_with("steps done: got 1, expected 0")));

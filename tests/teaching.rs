@@ -4,7 +4,8 @@ mod support;
 
 use once_for_both::batch::Batch;
 use once_for_both::components::{
-    feature_loss, ComponentId, Distillation, Teacher, TeacherOutputs, TeacherSource,
+    distillation_loss, feature_loss, task_loss, ComponentId, Distillation, Teacher, TeacherOutputs,
+    TeacherSource,
 };
 use once_for_both::models::VitConfig;
 use once_for_both::search::{Checkpoints, Search, SearchOptions};
@@ -12,7 +13,7 @@ use once_for_both::space::Size;
 use once_for_both::subnet::{Subnet, SubnetTeacher};
 use once_for_both::supernet::Weights;
 use once_for_both::{Error, Result};
-use support::tiny_run::{alone, batch, builder, options, run, vit, STEPS};
+use support::tiny_run::{alone, batch, builder, options, run, vit, SEARCH, STEPS};
 use support::{from_numbers, numbers, test_device, TestResult};
 use tch::Tensor;
 
@@ -162,6 +163,30 @@ fn teacher_with_features_of_another_width_is_refused() -> TestResult {
     let refused = search.gradients(&[batch(0)?]).map(drop);
     let text = format!("{:?}", refused);
     assert!(text.contains("teacher features") && text.contains("33"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn weight_of_the_dense_teacher_falls_to_zero_over_fine_tuning() -> TestResult {
+    let _alone = alone();
+    let own = Distillation::dense();
+    assert_eq!([0.0, 0.5, 1.0, 2.0].map(|done| own.weight_at(done)), [0.9, 0.45, 0.0, 0.0]);
+    let mut constant = own;
+    constant.final_weight = None;
+    assert_eq!(constant.weight_at(0.5), 0.9);
+    // The teacher of a network that is pruned: its loss counts with the weight of the step.
+    let mut search = search(taught(|own| own.features = 0.0).with(|o| o.pmim = None))?;
+    run(&mut search, (STEPS + SEARCH) / 2)?;
+    let images = batch(0)?;
+    let found = task(&search, batch(0)?)?;
+    search.materialise()?;
+    let logits = search.supernet().network_logits(&images.images)?;
+    let dense = Subnet::new(vit(), &dense()?, test_device())?.predict(&images.images)?;
+    let kind = Distillation::dense().kind;
+    let distance = distillation_loss(&logits, &dense, kind)?.f_double_value(&[])?;
+    let labels = task_loss(&logits, &images.targets, 0.0)?.f_double_value(&[])?;
+    let expected = 0.55 * labels + 0.45 * distance;
+    assert!((found - expected).abs() < 1e-5 * expected, "{found} {expected}");
     Ok(())
 }
 

@@ -40,6 +40,8 @@ pub enum Named {
     NoTangent,
     /// Learned α that starts uniform in [0, 1).
     UniformAlpha,
+    /// Learned α that starts with its peak at an even narrowing.
+    EvenAlpha,
 }
 
 impl Named {
@@ -110,9 +112,11 @@ impl Named {
             Self::Ours | Self::NoTeacher | Self::Magnitude | Self::Taylor | Self::Scratch => {
                 SearchOptions::new(total, search)
             }
-            Self::Learned | Self::NoPmim | Self::NoTangent | Self::UniformAlpha => {
-                SearchOptions::learned(total, search)
-            }
+            Self::Learned
+            | Self::NoPmim
+            | Self::NoTangent
+            | Self::UniformAlpha
+            | Self::EvenAlpha => SearchOptions::learned(total, search),
             Self::Paper => SearchOptions::paper(total, search),
             Self::TwoStage => SearchOptions::two_stage(total, search),
             Self::Sensitivity | Self::RandomSizes | Self::Even => unsearched(total, search),
@@ -120,6 +124,7 @@ impl Named {
         match self {
             Self::NoPmim => own.pmim = None,
             Self::UniformAlpha => own.init.alpha = AlphaInit::Uniform,
+            Self::EvenAlpha => own.init.alpha = AlphaInit::Even { spread: 0.3 },
             Self::Even => own.init.alpha = AlphaInit::Even { spread: 0.1 },
             Self::Paper => {
                 let learned = SearchOptions::learned(total, search).optimiser;

@@ -44,7 +44,7 @@ impl Named {
     pub fn options(self, options: &Options, seed: u64) -> SearchOptions {
         let (total, search) = (options.steps, options.search_steps());
         let mut own = match self {
-            Self::Default | Self::Magnitude => SearchOptions::estimated(total, search),
+            Self::Default | Self::Magnitude => SearchOptions::new(total, search),
             _ => SearchOptions::new(total, search),
         };
         if self == Self::Even {

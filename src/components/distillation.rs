@@ -115,6 +115,10 @@ pub struct Distillation {
     pub kind: DistillationKind,
     /// Weight of the distillation loss, in [0, 1]; 0.5 in DeiT.
     pub weight: f64,
+    /// Weight at the end of fine-tuning, towards which it moves linearly from the end of the search;
+    /// `None` for `weight` throughout.
+    #[serde(default)]
+    pub final_weight: Option<f64>,
     /// Weight of the [`feature_loss`] beside the distillation loss; 0 for none. It acts on networks
     /// with a [`feature_dimension`](crate::models::Architecture::feature_dimension), in steps
     /// without masked tokens.
@@ -125,7 +129,8 @@ pub struct Distillation {
 impl Distillation {
     /// Distillation of logits from the teacher component.
     pub fn new(kind: DistillationKind, weight: f64) -> Self {
-        Self { teacher: TeacherSource::Component, kind, weight, features: 0.0 }
+        let teacher = TeacherSource::Component;
+        Self { teacher, kind, weight, final_weight: None, features: 0.0 }
     }
 
     /// DeiT's setting: hard distillation with weight 0.5.
@@ -133,10 +138,18 @@ impl Distillation {
         Self::new(DistillationKind::Hard, 0.5)
     }
 
-    /// Self-distillation: logits (temperature 2) and features of the dense network, weight 0.9.
+    /// Self-distillation: logits (temperature 2) and features of the dense network, with weight 0.9
+    /// that falls to 0 over fine-tuning. A subnet that is trained for long outgrows its teacher.
     pub fn dense() -> Self {
         let kind = DistillationKind::Soft { temperature: 2.0 };
-        Self { teacher: TeacherSource::Dense, features: 3.0, ..Self::new(kind, 0.9) }
+        let own = Self::new(kind, 0.9);
+        Self { teacher: TeacherSource::Dense, final_weight: Some(0.0), features: 3.0, ..own }
+    }
+
+    /// Returns the weight with this share of fine-tuning done; 0 during the search.
+    pub fn weight_at(&self, finetuned: f64) -> f64 {
+        let end = self.final_weight.unwrap_or(self.weight);
+        self.weight + (end - self.weight) * finetuned.clamp(0.0, 1.0)
     }
 
     /// Checks weight and temperature.
@@ -151,6 +164,9 @@ impl Distillation {
     /// [`check`](Self::check) of the option `name`.
     pub(crate) fn check_as(&self, name: &str) -> Result<()> {
         SHARE.check(format!("{name}.weight"), self.weight)?;
+        if let Some(weight) = self.final_weight {
+            SHARE.check(format!("{name}.final_weight"), weight)?;
+        }
         RATE.check(format!("{name}.features"), self.features)?;
         match self.kind {
             DistillationKind::Soft { temperature } => {

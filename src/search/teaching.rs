@@ -76,11 +76,22 @@ impl<A: Architecture> Search<A> {
         Ok(())
     }
 
+    /// Returns the distillation with its weight in this step; `None` with weight 0.
+    fn distillation(&self) -> Option<Distillation> {
+        let own = self.options.training.distillation?;
+        let (first, last) = (self.options.search_steps, self.options.total_steps);
+        let done =
+            self.step.saturating_sub(first) as f64 / last.saturating_sub(first).max(1) as f64;
+        let weight = own.weight_at(done);
+        let mut now = own;
+        now.weight = weight;
+        (weight > 0.0).then_some(now)
+    }
+
     /// Returns the distillation of this step, and what its teacher says of the images; `None` where
     /// nothing teaches.
     pub(super) fn taught(&self, images: &Tensor) -> Result<Option<(Distillation, TeacherOutputs)>> {
-        let own = self.options.training.distillation.filter(|own| own.weight > 0.0);
-        let Some(own) = own else { return Ok(None) };
+        let Some(own) = self.distillation() else { return Ok(None) };
         let outputs = autograd::no_grad(|| match (own.teacher, &self.teaching.dense) {
             (TeacherSource::Dense, None) => Ok(None),
             (TeacherSource::Dense, Some(dense)) => dense.outputs(images).map(Some),

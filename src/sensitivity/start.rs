@@ -3,7 +3,7 @@
 use super::{DimensionSensitivity, Sensitivity};
 use crate::models::Architecture;
 use crate::range::Range;
-use crate::search::Search;
+use crate::search::{Decisions, Search};
 use crate::supernet::{DimensionState, Supernet};
 use crate::{Error, Result};
 use tch::Tensor;
@@ -25,8 +25,8 @@ impl Sensitivity {
     /// measured get the least α of the measured ones.
     ///
     /// # Errors
-    /// [`Error::Invalid`] after the first step, for a temperature outside [1e-6, 1e6], or for an
-    /// active candidate that was not measured; [`Error::Unknown`] for a dimension that was not;
+    /// [`Error::Invalid`] after the first step, for a search that decides by estimated losses, for a
+    /// temperature outside [1e-6, 1e6], or for an active candidate that was not measured; [`Error::Unknown`] for a dimension that was not;
     /// nothing is changed then.
     pub fn start_alpha<A: Architecture>(
         &self,
@@ -37,6 +37,10 @@ impl Sensitivity {
         if search.steps_done() > 0 {
             let expected = "0; set α before the first step";
             return Err(Error::invalid("steps done", expected, search.steps_done()));
+        }
+        if search.options().decisions == Decisions::Estimated {
+            let expected = "learned, as by SearchOptions::learned: estimates replace every α";
+            return Err(Error::invalid("decisions", expected, "estimated"));
         }
         let states = search.supernet().states().iter();
         let alphas = states.map(|state| alpha(state, self.dimension(&state.name)?, temperature));
