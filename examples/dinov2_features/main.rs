@@ -68,7 +68,7 @@ pub struct Options {
     batch: i64,
 
     /// Peak learning rate of the weights.
-    #[arg(long, default_value_t = 3e-4)]
+    #[arg(long, default_value_t = 2e-4)]
     lr: f64,
 
     /// Share of the class token in the loss.
