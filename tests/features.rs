@@ -124,7 +124,7 @@ fn extraction_from_a_search_in_bf16_before_its_last_step_is_in_f32_and_changes_n
         }
     }
     let run = |extracts: bool| -> TestResult<Vec<f64>> {
-        let options = SearchOptions::new(12, 8).peak_rate(3e-3).seed(1).with(|o| {
+        let options = SearchOptions::learned(12, 8).peak_rate(3e-3).seed(1).with(|o| {
             o.training.precision = Precision::Bf16;
             o.pmim = None;
             // Heads of 6 or 7 of 8 channels, whose attention scale is rounded in bf16.

@@ -45,7 +45,7 @@ impl Named {
         let (total, search) = (options.steps, options.search_steps());
         let mut own = match self {
             Self::Default | Self::Magnitude => SearchOptions::new(total, search),
-            _ => SearchOptions::new(total, search),
+            _ => SearchOptions::learned(total, search),
         };
         if self == Self::Even {
             own.init.alpha = AlphaInit::Even { spread: 0.1 };
