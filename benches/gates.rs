@@ -1,5 +1,6 @@
 //! Overhead of the search on DeiT-S at batch size 8: time of the gates (masks, θ ⊙ gates,
-//! pull-back, one-hot losses) and of a whole search step, each relative to a plain training step.
+//! pull-back, one-hot losses) and of whole search steps, with and without the dense network as teacher
+//! and masked image modeling, each relative to a plain training step.
 //!
 //! `cargo bench --features report --bench gates -- 5`; the argument is the number of rounds
 //! (default 5). `OFB_TEST_DEVICE` sets the device (default `cpu`).
@@ -52,52 +53,70 @@ fn gates(supernet: &Supernet<VitConfig>, gradients: &Weights) -> Result<()> {
 /// Steps of a run: enough that no prune step falls into the measurement.
 const STEPS: u64 = 1_000_000;
 
-/// Builds a search of DeiT-S with half its MACs as budget, or plain training.
-fn build(search: bool, precision: Precision, device: Device) -> Result<Search<VitConfig>> {
-    let options = match search {
-        true => SearchOptions::new(STEPS, STEPS),
-        false => SearchOptions::training(STEPS),
-    };
-    let options = options.with(|options| {
-        options.log_interval = STEPS;
-        options.training.precision = precision;
-    });
-    let builder = Search::of(VitConfig::deit_small()).options(options).device(device);
-    match search {
-        true => builder.budget(Budget::macs_share(0.5)).build(),
-        false => builder.build(),
+/// Builds plain training of DeiT-S, or a search with half its MACs as budget.
+fn build(options: SearchOptions, weights: Option<&Weights>, device: Device) -> Result<Step> {
+    let options = options.with(|options| options.log_interval = STEPS);
+    let searches = options.search_steps > 0;
+    let mut builder = Search::of(VitConfig::deit_small()).options(options).device(device);
+    if let Some(weights) = weights {
+        builder = builder.weights(weights);
+    }
+    match searches {
+        true => builder.budget(Budget::macs_share(0.5)).build().map(RefCell::new),
+        false => builder.build().map(RefCell::new),
     }
 }
+
+type Step = RefCell<Search<VitConfig>>;
 
 fn main() -> Result<()> {
     let rounds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(5);
     let device = device::parse(&std::env::var("OFB_TEST_DEVICE").unwrap_or("cpu".into()))?;
-    let cell = |search, precision| build(search, precision, device).map(RefCell::new);
-    let (plain, search) = (cell(false, Precision::F32)?, cell(true, Precision::F32)?);
-    let half = cell(true, Precision::Bf16)?;
+    let plain = build(SearchOptions::training(STEPS), None, device)?;
+    let dense = plain.borrow().supernet().raw_weights();
+    let (ours, learned) = (SearchOptions::new(STEPS, STEPS), SearchOptions::learned(STEPS, STEPS));
+    let paper = SearchOptions::paper(STEPS, STEPS);
+    let half = ours.clone().with(|options| options.training.precision = Precision::Bf16);
+    let alone = learned.clone().with(|options| options.pmim = None);
+    let steps = [
+        ("plain training step", plain),
+        ("search step without teacher", build(ours.clone(), None, device)?),
+        ("search step (default)", build(ours, Some(&dense), device)?),
+        ("search step (default), bf16", build(half, Some(&dense), device)?),
+        ("learned α, no PMIM", build(alone, None, device)?),
+        ("learned α", build(learned, None, device)?),
+        ("learned α, PMIM as in the paper", build(paper, None, device)?),
+    ];
     let batches = [batch(device)?];
     // The first step is logged and creates AdamW's moments, so it is not measured.
-    for warmed in [&plain, &search, &half] {
+    for (_, warmed) in &steps {
         warmed.borrow_mut().step(&batches, &mut ())?;
     }
+    let search = &steps[5].1;
     let gradients = search.borrow().gradients(&batches)?.parameters;
-
+    let parts = || gates(search.borrow().supernet(), &gradients);
+    let step = |at: usize| steps[at].1.borrow_mut().step(&batches, &mut ());
     let times = compare_latency(
         &[
-            &|| plain.borrow_mut().step(&batches, &mut ()),
-            &|| gates(search.borrow().supernet(), &gradients),
-            &|| search.borrow_mut().step(&batches, &mut ()),
-            &|| half.borrow_mut().step(&batches, &mut ()),
+            &parts,
+            &|| step(0),
+            &|| step(1),
+            &|| step(2),
+            &|| step(3),
+            &|| step(4),
+            &|| step(5),
+            &|| step(6),
         ],
         rounds,
         device,
     )?;
-    let [plain, gates, search, half] = [0, 1, 2, 3].map(|at| times[at].median_ms);
-    let row = |name, ms| println!("{name:<28} {ms:9.1} ms, {:5.1} % of plain", 100.0 * ms / plain);
+    let plain = times[1].median_ms;
     println!("DeiT-S, batch size {BATCH}, {device:?}, median of {rounds} alternating rounds");
-    row("plain training step", plain);
-    row("gates, pull-back, one-hot", gates);
-    row("search step with PMIM", search);
-    row("search step with PMIM, bf16", half);
+    let names =
+        ["gates, pull-back, one-hot"].into_iter().chain(steps.iter().map(|(name, _)| *name));
+    for (name, time) in names.zip(&times) {
+        let ms = time.median_ms;
+        println!("{name:<32} {ms:9.1} ms, {:5.1} % of plain", 100.0 * ms / plain);
+    }
     Ok(())
 }

@@ -8,6 +8,7 @@ use once_for_both::components::{
     TeacherSource,
 };
 use once_for_both::models::VitConfig;
+use once_for_both::precision::Precision;
 use once_for_both::search::{Checkpoints, Search, SearchOptions};
 use once_for_both::space::Size;
 use once_for_both::subnet::{Subnet, SubnetTeacher};
@@ -113,7 +114,14 @@ fn features_of_a_pruned_embedding_are_compared_with_the_channels_it_keeps() -> T
 #[test]
 fn resumed_search_with_the_dense_network_as_its_teacher_is_the_undisturbed_one() -> TestResult {
     let _alone = alone();
-    let own = || taught(|_| ());
+    for precision in [None, Some(Precision::Bf16)] {
+        let own = || taught(|own| own.precision = precision);
+        expect_resumed_is_undisturbed(own)?;
+    }
+    Ok(())
+}
+
+fn expect_resumed_is_undisturbed(own: impl Fn() -> SearchOptions) -> TestResult {
     let mut undisturbed = search(own())?;
     run(&mut undisturbed, STEPS)?;
     let folder = tempfile::tempdir()?;
@@ -191,10 +199,12 @@ fn weight_of_the_dense_teacher_falls_to_zero_over_fine_tuning() -> TestResult {
 }
 
 #[test]
-fn distillation_with_a_feature_weight_out_of_range_is_refused_by_name() {
+fn distillation_out_of_range_is_refused_by_name() {
     for features in [-1.0, f64::NAN] {
         let refused = taught(|own| own.features = features).check();
         let text = format!("{:?}", refused);
         assert!(text.contains("training.distillation.features"), "{text}");
     }
+    let text = format!("{:?}", taught(|own| own.precision = Some(Precision::F16)).check());
+    assert!(text.contains("training.distillation.precision"), "{text}");
 }

@@ -3,8 +3,9 @@
 use super::relative_error::relative_error;
 use super::ComponentId;
 use crate::error::expect_shape;
+use crate::precision::Precision;
 use crate::range::{Range, RATE, SHARE};
-use crate::Result;
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use tch::{Kind, Reduction, Tensor};
@@ -119,6 +120,10 @@ pub struct Distillation {
     /// `None` for `weight` throughout.
     #[serde(default)]
     pub final_weight: Option<f64>,
+    /// Precision that the dense network teaches in, f32 or bf16; `None` for that of the training. It has
+    /// no effect on a teacher component.
+    #[serde(default)]
+    pub precision: Option<Precision>,
     /// Weight of the [`feature_loss`] beside the distillation loss; 0 for none. It acts on networks
     /// with a [`feature_dimension`](crate::models::Architecture::feature_dimension), in steps
     /// without masked tokens.
@@ -130,7 +135,7 @@ impl Distillation {
     /// Distillation of logits from the teacher component.
     pub fn new(kind: DistillationKind, weight: f64) -> Self {
         let teacher = TeacherSource::Component;
-        Self { teacher, kind, weight, final_weight: None, features: 0.0 }
+        Self { teacher, kind, weight, final_weight: None, precision: None, features: 0.0 }
     }
 
     /// DeiT's setting: hard distillation with weight 0.5.
@@ -166,6 +171,10 @@ impl Distillation {
         SHARE.check(format!("{name}.weight"), self.weight)?;
         if let Some(weight) = self.final_weight {
             SHARE.check(format!("{name}.final_weight"), weight)?;
+        }
+        if self.precision == Some(Precision::F16) {
+            let expected = "f32 or bf16: the activations of f16 overflow";
+            return Err(Error::invalid(format!("{name}.precision"), expected, "f16"));
         }
         RATE.check(format!("{name}.features"), self.features)?;
         match self.kind {

@@ -68,8 +68,10 @@ impl<A: Architecture> Search<A> {
     /// Makes the dense network with these weights the teacher, if the options want it.
     pub(super) fn teach_by_dense(&mut self, architecture: A, weights: &Weights) -> Result<()> {
         let training = &self.options.training;
-        if training.distillation.is_some_and(|own| own.teacher == TeacherSource::Dense) {
-            let (precision, device) = (training.precision, self.supernet.device());
+        let teaches = |own: &Distillation| own.teacher == TeacherSource::Dense;
+        if let Some(own) = training.distillation.filter(teaches) {
+            let device = self.supernet.device();
+            let precision = own.precision.unwrap_or(training.precision);
             let dense = Subnet::with_precision(architecture, weights, device, precision)?;
             self.teaching.dense = Some(dense);
         }
