@@ -77,11 +77,17 @@ fn main() -> Result<()> {
     let (ours, learned) = (SearchOptions::new(STEPS, STEPS), SearchOptions::learned(STEPS, STEPS));
     let paper = SearchOptions::paper(STEPS, STEPS);
     let half = ours.clone().with(|options| options.training.precision = Precision::Bf16);
+    let teacher_in_bf16 = ours.clone().with(|options| {
+        if let Some(teacher) = &mut options.training.distillation {
+            teacher.precision = Some(Precision::Bf16);
+        }
+    });
     let alone = learned.clone().with(|options| options.pmim = None);
     let steps = [
         ("plain training step", plain),
         ("search step without teacher", build(ours.clone(), None, device)?),
         ("search step (default)", build(ours, Some(&dense), device)?),
+        ("search step, teacher in bf16", build(teacher_in_bf16, Some(&dense), device)?),
         ("search step (default), bf16", build(half, Some(&dense), device)?),
         ("learned α, no PMIM", build(alone, None, device)?),
         ("learned α", build(learned, None, device)?),
@@ -92,7 +98,7 @@ fn main() -> Result<()> {
     for (_, warmed) in &steps {
         warmed.borrow_mut().step(&batches, &mut ())?;
     }
-    let search = &steps[5].1;
+    let search = &steps[6].1;
     let gradients = search.borrow().gradients(&batches)?.parameters;
     let parts = || gates(search.borrow().supernet(), &gradients);
     let step = |at: usize| steps[at].1.borrow_mut().step(&batches, &mut ());
@@ -106,6 +112,7 @@ fn main() -> Result<()> {
             &|| step(4),
             &|| step(5),
             &|| step(6),
+            &|| step(7),
         ],
         rounds,
         device,
