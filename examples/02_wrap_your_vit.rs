@@ -71,9 +71,7 @@ fn main() -> Result<()> {
     let images = random(0)?.images;
     self_check(&mine, &mine.space()?, &images)?.expect_sound()?;
 
-    // Without patch tokens to mask there is no masked image modeling.
-    let options = SearchOptions::new(30, 20).with(|options| options.pmim = None);
-    let builder = Search::of(mine).budget(Budget::macs_share(0.5)).options(options);
+    let builder = Search::of(mine).budget(Budget::macs_share(0.5)).steps(30, 20);
     let mut search = builder.build()?;
     search.train(&mut { random }, &mut ())?;
 

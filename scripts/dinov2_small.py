@@ -57,9 +57,15 @@ Chen (MIT License, Copyright (c) 2025 Megahed), https://pypi.org/project/conform
 # attribute = 5; AttributeProto: name = 1, f = 2, s = 4; TensorProto: dims = 1, data_type = 2, name = 8,
 # raw_data = 9.
 
+def truncated():
+    return Stop("ONNX: got the end of the file inside a field, expected more; the file is truncated or damaged")
+
+
 def varint(data, at):
     value = shift = 0
     while True:
+        if at >= len(data):
+            raise truncated()
         byte = data[at]
         value |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7
@@ -82,6 +88,8 @@ def fields(data):
                 size = 8 if wire == 1 else 4
             else:
                 raise Stop("ONNX: got wire type %d, expected 0, 1, 2 or 5; the file is damaged" % wire)
+            if at + size > len(data):
+                raise truncated()
             value, at = data[at:at + size], at + size
         yield number, value
 
@@ -173,10 +181,10 @@ def floats(name, shape, raw):
     count = 1
     for size in shape:
         count *= size
+    if len(raw) != 4 * count:
+        raise Stop("ONNX: got %d bytes in %s, expected %d of shape %s" % (len(raw), name, 4 * count, shape))
     data = array("f")
     data.frombytes(bytes(raw))
-    if len(data) != count:
-        raise Stop("ONNX: got %d numbers in %s, expected %d of shape %s" % (len(data), name, count, shape))
     if sys.byteorder == "big":
         data.byteswap()
     return data

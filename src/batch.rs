@@ -32,8 +32,8 @@ impl Batch {
         Self { images, targets: Targets::Classes(classes) }
     }
 
-    /// Returns a batch without labels, for distillation of weight 1
-    /// ([`Distillation`](crate::components::Distillation)).
+    /// Returns a batch without labels, for distillation whose weight is 1 and stays so
+    /// ([`Distillation::final_weight`](crate::components::Distillation::final_weight)).
     ///
     /// # Shapes
     /// `images`: `[B, C, H, W]`, f32.

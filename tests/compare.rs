@@ -169,6 +169,19 @@ fn row_that_fails_is_named_and_the_others_are_kept() -> TestResult {
 }
 
 #[test]
+fn fade_out_of_sizes_known_beforehand_may_be_longer_than_a_tenth_of_the_search() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let rows = folder.path().join("rows.jsonl");
+    let rows = rows.to_str().ok_or("not UTF-8")?;
+    for fade_out in ["3", "0"] {
+        let wanted = ["--methods", "even", "--steps", "8", "--fade-out", fade_out];
+        let [printed, _] = succeeds(rows, &wanted)?;
+        assert!(printed.lines().any(|line| line.starts_with("even ")), "{printed}");
+    }
+    Ok(())
+}
+
+#[test]
 fn row_half_written_by_a_killed_process_is_removed() -> TestResult {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("rows.jsonl");

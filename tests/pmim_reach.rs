@@ -12,8 +12,13 @@ use support::{numbers, TestResult};
 
 /// Masks half of the tokens; neither budget nor one-hot loss acts on α.
 fn masking(images: f64, reach: PmimReach) -> SearchOptions {
+    masking_share(0.5, images, reach)
+}
+
+/// Masks a share of the tokens.
+fn masking_share(ratio: f64, images: f64, reach: PmimReach) -> SearchOptions {
     options().with(|own| {
-        let mut pmim = PmimOptions::new(LinearRamp::new(0.5, 0.5, 0));
+        let mut pmim = PmimOptions::new(LinearRamp::new(ratio, ratio, 0));
         (pmim.images, pmim.reach) = (images, reach);
         own.pmim = Some(pmim);
         (own.budget.weight, own.one_hot.weight) = (0.0, 0.0);
@@ -41,14 +46,17 @@ fn first_images(batch: &Batch, count: i64) -> TestResult<Batch> {
 #[test]
 fn reconstruction_that_reaches_weights_only_has_no_gradient_in_scores_and_alpha() -> TestResult {
     let _alone = alone();
-    let search = search_with(masking(1.0, PmimReach::Weights), 0.5)?;
-    assert!(reached(&search, batch(0)?)?.iter().all(|gradient| *gradient == 0.0));
+    // Whatever is masked and reconstructed in half of the images.
+    let found = |ratio, reach| -> TestResult<Vec<f64>> {
+        reached(&search_with(masking_share(ratio, 0.5, reach), 0.5)?, batch(0)?)
+    };
+    assert_eq!(found(0.5, PmimReach::Weights)?, found(0.9, PmimReach::Weights)?);
+    assert_ne!(found(0.5, PmimReach::All)?, found(0.9, PmimReach::All)?);
+    let search = search_with(masking(0.5, PmimReach::Weights), 0.5)?;
     let gradients = search.gradients(&[batch(0)?])?.parameters;
     for name in ["blocks.0.attn.qkv.weight", "blocks.1.mlp.fc2.weight"] {
         assert!(numbers(&gradients[name])?.iter().any(|g| *g != 0.0), "{name} has a gradient");
     }
-    let paper = search_with(masking(1.0, PmimReach::All), 0.5)?;
-    assert!(reached(&paper, batch(0)?)?.iter().any(|gradient| *gradient != 0.0));
     Ok(())
 }
 
@@ -100,4 +108,25 @@ fn share_of_masked_images_out_of_range_is_refused_by_name() {
             "{refused:?}"
         );
     }
+}
+
+#[test]
+fn masked_tokens_in_all_images_that_reach_weights_only_are_refused() {
+    let refused = masking(1.0, PmimReach::Weights).check();
+    assert!(
+        matches!(&refused, Err(Error::Invalid { name, .. }) if name == "pmim.images"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn batch_of_one_image_is_seen_whole_where_masked_images_reach_weights_only() -> TestResult {
+    let _alone = alone();
+    let search = search_with(masking(0.9, PmimReach::Weights), 0.5)?;
+    let found = reached(&search, first_images(&batch(0)?, 1)?)?;
+    assert!(found.iter().any(|gradient| *gradient != 0.0));
+    // 0.9 of two images are two.
+    let found = reached(&search, first_images(&batch(0)?, 2)?)?;
+    assert!(found.iter().any(|gradient| *gradient != 0.0));
+    Ok(())
 }

@@ -414,6 +414,8 @@ fn order_of_a_forecast_is_that_in_which_falling_limits_prune() -> TestResult {
     assert_eq!(order.len(), 3, "at the least cost every dimension is pruned: {order:?}");
     assert_eq!(order.last(), Some(&"e"), "the dearest is pruned last: {order:?}");
     assert!(forecast.order.windows(2).all(|pair| pair[0].share >= pair[1].share), "{order:?}");
+    let whole = sensitivity.forecast(&model, &space, &[Budget::macs_share(1.0)])?.to_string();
+    assert!(whole.contains("1.0000 (+0.0000)"), "nothing is pruned, and nothing rises: {whole}");
     let text = forecast.to_string();
     let expected = "loss before pruning 1.0000, on 8 calibration images";
     assert!(text.starts_with(expected), "{text}");

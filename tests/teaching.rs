@@ -7,16 +7,18 @@ use once_for_both::components::{
     distillation_loss, feature_loss, task_loss, ComponentId, Distillation, Teacher, TeacherOutputs,
     TeacherSource,
 };
-use once_for_both::models::VitConfig;
+use once_for_both::cost::{Budget, CostModel};
+use once_for_both::models::{Architecture, VisionTransformer, VitConfig};
 use once_for_both::precision::Precision;
 use once_for_both::search::{Checkpoints, Search, SearchOptions};
-use once_for_both::space::Size;
+use once_for_both::space::{SearchSpace, Size};
 use once_for_both::subnet::{Subnet, SubnetTeacher};
 use once_for_both::supernet::Weights;
 use once_for_both::{Error, Result};
+use serde::{Deserialize, Serialize};
 use support::tiny_run::{alone, batch, builder, options, run, vit, SEARCH, STEPS};
 use support::{from_numbers, numbers, test_device, TestResult};
-use tch::Tensor;
+use tch::{nn, Tensor};
 
 /// Weights of a dense network, other than those a search initialises.
 fn dense() -> TestResult<Weights> {
@@ -171,6 +173,74 @@ fn teacher_with_features_of_another_width_is_refused() -> TestResult {
     let refused = search.gradients(&[batch(0)?]).map(drop);
     let text = format!("{:?}", refused);
     assert!(text.contains("teacher features") && text.contains("33"), "{text}");
+    Ok(())
+}
+
+/// A ViT that does not name the dimension of its features.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct WithoutFeatures;
+
+impl Architecture for WithoutFeatures {
+    type Network = VisionTransformer;
+
+    const FAMILY: &'static str = "vit-without-features";
+
+    fn build(&self, path: &nn::Path) -> Result<VisionTransformer> {
+        vit().build(path)
+    }
+
+    fn space(&self) -> Result<SearchSpace> {
+        vit().space()
+    }
+
+    fn cost_model(&self) -> CostModel {
+        vit().cost_model()
+    }
+}
+
+#[test]
+fn features_of_a_teacher_have_no_effect_on_a_network_without_a_feature_dimension() -> TestResult {
+    let _alone = alone();
+    let mut losses = Vec::new();
+    for features in [0.0, 2.0] {
+        let own = taught(|own| {
+            (own.teacher, own.features) = (TeacherSource::Component, features);
+        });
+        let training = SearchOptions::training(2).with(|options| {
+            options.training.distillation = own.training.distillation;
+        });
+        let search = Search::of(WithoutFeatures).options(training).device(test_device());
+        let search = search.teacher(WideTeacher).build()?;
+        losses.push(search.gradients(&[batch(0)?])?.losses.task.f_double_value(&[])?);
+    }
+    assert_eq!(losses[0], losses[1]);
+    Ok(())
+}
+
+#[test]
+fn dense_network_with_two_heads_has_nothing_to_teach_to_itself_at_the_first_step() -> TestResult {
+    let _alone = alone();
+    let distilled = vit().distilled();
+    let dense = Search::training(distilled.clone(), 1).device(test_device()).build()?;
+    let mut weights = dense.supernet().raw_weights();
+    // Heads that predict different classes.
+    weights.insert("head.bias".into(), from_numbers(&[3.0, 0.0, 0.0, 0.0, 0.0], &[5])?);
+    weights.insert("head_dist.bias".into(), from_numbers(&[0.0, 3.0, 0.0, 0.0, 0.0], &[5])?);
+    let own = taught(|own| own.weight = 1.0).with(|o| o.pmim = None);
+    let search = Search::of(distilled).weights(&weights).budget(Budget::macs_share(0.5));
+    let search = search.options(own).device(test_device()).build()?;
+    let distance = task(&search, batch(0)?)?;
+    assert!(distance.abs() < 1e-4, "{distance}");
+    Ok(())
+}
+
+#[test]
+fn weights_of_a_search_with_mask_token_and_decoder_teach() -> TestResult {
+    let _alone = alone();
+    let masking = builder(options(), 0.5).build()?.supernet().raw_weights();
+    assert!(masking.keys().any(|name| name.starts_with("pmim.")));
+    let search = builder(taught(|own| own.weight = 1.0), 0.5).weights(&masking).build()?;
+    assert!(task(&search, batch(0)?)?.is_finite());
     Ok(())
 }
 

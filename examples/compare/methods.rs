@@ -119,7 +119,9 @@ impl Named {
             | Self::EvenAlpha => SearchOptions::learned(total, search),
             Self::Paper => SearchOptions::paper(total, search),
             Self::TwoStage => SearchOptions::two_stage(total, search),
-            Self::Sensitivity | Self::RandomSizes | Self::Even => unsearched(total, search),
+            Self::Sensitivity | Self::RandomSizes | Self::Even => {
+                unsearched(total, search, protocol.fade_out)
+            }
         };
         match self {
             Self::NoPmim => own.pmim = None,
@@ -137,10 +139,10 @@ impl Named {
     }
 }
 
-/// Sizes that are known at the first step: their units fade out over a tenth of the search, and all
-/// steps that are left fine-tune.
-fn unsearched(total: u64, search: u64) -> SearchOptions {
-    let steps = (search / 10).max(2);
+/// Sizes that are known at the first step: their units fade out over `fade_out` steps, or a tenth of the
+/// search, and all steps that are left fine-tune.
+fn unsearched(total: u64, search: u64, fade_out: Option<u64>) -> SearchOptions {
+    let steps = fade_out.map_or((search / 10).max(2), |steps| steps + 1);
     let ours = SearchOptions::new(total, search);
     SearchOptions::learned(total, steps).with(|own| {
         own.pmim = None;

@@ -104,8 +104,9 @@ pub enum TeacherSource {
 /// With weight 1 the task loss is not computed: the images need no labels
 /// ([`Batch::unlabelled`](crate::batch::Batch::unlabelled)).
 ///
-/// The task loss uses the logits of the class head. The distillation loss uses those of the
-/// distillation head if the network has one, else those of the class head.
+/// The task loss uses the logits of the class head. The distillation loss of a network with a
+/// distillation head uses the logits of that head, or, if the dense network teaches, the mean of both
+/// heads' logits, which is what the dense network predicts from.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Distillation {
@@ -151,7 +152,8 @@ impl Distillation {
         Self { teacher: TeacherSource::Dense, final_weight: Some(0.0), features: 3.0, ..own }
     }
 
-    /// Returns the weight with this share of fine-tuning done; 0 during the search.
+    /// Returns the weight with this share of fine-tuning done: [`weight`](Self::weight) at 0, that of
+    /// the search, [`final_weight`](Self::final_weight) at 1.
     pub fn weight_at(&self, finetuned: f64) -> f64 {
         let end = self.final_weight.unwrap_or(self.weight);
         self.weight + (end - self.weight) * finetuned.clamp(0.0, 1.0)

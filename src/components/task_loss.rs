@@ -58,7 +58,8 @@ fn expect_targets(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
         }
         Targets::Classes(indices) => indices,
         Targets::Unlabelled => {
-            let expected = "labels; without them, set training.distillation with weight 1";
+            let expected = "labels; without them, set training.distillation with weight 1 and \
+                            final_weight none";
             return Err(Error::invalid("targets of the task loss", expected, "none"));
         }
     };
@@ -80,7 +81,8 @@ fn expect_targets(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
 /// Returns batch size and number of classes.
 fn expect_logits(logits: &Tensor) -> Result<[i64; 2]> {
     <[i64; 2]>::try_from(logits.size()).map_err(|shape| {
-        let expected = "[B, classes]; for features, set training.distillation with weight 1";
+        let expected = "[B, classes]; for features, set training.distillation with weight 1 and \
+                        final_weight none";
         Error::invalid("shape of the logits of the task loss", expected, format!("{shape:?}"))
     })
 }

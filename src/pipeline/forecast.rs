@@ -48,7 +48,8 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         budgets.iter().try_for_each(|budget| budget.resolve(&model)?.check(&model, &space))?;
         let batches = self.feed.calibration_batches(images, self.config.seed)?;
         let mut options = SearchOptions::new(2, 1).seed(self.config.seed);
-        options.pmim = None;
+        // Nothing is trained, so nothing is taught.
+        options.training.distillation = None;
         let components = self.config.search.search_components()?;
         let mut search = Search::of(network.architecture().clone())
             .weights(network.weights())

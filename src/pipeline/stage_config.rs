@@ -37,7 +37,7 @@ pub struct StageConfig {
     /// Preset of options and components. Search only.
     #[serde(default)]
     pub method: Recipe,
-    /// Prune steps an epoch. Search only. Default: twenty in the whole search.
+    /// Prune steps an epoch. Search only. Default: that of the method, ten or twenty in the whole search.
     pub prune_steps_per_epoch: Option<u64>,
     /// Fields of [`SearchOptions`] that differ from the preset.
     #[serde(default, skip_serializing_if = "Settings::is_empty")]

@@ -31,6 +31,9 @@ impl<A: Architecture> Search<A> {
     /// Returns the subnets that the search would be decided to be under each budget, in ascending
     /// order of their limits. Changes nothing.
     ///
+    /// With [`Decisions::Estimated`](super::Decisions::Estimated), α is that of the last prune step;
+    /// before the first, all candidates are as probable as at the start.
+    ///
     /// # Errors
     /// [`Error::Infeasible`] naming the budget that no choice of candidates meets.
     pub fn pareto(&self, budgets: &[Budget]) -> Result<Vec<ParetoPoint>> {

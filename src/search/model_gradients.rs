@@ -44,7 +44,7 @@ impl<A: Architecture> Search<A> {
         };
         let (names, leaves): (Vec<_>, Vec<_>) =
             parameters.iter().filter(of_model).map(|p| (&p.name, &p.leaf)).unzip();
-        let apart = self.options.pmim.is_some_and(|pmim| pmim.reach == PmimReach::Weights);
+        let apart = self.masks_apart();
         let [mut seen, mut hidden] = [Weights::new(), Weights::new()];
         let (mut task, mut reconstruction) = (Tensor::new(), None);
         for batch in batches {
@@ -65,12 +65,19 @@ impl<A: Architecture> Search<A> {
         Ok(ModelGradients { parameters: seen, masked: hidden, task, reconstruction })
     }
 
+    /// Returns whether the gradient of images with masked tokens does not reach scores and α.
+    fn masks_apart(&self) -> bool {
+        self.options.pmim.is_some_and(|pmim| pmim.reach == PmimReach::Weights)
+    }
+
     /// Returns the images of a batch that are seen whole, and those with masked tokens.
     fn parts(&self, batch: &Batch) -> Result<Vec<Part>> {
         let count = batch.images.size()[0];
         let masking = self.supernet.reconstruction().is_some() && self.mask_ratio() > 0.0;
+        // Scores and α learn from the images that are seen whole, if not from all.
+        let most = if self.masks_apart() { count - 1 } else { count };
         let share = self.options.pmim.filter(|_| masking).map_or(0.0, |pmim| pmim.images);
-        let masked = (share * count as f64).round() as i64;
+        let masked = ((share * count as f64).round() as i64).min(most);
         let whole = Part { batch: batch.narrow(0, count - masked)?, masked: false, share: 1.0 };
         let rest = Part { batch: batch.narrow(count - masked, masked)?, masked: true, share: 1.0 };
         let parts = [(whole, count - masked), (rest, masked)].into_iter();

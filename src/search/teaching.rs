@@ -66,13 +66,18 @@ impl<A: Architecture> Teaching<A> {
 
 impl<A: Architecture> Search<A> {
     /// Makes the dense network with these weights the teacher, if the options want it.
+    ///
+    /// Mask token and decoder, which weights of another search may have, are left out.
     pub(super) fn teach_by_dense(&mut self, architecture: A, weights: &Weights) -> Result<()> {
         let training = &self.options.training;
         let teaches = |own: &Distillation| own.teacher == TeacherSource::Dense;
         if let Some(own) = training.distillation.filter(teaches) {
             let device = self.supernet.device();
             let precision = own.precision.unwrap_or(training.precision);
-            let dense = Subnet::with_precision(architecture, weights, device, precision)?;
+            let known = self.supernet.folded_weights();
+            let own = weights.iter().filter(|(name, _)| known.contains_key(*name));
+            let own = own.map(|(name, weight)| (name.clone(), weight.shallow_clone())).collect();
+            let dense = Subnet::with_precision(architecture, &own, device, precision)?;
             self.teaching.dense = Some(dense);
         }
         Ok(())
@@ -94,13 +99,16 @@ impl<A: Architecture> Search<A> {
     /// nothing teaches.
     pub(super) fn taught(&self, images: &Tensor) -> Result<Option<(Distillation, TeacherOutputs)>> {
         let Some(own) = self.distillation() else { return Ok(None) };
+        let has_features = self.supernet.architecture().feature_dimension().is_some();
+        let features = own.features > 0.0 && has_features;
         let outputs = autograd::no_grad(|| match (own.teacher, &self.teaching.dense) {
-            (TeacherSource::Dense, None) => Ok(None),
-            (TeacherSource::Dense, Some(dense)) => dense.outputs(images).map(Some),
+            (TeacherSource::Dense, dense) => {
+                dense.as_ref().map(|dense| dense.outputs(images, features)).transpose()
+            }
             (TeacherSource::Component, _) => {
                 let teacher = self.components.teacher.as_ref().map(|own| lock_teacher(own));
                 teacher
-                    .map(|teacher| match own.features > 0.0 {
+                    .map(|teacher| match features {
                         true => teacher.outputs(images),
                         false => {
                             let logits = teacher.logits(images)?;
@@ -126,7 +134,13 @@ impl<A: Architecture> Search<A> {
         let Some((distillation, teacher)) = taught else {
             return self.cross_entropy(batch, &logits.prediction()?, checked);
         };
-        let student = logits.distillation.as_ref().unwrap_or(&logits.class);
+        let student = &match distillation.teacher {
+            // What it teaches is the prediction of the same heads.
+            TeacherSource::Dense => logits.prediction()?,
+            TeacherSource::Component => {
+                logits.distillation.as_ref().unwrap_or(&logits.class).shallow_clone()
+            }
+        };
         let mut distance = distillation_loss(student, &teacher.logits, distillation.kind)?;
         if let (Some(own), Some(target)) = (&output.features, &teacher.features) {
             let loss = self.feature_loss(own, target)?.f_mul_scalar(distillation.features)?;

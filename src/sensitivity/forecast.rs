@@ -150,7 +150,8 @@ impl Projecting<'_> {
             budget,
             share,
             sizes,
-            predicted: -found.log_probability,
+            // Not −0, which would be printed with its sign.
+            predicted: 0.0 - found.log_probability,
             measured: None,
         })
     }

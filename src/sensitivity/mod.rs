@@ -17,7 +17,8 @@
 //!
 //! # fn main() -> once_for_both::Result<()> {
 //! let vit = VitConfig::uniform(32, 2, 2).input(16, 3, 8).classes(10);
-//! let mut search = Search::of(vit).budget(Budget::macs_share(0.5)).steps(6, 4).build()?;
+//! let builder = Search::of(vit).budget(Budget::macs_share(0.5));
+//! let mut search = builder.options(SearchOptions::learned(6, 4)).build()?;
 //! let images = Tensor::f_randn([8, 3, 16, 16], (Kind::Float, Device::Cpu))?;
 //! let classes = Tensor::f_randint(10, [8], (Kind::Int64, Device::Cpu))?;
 //! let batches = [Batch::classes(images, classes)];

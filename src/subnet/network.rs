@@ -99,10 +99,10 @@ impl<A: Architecture> Subnet<A> {
         crate::autograd::no_grad(|| self.network.forward(&images, false)?.prediction())
     }
 
-    /// Returns logits and, where the network has a
+    /// Returns logits and, if `features` are asked for and the network has a
     /// [`feature_dimension`](Architecture::feature_dimension), features.
-    pub(crate) fn outputs(&self, images: &Tensor) -> Result<TeacherOutputs> {
-        if self.architecture.feature_dimension().is_none() {
+    pub(crate) fn outputs(&self, images: &Tensor, features: bool) -> Result<TeacherOutputs> {
+        if !features || self.architecture.feature_dimension().is_none() {
             return Ok(TeacherOutputs { logits: self.predict(images)?, features: None });
         }
         let images = images.f_to_kind(self.precision.kind())?;
@@ -138,6 +138,6 @@ impl<A: Architecture> Teacher for SubnetTeacher<A> {
     }
 
     fn outputs(&self, images: &Tensor) -> Result<TeacherOutputs> {
-        self.network.outputs(images)
+        self.network.outputs(images, true)
     }
 }

@@ -142,4 +142,7 @@ assert all(abs(a - b) < 1e-5 for a, b in zip(positions, expected)), (positions, 
 assert refused(graph(mode="align_corners"), "another graph")
 assert refused(graph(break_fc2=True), "mlp.fc2.bias")
 assert refused(field(7, b""), "ONNX")
+whole = graph()
+for length in (1, len(whole) // 2, len(whole) - 1):
+    assert refused(whole[:length], "truncated"), length
 print("scripts/dinov2_small.py: a synthetic file is converted, others are refused")

@@ -1,6 +1,8 @@
 //! Ranges of the options, checked before the first step.
 
-use super::{AlphaInit, Balance, OptimiserOptions, SearchOptions, Stages, TrainingOptions};
+use super::{
+    AlphaInit, Balance, OptimiserOptions, PmimReach, SearchOptions, Stages, TrainingOptions,
+};
 use crate::cost::Limit;
 use crate::precision::Precision;
 use crate::range::{check_all, Range, INTERVAL, PART, POSITIVE_SHARE, RATE, SCALE, SHARE, STEPS};
@@ -41,8 +43,12 @@ impl SearchOptions {
         }
         if let Some(pmim) = &self.pmim {
             POSITIVE_SHARE.check("pmim.images", pmim.images)?;
-        }
-        if let Some(ratio) = self.pmim.as_ref().map(|pmim| pmim.mask_ratio) {
+            if pmim.reach == PmimReach::Weights && pmim.images == 1.0 {
+                let expected = "below 1 with pmim.reach weights, because scores and α learn from \
+                                images without masked tokens";
+                return Err(Error::invalid("pmim.images", expected, pmim.images));
+            }
+            let ratio = pmim.mask_ratio;
             let (start, end) = ("pmim.mask_ratio.start", "pmim.mask_ratio.end");
             check_all([(start, ratio.start, PART), (end, ratio.end, PART)])?;
             STEPS.check("pmim.mask_ratio.steps", ratio.steps)?;

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// Options of a search, or of plain training.
 ///
-/// Start from [`new`](Self::new), [`learned`](Self::learned), [`paper`](Self::paper), [`two_stage`](Self::two_stage) or
-/// [`training`](Self::training), and change fields:
+/// Start from [`new`](Self::new), [`learned`](Self::learned), [`paper`](Self::paper),
+/// [`two_stage`](Self::two_stage) or [`training`](Self::training), and change fields:
 ///
 /// ```
 /// use once_for_both::search::SearchOptions;
@@ -147,7 +147,8 @@ pub enum Balance {
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PmimOptions {
-    /// Share of the images of a batch whose tokens are masked, in (0, 1]. Default 0.25; paper: 1.
+    /// Share of the images of a batch whose tokens are masked, in (0, 1]; below 1 with
+    /// [`PmimReach::Weights`], where one image at least stays whole. Default 0.25; paper: 1.
     #[serde(default = "all")]
     pub images: f64,
     /// Whether the gradient of these images reaches scores and α. Default [`PmimReach::Weights`];
@@ -183,7 +184,6 @@ impl PmimOptions {
     }
 }
 
-/// Before it was an option, tokens of all images were masked.
 fn all() -> f64 {
     1.0
 }
@@ -206,8 +206,7 @@ pub struct BudgetOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PruningOptions {
     /// Optimiser steps between two prune steps. Default a tenth of the search;
-    /// [`learned`](SearchOptions::learned): a twentieth; paper: three an
-    /// epoch.
+    /// [`learned`](SearchOptions::learned): a twentieth; paper: three an epoch.
     pub interval: u64,
     /// A candidate is dropped when its probability is at most this share of the mean 1/n. Default
     /// 0.2 (paper).
