@@ -234,7 +234,9 @@ fn distillation_without_teacher_or_out_of_range_is_refused() -> TestResult {
     }
     let alone = options().with(|o| o.training.distillation = Some(Distillation::deit()));
     let refused = search_with(alone, 0.5);
-    assert!(refused.is_err_and(|error| error.to_string().contains("teacher")));
+    assert!(
+        refused.is_err_and(|error| error.to_string().contains("distillation.teacher component"))
+    );
     Ok(())
 }
 

@@ -54,7 +54,9 @@ pub(super) fn losses(stages: &[Stage]) -> String {
         return body;
     }
     let how = "Each loss on its own scale, over the steps of each stage. Faint: logged values; \
-               strong: running mean over a twentieth of them. One-hot: Σ weight · adaptive one-hot \
+               strong: running mean over a twentieth of them. Task: cross-entropy, with a teacher \
+               mixed with the distillation loss; the curve rises where the teacher\u{2019}s weight falls \
+               over fine-tuning. One-hot: Σ weight · adaptive one-hot \
                loss over all dimensions (eq.\u{a0}8). Budget: \
                w·((F(α)\u{a0}−\u{a0}F*)/F₀)² (eq.\u{a0}9). Reconstruction: of masked image \
                modeling, before its weight in the total.";

@@ -136,7 +136,8 @@ impl<A: Architecture> SearchBuilder<A> {
         self
     }
 
-    /// Distillation teacher, asked where `options.training.distillation` is set. Default: none.
+    /// Distillation teacher, for [`TeacherSource::Component`] in `options.training.distillation`; with the
+    /// default [`Distillation::dense`] it has no effect. Default: none.
     pub fn teacher(mut self, teacher: impl Teacher + 'static) -> Self {
         self.components = self.components.with_teacher(teacher);
         self
@@ -217,7 +218,9 @@ impl<A: Architecture> SearchBuilder<A> {
         self.components.check()?;
         let asks = |own: Distillation| own.teacher == TeacherSource::Component;
         if options.training.distillation.is_some_and(asks) && self.components.teacher.is_none() {
-            return Err(Error::invalid("teacher", "one, for training.distillation", "none"));
+            let expected =
+                "one, for training.distillation.teacher component; give one, or set dense";
+            return Err(Error::invalid("teacher", expected, "none"));
         }
         if options.search_steps == 0 {
             return Ok((options, SearchSpace::empty()));
