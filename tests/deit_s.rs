@@ -208,13 +208,15 @@ fn search_options_are_not_applied_to_the_compared_dense_training() -> TestResult
         "search.method=two_stage",
         "--set",
         "search.prune_steps_per_epoch=3",
+        "--set",
+        "compare=true",
         "--out",
         out,
     ];
     succeeds(&[&SMALL[..], &options].concat())?;
     let plan = json(&Path::new(out).join("plan.json"))?;
     assert!(plan["options"]["pmim"].is_null() && plan["options"]["pruning"]["fade_out_steps"] == 2);
-    assert_eq!(plan["options"]["stages"]["two"]["importance_steps"], 6);
+    assert_eq!(plan["options"]["stages"]["two"]["importance_steps"], 4);
     let plain = json(&Path::new(out).join("reference/plan.json"))?;
     assert_eq!(plain["options"]["pruning"]["fade_out_steps"], 0);
     Ok(())
@@ -422,8 +424,8 @@ fn parameter_budget_alone_replaces_the_preset_budget_and_both_hold_together() ->
         ("params", &["--params", "20k"][..], vec![("params", 20_000.0)]),
         (
             "both",
-            &["--params", "0.9", "--budget", "400k"],
-            vec![("macs", 400_000.0), ("params", 0.0)],
+            &["--params", "0.9", "--budget", "100k"],
+            vec![("macs", 100_000.0), ("params", 0.0)],
         ),
     ] {
         let out = folder.path().join(name);
@@ -452,7 +454,7 @@ fn wrong_options_are_rejected_by_name_before_a_folder_is_written() -> TestResult
     for (arguments, words) in [
         (vec!["--bugdet", "0.4"], vec!["--budget"]),
         (vec!["--budget", "1.3X"], vec!["1.3X", "1.3G"]),
-        (vec!["--budget", "0.0001"], vec!["36394", "35468928"]),
+        (vec!["--budget", "0.0001"], vec!["10670", "10493568"]),
         (vec!["--budget", "1.5"], vec!["budget.macs", "a share within (0, 1]", "1.5M or 1.5G"]),
         (vec!["--set", "train.lr=nan"], vec!["train.lr: got NaN, expected a finite number"]),
         (
@@ -487,9 +489,9 @@ fn wrong_options_are_rejected_by_name_before_a_folder_is_written() -> TestResult
         (vec!["--preset", "fashion-mnist"], vec!["--data"]),
         (vec!["--preset", "imagenet", "--data", "examples/data"], vec!["examples/data", "train/"]),
         (vec!["--config", "nowhere.toml"], vec!["nowhere.toml"]),
-        (vec!["--set", "train.warmup=3"], vec!["train.warmup", "200"]),
+        (vec!["--set", "train.warmup=4"], vec!["train.warmup", "300"]),
         (vec!["--set", "search.options.search_steps=9"], vec!["search_steps", "search.share"]),
-        (vec!["train", "--budget", "1.3G"], vec!["1300000000", "363940608"]),
+        (vec!["train", "--budget", "1.3G"], vec!["1300000000", "106703616"]),
         (vec!["--resume"], vec!["--out"]),
         (vec!["--resume", "--out", "nowhere"], vec!["nowhere", "no run", "resuming"]),
         (vec!["search", "--out", out], vec!["search: got none", "weights"]),
