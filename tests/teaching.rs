@@ -245,15 +245,19 @@ fn weights_of_a_search_with_mask_token_and_decoder_teach() -> TestResult {
 }
 
 #[test]
-fn weight_of_the_dense_teacher_falls_to_zero_over_fine_tuning() -> TestResult {
+fn weight_of_the_teacher_falls_over_a_long_fine_tuning_only() -> TestResult {
     let _alone = alone();
-    let own = Distillation::dense();
-    assert_eq!([0.0, 0.5, 1.0, 2.0].map(|done| own.weight_at(done)), [0.9, 0.45, 0.0, 0.0]);
-    let mut constant = own;
-    constant.final_weight = None;
-    assert_eq!(constant.weight_at(0.5), 0.9);
+    let short = Distillation::dense().for_finetuning(150);
+    assert_eq!([0.0, 0.5, 1.0].map(|done| short.weight_at(done)), [0.9; 3]);
+    let long = Distillation::dense().for_finetuning(2000);
+    for (done, expected) in [(0.0, 0.9), (0.5, 0.495), (1.0, 0.09), (2.0, 0.09)] {
+        assert!((long.weight_at(done) - expected).abs() < 1e-12, "{done}");
+    }
+    assert_eq!(SearchOptions::new(2500, 500).training.distillation, Some(long));
     // The teacher of a network that is pruned: its loss counts with the weight of the step.
-    let mut search = search(taught(|own| own.features = 0.0).with(|o| o.pmim = None))?;
+    let mut search = search(
+        taught(|own| (own.features, own.final_weight) = (0.0, Some(0.0))).with(|o| o.pmim = None),
+    )?;
     run(&mut search, (STEPS + SEARCH) / 2)?;
     let images = batch(0)?;
     let found = task(&search, batch(0)?)?;

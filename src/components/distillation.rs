@@ -144,12 +144,17 @@ impl Distillation {
         Self::new(DistillationKind::Hard, 0.5)
     }
 
-    /// Self-distillation: logits (temperature 2) and features of the dense network, with weight 0.9
-    /// that falls to 0 over fine-tuning. A subnet that is trained for long outgrows its teacher.
+    /// Self-distillation: logits (temperature 2) and features of the dense network, with weight 0.9.
     pub fn dense() -> Self {
         let kind = DistillationKind::Soft { temperature: 2.0 };
-        let own = Self::new(kind, 0.9);
-        Self { teacher: TeacherSource::Dense, final_weight: Some(0.0), features: 3.0, ..own }
+        Self { teacher: TeacherSource::Dense, features: 3.0, ..Self::new(kind, 0.9) }
+    }
+
+    /// Sets the final weight for so many steps of fine-tuning: `weight` for up to 200 steps,
+    /// `weight`·200/steps for more. A subnet that is trained for long outgrows its teacher.
+    pub fn for_finetuning(mut self, steps: u64) -> Self {
+        self.final_weight = Some(self.weight * (200.0 / steps.max(1) as f64).min(1.0));
+        self
     }
 
     /// Returns the weight with this share of fine-tuning done: [`weight`](Self::weight) at 0, that of

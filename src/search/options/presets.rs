@@ -22,7 +22,8 @@ impl SearchOptions {
             options.lambda = LinearRamp::new(1.0, 1.0, 0);
             options.pmim = None;
             options.pruning.interval = (search_steps / 10).max(1);
-            options.training.distillation = Some(Distillation::dense());
+            let finetuning = total_steps.saturating_sub(search_steps);
+            options.training.distillation = Some(Distillation::dense().for_finetuning(finetuning));
         })
     }
 
