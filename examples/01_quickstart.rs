@@ -1,4 +1,4 @@
-//! Halves the multiply-accumulates of a trained ViT, in about two minutes on a CPU:
+//! Halves the multiply-accumulates of a trained ViT, in about a minute on a CPU:
 //! `cargo run --release --features data --example 01_quickstart`
 
 use once_for_both::data::idx::{IdxImages, Split};
@@ -19,7 +19,7 @@ fn main() -> once_for_both::Result<()> {
     let mut search = Search::of(dense.architecture().clone())
         .weights(dense.weights())
         .budget(Budget::macs_share(0.5))
-        .options(SearchOptions::new(700, 350).peak_rate(5e-4))
+        .options(SearchOptions::new(250, 100).peak_rate(1e-3))
         .device(device)
         .build()?;
     let mut batches = ShuffledBatches::new(&train, 128, 0, Augmentation { pad: 2, flip: true })?;
