@@ -152,3 +152,25 @@ fn decisions_are_named_in_configurations() -> TestResult {
     assert_eq!(SearchOptions::learned(STEPS, SEARCH).decisions, Decisions::Learned);
     Ok(())
 }
+
+#[test]
+fn factor_of_heads_multiplies_the_losses_of_candidates_with_fewer_heads_alone() -> TestResult {
+    let _alone = alone();
+    let mut alphas = Vec::new();
+    for factor in [1.0, 5.0] {
+        let own = options().with(|own| own.pruning.head_factor = factor);
+        let mut search = search_with(own.with(|own| own.pruning.interval = 1), 0.9)?;
+        search.step(&[batch(0)?], &mut ())?;
+        let state = &search.supernet().states()[1];
+        let heads: Vec<i64> = state.candidates().sizes().map(|size| size.heads).collect();
+        alphas.push((heads, numbers(&state.alpha)?));
+    }
+    let (heads, plain) = &alphas[0];
+    let most = heads.iter().max().copied().ok_or("no candidates")?;
+    assert!(heads.iter().any(|own| *own < most), "{heads:?}");
+    for ((heads, plain), weighted) in heads.iter().zip(plain).zip(&alphas[1].1) {
+        let factor = if *heads < most { 5.0 } else { 1.0 };
+        assert!((weighted - factor * plain).abs() <= 1e-5 * plain.abs(), "{heads}: {plain}");
+    }
+    Ok(())
+}

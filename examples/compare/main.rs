@@ -17,7 +17,7 @@
 //!
 //! ```sh
 //! compare … --budgets 0.3 --methods ours --jobs 2 --json rows.jsonl \
-//!         --ablate budget.weight=0.2,1,5 --ablate optimiser.alpha_rate=0.05,0.1,0.2 --ablate loss_scale=0.2,5 \
+//!         --ablate pruning.interval=5,20 --ablate pruning.fade_out_steps=5,20 --ablate loss_scale=0.2,5 \
 //!         --ablate search_steps=60,100,200,300 --ablate order=1,2 --ablate teacher=off
 //! ```
 //!

@@ -82,6 +82,8 @@ impl<A: Architecture> Search<A> {
     /// Returns the choice of one candidate per dimension with the highest Σ ln p under `budgets`.
     /// Changes nothing.
     ///
+    /// Where estimates decide, Σ ln p is minus the estimated rise of the loss.
+    ///
     /// The choice is made among active candidates. If they cannot meet the budgets, or the best choice leaves
     /// more than 2 % of every budget unused, dropped candidates whose units are not pruned yet are considered too,
     /// each at most as probable as the least probable active one.
@@ -107,10 +109,15 @@ impl<A: Architecture> Search<A> {
         budgets: &[CostLimit],
         candidates: impl Fn(&DimensionState) -> Vec<usize>,
     ) -> Result<Projection> {
+        let losses = self.estimates().then(|| self.estimated_losses()).transpose()?;
         let mut choices = Vec::new();
-        for state in self.supernet.states() {
+        for (at, state) in self.supernet.states().iter().enumerate() {
             expect_finite("alpha", &state.name, &state.alpha)?;
-            choices.push(Choice::new(&state.name, candidates(state), &log_probabilities(state)?)?);
+            let log_p = match &losses {
+                Some(losses) => losses[at].iter().map(|loss| -loss).collect(),
+                None => log_probabilities(state)?,
+            };
+            choices.push(Choice::new(&state.name, candidates(state), &log_p)?);
         }
         project(self.supernet.cost_model(), self.supernet.space(), &choices, budgets)
     }

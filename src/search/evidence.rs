@@ -10,6 +10,10 @@
 //! with the mean over the last steps (Fisher pruning, Theis et al. 2018, arXiv 1801.05787; here for
 //! sets of units). L is in units of the loss, so it can be added over dimensions.
 //!
+//! L knows nothing of recovery. What pruned channels and neurons did is learned by those that stay; a
+//! pruned head takes its attention pattern with it. So L of candidates with fewer heads counts
+//! `pruning.head_factor` times.
+//!
 //! Gates of an embedding multiply the layers that make the tokens only. Pruning an embedding channel
 //! takes it from every layer that reads it, so its effect is −Σ θ·∂L/∂θ over these layers' columns.
 
@@ -64,7 +68,7 @@ impl Evidence {
 
 impl<A: Architecture> Search<A> {
     /// Returns the first-order effect e of pruning each unit in a step, shaped like the scores; nothing
-    /// unless a prune step that needs it is near.
+    /// where no decision needs it.
     ///
     /// `gradients`: of θ, before they are clipped.
     pub(super) fn effects(
@@ -119,7 +123,9 @@ impl<A: Architecture> Search<A> {
                         to_host(&state.kept_units(size)?)?
                             .into_iter()
                             .for_each(|unit| pruned[unit as usize] = false);
-                        Ok(loss(&effects, &pruned))
+                        let fewer = size.heads < state.candidates().heads();
+                        let factor = if fewer { self.options.pruning.head_factor } else { 1.0 };
+                        Ok(factor * loss(&effects, &pruned))
                     })
                     .collect()
             })

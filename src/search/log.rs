@@ -62,8 +62,14 @@ impl<A: Architecture> Search<A> {
         })
     }
 
-    /// Returns the expected cost in MACs.
+    /// Returns the expected cost in MACs. Where estimates decide, no candidate is half chosen: it is the
+    /// cost at the sizes of the last round.
     fn expected_macs(&self) -> Result<f64> {
+        if self.estimates() {
+            let states = self.supernet.states().iter();
+            let sizes = states.map(|state| (state.name.clone(), state.active.largest())).collect();
+            return self.supernet.cost_model().cost(Metric::Macs, &sizes);
+        }
         let costs = crate::autograd::no_grad(|| {
             self.expected_cost()?.costs(&self.alphas(), &self.supernet.active())
         })?;
@@ -98,7 +104,11 @@ impl<A: Architecture> Search<A> {
         let metrics = states.iter().zip(numbers).map(|(state, (entropy, sizes))| {
             let most = (state.candidates_at_start as f64).ln();
             let entropy = if most > 0.0 { entropy / most } else { 0.0 };
-            (state.name.clone(), DimensionMetrics { entropy, expected: sizes[0] })
+            let expected = match self.estimates() {
+                true => state.active.largest().units() as f64,
+                false => sizes[0],
+            };
+            (state.name.clone(), DimensionMetrics { entropy, expected })
         });
         Ok(metrics.collect())
     }

@@ -14,13 +14,9 @@ impl<A: Architecture> Search<A> {
         self.options.decisions == Decisions::Estimated
     }
 
-    /// Returns whether the effects of the step in progress count for the next prune step.
+    /// Returns whether the effects of the step in progress count for a decision.
     pub(super) fn needs_evidence(&self) -> bool {
-        let window = super::evidence::WINDOW as u64;
-        let interval = self.options.pruning.interval;
-        let ahead = interval - self.step % interval;
-        let to_end = self.last_round().saturating_sub(self.step);
-        self.estimates() && !self.is_decided() && ahead.min(to_end.max(1)) <= window
+        self.estimates() && !self.is_decided()
     }
 
     /// Step at which all sizes are decided.

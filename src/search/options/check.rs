@@ -34,6 +34,7 @@ impl SearchOptions {
             ("one_hot.weight", self.one_hot.weight, RATE),
             ("budget.weight", self.budget.weight, RATE),
             ("pruning.drop_share", pruning.drop_share, PART),
+            ("pruning.head_factor", pruning.head_factor, RATE),
         ])?;
         if let AlphaInit::Even { spread } = self.init.alpha {
             SPREAD.check("init.alpha.even.spread", spread)?;

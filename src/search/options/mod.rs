@@ -149,7 +149,7 @@ pub enum Balance {
 pub struct PmimOptions {
     /// Share of the images of a batch whose tokens are masked, in (0, 1]; below 1 with
     /// [`PmimReach::Weights`], where one image at least stays whole. Default 0.25; paper: 1.
-    #[serde(default = "all")]
+    #[serde(default = "one")]
     pub images: f64,
     /// Whether the gradient of these images reaches scores and α. Default [`PmimReach::Weights`];
     /// paper: [`PmimReach::All`].
@@ -184,7 +184,8 @@ impl PmimOptions {
     }
 }
 
-fn all() -> f64 {
+/// Share of masked images, and factor of heads, before they were options.
+fn one() -> f64 {
     1.0
 }
 
@@ -214,6 +215,10 @@ pub struct PruningOptions {
     /// Whether a dimension may be decided before the search ends. If false, two candidates stay in
     /// every dimension until projection decides all together. Default false; paper: true.
     pub decide_early: bool,
+    /// Factor on the estimated rise of the loss of candidates with fewer heads ([`Decisions::Estimated`]):
+    /// a pruned head is recovered less than pruned channels. Default 5.
+    #[serde(default = "one")]
+    pub head_factor: f64,
     /// Optimiser steps over which gates fade out before their units are pruned; 0 prunes at once.
     /// Default a tenth of the search; paper: 0.
     pub fade_out_steps: u64,

@@ -49,6 +49,7 @@ impl SearchOptions {
             pruning: PruningOptions {
                 interval: (search_steps / 20).max(1),
                 drop_share: 0.2,
+                head_factor: 5.0,
                 decide_early: false,
                 fade_out_steps: search_steps / 10,
             },
