@@ -45,17 +45,11 @@ impl Named {
         let (total, search) = (options.steps, options.search_steps());
         let mut own = match self {
             Self::Default | Self::Magnitude => SearchOptions::new(total, search),
-            _ => SearchOptions::learned(total, search),
+            Self::Sensitivity | Self::Random | Self::Even => unsearched(total, search),
         };
         if self == Self::Even {
             own.init.alpha = AlphaInit::Even { spread: 0.1 };
         }
-        if !matches!(self, Self::Default | Self::Magnitude) {
-            // α stays as it was set: nothing is searched.
-            own.optimiser.alpha_rate = 0.0;
-            own.pruning.drop_share = 0.0;
-        }
-        own.pmim = None;
         own.training.precision = options.precision();
         let kind = DistillationKind::RelativeError {
             class_share: options.class_share,
@@ -66,4 +60,19 @@ impl Named {
         own.training.distillation = Some(distillation);
         own.peak_rate(options.lr).seed(seed)
     }
+}
+
+/// Sizes that are known at the first step: their units fade out over a tenth of the search, and all
+/// steps that are left fine-tune.
+fn unsearched(total: u64, search: u64) -> SearchOptions {
+    let steps = (search / 10).max(2);
+    let ours = SearchOptions::new(total, search);
+    SearchOptions::learned(total, steps).with(|own| {
+        own.pmim = None;
+        own.lambda = ours.lambda;
+        own.optimiser = ours.optimiser;
+        own.optimiser.alpha_rate = 0.0;
+        own.pruning.drop_share = 0.0;
+        own.pruning.fade_out_steps = steps - 1;
+    })
 }
