@@ -52,7 +52,7 @@ fn unlabelled(step: u64) -> TestResult<Batch> {
 }
 
 #[test]
-fn feature_loss_equals_its_definition() -> TestResult {
+fn relative_error_equals_its_definition() -> TestResult {
     // Two images of three tokens of two channels.
     let teacher = [1.0, 0.0, 0.0, 2.0, 3.0, 4.0, 2.0, 1.0, 0.0, 0.0, 1.0, 1.0];
     let student = [1.0, 1.0, 0.0, 1.0, 3.0, 4.0, 1.0, 1.0, 0.0, 0.0, 1.0, 3.0];

@@ -42,7 +42,7 @@ pub trait Teacher: Send {
     }
 }
 
-/// What a teacher says of a batch of images.
+/// Outputs of a teacher for a batch of images.
 #[derive(Debug)]
 pub struct TeacherOutputs {
     /// Logits, `[B, classes]`.
@@ -94,7 +94,7 @@ pub enum TeacherSource {
     #[default]
     Component,
     /// The dense network with the weights that the search is built with: self-distillation. A search
-    /// that is built without weights has nothing to teach, and learns from the labels alone.
+    /// that is built without weights has no teacher, and learns from the labels alone.
     Dense,
 }
 

@@ -18,7 +18,7 @@ pub(super) struct ModelGradients {
     pub(super) parameters: Weights,
     /// Gradients of images with masked tokens that do not; empty unless `pmim.reach` is `weights`.
     pub(super) masked: Weights,
-    /// Task loss, mixed with the distillation loss where a teacher speaks.
+    /// Task loss, mixed with the distillation loss where there is a teacher.
     pub(super) task: Tensor,
     pub(super) reconstruction: Option<Tensor>,
 }

@@ -95,8 +95,8 @@ impl<A: Architecture> Search<A> {
         (weight > 0.0).then_some(now)
     }
 
-    /// Returns the distillation of this step, and what its teacher says of the images; `None` where
-    /// nothing teaches.
+    /// Returns the distillation of this step, and its teacher's outputs for the images; `None`
+    /// without a teacher.
     pub(super) fn taught(&self, images: &Tensor) -> Result<Option<(Distillation, TeacherOutputs)>> {
         let Some(own) = self.distillation() else { return Ok(None) };
         let has_features = self.supernet.architecture().feature_dimension().is_some();
@@ -121,8 +121,8 @@ impl<A: Architecture> Search<A> {
         Ok(outputs.map(|outputs| (own, outputs)))
     }
 
-    /// Returns the task loss of a batch: cross-entropy, mixed with the distillation loss where a
-    /// teacher speaks.
+    /// Returns the task loss of a batch: cross-entropy, mixed with the distillation loss where there
+    /// is a teacher.
     pub(super) fn task(
         &self,
         batch: &Batch,
