@@ -154,6 +154,26 @@ fn decisions_are_named_in_configurations() -> TestResult {
 }
 
 #[test]
+fn expected_macs_of_an_estimated_search_are_those_of_the_sizes_of_the_last_round() -> TestResult {
+    let _alone = alone();
+    let mut search = search_with(options(), 0.5)?;
+    let dense = search.supernet().cost_model().dense_cost(Metric::Macs)?;
+    let events = run(&mut search, STEPS)?;
+    let expected: Vec<f64> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Step(metrics) => Some(metrics.macs_expected / dense),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(expected[0], 1.0, "nothing is decided at the first step");
+    assert!(expected.windows(2).all(|pair| pair[1] <= pair[0]), "{expected:?}");
+    let last = *expected.last().ok_or("no step")?;
+    assert!((0.45..=0.5).contains(&last), "{last}");
+    Ok(())
+}
+
+#[test]
 fn factor_of_heads_multiplies_the_losses_of_candidates_with_fewer_heads_alone() -> TestResult {
     let _alone = alone();
     let mut alphas = Vec::new();

@@ -21,7 +21,8 @@ pub struct ParetoPoint {
     pub macs: f64,
     /// Its parameters.
     pub params: f64,
-    /// Σ ln p of its candidates: 0 if all are certain.
+    /// Σ ln p of its candidates: 0 if all are certain. Where estimates decide, minus the estimated rise
+    /// of the loss.
     pub log_probability: f64,
     /// Its sizes.
     pub sizes: Sizes,
@@ -31,8 +32,8 @@ impl<A: Architecture> Search<A> {
     /// Returns the subnets that the search would be decided to be under each budget, in ascending
     /// order of their limits. Changes nothing.
     ///
-    /// With [`Decisions::Estimated`](super::Decisions::Estimated), α is that of the last prune step;
-    /// before the first, all candidates are as probable as at the start.
+    /// With [`Decisions::Estimated`](super::Decisions::Estimated), losses are estimated from the last 20
+    /// steps; before the first step they are all 0, and so is the preference.
     ///
     /// # Errors
     /// [`Error::Infeasible`] naming the budget that no choice of candidates meets.

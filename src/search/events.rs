@@ -53,7 +53,8 @@ pub struct StepMetrics {
     pub lambda: f64,
     /// γ, the share of masked patch tokens.
     pub mask_ratio: f64,
-    /// Expected cost in MACs: at the expected sizes of all dimensions.
+    /// Expected cost in MACs: at the expected sizes of all dimensions, or, where estimates decide, at
+    /// the sizes of the last round.
     pub macs_expected: f64,
     /// Current cost in MACs: of the network at its present sizes.
     pub macs_current: f64,
