@@ -83,6 +83,7 @@ pub mod strategies;
 pub mod subnet;
 pub mod supernet;
 mod tensors;
+mod transfer;
 mod typed;
 
 pub use error::{Error, Result};

@@ -1,9 +1,10 @@
 //! Normalisation of pixel values.
 
 use crate::range::{Range, SHARE};
+use crate::transfer::{pinned, to_device};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Standard deviations that pixels in [0, 1] are divided by.
 pub(super) const STD: Range<f64> = Range::closed(1e-6, 1e6);
@@ -45,17 +46,21 @@ impl Normalisation {
     /// # Errors
     /// [`Error::Torch`] if the number of channels differs or the device is out of memory.
     pub fn apply(&self, images: &Tensor) -> Result<Tensor> {
+        self.on(images.device())?.apply(images)
+    }
+
+    /// Returns the normalisation with its numbers on a device, for many batches.
+    pub(super) fn on(&self, device: Device) -> Result<DeviceNormalisation> {
         let per_channel = |of: &dyn Fn(f64, f64) -> f64| -> Result<Tensor> {
             let values: Vec<f32> =
                 self.mean.iter().zip(&self.std).map(|(m, s)| of(*m, *s) as f32).collect();
             let shaped = Tensor::f_from_slice(&values)?.f_view([1, -1, 1, 1])?;
-            Ok(shaped.f_to_device(images.device())?)
+            to_device(&pinned(shaped, device)?, device)
         };
-        let scale = per_channel(&|_, std| 1.0 / (255.0 * std))?;
-        let shift = per_channel(&|mean, std| -mean / std)?;
-        // In place: one pass over a batch that is larger than the caches.
-        let values = images.f_to_kind(Kind::Float)?;
-        Ok(shift.f_addcmul_out(&values, &values, &scale)?)
+        Ok(DeviceNormalisation {
+            scale: per_channel(&|_, std| 1.0 / (255.0 * std))?,
+            shift: per_channel(&|mean, std| -mean / std)?,
+        })
     }
 
     /// Checks that each channel has a mean in [0, 1] and a standard deviation in [1e-6, 1e6].
@@ -73,5 +78,23 @@ impl Normalisation {
             values.iter().try_for_each(|&value| range.check(name, value))?;
         }
         Ok(())
+    }
+}
+
+/// Normalisation of bytes on a device: byte·scale + shift.
+#[derive(Debug)]
+pub(super) struct DeviceNormalisation {
+    /// 1 / (255·std), `[1, C, 1, 1]`, f32.
+    scale: Tensor,
+    /// −mean / std, `[1, C, 1, 1]`, f32.
+    shift: Tensor,
+}
+
+impl DeviceNormalisation {
+    /// [`Normalisation::apply`] for images on the same device.
+    pub(super) fn apply(&self, images: &Tensor) -> Result<Tensor> {
+        // In place: one pass over a batch that is larger than the caches.
+        let values = images.f_to_kind(Kind::Float)?;
+        Ok(self.shift.f_addcmul_out(&values, &values, &self.scale)?)
     }
 }

@@ -4,6 +4,7 @@ use super::ImageSet;
 use crate::batch::{Batch, BatchSource, Targets};
 use crate::randomness::{seed_torch, Purpose};
 use crate::range::Range;
+use crate::transfer::{pinned, to_device};
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
@@ -85,7 +86,8 @@ impl<'a> ShuffledBatches<'a> {
         if self.order.as_ref().is_none_or(|(known, _)| *known != epoch) {
             seed_torch(self.seed, epoch, Purpose::Order);
             let order = Tensor::f_randperm(self.set.len(), (Kind::Int64, Device::Cpu))?;
-            self.order = Some((epoch, order.f_to_device(self.set.device())?));
+            let device = self.set.device();
+            self.order = Some((epoch, to_device(&pinned(order, device)?, device)?));
         }
         match &self.order {
             Some((_, order)) => Ok(order),

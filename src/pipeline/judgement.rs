@@ -18,9 +18,11 @@ impl Judgement {
     pub(super) fn add(&mut self, logits: &Tensor, classes: &Tensor) -> Result<()> {
         let log_p = logits.f_to_kind(Kind::Float)?.f_log_softmax(-1, None)?;
         let own = log_p.f_gather(1, &classes.f_unsqueeze(1)?, false)?.f_neg()?;
-        self.nll.extend(to_host(&own)?);
-        let hits = logits.f_argmax(-1, false)?.f_eq_tensor(classes)?;
-        self.hit.extend(to_host(&hits)?.into_iter().map(|hit| hit > 0.5));
+        let hits = logits.f_argmax(-1, true)?.f_eq_tensor(&classes.f_unsqueeze(1)?)?;
+        // The device is waited for once a batch.
+        let both = to_host(&Tensor::f_cat(&[own, hits.f_to_kind(Kind::Float)?], 1)?)?;
+        self.nll.extend(both.iter().step_by(2));
+        self.hit.extend(both.iter().skip(1).step_by(2).map(|hit| *hit > 0.5));
         Ok(())
     }
 

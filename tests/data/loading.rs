@@ -1,6 +1,6 @@
 use crate::assert_refused;
 use crate::sets::{noise, Generated, CLASSES};
-use crate::support::{numbers, TestResult, Tolerance};
+use crate::support::{numbers, test_device, TestResult, Tolerance};
 use once_for_both::batch::{Batch, Targets};
 use once_for_both::data::transform::{RandomErasing, TrainTransform, Transform};
 use once_for_both::data::{
@@ -16,7 +16,7 @@ fn deit(batch: usize, workers: usize) -> LoaderOptions {
 }
 
 fn loader(set: Generated, options: LoaderOptions) -> TestResult<Loader> {
-    Ok(Loader::new(Arc::new(set), options, Device::Cpu)?)
+    Ok(Loader::new(Arc::new(set), options, test_device())?)
 }
 
 /// Bits of all images and targets of a batch.
@@ -172,6 +172,30 @@ fn images_are_normalised_per_channel() -> TestResult {
             .f_div_scalar(std[channel as usize])?;
         let close = Tolerance { relative: 1e-5, absolute: 1e-5 };
         close.check("channel", &images.f_select(1, channel)?, &expected)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn batch_on_the_test_device_equals_that_on_the_cpu() -> TestResult {
+    // Erasing and mixing are applied on the device, to bytes that it normalises.
+    for mixing in [None, Some(Mixing::deit())] {
+        let options = LoaderOptions { mixing, ..deit(6, 2) };
+        let mut host = Loader::new(Arc::new(Generated::of(24)), options.clone(), Device::Cpu)?;
+        let mut device = loader(Generated::of(24), options)?;
+        for step in 0..4 {
+            let (expected, batch) = (host.at(step)?, device.at(step)?);
+            assert_eq!(batch.images.device(), test_device());
+            let close = Tolerance { relative: 1e-5, absolute: 1e-5 };
+            close.check("images", &batch.images.f_to_device(Device::Cpu)?, &expected.images)?;
+            match (batch.targets, expected.targets) {
+                (Targets::Classes(ours), Targets::Classes(theirs))
+                | (Targets::Probabilities(ours), Targets::Probabilities(theirs)) => {
+                    close.check("targets", &ours.f_to_device(Device::Cpu)?, &theirs)?;
+                }
+                other => return Err(format!("targets differ in kind: {other:?}").into()),
+            }
+        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Buffer of the images of a batch.
 
 use crate::data::{Image, Normalisation};
+use crate::transfer::pinned;
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
@@ -67,10 +68,7 @@ impl BatchBuffer {
             Self::Values(values) => Ok(Pixels::Normalised(values.batch)),
             Self::Bytes { bytes, shape } => {
                 let tensor = Tensor::f_from_data_size(&bytes, &shape, Kind::Uint8)?;
-                Ok(Pixels::Bytes(match device {
-                    Device::Cuda(_) => tensor.f_pin_memory(device)?,
-                    _ => tensor,
-                }))
+                Ok(Pixels::Bytes(pinned(tensor, device)?))
             }
         }
     }
@@ -135,7 +133,7 @@ mod tests {
             else {
                 panic!("expected values for the CPU and bytes for other devices");
             };
-            let normalised = normalisation.apply(&bytes)?;
+            let normalised = normalisation.on(Device::Cpu)?.apply(&bytes)?;
             assert_eq!(values.size(), normalised.size());
             assert!(values.f_allclose(&normalised, 1e-5, 1e-6, false)?);
         }

@@ -4,21 +4,21 @@ mod batch_buffer;
 mod fetch;
 mod options;
 mod order;
+mod upload;
 mod worker;
 
 pub use options::{LoaderOptions, OnCorrupt, Order};
 
-use super::transform::{Erased, Rectangle};
 use super::Dataset;
 use crate::batch::{Batch, BatchSource, Targets};
 use crate::{Error, Result};
-use batch_buffer::Pixels;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
+use upload::Upload;
 use worker::{work, Job, PreparedBatch};
 
 /// Batches of a [`Dataset`] by step, decoded and augmented in worker threads.
@@ -43,6 +43,7 @@ pub struct Loader {
     dataset: Arc<dyn Dataset>,
     options: LoaderOptions,
     device: Device,
+    upload: Upload,
     workers: Option<Workers>,
     corrupt: BTreeMap<usize, String>,
 }
@@ -62,10 +63,12 @@ impl Loader {
     /// Returns a loader whose batches are on `device`. Its workers start with the first batch.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an option out of range, by itself or for the data set.
+    /// [`Error::Invalid`] for an option out of range, by itself or for the data set; [`Error::Torch`] if the
+    /// device is absent or out of memory.
     pub fn new(dataset: Arc<dyn Dataset>, options: LoaderOptions, device: Device) -> Result<Self> {
         options.validate(&*dataset)?;
-        Ok(Self { dataset, options, device, workers: None, corrupt: BTreeMap::new() })
+        let upload = Upload::new(&options, device)?;
+        Ok(Self { dataset, options, device, upload, workers: None, corrupt: BTreeMap::new() })
     }
 
     /// Number of batches in an epoch.
@@ -111,7 +114,7 @@ impl Loader {
             if let OnCorrupt::Skip { limit } = self.options.on_corrupt {
                 fetch::check_limit(&self.corrupt, limit)?;
             }
-            self.finish(prepared)
+            self.upload.batch(prepared, &self.options, self.dataset.classes())
         });
         if finished.is_err() {
             self.workers = None;
@@ -127,16 +130,17 @@ impl Loader {
     /// # Errors
     /// Those of `predict` and of [`at`](Self::at); [`Error::Invalid`] if batches are mixed.
     pub fn top1(&mut self, predict: impl Fn(&Tensor) -> Result<Tensor>) -> Result<f64> {
-        let (mut right, mut seen) = (0, 0);
+        let mut right = Tensor::f_zeros([0i64; 0], (Kind::Int64, self.device))?;
+        let mut seen = 0;
         for step in 0..self.steps_per_epoch() {
             let Batch { images, targets: Targets::Classes(classes) } = self.at(step)? else {
                 return Err(Error::invalid("mixing of an evaluation", "None", "Some"));
             };
             let hits = predict(&images)?.f_argmax(-1, false)?.f_eq_tensor(&classes)?;
-            right += hits.f_sum(tch::Kind::Int64)?.f_int64_value(&[])?;
+            right = right.f_add(&hits.f_sum(Kind::Int64)?)?;
             seen += images.size()[0];
         }
-        Ok(right as f64 / seen as f64)
+        Ok(right.f_int64_value(&[])? as f64 / seen as f64)
     }
 
     fn start(&self, first: u64) -> Result<Workers> {
@@ -160,52 +164,6 @@ impl Loader {
         }
         Ok(workers)
     }
-
-    /// Moves a prepared batch to the device and applies random erasing and mixing.
-    fn finish(&self, prepared: PreparedBatch) -> Result<Batch> {
-        let PreparedBatch { images, classes, erased, mix, .. } = prepared;
-        let images = match images {
-            Pixels::Normalised(images) => images,
-            Pixels::Bytes(bytes) => {
-                // Non-blocking from pinned memory.
-                let bytes = bytes.f_to_device_(self.device, bytes.f_kind()?, true, false)?;
-                self.options.normalisation.apply(&bytes)?
-            }
-        };
-        erase(&images, &erased)?;
-        let images = mix.images(images)?;
-        let classes = Tensor::f_from_slice(&classes)?.f_to_device(self.device)?;
-        let targets = match self.options.mixing {
-            None => Targets::Classes(classes),
-            Some(mixing) => {
-                let size = self.options.transform.size();
-                mix.targets(&classes, self.dataset.classes(), size, mixing.label_smoothing)?
-            }
-        };
-        Ok(Batch { images, targets })
-    }
-}
-
-/// Writes the noise of random erasing, in place.
-fn erase(images: &Tensor, erased: &[(usize, Erased)]) -> Result<()> {
-    if erased.is_empty() {
-        return Ok(());
-    }
-    // A single transfer for the whole batch.
-    let noise: Vec<f32> = erased.iter().flat_map(|(_, one)| &one.noise).copied().collect();
-    let noise = Tensor::f_from_slice(&noise)?.f_to_device(images.device())?;
-    let mut first = 0;
-    for (image, Erased { rectangle, noise: values }) in erased {
-        let Rectangle { left, top, width, height } = *rectangle;
-        let (width, height, count) = (width as i64, height as i64, values.len() as i64);
-        let mut target = images
-            .f_select(0, *image as i64)?
-            .f_narrow(1, top as i64, height)?
-            .f_narrow(2, left as i64, width)?;
-        target.f_copy_(&noise.f_narrow(0, first, count)?.f_view([-1, height, width])?)?;
-        first += count;
-    }
-    Ok(())
 }
 
 /// Running workers, and the step whose batch is received next.

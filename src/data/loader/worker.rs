@@ -4,16 +4,18 @@ use super::batch_buffer::{BatchBuffer, Pixels};
 use super::fetch::{fetch, Fetched};
 use super::options::LoaderOptions;
 use super::order::{steps_per_epoch, EpochOrder, View};
+use super::upload::Erasing;
 use crate::data::random_stream::{RandomStream, StreamId};
 use crate::data::transform::{Erased, Resizer};
 use crate::data::{Dataset, Mix};
+use crate::transfer::pinned;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::Arc;
-use tch::Device;
+use tch::{Device, Tensor};
 
 /// Data set, options and stop flag that all workers of a loader share.
 pub(super) struct Job {
@@ -24,12 +26,14 @@ pub(super) struct Job {
     pub stop: AtomicBool,
 }
 
-/// Batch on the CPU, before random erasing, mixing and the transfer to the device.
+/// Batch on the CPU, before random erasing, mixing and the copy to the device; its tensors are in pinned memory for
+/// CUDA.
 pub(super) struct PreparedBatch {
     pub images: Pixels,
-    pub classes: Vec<i64>,
-    /// Random erasing, with the index of the image in the batch.
-    pub erased: Vec<(usize, Erased)>,
+    /// `[B]`, i64.
+    pub classes: Tensor,
+    /// Random erasing; `None` if nothing is erased.
+    pub erasing: Option<Erasing>,
     pub mix: Mix,
     /// Names of the corrupt images that were skipped, by index.
     pub corrupt: BTreeMap<usize, String>,
@@ -98,7 +102,9 @@ impl Worker<'_> {
         let mix = options.mixing.map_or(Mix::None, |mixing| mixing.draw(size, &mut stream));
         let PartialBatch { images, classes, erased, corrupt } = batch;
         let images = images.finish(*device)?;
-        Ok(Some(PreparedBatch { images, classes, erased, mix, corrupt }))
+        let classes = pinned(Tensor::f_from_slice(&classes)?, *device)?;
+        let erasing = Erasing::new(erased, *device)?;
+        Ok(Some(PreparedBatch { images, classes, erasing, mix, corrupt }))
     }
 
     /// Appends one transformed image to the batch.
@@ -134,6 +140,7 @@ fn of_image(error: Error, image: impl FnOnce() -> String) -> Error {
 struct PartialBatch {
     images: BatchBuffer,
     classes: Vec<i64>,
+    /// Random erasing, with the index of the image in the batch.
     erased: Vec<(usize, Erased)>,
     corrupt: BTreeMap<usize, String>,
 }
