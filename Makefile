@@ -1,8 +1,8 @@
 # Every target fetches what it needs (scripts/with-libtorch): a fresh machine needs only
 # cargo, a C++ compiler, python3 with pip, and make. ARGS="..." is passed on to demo and bench.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-golden test-long lint check-features doc msrv package deny semver \
-	bench clean
+.PHONY: help setup build demo test test-golden test-simulated-cuda test-long lint check-features doc msrv \
+	package deny semver bench clean
 
 WITH := scripts/with-libtorch
 
@@ -14,7 +14,7 @@ features := $(shell sed -n '/^\[features\]/,/^\[[^f]/s/^\([a-z0-9_-]*\) *=.*/\1/
 FEATURES := --features "$(features)"
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9.%-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9.%-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
 
 setup: ## check the tools and install libtorch, once
 	@$(WITH) sh -c 'echo "libtorch: $${LIBTORCH:-the PyTorch of python3}"'
@@ -37,6 +37,10 @@ test: setup ## lint, then all tests: unit, golden, property, documentation, expo
 
 test-golden: setup ## only the comparison with the golden numbers
 	$(WITH) cargo test $(FEATURES) --test golden
+
+# Options of this target alone: OFB_SIMULATED_TESTS="golden search" (which test programs; none: "").
+test-simulated-cuda: setup ## the tests on a simulated CUDA device, and counts of operators and host waits (docs/testing.md)
+	scripts/simulated-cuda-tests $(FEATURES)
 
 # Every property whose number of cases OFB_CASES sets has "flipped" or "mutated" in its name.
 test-long: setup ## what takes long: a run killed a hundred times, 100,000 damaged files a reader

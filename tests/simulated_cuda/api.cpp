@@ -1,0 +1,25 @@
+// What a program calls, by name (dlsym).
+#include <cstdint>
+#include <cstdio>
+
+#include "counters.h"
+
+extern "C" {
+
+// A count by its name (counters.cpp lists them); -1 for another name.
+int64_t simulated_cuda_counter(const char* name) { return simulated_cuda::counter(name); }
+
+// All counts begin anew; live memory stays what it is.
+void simulated_cuda_reset() { simulated_cuda::reset_counters(); }
+
+// Whether the report says where operators were called (0: no). Slow.
+void simulated_cuda_trace(int on) { simulated_cuda::trace_operators(on != 0); }
+
+// Writes a report (counters.h); 0 if it could be written.
+int simulated_cuda_report(const char* path) {
+  std::FILE* file = std::fopen(path, "w");
+  if (!file) return 1;
+  simulated_cuda::write_report(file);
+  return std::fclose(file);
+}
+}

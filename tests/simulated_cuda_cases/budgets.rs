@@ -1,0 +1,82 @@
+//! Budgets of operators and host waits for DeiT-S at batch size 2.
+
+use super::counters::{Count, Counters};
+use super::scenarios;
+use crate::support::tiny_run::alone;
+use crate::support::TestResult;
+
+/// Name of the work, and the most operators and host waits that it may cost.
+const BUDGETS: [(&str, u64, u64); 10] = [
+    ("plain step", 2800, 0),
+    ("search step, learned, with PMIM", 8500, 0),
+    ("logged step", 8900, 63),
+    ("step with a decision", 8900, 100),
+    ("making a session", 2700, 130),
+    ("search step, default", 5300, 0),
+    ("logged step, default", 5650, 34),
+    ("step with a decision, default", 15000, 920),
+    ("search step, default, bf16", 5600, 0),
+    ("batch of the loader", 20, 0),
+];
+
+/// The most operators of the optimiser alone, all parameters of a search in one update.
+const OPTIMISER: u64 = 2500;
+
+/// Part of the crate whose operators count as the optimiser's.
+const OPTIMISER_PART: &str = "optim::adamw";
+
+#[test]
+#[ignore = "needs the simulated device: make test-simulated-cuda"]
+fn steps_of_deit_s_stay_within_budgets_of_operators_and_waits() -> TestResult {
+    let _alone = alone();
+    let counters = Counters::new()?;
+    let counts = scenarios::all(&counters)?;
+    for (name, count) in &counts {
+        print_table(name, count);
+    }
+    let of = |name: &str| {
+        let found = counts.iter().find(|(other, _)| *other == name);
+        found.map(|(_, count)| count).ok_or_else(|| format!("no count of {name}"))
+    };
+    let search = of("search step, learned, with PMIM")?;
+    let optimiser = search.operators_of(OPTIMISER_PART);
+    println!(
+        "\ncounts: plain={} search={} optimiser={optimiser} waits={} logged_waits={} decision_waits={}",
+        of("plain step")?.operators,
+        search.operators,
+        search.waits,
+        of("logged step")?.waits,
+        of("step with a decision")?.waits,
+    );
+    let mut exceeded = Vec::new();
+    let mut check = |name: String, actual: u64, most: u64| {
+        if actual > most {
+            exceeded.push(format!("{name}: got {actual}, expected at most {most}"));
+        }
+    };
+    check("operators of the optimiser".into(), optimiser, OPTIMISER);
+    for (name, operators, waits) in BUDGETS {
+        check(format!("operators of {name}"), of(name)?.operators, operators);
+        check(format!("host waits of {name}"), of(name)?.waits, waits);
+    }
+    assert!(optimiser > 0, "no operator of {OPTIMISER_PART}: is that where the optimiser is?");
+    assert!(exceeded.is_empty(), "\n{}", exceeded.join("\n"));
+    Ok(())
+}
+
+fn print_table(name: &str, count: &Count) {
+    let megabytes = |bytes| bytes as f64 / 1e6;
+    eprintln!(
+        "\n{name}: {} operators, {} host waits, {:.3} MB to the device, peak {:.1} MB above the start",
+        count.operators,
+        count.waits,
+        megabytes(count.bytes_to_device),
+        megabytes(count.peak_growth)
+    );
+    for (part, operators) in count.parts() {
+        eprintln!("{operators:>8} operators  {part}");
+    }
+    for (caller, waits) in count.waits_by_caller() {
+        eprintln!("{waits:>8} waits      {caller}");
+    }
+}

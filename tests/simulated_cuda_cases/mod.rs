@@ -1,0 +1,3 @@
+mod budgets;
+mod counters;
+mod scenarios;

@@ -1,0 +1,119 @@
+//! Pieces of work with DeiT-S, each counted after a first step of the same kind.
+
+use super::counters::{Count, Counters};
+use crate::support::{test_device, TestResult};
+use once_for_both::batch::Batch;
+use once_for_both::cost::Budget;
+use once_for_both::data::{Dataset, Image, LabelledImage, Loader, LoaderOptions};
+use once_for_both::models::VitConfig;
+use once_for_both::precision::Precision;
+use once_for_both::search::{Search, SearchOptions};
+use once_for_both::supernet::Weights;
+use once_for_both::Result;
+use std::sync::Arc;
+use tch::{Kind, Tensor};
+
+/// Steps of a run: enough that none is logged or decides by itself.
+const STEPS: u64 = 1_000_000;
+const BATCH: i64 = 2;
+
+/// Everything that is counted, by name.
+pub fn all(counters: &Counters) -> TestResult<Vec<(&'static str, Count)>> {
+    let plain = SearchOptions::training(STEPS);
+    let learned = SearchOptions::learned(STEPS, STEPS);
+    let ours = SearchOptions::new(STEPS, STEPS);
+    let half = ours.clone().with(|options| options.training.precision = Precision::Bf16);
+    let mut dense = build(plain, None)?;
+    let weights = dense.supernet().raw_weights();
+
+    let (mut search, session) = counters.count(|| build(learned.clone(), None))?;
+    Ok(vec![
+        ("plain step", step(counters, &mut dense)?),
+        ("search step, learned, with PMIM", step(counters, &mut search)?),
+        ("logged step", step(counters, &mut build(logged(learned.clone()), None)?)?),
+        ("step with a decision", step(counters, &mut build(deciding(learned), None)?)?),
+        ("making a session", session),
+        ("search step, default", step(counters, &mut build(ours.clone(), Some(&weights))?)?),
+        (
+            "logged step, default",
+            step(counters, &mut build(logged(ours.clone()), Some(&weights))?)?,
+        ),
+        (
+            "step with a decision, default",
+            step(counters, &mut build(deciding(ours), Some(&weights))?)?,
+        ),
+        ("search step, default, bf16", step(counters, &mut build(half, Some(&weights))?)?),
+        ("batch of the loader", batch_of_loader(counters)?),
+    ])
+}
+
+fn build(options: SearchOptions, weights: Option<&Weights>) -> Result<Search<VitConfig>> {
+    let searches = options.search_steps > 0;
+    let options = options.with(|options| {
+        if options.log_interval == 10 {
+            options.log_interval = STEPS;
+        }
+    });
+    let mut builder = Search::of(VitConfig::deit_small()).options(options).device(test_device());
+    if let Some(weights) = weights {
+        builder = builder.weights(weights);
+    }
+    if searches {
+        builder = builder.budget(Budget::macs_share(0.5));
+    }
+    builder.build()
+}
+
+fn logged(options: SearchOptions) -> SearchOptions {
+    options.with(|options| options.log_interval = 1)
+}
+
+/// The second step, which is counted, is a prune step.
+fn deciding(options: SearchOptions) -> SearchOptions {
+    options.with(|options| options.pruning.interval = 2)
+}
+
+/// Counts the second step: the first is logged and makes AdamW's moments.
+fn step(counters: &Counters, search: &mut Search<VitConfig>) -> TestResult<Count> {
+    let device = test_device();
+    let images = Tensor::f_randn([BATCH, 3, 224, 224], (Kind::Float, device))?;
+    let classes = Tensor::f_randint(1000, [BATCH], (Kind::Int64, device))?;
+    let batches = [Batch::classes(images, classes)];
+    search.step(&batches, &mut ())?;
+    Ok(counters.count(|| search.step(&batches, &mut ()))?.1)
+}
+
+/// DeiT's augmentation at 224 pixels; the second batch is counted.
+fn batch_of_loader(counters: &Counters) -> TestResult<Count> {
+    let options = LoaderOptions::deit(224, 8).seed(1).workers(1);
+    let mut loader = Loader::new(Arc::new(Noise), options, test_device())?;
+    loader.at(0)?;
+    Ok(counters.count(|| loader.at(1))?.1)
+}
+
+/// Sixteen images of pseudo-random bytes.
+struct Noise;
+
+impl Dataset for Noise {
+    fn len(&self) -> usize {
+        16
+    }
+
+    fn classes(&self) -> usize {
+        4
+    }
+
+    fn channels(&self) -> usize {
+        3
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("image {index}")
+    }
+
+    fn load(&self, index: usize) -> Result<LabelledImage> {
+        let byte = |at: usize| ((at + 7919 * index).wrapping_mul(2_654_435_761) >> 13) as u8;
+        let image = Image::new(256, 240, 3, (0..256 * 240 * 3).map(byte).collect())?;
+        Ok(LabelledImage { image, class: index % 4 })
+    }
+}
