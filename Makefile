@@ -2,9 +2,11 @@
 # cargo, a C++ compiler, python3 with pip, and make. ARGS="..." is passed on to demo and bench.
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test test-golden test-simulated-cuda test-long lint check-features doc msrv \
-	package deny semver bench clean
+	package deny semver bench gpu-check clean
 
 WITH := scripts/with-libtorch
+# On CUDA where there is a card and a libtorch for it; OFB_TEST_DEVICE chooses another device.
+TEST := $(WITH) scripts/on-test-device cargo test
 
 # All features but the two that say where libtorch comes from: it is here already, and without
 # it (doc-only) nothing links. One set for all targets, so that nothing is built twice. Each one is
@@ -31,12 +33,12 @@ get_linters := rustup component add rustfmt clippy
 
 test: setup ## lint, then all tests: unit, golden, property, documentation, exports in Python, pages in a browser
 	@if $(linters); then $(MAKE) --no-print-directory lint; else echo "lint is SKIPPED, to have it: $(get_linters)" >&2; fi
-	$(WITH) cargo test $(FEATURES)
+	$(TEST) $(FEATURES)
 	scripts/python-tests $(FEATURES)
 	scripts/browser-tests $(FEATURES)
 
 test-golden: setup ## only the comparison with the golden numbers
-	$(WITH) cargo test $(FEATURES) --test golden
+	$(TEST) $(FEATURES) --test golden
 
 # Options of this target alone: OFB_SIMULATED_TESTS="golden search" (which test programs; none: "").
 test-simulated-cuda: setup ## the tests on a simulated CUDA device, and counts of operators and host waits (docs/testing.md)
@@ -44,8 +46,8 @@ test-simulated-cuda: setup ## the tests on a simulated CUDA device, and counts o
 
 # Every property whose number of cases OFB_CASES sets has "flipped" or "mutated" in its name.
 test-long: setup ## what takes long: a run killed a hundred times, 100,000 damaged files a reader
-	OFB_KILLS=$${OFB_KILLS:-100} $(WITH) cargo test $(FEATURES) --test run killed
-	OFB_CASES=$${OFB_CASES:-100000} $(WITH) cargo test $(FEATURES) --tests -- flipped mutated bytes_changed
+	OFB_KILLS=$${OFB_KILLS:-100} $(TEST) $(FEATURES) --test run killed
+	OFB_CASES=$${OFB_CASES:-100000} $(TEST) $(FEATURES) --tests -- flipped mutated bytes_changed
 
 test-tch-%: ## the same sources with another tch and its libtorch: make test-tch-0.24 (compiles everything)
 	scripts/check-tch $*
@@ -93,6 +95,16 @@ semver: setup ## compare the public API with the published version (needs cargo-
 
 bench: setup ## measure
 	$(WITH) cargo bench $(FEATURES) $(if $(ARGS),-- $(ARGS))
+
+# Compiled before it starts, so that its time limits are for the measurements. Documentation tests use no device.
+gpu-check: export OFB_CUDA ?= 1
+gpu-check: setup ## on a machine with a CUDA card: tests and measurements, into target/gpu-check.md (ARGS="--out FILE")
+	$(WITH) cargo test $(FEATURES) --no-run
+	$(WITH) cargo bench $(FEATURES) --bench gates --bench loader --no-run
+	$(WITH) cargo run --release $(FEATURES) --example gpu_check -- \
+		--tests '$(TEST) $(FEATURES) --lib --tests --no-fail-fast' \
+		--gates '$(WITH) cargo bench $(FEATURES) --bench gates -- 5' \
+		--loader '$(WITH) cargo bench $(FEATURES) --bench loader -- waiting' $(ARGS)
 
 clean: ## remove what was built (libtorch stays in its cache, see docs/setup.md)
 	cargo clean

@@ -10,12 +10,16 @@
 //! Then measures, in wall-clock time, the share of a training step that is spent waiting for the
 //! batch, with one worker and DeiT's options: DeiT-S on the same core, and a simulated device that
 //! uses no processor time.
+//!
+//! `… --bench loader -- waiting` only trains DeiT-S, on the device in `OFB_TEST_DEVICE` (default `cpu`): on a card
+//! with a worker on every core.
 
 mod images;
 mod waiting;
 
 use once_for_both::data::transform::{TrainTransform, Transform};
 use once_for_both::data::{ImageFolder, Loader, LoaderOptions, OnCorrupt, Order};
+use once_for_both::device;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -30,6 +34,12 @@ const ROUNDS: usize = 5;
 const BOUND: &str = "OFB_BENCH_BOUND";
 
 fn main() -> Result<(), AnyError> {
+    if std::env::args().any(|word| word == "waiting") {
+        let device = device::parse(&std::env::var("OFB_TEST_DEVICE").unwrap_or("cpu".into()))?;
+        let folder = tempfile::tempdir()?;
+        images::generate(folder.path(), IMAGES)?;
+        return waiting::real_training(folder.path(), device);
+    }
     if std::env::var_os(BOUND).is_none() && on_one_core(&std::env::current_exe()?)? {
         return Ok(());
     }
@@ -62,7 +72,7 @@ fn main() -> Result<(), AnyError> {
             ours / report("torchvision, best of 0 and 1 worker", theirs)
         );
     }
-    waiting::real_training(folder.path())?;
+    waiting::real_training(folder.path(), Device::Cpu)?;
     for share in [0.8, 0.5] {
         waiting::sleeping_device(folder.path(), share * deit)?;
     }

@@ -8,25 +8,32 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tch::nn::{self, OptimizerConfig};
-use tch::Device;
+use tch::{Cuda, Device};
 
 const SIZE: usize = 224;
 
-/// Trains DeiT-S on the CPU with one worker and DeiT's options, and prints the share of waiting.
-pub fn real_training(folder: &Path) -> Result<(), AnyError> {
-    const SMALL_BATCH: usize = 8;
-    let mut loader = loader(folder, LoaderOptions::deit(SIZE, SMALL_BATCH))?;
-    let store = nn::VarStore::new(Device::Cpu);
+/// Trains DeiT-S with DeiT's options and prints the share of waiting: on the CPU with one worker, on another device
+/// with one on every core.
+pub fn real_training(folder: &Path, device: Device) -> Result<(), AnyError> {
+    let cores = std::thread::available_parallelism()?.get();
+    let (batch_size, workers, steps) = match device {
+        Device::Cpu => (8, 1, 5),
+        _ => (128, cores, 30),
+    };
+    let mut loader =
+        loader(folder, LoaderOptions::deit(SIZE, batch_size).workers(workers), device)?;
+    let store = nn::VarStore::new(device);
     let model = VitConfig::deit_small().classes(loader.classes() as i64).build(&store.root())?;
     let mut optimizer = nn::AdamW::default().build(&store, 1e-4)?;
-    let spent = train(&mut loader, 5, |loader, step| {
+    let spent = train(&mut loader, steps, |loader, step| {
         let (batch, waited) = timed(|| loader.at(step))?;
         let logits = model.forward(&batch.images, true)?;
         let loss = task_loss(&logits.class, &batch.targets, 0.0)?;
         optimizer.backward_step(&loss);
         Ok(waited)
     })?;
-    print(&format!("DeiT-S on this core, batch {SMALL_BATCH}"), SMALL_BATCH, &spent);
+    let name = format!("DeiT-S on {device:?}, {workers} of {cores} cores load, batch {batch_size}");
+    print(&name, batch_size, &spent);
     Ok(())
 }
 
@@ -34,7 +41,7 @@ pub fn real_training(folder: &Path) -> Result<(), AnyError> {
 /// that a batch takes at this rate. Without mixing, which a GPU would compute.
 pub fn sleeping_device(folder: &Path, images_per_second: f64) -> Result<(), AnyError> {
     let options = LoaderOptions { mixing: None, ..LoaderOptions::deit(SIZE, BATCH) };
-    let mut loader = loader(folder, options)?;
+    let mut loader = loader(folder, options.workers(1), Device::Cpu)?;
     let step_time = Duration::from_secs_f64(BATCH as f64 / images_per_second);
     let spent = train(&mut loader, 100, |loader, step| {
         let (_batch, waited) = timed(|| loader.at(step))?;
@@ -49,9 +56,9 @@ pub fn sleeping_device(folder: &Path, images_per_second: f64) -> Result<(), AnyE
     Ok(())
 }
 
-fn loader(folder: &Path, options: LoaderOptions) -> Result<Loader, AnyError> {
+fn loader(folder: &Path, options: LoaderOptions, device: Device) -> Result<Loader, AnyError> {
     let dataset = Arc::new(ImageFolder::open(folder)?);
-    Ok(Loader::new(dataset, options.workers(1), Device::Cpu)?)
+    Ok(Loader::new(dataset, options, device)?)
 }
 
 /// Wall-clock time of some steps.
@@ -69,11 +76,19 @@ fn train(
     mut step: impl FnMut(&mut Loader, u64) -> Result<Duration, AnyError>,
 ) -> Result<Spent, AnyError> {
     step(loader, 0)?;
+    synchronise(loader.device());
     let (started, mut waiting) = (Instant::now(), Duration::ZERO);
     for number in 1..=steps {
         waiting += step(loader, u64::from(number))?;
     }
+    synchronise(loader.device());
     Ok(Spent { steps, waiting, all: started.elapsed() })
+}
+
+fn synchronise(device: Device) {
+    if let Device::Cuda(index) = device {
+        Cuda::synchronize(index as i64);
+    }
 }
 
 fn timed<T, E>(call: impl FnOnce() -> Result<T, E>) -> Result<(T, Duration), E> {

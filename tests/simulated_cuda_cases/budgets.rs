@@ -6,7 +6,7 @@ use crate::support::tiny_run::alone;
 use crate::support::TestResult;
 
 /// Name of the work, and the most operators and host waits that it may cost.
-const BUDGETS: [(&str, u64, u64); 10] = [
+const BUDGETS: [(&str, u64, u64); 11] = [
     ("plain step", 2800, 0),
     ("search step, learned, with PMIM", 8500, 0),
     ("logged step", 8900, 63),
@@ -17,6 +17,7 @@ const BUDGETS: [(&str, u64, u64); 10] = [
     ("step with a decision, default", 15000, 920),
     ("search step, default, bf16", 5600, 0),
     ("batch of the loader", 20, 0),
+    ("batch of images in memory", 20, 0),
 ];
 
 /// The most operators of the optimiser alone, all parameters of a search in one update.

@@ -4,7 +4,9 @@ use super::counters::{Count, Counters};
 use crate::support::{test_device, TestResult};
 use once_for_both::batch::Batch;
 use once_for_both::cost::Budget;
-use once_for_both::data::{Dataset, Image, LabelledImage, Loader, LoaderOptions};
+use once_for_both::data::{
+    Augmentation, Dataset, Image, ImageSet, LabelledImage, Loader, LoaderOptions, ShuffledBatches,
+};
 use once_for_both::models::VitConfig;
 use once_for_both::precision::Precision;
 use once_for_both::search::{Search, SearchOptions};
@@ -44,6 +46,7 @@ pub fn all(counters: &Counters) -> TestResult<Vec<(&'static str, Count)>> {
         ),
         ("search step, default, bf16", step(counters, &mut build(half, Some(&weights))?)?),
         ("batch of the loader", batch_of_loader(counters)?),
+        ("batch of images in memory", batch_in_memory(counters)?),
     ])
 }
 
@@ -89,6 +92,15 @@ fn batch_of_loader(counters: &Counters) -> TestResult<Count> {
     let mut loader = Loader::new(Arc::new(Noise), options, test_device())?;
     loader.at(0)?;
     Ok(counters.count(|| loader.at(1))?.1)
+}
+
+/// With all augmentation; an epoch has one batch, so that the counted one has a new order.
+fn batch_in_memory(counters: &Counters) -> TestResult<Count> {
+    let images = Tensor::f_zeros([4, 1, 28, 28], (Kind::Uint8, test_device()))?;
+    let set = ImageSet::new(images, Tensor::f_zeros([4], (Kind::Int64, test_device()))?, 10)?;
+    let mut batches = ShuffledBatches::new(&set, 4, 1, Augmentation { pad: 2, flip: true })?;
+    batches.at(0)?;
+    Ok(counters.count(|| batches.at(1))?.1)
 }
 
 /// Sixteen images of pseudo-random bytes.
