@@ -51,7 +51,7 @@ impl Section {
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let rule: Vec<String> = vec!["---".into(); table.head.len()];
         let rows: String = table.rows.iter().map(|row| line(row)).collect();
-        self.text(&format!("{}{}{}", line(&table.head), line(&rule), rows).trim_end().to_owned());
+        self.text(format!("{}{}{rows}", line(&table.head), line(&rule)).trim_end());
     }
 
     /// Notes a failure.
