@@ -10,6 +10,7 @@ use once_for_both::components::{AdaptiveOneHotLoss, EntropyVarianceLoss};
 use once_for_both::cost::Budget;
 use once_for_both::device;
 use once_for_both::models::VitConfig;
+use once_for_both::optim::FlatTensors;
 use once_for_both::precision::Precision;
 use once_for_both::report::compare_latency;
 use once_for_both::search::{Search, SearchOptions};
@@ -32,9 +33,9 @@ fn gates(supernet: &Supernet<VitConfig>, gradients: &Weights) -> Result<()> {
     let masks = supernet.masks(0.5)?;
     let gates: Vec<Tensor> = masks.iter().map(|mask| mask.mask.shallow_clone()).collect();
     supernet.materialise(&gates)?;
-    let mut gradients: Weights =
-        gradients.iter().map(|(name, gradient)| (name.clone(), gradient.shallow_clone())).collect();
-    let pulled = supernet.pull_back(&mut gradients, &gates)?;
+    let layout = supernet.theta().layout();
+    let gradients = FlatTensors::gather(layout, supernet.device(), |own| gradients.get(&own.name))?;
+    let pulled = supernet.pull_back(&gradients, &gates)?;
     let loss = EntropyVarianceLoss::paper();
     let mut total = Tensor::f_zeros([0i64; 0], (Kind::Float, supernet.device()))?;
     let dimensions = &supernet.space().dimensions;
@@ -99,7 +100,7 @@ fn main() -> Result<()> {
         warmed.borrow_mut().step(&batches, &mut ())?;
     }
     let search = &steps[6].1;
-    let gradients = search.borrow().gradients(&batches)?.parameters;
+    let gradients = search.borrow().gradients(&batches)?.parameters()?;
     let parts = || gates(search.borrow().supernet(), &gradients);
     let step = |at: usize| steps[at].1.borrow_mut().step(&batches, &mut ());
     let times = compare_latency(

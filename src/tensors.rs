@@ -1,7 +1,10 @@
 //! Named tensors: safetensors files and conversions.
 
+mod flat;
 mod header;
 
+pub(crate) use flat::blocks;
+pub use flat::{FlatTensors, Layout, Segment};
 pub(crate) use header::{read_header, Dtype, HeaderFault, Metadata};
 
 use crate::{Error, Result};

@@ -76,7 +76,7 @@ fn embedding_loss_counts_the_layers_that_read_it() -> TestResult {
     // The embedding of the first batch alone: α = −½·B·(Σ θ·∂L/∂θ over readers)², at the prune step.
     let mut search = search_with(options().with(|o| o.pruning.interval = 1), 0.5)?;
     let batches = [batch(0)?];
-    let gradients = search.gradients(&batches)?.parameters;
+    let gradients = search.gradients(&batches)?.parameters()?;
     let weights = search.supernet().raw_weights();
     let mut effect = vec![0.0; 32];
     for name in

@@ -2,11 +2,12 @@
 
 mod support;
 
-use once_for_both::optim::{AdamW, AdamWOptions, Ema, Moments};
+use once_for_both::optim::{AdamW, AdamWOptions, AdamWUpdate, Ema, FlatTensors, Layout, Moments};
 use once_for_both::Error;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::{from_numbers, in_words, leaf, numbers, test_device, TestResult, Tolerance};
+use std::sync::Arc;
+use support::{from_numbers, in_words, numbers, test_device, TestResult, Tolerance};
 use tch::{nn, nn::OptimizerConfig, Tensor};
 
 const SIZE: usize = 6;
@@ -40,6 +41,32 @@ fn by_libtorch(
     Ok(parameter.detach().copy())
 }
 
+/// Tensors in one buffer, by these names.
+fn flat(tensors: &[(&str, &Tensor)]) -> TestResult<FlatTensors> {
+    let shapes: Vec<(&str, Vec<i64>)> =
+        tensors.iter().map(|(name, tensor)| (*name, tensor.size())).collect();
+    let layout = Arc::new(Layout::new(shapes.iter().map(|(name, shape)| (*name, &shape[..]))));
+    let find = |name: &str| tensors.iter().find(|(own, _)| *own == name).map(|(_, own)| *own);
+    Ok(FlatTensors::gather(&layout, test_device(), |own| find(&own.name))?)
+}
+
+/// Updates one parameter, of this name.
+fn update(
+    optimiser: &mut AdamW,
+    (name, parameter): (&str, &mut Tensor),
+    gradient: &Tensor,
+    go: &Tensor,
+    rate: f64,
+    options: &AdamWOptions,
+) -> TestResult<Result<(), Error>> {
+    let flat_parameter = flat(&[(name, parameter)])?;
+    let gradient = flat(&[(name, gradient)])?;
+    let update = |_: &_| Some(AdamWUpdate { rate, options: *options });
+    let done = optimiser.update(&flat_parameter, gradient, go, update);
+    *parameter = flat_parameter.get(name)?.ok_or("no parameter")?;
+    Ok(done)
+}
+
 /// Parameters and optimiser after one step of [`AdamW`] per gradient.
 fn by_this_crate(
     start: &Tensor,
@@ -47,11 +74,17 @@ fn by_this_crate(
     rate: f64,
     options: &AdamWOptions,
 ) -> TestResult<(Tensor, AdamW)> {
-    let (mut parameter, mut optimiser) = (leaf(start), AdamW::new());
+    let (mut parameter, mut optimiser) = (start.copy(), AdamW::new());
     for gradient in gradients {
-        optimiser.update("parameter", &mut parameter, gradient, &applied(), rate, options)?;
+        let own = ("parameter", &mut parameter);
+        update(&mut optimiser, own, gradient, &applied(), rate, options)??;
     }
     Ok((parameter.detach(), optimiser))
+}
+
+/// Moments of the only parameter.
+fn moments(optimiser: &AdamW) -> TestResult<&Moments> {
+    Ok(optimiser.moments().next().ok_or("no moments")?.1)
 }
 
 /// One parameter after Loshchilov & Hutter's algorithm 2, in f64.
@@ -119,21 +152,18 @@ fn adamw_step_after_slicing_moments_equals_slicing_after_the_step() -> TestResul
 
     let (whole, _) = by_this_crate(&start, &gradients, 0.01, &options)?;
     let (parameter, mut optimiser) = by_this_crate(&start, &gradients[..2], 0.01, &options)?;
-    optimiser.narrow("parameter", |tensor| Ok(narrow(tensor)))?;
-    optimiser.narrow("another", |_| Err(Error::from(tch::TchError::Kind("unused".into()))))?;
+    optimiser.narrow(|name, tensor| {
+        assert_eq!(name, "parameter");
+        Ok(narrow(tensor))
+    })?;
     let mut parameter = narrow(&parameter);
-    optimiser.update(
-        "parameter",
-        &mut parameter,
-        &narrow(&gradients[2]),
-        &applied(),
-        0.01,
-        &options,
-    )?;
+    let (own, gradient) = (("parameter", &mut parameter), narrow(&gradients[2]));
+    update(&mut optimiser, own, &gradient, &applied(), 0.01, &options)??;
 
     Tolerance::relative(0.0).check("narrowed", &parameter, &narrow(&whole))?;
-    assert_eq!(optimiser.moments()["parameter"].steps, 3);
-    assert_eq!(optimiser.moments()["parameter"].first.size(), [2, 2]);
+    let moments = moments(&optimiser)?;
+    assert_eq!(moments.steps, 3);
+    assert_eq!(moments.first.size(), [2, 2]);
     Ok(())
 }
 
@@ -150,23 +180,37 @@ fn adamw_with_restored_moments_continues_bit_for_bit() -> TestResult {
         let moments = Moments { first: first.copy(), second: second.copy(), steps: *steps };
         resumed.restore(name, moments);
     }
-    resumed.update("parameter", &mut parameter, &gradients[2], &applied(), 0.01, &options)?;
+    let own = ("parameter", &mut parameter);
+    update(&mut resumed, own, &gradients[2], &applied(), 0.01, &options)??;
     Tolerance::relative(0.0).check("resumed", &parameter, &whole)
 }
 
 #[test]
-fn adamw_with_two_parameters_keeps_separate_moments() -> TestResult {
+fn adamw_with_two_parameters_in_one_buffer_keeps_separate_rates_and_moments() -> TestResult {
     let (options, gradients) = (AdamWOptions::default(), three_gradients()?);
+    let other = AdamWOptions { weight_decay: 0.0, ..options };
     let start = from_numbers(&[0.5, -0.5, 0.1, 2.0, -1.0, 0.0], &SHAPE)?;
-    let (alone, _) = by_this_crate(&start, &gradients, 0.01, &options)?;
-    let (mut one, mut other, mut optimiser) = (start.copy(), start.copy(), AdamW::new());
+    let both = flat(&[("one", &start), ("other", &start), ("frozen", &start)])?;
+    let mut optimiser = AdamW::new();
     for gradient in &gradients {
-        optimiser.update("one", &mut one, gradient, &applied(), 0.01, &options)?;
-        optimiser.update("other", &mut other, &(gradient * 7), &applied(), 0.02, &options)?;
+        let scaled = gradient * 7;
+        let own = flat(&[("one", gradient), ("other", &scaled), ("frozen", gradient)])?;
+        optimiser.update(&both, own, &applied(), |segment| match segment.name.as_str() {
+            "one" => Some(AdamWUpdate { rate: 0.01, options }),
+            "other" => Some(AdamWUpdate { rate: 0.02, options: other }),
+            _ => None,
+        })?;
     }
-    Tolerance::relative(0.0).check("one of two", &one, &alone)?;
+    let (alone, _) = by_this_crate(&start, &gradients, 0.01, &options)?;
+    let scaled: Vec<Tensor> = gradients.iter().map(|gradient| gradient * 7).collect();
+    let (second, _) = by_this_crate(&start, &scaled, 0.02, &other)?;
+    let exactly = Tolerance::relative(0.0);
+    for (name, expected) in [("one", &alone), ("other", &second), ("frozen", &start)] {
+        exactly.check(name, &both.get(name)?.ok_or("no parameter")?, expected)?;
+    }
     optimiser.forget("one");
-    assert_eq!(optimiser.moments().keys().collect::<Vec<_>>(), ["other"]);
+    let names: Vec<&String> = optimiser.moments().map(|(name, _)| name).collect();
+    assert_eq!(names, ["other"]);
     Ok(())
 }
 
@@ -177,18 +221,20 @@ fn adamw_with_gradient_or_moments_of_another_shape_is_refused() -> TestResult {
     let (mut parameter, mut optimiser) = by_this_crate(&start, &gradients, 0.01, &options)?;
     let before = numbers(&parameter)?;
     let turned = gradients[0].view([3, 2]);
+    let own = ("parameter", &mut parameter);
     assert_refused!(
-        optimiser.update("parameter", &mut parameter, &turned, &applied(), 0.01, &options),
+        update(&mut optimiser, own, &turned, &applied(), 0.01, &options)?,
         Error::Shape { ref name, ref actual, .. } if name == "parameter" && actual == &[3, 2]
     );
     assert_eq!(numbers(&parameter)?, before);
     let mut narrowed = parameter.narrow(0, 0, 1).copy();
     let gradient = gradients[0].narrow(0, 0, 1);
+    let own = ("parameter", &mut narrowed);
     assert_refused!(
-        optimiser.update("parameter", &mut narrowed, &gradient, &applied(), 0.01, &options),
+        update(&mut optimiser, own, &gradient, &applied(), 0.01, &options)?,
         Error::Shape { ref expected, .. } if expected == &[1, 3]
     );
-    assert_eq!(optimiser.moments()["parameter"].steps, 3);
+    assert_eq!(moments(&optimiser)?.steps, 3);
     Ok(())
 }
 
@@ -198,10 +244,9 @@ fn ema_with_invalid_decay_or_changed_shape_is_refused() -> TestResult {
         assert_refused!(Ema::new(decay), Error::Invalid { .. });
     }
     let mut ema = Ema::new(0.9)?;
-    let name = String::from("parameter");
-    ema.update([(&name, &from_numbers(&[1.0, 2.0], &[2])?)].into_iter())?;
+    ema.update(&[&flat(&[("parameter", &from_numbers(&[1.0, 2.0], &[2])?)])?])?;
     let other = from_numbers(&[1.0, 2.0], &[2, 1])?;
-    let refused = ema.update([(&name, &other)].into_iter());
+    let refused = ema.update(&[&flat(&[("parameter", &other)])?]);
     assert_refused!(refused, Error::Shape { ref name, .. } if name == "parameter");
     Ok(())
 }
@@ -212,17 +257,12 @@ fn adamw_skipped_step_moves_neither_parameter_nor_moments() -> TestResult {
     let mut parameter = from_numbers(&[1.0, -2.0, 0.5], &[3])?;
     let gradient = from_numbers(&[0.3, 0.1, -0.2], &[3])?;
     let mut optimiser = AdamW::new();
-    optimiser.update("parameter", &mut parameter, &gradient, &applied(), 0.1, &options)?;
-    let before = (numbers(&parameter)?, numbers(&optimiser.moments()["parameter"].first)?);
-    optimiser.update(
-        "parameter",
-        &mut parameter,
-        &gradient,
-        &applied().zeros_like(),
-        0.1,
-        &options,
-    )?;
-    let after = (numbers(&parameter)?, numbers(&optimiser.moments()["parameter"].first)?);
+    let own = ("parameter", &mut parameter);
+    update(&mut optimiser, own, &gradient, &applied(), 0.1, &options)??;
+    let before = (numbers(&parameter)?, numbers(&moments(&optimiser)?.first)?);
+    let (own, skipped) = (("parameter", &mut parameter), applied().zeros_like());
+    update(&mut optimiser, own, &gradient, &skipped, 0.1, &options)??;
+    let after = (numbers(&parameter)?, numbers(&moments(&optimiser)?.first)?);
     assert_eq!(after, before);
     Ok(())
 }

@@ -28,7 +28,7 @@ fn masking_share(ratio: f64, images: f64, reach: PmimReach) -> SearchOptions {
 
 /// Gradients of the scores and α of all dimensions.
 fn reached(search: &Search<VitConfig>, batch: Batch) -> TestResult<Vec<f64>> {
-    let gradients = search.gradients(&[batch])?.parameters;
+    let gradients = search.gradients(&[batch])?.parameters()?;
     let mut all = Vec::new();
     for state in search.supernet().states() {
         for name in [state.score_name(), state.alpha_name()] {
@@ -53,7 +53,7 @@ fn reconstruction_that_reaches_weights_only_has_no_gradient_in_scores_and_alpha(
     assert_eq!(found(0.5, PmimReach::Weights)?, found(0.9, PmimReach::Weights)?);
     assert_ne!(found(0.5, PmimReach::All)?, found(0.9, PmimReach::All)?);
     let search = search_with(masking(0.5, PmimReach::Weights), 0.5)?;
-    let gradients = search.gradients(&[batch(0)?])?.parameters;
+    let gradients = search.gradients(&[batch(0)?])?.parameters()?;
     for name in ["blocks.0.attn.qkv.weight", "blocks.1.mlp.fc2.weight"] {
         assert!(numbers(&gradients[name])?.iter().any(|g| *g != 0.0), "{name} has a gradient");
     }

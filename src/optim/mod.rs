@@ -4,5 +4,6 @@
 mod adamw;
 mod ema;
 
-pub use adamw::{AdamW, AdamWOptions, Moments};
+pub use crate::tensors::{FlatTensors, Layout, Segment};
+pub use adamw::{AdamW, AdamWOptions, AdamWUpdate, Moments};
 pub use ema::Ema;

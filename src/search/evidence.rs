@@ -19,88 +19,127 @@
 
 use super::step::Search;
 use crate::models::Architecture;
-use crate::space::{DimensionKind, Role};
-use crate::supernet::{Narrowing, Weights};
-use crate::tensors::to_host;
+use crate::optim::FlatTensors;
+use crate::space::{Binding, Dimension, DimensionKind, Role, SearchSpace};
+use crate::supernet::Narrowing;
+use crate::tensors::{blocks, to_host};
 use crate::Result;
+use std::collections::BTreeMap;
+use std::ops::Range;
 use tch::Tensor;
 
 /// Most optimiser steps whose effects are kept.
 pub(super) const WINDOW: i64 = 20;
 
-/// First-order effects of the units of every dimension in the last optimiser steps.
+/// First-order effects of the units of all dimensions in the last optimiser steps.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
-    /// √B·e of every dimension, `[steps, heads, channels]`; empty before the first step.
-    pub(super) effects: Vec<Tensor>,
+    /// √B·e, `[steps, units]`, dimension by dimension; `None` before the first step.
+    effects: Option<Tensor>,
 }
 
 impl Evidence {
-    /// Adds the effects of one step, of a mean over `images` images, shaped like the scores; zeros for
-    /// a skipped step (`go` is 0).
-    fn add(&mut self, effects: &[Tensor], images: i64, go: &Tensor) -> Result<()> {
-        let made = go.f_gt(0.5)?;
-        for (at, own) in effects.iter().enumerate() {
-            let scaled = own.f_mul_scalar((images as f64).sqrt())?;
-            let row = scaled.f_where_self(&made, &scaled.f_zeros_like()?)?.f_unsqueeze(0)?;
-            match self.effects.get_mut(at) {
-                None => self.effects.push(row),
-                Some(all) => {
-                    let joined = Tensor::f_cat(&[all.shallow_clone(), row], 0)?;
-                    let steps = joined.size()[0];
-                    *all = joined.f_narrow(0, (steps - WINDOW).max(0), steps.min(WINDOW))?;
-                }
+    /// Joins the effects of every dimension, `[steps, heads, channels]`, as a checkpoint has them.
+    pub(super) fn join(dimensions: &[Tensor]) -> Result<Self> {
+        let flat = dimensions.iter().map(|own| own.f_flatten(1, -1));
+        let flat: Vec<Tensor> = flat.collect::<std::result::Result<_, _>>()?;
+        Ok(Self { effects: Some(Tensor::f_cat(&flat, 1)?) })
+    }
+
+    /// Returns the effects of every dimension, `[steps, heads, channels]`; nothing before the first step.
+    pub(super) fn of_dimensions(&self, space: &SearchSpace) -> Result<Vec<Tensor>> {
+        let Some(effects) = &self.effects else { return Ok(Vec::new()) };
+        let mut first = 0;
+        let own = space.dimensions.iter().map(|dimension| {
+            let [heads, channels] = dimension.candidates.unit_shape();
+            first += heads * channels;
+            let own = effects.f_narrow(1, first - heads * channels, heads * channels)?;
+            Ok(own.f_reshape([-1, heads, channels])?)
+        });
+        own.collect()
+    }
+
+    /// Adds the effects of one step, of a mean over `images` images, `[units]`; zeros for a skipped
+    /// step (`go` is 0).
+    fn add(&mut self, effects: &Tensor, images: i64, go: &Tensor) -> Result<()> {
+        let scaled = effects.f_mul_scalar((images as f64).sqrt())?;
+        let row = scaled.f_masked_fill(&go.f_le(0.5)?, 0.0)?.f_unsqueeze(0)?;
+        self.effects = Some(match &self.effects {
+            None => row,
+            Some(all) => {
+                let joined = Tensor::f_cat(&[all.shallow_clone(), row], 0)?;
+                let steps = joined.size()[0];
+                joined.f_narrow(0, (steps - WINDOW).max(0), steps.min(WINDOW))?
             }
-        }
+        });
         Ok(())
     }
 
-    /// Removes pruned units. `scores`: names of the scores of all dimensions.
-    pub(super) fn narrow(&mut self, narrowing: &Narrowing, scores: &[String]) -> Result<()> {
-        for (effects, score) in self.effects.iter_mut().zip(scores) {
+    /// Removes pruned units. `space`: before pruning; `scores`: names of the scores of all dimensions.
+    pub(super) fn narrow(
+        &mut self,
+        narrowing: &Narrowing,
+        space: &SearchSpace,
+        scores: &[String],
+    ) -> Result<()> {
+        let dimensions = self.of_dimensions(space)?;
+        if dimensions.is_empty() {
+            return Ok(());
+        }
+        let narrow = |(effects, score): (&Tensor, &String)| {
             let rows = (0..effects.size()[0]).map(|row| effects.f_get(row));
             let rows = rows.map(|row| narrowing.apply(score, &row?)).collect::<Result<Vec<_>>>()?;
-            *effects = Tensor::f_stack(&rows, 0)?;
-        }
+            Ok(Tensor::f_stack(&rows, 0)?)
+        };
+        let narrowed = dimensions.iter().zip(scores).map(narrow).collect::<Result<Vec<_>>>()?;
+        *self = Self::join(&narrowed)?;
         Ok(())
     }
 }
 
 impl<A: Architecture> Search<A> {
-    /// Returns the first-order effect e of pruning each unit in a step, shaped like the scores; nothing
-    /// where no decision needs it.
+    /// Returns the first-order effect e of pruning each unit in a step, `[units]` over all dimensions;
+    /// `None` where no decision needs it.
     ///
     /// `gradients`: of θ, before they are clipped.
     pub(super) fn effects(
         &self,
         gates: &[Tensor],
         gate_gradients: &[Tensor],
-        gradients: &Weights,
-    ) -> Result<Vec<Tensor>> {
+        gradients: &FlatTensors,
+    ) -> Result<Option<Tensor>> {
         if !self.needs_evidence() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         tch::no_grad(|| {
-            let space = self.supernet.declared_space();
-            let weights = self.supernet.raw_weights();
-            let pairs = gates.iter().zip(gate_gradients).zip(&space.dimensions);
-            pairs
-                .map(|((gate, gradient), dimension)| {
-                    let read = match dimension.kind {
-                        DimensionKind::Embedding => reading(dimension, &weights, gradients)?,
-                        _ => None,
-                    };
-                    match read {
-                        Some(effect) => Ok(effect.f_neg()?.f_view_as(gate)?),
-                        None => Ok(gate.f_mul(gradient)?.f_neg()?),
+            let flat = |tensors: &[Tensor]| {
+                let parts = tensors.iter().map(|own| own.f_reshape([-1]));
+                let parts: Vec<Tensor> = parts.collect::<std::result::Result<_, _>>()?;
+                Ok::<_, crate::Error>(Tensor::f_cat(&parts, 0)?)
+            };
+            let changes = flat(gates)?.f_mul(&flat(gate_gradients)?)?;
+            let (theta, mut first) = (self.supernet.theta(), 0);
+            for dimension in &self.supernet.declared_space().dimensions {
+                let units = dimension.candidates.units();
+                if dimension.kind == DimensionKind::Embedding {
+                    if let Some(read) = reading(dimension, theta, gradients)? {
+                        changes.f_narrow(0, first, units)?.f_copy_(&read)?;
                     }
-                })
-                .collect()
+                }
+                first += units;
+            }
+            Ok(Some(changes.f_neg()?))
         })
     }
 
     /// Adds the effects of one step to the evidence.
-    pub(super) fn remember(&mut self, effects: &[Tensor], images: i64, go: &Tensor) -> Result<()> {
+    pub(super) fn remember(
+        &mut self,
+        effects: Option<&Tensor>,
+        images: i64,
+        go: &Tensor,
+    ) -> Result<()> {
+        let Some(effects) = effects else { return Ok(()) };
         tch::no_grad(|| self.evidence.add(effects, images, go))
     }
 
@@ -108,9 +147,10 @@ impl<A: Architecture> Search<A> {
     /// evidence. Reads from the device.
     pub(super) fn estimated_losses(&self) -> Result<Vec<Vec<f64>>> {
         let states = self.supernet.states().iter().enumerate();
+        let dimensions = self.evidence.of_dimensions(self.supernet.space())?;
         states
             .map(|(at, state)| {
-                let Some(effects) = self.evidence.effects.get(at) else {
+                let Some(effects) = dimensions.get(at) else {
                     return Ok(vec![0.0; state.candidates().len()]);
                 };
                 let units = state.candidates().units() as usize;
@@ -144,27 +184,68 @@ fn loss(effects: &[f64], pruned: &[bool]) -> f64 {
     0.5 * sums.sum::<f64>() / steps
 }
 
+/// Columns of consecutive variables of θ that index the same units.
+struct Columns {
+    range: Range<i64>,
+    units: i64,
+    inner: i64,
+}
+
+impl Columns {
+    fn row(&self) -> i64 {
+        self.units * self.inner
+    }
+
+    /// Returns whether the columns of the next variable go on with these: a whole number of rows on.
+    fn is_continued_by(&self, next: &Self) -> bool {
+        (self.units, self.inner) == (next.units, next.inner)
+            && (next.range.start - self.range.start) % self.row() == 0
+    }
+}
+
 /// Returns Σ θ·∂L/∂θ over the columns of every layer that reads a unit, `[units]`; `None` if no
 /// binding is that of a reading layer: sliced with the dimension on an input axis, and not multiplied.
 fn reading(
-    dimension: &crate::space::Dimension,
-    weights: &Weights,
-    gradients: &Weights,
+    dimension: &Dimension,
+    theta: &FlatTensors,
+    gradients: &FlatTensors,
 ) -> Result<Option<Tensor>> {
     let mut sum: Option<Tensor> = None;
-    for binding in dimension.bindings.iter().filter(|b| b.role == Role::Narrowed && b.axis > 0) {
-        let name = &binding.variable;
-        let (Some(weight), Some(gradient)) = (weights.get(name), gradients.get(name)) else {
-            continue;
-        };
-        let product = weight.f_mul(gradient)?.f_reshape(binding.view(&weight.size()))?;
-        let own = product.f_sum_dim_intlist([0i64, 2].as_slice(), false, None)?;
-        sum = Some(match sum {
-            None => own,
-            Some(sum) => sum.f_add(&own)?,
-        });
+    for columns in reading_columns(dimension, theta) {
+        for block in blocks(&columns.range, columns.row(), theta.data().device()) {
+            let product = theta.range(&block)?.f_mul(&gradients.range(&block)?)?;
+            let product = product.f_view([-1, columns.units, columns.inner])?;
+            let own = product.f_sum_dim_intlist([0i64, 2].as_slice(), false, None)?;
+            sum = Some(match sum {
+                None => own,
+                Some(sum) => sum.f_add(&own)?,
+            });
+        }
     }
     Ok(sum)
+}
+
+/// Returns the columns of all reading layers; those of variables that follow each other in θ, with rows
+/// of equal length, are one matrix.
+fn reading_columns(dimension: &Dimension, theta: &FlatTensors) -> Vec<Columns> {
+    let reads = dimension.bindings.iter().filter(|b| b.role == Role::Narrowed && b.axis > 0);
+    let reads: BTreeMap<&str, &Binding> = reads.map(|own| (own.variable.as_str(), own)).collect();
+    let mut all: Vec<Columns> = Vec::new();
+    let mut open = false;
+    for segment in theta.layout().segments() {
+        let Some(binding) = reads.get(segment.name.as_str()) else {
+            open = false;
+            continue;
+        };
+        let [_, units, inner] = binding.view(&segment.shape);
+        let own = Columns { range: segment.start..segment.end(), units, inner };
+        match all.last_mut() {
+            Some(last) if open && last.is_continued_by(&own) => last.range.end = own.range.end,
+            _ => all.push(own),
+        }
+        open = true;
+    }
+    all
 }
 
 #[cfg(test)]

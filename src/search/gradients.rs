@@ -2,6 +2,7 @@
 
 use super::events::Phase;
 use super::finite::Checked;
+use super::flat_gradients::FlatGradients;
 use super::model_gradients::ModelGradients;
 use super::options::Balance;
 use super::step::Search;
@@ -11,23 +12,37 @@ use crate::components::Mask;
 use crate::models::Architecture;
 use crate::randomness::{seed_torch, Purpose};
 use crate::supernet::Weights;
-use crate::tensors::widened;
 use crate::{Error, Result};
 use tch::{Device, Tensor};
 
 /// Gradients of one optimiser step, before any parameter moves.
 #[derive(Debug)]
 pub struct StepGradients {
-    /// Gradients by parameter name, before clipping.
-    pub parameters: Weights,
+    /// Gradients of θ, mask token and decoder, before clipping.
+    pub(super) weights: FlatGradients,
+    /// Gradients of scores and α, by parameter name.
+    pub(super) learned: Weights,
     /// Gates of every dimension, `[heads, channels]`.
     pub gates: Vec<Tensor>,
     /// Gradients of task and reconstruction loss in the gates, shaped like them.
     pub gate_gradients: Vec<Tensor>,
     /// Losses.
     pub losses: StepLosses,
-    /// First-order effect of every unit on the loss; empty unless a decision needs them.
-    pub(super) effects: Vec<Tensor>,
+    /// First-order effect of every unit on the loss, `[units]`; `None` unless a decision needs it.
+    pub(super) effects: Option<Tensor>,
+}
+
+impl StepGradients {
+    /// Returns the gradients of all parameters that a loss depends on, by parameter name, before
+    /// clipping. Those of θ share memory with this value.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if libtorch fails.
+    pub fn parameters(&self) -> Result<Weights> {
+        let mut all = self.weights.named()?;
+        all.extend(self.learned.iter().map(|(name, own)| (name.clone(), own.shallow_clone())));
+        Ok(all)
+    }
 }
 
 /// Losses of one optimiser step, scalars on the device.
@@ -66,23 +81,23 @@ impl<A: Architecture> Search<A> {
         let gates: Vec<Tensor> =
             masks.iter().map(|mask| mask.mask.f_detach()).collect::<Result<_, _>>()?;
         self.supernet.materialise(&gates)?;
-        let parameters = self.supernet.parameters();
         let mut checked = Checked::default();
-        let ModelGradients { mut parameters, mut masked, task, reconstruction } =
-            self.model_gradients(&parameters, batches, &mut checked)?;
-        let gate_gradients = self.supernet.pull_back(&mut parameters, &gates)?;
-        let effects = self.effects(&gates, &gate_gradients, &parameters)?;
-        if !masked.is_empty() {
+        let ModelGradients { seen: mut weights, masked, task, reconstruction } =
+            self.model_gradients(batches, &mut checked)?;
+        let gate_gradients = self.supernet.pull_back(&weights.tensors, &gates)?;
+        let effects = self.effects(&gates, &gate_gradients, &weights.tensors)?;
+        if let Some(masked) = masked {
             // The gradients in the gates are dropped: they do not reach scores and α.
-            self.supernet.pull_back(&mut masked, &gates)?;
-            add(&mut parameters, masked)?;
+            self.supernet.pull_back(&masked.tensors, &gates)?;
+            weights.add_to(masked)?;
         }
+        let mut learned = Weights::new();
         let (one_hot, budget) =
-            self.architecture_gradients(&masks, &gate_gradients, &mut parameters)?;
+            self.architecture_gradients(&masks, &gate_gradients, &mut learned)?;
         checked.one_hot = Some(one_hot.shallow_clone());
         checked.budget = Some(budget.shallow_clone());
         let losses = StepLosses { task, reconstruction, one_hot, budget, checked };
-        Ok(StepGradients { parameters, gates, gate_gradients, losses, effects })
+        Ok(StepGradients { weights, learned, gates, gate_gradients, losses, effects })
     }
 
     /// Adds the gradients of scores and α: from the gates, the budget loss and the one-hot loss.
@@ -145,7 +160,8 @@ impl<A: Architecture> Search<A> {
         let names: Vec<&String> = names.iter().collect();
         let name = "bi-masks and losses of scores and α";
         let computed = autograd::gradients(name, pulled, &leaves, false)?;
-        accumulate(gradients, &names, computed)?;
+        let own = names.iter().zip(computed).filter(|(_, gradient)| gradient.defined());
+        gradients.extend(own.map(|(name, gradient)| ((*name).clone(), gradient)));
         if !one_hot.requires_grad() {
             return Ok(());
         }
@@ -193,30 +209,4 @@ fn expect_valid(batches: &[Batch], device: Device) -> Result<()> {
             Err(Error::invalid("images of a batch", expected, other))
         }
     }
-}
-
-/// Adds computed gradients by name. Undefined ones, of variables the loss does not depend on, are
-/// left out.
-pub(super) fn accumulate(
-    gradients: &mut Weights,
-    names: &[&String],
-    computed: Vec<Tensor>,
-) -> Result<()> {
-    let own = names.iter().zip(computed).filter(|(_, gradient)| gradient.defined());
-    add(gradients, own.map(|(name, gradient)| ((*name).clone(), gradient)))
-}
-
-/// Adds gradients by name, in f32, because bf16 would round the sum over batches.
-fn add(sums: &mut Weights, gradients: impl IntoIterator<Item = (String, Tensor)>) -> Result<()> {
-    autograd::no_grad(|| {
-        for (name, gradient) in gradients {
-            let gradient = widened(&gradient)?;
-            let sum = match sums.get(&name) {
-                Some(sum) => sum.f_add(&gradient)?,
-                None => gradient,
-            };
-            sums.insert(name, sum);
-        }
-        Ok(())
-    })
 }

@@ -17,6 +17,7 @@ mod events;
 mod evidence;
 mod extract;
 mod finite;
+mod flat_gradients;
 mod gradients;
 mod init;
 mod listeners;

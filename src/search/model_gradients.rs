@@ -1,13 +1,13 @@
 //! Gradients of task and reconstruction loss in the network's variables.
 
 use super::finite::Checked;
-use super::gradients::accumulate;
+use super::flat_gradients::FlatGradients;
 use super::options::PmimReach;
 use super::step::Search;
 use crate::autograd;
 use crate::batch::Batch;
 use crate::models::Architecture;
-use crate::supernet::{Output, Parameter, ParameterKind, Weights};
+use crate::supernet::Output;
 use crate::Result;
 use tch::Tensor;
 
@@ -15,9 +15,9 @@ use tch::Tensor;
 /// losses of the last batch.
 pub(super) struct ModelGradients {
     /// Gradients that reach scores and α.
-    pub(super) parameters: Weights,
-    /// Gradients of images with masked tokens that do not; empty unless `pmim.reach` is `weights`.
-    pub(super) masked: Weights,
+    pub(super) seen: FlatGradients,
+    /// Gradients of images with masked tokens that do not; `None` unless `pmim.reach` is `weights`.
+    pub(super) masked: Option<FlatGradients>,
     /// Task loss, mixed with the distillation loss where there is a teacher.
     pub(super) task: Tensor,
     pub(super) reconstruction: Option<Tensor>,
@@ -35,34 +35,36 @@ impl<A: Architecture> Search<A> {
     /// Returns the gradients of task and reconstruction loss in the network's variables.
     pub(super) fn model_gradients(
         &self,
-        parameters: &[Parameter],
         batches: &[Batch],
         checked: &mut Checked,
     ) -> Result<ModelGradients> {
-        let of_model = |parameter: &&Parameter| {
-            matches!(parameter.kind, ParameterKind::Weight | ParameterKind::Reconstruction)
-        };
-        let (names, leaves): (Vec<_>, Vec<_>) =
-            parameters.iter().filter(of_model).map(|p| (&p.name, &p.leaf)).unzip();
+        let (layout, device) = (self.supernet.theta().layout(), self.supernet.device());
+        let (names, leaves): (Vec<String>, Vec<Tensor>) =
+            self.supernet.leaves().into_iter().unzip();
         let apart = self.masks_apart();
-        let [mut seen, mut hidden] = [Weights::new(), Weights::new()];
+        let [mut seen, mut hidden] = [None, None];
         let (mut task, mut reconstruction) = (Tensor::new(), None);
         for batch in batches {
             (task, reconstruction) = (Tensor::new(), None);
             for part in self.parts(batch)? {
-                let (own, loss) = self.model_losses(&part, checked)?;
-                let total = with_reconstruction(&own, loss.as_ref())?;
+                let (own_task, loss) = self.model_losses(&part, checked)?;
+                let total = with_reconstruction(&own_task, loss.as_ref())?;
                 let total = total.f_mul_scalar(part.share / batches.len() as f64)?;
                 let name = "task loss and reconstruction loss";
                 let computed = autograd::gradients(name, &total, &leaves, false)?;
+                let own = FlatGradients::gather(layout, device, &names, computed)?;
                 let sum = if apart && part.masked { &mut hidden } else { &mut seen };
-                accumulate(sum, &names, computed)?;
-                let own = own.f_detach()?.f_mul_scalar(part.share)?;
+                FlatGradients::add(sum, own)?;
+                let own = own_task.f_detach()?.f_mul_scalar(part.share)?;
                 task = if task.defined() { task.f_add(&own)? } else { own };
                 reconstruction = loss.map(|loss| loss.f_detach()).transpose()?.or(reconstruction);
             }
         }
-        Ok(ModelGradients { parameters: seen, masked: hidden, task, reconstruction })
+        let seen = match seen {
+            Some(seen) => seen,
+            None => FlatGradients::none(layout, device)?,
+        };
+        Ok(ModelGradients { seen, masked: hidden, task, reconstruction })
     }
 
     /// Returns whether the gradient of images with masked tokens does not reach scores and α.

@@ -155,14 +155,12 @@ impl<A: Architecture> Search<A> {
     /// # Errors
     /// [`crate::Error::Candidates`] if no candidate fits into a size.
     pub fn narrow(&mut self, sizes: &[(usize, Size)]) -> Result<Narrowing> {
+        let space = self.supernet.space().clone();
         let narrowing = self.supernet.narrow(sizes)?;
         if narrowing.is_empty() {
             return Ok(narrowing);
         }
-        let names: Vec<String> = self.optimiser.moments().keys().cloned().collect();
-        for name in names {
-            self.optimiser.narrow(&name, |moment| narrowing.apply(&name, moment))?;
-        }
+        self.optimiser.narrow(|name, moment| narrowing.apply(name, moment))?;
         if let Some(ema) = &mut self.ema {
             ema.narrow(|name, value| narrowing.apply(name, value))?;
         }
@@ -179,7 +177,7 @@ impl<A: Architecture> Search<A> {
         for (gates, score) in self.last_gates.iter_mut().zip(&scores) {
             *gates = narrowing.apply(score, gates)?;
         }
-        self.evidence.narrow(&narrowing, &scores)?;
+        self.evidence.narrow(&narrowing, &space, &scores)?;
         self.teaching.align(&self.supernet)?;
         Ok(narrowing)
     }

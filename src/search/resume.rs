@@ -118,7 +118,7 @@ impl<A: Architecture> Search<A> {
         if !effects.is_empty() {
             let states = search.supernet.states().iter();
             let own = states.map(|state| Ok(find(&effects, &state.name)?.shallow_clone()));
-            search.evidence = Evidence { effects: own.collect::<Result<_>>()? };
+            search.evidence = Evidence::join(&own.collect::<Result<Vec<_>>>()?)?;
         }
         let dense = with_prefix(tensors, "dense/");
         if !dense.is_empty() {

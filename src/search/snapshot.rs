@@ -108,12 +108,7 @@ impl<A: Architecture> Search<A> {
             dense: supernet.cost_model().dense.clone(),
             dimensions: supernet.states().iter().map(record).collect::<Result<_>>()?,
             pmim: supernet.reconstruction().is_some(),
-            updates: self
-                .optimiser
-                .moments()
-                .iter()
-                .map(|(name, m)| (name.clone(), m.steps))
-                .collect(),
+            updates: self.optimiser.moments().map(|(name, m)| (name.clone(), m.steps)).collect(),
             limits: self.limits.clone(),
             options: self.options.clone(),
             components: self.components.ids(),
@@ -146,8 +141,10 @@ impl<A: Architecture> Search<A> {
                 );
             }
         }
-        for (state, effects) in self.supernet.states().iter().zip(&self.evidence.effects) {
-            tensors.insert(format!("evidence/{}", state.name), effects.shallow_clone());
+        let supernet = &self.supernet;
+        let evidence = self.evidence.of_dimensions(supernet.space())?;
+        for (state, effects) in supernet.states().iter().zip(evidence) {
+            tensors.insert(format!("evidence/{}", state.name), effects);
         }
         for (name, moments) in self.optimiser.moments() {
             tensors.insert(format!("first/{name}"), moments.first.shallow_clone());

@@ -2,7 +2,7 @@
 
 use super::events::{Listener, Phase};
 use super::evidence::Evidence;
-use super::gradients::StepLosses;
+use super::gradients::{StepGradients, StepLosses};
 use super::options::SearchOptions;
 use super::teaching::Teaching;
 use super::update::{NonFiniteCounter, NonFiniteCounts};
@@ -189,18 +189,18 @@ impl<A: Architecture> Search<A> {
     }
 
     fn advance(&mut self, batches: &[Batch]) -> Result<StepLosses> {
-        let mut step = self.gradients(batches)?;
-        let parameters = self.supernet.parameters();
-        let go = self.clip_and_guard(&parameters, &mut step)?;
+        self.supernet.join_learned()?;
+        let StepGradients { weights, learned, gates, gate_gradients, losses, effects } =
+            self.gradients(batches)?;
+        let gradients = self.laid_out(weights, &learned)?;
+        let go = self.clip_and_guard(&gradients, &losses.checked)?;
         let images = batches.iter().map(|batch| batch.images.size()[0]).sum();
-        self.remember(&step.effects, images, &go)?;
-        if self.phase == Phase::Search {
-            self.update_importance(&mut step, &go)?;
-        }
-        self.update(parameters, &step.parameters, &go)?;
+        self.remember(effects.as_ref(), images, &go)?;
+        let computed = self.update_importance(&gates, &gate_gradients, &go)?;
+        self.update(gradients.without(&computed), &go)?;
         self.update_ema()?;
-        self.last_gates = step.gates;
-        Ok(step.losses)
+        self.last_gates = gates;
+        Ok(losses)
     }
 
     pub(super) fn alphas(&self) -> Vec<Tensor> {

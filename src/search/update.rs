@@ -2,54 +2,96 @@
 //! AdamW, EMA.
 
 use super::events::Phase;
-use super::finite::QUANTITIES;
-use super::gradients::StepGradients;
+use super::finite::{Checked, QUANTITIES};
+use super::flat_gradients::FlatGradients;
 use super::options::Stages;
 use super::step::Search;
 use crate::components::Observation;
 use crate::error::expect_shape;
 use crate::models::Architecture;
-use crate::supernet::{Parameter, ParameterKind, Weights};
+use crate::optim::{AdamWOptions, AdamWUpdate, FlatTensors, Layout};
+use crate::supernet::{decays, ParameterKind, Weights};
 use crate::Result;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
+/// Gradients of all parameters, laid out like the supernet's.
+pub(super) struct ParameterGradients {
+    weights: FlatGradients,
+    scores: FlatGradients,
+    alphas: FlatGradients,
+}
+
+impl ParameterGradients {
+    /// Leaves out parameters, which the optimiser then does not update.
+    pub(super) fn without(mut self, names: &[String]) -> Self {
+        for name in names {
+            self.scores.reached.remove(name);
+        }
+        self
+    }
+}
+
 impl<A: Architecture> Search<A> {
+    /// Lays the gradients of scores and α out like the parameters.
+    pub(super) fn laid_out(
+        &self,
+        weights: FlatGradients,
+        learned: &Weights,
+    ) -> Result<ParameterGradients> {
+        let device = self.supernet.device();
+        let own = |parameters: &FlatTensors| {
+            FlatGradients::named_like(parameters.layout(), device, learned)
+        };
+        let (scores, alphas) = (own(self.supernet.scores())?, own(self.supernet.alphas())?);
+        Ok(ParameterGradients { weights, scores, alphas })
+    }
+
     /// Clips the norm of the gradient of all weights together, and sets all gradients to zero if
     /// one of them or a loss is not finite. Returns 1 if the step is made, 0 if it is skipped, on
     /// the device.
     pub(super) fn clip_and_guard(
         &mut self,
-        parameters: &[Parameter],
-        step: &mut StepGradients,
+        gradients: &ParameterGradients,
+        checked: &Checked,
     ) -> Result<Tensor> {
         crate::autograd::no_grad(|| {
-            let names = |weights: bool| -> Vec<String> {
-                let kind = |p: &&Parameter| (p.kind == ParameterKind::Weight) == weights;
-                let names = parameters.iter().filter(kind).map(|p| p.name.clone());
-                names.filter(|name| step.parameters.contains_key(name)).collect()
+            let weights = &gradients.weights.tensors;
+            let [clipped, others] = [ParameterKind::Weight, ParameterKind::Reconstruction]
+                .map(|kind| self.ranges(weights.layout(), kind));
+            let norm = weights.norm(&clipped)?;
+            let mut norms = Vec::new();
+            if !others.is_empty() {
+                norms.push(weights.norm(&others)?);
+            }
+            let learned = [&gradients.scores.tensors, &gradients.alphas.tensors];
+            for own in learned.into_iter().filter(|own| own.layout().length() > 0) {
+                norms.push(own.norm(&[0..own.layout().length()])?);
+            }
+            let other_norm = match norms.is_empty() {
+                true => norm.f_zeros_like()?,
+                false => Tensor::f_stack(&norms, 0)?.f_norm()?,
             };
-            let (weights, others) = (names(true), names(false));
-            let norm = self.norm(&step.parameters, &weights)?;
-            let checked = &step.losses.checked;
-            let bad = checked.not_finite(&norm, &self.norm(&step.parameters, &others)?)?;
-            let finite = bad.f_any()?.f_logical_not()?;
-            bound(&mut step.parameters, &weights, &self.scale(&norm)?, &finite)?;
-            bound(&mut step.parameters, &others, &norm.f_ones_like()?, &finite)?;
-            let go = finite.f_to_kind(Kind::Float)?;
+            let bad = checked.not_finite(&norm, &other_norm)?;
+            let any_bad = bad.f_any()?;
+            let scale = self.scale(&norm)?;
+            for range in &clipped {
+                let _ = weights.range(range)?.f_mul_(&scale)?;
+            }
+            for own in [weights].into_iter().chain(learned) {
+                let _ = own.data().shallow_clone().f_masked_fill_(&any_bad, 0.0)?;
+            }
+            let go = any_bad.f_logical_not()?.f_to_kind(Kind::Float)?;
             self.non_finite.count(&go, &bad)?;
             Ok(go)
         })
     }
 
-    /// Returns the norm of the named gradients together.
-    fn norm(&self, gradients: &Weights, names: &[String]) -> Result<Tensor> {
-        let norms = names.iter().map(|name| gradients[name].f_norm());
-        let norms: Vec<Tensor> = norms.collect::<Result<_, _>>()?;
-        match norms.is_empty() {
-            true => Ok(Tensor::f_zeros([0i64; 0], (Kind::Float, self.supernet.device()))?),
-            false => Ok(Tensor::f_stack(&norms, 0)?.f_norm()?),
-        }
+    /// Returns the ranges of the weights of a kind in θ.
+    fn ranges(&self, layout: &Layout, kind: ParameterKind) -> Vec<Range<i64>> {
+        let runs = layout.runs(|own| (self.supernet.kind_of(&own.name) == kind).then_some(()));
+        runs.into_iter().map(|(_, range)| range).collect()
     }
 
     /// Returns the factor that brings a norm down to the largest allowed.
@@ -62,13 +104,18 @@ impl<A: Architecture> Search<A> {
     }
 
     /// Sets the scores of every undecided dimension to those that the importance component returns,
-    /// and drops their gradients; scores it returns none for are the optimiser's. A skipped step
-    /// (`go` is 0) leaves them.
+    /// and returns their parameter names; scores it returns none for are the optimiser's. A skipped
+    /// step (`go` is 0) leaves them.
     pub(super) fn update_importance(
         &mut self,
-        step: &mut StepGradients,
+        gates: &[Tensor],
+        gate_gradients: &[Tensor],
         go: &Tensor,
-    ) -> Result<()> {
+    ) -> Result<Vec<String>> {
+        let mut computed = Vec::new();
+        if self.phase != Phase::Search {
+            return Ok(computed);
+        }
         let weights = self.supernet.raw_weights();
         let dimensions = self.supernet.declared_space().dimensions;
         for (at, state) in self.supernet.states_mut().iter_mut().enumerate() {
@@ -79,8 +126,8 @@ impl<A: Architecture> Search<A> {
                 dimension: &dimensions[at],
                 score: &state.score,
                 weights: &weights,
-                gate: &step.gates[at],
-                gate_gradient: &step.gate_gradients[at],
+                gate: &gates[at],
+                gate_gradient: &gate_gradients[at],
             };
             let Some(score) = crate::autograd::no_grad(|| self.components.importance.update(seen))?
             else {
@@ -91,60 +138,54 @@ impl<A: Architecture> Search<A> {
                 let score = score.f_where_self(&go.f_gt(0.5)?, &state.score)?;
                 state.score.f_copy_(&score)
             })?;
-            step.parameters.remove(&state.score_name());
+            computed.push(state.score_name());
         }
-        Ok(())
+        Ok(computed)
     }
 
     /// Updates the EMA of weights and scores, if the options want one.
     pub(super) fn update_ema(&mut self) -> Result<()> {
         let Some(ema) = &mut self.ema else { return Ok(()) };
-        let parameters = self.supernet.parameters();
-        let averaged = parameters.iter().filter(|p| p.kind != ParameterKind::Alpha);
-        ema.update(averaged.map(|p| (&p.name, &p.value)))
+        ema.update(&[self.supernet.theta(), self.supernet.scores()])
     }
 
-    pub(super) fn update(
-        &mut self,
-        parameters: Vec<Parameter>,
-        gradients: &Weights,
-        go: &Tensor,
-    ) -> Result<()> {
+    /// Updates weights, scores and α by AdamW. The gradients are overwritten.
+    pub(super) fn update(&mut self, gradients: ParameterGradients, go: &Tensor) -> Result<()> {
         let options = self.options.optimiser;
         let weight_rate = options.weight_rate.at(self.step);
-        for mut parameter in parameters {
-            if self.is_frozen(parameter.kind) {
-                continue;
-            }
-            let Some(gradient) = gradients.get(&parameter.name) else { continue };
-            let (rate, mut group) = match parameter.kind {
-                ParameterKind::Weight | ParameterKind::Reconstruction => {
-                    (weight_rate, options.weights)
-                }
-                ParameterKind::Score => (self.score_rate(weight_rate), options.weights),
-                ParameterKind::Alpha => (options.alpha_rate, options.alpha),
+        let ParameterGradients { weights, scores, alphas } = gradients;
+        let (frozen, score_rate) = (self.frozen(), self.score_rate(weight_rate));
+        let supernet = &self.supernet;
+        let mut update =
+            |parameters: &FlatTensors, own: FlatGradients, rate, group: AdamWOptions| {
+                let FlatGradients { tensors, reached } = own;
+                self.optimiser.update(parameters, tensors, go, |segment| {
+                    let kind = supernet.kind_of(&segment.name);
+                    if frozen.contains(&kind) || !reached.contains(&segment.name) {
+                        return None;
+                    }
+                    let decays = decays(kind, &segment.name, &segment.shape);
+                    let weight_decay = if decays { group.weight_decay } else { 0.0 };
+                    Some(AdamWUpdate { rate, options: AdamWOptions { weight_decay, ..group } })
+                })
             };
-            if !parameter.decays() {
-                group.weight_decay = 0.0;
-            }
-            let (name, value) = (&parameter.name, &mut parameter.value);
-            self.optimiser.update(name, value, gradient, go, rate, &group)?;
-        }
-        Ok(())
+        update(supernet.theta(), weights, weight_rate, options.weights)?;
+        update(supernet.scores(), scores, score_rate, options.weights)?;
+        update(supernet.alphas(), alphas, options.alpha_rate, options.alpha)
     }
 
-    /// Returns whether parameters of a kind are frozen in this step.
-    fn is_frozen(&self, kind: ParameterKind) -> bool {
+    /// Returns the kinds of parameters that are frozen in this step.
+    fn frozen(&self) -> Vec<ParameterKind> {
         let stage = match (self.phase, self.options.stages) {
             (Phase::Search, Stages::Two { importance_steps }) => Some(self.step < importance_steps),
             _ => None,
         };
-        match kind {
-            ParameterKind::Weight => self.options.training.freeze_weights,
-            ParameterKind::Reconstruction => false,
-            ParameterKind::Score => stage == Some(false),
-            ParameterKind::Alpha => stage == Some(true) || self.estimates(),
-        }
+        let frozen = [
+            (ParameterKind::Weight, self.options.training.freeze_weights),
+            (ParameterKind::Score, stage == Some(false)),
+            (ParameterKind::Alpha, stage == Some(true) || self.estimates()),
+        ];
+        frozen.into_iter().filter(|(_, frozen)| *frozen).map(|(kind, _)| kind).collect()
     }
 
     /// Learning rate of the scores: once all dimensions are decided a score is a plain scale, and
@@ -155,17 +196,6 @@ impl<A: Architecture> Search<A> {
             Phase::Finetune => weight_rate,
         }
     }
-}
-
-/// Multiplies gradients by a scale, or sets them to zero unless all was finite.
-fn bound(gradients: &mut Weights, names: &[String], scale: &Tensor, finite: &Tensor) -> Result<()> {
-    let zero = scale.f_zeros_like()?;
-    for name in names {
-        if let Some(gradient) = gradients.get_mut(name) {
-            *gradient = gradient.f_mul(scale)?.f_where_self(finite, &zero)?;
-        }
-    }
-    Ok(())
 }
 
 /// Counters of skipped steps on the device: the host reads them at logged steps only.

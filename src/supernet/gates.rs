@@ -1,15 +1,21 @@
 //! Gates of a supernet: materialise, divide, pull back.
 
 use super::gating::Factors;
-use super::{Supernet, Weights};
+use super::Supernet;
 use crate::error::expect_shape;
 use crate::models::Architecture;
+use crate::optim::FlatTensors;
 use crate::space::Role;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use tch::Tensor;
 
 impl<A: Architecture> Supernet<A> {
+    /// θ of all learned and all gated variables, in one buffer.
+    pub fn theta(&self) -> &FlatTensors {
+        self.gating.theta()
+    }
+
     /// Writes θ ⊙ gates into the network's own variables, without autograd.
     ///
     /// # Shapes
@@ -37,8 +43,8 @@ impl<A: Architecture> Supernet<A> {
         self.gating.divide_by_gates(&self.factors(gates)?)
     }
 
-    /// Turns gradients of the network's variables into gradients of θ, in place, and returns the
-    /// gradients of the gates: with g = ∂L/∂(θ ⊙ gates), ∂L/∂θ = g ⊙ gates and
+    /// Turns gradients of the network's variables, laid out like [`theta`](Self::theta), into gradients
+    /// of θ, in place, and returns the gradients of the gates: with g = ∂L/∂(θ ⊙ gates), ∂L/∂θ = g ⊙ gates and
     /// ∂L/∂gate = Σ g ⊙ θ over all entries that the gate multiplies.
     ///
     /// # Shapes
@@ -46,9 +52,13 @@ impl<A: Architecture> Supernet<A> {
     ///
     /// # Errors
     /// [`Error::Invalid`] or [`Error::Shape`] as in [`materialise`](Self::materialise);
-    /// [`Error::Torch`] if a gradient has another shape than its variable.
-    pub fn pull_back(&self, gradients: &mut Weights, gates: &[Tensor]) -> Result<Vec<Tensor>> {
+    /// [`Error::Invalid`] if the gradients are not laid out like θ.
+    pub fn pull_back(&self, gradients: &FlatTensors, gates: &[Tensor]) -> Result<Vec<Tensor>> {
         self.expect_gates(gates)?;
+        if gradients.layout() != self.gating.theta().layout() {
+            let expected = "laid out like θ, as Supernet::theta is";
+            return Err(Error::invalid("gradients", expected, "another layout"));
+        }
         self.gating.pull_back(gradients, &self.factors(gates)?)
     }
 

@@ -1,24 +1,17 @@
 //! Weight-space gates: θ ⊙ gates, and the gradients of θ and of the gates.
 //!
-//! The [module documentation](super) explains them. Here every variable is seen as
-//! `[outer, units, inner]` (`Binding::view`), and a gate multiplies the middle axis.
+//! The [module documentation](super) explains them. θ of all variables is one buffer
+//! ([`FlatTensors`]), ordered so that gated variables with entries of equal length follow each other:
+//! they are one matrix, each of whose rows has one factor, however many layers the network has.
 
-use crate::space::{Binding, Role, SearchSpace};
-use crate::tensors::widened;
+use super::gate_rows::{arranged, Arranged, GateRows, UnitSums};
+use super::{decays, pmim_modules, ParameterKind, Weights};
+use crate::optim::FlatTensors;
+use crate::space::SearchSpace;
 use crate::Result;
-use std::collections::btree_map::{BTreeMap, Entry};
-use tch::{Kind, Tensor};
-
-/// A gate on one axis of one variable.
-#[derive(Debug)]
-struct Gate {
-    /// Index of the dimension in the search space.
-    dimension: usize,
-    /// View of the variable, `[outer, units, inner]`.
-    view: [i64; 3],
-    /// `Gated`: the factor is the bi-mask. `Written` or `Scaled`: it is a fade-out factor.
-    role: Role,
-}
+use std::collections::BTreeMap;
+use std::ops::Range;
+use tch::{Device, Kind, Tensor};
 
 /// Factors of all gates in one step.
 #[derive(Debug)]
@@ -30,228 +23,194 @@ pub(super) struct Factors<'a> {
     pub(super) fade_out: BTreeMap<usize, [Tensor; 2]>,
 }
 
-/// A variable of the network with its gates.
-#[derive(Debug)]
-pub(super) struct GatedVariable {
-    name: String,
-    /// The network's own variable: θ ⊙ gates.
-    variable: Tensor,
-    /// θ, which the optimiser updates.
-    pub(super) raw: Tensor,
-    gates: Vec<Gate>,
+impl Factors<'_> {
+    /// Returns all factors in one vector, in the order of
+    /// [`FactorPlaces`](super::gate_rows::FactorPlaces): gates, 1, factors of fade-outs.
+    fn joined(&self, one: &Tensor) -> Result<Tensor> {
+        let fading = self.fade_out.values().flatten();
+        let parts = self.masks.iter().map(|mask| mask.f_detach()?.f_reshape([-1]));
+        let parts = parts.chain([Ok(one.shallow_clone())]);
+        let parts = parts.chain(fading.map(|own| own.f_detach()?.f_reshape([-1])));
+        Ok(Tensor::f_cat(&parts.collect::<std::result::Result<Vec<_>, _>>()?, 0)?)
+    }
 }
 
-/// All gated variables of a network, by name.
+/// θ of a network, and the network's variables θ ⊙ gates.
 #[derive(Debug)]
 pub(super) struct Gating {
-    variables: BTreeMap<String, GatedVariable>,
+    /// θ, f32: the variables with gates first.
+    theta: FlatTensors,
+    /// Views of θ by name, and the f32 values of rounded buffers.
+    raw: Weights,
+    /// The network's own variables with gates, θ ⊙ gates, in the kind that it computes in; in half
+    /// precision, all its variables.
+    values: Tensor,
+    /// Variables with gates, as matrices.
+    rows: Vec<GateRows>,
+    /// Elements of `values` without gates, which are θ rounded.
+    rounded: Range<i64>,
+    sums: UnitSums,
+    one: Tensor,
+    buffers: Vec<RoundedBuffer>,
 }
 
 impl Gating {
-    /// Copies every variable that `space` gates: the copies are θ, in f32. Variables with the role
-    /// `Written` or `Scaled` are gated only in dimensions whose gates fade out (`fade_out`).
-    /// Variables in half precision are copied even without gates, so that their θ is f32.
+    /// Moves θ into one buffer, and makes the network's variables views of it, or of a second buffer
+    /// where they are gated: θ of these is a copy, f32. Variables with the role `Written` or `Scaled`
+    /// are gated only in dimensions whose gates fade out (`fade_out`). In half precision all variables
+    /// are copied, so that their θ is f32.
     pub(super) fn new(
         space: &SearchSpace,
         fade_out: &[bool],
-        variables: &BTreeMap<String, Tensor>,
+        variables: &Weights,
+        kind: Kind,
+        device: Device,
     ) -> Result<Self> {
-        let mut gated: BTreeMap<String, GatedVariable> = BTreeMap::new();
-        for (dimension, declared) in space.dimensions.iter().enumerate() {
-            for (binding, role) in
-                declared.bindings.iter().flat_map(|b| gates(b, fade_out[dimension]))
-            {
-                let variable = &variables[&binding.variable];
-                let view = binding.view(&variable.size());
-                let gate = Gate { dimension, view, role };
-                let entry = match gated.entry(binding.variable.clone()) {
-                    Entry::Occupied(known) => known.into_mut(),
-                    Entry::Vacant(new) => {
-                        new.insert(GatedVariable::new(&binding.variable, variable)?)
-                    }
-                };
-                entry.gates.push(gate);
+        let Arranged { layout, rows, sums, gated } = arranged(space, fade_out, variables, device)?;
+        let theta = FlatTensors::gather(&layout, device, |own| variables.get(&own.name))?;
+        let copied = if kind == Kind::Float { gated } else { layout.length() };
+        let values = crate::autograd::no_grad(|| {
+            theta.range(&(0..copied))?.f_to_kind(kind)?.f_detach_copy().map_err(crate::Error::from)
+        })?;
+        for segment in layout.segments() {
+            let source = if segment.end() <= copied { &values } else { theta.data() };
+            let view = source.f_narrow(0, segment.start, segment.length())?;
+            let mut variable = variables[&segment.name].shallow_clone();
+            variable.f_set_data(&view.f_view(&segment.shape[..])?)?;
+        }
+        let mut raw = theta.tensors()?;
+        let mut buffers = Vec::new();
+        for (name, own) in variables.iter().filter(|(name, _)| layout.get(name).is_none()) {
+            if own.is_floating_point() && own.kind() != Kind::Float {
+                let buffer = RoundedBuffer::new(own)?;
+                raw.insert(name.clone(), buffer.raw.shallow_clone());
+                buffers.push(buffer);
             }
         }
-        for (name, variable) in variables {
-            let rounded = variable.is_floating_point() && variable.kind() != Kind::Float;
-            if rounded && !gated.contains_key(name) {
-                gated.insert(name.clone(), GatedVariable::new(name, variable)?);
-            }
-        }
-        Ok(Self { variables: gated })
+        let one = Tensor::f_ones([1], (Kind::Float, device))?;
+        Ok(Self { theta, raw, values, rows, rounded: gated..copied, sums, one, buffers })
     }
 
-    /// Returns θ of a gated variable.
+    /// Returns θ.
+    pub(super) fn theta(&self) -> &FlatTensors {
+        &self.theta
+    }
+
+    /// Returns θ of a variable, or the f32 value of a rounded buffer; `None` for other buffers.
     pub(super) fn raw(&self, name: &str) -> Option<&Tensor> {
-        self.variables.get(name).map(|gated| &gated.raw)
+        self.raw.get(name)
     }
 
     /// Writes θ ⊙ gates into the network's variables.
     pub(super) fn materialise(&self, factors: &Factors) -> Result<()> {
         crate::autograd::no_grad(|| {
-            self.variables.values().try_for_each(|gated| gated.materialise(factors))
+            self.buffers.iter().try_for_each(RoundedBuffer::round)?;
+            if !self.rounded.is_empty() {
+                let length = self.rounded.end - self.rounded.start;
+                let mut target = self.values.f_narrow(0, self.rounded.start, length)?;
+                target.f_copy_(&self.theta.range(&self.rounded)?)?;
+            }
+            if self.rows.is_empty() {
+                return Ok(());
+            }
+            let factors = factors.joined(&self.one)?;
+            for rows in &self.rows {
+                let factor = rows.factor(&factors)?.f_unsqueeze(1)?;
+                let target = rows.of(&self.values)?;
+                let _ = rows.of(self.theta.data())?.f_mul_out(&target, &factor)?;
+            }
+            Ok(())
         })
     }
 
     /// Divides θ by the gates, so that θ ⊙ gates are the given weights (`init.preserve_dense`).
     pub(super) fn divide_by_gates(&self, factors: &Factors) -> Result<()> {
         crate::autograd::no_grad(|| {
-            self.variables.values().try_for_each(|gated| gated.divide_by_gates(factors))
+            if self.rows.is_empty() {
+                return Ok(());
+            }
+            let factors = factors.joined(&self.one)?;
+            for rows in &self.rows {
+                let factor = rows.factor(&factors)?.f_unsqueeze(1)?;
+                let _ = rows.of(self.theta.data())?.f_div_(&factor)?;
+            }
+            Ok(())
         })
     }
 
     /// Turns the gradient of every variable into that of θ, in place, and returns the gradient of
     /// every bi-mask, shaped like it. Fade-out factors are constants and get no gradient.
+    ///
+    /// ∂L/∂θ = g ⊙ (product of all gates); ∂L/∂gate = Σ g ⊙ θ ⊙ (product of the other gates), summed
+    /// over the entries that it multiplies.
     pub(super) fn pull_back(
         &self,
-        gradients: &mut BTreeMap<String, Tensor>,
+        gradients: &FlatTensors,
         factors: &Factors,
     ) -> Result<Vec<Tensor>> {
         crate::autograd::no_grad(|| {
-            let zeros = factors.masks.iter().map(|mask| mask.f_zeros_like());
-            let mut pulled: Vec<Tensor> = zeros.collect::<Result<_, _>>()?;
-            for gated in self.variables.values() {
-                gated.take_buffer_update()?;
-                if let Some(gradient) = gradients.get_mut(&gated.name) {
-                    *gradient = gated.pull_back(gradient, factors, &mut pulled)?;
+            self.buffers.iter().try_for_each(RoundedBuffer::take_update)?;
+            let mut dots = Vec::new();
+            if !self.rows.is_empty() {
+                let joined = factors.joined(&self.one)?;
+                for rows in &self.rows {
+                    let gradient = rows.of(gradients.data())?;
+                    dots.extend(rows.dots(&gradient, &rows.of(self.theta.data())?, &joined)?);
+                    let factor = rows.factor(&joined)?.f_unsqueeze(1)?;
+                    let _ = gradient.shallow_clone().f_mul_(&factor)?;
                 }
             }
-            Ok(pulled)
+            self.sums.of(&dots, factors.masks)
         })
     }
 }
 
-/// Returns the gates of a binding: by the bi-mask, by a fade-out factor, by both, or by none.
-fn gates(binding: &Binding, fade_out: bool) -> impl Iterator<Item = (&Binding, Role)> {
-    let (always, while_fading_out) = match binding.role {
-        Role::Gated => (Some(Role::Gated), None),
-        Role::GatedNorm => (Some(Role::Gated), Some(Role::Scaled)),
-        role @ (Role::Written | Role::Scaled) => (None, Some(role)),
-        Role::Narrowed => (None, None),
-    };
-    let roles = always.into_iter().chain(while_fading_out.filter(|_| fade_out));
-    roles.map(move |role| (binding, role))
+/// Returns whether a variable is part of θ: it is learned, or gated.
+pub(super) fn is_learned(variable: &Tensor) -> bool {
+    variable.is_floating_point() && variable.requires_grad()
 }
 
-impl GatedVariable {
-    fn new(name: &str, variable: &Tensor) -> Result<Self> {
+/// Order of the variables in θ: those of one class, and of one length of row, follow each other.
+///
+/// Variables with gates come first, and those without masked image modeling stand together, as do
+/// those that decay.
+pub(super) fn class(name: &str, variable: &Tensor, gated: bool) -> u8 {
+    let decays = decays(ParameterKind::Weight, name, &variable.size());
+    match (gated, is_learned(variable), pmim_modules::owns(name), decays) {
+        (true, false, _, _) => 0,
+        (true, true, true, _) => 1,
+        (true, true, false, false) => 2,
+        (true, true, false, true) => 3,
+        (false, _, false, true) => 4,
+        (false, _, false, false) => 5,
+        (false, _, true, false) => 6,
+        (false, _, true, true) => 7,
+    }
+}
+
+/// Buffer of the network in half precision, such as a running statistic, with its f32 value.
+#[derive(Debug)]
+struct RoundedBuffer {
+    variable: Tensor,
+    raw: Tensor,
+}
+
+impl RoundedBuffer {
+    fn new(variable: &Tensor) -> Result<Self> {
         let raw = crate::autograd::no_grad(|| variable.f_detach_copy()?.f_to_kind(Kind::Float))?;
-        let variable = variable.shallow_clone();
-        Ok(Self { name: name.into(), variable, raw, gates: Vec::new() })
+        Ok(Self { variable: variable.shallow_clone(), raw })
     }
 
-    fn materialise(&self, factors: &Factors) -> Result<()> {
-        match self.gates.as_slice() {
-            [] => self.variable.shallow_clone().f_copy_(&self.raw)?,
-            [gate] => {
-                let (raw, target) = (self.raw.f_view(gate.view)?, self.variable.f_view(gate.view)?);
-                let _ = raw.f_mul_out(&target, &gate.factor(factors)?)?;
-            }
-            gates => {
-                // The product is f32, and is rounded once.
-                let mut product = self.raw.shallow_clone();
-                for gate in gates {
-                    product = product.f_view(gate.view)?.f_mul(&gate.factor(factors)?)?;
-                }
-                let product = product.f_view_as(&self.variable)?;
-                self.variable.shallow_clone().f_copy_(&product)?;
-            }
-        }
-        Ok(())
+    fn round(&self) -> Result<()> {
+        Ok(self.variable.shallow_clone().f_copy_(&self.raw)?)
     }
 
-    /// Copies buffers that the network's forward pass changed, such as running statistics, to θ.
-    ///
-    /// Entries that still equal θ rounded to the variable's kind keep their f32 value.
-    fn take_buffer_update(&self) -> Result<()> {
-        if self.variable.requires_grad() || !self.gates.is_empty() {
-            return Ok(());
-        }
+    /// Copies what the network's forward pass changed. Entries that still equal the rounded value keep
+    /// their f32 value.
+    fn take_update(&self) -> Result<()> {
         let unchanged = self.raw.f_to_kind(self.variable.kind())?.f_eq_tensor(&self.variable)?;
         let present = self.variable.f_to_kind(Kind::Float)?;
         let updated = self.raw.f_where_self(&unchanged, &present)?;
         Ok(self.raw.shallow_clone().f_copy_(&updated)?)
-    }
-
-    fn divide_by_gates(&self, factors: &Factors) -> Result<()> {
-        for gate in &self.gates {
-            let _ = self.raw.f_view(gate.view)?.f_div_(&gate.factor(factors)?)?;
-        }
-        Ok(())
-    }
-
-    /// Returns ∂L/∂θ = g ⊙ (product of all gates), and adds to `pulled` for every bi-mask
-    /// ∂L/∂gate = Σ g ⊙ θ ⊙ (product of the other gates), summed over the entries it multiplies.
-    fn pull_back(
-        &self,
-        gradient: &Tensor,
-        factors: &Factors,
-        pulled: &mut [Tensor],
-    ) -> Result<Tensor> {
-        // Autograd may return one tensor as the gradient of two variables: do not modify in place.
-        let mut gradient = widened(gradient)?.f_contiguous()?;
-        for (at, gate) in self.gates.iter().enumerate().filter(|(_, g)| g.role == Role::Gated) {
-            let mut others = gradient.shallow_clone();
-            for (_, other) in self.gates.iter().enumerate().filter(|(index, _)| *index != at) {
-                others = others.f_view(other.view)?.f_mul(&other.factor(factors)?)?;
-            }
-            let (left, right) = (others.f_view(gate.view)?, self.raw.f_view(gate.view)?);
-            let sums =
-                row_dots(&left, &right)?.f_sum_dim_intlist([0i64].as_slice(), false, None)?;
-            let target = &mut pulled[gate.dimension];
-            let _ = target.f_add_(&sums.f_view_as(target)?)?;
-        }
-        for gate in &self.gates {
-            gradient = gradient.f_view(gate.view)?.f_mul(&gate.factor(factors)?)?;
-        }
-        Ok(gradient.f_view_as(&self.raw)?)
-    }
-}
-
-impl Gate {
-    fn factor(&self, factors: &Factors) -> Result<Tensor> {
-        let fade_out = || factors.fade_out.get(&self.dimension);
-        let factor = match (self.role, fade_out()) {
-            (Role::Written, Some([written, _])) => written,
-            (Role::Scaled, Some([_, scaled])) => scaled,
-            _ => &factors.masks[self.dimension],
-        };
-        Ok(factor.f_detach()?.f_view([1, -1, 1])?)
-    }
-}
-
-/// Returns Σ left ⊙ right over the last axis, without materialising the product.
-fn row_dots(left: &Tensor, right: &Tensor) -> Result<Tensor> {
-    Ok(Tensor::f_linalg_vecdot(left, right, -1)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tch::Device;
-
-    #[test]
-    fn bf16_buffer_changed_by_the_network_updates_theta_and_unchanged_one_keeps_f32() -> Result<()>
-    {
-        let half = || Tensor::f_full([2], 0.1, (Kind::BFloat16, Device::Cpu));
-        let variables =
-            BTreeMap::from([("constant".into(), half()?), ("statistic".into(), half()?)]);
-        let gating = Gating::new(&SearchSpace::empty(), &[], &variables)?;
-        for gated in gating.variables.values() {
-            let _ = gated.raw.shallow_clone().f_fill_(0.1)?;
-        }
-        let factors = Factors { masks: &[], fade_out: BTreeMap::new() };
-        gating.materialise(&factors)?;
-        let _ = variables["statistic"].shallow_clone().f_fill_(3.0)?;
-        gating.pull_back(&mut BTreeMap::new(), &factors)?;
-        gating.materialise(&factors)?;
-        let first = |tensor: &Tensor| tensor.f_double_value(&[0]);
-        for (name, expected) in [("constant", f64::from(0.1f32)), ("statistic", 3.0)] {
-            let raw = gating.raw(name).map(first).transpose()?;
-            assert_eq!(raw, Some(expected), "{name}");
-        }
-        assert_eq!(first(&variables["statistic"])?, 3.0);
-        Ok(())
     }
 }

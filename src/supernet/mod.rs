@@ -49,9 +49,11 @@
 mod expansion;
 mod fade_out;
 mod flat;
+mod gate_rows;
 mod gates;
 mod gating;
 mod in_place;
+mod learned;
 mod narrowing;
 mod parameters;
 mod pmim_modules;
@@ -62,6 +64,7 @@ mod weights;
 
 pub use fade_out::FadeOut;
 pub use narrowing::Narrowing;
+pub(crate) use parameters::decays;
 pub use parameters::{Parameter, ParameterKind};
 pub(crate) use pmim_modules::declared;
 pub use pmim_modules::PmimModules;
@@ -75,6 +78,7 @@ use crate::tensors::widened;
 pub use crate::tensors::Weights;
 use crate::{Error, Result};
 use gating::Gating;
+use learned::Learned;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -88,6 +92,8 @@ pub struct Supernet<A: Architecture> {
     space: SearchSpace,
     cost: CostModel,
     states: Vec<DimensionState>,
+    /// Buffers of which scores and α are views.
+    learned: Learned,
     gating: Gating,
     can_narrow: bool,
     /// Kind that the network computes in; θ is f32.
@@ -127,10 +133,12 @@ impl<A: Architecture> Supernet<A> {
         let shapes = variables.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
         space.validate(&shapes)?;
         let states = space.dimensions.iter().map(|d| DimensionState::new(d, device));
+        let fade_out = vec![false; space.dimensions.len()];
         Ok(Self {
             cost: architecture.cost_model(),
             states: states.collect::<Result<_>>()?,
-            gating: Gating::new(&space, &vec![false; space.dimensions.len()], &variables)?,
+            gating: Gating::new(&space, &fade_out, &variables, Kind::Float, device)?,
+            learned: Learned::new(device)?,
             can_narrow: in_place::can_narrow(&architecture, &space)?,
             compute: Kind::Float,
             architecture,
@@ -273,18 +281,30 @@ impl<A: Architecture> Supernet<A> {
         Ok(Output { logits, features: Some(features), reconstruction: None })
     }
 
+    /// Returns the kind of a parameter of this name.
+    pub(crate) fn kind_of(&self, name: &str) -> ParameterKind {
+        if self.reconstruction.is_some() && pmim_modules::owns(name) {
+            return ParameterKind::Reconstruction;
+        }
+        match self.variables.contains_key(name) {
+            true => ParameterKind::Weight,
+            false if self.learned.is_score(name) => ParameterKind::Score,
+            false => ParameterKind::Alpha,
+        }
+    }
+
+    /// Returns the variables of the network that are learned, by name: leaves of the autograd graph.
+    pub(crate) fn leaves(&self) -> Vec<(String, Tensor)> {
+        let learned = self.variables.iter().filter(|(_, leaf)| leaf.requires_grad());
+        learned.map(|(name, leaf)| (name.clone(), leaf.shallow_clone())).collect()
+    }
+
     /// Returns all trainable parameters: weights, scores, and α of undecided dimensions.
     pub fn parameters(&self) -> Vec<Parameter> {
-        let weights =
-            self.variables.iter().filter(|(_, leaf)| leaf.requires_grad()).map(|(name, leaf)| {
-                let kind = if pmim_modules::owns(name) && self.reconstruction.is_some() {
-                    ParameterKind::Reconstruction
-                } else {
-                    ParameterKind::Weight
-                };
-                let value = self.gating.raw(name).unwrap_or(leaf).shallow_clone();
-                Parameter { name: name.clone(), kind, leaf: leaf.shallow_clone(), value }
-            });
+        let weights = self.leaves().into_iter().map(|(name, leaf)| {
+            let value = self.gating.raw(&name).unwrap_or(&leaf).shallow_clone();
+            Parameter { kind: self.kind_of(&name), name, leaf, value }
+        });
         let learned = |name: String, kind, leaf: &Tensor| Parameter {
             name,
             kind,

@@ -32,10 +32,17 @@ impl Parameter {
     /// Whether weight decay applies: to α, and to tensors of two or more axes whose name ends in
     /// `weight`; not to biases, scales of norms, tokens, position embeddings or scores.
     pub fn decays(&self) -> bool {
-        match self.kind {
-            ParameterKind::Score => false,
-            ParameterKind::Alpha => true,
-            _ => self.value.dim() >= 2 && self.name.ends_with("weight"),
+        decays(self.kind, &self.name, &self.value.size())
+    }
+}
+
+/// Whether weight decay applies to a parameter ([`Parameter::decays`]).
+pub(crate) fn decays(kind: ParameterKind, name: &str, shape: &[i64]) -> bool {
+    match kind {
+        ParameterKind::Score => false,
+        ParameterKind::Alpha => true,
+        ParameterKind::Weight | ParameterKind::Reconstruction => {
+            shape.len() >= 2 && name.ends_with("weight")
         }
     }
 }

@@ -161,7 +161,8 @@ impl<A: Architecture> Supernet<A> {
     pub(super) fn rebuild_gating(&mut self, weights: &Weights) -> Result<()> {
         let fade_out: Vec<bool> =
             self.states.iter().map(|state| state.fade_out.is_some()).collect();
-        self.gating = Gating::new(&self.space, &fade_out, &self.variables)?;
+        self.gating =
+            Gating::new(&self.space, &fade_out, &self.variables, self.compute, self.device)?;
         self.load_weights(weights)
     }
 }

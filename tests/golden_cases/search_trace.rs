@@ -201,7 +201,7 @@ fn first_step_of_the_trace_gives_its_gradients_and_logits() -> TestResult {
     let (description, tensors) =
         (load_json::<Description>("search_trace")?, load_tensors("search_trace")?);
     let search = search(&description, &tensors)?;
-    let gradients = search.gradients(&[batch(&tensors, 0)?])?.parameters;
+    let gradients = search.gradients(&[batch(&tensors, 0)?])?.parameters()?;
     let expected = under(&tensors, "grad0/");
     assert!(!expected.is_empty());
     for (name, expected) in &expected {
