@@ -60,14 +60,14 @@ impl<A: Architecture> Search<A> {
             let weights = &gradients.weights.tensors;
             let [clipped, others] = [ParameterKind::Weight, ParameterKind::Reconstruction]
                 .map(|kind| self.ranges(weights.layout(), kind));
-            let norm = weights.norm(&clipped)?;
+            let norm = weights.norm(clipped.iter().cloned())?;
             let mut norms = Vec::new();
             if !others.is_empty() {
-                norms.push(weights.norm(&others)?);
+                norms.push(weights.norm(others)?);
             }
             let learned = [&gradients.scores.tensors, &gradients.alphas.tensors];
             for own in learned.into_iter().filter(|own| own.layout().length() > 0) {
-                norms.push(own.norm(&[0..own.layout().length()])?);
+                norms.push(own.norm(std::iter::once(0..own.layout().length()))?);
             }
             let other_norm = match norms.is_empty() {
                 true => norm.f_zeros_like()?,

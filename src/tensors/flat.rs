@@ -212,8 +212,8 @@ impl FlatTensors {
 
     /// Returns the Euclidean norm over ranges of elements, a scalar, f32; each range begins and ends
     /// where a section does.
-    pub(crate) fn norm(&self, ranges: &[Range<i64>]) -> Result<Tensor> {
-        let norms = ranges.iter().map(|range| {
+    pub(crate) fn norm(&self, ranges: impl IntoIterator<Item = Range<i64>>) -> Result<Tensor> {
+        let norms = ranges.into_iter().map(|range| {
             let end = next_multiple(range.end, SECTION);
             let rows = self.rows(&(range.start..end), SECTION)?;
             Ok(rows.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), false)?)
