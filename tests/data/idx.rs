@@ -1,5 +1,5 @@
 use crate::assert_refused;
-use crate::support::{numbers, TestResult};
+use crate::support::{numbers, test_device, TestResult};
 use once_for_both::batch::Targets;
 use once_for_both::data::idx::{IdxImages, Split};
 use once_for_both::data::transform::{EvalTransform, Transform};
@@ -7,7 +7,7 @@ use once_for_both::data::{Dataset, ImageSet, Loader, LoaderOptions, Normalisatio
 use once_for_both::Error;
 use std::path::Path;
 use std::sync::Arc;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 fn example_images() -> TestResult<IdxImages> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data");
@@ -37,12 +37,12 @@ fn loader_batches_equal_those_of_image_set() -> TestResult {
         normalisation: Normalisation { mean: vec![0.28], std: vec![0.35] },
         ..LoaderOptions::evaluation(28, 300).workers(2)
     };
-    let mut loader = Loader::new(Arc::new(set.clone()), options, Device::Cpu)?;
-    let memory = ImageSet::from_idx(set, 10, Device::Cpu)?.normalised(0.28, 0.35)?;
+    let mut loader = Loader::new(Arc::new(set.clone()), options, test_device())?;
+    let memory = ImageSet::from_idx(set, 10, test_device())?.normalised(0.28, 0.35)?;
     assert_eq!(loader.steps_per_epoch(), 4);
     for (step, count) in [300, 300, 300, 100].into_iter().enumerate() {
         let first = 300 * step as i64;
-        let indices = Tensor::f_arange_start(first, first + count, (Kind::Int64, Device::Cpu))?;
+        let indices = Tensor::f_arange_start(first, first + count, (Kind::Int64, test_device()))?;
         let (images, labels) = memory.select(&indices)?;
         let batch = loader.at(step as u64)?;
         assert_eq!(batch.images.size(), [count, 1, 28, 28]);
@@ -64,10 +64,10 @@ fn loader_top1_counts_every_image_once() -> TestResult {
         normalisation: Normalisation { mean: vec![0.3], std: vec![0.3] },
         ..LoaderOptions::evaluation(16, 300).workers(2)
     };
-    let mut loader = Loader::new(Arc::new(set), options, Device::Cpu)?;
+    let mut loader = Loader::new(Arc::new(set), options, test_device())?;
     let always_three = |images: &Tensor| -> once_for_both::Result<Tensor> {
         let batch = images.size()[0];
-        let three = Tensor::f_full([batch], 3, (Kind::Int64, Device::Cpu))?;
+        let three = Tensor::f_full([batch], 3, (Kind::Int64, test_device()))?;
         Ok(three.f_one_hot(10)?)
     };
     for _ in 0..2 {
@@ -78,7 +78,7 @@ fn loader_top1_counts_every_image_once() -> TestResult {
 
 #[test]
 fn select_of_indices_out_of_range_or_of_another_kind_is_an_error_in_plain_words() -> TestResult {
-    let memory = ImageSet::from_idx(example_images()?, 10, Device::Cpu)?;
+    let memory = ImageSet::from_idx(example_images()?, 10, test_device())?;
     for (values, got) in [([0_i64, 1000], "0..=1000"), ([-1, 3], "-1..=3")] {
         let indices = Tensor::f_from_slice(&values)?;
         assert_refused!(memory.select(&indices), Error::Invalid { actual, .. } if actual == got);

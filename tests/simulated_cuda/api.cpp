@@ -1,6 +1,7 @@
 // What a program calls, by name (dlsym).
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 
 #include "counters.h"
 
@@ -23,3 +24,17 @@ int simulated_cuda_report(const char* path) {
   return std::fclose(file);
 }
 }
+
+namespace {
+
+// For a program that knows nothing of this device: a report when it ends, if SIMULATED_CUDA_REPORT names a
+// file. With SIMULATED_CUDA_TRACE it says where operators were called.
+struct ReportAtEnd {
+  ReportAtEnd() { simulated_cuda_trace(std::getenv("SIMULATED_CUDA_TRACE") != nullptr); }
+  ~ReportAtEnd() {
+    const char* path = std::getenv("SIMULATED_CUDA_REPORT");
+    if (path && simulated_cuda_report(path) != 0) std::perror(path);
+  }
+} report_at_end;
+
+}  // namespace

@@ -17,15 +17,17 @@ namespace {
 using Stack = std::vector<void*>;
 using Counts = std::map<std::pair<std::string, Stack>, int64_t>;
 
-std::mutex lock;
-Counts operators, waits;  // an operator's stack is empty unless it is traced
+// Never destroyed: the report may be written when the program ends, and threads may still run.
+std::mutex& lock = *new std::mutex;
+Counts& operators = *new Counts;  // a stack is empty unless it is traced
+Counts& waits = *new Counts;
 std::atomic<bool> traced{false};
 
 std::atomic<int64_t> operator_count{0}, wait_count{0};
 std::atomic<int64_t> copies_in{0}, bytes_in{0}, copies_out{0}, bytes_out{0};
 std::atomic<int64_t> allocations{0}, live_bytes{0}, peak_bytes{0};
 
-const std::map<std::string, std::atomic<int64_t>*> by_name{
+const auto& by_name = *new std::map<std::string, std::atomic<int64_t>*>{
     {"operators", &operator_count},
     {"waits", &wait_count},
     {"copies_to_device", &copies_in},

@@ -1,9 +1,10 @@
-// What the host reads or writes at a device address ends the program: say so, and where.
+// A read or write of device memory by the host ends the program. This says so, and where it was.
 #include <execinfo.h>
 #include <signal.h>
-#include <unistd.h>
+#include <ucontext.h>
 
-#include <cstring>
+#include <cstdio>
+#include <cstdlib>
 
 #include "symbols.h"
 
@@ -12,32 +13,34 @@ namespace {
 
 struct sigaction before;
 
-void say(const char* text) {
-  if (write(STDERR_FILENO, text, std::strlen(text)) < 0) return;
+// Runs in the place of the instruction that failed, as if it had called this.
+[[noreturn]] __attribute__((force_align_arg_pointer)) void end_program() {
+  std::fputs("the host reads or writes memory of the simulated CUDA device:\n", stderr);
+  void* frames[64];
+  const int depth = backtrace(frames, 64);
+  for (int i = 0; i < depth; i++) {
+    const auto& name = function_name(frames[i]);
+    if (!name.empty()) std::fprintf(stderr, "  %s\n", name.c_str());
+  }
+  std::abort();
 }
 
-// Linux gives no address for one that cannot be (memory.h), but this code.
-void report(int number, siginfo_t* info, void* context) {
-  if (info->si_code == SI_KERNEL) {
-    say("the host reads or writes memory of the simulated CUDA device:\n");
-    void* frames[64];
-    const int depth = backtrace(frames, 64);
-    for (int i = 0; i < depth; i++) {
-      const auto& name = function_name(frames[i]);
-      if (name.empty()) continue;
-      say("  ");
-      say(name.c_str());
-      say("\n");
-    }
-    signal(number, SIG_DFL);
-  } else {
-    sigaction(number, &before, nullptr);  // not ours: it happens again, and goes to whom it went before
+// An address that cannot be (memory.h) has this code. Other faults go to whom they went before: a stack
+// overflow needs the handler's own stack, which is too small to look for names.
+void on_fault(int number, siginfo_t* info, void* context) {
+  if (info->si_code != SI_KERNEL) {
+    sigaction(number, &before, nullptr);  // the instruction is run again
+    return;
   }
+  auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+  registers[REG_RSP] -= sizeof(greg_t);
+  *reinterpret_cast<greg_t*>(registers[REG_RSP]) = registers[REG_RIP];
+  registers[REG_RIP] = reinterpret_cast<greg_t>(&end_program);
 }
 
 const bool installed = [] {
   struct sigaction ours {};
-  ours.sa_sigaction = &report;
+  ours.sa_sigaction = &on_fault;
   ours.sa_flags = SA_SIGINFO | SA_ONSTACK;
   return sigaction(SIGSEGV, &ours, &before) == 0;
 }();

@@ -98,9 +98,10 @@ std::string readable(const char* name) {
 }  // namespace
 
 const std::string& function_name(void* address) {
-  static const Program program;
-  static std::map<void*, std::string> known;
-  static std::mutex lock;
+  // Never destroyed, like the counters that ask.
+  static const auto& program = *new Program;
+  static auto& known = *new std::map<void*, std::string>;
+  static auto& lock = *new std::mutex;
   std::lock_guard<std::mutex> guard(lock);
   const auto [entry, is_new] = known.try_emplace(address);
   if (is_new) {

@@ -1,3 +1,4 @@
 mod budgets;
 mod counters;
+mod mix_ups;
 mod scenarios;
