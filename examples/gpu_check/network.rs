@@ -47,7 +47,7 @@ impl Plan {
             dense: VitConfig::deit_small(),
             batch: options.batch,
             burst: 8,
-            rounds: 5,
+            rounds: 3,
             latency_batches: [1, 64],
             precisions: vec![Precision::F32, Precision::Bf16],
             shares: vec![0.7, 0.5, 0.3],
