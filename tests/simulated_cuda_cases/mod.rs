@@ -2,3 +2,4 @@ mod budgets;
 mod counters;
 mod mix_ups;
 mod scenarios;
+mod warnings;

@@ -87,7 +87,7 @@ fn step(counters: &Counters, search: &mut Search<VitConfig>) -> TestResult<Count
 }
 
 /// DeiT's augmentation at 224 pixels; the second batch is counted.
-fn batch_of_loader(counters: &Counters) -> TestResult<Count> {
+pub fn batch_of_loader(counters: &Counters) -> TestResult<Count> {
     let options = LoaderOptions::deit(224, 8).seed(1).workers(1);
     let mut loader = Loader::new(Arc::new(Noise), options, test_device())?;
     loader.at(0)?;
