@@ -2,6 +2,7 @@
 
 use crate::support::{test_device, TestResult};
 use libloading::os::unix::{Library, Symbol};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int, CString};
 use std::os::unix::ffi::OsStrExt;
@@ -162,7 +163,7 @@ impl Count {
             *parts.entry(row.part()).or_insert(0) += row.count;
         }
         let mut parts: Vec<_> = parts.into_iter().collect();
-        parts.sort_by(|left, right| right.1.cmp(&left.1));
+        parts.sort_by_key(|(_, count)| Reverse(*count));
         parts
     }
 
@@ -173,7 +174,7 @@ impl Count {
             *waits.entry(format!("{} in {}", row.name, row.caller())).or_insert(0) += row.count;
         }
         let mut waits: Vec<_> = waits.into_iter().collect();
-        waits.sort_by(|left, right| right.1.cmp(&left.1));
+        waits.sort_by_key(|(_, count)| Reverse(*count));
         waits
     }
 }
