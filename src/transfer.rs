@@ -2,10 +2,10 @@
 //!
 //! To CUDA, libtorch issues a copy without waiting only if it is asked to (`non_blocking`) and the source is
 //! in pinned (page-locked) memory. Every call of [`pinned`] takes a block of its own from libtorch's
-//! caching allocator of pinned memory, and nothing is written to the block afterwards. [`to_device`] makes
-//! libtorch record an event behind the copy, in the stream of the copy; a block that was freed is given out
-//! again only after its events have happened. So the pinned tensor may be dropped at once, and its memory
-//! is not overwritten before it has been copied.
+//! caching allocator of pinned memory, and nothing is written to the block afterwards. With [`to_device`]
+//! libtorch notes the stream of the copy in the block; when the block is freed it records an event in that
+//! stream, and it gives the block out again only after the event has happened. So the pinned tensor may be
+//! dropped at once, and its memory is not overwritten before it has been copied.
 //!
 //! tch binds no CUDA streams: the copies are in the stream of the network's operators.
 
