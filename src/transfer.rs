@@ -30,3 +30,8 @@ pub(crate) fn to_device(pinned: &Tensor, device: Device) -> Result<Tensor> {
     let non_blocking = matches!(device, Device::Cuda(_));
     Ok(pinned.f_to_device_(device, pinned.f_kind()?, non_blocking, false)?)
 }
+
+/// Copies numbers to a device, without waiting for it.
+pub(crate) fn upload<T: tch::kind::Element>(values: &[T], device: Device) -> Result<Tensor> {
+    to_device(&pinned(Tensor::f_from_slice(values)?, device)?, device)
+}

@@ -9,7 +9,7 @@ use once_for_both::components::{
 };
 use once_for_both::cost::{ExpectedCost, Metric};
 use once_for_both::oracle::{self, Units};
-use once_for_both::space::{ActiveSet, Candidates, Size};
+use once_for_both::space::{ActiveSet, ActiveSets, Candidates, Size};
 use once_for_both::strategies::{scores, units};
 use once_for_both::Error;
 use proptest::prelude::*;
@@ -201,7 +201,9 @@ proptest! {
         let (space, model) = in_words(support::little::counting(units.candidates()))?;
         let cost = ExpectedCost::new(&model, &space, &[Metric::Macs, Metric::Params], test_device())?;
         let alpha = in_words(array(units.alpha()))?;
-        let found = cost.costs(&[alpha], &[&in_words(active_set(&units))?])?;
+        let active = in_words(active_set(&units))?;
+        let sets = ActiveSets::new(&[&active], test_device())?;
+        let found = cost.costs(&[&alpha], &sets)?;
         let close = Tolerance { relative: 1e-5, absolute: 1e-6 };
         // This cost model has as many MACs as units and as many parameters as heads.
         in_words(close.check_against("units", &found[0], &[units.expected_size().units]))?;

@@ -9,7 +9,7 @@ use once_for_both::cost::{
 };
 use once_for_both::models::{Architecture, BlockConfig, VitConfig};
 use once_for_both::space::{
-    ActiveSet, Candidates, Dimension, DimensionKind, Over, SearchSpace, Size, Sizes,
+    ActiveSets, Candidates, Dimension, DimensionKind, Over, SearchSpace, Size, Sizes,
 };
 use once_for_both::Error;
 use proptest::collection::vec;
@@ -276,7 +276,7 @@ fn cost_without_a_size_of_a_dimension_takes_its_dense_size() -> TestResult {
 fn budget_loss_is_the_weighted_square_of_the_largest_excess_of_expected_cost() -> TestResult {
     let (space, mut model, active) = little()?;
     model.params += Polynomial::heads("a") * 3;
-    let active: Vec<&ActiveSet> = active.iter().collect();
+    let sets = ActiveSets::new(&active.iter().collect::<Vec<_>>(), test_device())?;
     let logits: [&[f64]; 3] = [&[0.0, 1.0], &[0.5, -0.5, 0.0, 0.25], &[-1.0, 0.0, 1.0]];
     let alphas = || -> TestResult<Vec<Tensor>> {
         let pairs = space.dimensions.iter().zip(logits);
@@ -297,12 +297,13 @@ fn budget_loss_is_the_weighted_square_of_the_largest_excess_of_expected_cost() -
         let metrics = [Metric::Macs, Metric::Params];
         let expected_cost = ExpectedCost::new(&model, &space, &metrics, test_device())?;
         let alphas = alphas()?;
-        for (found, cost) in expected_cost.costs(&alphas, &active)?.iter().zip([macs, params]) {
+        let each: Vec<&Tensor> = alphas.iter().collect();
+        for (found, cost) in expected_cost.costs(&each, &sets)?.iter().zip([macs, params]) {
             EXPECTED.check_against("expected cost", found, &[cost])?;
         }
         let excess = [(macs - limits[0]) / 133.0, (params - limits[1]) / 22.0];
         assert!(excess[which] > excess[1 - which], "{excess:?}");
-        let found = loss.loss(&alphas, &active)?;
+        let found = loss.loss(&each, &sets)?;
         EXPECTED.check_against("loss", &found, &[5.0 * excess[which] * excess[which]])?;
 
         // Chain rule for α of e: dL/dα_k = dL/dF · dF/de · p_k·(w_k − e).

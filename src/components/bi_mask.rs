@@ -1,9 +1,8 @@
 //! Bi-mask m = λ·S + (1−λ)·V of one dimension (paper eq. 5).
 
-use super::rank::{head_ranks, ranks};
 use super::ComponentId;
 use crate::error::expect_shape;
-use crate::space::ActiveSet;
+use crate::space::{ActiveSet, ActiveSets};
 use crate::tensors::widened;
 use crate::{Error, Result};
 use std::fmt::Debug;
@@ -75,60 +74,18 @@ pub trait BiMask: Debug + Send + Sync {
         let mask = s.f_mul_scalar(lambda)?.f_add(&v.f_mul_scalar(1.0 - lambda)?)?;
         Ok(Mask { mask: mask.f_to_kind(importance.kind())?, importance, sparsity })
     }
-}
 
-/// The paper's bi-mask: S = σ(s), and V = Σ p over the active candidates that keep a unit of this
-/// rank (paper section 3.2).
-///
-/// In a flat dimension with widths w_k, a unit of rank r has V = Σ_{k: w_k > r} p_k. In attention
-/// with candidates (h_a, c_b), channel j of head i has V = Σ_{h_a > ρ, c_b > r} p_ab: ρ is the
-/// rank of the head by the sum of its channels' S ([`head_ranks`]), r the rank of the channel by
-/// score within its head ([`ranks`]). q, k and v of a head share the bi-mask.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RankedBiMask;
-
-impl BiMask for RankedBiMask {
-    fn id(&self) -> ComponentId {
-        ComponentId::new("ranked")
+    /// Returns the bi-masks of several dimensions: [`mask`](Self::mask) of each. A search calls this
+    /// method; implement it where all dimensions can be computed with fewer operators than one by one.
+    ///
+    /// # Shapes
+    /// `sets`: the active candidates of these dimensions, in their order.
+    ///
+    /// # Errors
+    /// Those of [`mask`](Self::mask).
+    fn masks(&self, states: &[UnitState], _sets: &ActiveSets, lambda: f64) -> Result<Vec<Mask>> {
+        states.iter().map(|state| self.mask(*state, lambda)).collect()
     }
-
-    fn importance(&self, score: &Tensor) -> Result<Tensor> {
-        Ok(score.f_sigmoid()?)
-    }
-
-    fn sparsity(&self, state: UnitState, importance: &Tensor) -> Result<Tensor> {
-        let active = state.active;
-        let units = active.candidates().unit_shape();
-        expect_shape("sparsity", "score", state.score, &units)?;
-        expect_shape("sparsity", "importance", importance, &units)?;
-        let tail = tail(state.alpha, active)?;
-        let (score, importance) = (state.score.f_detach()?, importance.f_detach()?);
-        let heads = head_ranks(&importance, state.pruned_importance)?;
-        let rows = active.row_of_rank().f_index_select(0, &heads)?;
-        let columns = active.column_of_rank().f_take(&ranks(&score)?)?;
-        let place = rows.f_mul_scalar(tail.size()[1])?.f_unsqueeze(1)?.f_add(&columns)?;
-        Ok(tail.f_take(&place)?.f_to_kind(state.alpha.kind())?)
-    }
-}
-
-/// Returns V for every rank of head and channel, `[heads, channels]`:
-/// `V[ρ, r] = Σ_{h_a > ρ, c_b > r} p_ab` over the active candidates (paper section 3.2).
-///
-/// # Errors
-/// [`Error::Shape`] if α does not have the shape of the candidates.
-pub fn survival_by_rank(alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
-    let rows = tail(alpha, active)?.f_index_select(0, active.row_of_rank())?;
-    Ok(rows.f_index_select(1, active.column_of_rank())?.f_to_kind(alpha.kind())?)
-}
-
-/// Returns Σ p over the candidates at least as large as each candidate, in both axes, padded with
-/// one row and one column of zeros: a reverse cumulative sum along each axis.
-fn tail(alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
-    expect_shape("sparsity", "alpha", alpha, &active.candidates().shape())?;
-    let p = active.probabilities(&widened(alpha)?)?.f_flip([0, 1])?;
-    // A sum of probabilities can exceed 1 by rounding only.
-    let sums = p.f_cumsum(0, None)?.f_cumsum(1, None)?.f_clamp_max(1.0)?;
-    Ok(sums.f_flip([0, 1])?.f_constant_pad_nd([0, 1, 0, 1])?)
 }
 
 /// Refuses λ outside [0, 1].

@@ -1,7 +1,7 @@
 //! Budget loss w·((F(α) − F*)/F_0)² (paper eq. 9).
 
 use crate::cost::{CostLimit, CostModel, ExpectedCost, Metric};
-use crate::space::{ActiveSet, SearchSpace};
+use crate::space::{ActiveSets, SearchSpace};
 use crate::Result;
 use tch::{Device, Kind, Tensor};
 
@@ -44,9 +44,9 @@ impl BudgetLoss {
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if an α has another shape than its candidates.
-    pub fn loss(&self, alphas: &[Tensor], active: &[&ActiveSet]) -> Result<Tensor> {
+    pub fn loss(&self, alphas: &[&Tensor], sets: &ActiveSets) -> Result<Tensor> {
         let mut excess: Option<Tensor> = None;
-        let costs = self.expected.costs(alphas, active)?;
+        let costs = self.expected.costs(alphas, sets)?;
         for (cost, [limit, dense]) in costs.iter().zip(&self.limits) {
             let own = cost.f_sub_scalar(*limit)?.f_div_scalar(*dense)?;
             excess = Some(excess.map_or(Ok(own.shallow_clone()), |most| most.f_maximum(&own))?);

@@ -25,6 +25,7 @@ mod magnitude;
 mod one_hot;
 mod pmim;
 mod rank;
+mod ranked_bi_mask;
 mod relative_error;
 mod set;
 mod task_loss;
@@ -32,7 +33,7 @@ mod task_loss;
 #[cfg(feature = "proptest")]
 pub(crate) use bi_mask::check_lambda;
 pub(crate) use bi_mask::expect_finite;
-pub use bi_mask::{survival_by_rank, BiMask, Mask, RankedBiMask, UnitState};
+pub use bi_mask::{BiMask, Mask, UnitState};
 pub use budget_loss::BudgetLoss;
 pub use distillation::{
     distillation_loss, feature_loss, Distillation, DistillationKind, Teacher, TeacherOutputs,
@@ -48,6 +49,7 @@ pub use pmim::{
     WindowNorm, WindowedPixels,
 };
 pub use rank::{head_ranks, most_important, ranks};
+pub use ranked_bi_mask::{survival_by_rank, RankedBiMask};
 pub(crate) use relative_error::probe_term;
 pub(crate) use set::lock_teacher;
 pub use set::{ComponentIds, Components};

@@ -1,15 +1,15 @@
 //! Adaptive one-hot loss, which drives candidate probabilities to one-hot (paper section 3.3).
 
 use super::ComponentId;
-use crate::error::expect_shape;
 use crate::range::{check_all, Range};
-use crate::space::{ActiveSet, DimensionKind};
+use crate::space::{ActiveSet, ActiveSets, DimensionGroup, DimensionKind};
 use crate::tensors::widened;
 use crate::Result;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::f64::consts::PI;
 use std::fmt::Debug;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 /// Loss that drives the candidate probabilities p of one dimension to one-hot (paper section 3.3).
 ///
@@ -49,8 +49,32 @@ pub trait AdaptiveOneHotLoss: Debug + Send + Sync {
     /// [`Error::Torch`](crate::Error::Torch) if libtorch fails.
     fn importance_loss(&self, kind: DimensionKind, importance: &Tensor) -> Result<Tensor>;
 
+    /// Returns the sum of [`alpha_loss`](Self::alpha_loss) over several dimensions. A search calls this
+    /// method; implement it where all dimensions can be computed with fewer operators than one by one.
+    ///
+    /// # Shapes
+    /// `sets`: the active candidates of these dimensions, in their order. Result: scalar.
+    ///
+    /// # Errors
+    /// Those of [`alpha_loss`](Self::alpha_loss).
+    fn alpha_losses(&self, alphas: &[&Tensor], sets: &ActiveSets) -> Result<Tensor> {
+        let own = alphas.iter().zip(sets.iter());
+        let losses = own.map(|(alpha, active)| self.alpha_loss(alpha, active));
+        sum_of(&losses.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Returns the sum of [`importance_loss`](Self::importance_loss) over several dimensions, as kind and
+    /// importance. A search calls this method.
+    ///
+    /// # Errors
+    /// Those of [`importance_loss`](Self::importance_loss).
+    fn importance_losses(&self, importance: &[(DimensionKind, &Tensor)]) -> Result<Tensor> {
+        let own = importance.iter().map(|(kind, own)| self.importance_loss(*kind, own));
+        sum_of(&own.collect::<Result<Vec<_>>>()?)
+    }
+
     /// Returns the sum of both parts (paper eq. 8); zero if a single candidate is active. A search
-    /// calls the two parts instead.
+    /// calls the sums over all dimensions instead.
     ///
     /// # Errors
     /// Those of the two parts.
@@ -124,6 +148,30 @@ impl EntropyVarianceLoss {
         }
     }
 
+    /// Returns the sum of the losses of a group's undecided dimensions on α.
+    ///
+    /// `alphas`: candidate logits of all dimensions, flat.
+    fn group_loss(&self, group: &DimensionGroup, alphas: &Tensor) -> Result<Tensor> {
+        let log_p = group.logits(alphas)?.f_log_softmax(-1, None)?;
+        let p = log_p.f_exp()?;
+        let over_candidates = |own: Tensor| own.f_sum_dim_intlist([1i64].as_slice(), false, None);
+        let n = group.count.f_to_kind(p.kind())?;
+        let mut losses = n.f_zeros_like()?;
+        if self.entropy {
+            // 0 · ln 0 = 0, for dropped candidates and where p underflows.
+            let log_p = log_p.f_masked_fill(&group.inactive, 0.0)?.f_clamp_min(LEAST_LOG)?;
+            losses = losses.f_sub(&over_candidates(p.f_mul(&log_p)?)?)?;
+        }
+        if self.tangent {
+            let mean = n.f_reciprocal()?;
+            let deviation = p.f_sub(&mean.f_unsqueeze(1)?)?.f_masked_fill(&group.inactive, 0.0)?;
+            let most = mean.f_neg()?.f_add_scalar(1.0)?;
+            let x = over_candidates(deviation.f_square()?)?.f_div(&most)?;
+            losses = losses.f_add(&self.bounded_tangent(&x)?.f_div(&n)?)?;
+        }
+        Ok(losses.f_dot(&group.undecided.f_to_kind(p.kind())?)?)
+    }
+
     /// Returns tan(π/2 − π·x) = cot(π·x) for x in `[delta, 1 − delta]`, and beyond it the tangent
     /// line cot(π·x₀) − π/sin²(π·x₀)·(x − x₀) with x₀ = clamp(x, delta, 1 − delta).
     ///
@@ -134,6 +182,14 @@ impl EntropyVarianceLoss {
         let value = angle.f_tan()?.f_reciprocal()?;
         let slope = angle.f_detach()?.f_sin()?.f_square()?.f_reciprocal()?.f_mul_scalar(-PI)?;
         Ok(value.f_add(&x.f_sub(&inside)?.f_mul(&slope)?)?)
+    }
+}
+
+/// Returns the sum of scalars; 0 for none.
+fn sum_of(losses: &[Tensor]) -> Result<Tensor> {
+    match losses {
+        [] => Ok(Tensor::f_zeros([0i64; 0], (Kind::Float, Device::Cpu))?),
+        losses => Ok(Tensor::f_stack(losses, 0)?.f_sum(None)?),
     }
 }
 
@@ -157,30 +213,28 @@ impl AdaptiveOneHotLoss for EntropyVarianceLoss {
     }
 
     fn alpha_loss(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
-        expect_shape("one-hot loss", "alpha", alpha, &active.candidates().shape())?;
-        let alpha = widened(alpha)?;
-        let n = active.count() as f64;
-        let mut loss = Tensor::f_zeros([0i64; 0], (alpha.kind(), alpha.device()))?;
-        if active.decided().is_some() {
-            return Ok(loss);
-        }
-        let log_p = active.log_probabilities(&alpha)?;
-        let p = log_p.f_exp()?;
-        if self.entropy {
-            // 0 · ln 0 = 0, for dropped candidates and where p underflows.
-            let log_p = log_p.f_masked_fill(active.inactive(), 0.0)?.f_clamp_min(LEAST_LOG)?;
-            loss = loss.f_sub(&p.f_mul(&log_p)?.f_sum(None)?)?;
-        }
-        if self.tangent {
-            let deviation = p.f_sub_scalar(1.0 / n)?.f_masked_fill(active.inactive(), 0.0)?;
-            let x = deviation.f_square()?.f_sum(None)?.f_div_scalar(1.0 - 1.0 / n)?;
-            loss = loss.f_add(&self.bounded_tangent(&x)?.f_div_scalar(n)?)?;
-        }
-        Ok(loss)
+        self.alpha_losses(&[alpha], &ActiveSets::new(&[active], alpha.device())?)
+    }
+
+    fn alpha_losses(&self, alphas: &[&Tensor], sets: &ActiveSets) -> Result<Tensor> {
+        let alphas = widened(&sets.join_candidates("alpha", alphas)?)?;
+        let own = sets.groups().iter().map(|group| self.group_loss(group, &alphas));
+        let losses = own.collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::f_stack(&losses, 0)?.f_sum(None)?)
     }
 
     fn importance_loss(&self, kind: DimensionKind, importance: &Tensor) -> Result<Tensor> {
         let sum = widened(importance)?.f_sum(None)?;
         Ok(sum.f_mul_scalar(self.importance_weight(kind))?)
+    }
+
+    fn importance_losses(&self, importance: &[(DimensionKind, &Tensor)]) -> Result<Tensor> {
+        let mut by_kind: BTreeMap<DimensionKind, Vec<Tensor>> = BTreeMap::new();
+        for (kind, own) in importance {
+            by_kind.entry(*kind).or_default().push(own.f_reshape([-1])?);
+        }
+        let own =
+            by_kind.iter().map(|(kind, own)| self.importance_loss(*kind, &Tensor::f_cat(own, 0)?));
+        sum_of(&own.collect::<Result<Vec<_>>>()?)
     }
 }

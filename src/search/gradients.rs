@@ -11,8 +11,10 @@ use crate::batch::Batch;
 use crate::components::Mask;
 use crate::models::Architecture;
 use crate::randomness::{seed_torch, Purpose};
-use crate::supernet::Weights;
+use crate::space::DimensionKind;
+use crate::supernet::{DimensionState, Weights};
 use crate::{Error, Result};
+use std::borrow::Borrow;
 use tch::{Device, Tensor};
 
 /// Gradients of one optimiser step, before any parameter moves.
@@ -111,34 +113,27 @@ impl<A: Architecture> Search<A> {
         let states = self.supernet.states();
         let device = self.supernet.device();
         let zero = Tensor::f_zeros([0i64; 0], (tch::Kind::Float, device))?;
-        let mut one_hot = zero.shallow_clone();
         if states.is_empty() {
-            return Ok((one_hot, zero));
+            return Ok((zero.shallow_clone(), zero));
         }
-        let mut penalty = zero.shallow_clone();
-        let mut pulled = zero.shallow_clone();
-        for (mask, gradient) in masks.iter().zip(gate_gradients) {
-            pulled = pulled.f_add(&mask.mask.f_mul(gradient)?.f_sum(None)?)?;
-        }
+        let gates: Vec<&Tensor> = masks.iter().map(|mask| &mask.mask).collect();
+        let mut pulled = flat(&gates)?.f_dot(&flat(gate_gradients)?)?;
+        let (mut one_hot, mut penalty) = (zero.shallow_clone(), zero.shallow_clone());
         let mut budget = zero;
         if self.phase == Phase::Search {
+            let (loss, weight) = (&self.components.one_hot, self.options.one_hot.weight);
             if !self.estimates() {
-                budget = self.budget_loss.loss(&self.alphas(), &self.supernet.active())?;
+                let (alphas, sets) = (self.supernet.all_alphas(), self.supernet.active_sets()?);
+                budget = self.budget_loss.loss(&alphas, &sets)?;
                 pulled = pulled.f_add(&budget)?;
+                one_hot = loss.alpha_losses(&alphas, &sets)?.f_mul_scalar(weight)?;
             }
-            for (at, state) in
-                states.iter().enumerate().filter(|(_, s)| s.active.decided().is_none())
-            {
-                let kind = self.supernet.space().dimensions[at].kind;
-                let loss = &self.components.one_hot;
-                let weight = self.options.one_hot.weight;
-                if !self.estimates() {
-                    let on_alpha = loss.alpha_loss(&state.alpha, &state.active)?;
-                    one_hot = one_hot.f_add(&on_alpha.f_mul_scalar(weight)?)?;
-                }
-                let on_scores =
-                    loss.importance_loss(kind, &masks[at].importance)?.f_mul_scalar(weight)?;
-                penalty = penalty.f_add(&on_scores)?;
+            let undecided = states.iter().enumerate().filter(|(_, s)| s.active.decided().is_none());
+            let importance: Vec<(DimensionKind, &Tensor)> = undecided
+                .map(|(at, _)| (self.supernet.space().dimensions[at].kind, &masks[at].importance))
+                .collect();
+            if !importance.is_empty() {
+                penalty = loss.importance_losses(&importance)?.f_mul_scalar(weight)?;
             }
         }
         self.score_and_alpha_gradients(&pulled.f_add(&penalty)?, &one_hot, gradients)?;
@@ -153,41 +148,56 @@ impl<A: Architecture> Search<A> {
         gradients: &mut Weights,
     ) -> Result<()> {
         let states = self.supernet.states();
-        let undecided = || states.iter().filter(|state| state.active.decided().is_none());
+        let is_open = |state: &DimensionState| state.active.decided().is_none();
         let scores = states.iter().map(|state| (state.score_name(), &state.score));
-        let alphas = undecided().map(|state| (state.alpha_name(), &state.alpha));
-        let (names, leaves): (Vec<_>, Vec<_>) = scores.chain(alphas).unzip();
-        let names: Vec<&String> = names.iter().collect();
+        let alphas = states.iter().map(|state| (state.alpha_name(), &state.alpha));
+        let (names, leaves): (Vec<String>, Vec<&Tensor>) = scores.chain(alphas).unzip();
         let name = "bi-masks and losses of scores and α";
-        let computed = autograd::gradients(name, pulled, &leaves, false)?;
-        let own = names.iter().zip(computed).filter(|(_, gradient)| gradient.defined());
-        gradients.extend(own.map(|(name, gradient)| ((*name).clone(), gradient)));
-        if !one_hot.requires_grad() {
-            return Ok(());
+        let mut computed = autograd::gradients(name, pulled, &leaves, false)?;
+        if one_hot.requires_grad() {
+            let alphas = &leaves[states.len()..];
+            let one_hot = autograd::gradients("one-hot loss of α", one_hot, alphas, false)?;
+            let own = computed.split_off(states.len());
+            computed.extend(autograd::no_grad(|| self.balanced(own, one_hot))?);
         }
-        let leaves: Vec<&Tensor> = undecided().map(|state| &state.alpha).collect();
-        let computed = autograd::gradients("one-hot loss of α", one_hot, &leaves, false)?;
-        for (state, one_hot) in undecided().zip(computed) {
-            let gradient = gradients
-                .entry(state.alpha_name())
-                .or_insert(crate::autograd::no_grad(|| state.alpha.f_zeros_like())?);
-            *gradient = crate::autograd::no_grad(|| self.balance(gradient, &one_hot))?;
-        }
+        let open = states.iter().map(|_| true).chain(states.iter().map(is_open));
+        let own = names.into_iter().zip(computed).zip(open);
+        let own = own.filter(|((_, gradient), open)| *open && gradient.defined());
+        gradients.extend(own.map(|(named, _)| named));
         Ok(())
     }
 
-    /// Returns the sum of the gradient of task and budget and the weighted one-hot gradient.
-    fn balance(&self, gradient: &Tensor, one_hot: &Tensor) -> Result<Tensor> {
-        match self.options.one_hot.balance {
-            Balance::Sum => Ok(gradient.f_add(one_hot)?),
+    /// Returns the sums of the gradients in α of task and budget, and of the weighted one-hot loss.
+    fn balanced(&self, own: Vec<Tensor>, one_hot: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        let sets = self.supernet.active_sets()?;
+        let joined = |gradients: Vec<Tensor>| {
+            let alphas = self.supernet.all_alphas().into_iter().zip(gradients);
+            let defined = alphas.map(|(alpha, gradient)| match gradient.defined() {
+                true => Ok(gradient),
+                false => alpha.f_zeros_like(),
+            });
+            let defined = defined.collect::<std::result::Result<Vec<Tensor>, _>>()?;
+            sets.join_candidates("alpha", &defined.iter().collect::<Vec<_>>())
+        };
+        let (own, one_hot) = (joined(own)?, joined(one_hot)?);
+        let sum = match self.options.one_hot.balance {
+            Balance::Sum => own.f_add(&one_hot)?,
             Balance::Ramp { ratio } => {
                 let progress = self.step as f64 / self.options.search_steps.max(1) as f64;
-                let (own, other) = (gradient.f_norm()?, one_hot.f_norm()?.f_clamp_min(1e-30)?);
-                let scale = own.f_div(&other)?.f_mul_scalar(ratio * progress.min(1.0))?;
-                Ok(gradient.f_add(&one_hot.f_mul(&scale)?)?)
+                let other = sets.candidate_norms(&one_hot)?.f_clamp_min(1e-30)?;
+                let scale = sets.candidate_norms(&own)?.f_div(&other)?;
+                let scale = sets.for_candidates(&scale.f_mul_scalar(ratio * progress.min(1.0))?)?;
+                own.f_add(&one_hot.f_mul(&scale)?)?
             }
-        }
+        };
+        sets.split_candidates(&sum)
     }
+}
+
+/// Returns tensors as one with one axis.
+fn flat<T: Borrow<Tensor>>(tensors: &[T]) -> Result<Tensor> {
+    let parts = tensors.iter().map(|own| own.borrow().f_reshape([-1]));
+    Ok(Tensor::f_cat(&parts.collect::<std::result::Result<Vec<_>, _>>()?, 0)?)
 }
 
 /// Refuses batches of different sizes, whose gradients would be averaged with equal weight, images

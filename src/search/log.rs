@@ -71,7 +71,8 @@ impl<A: Architecture> Search<A> {
             return self.supernet.cost_model().cost(Metric::Macs, &sizes);
         }
         let costs = crate::autograd::no_grad(|| {
-            self.expected_cost()?.costs(&self.alphas(), &self.supernet.active())
+            let sets = self.supernet.active_sets()?;
+            self.expected_cost()?.costs(&self.supernet.all_alphas(), &sets)
         })?;
         Ok(costs[0].f_double_value(&[])?)
     }
@@ -93,8 +94,8 @@ impl<A: Architecture> Search<A> {
             for state in states {
                 parts.push(entropy(&state.active, &state.alpha)?);
             }
-            let (alphas, active) = (self.alphas(), self.supernet.active());
-            let sizes = self.expected_cost()?.sizes(&alphas, &active)?;
+            let sets = self.supernet.active_sets()?;
+            let sizes = self.expected_cost()?.sizes(&self.supernet.all_alphas(), &sets)?;
             parts.push(sizes.f_to_kind(Kind::Double)?);
             to_host(&Tensor::f_cat(&parts, 0)?)
         })?;

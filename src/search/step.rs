@@ -202,8 +202,4 @@ impl<A: Architecture> Search<A> {
         self.last_gates = gates;
         Ok(losses)
     }
-
-    pub(super) fn alphas(&self) -> Vec<Tensor> {
-        self.supernet.states().iter().map(|state| state.alpha.shallow_clone()).collect()
-    }
 }

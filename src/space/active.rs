@@ -2,6 +2,7 @@
 
 use super::{Candidates, Size};
 use crate::error::expect_shape;
+use crate::transfer::upload;
 use crate::{Error, Result};
 use tch::{Device, Tensor};
 
@@ -15,8 +16,6 @@ pub struct ActiveSet {
     candidates: Candidates,
     flags: Vec<bool>,
     inactive: Tensor,
-    row_of_rank: Tensor,
-    column_of_rank: Tensor,
 }
 
 impl ActiveSet {
@@ -44,15 +43,14 @@ impl ActiveSet {
             return Err(Error::invalid("active candidates", "at least one", 0));
         }
         let inactive: Vec<bool> = flags.iter().map(|&active| !active).collect();
-        let inactive =
-            Tensor::f_from_slice(&inactive)?.f_view(candidates.shape())?.f_to_device(device)?;
-        Ok(Self {
-            row_of_rank: first_above(candidates.head_counts(), candidates.heads(), device)?,
-            column_of_rank: first_above(candidates.widths(), candidates.channels(), device)?,
-            candidates: candidates.clone(),
-            flags,
-            inactive,
-        })
+        let inactive = upload(&inactive, device)?.f_view(candidates.shape())?;
+        Ok(Self { candidates: candidates.clone(), flags, inactive })
+    }
+
+    /// Returns the same set; its tensor shares memory.
+    pub(super) fn shallow_clone(&self) -> Self {
+        let (candidates, flags) = (self.candidates.clone(), self.flags.clone());
+        Self { candidates, flags, inactive: self.inactive.shallow_clone() }
     }
 
     /// Returns all candidates, active and dropped.
@@ -68,24 +66,6 @@ impl ActiveSet {
     /// Returns the boolean mask of the dropped candidates, of the shape of α.
     pub fn inactive(&self) -> &Tensor {
         &self.inactive
-    }
-
-    /// Returns for every head rank ρ the row of α with the first head count above ρ, or the number
-    /// of rows if there is none.
-    ///
-    /// # Shapes
-    /// `[heads]`, i64.
-    pub fn row_of_rank(&self) -> &Tensor {
-        &self.row_of_rank
-    }
-
-    /// Returns for every channel rank r the column of α with the first width above r, or the number
-    /// of columns if there is none.
-    ///
-    /// # Shapes
-    /// `[channels]`, i64.
-    pub fn column_of_rank(&self) -> &Tensor {
-        &self.column_of_rank
     }
 
     /// Returns the number of active candidates, n = |A|.
@@ -127,7 +107,7 @@ impl ActiveSet {
         let flags = kept.iter().map(|&candidate| self.flags[candidate]).collect();
         let numbers: Vec<i64> = kept.iter().map(|&candidate| candidate as i64).collect();
         let device = self.inactive.device();
-        let numbers = Tensor::f_from_slice(&numbers)?.f_to_device(device)?;
+        let numbers = upload(&numbers, device)?;
         Ok((Self::new(&candidates, flags, device)?, numbers))
     }
 
@@ -158,12 +138,4 @@ impl ActiveSet {
         expect_shape("probabilities of candidates", "alpha", alpha, &self.candidates.shape())?;
         Ok(alpha.f_masked_fill(&self.inactive, f64::NEG_INFINITY)?.f_reshape([-1])?)
     }
-}
-
-/// Returns for every rank below `units` the index of the first candidate above it.
-fn first_above(candidates: &[i64], units: i64, device: Device) -> Result<Tensor> {
-    let table: Vec<i64> = (0..units)
-        .map(|rank| candidates.partition_point(|&candidate| candidate <= rank) as i64)
-        .collect();
-    Ok(Tensor::f_from_slice(&table)?.f_to_device(device)?)
 }

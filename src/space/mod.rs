@@ -7,10 +7,12 @@
 //! not dropped yet.
 
 mod active;
+mod active_sets;
 mod candidates;
 mod dimension;
 
 pub use active::ActiveSet;
+pub use active_sets::{ActiveSets, DimensionGroup};
 pub use candidates::{Candidates, Size};
 pub use dimension::{Binding, Dimension, DimensionKind, Over, Role};
 

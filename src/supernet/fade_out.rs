@@ -1,7 +1,5 @@
 //! Gate fade-out: the gates of units that will be pruned go linearly to zero before the units are pruned.
 
-use super::flat::narrow_flat;
-use crate::components::{BiMask, Mask, UnitState};
 use crate::space::{ActiveSet, Role, Size};
 use crate::tensors::to_host;
 use crate::Result;
@@ -30,9 +28,9 @@ pub struct FadeOut {
     /// m₀, the gates when the fade-out began, `[heads, channels]`.
     pub(super) initial_gates: Tensor,
     /// Flat indices of the candidates that fit into the kept units, i64.
-    kept_candidates: Tensor,
+    pub(super) kept_candidates: Tensor,
     /// The active ones among these candidates.
-    active: ActiveSet,
+    pub(super) active: ActiveSet,
 }
 
 impl FadeOut {
@@ -62,33 +60,6 @@ impl FadeOut {
     pub(super) fn set_active(&mut self, active: &ActiveSet) -> Result<()> {
         (self.active, self.kept_candidates) = active.narrowed(self.size)?;
         Ok(())
-    }
-
-    /// Returns the gates m = r·m₀ + (1 − r)·m₁; importance and sparsity are those of m₁, with 0 for
-    /// the units to prune.
-    pub(super) fn mask(
-        &self,
-        bi_mask: &dyn BiMask,
-        state: UnitState,
-        pruned_importance: &Tensor,
-        lambda: f64,
-    ) -> Result<Mask> {
-        let candidates = self.active.candidates();
-        let score = narrow_flat(state.score, &self.kept, candidates.unit_shape())?;
-        let alpha = narrow_flat(state.alpha, &self.kept_candidates, candidates.shape())?;
-        let narrowed = UnitState {
-            score: &score,
-            alpha: &alpha,
-            active: &self.active,
-            pruned_importance: Some(pruned_importance),
-        };
-        let faded = bi_mask.mask(narrowed, lambda)?;
-        let target = self.scatter(&faded.mask)?.f_mul_scalar(1.0 - self.remaining)?;
-        Ok(Mask {
-            importance: self.scatter(&faded.importance)?,
-            sparsity: self.scatter(&faded.sparsity)?,
-            mask: self.initial_gates.f_mul_scalar(self.remaining)?.f_add(&target)?,
-        })
     }
 
     /// Returns the factor of a variable that writes into the dimension without being gated by the
@@ -121,12 +92,5 @@ impl FadeOut {
     /// Returns m₀, the gates when the fade-out began, `[heads, channels]`.
     pub fn initial_gates(&self) -> &Tensor {
         &self.initial_gates
-    }
-
-    fn scatter(&self, values: &Tensor) -> Result<Tensor> {
-        let zeros = self.initial_gates.f_zeros_like()?.f_flatten(0, -1)?;
-        Ok(zeros
-            .f_index_copy(0, &self.kept, &values.f_flatten(0, -1)?)?
-            .f_view_as(&self.initial_gates)?)
     }
 }

@@ -1,12 +1,13 @@
 //! Flat indices: unit (head, channel) has index head · channels + channel.
 
 use crate::space::Size;
+use crate::transfer::upload;
 use crate::Result;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// Returns the values as an i64 tensor on `device`.
 pub(super) fn indices(values: &[i64], device: Device) -> Result<Tensor> {
-    Ok(Tensor::f_from_slice(values)?.f_to_kind(Kind::Int64)?.f_to_device(device)?)
+    upload(values, device)
 }
 
 /// Returns the heads of the kept units, which are `size.heads × size.channels` out of heads of

@@ -54,6 +54,7 @@ mod gates;
 mod gating;
 mod in_place;
 mod learned;
+mod masks;
 mod narrowing;
 mod parameters;
 mod pmim_modules;
@@ -70,15 +71,17 @@ pub(crate) use pmim_modules::declared;
 pub use pmim_modules::PmimModules;
 pub use state::DimensionState;
 
-use crate::components::{BiMask, Mask};
+use crate::components::BiMask;
 use crate::cost::CostModel;
 use crate::models::{Architecture, Logits, Network};
-use crate::space::{ActiveSet, SearchSpace, Sizes};
+use crate::space::{ActiveSet, ActiveSets, SearchSpace, Sizes};
 use crate::tensors::widened;
 pub use crate::tensors::Weights;
 use crate::{Error, Result};
 use gating::Gating;
 use learned::Learned;
+use masks::MaskPlan;
+use std::cell::{Ref, RefCell};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -94,6 +97,8 @@ pub struct Supernet<A: Architecture> {
     states: Vec<DimensionState>,
     /// Buffers of which scores and α are views.
     learned: Learned,
+    active_sets: RefCell<Option<ActiveSets>>,
+    mask_plan: RefCell<Option<MaskPlan>>,
     gating: Gating,
     can_narrow: bool,
     /// Kind that the network computes in; θ is f32.
@@ -139,6 +144,8 @@ impl<A: Architecture> Supernet<A> {
             states: states.collect::<Result<_>>()?,
             gating: Gating::new(&space, &fade_out, &variables, Kind::Float, device)?,
             learned: Learned::new(device)?,
+            active_sets: RefCell::new(None),
+            mask_plan: RefCell::new(None),
             can_narrow: in_place::can_narrow(&architecture, &space)?,
             compute: Kind::Float,
             architecture,
@@ -199,9 +206,23 @@ impl<A: Architecture> Supernet<A> {
         self.states.iter_mut().for_each(|state| state.bi_mask = Arc::clone(&bi_mask));
     }
 
-    /// Active candidates of every dimension.
-    pub fn active(&self) -> Vec<&ActiveSet> {
-        self.states.iter().map(|state| &state.active).collect()
+    /// Returns the active candidates of all dimensions.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if the device has no memory left.
+    pub fn active_sets(&self) -> Result<Ref<'_, ActiveSets>> {
+        let active: Vec<&ActiveSet> = self.states.iter().map(|state| &state.active).collect();
+        let known = self.active_sets.borrow().as_ref().is_some_and(|own| own.are_of(&active));
+        if !known {
+            *self.active_sets.borrow_mut() = Some(ActiveSets::new(&active, self.device)?);
+        }
+        let sets = Ref::filter_map(self.active_sets.borrow(), Option::as_ref);
+        sets.map_err(|_| Error::missing("active candidates", "all dimensions"))
+    }
+
+    /// Returns α of all dimensions.
+    pub(crate) fn all_alphas(&self) -> Vec<&Tensor> {
+        self.states.iter().map(|state| &state.alpha).collect()
     }
 
     /// Mask token and decoder of masked image modeling; `None` without it.
@@ -228,14 +249,6 @@ impl<A: Architecture> Supernet<A> {
     /// Whether every dimension is decided.
     pub fn is_decided(&self) -> bool {
         self.states.iter().all(|state| state.active.decided().is_some())
-    }
-
-    /// Returns the gates of all dimensions at λ, with gradients to scores and α.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if λ is outside [0, 1].
-    pub fn masks(&self, lambda: f64) -> Result<Vec<Mask>> {
-        self.states.iter().map(|state| state.mask(lambda)).collect()
     }
 
     /// Runs the network's forward pass at the weights of the last

@@ -159,6 +159,7 @@ impl<A: Architecture> Supernet<A> {
 
     /// Rebuilds the gates for the present space and fade-outs, with θ from `weights`.
     pub(super) fn rebuild_gating(&mut self, weights: &Weights) -> Result<()> {
+        self.mask_plan.take();
         let fade_out: Vec<bool> =
             self.states.iter().map(|state| state.fade_out.is_some()).collect();
         self.gating =

@@ -2,9 +2,7 @@
 
 use super::fade_out::FadeOut;
 use super::flat::{heads_of, indices, narrow_flat};
-use crate::components::{
-    expect_finite, head_ranks, most_important, BiMask, Mask, RankedBiMask, UnitState,
-};
+use crate::components::{expect_finite, head_ranks, most_important, BiMask, RankedBiMask};
 use crate::error::expect_shape;
 use crate::space::{ActiveSet, Candidates, Dimension, Size};
 use crate::{Error, Result};
@@ -126,29 +124,6 @@ impl DimensionState {
         match &mut self.fade_out {
             Some(fade_out) => fade_out.set_active(&self.active),
             None => Ok(()),
-        }
-    }
-
-    /// Returns the bi-mask at λ (paper eq. 5), or the gates of a fade-out in progress
-    /// ([`FadeOut`]), with gradients to scores and α.
-    ///
-    /// # Errors
-    /// [`crate::Error::Invalid`] if λ is outside [0, 1].
-    pub fn mask(&self, lambda: f64) -> Result<Mask> {
-        let state = UnitState {
-            score: &self.score,
-            alpha: &self.alpha,
-            active: &self.active,
-            pruned_importance: self.pruned_importance.as_ref(),
-        };
-        match &self.fade_out {
-            None => self.bi_mask.mask(state, lambda),
-            Some(fade_out) => {
-                let pruned_importance = crate::autograd::no_grad(|| {
-                    self.pruned_importance_at(&fade_out.kept, fade_out.size)
-                })?;
-                fade_out.mask(&*self.bi_mask, state, &pruned_importance, lambda)
-            }
         }
     }
 

@@ -1,0 +1,367 @@
+//! Active candidates of several dimensions side by side, padded to equal shapes.
+
+use super::{ActiveSet, Candidates, Size};
+use crate::error::expect_shape;
+use crate::transfer::upload;
+use crate::Result;
+use tch::{Device, Tensor};
+
+/// Active candidates of several dimensions, so that one operator acts on all of them.
+///
+/// Dimensions with several heads form one [`DimensionGroup`], those with one head another; in a group, units and
+/// candidates are padded to the largest dimension's. A tensor over the units (or candidates) of all
+/// dimensions is flat: dimension by dimension, each in row-major order.
+#[derive(Debug)]
+pub struct ActiveSets {
+    sets: Vec<ActiveSet>,
+    groups: Vec<DimensionGroup>,
+    /// For every unit of all dimensions, its place in the padded units of all groups, `[units]`, i64.
+    unpadded_units: Tensor,
+    /// For every candidate of all dimensions, its dimension, `[candidates]`, i64.
+    dimension_of_candidate: Tensor,
+    /// Number of candidates of every dimension, `[dimensions]`, i64.
+    candidate_counts: Tensor,
+    /// For every dimension, its place among the dimensions of all groups, `[dimensions]`, i64.
+    ungrouped: Tensor,
+}
+
+/// Dimensions padded to equal shapes: d dimensions of at most h heads × c channels, with at most a head
+/// counts × b channel widths.
+#[derive(Debug)]
+pub struct DimensionGroup {
+    /// Numbers of the dimensions.
+    pub dimensions: Vec<usize>,
+    /// `[d, h, c]`.
+    pub units_shape: [i64; 3],
+    /// `[d, a, b]`.
+    pub candidates_shape: [i64; 3],
+    /// For every padded unit, its place among the units of all dimensions, `[d·h·c]`, i64; 0 for padding.
+    pub units: Tensor,
+    /// Which padded units are padding, `[d, h, c]`, bool.
+    pub no_unit: Tensor,
+    /// For every padded candidate, its place among the candidates of all dimensions, `[d·a·b]`, i64; 0 for
+    /// padding.
+    pub candidates: Tensor,
+    /// Which padded candidates are dropped or padding, `[d, a·b]`, bool.
+    pub inactive: Tensor,
+    /// Heads of every padded candidate, `[d, a·b]`, i64; 0 for padding.
+    pub heads: Tensor,
+    /// Channels of each head of every padded candidate, `[d, a·b]`, i64; 0 for padding.
+    pub channels: Tensor,
+    /// Number of active candidates n, at least 2, `[d]`, f32.
+    pub count: Tensor,
+    /// 1 while a dimension is undecided, else 0, `[d]`, f32.
+    pub undecided: Tensor,
+    /// Units and heads of every padded candidate, `[d, a·b, 2]`, f32.
+    pub sizes: Tensor,
+}
+
+impl ActiveSets {
+    /// Copies the active candidates of dimensions to a device.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if the device has no memory left.
+    pub fn new(active: &[&ActiveSet], device: Device) -> Result<Self> {
+        let sets: Vec<ActiveSet> = active.iter().map(|own| own.shallow_clone()).collect();
+        let (many, one): (Vec<usize>, Vec<usize>) =
+            (0..sets.len()).partition(|&at| sets[at].candidates().heads() > 1);
+        let groups = [many, one].into_iter().filter(|own| !own.is_empty());
+        let plans: Vec<Plan> = groups.map(|dimensions| Plan::new(&sets, dimensions)).collect();
+
+        let mut unpadded_units = Vec::new();
+        let mut ungrouped = vec![0; sets.len()];
+        let firsts = first_places(&plans);
+        let mut grouped = 0;
+        for (at, own) in sets.iter().enumerate() {
+            let Some((group, row)) = place_of(&plans, at) else { continue };
+            unpadded_units.extend(plans[group].padded_units(row, own.candidates(), firsts[group]));
+        }
+        for plan in &plans {
+            for &at in &plan.dimensions {
+                ungrouped[at] = grouped;
+                grouped += 1;
+            }
+        }
+        let counts: Vec<i64> = sets.iter().map(|own| own.candidates().len() as i64).collect();
+        let dimension_of = counts.iter().zip(0i64..).flat_map(|(&n, at)| vec![at; n as usize]);
+        let dimension_of: Vec<i64> = dimension_of.collect();
+        Ok(Self {
+            groups: plans.iter().map(|own| own.upload(&sets, device)).collect::<Result<_>>()?,
+            unpadded_units: upload(&unpadded_units, device)?,
+            dimension_of_candidate: upload(&dimension_of, device)?,
+            candidate_counts: upload(&counts, device)?,
+            ungrouped: upload(&ungrouped, device)?,
+            sets,
+        })
+    }
+
+    /// Returns whether these are the active candidates of the dimensions.
+    pub fn are_of(&self, active: &[&ActiveSet]) -> bool {
+        let same = |(own, other): (&ActiveSet, &&ActiveSet)| {
+            own.flags() == other.flags() && own.candidates() == other.candidates()
+        };
+        self.sets.len() == active.len() && self.sets.iter().zip(active).all(same)
+    }
+
+    /// Returns the active candidates of every dimension.
+    pub fn iter(&self) -> impl Iterator<Item = &ActiveSet> {
+        self.sets.iter()
+    }
+
+    /// Number of dimensions.
+    pub fn len(&self) -> usize {
+        self.sets.len()
+    }
+
+    /// Whether there is no dimension.
+    pub fn is_empty(&self) -> bool {
+        self.sets.is_empty()
+    }
+
+    /// Groups of dimensions.
+    pub fn groups(&self) -> &[DimensionGroup] {
+        &self.groups
+    }
+
+    /// Numbers of units of all dimensions.
+    pub fn units(&self) -> Vec<i64> {
+        self.sets.iter().map(|own| own.candidates().units()).collect()
+    }
+
+    /// Returns tensors over the units of each dimension as one flat tensor.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if one is not `[heads, channels]`.
+    pub fn join_units(&self, name: &str, tensors: &[&Tensor]) -> Result<Tensor> {
+        self.join(name, tensors, Candidates::unit_shape)
+    }
+
+    /// Returns tensors over the candidates of each dimension as one flat tensor.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if one is not `[head counts, channel widths]`.
+    pub fn join_candidates(&self, name: &str, tensors: &[&Tensor]) -> Result<Tensor> {
+        self.join(name, tensors, Candidates::shape)
+    }
+
+    fn join(
+        &self,
+        name: &str,
+        tensors: &[&Tensor],
+        shape: impl Fn(&Candidates) -> [i64; 2],
+    ) -> Result<Tensor> {
+        let own = self.sets.iter().zip(tensors).map(|(own, tensor)| {
+            expect_shape("active candidates", name, tensor, &shape(own.candidates()))?;
+            Ok(tensor.f_reshape([-1])?)
+        });
+        Ok(Tensor::f_cat(&own.collect::<Result<Vec<_>>>()?, 0)?)
+    }
+
+    /// Splits a flat tensor over units into one tensor per dimension, `[heads, channels]`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if the tensor has another length.
+    pub fn split_units(&self, flat: &Tensor) -> Result<Vec<Tensor>> {
+        self.split(flat, Candidates::unit_shape)
+    }
+
+    /// Splits a flat tensor over candidates into one tensor per dimension, `[head counts, channel
+    /// widths]`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if the tensor has another length.
+    pub fn split_candidates(&self, flat: &Tensor) -> Result<Vec<Tensor>> {
+        self.split(flat, Candidates::shape)
+    }
+
+    fn split(&self, flat: &Tensor, shape: impl Fn(&Candidates) -> [i64; 2]) -> Result<Vec<Tensor>> {
+        let shapes: Vec<[i64; 2]> = self.sets.iter().map(|own| shape(own.candidates())).collect();
+        let lengths: Vec<i64> = shapes.iter().map(|[rows, columns]| rows * columns).collect();
+        let parts = flat.f_split_with_sizes(&lengths[..], 0)?;
+        parts.iter().zip(shapes).map(|(part, shape)| Ok(part.f_view(shape)?)).collect()
+    }
+
+    /// Returns padded tensors over the units of each group as one flat tensor over all units.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if a tensor has another shape than the group.
+    pub fn unpad_units(&self, groups: &[Tensor]) -> Result<Tensor> {
+        let flat = groups.iter().map(|own| own.f_reshape([-1]));
+        let flat: Vec<Tensor> = flat.collect::<std::result::Result<_, _>>()?;
+        Ok(Tensor::f_cat(&flat, 0)?.f_index_select(0, &self.unpadded_units)?)
+    }
+
+    /// Returns tensors with one row per dimension of each group as one tensor with a row per dimension.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if shapes differ.
+    pub fn ungroup(&self, groups: &[Tensor]) -> Result<Tensor> {
+        Ok(Tensor::f_cat(groups, 0)?.f_index_select(0, &self.ungrouped)?)
+    }
+
+    /// Returns the norms of a flat tensor over candidates, dimension by dimension, `[dimensions]`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if the tensor has another length.
+    pub(crate) fn candidate_norms(&self, flat: &Tensor) -> Result<Tensor> {
+        let none = None::<&Tensor>;
+        let lengths = Some(&self.candidate_counts);
+        let squares = flat.f_square()?;
+        Ok(Tensor::f_segment_reduce(&squares, "sum", lengths, none, none, 0, true, 0.0)?
+            .f_sqrt()?)
+    }
+
+    /// Returns numbers of dimensions, `[dimensions]`, for each of their candidates, flat.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if libtorch fails.
+    pub(crate) fn for_candidates(&self, numbers: &Tensor) -> Result<Tensor> {
+        Ok(numbers.f_index_select(0, &self.dimension_of_candidate)?)
+    }
+}
+
+impl DimensionGroup {
+    /// Returns a flat tensor over candidates as padded candidate logits, `[d, a·b]`, −∞ where dropped or
+    /// padding.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if the tensor is too short.
+    pub fn logits(&self, alphas: &Tensor) -> Result<Tensor> {
+        let padded = alphas.f_index_select(0, &self.candidates)?.f_view_as(&self.inactive)?;
+        Ok(padded.f_masked_fill(&self.inactive, f64::NEG_INFINITY)?)
+    }
+
+    /// Returns a flat tensor over units as padded units, `[d, h, c]`, `fill` for padding.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if the tensor is too short.
+    pub fn pad_units(&self, flat: &Tensor, fill: f64) -> Result<Tensor> {
+        let padded = flat.f_index_select(0, &self.units)?.f_view(self.units_shape)?;
+        Ok(padded.f_masked_fill(&self.no_unit, fill)?)
+    }
+}
+
+/// DimensionGroup on the host.
+struct Plan {
+    dimensions: Vec<usize>,
+    units: [i64; 3],
+    candidates: [i64; 3],
+}
+
+impl Plan {
+    fn new(sets: &[ActiveSet], dimensions: Vec<usize>) -> Self {
+        let most = |of: fn(&Candidates) -> i64| {
+            dimensions.iter().map(|&at| of(sets[at].candidates())).max().unwrap_or(1)
+        };
+        let d = dimensions.len() as i64;
+        Self {
+            units: [d, most(Candidates::heads), most(Candidates::channels)],
+            candidates: [d, most(|own| own.shape()[0]), most(|own| own.shape()[1])],
+            dimensions,
+        }
+    }
+
+    fn upload(&self, sets: &[ActiveSet], device: Device) -> Result<DimensionGroup> {
+        let firsts = |of: fn(&Candidates) -> i64| {
+            let mut next = 0;
+            let first = sets.iter().map(|own| {
+                next += of(own.candidates());
+                next - of(own.candidates())
+            });
+            first.collect::<Vec<i64>>()
+        };
+        let (unit, candidate) = (firsts(Candidates::units), firsts(|own| own.len() as i64));
+        let ([_, h, c], [_, a, b]) = (self.units, self.candidates);
+        let mut host = Host::default();
+        for &at in &self.dimensions {
+            let (own, flags) = (sets[at].candidates(), sets[at].flags());
+            let ([heads, channels], [rows, columns]) = (own.unit_shape(), own.shape());
+            for (head, channel) in grid(h, c) {
+                let exists = head < heads && channel < channels;
+                host.units.push(if exists { unit[at] + head * channels + channel } else { 0 });
+                host.no_unit.push(!exists);
+            }
+            for (row, column) in grid(a, b) {
+                let number = row * columns + column;
+                let exists = row < rows && column < columns;
+                let size = match exists {
+                    true => own.size(number as usize),
+                    false => Size { heads: 0, channels: 0 },
+                };
+                host.candidates.push(if exists { candidate[at] + number } else { 0 });
+                host.inactive.push(!(exists && flags[number as usize]));
+                host.heads.push(size.heads);
+                host.channels.push(size.channels);
+                host.sizes.extend([size.units() as f32, size.heads as f32]);
+            }
+            let count = flags.iter().filter(|&&active| active).count();
+            host.count.push(count.max(2) as f32);
+            host.undecided.push(if count > 1 { 1.0 } else { 0.0 });
+        }
+        host.upload(self, device)
+    }
+
+    /// Returns the places of the units of a row among the padded units of all groups.
+    fn padded_units(&self, row: i64, own: &Candidates, first: i64) -> Vec<i64> {
+        let [_, h, c] = self.units;
+        let places = grid(own.heads(), own.channels());
+        places.map(|(head, channel)| first + (row * h + head) * c + channel).collect()
+    }
+}
+
+/// Contents of a group on the host.
+#[derive(Default)]
+struct Host {
+    units: Vec<i64>,
+    no_unit: Vec<bool>,
+    candidates: Vec<i64>,
+    inactive: Vec<bool>,
+    heads: Vec<i64>,
+    channels: Vec<i64>,
+    count: Vec<f32>,
+    undecided: Vec<f32>,
+    sizes: Vec<f32>,
+}
+
+impl Host {
+    fn upload(self, plan: &Plan, device: Device) -> Result<DimensionGroup> {
+        let ([d, h, c], [_, a, b]) = (plan.units, plan.candidates);
+        Ok(DimensionGroup {
+            dimensions: plan.dimensions.clone(),
+            units_shape: plan.units,
+            candidates_shape: plan.candidates,
+            units: upload(&self.units, device)?,
+            no_unit: upload(&self.no_unit, device)?.f_view([d, h, c])?,
+            candidates: upload(&self.candidates, device)?,
+            inactive: upload(&self.inactive, device)?.f_view([d, a * b])?,
+            heads: upload(&self.heads, device)?.f_view([d, a * b])?,
+            channels: upload(&self.channels, device)?.f_view([d, a * b])?,
+            count: upload(&self.count, device)?,
+            undecided: upload(&self.undecided, device)?,
+            sizes: upload(&self.sizes, device)?.f_view([d, a * b, 2])?,
+        })
+    }
+}
+
+fn grid(rows: i64, columns: i64) -> impl Iterator<Item = (i64, i64)> {
+    (0..rows).flat_map(move |row| (0..columns).map(move |column| (row, column)))
+}
+
+/// Returns the place of the first padded unit of every group.
+fn first_places(plans: &[Plan]) -> Vec<i64> {
+    let mut next = 0;
+    let first = plans.iter().map(|plan| {
+        let length: i64 = plan.units.iter().product();
+        next += length;
+        next - length
+    });
+    first.collect()
+}
+
+/// Returns group and row of a dimension.
+fn place_of(plans: &[Plan], at: usize) -> Option<(usize, i64)> {
+    plans.iter().enumerate().find_map(|(group, plan)| {
+        let row = plan.dimensions.iter().position(|&own| own == at)?;
+        Some((group, row as i64))
+    })
+}
