@@ -4,7 +4,7 @@ use super::{ActiveSet, Candidates, Size};
 use crate::error::expect_shape;
 use crate::transfer::upload;
 use crate::Result;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Active candidates of several dimensions, so that one operator acts on all of them.
 ///
@@ -154,7 +154,15 @@ impl ActiveSets {
             expect_shape("active candidates", name, tensor, &shape(own.candidates()))?;
             Ok(tensor.f_reshape([-1])?)
         });
-        Ok(Tensor::f_cat(&own.collect::<Result<Vec<_>>>()?, 0)?)
+        self.cat(&own.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Joins tensors along their first axis; without a dimension there are none.
+    fn cat(&self, tensors: &[Tensor]) -> Result<Tensor> {
+        match tensors.is_empty() {
+            true => Ok(Tensor::f_zeros([0], (Kind::Float, self.ungrouped.device()))?),
+            false => Ok(Tensor::f_cat(tensors, 0)?),
+        }
     }
 
     /// Splits a flat tensor over units into one tensor per dimension, `[heads, channels]`.
@@ -188,7 +196,7 @@ impl ActiveSets {
     pub fn unpad_units(&self, groups: &[Tensor]) -> Result<Tensor> {
         let flat = groups.iter().map(|own| own.f_reshape([-1]));
         let flat: Vec<Tensor> = flat.collect::<std::result::Result<_, _>>()?;
-        Ok(Tensor::f_cat(&flat, 0)?.f_index_select(0, &self.unpadded_units)?)
+        Ok(self.cat(&flat)?.f_index_select(0, &self.unpadded_units)?)
     }
 
     /// Returns tensors with one row per dimension of each group as one tensor with a row per dimension.
@@ -196,7 +204,7 @@ impl ActiveSets {
     /// # Errors
     /// [`crate::Error::Torch`] if shapes differ.
     pub fn ungroup(&self, groups: &[Tensor]) -> Result<Tensor> {
-        Ok(Tensor::f_cat(groups, 0)?.f_index_select(0, &self.ungrouped)?)
+        Ok(self.cat(groups)?.f_index_select(0, &self.ungrouped)?)
     }
 
     /// Returns the norms of a flat tensor over candidates, dimension by dimension, `[dimensions]`.
