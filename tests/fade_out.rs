@@ -82,7 +82,7 @@ fn fade_out_starts_at_the_present_gates_and_ends_at_the_narrowed_ones() -> TestR
     let kept: Vec<Vec<i64>> = supernet
         .states()
         .iter()
-        .map(|state| Ok(state.fade_out.as_ref().ok_or("no fade-out")?.kept()?))
+        .map(|state| Ok(state.fade_out.as_ref().ok_or("no fade-out")?.kept().to_vec()))
         .collect::<TestResult<_>>()?;
     supernet.narrow(&sizes)?;
     for ((faded, narrowed), kept) in faded.iter().zip(masks(&supernet)?).zip(kept) {

@@ -105,7 +105,7 @@ fn patch_norm_at_the_end_of_a_fade_out_has_the_scale_of_the_narrowed_network() -
     supernet.begin_fade_out(&[(0, size)], &present_gates(&supernet)?, 0)?;
     let fade_out = supernet.states_mut()[0].fade_out.as_mut().ok_or("no fade-out")?;
     fade_out.remaining = 0.0;
-    let kept = Tensor::f_from_slice(&fade_out.kept()?)?.f_to_device(test_device())?;
+    let kept = Tensor::f_from_slice(fade_out.kept())?.f_to_device(test_device())?;
     let patches = |supernet: &Supernet<SwinConfig>| -> TestResult<Tensor> {
         supernet.materialise(&present_gates(supernet)?)?;
         let (name, patches) = supernet.network().trace(&images)?.swap_remove(0);

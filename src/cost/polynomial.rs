@@ -5,6 +5,7 @@
 //! that projection works on.
 
 use crate::space::{Over, SearchSpace, Size, Sizes};
+use crate::transfer::upload;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::ops::{Add, AddAssign, Mul};
@@ -199,8 +200,8 @@ impl CompiledPolynomial {
             coefficients.push(coefficient as f32);
         }
         Ok(Self {
-            index: Tensor::f_from_slice(&index)?.f_to_device(device)?,
-            coefficients: Tensor::f_from_slice(&coefficients)?.f_to_device(device)?,
+            index: upload(&index, device)?,
+            coefficients: upload(&coefficients, device)?,
             degree: degree as i64,
         })
     }

@@ -38,10 +38,10 @@ impl<A: Architecture> Search<A> {
     /// # Errors
     /// [`Error::Infeasible`] naming the budget that no choice of candidates meets.
     pub fn pareto(&self, budgets: &[Budget]) -> Result<Vec<ParetoPoint>> {
-        let model = self.supernet.cost_model();
+        let (model, readout) = (self.supernet.cost_model(), self.read_out()?);
         let point = |budget: &Budget| -> Result<ParetoPoint> {
             let limit = budget.resolve(model)?;
-            let projection = self.project(&[limit])?;
+            let projection = self.project_from(&readout, &[limit])?;
             let chosen = self.supernet.states().iter().zip(&projection.candidates);
             let sizes: Sizes = chosen
                 .map(|(s, &candidate)| (s.name.clone(), s.candidates().size(candidate)))

@@ -2,13 +2,12 @@
 
 use super::events::{Event, Listener};
 use super::options::Decisions;
+use super::readout::DimensionReadout;
 use super::step::Search;
-use crate::components::expect_finite;
 use crate::cost::{project, Choice, CostLimit, Projection};
 use crate::models::Architecture;
 use crate::space::Size;
 use crate::supernet::DimensionState;
-use crate::tensors::to_host;
 use crate::{Error, Result};
 use tch::Tensor;
 
@@ -22,19 +21,21 @@ impl<A: Architecture> Search<A> {
     pub(super) fn decide(&mut self, images: &Tensor, listener: &mut dyn Listener) -> Result<()> {
         self.prune_faded(images, listener)?;
         if self.must_decide() {
-            self.projected = self.decide_all(listener)?;
-            self.begin_fade_out((0..self.supernet.states().len()).collect())?;
+            let readout = self.read_out()?;
+            self.projected = self.decide_all(&readout, listener)?;
+            self.begin_fade_out((0..self.supernet.states().len()).collect(), &readout)?;
         } else if self.step.is_multiple_of(self.options.pruning.interval) && !self.is_decided() {
+            let readout = self.read_out()?;
             match self.options.decisions {
-                Decisions::Learned => self.drop_candidates(listener)?,
-                Decisions::Estimated => self.drop_larger(listener)?,
+                Decisions::Learned => self.drop_candidates(&readout, listener)?,
+                Decisions::Estimated => self.drop_larger(&readout, listener)?,
             }
             // A fade-out too late to end before all sizes are decided does not begin here: its units
             // fade out after that decision.
             let in_time =
                 self.step + 2 * self.options.pruning.fade_out_steps <= self.options.search_steps;
             if in_time && self.supernet.can_narrow() {
-                self.begin_fade_out(self.shrinking())?;
+                self.begin_fade_out(self.shrinking(), &readout)?;
             }
         }
         if self.options.pruning.fade_out_steps == 0 {
@@ -61,10 +62,14 @@ impl<A: Architecture> Search<A> {
     }
 
     /// Decides every dimension by projection onto the budgets; returns how many were undecided.
-    fn decide_all(&mut self, listener: &mut dyn Listener) -> Result<usize> {
+    fn decide_all(
+        &mut self,
+        readout: &[DimensionReadout],
+        listener: &mut dyn Listener,
+    ) -> Result<usize> {
         let undecided = self.undecided();
-        self.estimate()?;
-        let projection = self.project(&self.limits.clone())?;
+        self.estimate(readout)?;
+        let projection = self.project_from(readout, &self.limits.clone())?;
         for (at, candidate) in projection.candidates.into_iter().enumerate() {
             let candidates = self.supernet.states()[at].candidates().len();
             let flags = (0..candidates).map(|other| other == candidate).collect();
@@ -93,11 +98,20 @@ impl<A: Architecture> Search<A> {
     /// each can be met, but no choice meets all;
     /// [`Error::NonFinite`] if an α is not finite.
     pub fn project(&self, budgets: &[CostLimit]) -> Result<Projection> {
-        let active = self.project_among(budgets, |state| state.active.numbers().collect());
-        match active {
+        self.project_from(&self.read_out()?, budgets)
+    }
+
+    /// [`project`](Self::project) from what was read from the device.
+    pub(super) fn project_from(
+        &self,
+        readout: &[DimensionReadout],
+        budgets: &[CostLimit],
+    ) -> Result<Projection> {
+        let active = |state: &DimensionState| state.active.numbers().collect();
+        match self.project_among(readout, budgets, active) {
             Ok(close) if uses_one_of(budgets, &close) => Ok(close),
             Ok(_) | Err(Error::Infeasible { .. } | Error::Conflicting { .. }) => {
-                self.project_among(budgets, DimensionState::possible_candidates)
+                self.project_among(readout, budgets, DimensionState::possible_candidates)
             }
             Err(other) => Err(other),
         }
@@ -106,16 +120,16 @@ impl<A: Architecture> Search<A> {
     /// [`project`](Self::project) among given candidates of every dimension.
     fn project_among(
         &self,
+        readout: &[DimensionReadout],
         budgets: &[CostLimit],
         candidates: impl Fn(&DimensionState) -> Vec<usize>,
     ) -> Result<Projection> {
-        let losses = self.estimates().then(|| self.estimated_losses()).transpose()?;
+        let losses = self.estimates().then(|| self.estimated_losses(readout));
         let mut choices = Vec::new();
         for (at, state) in self.supernet.states().iter().enumerate() {
-            expect_finite("alpha", &state.name, &state.alpha)?;
             let log_p = match &losses {
                 Some(losses) => losses[at].iter().map(|loss| -loss).collect(),
-                None => log_probabilities(state)?,
+                None => log_probabilities(state, &readout[at].alpha),
             };
             choices.push(Choice::new(&state.name, candidates(state), &log_p)?);
         }
@@ -124,14 +138,17 @@ impl<A: Architecture> Search<A> {
 
     /// Drops every candidate with p ≤ `drop_share`/n, the least probable first, unless the others
     /// could no longer meet the budgets, or could only stay far below all of them.
-    fn drop_candidates(&mut self, listener: &mut dyn Listener) -> Result<()> {
+    fn drop_candidates(
+        &mut self,
+        readout: &[DimensionReadout],
+        listener: &mut dyn Listener,
+    ) -> Result<()> {
         let undecided = self.undecided();
         let fewest = if self.options.pruning.decide_early { 1 } else { 2 };
         for at in 0..self.supernet.states().len() {
             let state = &self.supernet.states()[at];
-            expect_finite("alpha", &state.name, &state.alpha)?;
-            expect_finite("score", &state.name, &state.score)?;
-            let p = to_host(&state.active.probabilities(&state.alpha)?)?;
+            let log_p = log_probabilities(state, &readout[at].alpha);
+            let p: Vec<f64> = log_p.iter().map(|log_p| log_p.exp()).collect();
             let threshold = self.options.pruning.drop_share / state.active.count() as f64;
             let mut improbable: Vec<usize> =
                 state.active.numbers().filter(|&candidate| p[candidate] <= threshold).collect();
@@ -214,13 +231,12 @@ fn uses_one_of(budgets: &[CostLimit], choice: &Projection) -> bool {
 
 /// ln p of every candidate, in f64, because f32 would make very improbable candidates equal. α of a
 /// dropped candidate is no longer learned: in its place min(α, least active α) is used.
-fn log_probabilities(state: &DimensionState) -> Result<Vec<f64>> {
-    let alpha = to_host(&state.alpha)?;
+fn log_probabilities(state: &DimensionState, alpha: &[f64]) -> Vec<f64> {
     let active = || state.active.numbers().map(|candidate| alpha[candidate]);
     let (least, largest) =
         active().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, m), a| (l.min(a), m.max(a)));
     let log_sum = active().map(|alpha| (alpha - largest).exp()).sum::<f64>().ln();
     let counts = |(&alpha, &active): (&f64, &bool)| if active { alpha } else { alpha.min(least) };
     let candidates = alpha.iter().zip(state.active.flags());
-    Ok(candidates.map(counts).map(|alpha| alpha - largest - log_sum).collect())
+    candidates.map(counts).map(|alpha| alpha - largest - log_sum).collect()
 }

@@ -17,12 +17,13 @@
 //! Gates of an embedding multiply the layers that make the tokens only. Pruning an embedding channel
 //! takes it from every layer that reads it, so its effect is −Σ θ·∂L/∂θ over these layers' columns.
 
+use super::readout::DimensionReadout;
 use super::step::Search;
 use crate::models::Architecture;
 use crate::optim::FlatTensors;
-use crate::space::{Binding, Dimension, DimensionKind, Role, SearchSpace};
+use crate::space::{Binding, Dimension, DimensionKind, Role, SearchSpace, Size};
 use crate::supernet::Narrowing;
-use crate::tensors::{blocks, to_host};
+use crate::tensors::blocks;
 use crate::Result;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -144,32 +145,21 @@ impl<A: Architecture> Search<A> {
     }
 
     /// Returns L of every candidate of every dimension, in the order of the candidates; 0 without
-    /// evidence. Reads from the device.
-    pub(super) fn estimated_losses(&self) -> Result<Vec<Vec<f64>>> {
-        let states = self.supernet.states().iter().enumerate();
-        let dimensions = self.evidence.of_dimensions(self.supernet.space())?;
-        states
-            .map(|(at, state)| {
-                let Some(effects) = dimensions.get(at) else {
-                    return Ok(vec![0.0; state.candidates().len()]);
-                };
-                let units = state.candidates().units() as usize;
-                let effects = to_host(effects)?;
-                state
-                    .candidates()
-                    .sizes()
-                    .map(|size| {
-                        let mut pruned = vec![true; units];
-                        to_host(&state.kept_units(size)?)?
-                            .into_iter()
-                            .for_each(|unit| pruned[unit as usize] = false);
-                        let fewer = size.heads < state.candidates().heads();
-                        let factor = if fewer { self.options.pruning.head_factor } else { 1.0 };
-                        Ok(factor * loss(&effects, &pruned))
-                    })
-                    .collect()
-            })
-            .collect()
+    /// evidence.
+    pub(super) fn estimated_losses(&self, readout: &[DimensionReadout]) -> Vec<Vec<f64>> {
+        let own = self.supernet.states().iter().zip(readout);
+        let losses = own.map(|(state, own)| {
+            let candidates = state.candidates();
+            let loss_at = |size: Size| {
+                let mut pruned = vec![true; candidates.units() as usize];
+                own.kept_units(state, size).iter().for_each(|&unit| pruned[unit as usize] = false);
+                let fewer = size.heads < candidates.heads();
+                let factor = if fewer { self.options.pruning.head_factor } else { 1.0 };
+                factor * loss(&own.effects, &pruned)
+            };
+            candidates.sizes().map(loss_at).collect()
+        });
+        losses.collect()
     }
 }
 

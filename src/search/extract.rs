@@ -45,8 +45,8 @@ impl<A: Architecture> Search<A> {
         match extracted {
             // The allowed difference is a share of the masked network's logits.
             Err(Error::Verification { allowed, .. }) if !allowed.is_finite() => {
-                let in_a_row = self.non_finite.counts()?.in_a_row;
-                let first = self.first_not_finite()?;
+                let counts = self.non_finite.counts()?;
+                let (in_a_row, first) = (counts.in_a_row, self.first_not_finite(counts));
                 Err(Error::Diverged { step: self.step, in_a_row, first })
             }
             other => other,

@@ -1,6 +1,7 @@
 //! Losses and gradients of a step that have to be finite, by name.
 
 use super::step::Search;
+use super::update::NonFiniteCounts;
 use crate::models::Architecture;
 use crate::Result;
 use tch::{Kind, Tensor};
@@ -75,9 +76,9 @@ fn scalar(loss: &Tensor) -> Result<Tensor> {
 
 impl<A: Architecture> Search<A> {
     /// Returns the names of what was not finite at the first of the latest skipped steps in a row:
-    /// the losses, or, if all were finite, the gradients. Reads from the device.
-    pub(super) fn first_not_finite(&self) -> Result<Vec<String>> {
-        let flags = self.non_finite.counts()?.first;
+    /// the losses, or, if all were finite, the gradients.
+    pub(super) fn first_not_finite(&self, counts: NonFiniteCounts) -> Vec<String> {
+        let flags = counts.first;
         let name = |at: usize| match at {
             RECONSTRUCTION => format!("{} of {}", QUANTITIES[at], self.components.pmim.id()),
             ONE_HOT => format!("{} of {}", QUANTITIES[at], self.components.one_hot.id()),
@@ -87,6 +88,9 @@ impl<A: Architecture> Search<A> {
             range.filter(|at| flags >> at & 1 == 1).map(name).collect()
         };
         let losses = named(0..GRADIENTS);
-        Ok(if losses.is_empty() { named(GRADIENTS..QUANTITIES.len()) } else { losses })
+        match losses.is_empty() {
+            true => named(GRADIENTS..QUANTITIES.len()),
+            false => losses,
+        }
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn initialise<A: Architecture>(
     let share = even_share(supernet, limits)?;
     for (state, dimension) in supernet.states_mut().iter_mut().zip(&dimensions) {
         let score = crate::autograd::no_grad(|| importance.initial(dimension, &weights))?;
-        state.set_score(&score)?;
+        state.copy_score(&score)?;
         let alpha = match options.init.alpha {
             AlphaInit::Equal => continue,
             AlphaInit::Uniform => state.alpha.f_rand_like()?,
@@ -32,6 +32,7 @@ pub(super) fn initialise<A: Architecture>(
         };
         state.set_alpha(&alpha.f_detach()?)?;
     }
+    supernet.expect_finite_scores()?;
     if options.init.preserve_dense {
         let masks = crate::autograd::no_grad(|| supernet.masks(options.lambda_at(0)))?;
         let gates: Vec<Tensor> = masks.into_iter().map(|mask| mask.mask).collect();

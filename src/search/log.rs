@@ -1,47 +1,100 @@
-//! Logged steps. Beside prune steps, the only part of a step that reads from the device.
+//! Logged steps. Beside prune steps, the only part of a step that reads from the device: once.
 
 use super::events::{
     DimensionMetrics, Event, Listener, Losses, NonFiniteAction, Phase, StepMetrics,
 };
 use super::gradients::StepLosses;
 use super::step::Search;
-use super::update::NonFiniteCounts;
+use super::update::{NonFiniteCounter, NonFiniteCounts};
 use crate::cost::{ExpectedCost, Metric};
 use crate::models::Architecture;
-use crate::space::ActiveSet;
 use crate::tensors::to_host;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::time::Instant;
 use tch::{Kind, Tensor};
 
+/// Numbers of a logged step.
+struct Logged {
+    counts: NonFiniteCounts,
+    task: f64,
+    one_hot: f64,
+    budget: f64,
+    reconstruction: f64,
+    /// Expected cost in MACs, where α is learned.
+    expected_macs: f64,
+    /// Entropy of p of every dimension.
+    entropies: Vec<f64>,
+    /// Expected units and heads of every dimension, by turns.
+    sizes: Vec<f64>,
+}
+
 impl<A: Architecture> Search<A> {
-    /// Emits the metrics of a step, or that steps were skipped. Reads from the device.
+    /// Emits the metrics of a step, or that steps were skipped. Reads from the device, once.
     pub(super) fn log(&mut self, losses: &StepLosses, listener: &mut dyn Listener) -> Result<()> {
-        let NonFiniteCounts { skipped, in_a_row, reported, .. } = self.non_finite.counts()?;
+        let logged = self.logged(losses)?;
+        let NonFiniteCounts { skipped, in_a_row, reported, .. } = logged.counts;
         self.non_finite.reported = skipped;
+        let first = self.first_not_finite(logged.counts);
         if skipped > reported {
-            let step = self.step + 1;
-            let (action, first) = (NonFiniteAction::Skipped, self.first_not_finite()?);
+            let (step, action) = (self.step + 1, NonFiniteAction::Skipped);
+            let first = first.clone();
             listener.on_event(&Event::NonFinite { step, skipped, in_a_row, action, first })?;
         }
         if in_a_row >= self.options.training.max_skipped_in_a_row {
-            let first = self.first_not_finite()?;
             return Err(Error::Diverged { step: self.step, in_a_row, first });
         }
         if in_a_row == 0 {
-            let metrics = self.metrics(losses)?;
+            let metrics = self.metrics(losses, &logged)?;
             listener.on_event(&Event::Step(metrics))?;
         }
         Ok(())
     }
 
-    /// Returns the metrics of a step. Reads from the device.
-    fn metrics(&mut self, losses: &StepLosses) -> Result<StepMetrics> {
-        let read = |tensor: &Tensor| tensor.f_to_kind(Kind::Double)?.f_double_value(&[]);
-        let (task, one_hot, budget) =
-            (read(&losses.task)?, read(&losses.one_hot)?, read(&losses.budget)?);
-        let reconstruction = losses.reconstruction.as_ref().map(read).transpose()?.unwrap_or(0.0);
+    /// Reads everything that is logged, in one transfer from the device.
+    fn logged(&self, losses: &StepLosses) -> Result<Logged> {
+        let dimensions = self.supernet.states().len();
+        let searches = self.phase == Phase::Search && dimensions > 0;
+        let numbers = crate::autograd::no_grad(|| {
+            let double = |own: &Tensor| own.f_reshape([-1])?.f_to_kind(Kind::Double);
+            let mut parts = vec![self.non_finite.numbers()?];
+            for own in [&losses.task, &losses.one_hot, &losses.budget] {
+                parts.push(double(own)?);
+            }
+            parts.extend(losses.reconstruction.as_ref().map(double).transpose()?);
+            if !self.estimates() {
+                parts.push(double(&self.expected_cost()?.1)?);
+            }
+            if searches {
+                parts.push(self.entropies()?);
+                parts.push(double(&self.expected_cost()?.0)?);
+            }
+            to_host(&Tensor::f_cat(&parts, 0)?)
+        })?;
+        let mut rest = numbers.into_iter();
+        let mut take = |length: usize| rest.by_ref().take(length).collect::<Vec<f64>>();
+        let one = |numbers: Vec<f64>| numbers.first().copied().unwrap_or(0.0);
+        let counts = self.non_finite.from_numbers(&take(NonFiniteCounter::NUMBERS));
+        let [task, one_hot, budget] = [one(take(1)), one(take(1)), one(take(1))];
+        let reconstruction = one(take(usize::from(losses.reconstruction.is_some())));
+        let expected_macs = one(take(usize::from(!self.estimates())));
+        let entropies = take(if searches { dimensions } else { 0 });
+        let sizes = take(if searches { 2 * dimensions } else { 0 });
+        Ok(Logged {
+            counts,
+            task,
+            one_hot,
+            budget,
+            reconstruction,
+            expected_macs,
+            entropies,
+            sizes,
+        })
+    }
+
+    /// Returns the metrics of a step.
+    fn metrics(&mut self, losses: &StepLosses, logged: &Logged) -> Result<StepMetrics> {
+        let &Logged { task, one_hot, budget, reconstruction, .. } = logged;
         // w_rec · reconstruction loss = task loss, by the definition of w_rec.
         let weighted = if losses.reconstruction.is_some() { task } else { 0.0 };
         let total = task + one_hot + budget + weighted;
@@ -53,72 +106,63 @@ impl<A: Architecture> Search<A> {
             loss: Losses { task, one_hot, budget, reconstruction, total },
             lambda: self.lambda(),
             mask_ratio: self.mask_ratio(),
-            macs_expected: self.expected_macs()?,
+            macs_expected: self.expected_macs(logged)?,
             macs_current: self.supernet.cost_model().cost(Metric::Macs, &self.supernet.sizes())?,
             lr: self.options.optimiser.weight_rate.at(self.step),
             skipped: self.non_finite.reported,
             step_ms: since.elapsed().as_secs_f64() * 1e3 / steps as f64,
-            dimensions: self.dimension_metrics()?,
+            dimensions: self.dimension_metrics(logged),
         })
     }
 
     /// Returns the expected cost in MACs. Where estimates decide, no candidate is half chosen: it is the
     /// cost at the sizes of the last round.
-    fn expected_macs(&self) -> Result<f64> {
-        if self.estimates() {
-            let states = self.supernet.states().iter();
-            let sizes = states.map(|state| (state.name.clone(), state.active.largest())).collect();
-            return self.supernet.cost_model().cost(Metric::Macs, &sizes);
+    fn expected_macs(&self, logged: &Logged) -> Result<f64> {
+        if !self.estimates() {
+            return Ok(logged.expected_macs);
         }
-        let costs = crate::autograd::no_grad(|| {
-            let sets = self.supernet.active_sets()?;
-            self.expected_cost()?.costs(&self.supernet.all_alphas(), &sets)
-        })?;
-        Ok(costs[0].f_double_value(&[])?)
+        let states = self.supernet.states().iter();
+        let sizes = states.map(|state| (state.name.clone(), state.active.largest())).collect();
+        self.supernet.cost_model().cost(Metric::Macs, &sizes)
     }
 
-    fn expected_cost(&self) -> Result<ExpectedCost> {
+    /// Returns the expected sizes of all dimensions, and the expected cost in MACs.
+    fn expected_cost(&self) -> Result<(Tensor, Tensor)> {
         let (supernet, metrics) = (&self.supernet, [Metric::Macs]);
-        ExpectedCost::new(supernet.cost_model(), supernet.space(), &metrics, supernet.device())
+        let (model, device) = (supernet.cost_model(), supernet.device());
+        let cost = ExpectedCost::new(model, supernet.space(), &metrics, device)?;
+        let (alphas, sets) = (supernet.all_alphas(), supernet.active_sets()?);
+        let macs = cost.costs(&alphas, &sets)?.remove(0);
+        Ok((cost.sizes(&alphas, &sets)?, macs))
     }
 
-    /// Returns entropy and expected units of every dimension during the search, in one transfer from
-    /// the device.
-    pub(super) fn dimension_metrics(&self) -> Result<BTreeMap<String, DimensionMetrics>> {
-        let states = self.supernet.states();
-        if self.phase != Phase::Search || states.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let numbers = crate::autograd::no_grad(|| {
-            let mut parts = Vec::with_capacity(states.len() + 1);
-            for state in states {
-                parts.push(entropy(&state.active, &state.alpha)?);
-            }
-            let sets = self.supernet.active_sets()?;
-            let sizes = self.expected_cost()?.sizes(&self.supernet.all_alphas(), &sets)?;
-            parts.push(sizes.f_to_kind(Kind::Double)?);
-            to_host(&Tensor::f_cat(&parts, 0)?)
-        })?;
-        let (entropies, sizes) = numbers.split_at(states.len());
-        // Expected units and heads alternate.
-        let numbers = entropies.iter().zip(sizes.chunks(2));
-        let metrics = states.iter().zip(numbers).map(|(state, (entropy, sizes))| {
-            let most = (state.candidates_at_start as f64).ln();
-            let entropy = if most > 0.0 { entropy / most } else { 0.0 };
-            let expected = match self.estimates() {
-                true => state.active.largest().units() as f64,
-                false => sizes[0],
-            };
-            (state.name.clone(), DimensionMetrics { entropy, expected })
+    /// Returns −Σ p ln p over the active candidates of every dimension, `[dimensions]`, f64.
+    fn entropies(&self) -> Result<Tensor> {
+        let sets = self.supernet.active_sets()?;
+        let alphas = sets.join_candidates("alpha", &self.supernet.all_alphas())?;
+        let alphas = alphas.f_to_kind(Kind::Double)?;
+        let own = sets.groups().iter().map(|group| {
+            let log_p = group.logits(&alphas)?.f_log_softmax(-1, None)?;
+            // 0 · ln 0 = 0 for dropped candidates and where p underflows.
+            let terms = log_p.f_exp()?.f_mul(&log_p.f_clamp_min(f64::MIN)?)?;
+            Ok(terms.f_sum_dim_intlist([1i64].as_slice(), false, None)?.f_abs()?)
         });
-        Ok(metrics.collect())
+        sets.ungroup(&own.collect::<Result<Vec<_>>>()?)
     }
-}
 
-/// −Σ p ln p over the active candidates, `[1]`, f64.
-fn entropy(active: &ActiveSet, alpha: &Tensor) -> Result<Tensor> {
-    let log_p = active.log_probabilities(&alpha.f_to_kind(Kind::Double)?)?;
-    // 0 · ln 0 = 0 for dropped candidates and where p underflows.
-    let terms = log_p.f_exp()?.f_mul(&log_p.f_clamp_min(f64::MIN)?)?;
-    Ok(terms.f_sum(None)?.f_abs()?.f_view([1])?)
+    /// Returns entropy and expected units of every dimension during the search.
+    fn dimension_metrics(&self, logged: &Logged) -> BTreeMap<String, DimensionMetrics> {
+        let numbers = logged.entropies.iter().zip(logged.sizes.chunks(2));
+        let metrics =
+            self.supernet.states().iter().zip(numbers).map(|(state, (entropy, sizes))| {
+                let most = (state.candidates_at_start as f64).ln();
+                let entropy = if most > 0.0 { entropy / most } else { 0.0 };
+                let expected = match self.estimates() {
+                    true => state.active.largest().units() as f64,
+                    false => sizes[0],
+                };
+                (state.name.clone(), DimensionMetrics { entropy, expected })
+            });
+        metrics.collect()
+    }
 }

@@ -25,6 +25,7 @@ mod log;
 mod model_gradients;
 mod options;
 mod prune;
+mod readout;
 mod resume;
 mod rounds;
 mod run;

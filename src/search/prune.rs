@@ -2,6 +2,7 @@
 
 use super::events::{Event, Finished, Listener, Phase, Pruned};
 use super::evidence::Evidence;
+use super::readout::DimensionReadout;
 use super::step::Search;
 use crate::components::BudgetLoss;
 use crate::cost::Metric;
@@ -9,6 +10,7 @@ use crate::error::During;
 use crate::models::Architecture;
 use crate::space::{DimensionKind, Size};
 use crate::supernet::{DimensionState, Narrowing};
+use crate::tensors::to_host;
 use crate::Result;
 use tch::Tensor;
 
@@ -26,7 +28,11 @@ impl<A: Architecture> Search<A> {
     }
 
     /// Begins the fade-out of the units that no active candidate of these dimensions keeps.
-    pub(super) fn begin_fade_out(&mut self, dimensions: Vec<usize>) -> Result<()> {
+    pub(super) fn begin_fade_out(
+        &mut self,
+        dimensions: Vec<usize>,
+        readout: &[DimensionReadout],
+    ) -> Result<()> {
         if dimensions.is_empty() {
             return Ok(());
         }
@@ -38,7 +44,10 @@ impl<A: Architecture> Search<A> {
         // in V, and the output would jump.
         let gates = std::mem::take(&mut self.last_gates);
         let gates = if gates.is_empty() { self.present_gates()? } else { gates };
-        self.supernet.begin_fade_out(&sizes, &gates, self.step)?;
+        let states = self.supernet.states();
+        let kept = sizes.iter().map(|&(at, size)| readout[at].kept_units(&states[at], size));
+        let kept: Vec<Vec<i64>> = kept.collect();
+        self.supernet.begin_fade_out_to(&sizes, &kept, &gates, self.step)?;
         self.teaching.align(&self.supernet)
     }
 
@@ -131,14 +140,24 @@ impl<A: Architecture> Search<A> {
         let narrowed = self.probe_logits(probe)?;
         self.narrow(&embedding)?;
         let after = self.probe_logits(probe)?;
+        let largest = [
+            before.f_sub(&masked)?,
+            masked.f_sub(&narrowed)?,
+            narrowed.f_sub(&after)?,
+            before.f_sub(&after)?,
+            before,
+        ];
+        let largest = largest.iter().map(|own| own.f_abs()?.f_max());
+        let largest: Vec<Tensor> = largest.collect::<std::result::Result<_, _>>()?;
+        let largest = to_host(&Tensor::f_stack(&largest, 0)?)?;
         listener.on_event(&Event::Pruned(Pruned {
             step: self.step,
             units,
-            gate_jump: largest_difference(&before, &masked)?,
-            exact_difference: largest_difference(&masked, &narrowed)?,
-            embedding_jump: largest_difference(&narrowed, &after)?,
-            total_jump: largest_difference(&before, &after)?,
-            logit_scale: largest(&before)?,
+            gate_jump: largest[0],
+            exact_difference: largest[1],
+            embedding_jump: largest[2],
+            total_jump: largest[3],
+            logit_scale: largest[4],
             macs: self.supernet.cost_model().cost(Metric::Macs, &self.supernet.sizes())?,
         }))
     }
@@ -203,12 +222,4 @@ impl<A: Architecture> Search<A> {
         let (step, projected) = (self.step, self.projected);
         listener.on_event(&Event::Finished(Finished { step, projected, costs }))
     }
-}
-
-fn largest(tensor: &Tensor) -> Result<f64> {
-    Ok(tensor.f_abs()?.f_max()?.f_double_value(&[])?)
-}
-
-fn largest_difference(left: &Tensor, right: &Tensor) -> Result<f64> {
-    largest(&left.f_sub(right)?)
 }

@@ -2,11 +2,12 @@
 
 use super::events::Listener;
 use super::options::Decisions;
+use super::readout::DimensionReadout;
 use super::step::Search;
 use crate::cost::CostLimit;
 use crate::models::Architecture;
-use crate::Result;
-use tch::Tensor;
+use crate::transfer::upload;
+use crate::{Error, Result};
 
 impl<A: Architecture> Search<A> {
     /// Returns whether sizes are decided by estimated losses.
@@ -26,16 +27,21 @@ impl<A: Architecture> Search<A> {
 
     /// Sets α = −L of every undecided dimension, so that Σ ln p of a choice is, up to a constant, minus
     /// its estimated loss. Nothing happens where α is learned.
-    pub(super) fn estimate(&mut self) -> Result<()> {
+    pub(super) fn estimate(&mut self, readout: &[DimensionReadout]) -> Result<()> {
         if !self.estimates() {
             return Ok(());
         }
-        let losses = self.estimated_losses()?;
+        let losses = self.estimated_losses(readout);
+        let device = self.supernet.device();
         for (state, losses) in self.supernet.states_mut().iter_mut().zip(losses) {
             if state.active.decided().is_none() {
                 let alpha: Vec<f32> = losses.iter().map(|loss| -*loss as f32).collect();
-                let alpha = Tensor::f_from_slice(&alpha)?.f_view_as(&state.alpha)?;
-                state.set_alpha(&alpha.f_to_device(state.alpha.device())?)?;
+                if alpha.iter().any(|alpha| !alpha.is_finite()) {
+                    let (name, dimension) = ("estimated loss".into(), state.name.clone());
+                    return Err(Error::NonFinite { name, dimension });
+                }
+                let alpha = upload(&alpha, device)?;
+                crate::autograd::no_grad(|| state.alpha.f_copy_(&alpha.f_view_as(&state.alpha)?))?;
             }
         }
         Ok(())
@@ -43,10 +49,14 @@ impl<A: Architecture> Search<A> {
 
     /// One round: projects α = −L onto the present limits, and drops every candidate with more heads or
     /// channels than the choice.
-    pub(super) fn drop_larger(&mut self, listener: &mut dyn Listener) -> Result<()> {
+    pub(super) fn drop_larger(
+        &mut self,
+        readout: &[DimensionReadout],
+        listener: &mut dyn Listener,
+    ) -> Result<()> {
         let undecided = self.undecided();
-        self.estimate()?;
-        let choice = self.project(&self.present_limits()?)?;
+        self.estimate(readout)?;
+        let choice = self.project_from(readout, &self.present_limits()?)?;
         for (at, candidate) in choice.candidates.into_iter().enumerate() {
             let state = &mut self.supernet.states_mut()[at];
             if state.active.decided().is_some() {

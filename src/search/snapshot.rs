@@ -85,7 +85,7 @@ impl<A: Architecture> Search<A> {
             Ok(FadeOutRecord {
                 since: fade_out.since,
                 size: fade_out.size,
-                kept: fade_out.kept()?,
+                kept: fade_out.kept().to_vec(),
                 in_place: fade_out.in_place,
             })
         };

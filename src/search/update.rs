@@ -11,6 +11,8 @@ use crate::error::expect_shape;
 use crate::models::Architecture;
 use crate::optim::{AdamWOptions, AdamWUpdate, FlatTensors, Layout};
 use crate::supernet::{decays, ParameterKind, Weights};
+use crate::tensors::to_host;
+use crate::transfer::upload;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -226,6 +228,9 @@ pub(super) struct NonFiniteCounts {
 }
 
 impl NonFiniteCounter {
+    /// Number of numbers that the counters are on the device.
+    pub(super) const NUMBERS: usize = 2 + QUANTITIES.len();
+
     /// A counter that continues from `counts`.
     pub(super) fn new(counts: NonFiniteCounts, device: Device) -> Result<Self> {
         let count = |n: u64| -> Result<Tensor> {
@@ -234,7 +239,7 @@ impl NonFiniteCounter {
         let (skipped, in_a_row) = (count(counts.skipped)?, count(counts.in_a_row)?);
         let first: Vec<bool> =
             (0..QUANTITIES.len()).map(|at| counts.first >> at & 1 == 1).collect();
-        let first = Tensor::f_from_slice(&first)?.f_to_device(device)?;
+        let first = upload(&first, device)?;
         Ok(Self { skipped, in_a_row, first, reported: counts.reported })
     }
 
@@ -252,15 +257,25 @@ impl NonFiniteCounter {
 
     /// Returns the counters. Reads from the device.
     pub(super) fn counts(&self) -> Result<NonFiniteCounts> {
-        let read = |count: &Tensor| count.f_int64_value(&[]);
-        let (skipped, in_a_row) = (read(&self.skipped)?, read(&self.in_a_row)?);
-        let flags = Vec::<bool>::try_from(self.first.f_to_device(Device::Cpu)?)?;
-        let first = flags.iter().rev().fold(0, |bits, &flag| bits << 1 | u32::from(flag));
-        Ok(NonFiniteCounts {
-            skipped: skipped as u64,
-            in_a_row: in_a_row as u64,
+        Ok(self.from_numbers(&to_host(&self.numbers()?)?))
+    }
+
+    /// Returns the counters as numbers on the device, `[NUMBERS]`, f64.
+    pub(super) fn numbers(&self) -> Result<Tensor> {
+        let counters = Tensor::f_stack(&[&self.skipped, &self.in_a_row], 0)?;
+        let parts = [counters.f_to_kind(Kind::Double)?, self.first.f_to_kind(Kind::Double)?];
+        Ok(Tensor::f_cat(&parts, 0)?)
+    }
+
+    /// Returns the counters from [`numbers`](Self::numbers).
+    pub(super) fn from_numbers(&self, numbers: &[f64]) -> NonFiniteCounts {
+        let count = |at: usize| numbers.get(at).map_or(0, |&count| count as u64);
+        let flags = numbers.iter().skip(2).rev();
+        NonFiniteCounts {
+            skipped: count(0),
+            in_a_row: count(1),
             reported: self.reported,
-            first,
-        })
+            first: flags.fold(0, |bits, &flag| bits << 1 | u32::from(flag != 0.0)),
+        }
     }
 }

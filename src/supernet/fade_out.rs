@@ -1,7 +1,7 @@
 //! Gate fade-out: the gates of units that will be pruned go linearly to zero before the units are pruned.
 
+use super::flat::indices;
 use crate::space::{ActiveSet, Role, Size};
-use crate::tensors::to_host;
 use crate::Result;
 use tch::Tensor;
 
@@ -25,6 +25,8 @@ pub struct FadeOut {
     pub in_place: bool,
     /// Flat indices of the kept units, i64.
     pub(super) kept: Tensor,
+    /// The same on the host.
+    kept_on_host: Vec<i64>,
     /// m₀, the gates when the fade-out began, `[heads, channels]`.
     pub(super) initial_gates: Tensor,
     /// Flat indices of the candidates that fit into the kept units, i64.
@@ -38,7 +40,7 @@ impl FadeOut {
     /// `size.heads × size.channels`.
     pub(super) fn new(
         active: &ActiveSet,
-        kept: &Tensor,
+        kept: &[i64],
         size: Size,
         initial_gates: &Tensor,
         since: u64,
@@ -49,7 +51,8 @@ impl FadeOut {
             since,
             remaining: 1.0,
             in_place: false,
-            kept: kept.shallow_clone(),
+            kept: indices(kept, initial_gates.device())?,
+            kept_on_host: kept.to_vec(),
             initial_gates: initial_gates.f_detach_copy()?,
             kept_candidates,
             active,
@@ -82,11 +85,8 @@ impl FadeOut {
     }
 
     /// Returns the flat indices of the kept units.
-    ///
-    /// # Errors
-    /// [`crate::Error::Torch`] if they cannot be copied to the host.
-    pub fn kept(&self) -> Result<Vec<i64>> {
-        Ok(to_host(&self.kept)?.into_iter().map(|unit| unit as i64).collect())
+    pub fn kept(&self) -> &[i64] {
+        &self.kept_on_host
     }
 
     /// Returns m₀, the gates when the fade-out began, `[heads, channels]`.

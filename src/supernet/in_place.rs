@@ -46,7 +46,9 @@ impl<A: Architecture> Supernet<A> {
             let fade_out = state.fade_out.as_ref().filter(|fade_out| fade_out.in_place)?;
             Some((at, fade_out.size))
         });
-        let slices = Narrowing::new(&self.space, &self.states, &faded.collect::<Vec<_>>())?;
+        let faded = self.smaller(&faded.collect::<Vec<_>>());
+        let kept = self.kept_on_host(&faded)?;
+        let slices = Narrowing::new(&self.space, &self.states, &faded, &kept)?;
         let weights = self.folded_weights().into_iter();
         weights
             .map(|(name, weight)| {
@@ -59,15 +61,15 @@ impl<A: Architecture> Supernet<A> {
     /// Prunes dimensions to the given sizes in place: gates of pruned units are zero from now on.
     pub(super) fn prune_in_place(&mut self, sizes: &[(usize, Size)]) -> Result<()> {
         let raw = self.raw_weights();
-        for &(at, size) in sizes {
+        let kept = self.kept_on_host(sizes)?;
+        for (&(at, size), kept) in sizes.iter().zip(&kept) {
             let state = &mut self.states[at];
             if size == state.candidates().full() {
                 state.fade_out = None;
                 continue;
             }
-            let kept = state.kept_units(size)?;
             let from = state.score.f_zeros_like()?;
-            let mut fade_out = FadeOut::new(&state.active, &kept, size, &from, 0)?;
+            let mut fade_out = FadeOut::new(&state.active, kept, size, &from, 0)?;
             (fade_out.remaining, fade_out.in_place) = (0.0, true);
             state.fade_out = Some(fade_out);
         }

@@ -3,7 +3,8 @@
 use super::{DimensionState, Supernet};
 use crate::models::Architecture;
 use crate::optim::{FlatTensors, Layout};
-use crate::Result;
+use crate::tensors::to_host;
+use crate::{Error, Result};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -36,6 +37,29 @@ impl<A: Architecture> Supernet<A> {
     /// [`join_learned`](Self::join_learned).
     pub(crate) fn alphas(&self) -> &FlatTensors {
         &self.learned.alphas
+    }
+
+    /// Refuses scores that are not finite, in one transfer from the device.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] naming the dimension.
+    pub(crate) fn expect_finite_scores(&self) -> Result<()> {
+        let sums = self
+            .states
+            .iter()
+            .map(|state| state.score.f_detach()?.f_to_kind(Kind::Double)?.f_abs()?.f_sum(None));
+        let sums: Vec<Tensor> = sums.collect::<std::result::Result<_, _>>()?;
+        if sums.is_empty() {
+            return Ok(());
+        }
+        let sums = to_host(&Tensor::f_stack(&sums, 0)?)?;
+        match self.states.iter().zip(sums).find(|(_, sum)| !sum.is_finite()) {
+            None => Ok(()),
+            Some((state, _)) => {
+                let (name, dimension) = ("score".into(), state.name.clone());
+                Err(Error::NonFinite { name, dimension })
+            }
+        }
     }
 
     /// Moves scores and α of undecided dimensions into one buffer each, unless they are there.

@@ -61,6 +61,7 @@ mod pmim_modules;
 mod reshaping;
 mod state;
 mod trial;
+mod unit_order;
 mod weights;
 
 pub use fade_out::FadeOut;
@@ -70,6 +71,7 @@ pub use parameters::{Parameter, ParameterKind};
 pub(crate) use pmim_modules::declared;
 pub use pmim_modules::PmimModules;
 pub use state::DimensionState;
+pub(crate) use unit_order::UnitOrder;
 
 use crate::components::BiMask;
 use crate::cost::CostModel;

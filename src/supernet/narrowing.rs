@@ -1,11 +1,11 @@
 //! Narrowing: slices of all tensors that are indexed by pruned units.
 
-use super::flat::{heads_of, narrow_flat};
+use super::flat::{heads_of, indices, narrow_flat};
 use super::state::DimensionState;
 use crate::space::{Binding, Over, SearchSpace, Size};
 use crate::Result;
 use std::collections::BTreeMap;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 /// One slice of one variable.
 #[derive(Debug)]
@@ -21,25 +21,24 @@ pub struct Narrowing {
     slices: BTreeMap<String, Vec<Slice>>,
     /// Kept flat indices and new shape of scores and α.
     flat: BTreeMap<String, (Tensor, [i64; 2])>,
-    /// Kept units and size of every narrowed dimension, by its index in the search space.
-    pub(super) kept: BTreeMap<usize, (Tensor, Size)>,
+    /// Kept units of every narrowed dimension, by its index in the search space.
+    kept: BTreeMap<usize, Vec<i64>>,
 }
 
 impl Narrowing {
-    /// Builds the slices that prune dimensions to the given sizes, keeping
-    /// [`kept_units`](DimensionState::kept_units). Dimensions that have the size are left out.
+    /// Builds the slices that prune dimensions to the given sizes, keeping these units of each.
     pub(super) fn new(
         space: &SearchSpace,
         states: &[DimensionState],
         sizes: &[(usize, Size)],
+        kept: &[Vec<i64>],
     ) -> Result<Self> {
         let mut narrowing = Self::default();
-        for &(at, size) in sizes {
-            if states[at].candidates().full() != size {
-                let kept = states[at].kept_units(size)?;
-                narrowing.add_weights(space, &states[at], at, size, &kept)?;
-                narrowing.add_state(&states[at], at, size, kept)?;
-            }
+        for (&(at, size), kept) in sizes.iter().zip(kept) {
+            let on_device = indices(kept, states[at].score.device())?;
+            narrowing.add_weights(space, &states[at], at, size, &on_device)?;
+            narrowing.add_state(&states[at], size, on_device)?;
+            narrowing.kept.insert(at, kept.clone());
         }
         Ok(narrowing)
     }
@@ -83,18 +82,11 @@ impl Narrowing {
         Ok(())
     }
 
-    fn add_state(
-        &mut self,
-        state: &DimensionState,
-        at: usize,
-        size: Size,
-        kept: Tensor,
-    ) -> Result<()> {
+    fn add_state(&mut self, state: &DimensionState, size: Size, kept: Tensor) -> Result<()> {
         let (active, kept_candidates) = state.active.narrowed(size)?;
         let (alpha, score) = (active.candidates().shape(), active.candidates().unit_shape());
         self.flat.insert(state.alpha_name(), (kept_candidates, alpha));
-        self.flat.insert(state.score_name(), (kept.shallow_clone(), score));
-        self.kept.insert(at, (kept, size));
+        self.flat.insert(state.score_name(), (kept, score));
         Ok(())
     }
 
@@ -118,11 +110,7 @@ impl Narrowing {
 
     /// Returns the kept units of a dimension as flat indices before pruning; `None` if it is not
     /// narrowed.
-    ///
-    /// # Errors
-    /// [`crate::Error::Torch`] if they cannot be copied to the host.
-    pub fn kept(&self, dimension: usize) -> Result<Option<Vec<i64>>> {
-        let Some((kept, _)) = self.kept.get(&dimension) else { return Ok(None) };
-        Ok(Some(Vec::try_from(kept.f_to_device(Device::Cpu)?)?))
+    pub fn kept(&self, dimension: usize) -> Option<&[i64]> {
+        self.kept.get(&dimension).map(Vec::as_slice)
     }
 }

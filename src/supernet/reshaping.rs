@@ -1,9 +1,10 @@
 //! Changes of a supernet's structure: fade-out, narrowing, removal of PMIM, compute kind.
 
 use super::gating::Gating;
-use super::{flat, FadeOut, Narrowing, PmimModules, Supernet, Weights};
+use super::{FadeOut, Narrowing, PmimModules, Supernet, UnitOrder, Weights};
 use crate::models::Architecture;
 use crate::space::Size;
+use crate::tensors::to_host;
 use crate::{Error, Result};
 use tch::{nn, Device, Kind, Tensor};
 
@@ -26,14 +27,51 @@ impl<A: Architecture> Supernet<A> {
         since: u64,
     ) -> Result<()> {
         self.expect_dimensions(sizes)?;
+        let kept = self.kept_on_host(sizes)?;
+        self.begin_fade_out_to(sizes, &kept, gates, since)
+    }
+
+    /// [`begin_fade_out`](Self::begin_fade_out) to these units of each dimension.
+    pub(crate) fn begin_fade_out_to(
+        &mut self,
+        sizes: &[(usize, Size)],
+        kept: &[Vec<i64>],
+        gates: &[Tensor],
+        since: u64,
+    ) -> Result<()> {
+        self.expect_dimensions(sizes)?;
         self.expect_gates(gates)?;
         let weights = self.raw_weights();
-        for &(at, size) in sizes {
-            let kept = self.states[at].kept_units(size)?;
+        for (&(at, size), kept) in sizes.iter().zip(kept) {
             let active = &self.states[at].active;
-            self.states[at].fade_out = Some(FadeOut::new(active, &kept, size, &gates[at], since)?);
+            self.states[at].fade_out = Some(FadeOut::new(active, kept, size, &gates[at], since)?);
         }
         self.rebuild_gating(&weights)
+    }
+
+    /// Returns the units that pruning to these sizes keeps, in one transfer from the device.
+    pub(super) fn kept_on_host(&self, sizes: &[(usize, Size)]) -> Result<Vec<Vec<i64>>> {
+        let known = |at: usize, size: Size| {
+            let fade_out = self.states[at].fade_out.as_ref();
+            fade_out.filter(|own| own.size == size).map(|own| own.kept().to_vec())
+        };
+        let open = sizes.iter().filter(|&&(at, size)| known(at, size).is_none());
+        let ranks = open.map(|&(at, _)| UnitOrder::ranks(&self.states[at]));
+        let ranks = crate::autograd::no_grad(|| ranks.collect::<Result<Vec<_>>>())?;
+        let numbers = match ranks.is_empty() {
+            true => Vec::new(),
+            false => to_host(&Tensor::f_cat(&ranks, 0)?)?,
+        };
+        let mut rest = &numbers[..];
+        let own = sizes.iter().map(|&(at, size)| {
+            known(at, size).unwrap_or_else(|| {
+                let state = &self.states[at];
+                let (own, others) = rest.split_at(UnitOrder::length(state).min(rest.len()));
+                rest = others;
+                UnitOrder::from_host(own, state.candidates().heads()).kept(size)
+            })
+        });
+        Ok(own.collect())
     }
 
     /// Restores a fade-out from a checkpoint.
@@ -50,8 +88,7 @@ impl<A: Architecture> Supernet<A> {
         in_place: bool,
     ) -> Result<()> {
         let weights = self.raw_weights();
-        let kept = flat::indices(kept, self.device)?;
-        let mut fade_out = FadeOut::new(&self.states[at].active, &kept, size, from, since)?;
+        let mut fade_out = FadeOut::new(&self.states[at].active, kept, size, from, since)?;
         fade_out.in_place = in_place;
         self.states[at].fade_out = Some(fade_out);
         self.rebuild_gating(&weights)
@@ -74,7 +111,9 @@ impl<A: Architecture> Supernet<A> {
             self.prune_in_place(sizes)?;
             return Ok(Narrowing::default());
         }
-        let narrowing = Narrowing::new(&self.space, &self.states, sizes)?;
+        let smaller = self.smaller(sizes);
+        let kept = self.kept_on_host(&smaller)?;
+        let narrowing = Narrowing::new(&self.space, &self.states, &smaller, &kept)?;
         let raw = self.raw_weights();
         sizes.iter().for_each(|&(at, _)| self.states[at].fade_out = None);
         if narrowing.is_empty() {
@@ -85,13 +124,19 @@ impl<A: Architecture> Supernet<A> {
             .iter()
             .map(|(name, tensor)| Ok((name.clone(), narrowing.apply(name, tensor)?)))
             .collect::<Result<_>>()?;
-        for (&at, (kept, size)) in &narrowing.kept {
-            self.states[at] = self.states[at].narrowed(kept, *size)?;
+        for (&(at, size), on_host) in smaller.iter().zip(&kept) {
+            self.states[at] = self.states[at].narrowed(on_host, size)?;
             self.space.dimensions[at].candidates = self.states[at].candidates().clone();
         }
         self.architecture = self.architecture.resized(&self.sizes())?;
         self.rebuild(self.reconstruction.is_some(), &weights)?;
         Ok(narrowing)
+    }
+
+    /// Returns the dimensions that do not have the size yet.
+    pub(super) fn smaller(&self, sizes: &[(usize, Size)]) -> Vec<(usize, Size)> {
+        let smaller = |(at, size): &&(usize, Size)| self.states[*at].candidates().full() != *size;
+        sizes.iter().filter(smaller).copied().collect()
     }
 
     /// Checks that dimension indices and sizes are in range.

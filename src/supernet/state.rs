@@ -98,8 +98,13 @@ impl DimensionState {
     /// [`crate::Error::Shape`] if they are not `[heads, channels]`, [`crate::Error::NonFinite`]
     /// if one is not finite.
     pub fn set_score(&mut self, score: &Tensor) -> Result<()> {
-        expect_shape("set_score", &self.score_name(), score, &self.candidates().unit_shape())?;
         expect_finite("score", &self.name, score)?;
+        self.copy_score(score)
+    }
+
+    /// Sets the scores without a check that they are finite, which would wait for the device.
+    pub(crate) fn copy_score(&mut self, score: &Tensor) -> Result<()> {
+        expect_shape("set_score", &self.score_name(), score, &self.candidates().unit_shape())?;
         Ok(crate::autograd::no_grad(|| self.score.f_copy_(score))?)
     }
 
@@ -174,16 +179,16 @@ impl DimensionState {
 
     /// Returns the state of the units `kept`, which are `size.heads × size.channels`, in their
     /// order.
-    pub(super) fn narrowed(&self, kept: &Tensor, size: Size) -> Result<Self> {
+    pub(super) fn narrowed(&self, kept: &[i64], size: Size) -> Result<Self> {
         let (active, kept_candidates) = self.active.narrowed(size)?;
         let (units, shape) = (active.candidates().unit_shape(), active.candidates().shape());
-        let at: Vec<i64> = Vec::try_from(kept.f_to_device(Device::Cpu)?)?;
         let origin = |unit: &i64| self.origin.get(usize::try_from(*unit).ok()?).copied();
-        let origin: Option<Vec<i64>> = at.iter().map(origin).collect();
+        let origin: Option<Vec<i64>> = kept.iter().map(origin).collect();
         let origin = origin.ok_or_else(|| {
             let name = format!("number of origins of {}", self.name);
             Error::invalid(name, self.candidates().units().to_string(), self.origin.len())
         })?;
+        let kept = &indices(kept, self.score.device())?;
         let leaf = |tensor: Tensor| tensor.f_detach()?.f_set_requires_grad(true);
         crate::autograd::no_grad(|| {
             Ok(Self {
