@@ -13,6 +13,7 @@ use once_for_both::search::{PmimOptions, SearchOptions};
 use once_for_both::strategies::{reconstructions, ReconstructionCase};
 use once_for_both::Error;
 use proptest::prelude::*;
+use support::tiny_run::alone;
 use support::{
     array, from_numbers, gradients, in_words, leaf, numbers, test_device, TestResult, Tolerance,
 };
@@ -138,6 +139,7 @@ proptest! {
         tokens in 1..50i64,
         ratio in 0.0..0.999f64,
     ) {
+        let _alone = alone();
         let mask = in_words(numbers(&random_token_mask(batch, tokens, ratio, test_device())?))?;
         prop_assert!(mask.iter().all(|&flag| flag == 0.0 || flag == 1.0));
         for image in mask.chunks(tokens as usize) {
@@ -197,6 +199,7 @@ fn masked_pixels_of_uneven_token_grid_are_refused() -> TestResult {
 
 #[test]
 fn random_token_mask_differs_between_images() -> TestResult {
+    let _alone = alone();
     once_for_both::randomness::seed(1);
     let mask = random_token_mask(32, 16, 0.25, test_device())?;
     let times_masked = numbers(&mask.sum_dim_intlist([0i64].as_slice(), false, None))?;
@@ -234,6 +237,7 @@ fn masked_tokens_are_replaced_and_others_unchanged() -> TestResult {
 
 #[test]
 fn pixel_decoder_computes_each_patch_from_its_own_feature() -> TestResult {
+    let _alone = alone();
     let (features, patch, channels) = (3usize, 2usize, 2usize);
     let (batch, rows, columns) = (2usize, 2usize, 3usize);
     let store = nn::VarStore::new(test_device());

@@ -3,6 +3,7 @@
 
 mod support;
 
+use support::tiny_run::alone;
 use support::{test_device, TestResult, Tolerance};
 use tch::{Device, Kind, Tensor};
 
@@ -17,6 +18,7 @@ fn bf16(tensor: &Tensor) -> TestResult<Tensor> {
 }
 
 fn normal(shape: &[i64]) -> TestResult<Tensor> {
+    let _alone = alone();
     once_for_both::randomness::seed(7);
     // Drawn on the CPU, so that every device gets the same numbers.
     bf16(&Tensor::f_randn(shape, (Kind::Float, Device::Cpu))?.f_to_device(test_device())?)

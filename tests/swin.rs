@@ -148,6 +148,7 @@ fn logits_with_masked_tokens_do_not_depend_on_their_pixels() -> TestResult {
 
 #[test]
 fn swin_config_that_cannot_be_built_is_refused_by_field() -> TestResult {
+    let _alone = alone();
     for (config, field) in [
         (swin().window(3), "window_size"),
         (swin().input(18, 3, 2).window(9), "image_size / patch_size"),

@@ -16,24 +16,17 @@ mod refused;
 mod swin;
 mod torch_files;
 
+use super::support::tiny_run::alone;
 use super::support::{test_device, TestResult};
 use once_for_both::error::CheckpointError;
 use once_for_both::import::{self, Import, ImportOptions, Pretrained, Weights};
 use once_for_both::models::{Architecture, BlockConfig, Logits, Network, VitConfig};
 use once_for_both::{Error, Result};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{nn, Tensor};
 
 /// Heads of the networks that `make.py` builds.
 const HEADS: i64 = 3;
-
-/// Locks libtorch's generator, which is global: networks built at the same time would draw each
-/// other's numbers.
-fn alone() -> MutexGuard<'static, ()> {
-    static GENERATOR: Mutex<()> = Mutex::new(());
-    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// [`import::load`] with libtorch's generator locked.
 fn load<A: Pretrained>(path: &Path, config: &A, options: &ImportOptions) -> Result<Import> {

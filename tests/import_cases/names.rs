@@ -1,6 +1,6 @@
 //! Import of DeiT-S by the names and shapes of timm and transformers.
 
-use super::{data, into, tiny, HEADS};
+use super::{alone, data, into, tiny, HEADS};
 use crate::support::TestResult;
 use once_for_both::import::{self, ImportOptions, Weights};
 use once_for_both::models::{Architecture, VitConfig};
@@ -59,7 +59,10 @@ fn import_of_deit_small_by_any_naming_loads_every_tensor() -> TestResult {
 fn inspect_of_a_vit_with_layer_scale_recognises_it() -> TestResult {
     let config = tiny().layer_scale(1e-5);
     let store = nn::VarStore::new(Device::Cpu);
-    config.build(&store.root())?;
+    {
+        let _alone = alone();
+        config.build(&store.root())?;
+    }
     let weights: Weights = store.variables().into_iter().collect();
     assert_eq!(import::inspect(&weights, Some(HEADS))?, config);
     assert!(into(&weights, &config, &ImportOptions::default())?.report.is_exact());

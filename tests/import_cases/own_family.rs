@@ -1,6 +1,6 @@
 //! Import into a family of the user's own, through [`Pretrained`].
 
-use super::{forward, into, load};
+use super::{alone, forward, into, load};
 use crate::assert_refused;
 use crate::support::{numbers, tensor, test_device, TestResult, Tolerance};
 use once_for_both::cost::CostModel;
@@ -96,6 +96,7 @@ fn glu() -> Glu {
 
 /// A checkpoint with random weights under other names, as a safetensors file in a folder.
 fn checkpoint() -> TestResult<(tempfile::TempDir, Weights)> {
+    let _alone = alone();
     once_for_both::randomness::seed(7);
     let random = |shape: &[i64]| Tensor::f_randn(shape, (Kind::Float, Device::Cpu));
     let weights = Weights::from([
@@ -135,7 +136,10 @@ fn import_into_an_own_family_gives_the_network_of_the_checkpoint() -> TestResult
         .filter_map(|(name, tensor)| Some((name.strip_prefix("encoder.")?.into(), tensor.copy())))
         .collect();
     by_hand.insert("w12.weight".into(), Tensor::f_cat(&both, 0)?);
-    let images = Tensor::f_randn([2, 3, 12, 12], (Kind::Float, test_device()))?;
+    let images = {
+        let _alone = alone();
+        Tensor::f_randn([2, 3, 12, 12], (Kind::Float, test_device()))?
+    };
     let expected = forward(&glu(), &by_hand, &images)?.prediction()?;
     let logits = forward(&glu(), &import.weights, &images)?.prediction()?;
     Tolerance::of_scale(1e-6, &expected)?.check("logits", &logits, &expected)?;

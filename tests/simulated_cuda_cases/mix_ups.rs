@@ -26,11 +26,11 @@ fn assert_two_devices(what: &str, result: Result<Tensor, tch::TchError>) {
     }
 }
 
-fn waits<E>(work: impl FnOnce() -> Result<Tensor, E>) -> TestResult<Count>
+fn waits<E>(counters: &Counters, work: impl FnOnce() -> Result<Tensor, E>) -> TestResult<Count>
 where
     Box<dyn std::error::Error>: From<E>,
 {
-    Ok(Counters::new()?.count(work)?.1)
+    Ok(counters.count(work)?.1)
 }
 
 #[test]
@@ -69,6 +69,7 @@ fn number_of_the_host_in_an_operator_of_the_device_is_taken() -> TestResult {
 #[test]
 #[ignore = "needs the simulated device: make test-simulated-cuda"]
 fn index_on_another_device_is_refused_or_counted_as_a_wait() -> TestResult {
+    let counters = Counters::new()?;
     let rows = Tensor::f_from_slice(&[0i64, 1])?;
     let device = ones(&[2, 3])?;
     assert_two_devices("select", device.f_index_select(0, &rows));
@@ -78,7 +79,7 @@ fn index_on_another_device_is_refused_or_counted_as_a_wait() -> TestResult {
         host(&[2, 3])?.f_index_select(0, &rows.f_to_device(test_device())?),
     );
     // Here CUDA copies the index.
-    let count = waits(|| device.f_index(&[Some(&rows)]))?;
+    let count = waits(&counters, || device.f_index(&[Some(&rows)]))?;
     assert_eq!(count.waits, 1, "{:?}", count.rows);
     Ok(())
 }
@@ -86,22 +87,24 @@ fn index_on_another_device_is_refused_or_counted_as_a_wait() -> TestResult {
 #[test]
 #[ignore = "needs the simulated device: make test-simulated-cuda"]
 fn result_of_unknown_size_is_counted_as_a_wait() -> TestResult {
+    let counters = Counters::new()?;
     let device = ones(&[2, 3])?;
     let mask = device.f_gt(0.5)?;
-    assert_eq!(waits(|| device.f_nonzero())?.waits, 1);
-    assert_eq!(waits(|| device.f_masked_select(&mask))?.waits, 1);
-    assert_eq!(waits(|| device.f_index(&[Some(&mask)]))?.waits, 1);
-    assert_eq!(waits(|| device.f_where_self(&mask, &device))?.waits, 0);
+    assert_eq!(waits(&counters, || device.f_nonzero())?.waits, 1);
+    assert_eq!(waits(&counters, || device.f_masked_select(&mask))?.waits, 1);
+    assert_eq!(waits(&counters, || device.f_index(&[Some(&mask)]))?.waits, 1);
+    assert_eq!(waits(&counters, || device.f_where_self(&mask, &device))?.waits, 0);
     Ok(())
 }
 
 #[test]
 #[ignore = "needs the simulated device: make test-simulated-cuda"]
 fn copy_is_counted_as_a_wait_unless_asynchronous_and_pinned() -> TestResult {
+    let counters = Counters::new()?;
     let copy = |pinned: bool, non_blocking: bool| -> TestResult<Count> {
         let host = host(&[256])?;
         let host = if pinned { host.f_internal_pin_memory(test_device())? } else { host };
-        waits(|| host.f_to_device_(test_device(), Kind::Float, non_blocking, false))
+        waits(&counters, || host.f_to_device_(test_device(), Kind::Float, non_blocking, false))
     };
     for (pinned, non_blocking, expected) in
         [(true, true, 0), (false, true, 1), (true, false, 1), (false, false, 1)]
@@ -111,7 +114,9 @@ fn copy_is_counted_as_a_wait_unless_asynchronous_and_pinned() -> TestResult {
         assert_eq!(count.bytes_to_device, 1024);
     }
     assert_eq!(
-        waits(|| ones(&[2])?.f_to_device(Device::Cpu).map_err(Into::into) as TestResult<_>)?.waits,
+        waits(&counters, || ones(&[2])?.f_to_device(Device::Cpu).map_err(Into::into)
+            as TestResult<_>)?
+        .waits,
         1
     );
     Ok(())
@@ -194,6 +199,6 @@ fn host_read_of_device_memory_ends_the_program_with_the_place() -> TestResult {
 
 #[inline(never)]
 fn read_of_host(tensor: &Tensor) -> f32 {
-    // SAFETY: none. It is the mistake that is looked for.
+    // SAFETY: there is none: this is the mistake that is looked for.
     unsafe { *tensor.data_ptr().cast::<f32>() }
 }

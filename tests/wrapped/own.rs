@@ -42,6 +42,7 @@ fn search_of_a_vit_with_layer_scale_and_pooled_head_prunes_exactly() -> TestResu
 
 #[test]
 fn cost_model_of_a_vit_with_layer_scale_counts_all_parameters() -> TestResult {
+    let _alone = alone();
     let store = nn::VarStore::new(test_device());
     vit().build(&store.root())?;
     let variables = store.variables();
