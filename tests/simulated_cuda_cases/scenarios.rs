@@ -19,6 +19,13 @@ use tch::{Kind, Tensor};
 const STEPS: u64 = 1_000_000;
 const BATCH: i64 = 2;
 
+/// Side of the images. The counts are those of 224 pixels: operators do not depend on the number of tokens.
+const SIDE: i64 = 64;
+
+fn deit_small() -> VitConfig {
+    VitConfig::deit_small().input(SIDE, 3, 16)
+}
+
 /// Everything that is counted, by name.
 pub fn all(counters: &Counters) -> TestResult<Vec<(&'static str, Count)>> {
     let plain = SearchOptions::training(STEPS);
@@ -57,7 +64,7 @@ fn build(options: SearchOptions, weights: Option<&Weights>) -> Result<Search<Vit
             options.log_interval = STEPS;
         }
     });
-    let mut builder = Search::of(VitConfig::deit_small()).options(options).device(test_device());
+    let mut builder = Search::of(deit_small()).options(options).device(test_device());
     if let Some(weights) = weights {
         builder = builder.weights(weights);
     }
@@ -79,7 +86,7 @@ fn deciding(options: SearchOptions) -> SearchOptions {
 /// Counts the second step: the first is logged and makes AdamW's moments.
 fn step(counters: &Counters, search: &mut Search<VitConfig>) -> TestResult<Count> {
     let device = test_device();
-    let images = Tensor::f_randn([BATCH, 3, 224, 224], (Kind::Float, device))?;
+    let images = Tensor::f_randn([BATCH, 3, SIDE, SIDE], (Kind::Float, device))?;
     let classes = Tensor::f_randint(1000, [BATCH], (Kind::Int64, device))?;
     let batches = [Batch::classes(images, classes)];
     search.step(&batches, &mut ())?;
