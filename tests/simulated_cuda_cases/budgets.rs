@@ -8,14 +8,14 @@ use crate::support::TestResult;
 /// Name of the work, and the most operators and host waits that it may cost.
 const BUDGETS: [(&str, u64, u64); 11] = [
     ("plain step", 530, 0),
-    ("search step, learned, with PMIM", 4750, 0),
-    ("logged step", 5200, 63),
-    ("step with a decision", 5150, 80),
-    ("making a session", 2550, 140),
-    ("search step, default", 2100, 0),
-    ("logged step, default", 2450, 34),
-    ("step with a decision, default", 12000, 920),
-    ("search step, default, bf16", 2150, 0),
+    ("search step, learned, with PMIM", 1500, 0),
+    ("logged step", 1600, 1),
+    ("step with a decision", 1800, 1),
+    ("making a session", 1350, 5),
+    ("search step, default", 850, 0),
+    ("logged step, default", 910, 1),
+    ("step with a decision, default", 1400, 1),
+    ("search step, default, bf16", 860, 0),
     ("batch of the loader", 20, 0),
     ("batch of images in memory", 20, 0),
 ];

@@ -1,4 +1,4 @@
-//! Pieces of work with DeiT-S, each counted after a first step of the same kind.
+//! Pieces of work with DeiT-S that are counted.
 
 use super::counters::{Count, Counters};
 use crate::support::{test_device, TestResult};
@@ -15,7 +15,7 @@ use once_for_both::Result;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
-/// Steps of a run: enough that none is logged or decides by itself.
+/// Steps of a run: enough that the search does not end.
 const STEPS: u64 = 1_000_000;
 const BATCH: i64 = 2;
 
@@ -28,41 +28,41 @@ fn deit_small() -> VitConfig {
 
 /// Everything that is counted, by name.
 pub fn all(counters: &Counters) -> TestResult<Vec<(&'static str, Count)>> {
-    let plain = SearchOptions::training(STEPS);
     let learned = SearchOptions::learned(STEPS, STEPS);
     let ours = SearchOptions::new(STEPS, STEPS);
     let half = ours.clone().with(|options| options.training.precision = Precision::Bf16);
-    let mut dense = build(plain, None)?;
+    let mut dense = build(SearchOptions::training(STEPS), None)?;
     let weights = dense.supernet().raw_weights();
-
-    let (mut search, session) = counters.count(|| build(learned.clone(), None))?;
+    let [plain, ..] = steps(counters, &mut dense)?;
+    drop(dense);
+    let (mut search, session) = counters.count(|| build(learned, None))?;
+    let [step, logged, deciding] = steps(counters, &mut search)?;
+    drop(search);
+    let mut search = build(ours, Some(&weights))?;
+    let [our_step, our_logged, our_deciding] = steps(counters, &mut search)?;
+    drop(search);
+    let [half, ..] = steps(counters, &mut build(half, Some(&weights))?)?;
     Ok(vec![
-        ("plain step", step(counters, &mut dense)?),
-        ("search step, learned, with PMIM", step(counters, &mut search)?),
-        ("logged step", step(counters, &mut build(logged(learned.clone()), None)?)?),
-        ("step with a decision", step(counters, &mut build(deciding(learned), None)?)?),
+        ("plain step", plain),
+        ("search step, learned, with PMIM", step),
+        ("logged step", logged),
+        ("step with a decision", deciding),
         ("making a session", session),
-        ("search step, default", step(counters, &mut build(ours.clone(), Some(&weights))?)?),
-        (
-            "logged step, default",
-            step(counters, &mut build(logged(ours.clone()), Some(&weights))?)?,
-        ),
-        (
-            "step with a decision, default",
-            step(counters, &mut build(deciding(ours), Some(&weights))?)?,
-        ),
-        ("search step, default, bf16", step(counters, &mut build(half, Some(&weights))?)?),
+        ("search step, default", our_step),
+        ("logged step, default", our_logged),
+        ("step with a decision, default", our_deciding),
+        ("search step, default, bf16", half),
         ("batch of the loader", batch_of_loader(counters)?),
         ("batch of images in memory", batch_in_memory(counters)?),
     ])
 }
 
+/// Every other step is logged, and a prune step follows the fourth.
 fn build(options: SearchOptions, weights: Option<&Weights>) -> Result<Search<VitConfig>> {
     let searches = options.search_steps > 0;
     let options = options.with(|options| {
-        if options.log_interval == 10 {
-            options.log_interval = STEPS;
-        }
+        options.log_interval = 2;
+        options.pruning.interval = 4;
     });
     let mut builder = Search::of(deit_small()).options(options).device(test_device());
     if let Some(weights) = weights {
@@ -74,23 +74,17 @@ fn build(options: SearchOptions, weights: Option<&Weights>) -> Result<Search<Vit
     builder.build()
 }
 
-fn logged(options: SearchOptions) -> SearchOptions {
-    options.with(|options| options.log_interval = 1)
-}
-
-/// The second step, which is counted, is a prune step.
-fn deciding(options: SearchOptions) -> SearchOptions {
-    options.with(|options| options.pruning.interval = 2)
-}
-
-/// Counts the second step: the first is logged and makes AdamW's moments.
-fn step(counters: &Counters, search: &mut Search<VitConfig>) -> TestResult<Count> {
+/// Counts an ordinary step, a logged one, and one with a decision. The first step of all makes AdamW's
+/// moments and is not counted.
+fn steps(counters: &Counters, search: &mut Search<VitConfig>) -> TestResult<[Count; 3]> {
     let device = test_device();
     let images = Tensor::f_randn([BATCH, 3, SIDE, SIDE], (Kind::Float, device))?;
     let classes = Tensor::f_randint(1000, [BATCH], (Kind::Int64, device))?;
     let batches = [Batch::classes(images, classes)];
     search.step(&batches, &mut ())?;
-    Ok(counters.count(|| search.step(&batches, &mut ()))?.1)
+    let mut count =
+        || -> TestResult<Count> { Ok(counters.count(|| search.step(&batches, &mut ()))?.1) };
+    Ok([count()?, count()?, count()?])
 }
 
 /// DeiT's augmentation at 224 pixels; the second batch is counted.
