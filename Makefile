@@ -31,9 +31,10 @@ demo: setup ## search and shrink DeiT-S on the data set at hand (options: make d
 linters := $(WITH) sh -c 'cargo fmt --version && cargo clippy --version' >/dev/null 2>&1
 get_linters := rustup component add rustfmt clippy
 
-test: setup ## lint, then all tests: unit, golden, property, documentation, exports in Python, pages in a browser
+test: setup ## lint, then all tests: on the CPU, a simulated CUDA device, exports in Python, pages in a browser
 	@if $(linters); then $(MAKE) --no-print-directory lint; else echo "lint is SKIPPED, to have it: $(get_linters)" >&2; fi
 	$(TEST) $(FEATURES)
+	scripts/simulated-cuda-tests $(FEATURES)
 	scripts/python-tests $(FEATURES)
 	scripts/browser-tests $(FEATURES)
 
