@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 CANNOT = 75  # EX_TEMPFAIL
 
@@ -32,6 +33,7 @@ import operators  # noqa: E402
 COMPILE = ["-std=c++20", "-O1", "-fPIC", "-fvisibility-inlines-hidden", "-w"]
 # Its names are found by libtorch's own name for the library with the CUDA kernels.
 LIBRARY = "libtorch_cuda.so"
+MONTH = 30 * 24 * 3600
 
 
 class Cannot(Exception):
@@ -60,6 +62,10 @@ def compiler():
     command = shlex.split(os.environ.get("CXX") or "c++")
     if not shutil.which(command[0]):
         raise Cannot("C++ compiler: got no %s, expected one; install g++ or set CXX" % command[0])
+    tried = subprocess.run(command + COMPILE + ["-fsyntax-only", "-x", "c++", os.devnull],
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if tried.returncode:
+        raise Cannot("C++ compiler: got %s, expected one that knows C++20; install a newer g++ or set CXX" % command[0])
     return command
 
 
@@ -112,12 +118,11 @@ def fill(folder, root, command):
     shutil.rmtree(scratch)
 
 
-def remove_old(cache, keep):
-    """What was built of other sources, and what was interrupted; two are kept for other libtorches."""
-    old = [entry for entry in cache.glob("simulated-cuda-*") if entry.name != keep]
-    old.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
-    for at, entry in enumerate(old):
-        if ".partial" in entry.name or at >= 2:
+def remove_old(cache):
+    """What was interrupted (under the lock, so nobody works on it), and what was built a month ago: of libtorch
+    it has links alone, so a few more cost nothing."""
+    for entry in cache.glob("simulated-cuda-*"):
+        if ".partial" in entry.name or time.time() - entry.stat().st_mtime > MONTH:
             shutil.rmtree(entry, ignore_errors=True)
 
 
@@ -130,7 +135,7 @@ def build(root, command):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
             say("compiling it into %s, once" % folder)
-            remove_old(cache, folder.name)
+            remove_old(cache)
             partial = pathlib.Path(tempfile.mkdtemp(prefix=folder.name + ".partial-", dir=str(cache)))
             try:
                 fill(partial, root, command)
