@@ -148,28 +148,17 @@ impl EntropyVarianceLoss {
         }
     }
 
-    /// Returns the sum of the losses of a group's undecided dimensions on α.
+    /// Returns −Σ p·ln p, and Σ (p − 1/n)², of every dimension of a group, `[d]`.
     ///
-    /// `alphas`: candidate logits of all dimensions, flat.
-    fn group_loss(&self, group: &DimensionGroup, alphas: &Tensor) -> Result<Tensor> {
-        let log_p = group.logits(alphas)?.f_log_softmax(-1, None)?;
+    /// `logits`: candidate logits of the group, `[d, a·b]`.
+    fn entropy_and_variance(&self, group: &DimensionGroup, logits: &Tensor) -> Result<[Tensor; 2]> {
+        let log_p = logits.f_log_softmax(-1, None)?;
         let p = log_p.f_exp()?;
-        let over_candidates = |own: Tensor| own.f_sum_dim_intlist([1i64].as_slice(), false, None);
-        let n = group.count.f_to_kind(p.kind())?;
-        let mut losses = n.f_zeros_like()?;
-        if self.entropy {
-            // 0 · ln 0 = 0, for dropped candidates and where p underflows.
-            let log_p = log_p.f_masked_fill(&group.inactive, 0.0)?.f_clamp_min(LEAST_LOG)?;
-            losses = losses.f_sub(&over_candidates(p.f_mul(&log_p)?)?)?;
-        }
-        if self.tangent {
-            let mean = n.f_reciprocal()?;
-            let deviation = p.f_sub(&mean.f_unsqueeze(1)?)?.f_masked_fill(&group.inactive, 0.0)?;
-            let most = mean.f_neg()?.f_add_scalar(1.0)?;
-            let x = over_candidates(deviation.f_square()?)?.f_div(&most)?;
-            losses = losses.f_add(&self.bounded_tangent(&x)?.f_div(&n)?)?;
-        }
-        Ok(losses.f_dot(&group.undecided.f_to_kind(p.kind())?)?)
+        // 0 · ln 0 = 0, for dropped candidates and where p underflows.
+        let log_p = log_p.f_masked_fill(&group.inactive, 0.0)?.f_clamp_min(LEAST_LOG)?;
+        let deviation = p.f_sub(&group.mean)?.f_masked_fill(&group.inactive, 0.0)?;
+        let sum = |own: Tensor| own.f_sum_dim_intlist([1i64].as_slice(), false, None);
+        Ok([sum(p.f_mul(&log_p)?)?.f_neg()?, sum(deviation.f_square()?)?])
     }
 
     /// Returns tan(π/2 − π·x) = cot(π·x) for x in `[delta, 1 − delta]`, and beyond it the tangent
@@ -217,10 +206,21 @@ impl AdaptiveOneHotLoss for EntropyVarianceLoss {
     }
 
     fn alpha_losses(&self, alphas: &[&Tensor], sets: &ActiveSets) -> Result<Tensor> {
-        let alphas = widened(&sets.join_candidates("alpha", alphas)?)?;
-        let own = sets.groups().iter().map(|group| self.group_loss(group, &alphas));
-        let losses = own.collect::<Result<Vec<_>>>()?;
-        Ok(Tensor::f_stack(&losses, 0)?.f_sum(None)?)
+        let groups = sets.groups().iter().zip(sets.logits(alphas)?);
+        let own = groups.map(|(group, logits)| self.entropy_and_variance(group, &logits));
+        let (entropies, variances): (Vec<Tensor>, Vec<Tensor>) =
+            own.collect::<Result<Vec<_>>>()?.into_iter().map(|[h, v]| (h, v)).unzip();
+        let mut losses = sets.means().f_zeros_like()?;
+        if self.entropy {
+            losses = losses.f_add(&Tensor::f_cat(&entropies, 0)?)?;
+        }
+        if self.tangent {
+            // σ² is at most 1 − 1/n.
+            let most = sets.means().f_neg()?.f_add_scalar(1.0)?;
+            let x = Tensor::f_cat(&variances, 0)?.f_div(&most)?;
+            losses = losses.f_add(&self.bounded_tangent(&x)?.f_mul(sets.means())?)?;
+        }
+        Ok(losses.f_mul(sets.undecided())?.f_sum(None)?)
     }
 
     fn importance_loss(&self, kind: DimensionKind, importance: &Tensor) -> Result<Tensor> {

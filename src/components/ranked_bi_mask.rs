@@ -63,10 +63,10 @@ fn sparsities(
     importance: &Tensor,
 ) -> Result<Tensor> {
     let alphas: Vec<&Tensor> = states.iter().map(|state| state.alpha).collect();
-    let alphas = widened(&sets.join_candidates("alpha", &alphas)?)?;
     let (score, importance) = (score.f_detach()?, importance.f_detach()?);
-    let own = sets.groups().iter().map(|group| {
-        let p = group.logits(&alphas)?.f_softmax(-1, None)?;
+    let groups = sets.groups().iter().zip(sets.logits(&alphas)?);
+    let own = groups.map(|(group, logits)| {
+        let p = logits.f_softmax(-1, None)?;
         let heads = head_ranks(group, states, &importance)?;
         let channels = ranks(&group.pad_units(&score, f64::NEG_INFINITY)?)?;
         survival(group, &p, &heads, &channels)
@@ -132,13 +132,13 @@ fn survival(
 /// [`Error::Shape`](crate::Error::Shape) if α does not have the shape of the candidates.
 pub fn survival_by_rank(alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
     let sets = ActiveSets::new(&[active], alpha.device())?;
-    let alphas = widened(&sets.join_candidates("alpha", &[alpha])?)?;
     let [heads, channels] = active.candidates().unit_shape();
     let first = |count: i64| Tensor::f_arange(count, (Kind::Int64, alpha.device()));
     let (rows, columns) = (first(heads)?.f_unsqueeze(0)?, first(channels)?);
     let columns = columns.f_expand([1, heads, channels], false)?;
-    let own = sets.groups().iter().map(|group| {
-        let p = group.logits(&alphas)?.f_softmax(-1, None)?;
+    let groups = sets.groups().iter().zip(sets.logits(&[alpha])?);
+    let own = groups.map(|(group, logits)| {
+        let p = logits.f_softmax(-1, None)?;
         survival(group, &p, &rows, &columns)
     });
     let flat = sets.unpad_units(&own.collect::<Result<Vec<_>>>()?)?;

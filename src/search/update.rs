@@ -62,47 +62,42 @@ impl<A: Architecture> Search<A> {
             let weights = &gradients.weights.tensors;
             let [clipped, others] = [ParameterKind::Weight, ParameterKind::Reconstruction]
                 .map(|kind| self.ranges(weights.layout(), kind));
-            let norm = weights.norm(clipped.iter().cloned())?;
-            let mut norms = Vec::new();
-            if !others.is_empty() {
-                norms.push(weights.norm(others)?);
-            }
             let learned = [&gradients.scores.tensors, &gradients.alphas.tensors];
-            for own in learned.into_iter().filter(|own| own.layout().length() > 0) {
-                norms.push(own.norm(std::iter::once(0..own.layout().length()))?);
+            let norm = self.norm(&weights.row_norms(clipped.iter().cloned())?)?;
+            let mut other_norms = weights.row_norms(others)?;
+            for own in learned {
+                other_norms.extend(own.row_norms(own.whole())?);
             }
-            let other_norm = match norms.is_empty() {
-                true => norm.f_zeros_like()?,
-                false => Tensor::f_stack(&norms, 0)?.f_norm()?,
-            };
-            let bad = checked.not_finite(&norm, &other_norm)?;
-            let any_bad = bad.f_any()?;
-            let scale = self.scale(&norm)?;
-            for range in &clipped {
-                let _ = weights.range(range)?.f_mul_(&scale)?;
+            let bad = checked.not_finite(&norm, &self.norm(&other_norms)?)?;
+            let skips = bad.f_any()?;
+            if let Some(largest) = self.options.optimiser.clip_norm {
+                let excess = norm.f_add_scalar(1e-6)?.f_mul_scalar(1.0 / largest)?;
+                let divisor = excess.f_clamp_min(1.0)?;
+                for range in &clipped {
+                    let _ = weights.range(range)?.f_div_(&divisor)?;
+                }
             }
             for own in [weights].into_iter().chain(learned) {
-                let _ = own.data().shallow_clone().f_masked_fill_(&any_bad, 0.0)?;
+                let _ = own.data().shallow_clone().f_masked_fill_(&skips, 0.0)?;
             }
-            let go = any_bad.f_logical_not()?.f_to_kind(Kind::Float)?;
-            self.non_finite.count(&go, &bad)?;
-            Ok(go)
+            self.non_finite.count(&skips, &bad)?;
+            Ok(skips.f_logical_not()?.f_to_kind(Kind::Float)?)
         })
+    }
+
+    /// Returns the norm of all elements from the norms of their rows.
+    fn norm(&self, rows: &[Tensor]) -> Result<Tensor> {
+        match rows {
+            [] => Ok(Tensor::f_zeros([0i64; 0], (Kind::Float, self.supernet.device()))?),
+            [rows] => Ok(rows.f_norm()?),
+            rows => Ok(Tensor::f_cat(rows, 0)?.f_norm()?),
+        }
     }
 
     /// Returns the ranges of the weights of a kind in θ.
     fn ranges(&self, layout: &Layout, kind: ParameterKind) -> Vec<Range<i64>> {
         let runs = layout.runs(|own| (self.supernet.kind_of(&own.name) == kind).then_some(()));
         runs.into_iter().map(|(_, range)| range).collect()
-    }
-
-    /// Returns the factor that brings a norm down to the largest allowed.
-    fn scale(&self, norm: &Tensor) -> Result<Tensor> {
-        let Some(largest) = self.options.optimiser.clip_norm else {
-            return Ok(norm.f_ones_like()?);
-        };
-        let inverse = norm.f_add_scalar(1e-6)?.f_reciprocal()?;
-        Ok(inverse.f_mul_scalar(largest)?.f_clamp_max(1.0)?)
     }
 
     /// Sets the scores of every undecided dimension to those that the importance component returns,
@@ -243,11 +238,9 @@ impl NonFiniteCounter {
         Ok(Self { skipped, in_a_row, first, reported: counts.reported })
     }
 
-    /// Counts a step that is made (`go` is 1) or skipped (0), where the quantities flagged in `bad`
-    /// were not finite.
-    pub(super) fn count(&mut self, go: &Tensor, bad: &Tensor) -> Result<()> {
-        let skips = go.f_ne(1)?;
-        let begins = self.in_a_row.f_eq(0)?.f_logical_and(&skips)?;
+    /// Counts a step that is skipped or made, where the quantities flagged in `bad` were not finite.
+    fn count(&mut self, skips: &Tensor, bad: &Tensor) -> Result<()> {
+        let begins = self.in_a_row.f_eq(0)?.f_logical_and(skips)?;
         self.first = bad.f_where_self(&begins, &self.first)?;
         let stop = skips.f_to_kind(Kind::Int64)?;
         self.skipped = self.skipped.f_add(&stop)?;

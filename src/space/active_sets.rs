@@ -2,6 +2,7 @@
 
 use super::{ActiveSet, Candidates, Size};
 use crate::error::expect_shape;
+use crate::tensors::widened;
 use crate::transfer::upload;
 use crate::Result;
 use tch::{Device, Kind, Tensor};
@@ -23,6 +24,12 @@ pub struct ActiveSets {
     candidate_counts: Tensor,
     /// For every dimension, its place among the dimensions of all groups, `[dimensions]`, i64.
     ungrouped: Tensor,
+    /// 1/n of every dimension's n active candidates, at least 2, group by group, `[dimensions]`, f32.
+    means: Tensor,
+    /// 1 for every undecided dimension, else 0, group by group, `[dimensions]`, f32.
+    undecided: Tensor,
+    /// −∞, `[1]`, f32.
+    nothing: Tensor,
 }
 
 /// Dimensions padded to equal shapes: d dimensions of at most h heads × c channels, with at most a head
@@ -39,19 +46,17 @@ pub struct DimensionGroup {
     pub units: Tensor,
     /// Which padded units are padding, `[d, h, c]`, bool.
     pub no_unit: Tensor,
-    /// For every padded candidate, its place among the candidates of all dimensions, `[d·a·b]`, i64; 0 for
-    /// padding.
-    pub candidates: Tensor,
+    /// For every padded candidate, its place among the candidates of all dimensions, `[d·a·b]`, i64; where
+    /// it is dropped or padding, the place after the last.
+    candidates: Tensor,
     /// Which padded candidates are dropped or padding, `[d, a·b]`, bool.
     pub inactive: Tensor,
     /// Heads of every padded candidate, `[d, a·b]`, i64; 0 for padding.
     pub heads: Tensor,
     /// Channels of each head of every padded candidate, `[d, a·b]`, i64; 0 for padding.
     pub channels: Tensor,
-    /// Number of active candidates n, at least 2, `[d]`, f32.
-    pub count: Tensor,
-    /// 1 while a dimension is undecided, else 0, `[d]`, f32.
-    pub undecided: Tensor,
+    /// 1/n of the n active candidates, at least 2, `[d, 1]`, f32.
+    pub mean: Tensor,
     /// Units and heads of every padded candidate, `[d, a·b, 2]`, f32.
     pub sizes: Tensor,
 }
@@ -85,7 +90,14 @@ impl ActiveSets {
         let counts: Vec<i64> = sets.iter().map(|own| own.candidates().len() as i64).collect();
         let dimension_of = counts.iter().zip(0i64..).flat_map(|(&n, at)| vec![at; n as usize]);
         let dimension_of: Vec<i64> = dimension_of.collect();
+        let active = |at: usize| sets[at].flags().iter().filter(|&&active| active).count();
+        let order = || plans.iter().flat_map(|plan| plan.dimensions.iter().copied());
+        let means: Vec<f32> = order().map(|at| 1.0 / active(at).max(2) as f32).collect();
+        let undecided = order().map(|at| if active(at) > 1 { 1.0f32 } else { 0.0 });
         Ok(Self {
+            means: upload(&means, device)?,
+            undecided: upload(&undecided.collect::<Vec<_>>(), device)?,
+            nothing: Tensor::f_full([1], f64::NEG_INFINITY, (Kind::Float, device))?,
             groups: plans.iter().map(|own| own.upload(&sets, device)).collect::<Result<_>>()?,
             unpadded_units: upload(&unpadded_units, device)?,
             dimension_of_candidate: upload(&dimension_of, device)?,
@@ -133,7 +145,7 @@ impl ActiveSets {
     /// # Errors
     /// [`crate::Error::Shape`] if one is not `[heads, channels]`.
     pub fn join_units(&self, name: &str, tensors: &[&Tensor]) -> Result<Tensor> {
-        self.join(name, tensors, Candidates::unit_shape)
+        self.join(name, tensors, Candidates::unit_shape, None)
     }
 
     /// Returns tensors over the candidates of each dimension as one flat tensor.
@@ -141,7 +153,34 @@ impl ActiveSets {
     /// # Errors
     /// [`crate::Error::Shape`] if one is not `[head counts, channel widths]`.
     pub fn join_candidates(&self, name: &str, tensors: &[&Tensor]) -> Result<Tensor> {
-        self.join(name, tensors, Candidates::shape)
+        self.join(name, tensors, Candidates::shape, None)
+    }
+
+    /// Returns the candidate logits α of each group, `[d, a·b]`, in f32 at least, −∞ where a candidate is
+    /// dropped or padding.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if an α is not `[head counts, channel widths]`.
+    pub fn logits(&self, alphas: &[&Tensor]) -> Result<Vec<Tensor>> {
+        let kind = alphas.first().map_or(Kind::Float, |own| own.kind());
+        let nothing = self.nothing.f_to_kind(kind)?;
+        let joined = self.join("alpha", alphas, Candidates::shape, Some(nothing))?;
+        let joined = widened(&joined)?;
+        let own = self.groups.iter().map(|group| {
+            let padded = joined.f_index_select(0, &group.candidates)?;
+            Ok(padded.f_view_as(&group.inactive)?)
+        });
+        own.collect()
+    }
+
+    /// 1/n of the n active candidates of every dimension, at least 2, group by group, `[dimensions]`, f32.
+    pub fn means(&self) -> &Tensor {
+        &self.means
+    }
+
+    /// 1 for every undecided dimension, else 0, group by group, `[dimensions]`, f32.
+    pub fn undecided(&self) -> &Tensor {
+        &self.undecided
     }
 
     fn join(
@@ -149,12 +188,13 @@ impl ActiveSets {
         name: &str,
         tensors: &[&Tensor],
         shape: impl Fn(&Candidates) -> [i64; 2],
+        last: Option<Tensor>,
     ) -> Result<Tensor> {
         let own = self.sets.iter().zip(tensors).map(|(own, tensor)| {
             expect_shape("active candidates", name, tensor, &shape(own.candidates()))?;
             Ok(tensor.f_reshape([-1])?)
         });
-        self.cat(&own.collect::<Result<Vec<_>>>()?)
+        self.cat(&own.chain(last.map(Ok)).collect::<Result<Vec<_>>>()?)
     }
 
     /// Joins tensors along their first axis; without a dimension there are none.
@@ -229,16 +269,6 @@ impl ActiveSets {
 }
 
 impl DimensionGroup {
-    /// Returns a flat tensor over candidates as padded candidate logits, `[d, a·b]`, −∞ where dropped or
-    /// padding.
-    ///
-    /// # Errors
-    /// [`crate::Error::Torch`] if the tensor is too short.
-    pub fn logits(&self, alphas: &Tensor) -> Result<Tensor> {
-        let padded = alphas.f_index_select(0, &self.candidates)?.f_view_as(&self.inactive)?;
-        Ok(padded.f_masked_fill(&self.inactive, f64::NEG_INFINITY)?)
-    }
-
     /// Returns a flat tensor over units as padded units, `[d, h, c]`, `fill` for padding.
     ///
     /// # Errors
@@ -278,6 +308,7 @@ impl Plan {
             });
             first.collect::<Vec<i64>>()
         };
+        let after_last = sets.iter().map(|own| own.candidates().len() as i64).sum();
         let (unit, candidate) = (firsts(Candidates::units), firsts(|own| own.len() as i64));
         let ([_, h, c], [_, a, b]) = (self.units, self.candidates);
         let mut host = Host::default();
@@ -296,15 +327,15 @@ impl Plan {
                     true => own.size(number as usize),
                     false => Size { heads: 0, channels: 0 },
                 };
-                host.candidates.push(if exists { candidate[at] + number } else { 0 });
-                host.inactive.push(!(exists && flags[number as usize]));
+                let active = exists && flags[number as usize];
+                host.candidates.push(if active { candidate[at] + number } else { after_last });
+                host.inactive.push(!active);
                 host.heads.push(size.heads);
                 host.channels.push(size.channels);
                 host.sizes.extend([size.units() as f32, size.heads as f32]);
             }
             let count = flags.iter().filter(|&&active| active).count();
-            host.count.push(count.max(2) as f32);
-            host.undecided.push(if count > 1 { 1.0 } else { 0.0 });
+            host.means.push(1.0 / count.max(2) as f32);
         }
         host.upload(self, device)
     }
@@ -326,8 +357,7 @@ struct Host {
     inactive: Vec<bool>,
     heads: Vec<i64>,
     channels: Vec<i64>,
-    count: Vec<f32>,
-    undecided: Vec<f32>,
+    means: Vec<f32>,
     sizes: Vec<f32>,
 }
 
@@ -344,8 +374,7 @@ impl Host {
             inactive: upload(&self.inactive, device)?.f_view([d, a * b])?,
             heads: upload(&self.heads, device)?.f_view([d, a * b])?,
             channels: upload(&self.channels, device)?.f_view([d, a * b])?,
-            count: upload(&self.count, device)?,
-            undecided: upload(&self.undecided, device)?,
+            mean: upload(&self.means, device)?.f_view([d, 1])?,
             sizes: upload(&self.sizes, device)?.f_view([d, a * b, 2])?,
         })
     }

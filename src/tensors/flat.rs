@@ -172,6 +172,11 @@ impl FlatTensors {
         &self.data
     }
 
+    /// Range of all elements, if there are any.
+    pub(crate) fn whole(&self) -> Option<Range<i64>> {
+        (self.layout.length() > 0).then(|| 0..self.layout.length())
+    }
+
     /// Returns the elements of a range, which share memory with the buffer.
     ///
     /// # Errors
@@ -210,19 +215,18 @@ impl FlatTensors {
         segments.map(|own| Ok((own.name.clone(), self.tensor(own)?))).collect()
     }
 
-    /// Returns the Euclidean norm over ranges of elements, a scalar, f32; each range begins and ends
-    /// where a section does.
-    pub(crate) fn norm(&self, ranges: impl IntoIterator<Item = Range<i64>>) -> Result<Tensor> {
+    /// Returns the Euclidean norms of the rows of ranges of elements; the norm of these is that of all.
+    /// Each range begins and ends where a section does.
+    pub(crate) fn row_norms(
+        &self,
+        ranges: impl IntoIterator<Item = Range<i64>>,
+    ) -> Result<Vec<Tensor>> {
         let norms = ranges.into_iter().map(|range| {
             let end = next_multiple(range.end, SECTION);
             let rows = self.rows(&(range.start..end), SECTION)?;
             Ok(rows.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), false)?)
         });
-        match norms.collect::<Result<Vec<Tensor>>>()?.as_slice() {
-            [] => Ok(Tensor::f_zeros([0i64; 0], (Kind::Float, self.data.device()))?),
-            [norms] => Ok(norms.f_norm()?),
-            norms => Ok(Tensor::f_cat(norms, 0)?.f_norm()?),
-        }
+        norms.collect()
     }
 }
 

@@ -29,12 +29,16 @@ fn deit_small() -> VitConfig {
 /// Everything that is counted, by name.
 pub fn all(counters: &Counters) -> TestResult<Vec<(&'static str, Count)>> {
     let learned = SearchOptions::learned(STEPS, STEPS);
+    let without_pmim = learned.clone().with(|options| options.pmim = None);
+    let paper = SearchOptions::paper(STEPS, STEPS);
     let ours = SearchOptions::new(STEPS, STEPS);
     let half = ours.clone().with(|options| options.training.precision = Precision::Bf16);
     let mut dense = build(SearchOptions::training(STEPS), None)?;
     let weights = dense.supernet().raw_weights();
     let [plain, ..] = steps(counters, &mut dense)?;
     drop(dense);
+    let [without_pmim, ..] = steps(counters, &mut build(without_pmim, None)?)?;
+    let [paper, ..] = steps(counters, &mut build(paper, None)?)?;
     let (mut search, session) = counters.count(|| build(learned, None))?;
     let [step, logged, deciding] = steps(counters, &mut search)?;
     drop(search);
@@ -44,7 +48,9 @@ pub fn all(counters: &Counters) -> TestResult<Vec<(&'static str, Count)>> {
     let [half, ..] = steps(counters, &mut build(half, Some(&weights))?)?;
     Ok(vec![
         ("plain step", plain),
-        ("search step, learned, with PMIM", step),
+        ("search step, learned, without PMIM", without_pmim),
+        ("search step, paper, with PMIM", paper),
+        ("search step, learned, with PMIM on a part of the images", step),
         ("logged step", logged),
         ("step with a decision", deciding),
         ("making a session", session),
@@ -52,6 +58,7 @@ pub fn all(counters: &Counters) -> TestResult<Vec<(&'static str, Count)>> {
         ("logged step, default", our_logged),
         ("step with a decision, default", our_deciding),
         ("search step, default, bf16", half),
+        ("step with pruning, default", pruning(counters, &weights)?),
         ("batch of the loader", batch_of_loader(counters)?),
         ("batch of images in memory", batch_in_memory(counters)?),
     ])
@@ -77,14 +84,35 @@ fn build(options: SearchOptions, weights: Option<&Weights>) -> Result<Search<Vit
 /// Counts an ordinary step, a logged one, and one with a decision. The first step of all makes AdamW's
 /// moments and is not counted.
 fn steps(counters: &Counters, search: &mut Search<VitConfig>) -> TestResult<[Count; 3]> {
-    let device = test_device();
-    let images = Tensor::f_randn([BATCH, 3, SIDE, SIDE], (Kind::Float, device))?;
-    let classes = Tensor::f_randint(1000, [BATCH], (Kind::Int64, device))?;
-    let batches = [Batch::classes(images, classes)];
+    let batches = [batch()?];
     search.step(&batches, &mut ())?;
     let mut count =
         || -> TestResult<Count> { Ok(counters.count(|| search.step(&batches, &mut ()))?.1) };
     Ok([count()?, count()?, count()?])
+}
+
+/// Counts the first step in which units are pruned, after a fade-out; it decides which are next, too.
+fn pruning(counters: &Counters, weights: &Weights) -> TestResult<Count> {
+    let options = SearchOptions::new(40, 40).with(|options| {
+        options.log_interval = STEPS;
+        (options.pruning.interval, options.pruning.fade_out_steps) = (2, 2);
+    });
+    let mut search = build(options, Some(weights))?;
+    let (batches, dense) = ([batch()?], search.supernet().sizes());
+    for _ in 0..20 {
+        let count = counters.count(|| search.step(&batches, &mut ()))?.1;
+        if search.supernet().sizes() != dense {
+            return Ok(count);
+        }
+    }
+    Err("units pruned in 20 steps: got none, expected some".into())
+}
+
+fn batch() -> TestResult<Batch> {
+    let device = test_device();
+    let images = Tensor::f_randn([BATCH, 3, SIDE, SIDE], (Kind::Float, device))?;
+    let classes = Tensor::f_randint(1000, [BATCH], (Kind::Int64, device))?;
+    Ok(Batch::classes(images, classes))
 }
 
 /// DeiT's augmentation at 224 pixels; the second batch is counted.
