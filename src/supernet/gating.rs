@@ -214,3 +214,6 @@ impl RoundedBuffer {
         Ok(self.raw.shallow_clone().f_copy_(&updated)?)
     }
 }
+
+#[cfg(test)]
+mod tests;

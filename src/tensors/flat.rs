@@ -281,3 +281,6 @@ fn least_common_multiple(left: i64, right: i64) -> i64 {
     }
     left.max(1) / a * right
 }
+
+#[cfg(test)]
+mod tests;
