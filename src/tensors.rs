@@ -9,6 +9,7 @@ pub(crate) use header::{read_header, Dtype, HeaderFault, Metadata};
 
 use crate::{Error, Result};
 use safetensors::tensor::TensorInfo;
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -96,6 +97,12 @@ pub(crate) fn read(path: &Path, device: Device) -> Result<Weights> {
     crate::files::open(path).map_err(|source| Error::io("read", path, source))?;
     let tensors = Tensor::read_safetensors(path).map_err(|error| Error::file(path, error))?;
     tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.f_to_device(device)?))).collect()
+}
+
+/// Returns tensors as one with one axis, one after the other.
+pub(crate) fn joined<T: Borrow<Tensor>>(tensors: impl IntoIterator<Item = T>) -> Result<Tensor> {
+    let parts = tensors.into_iter().map(|own| own.borrow().f_reshape([-1]));
+    Ok(Tensor::f_cat(&parts.collect::<std::result::Result<Vec<_>, _>>()?, 0)?)
 }
 
 /// Returns the tensor as f32 if it is f16 or bf16, else as it is: for sums in full precision.

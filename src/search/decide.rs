@@ -145,9 +145,9 @@ impl<A: Architecture> Search<A> {
     ) -> Result<()> {
         let undecided = self.undecided();
         let fewest = if self.options.pruning.decide_early { 1 } else { 2 };
-        for at in 0..self.supernet.states().len() {
+        for (at, own) in readout.iter().enumerate() {
             let state = &self.supernet.states()[at];
-            let log_p = log_probabilities(state, &readout[at].alpha);
+            let log_p = log_probabilities(state, &own.alpha);
             let p: Vec<f64> = log_p.iter().map(|log_p| log_p.exp()).collect();
             let threshold = self.options.pruning.drop_share / state.active.count() as f64;
             let mut improbable: Vec<usize> =

@@ -23,7 +23,7 @@ use crate::models::Architecture;
 use crate::optim::FlatTensors;
 use crate::space::{Binding, Dimension, DimensionKind, Role, SearchSpace, Size};
 use crate::supernet::Narrowing;
-use crate::tensors::blocks;
+use crate::tensors::{blocks, joined};
 use crate::Result;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -113,12 +113,7 @@ impl<A: Architecture> Search<A> {
             return Ok(None);
         }
         tch::no_grad(|| {
-            let flat = |tensors: &[Tensor]| {
-                let parts = tensors.iter().map(|own| own.f_reshape([-1]));
-                let parts: Vec<Tensor> = parts.collect::<std::result::Result<_, _>>()?;
-                Ok::<_, crate::Error>(Tensor::f_cat(&parts, 0)?)
-            };
-            let changes = flat(gates)?.f_mul(&flat(gate_gradients)?)?;
+            let changes = joined(gates)?.f_mul(&joined(gate_gradients)?)?;
             let (theta, mut first) = (self.supernet.theta(), 0);
             for dimension in &self.supernet.declared_space().dimensions {
                 let units = dimension.candidates.units();

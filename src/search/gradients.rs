@@ -13,8 +13,8 @@ use crate::models::Architecture;
 use crate::randomness::{seed_torch, Purpose};
 use crate::space::DimensionKind;
 use crate::supernet::{DimensionState, Weights};
+use crate::tensors::joined;
 use crate::{Error, Result};
-use std::borrow::Borrow;
 use tch::{Device, Tensor};
 
 /// Gradients of one optimiser step, before any parameter moves.
@@ -117,7 +117,7 @@ impl<A: Architecture> Search<A> {
             return Ok((zero.shallow_clone(), zero));
         }
         let gates: Vec<&Tensor> = masks.iter().map(|mask| &mask.mask).collect();
-        let mut pulled = flat(&gates)?.f_dot(&flat(gate_gradients)?)?;
+        let mut pulled = joined(gates)?.f_dot(&joined(gate_gradients)?)?;
         let (mut one_hot, mut penalty) = (zero.shallow_clone(), zero.shallow_clone());
         let mut budget = zero;
         if self.phase == Phase::Search {
@@ -170,7 +170,7 @@ impl<A: Architecture> Search<A> {
     /// Returns the sums of the gradients in α of task and budget, and of the weighted one-hot loss.
     fn balanced(&self, own: Vec<Tensor>, one_hot: Vec<Tensor>) -> Result<Vec<Tensor>> {
         let sets = self.supernet.active_sets()?;
-        let joined = |gradients: Vec<Tensor>| {
+        let join = |gradients: Vec<Tensor>| {
             let alphas = self.supernet.all_alphas().into_iter().zip(gradients);
             let defined = alphas.map(|(alpha, gradient)| match gradient.defined() {
                 true => Ok(gradient),
@@ -179,7 +179,7 @@ impl<A: Architecture> Search<A> {
             let defined = defined.collect::<std::result::Result<Vec<Tensor>, _>>()?;
             sets.join_candidates("alpha", &defined.iter().collect::<Vec<_>>())
         };
-        let (own, one_hot) = (joined(own)?, joined(one_hot)?);
+        let (own, one_hot) = (join(own)?, join(one_hot)?);
         let sum = match self.options.one_hot.balance {
             Balance::Sum => own.f_add(&one_hot)?,
             Balance::Ramp { ratio } => {
@@ -192,12 +192,6 @@ impl<A: Architecture> Search<A> {
         };
         sets.split_candidates(&sum)
     }
-}
-
-/// Returns tensors as one with one axis.
-fn flat<T: Borrow<Tensor>>(tensors: &[T]) -> Result<Tensor> {
-    let parts = tensors.iter().map(|own| own.borrow().f_reshape([-1]));
-    Ok(Tensor::f_cat(&parts.collect::<std::result::Result<Vec<_>, _>>()?, 0)?)
 }
 
 /// Refuses batches of different sizes, whose gradients would be averaged with equal weight, images

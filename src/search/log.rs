@@ -74,7 +74,7 @@ impl<A: Architecture> Search<A> {
         let mut rest = numbers.into_iter();
         let mut take = |length: usize| rest.by_ref().take(length).collect::<Vec<f64>>();
         let one = |numbers: Vec<f64>| numbers.first().copied().unwrap_or(0.0);
-        let counts = self.non_finite.from_numbers(&take(NonFiniteCounter::NUMBERS));
+        let counts = self.non_finite.counts_of(&take(NonFiniteCounter::NUMBERS));
         let [task, one_hot, budget] = [one(take(1)), one(take(1)), one(take(1))];
         let reconstruction = one(take(usize::from(losses.reconstruction.is_some())));
         let expected_macs = one(take(usize::from(!self.estimates())));

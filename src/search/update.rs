@@ -250,7 +250,7 @@ impl NonFiniteCounter {
 
     /// Returns the counters. Reads from the device.
     pub(super) fn counts(&self) -> Result<NonFiniteCounts> {
-        Ok(self.from_numbers(&to_host(&self.numbers()?)?))
+        Ok(self.counts_of(&to_host(&self.numbers()?)?))
     }
 
     /// Returns the counters as numbers on the device, `[NUMBERS]`, f64.
@@ -260,8 +260,8 @@ impl NonFiniteCounter {
         Ok(Tensor::f_cat(&parts, 0)?)
     }
 
-    /// Returns the counters from [`numbers`](Self::numbers).
-    pub(super) fn from_numbers(&self, numbers: &[f64]) -> NonFiniteCounts {
+    /// Returns the counters that [`numbers`](Self::numbers) are.
+    pub(super) fn counts_of(&self, numbers: &[f64]) -> NonFiniteCounts {
         let count = |at: usize| numbers.get(at).map_or(0, |&count| count as u64);
         let flags = numbers.iter().skip(2).rev();
         NonFiniteCounts {

@@ -25,7 +25,7 @@ pub(super) struct Factors<'a> {
 
 impl Factors<'_> {
     /// Returns all factors in one vector, in the order of
-    /// [`FactorPlaces`](super::gate_rows::FactorPlaces): gates, 1, factors of fade-outs.
+    /// [`FactorPlaces`](super::gate_order::FactorPlaces): gates, 1, factors of fade-outs.
     fn joined(&self, one: &Tensor) -> Result<Tensor> {
         let fading = self.fade_out.values().flatten();
         let parts = self.masks.iter().map(|mask| mask.f_detach()?.f_reshape([-1]));

@@ -4,6 +4,7 @@ use super::{DimensionState, Supernet};
 use crate::components::{check_lambda, Mask, UnitState};
 use crate::models::Architecture;
 use crate::space::{ActiveSet, ActiveSets, Size};
+use crate::tensors::joined;
 use crate::transfer::upload;
 use crate::Result;
 use std::sync::Arc;
@@ -160,8 +161,8 @@ impl Fading {
 
     /// Returns the states of the kept units.
     fn narrowed(&self, states: &[DimensionState], sets: &ActiveSets) -> Result<Vec<Narrowed>> {
-        let score = flat(states.iter().map(|own| &own.score))?;
-        let alpha = flat(states.iter().map(|own| &own.alpha))?;
+        let score = joined(states.iter().map(|own| &own.score))?;
+        let alpha = joined(states.iter().map(|own| &own.alpha))?;
         let scores = sets.split_units(&score.f_index_select(0, &self.kept_units)?)?;
         let alphas = sets.split_candidates(&alpha.f_index_select(0, &self.kept_candidates)?)?;
         let own = states.iter().zip(scores.into_iter().zip(alphas));
@@ -183,9 +184,9 @@ impl Fading {
     /// the units to prune.
     fn faded(&self, states: &[DimensionState], masks: Vec<Mask>) -> Result<Vec<Mask>> {
         let terms = [
-            flat(masks.iter().map(|own| &own.importance))?,
-            flat(masks.iter().map(|own| &own.sparsity))?,
-            flat(masks.iter().map(|own| &own.mask))?,
+            joined(masks.iter().map(|own| &own.importance))?,
+            joined(masks.iter().map(|own| &own.sparsity))?,
+            joined(masks.iter().map(|own| &own.mask))?,
         ];
         let terms = Tensor::f_stack(&terms, 0)?.f_constant_pad_nd([0, 1])?;
         let terms = terms.f_index_select(1, &self.places)?.f_unbind(0)?;
@@ -210,9 +211,4 @@ impl Fading {
         });
         shaped.collect()
     }
-}
-
-fn flat<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Result<Tensor> {
-    let parts = tensors.map(|own| own.f_reshape([-1]));
-    Ok(Tensor::f_cat(&parts.collect::<std::result::Result<Vec<_>, _>>()?, 0)?)
 }

@@ -49,6 +49,7 @@
 mod expansion;
 mod fade_out;
 mod flat;
+mod gate_order;
 mod gate_rows;
 mod gates;
 mod gating;
