@@ -30,7 +30,6 @@ mod relative_error;
 mod set;
 mod task_loss;
 
-#[cfg(feature = "proptest")]
 pub(crate) use bi_mask::check_lambda;
 pub(crate) use bi_mask::expect_finite;
 pub use bi_mask::{BiMask, Mask, UnitState};
