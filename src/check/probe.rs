@@ -46,7 +46,37 @@ impl<'a, A: Architecture> Probe<'a, A> {
             let name = "difference of two forward passes in evaluation";
             return Err(Error::invalid(name, "0: nothing may be random in evaluation", difference));
         }
+        probe.expect_movable()?;
         Ok(probe)
+    }
+
+    /// Refuses a network that keeps a view of a variable: a search moves variables to other memory
+    /// ([`Supernet`](crate::supernet::Supernet)), and the view would stay behind.
+    fn expect_movable(&mut self) -> Result<()> {
+        let learned = |name: &&String| self.variables[*name].requires_grad();
+        let names: Vec<String> = self.weights.keys().filter(learned).cloned().collect();
+        let changed = |name: &String| Ok((name.clone(), self.weights[name].f_mul_scalar(1.5)?));
+        let changed: Weights = names.iter().map(changed).collect::<Result<_>>()?;
+        let before = self.logits(&changed)?;
+        for name in &names {
+            if let Some(variable) = self.variables.get_mut(name) {
+                variable.f_set_data(&self.weights[name].f_detach_copy()?)?;
+            }
+        }
+        if is_rounding(self.distance(&self.logits(&changed)?, &before)?) {
+            return Ok(());
+        }
+        let mut without_effect = Vec::new();
+        for (name, value) in changed {
+            let logits = self.logits(&Weights::from([(name.clone(), value)]))?;
+            if self.distance(&logits, &self.logits)? == 0.0 {
+                without_effect.push(name);
+            }
+        }
+        let expected =
+            "read in the forward pass, because a search moves variables to other memory; \
+                        make transposes, slices and copies there and not in build";
+        Err(Error::invalid("variables of the network", expected, without_effect.join(", ")))
     }
 
     /// Returns the logits with other weights of the same shapes.

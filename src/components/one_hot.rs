@@ -49,7 +49,7 @@ pub trait AdaptiveOneHotLoss: Debug + Send + Sync {
     /// [`Error::Torch`](crate::Error::Torch) if libtorch fails.
     fn importance_loss(&self, kind: DimensionKind, importance: &Tensor) -> Result<Tensor>;
 
-    /// Returns the sum of [`alpha_loss`](Self::alpha_loss) over several dimensions. A search calls this
+    /// Returns the sum of [`alpha_loss`](Self::alpha_loss) over the undecided of several dimensions. A search calls this
     /// method; implement it where all dimensions can be computed with fewer operators than one by one.
     ///
     /// # Shapes
@@ -58,9 +58,9 @@ pub trait AdaptiveOneHotLoss: Debug + Send + Sync {
     /// # Errors
     /// Those of [`alpha_loss`](Self::alpha_loss).
     fn alpha_losses(&self, alphas: &[&Tensor], sets: &ActiveSets) -> Result<Tensor> {
-        let own = alphas.iter().zip(sets.iter());
+        let own = alphas.iter().zip(sets.iter()).filter(|(_, active)| active.decided().is_none());
         let losses = own.map(|(alpha, active)| self.alpha_loss(alpha, active));
-        sum_of(&losses.collect::<Result<Vec<_>>>()?)
+        sum_of(&losses.collect::<Result<Vec<_>>>()?, alphas.first().copied())
     }
 
     /// Returns the sum of [`importance_loss`](Self::importance_loss) over several dimensions, as kind and
@@ -70,7 +70,7 @@ pub trait AdaptiveOneHotLoss: Debug + Send + Sync {
     /// Those of [`importance_loss`](Self::importance_loss).
     fn importance_losses(&self, importance: &[(DimensionKind, &Tensor)]) -> Result<Tensor> {
         let own = importance.iter().map(|(kind, own)| self.importance_loss(*kind, own));
-        sum_of(&own.collect::<Result<Vec<_>>>()?)
+        sum_of(&own.collect::<Result<Vec<_>>>()?, importance.first().map(|(_, own)| *own))
     }
 
     /// Returns the sum of both parts (paper eq. 8); zero if a single candidate is active. A search
@@ -174,10 +174,13 @@ impl EntropyVarianceLoss {
     }
 }
 
-/// Returns the sum of scalars; 0 for none.
-fn sum_of(losses: &[Tensor]) -> Result<Tensor> {
+/// Returns the sum of scalars; for none 0, on the device of `like`.
+fn sum_of(losses: &[Tensor], like: Option<&Tensor>) -> Result<Tensor> {
     match losses {
-        [] => Ok(Tensor::f_zeros([0i64; 0], (Kind::Float, Device::Cpu))?),
+        [] => {
+            let device = like.map_or(Device::Cpu, Tensor::device);
+            Ok(Tensor::f_zeros([0i64; 0], (Kind::Float, device))?)
+        }
         losses => Ok(Tensor::f_stack(losses, 0)?.f_sum(None)?),
     }
 }
@@ -202,7 +205,7 @@ impl AdaptiveOneHotLoss for EntropyVarianceLoss {
     }
 
     fn alpha_loss(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
-        self.alpha_losses(&[alpha], &ActiveSets::new(&[active], alpha.device())?)
+        self.alpha_losses(&[alpha], active.alone()?)
     }
 
     fn alpha_losses(&self, alphas: &[&Tensor], sets: &ActiveSets) -> Result<Tensor> {
@@ -235,6 +238,6 @@ impl AdaptiveOneHotLoss for EntropyVarianceLoss {
         }
         let own =
             by_kind.iter().map(|(kind, own)| self.importance_loss(*kind, &Tensor::f_cat(own, 0)?));
-        sum_of(&own.collect::<Result<Vec<_>>>()?)
+        sum_of(&own.collect::<Result<Vec<_>>>()?, importance.first().map(|(_, own)| *own))
     }
 }

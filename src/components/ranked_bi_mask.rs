@@ -32,9 +32,9 @@ impl BiMask for RankedBiMask {
         let units = state.active.candidates().unit_shape();
         expect_shape("sparsity", "score", state.score, &units)?;
         expect_shape("sparsity", "importance", importance, &units)?;
-        let sets = ActiveSets::new(&[state.active], state.alpha.device())?;
+        let sets = state.active.alone()?;
         let (score, importance) = (state.score.f_reshape([-1])?, importance.f_reshape([-1])?);
-        let sparsity = sparsities(&[state], &sets, &score, &importance)?;
+        let sparsity = sparsities(&[state], sets, &score, &importance)?;
         Ok(sparsity.f_view(units)?.f_to_kind(state.alpha.kind())?)
     }
 
@@ -99,7 +99,7 @@ fn head_ranks(group: &DimensionGroup, states: &[UnitState], importance: &Tensor)
 /// Returns V of units with these ranks: Σ p over the candidates with more heads than the rank of the
 /// head, and more channels than that of the channel.
 ///
-/// It is a product of a 0/1 matrix and p. To gather cumulative sums of p by rank would be as good, but
+/// It is a product of a 0/1 matrix, units × candidates, and p. To gather cumulative sums of p by rank would be as good, but
 /// its gradient adds by index, on CUDA in another order every time.
 ///
 /// # Shapes
@@ -131,7 +131,7 @@ fn survival(
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if α does not have the shape of the candidates.
 pub fn survival_by_rank(alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
-    let sets = ActiveSets::new(&[active], alpha.device())?;
+    let sets = active.alone()?;
     let [heads, channels] = active.candidates().unit_shape();
     let first = |count: i64| Tensor::f_arange(count, (Kind::Int64, alpha.device()));
     let (rows, columns) = (first(heads)?.f_unsqueeze(0)?, first(channels)?);

@@ -164,6 +164,9 @@ pub trait Architecture: Clone + Debug + Send + Serialize + DeserializeOwned {
 
     /// Builds the network, and adds its variables to `path`, freshly initialised.
     ///
+    /// The network reads its variables in the forward pass: a search moves them to other memory, so a
+    /// transpose, slice or copy that is made here and kept would stay behind.
+    ///
     /// # Errors
     /// [`Error::Invalid`] for a configuration that cannot be built.
     fn build(&self, path: &nn::Path) -> Result<Self::Network>;

@@ -115,7 +115,7 @@ impl AdamW {
     ///
     /// # Errors
     /// [`Error::Shape`] if the gradient, or moments, have another shape than a parameter;
-    /// [`Error::Unknown`] if the gradient is of other parameters.
+    /// [`Error::Unknown`] or [`Error::Invalid`] if the gradient is of other parameters, or in another order.
     pub fn update(
         &mut self,
         parameters: &FlatTensors,

@@ -214,22 +214,31 @@ fn reading(
 /// of equal length, are one matrix.
 fn reading_columns(dimension: &Dimension, theta: &FlatTensors) -> Vec<Columns> {
     let reads = dimension.bindings.iter().filter(|b| b.role == Role::Narrowed && b.axis > 0);
-    let reads: BTreeMap<&str, &Binding> = reads.map(|own| (own.variable.as_str(), own)).collect();
-    let mut all: Vec<Columns> = Vec::new();
+    let mut of_variable: BTreeMap<&str, Vec<&Binding>> = BTreeMap::new();
+    reads.for_each(|own| of_variable.entry(&own.variable).or_default().push(own));
+    let (mut all, mut others): (Vec<Columns>, Vec<Columns>) = Default::default();
     let mut open = false;
     for segment in theta.layout().segments() {
-        let Some(binding) = reads.get(segment.name.as_str()) else {
+        let columns = |binding: &&Binding| {
+            let [_, units, inner] = binding.view(&segment.shape);
+            Columns { range: segment.start..segment.end(), units, inner }
+        };
+        let bindings = of_variable.get(segment.name.as_str()).into_iter().flatten();
+        let mut own = bindings.map(columns);
+        let Some(first) = own.next() else {
             open = false;
             continue;
         };
-        let [_, units, inner] = binding.view(&segment.shape);
-        let own = Columns { range: segment.start..segment.end(), units, inner };
+        // A variable that is read along two axes: its second view is a matrix of its own.
+        others.extend(own);
+        let own = first;
         match all.last_mut() {
             Some(last) if open && last.is_continued_by(&own) => last.range.end = own.range.end,
             _ => all.push(own),
         }
         open = true;
     }
+    all.extend(others);
     all
 }
 

@@ -62,12 +62,10 @@ impl<A: Architecture> Search<A> {
                 parts.push(double(own)?);
             }
             parts.extend(losses.reconstruction.as_ref().map(double).transpose()?);
-            if !self.estimates() {
-                parts.push(double(&self.expected_cost()?.1)?);
-            }
+            let (sizes, macs) = self.expected_cost()?;
+            parts.push(double(&macs)?);
             if searches {
-                parts.push(self.entropies()?);
-                parts.push(double(&self.expected_cost()?.0)?);
+                parts.extend([self.entropies()?, double(&sizes)?]);
             }
             to_host(&Tensor::f_cat(&parts, 0)?)
         })?;
@@ -77,7 +75,7 @@ impl<A: Architecture> Search<A> {
         let counts = self.non_finite.counts_of(&take(NonFiniteCounter::NUMBERS));
         let [task, one_hot, budget] = [one(take(1)), one(take(1)), one(take(1))];
         let reconstruction = one(take(usize::from(losses.reconstruction.is_some())));
-        let expected_macs = one(take(usize::from(!self.estimates())));
+        let expected_macs = one(take(1));
         let entropies = take(if searches { dimensions } else { 0 });
         let sizes = take(if searches { 2 * dimensions } else { 0 });
         Ok(Logged {

@@ -1,21 +1,24 @@
 //! Active candidates of a dimension, and their probabilities p.
 
-use super::{Candidates, Size};
+use super::{ActiveSets, Candidates, Size};
 use crate::error::expect_shape;
 use crate::transfer::upload;
 use crate::{Error, Result};
+use std::cell::OnceCell;
 use tch::{Device, Tensor};
 
 /// Active candidates A of a dimension: those that a search has not dropped. There is always at
 /// least one.
 ///
-/// The index tensors of a training step are copied to the device when the set is made, so that a
-/// step transfers no data between host and device.
+/// Index tensors of a training step are copied to the device when the set is made, or first used
+/// ([`alone`](Self::alone)), so that a step transfers no data between host and device.
 #[derive(Debug)]
 pub struct ActiveSet {
     candidates: Candidates,
     flags: Vec<bool>,
     inactive: Tensor,
+    /// This dimension alone as [`ActiveSets`], once it was asked for.
+    alone: OnceCell<Box<ActiveSets>>,
 }
 
 impl ActiveSet {
@@ -44,13 +47,25 @@ impl ActiveSet {
         }
         let inactive: Vec<bool> = flags.iter().map(|&active| !active).collect();
         let inactive = upload(&inactive, device)?.f_view(candidates.shape())?;
-        Ok(Self { candidates: candidates.clone(), flags, inactive })
+        Ok(Self { candidates: candidates.clone(), flags, inactive, alone: OnceCell::new() })
     }
 
     /// Returns the same set; its tensor shares memory.
     pub(super) fn shallow_clone(&self) -> Self {
         let (candidates, flags) = (self.candidates.clone(), self.flags.clone());
-        Self { candidates, flags, inactive: self.inactive.shallow_clone() }
+        Self { candidates, flags, inactive: self.inactive.shallow_clone(), alone: OnceCell::new() }
+    }
+
+    /// Returns this dimension alone as [`ActiveSets`]; its index tensors are copied to the device once.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if the device has no memory left.
+    pub fn alone(&self) -> Result<&ActiveSets> {
+        if let Some(known) = self.alone.get() {
+            return Ok(known);
+        }
+        let alone = ActiveSets::new(&[self], self.inactive.device())?;
+        Ok(self.alone.get_or_init(|| Box::new(alone)))
     }
 
     /// Returns all candidates, active and dropped.

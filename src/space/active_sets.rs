@@ -6,7 +6,7 @@ use super::{ActiveSet, Candidates};
 use crate::error::expect_shape;
 use crate::tensors::widened;
 use crate::transfer::upload;
-use crate::Result;
+use crate::{Error, Result};
 use plan::{first_places, place_of, Plan};
 use tch::{Device, Kind, Tensor};
 
@@ -193,6 +193,11 @@ impl ActiveSets {
         shape: impl Fn(&Candidates) -> [i64; 2],
         last: Option<Tensor>,
     ) -> Result<Tensor> {
+        if tensors.len() != self.sets.len() {
+            let (what, expected) =
+                (format!("number of {name} tensors"), self.sets.len().to_string());
+            return Err(Error::invalid(what, expected, tensors.len()));
+        }
         let own = self.sets.iter().zip(tensors).map(|(own, tensor)| {
             expect_shape("active candidates", name, tensor, &shape(own.candidates()))?;
             Ok(tensor.f_reshape([-1])?)

@@ -7,6 +7,7 @@ use super::runner::{
 };
 use crate::components::{BiMask, UnitState};
 use crate::oracle::{ranks, Units};
+use crate::space::ActiveSets;
 use crate::tensors::to_host;
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 use proptest::prelude::*;
@@ -36,6 +37,7 @@ pub const BI_MASK_PROPERTIES: &[(&str, BiMaskProperty)] = &[
     ("raising α of a candidate does not lower V of its units", rises_with_alpha),
     ("scores get no gradient from V, α gets none from S", keeps_gradients_apart),
     ("sum of V is the expected number of units", sums_to_expected_units),
+    ("masks of several dimensions are those of each", masks_each_dimension_alone),
 ];
 
 /// Checks all properties of [`BI_MASK_PROPERTIES`] on `cases` random inputs each.
@@ -236,6 +238,26 @@ pub fn is_linear_in_lambda(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
         let halves = found.importance.iter().zip(&found.sparsity);
         let expected: Vec<f64> = halves.map(|(s, v)| lambda * s + (1.0 - lambda) * v).collect();
         expect_close("gate of unit", &found.mask, &expected, rounding)?;
+    }
+    Ok(())
+}
+
+/// [`BiMask::masks`] of a dimension twice is [`BiMask::mask`] of it, twice.
+pub fn masks_each_dimension_alone(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
+    let expected = numbers(mask, case)?.mask;
+    let compute = || -> crate::Result<Vec<Vec<f64>>> {
+        let score = tensor(case.units.score(), Kind::Float, case.device)?;
+        let alpha = tensor(case.units.alpha(), Kind::Float, case.device)?;
+        let active = active_set(&case.units, case.device)?;
+        let pruned_importance = pruned_importance(case)?;
+        let pruned_importance = pruned_importance.as_ref();
+        let state = UnitState { score: &score, alpha: &alpha, active: &active, pruned_importance };
+        let sets = ActiveSets::new(&[&active, &active], case.device)?;
+        let found = mask.masks(&[state, state], &sets, case.lambda)?;
+        found.iter().map(|own| to_host(&own.mask)).collect()
+    };
+    for found in compute().map_err(failed)? {
+        expect_close("gate of unit", &found, &expected, rounding)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::runner::{
 };
 use crate::components::AdaptiveOneHotLoss;
 use crate::oracle::Units;
-use crate::space::DimensionKind;
+use crate::space::{ActiveSets, DimensionKind};
 use crate::tensors::to_host;
 use ndarray::Array2;
 use proptest::prelude::*;
@@ -26,6 +26,7 @@ pub const ONE_HOT_PROPERTIES: &[(&str, OneHotProperty)] = &[
         "importance loss is finite and does not fall as importance rises",
         importance_loss_does_not_fall,
     ),
+    ("loss of several dimensions is the sum over each", sums_over_dimensions),
 ];
 
 /// Checks all properties of [`ONE_HOT_PROPERTIES`] on `cases` random inputs each, half of them with
@@ -83,6 +84,24 @@ pub fn falls_as_p_sharpens(
         before
     );
     Ok(())
+}
+
+/// [`AdaptiveOneHotLoss::alpha_losses`] of a dimension twice is twice its loss.
+pub fn sums_over_dimensions(
+    loss: &dyn AdaptiveOneHotLoss,
+    units: &Units,
+    device: Device,
+) -> Verdict {
+    let (alone, _) = value_and_gradient(loss, units, device)?;
+    let compute = || -> crate::Result<f64> {
+        let alpha = tensor(units.alpha(), Kind::Float, device)?;
+        let active = active_set(units, device)?;
+        let sets = ActiveSets::new(&[&active, &active], device)?;
+        Ok(to_host(&loss.alpha_losses(&[&alpha, &alpha], &sets)?)?.iter().sum())
+    };
+    let found = compute().map_err(failed)?;
+    let rounding = |expected: f64| 1e-5 * (1.0 + expected.abs());
+    expect_close("loss", &[found], &[2.0 * alone], rounding)
 }
 
 /// Loss and gradient are finite.

@@ -1,5 +1,6 @@
 //! Scores and α of all dimensions in two buffers, for the optimiser.
 
+use super::gating::is_learned;
 use super::{DimensionState, Supernet};
 use crate::models::Architecture;
 use crate::optim::{FlatTensors, Layout};
@@ -63,8 +64,16 @@ impl<A: Architecture> Supernet<A> {
     }
 
     /// Moves scores and α of undecided dimensions into one buffer each, unless they are there.
+    ///
+    /// θ is laid out anew if variables are learned now that were not when it was.
     pub(crate) fn join_learned(&mut self) -> Result<()> {
         let device = self.device;
+        let theta = self.gating.theta().layout();
+        let learned = self.variables.iter().filter(|(_, own)| is_learned(own));
+        if learned.map(|(name, _)| theta.get(name)).any(|place| place.is_none()) {
+            let weights = self.raw_weights();
+            self.rebuild_gating(&weights)?;
+        }
         let scores = self.states.iter_mut().map(|state| (state.score_name(), &mut state.score));
         join(&mut self.learned.scores, scores.collect(), device)?;
         let undecided = |state: &&mut DimensionState| state.active.decided().is_none();

@@ -168,11 +168,10 @@ impl Fading {
         let own = states.iter().zip(scores.into_iter().zip(alphas));
         let narrowed = own.map(|(state, (score, alpha))| {
             let pruned_importance = match &state.fade_out {
-                Some(own) if state.candidates().heads() > 1 => {
+                Some(own) => {
                     let at = || state.pruned_importance_at(&own.kept, own.size);
                     Some(crate::autograd::no_grad(at)?)
                 }
-                Some(_) => None,
                 None => state.pruned_importance.as_ref().map(Tensor::shallow_clone),
             };
             Ok(Narrowed { score, alpha, pruned_importance })

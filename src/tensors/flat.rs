@@ -53,7 +53,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Returns the layout of tensors in this order, given as name and shape.
+    /// Returns the layout of tensors in this order, given as name and shape. Names are distinct.
     pub fn new<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [i64])>) -> Self {
         let mut layout = Self::default();
         tensors.into_iter().for_each(|(name, shape)| layout.push(name, shape, 1));
