@@ -2,11 +2,10 @@
 
 use super::ComponentId;
 use crate::range::{check_all, Range};
-use crate::space::{ActiveSet, ActiveSets, DimensionGroup, DimensionKind};
-use crate::tensors::widened;
+use crate::space::{ActiveSet, ActiveSets, DimensionKind};
+use crate::tensors::{joined, widened};
 use crate::Result;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::f64::consts::PI;
 use std::fmt::Debug;
 use tch::{Device, Kind, Tensor};
@@ -148,19 +147,6 @@ impl EntropyVarianceLoss {
         }
     }
 
-    /// Returns −Σ p·ln p, and Σ (p − 1/n)², of every dimension of a group, `[d]`.
-    ///
-    /// `logits`: candidate logits of the group, `[d, a·b]`.
-    fn entropy_and_variance(&self, group: &DimensionGroup, logits: &Tensor) -> Result<[Tensor; 2]> {
-        let log_p = logits.f_log_softmax(-1, None)?;
-        let p = log_p.f_exp()?;
-        // 0 · ln 0 = 0, for dropped candidates and where p underflows.
-        let log_p = log_p.f_masked_fill(&group.inactive, 0.0)?.f_clamp_min(LEAST_LOG)?;
-        let deviation = p.f_sub(&group.mean)?.f_masked_fill(&group.inactive, 0.0)?;
-        let sum = |own: Tensor| own.f_sum_dim_intlist([1i64].as_slice(), false, None);
-        Ok([sum(p.f_mul(&log_p)?)?.f_neg()?, sum(deviation.f_square()?)?])
-    }
-
     /// Returns tan(π/2 − π·x) = cot(π·x) for x in `[delta, 1 − delta]`, and beyond it the tangent
     /// line cot(π·x₀) − π/sin²(π·x₀)·(x − x₀) with x₀ = clamp(x, delta, 1 − delta).
     ///
@@ -169,7 +155,8 @@ impl EntropyVarianceLoss {
         let inside = x.f_clamp(self.delta, 1.0 - self.delta)?;
         let angle = inside.f_mul_scalar(PI)?;
         let value = angle.f_tan()?.f_reciprocal()?;
-        let slope = angle.f_detach()?.f_sin()?.f_square()?.f_reciprocal()?.f_mul_scalar(-PI)?;
+        // −π/sin² = −π·(1 + cot²).
+        let slope = value.f_detach()?.f_square()?.f_mul_scalar(-PI)?.f_sub_scalar(PI)?;
         Ok(value.f_add(&x.f_sub(&inside)?.f_mul(&slope)?)?)
     }
 }
@@ -177,6 +164,7 @@ impl EntropyVarianceLoss {
 /// Returns the sum of scalars; for none 0, on the device of `like`.
 fn sum_of(losses: &[Tensor], like: Option<&Tensor>) -> Result<Tensor> {
     match losses {
+        [only] => Ok(only.shallow_clone()),
         [] => {
             let device = like.map_or(Device::Cpu, Tensor::device);
             Ok(Tensor::f_zeros([0i64; 0], (Kind::Float, device))?)
@@ -209,21 +197,25 @@ impl AdaptiveOneHotLoss for EntropyVarianceLoss {
     }
 
     fn alpha_losses(&self, alphas: &[&Tensor], sets: &ActiveSets) -> Result<Tensor> {
-        let groups = sets.groups().iter().zip(sets.logits(alphas)?);
-        let own = groups.map(|(group, logits)| self.entropy_and_variance(group, &logits));
-        let (entropies, variances): (Vec<Tensor>, Vec<Tensor>) =
-            own.collect::<Result<Vec<_>>>()?.into_iter().map(|[h, v]| (h, v)).unzip();
-        let mut losses = sets.means().f_zeros_like()?;
+        let table = sets.table();
+        let log_p = sets.logits(alphas)?.f_log_softmax(-1, None)?;
+        let p = log_p.f_exp()?;
+        let sum = |own: Tensor| own.f_sum_dim_intlist([1i64].as_slice(), false, None);
+        let mut losses = table.means.f_zeros_like()?;
         if self.entropy {
-            losses = losses.f_add(&Tensor::f_cat(&entropies, 0)?)?;
+            // 0 · ln 0 = 0, for dropped candidates and where p underflows.
+            let log_p = log_p.f_masked_fill(&table.inactive, 0.0)?.f_clamp_min(LEAST_LOG)?;
+            losses = losses.f_sub(&sum(p.f_mul(&log_p)?)?)?;
         }
         if self.tangent {
+            let deviation = p.f_sub(&table.means.f_unsqueeze(1)?)?;
+            let deviation = deviation.f_masked_fill(&table.inactive, 0.0)?;
             // σ² is at most 1 − 1/n.
-            let most = sets.means().f_neg()?.f_add_scalar(1.0)?;
-            let x = Tensor::f_cat(&variances, 0)?.f_div(&most)?;
-            losses = losses.f_add(&self.bounded_tangent(&x)?.f_mul(sets.means())?)?;
+            let most = table.means.f_neg()?.f_add_scalar(1.0)?;
+            let x = sum(deviation.f_square()?)?.f_div(&most)?;
+            losses = losses.f_add(&self.bounded_tangent(&x)?.f_mul(&table.means)?)?;
         }
-        Ok(losses.f_mul(sets.undecided())?.f_sum(None)?)
+        Ok(losses.f_mul(&table.undecided)?.f_sum(None)?)
     }
 
     fn importance_loss(&self, kind: DimensionKind, importance: &Tensor) -> Result<Tensor> {
@@ -232,12 +224,18 @@ impl AdaptiveOneHotLoss for EntropyVarianceLoss {
     }
 
     fn importance_losses(&self, importance: &[(DimensionKind, &Tensor)]) -> Result<Tensor> {
-        let mut by_kind: BTreeMap<DimensionKind, Vec<Tensor>> = BTreeMap::new();
+        // One operator for all units of one weight.
+        let mut by_weight: Vec<(f64, Vec<&Tensor>)> = Vec::new();
         for (kind, own) in importance {
-            by_kind.entry(*kind).or_default().push(own.f_reshape([-1])?);
+            let weight = self.importance_weight(*kind);
+            match by_weight.iter_mut().find(|(known, _)| *known == weight) {
+                Some((_, all)) => all.push(own),
+                None => by_weight.push((weight, vec![own])),
+            }
         }
-        let own =
-            by_kind.iter().map(|(kind, own)| self.importance_loss(*kind, &Tensor::f_cat(own, 0)?));
+        let own = by_weight
+            .into_iter()
+            .map(|(weight, own)| Ok(widened(&joined(own)?)?.f_sum(None)?.f_mul_scalar(weight)?));
         sum_of(&own.collect::<Result<Vec<_>>>()?, importance.first().map(|(_, own)| *own))
     }
 }

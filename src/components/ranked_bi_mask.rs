@@ -64,9 +64,9 @@ fn sparsities(
 ) -> Result<Tensor> {
     let alphas: Vec<&Tensor> = states.iter().map(|state| state.alpha).collect();
     let (score, importance) = (score.f_detach()?, importance.f_detach()?);
-    let groups = sets.groups().iter().zip(sets.logits(&alphas)?);
-    let own = groups.map(|(group, logits)| {
-        let p = logits.f_softmax(-1, None)?;
+    let p = sets.logits(&alphas)?.f_softmax(-1, None)?;
+    let groups = sets.groups().iter().zip(sets.by_group(&p)?);
+    let own = groups.map(|(group, p)| {
         let heads = head_ranks(group, states, &importance)?;
         let channels = ranks(&group.pad_units(&score, f64::NEG_INFINITY)?)?;
         survival(group, &p, &heads, &channels)
@@ -103,7 +103,7 @@ fn head_ranks(group: &DimensionGroup, states: &[UnitState], importance: &Tensor)
 /// its gradient adds by index, on CUDA in another order every time.
 ///
 /// # Shapes
-/// `p`: `[d, a·b]`; `heads`: `[d, h]`; `channels`: `[d, h, c]`. Result: `[d, h, c]`.
+/// `p`: `[d, k]`; `heads`: `[d, h]`; `channels`: `[d, h, c]`. Result: `[d, h, c]`.
 fn survival(
     group: &DimensionGroup,
     p: &Tensor,
@@ -136,11 +136,8 @@ pub fn survival_by_rank(alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
     let first = |count: i64| Tensor::f_arange(count, (Kind::Int64, alpha.device()));
     let (rows, columns) = (first(heads)?.f_unsqueeze(0)?, first(channels)?);
     let columns = columns.f_expand([1, heads, channels], false)?;
-    let groups = sets.groups().iter().zip(sets.logits(&[alpha])?);
-    let own = groups.map(|(group, logits)| {
-        let p = logits.f_softmax(-1, None)?;
-        survival(group, &p, &rows, &columns)
-    });
+    let p = sets.logits(&[alpha])?.f_softmax(-1, None)?;
+    let own = sets.groups().iter().map(|group| survival(group, &p, &rows, &columns));
     let flat = sets.unpad_units(&own.collect::<Result<Vec<_>>>()?)?;
     Ok(flat.f_view([heads, channels])?.f_to_kind(alpha.kind())?)
 }

@@ -45,12 +45,9 @@ impl ExpectedCost {
     /// # Errors
     /// [`crate::Error::Shape`] if an α has another shape than its candidates.
     pub fn sizes(&self, alphas: &[&Tensor], sets: &ActiveSets) -> Result<Tensor> {
-        let groups = sets.groups().iter().zip(sets.logits(alphas)?);
-        let own = groups.map(|(group, logits)| {
-            let p = logits.f_softmax(-1, None)?.f_to_kind(Kind::Float)?;
-            Ok(p.f_unsqueeze(1)?.f_bmm(&group.sizes)?.f_view([-1, 2])?)
-        });
-        let sizes = sets.ungroup(&own.collect::<Result<Vec<_>>>()?)?;
+        let p = sets.logits(alphas)?.f_softmax(-1, None)?.f_to_kind(Kind::Float)?;
+        let sizes = p.f_unsqueeze(1)?.f_bmm(&sets.table().sizes)?.f_view([-1, 2])?;
+        let sizes = sets.in_order(&sizes)?;
         Ok(Tensor::f_cat(&[sizes.f_reshape([-1])?, self.one.shallow_clone()], 0)?)
     }
 

@@ -137,13 +137,11 @@ impl<A: Architecture> Search<A> {
     /// Returns −Σ p ln p over the active candidates of every dimension, `[dimensions]`, f64.
     fn entropies(&self) -> Result<Tensor> {
         let sets = self.supernet.active_sets()?;
-        let own = sets.logits(&self.supernet.all_alphas())?.into_iter().map(|logits| {
-            let log_p = logits.f_to_kind(Kind::Double)?.f_log_softmax(-1, None)?;
-            // 0 · ln 0 = 0 for dropped candidates and where p underflows.
-            let terms = log_p.f_exp()?.f_mul(&log_p.f_clamp_min(f64::MIN)?)?;
-            Ok(terms.f_sum_dim_intlist([1i64].as_slice(), false, None)?.f_abs()?)
-        });
-        sets.ungroup(&own.collect::<Result<Vec<_>>>()?)
+        let logits = sets.logits(&self.supernet.all_alphas())?.f_to_kind(Kind::Double)?;
+        let log_p = logits.f_log_softmax(-1, None)?;
+        // 0 · ln 0 = 0 for dropped candidates and where p underflows.
+        let terms = log_p.f_exp()?.f_mul(&log_p.f_clamp_min(f64::MIN)?)?;
+        sets.in_order(&terms.f_sum_dim_intlist([1i64].as_slice(), false, None)?.f_abs()?)
     }
 
     /// Returns entropy and expected units of every dimension during the search.

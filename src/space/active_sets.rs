@@ -7,61 +7,67 @@ use crate::error::expect_shape;
 use crate::tensors::widened;
 use crate::transfer::upload;
 use crate::{Error, Result};
-use plan::{first_places, place_of, Plan};
+use plan::{candidate_table, first_places, place_of, Plan};
 use tch::{Device, Kind, Tensor};
 
 /// Active candidates of several dimensions, so that one operator acts on all of them.
 ///
-/// Dimensions with several heads form one [`DimensionGroup`], those with one head another; in a group, units and
-/// candidates are padded to the largest dimension's. A tensor over the units (or candidates) of all
-/// dimensions is flat: dimension by dimension, each in row-major order.
+/// A tensor over the units (or candidates) of all dimensions is flat: dimension by dimension, each in
+/// row-major order. Candidates are padded to a table with a row per dimension; units are padded in
+/// groups, because dimensions with heads have few channels in many rows: those with several heads form one
+/// [`DimensionGroup`], those with one head another. Rows of tables are group by group.
 #[derive(Debug)]
 pub struct ActiveSets {
     sets: Vec<ActiveSet>,
     groups: Vec<DimensionGroup>,
+    table: CandidateTable,
     /// For every unit of all dimensions, its place in the padded units of all groups, `[units]`, i64.
     unpadded_units: Tensor,
     /// For every candidate of all dimensions, its dimension, `[candidates]`, i64.
     dimension_of_candidate: Tensor,
     /// Number of candidates of every dimension, `[dimensions]`, i64.
     candidate_counts: Tensor,
-    /// For every dimension, its place among the dimensions of all groups, `[dimensions]`, i64.
-    ungrouped: Tensor,
-    /// 1/n of every dimension's n active candidates, at least 2, group by group, `[dimensions]`, f32.
-    means: Tensor,
-    /// 1 for every undecided dimension, else 0, group by group, `[dimensions]`, f32.
-    undecided: Tensor,
+    /// For every dimension, its row, `[dimensions]`, i64.
+    row_of_dimension: Tensor,
+}
+
+/// Candidates of all dimensions, padded to the most that one has: k.
+#[derive(Debug)]
+pub struct CandidateTable {
+    /// For every entry, its place among the candidates of all dimensions, `[dimensions·k]`, i64; where it is
+    /// dropped or padding, the place after the last.
+    places: Tensor,
+    /// Which entries are dropped or padding, `[dimensions, k]`, bool.
+    pub inactive: Tensor,
+    /// Heads of every candidate, `[dimensions, k]`, i64; 0 for padding.
+    pub heads: Tensor,
+    /// Channels of each head of every candidate, `[dimensions, k]`, i64; 0 for padding.
+    pub channels: Tensor,
+    /// Units and heads of every candidate, `[dimensions, k, 2]`, f32; 0 for padding.
+    pub sizes: Tensor,
+    /// 1/n of the n active candidates, at least 2, `[dimensions]`, f32.
+    pub means: Tensor,
+    /// 1 for every undecided dimension, else 0, `[dimensions]`, f32.
+    pub undecided: Tensor,
     /// −∞, `[1]`, f32.
     nothing: Tensor,
 }
 
-/// Dimensions padded to equal shapes: d dimensions of at most h heads × c channels, with at most a head
-/// counts × b channel widths.
+/// Dimensions whose units are padded to equal shapes: d dimensions of at most h heads × c channels.
 #[derive(Debug)]
 pub struct DimensionGroup {
     /// Numbers of the dimensions.
     pub dimensions: Vec<usize>,
     /// `[d, h, c]`.
     pub units_shape: [i64; 3],
-    /// `[d, a, b]`.
-    pub candidates_shape: [i64; 3],
     /// For every padded unit, its place among the units of all dimensions, `[d·h·c]`, i64; 0 for padding.
-    pub units: Tensor,
+    units: Tensor,
     /// Which padded units are padding, `[d, h, c]`, bool.
-    pub no_unit: Tensor,
-    /// For every padded candidate, its place among the candidates of all dimensions, `[d·a·b]`, i64; where
-    /// it is dropped or padding, the place after the last.
-    candidates: Tensor,
-    /// Which padded candidates are dropped or padding, `[d, a·b]`, bool.
-    pub inactive: Tensor,
-    /// Heads of every padded candidate, `[d, a·b]`, i64; 0 for padding.
+    no_unit: Tensor,
+    /// Heads of every candidate, `[d, k]`, i64; 0 for padding.
     pub heads: Tensor,
-    /// Channels of each head of every padded candidate, `[d, a·b]`, i64; 0 for padding.
+    /// Channels of each head of every candidate, `[d, k]`, i64; 0 for padding.
     pub channels: Tensor,
-    /// 1/n of the n active candidates, at least 2, `[d, 1]`, f32.
-    pub mean: Tensor,
-    /// Units and heads of every padded candidate, `[d, a·b, 2]`, f32.
-    pub sizes: Tensor,
 }
 
 impl ActiveSets {
@@ -75,37 +81,30 @@ impl ActiveSets {
             (0..sets.len()).partition(|&at| sets[at].candidates().heads() > 1);
         let groups = [many, one].into_iter().filter(|own| !own.is_empty());
         let plans: Vec<Plan> = groups.map(|dimensions| Plan::new(&sets, dimensions)).collect();
+        let order: Vec<usize> = plans.iter().flat_map(|plan| plan.dimensions.clone()).collect();
+        let table = candidate_table(&sets, &order, device)?;
 
-        let mut unpadded_units = Vec::new();
-        let mut ungrouped = vec![0; sets.len()];
         let firsts = first_places(&plans);
-        let mut grouped = 0;
+        let (mut unpadded_units, mut rows) = (Vec::new(), vec![0; sets.len()]);
         for (at, own) in sets.iter().enumerate() {
             let Some((group, row)) = place_of(&plans, at) else { continue };
             unpadded_units.extend(plans[group].padded_units(row, own.candidates(), firsts[group]));
         }
-        for plan in &plans {
-            for &at in &plan.dimensions {
-                ungrouped[at] = grouped;
-                grouped += 1;
-            }
-        }
+        order.iter().zip(0i64..).for_each(|(&at, row)| rows[at] = row);
         let counts: Vec<i64> = sets.iter().map(|own| own.candidates().len() as i64).collect();
         let dimension_of = counts.iter().zip(0i64..).flat_map(|(&n, at)| vec![at; n as usize]);
-        let dimension_of: Vec<i64> = dimension_of.collect();
-        let active = |at: usize| sets[at].flags().iter().filter(|&&active| active).count();
-        let order = || plans.iter().flat_map(|plan| plan.dimensions.iter().copied());
-        let means: Vec<f32> = order().map(|at| 1.0 / active(at).max(2) as f32).collect();
-        let undecided = order().map(|at| if active(at) > 1 { 1.0f32 } else { 0.0 });
+        let mut first = 0;
+        let groups = plans.iter().map(|plan| {
+            first += plan.dimensions.len() as i64;
+            plan.upload(&sets, &table, first - plan.dimensions.len() as i64, device)
+        });
         Ok(Self {
-            means: upload(&means, device)?,
-            undecided: upload(&undecided.collect::<Vec<_>>(), device)?,
-            nothing: Tensor::f_full([1], f64::NEG_INFINITY, (Kind::Float, device))?,
-            groups: plans.iter().map(|own| own.upload(&sets, device)).collect::<Result<_>>()?,
+            groups: groups.collect::<Result<_>>()?,
             unpadded_units: upload(&unpadded_units, device)?,
-            dimension_of_candidate: upload(&dimension_of, device)?,
+            dimension_of_candidate: upload(&dimension_of.collect::<Vec<_>>(), device)?,
             candidate_counts: upload(&counts, device)?,
-            ungrouped: upload(&ungrouped, device)?,
+            row_of_dimension: upload(&rows, device)?,
+            table,
             sets,
         })
     }
@@ -159,31 +158,31 @@ impl ActiveSets {
         self.join(name, tensors, Candidates::shape, None)
     }
 
-    /// Returns the candidate logits α of each group, `[d, a·b]`, in f32 at least, −∞ where a candidate is
-    /// dropped or padding.
+    /// Returns the candidate logits α as a table, `[dimensions, k]`, in f32 at least, −∞ where a candidate
+    /// is dropped or padding.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if an α is not `[head counts, channel widths]`.
-    pub fn logits(&self, alphas: &[&Tensor]) -> Result<Vec<Tensor>> {
+    pub fn logits(&self, alphas: &[&Tensor]) -> Result<Tensor> {
         let kind = alphas.first().map_or(Kind::Float, |own| own.kind());
-        let nothing = self.nothing.f_to_kind(kind)?;
+        let nothing = self.table.nothing.f_to_kind(kind)?;
         let joined = self.join("alpha", alphas, Candidates::shape, Some(nothing))?;
-        let joined = widened(&joined)?;
-        let own = self.groups.iter().map(|group| {
-            let padded = joined.f_index_select(0, &group.candidates)?;
-            Ok(padded.f_view_as(&group.inactive)?)
-        });
-        own.collect()
+        let padded = widened(&joined)?.f_index_select(0, &self.table.places)?;
+        Ok(padded.f_view_as(&self.table.inactive)?)
     }
 
-    /// 1/n of the n active candidates of every dimension, at least 2, group by group, `[dimensions]`, f32.
-    pub fn means(&self) -> &Tensor {
-        &self.means
+    /// Candidates of all dimensions.
+    pub fn table(&self) -> &CandidateTable {
+        &self.table
     }
 
-    /// 1 for every undecided dimension, else 0, group by group, `[dimensions]`, f32.
-    pub fn undecided(&self) -> &Tensor {
-        &self.undecided
+    /// Splits a table into the rows of each group.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if the table has another number of rows.
+    pub(crate) fn by_group(&self, table: &Tensor) -> Result<Vec<Tensor>> {
+        let rows: Vec<i64> = self.groups.iter().map(|own| own.units_shape[0]).collect();
+        Ok(table.f_split_with_sizes(&rows[..], 0)?)
     }
 
     fn join(
@@ -208,7 +207,7 @@ impl ActiveSets {
     /// Joins tensors along their first axis; without a dimension there are none.
     fn cat(&self, tensors: &[Tensor]) -> Result<Tensor> {
         match tensors.is_empty() {
-            true => Ok(Tensor::f_zeros([0], (Kind::Float, self.ungrouped.device()))?),
+            true => Ok(Tensor::f_zeros([0], (Kind::Float, self.row_of_dimension.device()))?),
             false => Ok(Tensor::f_cat(tensors, 0)?),
         }
     }
@@ -247,12 +246,12 @@ impl ActiveSets {
         Ok(self.cat(&flat)?.f_index_select(0, &self.unpadded_units)?)
     }
 
-    /// Returns tensors with one row per dimension of each group as one tensor with a row per dimension.
+    /// Returns the rows of a table in the order of the dimensions.
     ///
     /// # Errors
-    /// [`crate::Error::Torch`] if shapes differ.
-    pub fn ungroup(&self, groups: &[Tensor]) -> Result<Tensor> {
-        Ok(self.cat(groups)?.f_index_select(0, &self.ungrouped)?)
+    /// [`crate::Error::Torch`] if the table has another number of rows.
+    pub(crate) fn in_order(&self, table: &Tensor) -> Result<Tensor> {
+        Ok(table.f_index_select(0, &self.row_of_dimension)?)
     }
 
     /// Returns the norms of a flat tensor over candidates, dimension by dimension, `[dimensions]`.

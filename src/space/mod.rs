@@ -12,7 +12,7 @@ mod candidates;
 mod dimension;
 
 pub use active::ActiveSet;
-pub use active_sets::{ActiveSets, DimensionGroup};
+pub use active_sets::{ActiveSets, CandidateTable, DimensionGroup};
 pub use candidates::{Candidates, Size};
 pub use dimension::{Binding, Dimension, DimensionKind, Over, Role};
 

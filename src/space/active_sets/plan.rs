@@ -1,16 +1,67 @@
-//! Groups of dimensions on the host, before they are copied to a device.
+//! Candidates and groups of dimensions on the host, before they are copied to a device.
 
-use super::DimensionGroup;
-use crate::space::{ActiveSet, Candidates, Size};
+use super::{CandidateTable, DimensionGroup};
+use crate::space::{ActiveSet, Candidates};
 use crate::transfer::upload;
 use crate::Result;
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
-/// Group on the host.
+/// Returns the candidates of all dimensions, with rows in this order of the dimensions.
+pub(super) fn candidate_table(
+    sets: &[ActiveSet],
+    order: &[usize],
+    device: Device,
+) -> Result<CandidateTable> {
+    let most = sets.iter().map(|own| own.candidates().len()).max().unwrap_or(0);
+    let (firsts, after_last) = firsts(sets, |own| own.len() as i64);
+    let [mut places, mut heads, mut channels] = [Vec::new(), Vec::new(), Vec::new()];
+    let [mut sizes, mut means, mut undecided] = [Vec::new(), Vec::new(), Vec::new()];
+    let mut inactive = Vec::new();
+    for &at in order {
+        let (own, flags) = (sets[at].candidates(), sets[at].flags());
+        for number in 0..most {
+            let size = (number < own.len()).then(|| own.size(number));
+            let active = flags.get(number) == Some(&true);
+            places.push(if active { firsts[at] + number as i64 } else { after_last });
+            inactive.push(!active);
+            heads.push(size.map_or(0, |own| own.heads));
+            channels.push(size.map_or(0, |own| own.channels));
+            let units = size.map_or(0, |own| own.units());
+            sizes.extend([units as f32, size.map_or(0, |own| own.heads) as f32]);
+        }
+        let count = flags.iter().filter(|&&active| active).count();
+        means.push(1.0 / count.max(2) as f32);
+        undecided.push(if count > 1 { 1.0f32 } else { 0.0 });
+    }
+    let (rows, most) = (order.len() as i64, most as i64);
+    Ok(CandidateTable {
+        places: upload(&places, device)?,
+        inactive: upload(&inactive, device)?.f_view([rows, most])?,
+        heads: upload(&heads, device)?.f_view([rows, most])?,
+        channels: upload(&channels, device)?.f_view([rows, most])?,
+        sizes: upload(&sizes, device)?.f_view([rows, most, 2])?,
+        means: upload(&means, device)?,
+        undecided: upload(&undecided, device)?,
+        nothing: Tensor::f_full([1], f64::NEG_INFINITY, (Kind::Float, device))?,
+    })
+}
+
+/// Returns the place of the first unit (or candidate) of every dimension, and the place after the last.
+fn firsts(sets: &[ActiveSet], of: impl Fn(&Candidates) -> i64) -> (Vec<i64>, i64) {
+    let mut next = 0;
+    let first = sets.iter().map(|own| {
+        next += of(own.candidates());
+        next - of(own.candidates())
+    });
+    let first = first.collect();
+    (first, next)
+}
+
+/// Units of a group on the host.
 pub(super) struct Plan {
     pub(super) dimensions: Vec<usize>,
+    /// `[d, h, c]`.
     units: [i64; 3],
-    candidates: [i64; 3],
 }
 
 impl Plan {
@@ -19,52 +70,36 @@ impl Plan {
             dimensions.iter().map(|&at| of(sets[at].candidates())).max().unwrap_or(1)
         };
         let d = dimensions.len() as i64;
-        Self {
-            units: [d, most(Candidates::heads), most(Candidates::channels)],
-            candidates: [d, most(|own| own.shape()[0]), most(|own| own.shape()[1])],
-            dimensions,
-        }
+        Self { units: [d, most(Candidates::heads), most(Candidates::channels)], dimensions }
     }
 
-    pub(super) fn upload(&self, sets: &[ActiveSet], device: Device) -> Result<DimensionGroup> {
-        let firsts = |of: fn(&Candidates) -> i64| {
-            let mut next = 0;
-            let first = sets.iter().map(|own| {
-                next += of(own.candidates());
-                next - of(own.candidates())
-            });
-            first.collect::<Vec<i64>>()
-        };
-        let after_last = sets.iter().map(|own| own.candidates().len() as i64).sum();
-        let (unit, candidate) = (firsts(Candidates::units), firsts(|own| own.len() as i64));
-        let ([_, h, c], [_, a, b]) = (self.units, self.candidates);
-        let mut host = Host::default();
+    /// Copies the group to a device; `row` is its first in the table of the candidates.
+    pub(super) fn upload(
+        &self,
+        sets: &[ActiveSet],
+        table: &CandidateTable,
+        row: i64,
+        device: Device,
+    ) -> Result<DimensionGroup> {
+        let (first, _) = firsts(sets, Candidates::units);
+        let [d, h, c] = self.units;
+        let (mut units, mut no_unit) = (Vec::new(), Vec::new());
         for &at in &self.dimensions {
-            let (own, flags) = (sets[at].candidates(), sets[at].flags());
-            let ([heads, channels], [rows, columns]) = (own.unit_shape(), own.shape());
+            let [heads, channels] = sets[at].candidates().unit_shape();
             for (head, channel) in grid(h, c) {
                 let exists = head < heads && channel < channels;
-                host.units.push(if exists { unit[at] + head * channels + channel } else { 0 });
-                host.no_unit.push(!exists);
+                units.push(if exists { first[at] + head * channels + channel } else { 0 });
+                no_unit.push(!exists);
             }
-            for (row, column) in grid(a, b) {
-                let number = row * columns + column;
-                let exists = row < rows && column < columns;
-                let size = match exists {
-                    true => own.size(number as usize),
-                    false => Size { heads: 0, channels: 0 },
-                };
-                let active = exists && flags[number as usize];
-                host.candidates.push(if active { candidate[at] + number } else { after_last });
-                host.inactive.push(!active);
-                host.heads.push(size.heads);
-                host.channels.push(size.channels);
-                host.sizes.extend([size.units() as f32, size.heads as f32]);
-            }
-            let count = flags.iter().filter(|&&active| active).count();
-            host.means.push(1.0 / count.max(2) as f32);
         }
-        host.upload(self, device)
+        Ok(DimensionGroup {
+            dimensions: self.dimensions.clone(),
+            units_shape: self.units,
+            units: upload(&units, device)?,
+            no_unit: upload(&no_unit, device)?.f_view([d, h, c])?,
+            heads: table.heads.f_narrow(0, row, d)?,
+            channels: table.channels.f_narrow(0, row, d)?,
+        })
     }
 
     /// Returns the places of the units of a row among the padded units of all groups.
@@ -72,38 +107,6 @@ impl Plan {
         let [_, h, c] = self.units;
         let places = grid(own.heads(), own.channels());
         places.map(|(head, channel)| first + (row * h + head) * c + channel).collect()
-    }
-}
-
-/// Contents of a group on the host.
-#[derive(Default)]
-struct Host {
-    units: Vec<i64>,
-    no_unit: Vec<bool>,
-    candidates: Vec<i64>,
-    inactive: Vec<bool>,
-    heads: Vec<i64>,
-    channels: Vec<i64>,
-    means: Vec<f32>,
-    sizes: Vec<f32>,
-}
-
-impl Host {
-    fn upload(self, plan: &Plan, device: Device) -> Result<DimensionGroup> {
-        let ([d, h, c], [_, a, b]) = (plan.units, plan.candidates);
-        Ok(DimensionGroup {
-            dimensions: plan.dimensions.clone(),
-            units_shape: plan.units,
-            candidates_shape: plan.candidates,
-            units: upload(&self.units, device)?,
-            no_unit: upload(&self.no_unit, device)?.f_view([d, h, c])?,
-            candidates: upload(&self.candidates, device)?,
-            inactive: upload(&self.inactive, device)?.f_view([d, a * b])?,
-            heads: upload(&self.heads, device)?.f_view([d, a * b])?,
-            channels: upload(&self.channels, device)?.f_view([d, a * b])?,
-            mean: upload(&self.means, device)?.f_view([d, 1])?,
-            sizes: upload(&self.sizes, device)?.f_view([d, a * b, 2])?,
-        })
     }
 }
 
