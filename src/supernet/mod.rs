@@ -49,6 +49,7 @@
 mod expansion;
 mod fade_out;
 mod flat;
+mod forward;
 mod gate_order;
 mod gate_rows;
 mod gates;
@@ -66,6 +67,7 @@ mod unit_order;
 mod weights;
 
 pub use fade_out::FadeOut;
+pub use forward::Output;
 pub use narrowing::Narrowing;
 pub(crate) use parameters::decays;
 pub use parameters::{Parameter, ParameterKind};
@@ -76,9 +78,8 @@ pub(crate) use unit_order::UnitOrder;
 
 use crate::components::BiMask;
 use crate::cost::CostModel;
-use crate::models::{Architecture, Logits, Network};
+use crate::models::Architecture;
 use crate::space::{ActiveSet, ActiveSets, SearchSpace, Sizes};
-use crate::tensors::widened;
 pub use crate::tensors::Weights;
 use crate::{Error, Result};
 use gating::Gating;
@@ -107,17 +108,6 @@ pub struct Supernet<A: Architecture> {
     /// Kind that the network computes in; θ is f32.
     compute: Kind,
     device: Device,
-}
-
-/// Output of a forward pass.
-#[derive(Debug)]
-pub struct Output {
-    /// Logits of the classifier.
-    pub logits: Logits,
-    /// Final features of all tokens, `[B, tokens, E]`; `None` unless asked for.
-    pub features: Option<Tensor>,
-    /// Predicted pixels, `[B, C, H, W]`; `None` without a token mask.
-    pub reconstruction: Option<Tensor>,
 }
 
 impl<A: Architecture> Supernet<A> {
@@ -254,49 +244,6 @@ impl<A: Architecture> Supernet<A> {
         self.states.iter().all(|state| state.active.decided().is_some())
     }
 
-    /// Runs the network's forward pass at the weights of the last
-    /// [`materialise`](Self::materialise); with a token mask, also the decoder.
-    ///
-    /// # Shapes
-    /// `images`: `[B, C, H, W]`; `token_mask`: `[B, N]`, 1 where masked.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] for a token mask if the supernet was built without `pmim`.
-    pub fn forward(
-        &self,
-        images: &Tensor,
-        token_mask: Option<&Tensor>,
-        train: bool,
-    ) -> Result<Output> {
-        let images = &images.f_to_kind(self.compute)?;
-        let Some(mask) = token_mask else {
-            let logits = self.network.forward(images, train)?.widened()?;
-            return Ok(Output { logits, features: None, reconstruction: None });
-        };
-        let reconstruction = self.reconstruction.as_ref().ok_or_else(|| Error::Unsupported {
-            model: A::FAMILY.into(),
-            operation: "a token mask without masked image modeling",
-        })?;
-        let masked = reconstruction.masked_tokens(mask);
-        let (logits, features) = self.network.forward_masked(images, &masked, train)?;
-        let pixels = widened(&reconstruction.decode(&features)?)?;
-        let logits = logits.widened()?;
-        Ok(Output { logits, features: None, reconstruction: Some(pixels) })
-    }
-
-    /// Runs the network's forward pass as [`forward`](Self::forward) does without a token mask, and
-    /// returns the features too.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] for a network without
-    /// [`forward_features`](Network::forward_features).
-    pub fn forward_features(&self, images: &Tensor, train: bool) -> Result<Output> {
-        let images = images.f_to_kind(self.compute)?;
-        let (logits, features) = self.network.forward_features(&images, train)?;
-        let logits = logits.widened()?;
-        Ok(Output { logits, features: Some(features), reconstruction: None })
-    }
-
     /// Returns the kind of a parameter of this name.
     pub(crate) fn kind_of(&self, name: &str) -> ParameterKind {
         if self.reconstruction.is_some() && pmim_modules::owns(name) {
@@ -332,13 +279,5 @@ impl<A: Architecture> Supernet<A> {
         let alphas = self.states.iter().filter(|state| state.active.decided().is_none());
         let alphas = alphas.map(|s| learned(s.alpha_name(), ParameterKind::Alpha, &s.alpha));
         weights.chain(scores).chain(alphas).collect()
-    }
-
-    /// Returns the logits in evaluation mode, `[B, classes]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if the images do not have the network's input shape.
-    pub fn network_logits(&self, images: &Tensor) -> Result<Tensor> {
-        crate::autograd::no_grad(|| self.forward(images, None, false)?.logits.prediction())
     }
 }

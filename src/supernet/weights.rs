@@ -8,6 +8,9 @@ use tch::Tensor;
 
 impl<A: Architecture> Supernet<A> {
     /// Returns θ and all variables without gates, by name. A checkpoint stores them.
+    ///
+    /// They share memory with the supernet until a fade-out begins or units are pruned; copy what has to stay as
+    /// it is.
     pub fn raw_weights(&self) -> Weights {
         let raw = |(name, leaf): (&String, &Tensor)| {
             (name.clone(), self.gating.raw(name).unwrap_or(leaf).shallow_clone())
