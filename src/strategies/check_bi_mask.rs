@@ -67,21 +67,30 @@ struct Numbers {
 }
 
 fn numbers(mask: &dyn BiMask, case: &BiMaskCase) -> Result<Numbers, TestCaseError> {
-    let compute = || -> crate::Result<Numbers> {
-        let score = tensor(case.units.score(), Kind::Float, case.device)?;
-        let alpha = tensor(case.units.alpha(), Kind::Float, case.device)?;
-        let active = active_set(&case.units, case.device)?;
-        let pruned_importance = pruned_importance(case)?;
-        let pruned_importance = pruned_importance.as_ref();
-        let state = UnitState { score: &score, alpha: &alpha, active: &active, pruned_importance };
+    on_state(case, |state| {
         let found = mask.mask(state, case.lambda)?;
         Ok(Numbers {
             importance: to_host(&found.importance)?,
             sparsity: to_host(&found.sparsity)?,
             mask: to_host(&found.mask)?,
         })
+    })
+}
+
+/// Runs `compute` on the tensors of a case.
+fn on_state<T>(
+    case: &BiMaskCase,
+    compute: impl Fn(UnitState) -> crate::Result<T>,
+) -> Result<T, TestCaseError> {
+    let run = || -> crate::Result<T> {
+        let score = tensor(case.units.score(), Kind::Float, case.device)?;
+        let alpha = tensor(case.units.alpha(), Kind::Float, case.device)?;
+        let active = active_set(&case.units, case.device)?;
+        let pruned_importance = pruned_importance(case)?;
+        let pruned_importance = pruned_importance.as_ref();
+        compute(UnitState { score: &score, alpha: &alpha, active: &active, pruned_importance })
     };
-    compute().map_err(failed)
+    run().map_err(failed)
 }
 
 fn pruned_importance(case: &BiMaskCase) -> crate::Result<Option<Tensor>> {
@@ -245,18 +254,12 @@ pub fn is_linear_in_lambda(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
 /// [`BiMask::masks`] of a dimension twice is [`BiMask::mask`] of it, twice.
 pub fn masks_each_dimension_alone(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     let expected = numbers(mask, case)?.mask;
-    let compute = || -> crate::Result<Vec<Vec<f64>>> {
-        let score = tensor(case.units.score(), Kind::Float, case.device)?;
-        let alpha = tensor(case.units.alpha(), Kind::Float, case.device)?;
-        let active = active_set(&case.units, case.device)?;
-        let pruned_importance = pruned_importance(case)?;
-        let pruned_importance = pruned_importance.as_ref();
-        let state = UnitState { score: &score, alpha: &alpha, active: &active, pruned_importance };
-        let sets = ActiveSets::new(&[&active, &active], case.device)?;
+    let found = on_state(case, |state| {
+        let sets = ActiveSets::new(&[state.active, state.active], case.device)?;
         let found = mask.masks(&[state, state], &sets, case.lambda)?;
-        found.iter().map(|own| to_host(&own.mask)).collect()
-    };
-    for found in compute().map_err(failed)? {
+        found.iter().map(|own| to_host(&own.mask)).collect::<crate::Result<Vec<_>>>()
+    })?;
+    for found in found {
         expect_close("gate of unit", &found, &expected, rounding)?;
     }
     Ok(())
