@@ -73,10 +73,14 @@ impl<'a, A: Architecture> Probe<'a, A> {
                 without_effect.push(name);
             }
         }
-        let expected =
-            "read in the forward pass, because a search moves variables to other memory; \
-                        make transposes, slices and copies there and not in build";
-        Err(Error::invalid("variables of the network", expected, without_effect.join(", ")))
+        let expected = "none, because a search moves variables to other memory; make transposes, \
+                        slices and copies in the forward pass, not in build";
+        // Of a variable that is read partly by a view, a change still has an effect.
+        let found = match without_effect.is_empty() {
+            true => "some".into(),
+            false => without_effect.join(", "),
+        };
+        Err(Error::invalid("variables of which the network keeps a view", expected, found))
     }
 
     /// Returns the logits with other weights of the same shapes.
