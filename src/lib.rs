@@ -42,6 +42,7 @@
 //! | [`batch`] | batches and their sources; with feature `data`, the `data` module makes them of images |
 //! | [`import`] | pretrained weights |
 //! | [`check`] | self-check of a declared search space |
+//! | [`distributed`] | several processes that train one network together |
 //! | [`optim`], [`schedule`], [`precision`], [`device`], [`randomness`] | AdamW and EMA, schedules, f32/f16/bf16, CPU and CUDA, seeds |
 //!
 //! Features add `data`, `report`, `pipeline`, `oracle` and `strategies` (property checks).
@@ -56,6 +57,7 @@ pub mod components;
 pub mod cost;
 pub mod data;
 pub mod device;
+pub mod distributed;
 pub mod error;
 mod files;
 pub mod import;

@@ -3,6 +3,7 @@
 mod artifact;
 mod checkpoint;
 mod decode;
+mod distributed;
 mod fault;
 mod folder;
 mod import;
@@ -13,14 +14,13 @@ mod raise;
 pub use artifact::ArtifactError;
 pub use checkpoint::CheckpointError;
 pub use decode::DecodeError;
+pub use distributed::DistributedError;
 pub use fault::{Advice, Fault, Suspect};
 pub use folder::FolderError;
 pub use import::ImportError;
 #[cfg(feature = "pipeline")]
 pub use pipeline::PipelineError;
-#[cfg(feature = "data")]
-pub(crate) use raise::in_words;
-pub(crate) use raise::{expect_shape, plain, During};
+pub(crate) use raise::{expect_shape, in_words, plain, During};
 
 use std::path::PathBuf;
 use tch::TchError;
@@ -310,6 +310,10 @@ pub enum Error {
     #[cfg(feature = "pipeline")]
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
+
+    /// A group of processes that train together, or one of them, failed.
+    #[error(transparent)]
+    Distributed(#[from] DistributedError),
 
     /// A folder of a data set without classes or images.
     #[error("data set folder {}: got none, expected {expected}", path.display())]

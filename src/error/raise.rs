@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use tch::TchError;
 
 /// Returns an error with its causes, in one line.
-#[cfg(feature = "data")]
 pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();

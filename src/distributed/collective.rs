@@ -1,0 +1,97 @@
+//! What the processes of a group do together.
+
+use crate::error::{in_words, DistributedError};
+use crate::Result;
+use std::fmt::Debug;
+use tch::Tensor;
+
+/// Operations that all processes of a group make together, each in the same order.
+///
+/// An operation that one rank makes and another does not, or makes with another shape, waits until the
+/// time limit of the group. After an error the group is of no use any more: the process has to end.
+pub trait Collective: Send + Sync + Debug {
+    /// Number of this process, from 0.
+    fn rank(&self) -> usize;
+
+    /// Number of processes.
+    fn world_size(&self) -> usize;
+
+    /// Begins to sum a tensor over all ranks, in place. The tensor holds the sum once the result of
+    /// this call has been [waited for](Pending::wait).
+    ///
+    /// # Shapes
+    /// Any; contiguous, of the same shape and kind on all ranks, on the CPU or the device of the group.
+    ///
+    /// # Errors
+    /// [`DistributedError::Failed`] if a rank ended or does not answer.
+    fn start_all_reduce(&self, tensor: &Tensor) -> Result<Box<dyn Pending>>;
+
+    /// Sums a tensor over all ranks, in place; see [`start_all_reduce`](Self::start_all_reduce).
+    ///
+    /// # Errors
+    /// As there.
+    fn all_reduce(&self, tensor: &Tensor) -> Result<()> {
+        self.start_all_reduce(tensor)?.wait()
+    }
+
+    /// Replaces a tensor by that of rank `root`, in place.
+    ///
+    /// # Errors
+    /// As [`start_all_reduce`](Self::start_all_reduce).
+    fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<()>;
+
+    /// Returns the bytes of every rank, which may differ in length, in the order of the ranks.
+    ///
+    /// # Errors
+    /// As [`start_all_reduce`](Self::start_all_reduce).
+    fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>>;
+
+    /// Returns once all ranks have called it.
+    ///
+    /// # Errors
+    /// As [`start_all_reduce`](Self::start_all_reduce).
+    fn barrier(&self) -> Result<()>;
+
+    /// Leaves a message for the other ranks, whose next operation fails with it, before this one ends
+    /// with an error. The default does nothing.
+    fn abort(&self, message: &str) {
+        let _ = message;
+    }
+}
+
+/// An operation in progress.
+pub trait Pending: Debug {
+    /// Waits for its end. On a GPU, what is queued afterwards waits, not the host.
+    ///
+    /// # Errors
+    /// [`DistributedError::Failed`] if a rank ended or did not answer in time.
+    fn wait(self: Box<Self>) -> Result<()>;
+}
+
+impl dyn Collective {
+    /// Whether this is rank 0, which writes the files.
+    pub fn is_main(&self) -> bool {
+        self.rank() == 0
+    }
+
+    /// Ends all ranks if one of them fails: returns the result of this rank if it is an error, else
+    /// the error of the first rank that has one.
+    ///
+    /// # Errors
+    /// That of `own`; [`DistributedError::Peer`] for that of another rank.
+    pub fn agree<T>(&self, own: Result<T>) -> Result<T> {
+        if self.world_size() == 1 {
+            return own;
+        }
+        let message = own.as_ref().err().map(|error| in_words(error)).unwrap_or_default();
+        let messages = self.all_gather(message.as_bytes());
+        let value = own?;
+        for (rank, message) in messages?.into_iter().enumerate() {
+            if !message.is_empty() {
+                let message = String::from_utf8_lossy(&message).into_owned();
+                return Err(DistributedError::Peer { rank, message }.into());
+            }
+        }
+        Ok(value)
+    }
+}

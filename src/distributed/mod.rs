@@ -1,0 +1,11 @@
+//! Several processes that train one network together: data parallel.
+//!
+//! Each process, a rank, holds the whole network and reads its share of every batch; gradients are
+//! summed over the ranks. Everything else is computed on each rank from the same numbers, so all ranks
+//! decide and prune alike. [`Collective`] is what the processes do together.
+
+mod collective;
+mod single_process;
+
+pub use collective::{Collective, Pending};
+pub use single_process::SingleProcess;
