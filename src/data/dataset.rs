@@ -2,6 +2,7 @@
 
 use super::{Image, DEFAULT_MAX_PIXELS};
 use crate::Result;
+use std::ops::Range;
 
 /// A decoded image and its class.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,13 @@ pub trait Dataset: Send + Sync {
 
     /// Name of an image for error messages, usually its path.
     fn name(&self, index: usize) -> String;
+
+    /// Ranges of indices whose images are stored one after the other, such as those of a tar shard, in
+    /// ascending order and without gaps. [`Order::Shards`](super::Order::Shards) reads them nearly one
+    /// after the other. Default: one range of all images.
+    fn runs(&self) -> Vec<Range<usize>> {
+        vec![0..self.len()]
+    }
 
     /// Returns the decoded image and its class.
     ///

@@ -104,6 +104,42 @@ fn shuffled_epoch_contains_every_image_once_in_a_new_order() -> TestResult {
 }
 
 #[test]
+fn epoch_of_shuffled_runs_contains_every_image_once_in_a_new_order() -> TestResult {
+    let set = Generated {
+        runs: Some((0..12).map(|run| 4 * run..4 * run + 4).collect()),
+        ..Generated::of(48)
+    };
+    let order = Order::Shards { buffer: 4, repeats: 1 };
+    let mut loader = loader(set, plain(LoaderOptions { order, ..deit(6, 2) }))?;
+    let mut orders = Vec::new();
+    for epoch in 0..2 {
+        let mut images = Vec::new();
+        for step in 0..8 {
+            images.extend(classes(&loader.at(8 * epoch + step)?)?);
+        }
+        let count = |class| images.iter().filter(|&&other| other == class).count();
+        assert_eq!([0, 1, 2, 3].map(count), [48 / CLASSES; CLASSES]);
+        orders.push(images);
+    }
+    assert_ne!(orders[0], orders[1]);
+    Ok(())
+}
+
+#[test]
+fn runs_with_a_gap_an_overlap_or_too_few_images_are_refused() -> TestResult {
+    for runs in
+        [vec![], vec![0..5], vec![0..3, 4..6], vec![0..4, 3..6], vec![3..6, 0..3], vec![0..7]]
+    {
+        let set = Generated { runs: Some(runs), ..Generated::of(6) };
+        let order = Order::Shards { buffer: 2, repeats: 1 };
+        let refused =
+            Loader::new(Arc::new(set), LoaderOptions { order, ..deit(2, 1) }, Device::Cpu);
+        assert_refused!(refused, Error::Invalid { name, .. } if name == "runs of the data set");
+    }
+    Ok(())
+}
+
+#[test]
 fn repeated_augmentation_yields_three_different_consecutive_views_of_each_image() -> TestResult {
     let options = plain(LoaderOptions { order: Order::Shuffled { repeats: 3 }, ..deit(9, 2) });
     let mut loader = loader(Generated::of(30), options)?;

@@ -4,6 +4,7 @@ use crate::support::TestResult;
 use once_for_both::data::{decode, Dataset, Image, LabelledImage};
 use once_for_both::{Error, Result};
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// Bytes of a file in tests/data/images.
@@ -49,6 +50,8 @@ pub struct Generated {
     pub corrupt: BTreeSet<usize>,
     pub panics: Option<usize>,
     pub unreadable: Option<usize>,
+    /// Runs other than one of all images.
+    pub runs: Option<Vec<Range<usize>>>,
 }
 
 impl Generated {
@@ -74,6 +77,10 @@ impl Dataset for Generated {
 
     fn name(&self, index: usize) -> String {
         format!("picture {index}")
+    }
+
+    fn runs(&self) -> Vec<Range<usize>> {
+        self.runs.clone().unwrap_or_else(|| vec![0..self.images])
     }
 
     fn load(&self, index: usize) -> Result<LabelledImage> {

@@ -148,7 +148,7 @@ impl Loader {
         let end = match self.options.order {
             // An evaluation restarts at step 0, so nothing is prefetched beyond the epoch.
             Order::Sequential => (first / steps + 1).saturating_mul(steps),
-            Order::Shuffled { .. } => u64::MAX,
+            Order::Shuffled { .. } | Order::Shards { .. } => u64::MAX,
         };
         let job = Arc::new(Job {
             dataset: Arc::clone(&self.dataset),

@@ -28,6 +28,42 @@ pub enum Order {
         /// 1/repeats of the data set.
         repeats: usize,
     },
+    /// A new random order each epoch that reads the runs of the data set ([`Dataset::runs`], such as
+    /// tar shards) nearly one after the other: the runs are shuffled, then the images within a
+    /// buffer, as WebDataset does. The last, incomplete batch is dropped.
+    Shards {
+        /// Number of images in the buffer. Indices are buffered, not images, so a large buffer takes
+        /// no memory; it makes the reads of more shards alternate.
+        buffer: usize,
+        /// As of [`Shuffled`](Self::Shuffled).
+        repeats: usize,
+    },
+}
+
+impl Order {
+    fn validate(self) -> Result<()> {
+        match self {
+            Self::Sequential => Ok(()),
+            Self::Shuffled { repeats } => REPEATS.check("order.shuffled.repeats", repeats),
+            Self::Shards { buffer, repeats } => check_all([
+                ("order.shards.buffer", buffer, IMAGES),
+                ("order.shards.repeats", repeats, REPEATS),
+            ]),
+        }
+    }
+}
+
+/// Checks that the runs of a data set contain every index once, in ascending order.
+fn check_runs(dataset: &dyn Dataset) -> Result<()> {
+    let join = |end: usize, run: std::ops::Range<usize>| {
+        (run.start == end && run.end >= end).then_some(run.end)
+    };
+    let runs = dataset.runs();
+    if runs.iter().cloned().try_fold(0, join) == Some(dataset.len()) {
+        return Ok(());
+    }
+    let expected = format!("ascending ranges that cover 0..{} without gaps", dataset.len());
+    Err(Error::invalid("runs of the data set", expected, format!("{runs:?}")))
 }
 
 /// Reaction to an image that cannot be decoded.
@@ -117,9 +153,12 @@ impl LoaderOptions {
             ("workers", self.workers, WORKERS),
             ("prefetch", self.prefetch, PREFETCH),
         ])?;
-        if let Order::Shuffled { repeats } = self.order {
-            REPEATS.check("order.shuffled.repeats", repeats)?;
+        self.order.validate()?;
+        if self.order != Order::Sequential {
             Range::closed(1, dataset.len()).check("batch", self.batch)?;
+        }
+        if matches!(self.order, Order::Shards { .. }) {
+            check_runs(dataset)?;
         }
         self.normalisation.validate(dataset.channels())?;
         self.transform.validate()?;

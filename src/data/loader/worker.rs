@@ -85,7 +85,7 @@ impl Worker<'_> {
         let (epoch, number) = (step / steps, step % steps);
         let order = match self.order.take().filter(|order| order.epoch == epoch) {
             Some(order) => order,
-            None => EpochOrder::new(options, dataset.len(), epoch),
+            None => EpochOrder::new(options, &**dataset, epoch),
         };
         let size = options.transform.size();
         let views: Vec<View> = order.batch(number, options.batch).collect();
