@@ -243,9 +243,15 @@ pub fn distillation_loss(
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if student and teacher differ in shape.
 pub fn feature_loss(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    let [distance, length] = feature_distance(student, teacher)?;
+    Ok(distance.f_div(&length)?)
+}
+
+/// Returns squared distance and squared length, whose ratio is the [`feature_loss`].
+pub(crate) fn feature_distance(student: &Tensor, teacher: &Tensor) -> Result<[Tensor; 2]> {
     expect_shape("distillation", "teacher features", teacher, &student.size())?;
     let teacher = teacher.f_detach()?.f_to_kind(Kind::Float)?;
     let squared = |x: &Tensor| x.f_square()?.f_sum(Kind::Float);
     let distance = squared(&student.f_to_kind(Kind::Float)?.f_sub(&teacher)?)?;
-    Ok(distance.f_div(&squared(&teacher)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?)?)
+    Ok([distance, squared(&teacher)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?])
 }

@@ -1,6 +1,7 @@
 //! Relative squared error of outputs that are no logits, and random errors to estimate losses with.
 
 use super::DistillationKind;
+use crate::randomness::for_images;
 use crate::Result;
 use tch::{Kind, Tensor};
 
@@ -33,7 +34,12 @@ pub(crate) fn probe_term(
     }
     let student = student.f_to_kind(Kind::Float)?;
     let moved = student.f_sub(&student.f_detach()?)?;
-    let products = moved.f_mul(&student.f_randn_like()?)?;
+    let mut shape = student.size();
+    let errors = for_images(shape[0], |images| {
+        shape[0] = images;
+        Ok(Tensor::f_randn(&shape[..], (Kind::Float, student.device()))?)
+    })?;
+    let products = moved.f_mul(&errors)?;
     let products = products.f_sum_dim_intlist([-1i64].as_slice(), false, None)?;
     let products = products.f_div(&scale(&teacher.f_to_kind(Kind::Float)?)?.f_sqrt()?)?;
     let (channels, others) = (student.size().last().copied().unwrap_or(1), products.size());

@@ -68,7 +68,7 @@ pub trait Pending: Debug {
     fn wait(self: Box<Self>) -> Result<()>;
 }
 
-impl dyn Collective {
+impl dyn Collective + '_ {
     /// Whether this is rank 0, which writes the files.
     pub fn is_main(&self) -> bool {
         self.rank() == 0

@@ -5,7 +5,9 @@
 //! decide and prune alike. [`Collective`] is what the processes do together.
 
 mod collective;
+mod share;
 mod single_process;
 
 pub use collective::{Collective, Pending};
+pub use share::Share;
 pub use single_process::SingleProcess;

@@ -1,6 +1,7 @@
 //! Layers of ViT and Swin, with fallible tensor calls only.
 
 use super::block::BlockConfig;
+use crate::randomness::for_images;
 use crate::Result;
 use tch::{nn, Tensor};
 
@@ -240,7 +241,10 @@ fn drop_path(branch: Tensor, rate: f64, train: bool) -> Result<Tensor> {
         return Ok(branch);
     }
     let mut shape = vec![1; branch.dim()];
-    shape[0] = branch.size()[0];
-    let keep = Tensor::f_rand(&shape[..], (branch.kind(), branch.device()))?.f_ge(rate)?;
+    let random = for_images(branch.size()[0], |images| {
+        shape[0] = images;
+        Ok(Tensor::f_rand(&shape[..], (branch.kind(), branch.device()))?)
+    })?;
+    let keep = random.f_ge(rate)?;
     Ok(branch.f_mul(&keep.f_to_kind(branch.kind())?)?.f_div_scalar(1.0 - rate)?)
 }

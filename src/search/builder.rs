@@ -5,10 +5,11 @@ use super::init::initialise;
 use super::options::SearchOptions;
 use super::step::Search;
 use crate::components::{
-    AdaptiveOneHotLoss, BiMask, Components, Distillation, Importance, PmimRegularizer, Teacher,
-    TeacherSource,
+    AdaptiveOneHotLoss, BiMask, ComponentIds, Components, Distillation, Importance,
+    PmimRegularizer, Teacher, TeacherSource,
 };
 use crate::cost::{expect_projectable, Budget, CostLimit};
+use crate::distributed::{Collective, SingleProcess};
 use crate::error::During;
 use crate::models::Architecture;
 use crate::randomness::{seed_torch, Purpose};
@@ -40,6 +41,7 @@ pub struct SearchBuilder<A: Architecture> {
     options: Option<SearchOptions>,
     components: Components,
     device: Device,
+    group: Arc<dyn Collective>,
 }
 
 impl<A: Architecture> Search<A> {
@@ -53,6 +55,7 @@ impl<A: Architecture> Search<A> {
             options: None,
             components: Components::default(),
             device: Device::Cpu,
+            group: Arc::new(SingleProcess),
         }
     }
 
@@ -149,6 +152,15 @@ impl<A: Architecture> SearchBuilder<A> {
         self
     }
 
+    /// The processes that train together, each with its [`Share`](crate::distributed::Share) of every
+    /// batch. Default: this one alone.
+    ///
+    /// All ranks build the same search; one that was given something else is refused.
+    pub fn distributed(mut self, group: Arc<dyn Collective>) -> Self {
+        self.group = group;
+        self
+    }
+
     /// Builds the search, at step 0.
     ///
     /// # Errors
@@ -158,9 +170,17 @@ impl<A: Architecture> SearchBuilder<A> {
     /// [`Error::Shape`] for weights, and those of [`SearchSpace::validate`] for bindings, that do
     /// not fit.
     pub fn build(self) -> Result<Search<A>> {
+        let group = Arc::clone(&self.group);
+        self.expect_alike()?;
+        let search = group.agree(self.build_alone())?;
+        search.expect_same_parameters()?;
+        Ok(search)
+    }
+
+    fn build_alone(self) -> Result<Search<A>> {
         let (options, space, limits) = self.feasible()?;
         let origin = self.origin(&space)?;
-        let Self { architecture, weights, components, device, .. } = self;
+        let Self { architecture, weights, components, device, group, .. } = self;
         let searching = !space.dimensions.is_empty();
         seed_torch(options.seed, 0, Purpose::Initialise);
         let pmim = searching && options.pmim.is_some();
@@ -176,6 +196,7 @@ impl<A: Architecture> SearchBuilder<A> {
         if let Some(weights) = &weights {
             search.teach_by_dense(architecture, weights)?;
         }
+        search.group = group;
         Ok(search)
     }
 
@@ -243,6 +264,23 @@ impl<A: Architecture> SearchBuilder<A> {
         let architecture = json(serde_json::to_value(&self.architecture))?;
         let space = json(serde_json::to_value(space))?;
         Ok(serde_json::json!({ "architecture": architecture, "space": space }))
+    }
+
+    pub(super) fn group(&self) -> &Arc<dyn Collective> {
+        &self.group
+    }
+
+    pub(super) fn given_budgets(&self) -> &[Budget] {
+        &self.budgets
+    }
+
+    pub(super) fn component_ids(&self) -> ComponentIds {
+        self.components.ids()
+    }
+
+    /// Components and device.
+    pub(super) fn running_on(&self) -> (Components, Device) {
+        (self.components.clone(), self.device)
     }
 
     pub(super) fn parts(self) -> (A, Vec<Budget>, Components, Device) {

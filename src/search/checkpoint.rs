@@ -207,10 +207,23 @@ impl<A: Architecture> SearchBuilder<A> {
     /// Those of [`build`](Self::build); [`Error::Invalid`] naming the first field of the architecture
     /// or search space, option or budget, and [`Error::Component`] naming the first component, that is not the checkpoint's.
     pub fn build_or_resume(self, run_folder: impl AsRef<Path>) -> Result<Resumed<A>> {
-        let checkpoints = Checkpoints::new(run_folder.as_ref().join(CHECKPOINTS), 1);
-        if checkpoints.newest()?.is_none() {
-            return Ok(Resumed { search: self.build()?, skipped: Vec::new() });
+        let run_folder = run_folder.as_ref();
+        match self.group().world_size() {
+            1 => self.build_or_resume_alone(run_folder),
+            _ => self.build_or_receive(run_folder),
         }
+    }
+
+    fn build_or_resume_alone(self, run_folder: &Path) -> Result<Resumed<A>> {
+        let checkpoints = Checkpoints::new(run_folder.join(CHECKPOINTS), 1);
+        match checkpoints.newest()? {
+            None => Ok(Resumed { search: self.build()?, skipped: Vec::new() }),
+            Some(_) => self.resume_alone(&checkpoints),
+        }
+    }
+
+    /// Resumes from the newest usable checkpoint, in this process.
+    pub(super) fn resume_alone(self, checkpoints: &Checkpoints) -> Result<Resumed<A>> {
         let (options, space) = self.checked()?;
         let origin = self.origin(&space)?;
         let (_, budgets, components, device) = self.parts();
@@ -264,7 +277,11 @@ fn expect_same(name: &str, given: &Value, saved: &Value) -> Result<()> {
 }
 
 /// Path and both values of the first difference of two JSON values.
-fn first_difference(name: &str, left: &Value, right: &Value) -> (String, String, String) {
+pub(super) fn first_difference(
+    name: &str,
+    left: &Value,
+    right: &Value,
+) -> (String, String, String) {
     if let (Value::Array(left), Value::Array(right)) = (left, right) {
         let pairs = left.iter().zip(right).enumerate();
         if let Some((at, (own, other))) = pairs.into_iter().find(|(_, (own, other))| own != other) {

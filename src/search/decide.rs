@@ -21,10 +21,12 @@ impl<A: Architecture> Search<A> {
     pub(super) fn decide(&mut self, images: &Tensor, listener: &mut dyn Listener) -> Result<()> {
         self.prune_faded(images, listener)?;
         if self.must_decide() {
+            self.expect_same_parameters()?;
             let readout = self.read_out()?;
             self.projected = self.decide_all(&readout, listener)?;
             self.begin_fade_out((0..self.supernet.states().len()).collect(), &readout)?;
         } else if self.step.is_multiple_of(self.options.pruning.interval) && !self.is_decided() {
+            self.expect_same_parameters()?;
             let readout = self.read_out()?;
             match self.options.decisions {
                 Decisions::Learned => self.drop_candidates(&readout, listener)?,

@@ -58,10 +58,11 @@ impl<A: Architecture> Search<A> {
         let numbers = crate::autograd::no_grad(|| {
             let double = |own: &Tensor| own.f_reshape([-1])?.f_to_kind(Kind::Double);
             let mut parts = vec![self.non_finite.numbers()?];
-            for own in [&losses.task, &losses.one_hot, &losses.budget] {
-                parts.push(double(own)?);
-            }
-            parts.extend(losses.reconstruction.as_ref().map(double).transpose()?);
+            let seen = [Some(&losses.task), losses.reconstruction.as_ref()];
+            let seen: Vec<Tensor> =
+                seen.into_iter().flatten().map(double).collect::<std::result::Result<_, _>>()?;
+            parts.push(self.mean_of_ranks(Tensor::f_cat(&seen, 0)?)?);
+            parts.extend([double(&losses.one_hot)?, double(&losses.budget)?]);
             let (sizes, macs) = self.expected_cost()?;
             parts.push(double(&macs)?);
             if searches {
@@ -73,8 +74,9 @@ impl<A: Architecture> Search<A> {
         let mut take = |length: usize| rest.by_ref().take(length).collect::<Vec<f64>>();
         let one = |numbers: Vec<f64>| numbers.first().copied().unwrap_or(0.0);
         let counts = self.non_finite.counts_of(&take(NonFiniteCounter::NUMBERS));
-        let [task, one_hot, budget] = [one(take(1)), one(take(1)), one(take(1))];
+        let task = one(take(1));
         let reconstruction = one(take(usize::from(losses.reconstruction.is_some())));
+        let [one_hot, budget] = [one(take(1)), one(take(1))];
         let expected_macs = one(take(1));
         let entropies = take(if searches { dimensions } else { 0 });
         let sizes = take(if searches { 2 * dimensions } else { 0 });

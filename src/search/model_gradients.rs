@@ -3,10 +3,12 @@
 use super::finite::Checked;
 use super::flat_gradients::FlatGradients;
 use super::options::PmimReach;
+use super::ranks::Placed;
 use super::step::Search;
 use crate::autograd;
 use crate::batch::Batch;
 use crate::models::Architecture;
+use crate::randomness::{for_images, placed};
 use crate::supernet::Output;
 use crate::Result;
 use tch::Tensor;
@@ -24,9 +26,11 @@ pub(super) struct ModelGradients {
 }
 
 /// Images of a batch that are seen whole, or with masked tokens.
-struct Part {
-    batch: Batch,
-    masked: bool,
+pub(super) struct Part {
+    pub(super) batch: Batch,
+    pub(super) masked: bool,
+    /// Their places among the images of all ranks.
+    pub(super) images: Placed,
     /// Their share of the batch.
     share: f64,
 }
@@ -41,15 +45,17 @@ impl<A: Architecture> Search<A> {
         let (layout, device) = (self.supernet.theta().layout(), self.supernet.device());
         let (names, leaves): (Vec<String>, Vec<Tensor>) =
             self.supernet.leaves().into_iter().unzip();
-        let apart = self.masks_apart();
+        let (apart, ranks) = (self.masks_apart(), self.share().world_size());
+        let share = 1.0 / (ranks * batches.len()) as f64;
         let [mut seen, mut hidden] = [None, None];
         let (mut task, mut reconstruction) = (Tensor::new(), None);
         for batch in batches {
             (task, reconstruction) = (Tensor::new(), None);
             for part in self.parts(batch)? {
-                let (own_task, loss) = self.model_losses(&part, checked)?;
-                let total = with_reconstruction(&own_task, loss.as_ref())?;
-                let total = total.f_mul_scalar(part.share / batches.len() as f64)?;
+                let placement = part.images.placement(device)?;
+                let (own_task, loss) = placed(placement, || self.model_losses(&part, checked))?;
+                let total = self.with_reconstruction(&own_task, loss.as_ref(), &part.images)?;
+                let total = total.f_mul_scalar(part.share * share)?;
                 let name = "task loss and reconstruction loss";
                 let computed = autograd::gradients(name, &total, &leaves, false)?;
                 let own = FlatGradients::gather(layout, device, &names, computed)?;
@@ -64,6 +70,9 @@ impl<A: Architecture> Search<A> {
             Some(seen) => seen,
             None => FlatGradients::none(layout, device)?,
         };
+        for own in [Some(&seen), hidden.as_ref()].into_iter().flatten() {
+            self.sum_gradients(own)?;
+        }
         Ok(ModelGradients { seen, masked: hidden, task, reconstruction })
     }
 
@@ -74,17 +83,21 @@ impl<A: Architecture> Search<A> {
 
     /// Returns the images of a batch that are seen whole, and those with masked tokens.
     fn parts(&self, batch: &Batch) -> Result<Vec<Part>> {
-        let count = batch.images.size()[0];
+        let own = batch.images.size()[0];
+        let count = own * self.share().world_size() as i64;
         let masking = self.supernet.reconstruction().is_some() && self.mask_ratio() > 0.0;
         // Scores and α learn from the images that are seen whole, if not from all.
         let most = if self.masks_apart() { count - 1 } else { count };
         let share = self.options.pmim.filter(|_| masking).map_or(0.0, |pmim| pmim.images);
         let masked = ((share * count as f64).round() as i64).min(most);
-        let whole = Part { batch: batch.narrow(0, count - masked)?, masked: false, share: 1.0 };
-        let rest = Part { batch: batch.narrow(count - masked, masked)?, masked: true, share: 1.0 };
-        let parts = [(whole, count - masked), (rest, masked)].into_iter();
-        let parts = parts.filter(|(_, images)| *images > 0);
-        Ok(parts.map(|(own, n)| Part { share: n as f64 / count as f64, ..own }).collect())
+        let mut first = 0;
+        let parts = Placed::split(self.share(), own, masked)?.into_iter().zip([false, true]);
+        let parts = parts.filter(|(images, _)| images.own > 0).map(|(images, masked)| {
+            let part = batch.narrow(first, images.own)?;
+            first += images.own;
+            Ok(Part { batch: part, masked, share: images.own as f64 / own as f64, images })
+        });
+        parts.collect()
     }
 
     /// Returns task and reconstruction loss of a part of a batch, and adds them to what is checked.
@@ -93,14 +106,14 @@ impl<A: Architecture> Search<A> {
         let taught = self.taught(&batch.images)?;
         if *masked {
             let (output, loss) = self.reconstructed(&batch.images, checked)?;
-            return Ok((self.task(batch, &output, taught.as_ref(), checked)?, loss));
+            return Ok((self.task(part, &output, taught.as_ref(), checked)?, loss));
         }
         let features = taught.as_ref().is_some_and(|(_, teacher)| teacher.features.is_some());
         let output = match features {
             true => self.supernet.forward_features(&batch.images, true)?,
             false => self.supernet.forward(&batch.images, None, true)?,
         };
-        Ok((self.task(batch, &output, taught.as_ref(), checked)?, None))
+        Ok((self.task(part, &output, taught.as_ref(), checked)?, None))
     }
 
     /// Returns the output for images with masked tokens, and the reconstruction loss.
@@ -112,19 +125,33 @@ impl<A: Architecture> Search<A> {
         let pmim = &self.components.pmim;
         let [rows, columns] = self.supernet.reconstruction().map_or([0; 2], |own| own.token_grid());
         let (count, ratio) = (images.size()[0], self.mask_ratio());
-        let token_mask = pmim.token_mask(count, rows * columns, ratio, images.device())?;
+        let draw = |count| pmim.token_mask(count, rows * columns, ratio, images.device());
+        let token_mask = for_images(count, draw)?;
         let output = self.supernet.forward(images, Some(&token_mask), true)?;
         let Some(prediction) = &output.reconstruction else { return Ok((output, None)) };
         let loss = pmim.loss(&pmim.targets(images)?, prediction, &token_mask, rows)?;
         Checked::add(&mut checked.reconstruction, &loss)?;
         Ok((output, Some(loss)))
     }
-}
 
-/// Returns task + w_rec·reconstruction, with w_rec = task / reconstruction a constant to autograd
-/// (paper section 3.4).
-fn with_reconstruction(task: &Tensor, reconstruction: Option<&Tensor>) -> Result<Tensor> {
-    let Some(loss) = reconstruction else { return Ok(task.shallow_clone()) };
-    let weight = task.f_detach()?.f_div(&loss.f_detach()?.f_clamp_min(1e-12)?)?;
-    Ok(task.f_add(&loss.f_mul(&weight)?)?)
+    /// Returns task + w_rec·reconstruction, with w_rec = task / reconstruction a constant to autograd
+    /// (paper section 3.4), of the images of all ranks.
+    fn with_reconstruction(
+        &self,
+        task: &Tensor,
+        reconstruction: Option<&Tensor>,
+        images: &Placed,
+    ) -> Result<Tensor> {
+        let Some(loss) = reconstruction else { return Ok(task.shallow_clone()) };
+        let [all_task, all_loss] = match self.share().is_whole() {
+            true => [task.f_detach()?, loss.f_detach()?],
+            false => {
+                let sums = Tensor::f_stack(&[task, loss], 0)?.f_mul_scalar(images.own as f64)?;
+                let means = self.of_all_ranks(&sums, images)?.f_div_scalar(images.own as f64)?;
+                [means.f_get(0)?, means.f_get(1)?]
+            }
+        };
+        let weight = all_task.f_div(&all_loss.f_clamp_min(1e-12)?)?;
+        Ok(task.f_add(&loss.f_mul(&weight)?)?)
+    }
 }

@@ -11,6 +11,7 @@ use crate::range::INTERVAL;
 use crate::{Error, Result};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 /// File name of the events in a run folder.
 pub const METRICS: &str = "metrics.jsonl";
@@ -63,6 +64,8 @@ impl<A: Architecture> Search<A> {
     /// write to it. Ownership is a lock of the operating system on the file `.lock`, which ends with
     /// the process.
     ///
+    /// Of several processes that train together, rank 0 alone reads and writes the folder.
+    ///
     /// # Errors
     /// [`Error::File`] if a search at step 0 is given the folder of an earlier run;
     /// [`FolderError::InUse`](crate::error::FolderError::InUse) if another process or run owns it; [`FolderError::Foreign`](crate::error::FolderError::Foreign) if it holds
@@ -70,6 +73,24 @@ impl<A: Architecture> Search<A> {
     pub fn run_in(&mut self, folder: impl AsRef<Path>) -> Result<Run<'_, A>> {
         let folder = folder.as_ref();
         let checkpoints = Checkpoints::new(folder.join(CHECKPOINTS), 2);
+        let opened = self.open_run(folder, &checkpoints);
+        let opened = self.group().agree(opened)?;
+        let run = self.run(checkpoints);
+        Ok(match opened {
+            None => run,
+            Some((owner, metrics)) => Run { _owner: Some(owner), ..run }.on_event(metrics),
+        })
+    }
+
+    /// The files of a run: events and ownership of the folder, on rank 0.
+    fn open_run(
+        &self,
+        folder: &Path,
+        checkpoints: &Checkpoints,
+    ) -> Result<Option<(Owner, MetricsFile)>> {
+        if !self.group().is_main() {
+            return Ok(None);
+        }
         if self.step == 0 && checkpoints.newest()?.is_some() {
             let reason = "holds checkpoints of an earlier run; resume it with build_or_resume, or \
                           give another folder";
@@ -78,9 +99,7 @@ impl<A: Architecture> Search<A> {
         expect_run(folder)?;
         let owner = Owner::claim(folder, Part::Run)?;
         checkpoints.claim()?;
-        let metrics = MetricsFile::open(folder.join(METRICS), self.step)?;
-        let run = Run { _owner: Some(owner), ..self.run(checkpoints) };
-        Ok(run.on_event(metrics))
+        Ok(Some((owner, MetricsFile::open(folder.join(METRICS), self.step)?)))
     }
 
     /// Begins a run with checkpoints only.
@@ -124,7 +143,7 @@ impl<A: Architecture> Search<A> {
             if !batches.is_empty() && stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
                 return Ok(None);
             }
-            batches.push(source.batch(number)?);
+            batches.push(self.told(source.batch(number))?);
         }
         Ok(Some(batches))
     }
@@ -196,7 +215,8 @@ impl<'a, A: Architecture> Run<'a, A> {
     /// Those of [`train`](Self::train).
     pub fn train_until(&mut self, step: u64, source: &mut dyn BatchSource) -> Result<Outcome> {
         INTERVAL.check("steps between checkpoints", self.interval)?;
-        self.checkpoints.claim()?;
+        let claimed = if self.writes() { self.checkpoints.claim() } else { Ok(()) };
+        self.search.group().agree(claimed)?;
         while !self.search.is_done() {
             if self.search.step >= step {
                 return Ok(Outcome::Reached);
@@ -211,7 +231,9 @@ impl<'a, A: Architecture> Run<'a, A> {
     /// Makes one optimiser step, with a checkpoint where one is due; returns whether the run is to
     /// stop.
     fn advance(&mut self, source: &mut dyn BatchSource) -> Result<bool> {
-        let Some(batches) = self.search.next_batches(source, self.stop)? else {
+        // Ranks stop together, after a step.
+        let stop = self.stop.filter(|_| self.search.share().is_whole());
+        let Some(batches) = self.search.next_batches(source, stop)? else {
             self.checkpoint()?;
             return Ok(true);
         };
@@ -223,7 +245,8 @@ impl<'a, A: Architecture> Run<'a, A> {
         }
         let (step, done) = (self.search.step, self.search.is_done());
         self.rolled_back_at = self.rolled_back_at.filter(|&at| step <= at);
-        let stopped = !done && self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
+        let stopped = self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
+        let stopped = self.search.any_stops(stopped)? && !done;
         let due =
             step.is_multiple_of(self.interval) && self.search.non_finite.counts()?.in_a_row == 0;
         if stopped || done || due {
@@ -232,10 +255,35 @@ impl<'a, A: Architecture> Run<'a, A> {
         Ok(stopped)
     }
 
+    /// Whether this process writes the files.
+    fn writes(&self) -> bool {
+        self.search.group().is_main()
+    }
+
     fn checkpoint(&mut self) -> Result<()> {
+        self.search.expect_same_parameters()?;
         // Before it is written: a resumed run emits again whatever its checkpoint does not hold.
-        self.emit(&Event::Checkpoint { step: self.search.step })?;
-        self.checkpoints.save(self.search).map(drop)
+        let emitted = self.emit(&Event::Checkpoint { step: self.search.step });
+        let written = emitted.and_then(|()| match self.writes() {
+            true => self.checkpoints.save(self.search).map(drop),
+            false => Ok(()),
+        });
+        self.search.group().agree(written)
+    }
+
+    /// Returns the search of the last checkpoint, on every rank; `None` where there is none.
+    fn last_checkpoint(&self) -> Result<Option<Search<A>>> {
+        let (components, device) = (self.search.components.clone(), self.search.supernet.device());
+        let group = Arc::clone(&self.search.group);
+        let read = match self.writes() {
+            true => self.checkpoints.resume_with(&components, device),
+            false => Ok(None),
+        };
+        let own = group.agree(read)?.map(|last| last.search);
+        if group.all_gather(&[u8::from(own.is_some())])?[0] == [0] {
+            return Ok(None);
+        }
+        Search::from_main(own, &components, device, &group).map(Some)
     }
 
     fn roll_back(&mut self, step: u64, in_a_row: u64, first: Vec<String>) -> Result<()> {
@@ -244,16 +292,15 @@ impl<'a, A: Architecture> Run<'a, A> {
             let first = first.clone();
             Event::NonFinite { step, skipped, in_a_row, action, first }
         };
-        let (components, device) = (self.search.components.clone(), self.search.supernet.device());
         let last = match self.rolled_back_at {
             Some(_) => None,
-            None => self.checkpoints.resume_with(&components, device)?,
+            None => self.last_checkpoint()?,
         };
         let Some(last) = last else {
             self.emit(&event(step, NonFiniteAction::Stopped))?;
             return Err(Error::Diverged { step, in_a_row, first });
         };
-        *self.search = last.search;
+        *self.search = last;
         self.rolled_back_at = Some(step);
         self.emit(&event(self.search.step, NonFiniteAction::RolledBack))
     }

@@ -9,6 +9,7 @@ use super::update::{NonFiniteCounter, NonFiniteCounts};
 use crate::batch::Batch;
 use crate::components::{BudgetLoss, Components};
 use crate::cost::CostLimit;
+use crate::distributed::{Collective, SingleProcess};
 use crate::error::During;
 use crate::models::Architecture;
 use crate::optim::{AdamW, Ema};
@@ -16,6 +17,7 @@ use crate::precision::Precision;
 use crate::supernet::Supernet;
 use crate::{Error, Result};
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Instant;
 use tch::{Kind, Tensor};
 
@@ -46,6 +48,8 @@ pub struct Search<A: Architecture> {
     pub(super) evidence: Evidence,
     /// The dense network as a teacher.
     pub(super) teaching: Teaching<A>,
+    /// The processes that train together.
+    pub(super) group: Arc<dyn Collective>,
     /// Dimensions decided by projection.
     pub(super) projected: usize,
     /// Time of the last logged step, and the steps done then.
@@ -84,6 +88,7 @@ impl<A: Architecture> Search<A> {
             last_gates: Vec::new(),
             evidence: Evidence::default(),
             teaching: Teaching::none(),
+            group: Arc::new(SingleProcess),
             projected: 0,
             timer: (Instant::now(), 0),
         };
@@ -157,11 +162,20 @@ impl<A: Architecture> Search<A> {
     /// Makes one optimiser step over one or more batches of equal size, whose gradients are
     /// averaged; then, when it is due, a prune step.
     ///
+    /// Where several processes train together, the batches are this rank's share of those of all, and
+    /// all ranks make the step together.
+    ///
     /// # Errors
     /// [`Error::Diverged`] if, at a logged step, too many steps in a row were skipped;
     /// [`Error::Invalid`] without a batch, with batches of different sizes, or after the last step;
-    /// those of the model, the components and the listener.
+    /// those of the model, the components and the listener; [`Error::Distributed`] if another rank
+    /// failed.
     pub fn step(&mut self, batches: &[Batch], listener: &mut dyn Listener) -> Result<()> {
+        let made = self.make_step(batches, listener);
+        self.told(made)
+    }
+
+    fn make_step(&mut self, batches: &[Batch], listener: &mut dyn Listener) -> Result<()> {
         if self.is_done() {
             let expected = format!("below total_steps {}", self.options.total_steps);
             return Err(Error::invalid("step", expected, self.step));
@@ -194,7 +208,8 @@ impl<A: Architecture> Search<A> {
             self.gradients(batches)?;
         let gradients = self.laid_out(weights, &learned)?;
         let go = self.clip_and_guard(&gradients, &losses.checked)?;
-        let images = batches.iter().map(|batch| batch.images.size()[0]).sum();
+        let own: i64 = batches.iter().map(|batch| batch.images.size()[0]).sum();
+        let images = own * self.share().world_size() as i64;
         self.remember(effects.as_ref(), images, &go)?;
         let computed = self.update_importance(&gates, &gate_gradients, &go)?;
         self.update(gradients.without(&computed), &go)?;

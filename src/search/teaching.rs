@@ -1,11 +1,13 @@
 //! Teaching: what a step learns from, labels and the outputs of a teacher.
 
 use super::finite::Checked;
+use super::model_gradients::Part;
+use super::ranks::Placed;
 use super::step::Search;
 use crate::autograd;
 use crate::batch::Batch;
 use crate::components::{
-    class_index_flag, distillation_loss, feature_loss, lock_teacher, probe_term, task_loss,
+    class_index_flag, distillation_loss, feature_distance, lock_teacher, probe_term, task_loss,
     Distillation, TeacherOutputs, TeacherSource,
 };
 use crate::error::expect_shape;
@@ -125,12 +127,12 @@ impl<A: Architecture> Search<A> {
     /// is a teacher.
     pub(super) fn task(
         &self,
-        batch: &Batch,
+        part: &Part,
         output: &Output,
         taught: Option<&(Distillation, TeacherOutputs)>,
         checked: &mut Checked,
     ) -> Result<Tensor> {
-        let logits = &output.logits;
+        let (batch, logits) = (&part.batch, &output.logits);
         let Some((distillation, teacher)) = taught else {
             return self.cross_entropy(batch, &logits.prediction()?, checked);
         };
@@ -143,7 +145,9 @@ impl<A: Architecture> Search<A> {
         };
         let mut distance = distillation_loss(student, &teacher.logits, distillation.kind)?;
         if let (Some(own), Some(target)) = (&output.features, &teacher.features) {
-            let loss = self.feature_loss(own, target)?.f_mul_scalar(distillation.features)?;
+            let loss = self
+                .feature_loss(own, target, &part.images)?
+                .f_mul_scalar(distillation.features)?;
             distance = distance.f_add(&loss)?;
         }
         if self.needs_evidence() {
@@ -176,17 +180,20 @@ impl<A: Architecture> Search<A> {
         Ok(task)
     }
 
-    /// Returns the feature loss over the channels that the student keeps.
-    fn feature_loss(&self, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
-        let Some(channels) = &self.teaching.channels else {
-            return feature_loss(student, teacher);
+    /// Returns the [`feature_loss`](crate::components::feature_loss) over the channels that the student
+    /// keeps. It is a ratio of two sums over the images: the lower one is that of all ranks.
+    fn feature_loss(&self, student: &Tensor, teacher: &Tensor, images: &Placed) -> Result<Tensor> {
+        let ratio = |student: &Tensor, teacher: &Tensor| {
+            let [distance, length] = feature_distance(student, teacher)?;
+            Ok(distance.f_div(&self.of_all_ranks(&length, images)?)?)
         };
+        let Some(channels) = &self.teaching.channels else { return ratio(student, teacher) };
         let mut expected = student.size();
         if let Some(last) = expected.last_mut() {
             *last = channels.width;
         }
         expect_shape("distillation", "teacher features", teacher, &expected)?;
         let select = |features: &Tensor, kept| features.f_index_select(-1, kept);
-        feature_loss(&select(student, &channels.student)?, &select(teacher, &channels.dense)?)
+        ratio(&select(student, &channels.student)?, &select(teacher, &channels.dense)?)
     }
 }

@@ -68,7 +68,7 @@ impl<A: Architecture> Search<A> {
             for own in learned {
                 other_norms.extend(own.row_norms(own.whole())?);
             }
-            let bad = checked.not_finite(&norm, &self.norm(&other_norms)?)?;
+            let bad = self.any_rank(checked.not_finite(&norm, &self.norm(&other_norms)?)?)?;
             let skips = bad.f_any()?;
             if let Some(largest) = self.options.optimiser.clip_norm {
                 let excess = norm.f_add_scalar(1e-6)?.f_mul_scalar(1.0 / largest)?;

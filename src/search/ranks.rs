@@ -1,0 +1,183 @@
+//! What the processes of a search do together: losses, gradients and flags of all ranks, and the proof
+//! that all hold the same parameters.
+
+use super::flat_gradients::FlatGradients;
+use super::step::Search;
+use crate::autograd::no_grad;
+use crate::distributed::{Collective, Share};
+use crate::error::{in_words, DistributedError};
+use crate::models::Architecture;
+use crate::randomness::Placement;
+use crate::tensors::to_bytes;
+use crate::transfer::upload;
+use crate::{Error, Result};
+use tch::{Kind, Tensor};
+
+/// Some images of a batch: how many of all ranks' images this rank has, and where they are among them.
+#[derive(Debug, Clone)]
+pub(super) struct Placed {
+    /// Images of this rank.
+    pub(super) own: i64,
+    /// Images of all ranks.
+    pub(super) all: i64,
+    /// Places of this rank's images among all; `None` where it has all of them.
+    places: Option<Vec<i64>>,
+}
+
+impl Placed {
+    /// Returns the images of a batch with `own` images on this rank, those before and those from
+    /// number `own·ranks − last` on of all ranks' images. A part without images is left out.
+    ///
+    /// # Errors
+    /// [`DistributedError::Share`] if a part has images, but none on some rank.
+    pub(super) fn split(share: Share, own: i64, last: i64) -> Result<[Self; 2]> {
+        let all = own * share.world_size() as i64;
+        if share.is_whole() {
+            let part = |images| Self { own: images, all: images, places: None };
+            return Ok([part(all - last), part(last)]);
+        }
+        let border = all - last;
+        let places = share.places(all as usize)?.into_iter().map(|place| place as i64);
+        let (first, rest): (Vec<i64>, Vec<i64>) = places.partition(|place| *place < border);
+        let rest = rest.into_iter().map(|place| place - border).collect();
+        let part = |all: i64, places: Vec<i64>| Self {
+            own: places.len() as i64,
+            all,
+            places: Some(places),
+        };
+        let parts = [part(border, first), part(last, rest)];
+        // Every rank finds the same: the numbers of all ranks' images decide.
+        let ranks = share.world_size() as i64;
+        if parts.iter().any(|part| part.all > 0 && part.all < ranks) {
+            let expected =
+                "images with and without masked tokens on every rank; take a larger batch \
+                            or fewer ranks"
+                    .into();
+            let (batch, world_size) = (all as usize, share.world_size());
+            return Err(DistributedError::Share { batch, world_size, expected }.into());
+        }
+        Ok(parts)
+    }
+
+    /// Returns the places for [`for_images`](crate::randomness::for_images).
+    pub(super) fn placement(&self, device: tch::Device) -> Result<Option<Placement>> {
+        let places = self.places.as_ref().map(|places| upload(places, device)).transpose()?;
+        Ok(places.map(|places| Placement { images: self.all, places }))
+    }
+}
+
+impl<A: Architecture> Search<A> {
+    /// The processes that train together.
+    pub(super) fn group(&self) -> &dyn Collective {
+        &*self.group
+    }
+
+    /// This rank's share of every batch.
+    pub(super) fn share(&self) -> Share {
+        Share::of(self.group())
+    }
+
+    /// Returns sums over images as sums over as many images of the average rank: the sum over the
+    /// images of all ranks, times the share of them that this rank has. One process gets its own back.
+    pub(super) fn of_all_ranks(&self, sums: &Tensor, images: &Placed) -> Result<Tensor> {
+        if images.places.is_none() {
+            return Ok(sums.shallow_clone());
+        }
+        no_grad(|| {
+            let sum = sums.f_detach_copy()?.f_to_kind(Kind::Float)?;
+            self.group.all_reduce(&sum)?;
+            Ok(sum.f_mul_scalar(images.own as f64 / images.all as f64)?)
+        })
+    }
+
+    /// Sums gradients over all ranks, in place.
+    pub(super) fn sum_gradients(&self, gradients: &FlatGradients) -> Result<()> {
+        self.group.all_reduce(gradients.tensors.data())
+    }
+
+    /// Returns flags, `[n]`, bool, that are true where they are on one rank.
+    pub(super) fn any_rank(&self, flags: Tensor) -> Result<Tensor> {
+        if self.share().is_whole() {
+            return Ok(flags);
+        }
+        let counts = flags.f_to_kind(Kind::Float)?;
+        self.group.all_reduce(&counts)?;
+        Ok(counts.f_gt(0.0)?)
+    }
+
+    /// Returns the mean of numbers over the ranks.
+    pub(super) fn mean_of_ranks(&self, numbers: Tensor) -> Result<Tensor> {
+        if self.share().is_whole() {
+            return Ok(numbers);
+        }
+        self.group.all_reduce(&numbers)?;
+        Ok(numbers.f_div_scalar(self.share().world_size() as f64)?)
+    }
+
+    /// Returns whether a rank was told to stop.
+    pub(super) fn any_stops(&self, stops: bool) -> Result<bool> {
+        if self.share().is_whole() {
+            return Ok(stops);
+        }
+        let count = Tensor::f_from_slice(&[i64::from(stops)])?;
+        self.group.all_reduce(&count)?;
+        Ok(count.f_int64_value(&[0])? > 0)
+    }
+
+    /// Tells the other ranks of an error of this one, with which they end too.
+    pub(super) fn told<T>(&self, result: Result<T>) -> Result<T> {
+        let own = |error: &Error| !matches!(error, Error::Distributed(_) | Error::Diverged { .. });
+        if let Some(error) = result.as_ref().err().filter(|error| own(error)) {
+            self.group.abort(&in_words(error));
+        }
+        result
+    }
+
+    /// Proves that all ranks hold the same parameters, by checksums of their bits. Reads from the
+    /// device.
+    ///
+    /// # Errors
+    /// [`DistributedError::Drift`] with the first parameter that differs, on every rank.
+    pub(super) fn expect_same_parameters(&self) -> Result<()> {
+        if self.share().is_whole() {
+            return Ok(());
+        }
+        let supernet = &self.supernet;
+        let buffers = [supernet.theta(), supernet.scores(), supernet.alphas()];
+        let sums: Vec<Tensor> =
+            buffers.iter().map(|own| checksum(own.data())).collect::<Result<_>>()?;
+        if self.differing(&sums)?.is_empty() {
+            return Ok(());
+        }
+        let (mut names, mut sums) = (Vec::new(), Vec::new());
+        for buffer in buffers {
+            for segment in buffer.layout().segments() {
+                names.push(segment.name.clone());
+                sums.push(checksum(&buffer.tensor(segment)?.f_reshape([-1])?)?);
+            }
+        }
+        let differing = self.differing(&sums)?;
+        let Some(first) = differing.iter().map(|(at, _)| *at).min() else { return Ok(()) };
+        let ranks =
+            differing.iter().filter(|(at, _)| *at == first).map(|(_, rank)| *rank).collect();
+        let (step, parameter) = (self.step, names.get(first).cloned().unwrap_or_default());
+        Err(DistributedError::Drift { step, parameter, ranks }.into())
+    }
+
+    /// Returns number and rank of all sums that differ from those of rank 0.
+    fn differing(&self, sums: &[Tensor]) -> Result<Vec<(usize, usize)>> {
+        let all = self.group.all_gather(&to_bytes(&Tensor::f_stack(sums, 0)?)?)?;
+        let mut differing = Vec::new();
+        for (rank, own) in all.iter().enumerate() {
+            let pairs = all[0].chunks(8).zip(own.chunks(8)).enumerate();
+            differing.extend(pairs.filter(|(_, (l, r))| l != r).map(|(at, _)| (at, rank)));
+        }
+        Ok(differing)
+    }
+}
+
+/// Returns the sum of the bits of f32 numbers, taken for integers: exact, in any order.
+fn checksum(data: &Tensor) -> Result<Tensor> {
+    let bits = data.f_detach()?.f_view_dtype(Kind::Int)?;
+    Ok(bits.f_sum(Kind::Int64)?)
+}
