@@ -2,6 +2,8 @@
 
 mod support;
 
+#[path = "data/archives.rs"]
+mod archives;
 #[path = "data/decoding.rs"]
 mod decoding;
 #[path = "data/files.rs"]
@@ -26,6 +28,10 @@ mod oddities;
 mod operations;
 #[path = "data/sets.rs"]
 mod sets;
+#[path = "data/shard_faults.rs"]
+mod shard_faults;
+#[path = "data/shards.rs"]
+mod shards;
 #[path = "data/strictness.rs"]
 mod strictness;
 #[path = "data/transforms.rs"]

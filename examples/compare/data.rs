@@ -1,7 +1,7 @@
 //! Training images, and images to evaluate on.
 
 use crate::options::Source;
-use once_for_both::pipeline::{AugmentationPreset, DataConfig, Feed};
+use once_for_both::pipeline::{AugmentationPreset, DataConfig, Feed, ShardsConfig};
 use once_for_both::Result;
 use std::path::PathBuf;
 use tch::Device;
@@ -23,6 +23,7 @@ pub fn open(source: &Source, device: Device) -> Result<Feed> {
         std: Vec::new(),
         workers: None,
         max_pixels: None,
+        shards: ShardsConfig::default(),
     };
     Feed::open(&folder, &config, SIDE, device)
 }

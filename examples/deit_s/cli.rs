@@ -54,7 +54,8 @@ pub enum Command {
     Forecast(ForecastOptions),
     /// Export a network (--weights) into the folder --out.
     Export(ExportOptions),
-    /// Say what a run folder, artifact, checkpoint, image or data folder is, and whether it is taken.
+    /// Say what a run folder, artifact, checkpoint, image, data folder or pattern of tar shards is, and
+    /// whether it is taken.
     ///
     /// The exit status is 0 only if all of it is.
     Inspect(InspectCommand),
@@ -195,9 +196,14 @@ pub struct RunOptions {
     pub set: Vec<String>,
 
     /// Folder of images: train/ and val/ with a folder per class (ImageNet), or IDX files under
-    /// MNIST's names. Default: built-in images.
-    #[arg(long, global = true, value_name = "FOLDER")]
+    /// MNIST's names; or the WebDataset tar shards to train on: 'train-{000..146}.tar', with --val.
+    /// Default: built-in images.
+    #[arg(long, global = true, value_name = "PATH")]
     pub data: Option<PathBuf>,
+
+    /// Tar shards to evaluate on, where --data has those to train on: 'val-{00..06}.tar'.
+    #[arg(long, global = true, value_name = "SHARDS")]
+    pub val: Option<PathBuf>,
 
     /// Run folder. Default: runs/<time>.
     #[arg(long, global = true, value_name = "RUN")]
@@ -260,6 +266,7 @@ impl RunOptions {
             settings: self.set,
             flags: Flags {
                 data: self.data,
+                val: self.val,
                 weights: self.weights,
                 teacher: self.teacher,
                 macs: self.budget,

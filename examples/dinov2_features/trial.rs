@@ -10,7 +10,7 @@ use once_for_both::batch::{Batch, BatchSource};
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::data::{ImageFolder, Loader, LoaderOptions};
 use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::pipeline::{AugmentationPreset, DataConfig, Feed, FeedBatches};
+use once_for_both::pipeline::{AugmentationPreset, DataConfig, Feed, FeedBatches, ShardsConfig};
 use once_for_both::precision::Precision;
 use once_for_both::search::{Phase, Search};
 use once_for_both::sensitivity::{Calibration, Outputs};
@@ -47,6 +47,7 @@ impl<'a> Bench<'a> {
             std: vec![],
             workers: Some(options.workers),
             max_pixels: None,
+            shards: ShardsConfig::default(),
         };
         let feed = Feed::open(
             &options.folder.join("images"),

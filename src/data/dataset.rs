@@ -1,7 +1,7 @@
 //! The interface of a data set.
 
-use super::{Image, DEFAULT_MAX_PIXELS};
-use crate::Result;
+use super::{EncodedImage, Image, DEFAULT_MAX_PIXELS};
+use crate::{Error, Result};
 use std::ops::Range;
 
 /// A decoded image and its class.
@@ -42,7 +42,7 @@ pub trait Dataset: Send + Sync {
     /// Returns the decoded image and its class.
     ///
     /// # Errors
-    /// [`Error::Image`](crate::Error::Image) for an image that cannot be decoded; the loader may
+    /// [`Error::Image`] for an image that cannot be decoded; the loader may
     /// skip it, see [`OnCorrupt`](super::OnCorrupt). Any other error, for an image that cannot be
     /// read or an index out of range, ends the loader's work.
     fn load(&self, index: usize) -> Result<LabelledImage>;
@@ -65,4 +65,17 @@ pub trait Dataset: Send + Sync {
         let _ = (index, file);
         Ok(None)
     }
+}
+
+/// Decodes the file of an image, which [`Dataset::read`] has read.
+pub(super) fn decode_file(
+    dataset: &dyn Dataset,
+    index: usize,
+    class: usize,
+    file: &[u8],
+) -> Result<LabelledImage> {
+    let image = EncodedImage::open_within(file, dataset.max_pixels())
+        .and_then(EncodedImage::decode)
+        .map_err(|source| Error::Image { name: dataset.name(index), source })?;
+    Ok(LabelledImage { image, class })
 }

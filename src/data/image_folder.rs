@@ -1,6 +1,7 @@
 //! Images in one folder per class, as in torchvision's `ImageFolder`.
 
-use super::{Dataset, EncodedImage, LabelledImage, DEFAULT_MAX_PIXELS};
+use super::dataset::decode_file;
+use super::{Dataset, LabelledImage, DEFAULT_MAX_PIXELS};
 use crate::error::DecodeError;
 use crate::{Error, Result};
 use std::ffi::{OsStr, OsString};
@@ -127,10 +128,7 @@ impl Dataset for ImageFolder {
         let class = self.file(index)?.class as usize;
         let mut file = Vec::new();
         self.read(index, &mut file)?;
-        let image = EncodedImage::open_within(&file, self.max_pixels)
-            .and_then(EncodedImage::decode)
-            .map_err(|source| Error::Image { name: self.name(index), source })?;
-        Ok(LabelledImage { image, class })
+        decode_file(self, index, class, &file)
     }
 
     fn max_pixels(&self) -> usize {
@@ -150,14 +148,24 @@ pub(super) fn read_image_file(path: &Path, max_pixels: usize, content: &mut Vec<
     content.clear();
     let mut file = fs::File::open(path).map_err(unreadable)?;
     let length = file.metadata().map_err(unreadable)?.len();
-    let most = (max_pixels as u64).saturating_mul(MAX_BYTES_PER_PIXEL);
-    let most = most.saturating_add(MAX_HEADER_BYTES);
-    if length > most {
-        let source = DecodeError::TooLong { length, most };
-        return Err(Error::Image { name: path.display().to_string(), source });
-    }
+    check_file_length(length, max_pixels, || path.display().to_string())?;
     file.read_to_end(content).map_err(unreadable)?;
     Ok(())
+}
+
+/// Refuses a file that is longer than any image of at most `max_pixels` pixels.
+pub(super) fn check_file_length(
+    length: u64,
+    max_pixels: usize,
+    name: impl FnOnce() -> String,
+) -> Result<()> {
+    let most = (max_pixels as u64).saturating_mul(MAX_BYTES_PER_PIXEL);
+    let most = most.saturating_add(MAX_HEADER_BYTES);
+    if length <= most {
+        return Ok(());
+    }
+    let source = DecodeError::TooLong { length, most };
+    Err(Error::Image { name: name(), source })
 }
 
 /// Returns the error of an index out of range.

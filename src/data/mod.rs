@@ -1,7 +1,7 @@
 //! Data sets, augmentation, and training batches.
 //!
-//! A [`Dataset`] returns decoded images by index ([`ImageFolder`], [`idx::IdxImages`]). A
-//! [`Loader`] decodes, augments and batches them in worker threads. For a small data set that fits
+//! A [`Dataset`] returns decoded images by index ([`ImageFolder`], [`TarShards`],
+//! [`idx::IdxImages`]). A [`Loader`] decodes, augments and batches them in worker threads. For a small data set that fits
 //! in device memory, [`ImageSet`] and [`ShuffledBatches`] do without worker threads.
 //!
 //! [`ImageSet`], [`ShuffledBatches`], [`Image`] and [`Normalisation`] are always compiled; all
@@ -26,6 +26,8 @@ mod mixing;
 mod normalisation;
 #[cfg(feature = "data")]
 mod random_stream;
+#[cfg(feature = "data")]
+pub(crate) mod shards;
 mod shuffled_batches;
 #[cfg(feature = "data")]
 pub mod transform;
@@ -49,6 +51,8 @@ pub use mixing::{Mix, Mixing};
 pub use normalisation::Normalisation;
 #[cfg(feature = "data")]
 pub use random_stream::RandomStream;
+#[cfg(feature = "data")]
+pub use shards::TarShards;
 pub use shuffled_batches::{Augmentation, ShuffledBatches};
 
 /// The code of docs/data.md, compiled.

@@ -10,6 +10,7 @@ mod import;
 #[cfg(feature = "pipeline")]
 mod pipeline;
 mod raise;
+mod shard;
 
 pub use artifact::ArtifactError;
 pub use checkpoint::CheckpointError;
@@ -21,6 +22,7 @@ pub use import::ImportError;
 #[cfg(feature = "pipeline")]
 pub use pipeline::PipelineError;
 pub(crate) use raise::{expect_shape, in_words, plain, During};
+pub use shard::ShardError;
 
 use std::path::PathBuf;
 use tch::TchError;
@@ -358,6 +360,15 @@ pub enum Error {
     /// An IDX file that cannot be used: a boxed `data::idx::IdxError`.
     #[error(transparent)]
     Idx(Box<dyn std::error::Error + Send + Sync>),
+
+    /// A tar shard of a data set that cannot be used; `source` has the reason.
+    #[error("cannot use the shard {}", path.display())]
+    Shard {
+        /// The shard.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<ShardError>,
+    },
 }
 
 /// The crate's result.

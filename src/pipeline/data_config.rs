@@ -10,12 +10,15 @@ const WORKERS: Range<usize> = Range::closed(1, 1 << 10);
 const STD: Range<f64> = Range::closed(1e-6, 1e6);
 /// Pixels of an image.
 const PIXELS: Range<usize> = Range::closed(1, u32::MAX as usize);
+/// Images of a shuffle buffer, as those of a loader.
+const BUFFER: Range<usize> = Range::closed(1, u32::MAX as usize);
 
 /// Images of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Folder of the images: `train/` and `val/` with a folder per class, or IDX files.
+    /// Images: a folder with `train/` and `val/`, each with a folder per class; a folder of IDX files;
+    /// or the pattern of the training set's tar shards, such as `train-{000..146}.tar`.
     pub folder: Option<PathBuf>,
     /// Whether the program may use images of its own if there is no folder.
     #[serde(default)]
@@ -29,7 +32,7 @@ pub struct DataConfig {
     /// Augmentation of the training images.
     pub augmentation: AugmentationPreset,
     /// Mean of each channel, in [0, 1]. Empty: measured on the training images of IDX files,
-    /// ImageNet's for folders of RGB images.
+    /// ImageNet's for folders and shards of RGB images.
     #[serde(default)]
     pub mean: Vec<f64>,
     /// Standard deviation of each channel. Empty: as the mean.
@@ -37,8 +40,25 @@ pub struct DataConfig {
     pub std: Vec<f64>,
     /// Threads that decode; all cores if not given. Batches do not depend on it.
     pub workers: Option<usize>,
-    /// Largest accepted number of pixels of an image; 64 million if not given. Folders of classes only.
+    /// Largest accepted number of pixels of an image; 64 million if not given. Not for IDX files.
     pub max_pixels: Option<usize>,
+    /// Options of tar shards.
+    #[serde(default, skip_serializing_if = "ShardsConfig::is_default")]
+    pub shards: ShardsConfig,
+}
+
+/// Options of images in tar shards ([`TarShards`](crate::data::TarShards)).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardsConfig {
+    /// Pattern of the shards to evaluate on; has to be given.
+    pub val: Option<PathBuf>,
+    /// File in which the positions of the images are saved, so that the shards are scanned once; no
+    /// file if not given.
+    pub index: Option<PathBuf>,
+    /// Images among which the training images are shuffled, after their shards
+    /// ([`Order::Shards`](crate::data::Order::Shards)); 20,000 if not given.
+    pub shuffle_buffer: Option<usize>,
 }
 
 /// Augmentation of training images.
@@ -47,10 +67,11 @@ pub struct DataConfig {
 pub enum AugmentationPreset {
     /// None.
     None,
-    /// Images in memory: padding by 2 pixels, random crop, flip. Folders: random resized crop,
-    /// flip.
+    /// Images in memory: padding by 2 pixels, random crop, flip. Folders and shards: random
+    /// resized crop, flip.
     Light,
-    /// That of DeiT: repeated augmentation, RandAugment, mixup, cutmix, erasing. Folders only.
+    /// That of DeiT: repeated augmentation, RandAugment, mixup, cutmix, erasing. Not for images in
+    /// memory.
     Deit,
 }
 
@@ -65,7 +86,15 @@ impl DataConfig {
         self.workers.map_or(Ok(()), |workers| WORKERS.check("data.workers", workers))?;
         let pixels = self.max_pixels;
         pixels.map_or(Ok(()), |pixels| PIXELS.check("data.max_pixels", pixels))?;
+        let buffer = self.shards.shuffle_buffer;
+        buffer.map_or(Ok(()), |buffer| BUFFER.check("data.shards.shuffle_buffer", buffer))?;
         self.mean.iter().try_for_each(|&mean| SHARE.check("data.mean", mean))?;
         self.std.iter().try_for_each(|&std| STD.check("data.std", std))
+    }
+}
+
+impl ShardsConfig {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }

@@ -1,9 +1,14 @@
 //! Images of a run: in memory, or loaded from folders.
 
-use super::feed_checks::{expect_idx, expect_same_classes, other_channels};
+use super::feed_checks::{
+    expect_folder_options, expect_idx, expect_rgb, expect_same_classes, expect_whole,
+    other_channels,
+};
+use super::feed_shards::{by_shards, open_shards};
 use super::{AugmentationPreset, DataConfig, FeedBatches, Judgement};
 use crate::batch::{Batch, Targets};
 use crate::data::idx::{IdxImages, Split};
+use crate::data::shards::is_shard_pattern;
 use crate::data::transform::{TrainTransform, Transform};
 use crate::data::{
     Augmentation, Dataset, ImageFolder, ImageSet, Loader, LoaderOptions, Normalisation, Order,
@@ -24,6 +29,7 @@ pub struct Feed {
     augmentation: AugmentationPreset,
     normalisation: Normalisation,
     workers: Option<usize>,
+    shuffle_buffer: Option<usize>,
     device: Device,
     image_shape: [i64; 3],
     classes: i64,
@@ -48,7 +54,8 @@ impl std::fmt::Debug for Feed {
 
 impl Feed {
     /// Opens a folder: `train/` and `val/` with a folder per class, or IDX files under MNIST's
-    /// names. `image_size` is the side of the network's input; folders are resized to it.
+    /// names; or tar shards, if `folder` ends in `.tar`. `image_size` is the side of the network's
+    /// input; images of folders and shards are resized to it.
     ///
     /// # Errors
     /// [`Error::File`] for a folder without images in either layout, or whose `train/` and `val/`
@@ -60,6 +67,11 @@ impl Feed {
         device: Device,
     ) -> Result<Self> {
         config.check()?;
+        if is_shard_pattern(folder) {
+            let [train, test] = open_shards(folder, config)?;
+            return Ok(Self::from_datasets(train, test, config, image_size, device));
+        }
+        expect_folder_options(config)?;
         let feed = match folder.join("train").is_dir() {
             true => Self::open_classes(folder, config, image_size, device)?,
             false => {
@@ -112,14 +124,8 @@ impl Feed {
         image_size: i64,
         device: Device,
     ) -> Result<Self> {
-        if config.images.is_some() || config.validation != 0 {
-            let expected = "none for folders of classes; move a part of train/ to val/ instead";
-            return Err(Error::invalid("data.images and data.validation", expected, "some"));
-        }
-        let counts = [config.mean.len(), config.std.len()];
-        if counts != [0, 0] && counts != [3, 3] {
-            return Err(other_channels(&config.mean, &config.std, 3));
-        }
+        expect_whole(config, "none for folders of classes; move a part of train/ to val/ instead")?;
+        expect_rgb(config)?;
         let open = |name| {
             let images = ImageFolder::open(folder.join(name))?;
             match config.max_pixels {
@@ -172,9 +178,19 @@ impl Feed {
         image_shape: [i64; 3],
         classes: i64,
     ) -> Self {
-        let DataConfig { augmentation, workers, mean, std, .. } = config.clone();
+        let DataConfig { augmentation, workers, mean, std, shards, .. } = config.clone();
         let normalisation = Normalisation { mean, std };
-        Self { source, augmentation, normalisation, workers, device, image_shape, classes }
+        let shuffle_buffer = shards.shuffle_buffer;
+        Self {
+            source,
+            augmentation,
+            normalisation,
+            workers,
+            shuffle_buffer,
+            device,
+            image_shape,
+            classes,
+        }
     }
 
     /// Number of training images.
@@ -247,6 +263,7 @@ impl Feed {
             options.order = Order::Shuffled { repeats: 1 };
             options.mixing = None;
         }
+        options.order = by_shards(options.order, &**train, self.shuffle_buffer);
         Ok(FeedBatches::Folder(Box::new(self.loader(train, options)?)))
     }
 

@@ -5,12 +5,41 @@ use crate::data::{Dataset, ImageFolder};
 use crate::{Error, Result};
 use std::path::Path;
 
+/// Refuses options of tar shards for images in a folder.
+pub(super) fn expect_folder_options(config: &DataConfig) -> Result<()> {
+    match config.shards.is_default() {
+        true => Ok(()),
+        false => {
+            let expected =
+                "none, unless data.folder (--data) is a pattern of tar shards, which ends \
+                            in .tar";
+            Err(Error::invalid("options data.shards (--val)", expected, "some"))
+        }
+    }
+}
+
+/// Refuses a part of the training images, which only IDX files have.
+pub(super) fn expect_whole(config: &DataConfig, expected: &str) -> Result<()> {
+    match config.images.is_none() && config.validation == 0 {
+        true => Ok(()),
+        false => Err(Error::invalid("data.images and data.validation", expected, "some")),
+    }
+}
+
+/// Refuses normalisation values other than none and three.
+pub(super) fn expect_rgb(config: &DataConfig) -> Result<()> {
+    match [config.mean.len(), config.std.len()] {
+        [0, 0] | [3, 3] => Ok(()),
+        _ => Err(other_channels(&config.mean, &config.std, 3)),
+    }
+}
+
 /// Refuses a folder without IDX files, and options that IDX files cannot have.
 pub(super) fn expect_idx(folder: &Path, config: &DataConfig) -> Result<()> {
     let refused = |got: &str, but: &str| {
         let reason = format!(
             "data folder: got {got}, expected train/ and val/ with a folder per class, or IDX files \
-             under MNIST's names{but}"
+             under MNIST's names, or a pattern of tar shards that ends in .tar{but}"
         );
         Err(Error::file(folder, reason))
     };

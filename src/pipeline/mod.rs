@@ -33,6 +33,7 @@ mod data_config;
 mod feed;
 mod feed_batches;
 mod feed_checks;
+mod feed_shards;
 mod forecast;
 mod import_config;
 mod inspection;
@@ -54,7 +55,7 @@ mod summary_table;
 
 pub use crate::error::PipelineError;
 pub use config::{BudgetConfig, Command, Config, Intervals, TeacherConfig};
-pub use data_config::{AugmentationPreset, DataConfig};
+pub use data_config::{AugmentationPreset, DataConfig, ShardsConfig};
 pub use feed::Feed;
 pub use feed_batches::FeedBatches;
 pub use import_config::ImportConfig;

@@ -41,6 +41,8 @@ pub struct Request {
 pub struct Flags {
     /// `data.folder`.
     pub data: Option<PathBuf>,
+    /// `data.shards.val`.
+    pub val: Option<PathBuf>,
     /// `weights`.
     pub weights: Option<PathBuf>,
     /// `teacher.weights`.
@@ -168,6 +170,7 @@ impl Flags {
             value.into_iter().for_each(|value| merge(&mut table, nested(name, value)));
         };
         set("data.folder", path(&self.data));
+        set("data.shards.val", path(&self.val));
         set("weights", path(&self.weights));
         set("teacher.weights", path(&self.teacher));
         set("budget.macs", text(&self.macs));

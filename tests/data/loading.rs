@@ -20,7 +20,7 @@ fn loader(set: Generated, options: LoaderOptions) -> TestResult<Loader> {
 }
 
 /// Bits of all images and targets of a batch.
-fn bits(batch: &Batch) -> TestResult<Vec<u64>> {
+pub fn bits(batch: &Batch) -> TestResult<Vec<u64>> {
     let (Targets::Classes(targets) | Targets::Probabilities(targets)) = &batch.targets else {
         panic!("a loader's batch has labels");
     };

@@ -6,7 +6,7 @@ use crate::support::mutation::{cases, mutated, run_bounded};
 use crate::support::TestResult;
 use flate2::write::GzEncoder;
 use once_for_both::data::idx::read_idx;
-use once_for_both::data::{decode, EncodedImage};
+use once_for_both::data::{decode, Dataset, EncodedImage, TarShards};
 use std::io::Write;
 use std::path::Path;
 
@@ -96,6 +96,12 @@ fn mutated_idx_files_give_values_or_errors_in_bounded_time_and_memory() -> TestR
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn mutated_tar_shards_give_samples_or_errors_in_bounded_time_and_memory() -> TestResult {
+    run("shard_cases")
+}
+
+#[test]
 #[ignore = "started by the test that measures its memory"]
 fn jpeg_cases() -> TestResult {
     let (files, cases) = (files(&JPEGS)?, cases()?);
@@ -151,6 +157,58 @@ fn check_idx(folder: &Path, plain: &[u8], case: u64) -> TestResult {
     match read_idx(&path) {
         Ok(array) => assert_eq!(array.values.len(), array.shape.iter().product::<usize>()),
         Err(error) => assert!(error.to_string().contains(&path.display().to_string())),
+    }
+    Ok(std::fs::remove_file(path)?)
+}
+
+#[test]
+#[ignore = "started by the test that measures its memory"]
+fn shard_cases() -> TestResult {
+    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/shards");
+    let names = ["webdataset-000000.tar", "pax.tar", "gnu.tar"];
+    let shards = names.map(|name| std::fs::read(made.join(name)));
+    let shards = shards.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let (folder, cases) = (tempfile::tempdir()?, cases()?);
+    let folder = folder.path().to_owned();
+    measured(|| {
+        run_bounded(cases, move |case| {
+            let bytes = mutated(&shards[case as usize % shards.len()], case);
+            // Three of four: wrong checksums are found before anything else.
+            let bytes = if case % 4 == 0 { bytes } else { with_header_checksums(bytes) };
+            check_shard(&folder.join(format!("{case}.tar")), &bytes).expect("a file is written");
+        })
+    })
+}
+
+/// Makes the checksums of tar headers right again, so that changes reach what is behind them.
+fn with_header_checksums(mut bytes: Vec<u8>) -> Vec<u8> {
+    for block in bytes.as_chunks_mut::<512>().0 {
+        let mut header = tar::Header::from_byte_slice(block).clone();
+        if header.as_ustar().is_some() || header.as_gnu().is_some() {
+            header.set_cksum();
+            *block = *header.as_bytes();
+        }
+    }
+    bytes
+}
+
+/// Samples that can be read, or an error that names the shard.
+fn check_shard(path: &Path, bytes: &[u8]) -> TestResult {
+    std::fs::write(path, bytes)?;
+    match TarShards::open(path.to_str().ok_or("a path in UTF-8")?) {
+        Ok(set) => {
+            assert!(!set.is_empty());
+            let mut image = Vec::new();
+            for index in 0..set.len() {
+                assert!(set.read(index, &mut image)?.is_some_and(|class| class < set.classes()));
+                assert!(image.len() <= bytes.len() && set.name(index).ends_with(".tar"));
+            }
+        }
+        Err(error) => {
+            assert!(error.to_string().contains(&path.display().to_string()));
+            let cause = std::error::Error::source(&error).expect("the fault of the shard");
+            assert!(cause.to_string().contains("expected"), "{cause}");
+        }
     }
     Ok(std::fs::remove_file(path)?)
 }

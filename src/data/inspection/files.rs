@@ -1,8 +1,8 @@
-//! Decoding of all files of a class folder.
+//! Decoding of all images of a class folder or of tar shards.
 
 use super::{ClassCount, ImageFault, InspectedSet, SizeCount};
 use crate::data::image_folder::{read_image_file, ImageFolder};
-use crate::data::{Dataset, EncodedImage};
+use crate::data::{Dataset, EncodedImage, LabelledImage, TarShards};
 use crate::error::in_words;
 use crate::{Error, Result};
 use std::cmp::Reverse;
@@ -12,30 +12,46 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Lists the classes and images of a folder and decodes all of them.
-pub(super) fn inspect_classes(root: &Path, max_pixels: usize) -> InspectedSet {
-    let mut set = InspectedSet { channels: 3, ..InspectedSet::default() };
+pub(super) fn inspect_classes(root: &Path, max_pixels: usize) -> Result<InspectedSet> {
+    let mut faults = Vec::new();
     let listed = ImageFolder::list(root, &mut |error| {
-        set.faults.push(fault(root, &error));
+        faults.push(fault(root, &error));
         Ok(())
     });
-    let folder = match listed {
-        Ok(folder) => folder,
-        Err(error) => {
-            set.faults.push(fault(root, &error));
-            return set;
-        }
-    };
-    set.images = folder.len();
+    let folder = listed?.with_max_pixels(max_pixels)?;
     let counts = folder.class_names().zip(folder.images_by_class());
-    set.classes = counts.map(|(name, images)| ClassCount { name, images }).collect();
-    let Decoded { sizes, mut faults } = decode_all(&folder, max_pixels);
-    let counts = sizes.into_iter();
-    set.sizes =
-        counts.map(|((width, height), images)| SizeCount { width, height, images }).collect();
-    set.sizes.sort_by_key(|size| Reverse(size.images));
-    faults.sort_by_key(|(index, _)| *index);
-    set.faults.extend(faults.into_iter().map(|(_, fault)| fault));
-    set
+    let classes = counts.map(|(name, images)| ClassCount { name, images }).collect();
+    Ok(inspect_set(&folder, classes, faults))
+}
+
+/// Scans the shards of a pattern and decodes all images.
+pub(super) fn inspect_shards(pattern: &Path, max_pixels: usize) -> Result<InspectedSet> {
+    let text = pattern.to_str().unwrap_or_default();
+    let mut faults = Vec::new();
+    let listed = TarShards::list(text, &mut |error| {
+        faults.push(fault(pattern, &error));
+        Ok(())
+    });
+    let shards = listed?.with_max_pixels(max_pixels)?;
+    let counts = shards.images_by_class().into_iter().enumerate();
+    let counts = counts.map(|(class, images)| ClassCount { name: class.to_string(), images });
+    Ok(inspect_set(&shards, counts.collect(), faults))
+}
+
+/// Decodes all images of a set with known classes and the faults that were found before.
+fn inspect_set(
+    images: &dyn Dataset,
+    classes: Vec<ClassCount>,
+    mut faults: Vec<ImageFault>,
+) -> InspectedSet {
+    let Decoded { sizes, faults: mut found } = decode_all(images);
+    let size = |((width, height), images)| SizeCount { width, height, images };
+    let mut sizes: Vec<_> = sizes.into_iter().map(size).collect();
+    sizes.sort_by_key(|size| Reverse(size.images));
+    found.sort_by_key(|(index, _)| *index);
+    faults.extend(found.into_iter().map(|(_, fault)| fault));
+    let name = String::new();
+    InspectedSet { name, images: images.len(), channels: images.channels(), classes, sizes, faults }
 }
 
 /// Sizes with their number of images, and faults by index.
@@ -45,17 +61,23 @@ struct Decoded {
     faults: Vec<(usize, ImageFault)>,
 }
 
-/// Decodes all images of a folder on all cores.
-fn decode_all(folder: &ImageFolder, max_pixels: usize) -> Decoded {
+/// Decodes all images of a set on all cores.
+fn decode_all(images: &dyn Dataset) -> Decoded {
     let next = AtomicUsize::new(0);
     let work = || {
-        let (mut decoded, mut file) = (Decoded::default(), Vec::new());
+        let mut decoded = Decoded::default();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Ok(path) = folder.path(index) else { return decoded };
-            match size_of(&path, max_pixels, &mut file) {
-                Ok(size) => *decoded.sizes.entry(size).or_insert(0) += 1,
-                Err(error) => decoded.faults.push((index, fault(&path, &error))),
+            if index >= images.len() {
+                return decoded;
+            }
+            match images.load(index) {
+                Ok(LabelledImage { image, .. }) => {
+                    *decoded.sizes.entry((image.width(), image.height())).or_insert(0) += 1;
+                }
+                Err(error) => {
+                    decoded.faults.push((index, fault(images.name(index).as_ref(), &error)));
+                }
             }
         }
     };
@@ -74,23 +96,22 @@ fn decode_all(folder: &ImageFolder, max_pixels: usize) -> Decoded {
 }
 
 /// Decodes an image file and returns its width and height.
-pub(super) fn size_of(
-    path: &Path,
-    max_pixels: usize,
-    file: &mut Vec<u8>,
-) -> Result<(usize, usize)> {
-    read_image_file(path, max_pixels, file)?;
-    let image = EncodedImage::open_within(file, max_pixels).and_then(EncodedImage::decode);
+pub(super) fn size_of(path: &Path, max_pixels: usize) -> Result<(usize, usize)> {
+    let mut file = Vec::new();
+    read_image_file(path, max_pixels, &mut file)?;
+    let image = EncodedImage::open_within(&file, max_pixels).and_then(EncodedImage::decode);
     match image {
         Ok(image) => Ok((image.width(), image.height())),
         Err(source) => Err(Error::Image { name: path.display().to_string(), source }),
     }
 }
 
-/// Fault of the file or folder that the error names, else of `path`.
+/// Fault of the file, folder or shard that the error names, else of `path`.
 pub(super) fn fault(path: &Path, error: &Error) -> ImageFault {
     let named = match error {
-        Error::Io { path, .. } | Error::EmptyFolder { path, .. } => path,
+        Error::Io { path, .. } | Error::EmptyFolder { path, .. } | Error::Shard { path, .. } => {
+            path
+        }
         _ => path,
     };
     ImageFault { path: named.display().to_string(), reason: in_words(error) }

@@ -4,9 +4,10 @@
 mod files;
 
 use super::idx::{read_idx, IdxImages, Split};
+use super::shards::is_shard_pattern;
 use crate::error::DecodeError;
 use crate::{Error, Result};
-use files::{fault, inspect_classes, size_of};
+use files::{fault, inspect_classes, inspect_shards, size_of};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -25,6 +26,8 @@ pub enum ImageSource {
     TrainAndVal,
     /// Folder of MNIST's four IDX files.
     IdxFiles,
+    /// WebDataset tar shards.
+    TarShards,
 }
 
 /// Result of [`inspect_images`].
@@ -67,7 +70,7 @@ pub struct InspectedSet {
 /// Number of images of a class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassCount {
-    /// Name of the class's folder, or the label.
+    /// Name of the class's folder, or the number of the class.
     pub name: String,
     /// Number of images.
     pub images: usize,
@@ -96,28 +99,35 @@ pub struct ImageFault {
 /// Reads and decodes every image at `path` as the loader would, with at most `max_pixels` pixels each,
 /// on all cores, and returns counts, sizes and faults.
 ///
-/// `path` is an image, an IDX file, a folder of classes, a folder with `train/` and `val/`, or a
-/// folder of MNIST's IDX files. A folder of another layout has faults, not an error.
+/// `path` is an image, an IDX file, a folder of classes, a folder with `train/` and `val/`, a folder of
+/// MNIST's IDX files, or a pattern of tar shards ([`TarShards::open`](super::TarShards::open)). A folder
+/// of another layout has faults, not an error.
 ///
 /// # Errors
-/// [`Error::Io`] if there is nothing at `path`, or it cannot be accessed.
+/// [`Error::Io`] if there is nothing at `path`, or it cannot be accessed; [`Error::Invalid`] for 0
+/// pixels or a pattern with a fault.
 pub fn inspect_images(path: &Path, max_pixels: usize) -> Result<ImageInspection> {
+    if is_shard_pattern(path) && !path.is_dir() {
+        let sets = vec![inspect_shards(path, max_pixels)?];
+        let path = path.display().to_string();
+        return Ok(ImageInspection { path, source: ImageSource::TarShards, sets });
+    }
     let about = path.metadata().map_err(|source| Error::io("read", path, source))?;
     let (source, mut sets) = if !about.is_dir() {
         inspect_file(path, max_pixels)
     } else if path.join("train").is_dir() {
-        let sets = ["train", "val"].map(|name| InspectedSet {
-            name: name.into(),
-            ..inspect_classes(&path.join(name), max_pixels)
+        let sets = ["train", "val"].map(|name| {
+            let set = inspect_classes(&path.join(name), max_pixels)?;
+            Ok(InspectedSet { name: name.into(), ..set })
         });
-        (ImageSource::TrainAndVal, Vec::from(sets))
+        (ImageSource::TrainAndVal, sets.into_iter().collect::<Result<Vec<_>>>()?)
     } else if Split::Train.is_in(path) || Split::Test.is_in(path) {
         let splits = [("train", Split::Train), ("test", Split::Test)];
         let sets = splits
             .map(|(name, split)| InspectedSet { name: name.into(), ..inspect_split(path, split) });
         (ImageSource::IdxFiles, sets.into())
     } else {
-        (ImageSource::ClassFolders, vec![inspect_classes(path, max_pixels)])
+        (ImageSource::ClassFolders, vec![inspect_classes(path, max_pixels)?])
     };
     if let [train, other] = &mut sets[..] {
         expect_same_classes(path, source, train, other);
@@ -156,7 +166,7 @@ fn expect_same_classes(
 }
 
 fn inspect_file(path: &Path, max_pixels: usize) -> (ImageSource, Vec<InspectedSet>) {
-    let image = size_of(path, max_pixels, &mut Vec::new());
+    let image = size_of(path, max_pixels);
     if let Err(Error::Image { source: DecodeError::UnknownFormat { found, .. }, .. }) = &image {
         // Two zeros begin an IDX file, and gzip's magic number a compressed one.
         if found.starts_with(&[0, 0]) || found.starts_with(&[0x1f, 0x8b]) {

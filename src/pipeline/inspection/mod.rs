@@ -7,6 +7,7 @@ pub use folders::{
     ArtifactInspection, CheckpointInspection, Finding, PathInspection, RunInspection,
 };
 
+use crate::data::shards::is_shard_pattern;
 use crate::data::{inspect_images, ImageInspection, DEFAULT_MAX_PIXELS};
 use crate::import::{self, inspect_file, ImportOptions};
 use crate::{Error, Result};
@@ -16,6 +17,9 @@ use std::path::Path;
 
 /// First bytes of image files: JPEG, PNG, IDX, and gzip, in which IDX files come.
 const IMAGE_MARKS: [&[u8]; 4] = [&[0xff, 0xd8], b"\x89PNG", &[0, 0, 8], &[0x1f, 0x8b]];
+
+/// First bytes of what `torch.save` writes: zip archives and pickles.
+const CHECKPOINT_MARKS: [&[u8]; 2] = [b"PK", &[0x80]];
 
 /// How a path is read.
 #[derive(Debug, Clone)]
@@ -71,6 +75,10 @@ impl Inspection {
 /// Why the library refuses an artifact, checkpoint or weights at `path`; [`Error::Io`] if nothing is
 /// there. Faults within a run or a data folder are listed in the result.
 pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
+    // Shards of a pattern, at which there is no file.
+    if is_shard_pattern(path) && !path.exists() {
+        return inspect_images(path, options.max_pixels).map(Inspection::Images);
+    }
     let about = path.metadata().map_err(|source| Error::io("read", path, source))?;
     if about.is_dir() {
         if let Some(own) = folders::inspect_own(path)? {
@@ -96,5 +104,8 @@ fn is_image(path: &Path) -> Result<bool> {
     read.map_err(|source| Error::io("read", path, source))?;
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
     let named = ["jpg", "jpeg", "png"].iter().any(|image| extension.eq_ignore_ascii_case(image));
-    Ok(named || IMAGE_MARKS.iter().any(|mark| start.starts_with(mark)))
+    // Checkpoints have such names, too: model.pth.tar.
+    let checkpoint = CHECKPOINT_MARKS.iter().any(|mark| start.starts_with(mark));
+    let shard = is_shard_pattern(path) && !checkpoint;
+    Ok(named || shard || IMAGE_MARKS.iter().any(|mark| start.starts_with(mark)))
 }

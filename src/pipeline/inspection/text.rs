@@ -154,6 +154,7 @@ fn write_images(out: &mut Formatter, images: &ImageInspection) -> fmt::Result {
         ImageSource::ClassFolders => "folder of classes",
         ImageSource::TrainAndVal => "data folder with train/ and val/",
         ImageSource::IdxFiles => "data folder of IDX files",
+        ImageSource::TarShards => "tar shards (WebDataset)",
     };
     line(out, "kind", source)?;
     images.sets.iter().try_for_each(|set| write_set(out, set))

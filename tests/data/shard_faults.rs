@@ -1,0 +1,188 @@
+//! Torn and damaged shards: each fault is refused with shard, member, and both values.
+
+use crate::archives::{append, archive, archive_with, pattern, put};
+use crate::sets::file;
+use crate::support::TestResult;
+use once_for_both::data::TarShards;
+use once_for_both::Error;
+use tar::{Builder, EntryType, Header};
+use tempfile::tempdir;
+
+/// What opening a shard of these bytes is refused with.
+fn refusal(bytes: &[u8]) -> TestResult<String> {
+    let folder = tempdir()?;
+    let path = put(&folder, "0.tar", bytes)?;
+    match TarShards::open(pattern(&path)?) {
+        Err(error @ Error::Shard { .. }) => {
+            assert_eq!(error.to_string(), format!("cannot use the shard {}", path.display()));
+            Ok(std::error::Error::source(&error).ok_or("no source")?.to_string())
+        }
+        other => Err(format!("{} bytes: {other:?}", bytes.len()).into()),
+    }
+}
+
+fn expect(bytes: &[u8], said: &str) -> TestResult {
+    let refusal = refusal(bytes)?;
+    assert!(refusal.contains(said), "got {refusal}, expected {said}");
+    Ok(())
+}
+
+const IMAGE: (&str, &[u8]) = ("a.jpg", b"image");
+const CLASS: (&str, &[u8]) = ("a.cls", b"0");
+
+#[test]
+fn shard_cut_at_any_byte_before_its_end_is_refused() -> TestResult {
+    // Headers at 0 and 1024, data at 512 and 1536, end at 2048.
+    let whole = archive(&[IMAGE, CLASS])?;
+    assert_eq!(whole.len(), 3072);
+    for length in (1..2560).step_by(37).chain([512, 516, 517, 1024, 1536, 1537, 2048, 2559]) {
+        let said = match length {
+            ..512 => format!("header at byte 0: got {length} bytes, expected 512"),
+            ..517 => format!("member a.jpg: got {} bytes, expected 5", length - 512),
+            ..=1024 => format!("got the end of the file at byte {length}"),
+            ..1536 => format!("header at byte 1024: got {} bytes, expected 512", length - 1024),
+            1536 => "member a.cls: got 0 bytes, expected 1".into(),
+            ..=2048 => format!("got the end of the file at byte {length}"),
+            _ => format!("header at byte 2048: got {} bytes, expected 512", length - 2048),
+        };
+        expect(&whole[..length], &said)?;
+    }
+    // An empty file has neither samples nor an end.
+    expect(b"", "got the end of the file at byte 0")
+}
+
+#[test]
+fn header_with_a_wrong_checksum_is_refused_with_both_checksums() -> TestResult {
+    let mut bytes = archive(&[IMAGE, CLASS])?;
+    bytes[1024] = b'b';
+    let said = refusal(&bytes)?;
+    let stated = Header::from_byte_slice(&archive(&[CLASS])?[..512]).cksum()?;
+    let expected =
+        format!("checksum of the header at byte 1024: got {stated}, expected {}", stated + 1);
+    assert!(said.starts_with(&expected), "{said}");
+    bytes[1024..1536].fill(b'x');
+    expect(&bytes, "checksum of the header at byte 1024: got \"xxxxxxxx\", expected")
+}
+
+#[test]
+fn header_with_a_wrong_size_is_refused_as_a_truncated_member() -> TestResult {
+    let mut bytes = archive(&[IMAGE, CLASS])?;
+    let mut header = Header::from_byte_slice(&bytes[..512]).clone();
+    header.set_size(1_000_000);
+    header.set_cksum();
+    bytes[..512].copy_from_slice(header.as_bytes());
+    expect(&bytes, "member a.jpg: got 2560 bytes, expected 1000000")?;
+    // A size that is no number.
+    header.as_old_mut().size = *b"xxxxxxxxxxxx";
+    header.set_cksum();
+    bytes[..512].copy_from_slice(header.as_bytes());
+    expect(&bytes, "header at byte 0: got a damaged one")
+}
+
+/// A shard whose writer was killed, or whose end was never written, has zeros in place of members.
+#[test]
+fn shard_with_a_part_of_zeros_or_bytes_after_its_end_is_refused() -> TestResult {
+    let whole = archive(&[IMAGE, CLASS])?;
+    let two = [&whole[..], &whole].concat();
+    expect(&two, "end of the archive at byte 2048: got bytes other than zeros after it")?;
+    let torn = [&whole[..], &vec![0; 1 << 20]].concat();
+    let said = format!("from byte 2048: got {} bytes, expected at most 1048576", (1 << 20) + 1024);
+    expect(&torn, &said)
+}
+
+#[test]
+fn member_that_is_no_file_is_refused_with_its_kind() -> TestResult {
+    for (kind, name) in [
+        (EntryType::Symlink, "a symbolic link"),
+        (EntryType::Link, "a hard link"),
+        (EntryType::Fifo, "a device or pipe"),
+        (EntryType::Char, "a device or pipe"),
+        (EntryType::new(b'Q'), "an entry of an unknown type"),
+    ] {
+        let said = format!("member b.jpg: got {name}, expected a regular file");
+        expect(&archive_with("b.jpg", kind)?, &said)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn sample_without_its_image_or_its_class_is_refused_with_its_key() -> TestResult {
+    let other = ("x/b.png", &b"image"[..]);
+    expect(&archive(&[IMAGE, CLASS, other])?, "sample x/b: got no class")?;
+    expect(&archive(&[other, IMAGE, CLASS])?, "sample x/b: got no class")?;
+    expect(&archive(&[("b.cls", b"1"), IMAGE, CLASS])?, "sample b: got no image")?;
+    // Sorted by extension: the members of a sample are apart.
+    let apart = [CLASS, ("b.cls", b"1"), IMAGE, ("b.jpg", b"image")];
+    expect(
+        &archive(&apart)?,
+        "sample a: got no image, expected one image (.jpg, .jpeg, .png) and",
+    )?;
+    // The folder is a part of the key.
+    expect(&archive(&[("x/a.jpg", b"image"), ("y/a.cls", b"1")])?, "sample x/a: got no class")
+}
+
+#[test]
+fn sample_with_two_images_or_two_classes_is_refused_with_both_names() -> TestResult {
+    let said = "sample a: got two members for its image, a.jpg and a.PNG, expected one";
+    expect(&archive(&[IMAGE, ("a.PNG", b"image"), CLASS])?, said)?;
+    let said = "sample a: got two members for its class, a.cls and a.CLS, expected one";
+    expect(&archive(&[CLASS, IMAGE, ("a.CLS", b"0")])?, said)
+}
+
+#[test]
+fn class_that_is_no_integer_in_range_is_refused_with_its_text() -> TestResult {
+    for (class, found) in [
+        ("", "\"\""),
+        ("cat", "\"cat\""),
+        ("-1", "\"-1\""),
+        ("+1", "\"+1\""),
+        ("1.0", "\"1.0\""),
+        ("1 2", "\"1 2\""),
+        ("1048576", "\"1048576\""),
+        ("99999999999", "\"99999999999\""),
+        ("0000000000000000000000000000000000001", "37 bytes"),
+    ] {
+        let said = format!("class in a.cls: got {found}, expected an integer within [0, 1048575]");
+        expect(&archive(&[IMAGE, ("a.cls", class.as_bytes())])?, &said)?;
+    }
+    let folder = tempdir()?;
+    let path = put(&folder, "0.tar", &archive(&[IMAGE, ("a.cls", b" 07\r\n")])?)?;
+    assert_eq!(once_for_both::data::Dataset::classes(&TarShards::open(pattern(&path)?)?), 8);
+    Ok(())
+}
+
+#[test]
+fn shard_without_samples_is_refused() -> TestResult {
+    expect(&archive(&[])?, "samples: got none, expected at least one")?;
+    expect(&archive(&[("notes.txt", b"?"), ("jpg", b"?"), (".jpg", b"?")])?, "samples: got none")
+}
+
+#[test]
+fn file_that_is_no_archive_is_refused() -> TestResult {
+    expect(&file("colour.jpg")?, "checksum of the header at byte 0")?;
+    expect(&[b'x'; 100], "header at byte 0: got 100 bytes, expected 512")
+}
+
+/// The tar reader would read a name of any length into memory.
+#[test]
+fn name_that_is_longer_than_any_is_refused() -> TestResult {
+    let mut builder = Builder::new(Vec::new());
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::GNULongName);
+    let name = vec![b'n'; 2 << 20];
+    header.set_size(name.len() as u64);
+    builder.append_data(&mut header, "././@LongLink", &name[..])?;
+    append(&mut builder, IMAGE.0, IMAGE.1)?;
+    expect(&builder.into_inner()?, "header at byte")
+}
+
+/// An extension header, such as a long name, at the end of what was written.
+#[test]
+fn shard_cut_after_the_extension_of_a_header_is_refused() -> TestResult {
+    let long = format!("{}.jpg", "n".repeat(200));
+    let whole = archive(&[(&long, b"image"), (&long.replace("jpg", "cls"), b"0")])?;
+    for length in (1..whole.len() - 1024).step_by(101).chain([512, 1024]) {
+        refusal(&whole[..length])?;
+    }
+    Ok(())
+}
