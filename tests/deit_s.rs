@@ -305,6 +305,74 @@ fn folders_of_classes_are_trained_on_and_differing_class_names_are_rejected() ->
     Ok(())
 }
 
+/// Writes a tar shard with the images of class folders, every `parts`-th from `part` on.
+fn write_shard(
+    shard: &Path,
+    folder: &Path,
+    names: &[&str],
+    (part, parts): (u8, usize),
+) -> TestResult {
+    let mut builder = tar::Builder::new(Vec::new());
+    for image in (part..4).step_by(parts) {
+        for (class, name) in names.iter().enumerate() {
+            let jpeg = std::fs::read(folder.join(name).join(format!("{image}.jpg")))?;
+            for (ending, content) in [("jpg", &jpeg[..]), ("cls", class.to_string().as_bytes())] {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(content.len() as u64);
+                builder.append_data(&mut header, format!("{name}-{image}.{ending}"), content)?;
+            }
+        }
+    }
+    Ok(std::fs::write(shard, builder.into_inner()?)?)
+}
+
+#[test]
+fn tar_shards_are_trained_on_evaluated_and_indexed_and_a_torn_one_is_named() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let classes = ["ant", "bee"];
+    write_classes(folder.path(), &classes)?;
+    let path = |name: &str| folder.path().join(name);
+    let text = |name: &str| path(name).display().to_string();
+    for part in 0..2 {
+        let shard = path(&format!("train-{part}.tar"));
+        write_shard(&shard, folder.path(), &classes, (part, 2))?;
+    }
+    write_shard(&path("val.tar"), folder.path(), &classes, (0, 1))?;
+    let (train, val, out) = (text("train-{0..1}.tar"), text("val.tar"), text("run"));
+    let index = format!("data.shards.index={}", text("index"));
+    let images = ["train", "--data", &train, "--val", &val, "--batch", "4"];
+    let all = [&images[..], &SMALL, &["--out", &out, "--set", &index]].concat();
+    succeeds(&all)?;
+    let told = succeeds(&["eval", "--weights", &out])?;
+    assert!(told.contains("of 8 images"), "{told}");
+    let config = std::fs::read_to_string(path("run/config.toml"))?;
+    assert!(config.contains("train-{0..1}.tar") && config.contains("val.tar"), "{config}");
+    assert!(path("index").is_file());
+    for (arguments, said) in [
+        (&all[..3], "data.shards.val: got none, expected the pattern"),
+        (&["--val", &val], "options data.shards (--val): got some, expected none, unless"),
+        (&["--data", &train, "--val", &train, "--set", "data.images=4"], "none for tar shards"),
+        (
+            &["--data", &train, "--val", &val, "--set", "data.shards.shuffle_buffer=0"],
+            "shuffle_buffer: got 0",
+        ),
+    ] {
+        let refused = refuses(arguments)?;
+        assert!(refused.contains(said), "{refused}");
+    }
+    // The class that only evaluation has, and a shard that was cut.
+    write_shard(&path("wide.tar"), folder.path(), &["ant", "bee", "ant"], (0, 1))?;
+    let refused = refuses(&["--data", &train, "--val", &text("wide.tar")])?;
+    assert!(refused.contains("class of ant-0.jpg: got 2, expected less than 2"), "{refused}");
+    let torn = std::fs::read(path("train-1.tar"))?;
+    std::fs::write(path("train-1.tar"), &torn[..torn.len() / 2])?;
+    let refused = refuses(&all[..5])?;
+    for part in ["train-1.tar", "the shard is truncated", "copy it again"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    Ok(())
+}
+
 /// `[search.components]` changes parameters of the search's components, and nothing else.
 #[test]
 fn component_of_the_configuration_is_that_of_the_search() -> TestResult {
@@ -481,6 +549,7 @@ fn wrong_options_are_rejected_by_name_before_a_folder_is_written() -> TestResult
         (vec!["--batch", "7000"], vec!["7000", "6000"]),
         (vec!["--set", "search.batch=-4"], vec!["search.batch", "-4"]),
         (vec!["--data", "nowhere"], vec!["nowhere"]),
+        (vec!["--data", "nowhere.tar", "--val", "a.tar"], vec!["nowhere.tar"]),
         (vec!["--data", "Cargo.toml"], vec!["Cargo.toml", "got a file", "--data"]),
         (vec!["--set", "network.depth=deep"], vec!["network", "depth: expected a number"]),
         (vec!["--weights", "nowhere"], vec!["nowhere", "is not there"]),

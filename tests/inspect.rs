@@ -140,6 +140,50 @@ fn data_folder_with_a_bad_image_is_not_accepted_and_the_image_is_named() -> Test
 }
 
 #[test]
+fn tar_shards_are_decoded_and_every_torn_one_is_named() -> TestResult {
+    let found = look(&file("tests/data/shards/webdataset-{000000..000001}.tar"))?;
+    assert!(found.is_accepted());
+    let text = found.to_string();
+    for part in ["tar shards (WebDataset)", "images        5", "classes       5", "45 × 34: 5"] {
+        assert!(text.contains(part), "{part} is not in:\n{text}");
+    }
+    let folder = tempfile::tempdir()?;
+    let whole = fs::read(file("tests/data/shards/gnu.tar"))?;
+    for (name, length) in [("0.tar", whole.len()), ("1.tar", 7000), ("2.tar", 700)] {
+        fs::write(folder.path().join(name), &whole[..length])?;
+    }
+    let found = look(&folder.path().join("{0..3}.tar"))?;
+    let json = serde_json::to_value(&found)?;
+    let set = &json["sets"][0];
+    assert_eq!((&set["images"], set["faults"].as_array().map(Vec::len)), (&4.into(), Some(3)));
+    let text = found.to_string();
+    for part in ["1.tar", "2.tar", "the shard is truncated", "3.tar", "cannot read"] {
+        assert!(text.contains(part), "{part} is not in:\n{text}");
+    }
+    let torn = look(&folder.path().join("1.tar"))?;
+    assert!(!torn.is_accepted() && torn.to_string().contains("the shard is truncated"), "{torn}");
+    Ok(())
+}
+
+/// torch's own example of ImageNet saves `checkpoint.pth.tar`.
+#[test]
+fn checkpoint_named_tar_is_inspected_as_weights() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("checkpoint.pth.tar");
+    fs::copy(file("tests/data/import/bfloat16_parameters.pth"), &path)?;
+    let own = look(&file("tests/data/import/bfloat16_parameters.pth"));
+    let (own, found) = (own.map(|f| f.to_string()), look(&path).map(|f| f.to_string()));
+    let words = |result: Result<String, Error>| match result {
+        Ok(text) => text,
+        Err(error) => format!("{:?}", std::error::Error::source(&error).map(|e| e.to_string())),
+    };
+    let (own, found) = (words(own), words(found));
+    assert!(!found.contains("shard"), "{found}");
+    assert_eq!(own, found);
+    Ok(())
+}
+
+#[test]
 fn folder_of_transformers_without_weights_for_torch_is_refused_with_what_it_is() -> TestResult {
     for (config, name, word) in [
         (true, "tf_model.h5", "TensorFlow"),
