@@ -3,6 +3,10 @@
 //! tch links the libraries but writes their folder into no other package's binary, which then fails
 //! with "libtorch_cpu.so: cannot open shared object file". See docs/setup.md.
 
+#[cfg(feature = "distributed")]
+#[path = "build/c10d.rs"]
+mod c10d;
+
 use std::env;
 
 fn main() {
@@ -12,6 +16,13 @@ fn main() {
     // doc-only, which builds without libtorch.
     let lib = env::var("DEP_TCH_LIBTORCH_LIB").unwrap_or_default();
     println!("cargo:rustc-env=OFB_LIBTORCH_LIB={lib}");
+    #[cfg(feature = "distributed")]
+    println!("cargo:rustc-env=OFB_NCCL_LIBRARY=\ncargo:rustc-env=OFB_NCCL_REASON=this program was built without NCCL");
+    #[cfg(feature = "distributed")]
+    if let Some(error) = (!lib.is_empty()).then(|| c10d::compile(lib.as_ref()).err()).flatten() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
     if lib.is_empty() || env::var_os("CARGO_CFG_UNIX").is_none() {
         return;
     }

@@ -36,6 +36,15 @@ pub enum DistributedError {
         reason: String,
     },
 
+    /// CUDA tensors in a group whose program cannot use NCCL.
+    #[error("NCCL for tensors on {device}: {reason}")]
+    Nccl {
+        /// The device.
+        device: String,
+        /// What is missing, and what to install.
+        reason: String,
+    },
+
     /// An error of another rank, with which all ranks end.
     #[error("rank {rank} failed: {message}")]
     Peer {

@@ -1,0 +1,15 @@
+// The NCCL process group, in a library of its own: it needs libtorch_cuda, which a program loads only
+// when it uses CUDA.
+#include "shim.hpp"
+
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+
+extern "C" char* ofb_nccl_open(OfbStore* store, int rank, int world_size, int64_t limit_ms,
+                               OfbBackend** backend) {
+  return ofb_guarded([&] {
+    auto options = c10d::ProcessGroupNCCL::Options::create();
+    options->timeout = std::chrono::milliseconds(limit_ms);
+    auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(store->store, rank, world_size, std::move(options));
+    *backend = new OfbBackend{std::move(group), true};
+  });
+}

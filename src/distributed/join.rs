@@ -1,0 +1,225 @@
+//! How the processes of a group come together.
+
+use super::alarm::Alarm;
+use super::bounded::within;
+use super::c10d::{Backend, Place, Store};
+use super::rendezvous::{wrong, Rendezvous};
+use crate::error::{in_words, DistributedError};
+use crate::{Error, Result};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Keys of the group's store.
+const WORLD_SIZE: &str = "world_size";
+const ALL: &str = "all";
+const JOINED: &str = "joined";
+
+/// A group whose ranks have all come.
+#[derive(Debug)]
+pub(super) struct Joined {
+    pub store: Arc<Store>,
+    pub alarm: Alarm,
+    pub gloo: Backend,
+}
+
+/// Meets the other ranks within a time limit, and connects to each of them.
+pub(super) fn join(rendezvous: &Rendezvous, limit: Duration) -> Result<Joined> {
+    // Longer than leaving a message takes.
+    const GRACE: Duration = Duration::from_secs(4);
+    let meeting = Meeting { place: rendezvous.clone(), limit, end: Instant::now() + limit };
+    let late = meeting.failed(format!("not done within {limit:?}; is every rank running?"));
+    within(limit + GRACE, move || meeting.join()).unwrap_or(Err(late))
+}
+
+struct Meeting {
+    place: Rendezvous,
+    limit: Duration,
+    end: Instant,
+}
+
+impl Meeting {
+    fn join(&self) -> Result<Joined> {
+        let master = self.resolved()?;
+        let (store, listening) = (Arc::new(self.open(true)?), self.open(false)?);
+        let Rendezvous { rank, world_size, .. } = self.place;
+        let alarm =
+            Alarm::new(rank, world_size, self.place.hosts_store(), store.clone(), listening);
+        match self.connect(&store, &alarm, master) {
+            Ok(gloo) => Ok(Joined { store, alarm, gloo }),
+            Err(error) => {
+                // The others end with this error, too; but a stray process ends alone.
+                let peer = matches!(error, Error::Distributed(DistributedError::Peer { .. }));
+                if !peer && store.has(ALL).is_ok_and(|complete| !complete) {
+                    alarm.raise(&in_words(&error));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn connect(&self, store: &Store, alarm: &Alarm, master: SocketAddr) -> Result<Backend> {
+        let Rendezvous { rank, world_size, .. } = self.place;
+        self.agree_on_world_size(store, alarm)?;
+        let address = local_address(master);
+        self.meet(store, alarm, address)?;
+        let address = self.reachable(store, address).map(|address| address.to_string());
+        let chosen = std::env::var_os("GLOO_SOCKET_IFNAME").is_some_and(|name| !name.is_empty());
+        let address = address.as_deref().filter(|_| !chosen);
+        let place = Place { rank, world_size };
+        self.stored(alarm, Backend::gloo(store, place, self.limit, address))
+    }
+
+    /// Resolves the address of rank 0; on clusters a name may be known only after a while.
+    fn resolved(&self) -> Result<SocketAddr> {
+        loop {
+            let found = (self.place.host.as_str(), self.place.port).to_socket_addrs();
+            let reason = match found.map(|mut addresses| addresses.next()) {
+                Ok(Some(address)) => return Ok(address),
+                Ok(None) => "no address".to_string(),
+                Err(error) => error.to_string(),
+            };
+            if !self.pause() {
+                let actual = format!("{} ({reason})", self.place.host);
+                return Err(wrong("MASTER_ADDR", "a name or address that can be resolved", actual));
+            }
+        }
+    }
+
+    /// Connects to the store, and opens it first where this process hosts it.
+    fn open(&self, first: bool) -> Result<Store> {
+        let place = &self.place;
+        let prefix = format!("once-for-both/{}", place.restart);
+        let left = self.end.saturating_duration_since(Instant::now());
+        let hosts = first && place.hosts_store();
+        Store::open((&place.host, place.port), hosts, left, &prefix).map_err(|reason| {
+            if hosts && reason.contains("EADDRINUSE") {
+                let expected = "a port that no other program uses on rank 0's machine";
+                return wrong("MASTER_PORT", expected, format!("{}, in use", place.port));
+            }
+            self.failed(format!("no store there: {reason}"))
+        })
+    }
+
+    fn agree_on_world_size(&self, store: &Store, alarm: &Alarm) -> Result<()> {
+        let own = self.place.world_size.to_string();
+        if self.place.rank == 0 {
+            self.stored(alarm, store.set_once(WORLD_SIZE, own.as_bytes()))?;
+        }
+        if !self.wait_for(store, alarm, WORLD_SIZE)? {
+            return Err(self.missing("0"));
+        }
+        let expected = self.stored(alarm, store.get(WORLD_SIZE))?;
+        let expected = String::from_utf8_lossy(&expected).into_owned();
+        if expected == own {
+            return Ok(());
+        }
+        let (what, rank) = (WORLD_SIZE.to_uppercase(), self.place.rank);
+        Err(DistributedError::Differs { what, rank, expected, actual: own }.into())
+    }
+
+    /// Registers this rank, and waits until all have.
+    fn meet(&self, store: &Store, alarm: &Alarm, address: Option<IpAddr>) -> Result<()> {
+        let Rendezvous { rank, world_size, .. } = self.place;
+        if self.stored(alarm, store.add(&came(rank), 1))? > 1 {
+            let expected = "a number of its own for each process";
+            return Err(wrong("RANK", expected, format!("{rank}, as another process")));
+        }
+        if let Some(address) = address {
+            self.stored(alarm, store.set(&address_of(rank), address.to_string().as_bytes()))?;
+        }
+        if self.stored(alarm, store.add(JOINED, 1))? == world_size as i64 {
+            self.stored(alarm, store.set(ALL, b"1"))?;
+        }
+        if self.wait_for(store, alarm, ALL)? {
+            return Ok(());
+        }
+        let missing = (0..world_size).filter(|rank| !store.has(&came(*rank)).unwrap_or(false));
+        Err(self.missing(&listed(missing)))
+    }
+
+    /// Returns the address by which the other ranks reach this one: that of the network interface
+    /// towards rank 0. On rank 0's machine that is the loopback interface, if its name says so; then
+    /// that towards a rank of another machine.
+    fn reachable(&self, store: &Store, address: Option<IpAddr>) -> Option<IpAddr> {
+        let own = address.filter(|address| address.is_loopback());
+        let Some(own) = own else { return address };
+        let other = (0..self.place.world_size).find_map(|rank| {
+            let key = address_of(rank);
+            let text = store.has(&key).ok()?.then(|| store.get(&key).ok()).flatten()?;
+            let other: IpAddr = String::from_utf8(text).ok()?.parse().ok()?;
+            (!other.is_loopback()).then_some(other)
+        });
+        other.and_then(|other| local_address((other, 1).into())).or(Some(own))
+    }
+
+    /// Waits for a key until the time limit; returns whether it has a value.
+    fn wait_for(&self, store: &Store, alarm: &Alarm, key: &str) -> Result<bool> {
+        while !self.stored(alarm, store.has(key))? {
+            if let Some(error) = alarm.raised() {
+                return Err(error.into());
+            }
+            if !self.pause() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits a moment before the next try; returns false, at once, after the time limit.
+    fn pause(&self) -> bool {
+        const PAUSE: Duration = Duration::from_millis(50);
+        let left = self.end.saturating_duration_since(Instant::now());
+        std::thread::sleep(left.min(PAUSE));
+        !left.is_zero()
+    }
+
+    fn missing(&self, ranks: &str) -> Error {
+        self.failed(format!("missing after {:?}: rank {ranks}", self.limit))
+    }
+
+    /// Returns what the store answered. A store that is gone ended with rank 0, which may have left a
+    /// message.
+    fn stored<T>(&self, alarm: &Alarm, answer: super::c10d::Result<T>) -> Result<T> {
+        answer.map_err(|reason| match alarm.raised_within(Alarm::ON_ITS_WAY) {
+            Some(error) => error.into(),
+            None => self.failed(reason),
+        })
+    }
+
+    fn failed(&self, reason: String) -> Error {
+        let Rendezvous { rank, world_size, host, port, .. } = &self.place;
+        let operation = format!("joining the group at {host}:{port}");
+        DistributedError::Failed { rank: *rank, world_size: *world_size, operation, reason }.into()
+    }
+}
+
+fn came(rank: usize) -> String {
+    format!("rank/{rank}")
+}
+
+fn address_of(rank: usize) -> String {
+    format!("address/{rank}")
+}
+
+/// The first few of many ranks.
+fn listed(ranks: impl Iterator<Item = usize>) -> String {
+    const LISTED: usize = 8;
+    let mut ranks = ranks.map(|rank| rank.to_string());
+    let first: Vec<String> = ranks.by_ref().take(LISTED).collect();
+    match ranks.count() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+/// Address of the network interface by which this machine reaches another; nothing is sent.
+fn local_address(other: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = match other {
+        SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(other).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
+}

@@ -1,0 +1,31 @@
+//! The library with the NCCL process group, opened with the first CUDA tensor.
+
+use super::c10d::{Backend, Place, Result, Store};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The library as build.rs made it; empty if it did not.
+const BUILT: &str = env!("OFB_NCCL_LIBRARY");
+/// Why build.rs did not make it.
+const REASON: &str = env!("OFB_NCCL_REASON");
+
+/// Opens a process group over NCCL. An error says what to install.
+pub(super) fn open(store: &Store, place: Place, limit: Duration) -> Result<Backend> {
+    if BUILT.is_empty() {
+        return Err(REASON.into());
+    }
+    crate::device::enable_cuda().map_err(|error| error.to_string())?;
+    Backend::nccl(&library()?, store, place, limit)
+}
+
+/// The library beside the program, so that both can be installed on another machine, or where it was
+/// built.
+fn library() -> Result<PathBuf> {
+    let built = Path::new(BUILT);
+    let beside = std::env::current_exe().ok().zip(built.file_name());
+    let beside = beside.map(|(program, name)| program.with_file_name(name));
+    let found = beside.iter().map(PathBuf::as_path).chain([built]).find(|path| path.is_file());
+    found.map(Path::to_path_buf).ok_or_else(|| {
+        format!("library {BUILT}: got none, expected it there or beside the program; copy it there")
+    })
+}

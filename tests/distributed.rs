@@ -1,0 +1,203 @@
+//! Groups of real processes: their operations, and what happens when one of them fails.
+
+mod distributed_cases;
+
+use distributed_cases::ranks::{
+    free_port, program, rank_command, say, start_all, variables, Rank, CASE, LIMIT,
+};
+use distributed_cases::{work, TestResult};
+use once_for_both::distributed::{from_env_with, GroupOptions};
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Not a test of its own: what the tests start as a rank. Without a case in the environment there is
+/// nothing to do.
+#[test]
+fn rank_of_a_group() -> TestResult {
+    let Ok(case) = std::env::var(CASE) else { return Ok(()) };
+    let limit = match std::env::var(LIMIT) {
+        Ok(limit) => Duration::from_millis(limit.parse()?),
+        Err(_) => Duration::from_secs(60),
+    };
+    let group = from_env_with(&GroupOptions::default().time_limit(limit));
+    let done = group.map_err(Into::into).and_then(|group| work::run(&case, &*group));
+    if let Err(error) = &done {
+        say(&format!("error: {error}"));
+    }
+    done
+}
+
+#[test]
+fn operations_of_two_and_three_ranks_are_exact() -> TestResult {
+    for world_size in [2, 3] {
+        for (rank, process) in start_all("exact", world_size, 60_000)?.into_iter().enumerate() {
+            let remains = process.end()?;
+            assert!(remains.status.success(), "{:?}", remains.lines);
+            assert_eq!(remains.lines, [format!("{rank} of {world_size}")]);
+        }
+    }
+    Ok(())
+}
+
+/// Starts ranks in the midst of operations, kills or stops one of them, and returns the errors of the
+/// others with the time until each had ended.
+fn errors_after(
+    signal: &str,
+    victim: usize,
+    world_size: usize,
+    limit: u64,
+) -> TestResult<Vec<(String, Duration)>> {
+    let mut ranks = start_all("ready", world_size, limit)?;
+    for rank in &ranks {
+        assert_eq!(rank.next()?, "ready");
+    }
+    let victim = ranks.remove(victim);
+    let begin = Instant::now();
+    victim.signal(signal)?;
+    let mut errors = Vec::new();
+    for rank in ranks {
+        let remains = rank.end()?;
+        errors.push((remains.error()?.to_string(), begin.elapsed()));
+    }
+    Ok(errors)
+}
+
+#[test]
+fn killed_rank_is_an_error_of_every_other_rank_at_once() -> TestResult {
+    for (victim, world_size) in [(1, 2), (0, 2), (2, 3), (0, 3)] {
+        for (error, time) in errors_after("-KILL", victim, world_size, 60_000)? {
+            assert!(error.contains("all-reduce failed: "), "{error}");
+            assert!(time < Duration::from_secs(2), "rank {victim}: {time:?}: {error}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn stopped_rank_is_an_error_of_every_other_rank_at_the_time_limit() -> TestResult {
+    for (victim, world_size) in [(1, 2), (0, 3)] {
+        for (error, time) in errors_after("-STOP", victim, world_size, 1500)? {
+            assert!(error.contains("all-reduce failed: "), "{error}");
+            let expected = Duration::from_millis(1200)..Duration::from_millis(5000);
+            assert!(expected.contains(&time), "rank {victim}: {time:?}: {error}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn message_of_abort_is_the_error_of_every_other_rank() -> TestResult {
+    for aborting in [1, 0] {
+        for (rank, process) in
+            start_all(&format!("abort {aborting}"), 3, 60_000)?.into_iter().enumerate()
+        {
+            let expected = match rank == aborting {
+                true => "error: disk full".into(),
+                false => format!("error: rank {aborting} failed: disk full"),
+            };
+            assert_eq!(process.end()?.error()?, expected);
+        }
+    }
+    Ok(())
+}
+
+/// Starts ranks with variables, and returns the error of each.
+fn errors_of(variables: &[Vec<(&str, String)>]) -> TestResult<Vec<String>> {
+    let start = |variables: &Vec<(&str, String)>| {
+        let mut variables = variables.clone();
+        variables.push((LIMIT, "1500".into()));
+        Rank::start("exact", &variables)
+    };
+    let ranks: Vec<Rank> = variables.iter().map(start).collect::<TestResult<_>>()?;
+    ranks.into_iter().map(|rank| Ok(rank.end()?.error()?.to_string())).collect()
+}
+
+#[test]
+fn missing_rank_is_named_at_the_time_limit() -> TestResult {
+    let port = free_port()?;
+    let errors = errors_of(&[variables(0, 3, port), variables(2, 3, port)])?;
+    for error in errors {
+        assert!(error.contains("missing after 1.5s: rank 1"), "{error}");
+    }
+    let errors = errors_of(&[variables(1, 2, port)])?;
+    assert!(errors[0].contains(&format!("joining the group at 127.0.0.1:{port}")), "{}", errors[0]);
+    Ok(())
+}
+
+#[test]
+fn port_in_use_is_named() -> TestResult {
+    let listener = TcpListener::bind(("0.0.0.0", 0))?;
+    let port = listener.local_addr()?.port();
+    let errors = errors_of(&[variables(0, 2, port)])?;
+    assert!(errors[0].contains(&format!("MASTER_PORT: got {port}, in use")), "{}", errors[0]);
+    Ok(())
+}
+
+#[test]
+fn address_that_does_not_resolve_is_named() -> TestResult {
+    let mut variables = variables(1, 2, free_port()?);
+    variables[2].1 = "no-such-host.invalid".into();
+    let errors = errors_of(&[variables])?;
+    assert!(errors[0].contains("MASTER_ADDR: got no-such-host.invalid"), "{}", errors[0]);
+    Ok(())
+}
+
+#[test]
+fn rank_that_another_process_has_is_an_error_of_all() -> TestResult {
+    let port = free_port()?;
+    let errors = errors_of(&[0, 1, 1].map(|rank| variables(rank, 3, port)))?;
+    for error in errors {
+        assert!(error.contains("RANK: got 1, as another process"), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn other_world_size_is_an_error_of_all() -> TestResult {
+    let port = free_port()?;
+    let errors = errors_of(&[variables(0, 2, port), variables(1, 3, port)])?;
+    for error in errors {
+        assert!(error.contains("WORLD_SIZE of rank 1: got 3, expected 2 as on rank 0"), "{error}");
+    }
+    Ok(())
+}
+
+/// What the Python environment of `make test` has: a Python, and the folder with torch.
+fn python() -> TestResult<Option<(String, String)>> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/python_env.py");
+    let output = Command::new("python3").arg(script).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let mut lines = text.lines().map(str::to_string);
+    Ok(lines.next().map(|python| (python, lines.next().unwrap_or_default())))
+}
+
+#[test]
+fn ranks_of_torchrun_are_exact() -> TestResult {
+    let Some((python, torch)) = python()? else {
+        eprintln!("ranks_of_torchrun is SKIPPED: no Python with torch (scripts/python_env.py)");
+        return Ok(());
+    };
+    let (path, arguments) = program()?;
+    let mut command = rank_command(&python, "exact");
+    let run = "import os, sys; sys.setdlopenflags(os.RTLD_LAZY); \
+               from torch.distributed.run import main; main()";
+    command.args(["-c", run, "--standalone", "--nproc-per-node", "2", "--no-python", &path]);
+    command.args(arguments).env("PYTHONPATH", torch);
+    let remains = Rank::of(command)?.end()?;
+    let mut lines = remains.lines;
+    lines.sort();
+    assert_eq!(lines, ["0 of 2", "1 of 2"]);
+    assert!(remains.status.success(), "{}", remains.status);
+    Ok(())
+}
+
+#[test]
+fn single_process_needs_no_network() -> TestResult {
+    let variables = [("RANK", "0".to_string()), ("WORLD_SIZE", "1".to_string())];
+    for variables in [&variables[..], &[]] {
+        let remains = Rank::start("exact", variables)?.end()?;
+        assert_eq!(remains.lines, ["0 of 1"]);
+    }
+    Ok(())
+}
