@@ -1,7 +1,7 @@
 # Every target fetches what it needs (scripts/with-libtorch): a fresh machine needs only
 # cargo, a C++ compiler, python3 with pip, and make. ARGS="..." is passed on to demo and bench.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-golden test-simulated-cuda test-long lint check-features doc msrv \
+.PHONY: help setup build demo test test-golden test-simulated-cuda test-long lint check-features check-nccl doc msrv \
 	package deny semver bench gpu-check clean
 
 WITH := scripts/with-libtorch
@@ -65,6 +65,9 @@ check-features: setup ## compile the library without features, and with each one
 		$(WITH) cargo rustc --quiet --lib --profile check --no-default-features --features "$$feature" \
 			-- -D warnings || exit 1; \
 	done
+
+check-nccl: setup ## compile the NCCL part of the feature distributed, without a CUDA card (0.2 GB of headers, once)
+	scripts/check-nccl
 
 # As docs.rs does: without libtorch. Links to other packages' documentation are not followed.
 doc: setup ## build the documentation without libtorch, as docs.rs does

@@ -17,8 +17,6 @@ fn main() {
     let lib = env::var("DEP_TCH_LIBTORCH_LIB").unwrap_or_default();
     println!("cargo:rustc-env=OFB_LIBTORCH_LIB={lib}");
     #[cfg(feature = "distributed")]
-    println!("cargo:rustc-env=OFB_NCCL_LIBRARY=\ncargo:rustc-env=OFB_NCCL_REASON=this program was built without NCCL");
-    #[cfg(feature = "distributed")]
     if let Some(error) = (!lib.is_empty()).then(|| c10d::compile(lib.as_ref()).err()).flatten() {
         eprintln!("{error}");
         std::process::exit(1);

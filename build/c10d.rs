@@ -1,5 +1,8 @@
 //! Compiles the shim over libtorch's c10d, for the feature `distributed`.
 
+#[path = "nccl.rs"]
+mod nccl;
+
 use std::env;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +24,7 @@ pub fn compile(lib: &Path) -> Result<(), String> {
     }
     let include = include_folder(lib)?;
     shim(&include).define("USE_C10D_GLOO", None).file(source("shim.cpp")).compile("ofb_c10d");
-    Ok(())
+    nccl::compile(&mut shim(&include), &source("nccl.cpp"), lib)
 }
 
 /// Settings that both libraries of the shim are compiled with.

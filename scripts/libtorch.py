@@ -28,6 +28,8 @@ import tempfile
 
 # What the wheel of torch asks for, without its Python side (triton, sympy, ...).
 CUDA_TOOLKIT = "cuda-toolkit[cublas,cudart,cufft,cufile,cupti,curand,cusolver,cusparse,nvjitlink,nvrtc,nvtx]"
+# Headers that the build needs for NCCL (feature distributed), besides those of the packages below.
+NCCL_NEEDS = ["nvidia-cuda-crt==13.0.*", "nvidia-cuda-cccl==13.0.*"]
 
 Torch = collections.namedtuple("Torch", ["version", "cuda_needs"])
 
@@ -36,6 +38,7 @@ Torch = collections.namedtuple("Torch", ["version", "cuda_needs"])
 TORCH_OF_TCH = {
     "0.24": Torch("2.11.0", [
         CUDA_TOOLKIT + "==13.0.2",
+        *NCCL_NEEDS,
         "nvidia-cudnn-cu13==9.19.0.56",
         "nvidia-cusparselt-cu13==0.8.0",
         "nvidia-nccl-cu13==2.28.9",
@@ -43,6 +46,7 @@ TORCH_OF_TCH = {
     ]),
     "0.26": Torch("2.13.0", [
         CUDA_TOOLKIT + "==13.0.3",
+        *NCCL_NEEDS,
         "nvidia-cudnn-cu13==9.20.0.48",
         "nvidia-cusparselt-cu13==0.8.1",
         "nvidia-nccl-cu13==2.29.7",

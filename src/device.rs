@@ -5,6 +5,7 @@
 //! machine with a GPU. Loading the library at run time registers the CUDA backend, but only before
 //! the first CUDA query of the process: libtorch caches the result.
 
+use crate::distributed::local_rank;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -24,26 +25,51 @@ pub fn enable_cuda() -> Result<()> {
 }
 
 /// Returns the device of a name: `cpu`, `cuda`, `cuda:1`, or `auto` (CUDA if available, else the
-/// CPU).
+/// CPU). The index of `cuda` and `auto` is that of this process on its machine
+/// ([`local_rank`](crate::distributed::local_rank)), which is 0 for a process alone; also 0 where the
+/// launcher shows each process one card.
 ///
 /// # Errors
 /// [`Error::Invalid`] for another name; [`Error::Device`], with the reason, for a CUDA device that
-/// is not available.
+/// is not available; [`DistributedError::Variable`](crate::error::DistributedError::Variable) for a
+/// `LOCAL_RANK` that is not a number.
 pub fn parse(name: &str) -> Result<Device> {
-    if name == "cpu" {
-        return Ok(Device::Cpu);
+    match name {
+        "cpu" => return Ok(Device::Cpu),
+        "cuda" => return cuda(name, Index::OfProcess(local_rank()?)),
+        "auto" => {
+            let index = Index::OfProcess(local_rank()?);
+            return Ok(cuda(name, index).unwrap_or(Device::Cpu));
+        }
+        _ => {}
     }
-    if name == "auto" {
-        return Ok(cuda(name, 0).unwrap_or(Device::Cpu));
-    }
-    let index = match name.strip_prefix("cuda") {
-        Some("") => Some(0),
-        Some(rest) => rest.strip_prefix(':').and_then(|index| index.parse().ok()),
-        None => None,
-    };
-    match index {
-        Some(index) => cuda(name, index),
+    match name.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
+        Some(index) => cuda(name, Index::Of(index)),
         None => Err(Error::invalid("device", "cpu, cuda, cuda:N or auto", name)),
+    }
+}
+
+/// Index of a CUDA device.
+#[derive(Debug, Clone, Copy)]
+enum Index {
+    /// As the user wrote it.
+    Of(usize),
+    /// That of a process with this number on its machine.
+    OfProcess(usize),
+}
+
+impl Index {
+    /// Returns the index among `count` devices.
+    fn among(self, count: usize) -> std::result::Result<usize, String> {
+        let devices = format!("expected less than {count}, the number of CUDA devices");
+        match self {
+            Self::Of(index) | Self::OfProcess(index) if index < count => Ok(index),
+            Self::Of(index) => Err(format!("index: got {index}, {devices}")),
+            Self::OfProcess(_) if count == 1 => Ok(0),
+            Self::OfProcess(rank) => Err(format!(
+                "LOCAL_RANK: got {rank}, {devices}; start as many processes as there are devices"
+            )),
+        }
     }
 }
 
@@ -57,7 +83,7 @@ pub(crate) fn name(device: Device) -> String {
     }
 }
 
-fn cuda(name: &str, index: usize) -> Result<Device> {
+fn cuda(name: &str, index: Index) -> Result<Device> {
     let refused = |reason: String| Err(Error::Device { device: name.into(), reason });
     if let Err(Error::Device { reason, .. }) = enable_cuda() {
         return refused(reason);
@@ -66,12 +92,7 @@ fn cuda(name: &str, index: usize) -> Result<Device> {
         return refused("libtorch supports CUDA, but found no NVIDIA driver or no GPU".into());
     }
     let count = tch::Cuda::device_count().max(0) as usize;
-    if index >= count {
-        return refused(format!(
-            "index: got {index}, expected less than {count}, the number of CUDA devices"
-        ));
-    }
-    Ok(Device::Cuda(index))
+    index.among(count).map(Device::Cuda).or_else(refused)
 }
 
 fn load_cuda() -> std::result::Result<(), String> {
@@ -130,6 +151,15 @@ mod tests {
         for name in ["gpu", "cuda:", "cuda:x", "cuda1", ""] {
             assert!(matches!(parse(name), Err(Error::Invalid { actual, .. }) if actual == name));
         }
+    }
+
+    #[test]
+    fn index_of_process_is_its_local_rank_or_that_of_the_only_device() {
+        assert_eq!(Index::OfProcess(3).among(8), Ok(3));
+        assert_eq!(Index::OfProcess(3).among(1), Ok(0));
+        let refused = Index::OfProcess(3).among(2).err().unwrap_or_default();
+        assert!(refused.starts_with("LOCAL_RANK: got 3, expected less than 2"), "{refused}");
+        assert!(Index::Of(3).among(1).is_err());
     }
 
     #[test]

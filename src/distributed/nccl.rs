@@ -5,9 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The library as build.rs made it; empty if it did not.
-const BUILT: &str = env!("OFB_NCCL_LIBRARY");
+const BUILT: &str = match option_env!("OFB_NCCL_LIBRARY") {
+    Some(library) => library,
+    None => "",
+};
 /// Why build.rs did not make it.
-const REASON: &str = env!("OFB_NCCL_REASON");
+const REASON: &str = match option_env!("OFB_NCCL_REASON") {
+    Some(reason) => reason,
+    None => "this program was built without libtorch",
+};
 
 /// Opens a process group over NCCL. An error says what to install.
 pub(super) fn open(store: &Store, place: Place, limit: Duration) -> Result<Backend> {
@@ -28,4 +34,14 @@ fn library() -> Result<PathBuf> {
     found.map(Path::to_path_buf).ok_or_else(|| {
         format!("library {BUILT}: got none, expected it there or beside the program; copy it there")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_without_nccl_says_what_to_install() {
+        assert_ne!(BUILT.is_empty(), REASON.is_empty(), "{BUILT}: {REASON}");
+    }
 }

@@ -1,10 +1,12 @@
 //! Starts the ranks of a group as processes of this test program.
 
 use super::TestResult;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{channel, Receiver};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What a rank does; see `rank_of_a_group`.
@@ -20,12 +22,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Rank {
     child: Child,
     lines: Receiver<String>,
+    errors: Option<JoinHandle<String>>,
 }
 
 /// What a rank left behind.
 pub struct Remains {
     pub status: ExitStatus,
     pub lines: Vec<String>,
+    /// What it wrote to standard error.
+    pub errors: String,
 }
 
 /// Prints a line for [`Rank::next`].
@@ -52,9 +57,15 @@ pub fn program() -> TestResult<(String, [&'static str; 3])> {
     ))
 }
 
-/// A port that was free a moment ago.
+/// A port that is free, below those that the system gives to connections.
 pub fn free_port() -> TestResult<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let free = (0..1000).find_map(|_| {
+        let next = std::process::id() * 37 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + (next % 12_000) as u16;
+        TcpListener::bind(("0.0.0.0", port)).ok().map(|_| port)
+    });
+    Ok(free.ok_or("no free port")?)
 }
 
 impl Rank {
@@ -68,7 +79,13 @@ impl Rank {
 
     /// Starts a command whose output is that of ranks.
     pub fn of(mut command: Command) -> TestResult<Self> {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut stderr = child.stderr.take().ok_or("no errors")?;
+        let errors = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = stderr.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        });
         let output = BufReader::new(child.stdout.take().ok_or("no output")?);
         let (sender, lines) = channel();
         std::thread::spawn(move || {
@@ -78,12 +95,17 @@ impl Rank {
                 }
             }
         });
-        Ok(Self { child, lines })
+        Ok(Self { child, lines, errors: Some(errors) })
     }
 
     /// The next line that the rank says.
     pub fn next(&self) -> TestResult<String> {
         Ok(self.lines.recv_timeout(PATIENCE)?)
+    }
+
+    /// Whether it has not ended yet.
+    pub fn runs(&mut self) -> TestResult<bool> {
+        Ok(self.child.try_wait()?.is_none())
     }
 
     pub fn signal(&self, signal: &str) -> TestResult {
@@ -97,7 +119,9 @@ impl Rank {
         let begin = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
-                return Ok(Remains { status, lines: self.lines.iter().collect() });
+                let lines = self.lines.iter().collect();
+                let errors = self.errors.take().and_then(|errors| errors.join().ok());
+                return Ok(Remains { status, lines, errors: errors.unwrap_or_default() });
             }
             if begin.elapsed() > PATIENCE {
                 return Err(format!(
@@ -119,10 +143,23 @@ impl Drop for Rank {
     }
 }
 
+impl std::fmt::Display for Remains {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(formatter, "{}, {:?}: {}", self.status, self.lines, self.errors)
+    }
+}
+
 impl Remains {
-    /// The last line, of a rank that failed as it should.
+    /// The lines of a rank that succeeded.
+    pub fn success(&self) -> &[String] {
+        assert!(self.status.success(), "{self}");
+        &self.lines
+    }
+
+    /// The last line, of a rank that failed as it should: by an error, not by a signal.
     pub fn error(&self) -> TestResult<&str> {
-        assert!(!self.status.success(), "a rank succeeded: {:?}", self.lines);
+        const TEST_FAILED: i32 = 101;
+        assert_eq!(self.status.code(), Some(TEST_FAILED), "{self}");
         Ok(self.lines.last().ok_or("a rank said nothing")?)
     }
 }

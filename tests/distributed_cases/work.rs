@@ -3,6 +3,7 @@
 use super::ranks::say;
 use super::TestResult;
 use once_for_both::distributed::Collective;
+use once_for_both::Error;
 use tch::{Device, Kind, Tensor};
 
 /// Runs a case as one rank.
@@ -16,20 +17,33 @@ pub fn run(case: &str, group: &dyn Collective) -> TestResult {
                 group.all_reduce(&Tensor::ones([1000], (Kind::Float, Device::Cpu)))?;
             }
         }
-        _ => match case.strip_prefix("abort ") {
-            Some(rank) => abort(group, rank.parse()?),
-            None => Err(format!("unknown case {case}").into()),
+        "restarted" => {
+            exact(group)?;
+            let first = std::env::var("TORCHELASTIC_RESTART_COUNT")? == "0";
+            match first && group.rank() == 1 {
+                true => Err("the first attempt fails".into()),
+                false => Ok(group.barrier()?),
+            }
+        }
+        _ => match case.split_once(' ') {
+            Some(("abort", rank)) => abort(group, rank.parse()?, false),
+            Some(("abort_and_stay", rank)) => abort(group, rank.parse()?, true),
+            _ => Err(format!("unknown case {case}").into()),
         },
     }
 }
 
-fn abort(group: &dyn Collective, rank: usize) -> TestResult {
+/// One rank fails while the others are in an operation.
+fn abort(group: &dyn Collective, rank: usize, stay: bool) -> TestResult {
     group.barrier()?;
-    if group.rank() == rank {
-        group.abort("disk full");
-        return Err("disk full".into());
+    if group.rank() != rank {
+        return Ok(group.barrier()?);
     }
-    Ok(group.barrier()?)
+    group.abort("disk full");
+    while stay {
+        std::thread::park();
+    }
+    Err("disk full".into())
 }
 
 fn exact(group: &dyn Collective) -> TestResult {
@@ -48,6 +62,7 @@ fn exact(group: &dyn Collective) -> TestResult {
         group.broadcast(&tensor, root as usize)?;
         assert_eq!(tensor, Tensor::full([7], root, (Kind::Float, Device::Cpu)));
     }
+    refused_tensors(group)?;
     // Rank 0 has none.
     let bytes = |rank: i64| vec![rank as u8 + 1; 3 * rank as usize];
     let all: Vec<Vec<u8>> = (0..ranks).map(bytes).collect();
@@ -55,6 +70,25 @@ fn exact(group: &dyn Collective) -> TestResult {
     assert_eq!(group.all_gather(&[])?, vec![Vec::<u8>::new(); ranks as usize]);
     group.barrier()?;
     say(&format!("{} of {}", group.rank(), group.world_size()));
+    Ok(())
+}
+
+/// Errors of one rank before anything is sent: the group goes on.
+fn refused_tensors(group: &dyn Collective) -> TestResult {
+    if group.world_size() == 1 {
+        return Ok(());
+    }
+    let cpu = (Kind::Float, Device::Cpu);
+    let transposed = group.all_reduce(&Tensor::ones([2, 3], cpu).tr());
+    let flags = group.all_reduce(&Tensor::ones([2], (Kind::Bool, Device::Cpu)));
+    let root = group.broadcast(&Tensor::ones([2], cpu), group.world_size());
+    for (refused, named) in [(transposed, "contiguous"), (flags, "Bool"), (root, "root")] {
+        let error = refused.err().ok_or(named)?;
+        assert!(
+            matches!(error, Error::Invalid { .. }) && error.to_string().contains(named),
+            "{error}"
+        );
+    }
     Ok(())
 }
 

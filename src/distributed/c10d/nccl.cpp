@@ -7,6 +7,12 @@
 extern "C" char* ofb_nccl_open(OfbStore* store, int rank, int world_size, int64_t limit_ms,
                                OfbBackend** backend) {
   return ofb_guarded([&] {
+    // Options holds a struct of nccl.h, which other versions lay out in another way.
+    const auto [major, minor, patch] = c10d::getNcclVersionTuple();
+    TORCH_CHECK(
+        major == NCCL_MAJOR && minor == NCCL_MINOR, "version of NCCL: got ", major, ".", minor,
+        ", expected ", NCCL_MAJOR, ".", NCCL_MINOR, " as in nccl.h when this program was built; build "
+        "it again with the headers of ", major, ".", minor);
     auto options = c10d::ProcessGroupNCCL::Options::create();
     options->timeout = std::chrono::milliseconds(limit_ms);
     auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(store->store, rank, world_size, std::move(options));
