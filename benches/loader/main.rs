@@ -12,9 +12,10 @@
 //! uses no processor time.
 //!
 //! `… --bench loader -- waiting` only trains DeiT-S, on the device in `OFB_TEST_DEVICE` (default `cpu`): on a card
-//! with a worker on every core.
+//! with a worker on every core. `… --bench loader -- shards` only opens tar shards.
 
 mod images;
+mod shards;
 mod waiting;
 
 use once_for_both::data::transform::{TrainTransform, Transform};
@@ -34,6 +35,9 @@ const ROUNDS: usize = 5;
 const BOUND: &str = "OFB_BENCH_BOUND";
 
 fn main() -> Result<(), AnyError> {
+    if std::env::args().any(|word| word == "shards") {
+        return shards::opening();
+    }
     if std::env::args().any(|word| word == "waiting") {
         let device = device::parse(&std::env::var("OFB_TEST_DEVICE").unwrap_or("cpu".into()))?;
         let folder = tempfile::tempdir()?;

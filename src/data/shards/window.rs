@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 
 /// Bytes that are read at once: the headers and the class between the images of two samples.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 8192;
 
 /// Reads bytes at a position, without moving the position of the file.
 #[cfg(unix)]
