@@ -36,7 +36,7 @@ pub trait Dataset: Send + Sync {
     /// ascending order and without gaps. [`Order::Shards`](super::Order::Shards) reads them nearly one
     /// after the other. Default: one range of all images.
     fn runs(&self) -> Vec<Range<usize>> {
-        vec![0..self.len()]
+        std::iter::once(0..self.len()).collect()
     }
 
     /// Returns the decoded image and its class.

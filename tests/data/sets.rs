@@ -80,7 +80,7 @@ impl Dataset for Generated {
     }
 
     fn runs(&self) -> Vec<Range<usize>> {
-        self.runs.clone().unwrap_or_else(|| vec![0..self.images])
+        self.runs.clone().unwrap_or_else(|| std::iter::once(0..self.images).collect())
     }
 
     fn load(&self, index: usize) -> Result<LabelledImage> {

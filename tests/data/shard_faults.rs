@@ -38,11 +38,11 @@ fn shard_cut_at_any_byte_before_its_end_is_refused() -> TestResult {
     for length in (1..2560).step_by(37).chain([512, 516, 517, 1024, 1536, 1537, 2048, 2559]) {
         let said = match length {
             ..512 => format!("header at byte 0: got {length} bytes, expected 512"),
-            ..517 => format!("member a.jpg: got {} bytes, expected 5", length - 512),
-            ..=1024 => format!("got the end of the file at byte {length}"),
-            ..1536 => format!("header at byte 1024: got {} bytes, expected 512", length - 1024),
+            512..517 => format!("member a.jpg: got {} bytes, expected 5", length - 512),
+            517..=1024 => format!("got the end of the file at byte {length}"),
+            1025..1536 => format!("header at byte 1024: got {} bytes, expected 512", length - 1024),
             1536 => "member a.cls: got 0 bytes, expected 1".into(),
-            ..=2048 => format!("got the end of the file at byte {length}"),
+            1537..=2048 => format!("got the end of the file at byte {length}"),
             _ => format!("header at byte 2048: got {} bytes, expected 512", length - 2048),
         };
         expect(&whole[..length], &said)?;
