@@ -35,7 +35,7 @@ pub trait Dataset: Send + Sync {
     /// Ranges of indices whose images are stored one after the other, such as those of a tar shard, in
     /// ascending order and without gaps. [`Order::Shards`](super::Order::Shards) reads them nearly one
     /// after the other. Default: one range of all images.
-    fn runs(&self) -> Vec<Range<usize>> {
+    fn shards(&self) -> Vec<Range<usize>> {
         std::iter::once(0..self.len()).collect()
     }
 

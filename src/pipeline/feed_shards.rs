@@ -2,6 +2,7 @@
 
 use super::feed_checks::{expect_rgb, expect_whole};
 use super::DataConfig;
+use crate::data::shards::pattern_text;
 use crate::data::{Dataset, Order, TarShards};
 use crate::{Error, Result};
 use std::path::Path;
@@ -22,15 +23,13 @@ pub(super) fn open_shards(train: &Path, config: &DataConfig) -> Result<[Arc<dyn 
         let expected = "the pattern of the tar shards to evaluate on (--val)";
         return Err(Error::invalid("data.shards.val", expected, "none"));
     };
-    let train = open(train, "data.folder", config)?;
-    let val = open(val, "data.shards.val", config)?.with_classes(train.classes())?;
+    let train = open(train, config)?;
+    let val = open(val, config)?.with_classes(train.classes())?;
     Ok([Arc::new(train), Arc::new(val)])
 }
 
-fn open(pattern: &Path, option: &str, config: &DataConfig) -> Result<TarShards> {
-    let text = pattern.to_str().ok_or_else(|| {
-        Error::invalid(option, "a pattern in UTF-8", pattern.display().to_string())
-    })?;
+fn open(pattern: &Path, config: &DataConfig) -> Result<TarShards> {
+    let text = pattern_text(pattern)?;
     let shards = match &config.shards.index {
         Some(index) => TarShards::open_with_index(text, index)?,
         None => TarShards::open(text)?,
@@ -41,11 +40,11 @@ fn open(pattern: &Path, option: &str, config: &DataConfig) -> Result<TarShards> 
     }
 }
 
-/// Returns an order that reads the runs of a data set nearly one after the other, in place of a
-/// shuffled one, if there are several runs or a buffer is given.
+/// Returns an order that reads the shards of a data set nearly one after the other, in place of a
+/// shuffled one, if there are several shards or a buffer is given.
 pub(super) fn by_shards(order: Order, images: &dyn Dataset, buffer: Option<usize>) -> Order {
     match order {
-        Order::Shuffled { repeats } if buffer.is_some() || images.runs().len() > 1 => {
+        Order::Shuffled { repeats } if buffer.is_some() || images.shards().len() > 1 => {
             Order::Shards { buffer: buffer.unwrap_or(SHUFFLE_BUFFER), repeats }
         }
         other => other,

@@ -104,9 +104,9 @@ fn shuffled_epoch_contains_every_image_once_in_a_new_order() -> TestResult {
 }
 
 #[test]
-fn epoch_of_shuffled_runs_contains_every_image_once_in_a_new_order() -> TestResult {
+fn epoch_of_shuffled_shards_contains_every_image_once_in_a_new_order() -> TestResult {
     let set = Generated {
-        runs: Some((0..12).map(|run| 4 * run..4 * run + 4).collect()),
+        shards: Some((0..12).map(|shard| 4 * shard..4 * shard + 4).collect()),
         ..Generated::of(48)
     };
     let order = Order::Shards { buffer: 4, repeats: 1 };
@@ -126,8 +126,8 @@ fn epoch_of_shuffled_runs_contains_every_image_once_in_a_new_order() -> TestResu
 }
 
 #[test]
-fn runs_with_a_gap_an_overlap_or_too_few_images_are_refused() -> TestResult {
-    for runs in [
+fn shards_with_a_gap_an_overlap_or_too_few_images_are_refused() -> TestResult {
+    for shards in [
         vec![],
         vec![0..2, 2..5],
         vec![0..3, 4..6],
@@ -135,11 +135,11 @@ fn runs_with_a_gap_an_overlap_or_too_few_images_are_refused() -> TestResult {
         vec![3..6, 0..3],
         vec![0..2, 2..7],
     ] {
-        let set = Generated { runs: Some(runs), ..Generated::of(6) };
+        let set = Generated { shards: Some(shards), ..Generated::of(6) };
         let order = Order::Shards { buffer: 2, repeats: 1 };
         let refused =
             Loader::new(Arc::new(set), LoaderOptions { order, ..deit(2, 1) }, Device::Cpu);
-        assert_refused!(refused, Error::Invalid { name, .. } if name == "runs of the data set");
+        assert_refused!(refused, Error::Invalid { name, .. } if name == "shards of the data set");
     }
     Ok(())
 }

@@ -50,8 +50,8 @@ pub struct Generated {
     pub corrupt: BTreeSet<usize>,
     pub panics: Option<usize>,
     pub unreadable: Option<usize>,
-    /// Runs other than one of all images.
-    pub runs: Option<Vec<Range<usize>>>,
+    /// Shards other than one of all images.
+    pub shards: Option<Vec<Range<usize>>>,
 }
 
 impl Generated {
@@ -79,8 +79,8 @@ impl Dataset for Generated {
         format!("picture {index}")
     }
 
-    fn runs(&self) -> Vec<Range<usize>> {
-        self.runs.clone().unwrap_or_else(|| std::iter::once(0..self.images).collect())
+    fn shards(&self) -> Vec<Range<usize>> {
+        self.shards.clone().unwrap_or_else(|| std::iter::once(0..self.images).collect())
     }
 
     fn load(&self, index: usize) -> Result<LabelledImage> {

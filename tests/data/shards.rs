@@ -29,7 +29,7 @@ fn shards_of_webdataset_are_read_in_order_with_classes_and_names() -> TestResult
     let path = made("webdataset-{000000..000001}.tar");
     let set = TarShards::open(pattern(&path)?)?;
     assert_eq!((set.len(), set.classes(), set.channels()), (5, 5, 3));
-    assert_eq!(set.runs(), [0..3, 3..5]);
+    assert_eq!(set.shards(), [0..3, 3..5]);
     assert!(set.paths().eq([made("webdataset-000000.tar"), made("webdataset-000001.tar")]));
     for (index, class) in [0, 3, 1, 4, 2].into_iter().enumerate() {
         let loaded = set.load(index)?;

@@ -2,6 +2,7 @@
 
 use super::{ClassCount, ImageFault, InspectedSet, SizeCount};
 use crate::data::image_folder::{read_image_file, ImageFolder};
+use crate::data::shards::pattern_text;
 use crate::data::{Dataset, EncodedImage, LabelledImage, TarShards};
 use crate::error::in_words;
 use crate::{Error, Result};
@@ -26,9 +27,8 @@ pub(super) fn inspect_classes(root: &Path, max_pixels: usize) -> Result<Inspecte
 
 /// Scans the shards of a pattern and decodes all images.
 pub(super) fn inspect_shards(pattern: &Path, max_pixels: usize) -> Result<InspectedSet> {
-    let text = pattern.to_str().unwrap_or_default();
     let mut faults = Vec::new();
-    let listed = TarShards::list(text, &mut |error| {
+    let listed = TarShards::list(pattern_text(pattern)?, &mut |error| {
         faults.push(fault(pattern, &error));
         Ok(())
     });

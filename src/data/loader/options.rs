@@ -28,9 +28,8 @@ pub enum Order {
         /// 1/repeats of the data set.
         repeats: usize,
     },
-    /// A new random order each epoch that reads the runs of the data set ([`Dataset::runs`], such as
-    /// tar shards) nearly one after the other: the runs are shuffled, then the images within a
-    /// buffer, as WebDataset does. The last, incomplete batch is dropped.
+    /// A new random order each epoch that reads the shards of the data set ([`Dataset::shards`])
+    /// nearly one after the other: the shards are shuffled, then the images within a buffer, as WebDataset does. The last, incomplete batch is dropped.
     Shards {
         /// Number of images in the buffer. Indices are buffered, not images, so a large buffer takes
         /// no memory; it makes the reads of more shards alternate.
@@ -53,17 +52,17 @@ impl Order {
     }
 }
 
-/// Checks that the runs of a data set contain every index once, in ascending order.
-fn check_runs(dataset: &dyn Dataset) -> Result<()> {
-    let join = |end: usize, run: std::ops::Range<usize>| {
-        (run.start == end && run.end >= end).then_some(run.end)
+/// Checks that the shards of a data set contain every index once, in ascending order.
+fn check_shards(dataset: &dyn Dataset) -> Result<()> {
+    let join = |end: usize, shard: std::ops::Range<usize>| {
+        (shard.start == end && shard.end >= end).then_some(shard.end)
     };
-    let runs = dataset.runs();
-    if runs.iter().cloned().try_fold(0, join) == Some(dataset.len()) {
+    let shards = dataset.shards();
+    if shards.iter().cloned().try_fold(0, join) == Some(dataset.len()) {
         return Ok(());
     }
     let expected = format!("ascending ranges that cover 0..{} without gaps", dataset.len());
-    Err(Error::invalid("runs of the data set", expected, format!("{runs:?}")))
+    Err(Error::invalid("shards of the data set", expected, format!("{shards:?}")))
 }
 
 /// Reaction to an image that cannot be decoded.
@@ -158,7 +157,7 @@ impl LoaderOptions {
             Range::closed(1, dataset.len()).check("batch", self.batch)?;
         }
         if matches!(self.order, Order::Shards { .. }) {
-            check_runs(dataset)?;
+            check_shards(dataset)?;
         }
         self.normalisation.validate(dataset.channels())?;
         self.transform.validate()?;

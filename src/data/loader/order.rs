@@ -43,7 +43,7 @@ impl EpochOrder {
                 (Some(permutation), repeats)
             }
             Order::Shards { buffer, repeats } => {
-                (Some(shuffle_runs(dataset.runs(), buffer, &mut stream)), repeats)
+                (Some(shuffle_shards(dataset.shards(), buffer, &mut stream)), repeats)
             }
         };
         Self { epoch, permutation, repeats, images }
@@ -64,11 +64,15 @@ impl EpochOrder {
     }
 }
 
-/// Returns the indices of shuffled runs, shuffled within a buffer: the buffer is filled, each index
+/// Returns the indices of shuffled shards, shuffled within a buffer: the buffer is filled, each index
 /// after that takes the place of a random one, which comes next, and the rest comes in random order.
-fn shuffle_runs(mut runs: Vec<Range<usize>>, buffer: usize, stream: &mut RandomStream) -> Vec<u32> {
-    stream.shuffle(&mut runs);
-    let mut indices = runs.into_iter().flatten().map(|index| index as u32);
+fn shuffle_shards(
+    mut shards: Vec<Range<usize>>,
+    buffer: usize,
+    stream: &mut RandomStream,
+) -> Vec<u32> {
+    stream.shuffle(&mut shards);
+    let mut indices = shards.into_iter().flatten().map(|index| index as u32);
     let mut waiting: Vec<u32> = indices.by_ref().take(buffer).collect();
     let mut order = Vec::with_capacity(indices.size_hint().0 + waiting.len());
     for index in indices {
@@ -85,29 +89,32 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// Shuffled runs of `count` images each.
-    fn order(runs: usize, count: usize, buffer: usize, seed: u64) -> Vec<u32> {
-        let runs = (0..runs).map(|run| run * count..(run + 1) * count).collect();
+    /// Shuffled shards of `count` images each.
+    fn order(shards: usize, count: usize, buffer: usize, seed: u64) -> Vec<u32> {
+        let shards = (0..shards).map(|shard| shard * count..(shard + 1) * count).collect();
         let mut stream = RandomStream::of(seed, 0, StreamId::Order);
-        shuffle_runs(runs, buffer, &mut stream)
+        shuffle_shards(shards, buffer, &mut stream)
     }
 
     #[test]
-    fn shuffled_runs_with_any_buffer_are_a_permutation() {
-        for (runs, count, buffer) in [(1, 1, 1), (5, 7, 1), (5, 7, 6), (5, 7, 35), (5, 7, 1000)] {
-            let mut sorted = order(runs, count, buffer, 3);
+    fn shuffled_shards_with_any_buffer_are_a_permutation() {
+        for (shards, count, buffer) in [(1, 1, 1), (5, 7, 1), (5, 7, 6), (5, 7, 35), (5, 7, 1000)] {
+            let mut sorted = order(shards, count, buffer, 3);
             sorted.sort_unstable();
-            assert!(sorted.into_iter().eq(0..(runs * count) as u32), "{runs}, {count}, {buffer}");
+            assert!(
+                sorted.into_iter().eq(0..(shards * count) as u32),
+                "{shards}, {count}, {buffer}"
+            );
         }
         assert!(order(0, 0, 5, 3).is_empty());
     }
 
     #[test]
-    fn shuffled_runs_with_buffer_1_stay_whole() {
+    fn shuffled_shards_with_buffer_1_stay_whole() {
         let order = order(20, 5, 1, 3);
-        let firsts: Vec<u32> = order.chunks(5).map(|run| run[0]).collect();
-        for (run, first) in order.chunks(5).zip(&firsts) {
-            assert!(run.iter().copied().eq(*first..first + 5), "{run:?}");
+        let firsts: Vec<u32> = order.chunks(5).map(|shard| shard[0]).collect();
+        for (shard, first) in order.chunks(5).zip(&firsts) {
+            assert!(shard.iter().copied().eq(*first..first + 5), "{shard:?}");
         }
         assert!(!firsts.is_sorted());
     }

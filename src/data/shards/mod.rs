@@ -8,7 +8,7 @@ mod scan;
 mod scans;
 mod window;
 
-pub(crate) use pattern::is_shard_pattern;
+pub(crate) use pattern::{is_shard_pattern, pattern_text};
 
 use super::dataset::decode_file;
 use super::image_folder::{check_file_length, no_such_index};
@@ -226,7 +226,7 @@ impl Dataset for TarShards {
         }
     }
 
-    fn runs(&self) -> Vec<Range<usize>> {
+    fn shards(&self) -> Vec<Range<usize>> {
         self.shards.iter().map(|shard| shard.images.clone()).collect()
     }
 

@@ -14,6 +14,15 @@ pub(crate) fn is_shard_pattern(path: &Path) -> bool {
     path.to_str().is_some_and(|text| text.trim_end_matches('}').ends_with(".tar"))
 }
 
+/// Returns the text of a pattern that is given as a path.
+///
+/// # Errors
+/// [`Error::Invalid`] for a path that is not in UTF-8.
+pub(crate) fn pattern_text(path: &Path) -> Result<&str> {
+    let refused = || Error::invalid("pattern of shards", "text in UTF-8", path.display());
+    path.to_str().ok_or_else(refused)
+}
+
 /// Returns the paths that a pattern stands for, in its order.
 pub(super) fn expand(pattern: &str) -> Result<Vec<PathBuf>> {
     let mut names = Vec::new();
