@@ -120,6 +120,13 @@ pub(crate) fn to_host(tensor: &Tensor) -> Result<Vec<f64>> {
     Vec::try_from(flat).map_err(Error::from)
 }
 
+/// Returns the sum of the bits of numbers of four or eight bytes, taken for 32-bit integers: a checksum
+/// that is exact in any order, a scalar, i64, on the device.
+pub(crate) fn bit_sum(tensor: &Tensor) -> Result<Tensor> {
+    let flat = tensor.f_detach()?.f_contiguous()?.f_view([-1])?;
+    Ok(flat.f_view_dtype(Kind::Int)?.f_sum(Kind::Int64)?)
+}
+
 /// Returns the bytes of a contiguous copy on the host, little-endian as on every machine that
 /// libtorch supports.
 pub(crate) fn to_bytes(tensor: &Tensor) -> Result<Vec<u8>> {

@@ -141,6 +141,16 @@ impl ImageSet {
         [size[1], size[2], size[3]]
     }
 
+    /// Returns the CRC-32 of images and labels.
+    #[cfg(feature = "pipeline")]
+    pub(crate) fn checksum(&self) -> Result<u32> {
+        let mut hasher = crc32fast::Hasher::new();
+        for tensor in [&self.images, &self.labels] {
+            hasher.update(&crate::tensors::to_bytes(tensor)?);
+        }
+        Ok(hasher.finalize())
+    }
+
     /// Device of the images.
     pub fn device(&self) -> Device {
         self.images.device()

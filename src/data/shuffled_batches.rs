@@ -2,9 +2,10 @@
 
 use super::ImageSet;
 use crate::batch::{Batch, BatchSource, Targets};
+use crate::distributed::Share;
 use crate::randomness::{seed_torch, Purpose};
 use crate::range::Range;
-use crate::transfer::{pinned, to_device};
+use crate::transfer::{pinned, to_device, upload};
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
@@ -31,6 +32,7 @@ pub struct ShuffledBatches<'a> {
     size: i64,
     seed: u64,
     augmentation: Augmentation,
+    share: Share,
     /// The latest epoch and its permutation of the image indices.
     order: Option<(u64, Tensor)>,
 }
@@ -51,7 +53,18 @@ impl<'a> ShuffledBatches<'a> {
         }
         Range::closed(1, set.len()).check("batch", size)?;
         PAD.check("augmentation.pad", augmentation.pad)?;
-        Ok(Self { set, size, seed, augmentation, order: None })
+        Ok(Self { set, size, seed, augmentation, share: Share::WHOLE, order: None })
+    }
+
+    /// Sets the images of every batch that this process gets: its share of the `size` images of all
+    /// processes.
+    ///
+    /// # Errors
+    /// [`DistributedError::Share`](crate::error::DistributedError::Share) unless the number of
+    /// processes divides `size`.
+    pub fn share(self, share: Share) -> Result<Self> {
+        share.places(self.size as usize)?;
+        Ok(Self { share, ..self })
     }
 
     /// Number of batches in an epoch. The last, incomplete batch is dropped.
@@ -74,11 +87,11 @@ impl<'a> ShuffledBatches<'a> {
     pub fn at(&mut self, step: u64) -> Result<Batch> {
         let epoch = step / self.steps_per_epoch();
         let first = (step % self.steps_per_epoch()) as i64 * self.size;
-        let size = self.size;
-        let indices = self.order_of(epoch)?.f_narrow(0, first, size)?;
+        let (size, places) = (self.size, self.places()?);
+        let indices = own(&places, self.order_of(epoch)?.f_narrow(0, first, size)?, 0)?;
         let (images, labels) = self.set.select(&indices)?;
         seed_torch(self.seed, step, Purpose::Batch);
-        let images = self.augment(images)?;
+        let images = self.augment(images, &places)?;
         Ok(Batch { images, targets: Targets::Classes(labels) })
     }
 
@@ -95,12 +108,24 @@ impl<'a> ShuffledBatches<'a> {
         }
     }
 
-    fn augment(&self, images: Tensor) -> Result<Tensor> {
+    /// Places of this process's images in a batch; `None` where it has all of them.
+    fn places(&self) -> Result<Option<Tensor>> {
+        if self.share.is_whole() {
+            return Ok(None);
+        }
+        let places: Vec<i64> =
+            self.share.places(self.size as usize)?.into_iter().map(|place| place as i64).collect();
+        upload(&places, self.set.device()).map(Some)
+    }
+
+    /// Random numbers are drawn for all images of the batch, so that they do not depend on the number
+    /// of processes.
+    fn augment(&self, images: Tensor, places: &Option<Tensor>) -> Result<Tensor> {
         let (batch, channels, height, width) = images.size4()?;
         let mut images = images;
         if self.augmentation.flip {
-            let coin =
-                Tensor::f_rand([batch, 1, 1, 1], (Kind::Float, images.device()))?.f_lt(0.5)?;
+            let coin = Tensor::f_rand([self.size, 1, 1, 1], (Kind::Float, images.device()))?;
+            let coin = own(places, coin.f_lt(0.5)?, 0)?;
             images = images.f_flip([3])?.f_where_self(&coin, &images)?;
         }
         let pad = self.augmentation.pad;
@@ -109,7 +134,8 @@ impl<'a> ShuffledBatches<'a> {
         }
         let padded = images.f_replication_pad2d([pad, pad, pad, pad])?;
         let offsets =
-            Tensor::f_randint(2 * pad + 1, [2, batch, 1], (Kind::Int64, images.device()))?;
+            Tensor::f_randint(2 * pad + 1, [2, self.size, 1], (Kind::Int64, images.device()))?;
+        let offsets = own(places, offsets, 1)?;
         let range = |length| Tensor::f_arange(length, (Kind::Int64, images.device()));
         let rows = offsets.f_select(0, 0)?.f_add(&range(height)?)?;
         let columns = offsets.f_select(0, 1)?.f_add(&range(width)?)?;
@@ -119,6 +145,14 @@ impl<'a> ShuffledBatches<'a> {
         let columns =
             columns.f_view([batch, 1, 1, width])?.f_expand([-1, channels, height, -1], false)?;
         Ok(padded.f_gather(2, &rows, false)?.f_gather(3, &columns, false)?)
+    }
+}
+
+/// Returns the entries of this process's images along an axis.
+fn own(places: &Option<Tensor>, all: Tensor, axis: i64) -> Result<Tensor> {
+    match places {
+        None => Ok(all),
+        Some(places) => Ok(all.f_index_select(axis, places)?),
     }
 }
 

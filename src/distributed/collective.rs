@@ -74,6 +74,16 @@ impl dyn Collective + '_ {
         self.rank() == 0
     }
 
+    /// Runs `work` on rank 0 alone, and ends all ranks if it fails. Returns its result on rank 0, `None`
+    /// on the others.
+    ///
+    /// # Errors
+    /// That of `work`, on the other ranks as [`DistributedError::Peer`].
+    pub fn on_main<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+        let own = if self.is_main() { work().map(Some) } else { Ok(None) };
+        self.agree(own)
+    }
+
     /// Ends all ranks if one of them fails: returns the result of this rank if it is an error, else
     /// the error of the first rank that has one.
     ///

@@ -5,8 +5,7 @@ use super::feed_checks::{
     other_channels,
 };
 use super::feed_shards::{by_shards, open_shards};
-use super::{AugmentationPreset, DataConfig, FeedBatches, Judgement};
-use crate::batch::{Batch, Targets};
+use super::{AugmentationPreset, DataConfig, FeedBatches};
 use crate::data::idx::{IdxImages, Split};
 use crate::data::shards::is_shard_pattern;
 use crate::data::transform::{TrainTransform, Transform};
@@ -14,28 +13,28 @@ use crate::data::{
     Augmentation, Dataset, ImageFolder, ImageSet, Loader, LoaderOptions, Normalisation, Order,
     ShuffledBatches,
 };
+use crate::distributed::{Collective, Share, SingleProcess};
 use crate::range::Range;
 use crate::{Error, Result};
 use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-/// Images that are evaluated at once.
-const EVALUATION_BATCH: usize = 200;
-
 /// Training images, and test images to evaluate on.
 pub struct Feed {
-    source: Source,
+    pub(super) source: Source,
     augmentation: AugmentationPreset,
     normalisation: Normalisation,
     workers: Option<usize>,
     shuffle_buffer: Option<usize>,
-    device: Device,
-    image_shape: [i64; 3],
+    pub(super) device: Device,
+    pub(super) image_shape: [i64; 3],
     classes: i64,
+    pub(super) group: Arc<dyn Collective>,
 }
 
-enum Source {
+/// Where the images are.
+pub(super) enum Source {
     Memory { train: ImageSet, test: ImageSet },
     Folder { train: Arc<dyn Dataset>, test: Arc<dyn Dataset> },
 }
@@ -190,7 +189,20 @@ impl Feed {
             device,
             image_shape,
             classes,
+            group: Arc::new(SingleProcess),
         }
+    }
+
+    /// Sets the processes that train together: each gets its share of the training batches and of the
+    /// images that are evaluated.
+    pub fn distributed(mut self, group: Arc<dyn Collective>) -> Self {
+        self.group = group;
+        self
+    }
+
+    /// This process's share of the images.
+    pub(super) fn share(&self) -> Share {
+        Share::of(&*self.group)
     }
 
     /// Number of training images.
@@ -229,13 +241,13 @@ impl Feed {
         &self.normalisation
     }
 
-    /// Returns shuffled, augmented training batches of `size` images.
+    /// Returns shuffled, augmented training batches of `size` images of all processes.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a size below 1 or above the number of images, or options of the
     /// loader that are out of range.
     pub fn batches(&self, size: i64, seed: u64) -> Result<FeedBatches<'_>> {
-        self.batches_with(self.augmentation, size, seed)
+        self.batches_with(self.augmentation, size, seed, self.share())
     }
 
     /// [`batches`](Self::batches) with another augmentation.
@@ -244,13 +256,14 @@ impl Feed {
         augmentation: AugmentationPreset,
         size: i64,
         seed: u64,
+        share: Share,
     ) -> Result<FeedBatches<'_>> {
         let light = augmentation == AugmentationPreset::Light;
         let (train, side) = match &self.source {
             Source::Memory { train, .. } => {
                 let augmentation = Augmentation { pad: if light { 2 } else { 0 }, flip: light };
                 let batches = ShuffledBatches::new(train, size, seed, augmentation)?;
-                return Ok(FeedBatches::Memory(batches));
+                return Ok(FeedBatches::Memory(batches.share(share)?));
             }
             Source::Folder { train, .. } => (train, self.image_shape[1] as usize),
         };
@@ -264,61 +277,17 @@ impl Feed {
             options.mixing = None;
         }
         options.order = by_shards(options.order, &**train, self.shuffle_buffer);
-        Ok(FeedBatches::Folder(Box::new(self.loader(train, options)?)))
+        Ok(FeedBatches::Folder(Box::new(self.loader(train, options)?.share(share)?)))
     }
 
-    fn loader(&self, images: &Arc<dyn Dataset>, mut options: LoaderOptions) -> Result<Loader> {
+    pub(super) fn loader(
+        &self,
+        images: &Arc<dyn Dataset>,
+        mut options: LoaderOptions,
+    ) -> Result<Loader> {
         options.normalisation = self.normalisation.clone();
         options.workers = self.workers.unwrap_or(options.workers);
         Loader::new(Arc::clone(images), options, self.device)
-    }
-
-    /// Returns the top-1 accuracy, in [0, 1], of `predict` on the test images.
-    ///
-    /// # Shapes
-    /// `predict`: `[B, C, H, W]` to logits `[B, classes]`.
-    ///
-    /// # Errors
-    /// Those of `predict` and of the data set.
-    pub fn top1(&self, predict: impl Fn(&Tensor) -> Result<Tensor>) -> Result<f64> {
-        Ok(self.judge(predict)?.top1())
-    }
-
-    /// Returns the negative log-likelihood (NLL) and the hit of `predict` on every test image.
-    ///
-    /// # Shapes
-    /// `predict`: `[B, C, H, W]` to logits `[B, classes]`.
-    ///
-    /// # Errors
-    /// Those of `predict` and of the data set.
-    pub fn judge(&self, predict: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Judgement> {
-        let mut judgement = Judgement::default();
-        let mut add = |images: &Tensor, classes: &Tensor| judgement.add(&predict(images)?, classes);
-        match &self.source {
-            Source::Memory { test, .. } => {
-                let step = EVALUATION_BATCH as i64;
-                for first in (0..test.len()).step_by(EVALUATION_BATCH) {
-                    let last = (first + step).min(test.len());
-                    let range = (Kind::Int64, self.device);
-                    let (images, classes) =
-                        test.select(&Tensor::f_arange_start(first, last, range)?)?;
-                    add(&images, &classes)?;
-                }
-            }
-            Source::Folder { test, .. } => {
-                let side = self.image_shape[1] as usize;
-                let mut loader =
-                    self.loader(test, LoaderOptions::evaluation(side, EVALUATION_BATCH))?;
-                for step in 0..loader.steps_per_epoch() {
-                    let Batch { images, targets: Targets::Classes(classes) } = loader.at(step)?
-                    else {
-                        return Err(Error::invalid("mixing of an evaluation", "None", "Some"));
-                    };
-                    add(&images, &classes)?;
-                }
-            }
-        }
-        Ok(judgement)
     }
 
     /// Returns the first `count` test images, `[B, C, H, W]`, or all if there are fewer.

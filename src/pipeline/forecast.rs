@@ -3,6 +3,7 @@
 use super::{AugmentationPreset, Feed, ImageClassifier, Pipeline};
 use crate::batch::{Batch, BatchSource};
 use crate::cost::Budget;
+use crate::distributed::Share;
 use crate::range::Range;
 use crate::search::{Search, SearchOptions};
 use crate::sensitivity::{Calibration, Forecast, Progress, Sensitivity};
@@ -22,7 +23,9 @@ impl Feed {
         Range::closed(2, i64::MAX).check("calibration images", images)?;
         let images = images.min(self.train_images());
         let size = BATCH.min(images);
-        let mut batches = self.batches_with(AugmentationPreset::None, size, seed)?;
+        // Every process measures on all of them.
+        let none = AugmentationPreset::None;
+        let mut batches = self.batches_with(none, size, seed, Share::WHOLE)?;
         let whole = batches.per_epoch().min((images as u64).div_ceil(size as u64));
         (0..whole).map(|number| batches.batch(number)).collect()
     }

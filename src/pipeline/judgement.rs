@@ -1,5 +1,6 @@
 //! Quality of predictions, image by image.
 
+use crate::distributed::Collective;
 use crate::tensors::to_host;
 use crate::Result;
 use tch::{Kind, Tensor};
@@ -24,6 +25,30 @@ impl Judgement {
         self.nll.extend(both.iter().step_by(2));
         self.hit.extend(both.iter().skip(1).step_by(2).map(|hit| *hit > 0.5));
         Ok(())
+    }
+
+    /// Returns the judgement of all images on every rank, in the order of the images: each rank has
+    /// judged its share of every batch of at most `batch` images.
+    pub(super) fn of_all_ranks(self, group: &dyn Collective, batch: usize) -> Result<Self> {
+        if group.world_size() == 1 {
+            return Ok(self);
+        }
+        let own = self.nll.iter().zip(&self.hit);
+        let bytes: Vec<u8> = own
+            .flat_map(|(nll, hit)| [&nll.to_le_bytes()[..], &[u8::from(*hit)]].concat())
+            .collect();
+        let all = group.all_gather(&bytes)?;
+        let mut ranks: Vec<_> = all.iter().map(|bytes| bytes.chunks_exact(9)).collect();
+        let (mut together, images) =
+            (Self::default(), ranks.iter().map(ExactSizeIterator::len).sum());
+        for place in 0..images {
+            // Rank r has places r, r + n, … of every batch.
+            let Some(image) = ranks[place % batch % all.len()].next() else { continue };
+            let (nll, hit) = image.split_at(8);
+            together.nll.push(f64::from_le_bytes(nll.try_into().unwrap_or_default()));
+            together.hit.push(hit == [1]);
+        }
+        Ok(together)
     }
 
     /// Returns the mean NLL.

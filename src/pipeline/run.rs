@@ -6,11 +6,15 @@ use super::stages::Trained;
 use super::summary::Measured;
 use super::{write_report, Command, Config, Feed, ImageClassifier, Progress, RunFolder, Summary};
 use crate::cost::Metric;
+use crate::distributed::{Collective, SingleProcess};
 use crate::error::PipelineError;
+use crate::search::expect_alike;
 use crate::subnet::{Description, Provenance, Subnet};
 use crate::{Error, Result};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 
 /// A run: training, search and fine-tuning of one network in a run folder.
 pub struct Pipeline<'a, A: ImageClassifier> {
@@ -21,6 +25,7 @@ pub struct Pipeline<'a, A: ImageClassifier> {
     pub(super) teacher: Option<SharedTeacher>,
     pub(super) resume: bool,
     pub(super) stop: Option<&'a AtomicBool>,
+    pub(super) group: Arc<dyn Collective>,
     pub(super) progress: Box<dyn Fn(&Progress<'_>) + 'a>,
 }
 
@@ -66,7 +71,24 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
             .map(|teacher| networks::load_teacher::<A>(&teacher.weights, &feed))
             .transpose()?;
         let (run, stop, progress) = (RunFolder::new(run), None, Box::new(|_: &Progress| ()));
-        Ok(Self { config, run, feed, dense, teacher, resume: false, stop, progress })
+        let (resume, group) = (false, Arc::new(SingleProcess));
+        Ok(Self { config, run, feed, dense, teacher, resume, stop, group, progress })
+    }
+
+    /// Sets the processes that train together. `batch` of a stage is the images of all of them; rank 0
+    /// alone writes the run folder and shows progress. Networks in the run folder are read by all
+    /// ranks.
+    pub fn distributed(mut self, group: Arc<dyn Collective>) -> Self {
+        self.feed = self.feed.distributed(Arc::clone(&group));
+        self.group = group;
+        self
+    }
+
+    /// Shows progress, on rank 0.
+    pub(super) fn show(&self, progress: &Progress<'_>) {
+        if self.group.is_main() {
+            (self.progress)(progress);
+        }
     }
 
     /// Sets whether stages resume from their newest checkpoints.
@@ -106,7 +128,7 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     pub fn load(&self, path: &Path, name: &str) -> Result<Subnet<A>> {
         let options = self.config.import.options(self.config.seed);
         let device = self.feed.device();
-        let network = networks::load(path, &self.dense, &options, device, &*self.progress)?;
+        let network = networks::load(path, &self.dense, &options, device, &|own| self.show(own))?;
         networks::expect_fits(network.architecture(), &self.feed, name)?;
         Ok(network)
     }
@@ -149,6 +171,21 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         }
     }
 
+    /// Refuses ranks with another configuration, data set, or network to start with.
+    fn expect_alike(&self) -> Result<()> {
+        let own = || {
+            let config = serde_json::to_value(&self.config)
+                .map_err(|error| Error::invalid("configuration", "serialisable as JSON", error))?;
+            let dense = serde_json::to_value(&self.dense)
+                .map_err(|error| Error::invalid("network", "serialisable as JSON", error))?;
+            Ok(json!({ "config": config, "network": dense, "data": self.feed.fingerprint()? }))
+        };
+        if self.group.world_size() == 1 {
+            return Ok(());
+        }
+        expect_alike(&*self.group, "", &self.group.agree(own())?)
+    }
+
     /// Runs the stages of the configured command, or all, and writes the report.
     ///
     /// # Errors
@@ -156,12 +193,18 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     /// process runs in the folder; [`PipelineError::Begun`] if a
     /// stage has begun in the folder and the run is not resumed; those of the stages.
     pub fn run(&self) -> Result<PipelineOutcome> {
-        self.check()?;
-        let _owner = self.run.claim()?;
-        self.run.prepare(&self.config, self.resume)?;
+        // Rank 0 first: it mends what an interrupted save has left.
+        self.group.on_main(|| self.check())?;
+        self.group.agree(if self.group.is_main() { Ok(()) } else { self.check() })?;
+        self.expect_alike()?;
+        let _owner = self.group.on_main(|| {
+            let owner = self.run.claim()?;
+            self.run.prepare(&self.config, self.resume)?;
+            Ok(owner)
+        })?;
         let start = self.start()?;
         let dense = start.as_ref().map_or(&self.dense, Subnet::architecture);
-        (self.progress)(&Progress::RunStarted {
+        self.show(&Progress::RunStarted {
             folder: self.run.path(),
             dense_macs: dense.cost_model().dense_cost(Metric::Macs)?,
             train_images: self.feed.train_images(),
@@ -180,7 +223,7 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
             }
             None => self.run_all()?,
         };
-        write_report::<A>(&self.run)?;
+        self.group.on_main(|| write_report::<A>(&self.run))?;
         Ok(outcome.unwrap_or(PipelineOutcome::Stopped))
     }
 
@@ -195,7 +238,8 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         let Some(search) = self.search(&start)? else { return Ok(None) };
         let (mut finetuned, mut reference) = (None, None);
         if self.config.finetune.is_some() {
-            let before = Description::<A>::read(&self.run.subnet())?.provenance;
+            let before = self.group.on_main(|| Description::<A>::read(&self.run.subnet()))?;
+            let before = before.map(|subnet| subnet.provenance);
             let Some(done) = self.finetune(&search.network, before)? else { return Ok(None) };
             finetuned = Some(done);
         }
@@ -208,8 +252,8 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
 
     fn finetune_alone(&self) -> Result<Option<PipelineOutcome>> {
         let (subnet, provenance) = self.subnet()?;
-        let Some(finetuned) = self.finetune(&subnet, provenance)? else { return Ok(None) };
-        Summary::replace_subnet(&self.run.summary(), &finetuned)?;
+        let Some(finetuned) = self.finetune(&subnet, Some(provenance))? else { return Ok(None) };
+        self.group.on_main(|| Summary::replace_subnet(&self.run.summary(), &finetuned))?;
         Ok(Some(finished(self.run.finetuned(), &finetuned)))
     }
 
@@ -225,7 +269,7 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         let (seed, feed) = (self.config.seed, &self.feed);
         let measured = Measured { seed, feed, limits, dense, search, finetuned, reference };
         let summary = Summary::measure(measured)?;
-        write_json(&self.run.summary(), &summary)?;
+        self.group.on_main(|| write_json(&self.run.summary(), &summary))?;
         let network = if finetuned.is_some() { self.run.finetuned() } else { self.run.subnet() };
         let (top1, summary) = (summary.subnet.top1, Some(Box::new(summary)));
         Ok(PipelineOutcome::Finished { network, top1, summary })

@@ -9,6 +9,7 @@ use crate::report::{median, TensorBoard};
 use crate::search::{read_events, Event, Outcome, Phase, Run, Search, SearchBuilder, METRICS};
 use crate::{Error, Result};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Test images that are reconstructed for the report.
@@ -97,22 +98,27 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         plan: &StagePlan<A>,
         builder: SearchBuilder<A>,
     ) -> Result<Option<FinishedStage<A>>> {
+        let builder = builder.distributed(Arc::clone(&self.group));
         let (mut search, resumed) = self.build(setup, builder)?;
         let mut batches = Watched::new(self, setup)?;
-        let progress = &*self.progress;
-        progress(&Progress::StageStarted(start(setup, &search, batches.epoch)?));
+        self.show(&Progress::StageStarted(start(setup, &search, batches.epoch)?));
         let started = Instant::now();
         let steps = search.steps_done();
         // Owns the folder: nothing else is written into one that it refuses.
         let run = search.run_in(&setup.folder)?;
-        write_json(&setup.folder.join(PLAN), plan)?;
-        let board = TensorBoard::create(setup.folder.join("tensorboard"), steps)?;
+        let board = self.group.on_main(|| {
+            write_json(&setup.folder.join(PLAN), plan)?;
+            TensorBoard::create(setup.folder.join("tensorboard"), steps)
+        })?;
         let listener = |event: &Event| {
-            progress(&Progress::Event(event));
+            self.show(&Progress::Event(event));
             Ok(())
         };
-        let run = run.on_event(board).on_event(listener);
-        let mut run = run.checkpoint_every(self.config.every.checkpoint);
+        let run = match board {
+            Some(board) => run.on_event(board),
+            None => run,
+        };
+        let mut run = run.on_event(listener).checkpoint_every(self.config.every.checkpoint);
         if let Some(stop) = self.stop {
             run = run.stop_when(stop);
         }
@@ -121,10 +127,11 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         };
         drop(run);
         let corrupt = batches.batches.corrupt_images();
-        progress(&Progress::StageFinished { top1, corrupt: &corrupt });
+        self.show(&Progress::StageFinished { top1, corrupt: &corrupt });
         let (total, waited) = (started.elapsed().as_secs_f64(), batches.waited.as_secs_f64());
         let time = (!resumed).then_some(Time { total, batches: waited });
-        let events = read_events(&setup.folder.join(METRICS))?;
+        let events = self.group.on_main(|| read_events(&setup.folder.join(METRICS)))?;
+        let events = events.unwrap_or_default();
         Ok(Some(FinishedStage { search, events, top1, time, rate: setup.rate() }))
     }
 
@@ -135,7 +142,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         }
         let resumed = builder.build_or_resume(&setup.folder)?;
         for (path, reason) in &resumed.skipped {
-            (self.progress)(&Progress::CheckpointSkipped { path, reason });
+            self.show(&Progress::CheckpointSkipped { path, reason });
         }
         let done = resumed.search.steps_done() > 0;
         Ok((resumed.search, done))
@@ -165,7 +172,8 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
             }
             if painted.contains(&step) && run.search().phase() == Phase::Search {
                 let images = self.feed.calibration_batch(RECONSTRUCTED)?;
-                write_painting(&setup.folder, step, &run.search().reconstruct(&images)?)?;
+                let painting = run.search().reconstruct(&images)?;
+                self.group.on_main(|| write_painting(&setup.folder, step, &painting))?;
             }
             let evaluation = (step / interval + 1).saturating_mul(interval);
             let later = painted.iter().copied().filter(|&painted| painted > step);
@@ -198,14 +206,15 @@ struct Watched<'a> {
     epoch: u64,
     accumulate: u64,
     waited: Duration,
-    progress: &'a dyn Fn(&Progress<'_>),
+    progress: Box<dyn Fn(&Progress<'_>) + 'a>,
 }
 
 impl<'a> Watched<'a> {
     fn new<A: ImageClassifier>(pipeline: &'a Pipeline<A>, setup: &StageSetup) -> Result<Self> {
         let batches = pipeline.feed.batches(setup.config.batch, setup.seed)?;
         let epoch = steps_per_epoch(&batches, setup.config);
-        let (accumulate, progress) = (setup.config.accumulate, &*pipeline.progress);
+        let accumulate = setup.config.accumulate;
+        let progress = Box::new(|own: &Progress<'_>| pipeline.show(own));
         Ok(Self { batches, epoch, accumulate, waited: Duration::ZERO, progress })
     }
 }

@@ -7,14 +7,14 @@ use super::{ImageClassifier, Pipeline, StageConfig};
 use crate::components::Components;
 use crate::error::PipelineError;
 use crate::search::{Search, SearchBuilder, SearchOptions};
-use crate::subnet::{Export, LatencyComparison, Provenance, Subnet, Verification};
+use crate::subnet::{Export, Extracted, LatencyComparison, Provenance, Subnet, Verification};
 use crate::{Error, Result};
 use std::path::PathBuf;
 
 /// Test images that an extraction is verified on.
 const CALIBRATION: i64 = 64;
 
-/// A network that a stage made, loaded from disk.
+/// A network that a stage made.
 pub(super) struct Trained<A: ImageClassifier> {
     pub(super) network: Subnet<A>,
     pub(super) verification: Verification,
@@ -56,14 +56,14 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     pub(super) fn finetune(
         &self,
         subnet: &Subnet<A>,
-        before: Provenance,
+        before: Option<Provenance>,
     ) -> Result<Option<Trained<A>>> {
         let config = section("finetune", self.config.finetune.as_ref())?;
         let setup = self.setup("finetune", FINETUNE, config, 2);
         let network = subnet.architecture();
         let Some(stage) = self.training(&setup, network, Some(subnet))? else { return Ok(None) };
-        let dense = self.start()?;
-        let (folder, before) = (self.run.finetuned(), Some(before));
+        let dense = self.group.on_main(|| self.start())?.flatten();
+        let folder = self.run.finetuned();
         self.save(stage, Saving { folder, dense: dense.as_ref(), before }).map(Some)
     }
 
@@ -142,11 +142,27 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         stage.map_err(|error| setup.rate().explain(error))
     }
 
-    /// Extracts, verifies and saves the network of a stage, and loads it from disk.
+    /// Extracts, verifies and saves the network of a stage. Rank 0 saves it, and loads it from disk.
     fn save(&self, mut stage: FinishedStage<A>, saving: Saving<A>) -> Result<Trained<A>> {
         let images = self.feed.calibration_batch(CALIBRATION)?;
         let extracted = stage.search.extract(&images);
-        let mut extracted = extracted.map_err(|error| stage.rate.explain(error))?;
+        let extracted = extracted.map_err(|error| stage.rate.explain(error));
+        let extracted = self.group.agree(extracted)?;
+        let verification = extracted.verification;
+        let (network, latency) = match self.group.is_main() {
+            true => self.group.agree(self.write_network(extracted, saving))?,
+            false => self.group.agree(Ok((extracted.subnet, Vec::new())))?,
+        };
+        Ok(Trained { network, verification, latency, stage })
+    }
+
+    /// Saves an extracted network and loads it from disk; with the latencies of dense network and
+    /// subnet.
+    fn write_network(
+        &self,
+        mut extracted: Extracted<A>,
+        saving: Saving<A>,
+    ) -> Result<(Subnet<A>, Vec<LatencyComparison>)> {
         if let Some(before) = saving.before {
             let own = extracted.provenance.steps.unwrap_or_default();
             let steps = Some(before.steps.unwrap_or_default().saturating_add(own));
@@ -162,9 +178,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
             export.latency = latency(dense, &extracted, &self.feed)?;
         }
         extracted.save(&saving.folder, &export)?;
-        let (network, verification) =
-            (Subnet::load(&saving.folder, self.feed.device())?, extracted.verification);
-        Ok(Trained { network, verification, latency: export.latency, stage })
+        Ok((Subnet::load(&saving.folder, self.feed.device())?, export.latency))
     }
 }
 

@@ -54,5 +54,6 @@ pub use options::{
 };
 #[cfg(feature = "pipeline")]
 pub(crate) use run::expect_run;
+pub(crate) use replicate::expect_alike;
 pub use run::{Outcome, Run, METRICS};
 pub use step::Search;

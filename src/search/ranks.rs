@@ -8,7 +8,7 @@ use crate::distributed::{Collective, Share};
 use crate::error::{in_words, DistributedError};
 use crate::models::Architecture;
 use crate::randomness::Placement;
-use crate::tensors::to_bytes;
+use crate::tensors::{bit_sum, to_bytes};
 use crate::transfer::upload;
 use crate::{Error, Result};
 use tch::{Kind, Tensor};
@@ -145,7 +145,7 @@ impl<A: Architecture> Search<A> {
         let supernet = &self.supernet;
         let buffers = [supernet.theta(), supernet.scores(), supernet.alphas()];
         let sums: Vec<Tensor> =
-            buffers.iter().map(|own| checksum(own.data())).collect::<Result<_>>()?;
+            buffers.iter().map(|own| bit_sum(own.data())).collect::<Result<_>>()?;
         if self.differing(&sums)?.is_empty() {
             return Ok(());
         }
@@ -153,7 +153,7 @@ impl<A: Architecture> Search<A> {
         for buffer in buffers {
             for segment in buffer.layout().segments() {
                 names.push(segment.name.clone());
-                sums.push(checksum(&buffer.tensor(segment)?.f_reshape([-1])?)?);
+                sums.push(bit_sum(&buffer.tensor(segment)?)?);
             }
         }
         let differing = self.differing(&sums)?;
@@ -174,10 +174,4 @@ impl<A: Architecture> Search<A> {
         }
         Ok(differing)
     }
-}
-
-/// Returns the sum of the bits of f32 numbers, taken for integers: exact, in any order.
-fn checksum(data: &Tensor) -> Result<Tensor> {
-    let bits = data.f_detach()?.f_view_dtype(Kind::Int)?;
-    Ok(bits.f_sum(Kind::Int64)?)
 }

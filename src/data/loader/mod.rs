@@ -11,6 +11,8 @@ pub use options::{LoaderOptions, OnCorrupt, Order};
 
 use super::Dataset;
 use crate::batch::{Batch, BatchSource, Targets};
+use crate::distributed::Share;
+use crate::error::DistributedError;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,6 +48,7 @@ pub struct Loader {
     upload: Upload,
     workers: Option<Workers>,
     corrupt: BTreeMap<usize, String>,
+    share: Share,
 }
 
 impl std::fmt::Debug for Loader {
@@ -68,7 +71,28 @@ impl Loader {
     pub fn new(dataset: Arc<dyn Dataset>, options: LoaderOptions, device: Device) -> Result<Self> {
         options.validate(&*dataset)?;
         let upload = Upload::new(&options, device)?;
-        Ok(Self { dataset, options, device, upload, workers: None, corrupt: BTreeMap::new() })
+        let (workers, corrupt, share) = (None, BTreeMap::new(), Share::WHOLE);
+        Ok(Self { dataset, options, device, upload, workers, corrupt, share })
+    }
+
+    /// Sets the images of every batch that this process loads: its share of
+    /// [`LoaderOptions::batch`] images of all processes. In sequential order processes may differ by an
+    /// image, and the last batch may leave one without any.
+    ///
+    /// # Errors
+    /// [`DistributedError::Share`](crate::error::DistributedError::Share) for a batch that the
+    /// processes cannot share in equal parts, or with mixing not in equal numbers of pairs.
+    pub fn share(mut self, share: Share) -> Result<Self> {
+        if self.options.order != Order::Sequential {
+            let own = share.places(self.options.batch)?.len();
+            if !share.is_whole() && self.options.mixing.is_some() && own % 2 == 1 {
+                let (batch, world_size) = (self.options.batch, share.world_size());
+                let expected = format!("a multiple of {}, for mixup and cutmix", 2 * world_size);
+                return Err(DistributedError::Share { batch, world_size, expected }.into());
+            }
+        }
+        (self.share, self.workers) = (share, None);
+        Ok(self)
     }
 
     /// Number of batches in an epoch.
@@ -153,6 +177,7 @@ impl Loader {
         let job = Arc::new(Job {
             dataset: Arc::clone(&self.dataset),
             options: self.options.clone(),
+            share: self.share,
             device: self.device,
             stop: AtomicBool::new(false),
         });

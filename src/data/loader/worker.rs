@@ -2,12 +2,13 @@
 
 use super::batch_buffer::{BatchBuffer, Pixels};
 use super::fetch::{fetch, Fetched};
-use super::options::LoaderOptions;
+use super::options::{LoaderOptions, Order};
 use super::order::{steps_per_epoch, EpochOrder, View};
 use super::upload::Erasing;
 use crate::data::random_stream::{RandomStream, StreamId};
 use crate::data::transform::{Erased, Resizer};
 use crate::data::{Dataset, Mix};
+use crate::distributed::Share;
 use crate::transfer::pinned;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ use tch::{Device, Tensor};
 pub(super) struct Job {
     pub dataset: Arc<dyn Dataset>,
     pub options: LoaderOptions,
+    /// Images of every batch that this process loads.
+    pub share: Share,
     pub device: Device,
     /// Set when the loader needs no more batches.
     pub stop: AtomicBool,
@@ -80,7 +83,7 @@ struct Worker<'a> {
 impl Worker<'_> {
     /// Returns the batch of a step; `None` if the job was stopped meanwhile.
     fn prepare(&mut self, step: u64) -> Result<Option<PreparedBatch>> {
-        let Job { dataset, options, device, stop } = self.job;
+        let Job { dataset, options, share, device, stop } = self.job;
         let steps = steps_per_epoch(options, dataset.len());
         let (epoch, number) = (step / steps, step % steps);
         let order = match self.order.take().filter(|order| order.epoch == epoch) {
@@ -88,7 +91,7 @@ impl Worker<'_> {
             None => EpochOrder::new(options, &**dataset, epoch),
         };
         let size = options.transform.size();
-        let views: Vec<View> = order.batch(number, options.batch).collect();
+        let views = own_views(order.batch(number, options.batch).collect(), options, *share)?;
         self.order = Some(order);
         let images = BatchBuffer::new(views.len(), size, &options.normalisation, *device)?;
         let mut batch = PartialBatch::new(images);
@@ -124,6 +127,18 @@ impl Worker<'_> {
         batch.classes.push(class as i64);
         Ok(())
     }
+}
+
+/// Returns the views of a batch that this process loads.
+fn own_views(all: Vec<View>, options: &LoaderOptions, share: Share) -> Result<Vec<View>> {
+    if share.is_whole() {
+        return Ok(all);
+    }
+    let places = match options.order {
+        Order::Sequential => share.judged(all.len()).collect(),
+        Order::Shuffled { .. } | Order::Shards { .. } => share.places(all.len())?,
+    };
+    Ok(places.into_iter().map(|place| all[place]).collect())
 }
 
 /// Adds the image to the name of a value out of range.
