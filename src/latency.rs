@@ -32,6 +32,24 @@ pub fn compare_latency(
     runs: usize,
     device: Device,
 ) -> Result<Vec<Latency>> {
+    let summarise = |times: Vec<f64>| Latency {
+        min_ms: times.iter().copied().fold(f64::INFINITY, f64::min),
+        runs,
+        median_ms: median(times),
+    };
+    Ok(latency_rounds(candidates, runs, device)?.into_iter().map(summarise).collect())
+}
+
+/// Returns the times of [`compare_latency`], in milliseconds: of every candidate, one a round. Ratios
+/// within a round are free of a drift of the machine's speed that is slower than a round.
+///
+/// # Errors
+/// Those of [`compare_latency`].
+pub fn latency_rounds(
+    candidates: &[&dyn Fn() -> Result<()>],
+    runs: usize,
+    device: Device,
+) -> Result<Vec<Vec<f64>>> {
     RUNS.check("runs", runs)?;
     candidates.iter().try_for_each(|candidate| timed(candidate, device).map(drop))?;
     let mut times = vec![Vec::with_capacity(runs); candidates.len()];
@@ -40,12 +58,7 @@ pub fn compare_latency(
             times.push(timed(candidate, device)?);
         }
     }
-    let summarise = |times: Vec<f64>| Latency {
-        min_ms: times.iter().copied().fold(f64::INFINITY, f64::min),
-        runs,
-        median_ms: median(times),
-    };
-    Ok(times.into_iter().map(summarise).collect())
+    Ok(times)
 }
 
 fn timed(candidate: &dyn Fn() -> Result<()>, device: Device) -> Result<f64> {

@@ -24,7 +24,7 @@ mod summary;
 mod svg;
 mod tensorboard;
 
-pub use crate::latency::{compare_latency, median, Latency};
+pub use crate::latency::{compare_latency, latency_rounds, median, Latency};
 pub use network_figures::{BlockSizes, NetworkFigures};
 pub use page::Report;
 pub use sample::Sample;

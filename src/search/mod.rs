@@ -53,7 +53,8 @@ pub use options::{
     PmimOptions, PmimReach, PruningOptions, SearchOptions, Stages, TrainingOptions,
 };
 #[cfg(feature = "pipeline")]
-pub(crate) use run::expect_run;
 pub(crate) use replicate::expect_alike;
+#[cfg(feature = "pipeline")]
+pub(crate) use run::expect_run;
 pub use run::{Outcome, Run, METRICS};
 pub use step::Search;
