@@ -26,8 +26,8 @@ struct Header<A> {
 }
 
 /// Kinds of the tensors of a state; a header has their numbers.
-const KINDS: [Kind; 7] =
-    [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16, Kind::Int64, Kind::Int, Kind::Bool];
+const KINDS: [Kind; 6] =
+    [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16, Kind::Int64, Kind::Int];
 
 /// Refuses ranks that were given another value than rank 0, on every rank, with the first difference.
 pub(crate) fn expect_alike(group: &dyn Collective, what: &str, own: &Value) -> Result<()> {
