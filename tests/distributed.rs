@@ -21,7 +21,7 @@ fn rank_of_a_group() -> TestResult {
         Err(_) => Duration::from_secs(60),
     };
     let group = from_env_with(&GroupOptions::default().time_limit(limit));
-    let done = group.map_err(Into::into).and_then(|group| work::run(&case, &*group));
+    let done = group.map_err(Into::into).and_then(|group| work::run(&case, &group));
     if let Err(error) = &done {
         say(&format!("error: {error}"));
     }

@@ -1,13 +1,19 @@
 //! What a rank does in each case.
 
 use super::ranks::say;
-use super::TestResult;
+use super::{searches, TestResult};
 use once_for_both::distributed::Collective;
 use once_for_both::Error;
+use std::path::Path;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// Runs a case as one rank.
-pub fn run(case: &str, group: &dyn Collective) -> TestResult {
+pub fn run(case: &str, group: &Arc<dyn Collective>) -> TestResult {
+    if let Some((name, file)) = case.strip_prefix("search ").and_then(|own| own.split_once(' ')) {
+        return searches::run(name, Path::new(file), group);
+    }
+    let group = &**group;
     match case {
         "exact" => exact(group),
         "ready" => {
