@@ -4,9 +4,11 @@ use crate::cli::{
     Command, CommandLine, ExportOptions, ForecastOptions, Format, InspectCommand, RunOptions,
 };
 use crate::progress::ProgressBar;
+use crate::ranks;
 use crate::AnyError;
 use once_for_both::cost::Budget;
 use once_for_both::device;
+use once_for_both::distributed::Collective;
 use once_for_both::import::ImportOptions;
 use once_for_both::models::{Architecture, SwinConfig, VitConfig};
 use once_for_both::pipeline::{
@@ -19,6 +21,7 @@ use once_for_both::Result;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tch::{Kind, Tensor};
 
@@ -39,11 +42,21 @@ pub enum Outcome {
 type Build<A> = fn(&NetworkConfig, i64, i64) -> Result<A>;
 
 pub fn execute(line: CommandLine) -> Result<Outcome, AnyError> {
-    let CommandLine { command, run } = line;
+    let Some(group) = ranks::join(line.command.as_ref())? else { return Ok(Outcome::Finished) };
+    let done = execute_in(line, &group);
+    if let Err(error) = &done {
+        ranks::tell(&*group, error);
+    }
+    done
+}
+
+fn execute_in(line: CommandLine, group: &Arc<dyn Collective>) -> Result<Outcome, AnyError> {
+    let CommandLine { command, mut run } = line;
     if let Some(Command::Inspect(options)) = command {
         return inspect(options);
     }
     let stage = command.as_ref().and_then(Command::stage);
+    ranks::resume_after_restart(&mut run)?;
     let (options, request) = (run.clone(), run.request(stage));
     let config = match &command {
         Some(Command::Report { run }) => return report(run),
@@ -53,8 +66,8 @@ pub fn execute(line: CommandLine) -> Result<Outcome, AnyError> {
         _ => request.resolve()?,
     };
     match family(&config, command.as_ref())? {
-        Family::Vit => dispatch(config, &options, command, NetworkConfig::vit),
-        Family::Swin => dispatch(config, &options, command, NetworkConfig::swin),
+        Family::Vit => dispatch(config, &options, command, NetworkConfig::vit, group),
+        Family::Swin => dispatch(config, &options, command, NetworkConfig::swin, group),
     }
 }
 
@@ -78,12 +91,13 @@ fn dispatch<A: ImageClassifier>(
     options: &RunOptions,
     command: Option<Command>,
     build: Build<A>,
+    group: &Arc<dyn Collective>,
 ) -> Result<Outcome, AnyError> {
     match command {
-        Some(Command::Eval) => evaluate(config, build),
+        Some(Command::Eval) => evaluate(config, build, group),
         Some(Command::Forecast(own)) => forecast(config, options, &own, build),
         Some(Command::Export(export)) => self::export(config, options, &export, build),
-        _ => run(config, options, build),
+        _ => run(config, options, build, group),
     }
 }
 
@@ -91,18 +105,30 @@ fn run<A: ImageClassifier>(
     config: Config,
     options: &RunOptions,
     build: Build<A>,
+    group: &Arc<dyn Collective>,
 ) -> Result<Outcome, AnyError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let out = options.out.clone().unwrap_or_else(|| PathBuf::from(format!("runs/{now}")));
+    let out = match &options.out {
+        Some(out) => out.clone(),
+        None if group.world_size() == 1 => PathBuf::from(format!("runs/{now}")),
+        None => return Err("--out: got none, expected a folder that all processes share".into()),
+    };
     // Before the images are opened, which may take long.
     RunFolder::new(&out).check()?;
     let bar = ProgressBar::default();
     let pipeline = open(config, &out, build)?
+        .distributed(Arc::clone(group))
         .resume(options.resume)
         .stop_when(&INTERRUPTED)
         .on_progress(|progress| bar.show(progress));
     ctrlc::set_handler(interrupt)?;
     let outcome = pipeline.run()?;
+    if !group.is_main() {
+        return Ok(match outcome {
+            PipelineOutcome::Finished { .. } => Outcome::Finished,
+            PipelineOutcome::Stopped => Outcome::Interrupted(out),
+        });
+    }
     let run = RunFolder::new(&out);
     if let PipelineOutcome::Finished { network, top1, summary } = &outcome {
         match summary {
@@ -182,11 +208,18 @@ fn report(run: &Path) -> Result<Outcome, AnyError> {
     Ok(Outcome::Finished)
 }
 
-fn evaluate<A: ImageClassifier>(config: Config, build: Build<A>) -> Result<Outcome, AnyError> {
+fn evaluate<A: ImageClassifier>(
+    config: Config,
+    build: Build<A>,
+    group: &Arc<dyn Collective>,
+) -> Result<Outcome, AnyError> {
     let path = config.weights.clone().ok_or("eval: give the network by --weights")?;
-    let pipeline = open(config, Path::new("."), build)?;
+    let pipeline = open(config, Path::new("."), build)?.distributed(Arc::clone(group));
     let network = pipeline.load(&path, "--weights")?;
     let top1 = pipeline.feed().top1(|images| network.predict(images))?;
+    if !group.is_main() {
+        return Ok(Outcome::Finished);
+    }
     println!(
         "top-1 {:.2}% of {} images; {:.2} MMACs, {:.3} M parameters",
         100.0 * top1,

@@ -5,6 +5,7 @@
 mod cli;
 mod commands;
 mod progress;
+mod ranks;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
             ExitCode::from(130)
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("{}error: {error}", ranks::name());
             let mut cause = error.source();
             while let Some(inner) = cause {
                 eprintln!("  because: {inner}");

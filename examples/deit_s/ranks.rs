@@ -1,0 +1,55 @@
+//! Several processes that torchrun or Slurm has started: which of them does what.
+
+use crate::cli::{Command, RunOptions};
+use crate::AnyError;
+use once_for_both::distributed::{from_env, Collective, Rendezvous, SingleProcess};
+use once_for_both::pipeline::RunFolder;
+use once_for_both::Error;
+use std::sync::Arc;
+
+/// Joins the processes that make a command together. A command that one process makes is made by rank
+/// 0: `None` on the others.
+pub fn join(command: Option<&Command>) -> Result<Option<Arc<dyn Collective>>, AnyError> {
+    let alone = match command {
+        None => false,
+        Some(command) => command.stage().is_none() && !matches!(command, Command::Eval),
+    };
+    if !alone {
+        return Ok(Some(from_env()?));
+    }
+    let main = Rendezvous::from_env()?.is_none_or(|place| place.rank == 0);
+    Ok(main.then(|| Arc::new(SingleProcess) as Arc<dyn Collective>))
+}
+
+/// Tells the other ranks why this one ends, unless they know.
+pub fn tell(group: &dyn Collective, error: &AnyError) {
+    if !matches!(error.downcast_ref::<Error>(), Some(Error::Distributed(_))) {
+        group.abort(&in_one_line(&**error));
+    }
+}
+
+/// An error with its causes.
+fn in_one_line(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        words = format!("{words}: {inner}");
+        cause = inner.source();
+    }
+    words
+}
+
+/// What an error message of this process begins with: its rank, if there are several.
+pub fn name() -> String {
+    match Rendezvous::from_env() {
+        Ok(Some(place)) if place.world_size > 1 => format!("rank {}: ", place.rank),
+        _ => String::new(),
+    }
+}
+
+/// A run that a launcher has restarted goes on from its newest checkpoint.
+pub fn resume_after_restart(options: &mut RunOptions) -> Result<(), AnyError> {
+    let begun = options.out.as_ref().is_some_and(|out| RunFolder::new(out).config().is_file());
+    options.resume |= begun && Rendezvous::from_env()?.is_some_and(|place| place.restart > 0);
+    Ok(())
+}
