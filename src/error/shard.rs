@@ -16,6 +16,12 @@ pub enum ShardError {
         /// Message of the tar reader.
         source: io::Error,
     },
+    /// A compressed archive, whose members have no positions.
+    #[error("format: got {format}, expected an archive that is not compressed; unpack it")]
+    Compressed {
+        /// The format.
+        format: &'static str,
+    },
     /// A header with another checksum than the one it states.
     #[error(
         "checksum of the header at byte {offset}: got {stated}, expected {computed}; the shard is \

@@ -162,6 +162,39 @@ fn check_idx(folder: &Path, plain: &[u8], case: u64) -> TestResult {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn mutated_index_of_shards_is_refused_by_name_in_bounded_time_and_memory() -> TestResult {
+    run("index_cases")
+}
+
+#[test]
+#[ignore = "started by the test that measures its memory"]
+fn index_cases() -> TestResult {
+    let (folder, cases) = (tempfile::tempdir()?, cases()?);
+    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/shards");
+    let pattern = format!("{}/webdataset-{{000000..000001}}.tar", made.display());
+    let index = folder.path().join("index");
+    TarShards::open_with_index(&pattern, &index)?;
+    let good = std::fs::read(&index)?;
+    let folder = folder.path().to_owned();
+    measured(|| {
+        run_bounded(cases, move |case| {
+            let path = folder.join(case.to_string());
+            std::fs::write(&path, mutated(&good, case)).expect("a file is written");
+            let classes = |set: &TarShards| {
+                let class = |index| set.read(index, &mut Vec::new()).ok().flatten();
+                (0..set.len()).map(class).collect::<Vec<_>>()
+            };
+            match TarShards::open_with_index(&pattern, &path) {
+                Ok(set) => assert_eq!(classes(&set), [0, 3, 1, 4, 2].map(Some)),
+                Err(error) => assert!(error.to_string().contains(&path.display().to_string())),
+            }
+            std::fs::remove_file(path).expect("the file is removed");
+        })
+    })
+}
+
+#[test]
 #[ignore = "started by the test that measures its memory"]
 fn shard_cases() -> TestResult {
     let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/shards");

@@ -5,6 +5,7 @@ use crate::sets::file;
 use crate::support::TestResult;
 use once_for_both::data::TarShards;
 use once_for_both::Error;
+use std::io::Write;
 use tar::{Builder, EntryType, Header};
 use tempfile::tempdir;
 
@@ -158,7 +159,10 @@ fn shard_without_samples_is_refused() -> TestResult {
 }
 
 #[test]
-fn file_that_is_no_archive_is_refused() -> TestResult {
+fn file_that_is_no_archive_or_a_compressed_one_is_refused() -> TestResult {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    gzip.write_all(&archive(&[IMAGE, CLASS])?)?;
+    expect(&gzip.finish()?, "format: got gzip, expected an archive that is not compressed")?;
     expect(&file("colour.jpg")?, "checksum of the header at byte 0")?;
     expect(&[b'x'; 100], "header at byte 0: got 100 bytes, expected 512")
 }

@@ -2,7 +2,8 @@
 //!
 //! A safetensors file. Its tensor `members` is `[samples, 4]`, u32: block of the data, length, class,
 //! blocks of the header. Its metadata `shards` is JSON: path, length, time of the last change and
-//! number of samples of each shard, in the order of the samples.
+//! number of samples of each shard, in the order of the samples; `crc32` is the checksum of `shards` and
+//! `members`, because a changed bit could be another class.
 
 use super::samples::{Member, MOST_CLASS};
 use super::scan::{Scan, Stamp};
@@ -45,14 +46,19 @@ pub(super) fn read(path: &Path) -> Result<Scans> {
 fn parse(bytes: &[u8]) -> Result<Scans, String> {
     let words = |error: safetensors::SafeTensorError| error.to_string();
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(words)?;
-    let field = |name: &str| metadata.metadata().as_ref().and_then(|fields| fields.get(name));
-    if field("format").map(String::as_str) != Some(FORMAT) {
-        return Err("another format".into());
+    let fields = metadata.metadata().clone().unwrap_or_default();
+    let field = |name: &str| fields.get(name).map_or("", String::as_str);
+    if field("format") != FORMAT {
+        return Err(format!("the format {:?}", field("format")));
     }
-    let entries = field("shards").map_or("", String::as_str);
-    let entries: Vec<Entry> = serde_json::from_str(entries).map_err(|error| error.to_string())?;
     let tensors = SafeTensors::deserialize(bytes).map_err(words)?;
     let members = tensors.tensor("members").map_err(words)?;
+    let (stated, computed) = (field("crc32"), checksum(field("shards"), members.data()));
+    if stated != computed {
+        return Err(format!("the checksum {computed} in place of {stated:?}"));
+    }
+    let entries: Vec<Entry> =
+        serde_json::from_str(field("shards")).map_err(|error| error.to_string())?;
     let samples = entries.iter().try_fold(0usize, |sum, entry| sum.checked_add(entry.samples));
     if members.dtype() != Dtype::U32
         || samples.map(|all| vec![all, COLUMNS]) != Some(members.shape().into())
@@ -79,6 +85,14 @@ fn parse(bytes: &[u8]) -> Result<Scans, String> {
     entries.into_iter().map(scan).collect()
 }
 
+/// CRC-32 of both parts of an index, in hexadecimal.
+fn checksum(shards: &str, members: &[u8]) -> String {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(shards.as_bytes());
+    hasher.update(members);
+    format!("{:08x}", hasher.finalize())
+}
+
 /// Writes an index atomically.
 ///
 /// # Errors
@@ -96,10 +110,12 @@ pub(super) fn write(path: &Path, scans: &Scans) -> Result<()> {
         .flat_map(|member| [member.block, member.length, member.class, member.header_blocks])
         .flat_map(u32::to_le_bytes)
         .collect();
-    let fields = [("format".to_owned(), FORMAT.to_owned()), ("shards".to_owned(), shards)];
+    let crc32 = checksum(&shards, &data);
+    let fields = [("format", FORMAT.to_owned()), ("shards", shards), ("crc32", crc32)];
+    let fields = HashMap::from(fields.map(|(name, value)| (name.to_owned(), value)));
     let shape = vec![data.len() / (4 * COLUMNS), COLUMNS];
     let bytes = TensorView::new(Dtype::U32, shape, &data)
-        .and_then(|view| safetensors::serialize([("members", view)], Some(HashMap::from(fields))))
+        .and_then(|view| safetensors::serialize([("members", view)], Some(fields)))
         .map_err(|error| refused(error.to_string()))?;
     files::write_atomically(path, &bytes)
 }

@@ -17,6 +17,10 @@ pub(super) const MOST_HEADER_BYTES: usize = 1 << 20;
 /// Most zeros at the end of a shard. Writers pad to 10 KB.
 const MOST_ZEROS: u64 = 1 << 20;
 
+/// First bytes of compressed files.
+const COMPRESSED: [(&str, &[u8]); 4] =
+    [("gzip", b"\x1f\x8b"), ("bzip2", b"BZh"), ("xz", b"\xfd7zXZ"), ("zstd", b"\x28\xb5\x2f\xfd")];
+
 /// Length of a shard and time of its last change, which tell whether it is still the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -149,6 +153,10 @@ fn header_fault(file: &File, window: &Window, length: u64, source: io::Error) ->
     let mut bytes = [0; BLOCK as usize];
     if let Err(error) = fill_at(file, &mut bytes, offset) {
         return Stop::Io(error);
+    }
+    let compressed = COMPRESSED.iter().find(|(_, magic)| offset == 0 && bytes.starts_with(magic));
+    if let Some(&(format, _)) = compressed {
+        return ShardError::Compressed { format }.into();
     }
     let header = Header::from_byte_slice(&bytes);
     let mut right = header.clone();
