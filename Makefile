@@ -1,7 +1,7 @@
 # Every target fetches what it needs (scripts/with-libtorch): a fresh machine needs only
 # cargo, a C++ compiler, python3 with pip, and make. ARGS="..." is passed on to demo and bench.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-golden test-simulated-cuda test-long lint check-features check-nccl doc msrv \
+.PHONY: help setup build demo demo-distributed test test-golden test-simulated-cuda test-long lint check-features check-nccl doc msrv \
 	package deny semver bench gpu-check clean
 
 WITH := scripts/with-libtorch
@@ -27,6 +27,12 @@ build: setup ## compile the library
 demo: setup ## search and shrink DeiT-S on the data set at hand (options: make demo ARGS="--help")
 	$(WITH) cargo run --release --example deit_s --features pipeline -- $(ARGS)
 
+DISTRIBUTED := --features "pipeline distributed"
+demo-distributed: setup ## the demo in two processes of this machine, as torchrun would start them
+	$(WITH) cargo build --release --example deit_s $(DISTRIBUTED)
+	$(WITH) scripts/ranks.py 2 $${CARGO_TARGET_DIR:-target}/release/examples/deit_s \
+		--out runs/distributed-$$(date +%s) $(ARGS)
+
 # A small toolchain may come without the linters; the tests have to run all the same.
 linters := $(WITH) sh -c 'cargo fmt --version && cargo clippy --version' >/dev/null 2>&1
 get_linters := rustup component add rustfmt clippy
@@ -46,8 +52,8 @@ test-simulated-cuda: setup ## the tests on a simulated CUDA device, and counts o
 	scripts/simulated-cuda-tests $(FEATURES)
 
 # Every property whose number of cases OFB_CASES sets has "flipped" or "mutated" in its name.
-test-long: setup ## what takes long: a run killed a hundred times, 100,000 damaged files a reader
-	OFB_KILLS=$${OFB_KILLS:-100} $(TEST) $(FEATURES) --test run killed
+test-long: setup ## what takes long: runs of one and of two processes killed a hundred times, 100,000 damaged files a reader
+	OFB_KILLS=$${OFB_KILLS:-100} $(TEST) $(FEATURES) --test run --test distributed killed
 	OFB_CASES=$${OFB_CASES:-100000} $(TEST) $(FEATURES) --tests -- flipped mutated bytes_changed
 
 test-tch-%: ## the same sources with another tch and its libtorch: make test-tch-0.24 (compiles everything)

@@ -2,13 +2,11 @@
 
 mod distributed_cases;
 
-use distributed_cases::ranks::{
-    free_port, program, rank_command, say, start_all, variables, Rank, CASE, LIMIT,
-};
+use distributed_cases::ranks::{free_port, say, start_all, variables, Rank, CASE, LIMIT};
+use distributed_cases::torchrun::torchrun;
 use distributed_cases::{work, TestResult};
 use once_for_both::distributed::{from_env_with, GroupOptions};
 use std::net::TcpListener;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Not a test of its own: what the tests start as a rank. Without a case in the environment there is
@@ -187,27 +185,9 @@ fn other_world_size_is_an_error_of_all() -> TestResult {
     Ok(())
 }
 
-/// What the Python environment of `make test` has: a Python, and the folder with torch.
-fn python() -> TestResult<Option<(String, String)>> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/python_env.py");
-    let output = Command::new("python3").arg(script).output()?;
-    let text = String::from_utf8(output.stdout)?;
-    let mut lines = text.lines().map(str::to_string);
-    Ok(lines.next().map(|python| (python, lines.next().unwrap_or_default())))
-}
-
 #[test]
 fn ranks_of_torchrun_are_exact_after_a_restart() -> TestResult {
-    let Some((python, torch)) = python()? else {
-        eprintln!("ranks_of_torchrun is SKIPPED: no Python with torch (scripts/python_env.py)");
-        return Ok(());
-    };
-    let (path, arguments) = program()?;
-    let mut command = rank_command(&python, "restarted");
-    let run = "import os, sys; sys.setdlopenflags(os.RTLD_LAZY); \
-               from torch.distributed.run import main; main()";
-    command.args(["-c", run, "--standalone", "--nproc-per-node=2", "--max-restarts=1"]);
-    command.args(["--no-python", &path]).args(arguments).env("PYTHONPATH", torch);
+    let Some(command) = torchrun("restarted", 1)? else { return Ok(()) };
     let remains = Rank::of(command)?.end()?;
     for rank in ["0 of 2", "1 of 2"] {
         let times = remains.success().iter().filter(|line| *line == rank).count();

@@ -57,19 +57,24 @@ fn expect_same_events(name: &str, one: &[Event], two: &[Event]) {
     }
 }
 
+/// Compares tensors by name.
+pub fn expect_close(name: &str, one: &BTreeMap<String, Tensor>, two: &BTreeMap<String, Tensor>) {
+    assert!(one.keys().eq(two.keys()), "{name}");
+    for (tensor, own) in one {
+        let other = &two[tensor];
+        assert_eq!(own.size(), other.size(), "{name}: {tensor}");
+        let difference = (own - other).abs().max().double_value(&[]);
+        assert!(difference <= TOLERANCE, "{name}: {tensor} differs by {difference}");
+    }
+}
+
 #[test]
 fn two_ranks_search_like_one_process() -> TestResult {
     let folder = tempfile::tempdir()?;
     for name in SEARCHES {
         let (one, two) = (run(name, 1, folder.path())?, run(name, 2, folder.path())?);
         expect_same_events(name, &one.events, &two.events);
-        assert!(one.tensors.keys().eq(two.tensors.keys()), "{name}");
-        for (tensor, own) in &one.tensors {
-            let other = &two.tensors[tensor];
-            assert_eq!(own.size(), other.size(), "{name}: {tensor}");
-            let difference = (own - other).abs().max().double_value(&[]);
-            assert!(difference <= TOLERANCE, "{name}: {tensor} differs by {difference}");
-        }
+        expect_close(name, &one.tensors, &two.tensors);
         let pruned = one.events.iter().filter(|event| matches!(event, Event::Pruned(_))).count();
         assert_eq!(pruned > 0, name != "training", "{name}: {pruned}");
     }

@@ -6,7 +6,7 @@ use once_for_both::batch::Batch;
 use once_for_both::cost::Budget;
 use once_for_both::distributed::{Collective, Share};
 use once_for_both::models::VitConfig;
-use once_for_both::search::{Decisions, Event, Search, SearchOptions, Stages};
+use once_for_both::search::{Decisions, Event, Search, SearchBuilder, SearchOptions, Stages};
 use once_for_both::supernet::Weights;
 use std::path::Path;
 use std::sync::Arc;
@@ -65,15 +65,21 @@ pub fn share_of(number: u64, share: Share) -> once_for_both::Result<Batch> {
     Ok(Batch::classes(own(images)?, own(classes)?))
 }
 
+/// Begins to build a search of a group, with a change of its options.
+pub fn builder(
+    name: &str,
+    group: &Arc<dyn Collective>,
+    change: impl FnOnce(&mut SearchOptions),
+) -> TestResult<SearchBuilder<VitConfig>> {
+    let dense = Search::training(vit(), 1).build()?.supernet().raw_weights();
+    let builder = Search::of(vit()).weights(&dense).options(options(name).with(change));
+    let builder = builder.distributed(Arc::clone(group));
+    Ok(if name == "training" { builder } else { builder.budget(Budget::macs_share(0.5)) })
+}
+
 /// Builds a search of a group.
 pub fn build(name: &str, group: &Arc<dyn Collective>) -> TestResult<Search<VitConfig>> {
-    let dense = Search::training(vit(), 1).build()?.supernet().raw_weights();
-    let mut builder =
-        Search::of(vit()).weights(&dense).options(options(name)).distributed(Arc::clone(group));
-    if name != "training" {
-        builder = builder.budget(Budget::macs_share(0.5));
-    }
-    Ok(builder.build()?)
+    Ok(builder(name, group, |_| ())?.build()?)
 }
 
 /// Makes all steps of a search. Rank 0 writes its parameters and the logits of some images to a file,

@@ -1,0 +1,124 @@
+//! Searches of a group in which something goes wrong on one rank.
+
+use super::ranks::say;
+use super::searches::{build, builder, share_of, vit, BATCH};
+use super::TestResult;
+use once_for_both::batch::Batch;
+use once_for_both::distributed::{Collective, Share};
+use once_for_both::search::{Event, Outcome, Search};
+use once_for_both::Error;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use tch::Tensor;
+
+/// Runs a search with a fault.
+pub fn run(fault: &str, folder: &Path, group: &Arc<dyn Collective>) -> TestResult {
+    let odd = group.rank() == 1;
+    match fault {
+        "seed" => {
+            let builder = builder("default", group, |options| options.seed += u64::from(odd))?;
+            Ok(builder.build().map(drop)?)
+        }
+        "weights" => {
+            let mut dense = Search::training(vit(), 1).build()?.supernet().raw_weights();
+            if let Some(bias) = dense.get_mut("head.bias").filter(|_| odd) {
+                *bias = bias.f_add_scalar(1e-3)?;
+            }
+            let builder = Search::training(vit(), 4).weights(&dense);
+            Ok(builder.distributed(Arc::clone(group)).build().map(drop)?)
+        }
+        "drift" => {
+            let mut search = build("default", group)?;
+            steps(&mut search, 3, group)?;
+            if odd {
+                let mut bias = search.supernet().raw_weights()["head.bias"].shallow_clone();
+                let _ = tch::no_grad(|| bias.f_add_scalar_(1e-6))?;
+            }
+            steps(&mut search, 1, group)
+        }
+        "share" => {
+            Share::of(&**group).places(BATCH as usize - 1)?;
+            Ok(())
+        }
+        "source" => {
+            let mut search = build("default", group)?;
+            let mut source = |number| match number == 2 && odd {
+                true => Err(Error::File { path: "shard-7.tar".into(), reason: "torn".into() }),
+                false => share_of(number, Share::of(&**group)),
+            };
+            Ok(search.train(&mut source, &mut ())?)
+        }
+        "nan" => nan(group),
+        "stop" => stop(folder, group),
+        "unwritable" => unwritable(folder, group),
+        _ => Err(format!("unknown fault {fault}").into()),
+    }
+}
+
+/// Makes so many steps.
+fn steps(
+    search: &mut Search<once_for_both::models::VitConfig>,
+    count: u64,
+    group: &Arc<dyn Collective>,
+) -> TestResult {
+    for _ in 0..count {
+        let batch = share_of(search.steps_done(), Share::of(&**group))?;
+        search.step(&[batch], &mut ())?;
+    }
+    Ok(())
+}
+
+/// One rank's images of a step hold a NaN: every rank says what it skipped.
+fn nan(group: &Arc<dyn Collective>) -> TestResult {
+    let mut search = build("default", group)?;
+    let share = Share::of(&**group);
+    let mut source = |number: u64| {
+        let Batch { images, targets } = share_of(number, share)?;
+        let bad = number == 2 && group.rank() == 1;
+        let images = if bad { images.f_mul_scalar(f64::NAN)? } else { images };
+        Ok(Batch { images, targets })
+    };
+    let mut told = |event: &Event| {
+        if let Event::NonFinite { step, skipped, first, .. } = event {
+            say(&format!("step {step}: {skipped} skipped: {}", first.join(", ")));
+        }
+        Ok(())
+    };
+    search.train(&mut source, &mut told)?;
+    let bias: Tensor = search.supernet().raw_weights()["head.bias"].shallow_clone();
+    say(&format!("{:?}", Vec::<f32>::try_from(bias.f_detach()?)?));
+    Ok(())
+}
+
+/// One rank is told to stop.
+fn stop(folder: &Path, group: &Arc<dyn Collective>) -> TestResult {
+    let mut search = build("default", group)?;
+    let (stop, share) = (AtomicBool::new(group.rank() == 1), Share::of(&**group));
+    let mut run = search.run_in(folder)?.stop_when(&stop);
+    let outcome = run.train(&mut |number| share_of(number, share))?;
+    assert_eq!(outcome, Outcome::Stopped);
+    say(&format!("stopped after {}", run.search().steps_done()));
+    Ok(())
+}
+
+/// The folder of the checkpoints becomes a file.
+fn unwritable(folder: &Path, group: &Arc<dyn Collective>) -> TestResult {
+    let mut search = build("default", group)?;
+    let share = Share::of(&**group);
+    let checkpoints = folder.join("checkpoints");
+    let mut run = search.run_in(folder)?.checkpoint_every(2);
+    let mut source = |number| {
+        if number == 3 && group.is_main() {
+            std::fs::remove_dir_all(&checkpoints)
+                .and_then(|()| std::fs::write(&checkpoints, "full"))
+                .map_err(|source| Error::Io {
+                    action: "write",
+                    path: checkpoints.clone(),
+                    source,
+                })?;
+        }
+        share_of(number, share)
+    };
+    Ok(run.train(&mut source).map(drop)?)
+}
