@@ -23,11 +23,21 @@ fn program() -> Result<PathBuf, Box<dyn Error>> {
 }
 
 fn compare(rows: &str, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
+    compare_by(1, rows, arguments)
+}
+
+fn compare_by(ranks: usize, rows: &str, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
     let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/pretrained/fashion-mnist");
     let brief = ["--weights", weights, "--batch", "8", "--validate", "8"];
     let steps = ["--dense-steps", "1", "--plain-interval", "0", "--device", "cpu"];
     let length: &[&str] = if arguments.contains(&"--steps") { &[] } else { &["--steps", "2"] };
-    let mut command = Command::new(program()?);
+    let mut command = match ranks {
+        1 => Command::new(program()?),
+        _ => Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/ranks.py")),
+    };
+    if ranks > 1 {
+        command.arg(ranks.to_string()).arg(program()?);
+    }
     // Tests run in parallel: one thread each.
     command.env("OMP_NUM_THREADS", "1");
     command.args(brief).args(steps).args(length).args(["--search", "0.5", "--json", rows]);
@@ -122,6 +132,32 @@ fn tables_of_rows_in_parallel_processes_are_those_of_their_file() -> TestResult 
     assert!(matches!(heads, Some(2 | 4)), "{row}");
     assert_eq!(row["nll"].as_str().map(str::len), Some(24), "8 images of two bytes in base64");
     assert!(row["macs"].as_f64() < Some(0.5) && row["seconds"].as_f64() > Some(0.0), "{row}");
+    Ok(())
+}
+
+#[cfg(feature = "distributed")]
+#[test]
+fn rows_of_two_ranks_are_those_of_one_process() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let wanted = ["--methods", "even,random-sizes", "--draws", "2"];
+    let mut found = Vec::new();
+    for ranks in [1, 2] {
+        let file = folder.path().join(format!("{ranks}.jsonl"));
+        let output = compare_by(ranks, file.to_str().ok_or("not UTF-8")?, &wanted)?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && told.contains("row 3 of 3: "), "{told}");
+        let rows = std::fs::read_to_string(&file)?;
+        let rows = rows.lines().map(serde_json::from_str::<serde_json::Value>);
+        let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
+        let own =
+            |row: &serde_json::Value| [&row["method"], &row["draw"], &row["nll"]].map(Clone::clone);
+        found.push(rows.iter().map(own).collect::<Vec<_>>());
+    }
+    assert_eq!(found[0], found[1]);
+    let file = folder.path().join("3.jsonl");
+    let refused = compare_by(2, file.to_str().ok_or("not UTF-8")?, &["--jobs", "2"])?;
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && told.contains("got --jobs"), "{told}");
     Ok(())
 }
 

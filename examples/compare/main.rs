@@ -21,6 +21,9 @@
 //!         --ablate search_steps=60,100,200,300 --ablate order=1,2 --ablate teacher=off
 //! ```
 //!
+//! Processes that torchrun or Slurm has started share the rows of the table, each a row at a time
+//! (docs/scaling.md): `scripts/ranks.py 2 compare …`.
+//!
 //! `--images 30000 --validate 10000` judges on held-out training images instead of the test images:
 //! what is tuned is tuned there.
 //!
@@ -47,6 +50,7 @@ mod options;
 mod paired;
 mod plan;
 mod protocol;
+mod ranks;
 mod row;
 mod scaled;
 mod scratch;
@@ -59,6 +63,7 @@ use bench::Bench;
 use clap::Parser;
 use file::RowFile;
 use once_for_both::device;
+use once_for_both::distributed::Collective;
 use once_for_both::models::Architecture;
 use options::Options;
 use plan::{Line, Run};
@@ -75,7 +80,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let done = match &options.task {
         Some(task) => children::work(task),
-        None => compare(&options),
+        None => together(&options),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
     eprintln!("error: {}", with_causes(&*error));
@@ -93,9 +98,25 @@ fn with_causes(error: &dyn Error) -> String {
     told
 }
 
+/// Compares, in the processes that were started together: one's error is that of all.
+fn together(options: &Options) -> Result<(), AnyError> {
+    let group = ranks::join()?;
+    let done = compare(options, &*group);
+    if let Err(error) = &done {
+        group.abort(&with_causes(&**error));
+    }
+    done
+}
+
 /// Measures the rows that the file of `--json` does not have, and prints the tables.
-fn compare(options: &Options) -> Result<(), AnyError> {
-    let opened = options.json.as_deref().map(RowFile::open).transpose()?;
+fn compare(options: &Options, group: &dyn Collective) -> Result<(), AnyError> {
+    if group.world_size() > 1 && (options.jobs.is_some() || options.source.weights.is_none()) {
+        return Err(
+            "several processes: got --jobs or no --weights, expected --weights alone".into()
+        );
+    }
+    let json = options.json.as_deref().filter(|_| group.is_main());
+    let opened = json.map(RowFile::open).transpose()?;
     let (file, mut rows) = opened.map_or((None, Vec::new()), |(file, rows)| (Some(file), rows));
     let source = &options.source;
     let feed = data::open(source, device::parse(&source.device)?)?;
@@ -111,7 +132,9 @@ fn compare(options: &Options) -> Result<(), AnyError> {
     };
     let bench = Bench::new(feed, source.validate, weights)?;
     let dense = bench.judge_dense()?;
-    println!("dense: NLL {:.4}, top-1 {:.2} %", dense.mean_nll(), 100.0 * dense.top1());
+    if group.is_main() {
+        println!("dense: NLL {:.4}, top-1 {:.2} %", dense.mean_nll(), 100.0 * dense.top1());
+    }
 
     let missing = missing(&bench, &lines, &rows)?;
     let mut failed = Vec::new();
@@ -134,7 +157,10 @@ fn compare(options: &Options) -> Result<(), AnyError> {
     };
     match options.jobs {
         Some(jobs) => children::measure(jobs, source, weights, &missing, finished)?,
-        None => in_order(&bench, &missing, finished)?,
+        None => ranks::measure(group, &bench, &missing, finished)?,
+    }
+    if !group.is_main() {
+        return Ok(());
     }
     print_tables(&bench, &lines, &rows)?;
     match failed.as_slice() {
@@ -155,15 +181,6 @@ fn missing(bench: &Bench, lines: &[Line], rows: &[Row]) -> Result<Vec<Run>, AnyE
         }
     }
     Ok(missing.into_iter().map(|(run, _)| run).collect())
-}
-
-/// Measures every run in this process.
-fn in_order(
-    bench: &Bench,
-    runs: &[Run],
-    mut finished: impl FnMut(&Run, Result<Row, AnyError>) -> Result<(), AnyError>,
-) -> Result<(), AnyError> {
-    runs.iter().try_for_each(|run| finished(run, bench.measure(run)))
 }
 
 /// Prints the rows of all lines in order, and the tables of what could be measured.

@@ -85,7 +85,7 @@ impl Recipe {
 
 /// Options of a search that plain training beside it shares.
 const OF_TRAINING: [(&str, &[&str]); 2] = [
-    ("training", &["precision", "label_smoothing", "ema_decay"]),
+    ("training", &["precision", "exchange", "label_smoothing", "ema_decay"]),
     ("optimiser", &["weights", "clip_norm"]),
 ];
 

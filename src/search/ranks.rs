@@ -7,6 +7,7 @@ use crate::autograd::no_grad;
 use crate::distributed::{Collective, Share};
 use crate::error::{in_words, DistributedError};
 use crate::models::Architecture;
+use crate::precision::Precision;
 use crate::randomness::Placement;
 use crate::tensors::{bit_sum, to_bytes};
 use crate::transfer::upload;
@@ -92,7 +93,13 @@ impl<A: Architecture> Search<A> {
 
     /// Sums gradients over all ranks, in place.
     pub(super) fn sum_gradients(&self, gradients: &FlatGradients) -> Result<()> {
-        self.group.all_reduce(gradients.tensors.data())
+        let own = gradients.tensors.data();
+        if self.share().is_whole() || self.options.training.exchange == Precision::F32 {
+            return self.group.all_reduce(own);
+        }
+        let rounded = own.f_to_kind(self.options.training.exchange.kind())?;
+        self.group.all_reduce(&rounded)?;
+        Ok(no_grad(|| own.shallow_clone().f_copy_(&rounded))?)
     }
 
     /// Returns flags, `[n]`, bool, that are true where they are on one rank.

@@ -6,6 +6,7 @@ use once_for_both::batch::Batch;
 use once_for_both::cost::Budget;
 use once_for_both::distributed::{Collective, Share};
 use once_for_both::models::VitConfig;
+use once_for_both::precision::Precision;
 use once_for_both::search::{Decisions, Event, Search, SearchBuilder, SearchOptions, Stages};
 use once_for_both::supernet::Weights;
 use std::path::Path;
@@ -40,6 +41,9 @@ pub fn options(name: &str) -> SearchOptions {
         (options.log_interval, options.seed) = (1, 3);
         if options.search_steps > 0 {
             (options.pruning.interval, options.pruning.fade_out_steps) = (4, 2);
+        }
+        if name == "bf16_exchange" {
+            options.training.exchange = Precision::Bf16;
         }
         if name == "two_stages" {
             options.stages = Stages::Two { importance_steps: 6 };

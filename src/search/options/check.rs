@@ -108,9 +108,13 @@ impl OptimiserOptions {
 
 impl TrainingOptions {
     fn check(&self) -> Result<()> {
-        if self.precision == Precision::F16 {
-            let expected = "f32 or bf16: the gradients of f16 underflow";
-            return Err(Error::invalid("training.precision", expected, "f16"));
+        for (name, precision) in
+            [("training.precision", self.precision), ("training.exchange", self.exchange)]
+        {
+            if precision == Precision::F16 {
+                let expected = "f32 or bf16: the gradients of f16 underflow";
+                return Err(Error::invalid(name, expected, "f16"));
+            }
         }
         ACCUMULATE.check("training.accumulate", self.accumulate)?;
         INTERVAL.check("training.max_skipped_in_a_row", self.max_skipped_in_a_row)?;

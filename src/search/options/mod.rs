@@ -254,6 +254,11 @@ pub struct TrainingOptions {
     /// Precision of weights as materialised, activations and gradients: f32 or bf16. θ, scores, α
     /// and moments are f32 in either case. Default f32.
     pub precision: Precision,
+    /// Precision that gradients are summed over processes in, f32 or bf16, which is half of the bytes
+    /// ([`distributed`](crate::distributed)). Each process's gradient is rounded, and every sum of two.
+    /// Default f32.
+    #[serde(default)]
+    pub exchange: Precision,
     /// Label smoothing of the task loss, in [0, 1). Default 0.
     pub label_smoothing: f64,
     /// Distillation, from the dense network or from the teacher component. Default

@@ -69,6 +69,7 @@ impl SearchOptions {
             training: TrainingOptions {
                 accumulate: 1,
                 precision: Precision::F32,
+                exchange: Precision::F32,
                 label_smoothing: 0.0,
                 distillation: None,
                 ema_decay: None,
