@@ -32,6 +32,8 @@ mod sets;
 mod shard_faults;
 #[path = "data/shards.rs"]
 mod shards;
+#[path = "data/sharing.rs"]
+mod sharing;
 #[path = "data/strictness.rs"]
 mod strictness;
 #[path = "data/transforms.rs"]

@@ -40,6 +40,15 @@ fn deit_s(arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
     Ok(command.args(arguments).args(["--device", &device]).output()?)
 }
 
+/// Runs the program in two processes of this machine.
+#[cfg(feature = "distributed")]
+fn two_ranks(arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/ranks.py");
+    let mut command = Command::new(script);
+    command.arg("2").arg(program()?).args(arguments).args(["--device", "cpu"]);
+    Ok(command.env("OMP_NUM_THREADS", "1").output()?)
+}
+
 /// Returns the output of a command that succeeds.
 fn succeeds(arguments: &[&str]) -> Result<String, Box<dyn Error>> {
     let output = deit_s(arguments)?;
@@ -459,6 +468,43 @@ fn resumed_run_with_other_options_is_rejected_and_with_the_same_repeats_its_subn
     std::fs::remove_file(folder.path().join("summary.json"))?;
     succeeds(&["--resume", "--out", out])?;
     assert_eq!(std::fs::read(folder.path().join("subnet/model.safetensors"))?, subnet);
+    Ok(())
+}
+
+/// The files are written, and the summary is printed, by rank 0 alone.
+#[cfg(feature = "distributed")]
+#[test]
+fn run_of_two_ranks_is_that_of_one_process() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let folders = ["one", "two"].map(|name| folder.path().join(name));
+    let [one, two] = [0, 1].map(|at| folders[at].to_str().unwrap_or_default());
+    let run = |out| [&["--out", out, "--batch", "32"][..], &SMALL].concat();
+    succeeds(&run(one))?;
+    let output = two_ranks(&run(two))?;
+    let (told, printed) = (String::from_utf8(output.stderr)?, String::from_utf8(output.stdout)?);
+    assert!(output.status.success(), "{told}");
+    assert_eq!(printed.matches("saved: ").count(), 3, "{printed}");
+    assert_eq!(told.matches("search: 20 steps").count(), 1, "{told}");
+    let [left, right] =
+        [json(&folders[0].join("summary.json"))?, json(&folders[1].join("summary.json"))?];
+    for of in ["dense", "subnet"] {
+        assert_eq!(left[of]["macs"], right[of]["macs"], "{of}");
+        let top1 = [&left, &right].map(|own| own[of]["top1"].as_f64().unwrap_or(f64::NAN));
+        assert!((top1[0] - top1[1]).abs() < 0.005, "{of}: {top1:?}");
+    }
+    let evaluated = String::from_utf8(two_ranks(&["eval", "--weights", two])?.stdout)?;
+    assert_eq!(evaluated, succeeds(&["eval", "--weights", two])?);
+    // It goes on where it was, and ends at once.
+    assert!(two_ranks(&["--resume", "--out", two])?.status.success());
+    let again = two_ranks(&run(two))?;
+    assert!(!again.status.success());
+    let told = String::from_utf8(again.stderr)?;
+    assert!(
+        told.contains("rank 0: error: ") && told.contains("rank 1: error: rank 0 failed: "),
+        "{told}"
+    );
+    let refused = two_ranks(&SMALL)?;
+    assert!(String::from_utf8(refused.stderr)?.contains("--out: got none"));
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::Collective;
 use crate::error::DistributedError;
-use crate::Result;
+use crate::{Error, Result};
 
 /// The share of every batch that one process, a rank, has.
 ///
@@ -17,6 +17,17 @@ pub struct Share {
 impl Share {
     /// All images: the share of a process that trains alone.
     pub const WHOLE: Self = Self { rank: 0, world_size: 1 };
+
+    /// Returns the share of one rank.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a rank that is not below the number of ranks.
+    pub fn new(rank: usize, world_size: usize) -> Result<Self> {
+        match rank < world_size {
+            true => Ok(Self { rank, world_size }),
+            false => Err(Error::invalid("rank", format!("below {world_size}"), rank)),
+        }
+    }
 
     /// Returns the share of this process.
     pub fn of(group: &dyn Collective) -> Self {
