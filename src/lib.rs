@@ -98,4 +98,7 @@ mod documents {
 
     #[doc = include_str!("../docs/quickstart.md")]
     struct Quickstart;
+
+    #[doc = include_str!("../docs/scaling.md")]
+    struct Scaling;
 }
