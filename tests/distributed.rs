@@ -9,6 +9,9 @@ use once_for_both::distributed::{from_env_with, GroupOptions};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+/// A time limit that is never reached, in milliseconds.
+const LONG: u64 = 60_000;
+
 /// Not a test of its own: what the tests start as a rank. Without a case in the environment there is
 /// nothing to do.
 #[test]
@@ -16,7 +19,7 @@ fn rank_of_a_group() -> TestResult {
     let Ok(case) = std::env::var(CASE) else { return Ok(()) };
     let limit = match std::env::var(LIMIT) {
         Ok(limit) => Duration::from_millis(limit.parse()?),
-        Err(_) => Duration::from_secs(60),
+        Err(_) => Duration::from_millis(LONG),
     };
     let group = from_env_with(&GroupOptions::default().time_limit(limit));
     let done = group.map_err(Into::into).and_then(|group| work::run(&case, &group));
@@ -29,7 +32,7 @@ fn rank_of_a_group() -> TestResult {
 #[test]
 fn operations_of_two_and_three_ranks_are_exact() -> TestResult {
     for world_size in [2, 3] {
-        for (rank, process) in start_all("exact", world_size, 60_000)?.into_iter().enumerate() {
+        for (rank, process) in start_all("exact", world_size, LONG)?.into_iter().enumerate() {
             assert_eq!(process.end()?.success(), [format!("{rank} of {world_size}")]);
         }
     }
@@ -62,7 +65,7 @@ fn errors_after(
 #[test]
 fn killed_rank_is_an_error_of_every_other_rank_at_once() -> TestResult {
     for (victim, world_size) in [(1, 2), (0, 3)] {
-        for (error, time) in errors_after("-KILL", victim, world_size, 60_000)? {
+        for (error, time) in errors_after("-KILL", victim, world_size, LONG)? {
             assert!(error.contains("all-reduce failed: "), "{error}");
             assert!(time < Duration::from_secs(2), "rank {victim}: {time:?}: {error}");
         }
@@ -73,9 +76,9 @@ fn killed_rank_is_an_error_of_every_other_rank_at_once() -> TestResult {
 #[test]
 fn stopped_rank_is_an_error_of_every_other_rank_at_the_time_limit() -> TestResult {
     for (victim, world_size) in [(1, 2), (0, 3)] {
-        for (error, time) in errors_after("-STOP", victim, world_size, 1500)? {
+        for (error, time) in errors_after("-STOP", victim, world_size, 1000)? {
             assert!(error.contains("all-reduce failed: "), "{error}");
-            let expected = Duration::from_millis(1200)..Duration::from_millis(5000);
+            let expected = Duration::from_millis(800)..Duration::from_millis(5000);
             assert!(expected.contains(&time), "rank {victim}: {time:?}: {error}");
         }
     }
@@ -85,7 +88,7 @@ fn stopped_rank_is_an_error_of_every_other_rank_at_the_time_limit() -> TestResul
 #[test]
 fn message_of_abort_is_the_error_of_every_other_rank() -> TestResult {
     for (aborting, world_size) in [(1, 3), (0, 2)] {
-        let ranks = start_all(&format!("abort {aborting}"), world_size, 60_000)?;
+        let ranks = start_all(&format!("abort {aborting}"), world_size, LONG)?;
         for (rank, process) in ranks.into_iter().enumerate() {
             let expected = match rank == aborting {
                 true => "error: disk full".into(),
@@ -100,7 +103,7 @@ fn message_of_abort_is_the_error_of_every_other_rank() -> TestResult {
 #[test]
 fn message_of_abort_ends_an_operation_while_its_rank_goes_on() -> TestResult {
     for aborting in [0, 1] {
-        let mut ranks = start_all(&format!("abort_and_stay {aborting}"), 2, 60_000)?;
+        let mut ranks = start_all(&format!("abort_and_stay {aborting}"), 2, LONG)?;
         let other = ranks.remove(1 - aborting).end()?;
         assert_eq!(other.error()?, format!("error: rank {aborting} failed: disk full"));
         assert!(ranks[0].runs()?);
@@ -108,11 +111,11 @@ fn message_of_abort_ends_an_operation_while_its_rank_goes_on() -> TestResult {
     Ok(())
 }
 
-/// Starts ranks with variables, and returns the error of each.
-fn errors_of(variables: &[Vec<(&str, String)>]) -> TestResult<Vec<String>> {
+/// Starts ranks with variables and a time limit in milliseconds, and returns the error of each.
+fn errors_of(limit: u64, variables: &[Vec<(&str, String)>]) -> TestResult<Vec<String>> {
     let start = |variables: &Vec<(&str, String)>| {
         let mut variables = variables.clone();
-        variables.push((LIMIT, "1500".into()));
+        variables.push((LIMIT, limit.to_string()));
         Rank::start("exact", &variables)
     };
     let ranks: Vec<Rank> = variables.iter().map(start).collect::<TestResult<_>>()?;
@@ -122,11 +125,11 @@ fn errors_of(variables: &[Vec<(&str, String)>]) -> TestResult<Vec<String>> {
 #[test]
 fn missing_rank_is_named_at_the_time_limit() -> TestResult {
     let port = free_port()?;
-    let errors = errors_of(&[variables(0, 3, port), variables(2, 3, port)])?;
+    let errors = errors_of(1500, &[variables(0, 3, port), variables(2, 3, port)])?;
     for error in errors {
         assert!(error.contains("missing after 1.5s: rank 1"), "{error}");
     }
-    let errors = errors_of(&[variables(1, 2, port)])?;
+    let errors = errors_of(300, &[variables(1, 2, port)])?;
     assert!(errors[0].contains(&format!("joining the group at 127.0.0.1:{port}")), "{}", errors[0]);
     Ok(())
 }
@@ -135,7 +138,7 @@ fn missing_rank_is_named_at_the_time_limit() -> TestResult {
 fn port_in_use_is_named() -> TestResult {
     let listener = TcpListener::bind(("0.0.0.0", 0))?;
     let port = listener.local_addr()?.port();
-    let errors = errors_of(&[variables(0, 2, port)])?;
+    let errors = errors_of(LONG, &[variables(0, 2, port)])?;
     assert!(errors[0].contains(&format!("MASTER_PORT: got {port}, in use")), "{}", errors[0]);
     Ok(())
 }
@@ -144,7 +147,7 @@ fn port_in_use_is_named() -> TestResult {
 fn address_that_does_not_resolve_is_named() -> TestResult {
     let mut variables = variables(1, 2, free_port()?);
     variables[2].1 = "no-such-host.invalid".into();
-    let errors = errors_of(&[variables])?;
+    let errors = errors_of(300, &[variables])?;
     assert!(errors[0].contains("MASTER_ADDR: got no-such-host.invalid"), "{}", errors[0]);
     Ok(())
 }
@@ -152,7 +155,7 @@ fn address_that_does_not_resolve_is_named() -> TestResult {
 #[test]
 fn rank_that_another_process_has_is_an_error_of_all() -> TestResult {
     let port = free_port()?;
-    let errors = errors_of(&[0, 1, 1].map(|rank| variables(rank, 3, port)))?;
+    let errors = errors_of(LONG, &[0, 1, 1].map(|rank| variables(rank, 3, port)))?;
     for error in errors {
         assert!(error.contains("RANK: got 1, as another process"), "{error}");
     }
@@ -167,7 +170,7 @@ fn stray_process_with_a_rank_of_a_complete_group_ends_alone() -> TestResult {
     for rank in &ranks {
         assert_eq!(rank.next()?, "ready");
     }
-    let errors = errors_of(&[variables(1, 2, port)])?;
+    let errors = errors_of(LONG, &[variables(1, 2, port)])?;
     assert!(errors[0].contains("RANK: got 1, as another process"), "{}", errors[0]);
     for rank in &mut ranks {
         assert!(rank.runs()?);
@@ -178,7 +181,7 @@ fn stray_process_with_a_rank_of_a_complete_group_ends_alone() -> TestResult {
 #[test]
 fn other_world_size_is_an_error_of_all() -> TestResult {
     let port = free_port()?;
-    let errors = errors_of(&[variables(0, 2, port), variables(1, 3, port)])?;
+    let errors = errors_of(LONG, &[variables(0, 2, port), variables(1, 3, port)])?;
     for error in errors {
         assert!(error.contains("WORLD_SIZE of rank 1: got 3, expected 2 as on rank 0"), "{error}");
     }

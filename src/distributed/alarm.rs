@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// Key of the first message.
 const MESSAGE: &str = "alarm";
-/// Counts the ranks that have read it.
+/// Counts the ranks that have read the message of another.
 const HEARD: &str = "alarm/heard";
 /// How long one wait for the message takes; a group that ended is noticed after it.
 const SLICE: Duration = Duration::from_secs(5);
@@ -55,11 +55,11 @@ impl Alarm {
         listening: Store,
     ) -> Self {
         let shared = Arc::new(Shared::default());
-        let heard = shared.clone();
+        let listener = shared.clone();
         // Without the thread, messages of other ranks are not read: their failure still is noticed.
         let _ = std::thread::Builder::new()
             .name("alarm".into())
-            .spawn(move || heard.listen(&listening));
+            .spawn(move || listener.listen(rank, &listening));
         Self { rank, world_size, hosts, store, shared }
     }
 
@@ -90,10 +90,10 @@ impl Alarm {
         if !self.hosts || std::mem::replace(&mut self.shared.lock().stayed, true) {
             return;
         }
-        let (store, ranks) = (self.store.clone(), self.world_size as i64);
+        let (store, others) = (self.store.clone(), self.world_size as i64 - 1);
         let end = Instant::now() + STAY;
         within(STAY, move || {
-            while Instant::now() < end && store.add(HEARD, 0).is_ok_and(|heard| heard < ranks) {
+            while Instant::now() < end && store.add(HEARD, 0).is_ok_and(|heard| heard < others) {
                 std::thread::sleep(Duration::from_millis(10));
             }
         });
@@ -118,7 +118,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn listen(&self, store: &Store) {
+    fn listen(&self, rank: usize, store: &Store) {
         loop {
             let started = Instant::now();
             let arrived = store.wait(MESSAGE, SLICE).is_ok();
@@ -128,14 +128,14 @@ impl Shared {
             let mut state = self.lock();
             state.over |= gone;
             state.message = message.map(|message| parsed(&message));
-            let (over, arrived) = (state.over, state.message.is_some());
+            let (over, sender) = (state.over, state.message.as_ref().map(|(rank, _)| *rank));
             drop(state);
             self.changed.notify_all();
-            if arrived {
+            if sender.is_some_and(|sender| sender != rank) {
                 // The rank that hosts the store waits for this; without an answer it ends all the same.
                 let _ = store.add(HEARD, 1);
             }
-            if arrived || over {
+            if sender.is_some() || over {
                 return;
             }
         }

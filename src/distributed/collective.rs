@@ -7,8 +7,9 @@ use tch::Tensor;
 
 /// Operations that all processes of a group make together, each in the same order.
 ///
-/// An operation that one rank makes and another does not, or makes with another shape, waits until the
-/// time limit of the group. After an error the group is of no use any more: the process has to end.
+/// An operation that one rank makes and another does not waits until the time limit of the group. One
+/// that the ranks make with different numbers of elements is a fault of the program: gloo ends the
+/// process. After an error the group is of no use any more: the process has to end.
 pub trait Collective: Send + Sync + Debug {
     /// Number of this process, from 0.
     fn rank(&self) -> usize;
@@ -20,10 +21,13 @@ pub trait Collective: Send + Sync + Debug {
     /// this call has been [waited for](Pending::wait).
     ///
     /// # Shapes
-    /// Any; contiguous, of the same shape and kind on all ranks, on the CPU or the device of the group.
+    /// Any; contiguous, of the same shape and kind on all ranks, on the CPU or a CUDA device.
     ///
     /// # Errors
-    /// [`DistributedError::Failed`] if a rank ended or does not answer.
+    /// [`DistributedError::Peer`] with the message of a rank that called [`abort`](Self::abort), else
+    /// [`DistributedError::Failed`] if a rank ended or does not answer; [`Error::Invalid`](crate::Error::Invalid) for a tensor
+    /// that is not contiguous or of a kind that cannot be sent; [`DistributedError::Nccl`] for a CUDA
+    /// tensor where NCCL is not to be had.
     fn start_all_reduce(&self, tensor: &Tensor) -> Result<Box<dyn Pending>>;
 
     /// Sums a tensor over all ranks, in place; see [`start_all_reduce`](Self::start_all_reduce).
@@ -52,8 +56,9 @@ pub trait Collective: Send + Sync + Debug {
     /// As [`start_all_reduce`](Self::start_all_reduce).
     fn barrier(&self) -> Result<()>;
 
-    /// Leaves a message for the other ranks, whose next operation fails with it, before this one ends
-    /// with an error. The default does nothing.
+    /// Leaves a message for the other ranks before this one ends with an error: their present or next
+    /// operation fails with it. Returns within two seconds, even if no rank can be reached. The default
+    /// does nothing.
     fn abort(&self, message: &str) {
         let _ = message;
     }
@@ -61,10 +66,11 @@ pub trait Collective: Send + Sync + Debug {
 
 /// An operation in progress.
 pub trait Pending: Debug {
-    /// Waits for its end. On a GPU, what is queued afterwards waits, not the host.
+    /// Waits for its end. On a GPU, what is queued afterwards waits, not the host. An operation that is
+    /// dropped instead goes on, and keeps its tensor.
     ///
     /// # Errors
-    /// [`DistributedError::Failed`] if a rank ended or did not answer in time.
+    /// As [`Collective::start_all_reduce`].
     fn wait(self: Box<Self>) -> Result<()>;
 }
 

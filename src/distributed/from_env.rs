@@ -5,7 +5,8 @@ use crate::Result;
 use std::sync::Arc;
 
 /// Joins the group that the environment describes, with the default [`GroupOptions`]. Returns
-/// [`SingleProcess`] where no variable is set, or the group has one process.
+/// [`SingleProcess`] where no variable is set, or the group has one process. Call it once in a process:
+/// a process joins a group once.
 ///
 /// | variable | value | set by |
 /// |---|---|---|

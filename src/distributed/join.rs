@@ -2,7 +2,7 @@
 
 use super::alarm::Alarm;
 use super::bounded::within;
-use super::c10d::{Backend, Place, Store};
+use super::c10d::{Backend, Limits, Place, Store};
 use super::rendezvous::{wrong, Rendezvous};
 use crate::error::{in_words, DistributedError};
 use crate::{Error, Result};
@@ -28,7 +28,7 @@ pub(super) fn join(rendezvous: &Rendezvous, limit: Duration) -> Result<Joined> {
     // Longer than leaving a message takes.
     const GRACE: Duration = Duration::from_secs(4);
     let meeting = Meeting { place: rendezvous.clone(), limit, end: Instant::now() + limit };
-    let late = meeting.failed(format!("not done within {limit:?}; is every rank running?"));
+    let late = meeting.failed(format!("not done within {limit:?}; see whether every rank runs"));
     within(limit + GRACE, move || meeting.join()).unwrap_or(Err(late))
 }
 
@@ -45,12 +45,16 @@ impl Meeting {
         let Rendezvous { rank, world_size, .. } = self.place;
         let alarm =
             Alarm::new(rank, world_size, self.place.hosts_store(), store.clone(), listening);
-        match self.connect(&store, &alarm, master) {
+        let address = master.into_iter().find_map(local_address);
+        let met = self.meet(&store, &alarm, address);
+        // One process too many, which a complete group does not know: it ends alone.
+        let stray = met.is_err() && store.has(ALL).unwrap_or(true);
+        let gloo = met.and_then(|()| self.connect(&store, &alarm, address));
+        match gloo {
             Ok(gloo) => Ok(Joined { store, alarm, gloo }),
             Err(error) => {
-                // The others end with this error, too; but a stray process ends alone.
                 let peer = matches!(error, Error::Distributed(DistributedError::Peer { .. }));
-                if !peer && store.has(ALL).is_ok_and(|complete| !complete) {
+                if !stray && !peer {
                     alarm.raise(&in_words(&error));
                 }
                 Err(error)
@@ -58,11 +62,9 @@ impl Meeting {
         }
     }
 
-    fn connect(&self, store: &Store, alarm: &Alarm, master: SocketAddr) -> Result<Backend> {
+    /// Connects this rank to each of the others.
+    fn connect(&self, store: &Store, alarm: &Alarm, address: Option<IpAddr>) -> Result<Backend> {
         let Rendezvous { rank, world_size, .. } = self.place;
-        self.agree_on_world_size(store, alarm)?;
-        let address = local_address(master);
-        self.meet(store, alarm, address)?;
         let address = self.reachable(store, address).map(|address| address.to_string());
         let chosen = std::env::var_os("GLOO_SOCKET_IFNAME").is_some_and(|name| !name.is_empty());
         let address = address.as_deref().filter(|_| !chosen);
@@ -70,13 +72,17 @@ impl Meeting {
         self.stored(alarm, Backend::gloo(store, place, self.limit, address))
     }
 
-    /// Resolves the address of rank 0; on clusters a name may be known only after a while.
-    fn resolved(&self) -> Result<SocketAddr> {
+    /// Resolves the addresses of rank 0; on clusters a name may be known only after a while. IPv4 comes
+    /// first, so that all ranks take the same where a machine has both.
+    fn resolved(&self) -> Result<Vec<SocketAddr>> {
         loop {
             let found = (self.place.host.as_str(), self.place.port).to_socket_addrs();
-            let reason = match found.map(|mut addresses| addresses.next()) {
-                Ok(Some(address)) => return Ok(address),
-                Ok(None) => "no address".to_string(),
+            let reason = match found.map(Vec::from_iter) {
+                Ok(mut addresses) if !addresses.is_empty() => {
+                    addresses.sort_by_key(SocketAddr::is_ipv6);
+                    return Ok(addresses);
+                }
+                Ok(_) => "no address".to_string(),
                 Err(error) => error.to_string(),
             };
             if !self.pause() {
@@ -90,9 +96,10 @@ impl Meeting {
     fn open(&self, first: bool) -> Result<Store> {
         let place = &self.place;
         let prefix = format!("once-for-both/{}", place.restart);
-        let left = self.end.saturating_duration_since(Instant::now());
+        let connect = self.end.saturating_duration_since(Instant::now());
+        let limits = Limits { connect, wait: self.limit };
         let hosts = first && place.hosts_store();
-        Store::open((&place.host, place.port), hosts, left, &prefix).map_err(|reason| {
+        Store::open((&place.host, place.port), hosts, limits, &prefix).map_err(|reason| {
             if hosts && reason.contains("EADDRINUSE") {
                 let expected = "a port that no other program uses on rank 0's machine";
                 return wrong("MASTER_PORT", expected, format!("{}, in use", place.port));
@@ -120,6 +127,7 @@ impl Meeting {
 
     /// Registers this rank, and waits until all have.
     fn meet(&self, store: &Store, alarm: &Alarm, address: Option<IpAddr>) -> Result<()> {
+        self.agree_on_world_size(store, alarm)?;
         let Rendezvous { rank, world_size, .. } = self.place;
         if self.stored(alarm, store.add(&came(rank), 1))? > 1 {
             let expected = "a number of its own for each process";
@@ -175,7 +183,10 @@ impl Meeting {
     }
 
     fn missing(&self, ranks: &str) -> Error {
-        self.failed(format!("missing after {:?}: rank {ranks}", self.limit))
+        let limit = self.limit;
+        self.failed(format!(
+            "missing after {limit:?}: rank {ranks}; start it, or correct WORLD_SIZE"
+        ))
     }
 
     /// Returns what the store answered. A store that is gone ended with rank 0, which may have left a

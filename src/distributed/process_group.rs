@@ -167,7 +167,8 @@ impl Shared {
             return error.into();
         }
         let Place { rank, world_size } = self.place;
-        let (operation, reason) = (operation.into(), reason.into());
+        let operation = operation.into();
+        let reason = format!("{reason}; a rank ended or does not answer: see its own messages");
         DistributedError::Failed { rank, world_size, operation, reason }.into()
     }
 }
@@ -176,9 +177,10 @@ impl Drop for ProcessGroup {
     /// Closes the connections. c10d waits for operations in progress, which after a failure would take
     /// until their time limit: then they are left to the end of the process.
     fn drop(&mut self) {
-        const LONGEST: Duration = Duration::from_secs(1);
+        let failed = self.shared.alarm.raised().is_some();
+        let longest = if failed { Duration::ZERO } else { Duration::from_secs(1) };
         let backends = (self.gloo.take(), self.nccl.take());
-        within(LONGEST, move || drop(backends));
+        within(longest, move || drop(backends));
     }
 }
 

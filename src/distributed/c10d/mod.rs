@@ -12,6 +12,15 @@ use tch::Tensor;
 /// A result whose error is the reason of c10d, in one line.
 pub(super) type Result<T> = std::result::Result<T, String>;
 
+/// Time limits of a connection to a store.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// For connecting.
+    pub connect: Duration,
+    /// For a value that another rank has still to write.
+    pub wait: Duration,
+}
+
 /// A connection to the key-value store of a group, which this process may host.
 #[derive(Debug)]
 pub(super) struct Store(NonNull<RawStore>);
@@ -22,11 +31,12 @@ unsafe impl Send for Store {}
 unsafe impl Sync for Store {}
 
 impl Store {
-    /// Connects to the store at an address within `limit`; a store that `hosts` is opened there first.
+    /// Connects to the store at an address, which a connection that `hosts` opens there first.
+    /// Keys get the prefix.
     pub fn open(
         (host, port): (&str, u16),
         hosts: bool,
-        limit: Duration,
+        limits: Limits,
         prefix: &str,
     ) -> Result<Self> {
         let (host, prefix) = (text(host)?, text(prefix)?);
@@ -37,7 +47,8 @@ impl Store {
                     host.as_ptr(),
                     port,
                     hosts.into(),
-                    milliseconds(limit),
+                    milliseconds(limits.connect),
+                    milliseconds(limits.wait),
                     prefix.as_ptr(),
                     store,
                 )

@@ -15,7 +15,8 @@ extern "C" char* ofb_nccl_open(OfbStore* store, int rank, int world_size, int64_
         "it again with the headers of ", major, ".", minor);
     auto options = c10d::ProcessGroupNCCL::Options::create();
     options->timeout = std::chrono::milliseconds(limit_ms);
-    auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(store->store, rank, world_size, std::move(options));
+    auto keys = ofb_prefixed("nccl", store->store);
+    auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(keys, rank, world_size, std::move(options));
     *backend = new OfbBackend{std::move(group), true};
   });
 }

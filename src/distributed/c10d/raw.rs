@@ -19,6 +19,7 @@ extern "C" {
         host: *const c_char,
         port: u16,
         hosts: c_int,
+        connect_ms: i64,
         limit_ms: i64,
         prefix: *const c_char,
         store: *mut *mut RawStore,

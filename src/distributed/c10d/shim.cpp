@@ -7,7 +7,6 @@
 #include <vector>
 
 #include <c10/util/Logging.h>
-#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
@@ -39,19 +38,20 @@ void ofb_free_bytes(char* bytes) {
   std::free(bytes);
 }
 
-// Connects to the store at an address, and hosts it there where `hosts` is not 0. Keys get the prefix.
-char* ofb_store_open(const char* host, uint16_t port, int hosts, int64_t limit_ms, const char* prefix,
-                     OfbStore** store) {
+// Connects to the store at an address within `connect_ms`, and hosts it there where `hosts` is not 0. Keys
+// get the prefix; a value is waited for `limit_ms`.
+char* ofb_store_open(const char* host, uint16_t port, int hosts, int64_t connect_ms, int64_t limit_ms,
+                     const char* prefix, OfbStore** store) {
   return ofb_guarded([&] {
     keep_log_quiet();
     c10d::TCPStoreOptions options;
     options.port = port;
     options.isServer = hosts != 0;
     options.waitWorkers = false;
-    options.timeout = milliseconds(limit_ms);
-    auto server = c10::make_intrusive<c10d::TCPStore>(std::string(host), options);
-    auto prefixed = c10::make_intrusive<c10d::PrefixStore>(std::string(prefix), std::move(server));
-    *store = new OfbStore{std::move(prefixed)};
+    options.timeout = milliseconds(connect_ms);
+    auto connection = c10::make_intrusive<c10d::TCPStore>(std::string(host), options);
+    connection->setTimeout(milliseconds(limit_ms));
+    *store = new OfbStore{ofb_prefixed(prefix, std::move(connection))};
   });
 }
 
@@ -102,7 +102,8 @@ char* ofb_gloo_open(OfbStore* store, int rank, int world_size, int64_t limit_ms,
     const milliseconds limit(limit_ms);
     auto options = address == nullptr ? Gloo::Options::create_default(limit) : Gloo::Options::create(limit);
     if (address != nullptr) options->devices.push_back(Gloo::createDeviceForHostname(address));
-    auto group = c10::make_intrusive<Gloo>(store->store, rank, world_size, std::move(options));
+    auto keys = ofb_prefixed("gloo", store->store);
+    auto group = c10::make_intrusive<Gloo>(keys, rank, world_size, std::move(options));
     *backend = new OfbBackend{std::move(group), false};
   });
 }

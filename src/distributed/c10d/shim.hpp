@@ -7,8 +7,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <string>
 
 #include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 // A connection to the store of a group.
@@ -28,6 +30,11 @@ struct OfbWork {
   c10::intrusive_ptr<c10d::Work> work;
   bool on_stream;
 };
+
+// The same store, with keys of its own for each user.
+inline c10::intrusive_ptr<c10d::Store> ofb_prefixed(const char* prefix, c10::intrusive_ptr<c10d::Store> store) {
+  return c10::make_intrusive<c10d::PrefixStore>(std::string(prefix), std::move(store));
+}
 
 // malloc, because the caller frees without knowing who allocated.
 inline char* ofb_copy(const void* bytes, size_t length) {
