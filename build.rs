@@ -17,9 +17,11 @@ fn main() {
     let lib = env::var("DEP_TCH_LIBTORCH_LIB").unwrap_or_default();
     println!("cargo:rustc-env=OFB_LIBTORCH_LIB={lib}");
     #[cfg(feature = "distributed")]
-    if let Some(error) = (!lib.is_empty()).then(|| c10d::compile(lib.as_ref()).err()).flatten() {
-        eprintln!("{error}");
-        std::process::exit(1);
+    if !lib.is_empty() {
+        if let Err(error) = c10d::compile(lib.as_ref()) {
+            eprintln!("{error}");
+            std::process::exit(1);
+        }
     }
     if lib.is_empty() || env::var_os("CARGO_CFG_UNIX").is_none() {
         return;

@@ -12,7 +12,9 @@ const STANDARD: &str = "-std=c++20";
 
 /// Compiles the shim against the headers of the libtorch whose libraries are in `lib`.
 pub fn compile(lib: &Path) -> Result<(), String> {
-    println!("cargo:rerun-if-changed={SOURCES}");
+    for name in ["shim.cpp", "shim.hpp", "nccl.cpp", "gloo_stub"] {
+        println!("cargo:rerun-if-changed={}", source(name).display());
+    }
     println!("cargo:rerun-if-changed=build/c10d.rs");
     for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
         println!("cargo:rerun-if-env-changed={variable}");

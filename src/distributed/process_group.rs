@@ -154,7 +154,10 @@ impl Operation {
                     Some(error) => return Err(error.into()),
                     None => continue,
                 },
-                Err(reason) => return Err(self.group.failed(self.name, &reason)),
+                Err(reason) => {
+                    const HINT: &str = "a rank ended or does not answer: see its own messages";
+                    return Err(self.group.failed(self.name, &format!("{reason}; {HINT}")));
+                }
             }
         }
     }
@@ -167,8 +170,7 @@ impl Shared {
             return error.into();
         }
         let Place { rank, world_size } = self.place;
-        let operation = operation.into();
-        let reason = format!("{reason}; a rank ended or does not answer: see its own messages");
+        let (operation, reason) = (operation.into(), reason.into());
         DistributedError::Failed { rank, world_size, operation, reason }.into()
     }
 }

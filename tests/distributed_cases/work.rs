@@ -53,10 +53,12 @@ fn abort(group: &dyn Collective, rank: usize, stay: bool) -> TestResult {
         return Ok(group.barrier()?);
     }
     group.abort("disk full");
-    while stay {
+    if !stay {
+        return Err("disk full".into());
+    }
+    loop {
         std::thread::park();
     }
-    Err("disk full".into())
 }
 
 fn exact(group: &dyn Collective) -> TestResult {
