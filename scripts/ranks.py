@@ -23,11 +23,11 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def start(command, rank, ranks, port):
+def start(command, rank, ranks, port, address="127.0.0.1", local_rank=None):
     threads = max(1, len(os.sched_getaffinity(0)) // ranks)
     own = {
-        "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks,
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+        "RANK": rank, "LOCAL_RANK": rank if local_rank is None else local_rank, "WORLD_SIZE": ranks,
+        "MASTER_ADDR": address, "MASTER_PORT": port,
     }
     environment = dict(os.environ)
     environment.setdefault("OMP_NUM_THREADS", str(threads))
@@ -52,16 +52,21 @@ def wait(processes):
     return failed or next(filter(None, (process.returncode for process in processes)), 0)
 
 
+def finish(processes):
+    """Waits for all, and returns the exit status; a signal ends them first."""
+    # Ctrl-C reaches the ranks too: they end by themselves.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: [process.terminate() for process in processes])
+    status = wait(processes)
+    return status if status >= 0 else 128 - status
+
+
 def main():
     if len(sys.argv) < 3 or not sys.argv[1].isdigit() or int(sys.argv[1]) < 1:
         sys.exit(__doc__)
     ranks, port = int(sys.argv[1]), free_port()
     processes = [start(sys.argv[2:], rank, ranks, port) for rank in range(ranks)]
-    # Ctrl-C reaches the ranks too: they end by themselves.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: [process.terminate() for process in processes])
-    status = wait(processes)
-    sys.exit(status if status >= 0 else 128 - status)
+    sys.exit(finish(processes))
 
 
 if __name__ == "__main__":
