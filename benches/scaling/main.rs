@@ -13,6 +13,7 @@ use once_for_both::batch::Batch;
 use once_for_both::cost::Budget;
 use once_for_both::distributed::{from_env, Collective, SingleProcess};
 use once_for_both::models::VitConfig;
+use once_for_both::precision::Precision;
 use once_for_both::search::{Search, SearchOptions};
 use once_for_both::supernet::Weights;
 use serde::{Deserialize, Serialize};
@@ -124,7 +125,7 @@ fn batch(images: i64) -> BenchResult<Batch> {
     Ok(Batch::classes(pixels, classes))
 }
 
-fn kinds(counted: &Arc<Counted>) -> BenchResult<[Kinds; 3]> {
+fn kinds(counted: &Arc<Counted>) -> BenchResult<[Kinds; 4]> {
     let plain = SearchOptions::training(STEPS);
     let dense = build(&plain, None, Arc::new(SingleProcess))?.supernet().raw_weights();
     let kind = |name, options: SearchOptions| {
@@ -132,8 +133,10 @@ fn kinds(counted: &Arc<Counted>) -> BenchResult<[Kinds; 3]> {
         let alone = build(&options, Some(&dense), Arc::new(SingleProcess))?;
         BenchResult::Ok(Kinds { name, alone, together: build(&options, Some(&dense), group)? })
     };
+    let half = plain.clone().with(|options| options.training.exchange = Precision::Bf16);
     Ok([
         kind("plain training", plain)?,
+        kind("plain training, gradients exchanged in bf16", half)?,
         kind("search (default)", SearchOptions::new(STEPS, STEPS))?,
         kind("learned α, PMIM", SearchOptions::learned(STEPS, STEPS))?,
     ])
