@@ -25,9 +25,8 @@ pub fn enable_cuda() -> Result<()> {
 }
 
 /// Returns the device of a name: `cpu`, `cuda`, `cuda:1`, or `auto` (CUDA if available, else the
-/// CPU). The index of `cuda` and `auto` is that of this process on its machine
-/// ([`local_rank`](crate::distributed::local_rank)), which is 0 for a process alone; also 0 where the
-/// launcher shows each process one card.
+/// CPU). The index of `cuda` and `auto` is the number of this process on its machine ([`local_rank`]),
+/// which is 0 for a process alone; also 0 where the launcher shows each process one card.
 ///
 /// # Errors
 /// [`Error::Invalid`] for another name; [`Error::Device`], with the reason, for a CUDA device that

@@ -154,9 +154,11 @@ fn check(message: Message) -> Result<()> {
     Err(one_line(&text))
 }
 
-/// Returns the first line of a C++ message, without the source file that gloo puts in front of it.
+/// Returns the first line of a C++ message, without the source file that gloo puts in front of it and
+/// the advice behind it.
 fn one_line(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
+    let line = line.split(". This is typically caused").next().unwrap_or_default();
     let source = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
     match source {
         Some((source, rest)) if source.contains(".cc:") || source.contains(".cpp:") => rest.into(),
@@ -181,8 +183,9 @@ mod tests {
     use super::one_line;
 
     #[test]
-    fn message_of_gloo_is_one_line_without_source_file() {
-        let message = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4000\nframe #0";
+    fn message_of_gloo_is_one_line_without_source_file_and_advice() {
+        let message = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by \
+                       peer [127.0.0.1]:4000. This is typically caused by a worker crashing.\nframe #0";
         assert_eq!(one_line(message), "Connection closed by peer [127.0.0.1]:4000");
         assert_eq!(one_line("[enforce fail] x"), "[enforce fail] x");
     }
