@@ -25,7 +25,11 @@ pub fn compile(lib: &Path) -> Result<(), String> {
             .into());
     }
     let include = include_folder(lib)?;
-    shim(&include).define("USE_C10D_GLOO", None).file(source("shim.cpp")).compile("ofb_c10d");
+    shim(&include)
+        .define("USE_C10D_GLOO", None)
+        .file(source("shim.cpp"))
+        .file(source("backward.cpp"))
+        .compile("ofb_c10d");
     nccl::compile(&mut shim(&include), &source("nccl.cpp"), lib)
 }
 

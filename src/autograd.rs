@@ -37,12 +37,19 @@ pub(crate) fn gradients<T: Borrow<Tensor>>(
     if inputs.is_empty() {
         return Ok(Vec::new());
     }
-    if !(loss.defined() && loss.requires_grad()) {
-        let expected = "one that depends on the parameters by operations that autograd records; \
-                        return it without detaching it";
-        return Err(Error::invalid(loss_name, expected, "a loss without gradient"));
-    }
+    expect_graph(loss_name, loss)?;
     Ok(Tensor::f_run_backward(&[loss], inputs, keep_graph, false)?)
+}
+
+/// Refuses a loss without a graph: a backward pass from it is undefined behaviour.
+pub(crate) fn expect_graph(name: &str, loss: &Tensor) -> Result<()> {
+    if loss.defined() && loss.requires_grad() {
+        return Ok(());
+    }
+    let expected =
+        "one that depends on the parameters by operations that autograd records; return it \
+                    without detaching it";
+    Err(Error::invalid(name, expected, "a loss without gradient"))
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub trait Collective: Send + Sync + Debug {
 }
 
 /// An operation in progress.
-pub trait Pending: Debug {
+pub trait Pending: Send + Debug {
     /// Waits for its end. On a GPU, what is queued afterwards waits, not the host. An operation that is
     /// dropped instead goes on, and keeps its tensor.
     ///

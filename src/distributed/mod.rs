@@ -15,6 +15,8 @@ mod single_process;
 #[cfg(feature = "distributed")]
 mod alarm;
 #[cfg(feature = "distributed")]
+mod backward;
+#[cfg(feature = "distributed")]
 mod bounded;
 #[cfg(feature = "distributed")]
 mod c10d;
@@ -25,6 +27,8 @@ mod nccl;
 #[cfg(feature = "distributed")]
 mod process_group;
 
+#[cfg(feature = "distributed")]
+pub(crate) use backward::backward;
 pub use collective::{Collective, Pending};
 pub use from_env::{from_env, from_env_with};
 pub use options::GroupOptions;

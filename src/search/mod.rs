@@ -8,6 +8,8 @@
 //! folder.
 
 mod branch;
+#[cfg(feature = "distributed")]
+mod buckets;
 mod builder;
 mod checkpoint;
 mod consistency;

@@ -25,6 +25,9 @@ pub(super) struct ModelGradients {
     pub(super) reconstruction: Option<Tensor>,
 }
 
+/// Name of what is differentiated, in errors.
+pub(super) const LOSSES: &str = "task loss and reconstruction loss";
+
 /// Images of a batch that are seen whole, or with masked tokens.
 pub(super) struct Part {
     pub(super) batch: Batch,
@@ -48,16 +51,20 @@ impl<A: Architecture> Search<A> {
         let (apart, ranks) = (self.masks_apart(), self.share().world_size());
         let share = 1.0 / (ranks * batches.len()) as f64;
         let [mut seen, mut hidden] = [None, None];
-        let (mut task, mut reconstruction) = (Tensor::new(), None);
+        let (mut task, mut reconstruction, mut early) = (Tensor::new(), None, false);
         for batch in batches {
             (task, reconstruction) = (Tensor::new(), None);
-            for part in self.parts(batch)? {
+            let parts = self.parts(batch)?;
+            early = self.sums_early(batches, parts.len());
+            for part in parts {
                 let placement = part.images.placement(device)?;
                 let (own_task, loss) = placed(placement, || self.model_losses(&part, checked))?;
                 let total = self.with_reconstruction(&own_task, loss.as_ref(), &part.images)?;
                 let total = total.f_mul_scalar(part.share * share)?;
-                let name = "task loss and reconstruction loss";
-                let computed = autograd::gradients(name, &total, &leaves, false)?;
+                let computed = match early {
+                    true => self.summed_gradients(&total, &names, &leaves)?,
+                    false => autograd::gradients(LOSSES, &total, &leaves, false)?,
+                };
                 let own = FlatGradients::gather(layout, device, &names, computed)?;
                 let sum = if apart && part.masked { &mut hidden } else { &mut seen };
                 FlatGradients::add(sum, own)?;
@@ -70,8 +77,10 @@ impl<A: Architecture> Search<A> {
             Some(seen) => seen,
             None => FlatGradients::none(layout, device)?,
         };
-        for own in [Some(&seen), hidden.as_ref()].into_iter().flatten() {
-            self.sum_gradients(own)?;
+        if !early {
+            for own in [Some(&seen), hidden.as_ref()].into_iter().flatten() {
+                self.sum_gradients(own)?;
+            }
         }
         Ok(ModelGradients { seen, masked: hidden, task, reconstruction })
     }

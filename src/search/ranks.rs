@@ -91,6 +91,23 @@ impl<A: Architecture> Search<A> {
         })
     }
 
+    /// Returns whether the gradients of a step are summed during its backward pass, which needs the
+    /// feature `distributed`.
+    #[cfg(not(feature = "distributed"))]
+    pub(super) fn sums_early(&self, _batches: &[crate::batch::Batch], _parts: usize) -> bool {
+        false
+    }
+
+    #[cfg(not(feature = "distributed"))]
+    pub(super) fn summed_gradients(
+        &self,
+        loss: &Tensor,
+        _names: &[String],
+        leaves: &[Tensor],
+    ) -> Result<Vec<Tensor>> {
+        crate::autograd::gradients(super::model_gradients::LOSSES, loss, leaves, false)
+    }
+
     /// Sums gradients over all ranks, in place.
     pub(super) fn sum_gradients(&self, gradients: &FlatGradients) -> Result<()> {
         let own = gradients.tensors.data();

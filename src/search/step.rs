@@ -1,5 +1,7 @@
 //! The state of a search, and one optimiser step of it.
 
+#[cfg(feature = "distributed")]
+use super::buckets::Buckets;
 use super::events::{Listener, Phase};
 use super::evidence::Evidence;
 use super::gradients::{StepGradients, StepLosses};
@@ -18,6 +20,8 @@ use crate::supernet::Supernet;
 use crate::{Error, Result};
 use serde_json::Value;
 use std::sync::Arc;
+#[cfg(feature = "distributed")]
+use std::sync::Mutex;
 use std::time::Instant;
 use tch::{Kind, Tensor};
 
@@ -50,6 +54,9 @@ pub struct Search<A: Architecture> {
     pub(super) teaching: Teaching<A>,
     /// The processes that train together.
     pub(super) group: Arc<dyn Collective>,
+    /// Leaves whose gradients are summed together.
+    #[cfg(feature = "distributed")]
+    pub(super) buckets: Mutex<Option<Arc<Buckets>>>,
     /// Dimensions decided by projection.
     pub(super) projected: usize,
     /// Time of the last logged step, and the steps done then.
@@ -89,6 +96,8 @@ impl<A: Architecture> Search<A> {
             evidence: Evidence::default(),
             teaching: Teaching::none(),
             group: Arc::new(SingleProcess),
+            #[cfg(feature = "distributed")]
+            buckets: Mutex::default(),
             projected: 0,
             timer: (Instant::now(), 0),
         };

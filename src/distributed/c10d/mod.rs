@@ -1,8 +1,10 @@
 //! torch's c10d in safe types, over the C interface of shim.cpp. All `unsafe` of process groups is here.
 
+mod backward;
 mod raw;
 mod store;
 
+pub(super) use backward::backward;
 use raw::*;
 use std::ffi::{c_int, CStr, CString};
 use std::path::Path;

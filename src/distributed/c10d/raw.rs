@@ -1,6 +1,6 @@
 //! Functions of the shim, as shim.cpp and nccl.cpp declare them.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 use torch_sys::C_tensor;
 
 #[repr(C)]
@@ -78,6 +78,13 @@ extern "C" {
         work: *mut *mut RawWork,
     ) -> Message;
     pub fn ofb_barrier(backend: *mut RawBackend, work: *mut *mut RawWork) -> Message;
+    pub fn ofb_backward(
+        loss: *const C_tensor,
+        leaves: *const *const C_tensor,
+        count: c_int,
+        context: *mut c_void,
+        ready: unsafe extern "C" fn(*mut c_void, c_int, *mut C_tensor),
+    ) -> Message;
     pub fn ofb_work_wait(work: *mut RawWork, slice_ms: i64, done: *mut c_int) -> Message;
     pub fn ofb_work_free(work: *mut RawWork);
 }
