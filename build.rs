@@ -4,7 +4,7 @@
 //! with "libtorch_cpu.so: cannot open shared object file". See docs/setup.md.
 
 #[cfg(feature = "distributed")]
-#[path = "build/c10d.rs"]
+#[path = "src/distributed/c10d/build/mod.rs"]
 mod c10d;
 
 use std::env;

@@ -22,7 +22,6 @@ const HEADERS: [(&str, &str); 7] = [
 /// Compiles the library, and tells the crate where it is or why there is none. That is an error of the
 /// build only where `OFB_NCCL_INCLUDE` is set.
 pub fn compile(shim: &mut cc::Build, source: &Path, lib: &Path) -> Result<(), String> {
-    println!("cargo:rerun-if-changed=build/nccl.rs");
     for variable in [INCLUDE, LIBRARIES, "CUDA_HOME"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }

@@ -1,6 +1,5 @@
-//! Compiles the shim over libtorch's c10d, for the feature `distributed`.
+//! Compiles the shim over libtorch's c10d, for the feature `distributed`: a module of build.rs.
 
-#[path = "nccl.rs"]
 mod nccl;
 
 use std::env;
@@ -12,10 +11,9 @@ const STANDARD: &str = "-std=c++20";
 
 /// Compiles the shim against the headers of the libtorch whose libraries are in `lib`.
 pub fn compile(lib: &Path) -> Result<(), String> {
-    for name in ["shim.cpp", "shim.hpp", "nccl.cpp", "gloo_stub"] {
+    for name in ["shim.cpp", "shim.hpp", "backward.cpp", "nccl.cpp", "gloo_stub"] {
         println!("cargo:rerun-if-changed={}", source(name).display());
     }
-    println!("cargo:rerun-if-changed=build/c10d.rs");
     for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
