@@ -25,7 +25,9 @@ def free_port():
 
 def start(command, rank, ranks, port, address="127.0.0.1", local_rank=None):
     threads = max(1, len(os.sched_getaffinity(0)) // ranks)
+    local = ranks if local_rank is None else 1
     own = {
+        "LOCAL_WORLD_SIZE": local,
         "RANK": rank, "LOCAL_RANK": rank if local_rank is None else local_rank, "WORLD_SIZE": ranks,
         "MASTER_ADDR": address, "MASTER_PORT": port,
     }

@@ -209,6 +209,10 @@ pub struct RunOptions {
     #[arg(long, global = true, value_name = "RUN")]
     pub out: Option<PathBuf>,
 
+    /// Seconds that a process waits for the others of its group, before it takes one for failed.
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 600)]
+    pub time_limit: u64,
+
     /// Resume the run in --out from its newest checkpoints, with its command and options.
     #[arg(long, global = true, requires = "out")]
     pub resume: bool,

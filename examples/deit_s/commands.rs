@@ -42,7 +42,9 @@ pub enum Outcome {
 type Build<A> = fn(&NetworkConfig, i64, i64) -> Result<A>;
 
 pub fn execute(line: CommandLine) -> Result<Outcome, AnyError> {
-    let Some(group) = ranks::join(line.command.as_ref())? else { return Ok(Outcome::Finished) };
+    let Some(group) = ranks::join(line.command.as_ref(), line.run.time_limit)? else {
+        return Ok(Outcome::Finished);
+    };
     let done = execute_in(line, &group);
     if let Err(error) = &done {
         ranks::tell(&*group, error);

@@ -2,20 +2,27 @@
 
 use crate::cli::{Command, RunOptions};
 use crate::AnyError;
-use once_for_both::distributed::{from_env, Collective, Rendezvous, SingleProcess};
+use once_for_both::distributed::{
+    from_env_with, Collective, GroupOptions, Rendezvous, SingleProcess,
+};
 use once_for_both::pipeline::RunFolder;
 use once_for_both::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Joins the processes that make a command together. A command that one process makes is made by rank
 /// 0: `None` on the others.
-pub fn join(command: Option<&Command>) -> Result<Option<Arc<dyn Collective>>, AnyError> {
+pub fn join(
+    command: Option<&Command>,
+    time_limit: u64,
+) -> Result<Option<Arc<dyn Collective>>, AnyError> {
     let alone = match command {
         None => false,
         Some(command) => command.stage().is_none() && !matches!(command, Command::Eval),
     };
     if !alone {
-        return Ok(Some(from_env()?));
+        let limit = Duration::from_secs(time_limit);
+        return Ok(Some(from_env_with(&GroupOptions::default().time_limit(limit))?));
     }
     let main = Rendezvous::from_env()?.is_none_or(|place| place.rank == 0);
     Ok(main.then(|| Arc::new(SingleProcess) as Arc<dyn Collective>))

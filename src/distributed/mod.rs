@@ -34,6 +34,6 @@ pub use from_env::{from_env, from_env_with};
 pub use options::GroupOptions;
 #[cfg(feature = "distributed")]
 pub use process_group::ProcessGroup;
-pub use rendezvous::{local_rank, Rendezvous};
+pub use rendezvous::{local_rank, local_world_size, Rendezvous};
 pub use share::Share;
 pub use single_process::SingleProcess;

@@ -6,6 +6,7 @@ use crate::Result;
 const RANK: &str = "RANK";
 const WORLD_SIZE: &str = "WORLD_SIZE";
 const LOCAL_RANK: &str = "LOCAL_RANK";
+const LOCAL_WORLD_SIZE: &str = "LOCAL_WORLD_SIZE";
 const MASTER_ADDR: &str = "MASTER_ADDR";
 const MASTER_PORT: &str = "MASTER_PORT";
 const SLURM_NTASKS: &str = "SLURM_NTASKS";
@@ -127,6 +128,20 @@ impl Rendezvous {
 /// [`DistributedError::Variable`] for a variable that is not a number.
 pub fn local_rank() -> Result<usize> {
     local_rank_of(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+}
+
+/// Returns the number of processes on this machine: `LOCAL_WORLD_SIZE`, which torchrun sets, or 1. Slurm
+/// gives each task cores of its own.
+///
+/// # Errors
+/// [`DistributedError::Variable`] for a variable that is not a number above 0.
+pub fn local_world_size() -> Result<usize> {
+    let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let expected = "the number of processes on this machine";
+    match optional(&get, LOCAL_WORLD_SIZE, expected)? {
+        Some(0) => Err(wrong(LOCAL_WORLD_SIZE, expected, "0")),
+        size => Ok(size.unwrap_or(1)),
+    }
 }
 
 fn local_rank_of(get: Variables) -> Result<usize> {

@@ -13,7 +13,7 @@ use crate::data::{
     Augmentation, Dataset, ImageFolder, ImageSet, Loader, LoaderOptions, Normalisation, Order,
     ShuffledBatches,
 };
-use crate::distributed::{Collective, Share, SingleProcess};
+use crate::distributed::{local_world_size, Collective, Share, SingleProcess};
 use crate::range::Range;
 use crate::{Error, Result};
 use std::path::Path;
@@ -286,7 +286,9 @@ impl Feed {
         mut options: LoaderOptions,
     ) -> Result<Loader> {
         options.normalisation = self.normalisation.clone();
-        options.workers = self.workers.unwrap_or(options.workers);
+        // The processes on a machine share its cores.
+        let share = options.workers / local_world_size()?;
+        options.workers = self.workers.unwrap_or(share.max(1));
         Loader::new(Arc::clone(images), options, self.device)
     }
 

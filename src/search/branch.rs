@@ -11,6 +11,7 @@ use crate::supernet::Weights;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::sync::Arc;
 
 /// The subnet that a search would be decided to be under one budget, as of now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,7 +98,10 @@ impl<A: Architecture> Search<A> {
             Ok((name.clone(), crate::autograd::no_grad(|| tensor.f_detach_copy())?))
         };
         let tensors: Weights = self.tensors()?.iter().map(copies).collect::<Result<_>>()?;
-        Self::restore(state, &tensors, self.components.clone(), self.supernet.device())
+        let device = self.supernet.device();
+        let mut branch = Self::restore(state, &tensors, self.components.clone(), device)?;
+        branch.group = Arc::clone(&self.group);
+        Ok(branch)
     }
 }
 

@@ -80,3 +80,15 @@ fn two_ranks_search_like_one_process() -> TestResult {
     }
     Ok(())
 }
+
+/// Gradients rounded to bf16 are others, by a share of 1/256 each: AdamW's steps of 1e-3 differ little.
+#[test]
+fn gradients_exchanged_in_bf16_end_close_to_those_in_f32() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let [whole, rounded] = ["default", "bf16_exchange"].map(|name| run(name, 2, folder.path()));
+    let [whole, rounded] = [whole?.tensors, rounded?.tensors];
+    let logits = |tensors: &BTreeMap<String, Tensor>| tensors["logits"].shallow_clone();
+    let difference = (logits(&whole) - logits(&rounded)).abs().max().double_value(&[]);
+    assert!(difference > 1e-6 && difference < 1e-2, "{difference}");
+    Ok(())
+}

@@ -19,8 +19,8 @@ const STEPS: u64 = 20;
 const SEARCH: u64 = 16;
 
 /// Names of the searches.
-pub const SEARCHES: [&str; 6] =
-    ["training", "default", "learned", "paper", "accumulated", "two_stages"];
+pub const SEARCHES: [&str; 7] =
+    ["training", "default", "learned", "paper", "accumulated", "two_stages", "branched"];
 
 /// A ViT with stochastic depth.
 pub fn vit() -> VitConfig {
@@ -97,6 +97,12 @@ pub fn run(name: &str, file: &Path, group: &Arc<dyn Collective>) -> TestResult {
         }
         Ok(())
     };
+    if name == "branched" {
+        for number in 0..5 {
+            search.step(&[share_of(number, share)?], &mut told)?;
+        }
+        search = search.branch(&[Budget::macs_share(0.6)], 4)?;
+    }
     let accumulate = search.options().training.accumulate;
     search.train(&mut |number| share_of(number, share), &mut told)?;
     if !main {
