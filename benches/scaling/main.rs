@@ -1,5 +1,6 @@
-//! Weak scaling of data parallel training: steps of DeiT-S at 224² by one process alone, by all at
-//! the same time without communication, and by all together; every process has one thread.
+//! Weak scaling of data parallel training: steps of DeiT-S at 224² by one process alone, by all apart (at
+//! the same time, without communication), and by all together; every process has one thread. Memory and
+//! caches that processes share slow down all apart; communication, together.
 //!
 //! `cargo bench --features distributed,report --bench scaling -- 5 8`; the arguments are the number of
 //! rounds (default 5) and of images a process has (default 8, at least 4). The bench starts itself as two

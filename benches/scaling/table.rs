@@ -4,10 +4,11 @@ use crate::counted::Counts;
 use crate::{Kinds, Round};
 use once_for_both::report::median;
 
-/// Prints a Markdown table. The time of a step is that of the slowest rank; the time in calls that of the
-/// rank that waits least, as the last to come waits for the transfer alone.
+/// Prints a Markdown table: medians of the rounds, of the ratios with quartiles. The time of a step is that
+/// of the slowest rank; the time in calls that of the rank that waits least, as the last to come waits for
+/// the transfer alone.
 pub fn print(kinds: &[Kinds], ranks: &[Vec<Vec<Round>>]) {
-    println!("\n| step | one alone, ms | all, no communication, ms | together, ms | efficiency | of the communication | in calls, ms | calls | MB |");
+    println!("\n| step | one alone, ms | all apart, ms | together, ms | alone / together | apart / together | waiting in calls, ms | calls | MB |");
     println!("|---|---|---|---|---|---|---|---|---|");
     for (at, kind) in kinds.iter().enumerate() {
         let rounds = ranks[0][at].len();
@@ -18,11 +19,11 @@ pub fn print(kinds: &[Kinds], ranks: &[Vec<Vec<Round>>]) {
         };
         let [one, all, group] = [0, 1, 2].map(|who| over(&|round| round.ms[who], f64::max));
         let in_calls = over(&|round| round.counts.ms, f64::min);
-        let (efficiency, communication) = (ratios(&one, &group), ratios(&all, &group));
+        let (alone, apart) = (ratios(&one, &group), ratios(&all, &group));
         let Counts { calls, bytes, .. } = ranks[0][at][0].counts;
         let [one, all, group, in_calls] = [one, all, group, in_calls].map(median);
         println!(
-            "| {} | {one:.0} | {all:.0} | {group:.0} | {efficiency} | {communication} | {in_calls:.1} | {calls} | {:.1} |",
+            "| {} | {one:.0} | {all:.0} | {group:.0} | {alone} | {apart} | {in_calls:.1} | {calls} | {:.1} |",
             kind.name,
             bytes as f64 / 1e6
         );
