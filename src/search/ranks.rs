@@ -26,8 +26,8 @@ pub(super) struct Placed {
 }
 
 impl Placed {
-    /// Returns the images of a batch with `own` images on this rank, those before and those from
-    /// number `own·ranks − last` on of all ranks' images. A part without images is left out.
+    /// Returns the images of a batch with `own` images on this rank in two parts: all but the last `last`
+    /// of all ranks' images, and these.
     ///
     /// # Errors
     /// [`DistributedError::Share`] if a part has images, but none on some rank.
@@ -51,10 +51,9 @@ impl Placed {
         let ranks = share.world_size() as i64;
         if parts.iter().any(|part| part.all > 0 && part.all < ranks) {
             let expected =
-                "images with and without masked tokens on every rank; take a larger batch \
-                            or fewer ranks"
-                    .into();
-            let (batch, world_size) = (all as usize, share.world_size());
+                "images with and without masked tokens on every rank; take a larger batch or \
+                            fewer ranks";
+            let (expected, batch, world_size) = (expected.into(), all as usize, share.world_size());
             return Err(DistributedError::Share { batch, world_size, expected }.into());
         }
         Ok(parts)

@@ -104,35 +104,34 @@ impl<A: Architecture> Search<A> {
         device: Device,
         group: &Arc<dyn Collective>,
     ) -> Result<Self> {
-        let header = group.agree(own.as_ref().map(Self::header).transpose())?;
-        let bytes = header.unwrap_or_default();
+        let sent = group.agree(own.as_ref().map(Self::sent).transpose())?;
+        let (bytes, sent) = sent.unwrap_or_default();
         let mut all = group.all_gather(&bytes)?;
         let read = typed::from_json(&all.swap_remove(0));
         let Header { state, tensors } = group.agree(
             read.map_err(|error| Error::invalid("state of rank 0", "that of a search", error)),
         )?;
         let mut received = Weights::new();
-        let sent = own.as_ref().map(Self::tensors).transpose()?;
         for (name, shape, kind) in tensors {
             let kind = KINDS.get(usize::from(kind)).copied().unwrap_or(Kind::Float);
-            let tensor = match sent.as_ref().and_then(|sent| sent.get(&name)) {
+            let tensor = match sent.get(&name) {
                 Some(tensor) => tensor.f_detach()?.f_contiguous()?,
                 None => Tensor::f_zeros(&shape[..], (kind, device))?,
             };
             group.broadcast(&tensor, 0)?;
             received.insert(name, tensor);
         }
-        let mut search = match own {
-            Some(search) => search,
-            None => Self::restore(state, &received, components.clone(), device)?,
-        };
+        let mut search = group.agree(match own {
+            Some(search) => Ok(search),
+            None => Self::restore(state, &received, components.clone(), device),
+        })?;
         search.group = Arc::clone(group);
         search.expect_same_parameters()?;
         Ok(search)
     }
 
-    /// Returns the header of this search, as JSON.
-    fn header(&self) -> Result<Vec<u8>> {
+    /// Returns what the other ranks are sent: the header, as JSON, and the tensors.
+    fn sent(&self) -> Result<(Vec<u8>, Weights)> {
         let tensors = self.tensors()?;
         let described = tensors.iter().map(|(name, tensor)| {
             let kind = KINDS.iter().position(|kind| *kind == tensor.kind());
@@ -142,9 +141,9 @@ impl<A: Architecture> Search<A> {
             })?;
             Ok((name.clone(), tensor.size(), kind as u8))
         });
-        let tensors = described.collect::<Result<_>>()?;
-        let header = Header { state: self.state()?, tensors };
-        serde_json::to_vec(&header)
-            .map_err(|error| Error::invalid("state", "serialisable as JSON", error))
+        let header = Header { state: self.state()?, tensors: described.collect::<Result<_>>()? };
+        let header = serde_json::to_vec(&header)
+            .map_err(|error| Error::invalid("state", "serialisable as JSON", error))?;
+        Ok((header, tensors))
     }
 }
