@@ -39,6 +39,7 @@ get_linters := rustup component add rustfmt clippy
 
 test: setup ## lint, then all tests: on the CPU, a simulated CUDA device, exports in Python, pages in a browser
 	@if $(linters); then $(MAKE) --no-print-directory lint; else echo "lint is SKIPPED, to have it: $(get_linters)" >&2; fi
+	scripts/check-nccl
 	$(TEST) $(FEATURES)
 	scripts/simulated-cuda-tests $(FEATURES)
 	scripts/python-tests $(FEATURES)
