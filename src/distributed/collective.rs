@@ -90,6 +90,14 @@ impl dyn Collective + '_ {
         self.agree(own)
     }
 
+    /// Returns what rank 0 says, on every rank.
+    ///
+    /// # Errors
+    /// Those of [`all_gather`](Self::all_gather).
+    pub(crate) fn main_says(&self, own: bool) -> Result<bool> {
+        Ok(self.all_gather(&[u8::from(own)])?[0] == [1])
+    }
+
     /// Ends all ranks if one of them fails: returns the result of this rank if it is an error, else
     /// the error of the first rank that has one.
     ///

@@ -42,6 +42,7 @@ mod judgement;
 mod judging;
 mod network_config;
 mod networks;
+mod opening;
 mod options;
 mod overlay;
 mod progress;

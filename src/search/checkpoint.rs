@@ -1,6 +1,6 @@
 //! Checkpoints on disk: each is written beside its place and renamed, so the newest is whole.
 
-use super::options::SearchOptions;
+use super::differences::{expect_options, expect_same};
 use super::resume::Snapshot;
 use super::snapshot::{FORMAT, STATE, TENSORS};
 use super::step::Search;
@@ -14,7 +14,6 @@ use crate::files::{
 };
 use crate::models::Architecture;
 use crate::{Error, Result};
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use tch::Device;
@@ -252,51 +251,6 @@ impl<A: Architecture> SearchBuilder<A> {
 fn in_words(limits: &[CostLimit]) -> String {
     let words = |limit: &CostLimit| format!("at most {} {}", limit.limit, limit.metric.name());
     limits.iter().map(words).collect::<Vec<_>>().join(", ")
-}
-
-/// Refuses options that are not those of a checkpoint, naming the first that differs.
-fn expect_options(given: &SearchOptions, saved: &SearchOptions) -> Result<()> {
-    if given == saved {
-        return Ok(());
-    }
-    let lengths = |options: &SearchOptions| serde_json::json!({ "total_steps": options.total_steps, "search_steps": options.search_steps });
-    // The lengths first: other options follow from them.
-    expect_same("options", &lengths(given), &lengths(saved))?;
-    let value = |options: &SearchOptions| serde_json::to_value(options).unwrap_or(Value::Null);
-    expect_same("options", &value(given), &value(saved))
-}
-
-/// Refuses values that are not those of a checkpoint, naming the first that differs.
-fn expect_same(name: &str, given: &Value, saved: &Value) -> Result<()> {
-    if given == saved {
-        return Ok(());
-    }
-    let (name, given, saved) = first_difference(name, given, saved);
-    let expected = format!("{saved}, as in the checkpoint; give the same, or another run folder");
-    Err(Error::invalid(name.trim_start_matches('.'), expected, given))
-}
-
-/// Path and both values of the first difference of two JSON values.
-pub(super) fn first_difference(
-    name: &str,
-    left: &Value,
-    right: &Value,
-) -> (String, String, String) {
-    if let (Value::Array(left), Value::Array(right)) = (left, right) {
-        let pairs = left.iter().zip(right).enumerate();
-        if let Some((at, (own, other))) = pairs.into_iter().find(|(_, (own, other))| own != other) {
-            return first_difference(&format!("{name}.{at}"), own, other);
-        }
-    }
-    if let (Value::Object(left), Value::Object(right)) = (left, right) {
-        for (key, own) in left {
-            let other = right.get(key).unwrap_or(&Value::Null);
-            if own != other {
-                return first_difference(&format!("{name}.{key}"), own, other);
-            }
-        }
-    }
-    (name.into(), left.to_string(), right.to_string())
 }
 
 fn list(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -14,6 +14,7 @@ mod builder;
 mod checkpoint;
 mod consistency;
 mod decide;
+mod differences;
 mod evaluate;
 mod events;
 mod evidence;

@@ -2,7 +2,8 @@
 //! alike.
 
 use super::builder::SearchBuilder;
-use super::checkpoint::{first_difference, Checkpoints, Resumed};
+use super::checkpoint::{Checkpoints, Resumed, CHECKPOINTS};
+use super::differences::first_difference;
 use super::snapshot::State;
 use super::step::Search;
 use crate::components::Components;
@@ -73,13 +74,13 @@ impl<A: Architecture> SearchBuilder<A> {
     pub(super) fn build_or_receive(self, run_folder: &Path) -> Result<Resumed<A>> {
         let group = Arc::clone(self.group());
         let main = group.rank() == 0;
-        let checkpoints = Checkpoints::new(run_folder.join(super::checkpoint::CHECKPOINTS), 1);
+        let checkpoints = Checkpoints::new(run_folder.join(CHECKPOINTS), 1);
         let begun = match main {
             true => checkpoints.newest().map(|newest| newest.is_some()),
             false => Ok(false),
         };
         let begun = group.agree(begun)?;
-        if group.all_gather(&[u8::from(begun)])?[0] == [0] {
+        if !group.main_says(begun)? {
             return Ok(Resumed { search: self.build()?, skipped: Vec::new() });
         }
         self.expect_alike()?;

@@ -283,7 +283,7 @@ impl<'a, A: Architecture> Run<'a, A> {
         if group.world_size() == 1 {
             return Ok(own);
         }
-        if group.all_gather(&[u8::from(own.is_some())])?[0] == [0] {
+        if !group.main_says(own.is_some())? {
             return Ok(None);
         }
         Search::from_main(own, &components, device, &group).map(Some)
