@@ -49,6 +49,16 @@ fn two_ranks(arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
     Ok(command.env("OMP_NUM_THREADS", "1").output()?)
 }
 
+/// Runs the program in two processes, of which each is given more arguments of its own.
+#[cfg(feature = "distributed")]
+fn two_different_ranks(arguments: &[&str], own: [&str; 2]) -> Result<Output, Box<dyn Error>> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/ranks.py");
+    let choose = format!(r#"[ $RANK = 0 ] && exec "$@" {}; exec "$@" {}"#, own[0], own[1]);
+    let mut command = Command::new(script);
+    command.args(["2", "sh", "-c", &choose, "sh"]).arg(program()?).args(arguments);
+    Ok(command.args(["--device", "cpu"]).env("OMP_NUM_THREADS", "1").output()?)
+}
+
 /// Returns the output of a command that succeeds.
 fn succeeds(arguments: &[&str]) -> Result<String, Box<dyn Error>> {
     let output = deit_s(arguments)?;
@@ -505,6 +515,28 @@ fn run_of_two_ranks_is_that_of_one_process() -> TestResult {
     );
     let refused = two_ranks(&SMALL)?;
     assert!(String::from_utf8(refused.stderr)?.contains("--out: got none"));
+    Ok(())
+}
+
+#[cfg(feature = "distributed")]
+#[test]
+fn ranks_that_resume_or_evaluate_something_else_are_refused() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    let out = out.to_str().unwrap_or_default();
+    let train = [&["train", "--out", out, "--batch", "32"][..], &SMALL].concat();
+    assert!(two_ranks(&train)?.status.success());
+    let cases = [
+        (vec!["--out", out], ["--resume", "train"], "resume of rank 1: got false, expected true"),
+        (vec!["eval", "--weights", out], ["", "--seed 3"], "config.seed"),
+    ];
+    for (arguments, own, expected) in cases {
+        let output = two_different_ranks(&arguments, own)?;
+        let told = String::from_utf8(output.stderr)?;
+        assert!(!output.status.success(), "{told}");
+        assert!(told.contains(&format!("rank 0: error: {expected}")), "{told}");
+        assert!(told.contains(&format!("rank 1: error: {expected}")), "{told}");
+    }
     Ok(())
 }
 

@@ -199,6 +199,53 @@ fn ranks_of_torchrun_are_exact_after_a_restart() -> TestResult {
     Ok(())
 }
 
+/// Starts a rank whose store another program hosts, with the count of restarts of its machine.
+fn hosted(case: &str, rank: usize, size: usize, port: u16, restarts: u64) -> TestResult<Rank> {
+    let mut variables = variables(rank, size, port);
+    variables.push(("TORCHELASTIC_USE_AGENT_STORE", "True".into()));
+    variables.push(("TORCHELASTIC_RESTART_COUNT", restarts.to_string()));
+    Rank::start(case, &variables)
+}
+
+/// The torchrun of a machine whose ranks were well does not count the restart of the group.
+#[test]
+fn ranks_restarted_with_other_counts_meet_beside_what_an_earlier_group_left() -> TestResult {
+    let port = free_port()?;
+    let earlier = [0, 1].map(|rank| Rank::start("ready", &variables(rank, 2, port)));
+    for rank in &earlier {
+        assert_eq!(rank.as_ref().map_err(|error| error.to_string())?.next()?, "ready");
+    }
+    for counts in [[0, 1], [1, 0], [1, 1]] {
+        let ranks = [1, 0].map(|rank| hosted("exact", rank, 2, port, counts[rank]));
+        for (rank, process) in [1, 0].into_iter().zip(ranks) {
+            assert_eq!(process?.end()?.success(), [format!("{rank} of 2")]);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn rank_that_waits_for_a_group_whose_rank_0_was_restarted_meets_the_new_one() -> TestResult {
+    let port = free_port()?;
+    let _earlier = Rank::start("exact", &variables(0, 3, port))?;
+    let mut ranks = Vec::new();
+    for rank in [1, 0, 2] {
+        ranks.push((rank, hosted("exact", rank, 3, port, 0)?));
+    }
+    for (rank, process) in ranks {
+        assert_eq!(process.end()?.success(), [format!("{rank} of 3")]);
+    }
+    Ok(())
+}
+
+#[test]
+fn work_of_rank_0_that_goes_on_may_take_longer_than_the_time_limit() -> TestResult {
+    for process in start_all("long", 2, 1000)? {
+        process.end()?.success();
+    }
+    Ok(())
+}
+
 #[test]
 fn single_process_needs_no_network() -> TestResult {
     let variables = [("RANK", "0".to_string()), ("WORLD_SIZE", "1".to_string())];

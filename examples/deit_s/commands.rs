@@ -33,7 +33,8 @@ const CALIBRATION: i64 = 8;
 
 pub enum Outcome {
     Finished,
-    Interrupted(PathBuf),
+    /// Stopped by a signal; with the run folder on the rank that says so.
+    Interrupted(Option<PathBuf>),
     /// An inspection found something that the library refuses.
     Refused,
 }
@@ -58,7 +59,7 @@ fn execute_in(line: CommandLine, group: &Arc<dyn Collective>) -> Result<Outcome,
         return inspect(options);
     }
     let stage = command.as_ref().and_then(Command::stage);
-    ranks::resume_after_restart(&mut run)?;
+    ranks::resume_after_restart(&mut run, &**group)?;
     let (options, request) = (run.clone(), run.request(stage));
     let config = match &command {
         Some(Command::Report { run }) => return report(run),
@@ -128,7 +129,7 @@ fn run<A: ImageClassifier>(
     if !group.is_main() {
         return Ok(match outcome {
             PipelineOutcome::Finished { .. } => Outcome::Finished,
-            PipelineOutcome::Stopped => Outcome::Interrupted(out),
+            PipelineOutcome::Stopped => Outcome::Interrupted(None),
         });
     }
     let run = RunFolder::new(&out);
@@ -143,7 +144,7 @@ fn run<A: ImageClassifier>(
     saved(&out.join("report.html"));
     Ok(match outcome {
         PipelineOutcome::Finished { .. } => Outcome::Finished,
-        PipelineOutcome::Stopped => Outcome::Interrupted(out),
+        PipelineOutcome::Stopped => Outcome::Interrupted(Some(out)),
     })
 }
 
@@ -218,7 +219,7 @@ fn evaluate<A: ImageClassifier>(
     let path = config.weights.clone().ok_or("eval: give the network by --weights")?;
     let pipeline = open(config, Path::new("."), build)?.distributed(Arc::clone(group));
     let network = pipeline.load(&path, "--weights")?;
-    let top1 = pipeline.feed().top1(|images| network.predict(images))?;
+    let top1 = pipeline.top1(&network)?;
     if !group.is_main() {
         return Ok(Outcome::Finished);
     }

@@ -18,7 +18,9 @@ fn main() -> ExitCode {
         Ok(commands::Outcome::Finished) => ExitCode::SUCCESS,
         Ok(commands::Outcome::Refused) => ExitCode::FAILURE,
         Ok(commands::Outcome::Interrupted(out)) => {
-            eprintln!("interrupted; resume with: deit_s --resume --out {}", out.display());
+            if let Some(out) = out {
+                eprintln!("interrupted; resume with: deit_s --resume --out {}", out.display());
+            }
             ExitCode::from(130)
         }
         Err(error) => {

@@ -54,9 +54,16 @@ pub fn name() -> String {
     }
 }
 
-/// A run that a launcher has restarted goes on from its newest checkpoint.
-pub fn resume_after_restart(options: &mut RunOptions) -> Result<(), AnyError> {
+/// A run that a launcher has restarted goes on from its newest checkpoint. The launchers of several machines
+/// may have counted restarts of their own: one suffices.
+pub fn resume_after_restart(
+    options: &mut RunOptions,
+    group: &dyn Collective,
+) -> Result<(), AnyError> {
     let begun = options.out.as_ref().is_some_and(|out| RunFolder::new(out).config().is_file());
-    options.resume |= begun && Rendezvous::from_env()?.is_some_and(|place| place.restart > 0);
+    let restarted = Rendezvous::from_env()?.is_some_and(|place| place.restart > 0);
+    let all = group.all_gather(&[u8::from(begun), u8::from(restarted)])?;
+    // Rank 0 writes the folder.
+    options.resume |= all[0][0] == 1 && all.iter().any(|rank| rank[1] == 1);
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! What the processes of a group do together.
 
 use crate::error::{in_words, DistributedError};
-use crate::Result;
+use crate::{Error, Result};
+use std::cell::Cell;
 use std::fmt::Debug;
+use std::time::{Duration, Instant};
 use tch::Tensor;
 
 /// Operations that all processes of a group make together, each in the same order.
@@ -96,6 +98,40 @@ impl dyn Collective + '_ {
     /// Those of [`all_gather`](Self::all_gather).
     pub(crate) fn main_says(&self, own: bool) -> Result<bool> {
         Ok(self.all_gather(&[u8::from(own)])?[0] == [1])
+    }
+
+    /// As [`on_main`](Self::on_main), for work that may take longer than the time limit of the group. `work`
+    /// is given a function that tells the other ranks that this one goes on; it calls it again within the
+    /// limit, and ends with its error.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn on_main_for_long<T>(
+        &self,
+        work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        const PAUSE: Duration = Duration::from_millis(100);
+        if !self.is_main() {
+            while self.main_says(false)? {}
+            return self.agree(Ok(None));
+        }
+        let told = Cell::new(Instant::now());
+        let tell = || {
+            if told.get().elapsed() < PAUSE {
+                return Ok(());
+            }
+            self.main_says(true)?;
+            told.set(Instant::now());
+            Ok(())
+        };
+        match work(&tell) {
+            Err(error @ Error::Distributed(_)) => Err(error),
+            done => {
+                let ended = self.main_says(false);
+                let done = self.agree(done.map(Some))?;
+                ended.map(|_| done)
+            }
+        }
     }
 
     /// Ends all ranks if one of them fails: returns the result of this rank if it is an error, else

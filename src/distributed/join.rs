@@ -10,7 +10,10 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Keys of the group's store.
+/// Counts the rounds of a store: each rank 0 begins one. A store that torchrun hosts outlives the ranks, and
+/// the torchruns of several machines count restarts of their own.
+const ROUNDS: &str = "rounds";
+/// Keys of a round.
 const WORLD_SIZE: &str = "world_size";
 const ALL: &str = "all";
 const JOINED: &str = "joined";
@@ -38,32 +41,76 @@ struct Meeting {
     end: Instant,
 }
 
+/// One try of all ranks to meet.
+struct Round {
+    number: i64,
+    /// Whether this process is the first with its rank.
+    first: bool,
+    store: Arc<Store>,
+    alarm: Alarm,
+}
+
 impl Meeting {
     fn join(&self) -> Result<Joined> {
         let master = self.resolved()?;
-        let (store, listening) = (Arc::new(self.open(true)?), self.open(false)?);
-        let Rendezvous { rank, world_size, .. } = self.place;
-        let alarm =
-            Alarm::new(rank, world_size, self.place.hosts_store(), store.clone(), listening);
+        let root = self.open(self.place.hosts_store())?;
         let address = master.into_iter().find_map(local_address);
-        let met = self.meet(&store, &alarm, address);
-        // One process too many, which a complete group does not know: it ends alone.
-        let stray = met.is_err() && store.has(ALL).unwrap_or(true);
-        let gloo = met.and_then(|()| self.connect(&store, &alarm, address));
-        match gloo {
-            Ok(gloo) => Ok(Joined { store, alarm, gloo }),
-            Err(error) => {
-                let peer = matches!(error, Error::Distributed(DistributedError::Peer { .. }));
-                if !stray && !peer {
-                    alarm.raise(&in_words(&error));
+        loop {
+            let round = self.enter(&root)?;
+            let met = self.meet(&root, &round, address);
+            // One process too many, which a complete group does not know: it ends alone.
+            let stray = met.is_err() && round.store.has(ALL).unwrap_or(true);
+            let gloo = met.and_then(|()| self.connect(&round, address));
+            let Round { store, alarm, .. } = round;
+            match gloo {
+                Ok(gloo) => return Ok(Joined { store, alarm, gloo }),
+                Err(_) if self.is_over(&root, round.number) => {}
+                Err(error) => {
+                    let peer = matches!(error, Error::Distributed(DistributedError::Peer { .. }));
+                    if !stray && !peer {
+                        alarm.raise(&in_words(&error));
+                    }
+                    return Err(error);
                 }
-                Err(error)
             }
         }
     }
 
+    /// Begins a round as rank 0, else enters the newest one that no process with this rank has entered.
+    fn enter(&self, root: &Store) -> Result<Round> {
+        let Rendezvous { rank, world_size, hosted, .. } = self.place;
+        let answered = |answer: super::c10d::Result<i64>| answer.map_err(|why| self.failed(why));
+        let (mut tried, begins) = (0, i64::from(rank == 0));
+        let (number, first) = loop {
+            let number = answered(root.add(ROUNDS, begins))?;
+            if number > tried {
+                let first = answered(root.add(&format!("{number}/{}", came(rank)), 1))? == 1;
+                if first || !hosted {
+                    break (number, first);
+                }
+                tried = number;
+            }
+            if !self.pause() {
+                return Err(if tried == 0 { self.missing("0") } else { taken(rank) });
+            }
+        };
+        let within =
+            |root: &Store| root.within(&number.to_string()).map_err(|reason| self.failed(reason));
+        let (store, listening) = (Arc::new(within(root)?), within(&self.open(false)?)?);
+        let hosts = self.place.hosts_store();
+        let alarm = Alarm::new(rank, world_size, hosts, store.clone(), listening);
+        Ok(Round { number, first, store, alarm })
+    }
+
+    /// Whether rank 0 has begun a newer round: it was restarted.
+    fn is_over(&self, root: &Store, round: i64) -> bool {
+        let follows = self.place.hosted && self.place.rank != 0;
+        follows && root.add(ROUNDS, 0).is_ok_and(|newest| newest > round)
+    }
+
     /// Connects this rank to each of the others.
-    fn connect(&self, store: &Store, alarm: &Alarm, address: Option<IpAddr>) -> Result<Backend> {
+    fn connect(&self, round: &Round, address: Option<IpAddr>) -> Result<Backend> {
+        let (store, alarm) = (&*round.store, &round.alarm);
         let Rendezvous { rank, world_size, .. } = self.place;
         let address = self.reachable(store, address).map(|address| address.to_string());
         let chosen = std::env::var_os("GLOO_SOCKET_IFNAME").is_some_and(|name| !name.is_empty());
@@ -92,14 +139,12 @@ impl Meeting {
         }
     }
 
-    /// Connects to the store, and opens it first where this process hosts it.
-    fn open(&self, first: bool) -> Result<Store> {
+    /// Connects to the store, which a connection that `hosts` opens first.
+    fn open(&self, hosts: bool) -> Result<Store> {
         let place = &self.place;
-        let prefix = format!("once-for-both/{}", place.restart);
         let connect = self.end.saturating_duration_since(Instant::now());
         let limits = Limits { connect, wait: self.limit };
-        let hosts = first && place.hosts_store();
-        Store::open((&place.host, place.port), hosts, limits, &prefix).map_err(|reason| {
+        Store::open((&place.host, place.port), hosts, limits, "once-for-both").map_err(|reason| {
             if hosts && reason.contains("EADDRINUSE") {
                 let expected = "a port that no other program uses on rank 0's machine";
                 return wrong("MASTER_PORT", expected, format!("{}, in use", place.port));
@@ -108,12 +153,13 @@ impl Meeting {
         })
     }
 
-    fn agree_on_world_size(&self, store: &Store, alarm: &Alarm) -> Result<()> {
+    fn agree_on_world_size(&self, root: &Store, round: &Round) -> Result<()> {
+        let (store, alarm) = (&*round.store, &round.alarm);
         let own = self.place.world_size.to_string();
         if self.place.rank == 0 {
             self.stored(alarm, store.set_once(WORLD_SIZE, own.as_bytes()))?;
         }
-        if !self.wait_for(store, alarm, WORLD_SIZE)? {
+        if !self.wait_for(root, round, WORLD_SIZE)? {
             return Err(self.missing("0"));
         }
         let expected = self.stored(alarm, store.get(WORLD_SIZE))?;
@@ -126,12 +172,12 @@ impl Meeting {
     }
 
     /// Registers this rank, and waits until all have.
-    fn meet(&self, store: &Store, alarm: &Alarm, address: Option<IpAddr>) -> Result<()> {
-        self.agree_on_world_size(store, alarm)?;
+    fn meet(&self, root: &Store, round: &Round, address: Option<IpAddr>) -> Result<()> {
+        self.agree_on_world_size(root, round)?;
+        let (store, alarm) = (&*round.store, &round.alarm);
         let Rendezvous { rank, world_size, .. } = self.place;
-        if self.stored(alarm, store.add(&came(rank), 1))? > 1 {
-            let expected = "a number of its own for each process";
-            return Err(wrong("RANK", expected, format!("{rank}, as another process")));
+        if !round.first {
+            return Err(taken(rank));
         }
         if let Some(address) = address {
             self.stored(alarm, store.set(&address_of(rank), address.to_string().as_bytes()))?;
@@ -139,7 +185,7 @@ impl Meeting {
         if self.stored(alarm, store.add(JOINED, 1))? == world_size as i64 {
             self.stored(alarm, store.set(ALL, b"1"))?;
         }
-        if self.wait_for(store, alarm, ALL)? {
+        if self.wait_for(root, round, ALL)? {
             return Ok(());
         }
         let missing = (0..world_size).filter(|rank| !store.has(&came(*rank)).unwrap_or(false));
@@ -161,13 +207,14 @@ impl Meeting {
         other.and_then(|other| local_address((other, 1).into())).or(Some(own))
     }
 
-    /// Waits for a key until the time limit; returns whether it has a value.
-    fn wait_for(&self, store: &Store, alarm: &Alarm, key: &str) -> Result<bool> {
+    /// Waits for a key until the time limit, or until another round; returns whether it has a value.
+    fn wait_for(&self, root: &Store, round: &Round, key: &str) -> Result<bool> {
+        let (store, alarm) = (&*round.store, &round.alarm);
         while !self.stored(alarm, store.has(key))? {
             if let Some(error) = alarm.raised() {
                 return Err(error.into());
             }
-            if !self.pause() {
+            if self.is_over(root, round.number) || !self.pause() {
                 return Ok(false);
             }
         }
@@ -203,6 +250,11 @@ impl Meeting {
         let operation = format!("joining the group at {host}:{port}");
         DistributedError::Failed { rank: *rank, world_size: *world_size, operation, reason }.into()
     }
+}
+
+fn taken(rank: usize) -> Error {
+    let expected = "a number of its own for each process";
+    wrong("RANK", expected, format!("{rank}, as another process"))
 }
 
 fn came(rank: usize) -> String {

@@ -1,9 +1,10 @@
-//! What the images of a feed are recognised by.
+//! What the images of a feed are recognised by, and the proof that all ranks have the same.
 
 use super::feed::Source;
-use super::Feed;
+use super::{Feed, ImageClassifier, Pipeline};
 use crate::data::Dataset;
-use crate::Result;
+use crate::search::expect_alike;
+use crate::{Error, Result};
 use serde_json::{json, Value};
 
 impl Feed {
@@ -26,6 +27,27 @@ impl Feed {
             "classes": self.classes(),
             "image_shape": self.image_shape,
         }))
+    }
+}
+
+impl<A: ImageClassifier> Pipeline<'_, A> {
+    /// Refuses ranks with another configuration, network or data set, or with other values of `own`, an
+    /// object.
+    pub(super) fn expect_alike(&self, mut own: Value) -> Result<()> {
+        if self.group.world_size() == 1 {
+            return Ok(());
+        }
+        let given = || {
+            let config = serde_json::to_value(&self.config)
+                .map_err(|error| Error::invalid("configuration", "serialisable as JSON", error))?;
+            let dense = serde_json::to_value(&self.dense)
+                .map_err(|error| Error::invalid("network", "serialisable as JSON", error))?;
+            own["config"] = config;
+            own["network"] = dense;
+            own["data"] = self.feed.fingerprint()?;
+            Ok(own)
+        };
+        expect_alike(&*self.group, "", &self.group.agree(given())?)
     }
 }
 

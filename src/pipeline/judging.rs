@@ -1,15 +1,36 @@
 //! Evaluation on the test images of a feed, shared by the processes that train together.
 
 use super::feed::Source;
-use super::{Feed, Judgement};
+use super::{Feed, ImageClassifier, Judgement, Pipeline};
 use crate::batch::{Batch, Targets};
 use crate::data::LoaderOptions;
+use crate::subnet::Subnet;
+use crate::tensors::bit_sum;
 use crate::transfer::upload;
 use crate::{Error, Result};
-use tch::Tensor;
+use serde_json::{json, Map, Value};
+use tch::{Kind, Tensor};
 
 /// Images that a process evaluates at once.
 const EVALUATION_BATCH: usize = 200;
+
+impl<A: ImageClassifier> Pipeline<'_, A> {
+    /// Returns the top-1 accuracy, in [0, 1], of a network on the test images, of which each process
+    /// evaluates its share.
+    ///
+    /// # Errors
+    /// Those of the data set; [`Error::Distributed`] for a rank with another configuration, network or
+    /// data set than rank 0's.
+    pub fn top1(&self, network: &Subnet<A>) -> Result<f64> {
+        let sums = network.weights().iter().map(|(name, weight)| {
+            let sum = bit_sum(&weight.f_to_kind(Kind::Float)?)?.f_int64_value(&[])?;
+            Ok((name.clone(), sum.into()))
+        });
+        let sums = self.group.agree(sums.collect::<Result<Map<String, Value>>>())?;
+        self.expect_alike(json!({ "weights": sums }))?;
+        self.feed.top1(|images| network.predict(images))
+    }
+}
 
 impl Feed {
     /// Returns the top-1 accuracy, in [0, 1], of `predict` on the test images.

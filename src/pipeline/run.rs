@@ -8,7 +8,6 @@ use super::{write_report, Command, Config, Feed, ImageClassifier, Progress, RunF
 use crate::cost::Metric;
 use crate::distributed::{Collective, SingleProcess};
 use crate::error::PipelineError;
-use crate::search::expect_alike;
 use crate::subnet::{Description, Provenance, Subnet};
 use crate::{Error, Result};
 use serde_json::json;
@@ -171,21 +170,6 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         }
     }
 
-    /// Refuses ranks with another configuration, data set, or network to start with.
-    fn expect_alike(&self) -> Result<()> {
-        let own = || {
-            let config = serde_json::to_value(&self.config)
-                .map_err(|error| Error::invalid("configuration", "serialisable as JSON", error))?;
-            let dense = serde_json::to_value(&self.dense)
-                .map_err(|error| Error::invalid("network", "serialisable as JSON", error))?;
-            Ok(json!({ "config": config, "network": dense, "data": self.feed.fingerprint()? }))
-        };
-        if self.group.world_size() == 1 {
-            return Ok(());
-        }
-        expect_alike(&*self.group, "", &self.group.agree(own())?)
-    }
-
     /// Runs the stages of the configured command, or all, and writes the report.
     ///
     /// # Errors
@@ -196,7 +180,7 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         // Rank 0 first: it mends what an interrupted save has left.
         self.group.on_main(|| self.check())?;
         self.group.agree(if self.group.is_main() { Ok(()) } else { self.check() })?;
-        self.expect_alike()?;
+        self.expect_alike(json!({ "resume": self.resume }))?;
         let _owner = self.group.on_main(|| {
             let owner = self.run.claim()?;
             self.run.prepare(&self.config, self.resume)?;

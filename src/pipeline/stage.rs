@@ -8,6 +8,7 @@ use crate::error::PipelineError;
 use crate::report::{median, TensorBoard};
 use crate::search::{read_events, Event, Outcome, Phase, Run, Search, SearchBuilder, METRICS};
 use crate::{Error, Result};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -126,13 +127,27 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
             return Ok(None);
         };
         drop(run);
-        let corrupt = batches.batches.corrupt_images();
+        let corrupt = self.of_all_ranks(batches.batches.corrupt_images())?;
         self.show(&Progress::StageFinished { top1, corrupt: &corrupt });
         let (total, waited) = (started.elapsed().as_secs_f64(), batches.waited.as_secs_f64());
         let time = (!resumed).then_some(Time { total, batches: waited });
         let events = self.group.on_main(|| read_events(&setup.folder.join(METRICS)))?;
         let events = events.unwrap_or_default();
         Ok(Some(FinishedStage { search, events, top1, time, rate: setup.rate() }))
+    }
+
+    /// Returns the names that any rank has, each once.
+    fn of_all_ranks(&self, own: Vec<String>) -> Result<Vec<String>> {
+        let refused = |error| Error::invalid("names of images", "JSON", error);
+        let own = serde_json::to_vec(&own).map_err(refused)?;
+        let mut names: Vec<String> = Vec::new();
+        for rank in self.group.all_gather(&own)? {
+            let others: Vec<String> = serde_json::from_slice(&rank).map_err(refused)?;
+            names.extend(others);
+        }
+        let mut known = BTreeSet::new();
+        names.retain(|name| known.insert(name.clone()));
+        Ok(names)
     }
 
     /// The search, and whether it is resumed.

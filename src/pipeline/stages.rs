@@ -147,26 +147,27 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let images = self.feed.calibration_batch(CALIBRATION)?;
         let extracted = stage.search.extract(&images);
         let extracted = extracted.map_err(|error| stage.rate.explain(error));
-        let extracted = self.group.agree(extracted)?;
+        let mut extracted = self.group.agree(extracted)?;
         let verification = extracted.verification;
-        let (network, latency) = match self.group.is_main() {
-            true => self.group.agree(self.write_network(extracted, saving))?,
-            false => self.group.agree(Ok((extracted.subnet, Vec::new())))?,
-        };
+        let written = self
+            .group
+            .on_main_for_long(|goes_on| self.write_network(&mut extracted, saving, goes_on))?;
+        let (network, latency) = written.unwrap_or((extracted.subnet, Vec::new()));
         Ok(Trained { network, verification, latency, stage })
     }
 
     /// Saves an extracted network and loads it from disk; with the latencies of dense network and
-    /// subnet.
+    /// subnet. `goes_on` is called before each part.
     fn write_network(
         &self,
-        mut extracted: Extracted<A>,
+        extracted: &mut Extracted<A>,
         saving: Saving<A>,
+        goes_on: &dyn Fn() -> Result<()>,
     ) -> Result<(Subnet<A>, Vec<LatencyComparison>)> {
         if let Some(before) = saving.before {
             let own = extracted.provenance.steps.unwrap_or_default();
             let steps = Some(before.steps.unwrap_or_default().saturating_add(own));
-            let crate_version = extracted.provenance.crate_version;
+            let crate_version = std::mem::take(&mut extracted.provenance.crate_version);
             extracted.provenance = Provenance { steps, crate_version, ..before };
         } else if extracted.provenance.limits.is_empty() {
             // Nothing was searched.
@@ -175,8 +176,9 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let mut export = Export::f32();
         if let Some(dense) = saving.dense {
             export = exports(extracted.architecture(), export)?;
-            export.latency = latency(dense, &extracted, &self.feed)?;
+            export.latency = latency(dense, extracted, &self.feed, goes_on)?;
         }
+        goes_on()?;
         extracted.save(&saving.folder, &export)?;
         Ok((Subnet::load(&saving.folder, self.feed.device())?, export.latency))
     }

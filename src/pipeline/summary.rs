@@ -219,17 +219,20 @@ fn kept_sizes<A: ImageClassifier>(dense: &A, subnet: &A) -> Result<Vec<KeptSize>
     Ok(dimensions.filter_map(|own| size(own.name, own.candidates.full())).collect())
 }
 
-/// Latencies of the dense network and the subnet, measured alternately.
+/// Latencies of the dense network and the subnet, measured alternately. `goes_on` is called before each
+/// run.
 pub(super) fn latency<A: ImageClassifier>(
     dense: &Subnet<A>,
     subnet: &Subnet<A>,
     feed: &Feed,
+    goes_on: &dyn Fn() -> Result<()>,
 ) -> Result<Vec<LatencyComparison>> {
     let [channels, height, width] = feed.image_shape();
     let measure = |batch: i64| {
         let shape = [batch, channels, height, width];
         let images = Tensor::f_randn(shape, (Kind::Float, feed.device()))?;
-        let dense = |images: &Tensor| dense.predict(images);
+        // Takes less than a thousandth of a run, and is not at every one where they are short.
+        let dense = |images: &Tensor| goes_on().and_then(|()| dense.predict(images));
         let subnet = |images: &Tensor| subnet.predict(images);
         LatencyComparison::measure(&dense, &subnet, &images, LATENCY_RUNS)
     };

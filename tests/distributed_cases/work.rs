@@ -6,6 +6,7 @@ use once_for_both::distributed::Collective;
 use once_for_both::Error;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
 /// Runs a case as one rank.
@@ -29,6 +30,17 @@ pub fn run(case: &str, group: &Arc<dyn Collective>) -> TestResult {
             loop {
                 group.all_reduce(&Tensor::ones([1000], (Kind::Float, Device::Cpu)))?;
             }
+        }
+        "long" => {
+            let begin = Instant::now();
+            let done = group.on_main_for_long(|goes_on| {
+                while begin.elapsed() < Duration::from_millis(1800) {
+                    goes_on()?;
+                }
+                Ok(())
+            });
+            assert_eq!(done?.is_some(), group.is_main());
+            Ok(())
         }
         "restarted" => {
             exact(group)?;

@@ -24,6 +24,11 @@ extern "C" {
         prefix: *const c_char,
         store: *mut *mut RawStore,
     ) -> Message;
+    pub fn ofb_store_within(
+        store: *const RawStore,
+        prefix: *const c_char,
+        within: *mut *mut RawStore,
+    ) -> Message;
     pub fn ofb_store_close(store: *mut RawStore);
     pub fn ofb_store_set(
         store: *mut RawStore,

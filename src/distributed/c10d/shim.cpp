@@ -55,6 +55,11 @@ char* ofb_store_open(const char* host, uint16_t port, int hosts, int64_t connect
   });
 }
 
+// The same connection, whose keys get a further prefix.
+char* ofb_store_within(const OfbStore* store, const char* prefix, OfbStore** within) {
+  return ofb_guarded([&] { *within = new OfbStore{ofb_prefixed(prefix, store->store)}; });
+}
+
 void ofb_store_close(OfbStore* store) {
   std::free(ofb_guarded([&] { delete store; }));
 }

@@ -50,6 +50,16 @@ impl Store {
         .map(Self)
     }
 
+    /// Returns the same connection, whose keys get a further prefix.
+    pub fn within(&self, prefix: &str) -> Result<Self> {
+        let prefix = text(prefix)?;
+        made(|store| {
+            // SAFETY: the store is open, the prefix outlives the call, and `store` is valid for a write.
+            unsafe { ofb_store_within(self.raw(), prefix.as_ptr(), store) }
+        })
+        .map(Self)
+    }
+
     /// The store of the shim, open as long as `self` lives.
     pub(super) fn raw(&self) -> *mut RawStore {
         self.0.as_ptr()
