@@ -1,8 +1,9 @@
 //! The example `deit_s`: its stages, the files of a run, and the options it rejects.
 
 use std::error::Error;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 type TestResult = Result<(), Box<dyn Error>>;
 
@@ -520,12 +521,18 @@ fn run_of_two_ranks_is_that_of_one_process() -> TestResult {
 
 #[cfg(feature = "distributed")]
 #[test]
-fn ranks_that_resume_or_evaluate_something_else_are_refused() -> TestResult {
+fn ranks_that_resume_evaluate_or_mask_something_else_are_refused() -> TestResult {
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("run");
     let out = out.to_str().unwrap_or_default();
     let train = [&["train", "--out", out, "--batch", "32"][..], &SMALL].concat();
     assert!(two_ranks(&train)?.status.success());
+    let small = folder.path().join("small");
+    let learned = ["--set", "search.method=learned", "--out", small.to_str().unwrap_or_default()];
+    let refused = two_ranks(&[&learned[..], &["--batch", "4"], &SMALL].concat())?;
+    let told = String::from_utf8(refused.stderr)?;
+    assert!(told.contains("rank 0: error: batch of 4 images over 2 processes"), "{told}");
+    assert!(!small.exists());
     let cases = [
         (vec!["--out", out], ["--resume", "train"], "resume of rank 1: got false, expected true"),
         (vec!["eval", "--weights", out], ["", "--seed 3"], "config.seed"),
@@ -537,6 +544,31 @@ fn ranks_that_resume_or_evaluate_something_else_are_refused() -> TestResult {
         assert!(told.contains(&format!("rank 0: error: {expected}")), "{told}");
         assert!(told.contains(&format!("rank 1: error: {expected}")), "{told}");
     }
+    Ok(())
+}
+
+/// torchrun passes on the SIGTERM that Slurm has sent to the ranks, too.
+#[cfg(unix)]
+#[test]
+fn signal_that_comes_twice_at_once_stops_with_a_checkpoint() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    let mut command = Command::new(program()?);
+    command.args(["train", "--device", "cpu", "--out"]).arg(&out).args(&SMALL[..6]);
+    command.args(["--steps", "100000"]).env("OMP_NUM_THREADS", "1");
+    let mut process = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    let errors = process.stderr.take().ok_or("no errors")?;
+    let mut lines = BufReader::new(errors).lines().map_while(Result::ok);
+    lines.find(|line| line.contains("train step 0")).ok_or("no step")?;
+    let id = process.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status()?.success());
+    assert!(Command::new("kill").args(["-TERM", &id]).status()?.success());
+    assert!(lines.any(|line| line.contains("interrupted; resume with")));
+    assert_eq!(process.wait()?.code(), Some(130));
+    let checkpoints = std::fs::read_dir(out.join("dense/checkpoints"))?;
+    let names = checkpoints.map(|entry| Ok(entry?.file_name().into_string().unwrap_or_default()));
+    let names = names.collect::<std::io::Result<Vec<_>>>()?;
+    assert!(names.iter().any(|name| name.starts_with("step-")), "{names:?}");
     Ok(())
 }
 

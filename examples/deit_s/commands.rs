@@ -21,8 +21,8 @@ use once_for_both::Result;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tch::{Kind, Tensor};
 
 /// Set by Ctrl-C.
@@ -148,12 +148,19 @@ fn run<A: ImageClassifier>(
     })
 }
 
-/// The first Ctrl-C stops after the current step, with a checkpoint; the second one at once.
+/// The first Ctrl-C stops after the current step, with a checkpoint; one some seconds later stops at once. A
+/// launcher passes on a signal that its ranks have had already: that is the same one.
 fn interrupt() {
+    const SAME: Duration = Duration::from_secs(2);
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let first = FIRST.get_or_init(Instant::now);
     if INTERRUPTED.swap(true, Ordering::Relaxed) {
-        std::process::exit(130);
+        if first.elapsed() > SAME {
+            std::process::exit(130);
+        }
+    } else if ranks::is_main() {
+        eprintln!("stopping after this step, with a checkpoint; press again to stop at once");
     }
-    eprintln!("stopping after this step, with a checkpoint; press again to stop at once");
 }
 
 /// Opens the images, and builds the dense network for them.

@@ -24,8 +24,8 @@ pub fn join(
         let limit = Duration::from_secs(time_limit);
         return Ok(Some(from_env_with(&GroupOptions::default().time_limit(limit))?));
     }
-    let main = Rendezvous::from_env()?.is_none_or(|place| place.rank == 0);
-    Ok(main.then(|| Arc::new(SingleProcess) as Arc<dyn Collective>))
+    Rendezvous::from_env()?;
+    Ok(is_main().then(|| Arc::new(SingleProcess) as Arc<dyn Collective>))
 }
 
 /// Tells the other ranks why this one ends, unless they know.
@@ -44,6 +44,11 @@ fn in_one_line(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     words
+}
+
+/// Whether this process is rank 0, or alone.
+pub fn is_main() -> bool {
+    Rendezvous::from_env().ok().flatten().is_none_or(|place| place.rank == 0)
 }
 
 /// What an error message of this process begins with: its rank, if there are several.

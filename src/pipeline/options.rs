@@ -17,7 +17,8 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         for &section in sections {
             match (section, &config.train, &config.finetune) {
                 ("search", ..) => {
-                    self.search_options()?;
+                    let options = self.search_options()?;
+                    options.expect_shared(config.search.batch, self.feed.share())?;
                     config.search.search_components()?;
                 }
                 ("train", Some(stage), _) | ("finetune", _, Some(stage)) => {

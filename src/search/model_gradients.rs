@@ -95,10 +95,7 @@ impl<A: Architecture> Search<A> {
         let own = batch.images.size()[0];
         let count = own * self.share().world_size() as i64;
         let masking = self.supernet.reconstruction().is_some() && self.mask_ratio() > 0.0;
-        // Scores and α learn from the images that are seen whole, if not from all.
-        let most = if self.masks_apart() { count - 1 } else { count };
-        let share = self.options.pmim.filter(|_| masking).map_or(0.0, |pmim| pmim.images);
-        let masked = ((share * count as f64).round() as i64).min(most);
+        let masked = if masking { self.options.masked_images(count) } else { 0 };
         let mut first = 0;
         let parts = Placed::split(self.share(), own, masked)?.into_iter().zip([false, true]);
         let parts = parts.filter(|(images, _)| images.own > 0).map(|(images, masked)| {

@@ -2,6 +2,7 @@
 //! that all hold the same parameters.
 
 use super::flat_gradients::FlatGradients;
+use super::options::{PmimReach, SearchOptions};
 use super::step::Search;
 use crate::autograd::no_grad;
 use crate::distributed::{Collective, Share};
@@ -9,6 +10,7 @@ use crate::error::{in_words, DistributedError};
 use crate::models::Architecture;
 use crate::precision::Precision;
 use crate::randomness::Placement;
+use crate::schedule::LinearRamp;
 use crate::tensors::{bit_sum, to_bytes};
 use crate::transfer::upload;
 use crate::{Error, Result};
@@ -63,6 +65,27 @@ impl Placed {
     pub(super) fn placement(&self, device: tch::Device) -> Result<Option<Placement>> {
         let places = self.places.as_ref().map(|places| upload(places, device)).transpose()?;
         Ok(places.map(|places| Placement { images: self.all, places }))
+    }
+}
+
+impl SearchOptions {
+    /// Number of images with masked tokens in a batch of `count` images of all ranks.
+    pub(super) fn masked_images(&self, count: i64) -> i64 {
+        let Some(pmim) = self.pmim else { return 0 };
+        // Scores and α learn from the images that are seen whole, if not from all.
+        let most = if pmim.reach == PmimReach::Weights { count - 1 } else { count };
+        ((pmim.images * count as f64).round() as i64).min(most)
+    }
+
+    /// Refuses a batch of so many images of all ranks that a step would refuse.
+    ///
+    /// # Errors
+    /// [`DistributedError::Share`].
+    pub(crate) fn expect_shared(&self, batch: i64, share: Share) -> Result<()> {
+        let masks = |ramp: LinearRamp| ramp.at(0) > 0.0 || ramp.at(self.search_steps) > 0.0;
+        let masks = self.pmim.is_some_and(|pmim| masks(pmim.mask_ratio));
+        let masked = if masks { self.masked_images(batch) } else { 0 };
+        Placed::split(share, batch / share.world_size() as i64, masked).map(drop)
     }
 }
 
