@@ -160,14 +160,25 @@ impl<A: Architecture> Search<A> {
         Ok(numbers.f_div_scalar(self.share().world_size() as f64)?)
     }
 
-    /// Returns whether a rank was told to stop.
-    pub(super) fn any_stops(&self, stops: bool) -> Result<bool> {
+    /// Returns whether a rank was told to stop, after a step with `own` images on this rank.
+    ///
+    /// # Errors
+    /// [`DistributedError::Share`] if other ranks had more or fewer images: their gradients counted the same.
+    pub(super) fn any_stops(&self, stops: bool, own: i64) -> Result<bool> {
         if self.share().is_whole() {
             return Ok(stops);
         }
-        let count = Tensor::f_from_slice(&[i64::from(stops)])?;
-        self.group.all_reduce(&count)?;
-        Ok(count.f_int64_value(&[0])? > 0)
+        let sums = Tensor::f_from_slice(&[i64::from(stops), own])?;
+        self.group.all_reduce(&sums)?;
+        let (images, world_size) = (sums.f_int64_value(&[1])?, self.share().world_size());
+        if images != own * world_size as i64 {
+            let expected =
+                "as many on every rank; a source gives the images of Share::places".into();
+            return Err(
+                DistributedError::Share { batch: images as usize, world_size, expected }.into()
+            );
+        }
+        Ok(sums.f_int64_value(&[0])? > 0)
     }
 
     /// Tells the other ranks of an error of this one, with which they end too.

@@ -237,6 +237,7 @@ impl<'a, A: Architecture> Run<'a, A> {
             self.checkpoint()?;
             return Ok(true);
         };
+        let images = batches.iter().map(|batch| batch.images.size()[0]).sum();
         match self.search.step(&batches, &mut self.listeners) {
             Err(Error::Diverged { step, in_a_row, first }) => {
                 return self.roll_back(step, in_a_row, first).map(|()| false);
@@ -246,7 +247,7 @@ impl<'a, A: Architecture> Run<'a, A> {
         let (step, done) = (self.search.step, self.search.is_done());
         self.rolled_back_at = self.rolled_back_at.filter(|&at| step <= at);
         let stopped = self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
-        let stopped = self.search.any_stops(stopped)? && !done;
+        let stopped = self.search.any_stops(stopped, images)? && !done;
         let due =
             step.is_multiple_of(self.interval) && self.search.non_finite.counts()?.in_a_row == 0;
         if stopped || done || due {

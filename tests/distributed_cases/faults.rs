@@ -46,6 +46,17 @@ fn batch_that_the_ranks_cannot_share_is_refused() -> TestResult {
 }
 
 #[test]
+fn ranks_with_unequal_numbers_of_images_are_refused_before_a_checkpoint() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    for remains in ranks("images", folder.path())? {
+        let error = remains.error()?;
+        assert!(error.contains("got 7, expected as many on every rank"), "{error}");
+    }
+    assert!(!folder.path().join("checkpoints/step-00000002").exists());
+    Ok(())
+}
+
+#[test]
 fn error_of_a_source_of_batches_is_that_of_every_rank() -> TestResult {
     let [main, own] = errors("source")?;
     assert!(own.ends_with("shard-7.tar: torn"), "{own}");

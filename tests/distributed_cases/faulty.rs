@@ -3,7 +3,7 @@
 use super::ranks::say;
 use super::searches::{build, builder, share_of, vit, BATCH};
 use super::TestResult;
-use once_for_both::batch::Batch;
+use once_for_both::batch::{Batch, Targets};
 use once_for_both::distributed::{Collective, Share};
 use once_for_both::search::{Event, Outcome, Search};
 use once_for_both::Error;
@@ -48,6 +48,19 @@ pub fn run(fault: &str, folder: &Path, group: &Arc<dyn Collective>) -> TestResul
                 false => share_of(number, Share::of(&**group)),
             };
             Ok(search.train(&mut source, &mut ())?)
+        }
+        "images" => {
+            let mut search = build("default", group)?;
+            let mut source = |number| {
+                let Batch { images, targets } = share_of(number, Share::of(&**group))?;
+                let Targets::Classes(classes) = targets else {
+                    return Ok(Batch { images, targets });
+                };
+                let count = images.size()[0] - i64::from(number == 1 && odd);
+                Ok(Batch::classes(images.f_narrow(0, 0, count)?, classes.f_narrow(0, 0, count)?))
+            };
+            let mut run = search.run_in(folder)?.checkpoint_every(1);
+            Ok(run.train(&mut source).map(drop)?)
         }
         "nan" => nan(group),
         "stop" => stop(folder, group),
