@@ -547,6 +547,27 @@ fn ranks_that_resume_evaluate_or_mask_something_else_are_refused() -> TestResult
     Ok(())
 }
 
+/// A stage that was killed before it began has options of its own; one that has begun resumes.
+#[test]
+fn restarted_stage_begins_with_its_options_or_resumes() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    let restarted = |arguments: &[&str]| -> Result<String, Box<dyn Error>> {
+        let mut command = Command::new(program()?);
+        let variables = [("RANK", "0"), ("WORLD_SIZE", "1"), ("TORCHELASTIC_RESTART_COUNT", "1")];
+        command.envs(variables).env("OMP_NUM_THREADS", "1").args(arguments);
+        let output = command.args(["--device", "cpu", "--out"]).arg(&out).output()?;
+        let told = String::from_utf8(output.stderr)?;
+        assert!(output.status.success(), "{told}");
+        Ok(told)
+    };
+    restarted(&[&["train"][..], &SMALL].concat())?;
+    let search = ["search", "--steps", "10"];
+    assert!(restarted(&search)?.contains("search: 10 steps"));
+    assert!(restarted(&search)?.contains("search: resumes after step 10 of 10"));
+    Ok(())
+}
+
 /// torchrun passes on the SIGTERM that Slurm has sent to the ranks, too.
 #[cfg(unix)]
 #[test]

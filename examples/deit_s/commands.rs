@@ -59,7 +59,7 @@ fn execute_in(line: CommandLine, group: &Arc<dyn Collective>) -> Result<Outcome,
         return inspect(options);
     }
     let stage = command.as_ref().and_then(Command::stage);
-    ranks::resume_after_restart(&mut run, &**group)?;
+    ranks::resume_after_restart(&mut run, stage, &**group)?;
     let (options, request) = (run.clone(), run.request(stage));
     let config = match &command {
         Some(Command::Report { run }) => return report(run),

@@ -8,6 +8,7 @@ mod progress;
 mod ranks;
 
 use clap::Parser;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Any error.
@@ -24,12 +25,14 @@ fn main() -> ExitCode {
             ExitCode::from(130)
         }
         Err(error) => {
-            eprintln!("{}error: {error}", ranks::name());
+            let mut text = format!("{}error: {error}\n", ranks::name());
             let mut cause = error.source();
             while let Some(inner) = cause {
-                eprintln!("  because: {inner}");
+                text += &format!("  because: {inner}\n");
                 cause = inner.source();
             }
+            // At once: several ranks write to one terminal.
+            let _ = std::io::stderr().write_all(text.as_bytes());
             ExitCode::FAILURE
         }
     }

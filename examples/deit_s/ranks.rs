@@ -5,7 +5,7 @@ use crate::AnyError;
 use once_for_both::distributed::{
     from_env_with, Collective, GroupOptions, Rendezvous, SingleProcess,
 };
-use once_for_both::pipeline::RunFolder;
+use once_for_both::pipeline::{self, RunFolder};
 use once_for_both::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,9 +63,10 @@ pub fn name() -> String {
 /// may have counted restarts of their own: one suffices.
 pub fn resume_after_restart(
     options: &mut RunOptions,
+    stage: Option<pipeline::Command>,
     group: &dyn Collective,
 ) -> Result<(), AnyError> {
-    let begun = options.out.as_ref().is_some_and(|out| RunFolder::new(out).config().is_file());
+    let begun = options.out.as_ref().is_some_and(|out| RunFolder::new(out).has_begun(stage));
     let restarted = Rendezvous::from_env()?.is_some_and(|place| place.restart > 0);
     let all = group.all_gather(&[u8::from(begun), u8::from(restarted)])?;
     // Rank 0 writes the folder.

@@ -150,15 +150,25 @@ impl RunFolder {
         })
     }
 
-    /// Writes the configuration, unless a stage that it names has begun in the folder and the run is
-    /// not resumed.
-    pub(super) fn prepare(&self, config: &Config, resume: bool) -> Result<()> {
-        let file = match config.command {
+    /// Returns the first file of a command's stage, or of the whole run.
+    fn first_file(&self, command: Option<Command>) -> PathBuf {
+        match command {
             Some(Command::Train) => self.0.join(DENSE).join(METRICS),
             Some(Command::Finetune) => self.0.join(FINETUNE).join(METRICS),
             Some(Command::Search) => self.0.join(METRICS),
             None => self.config(),
-        };
+        }
+    }
+
+    /// Returns whether the stage of a command, or for none the whole run, has begun in the folder.
+    pub fn has_begun(&self, command: Option<Command>) -> bool {
+        self.first_file(command).exists()
+    }
+
+    /// Writes the configuration, unless a stage that it names has begun in the folder and the run is
+    /// not resumed.
+    pub(super) fn prepare(&self, config: &Config, resume: bool) -> Result<()> {
+        let file = self.first_file(config.command);
         if !resume && file.exists() {
             return Err(PipelineError::Begun { folder: self.0.clone(), file }.into());
         }
