@@ -137,6 +137,19 @@ fn tables_of_rows_in_parallel_processes_are_those_of_their_file() -> TestResult 
 
 #[cfg(feature = "distributed")]
 #[test]
+fn ranks_with_other_arguments_are_refused() -> TestResult {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/ranks.py"));
+    let choose = r#"exec "$0" --weights none --device cpu --batch 1$RANK"#;
+    let output = command.args(["2", "sh", "-c", choose]).arg(program()?).output()?;
+    let told = String::from_utf8(output.stderr)?;
+    assert!(!output.status.success(), "{told}");
+    let expected = "error: arguments of rank 1: got --weights none --device cpu --batch 11";
+    assert!(told.contains(&format!("rank 0: {expected}")), "{told}");
+    Ok(())
+}
+
+#[cfg(feature = "distributed")]
+#[test]
 fn rows_of_two_ranks_are_those_of_one_process() -> TestResult {
     let folder = tempfile::tempdir()?;
     let wanted = ["--methods", "even,random-sizes", "--draws", "2"];

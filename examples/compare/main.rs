@@ -70,6 +70,7 @@ use plan::{Line, Run};
 use row::Row;
 use serde_json::Value;
 use std::error::Error;
+use std::io::Write;
 use std::process::ExitCode;
 use tables::Summary;
 
@@ -83,7 +84,9 @@ fn main() -> ExitCode {
         None => together(&options),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
-    eprintln!("error: {}", with_causes(&*error));
+    // At once: several ranks write to one terminal.
+    let text = format!("{}error: {}\n", ranks::name(), with_causes(&*error));
+    let _ = std::io::stderr().write_all(text.as_bytes());
     ExitCode::FAILURE
 }
 
@@ -101,7 +104,7 @@ fn with_causes(error: &dyn Error) -> String {
 /// Compares, in the processes that were started together: one's error is that of all.
 fn together(options: &Options) -> Result<(), AnyError> {
     let group = ranks::join()?;
-    let done = compare(options, &*group);
+    let done = ranks::expect_alike(&*group).and_then(|()| compare(options, &*group));
     if let Err(error) = &done {
         group.abort(&with_causes(&**error));
     }

@@ -4,7 +4,7 @@ use crate::bench::Bench;
 use crate::plan::Run;
 use crate::row::Row;
 use crate::{with_causes, AnyError};
-use once_for_both::distributed::{from_env_with, Collective, GroupOptions};
+use once_for_both::distributed::{from_env_with, Collective, GroupOptions, Rendezvous};
 use once_for_both::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,28 @@ const TIME_LIMIT: Duration = Duration::from_secs(7 * 86_400);
 /// Joins the other processes, if there are any.
 pub fn join() -> Result<Arc<dyn Collective>, AnyError> {
     Ok(from_env_with(&GroupOptions::default().time_limit(TIME_LIMIT))?)
+}
+
+/// What an error message of this process begins with: its rank, if there are several.
+pub fn name() -> String {
+    match Rendezvous::from_env() {
+        Ok(Some(place)) if place.world_size > 1 => format!("rank {}: ", place.rank),
+        _ => String::new(),
+    }
+}
+
+/// Refuses ranks with other arguments than rank 0's, whose rows would be of something else.
+pub fn expect_alike(group: &dyn Collective) -> Result<(), AnyError> {
+    let own: Vec<String> = std::env::args().skip(1).collect();
+    let all = group.all_gather(own.join(" ").as_bytes())?;
+    match all.iter().position(|arguments| *arguments != all[0]) {
+        None => Ok(()),
+        Some(rank) => {
+            let [actual, expected] = [&all[rank], &all[0]].map(|own| String::from_utf8_lossy(own));
+            let differs = format!("got {actual}, expected {expected} as on rank 0");
+            Err(format!("arguments of rank {rank}: {differs}; start all ranks alike").into())
+        }
+    }
 }
 
 /// Measures the runs of rank 0, one a process at a time, and hands the results to `finished` there. A
