@@ -6,10 +6,10 @@ use once_for_both::report::median;
 
 /// Prints a Markdown table: medians of the rounds, of the ratios with quartiles. The time of a step is that
 /// of the slowest rank; the time in calls that of the rank that waits least, as the last to come waits for
-/// the transfer alone.
+/// the transfer alone. What other programs do to a step, the fastest of all rounds has least of.
 pub fn print(kinds: &[Kinds], ranks: &[Vec<Vec<Round>>]) {
-    println!("\n| step | one alone, ms | all apart, ms | together, ms | alone / together | apart / together | waiting in calls, ms | calls | MB |");
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("\n| step | one alone, ms | all apart, ms | together, ms | alone / together | apart / together | fastest alone / fastest together | waiting in calls, ms | calls | MB |");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for (at, kind) in kinds.iter().enumerate() {
         let rounds = ranks[0][at].len();
         let over = |of: &dyn Fn(&Round) -> f64, choose: fn(f64, f64) -> f64| -> Vec<f64> {
@@ -21,9 +21,11 @@ pub fn print(kinds: &[Kinds], ranks: &[Vec<Vec<Round>>]) {
         let in_calls = over(&|round| round.counts.ms, f64::min);
         let (alone, apart) = (ratios(&one, &group), ratios(&all, &group));
         let Counts { calls, bytes, .. } = ranks[0][at][0].counts;
+        let fastest = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
+        let undisturbed = fastest(&one) / fastest(&group);
         let [one, all, group, in_calls] = [one, all, group, in_calls].map(median);
         println!(
-            "| {} | {one:.0} | {all:.0} | {group:.0} | {alone} | {apart} | {in_calls:.1} | {calls} | {:.1} |",
+            "| {} | {one:.0} | {all:.0} | {group:.0} | {alone} | {apart} | {undisturbed:.3} | {in_calls:.1} | {calls} | {:.1} |",
             kind.name,
             bytes as f64 / 1e6
         );
