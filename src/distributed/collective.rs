@@ -95,12 +95,12 @@ impl dyn Collective + '_ {
     /// Returns what rank 0 says, on every rank.
     ///
     /// # Errors
-    /// Those of [`all_gather`](Self::all_gather).
+    /// Those of [`all_gather`](Collective::all_gather).
     pub(crate) fn main_says(&self, own: bool) -> Result<bool> {
         Ok(self.all_gather(&[u8::from(own)])?[0] == [1])
     }
 
-    /// As [`on_main`](Self::on_main), for work that may take longer than the time limit of the group. `work`
+    /// As `on_main`, for work that may take longer than the time limit of the group. `work`
     /// is given a function that tells the other ranks that this one goes on; it calls it again within the
     /// limit, and ends with its error.
     ///

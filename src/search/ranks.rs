@@ -10,7 +10,6 @@ use crate::error::{in_words, DistributedError};
 use crate::models::Architecture;
 use crate::precision::Precision;
 use crate::randomness::Placement;
-use crate::schedule::LinearRamp;
 use crate::tensors::{bit_sum, to_bytes};
 use crate::transfer::upload;
 use crate::{Error, Result};
@@ -81,9 +80,11 @@ impl SearchOptions {
     ///
     /// # Errors
     /// [`DistributedError::Share`].
+    #[cfg(feature = "pipeline")]
     pub(crate) fn expect_shared(&self, batch: i64, share: Share) -> Result<()> {
-        let masks = |ramp: LinearRamp| ramp.at(0) > 0.0 || ramp.at(self.search_steps) > 0.0;
-        let masks = self.pmim.is_some_and(|pmim| masks(pmim.mask_ratio));
+        let masks = self.pmim.is_some_and(|pmim| {
+            [0, self.search_steps].into_iter().any(|step| pmim.mask_ratio.at(step) > 0.0)
+        });
         let masked = if masks { self.masked_images(batch) } else { 0 };
         Placed::split(share, batch / share.world_size() as i64, masked).map(drop)
     }
