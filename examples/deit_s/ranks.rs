@@ -31,19 +31,8 @@ pub fn join(
 /// Tells the other ranks why this one ends, unless they know.
 pub fn tell(group: &dyn Collective, error: &AnyError) {
     if !matches!(error.downcast_ref::<Error>(), Some(Error::Distributed(_))) {
-        group.abort(&in_one_line(&**error));
+        group.tell(&**error);
     }
-}
-
-/// An error with its causes.
-fn in_one_line(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        words = format!("{words}: {inner}");
-        cause = inner.source();
-    }
-    words
 }
 
 /// Whether this process is rank 0, or alone.

@@ -92,6 +92,11 @@ impl dyn Collective + '_ {
         self.agree(own)
     }
 
+    /// Tells the other ranks of an error with which this one ends, with its causes; see `abort`.
+    pub fn tell(&self, error: &dyn std::error::Error) {
+        self.abort(&in_words(error));
+    }
+
     /// Returns what rank 0 says, on every rank.
     ///
     /// # Errors

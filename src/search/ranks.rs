@@ -6,7 +6,7 @@ use super::options::{PmimReach, SearchOptions};
 use super::step::Search;
 use crate::autograd::no_grad;
 use crate::distributed::{Collective, Share};
-use crate::error::{in_words, DistributedError};
+use crate::error::DistributedError;
 use crate::models::Architecture;
 use crate::precision::Precision;
 use crate::randomness::Placement;
@@ -186,7 +186,7 @@ impl<A: Architecture> Search<A> {
     pub(super) fn told<T>(&self, result: Result<T>) -> Result<T> {
         let own = |error: &Error| !matches!(error, Error::Distributed(_) | Error::Diverged { .. });
         if let Some(error) = result.as_ref().err().filter(|error| own(error)) {
-            self.group.abort(&in_words(error));
+            self.group().tell(error);
         }
         result
     }
