@@ -118,13 +118,19 @@ fn main() -> Result<()> {
         rounds,
         device,
     )?;
-    println!("DeiT-S, batch size {BATCH}, {device:?}, median of {rounds} alternating rounds");
+    println!(
+        "DeiT-S, batch size {BATCH}, {device:?}, {rounds} alternating rounds: medians (quartiles)"
+    );
     let names =
         ["gates, pull-back, one-hot"].into_iter().chain(steps.iter().map(|(name, _)| *name));
     for (name, time) in names.zip(&times) {
         let ratios = time.iter().zip(&times[1]).map(|(own, plain)| 100.0 * own / plain);
-        let (ms, share) = (median(time.clone()), median(ratios.collect()));
-        println!("{name:<32} {ms:9.1} ms, {share:5.1} % of plain (median of the rounds)");
+        let mut ratios: Vec<f64> = ratios.collect();
+        ratios.sort_by(f64::total_cmp);
+        let quartile = |number: usize| ratios[number * ratios.len() / 4];
+        let (low, high) = (quartile(1), quartile(3));
+        let (ms, share) = (median(time.clone()), median(ratios));
+        println!("{name:<32} {ms:9.1} ms, {share:5.1} % of plain ({low:.1} to {high:.1})");
     }
     Ok(())
 }

@@ -442,14 +442,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Stop as stop:
-        libtorch.say(str(stop))
-        for line in stop.said:
-            print("    " + line, file=sys.stderr)
-    except OSError as error:
-        libtorch.say("%s (%s)" % (error.strerror or error, error.filename or "-"))
-    sys.exit(1)
+    libtorch.run(lambda: main(sys.argv[1:]), 1)

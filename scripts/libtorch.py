@@ -350,6 +350,21 @@ def main(arguments):
     return 0
 
 
+def run(main, failed, advice=""):
+    """Ends the program with what `main` returns, or, after saying why, with the status `failed`."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Stop as stop:
+        say(str(stop))
+        for line in stop.said:
+            print("    " + line, file=sys.stderr)
+    except OSError as error:
+        say("%s (%s)%s" % (error.strerror or error, error.filename or "-", advice))
+    sys.exit(failed)
+
+
 def terminated(number, _frame):
     raise SystemExit(128 + number)
 
@@ -358,15 +373,5 @@ if __name__ == "__main__":
     # Makes `finally` remove the partial tree when a signal ends this script.
     signal.signal(signal.SIGTERM, terminated)
     signal.signal(signal.SIGHUP, terminated)
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Stop as stop:
-        say(str(stop))
-        for line in stop.said:
-            print("    " + line, file=sys.stderr)
-    except OSError as error:
-        place = os.environ.get("OFB_CACHE") or "~/.cache/once-for-both"
-        say("%s (%s): OFB_CACHE can name another folder than %s" % (error.strerror or error, error.filename or "-", place))
-    sys.exit(1)
+    place = os.environ.get("OFB_CACHE") or "~/.cache/once-for-both"
+    run(lambda: main(sys.argv[1:]), 1, ": OFB_CACHE can name another folder than " + place)

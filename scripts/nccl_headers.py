@@ -11,11 +11,9 @@ Ends with status 75 where they cannot be had: no network, or a machine the wheel
 
 import os
 import shutil
-import sys
 
 import libtorch
 import python_env
-from libtorch import Stop
 
 CUDA = ["nvidia-cuda-runtime==13.0.*", "nvidia-cuda-crt==13.0.*", "nvidia-cuda-cccl==13.0.*"]
 
@@ -63,14 +61,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Stop as stop:
-        libtorch.say(str(stop))
-        for line in stop.said:
-            print("    " + line, file=sys.stderr)
-    except OSError as error:
-        libtorch.say("%s (%s)" % (error.strerror or error, error.filename or "-"))
-    sys.exit(python_env.CANNOT)
+    libtorch.run(main, python_env.CANNOT)

@@ -160,14 +160,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Stop as stop:
-        libtorch.say(str(stop))
-        for line in stop.said:
-            print("    " + line, file=sys.stderr)
-    except OSError as error:
-        libtorch.say("%s (%s)" % (error.strerror or error, error.filename or "-"))
-    sys.exit(CANNOT)
+    libtorch.run(main, CANNOT)
