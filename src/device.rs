@@ -88,7 +88,9 @@ fn cuda(name: &str, index: Index) -> Result<Device> {
         return refused(reason);
     }
     if !tch::Cuda::is_available() {
-        return refused("libtorch supports CUDA, but found no NVIDIA driver or no GPU".into());
+        let reason = "libtorch supports CUDA, but found no NVIDIA driver or no GPU; or the program asked for CUDA \
+                      before (tch::manual_seed and tch::Cuda do): call device::enable_cuda first";
+        return refused(reason.into());
     }
     let count = tch::Cuda::device_count().max(0) as usize;
     index.among(count).map(Device::Cuda).or_else(refused)

@@ -40,7 +40,7 @@ fn dimensions() -> TestResult<Vec<Own>> {
         (Candidates::attention(2, 8)?, DimensionKind::Attention),
         (Candidates::flat(5, vec![5])?, DimensionKind::Hidden),
     ];
-    tch::manual_seed(5);
+    once_for_both::randomness::seed(5);
     let device = test_device();
     let numbers = |shape: [i64; 2]| leaf(&Tensor::randn(shape, (Kind::Float, device)));
     let own = candidates.into_iter().enumerate().map(|(at, (candidates, kind))| {

@@ -16,7 +16,7 @@ use once_for_both::Result;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
 use support::tiny_run::alone;
-use support::{test_device, TestResult};
+use support::{cases_on_device, test_device, TestResult};
 use tch::{nn, Kind, Tensor};
 
 const CASES: u32 = 200;
@@ -33,7 +33,7 @@ fn check_importance_of_every_ready_importance_passes() -> TestResult {
         UnitImportance::Taylor { mean: 2.0, std: 0.5, momentum: 0.5 },
         UnitImportance::Random { mean: 2.0, std: 0.5 },
     ] {
-        check_importance(&importance, CASES, test_device())?;
+        check_importance(&importance, cases_on_device(CASES), test_device())?;
     }
     Ok(())
 }

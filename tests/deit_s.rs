@@ -34,11 +34,18 @@ fn program() -> Result<PathBuf, Box<dyn Error>> {
 }
 
 fn deit_s(arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
-    let device = std::env::var("OFB_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    deit_s_on(&test_device(), arguments)
+}
+
+fn test_device() -> String {
+    std::env::var("OFB_TEST_DEVICE").unwrap_or_else(|_| "cpu".into())
+}
+
+fn deit_s_on(device: &str, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
     // Tests run in parallel: one thread each.
     let mut command = Command::new(program()?);
     command.env("OMP_NUM_THREADS", "1");
-    Ok(command.args(arguments).args(["--device", &device]).output()?)
+    Ok(command.args(arguments).args(["--device", device]).output()?)
 }
 
 /// Runs the program in two processes of this machine.
@@ -62,7 +69,11 @@ fn two_different_ranks(arguments: &[&str], own: [&str; 2]) -> Result<Output, Box
 
 /// Returns the output of a command that succeeds.
 fn succeeds(arguments: &[&str]) -> Result<String, Box<dyn Error>> {
-    let output = deit_s(arguments)?;
+    succeeds_on(&test_device(), arguments)
+}
+
+fn succeeds_on(device: &str, arguments: &[&str]) -> Result<String, Box<dyn Error>> {
+    let output = deit_s_on(device, arguments)?;
     let text = String::from_utf8(output.stdout)?;
     match output.status.success() {
         true => Ok(text),
@@ -490,7 +501,8 @@ fn run_of_two_ranks_is_that_of_one_process() -> TestResult {
     let folders = ["one", "two"].map(|name| folder.path().join(name));
     let [one, two] = [0, 1].map(|at| folders[at].to_str().unwrap_or_default());
     let run = |out| [&["--out", out, "--batch", "32"][..], &SMALL].concat();
-    succeeds(&run(one))?;
+    // Two ranks want a card each.
+    succeeds_on("cpu", &run(one))?;
     let output = two_ranks(&run(two))?;
     let (told, printed) = (String::from_utf8(output.stderr)?, String::from_utf8(output.stdout)?);
     assert!(output.status.success(), "{told}");
@@ -504,7 +516,7 @@ fn run_of_two_ranks_is_that_of_one_process() -> TestResult {
         assert!((top1[0] - top1[1]).abs() < 0.005, "{of}: {top1:?}");
     }
     let evaluated = String::from_utf8(two_ranks(&["eval", "--weights", two])?.stdout)?;
-    assert_eq!(evaluated, succeeds(&["eval", "--weights", two])?);
+    assert_eq!(evaluated, succeeds_on("cpu", &["eval", "--weights", two])?);
     // It goes on where it was, and ends at once.
     assert!(two_ranks(&["--resume", "--out", two])?.status.success());
     let again = two_ranks(&run(two))?;

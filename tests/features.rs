@@ -217,7 +217,8 @@ fn losses_estimated_at_the_target_itself_are_those_of_the_probe() -> TestResult 
         Ok([smallest("blocks.0.mlp")?, smallest("blocks.1.mlp")?])
     };
     let [useless, useful] = estimates(0.01)?;
-    assert!(useful > 1e-7 && useless < 1e-3 * useful, "{useless:e}, {useful:e}");
+    // Its size depends on the random errors of the probe, which are others on another device.
+    assert!(useful > 1e-8 && useless < 1e-3 * useful, "{useless:e}, {useful:e}");
     let [_, without] = estimates(0.0)?;
     assert!(without < 1e-3 * useful, "{without:e}");
     Ok(())

@@ -16,7 +16,7 @@ use once_for_both::strategies::{
 use once_for_both::Result;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use support::test_device;
+use support::{cases_on_device, test_device};
 use tch::{Device, Tensor};
 
 const CASES: u32 = 1000;
@@ -25,7 +25,7 @@ const FEW: u32 = 200;
 
 #[test]
 fn check_bi_mask_of_the_paper_passes() -> Result<(), Counterexample> {
-    check_bi_mask(&RankedBiMask, CASES, test_device())
+    check_bi_mask(&RankedBiMask, cases_on_device(CASES), test_device())
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn check_one_hot_loss_of_the_paper_passes() -> Result<(), Counterexample> {
         EntropyVarianceLoss { tangent: false, ..paper },
         EntropyVarianceLoss { entropy: false, delta: 0.2, ..paper },
     ] {
-        check_one_hot_loss(&loss, CASES, test_device())?;
+        check_one_hot_loss(&loss, cases_on_device(CASES), test_device())?;
     }
     Ok(())
 }
@@ -44,7 +44,7 @@ fn check_one_hot_loss_of_the_paper_passes() -> Result<(), Counterexample> {
 #[test]
 fn check_pmim_regularizer_of_the_paper_passes() -> Result<(), Counterexample> {
     let pixels = WindowedPixels::new(3).unwrap_or_else(|error| panic!("{error}"));
-    check_pmim_regularizer(&pixels, CASES, test_device())
+    check_pmim_regularizer(&pixels, cases_on_device(CASES), test_device())
 }
 
 /// A bi-mask with wrong V or wrong λ.

@@ -41,23 +41,38 @@ pub fn measure(
     let operators = operators(&plan, precision.kind(), device)?;
     let mut rows = Vec::new();
     for operator in operators {
-        let leaves: Vec<&Tensor> =
-            operator.inputs.iter().filter(|input| input.requires_grad()).collect();
-        let forward = || (operator.run)(&operator.inputs);
-        let both = || {
-            let sum = forward()?.f_sum(Kind::Float)?;
-            Tensor::f_run_backward(&[sum], &leaves, false, false)?;
-            Ok(())
-        };
         let burst = |call: &dyn Fn() -> Result<()>| (0..plan.burst).try_for_each(|_| call());
-        let alone = || tch::no_grad(|| burst(&|| forward().map(drop)));
-        let times = compare_latency(&[&alone, &|| burst(&both)], plan.rounds, device)?;
-        let ms = |at: usize| operator.calls as f64 * times[at].median_ms / plan.burst as f64;
+        let alone = || tch::no_grad(|| burst(&|| all_calls(&operator)));
+        let both = || burst(&|| both_passes(&operator));
+        let times = compare_latency(&[&alone, &both], plan.rounds, device)?;
+        let ms = |at: usize| times[at].median_ms / plan.burst as f64;
         let name = operator.name.to_owned();
         rows.push(Row { name, calls: operator.calls, forward: ms(0), both: ms(1) });
     }
     rows.sort_by(|left, right| right.both.total_cmp(&left.both));
     Ok(rows)
+}
+
+/// The forward passes of all calls.
+fn all_calls(operator: &Operator) -> Result<()> {
+    (0..operator.calls).try_for_each(|_| (operator.run)(&operator.inputs).map(drop))
+}
+
+/// The forward passes of all calls, and one backward pass through them: the host runs ahead of the device as in
+/// a training step.
+fn both_passes(operator: &Operator) -> Result<()> {
+    let (mut leaves, mut sums) = (Vec::new(), Vec::new());
+    for _ in 0..operator.calls {
+        // Each call has leaves of its own: gradients would be added up else.
+        let leaf =
+            |input: &Tensor| Ok(input.f_detach()?.f_set_requires_grad(input.requires_grad())?);
+        let inputs = operator.inputs.iter().map(leaf).collect::<Result<Vec<Tensor>>>()?;
+        sums.push((operator.run)(&inputs)?.f_sum(Kind::Float)?);
+        leaves.extend(inputs.into_iter().filter(Tensor::requires_grad));
+    }
+    let sum = Tensor::f_stack(&sums, 0)?.f_sum(None)?;
+    Tensor::f_run_backward(&[sum], &leaves, false, false)?;
+    Ok(())
 }
 
 /// Operators of a ViT of equal blocks.

@@ -15,13 +15,14 @@ const REASON: &str = match option_env!("OFB_NCCL_REASON") {
     None => "this program was built without libtorch",
 };
 
-/// Opens a process group over NCCL. An error says what to install.
-pub(super) fn open(store: &Store, place: Place, limit: Duration) -> Result<Backend> {
+/// Opens a process group over NCCL, on the card of this index. An error says what to install, or which
+/// rank has the same card.
+pub(super) fn open(store: &Store, place: Place, card: usize, limit: Duration) -> Result<Backend> {
     if BUILT.is_empty() {
         return Err(REASON.into());
     }
     crate::device::enable_cuda().map_err(|error| error.to_string())?;
-    Backend::nccl(&library()?, store, place, limit)
+    Backend::nccl(&library()?, store, place, card, limit)
 }
 
 /// The library beside the program, so that both can be installed on another machine, or where it was

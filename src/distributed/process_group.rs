@@ -73,7 +73,7 @@ impl ProcessGroup {
     fn nccl(&self, index: usize) -> Result<&Mutex<Backend>> {
         let open = || {
             let Shared { place, limit, .. } = *self.shared;
-            nccl::open(&self.store, place, limit).map(Mutex::new)
+            nccl::open(&self.store, place, index, limit).map(Mutex::new)
         };
         self.nccl.get_or_init(open).as_ref().map_err(|reason| {
             let device = format!("cuda:{index}");

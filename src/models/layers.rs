@@ -109,13 +109,17 @@ impl Attention {
         let (batch, heads) = (all / windows, windows * self.heads);
         let shape = [batch, windows, tokens, 3, self.heads, self.head_dim];
         let qkv = self.qkv.forward(x)?.f_view(shape)?.f_permute([3, 0, 1, 4, 2, 5])?;
-        let part = |index| qkv.f_select(0, index)?.f_flatten(1, 2);
-        let (q, k, v) = (part(0)?, part(1)?, part(2)?);
+        // The gradient of unbind is written at once; those of three selects would each be as large as qkv, and summed.
+        let parts: Vec<Tensor> = qkv
+            .f_unbind(0)?
+            .iter()
+            .map(|part| part.f_flatten(1, 2))
+            .collect::<std::result::Result<_, _>>()?;
         let bias = bias.map(|bias| bias.f_expand([batch, heads, tokens, tokens], false));
         let mixed = Tensor::f_scaled_dot_product_attention(
-            &q,
-            &k,
-            &v,
+            &parts[0],
+            &parts[1],
+            &parts[2],
             bias.transpose()?,
             0.0,
             false,

@@ -111,16 +111,22 @@ impl Candidates {
         Ok(Self { heads, channels, head_counts, widths })
     }
 
-    /// Returns the default candidates of an embedding of width d = `units`: d/2 to d in steps of
-    /// min(d/32, 12).
+    /// Returns the default candidates of an embedding of width d = `units`: d/2 to d in steps of d/32; from
+    /// d = 128 on in steps of 8, from 512 on of 16.
     ///
-    /// The paper does not list its candidates.
+    /// A matrix product in half precision whose sides are no multiples of 8 is about three times slower on
+    /// NVIDIA's tensor cores (docs/benchmarks.md). The paper does not list its candidates.
     ///
     /// # Errors
     /// [`Error::Invalid`] unless `units` is within 1..=2²⁰.
     pub fn embedding(units: i64) -> Result<Self> {
         expect_units(1, units)?;
-        Self::flat(units, ladder((units / 2).max(1), units, (units / 32).clamp(1, 12)))
+        let step = match units {
+            512.. => 16,
+            128.. => 8,
+            _ => (units / 32).max(1),
+        };
+        Self::flat(units, ladder((units / 2).max(1), units, step))
     }
 
     /// Returns the default candidates of an MLP of hidden width h = `units`: h/4 to h in steps of
@@ -287,8 +293,10 @@ mod tests {
     #[test]
     fn default_candidates_of_deit_small_cover_half_or_quarter_to_dense() -> Result<()> {
         let embedding = Candidates::embedding(384)?;
-        assert_eq!(embedding.widths()[..3], [192, 204, 216]);
-        assert_eq!(embedding.len(), 17);
+        assert_eq!(embedding.widths()[..3], [192, 200, 208]);
+        assert_eq!(embedding.len(), 25);
+        assert_eq!(Candidates::embedding(96)?.widths()[..3], [48, 51, 54]);
+        assert_eq!(Candidates::embedding(768)?.widths()[..3], [384, 400, 416]);
         let attention = Candidates::attention(6, 64)?;
         assert_eq!(attention.head_counts(), [2, 4, 6]);
         assert_eq!(attention.widths(), [16, 24, 32, 40, 48, 56, 64]);

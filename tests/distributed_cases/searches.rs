@@ -59,7 +59,7 @@ pub fn options(name: &str) -> SearchOptions {
 
 /// This rank's share of a batch that depends on its number alone.
 pub fn share_of(number: u64, share: Share) -> once_for_both::Result<Batch> {
-    tch::manual_seed(1000 + number as i64);
+    once_for_both::randomness::seed(1000 + number);
     let images = Tensor::f_randn([BATCH, 3, 16, 16], (Kind::Float, Device::Cpu))?;
     let classes = Tensor::f_randint(10, [BATCH], (Kind::Int64, Device::Cpu))?;
     let places: Vec<i64> =

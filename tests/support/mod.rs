@@ -67,6 +67,15 @@ pub fn tensor<'a>(tensors: &'a Tensors, name: &str) -> TestResult<&'a Tensor> {
     tensors.get(name).ok_or_else(|| format!("no tensor named {name}").into())
 }
 
+/// Number of cases of a property that takes `on_cpu` on the CPU: elsewhere the host waits for every number that a
+/// case reads.
+pub fn cases_on_device(on_cpu: u32) -> u32 {
+    match test_device() {
+        Device::Cpu => on_cpu,
+        _ => on_cpu.div_ceil(10),
+    }
+}
+
 /// Runs every case, and fails with the words of all that failed; also if there was no case.
 pub fn run_cases<C, N: Display>(
     cases: impl IntoIterator<Item = C>,

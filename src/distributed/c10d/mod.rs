@@ -55,8 +55,15 @@ impl Backend {
     }
 
     /// Opens the library of nccl.cpp and a process group in it. libtorch_cuda has to be loaded.
-    pub fn nccl(library: &Path, store: &Store, place: Place, limit: Duration) -> Result<Self> {
-        let (rank, world_size) = (number(place.rank)?, number(place.world_size)?);
+    pub fn nccl(
+        library: &Path,
+        store: &Store,
+        place: Place,
+        card: usize,
+        limit: Duration,
+    ) -> Result<Self> {
+        let (rank, world_size, card) =
+            (number(place.rank)?, number(place.world_size)?, number(card)?);
         // SAFETY: the library is that of build.rs. Its initialisers are those of torch's headers, which
         // have no precondition. It is never unloaded.
         let library = unsafe { libloading::Library::new(library) };
@@ -66,7 +73,7 @@ impl Backend {
         let open = open.map_err(|error| error.to_string())?;
         made(|backend| {
             // SAFETY: the store is open, and `backend` is valid for a write.
-            unsafe { open(store.raw(), rank, world_size, milliseconds(limit), backend) }
+            unsafe { open(store.raw(), rank, world_size, card, milliseconds(limit), backend) }
         })
         .map(Self)
     }

@@ -96,4 +96,4 @@ extern "C" {
 
 /// `ofb_nccl_open` of nccl.cpp.
 pub type OpenNccl =
-    unsafe extern "C" fn(*mut RawStore, c_int, c_int, i64, *mut *mut RawBackend) -> Message;
+    unsafe extern "C" fn(*mut RawStore, c_int, c_int, c_int, i64, *mut *mut RawBackend) -> Message;

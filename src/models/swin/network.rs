@@ -39,7 +39,8 @@ impl WindowAttention {
     fn bias(&self) -> Result<Tensor> {
         let (count, tokens) = (self.windows.count(), self.windows.tokens());
         let heads = self.table.size()[1];
-        let rows = self.table.f_index_select(0, &self.relative_positions)?;
+        // On CUDA the gradient of index_select is summed in the order that threads come in, which changes its last bits.
+        let rows = Tensor::f_embedding(&self.table, &self.relative_positions, -1, false, false)?;
         let bias = rows.f_view([tokens, tokens, heads])?.f_permute([2, 0, 1])?.f_unsqueeze(0)?;
         let bias = match &self.attention_mask {
             Some(mask) => bias.f_add(mask)?,
