@@ -16,6 +16,7 @@ fn main() {
     // doc-only, which builds without libtorch.
     let lib = env::var("DEP_TCH_LIBTORCH_LIB").unwrap_or_default();
     println!("cargo:rustc-env=OFB_LIBTORCH_LIB={lib}");
+    println!("cargo:rustc-env=OFB_LIBTORCH_VERSION={}", libtorch_version(&lib));
     #[cfg(feature = "distributed")]
     if !lib.is_empty() {
         if let Err(error) = c10d::compile(lib.as_ref()) {
@@ -42,4 +43,17 @@ fn main() {
             println!("cargo:rustc-link-search=native={}", link.display());
         }
     }
+}
+
+/// Version of libtorch: that of its archive, or of the PyTorch that it belongs to.
+fn libtorch_version(lib: &str) -> String {
+    let beside =
+        |name: &str| std::fs::read_to_string(std::path::Path::new(lib).parent()?.join(name)).ok();
+    let archive = beside("build-version").map(|text| text.trim().to_owned());
+    let of_pytorch = || {
+        let text = beside("version.py")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("__version__ = "))?;
+        Some(line.trim_matches(['\'', '"']).to_owned())
+    };
+    archive.or_else(of_pytorch).unwrap_or("unknown".into())
 }

@@ -53,7 +53,7 @@ impl Architecture for Mine {
         let macs = attention.clone() * (16 * (4 * 32 + 2 * 16)) + mlp.clone() * (16 * 2 * 32);
         let params = attention * (4 * 32) + mlp * (2 * 32) + (4 + 4 + 2) * 32;
         let dense = [("attention".into(), self.0), ("mlp".into(), Size::flat(self.1))].into();
-        CostModel { macs: macs + 16 * 4 * 32 + 32 * 4, params, dense }
+        CostModel::new(macs + 16 * 4 * 32 + 32 * 4, params, dense)
     }
 
     fn resized(&self, sizes: &Sizes) -> Result<Self> {

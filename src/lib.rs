@@ -32,9 +32,10 @@
 //! | module | contents |
 //! |---|---|
 //! | [`space`] | dimensions, candidate sizes, bindings: what can be pruned |
-//! | [`cost`] | MACs and parameters as polynomials, budgets, expected cost, projection |
+//! | [`cost`] | MACs, parameters and latency as functions of the sizes, budgets, expected cost, projection |
 //! | [`components`] | importance, bi-mask, one-hot loss, masked image modeling, teacher: the traits |
 //! | [`models`] | `Architecture` and `Network`, ViT/DeiT, Swin |
+//! | [`latency`] | latency measured on a device, as a cost |
 //! | [`supernet`] | the network under search: weights θ ⊙ gates |
 //! | [`search`] | the builder, optimiser steps, decisions, pruning, checkpoints, events |
 //! | [`sensitivity`] | the measured rise of the loss at every candidate size, and forecasts from it |
@@ -61,7 +62,7 @@ pub mod distributed;
 pub mod error;
 mod files;
 pub mod import;
-mod latency;
+pub mod latency;
 pub mod models;
 pub mod optim;
 #[cfg(feature = "proptest")]

@@ -152,6 +152,29 @@ fn type_in_words(expected: &str) -> &str {
     exact.or_else(named).map_or(expected, |(_, words)| words)
 }
 
+/// Path and both values of the first difference of two JSON values.
+pub(crate) fn first_difference(
+    name: &str,
+    left: &Value,
+    right: &Value,
+) -> (String, String, String) {
+    if let (Value::Array(left), Value::Array(right)) = (left, right) {
+        let pairs = left.iter().zip(right).enumerate();
+        if let Some((at, (own, other))) = pairs.into_iter().find(|(_, (own, other))| own != other) {
+            return first_difference(&format!("{name}.{at}"), own, other);
+        }
+    }
+    if let (Value::Object(left), Value::Object(right)) = (left, right) {
+        for (key, own) in left {
+            let other = right.get(key).unwrap_or(&Value::Null);
+            if own != other {
+                return first_difference(&format!("{name}.{key}"), own, other);
+            }
+        }
+    }
+    (name.into(), left.to_string(), right.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

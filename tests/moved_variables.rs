@@ -58,7 +58,7 @@ impl Architecture for TwoLayers {
     fn cost_model(&self) -> CostModel {
         let cost = Polynomial::units("hidden") * 16;
         let dense = [("hidden".to_string(), Size::flat(8))].into();
-        CostModel { macs: cost.clone(), params: cost, dense }
+        CostModel::new(cost.clone(), cost, dense)
     }
 
     fn resized(&self, _: &Sizes) -> Result<Self> {

@@ -100,7 +100,7 @@ impl Toy {
             space.dimensions.push(Dimension::new(name(at), part.kind, part.candidates.clone()));
         }
         let [macs, params] = costs;
-        let model = CostModel { macs, params, dense: space.full_sizes() };
+        let model = CostModel::new(macs, params, space.full_sizes());
         Ok(Self { space, model, choices })
     }
 
@@ -318,7 +318,7 @@ fn cost_range_with_heads_traded_for_channels_compares_costs() -> TestResult {
         .map(|(name, kind, at)| Dimension::new(name, kind, candidates[at].clone()));
     let space = SearchSpace { dimensions: vec![e, a] };
     let cost = units("e") * units("a") + Polynomial::heads("a") * 10;
-    let model = CostModel { macs: cost.clone(), params: cost, dense: space.full_sizes() };
+    let model = CostModel::new(cost.clone(), cost, space.full_sizes());
     let grids = [Size { heads: 1, channels: 8 }, Size { heads: 2, channels: 3 }];
     let sizes = [vec![Size::flat(1), Size::flat(10)], grids.to_vec()];
     assert_eq!(model.range(Metric::Params, &space, &sizes)?, (18.0, 90.0));
@@ -361,11 +361,7 @@ fn projection_without_a_valid_choice_is_refused() -> TestResult {
     let candidates = Candidates::grid(2, 8, vec![1, 2], vec![3, 8])?;
     let space_of_one =
         SearchSpace { dimensions: vec![Dimension::new("a", DimensionKind::Attention, candidates)] };
-    let costs = CostModel {
-        macs: units("a"),
-        params: Polynomial::heads("a"),
-        dense: space_of_one.full_sizes(),
-    };
+    let costs = CostModel::new(units("a"), Polynomial::heads("a"), space_of_one.full_sizes());
     let either = vec![Choice { candidates: vec![1, 2], log_probability: vec![0.0; 2] }];
     let both = [CostLimit::macs(6.0), CostLimit::params(1.0)];
     assert_refused!(
@@ -408,7 +404,7 @@ fn projection_of_a_cost_that_multiplies_all_dimension_pairs_is_refused() -> Test
         space.dimensions.push(Dimension::new(name(at), DimensionKind::Hidden, candidates));
         (0..at).for_each(|other| cost += units(&name(at)) * units(&name(other)));
     }
-    let model = CostModel { macs: cost.clone(), params: cost, dense: space.full_sizes() };
+    let model = CostModel::new(cost.clone(), cost, space.full_sizes());
     let choice = Choice { candidates: (0..8).collect(), log_probability: vec![-1.0; 8] };
     let budget = Budget::share(Metric::Macs, 0.5).resolve(&model)?;
     assert_refused!(

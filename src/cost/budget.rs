@@ -1,4 +1,4 @@
-//! Budgets: upper limits on MACs or parameters of the subnet.
+//! Budgets: upper limits on MACs, parameters or latency of the subnet.
 
 use super::{CostModel, Metric};
 use crate::range::{Range, POSITIVE_SHARE};
@@ -7,7 +7,7 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
-/// Amount of MACs or parameters.
+/// Amount of MACs, parameters or milliseconds.
 const AMOUNT: Range<f64> = Range::above(0.0, 1e30);
 /// Smallest amount that is read without a suffix.
 const LEAST_PLAIN: f64 = 1e3;
@@ -30,7 +30,8 @@ const LEAST_PLAIN: f64 = 1e3;
 pub enum Limit {
     /// Share of the dense network's cost F_0, in (0, 1].
     Share(f64),
-    /// Amount in units of the metric: multiply-accumulates of one image, or parameters.
+    /// Amount in units of the metric: multiply-accumulates of one image, parameters, or milliseconds
+    /// of a batch.
     Amount(f64),
 }
 
@@ -38,13 +39,35 @@ impl FromStr for Limit {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        Self::parse_as("budget", text)
+        Self::parse_as("budget", Metric::Macs, text)
     }
 }
 
 impl Limit {
-    /// Parses the text of the option `name`.
-    pub(crate) fn parse_as(name: &str, text: &str) -> Result<Self> {
+    /// Parses the text of the option `name`, a limit of `metric`. That of a latency is a share up to 1
+    /// or an amount with the suffix ms.
+    pub(crate) fn parse_as(name: &str, metric: Metric, text: &str) -> Result<Self> {
+        let limit = match metric {
+            Metric::Macs | Metric::Params => Self::parse_amount(name, text)?,
+            Metric::Latency => Self::parse_milliseconds(name, text)?,
+        };
+        limit.check(name)?;
+        Ok(limit)
+    }
+
+    fn parse_milliseconds(name: &str, text: &str) -> Result<Self> {
+        let text = text.trim();
+        let (digits, limit): (_, fn(f64) -> Self) = match text.strip_suffix("ms") {
+            Some(digits) => (digits.trim_end(), Self::Amount),
+            None => (text, Self::Share),
+        };
+        digits.parse().map(limit).map_err(|_| {
+            let expected = "a share such as 0.6, or milliseconds such as 12ms";
+            Error::invalid(name, expected, format!("{text:?}"))
+        })
+    }
+
+    fn parse_amount(name: &str, text: &str) -> Result<Self> {
         let (digits, factor) = match text.trim().char_indices().last() {
             Some((at, 'k' | 'K')) => (&text.trim()[..at], 1e3),
             Some((at, 'M')) => (&text.trim()[..at], 1e6),
@@ -52,23 +75,21 @@ impl Limit {
             _ => (text.trim(), 1.0),
         };
         let suffixed = factor != 1.0;
-        let limit = match digits.parse::<f64>() {
-            Ok(share) if !suffixed && share <= 1.0 => Self::Share(share),
-            Ok(amount) if suffixed || amount >= LEAST_PLAIN => Self::Amount(amount * factor),
+        match digits.parse::<f64>() {
+            Ok(share) if !suffixed && share <= 1.0 => Ok(Self::Share(share)),
+            Ok(amount) if suffixed || amount >= LEAST_PLAIN => Ok(Self::Amount(amount * factor)),
             // A few MACs are a mistaken share.
             Ok(number) if number > 1.0 => {
                 let expected = format!(
                     "a share within (0, 1], or an amount; for an amount write {number}M or {number}G"
                 );
-                return Err(Error::invalid(name, expected, text));
+                Err(Error::invalid(name, expected, text))
             }
             _ => {
                 let expected = "a share such as 0.5, or an amount such as 250k, 8M or 1.3G";
-                return Err(Error::invalid(name, expected, format!("{text:?}")));
+                Err(Error::invalid(name, expected, format!("{text:?}")))
             }
-        };
-        limit.check(name)?;
-        Ok(limit)
+        }
     }
 
     /// Refuses a share outside (0, 1], and an amount that is not positive or above 1e30.
@@ -128,18 +149,34 @@ impl Budget {
         CostLimit::params(amount).into()
     }
 
+    /// Limits the latency to this share of that of the dense network.
+    pub fn latency_share(share: f64) -> Self {
+        Self::share(Metric::Latency, share)
+    }
+
+    /// Limits the latency of a batch to an amount, in milliseconds.
+    pub fn latency(milliseconds: f64) -> Self {
+        CostLimit::latency(milliseconds).into()
+    }
+
     /// Refuses a limit out of range, as the option `name`.
     pub(crate) fn check(&self, name: &str) -> Result<()> {
         self.limit.check(name)
     }
 
-    /// Returns the limit as an amount: an amount as it is, a share as ⌊share · F_0⌋.
+    /// Returns the limit as an amount: an amount as it is, a share as ⌊share · F_0⌋, of a latency as
+    /// share · F_0.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless the share is in (0, 1], or the amount in (0, 1e30].
+    /// [`Error::Invalid`] unless the share is in (0, 1], or the amount in (0, 1e30];
+    /// [`LatencyError::NotMeasured`](crate::error::LatencyError::NotMeasured) for a share of a latency
+    /// without a model.
     pub fn resolve(&self, model: &CostModel) -> Result<CostLimit> {
         self.check("budget")?;
         let limit = match self.limit {
+            Limit::Share(share) if self.metric == Metric::Latency => {
+                share * model.dense_cost(self.metric)?
+            }
             Limit::Share(share) => (share * model.dense_cost(self.metric)?).floor(),
             Limit::Amount(amount) => amount,
         };
@@ -152,7 +189,7 @@ impl Budget {
 pub struct CostLimit {
     /// Limited metric.
     pub metric: Metric,
-    /// Highest allowed cost: MACs of one image, or parameters.
+    /// Highest allowed cost: MACs of one image, parameters, or milliseconds of a batch.
     pub limit: f64,
 }
 
@@ -171,6 +208,11 @@ impl CostLimit {
     /// Limits the parameters.
     pub fn params(limit: f64) -> Self {
         Self { metric: Metric::Params, limit }
+    }
+
+    /// Limits the latency of a batch, in milliseconds.
+    pub fn latency(limit: f64) -> Self {
+        Self { metric: Metric::Latency, limit }
     }
 
     /// Checks that the limit lies between the lowest and the highest cost of a space.

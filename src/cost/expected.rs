@@ -1,6 +1,7 @@
 //! Expected cost F(α): the cost at the expected sizes of all dimensions, differentiable in α.
 
-use super::{CompiledPolynomial, CostModel, Metric};
+use super::compiled_table::CompiledTables;
+use super::{CompiledPolynomial, CostFunction, CostModel, Metric};
 use crate::space::{ActiveSets, SearchSpace};
 use crate::Result;
 use tch::{Device, Kind, Tensor};
@@ -11,8 +12,36 @@ use tch::{Device, Kind, Tensor};
 /// It is of one space on one device.
 #[derive(Debug)]
 pub struct ExpectedCost {
-    costs: Vec<CompiledPolynomial>,
+    costs: Vec<Compiled>,
     one: Tensor,
+}
+
+/// One cost as tensors.
+#[derive(Debug)]
+enum Compiled {
+    Polynomial(CompiledPolynomial),
+    Tables(CompiledTables),
+}
+
+impl Compiled {
+    fn new(model: &CostModel, space: &SearchSpace, metric: Metric, device: Device) -> Result<Self> {
+        let dense = &model.dense;
+        Ok(match model.function(metric)? {
+            CostFunction::Polynomial(polynomial) => {
+                Self::Polynomial(CompiledPolynomial::new(polynomial, space, dense, device)?)
+            }
+            CostFunction::Tables(tables) => {
+                Self::Tables(CompiledTables::new(tables, space, dense, device)?)
+            }
+        })
+    }
+
+    fn evaluate(&self, sizes: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Polynomial(polynomial) => polynomial.evaluate(sizes),
+            Self::Tables(tables) => tables.evaluate(sizes),
+        }
+    }
 }
 
 impl ExpectedCost {
@@ -20,16 +49,15 @@ impl ExpectedCost {
     ///
     /// # Errors
     /// [`crate::Error::Unknown`] if the cost model names a dimension that is not in the space and has
-    /// no dense size.
+    /// no dense size; [`LatencyError::NotMeasured`](crate::error::LatencyError::NotMeasured) for a latency
+    /// without a model.
     pub fn new(
         model: &CostModel,
         space: &SearchSpace,
         metrics: &[Metric],
         device: Device,
     ) -> Result<Self> {
-        let compile = |&metric| {
-            CompiledPolynomial::new(model.polynomial(metric), space, &model.dense, device)
-        };
+        let compile = |&metric| Compiled::new(model, space, metric, device);
         Ok(Self {
             costs: metrics.iter().map(compile).collect::<Result<_>>()?,
             one: Tensor::f_ones([1], (Kind::Float, device))?,

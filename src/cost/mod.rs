@@ -1,14 +1,16 @@
 //! Cost models, budgets, expected cost and projection.
 //!
 //! A [`CostModel`] gives MACs and parameters of a network as a [`Polynomial`] in the sizes of its
-//! dimensions. A [`Budget`] limits one of them. [`ExpectedCost`] is F(α), the differentiable cost at
-//! the expected sizes (paper eq. 9). [`project`] chooses one candidate per dimension within all
-//! budgets.
+//! dimensions, and its latency, where that was [measured](crate::latency), as a [`TableCost`]. A
+//! [`Budget`] limits one of them. [`ExpectedCost`] is F(α), the differentiable cost at the expected
+//! sizes (paper eq. 9). [`project`] chooses one candidate per dimension within all budgets.
 
 mod budget;
+mod compiled_table;
 mod expected;
 mod polynomial;
 mod projection;
+mod table;
 
 pub use budget::{Budget, CostLimit, Limit};
 pub use expected::ExpectedCost;
@@ -16,7 +18,9 @@ pub(crate) use polynomial::size_in;
 pub use polynomial::{CompiledPolynomial, Polynomial, SizeOf, Term};
 pub(crate) use projection::expect_projectable;
 pub use projection::{project, Choice, Projection};
+pub use table::{Grid, Table, TableCost, TableTerm};
 
+use crate::error::LatencyError;
 use crate::space::{SearchSpace, Size, Sizes};
 use crate::Result;
 use serde::{Deserialize, Serialize};
@@ -30,19 +34,49 @@ pub enum Metric {
     Macs,
     /// Trainable parameters.
     Params,
+    /// Milliseconds of a batch on one device, from a
+    /// [`LatencyModel`](crate::latency::LatencyModel).
+    Latency,
 }
 
 impl Metric {
-    /// Returns the name in messages: "MACs" or "parameters".
+    /// Returns the name in messages: "MACs", "parameters" or "milliseconds".
     pub fn name(self) -> &'static str {
         match self {
             Self::Macs => "MACs",
             Self::Params => "parameters",
+            Self::Latency => "milliseconds",
         }
     }
 }
 
-/// MACs and parameters of a network as polynomials in the sizes of its dimensions.
+/// One cost of a network as a function of the sizes of its dimensions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum CostFunction<'a> {
+    /// A polynomial.
+    Polynomial(&'a Polynomial),
+    /// A sum of tables.
+    Tables(&'a TableCost),
+}
+
+impl<'a> CostFunction<'a> {
+    /// Returns the names of the dimensions of every term.
+    pub(crate) fn terms(&self) -> Vec<Vec<&'a str>> {
+        match self {
+            Self::Polynomial(polynomial) => {
+                let names = |term: &'a Term| term.factors.iter().map(|f| f.dimension.as_str());
+                polynomial.terms().iter().map(|term| names(term).collect()).collect()
+            }
+            Self::Tables(tables) => {
+                let names = |term: &'a TableTerm| term.dimensions.iter().map(String::as_str);
+                tables.terms().iter().map(|term| names(term).collect()).collect()
+            }
+        }
+    }
+}
+
+/// MACs and parameters of a network as polynomials in the sizes of its dimensions, and its latency
+/// where that was measured.
 ///
 /// ```
 /// use once_for_both::cost::Metric;
@@ -65,28 +99,48 @@ pub struct CostModel {
     pub params: Polynomial,
     /// Sizes of the dense network. A dimension outside the search space keeps its size here.
     pub dense: Sizes,
+    /// Milliseconds of a batch. `None` in what an architecture declares;
+    /// [`SearchBuilder::latency`](crate::search::SearchBuilder::latency) sets it.
+    pub latency: Option<TableCost>,
 }
 
 impl CostModel {
-    /// Returns the polynomial of a metric.
-    pub fn polynomial(&self, metric: Metric) -> &Polynomial {
+    /// Returns the cost model of these MACs and parameters, without latency.
+    pub fn new(macs: Polynomial, params: Polynomial, dense: Sizes) -> Self {
+        Self { macs, params, dense, latency: None }
+    }
+
+    /// Returns the cost under a metric as a function of the sizes.
+    ///
+    /// # Errors
+    /// [`LatencyError::NotMeasured`] for the latency of a network without a latency model.
+    pub fn function(&self, metric: Metric) -> Result<CostFunction<'_>> {
         match metric {
-            Metric::Macs => &self.macs,
-            Metric::Params => &self.params,
+            Metric::Macs => Ok(CostFunction::Polynomial(&self.macs)),
+            Metric::Params => Ok(CostFunction::Polynomial(&self.params)),
+            Metric::Latency => match &self.latency {
+                Some(latency) => Ok(CostFunction::Tables(latency)),
+                None => Err(LatencyError::NotMeasured.into()),
+            },
         }
     }
 
     /// Returns the exact cost F at the given sizes; a dimension without one has its dense size.
     ///
     /// # Errors
-    /// [`Unknown`](crate::Error::Unknown) if the polynomial names a dimension that has no dense size
-    /// either.
+    /// [`Unknown`](crate::Error::Unknown) if the cost names a dimension that has no dense size
+    /// either; [`LatencyError::NotMeasured`] for a latency without a model.
     pub fn cost(&self, metric: Metric, sizes: &Sizes) -> Result<f64> {
-        self.polynomial(metric).evaluate_with(|variable| {
-            let name = &variable.dimension;
+        let size = |name: &str| {
             let size = sizes.get(name).copied();
-            Ok(variable.at(size.map_or_else(|| size_in(&self.dense, name), Ok)?))
-        })
+            size.map_or_else(|| size_in(&self.dense, name), Ok)
+        };
+        match self.function(metric)? {
+            CostFunction::Tables(tables) => tables.evaluate_with(size),
+            CostFunction::Polynomial(polynomial) => {
+                polynomial.evaluate_with(|variable| Ok(variable.at(size(&variable.dimension)?)))
+            }
+        }
     }
 
     /// Returns the cost F_0 of the dense network.

@@ -7,6 +7,7 @@ mod distributed;
 mod fault;
 mod folder;
 mod import;
+mod latency;
 #[cfg(feature = "pipeline")]
 mod pipeline;
 mod raise;
@@ -19,6 +20,7 @@ pub use distributed::DistributedError;
 pub use fault::{Advice, Fault, Suspect};
 pub use folder::FolderError;
 pub use import::ImportError;
+pub use latency::LatencyError;
 #[cfg(feature = "pipeline")]
 pub use pipeline::PipelineError;
 pub(crate) use raise::{expect_shape, in_words, plain, During};
@@ -165,7 +167,7 @@ pub enum Error {
         "budget: got {budget} {metric}, expected within {least} to {most}, the range of this search space"
     )]
     Infeasible {
-        /// MACs or parameters.
+        /// MACs, parameters or milliseconds.
         metric: &'static str,
         /// The budget asked for.
         budget: f64,
@@ -307,6 +309,10 @@ pub enum Error {
     /// Weights of a checkpoint that do not fit the network.
     #[error(transparent)]
     Import(#[from] ImportError),
+
+    /// A latency model that is missing, or does not hold here.
+    #[error(transparent)]
+    Latency(#[from] LatencyError),
 
     /// A run that cannot start or resume.
     #[cfg(feature = "pipeline")]

@@ -26,7 +26,7 @@ use crate::tensors::Weights;
 /// #     }
 /// #     fn space(&self) -> once_for_both::Result<SearchSpace> { Ok(SearchSpace::empty()) }
 /// #     fn cost_model(&self) -> CostModel {
-/// #         CostModel { macs: 0.into(), params: 0.into(), dense: Sizes::new() }
+/// #         CostModel::new(0.into(), 0.into(), Sizes::new())
 /// #     }
 /// # }
 ///

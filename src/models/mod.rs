@@ -157,7 +157,7 @@ pub struct PmimPorts {
 /// ([`ExtractInto`](crate::subnet::ExtractInto)).
 pub trait Architecture: Clone + Debug + Send + Serialize + DeserializeOwned {
     /// The network that [`build`](Self::build) returns.
-    type Network: Network + Debug + Send;
+    type Network: Network + Debug + Send + 'static;
 
     /// Name of the family, as artifacts and checkpoints store it.
     const FAMILY: &'static str;

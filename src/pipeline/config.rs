@@ -189,7 +189,8 @@ impl Config {
             ("budget.params", Metric::Params, &self.budget.params),
         ];
         let given = texts.into_iter().filter_map(|(name, metric, text)| {
-            text.as_ref().map(|text| Ok(Budget { metric, limit: Limit::parse_as(name, text)? }))
+            text.as_ref()
+                .map(|text| Ok(Budget { metric, limit: Limit::parse_as(name, metric, text)? }))
         });
         given.collect()
     }

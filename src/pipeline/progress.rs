@@ -144,6 +144,16 @@ impl StageStart {
                     100.0 * pruned.total_jump / pruned.logit_scale,
                 ))
             }
+            Event::Latency(check) => {
+                let measured = match check.measured {
+                    Some(own) => format!("{:.3} ± {:.3} ms", own.ms, own.standard_error),
+                    None => "not on this device".into(),
+                };
+                Some(format!(
+                    "step {}: latency asked {:.3} ms, predicted {:.3} ms, measured {measured}",
+                    check.step, check.asked_ms, check.predicted_ms
+                ))
+            }
             Event::Finished(finished) => Some(format!(
                 "step {}: all dimensions decided, {} of them by projection onto the budgets",
                 finished.step, finished.projected

@@ -79,6 +79,7 @@ fn network_figures<A: ImageClassifier>(network: &A) -> Result<NetworkFigures> {
     Ok(NetworkFigures {
         macs: cost.dense_cost(Metric::Macs)?,
         params: cost.dense_cost(Metric::Params)?,
+        latency_ms: None,
         top1: None,
         embed_dim: embeddings.last().copied().unwrap_or(0),
         blocks: if embeddings.len() == 1 { blocks.collect() } else { Vec::new() },

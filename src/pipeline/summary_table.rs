@@ -15,11 +15,12 @@ impl Display for Summary {
             writeln!(f, "{:24} {kept:>6} of {dense}", own.dimension)?;
         }
         for budget in &self.budgets {
-            let (unit, reached) = match budget.metric {
-                Metric::Macs => ("MMACs", self.subnet.macs),
-                Metric::Params => ("M parameters", self.subnet.params),
+            let (unit, scale, reached) = match budget.metric {
+                Metric::Macs => ("MMACs", 1e6, self.subnet.macs),
+                Metric::Params => ("M parameters", 1e6, self.subnet.params),
+                Metric::Latency => continue,
             };
-            let (limit, reached) = (budget.limit / 1e6, reached / 1e6);
+            let (limit, reached) = (budget.limit / scale, reached / scale);
             writeln!(f, "\nbudget {limit:.2} {unit}, subnet {reached:.2}")?;
         }
         let verification = &self.verification;

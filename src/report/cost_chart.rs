@@ -74,8 +74,8 @@ fn table(report: &Report) -> String {
 
 fn row(report: &Report, budget: &CostLimit) -> String {
     let write = |value: Option<f64>| value.map_or(NONE.into(), |value| Unit::Count.value(value));
-    let dense = report.dense.as_ref().map(|network| network.cost(budget.metric));
-    let subnet = report.subnet.as_ref().map(|network| network.cost(budget.metric));
+    let dense = report.dense.as_ref().and_then(|network| network.cost(budget.metric));
+    let subnet = report.subnet.as_ref().and_then(|network| network.cost(budget.metric));
     let share = subnet.map_or(NONE.into(), |subnet| percent(subnet / budget.limit));
     let name = budget.metric.name();
     let (limit, dense, subnet) = (write(Some(budget.limit)), write(dense), write(subnet));

@@ -29,6 +29,8 @@ pub struct NetworkFigures {
     pub macs: f64,
     /// Number of parameters.
     pub params: f64,
+    /// Predicted latency of a batch, in milliseconds; `None` without a latency model.
+    pub latency_ms: Option<f64>,
     /// Top-1 accuracy on held-out images, a share; `None` where not measured.
     pub top1: Option<f64>,
     /// Embedding channels (width of the residual stream).
@@ -48,6 +50,7 @@ impl NetworkFigures {
         Ok(Self {
             macs: cost.dense_cost(Metric::Macs)?,
             params: cost.dense_cost(Metric::Params)?,
+            latency_ms: None,
             top1: None,
             embed_dim: config.embed_dim,
             blocks: config.blocks.iter().map(BlockSizes::from).collect(),
@@ -60,11 +63,12 @@ impl NetworkFigures {
         self
     }
 
-    /// Cost in a metric.
-    pub(super) fn cost(&self, metric: Metric) -> f64 {
+    /// Cost in a metric, if it is known.
+    pub(super) fn cost(&self, metric: Metric) -> Option<f64> {
         match metric {
-            Metric::Macs => self.macs,
-            Metric::Params => self.params,
+            Metric::Macs => Some(self.macs),
+            Metric::Params => Some(self.params),
+            Metric::Latency => self.latency_ms,
         }
     }
 }

@@ -20,6 +20,7 @@ impl Stage {
             Event::Step(metrics) => metrics.step + 1,
             Event::Pruned(pruned) => pruned.step,
             Event::Finished(finished) => finished.step,
+            Event::Latency(check) => check.step,
             Event::Decided { step, .. }
             | Event::NonFinite { step, .. }
             | Event::Checkpoint { step }

@@ -61,8 +61,8 @@ fn figure(name: &str, number: &str, note: &str, bar: &str) -> String {
 /// MACs or parameters: of the subnet, or during a search the expected MACs.
 fn cost(report: &Report, metric: Metric) -> String {
     let budget = report.budgets.iter().find(|budget| budget.metric == metric);
-    let dense = report.dense.as_ref().map(|network| network.cost(metric));
-    let subnet = report.subnet.as_ref().map(|network| network.cost(metric));
+    let dense = report.dense.as_ref().and_then(|network| network.cost(metric));
+    let subnet = report.subnet.as_ref().and_then(|network| network.cost(metric));
     let expected = report.stages.iter().rev().find_map(Stage::last_of_search);
     let expected = expected.filter(|_| metric == Metric::Macs).map(|metrics| metrics.macs_expected);
     let now = subnet.or(expected);
@@ -94,6 +94,7 @@ fn capitalised(metric: Metric) -> &'static str {
     match metric {
         Metric::Macs => "MACs",
         Metric::Params => "Parameters",
+        Metric::Latency => "Latency",
     }
 }
 

@@ -2,15 +2,17 @@
 
 use super::events::Phase;
 use super::init::initialise;
+use super::latency::SearchLatency;
 use super::options::SearchOptions;
 use super::step::Search;
 use crate::components::{
     AdaptiveOneHotLoss, BiMask, ComponentIds, Components, Distillation, Importance,
     PmimRegularizer, Teacher, TeacherSource,
 };
-use crate::cost::{expect_projectable, Budget, CostLimit};
+use crate::cost::{expect_projectable, Budget, CostLimit, CostModel};
 use crate::distributed::{Collective, SingleProcess};
 use crate::error::During;
+use crate::latency::{LatencyModel, Meter};
 use crate::models::Architecture;
 use crate::randomness::{seed_torch, Purpose};
 use crate::space::SearchSpace;
@@ -42,6 +44,8 @@ pub struct SearchBuilder<A: Architecture> {
     components: Components,
     device: Device,
     group: Arc<dyn Collective>,
+    latency: Option<LatencyModel>,
+    meter: Option<Arc<dyn Meter<A>>>,
 }
 
 impl<A: Architecture> Search<A> {
@@ -56,6 +60,8 @@ impl<A: Architecture> Search<A> {
             components: Components::default(),
             device: Device::Cpu,
             group: Arc::new(SingleProcess),
+            latency: None,
+            meter: None,
         }
     }
 
@@ -77,6 +83,20 @@ impl<A: Architecture> SearchBuilder<A> {
     /// Search space. Default: [`Architecture::space`].
     pub fn space(mut self, space: SearchSpace) -> Self {
         self.space = Some(space);
+        self
+    }
+
+    /// Latency of the networks, measured with [`LatencyModel::measure`]; a latency budget needs it.
+    pub fn latency(mut self, model: LatencyModel) -> Self {
+        self.latency = Some(model);
+        self
+    }
+
+    /// Meter that measures the network that is chosen under a latency budget, before its weights are cut. Default:
+    /// the CPU of this machine or the device of the search, whichever the model was measured on; if
+    /// neither, nothing is measured.
+    pub fn latency_meter(mut self, meter: Arc<dyn Meter<A>>) -> Self {
+        self.meter = Some(meter);
         self
     }
 
@@ -166,7 +186,8 @@ impl<A: Architecture> SearchBuilder<A> {
     /// # Errors
     /// Whatever would make it fail later: [`Error::Invalid`] for options out of range, a search
     /// without a budget or distillation without a teacher; [`Error::Infeasible`] or
-    /// [`Error::Conflicting`] for budgets that the space cannot meet; [`Error::Missing`], [`Error::Unknown`] or
+    /// [`Error::Conflicting`] for budgets that the space cannot meet; [`Error::Latency`] for a latency
+    /// model that is missing, of another architecture, or of other conditions than the meter; [`Error::Missing`], [`Error::Unknown`] or
     /// [`Error::Shape`] for weights, and those of [`SearchSpace::validate`] for bindings, that do
     /// not fit.
     pub fn build(self) -> Result<Search<A>> {
@@ -180,7 +201,7 @@ impl<A: Architecture> SearchBuilder<A> {
     fn build_alone(self) -> Result<Search<A>> {
         let (options, space, limits) = self.feasible()?;
         let origin = self.origin(&space)?;
-        let Self { architecture, weights, components, device, group, .. } = self;
+        let Self { architecture, weights, components, device, group, latency, meter, .. } = self;
         let searching = !space.dimensions.is_empty();
         seed_torch(options.seed, 0, Purpose::Initialise);
         let pmim = searching && options.pmim.is_some();
@@ -189,6 +210,7 @@ impl<A: Architecture> SearchBuilder<A> {
             supernet.load_weights(weights)?;
         }
         supernet.set_bi_mask(Arc::clone(&components.bi_mask));
+        supernet.set_latency(latency.as_ref());
         initialise(&mut supernet, &options, &*components.importance, &limits)
             .during("preparing the search")?;
         let mut search = Search::assemble(supernet, limits, options, components, origin)?;
@@ -197,6 +219,7 @@ impl<A: Architecture> SearchBuilder<A> {
             search.teach_by_dense(architecture, weights)?;
         }
         search.group = group;
+        search.latency = latency.map(|model| SearchLatency { model, meter });
         Ok(search)
     }
 
@@ -212,7 +235,7 @@ impl<A: Architecture> SearchBuilder<A> {
     /// The options, the space that is searched under them, and budgets that it meets.
     fn feasible(&self) -> Result<(SearchOptions, SearchSpace, Vec<CostLimit>)> {
         let (options, space) = self.checked()?;
-        let model = self.architecture.cost_model();
+        let model = self.cost_model(&space)?;
         let resolve = |budget: &Budget| {
             let limit = budget.resolve(&model)?;
             limit.check(&model, &space)?;
@@ -228,6 +251,16 @@ impl<A: Architecture> SearchBuilder<A> {
             }
         }
         Ok((options, space, limits))
+    }
+
+    /// The cost model with the latency, checked against the space and the meter.
+    fn cost_model(&self, space: &SearchSpace) -> Result<CostModel> {
+        let Some(latency) = &self.latency else { return Ok(self.architecture.cost_model()) };
+        latency.expect_space(space)?;
+        if let Some(meter) = &self.meter {
+            latency.setting.expect(&meter.setting())?;
+        }
+        latency.cost_model(&self.architecture)
     }
 
     /// The options, and the space that is searched under them.
@@ -281,6 +314,11 @@ impl<A: Architecture> SearchBuilder<A> {
     /// Components and device.
     pub(super) fn running_on(&self) -> (Components, Device) {
         (self.components.clone(), self.device)
+    }
+
+    /// The latency model, and the meter.
+    pub(super) fn latency_parts(&self) -> (Option<&LatencyModel>, Option<&Arc<dyn Meter<A>>>) {
+        (self.latency.as_ref(), self.meter.as_ref())
     }
 
     pub(super) fn parts(self) -> (A, Vec<Budget>, Components, Device) {

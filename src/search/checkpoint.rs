@@ -12,6 +12,7 @@ use crate::files::{
     discard_folder, expect_own_names, is_run_name, recover_folder, remove_leftovers, write_folder,
     FolderKind, Owner, Part,
 };
+use crate::latency::LatencyModel;
 use crate::models::Architecture;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -225,6 +226,8 @@ impl<A: Architecture> SearchBuilder<A> {
     pub(super) fn resume_alone(self, checkpoints: &Checkpoints) -> Result<Resumed<A>> {
         let (options, space) = self.checked()?;
         let origin = self.origin(&space)?;
+        let (latency, meter) = self.latency_parts();
+        let (latency, meter) = (latency.cloned(), meter.cloned());
         let (_, budgets, components, device) = self.parts();
         let resumed = checkpoints.resume_newest(|path| {
             let snapshot = Snapshot::<A>::read(path)?;
@@ -232,9 +235,13 @@ impl<A: Architecture> SearchBuilder<A> {
             expect_options(&options, &snapshot.state.options)?;
             Search::resume_from(snapshot, Some(&components), device)
         })?;
-        let Some(resumed) = resumed else {
+        let Some(mut resumed) = resumed else {
             return Err(Error::invalid("checkpoints", "at least one", 0));
         };
+        if let (Some(own), true) = (&mut resumed.search.latency, meter.is_some()) {
+            own.meter = meter;
+        }
+        expect_latency(latency.as_ref(), resumed.search.latency_model())?;
         let model = resumed.search.supernet().cost_model();
         let given: Vec<CostLimit> =
             budgets.iter().map(|budget| budget.resolve(model)).collect::<Result<_>>()?;
@@ -245,6 +252,19 @@ impl<A: Architecture> SearchBuilder<A> {
         }
         Ok(resumed)
     }
+}
+
+/// Refuses a latency model that is not that of the checkpoint.
+fn expect_latency(given: Option<&LatencyModel>, saved: Option<&LatencyModel>) -> Result<()> {
+    if given == saved {
+        return Ok(());
+    }
+    let words = |own: Option<&LatencyModel>| match own {
+        None => "none".into(),
+        Some(own) => format!("one of {}: dense network {} ms", own.setting, own.dense_ms),
+    };
+    let expected = format!("{}, as in the checkpoint", words(saved));
+    Err(Error::invalid("latency model", expected, words(given)))
 }
 
 /// "at most 1.3e9 MACs, at most 8e6 parameters".

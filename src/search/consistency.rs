@@ -56,6 +56,10 @@ pub(super) fn check<A: Architecture>(state: &State<A>, folder: &Path) -> Result<
         check_dimension(dimension, declared)?;
         check_record(&dimension.name, record, &dimension.candidates, &declared.candidates)?;
     }
+    if let Some(latency) = &state.latency {
+        latency.expect_architecture(&origin.architecture)?;
+        latency.expect_space(&state.space)?;
+    }
     check_phase(state)?;
     check_tensors(state, &folder.join(TENSORS))
 }

@@ -71,7 +71,7 @@ impl<A: Architecture> Search<A> {
     ) -> Result<usize> {
         let undecided = self.undecided();
         self.estimate(readout)?;
-        let projection = self.project_from(readout, &self.limits.clone())?;
+        let projection = self.project_measured(readout, listener)?;
         for (at, candidate) in projection.candidates.into_iter().enumerate() {
             let candidates = self.supernet.states()[at].candidates().len();
             let flags = (0..candidates).map(|other| other == candidate).collect();

@@ -1,6 +1,7 @@
 //! The first difference of two values, by name.
 
 use super::options::SearchOptions;
+use crate::typed::first_difference;
 use crate::{Error, Result};
 use serde_json::Value;
 
@@ -24,27 +25,4 @@ pub(super) fn expect_same(name: &str, given: &Value, saved: &Value) -> Result<()
     let (name, given, saved) = first_difference(name, given, saved);
     let expected = format!("{saved}, as in the checkpoint; give the same, or another run folder");
     Err(Error::invalid(name.trim_start_matches('.'), expected, given))
-}
-
-/// Path and both values of the first difference of two JSON values.
-pub(super) fn first_difference(
-    name: &str,
-    left: &Value,
-    right: &Value,
-) -> (String, String, String) {
-    if let (Value::Array(left), Value::Array(right)) = (left, right) {
-        let pairs = left.iter().zip(right).enumerate();
-        if let Some((at, (own, other))) = pairs.into_iter().find(|(_, (own, other))| own != other) {
-            return first_difference(&format!("{name}.{at}"), own, other);
-        }
-    }
-    if let (Value::Object(left), Value::Object(right)) = (left, right) {
-        for (key, own) in left {
-            let other = right.get(key).unwrap_or(&Value::Null);
-            if own != other {
-                return first_difference(&format!("{name}.{key}"), own, other);
-            }
-        }
-    }
-    (name.into(), left.to_string(), right.to_string())
 }

@@ -1,5 +1,6 @@
 //! Events of a search, and who receives them. The library never prints.
 
+use crate::latency::MeasuredLatency;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -104,6 +105,28 @@ pub struct Finished {
     pub costs: Vec<f64>,
 }
 
+/// Latency of a choice of sizes, before its weights are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LatencyCheck {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Limit of the latency, in milliseconds of a batch.
+    pub asked_ms: f64,
+    /// Latency that the model predicts.
+    pub predicted_ms: f64,
+    /// Measured latency; `None` where this machine is not the one that the model was measured on.
+    pub measured: Option<MeasuredLatency>,
+}
+
+impl LatencyCheck {
+    /// Returns measured / asked, if the choice was measured, and is slower than asked by more than
+    /// `noise` standard errors.
+    pub fn slower(&self, noise: f64) -> Option<f64> {
+        let MeasuredLatency { ms, standard_error } = self.measured?;
+        (ms > self.asked_ms + noise * standard_error).then_some(ms / self.asked_ms)
+    }
+}
+
 /// Reaction to steps whose loss or gradient was not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -135,6 +158,9 @@ pub enum Event {
         /// Its channels a head.
         channels: i64,
     },
+    /// Sizes were chosen under a latency budget. If they are slower than asked by more than noise, they are chosen
+    /// again, and another such event follows.
+    Latency(LatencyCheck),
     /// All dimensions are decided.
     Finished(Finished),
     /// Steps had a loss or gradient that was not finite.
@@ -214,6 +240,7 @@ impl Event {
             Self::Evaluated { step: at, .. } => *at < step,
             Self::Pruned(pruned) => pruned.step <= step,
             Self::Finished(finished) => finished.step <= step,
+            Self::Latency(check) => check.step <= step,
             Self::Decided { step: at, .. }
             | Self::NonFinite { step: at, .. }
             | Self::Checkpoint { step: at } => *at <= step,

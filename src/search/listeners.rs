@@ -112,6 +112,13 @@ impl Listener for TracingListener {
             Event::Decided { step, dimension, heads, channels } => {
                 tracing::info!(step, dimension, heads, channels, "decided");
             }
+            Event::Latency(c) => tracing::info!(
+                step = c.step,
+                asked_ms = c.asked_ms,
+                predicted_ms = c.predicted_ms,
+                measured_ms = c.measured.map(|own| own.ms),
+                "latency"
+            ),
             Event::Finished(f) => {
                 tracing::info!(step = f.step, projected = f.projected, costs = ?f.costs, "finished");
             }

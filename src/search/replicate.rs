@@ -3,7 +3,6 @@
 
 use super::builder::SearchBuilder;
 use super::checkpoint::{Checkpoints, Resumed, CHECKPOINTS};
-use super::differences::first_difference;
 use super::snapshot::State;
 use super::step::Search;
 use crate::components::Components;
@@ -11,7 +10,8 @@ use crate::distributed::Collective;
 use crate::error::DistributedError;
 use crate::models::Architecture;
 use crate::supernet::Weights;
-use crate::{typed, Error, Result};
+use crate::typed::{self, first_difference};
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -66,6 +66,7 @@ impl<A: Architecture> SearchBuilder<A> {
             "options": serde_json::to_value(&options).map_err(json)?,
             "budgets": serde_json::to_value(self.given_budgets()).map_err(json)?,
             "components": serde_json::to_value(self.component_ids()).map_err(json)?,
+            "latency": serde_json::to_value(self.latency_parts().0).map_err(json)?,
         }))
     }
 

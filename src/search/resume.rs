@@ -3,6 +3,7 @@
 use super::checkpoint::{CHECKPOINT, TOP1};
 use super::consistency;
 use super::evidence::Evidence;
+use super::latency::SearchLatency;
 use super::snapshot::{DimensionRecord, State, FORMAT, STATE, TENSORS, VERSION};
 use super::step::Search;
 use super::update::NonFiniteCounter;
@@ -96,11 +97,13 @@ impl<A: Architecture> Search<A> {
         let mut supernet =
             Supernet::restore(state.architecture, state.space, state.dense, state.pmim, device)?;
         supernet.set_bi_mask(Arc::clone(&components.bi_mask));
+        supernet.set_latency(state.latency.as_ref());
         load_weights(&mut supernet, &with_prefix(tensors, "weight/"))?;
         restore_dimensions(&mut supernet, state.dimensions, state.step, tensors)?;
         let mut search =
             Self::assemble(supernet, state.limits, state.options, components, state.origin)?;
         (search.step, search.phase) = (state.step, state.phase);
+        search.latency = state.latency.map(|model| SearchLatency { model, meter: None });
         (search.projected, search.timer.1) = (state.projected, state.step);
         search.non_finite = NonFiniteCounter::new(state.non_finite, device)?;
         if let Some(decay) = search.options.training.ema_decay {

@@ -7,6 +7,7 @@ use super::step::Search;
 use super::update::NonFiniteCounts;
 use crate::components::ComponentIds;
 use crate::cost::CostLimit;
+use crate::latency::LatencyModel;
 use crate::models::Architecture;
 use crate::optim::Ema;
 use crate::space::{SearchSpace, Size, Sizes};
@@ -49,6 +50,9 @@ pub(super) struct State<A> {
     pub(super) non_finite: NonFiniteCounts,
     /// Updates of the EMA.
     pub(super) ema_updates: u64,
+    /// Latency of the networks, where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) latency: Option<LatencyModel>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -116,6 +120,7 @@ impl<A: Architecture> Search<A> {
             projected: self.projected,
             non_finite: self.non_finite.counts()?,
             ema_updates: self.ema.as_ref().map_or(0, Ema::updates),
+            latency: self.latency_model().cloned(),
         })
     }
 

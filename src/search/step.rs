@@ -1,10 +1,11 @@
 //! The state of a search, and one optimiser step of it.
 
-#[cfg(feature = "distributed")]
 use super::buckets::Buckets;
 use super::events::{Listener, Phase};
 use super::evidence::Evidence;
 use super::gradients::{StepGradients, StepLosses};
+#[cfg(feature = "distributed")]
+use super::latency::SearchLatency;
 use super::options::SearchOptions;
 use super::teaching::Teaching;
 use super::update::{NonFiniteCounter, NonFiniteCounts};
@@ -52,6 +53,8 @@ pub struct Search<A: Architecture> {
     pub(super) evidence: Evidence,
     /// The dense network as a teacher.
     pub(super) teaching: Teaching<A>,
+    /// Latency of the networks, where it was measured.
+    pub(super) latency: Option<SearchLatency<A>>,
     /// The processes that train together.
     pub(super) group: Arc<dyn Collective>,
     /// Leaves whose gradients are summed together.
@@ -95,6 +98,7 @@ impl<A: Architecture> Search<A> {
             last_gates: Vec::new(),
             evidence: Evidence::default(),
             teaching: Teaching::none(),
+            latency: None,
             group: Arc::new(SingleProcess),
             #[cfg(feature = "distributed")]
             buckets: Mutex::default(),

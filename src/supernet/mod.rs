@@ -78,6 +78,7 @@ pub(crate) use unit_order::UnitOrder;
 
 use crate::components::BiMask;
 use crate::cost::CostModel;
+use crate::latency::LatencyModel;
 use crate::models::Architecture;
 use crate::space::{ActiveSet, ActiveSets, SearchSpace, Sizes};
 pub use crate::tensors::Weights;
@@ -182,6 +183,11 @@ impl<A: Architecture> Supernet<A> {
     /// Cost model; its `dense` sizes are those of the dense network.
     pub fn cost_model(&self) -> &CostModel {
         &self.cost
+    }
+
+    /// Sets the latency in the cost model.
+    pub(crate) fn set_latency(&mut self, model: Option<&LatencyModel>) {
+        self.cost.latency = model.map(|model| model.cost.clone());
     }
 
     /// State of every dimension, in the order of the search space.

@@ -53,7 +53,7 @@ impl Architecture for Glu {
     }
 
     fn cost_model(&self) -> CostModel {
-        CostModel { macs: 0.into(), params: 0.into(), dense: Sizes::new() }
+        CostModel::new(0.into(), 0.into(), Sizes::new())
     }
 }
 

@@ -30,11 +30,11 @@ pub fn little() -> TestResult<(SearchSpace, CostModel, Vec<ActiveSet>)> {
         .map(|(name, kind, candidates)| Dimension::new(name, kind, candidates))
         .collect();
     let space = SearchSpace { dimensions };
-    let model = CostModel {
-        macs: units("e") * units("a") * 2 + units("e") * units("h") * 3 + 5,
-        params: units("e") + units("a") + units("h"),
-        dense: space.full_sizes(),
-    };
+    let model = CostModel::new(
+        units("e") * units("a") * 2 + units("e") * units("h") * 3 + 5,
+        units("e") + units("a") + units("h"),
+        space.full_sizes(),
+    );
     let active = space.dimensions.iter().map(|d| ActiveSet::all(&d.candidates, test_device()));
     let active = active.collect::<Result<_>>()?;
     Ok((space, model, active))
@@ -44,7 +44,6 @@ pub fn little() -> TestResult<(SearchSpace, CostModel, Vec<ActiveSet>)> {
 pub fn counting(candidates: &Candidates) -> TestResult<(SearchSpace, CostModel)> {
     let dimension = Dimension::new("d", DimensionKind::Attention, candidates.clone());
     let space = SearchSpace { dimensions: vec![dimension] };
-    let model =
-        CostModel { macs: units("d"), params: Polynomial::heads("d"), dense: space.full_sizes() };
+    let model = CostModel::new(units("d"), Polynomial::heads("d"), space.full_sizes());
     Ok((space, model))
 }

@@ -119,7 +119,7 @@ impl Architecture for Attention {
         let params = Polynomial::units("attention") * (inner * rows);
         let channels = if self.layer == Layer::Grouped { 1 } else { self.pairs };
         let dense = [("attention".into(), Size { heads: self.heads, channels })].into();
-        CostModel { macs: 0.into(), params, dense }
+        CostModel::new(0.into(), params, dense)
     }
 
     fn resized(&self, sizes: &Sizes) -> Result<Self> {

@@ -76,7 +76,7 @@ impl Architecture for Odd {
     fn cost_model(&self) -> CostModel {
         let params = Polynomial::units("attention") * (3 * 9 + 4) + 4;
         let params = params + Polynomial::heads("attention");
-        CostModel { macs: 0.into(), params, dense: Sizes::new() }
+        CostModel::new(0.into(), params, Sizes::new())
     }
 }
 

@@ -7,31 +7,24 @@
 //! Swin stage until the next stage. Of the partial choices with the same key and the same cost only
 //! the most probable can be part of the best choice; the others are discarded.
 
-use super::problem::{Costs, Problem};
+use super::problem::{Costs, Problem, METRICS};
 use super::states::{merge, sum, thin, State};
+use super::terms::{addends, Addend};
 use super::Projection;
-use crate::cost::Polynomial;
-use crate::space::Over;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 
-/// Number of partial choices kept after each dimension, 40 bytes each.
+/// Number of partial choices kept after each dimension, 48 bytes each.
 const MOST: usize = 1 << 14;
 /// The same for a last pass, if no choice was found within several budgets.
 const MOST_IN_LAST_PASS: usize = 1 << 18;
 /// The same for a first pass, whose result is a lower bound on the best Σ ln p.
 const MOST_IN_FIRST_PASS: usize = 1 << 10;
 
-/// Product of a coefficient and sizes; dimensions are given by their index.
-struct Monomial {
-    coefficient: f64,
-    factors: Vec<(usize, Over)>,
-}
-
 /// Terms and bounds of the step that decides one dimension.
 struct Stage {
     /// For every metric, the terms whose last dimension this is.
-    complete: [Vec<Monomial>; 2],
+    complete: [Vec<Addend>; METRICS],
     /// Dimensions up to this one that later terms still multiply: those in the key.
     live: Vec<usize>,
     /// Highest Σ ln p of all later dimensions.
@@ -110,16 +103,13 @@ impl<'a> Elimination<'a> {
         let mut constant = Costs::default();
         // For every dimension, the last one that it shares a term with.
         let mut last: Vec<usize> = (0..count).collect();
-        for (metric, polynomial) in problem.polynomials() {
-            for term in monomials(problem, polynomial)? {
-                let Some(latest) = term.factors.iter().map(|(dimension, _)| *dimension).max()
-                else {
-                    constant[metric] += term.coefficient;
+        for (metric, function) in problem.functions()? {
+            for term in addends(problem, function)? {
+                let Some(latest) = term.dimensions().max() else {
+                    constant[metric] += term.least(problem, &|_| None);
                     continue;
                 };
-                for (dimension, _) in &term.factors {
-                    last[*dimension] = last[*dimension].max(latest);
-                }
+                term.dimensions().for_each(|own| last[own] = last[own].max(latest));
                 stages[latest].complete[metric].push(term);
             }
         }
@@ -207,27 +197,13 @@ impl<'a> Elimination<'a> {
     }
 
     /// Returns a lower bound on the sum of terms given the known options; exact if all are known.
-    fn least(&self, terms: &[Vec<Monomial>; 2], known: &dyn Fn(usize) -> Option<usize>) -> Costs {
-        terms.each_ref().map(|terms| {
-            let value = |term: &Monomial| {
-                let factor = |&(dimension, over): &(usize, Over)| match known(dimension) {
-                    Some(option) => over.of(self.problem.size(dimension, option)) as f64,
-                    None => self.extreme(dimension, over, term.coefficient),
-                };
-                term.coefficient * term.factors.iter().map(factor).product::<f64>()
-            };
-            terms.iter().map(value).sum()
-        })
-    }
-
-    /// Returns the size of a dimension that minimises a term with this coefficient.
-    fn extreme(&self, dimension: usize, over: Over, coefficient: f64) -> f64 {
-        let options = 0..self.problem.choices[dimension].candidates.len();
-        let sizes = options.map(|option| over.of(self.problem.size(dimension, option)) as f64);
-        match coefficient < 0.0 {
-            true => sizes.fold(f64::NEG_INFINITY, f64::max),
-            false => sizes.fold(f64::INFINITY, f64::min),
-        }
+    fn least(
+        &self,
+        terms: &[Vec<Addend>; METRICS],
+        known: &dyn Fn(usize) -> Option<usize>,
+    ) -> Costs {
+        let value = |term: &Addend| term.least(self.problem, known);
+        terms.each_ref().map(|terms| terms.iter().map(value).sum())
     }
 
     /// Returns the most probable complete choice with F ≤ F* and F > F* − step.
@@ -272,20 +248,4 @@ fn trace(pass: &Pass, mut state: usize) -> Vec<usize> {
     }
     options.reverse();
     options
-}
-
-/// Returns the terms of a cost, with sizes outside the space multiplied into the coefficients.
-fn monomials(problem: &Problem, polynomial: &Polynomial) -> Result<Vec<Monomial>> {
-    let mut monomials = Vec::new();
-    for term in polynomial.terms() {
-        let (mut coefficient, mut factors) = (term.coefficient, Vec::new());
-        for factor in &term.factors {
-            match problem.number(&factor.dimension) {
-                Some(dimension) => factors.push((dimension, factor.over)),
-                None => coefficient *= factor.at(problem.fixed(&factor.dimension)?),
-            }
-        }
-        monomials.push(Monomial { coefficient, factors });
-    }
-    Ok(monomials)
 }

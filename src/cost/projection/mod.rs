@@ -7,6 +7,7 @@ mod elimination;
 mod order;
 mod problem;
 mod states;
+mod terms;
 
 use super::{CostLimit, CostModel};
 use crate::space::SearchSpace;
@@ -80,7 +81,7 @@ pub struct Projection {
 /// let hidden = Dimension::new("hidden", DimensionKind::Hidden, candidates);
 /// let space = SearchSpace { dimensions: vec![hidden] };
 /// let macs = Polynomial::units("hidden") * 10;
-/// let model = CostModel { params: macs.clone(), macs, dense: space.full_sizes() };
+/// let model = CostModel::new(macs.clone(), macs, space.full_sizes());
 /// let p = [0.2_f64, 0.3, 0.5];
 /// let choice = Choice::new("hidden", vec![0, 1, 2], &p.map(f64::ln))?;
 /// let found = project(&model, &space, &[choice], &[CostLimit::macs(50.0)])?;
@@ -108,7 +109,7 @@ pub fn project(
     }
     let declared = Problem { model, space, choices, budgets };
     declared.check()?;
-    let order = decision_order(&declared);
+    let order = decision_order(&declared)?;
     let (space, choices) = reordered(&declared, &order);
     let problem = Problem { model, space: &space, choices: &choices, budgets };
     let Some(found) = elimination::solve(&problem)? else {
@@ -135,7 +136,7 @@ pub(crate) fn expect_projectable(
     let choices: Vec<Choice> = space.dimensions.iter().map(|d| even(d.candidates.len())).collect();
     let declared = Problem { model, space, choices: &choices, budgets };
     declared.check()?;
-    let (space, choices) = reordered(&declared, &decision_order(&declared));
+    let (space, choices) = reordered(&declared, &decision_order(&declared)?);
     elimination::expect_possible(&Problem { model, space: &space, choices: &choices, budgets })
 }
 

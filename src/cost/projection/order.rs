@@ -1,12 +1,13 @@
 //! The order in which projection decides the dimensions.
 
 use super::problem::Problem;
+use crate::Result;
 use std::collections::BTreeSet;
 
 /// Returns the indices of the dimensions in the order of decision: the next is the one that leaves the
 /// fewest keys; of equals, the one declared first.
-pub(super) fn decision_order(problem: &Problem) -> Vec<usize> {
-    let neighbours = neighbours(problem);
+pub(super) fn decision_order(problem: &Problem) -> Result<Vec<usize>> {
+    let neighbours = neighbours(problem)?;
     let mut left: BTreeSet<usize> = (0..neighbours.len()).collect();
     let mut live: BTreeSet<usize> = BTreeSet::new();
     let mut order = Vec::with_capacity(neighbours.len());
@@ -26,20 +27,20 @@ pub(super) fn decision_order(problem: &Problem) -> Vec<usize> {
         left.remove(&next);
         order.push(next);
     }
-    order
+    Ok(order)
 }
 
 /// Returns for every dimension those that it shares a term with, in the costs under a budget.
-fn neighbours(problem: &Problem) -> Vec<BTreeSet<usize>> {
+fn neighbours(problem: &Problem) -> Result<Vec<BTreeSet<usize>>> {
     let mut neighbours = vec![BTreeSet::new(); problem.choices.len()];
-    for (_, polynomial) in problem.polynomials() {
-        for term in polynomial.terms() {
-            let numbers = term.factors.iter().filter_map(|f| problem.number(&f.dimension));
+    for (_, function) in problem.functions()? {
+        for term in function.terms() {
+            let numbers = term.iter().filter_map(|name| problem.number(name));
             let together: BTreeSet<usize> = numbers.collect();
             for &at in &together {
                 neighbours[at].extend(together.iter().filter(|&&other| other != at));
             }
         }
     }
-    neighbours
+    Ok(neighbours)
 }

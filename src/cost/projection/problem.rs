@@ -2,15 +2,18 @@
 
 use super::Choice;
 use crate::cost::polynomial::size_in;
-use crate::cost::{CostLimit, CostModel, Metric, Polynomial};
+use crate::cost::{CostFunction, CostLimit, CostModel, Metric};
 use crate::space::{SearchSpace, Size, Sizes};
 use crate::{Error, Result};
 use std::cmp::Ordering;
 
-/// Costs in MACs and in parameters; 0 for a metric without a budget.
-pub(super) type Costs = [f64; 2];
+/// Number of metrics.
+pub(super) const METRICS: usize = 3;
 
-const METRICS: [Metric; 2] = [Metric::Macs, Metric::Params];
+/// Costs under all metrics, in their order here; 0 for a metric without a budget.
+pub(super) type Costs = [f64; METRICS];
+
+const ORDER: [Metric; METRICS] = [Metric::Macs, Metric::Params, Metric::Latency];
 
 pub(super) struct Problem<'a> {
     pub(super) model: &'a CostModel,
@@ -35,11 +38,11 @@ impl Problem<'_> {
         size_in(&self.model.dense, name)
     }
 
-    /// Returns the polynomials of the metrics under a budget, with their index in [`Costs`].
-    pub(super) fn polynomials(&self) -> impl Iterator<Item = (usize, &Polynomial)> {
+    /// Returns the costs under a budget as functions, with their index in [`Costs`].
+    pub(super) fn functions(&self) -> Result<Vec<(usize, CostFunction<'_>)>> {
         let limited = |metric: &Metric| self.budgets.iter().any(|b| b.metric == *metric);
-        let metrics = METRICS.iter().enumerate().filter(move |(_, metric)| limited(metric));
-        metrics.map(|(at, metric)| (at, self.model.polynomial(*metric)))
+        let metrics = ORDER.iter().enumerate().filter(|(_, metric)| limited(metric));
+        metrics.map(|(at, metric)| Ok((at, self.model.function(*metric)?))).collect()
     }
 
     /// Returns the limit F* of every budget.
@@ -52,6 +55,7 @@ impl Problem<'_> {
         self.budgets.iter().map(move |budget| match budget.metric {
             Metric::Macs => (costs[0], budget.limit),
             Metric::Params => (costs[1], budget.limit),
+            Metric::Latency => (costs[2], budget.limit),
         })
     }
 

@@ -1,6 +1,7 @@
 //! Partial choices, and which of them are discarded.
 
 use super::problem::Costs;
+use std::cmp::Ordering;
 
 /// Partial choice: an option for every dimension decided so far.
 pub(super) struct State {
@@ -17,13 +18,14 @@ pub(super) struct State {
 }
 
 pub(super) fn sum(left: Costs, right: Costs) -> Costs {
-    [left[0] + right[0], left[1] + right[1]]
+    std::array::from_fn(|at| left[at] + right[at])
 }
 
 /// Sorts by key and cost, and keeps the most probable partial choice of each key and cost.
 pub(super) fn merge(states: &mut Vec<State>) {
     let cost = |left: &Costs, right: &Costs| {
-        left[0].total_cmp(&right[0]).then(left[1].total_cmp(&right[1]))
+        let mut orders = left.iter().zip(right).map(|(left, right)| left.total_cmp(right));
+        orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
     };
     states.sort_by(|left, right| {
         let same = left.key.cmp(&right.key).then_with(|| cost(&left.cost, &right.cost));

@@ -113,5 +113,5 @@ pub(super) fn cost_model(config: &SwinConfig) -> CostModel {
         params += block::params(&name, &embed(stage))
             + Polynomial::heads(&attention_name(&name)) * windows.relative_positions();
     }
-    CostModel { macs, params, dense: sizes(config) }
+    CostModel::new(macs, params, sizes(config))
 }

@@ -117,5 +117,5 @@ pub(super) fn cost_model(config: &VitConfig) -> CostModel {
         macs += block::macs(&block, &embed(), tokens, tokens);
         params += block::params(&block, &embed()) + embed() * scales;
     }
-    CostModel { macs, params, dense: sizes(config) }
+    CostModel::new(macs, params, sizes(config))
 }

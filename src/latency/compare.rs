@@ -61,7 +61,7 @@ pub fn latency_rounds(
     Ok(times)
 }
 
-fn timed(candidate: &dyn Fn() -> Result<()>, device: Device) -> Result<f64> {
+pub(super) fn timed(candidate: &dyn Fn() -> Result<()>, device: Device) -> Result<f64> {
     synchronise(device);
     let start = Instant::now();
     candidate()?;

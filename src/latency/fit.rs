@@ -1,0 +1,148 @@
+//! Tables from measured networks, by Gaussian process regression.
+//!
+//! The latency of a network is a constant plus a sum over its groups of layers. With a Gaussian prior on
+//! the constant and on the function of every class ([`Kernel`]), and N measured networks, the posterior
+//! mean of any group at any sizes is a sum of N covariances, from one N × N inverse. Noise, bends and
+//! steps are chosen among a few values by the error of every network predicted from all others, which
+//! the same inverse gives in closed form (Rasmussen and Williams 2006, section 5.4.2).
+
+use super::groups::Class;
+use super::kernel::{Kernel, Places, CONSTANT};
+use super::monotone::monotone;
+use crate::cost::{Table, TableCost, TableTerm};
+use crate::space::{SearchSpace, Size};
+use crate::Result;
+use tch::{Device, Kind, Tensor};
+
+/// Values among which the variance of bends, of steps, and the noise of a measured ratio are chosen.
+const BENDS: [f64; 3] = [0.0, 0.03, 0.3];
+const STEPS: [f64; 5] = [0.0, 3e-4, 3e-3, 0.03, 0.2];
+const NOISES: [f64; 4] = [0.002, 0.005, 0.012, 0.03];
+
+/// A measured network.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Measured {
+    /// Size of every dimension of the space.
+    pub(super) sizes: Vec<Size>,
+    /// Latency as a share of that of the dense network.
+    pub(super) ratio: f64,
+}
+
+/// Returns the cost of the measured networks, scaled to `dense_ms` milliseconds for the dense network. It is
+/// exact there, and does not fall where a dimension grows.
+pub(super) fn fit(
+    space: &SearchSpace,
+    classes: &[Class],
+    measured: &[Measured],
+    dense_ms: f64,
+) -> Result<TableCost> {
+    let places = classes.iter().map(|class| places(class, measured));
+    let places = places.collect::<Result<Vec<Places>>>()?;
+    let posterior = best(classes, &places, measured)?;
+    let mut tables = Vec::new();
+    for (class, places) in classes.iter().zip(&places) {
+        let values = posterior.values(class, places, dense_ms)?;
+        tables.push(Table { grids: class.grids.clone(), values: monotone(&class.grids, &values) });
+    }
+    let name = |at: &usize| space.dimensions[*at].name.clone();
+    let terms = classes.iter().enumerate().flat_map(|(table, class)| {
+        class
+            .members
+            .iter()
+            .map(move |group| TableTerm { table, dimensions: group.iter().map(name).collect() })
+    });
+    let terms: Vec<TableTerm> = terms.collect();
+    let rest = TableCost::new(0.0, tables.clone(), terms.clone())?;
+    let constant = dense_ms - rest.evaluate(&space.full_sizes())?;
+    TableCost::new(constant, tables, terms)
+}
+
+/// Returns the places of all groups of a class in all networks, network by network.
+fn places(class: &Class, measured: &[Measured]) -> Result<Places> {
+    let of = |network: &Measured, group: &Vec<usize>| -> Vec<Size> {
+        group.iter().map(|&at| network.sizes[at]).collect()
+    };
+    let groups =
+        measured.iter().flat_map(|own| class.members.iter().map(move |group| of(own, group)));
+    Places::new(class, &groups.collect::<Vec<_>>())
+}
+
+/// Returns all combinations of points of a class, those of the last dimension side by side.
+fn points(class: &Class) -> Vec<Vec<Size>> {
+    class.grids.iter().fold(vec![Vec::new()], |all, grid| {
+        let with = |own: Vec<Size>| {
+            grid.sizes().map(move |size| [own.as_slice(), &[size]].concat()).collect::<Vec<_>>()
+        };
+        all.into_iter().flat_map(with).collect()
+    })
+}
+
+/// Weights of the measured networks in every prediction.
+struct Posterior {
+    kernel: Kernel,
+    /// `[N]`, f64.
+    weights: Tensor,
+    /// Mean square of the relative errors of networks predicted from all others.
+    error: f64,
+}
+
+/// Returns the posterior with the smallest error.
+fn best(classes: &[Class], places: &[Places], measured: &[Measured]) -> Result<Posterior> {
+    let ratios: Vec<f64> = measured.iter().map(|own| own.ratio).collect();
+    let ratios = Tensor::f_from_slice(&ratios)?;
+    let mut best = Posterior {
+        kernel: Kernel { bend: 0.0, step: 0.0 },
+        weights: ratios.f_zeros_like()?,
+        error: f64::INFINITY,
+    };
+    for (bend, step) in BENDS.iter().flat_map(|bend| STEPS.map(|step| (*bend, step))) {
+        let kernel = Kernel { bend, step };
+        let covariance = covariance(&kernel, classes, places, measured.len() as i64)?;
+        for noise in NOISES {
+            let own = Posterior::new(kernel, &covariance, &ratios, noise)?;
+            if own.error < best.error {
+                best = own;
+            }
+        }
+    }
+    Ok(best)
+}
+
+/// Returns the covariances of all pairs of networks, `[N, N]`, f64.
+fn covariance(
+    kernel: &Kernel,
+    classes: &[Class],
+    places: &[Places],
+    networks: i64,
+) -> Result<Tensor> {
+    let like = (Kind::Double, Device::Cpu);
+    let mut sum = Tensor::f_full([networks, networks], CONSTANT, like)?;
+    for (class, places) in classes.iter().zip(places) {
+        let members = class.members.len() as i64;
+        let pairs = kernel.between(class, places, places)?;
+        let pairs = pairs.f_view([networks, members, networks, members])?;
+        sum = sum.f_add(&pairs.f_sum_dim_intlist([1i64, 3].as_slice(), false, None)?)?;
+    }
+    Ok(sum)
+}
+
+impl Posterior {
+    fn new(kernel: Kernel, covariance: &Tensor, ratios: &Tensor, noise: f64) -> Result<Self> {
+        let variances = ratios.f_mul_scalar(noise)?.f_square()?;
+        let inverse = Tensor::f_linalg_inv(&covariance.f_add(&variances.f_diag(0)?)?)?;
+        let weights = inverse.f_mv(ratios)?;
+        let left_out = weights.f_div(&inverse.f_diagonal(0, 0, 1)?)?.f_div(ratios)?;
+        let error = f64::try_from(left_out.f_square()?.f_mean(None)?)?;
+        Ok(Self { kernel, weights, error })
+    }
+
+    /// Returns the expected latency of a group of a class at all its points, where that of the dense network is
+    /// `dense_ms`.
+    fn values(&self, class: &Class, places: &Places, dense_ms: f64) -> Result<Vec<f64>> {
+        let own = Places::new(class, &points(class))?;
+        let members = class.members.len() as i64;
+        let weights = self.weights.f_repeat_interleave_self_int(members, 0, None)?;
+        let values = self.kernel.between(class, &own, places)?.f_mv(&weights)?;
+        Ok(Vec::try_from(values.f_mul_scalar(dense_ms)?)?)
+    }
+}

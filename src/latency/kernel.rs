@@ -1,0 +1,74 @@
+//! How much the latencies of two groups of layers have in common, before anything is measured.
+
+use super::groups::Class;
+use crate::space::Size;
+use crate::Result;
+use tch::{Kind, Tensor};
+
+/// Variance of the part of a latency that depends on no size, relative to the dense network.
+pub(super) const CONSTANT: f64 = 0.1;
+/// Share of the dense latency that a class has at least, beside its share of the MACs.
+const LEAST: f64 = 0.02;
+
+/// Covariance of the latencies of two groups of a class, relative to the dense network: a product over
+/// the axes of
+///
+///   1 + u·v + bend·min(u, v) + step·[u = v]
+///
+/// with u and v the lengths of the two groups along the axis, as shares of the dense length. The first
+/// two terms are functions that are linear along every axis, as MACs are; the third those that bend; the
+/// last those with a value of its own at every point, as where a width suits the device's registers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Kernel {
+    pub(super) bend: f64,
+    pub(super) step: f64,
+}
+
+impl Kernel {
+    /// Returns the covariances of all pairs of `left` and `right`, `[left, right]`, f64.
+    pub(super) fn between(&self, class: &Class, left: &Places, right: &Places) -> Result<Tensor> {
+        let amplitude = (class.share + LEAST) / class.members.len() as f64;
+        let mut product = Tensor::f_full(
+            [left.count, right.count],
+            amplitude * amplitude,
+            (Kind::Double, tch::Device::Cpu),
+        )?;
+        for (left, right) in left.axes.iter().zip(&right.axes) {
+            let (u, v) = (left.f_unsqueeze(1)?, right.f_unsqueeze(0)?);
+            let linear = u.f_mul(&v)?.f_add_scalar(1)?;
+            let bends = u.f_minimum(&v)?.f_mul_scalar(self.bend)?;
+            let steps = u.f_eq_tensor(&v)?.f_to_kind(Kind::Double)?.f_mul_scalar(self.step)?;
+            product = product.f_mul(&linear.f_add(&bends)?.f_add(&steps)?)?;
+        }
+        Ok(product)
+    }
+}
+
+/// Sizes of groups of a class.
+#[derive(Debug)]
+pub(super) struct Places {
+    count: i64,
+    /// Length of every group along each axis that has several points, as a share of the dense length, f64.
+    axes: Vec<Tensor>,
+}
+
+impl Places {
+    /// Returns the places of groups: one size per dimension of the class each.
+    pub(super) fn new(class: &Class, groups: &[Vec<Size>]) -> Result<Self> {
+        let mut axes = Vec::new();
+        for (at, grid) in class.grids.iter().enumerate() {
+            let heads = |own: &Vec<Size>| own[at].heads;
+            let channels = |own: &Vec<Size>| own[at].channels;
+            axes.extend(along(&grid.heads, groups.iter().map(heads))?);
+            axes.extend(along(&grid.channels, groups.iter().map(channels))?);
+        }
+        Ok(Self { count: groups.len() as i64, axes })
+    }
+}
+
+/// Returns lengths as shares of the dense one; nothing for an axis of a single point.
+fn along(points: &[i64], lengths: impl Iterator<Item = i64>) -> Result<Option<Tensor>> {
+    let [_, .., dense] = points else { return Ok(None) };
+    let shares: Vec<f64> = lengths.map(|length| length as f64 / *dense as f64).collect();
+    Ok(Some(Tensor::f_from_slice(&shares)?))
+}

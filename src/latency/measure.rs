@@ -1,0 +1,227 @@
+//! Measurement of a latency model.
+
+use super::design::{design, Planned};
+use super::fit::{fit, Measured};
+use super::groups::{classes, Class};
+use super::meter::{Meter, Timer};
+use super::model::{Findings, MeasuredNetwork};
+use super::{median, LatencyModel};
+use crate::error::LatencyError;
+use crate::models::Architecture;
+use crate::range::Range;
+use crate::space::{SearchSpace, Size, Sizes};
+use crate::Result;
+use std::fmt::Display;
+use std::time::Instant;
+
+/// Networks that are in memory at a time, beside the dense one, and are timed in turn.
+const TOGETHER: usize = 6;
+/// Fewest visits of a network.
+const FEWEST_ROUNDS: usize = 3;
+/// Fewest networks.
+const FEWEST_NETWORKS: usize = 24;
+const NETWORKS: Range<usize> = Range::closed(1, 10_000);
+const ROUNDS: Range<usize> = Range::closed(1, 10_000);
+const SECONDS: Range<f64> = Range::above(0.0, 1e6);
+
+/// Effort of a measurement.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MeasureOptions {
+    /// Networks to measure, beside the dense one; one in five is held out to estimate the error.
+    pub networks: usize,
+    /// Visits of each network, each beside one of the dense network.
+    pub rounds: usize,
+    /// Wall time in seconds. Where it is short, networks are visited less often, down to three times; then fewer are
+    /// measured, down to 24.
+    pub seconds: f64,
+    /// Seed of the choice of networks.
+    pub seed: u64,
+}
+
+impl Default for MeasureOptions {
+    /// 100 networks, 7 visits each, in at most about 270 seconds.
+    fn default() -> Self {
+        Self { networks: 100, rounds: 7, seconds: 270.0, seed: 0 }
+    }
+}
+
+/// Progress of a measurement.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MeasureProgress {
+    /// Networks measured so far.
+    pub measured: usize,
+    /// Networks to measure.
+    pub networks: usize,
+    /// Seconds since the beginning.
+    pub seconds: f64,
+    /// Median latency of the dense network in the last rounds, in milliseconds.
+    pub dense_ms: f64,
+}
+
+/// "measured 12 of 100 networks in 31 s; dense network 42.1 ms".
+impl Display for MeasureProgress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { measured, networks, seconds, dense_ms } = self;
+        write!(
+            f,
+            "measured {measured} of {networks} networks in {seconds:.0} s; dense network {dense_ms:.3} ms"
+        )
+    }
+}
+
+/// Networks with their measured ratios, and what the dense network took meanwhile.
+#[derive(Default)]
+struct Rounds {
+    networks: Vec<(Measured, bool)>,
+    /// Median latency of the dense network in every part of the measurement.
+    dense: Vec<f64>,
+}
+
+impl LatencyModel {
+    /// Measures the latency of a network on the device of `meter`.
+    ///
+    /// Networks of chosen sizes are timed in turn with the dense network, a few at a time. What counts is the median,
+    /// over the rounds, of the ratio to the dense network just before and after, so that a change of the
+    /// machine's speed does not. One network in five is left out at first; the error of its prediction is the
+    /// error estimate of the model. Then all are fitted.
+    ///
+    /// `progress` is called after every few networks; its error ends the measurement.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for an architecture that cannot be
+    /// [resized](Architecture::resized); [`Error::Invalid`](crate::Error::Invalid) for options out of range;
+    /// [`LatencyError::NotPositive`] for a time that is not a positive number; those of the meter and of
+    /// `progress`.
+    pub fn measure<A: Architecture>(
+        architecture: &A,
+        space: &SearchSpace,
+        meter: &dyn Meter<A>,
+        options: &MeasureOptions,
+        progress: &mut dyn FnMut(&MeasureProgress) -> Result<()>,
+    ) -> Result<Self> {
+        NETWORKS.check("networks", options.networks)?;
+        ROUNDS.check("rounds", options.rounds)?;
+        SECONDS.check("seconds", options.seconds)?;
+        let classes = classes(&architecture.cost_model(), space)?;
+        let rounds = measure_all(architecture, space, &classes, meter, options, progress)?;
+        let findings = findings(space, &classes, rounds)?;
+        Self::new(architecture, meter.setting(), findings)
+    }
+}
+
+fn measure_all<A: Architecture>(
+    architecture: &A,
+    space: &SearchSpace,
+    classes: &[Class],
+    meter: &dyn Meter<A>,
+    options: &MeasureOptions,
+    progress: &mut dyn FnMut(&MeasureProgress) -> Result<()>,
+) -> Result<Rounds> {
+    let start = Instant::now();
+    let seconds = || start.elapsed().as_secs_f64();
+    let dense = meter.prepare(architecture)?;
+    let built = seconds();
+    visited(&dense, "the dense network")?;
+    let visit = seconds() - built;
+    let each = options.seconds / options.networks as f64;
+    let rounds = ((each - built) / visit.max(1e-9)) as usize;
+    let rounds = rounds.clamp(FEWEST_ROUNDS.min(options.rounds), options.rounds);
+    let affordable = (options.seconds / (built + visit * rounds as f64).max(1e-9)) as usize;
+    let least = FEWEST_NETWORKS.min(options.networks);
+    let plan = design(space, classes, affordable.clamp(least, options.networks), options.seed);
+    let mut all = Rounds::default();
+    for some in plan.chunks(TOGETHER) {
+        if seconds() > options.seconds && all.networks.len() >= least {
+            break;
+        }
+        all.add(architecture, space, meter, &dense, some, rounds)?;
+        let dense_ms = all.dense.last().copied().unwrap_or(f64::NAN);
+        let (measured, networks) = (all.networks.len(), plan.len());
+        progress(&MeasureProgress { measured, networks, seconds: seconds(), dense_ms })?;
+    }
+    Ok(all)
+}
+
+impl Rounds {
+    /// Times some networks in alternating rounds with the dense network.
+    fn add<A: Architecture>(
+        &mut self,
+        architecture: &A,
+        space: &SearchSpace,
+        meter: &dyn Meter<A>,
+        dense: &Timer,
+        some: &[Planned],
+        rounds: usize,
+    ) -> Result<()> {
+        let prepare =
+            |own: &Planned| meter.prepare(&architecture.resized(&named(space, &own.sizes))?);
+        let timers: Vec<Timer> = some.iter().map(prepare).collect::<Result<_>>()?;
+        let mut ratios = vec![Vec::new(); some.len()];
+        let mut of_dense = vec![visited(dense, "the dense network")?];
+        for _ in 0..rounds {
+            let mut times = Vec::new();
+            for (timer, own) in timers.iter().zip(some) {
+                times.push(visited(timer, &in_words(space, &own.sizes))?);
+            }
+            let before = of_dense[of_dense.len() - 1];
+            let after = visited(dense, "the dense network")?;
+            of_dense.push(after);
+            for (at, (time, ratios)) in times.iter().zip(&mut ratios).enumerate() {
+                // As if the machine's speed changed evenly from one visit of the dense network to the next.
+                let share = (at + 1) as f64 / (some.len() + 1) as f64;
+                ratios.push(time / (before + (after - before) * share));
+            }
+        }
+        self.dense.push(median(of_dense));
+        self.networks.extend(some.iter().zip(ratios).map(|(own, ratios)| {
+            (Measured { sizes: own.sizes.clone(), ratio: median(ratios) }, own.held_out)
+        }));
+        Ok(())
+    }
+}
+
+fn findings(space: &SearchSpace, classes: &[Class], rounds: Rounds) -> Result<Findings> {
+    let Rounds { networks, dense } = rounds;
+    let dense_network =
+        space.dimensions.iter().map(|dimension| dimension.candidates.full()).collect();
+    let dense_network = Measured { sizes: dense_network, ratio: 1.0 };
+    let (least, most) = dense
+        .iter()
+        .fold((f64::INFINITY, 0.0_f64), |(least, most), own| (least.min(*own), most.max(*own)));
+    let dense_ms = median(dense);
+    let of = |held_out: bool| networks.iter().filter(move |(_, own)| *own == held_out || !*own);
+    let measured = |held_out: bool| -> Vec<Measured> {
+        let own = of(held_out).map(|(own, _)| own.clone());
+        own.chain([dense_network.clone()]).collect()
+    };
+    let first = fit(space, classes, &measured(false), dense_ms)?;
+    let cost = fit(space, classes, &measured(true), dense_ms)?;
+    let compared = |(own, held_out): &(Measured, bool)| {
+        let by = if *held_out { &first } else { &cost };
+        Ok(MeasuredNetwork {
+            measured_ms: own.ratio * dense_ms,
+            predicted_ms: by.evaluate(&named(space, &own.sizes))?,
+            held_out: *held_out,
+        })
+    };
+    let networks = networks.iter().map(compared).collect::<Result<_>>()?;
+    Ok(Findings { dense_ms, cost, drift: most / least - 1.0, networks })
+}
+
+pub(super) fn visited(timer: &Timer, network: &str) -> Result<f64> {
+    let milliseconds = timer()?;
+    match milliseconds.is_finite() && milliseconds > 0.0 {
+        true => Ok(milliseconds),
+        false => Err(LatencyError::NotPositive { network: network.into(), milliseconds }.into()),
+    }
+}
+
+fn named(space: &SearchSpace, sizes: &[Size]) -> Sizes {
+    let names = space.dimensions.iter().map(|dimension| dimension.name.clone());
+    names.zip(sizes.iter().copied()).collect()
+}
+
+fn in_words(space: &SearchSpace, sizes: &[Size]) -> String {
+    let own = named(space, sizes);
+    own.iter().map(|(name, size)| format!("{name} {size}")).collect::<Vec<_>>().join(", ")
+}

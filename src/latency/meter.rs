@@ -1,0 +1,89 @@
+//! Timing of whole networks.
+
+use super::Setting;
+use crate::latency::compare::timed;
+use crate::models::{Architecture, Network};
+use crate::precision::Precision;
+use crate::range::Range;
+use crate::Result;
+use std::fmt::Debug;
+use tch::{nn, Device, Kind, Tensor};
+
+/// A first call that takes longer, in milliseconds, is the measurement itself.
+const LONG: f64 = 250.0;
+/// Calls of a network in one visit, after the first.
+const CALLS: usize = 3;
+/// Lengths of a batch of images.
+const LENGTH: Range<i64> = Range::closed(1, 1 << 20);
+
+/// One visit of a prepared network: returns its latency in milliseconds.
+pub type Timer<'a> = Box<dyn Fn() -> Result<f64> + 'a>;
+
+/// Times networks of an architecture under fixed conditions.
+///
+/// [`DeviceMeter`] does it on a device of this machine. Implement it for a device elsewhere: a phone, for
+/// example, to which the network is sent.
+pub trait Meter<A: Architecture>: Debug + Send + Sync {
+    /// Returns the conditions of the measurement.
+    fn setting(&self) -> Setting;
+
+    /// Builds a network with random weights. Every call of the result visits it once: warms it up and
+    /// times it, in milliseconds of a batch.
+    ///
+    /// # Errors
+    /// Those of building the network and of its forward pass.
+    fn prepare(&self, network: &A) -> Result<Timer<'_>>;
+}
+
+/// Times networks on a device of this machine.
+#[derive(Debug)]
+pub struct DeviceMeter {
+    device: Device,
+    setting: Setting,
+}
+
+impl DeviceMeter {
+    /// Returns the meter of a device, for batches of this shape, `[B, C, H, W]`, of random images. On a
+    /// CPU, operators have the threads that libtorch has now.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for a length that is not positive.
+    pub fn new(device: Device, precision: Precision, images: [i64; 4]) -> Result<Self> {
+        images.iter().try_for_each(|&length| LENGTH.check("shape of the images", length))?;
+        Ok(Self { device, setting: Setting::here(device, precision, images) })
+    }
+}
+
+impl<A: Architecture> Meter<A> for DeviceMeter {
+    fn setting(&self) -> Setting {
+        self.setting.clone()
+    }
+
+    fn prepare(&self, network: &A) -> Result<Timer<'_>> {
+        let store = nn::VarStore::new(self.device);
+        let network = network.build(&store.root())?;
+        let (kind, shape) = (self.setting.precision.kind(), self.setting.images);
+        let images = Tensor::f_randn(shape, (Kind::Float, self.device))?.f_to_kind(kind)?;
+        for mut variable in store.variables().into_values() {
+            if variable.is_floating_point() && variable.kind() != kind {
+                // In place, because the network holds this variable.
+                let converted = variable.f_to_kind(kind)?;
+                crate::autograd::no_grad(|| variable.f_set_data(&converted))?;
+            }
+        }
+        let forward =
+            move || crate::autograd::no_grad(|| network.forward(&images, false).map(drop));
+        Ok(Box::new(move || visit(&forward, self.device)))
+    }
+}
+
+/// Calls a network, and returns the shortest of the calls after the first, since other programs only add to a time; the
+/// time of the first, if it is long.
+fn visit(forward: &dyn Fn() -> Result<()>, device: Device) -> Result<f64> {
+    let first = timed(forward, device)?;
+    if first > LONG {
+        return Ok(first);
+    }
+    let mut calls = (0..CALLS).map(|_| timed(forward, device));
+    calls.try_fold(f64::INFINITY, |least, time| Ok(least.min(time?)))
+}

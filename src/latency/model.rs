@@ -1,0 +1,216 @@
+//! The latency model: a stored value.
+
+use super::{median, Setting};
+use crate::cost::{CostModel, Metric, TableCost};
+use crate::error::LatencyError;
+use crate::models::Architecture;
+use crate::space::{SearchSpace, Sizes};
+use crate::typed::first_difference;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::Path;
+
+const FORMAT: &str = "once-for-both/latency";
+const VERSION: u32 = 1;
+
+/// Latency of a network at any sizes of its dimensions, measured on one device.
+///
+/// [`measure`](Self::measure) makes it; docs/latency.md says how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LatencyModel {
+    format: String,
+    version: u32,
+    /// Conditions of the measurement.
+    pub setting: Setting,
+    /// Family of the dense network.
+    pub family: String,
+    /// Configuration of the dense network.
+    pub architecture: Value,
+    /// Median latency of the dense network, in milliseconds of a batch.
+    pub dense_ms: f64,
+    /// Predicted latency, in milliseconds of a batch.
+    pub cost: TableCost,
+    /// Error of the predictions.
+    pub error: PredictionError,
+    /// Largest latency of the dense network over the measurement divided by the smallest, minus 1: by how much
+    /// the speed of the machine changed. Predictions are made of ratios to the dense network at the same
+    /// time.
+    pub drift: f64,
+    /// The measured networks.
+    pub networks: Vec<MeasuredNetwork>,
+}
+
+/// Relative error of predictions for networks that were left out of the fit.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PredictionError {
+    /// Median of |predicted / measured − 1|.
+    pub median: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// Number of networks.
+    pub networks: usize,
+}
+
+impl PredictionError {
+    /// Returns the error of pairs of a predicted and a measured latency; NaN without any.
+    pub fn of(pairs: &[[f64; 2]]) -> Self {
+        let mut errors: Vec<f64> =
+            pairs.iter().map(|[predicted, measured]| (predicted / measured - 1.0).abs()).collect();
+        errors.sort_by(f64::total_cmp);
+        // The smallest error that 95 % do not exceed.
+        let at = (0.95 * errors.len() as f64).ceil() as usize;
+        let p95 = errors.get(at.saturating_sub(1)).copied().unwrap_or(f64::NAN);
+        Self { p95, networks: errors.len(), median: median(errors) }
+    }
+}
+
+/// A network of the measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct MeasuredNetwork {
+    /// Measured latency, in milliseconds: median ratio to the dense network, times its latency.
+    pub measured_ms: f64,
+    /// Predicted latency, in milliseconds; of a network that was left out, by the fit without it.
+    pub predicted_ms: f64,
+    /// Whether it was left out of the fit that its error is estimated from.
+    pub held_out: bool,
+}
+
+/// What a measurement gives beside its conditions.
+pub(super) struct Findings {
+    pub(super) dense_ms: f64,
+    pub(super) cost: TableCost,
+    pub(super) drift: f64,
+    pub(super) networks: Vec<MeasuredNetwork>,
+}
+
+impl LatencyModel {
+    pub(super) fn new<A: Architecture>(
+        architecture: &A,
+        setting: Setting,
+        findings: Findings,
+    ) -> Result<Self> {
+        let Findings { dense_ms, cost, drift, networks } = findings;
+        let held_out = networks.iter().filter(|own| own.held_out);
+        let pairs: Vec<[f64; 2]> =
+            held_out.map(|own| [own.predicted_ms, own.measured_ms]).collect();
+        Ok(Self {
+            format: FORMAT.into(),
+            version: VERSION,
+            setting,
+            family: A::FAMILY.into(),
+            architecture: json(architecture)?,
+            dense_ms,
+            cost,
+            error: PredictionError::of(&pairs),
+            drift,
+            networks,
+        })
+    }
+
+    /// Returns the predicted latency at these sizes, in milliseconds of a batch.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if a dimension of the search space that was measured is not in `sizes`.
+    pub fn predict(&self, sizes: &Sizes) -> Result<f64> {
+        self.cost.evaluate(sizes)
+    }
+
+    /// Returns the cost model of an architecture with this latency.
+    ///
+    /// # Errors
+    /// [`LatencyError::Differs`] for another architecture than the one that was measured.
+    pub fn cost_model<A: Architecture>(&self, architecture: &A) -> Result<CostModel> {
+        self.expect_architecture(architecture)?;
+        Ok(CostModel { latency: Some(self.cost.clone()), ..architecture.cost_model() })
+    }
+
+    /// Checks that an architecture is the one that was measured.
+    ///
+    /// # Errors
+    /// [`LatencyError::Differs`] with the first field that differs.
+    pub fn expect_architecture<A: Architecture>(&self, architecture: &A) -> Result<()> {
+        if self.family != A::FAMILY {
+            let (measured, present) = (self.family.clone(), A::FAMILY.into());
+            return Err(LatencyError::Differs { what: "family", measured, present }.into());
+        }
+        let own = json(architecture)?;
+        if own == self.architecture {
+            return Ok(());
+        }
+        let (name, present, measured) = first_difference("", &own, &self.architecture);
+        let named = |value: String| format!("{} = {value}", name.trim_start_matches('.'));
+        let (measured, present) = (named(measured), named(present));
+        Err(LatencyError::Differs { what: "architecture", measured, present }.into())
+    }
+
+    /// Checks that every candidate of a search space lies within the sizes that were measured.
+    ///
+    /// # Errors
+    /// [`LatencyError::Beyond`] with the first that does not.
+    pub fn expect_space(&self, space: &SearchSpace) -> Result<()> {
+        for term in self.cost.terms() {
+            let grids = &self.cost.tables()[term.table].grids;
+            for (name, grid) in term.dimensions.iter().zip(grids) {
+                let own = space.dimensions.iter().filter(|dimension| dimension.name == *name);
+                let mut sizes = own.flat_map(|dimension| dimension.candidates.sizes());
+                if let Some(size) = sizes.find(|size| !grid.spans(*size)) {
+                    let (dimension, size) = (name.clone(), size.to_string());
+                    return Err(LatencyError::Beyond { dimension, size }.into());
+                }
+            }
+        }
+        let measured: Vec<&String> =
+            self.cost.terms().iter().flat_map(|term| &term.dimensions).collect();
+        let mut names = space.dimensions.iter().map(|own| &own.name);
+        match names.find(|name| !measured.contains(name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::unknown("dimension of the latency model", name, measured)),
+        }
+    }
+
+    /// Returns the predicted latency of the dense network, in milliseconds: that which was measured.
+    ///
+    /// # Errors
+    /// Those of [`cost_model`](Self::cost_model).
+    pub fn predicted_dense<A: Architecture>(&self, architecture: &A) -> Result<f64> {
+        self.cost_model(architecture)?.dense_cost(Metric::Latency)
+    }
+
+    /// Writes the model as JSON, atomically.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let json = serde_json::to_vec_pretty(self).map_err(|error| Error::file(path, error))?;
+        crate::files::write_atomically(path, &json)
+    }
+
+    /// Reads a model that [`write`](Self::write) has written. Check it with
+    /// [`Setting::expect`] before it is used on a device.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read, [`Error::File`] if it holds something else or another
+    /// version.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text =
+            crate::files::read_to_string(path).map_err(|source| Error::io("read", path, source))?;
+        let value: Value = serde_json::from_str(&text).map_err(|error| Error::file(path, error))?;
+        let wrong = |name: &str, expected: &str| {
+            let reason = format!("{name}: got {}, expected {expected}", value[name]);
+            Error::file(path, reason)
+        };
+        if value["format"] != FORMAT {
+            return Err(wrong("format", &format!("{FORMAT:?}")));
+        }
+        if value["version"] != VERSION {
+            return Err(wrong("version", &VERSION.to_string()));
+        }
+        crate::typed::from_value(value).map_err(|error| Error::file(path, error))
+    }
+}
+
+fn json<A: Architecture>(architecture: &A) -> Result<Value> {
+    serde_json::to_value(architecture)
+        .map_err(|error| Error::invalid("architecture", "serialisable as JSON", error))
+}

@@ -1,0 +1,112 @@
+//! Decision under a latency budget: the chosen network is measured before its weights are cut.
+
+use super::consistency;
+use super::events::{Event, LatencyCheck, Listener};
+use super::readout::DimensionReadout;
+use super::step::Search;
+use crate::cost::{Metric, Projection};
+use crate::latency::{DeviceMeter, LatencyModel, MeasuredLatency, Meter, Setting};
+use crate::models::Architecture;
+use crate::space::Sizes;
+use crate::{typed, Error, Result};
+use std::sync::Arc;
+use tch::Device;
+
+/// Projections that are repeated with a corrected limit.
+const CORRECTIONS: usize = 4;
+/// Standard errors by which a measured latency may exceed the limit.
+const NOISE: f64 = 2.0;
+
+/// Latency of the networks of a search.
+#[derive(Debug)]
+pub(super) struct SearchLatency<A: Architecture> {
+    pub(super) model: LatencyModel,
+    /// Meter given by the caller.
+    pub(super) meter: Option<Arc<dyn Meter<A>>>,
+}
+
+impl<A: Architecture> Search<A> {
+    /// Returns the latency model, if the search was given one.
+    pub fn latency_model(&self) -> Option<&LatencyModel> {
+        self.latency.as_ref().map(|own| &own.model)
+    }
+
+    /// Projects onto the limits. Where one is a latency, the chosen network is built and measured; if it is slower
+    /// than the limit by more than noise, the projection is repeated under the limit times asked /
+    /// measured.
+    pub(super) fn project_measured(
+        &self,
+        readout: &[DimensionReadout],
+        listener: &mut dyn Listener,
+    ) -> Result<Projection> {
+        let mut limits = self.limits.clone();
+        let mut projection = self.project_from(readout, &limits)?;
+        let Some(at) = limits.iter().position(|limit| limit.metric == Metric::Latency) else {
+            return Ok(projection);
+        };
+        let asked_ms = limits[at].limit;
+        for correction in 0..=CORRECTIONS {
+            let predicted_ms = projection.costs[at];
+            let measured = self.measured(&projection)?;
+            let check = LatencyCheck { step: self.step, asked_ms, predicted_ms, measured };
+            listener.on_event(&Event::Latency(check))?;
+            let Some(slower) = check.slower(NOISE).filter(|_| correction < CORRECTIONS) else {
+                break;
+            };
+            limits[at].limit = limits[at].limit.min(predicted_ms) / slower;
+            match self.project_from(readout, &limits) {
+                Ok(smaller) => projection = smaller,
+                // The last choice stays: no smaller network is left.
+                Err(Error::Infeasible { .. } | Error::Conflicting { .. }) => break,
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(projection)
+    }
+
+    /// Measures the network of a choice on rank 0; `None` if this is not the device of the model.
+    fn measured(&self, projection: &Projection) -> Result<Option<MeasuredLatency>> {
+        let own = self.group.on_main_for_long(|goes_on| self.measured_here(projection, goes_on))?;
+        if self.group.world_size() == 1 {
+            return Ok(own.flatten());
+        }
+        let json = |error| Error::invalid("measured latency", "serialisable as JSON", error);
+        let own = self.group.agree(serde_json::to_vec(&own.flatten()).map_err(json))?;
+        let all = self.group.all_gather(&own)?;
+        typed::from_json(&all[0]).map_err(|error| Error::invalid("measured latency", "JSON", error))
+    }
+
+    fn measured_here(
+        &self,
+        projection: &Projection,
+        goes_on: &dyn Fn() -> Result<()>,
+    ) -> Result<Option<MeasuredLatency>> {
+        let Some(SearchLatency { model, meter }) = &self.latency else { return Ok(None) };
+        let meter: Arc<dyn Meter<A>> = match meter {
+            Some(meter) => Arc::clone(meter),
+            None => match meter_of(&model.setting, self.supernet.device())? {
+                Some(meter) => Arc::new(meter),
+                None => return Ok(None),
+            },
+        };
+        let states = self.supernet.states().iter().zip(&projection.candidates);
+        let sizes: Sizes = states
+            .map(|(state, &candidate)| (state.name.clone(), state.candidates().size(candidate)))
+            .collect();
+        let network = self.supernet.architecture().resized(&sizes)?;
+        let dense = consistency::origin::<A>(&self.origin)?.architecture;
+        model.check(&*meter, &dense, &network, goes_on).map(Some)
+    }
+}
+
+/// Returns the meter of this machine's CPU, or of the device of the search, if it has the conditions of the
+/// model.
+fn meter_of(setting: &Setting, device: Device) -> Result<Option<DeviceMeter>> {
+    let Setting { precision, images, .. } = *setting;
+    for device in [Device::Cpu, device] {
+        if setting.expect(&Setting::here(device, precision, images)).is_ok() {
+            return DeviceMeter::new(device, precision, images).map(Some);
+        }
+    }
+    Ok(None)
+}

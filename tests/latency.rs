@@ -1,0 +1,13 @@
+//! Latency models, on a synthetic device: fit, refusals, projection, and correction.
+
+#[path = "latency_cases/budgets.rs"]
+mod budgets;
+#[path = "latency_cases/device.rs"]
+mod device;
+#[path = "latency_cases/model.rs"]
+mod model;
+#[path = "latency_cases/search.rs"]
+mod search;
+mod support;
+#[path = "latency_cases/tables.rs"]
+mod tables;

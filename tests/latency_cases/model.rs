@@ -1,0 +1,242 @@
+//! Measurement, prediction, storage and refusals of a model.
+
+use crate::assert_refused;
+use crate::device::{measured, milliseconds, noisy, quiet, vit, SyntheticDevice};
+use crate::support::TestResult;
+use once_for_both::error::LatencyError;
+use once_for_both::latency::{
+    DeviceMeter, LatencyModel, MeasureOptions, Meter, PredictionError, Setting, Timer,
+};
+use once_for_both::prelude::*;
+use once_for_both::{Error, Result};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tch::Device;
+
+fn random_sizes(space: &SearchSpace, random: &mut ChaCha8Rng) -> Sizes {
+    let own = space.dimensions.iter().map(|dimension| {
+        let at = random.random_range(0..dimension.candidates.len() as u64) as usize;
+        (dimension.name.clone(), dimension.candidates.size(at))
+    });
+    own.collect()
+}
+
+/// Error of predictions for 40 random networks, relative to what the undisturbed device takes.
+fn true_error(model: &LatencyModel) -> TestResult<PredictionError> {
+    let (space, mut random) = (vit().space()?, ChaCha8Rng::seed_from_u64(3));
+    let pair = |_| -> TestResult<[f64; 2]> {
+        let sizes = random_sizes(&space, &mut random);
+        Ok([
+            model.predict(&sizes)? / model.dense_ms,
+            milliseconds(&vit().resized(&sizes)?) / milliseconds(&vit()),
+        ])
+    };
+    let pairs = (0..40).map(pair).collect::<TestResult<Vec<_>>>()?;
+    Ok(PredictionError::of(&pairs))
+}
+
+#[test]
+fn model_of_a_quiet_device_predicts_random_networks_within_two_percent() -> TestResult {
+    let model = quiet()?;
+    let error = true_error(&model)?;
+    assert!(error.median < 0.02 && error.p95 < 0.05, "{error:?}");
+    assert_eq!(model.drift, 0.0);
+    Ok(())
+}
+
+#[test]
+fn model_of_a_device_with_noise_and_drift_predicts_random_networks_within_three_percent(
+) -> TestResult {
+    let model = noisy()?;
+    let error = true_error(&model)?;
+    assert!(error.median < 0.03 && error.p95 < 0.08, "{error:?}");
+    assert!(model.drift > 0.1, "{}", model.drift);
+    // The model's own estimate is of the same size.
+    assert!(model.error.median < 0.05 && model.error.networks == 12, "{:?}", model.error);
+    Ok(())
+}
+
+#[test]
+fn model_is_exact_for_the_dense_network() -> TestResult {
+    let model = noisy()?;
+    let dense = model.predict(&vit().space()?.full_sizes())?;
+    assert!((dense / model.dense_ms - 1.0).abs() < 1e-3, "{dense} {}", model.dense_ms);
+    Ok(())
+}
+
+#[test]
+fn model_of_equal_blocks_shares_one_table_for_attention_and_one_for_mlp() -> TestResult {
+    let model = quiet()?;
+    assert_eq!((model.cost.tables().len(), model.cost.terms().len()), (2, 8));
+    Ok(())
+}
+
+#[test]
+fn prediction_never_falls_where_one_dimension_grows() -> TestResult {
+    let model = noisy()?;
+    let (space, mut random) = (vit().space()?, ChaCha8Rng::seed_from_u64(5));
+    for _ in 0..60 {
+        let mut sizes = random_sizes(&space, &mut random);
+        let at = random.random_range(0..space.dimensions.len() as u64) as usize;
+        let dimension = &space.dimensions[at];
+        let before = (sizes[&dimension.name], model.predict(&sizes)?);
+        for size in dimension.candidates.sizes() {
+            let grows = size.heads >= before.0.heads && size.units() >= before.0.units();
+            sizes.insert(dimension.name.clone(), size);
+            let predicted = model.predict(&sizes)?;
+            assert!(!grows || predicted >= before.1, "{} {size}: {predicted}", dimension.name);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn measurement_with_the_same_seed_on_the_same_device_is_the_same() -> TestResult {
+    assert_eq!(measured(&SyntheticDevice::noisy())?, noisy()?);
+    Ok(())
+}
+
+#[test]
+fn progress_reports_every_network_and_its_error_ends_the_measurement() -> TestResult {
+    let (vit, options) = (vit(), MeasureOptions { networks: 30, ..MeasureOptions::default() });
+    let mut counts = Vec::new();
+    let device = SyntheticDevice::quiet();
+    LatencyModel::measure(&vit, &vit.space()?, &device, &options, &mut |progress| {
+        counts.push((progress.measured, progress.networks));
+        Ok(())
+    })?;
+    assert_eq!(counts.last(), Some(&(30, 30)));
+    let stopped = LatencyModel::measure(&vit, &vit.space()?, &device, &options, &mut |_| {
+        Err(Error::Unsupported { model: "test".into(), operation: "going on" })
+    });
+    assert_refused!(stopped, Error::Unsupported { .. });
+    Ok(())
+}
+
+#[test]
+fn written_model_is_read_as_it_was() -> TestResult {
+    let model = noisy()?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("latency.json");
+    model.write(&path)?;
+    assert_eq!(LatencyModel::read(&path)?, model);
+    let text = std::fs::read_to_string(&path)?;
+    std::fs::write(&path, text.replace("\"version\": 1", "\"version\": 9"))?;
+    assert_refused!(LatencyModel::read(&path), Error::File { reason, .. } if reason.contains("version: got 9"));
+    std::fs::write(&path, text.replace("once-for-both/latency", "other"))?;
+    assert_refused!(LatencyModel::read(&path), Error::File { reason, .. } if reason.contains("format: got"));
+    std::fs::write(&path, text.replacen("\"table\": 0", "\"table\": 7", 1))?;
+    assert_refused!(LatencyModel::read(&path), Error::File { .. });
+    Ok(())
+}
+
+#[test]
+fn model_of_other_conditions_is_refused_with_both_names() -> TestResult {
+    let own = SyntheticDevice::quiet().setting();
+    let others = [
+        ("device", "other", Setting { device: "other".into(), ..own.clone() }),
+        ("threads", "1", Setting { threads: Some(1), ..own.clone() }),
+        ("precision", "bf16", Setting { precision: Precision::Bf16, ..own.clone() }),
+        ("images", "8 × 3 × 32 × 32", Setting { images: [8, 3, 32, 32], ..own.clone() }),
+        ("version of libtorch", "3", Setting { libtorch: "3".into(), ..own.clone() }),
+    ];
+    for (name, other, setting) in others {
+        match own.expect(&setting) {
+            Err(Error::Latency(LatencyError::Differs { what, measured, present })) => {
+                assert_eq!((what, present.as_str()), (name, other));
+                assert_ne!(measured, present);
+            }
+            result => panic!("{name}: {result:?}"),
+        }
+    }
+    own.expect(&Setting { crate_version: "1".into(), ..own.clone() })?;
+    Ok(())
+}
+
+#[test]
+fn model_of_another_architecture_is_refused_with_the_first_difference() -> TestResult {
+    let model = quiet()?;
+    model.expect_architecture(&vit())?;
+    assert_refused!(
+        model.expect_architecture(&VitConfig { embed_dim: 96, ..vit() }),
+        Error::Latency(LatencyError::Differs { what: "architecture", ref measured, ref present })
+            if measured == "embed_dim = 64" && present == "embed_dim = 96"
+    );
+    assert_refused!(
+        model.expect_architecture(&SwinConfig::tiny()),
+        Error::Latency(LatencyError::Differs { what: "family", ref measured, ref present })
+            if measured == "vit" && present == "swin"
+    );
+    Ok(())
+}
+
+#[test]
+fn model_refuses_a_space_with_candidates_beyond_the_measured_ones() -> TestResult {
+    let model = quiet()?;
+    let mut space = vit().space()?;
+    space.dimension_mut("blocks.1.mlp")?.candidates = Candidates::flat(256, vec![16, 128])?;
+    assert_refused!(
+        model.expect_space(&space),
+        Error::Latency(LatencyError::Beyond { dimension, size }) if dimension == "blocks.1.mlp" && size == "16"
+    );
+    space.dimension_mut("blocks.1.mlp")?.name = "other".into();
+    assert_refused!(model.expect_space(&space), Error::Unknown { .. });
+    Ok(())
+}
+
+/// A device whose clock stands still.
+#[derive(Debug)]
+struct Stopped;
+
+impl Meter<VitConfig> for Stopped {
+    fn setting(&self) -> Setting {
+        Meter::<VitConfig>::setting(&SyntheticDevice::quiet())
+    }
+
+    fn prepare(&self, _: &VitConfig) -> Result<Timer<'_>> {
+        Ok(Box::new(|| Ok(0.0)))
+    }
+}
+
+#[test]
+fn measured_time_that_is_not_positive_is_refused_with_the_network() -> TestResult {
+    let (vit, options) = (vit(), MeasureOptions::default());
+    let refused = LatencyModel::measure(&vit, &vit.space()?, &Stopped, &options, &mut |_| Ok(()));
+    assert_refused!(
+        refused,
+        Error::Latency(LatencyError::NotPositive { ref network, .. }) if network == "the dense network"
+    );
+    Ok(())
+}
+
+#[test]
+fn measurement_with_options_out_of_range_is_refused() -> TestResult {
+    let vit = vit();
+    for options in [
+        MeasureOptions { networks: 0, ..MeasureOptions::default() },
+        MeasureOptions { rounds: 0, ..MeasureOptions::default() },
+        MeasureOptions { seconds: f64::NAN, ..MeasureOptions::default() },
+    ] {
+        let device = SyntheticDevice::quiet();
+        let refused =
+            LatencyModel::measure(&vit, &vit.space()?, &device, &options, &mut |_| Ok(()));
+        assert_refused!(refused, Error::Invalid { .. });
+    }
+    assert_refused!(
+        DeviceMeter::new(Device::Cpu, Precision::F32, [0, 3, 8, 8]),
+        Error::Invalid { .. }
+    );
+    Ok(())
+}
+
+#[test]
+fn device_meter_builds_and_times_a_network_in_its_precision() -> TestResult {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let meter = DeviceMeter::new(Device::Cpu, precision, [2, 3, 32, 32])?;
+        assert!(meter.prepare(&vit())?()? > 0.0);
+        let setting = Meter::<VitConfig>::setting(&meter);
+        assert_eq!(setting, Setting::here(Device::Cpu, precision, [2, 3, 32, 32]));
+        assert!(!setting.device.is_empty() && setting.libtorch.starts_with('2'), "{setting:?}");
+    }
+    Ok(())
+}
