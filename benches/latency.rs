@@ -3,19 +3,16 @@
 //! `cargo bench --bench latency -- 1` measures a model on the CPU at batch size 1, then times the subnets in turn
 //! with the dense network. `-- 32 600` gives the measurement 600 seconds at batch size 32.
 
-use once_for_both::latency::{
-    median, DeviceMeter, LatencyModel, MeasureOptions, Meter, PredictionError,
-};
+use once_for_both::latency::{DeviceMeter, LatencyModel, MeasureOptions, PredictionError};
 use once_for_both::prelude::*;
+use once_for_both::Result;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::Device;
 
 const SUBNETS: usize = 50;
-const TOGETHER: usize = 5;
-const ROUNDS: usize = 9;
 
-fn main() -> once_for_both::Result<()> {
+fn main() -> Result<()> {
     let given: Vec<f64> = std::env::args().filter_map(|own| own.parse().ok()).collect();
     let batch = given.first().map_or(1, |batch| *batch as i64);
     let dense = VitConfig::deit_small();
@@ -27,9 +24,7 @@ fn main() -> once_for_both::Result<()> {
         println!("{progress}");
         Ok(())
     })?;
-    let PredictionError { median, p95, networks } = model.error;
-    println!("{}: dense network {:.2} ms, drift {:.3}", model.setting, model.dense_ms, model.drift);
-    println!("own estimate, {networks} networks left out: median {median:.4}, 95 % {p95:.4}");
+    println!("{model}");
     let pairs = check(&dense, &space, &meter, &model)?;
     for [predicted, measured] in &pairs {
         println!(
@@ -42,32 +37,20 @@ fn main() -> once_for_both::Result<()> {
     Ok(())
 }
 
-/// Predicted and measured latency of random subnets: the median ratio to the dense network beside them, times its
-/// latency in the model.
+/// Predicted and measured latency of random subnets.
 fn check(
     dense: &VitConfig,
     space: &SearchSpace,
     meter: &DeviceMeter,
     model: &LatencyModel,
-) -> once_for_both::Result<Vec<[f64; 2]>> {
+) -> Result<Vec<[f64; 2]>> {
     let mut random = ChaCha8Rng::seed_from_u64(1);
-    let sizes: Vec<Sizes> = (0..SUBNETS).map(|_| random_sizes(space, &mut random)).collect();
-    let reference = meter.prepare(dense)?;
-    let mut pairs = Vec::new();
-    for some in sizes.chunks(TOGETHER) {
-        let timers = some.iter().map(|own| meter.prepare(&dense.resized(own)?));
-        let timers = timers.collect::<once_for_both::Result<Vec<_>>>()?;
-        let mut ratios = vec![Vec::new(); some.len()];
-        for _ in 0..ROUNDS {
-            for (timer, ratios) in timers.iter().zip(&mut ratios) {
-                ratios.push(timer()? / reference()?);
-            }
-        }
-        for (sizes, ratios) in some.iter().zip(ratios) {
-            pairs.push([model.predict(sizes)?, median(ratios) * model.dense_ms]);
-        }
-    }
-    Ok(pairs)
+    let pair = |_| {
+        let sizes = random_sizes(space, &mut random);
+        let measured = model.check(meter, dense, &dense.resized(&sizes)?, &|| Ok(()))?;
+        Ok([model.predict(&sizes)?, measured.ms])
+    };
+    (0..SUBNETS).map(pair).collect()
 }
 
 /// Sizes of every dimension, drawn around a share that is drawn for the network.

@@ -6,6 +6,9 @@ mod budgets;
 mod device;
 #[path = "latency_cases/model.rs"]
 mod model;
+#[cfg(feature = "pipeline")]
+#[path = "latency_cases/run.rs"]
+mod run;
 #[path = "latency_cases/search.rs"]
 mod search;
 mod support;

@@ -52,6 +52,9 @@ pub enum Command {
     ///
     /// With --out, sensitivity.json is written into that folder, and a run in it shows it in its report.
     Forecast(ForecastOptions),
+    /// Measure how the latency on this device depends on the sizes of the network, and write it to
+    /// latency.json in the folder --out; --set latency.model=FILE gives it to a search.
+    Latency,
     /// Export a network (--weights) into the folder --out.
     Export(ExportOptions),
     /// Say what a run folder, artifact, checkpoint, image, data folder or pattern of tar shards is, and
@@ -75,6 +78,7 @@ impl Command {
             Self::Finetune => Some(pipeline::Command::Finetune),
             Self::Eval
             | Self::Forecast(_)
+            | Self::Latency
             | Self::Export(_)
             | Self::Inspect(_)
             | Self::Report { .. } => None,
@@ -225,6 +229,11 @@ pub struct RunOptions {
     #[arg(long, global = true, value_name = "PARAMS")]
     pub params: Option<String>,
 
+    /// Limit of its latency on this device: a share of the dense network's (0.6) or milliseconds of a batch (12ms).
+    /// It is measured first, in up to five minutes; --set latency.batch=32 and others say how.
+    #[arg(long, global = true, value_name = "LATENCY")]
+    pub latency: Option<String>,
+
     /// Network to start from: a run folder, an artifact, or a checkpoint of timm or transformers
     /// (.safetensors, .pth, .bin).
     #[arg(long, global = true, value_name = "PATH")]
@@ -275,6 +284,7 @@ impl RunOptions {
                 teacher: self.teacher,
                 macs: self.budget,
                 params: self.params,
+                latency: self.latency,
                 device: self.device,
                 seed: self.seed,
                 epochs: self.epochs,

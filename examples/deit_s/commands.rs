@@ -100,6 +100,7 @@ fn dispatch<A: ImageClassifier>(
         Some(Command::Eval) => evaluate(config, build, group),
         Some(Command::Forecast(own)) => forecast(config, options, &own, build),
         Some(Command::Export(export)) => self::export(config, options, &export, build),
+        Some(Command::Latency) => latency(config, options, build),
         _ => run(config, options, build, group),
     }
 }
@@ -267,6 +268,29 @@ fn forecast<A: ImageClassifier>(
         sensitivity.write(&file)?;
         saved(&file);
     }
+    Ok(Outcome::Finished)
+}
+
+/// Measures the latency model of the dense network.
+fn latency<A: ImageClassifier>(
+    config: Config,
+    run: &RunOptions,
+    build: Build<A>,
+) -> Result<Outcome, AnyError> {
+    let out = run.out.as_ref().ok_or("latency: give the folder to write by --out")?;
+    expect_writable(out)?;
+    let bar = ProgressBar::default();
+    let pipeline = open(config, Path::new("."), build)?.on_progress(|progress| bar.show(progress));
+    let network = match &pipeline.config().weights {
+        Some(path) => pipeline.load(path, "--weights")?.architecture().clone(),
+        None => pipeline.dense().clone(),
+    };
+    let model = pipeline.measure_latency(&network, &|| Ok(()))?;
+    println!("{model}");
+    std::fs::create_dir_all(out)?;
+    let file = RunFolder::new(out).latency();
+    model.write(&file)?;
+    saved(&file);
     Ok(Outcome::Finished)
 }
 

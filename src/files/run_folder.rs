@@ -11,7 +11,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 /// Names that this crate gives files and folders of a run.
-const OWN: [&str; 15] = [
+const OWN: [&str; 16] = [
     LOCK,
     "config.toml",
     "plan.json",
@@ -24,6 +24,7 @@ const OWN: [&str; 15] = [
     "finetune",
     "reference",
     "network",
+    "latency.json",
     "sensitivity.json",
     "summary.json",
     "report.html",

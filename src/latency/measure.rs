@@ -45,6 +45,15 @@ impl Default for MeasureOptions {
     }
 }
 
+impl MeasureOptions {
+    /// Refuses options out of range.
+    pub(crate) fn check(&self) -> Result<()> {
+        NETWORKS.check("networks", self.networks)?;
+        ROUNDS.check("rounds", self.rounds)?;
+        SECONDS.check("seconds", self.seconds)
+    }
+}
+
 /// Progress of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MeasureProgress {
@@ -99,9 +108,7 @@ impl LatencyModel {
         options: &MeasureOptions,
         progress: &mut dyn FnMut(&MeasureProgress) -> Result<()>,
     ) -> Result<Self> {
-        NETWORKS.check("networks", options.networks)?;
-        ROUNDS.check("rounds", options.rounds)?;
-        SECONDS.check("seconds", options.seconds)?;
+        options.check()?;
         let classes = classes(&architecture.cost_model(), space)?;
         let rounds = measure_all(architecture, space, &classes, meter, options, progress)?;
         let findings = findings(space, &classes, rounds)?;

@@ -38,6 +38,7 @@ mod measure;
 mod meter;
 mod model;
 mod monotone;
+mod profile;
 mod setting;
 
 pub use check::MeasuredLatency;
@@ -45,4 +46,5 @@ pub use compare::{compare_latency, latency_rounds, median, Latency};
 pub use measure::{MeasureOptions, MeasureProgress};
 pub use meter::{DeviceMeter, Meter, Timer};
 pub use model::{LatencyModel, MeasuredNetwork, PredictionError};
+pub use profile::DimensionLatency;
 pub use setting::Setting;

@@ -1,9 +1,10 @@
 //! Configuration of a run, as `config.toml` has it.
 
-use super::{DataConfig, ImportConfig, Settings, StageConfig};
+use super::{DataConfig, ImportConfig, LatencyConfig, Settings, StageConfig};
 use crate::components::{Distillation, DistillationKind};
-use crate::cost::{Budget, CostLimit, Limit, Metric};
+use crate::cost::{Budget, CostLimit, CostModel, Limit, Metric};
 use crate::error::PipelineError;
+use crate::latency::LatencyModel;
 use crate::models::Architecture;
 use crate::range::{check_all, Range, INTERVAL, SHARE};
 use crate::{typed, Error, Result};
@@ -60,6 +61,9 @@ pub struct Config {
     pub network: Settings,
     /// Budgets of the search.
     pub budget: BudgetConfig,
+    /// Measurement of the latency, where it is limited.
+    #[serde(default, skip_serializing_if = "LatencyConfig::is_default")]
+    pub latency: LatencyConfig,
     /// Distillation teacher of all stages.
     pub teacher: Option<TeacherConfig>,
     /// Training of the dense network.
@@ -80,6 +84,9 @@ pub struct BudgetConfig {
     pub macs: Option<String>,
     /// Limit of the parameters: a share or an amount (`"8M"`).
     pub params: Option<String>,
+    /// Limit of the latency: a share of the dense network's (`"0.6"`) or milliseconds of a batch
+    /// (`"12ms"`).
+    pub latency: Option<String>,
 }
 
 /// Distillation teacher.
@@ -109,6 +116,11 @@ pub struct Intervals {
     pub checkpoint: u64,
     /// Epochs between two evaluations.
     pub evaluation: u64,
+}
+
+/// Returns the cost model of the dense network, with its latency if that was measured.
+fn cost_model<A: Architecture>(dense: &A, latency: Option<&LatencyModel>) -> Result<CostModel> {
+    latency.map_or_else(|| Ok(dense.cost_model()), |model| model.cost_model(dense))
 }
 
 /// Refuses numbers that are not finite: JSON, in which plans and overlays are written, has none.
@@ -179,6 +191,7 @@ impl Config {
             stage.as_ref().map_or(Ok(()), |stage| stage.check(name))?;
         }
         self.search.check("search")?;
+        self.latency.check()?;
         self.given_budgets().map(drop)
     }
 
@@ -187,6 +200,7 @@ impl Config {
         let texts = [
             ("budget.macs", Metric::Macs, &self.budget.macs),
             ("budget.params", Metric::Params, &self.budget.params),
+            ("budget.latency", Metric::Latency, &self.budget.latency),
         ];
         let given = texts.into_iter().filter_map(|(name, metric, text)| {
             text.as_ref()
@@ -204,19 +218,26 @@ impl Config {
         Ok(text.map_err(|error| PipelineError::options("options of the run", error))?)
     }
 
-    /// Returns the budgets, checked against the search space of the dense network.
+    /// Returns the budgets, checked against the search space of the dense network: a latency only where its
+    /// model is given.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a limit that is not a share or an amount, or if there is none;
-    /// [`Error::Infeasible`] for a limit outside the range of the search space.
-    pub fn budgets<A: Architecture>(&self, dense: &A) -> Result<Vec<Budget>> {
+    /// [`Error::Infeasible`] for a limit outside the range of the search space; those of
+    /// [`LatencyModel::cost_model`].
+    pub fn budgets<A: Architecture>(
+        &self,
+        dense: &A,
+        latency: Option<&LatencyModel>,
+    ) -> Result<Vec<Budget>> {
         let budgets = self.given_budgets()?;
         if budgets.is_empty() {
-            let expected = "a limit: set budget.macs, budget.params, or both";
+            let expected = "a limit: set budget.macs, budget.params, budget.latency, or several";
             return Err(Error::invalid("budget", expected, "none"));
         }
-        let (model, space) = (dense.cost_model(), dense.space()?);
-        for budget in &budgets {
+        let (model, space) = (cost_model(dense, latency)?, dense.space()?);
+        let known = |own: &&Budget| own.metric != Metric::Latency || latency.is_some();
+        for budget in budgets.iter().filter(known) {
             budget.resolve(&model)?.check(&model, &space)?;
         }
         Ok(budgets)
@@ -225,10 +246,16 @@ impl Config {
     /// Returns the budgets as amounts, for this dense network.
     ///
     /// # Errors
-    /// Those of [`budgets`](Self::budgets).
-    pub fn limits<A: Architecture>(&self, dense: &A) -> Result<Vec<CostLimit>> {
-        let model = dense.cost_model();
-        self.budgets(dense)?.iter().map(|budget| budget.resolve(&model)).collect()
+    /// Those of [`budgets`](Self::budgets);
+    /// [`LatencyError::NotMeasured`](crate::error::LatencyError::NotMeasured) for the share of a latency without
+    /// model.
+    pub fn limits<A: Architecture>(
+        &self,
+        dense: &A,
+        latency: Option<&LatencyModel>,
+    ) -> Result<Vec<CostLimit>> {
+        let model = cost_model(dense, latency)?;
+        self.budgets(dense, latency)?.iter().map(|budget| budget.resolve(&model)).collect()
     }
 
     /// Distillation from the teacher, if there is one.

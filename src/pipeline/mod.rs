@@ -40,6 +40,7 @@ mod import_config;
 mod inspection;
 mod judgement;
 mod judging;
+mod latency;
 mod network_config;
 mod networks;
 mod opening;
@@ -67,6 +68,7 @@ pub use inspection::{
     PathInspection, RunInspection,
 };
 pub use judgement::Judgement;
+pub use latency::{LatencyConfig, LatencySummary};
 pub use network_config::{Depth, Family, NetworkConfig};
 pub use networks::{stored_family, ImageClassifier};
 pub use overlay::{overlay, parse_setting};

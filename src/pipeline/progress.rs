@@ -1,6 +1,7 @@
 //! Progress of a run, for a progress bar or a log.
 
 use crate::import::ImportReport;
+use crate::latency::MeasureProgress;
 use crate::search::{Event, NonFiniteAction, StepMetrics};
 use crate::{device, Error};
 use std::fmt::{Display, Formatter};
@@ -38,6 +39,8 @@ pub enum Progress<'a> {
         /// Why it could not be used.
         reason: &'a Error,
     },
+    /// The latency model is measured.
+    Latency(&'a MeasureProgress),
     /// A stage starts or resumes.
     StageStarted(StageStart),
     /// An optimiser step starts, after so many.
@@ -98,6 +101,7 @@ impl Display for Progress<'_> {
             Self::CheckpointSkipped { path, reason } => {
                 write!(f, "checkpoint {} skipped: {reason}", path.display())
             }
+            Self::Latency(progress) => write!(f, "latency: {progress}"),
             Self::StageStarted(StageStart { name, done, steps, .. }) => match done {
                 0 => write!(f, "{name}: {steps} steps"),
                 done => write!(f, "{name}: resumes after step {done} of {steps}"),

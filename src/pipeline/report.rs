@@ -6,6 +6,7 @@ use crate::components::Reconstruction;
 use crate::cost::Metric;
 use crate::data::Normalisation;
 use crate::error::PipelineError;
+use crate::latency::LatencyModel;
 use crate::report::{BlockSizes, NetworkFigures, Report, Sample, Stage};
 use crate::search::{read_events, METRICS};
 use crate::space::{DimensionKind, Size};
@@ -40,14 +41,21 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
     let dense = dense.ok_or_else(|| none(PLAN))?;
     let summary = read_json::<Value>(&run.summary())?;
     let subnet = run.newest_subnet().map(|folder| Description::<A>::read(&folder)).transpose()?;
+    let latency = match (&options.budget.latency, run.latency()) {
+        (Some(_), path) if path.is_file() => Some(LatencyModel::read(&path)?),
+        _ => None,
+    };
+    let searched = searched && (latency.is_some() || options.budget.latency.is_none());
     let figures = |network: &A, of: &str| -> Result<NetworkFigures> {
         let top1 = summary.as_ref().and_then(|summary| summary[of]["top1"].as_f64());
-        Ok(NetworkFigures { top1, ..network_figures(network)? })
+        let sizes = network.cost_model().dense;
+        let latency_ms = latency.as_ref().map(|own| own.predict(&sizes)).transpose()?;
+        Ok(NetworkFigures { top1, latency_ms, ..network_figures(network)? })
     };
     let report = Report {
         title: title::<A>(run.path(), &options),
         facts: facts(&options, summary.as_ref()),
-        budgets: if searched { options.limits(&dense)? } else { Vec::new() },
+        budgets: if searched { options.limits(&dense, latency.as_ref())? } else { Vec::new() },
         dense: Some(figures(&dense, "dense")?),
         subnet: subnet.as_ref().map(|own| figures(&own.architecture, "subnet")).transpose()?,
         latency: subnet.map(|own| own.latency).unwrap_or_default(),

@@ -51,6 +51,8 @@ pub struct Flags {
     pub macs: Option<String>,
     /// `budget.params`.
     pub params: Option<String>,
+    /// `budget.latency`.
+    pub latency: Option<String>,
     /// `device`.
     pub device: Option<String>,
     /// `seed`.
@@ -101,8 +103,9 @@ impl Request {
             (Some(begun), None) => begun.clone(),
             (_, preset) => parse(preset.as_ref().unwrap_or(&self.default_preset), "preset")?,
         };
-        if let (None, Some(_), None) = (begun, &self.flags.params, &self.flags.macs) {
-            // A limit of the parameters replaces the preset's, which is one of the MACs.
+        let Flags { macs, params, latency, .. } = &self.flags;
+        if begun.is_none() && macs.is_none() && (params.is_some() || latency.is_some()) {
+            // Another limit replaces the preset's, which is one of the MACs.
             table.insert("budget".into(), Table::new().into());
         }
         if let Some(file) = &self.file {
@@ -175,6 +178,7 @@ impl Flags {
         set("teacher.weights", path(&self.teacher));
         set("budget.macs", text(&self.macs));
         set("budget.params", text(&self.params));
+        set("budget.latency", text(&self.latency));
         set("device", text(&self.device));
         set("seed", integer("seed", self.seed)?);
         let steps = integer("steps", self.steps)?;

@@ -1,5 +1,6 @@
 //! A run: its network, its images, its folder, and the stages of a command.
 
+use super::latency::LatencySummary;
 use super::networks::{self, SharedTeacher};
 use super::run_folder::{is_saved, write_json};
 use super::stages::Trained;
@@ -113,6 +114,11 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         &self.config
     }
 
+    /// Configuration of the dense network.
+    pub fn dense(&self) -> &A {
+        &self.dense
+    }
+
     /// The images.
     pub fn feed(&self) -> &Feed {
         &self.feed
@@ -153,7 +159,7 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         }
         let dense = start.as_ref().map_or(&self.dense, Subnet::architecture);
         if command == Some(Command::Train) {
-            return self.config.budgets(dense).map(drop);
+            return self.config.budgets(dense, self.latency_model()?.as_ref()).map(drop);
         }
         dense.resized(&dense.cost_model().dense)?;
         self.search_of(dense)?.options(self.search_options()?).check()
@@ -195,6 +201,12 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
             test_images: self.feed.test_images(),
             device: self.feed.device(),
         });
+        if matches!(self.config.command, None | Some(Command::Search)) {
+            self.ensure_latency(dense)?;
+            let checked =
+                self.search_options().and_then(|own| self.search_of(dense)?.options(own).check());
+            self.group.agree(checked)?;
+        }
         let outcome = match self.config.command {
             Some(Command::Train) => self.train()?.map(|dense| finished(self.run.dense(), &dense)),
             Some(Command::Finetune) => self.finetune_alone()?,
@@ -249,9 +261,12 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         finetuned: Option<&Trained<A>>,
         reference: Option<&Trained<A>>,
     ) -> Result<PipelineOutcome> {
-        let limits = self.config.limits(dense.architecture())?;
+        let latency = self.latency_model()?;
+        let limits = self.config.limits(dense.architecture(), latency.as_ref())?;
+        let latency = LatencySummary::of(latency.as_ref(), &search.stage.events);
         let (seed, feed) = (self.config.seed, &self.feed);
-        let measured = Measured { seed, feed, limits, dense, search, finetuned, reference };
+        let measured =
+            Measured { seed, feed, limits, latency, dense, search, finetuned, reference };
         let summary = Summary::measure(measured)?;
         self.group.on_main(|| write_json(&self.run.summary(), &summary))?;
         let network = if finetuned.is_some() { self.run.finetuned() } else { self.run.subnet() };

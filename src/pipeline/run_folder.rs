@@ -35,6 +35,7 @@ const PAINTINGS: &str = "paintings";
 /// | `paintings/` | reconstructions of masked image modeling |
 /// | `subnet/` | subnet as extracted |
 /// | `dense/`, `finetune/`, `reference/` | other stages, each with the same files and `network/` |
+/// | `latency.json` | latency model, where a latency is limited |
 /// | `sensitivity.json` | measured sensitivity of the dense network, where it was measured |
 /// | `summary.json`, `report.html` | results |
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +60,11 @@ impl RunFolder {
     /// Path of the results.
     pub fn summary(&self) -> PathBuf {
         self.0.join("summary.json")
+    }
+
+    /// Path of the latency model.
+    pub fn latency(&self) -> PathBuf {
+        self.0.join("latency.json")
     }
 
     /// Path of the measured sensitivity.

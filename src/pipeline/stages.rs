@@ -5,6 +5,7 @@ use super::stage::{FinishedStage, StageSetup};
 use super::summary::latency;
 use super::{ImageClassifier, Pipeline, StageConfig};
 use crate::components::Components;
+use crate::cost::{Budget, Metric};
 use crate::error::PipelineError;
 use crate::search::{Search, SearchBuilder, SearchOptions};
 use crate::subnet::{Export, Extracted, LatencyComparison, Provenance, Subnet, Verification};
@@ -82,8 +83,18 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     pub(super) fn search_of(&self, dense: &A) -> Result<SearchBuilder<A>> {
         let components = self.config.search.search_components()?;
         let components = Components { teacher: self.teacher.clone(), ..components };
+        let latency = self.latency_model()?;
+        let mut budgets = self.config.budgets(dense, latency.as_ref())?;
         let builder = Search::of(dense.clone()).components(components);
-        Ok(builder.budgets(self.config.budgets(dense)?))
+        if let Some(latency) = latency {
+            return Ok(builder.budgets(budgets).latency(latency));
+        }
+        // Before the latency is measured, the other budgets can be checked.
+        budgets.retain(|budget| budget.metric != Metric::Latency);
+        if budgets.is_empty() {
+            budgets.push(Budget::macs_share(1.0));
+        }
+        Ok(builder.budgets(budgets))
     }
 
     /// Returns the provenance of a network that was not searched.

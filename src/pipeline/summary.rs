@@ -3,7 +3,7 @@
 use super::run_folder::write_json;
 use super::stage::FinishedStage;
 use super::stages::Trained;
-use super::{Feed, ImageClassifier};
+use super::{Feed, ImageClassifier, LatencySummary};
 use crate::cost::{CostLimit, Metric};
 use crate::search::{Event, Finished, Phase};
 use crate::space::Size;
@@ -30,6 +30,9 @@ pub struct Summary {
     /// Budgets, as amounts.
     #[serde(serialize_with = "targets")]
     pub budgets: Vec<CostLimit>,
+    /// Latency of the choice of sizes, where it is limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<LatencySummary>,
     /// Dense network.
     pub dense: NetworkSummary,
     /// Subnet, fine-tuned if it was.
@@ -116,6 +119,7 @@ pub(super) struct Measured<'a, A: ImageClassifier> {
     pub(super) seed: u64,
     pub(super) feed: &'a Feed,
     pub(super) limits: Vec<CostLimit>,
+    pub(super) latency: Option<LatencySummary>,
     pub(super) dense: &'a Subnet<A>,
     pub(super) search: &'a Trained<A>,
     /// The subnet after fine-tuning, if there was any.
@@ -127,7 +131,8 @@ pub(super) struct Measured<'a, A: ImageClassifier> {
 impl Summary {
     /// Evaluates both networks and collects the results.
     pub(super) fn measure<A: ImageClassifier>(measured: Measured<A>) -> Result<Self> {
-        let Measured { seed, feed, limits, dense, search, finetuned, reference } = measured;
+        let Measured { seed, feed, limits, latency, dense, search, finetuned, reference } =
+            measured;
         let last = finetuned.unwrap_or(search);
         let dense_top1 = match reference {
             Some(trained) => trained.stage.top1,
@@ -142,6 +147,7 @@ impl Summary {
             },
             seed,
             budgets: limits,
+            latency,
             dense: NetworkSummary::of(dense, dense_top1, &last.latency, |own| own.dense_ms)?,
             subnet: {
                 let top1 = feed.top1(|images| last.network.predict(images))?;

@@ -23,6 +23,9 @@ impl Display for Summary {
             let (limit, reached) = (budget.limit / scale, reached / scale);
             writeln!(f, "\nbudget {limit:.2} {unit}, subnet {reached:.2}")?;
         }
+        if let Some(own) = &self.latency {
+            writeln!(f, "\n{own}")?;
+        }
         let verification = &self.verification;
         writeln!(
             f,

@@ -1,7 +1,7 @@
 //! Expected and current cost over the steps of a search, and the budgets.
 
 use super::chart::{Chart, Level, Line, Mark, Stroke};
-use super::format::{percent, Unit, NONE};
+use super::format::{grouped, percent, significant, Unit, NONE};
 use super::html;
 use super::page::Report;
 
@@ -9,13 +9,13 @@ use super::scale::Scale;
 use super::series::of_steps;
 use super::stage::Stage;
 use crate::cost::{CostLimit, Metric};
-use crate::search::Phase;
+use crate::search::{Event, LatencyCheck, Phase};
 
 /// Section "Cost and budget": MACs over the steps of every search, and a table of the budgets.
 pub(super) fn section(report: &Report) -> String {
     let searches = report.stages.iter().filter(|stage| stage.searches());
     let charts: String = searches.map(|stage| chart(report, stage).html()).collect();
-    let body = charts + &table(report);
+    let body = charts + &table(report) + &checks(report);
     if body.is_empty() {
         return body;
     }
@@ -69,6 +69,39 @@ fn table(report: &Report) -> String {
         "<table><thead><tr><th scope=\"col\">budget on</th><th scope=\"col\">limit</th>\
          <th scope=\"col\">dense network</th><th scope=\"col\">subnet</th>\
          <th scope=\"col\">subnet / limit</th></tr></thead><tbody>{rows}</tbody></table>"
+    )
+}
+
+/// Table of the latencies that were asked, predicted and measured when sizes were chosen; empty without a latency
+/// budget.
+fn checks(report: &Report) -> String {
+    let events = report.stages.iter().flat_map(|stage| &stage.events);
+    let rows = events.filter_map(|event| match event {
+        Event::Latency(check) => Some(check_row(check)),
+        _ => None,
+    });
+    let rows: String = rows.collect();
+    if rows.is_empty() {
+        return rows;
+    }
+    let heads =
+        ["choice after step", "asked, ms", "predicted, ms", "measured, ms", "measured / asked"];
+    let heads = heads.map(|head| format!("<th scope=\"col\">{head}</th>")).concat();
+    format!("<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>")
+}
+
+fn check_row(check: &LatencyCheck) -> String {
+    let LatencyCheck { step, asked_ms, predicted_ms, measured } = check;
+    let ms = |value: f64| significant(value, 4);
+    let own = measured.map_or("not on this device".into(), |own| {
+        format!("{} ± {}", ms(own.ms), significant(own.standard_error, 2))
+    });
+    let ratio = measured.map_or(NONE.into(), |own| percent(own.ms / asked_ms));
+    let (asked, predicted) = (ms(*asked_ms), ms(*predicted_ms));
+    format!(
+        "<tr><th scope=\"row\">{}</th><td>{asked}</td><td>{predicted}</td><td>{own}</td>\
+         <td>{ratio}</td></tr>",
+        grouped(*step)
     )
 }
 

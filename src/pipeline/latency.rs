@@ -1,0 +1,158 @@
+//! The latency model of a run: measured before the first step where a latency is limited.
+
+use super::{ImageClassifier, Pipeline, Progress};
+use crate::device;
+use crate::latency::{DeviceMeter, LatencyModel, MeasureOptions, Meter};
+use crate::precision::Precision;
+use crate::search::{Event, LatencyCheck};
+use crate::Result;
+use serde::{Deserialize, Serialize};
+use std::fmt::Display;
+use std::path::PathBuf;
+
+/// Section `[latency]`: how latency is measured where `budget.latency` limits it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LatencyConfig {
+    /// Device: `cpu`, `cuda`, `cuda:N` or `auto`. Default: that of the run.
+    pub device: Option<String>,
+    /// Images of a batch.
+    pub batch: i64,
+    /// Type of weights and images.
+    pub precision: Precision,
+    /// Networks to measure.
+    pub networks: usize,
+    /// Wall time of the measurement, in seconds.
+    pub seconds: f64,
+    /// Latency model that was measured before (`deit_s latency`), in place of a measurement.
+    pub model: Option<PathBuf>,
+}
+
+impl Default for LatencyConfig {
+    fn default() -> Self {
+        let MeasureOptions { networks, seconds, .. } = MeasureOptions::default();
+        let precision = Precision::F32;
+        Self { device: None, batch: 1, precision, networks, seconds, model: None }
+    }
+}
+
+impl LatencyConfig {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Refuses options out of range.
+    pub(super) fn check(&self) -> Result<()> {
+        self.options().check().map_err(|error| error.of_section("latency"))
+    }
+
+    fn options(&self) -> MeasureOptions {
+        let (networks, seconds) = (self.networks, self.seconds);
+        MeasureOptions { networks, seconds, ..MeasureOptions::default() }
+    }
+}
+
+/// Latency of the subnet against its limit.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LatencySummary {
+    /// Conditions, in words.
+    pub setting: String,
+    /// Latency of the dense network, in milliseconds of a batch.
+    pub dense_ms: f64,
+    /// The last choice of sizes: what was asked, predicted and measured.
+    #[serde(flatten)]
+    pub check: LatencyCheck,
+    /// Median and 95th percentile of the model's own error estimate.
+    pub error: [f64; 2],
+}
+
+impl LatencySummary {
+    /// Returns the last check of the latency among the events of a search.
+    pub(super) fn of(model: Option<&LatencyModel>, events: &[Event]) -> Option<Self> {
+        let model = model?;
+        let check = events.iter().rev().find_map(|event| match event {
+            Event::Latency(check) => Some(*check),
+            _ => None,
+        })?;
+        let (setting, dense_ms) = (model.setting.to_string(), model.dense_ms);
+        Some(Self { setting, dense_ms, check, error: [model.error.median, model.error.p95] })
+    }
+}
+
+/// One line: what was asked, predicted and measured.
+impl Display for LatencySummary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let LatencyCheck { asked_ms, predicted_ms, measured, .. } = self.check;
+        write!(
+            f,
+            "latency asked {asked_ms:.3} ms, subnet predicted {predicted_ms:.3} ms, measured "
+        )?;
+        match measured {
+            Some(own) => write!(f, "{:.3} ± {:.3} ms", own.ms, own.standard_error)?,
+            None => write!(f, "not on this device")?,
+        }
+        write!(f, "; dense network {:.3} ms ({})", self.dense_ms, self.setting)
+    }
+}
+
+impl<A: ImageClassifier> Pipeline<'_, A> {
+    /// Measures a latency model of a network under the conditions of section `[latency]`. `goes_on` is called
+    /// while it is measured.
+    ///
+    /// # Errors
+    /// Those of [`LatencyModel::measure`], of the device's name, and of `goes_on`.
+    pub fn measure_latency(
+        &self,
+        network: &A,
+        goes_on: &dyn Fn() -> Result<()>,
+    ) -> Result<LatencyModel> {
+        let options = self.config.latency.options();
+        let space = network.space()?;
+        LatencyModel::measure(network, &space, &self.meter()?, &options, &mut |progress| {
+            self.show(&Progress::Latency(progress));
+            goes_on()
+        })
+    }
+
+    /// Makes sure, on rank 0, that the run folder has the latency model of the dense network, where a latency is
+    /// limited: as given, or else measured now.
+    pub(super) fn ensure_latency(&self, dense: &A) -> Result<()> {
+        if self.config.budget.latency.is_none() {
+            return Ok(());
+        }
+        let ensured = self.group.on_main_for_long(|goes_on| {
+            if let Some(known) = self.latency_model()? {
+                return known.expect_architecture(dense);
+            }
+            let model = match &self.config.latency.model {
+                None => self.measure_latency(dense, goes_on)?,
+                Some(given) => {
+                    let given = LatencyModel::read(given)?;
+                    given.expect_architecture(dense)?;
+                    given.setting.expect(&Meter::<A>::setting(&self.meter()?))?;
+                    given
+                }
+            };
+            model.write(&self.run.latency())
+        });
+        ensured.map(drop)
+    }
+
+    /// The latency model in the run folder; `None` if there is none, or no latency is limited.
+    pub(super) fn latency_model(&self) -> Result<Option<LatencyModel>> {
+        match (&self.config.budget.latency, self.run.latency()) {
+            (Some(_), path) if path.is_file() => LatencyModel::read(&path).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn meter(&self) -> Result<DeviceMeter> {
+        let own = &self.config.latency;
+        let device = match &own.device {
+            Some(name) => device::parse(name)?,
+            None => self.feed.device(),
+        };
+        let [channels, height, width] = self.feed.image_shape();
+        DeviceMeter::new(device, own.precision, [own.batch, channels, height, width])
+    }
+}

@@ -1,0 +1,124 @@
+//! A run under a latency budget: files, summary and report.
+
+use crate::assert_refused;
+use crate::device::SyntheticDevice;
+use crate::support::{test_device, TestResult};
+use once_for_both::error::LatencyError;
+use once_for_both::latency::{LatencyModel, MeasureOptions};
+use once_for_both::pipeline::{
+    Command, Config, Feed, Flags, NetworkConfig, Pipeline, PipelineOutcome, Request, RunFolder,
+};
+use once_for_both::prelude::*;
+use once_for_both::Error;
+use std::path::{Path, PathBuf};
+
+/// A small ViT on the images of this repository, under a latency budget.
+fn config(run: &Path, latency: &str) -> TestResult<Config> {
+    let settings = [
+        "network.embed_dim=32",
+        "network.depth=2",
+        "network.heads=2",
+        "train.steps=4",
+        "search.steps=8",
+        "compare=false",
+        "every.evaluation=100",
+    ];
+    Ok(Request {
+        default_preset: include_str!("../../examples/deit_s/presets/demo.toml").into(),
+        settings: settings.map(String::from).to_vec(),
+        flags: Flags { latency: Some(latency.into()), ..Flags::default() },
+        run: Some(run.into()),
+        ..Request::default()
+    }
+    .resolve()?)
+}
+
+fn pipeline(config: Config, run: &Path) -> TestResult<Pipeline<'static, VitConfig>> {
+    let network = NetworkConfig::of(&config)?;
+    let images = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/data");
+    let feed = Feed::open(&images, &config.data, network.image_size, test_device())?;
+    let dense = network.vit(feed.image_shape()[0], feed.classes())?;
+    Ok(Pipeline::new(config, run, feed, dense)?)
+}
+
+fn model(dense: &VitConfig) -> TestResult<LatencyModel> {
+    let (device, options) =
+        (SyntheticDevice::quiet(), MeasureOptions { networks: 40, ..MeasureOptions::default() });
+    Ok(LatencyModel::measure(dense, &dense.space()?, &device, &options, &mut |_| Ok(()))?)
+}
+
+#[test]
+fn run_under_a_latency_budget_tells_asked_and_predicted_in_summary_and_report() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    let config = config(&run, "0.7")?;
+    let part = |command| pipeline(Config { command: Some(command), ..config.clone() }, &run);
+    part(Command::Train)?.run()?;
+    let pipeline = part(Command::Search)?;
+    let model = model(pipeline.dense())?;
+    // As if the run had measured it before, on another machine.
+    model.write(&RunFolder::new(&run).latency())?;
+    let PipelineOutcome::Finished { summary: Some(summary), .. } = pipeline.run()? else {
+        return Err("no summary".into());
+    };
+    let own = summary.latency.as_ref().ok_or("no latency")?;
+    assert_eq!(own.dense_ms, model.dense_ms);
+    assert!(own.check.predicted_ms <= own.check.asked_ms && own.check.measured.is_none());
+    assert_eq!(summary.budgets.len(), 1);
+    let text = summary.to_string();
+    assert!(text.contains("latency asked") && text.contains("not on this device"), "{text}");
+    let page = std::fs::read_to_string(run.join("report.html"))?;
+    assert!(page.contains("predicted, ms") && page.contains("milliseconds"));
+    Ok(())
+}
+
+#[test]
+fn run_with_a_latency_model_of_another_device_is_refused_with_both_names() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    let mut config = config(&run, "0.7")?;
+    config.data.built_in = true;
+    let dense = pipeline(config.clone(), &run)?.dense().clone();
+    let file = folder.path().join("latency.json");
+    model(&dense)?.write(&file)?;
+    config.latency.model = Some(file);
+    assert_refused!(
+        pipeline(config, &run)?.run(),
+        Error::Latency(LatencyError::Differs { what: "device", ref measured, ref present })
+            if measured == "synthetic" && present != "synthetic"
+    );
+    Ok(())
+}
+
+#[test]
+fn latency_limit_of_a_run_is_a_share_or_milliseconds() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let refused = |text: &str| -> TestResult<Option<Error>> {
+        Ok(config(folder.path(), text)?.check().err())
+    };
+    for text in ["0.6", "1", "12ms", "3.5 ms"] {
+        assert!(refused(text)?.is_none(), "{text}");
+    }
+    for text in ["12", "0", "-3ms", "fast", "1.3G", "ms", "nanms"] {
+        let error = refused(text)?.ok_or(text)?;
+        assert!(error.to_string().starts_with("budget.latency: got"), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn latency_budget_alone_replaces_that_of_the_preset() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let budget = config(folder.path(), "0.6")?.budget;
+    assert_eq!((budget.latency.as_deref(), budget.macs), (Some("0.6"), None));
+    Ok(())
+}
+
+#[test]
+fn latency_section_with_options_out_of_range_is_refused_by_name() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let mut config = config(folder.path(), "0.6")?;
+    config.latency.seconds = 0.0;
+    assert_refused!(config.check(), Error::Invalid { ref name, .. } if name == "latency.seconds");
+    Ok(())
+}
