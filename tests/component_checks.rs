@@ -5,7 +5,9 @@ mod support;
 
 use once_for_both::components::{magnitude, ComponentId, Importance, Observation, UnitImportance};
 use once_for_both::cost::CostModel;
-use once_for_both::models::{Architecture, SwinConfig, VisionTransformer, VitConfig};
+use once_for_both::models::{
+    Architecture, Mlp, Norm, Pooling, QkvBias, SwinConfig, VisionTransformer, VitConfig,
+};
 use once_for_both::space::{Dimension, SearchSpace, Sizes};
 use once_for_both::strategies::{
     check_extractor, check_importance, extractor_properties, IMPORTANCE_PROPERTIES,
@@ -133,7 +135,16 @@ fn images(side: i64) -> TestResult<Tensor> {
 #[test]
 fn check_extractor_of_folding_passes_for_vit_and_swin() -> TestResult {
     let _alone = alone();
-    for vit in [vit(), vit().distilled(), vit().layer_scale(0.1)] {
+    let family = VitConfig {
+        registers: 1,
+        pre_norm: true,
+        norm: Norm::Rms,
+        mlp: Mlp::SwiGlu,
+        qkv_bias: QkvBias::QueryValue,
+        qk_norm: Some(Norm::Layer),
+        ..vit().pooling(Pooling::MeanNorm)
+    };
+    for vit in [vit(), vit().distilled(), vit().layer_scale(0.1), family] {
         check_extractor(&FoldingExtractor, &vit, &images(4)?, FEW)?;
     }
     let swin = SwinConfig::uniform(4, &[1, 1], 2).input(8, 3, 2).classes(3);

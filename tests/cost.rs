@@ -7,10 +7,11 @@ use once_for_both::components::BudgetLoss;
 use once_for_both::cost::{
     Budget, CompiledPolynomial, CostLimit, CostModel, ExpectedCost, Metric, Polynomial,
 };
-use once_for_both::models::{Architecture, BlockConfig, VitConfig};
+use once_for_both::models::{Architecture, Mlp, Pooling, VitConfig};
 use once_for_both::space::{
     ActiveSets, Candidates, Dimension, DimensionKind, Over, SearchSpace, Size, Sizes,
 };
+use once_for_both::strategies::vit_configs;
 use once_for_both::Error;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -160,42 +161,33 @@ proptest! {
     }
 }
 
-fn vits() -> impl Strategy<Value = VitConfig> {
-    let block = (1..4i64, 1..5i64, 1..9i64)
-        .prop_map(|(heads, head_dim, hidden)| BlockConfig::new(heads, head_dim, hidden));
-    let sides = (1..4i64, 1..4i64, 1..4i64);
-    (sides, 1..9i64, 1..9i64, vec(block, 0..3), any::<bool>()).prop_map(
-        |((grid, patch, channels), classes, embed, blocks, distilled)| VitConfig {
-            blocks,
-            embed_dim: embed,
-            distilled,
-            ..VitConfig::uniform(embed, 0, 1).input(grid * patch, channels, patch).classes(classes)
-        },
-    )
-}
-
 /// Multiply-accumulates of every matrix product of the forward pass: rows × inner × columns.
 fn slow_macs(config: &VitConfig) -> i64 {
     let (tokens, embed) = (config.tokens(), config.embed_dim);
     let pixels = config.in_channels * config.patch_size * config.patch_size;
     let patches = config.grid() * config.grid() * pixels * embed;
+    let gates = i64::from(config.mlp == Mlp::SwiGlu);
     let blocks = config.blocks.iter().map(|block| {
         let inner = block.heads * block.head_dim;
         let qkv = tokens * embed * 3 * inner;
         let attention = 2 * block.heads * tokens * block.head_dim * tokens;
         let proj = tokens * inner * embed;
-        let mlp = tokens * embed * block.hidden_dim + tokens * block.hidden_dim * embed;
-        qkv + attention + proj + mlp
+        let fc1 = tokens * embed * (1 + gates) * block.hidden_dim;
+        qkv + attention + proj + fc1 + tokens * block.hidden_dim * embed
     });
-    let heads = config.prefix_tokens() * embed * config.classes;
-    patches + blocks.sum::<i64>() + heads
+    let columns = match config.pooling {
+        Pooling::ClassAndMean => 2 * embed,
+        Pooling::Tokens => tokens * embed,
+        _ => (1 + i64::from(config.distilled)) * embed,
+    };
+    patches + blocks.sum::<i64>() + columns * config.classes
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn vit_cost_model_equals_matrix_products_and_trainable_numbers(config in vits()) {
+    fn vit_cost_model_equals_matrix_products_and_trainable_numbers(config in vit_configs()) {
         let model = config.cost_model();
         let store = nn::VarStore::new(test_device());
         config.build(&store.root())?;
@@ -208,7 +200,7 @@ proptest! {
 
     #[test]
     fn vit_cost_model_at_smaller_sizes_equals_that_of_the_resized_vit(
-        config in vits(),
+        config in vit_configs(),
         picks in vec(any::<prop::sample::Index>(), 7),
     ) {
         let dimensions = config.space()?.dimensions;

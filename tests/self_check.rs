@@ -5,7 +5,10 @@ mod support;
 use once_for_both::check::{self_check, Findings};
 use once_for_both::cost::{CostModel, Polynomial};
 use once_for_both::error::{Advice, Fault, Suspect};
-use once_for_both::models::{Architecture, BlockConfig, Pooling, VisionTransformer, VitConfig};
+use once_for_both::models::{
+    Architecture, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, VisionTransformer,
+    VitConfig,
+};
 use once_for_both::space::{Binding, Candidates, Role, SearchSpace, Sizes};
 use once_for_both::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -80,6 +83,52 @@ fn self_check_of_the_crates_vits_finds_no_fault() -> TestResult {
         let findings = check(&vit, &vit.space()?)??;
         assert_eq!(findings.dimensions.len(), 5);
         findings.expect_sound()?;
+    }
+    Ok(())
+}
+
+/// ViTs with the options that the crate's other tests leave off.
+fn of_the_family() -> [VitConfig; 4] {
+    let clip = VitConfig { pre_norm: true, patch_bias: false, head_bias: false, ..square() };
+    let average = VitConfig {
+        class_token: false,
+        registers: 3,
+        positions: PositionEmbedding::Patches,
+        qkv_bias: QkvBias::None,
+        qk_norm: Some(Norm::Layer),
+        ..square().pooling(Pooling::MeanNorm)
+    };
+    let gated = VitConfig {
+        norm: Norm::Rms,
+        pre_norm: true,
+        qkv_bias: QkvBias::QueryValue,
+        mlp: Mlp::SwiGlu,
+        ..square().layer_scale(0.1).pooling(Pooling::Mean)
+    };
+    let registers = VitConfig { registers: 2, qk_norm: Some(Norm::Rms), ..square() };
+    [clip, average, gated, registers]
+}
+
+#[test]
+fn self_check_of_every_option_of_a_vit_finds_no_fault() -> TestResult {
+    for vit in of_the_family() {
+        check(&vit, &vit.space()?)??.expect_sound()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn self_check_of_every_option_with_any_missing_binding_finds_a_fault() -> TestResult {
+    for vit in of_the_family() {
+        let whole = vit.space()?;
+        for (at, dimension) in whole.dimensions.iter().enumerate() {
+            for which in 0..dimension.bindings.len() {
+                let mut space = whole.clone();
+                let left_out = space.dimensions[at].bindings.remove(which);
+                let faults = check(&vit, &space)??.faults;
+                assert!(!faults.is_empty(), "without {left_out:?}");
+            }
+        }
     }
     Ok(())
 }

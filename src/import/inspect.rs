@@ -63,6 +63,7 @@ pub(super) fn vit(named: &Named, heads: Option<i64>) -> Result<VitConfig> {
         drop_path: 0.0,
         layer_scale: named.tensors.contains_key("blocks.0.ls1.gamma").then_some(LAYER_SCALE),
         pooling: Pooling::ClassToken,
+        ..VitConfig::uniform(embed_dim, 0, 1)
     };
     config.check()?;
     Ok(config)

@@ -3,7 +3,7 @@
 use super::family::{block_variable, of_blocks, PositionTable, Pretrained, Translation};
 use super::recognise::is_swin;
 use super::{Assumption, Naming};
-use crate::models::{Pooling, VitConfig};
+use crate::models::VitConfig;
 use crate::tensors::Weights;
 
 impl Pretrained for VitConfig {
@@ -35,15 +35,10 @@ impl Pretrained for VitConfig {
 
     fn assumptions(&self, _naming: Naming) -> Vec<Assumption> {
         let (side, grid) = (self.image_size, self.grid());
-        let pooling = match self.pooling {
-            Pooling::ClassToken => "the class token",
-            Pooling::ClassAndMean => "the class token and the mean of the patch tokens",
-            Pooling::Tokens => "none: features of every token",
-        };
         let mut assumed = of_blocks(&self.blocks);
         assumed.extend([
             Assumption::new("norm_eps", format!("{:e}", self.norm_eps)),
-            Assumption::new("pooling", pooling),
+            Assumption::new("pooling", self.pooling.words()),
             Assumption::new("norms", "before attention and MLP, and one at the end"),
             Assumption::new("image", format!("{side} x {side} pixels, {grid} x {grid} patches")),
         ]);

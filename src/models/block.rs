@@ -1,6 +1,7 @@
 //! Sizes, dimensions and cost of a transformer block, as ViT and Swin have it.
 
 use super::limits::check_size;
+use super::options::{BlockStyle, Norm};
 use super::Shapes;
 use crate::cost::Polynomial;
 use crate::space::{Binding, Candidates, Dimension, DimensionKind, Size, Sizes};
@@ -58,60 +59,109 @@ impl BlockConfig {
     }
 
     /// Adds names and shapes of the block's variables over an embedding of this width.
-    pub(super) fn variables(&self, block: &str, width: i64, shapes: &mut Shapes) {
+    pub(super) fn variables(
+        &self,
+        block: &str,
+        width: i64,
+        style: &BlockStyle,
+        shapes: &mut Shapes,
+    ) {
         let inner = self.attention_dim();
-        norm(shapes, &format!("{block}.norm1"), width);
-        linear(shapes, &format!("{block}.attn.qkv"), width, 3 * inner);
-        linear(shapes, &format!("{block}.attn.proj"), inner, width);
-        norm(shapes, &format!("{block}.norm2"), width);
-        linear(shapes, &format!("{block}.mlp.fc1"), width, self.hidden_dim);
+        norm(shapes, &format!("{block}.norm1"), width, style.norm);
+        let attention = attention_name(block);
+        shapes.insert(format!("{attention}.qkv.weight"), vec![3 * inner, width]);
+        for (bias, parts) in style.qkv_bias.variables() {
+            shapes.insert(format!("{attention}.{bias}"), vec![parts * inner]);
+        }
+        for own in style.qk_norms() {
+            shapes.insert(format!("{attention}.{own}"), vec![self.head_dim]);
+        }
+        linear(shapes, &format!("{attention}.proj"), inner, width);
+        norm(shapes, &format!("{block}.norm2"), width, style.norm);
+        linear(shapes, &format!("{block}.mlp.fc1"), width, style.mlp.parts() * self.hidden_dim);
         linear(shapes, &format!("{block}.mlp.fc2"), self.hidden_dim, width);
+        if style.layer_scale.is_some() {
+            for scale in ["ls1", "ls2"] {
+                shapes.insert(format!("{block}.{scale}.gamma"), vec![width]);
+            }
+        }
     }
 
     /// Returns the dimensions of the block of this name: heads × channels, and hidden neurons.
-    pub(super) fn dimensions(&self, block: &str) -> Result<[Dimension; 2]> {
-        let name = attention_name(block);
-        let candidates = Candidates::attention(self.heads, self.head_dim)?;
-        let attention = Dimension::new(&name, DimensionKind::Attention, candidates)
-            .bind(Binding::gated(format!("{name}.qkv.weight"), 0).outer(3))
-            .bind(Binding::gated(format!("{name}.qkv.bias"), 0).outer(3))
-            .bind(Binding::narrowed(format!("{name}.proj.weight"), 1));
-        let name = hidden_name(block);
+    ///
+    /// A norm of queries and keys is over the channels of a head, which then all stay: only heads
+    /// are pruned.
+    pub(super) fn dimensions(&self, block: &str, style: &BlockStyle) -> Result<[Dimension; 2]> {
+        let (name, unit) = (attention_name(block), style.unit());
+        let units = self.attention_size(style);
+        let mut candidates = Candidates::attention(units.heads, units.channels)?;
+        if style.qk_norm.is_some() {
+            candidates = candidates.at_least(Size { heads: 1, ..units })?;
+        }
+        let rows = |variable: &str, parts| {
+            Binding::gated(format!("{name}.{variable}"), 0).outer(parts).inner(unit)
+        };
+        let mut attention =
+            Dimension::new(&name, DimensionKind::Attention, candidates).bind(rows("qkv.weight", 3));
+        for &(bias, parts) in style.qkv_bias.variables() {
+            attention = attention.bind(rows(bias, parts));
+        }
+        let columns = Binding::narrowed(format!("{name}.proj.weight"), 1).inner(unit);
+        let attention = attention.bind(columns);
+        let (name, parts) = (hidden_name(block), style.mlp.parts());
         let candidates = Candidates::hidden(self.hidden_dim)?;
         let hidden = Dimension::new(&name, DimensionKind::Hidden, candidates)
-            .bind(Binding::gated(format!("{name}.fc1.weight"), 0))
-            .bind(Binding::gated(format!("{name}.fc1.bias"), 0))
+            .bind(Binding::gated(format!("{name}.fc1.weight"), 0).outer(parts))
+            .bind(Binding::gated(format!("{name}.fc1.bias"), 0).outer(parts))
             .bind(Binding::narrowed(format!("{name}.fc2.weight"), 1));
         Ok([attention, hidden])
     }
 
     /// Returns the block's sizes by the names of its dimensions.
-    pub(super) fn sizes(&self, block: &str) -> [(String, Size); 2] {
-        let attention = Size { heads: self.heads, channels: self.head_dim };
+    pub(super) fn sizes(&self, block: &str, style: &BlockStyle) -> [(String, Size); 2] {
+        let attention = self.attention_size(style);
         [(attention_name(block), attention), (hidden_name(block), Size::flat(self.hidden_dim))]
     }
 
+    /// Returns the heads, and the prunable units of a head.
+    fn attention_size(&self, style: &BlockStyle) -> Size {
+        Size { heads: self.heads, channels: self.head_dim / style.unit() }
+    }
+
     /// Sets those of the block's sizes that are in `sizes`.
-    pub(super) fn resize(&mut self, block: &str, sizes: &Sizes) {
+    pub(super) fn resize(&mut self, block: &str, style: &BlockStyle, sizes: &Sizes) {
         if let Some(size) = sizes.get(&attention_name(block)) {
-            (self.heads, self.head_dim) = (size.heads, size.channels);
+            (self.heads, self.head_dim) = (size.heads, size.channels.saturating_mul(style.unit()));
         }
         if let Some(size) = sizes.get(&hidden_name(block)) {
             self.hidden_dim = size.channels;
         }
     }
 
-    /// Multiplies the rows of q by √(head_dim/scale_dim), and makes the block a standard one:
-    /// q·k/√scale_dim = (q·√(head_dim/scale_dim))·k/√head_dim.
+    /// Multiplies q by √(head_dim/scale_dim), and makes the block a standard one:
+    /// q·k/√scale_dim = (q·√(head_dim/scale_dim))·k/√head_dim. The factor goes into the layer that
+    /// makes q: its norm, if there is one, or else the rows of qkv.
     pub(super) fn fold_attention_scale(
         &mut self,
         block: &str,
+        style: &BlockStyle,
         weights: &mut Weights,
     ) -> Result<()> {
         let factor = (self.head_dim as f64 / self.scale_dim as f64).sqrt();
-        for part in ["weight", "bias"] {
-            let name = format!("{}.qkv.{part}", attention_name(block));
-            scale_rows(weights, &name, self.attention_dim(), factor)?;
+        let (attention, inner) = (attention_name(block), self.attention_dim());
+        let folded: Vec<(String, i64)> = match style.qk_norm {
+            Some(norm) => {
+                let parameters = norm.parameters().iter();
+                parameters.map(|own| (format!("q_norm.{own}"), self.head_dim)).collect()
+            }
+            None => {
+                let first = style.qkv_bias.variables().first();
+                let makers = ["qkv.weight"].into_iter().chain(first.map(|(bias, _)| *bias));
+                makers.map(|own| (own.to_owned(), inner)).collect()
+            }
+        };
+        for (own, rows) in folded {
+            scale_rows(weights, &format!("{attention}.{own}"), rows, factor)?;
         }
         self.scale_dim = self.head_dim;
         Ok(())
@@ -124,10 +174,11 @@ pub(super) fn linear(shapes: &mut Shapes, name: &str, inputs: i64, outputs: i64)
     shapes.insert(format!("{name}.bias"), vec![outputs]);
 }
 
-/// Adds names and shapes of a LayerNorm.
-pub(super) fn norm(shapes: &mut Shapes, name: &str, width: i64) {
-    shapes.insert(format!("{name}.weight"), vec![width]);
-    shapes.insert(format!("{name}.bias"), vec![width]);
+/// Adds names and shapes of a norm.
+pub(super) fn norm(shapes: &mut Shapes, name: &str, width: i64, norm: Norm) {
+    for parameter in norm.parameters() {
+        shapes.insert(format!("{name}.{parameter}"), vec![width]);
+    }
 }
 
 pub(super) fn attention_name(block: &str) -> String {
@@ -139,26 +190,45 @@ pub(super) fn hidden_name(block: &str) -> String {
 }
 
 /// Returns the MACs of a block over `tokens`, each of which attends to `context` tokens.
-pub(super) fn macs(block: &str, embed: &Polynomial, tokens: f64, context: f64) -> Polynomial {
-    let (attention, hidden) = widths(block);
+pub(super) fn macs(
+    block: &str,
+    style: &BlockStyle,
+    embed: &Polynomial,
+    tokens: f64,
+    context: f64,
+) -> Polynomial {
+    let (attention, hidden) = widths(block, style);
     // q, k, v and the output projection; q·kᵀ and attention·v; the MLP.
     embed.clone() * attention.clone() * (4.0 * tokens)
         + attention * (2.0 * tokens * context)
-        + embed.clone() * hidden * (2.0 * tokens)
+        + embed.clone() * hidden * ((style.mlp.parts() + 1) as f64 * tokens)
 }
 
-/// Returns the parameters of a block: linear maps with biases, and two LayerNorms.
-pub(super) fn params(block: &str, embed: &Polynomial) -> Polynomial {
-    let (attention, hidden) = widths(block);
-    (embed.clone() + 1) * attention.clone() * 3
+/// Returns the parameters of a block. `head_dim` is the length of the norms of queries and keys,
+/// whose channels are not pruned.
+pub(super) fn params(
+    block: &str,
+    style: &BlockStyle,
+    embed: &Polynomial,
+    head_dim: i64,
+) -> Polynomial {
+    let (attention, hidden) = widths(block, style);
+    let biases: i64 = style.qkv_bias.variables().iter().map(|(_, parts)| parts).sum();
+    let norms = 2 * style.norm.parameters().len() as i64;
+    let scales = if style.layer_scale.is_some() { 2 } else { 0 };
+    embed.clone() * attention.clone() * 3
+        + attention.clone() * biases
+        + Polynomial::from(style.qk_norms().count() as i64 * head_dim)
         + embed.clone() * (attention + 1)
-        + (embed.clone() + 1) * hidden.clone()
+        + (embed.clone() + 1) * hidden.clone() * style.mlp.parts()
         + embed.clone() * (hidden + 1)
-        + embed.clone() * 4
+        + embed.clone() * (norms + scales)
 }
 
-fn widths(block: &str) -> (Polynomial, Polynomial) {
-    (Polynomial::units(&attention_name(block)), Polynomial::units(&hidden_name(block)))
+/// Width of the concatenated heads, and of the hidden neurons.
+fn widths(block: &str, style: &BlockStyle) -> (Polynomial, Polynomial) {
+    let attention = Polynomial::units(&attention_name(block)) * style.unit();
+    (attention, Polynomial::units(&hidden_name(block)))
 }
 
 /// Returns the stochastic depth rate of a block, which rises linearly from 0 at the first of

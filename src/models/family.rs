@@ -1,6 +1,7 @@
 //! Sizes of a ViT or Swin configuration by the names of its dimensions.
 
 use super::block::BlockConfig;
+use super::options::BlockStyle;
 use crate::space::{Size, Sizes};
 use crate::tensors::Weights;
 use crate::{Error, Result};
@@ -10,19 +11,22 @@ pub(super) trait Blocks: Clone {
     /// Widths of all embeddings, with the names of their dimensions.
     fn embeddings_mut(&mut self) -> Vec<(String, &mut i64)>;
 
+    /// What all blocks have in common.
+    fn style(&self) -> BlockStyle;
+
     /// All blocks with their names.
     fn blocks_mut(&mut self) -> Vec<(String, &mut BlockConfig)>;
 }
 
 /// Returns the sizes of all dimensions.
 pub(super) fn sizes(config: &impl Blocks) -> Sizes {
-    let mut config = config.clone();
+    let (mut config, style) = (config.clone(), config.style());
     let mut sizes = Sizes::new();
     for (name, width) in config.embeddings_mut() {
         sizes.insert(name, Size::flat(*width));
     }
     for (name, block) in config.blocks_mut() {
-        sizes.extend(block.sizes(&name));
+        sizes.extend(block.sizes(&name, &style));
     }
     sizes
 }
@@ -36,12 +40,12 @@ pub(super) fn resized<A: Blocks>(config: &A, wanted: &Sizes) -> Result<A> {
     if let Some(name) = wanted.keys().find(|name| !known.contains_key(*name)) {
         return Err(Error::unknown("dimension", name, known.keys()));
     }
-    let mut config = config.clone();
+    let (mut config, style) = (config.clone(), config.style());
     for (name, width) in config.embeddings_mut() {
         *width = wanted.get(&name).map_or(*width, |size| size.channels);
     }
     for (name, block) in config.blocks_mut() {
-        block.resize(&name, wanted);
+        block.resize(&name, &style, wanted);
     }
     Ok(config)
 }
@@ -51,9 +55,9 @@ pub(super) fn resized<A: Blocks>(config: &A, wanted: &Sizes) -> Result<A> {
 /// # Errors
 /// [`Error::Missing`] if a weight is missing.
 pub(super) fn standardised<A: Blocks>(config: &A, weights: &mut Weights) -> Result<A> {
-    let mut config = config.clone();
+    let (mut config, style) = (config.clone(), config.style());
     for (name, block) in config.blocks_mut() {
-        block.fold_attention_scale(&name, weights)?;
+        block.fold_attention_scale(&name, &style, weights)?;
     }
     Ok(config)
 }

@@ -14,6 +14,7 @@ pub(crate) const BLOCKS: Range<usize> = Range::closed(0, MOST_BLOCKS);
 const MOST_BLOCKS: usize = 1 << 10;
 /// ε below it vanishes beside the variance of features in f32.
 const NORM_EPS: Range<f64> = Range::closed(1e-15, 1.0);
+const REGISTERS: Range<i64> = Range::closed(0, 1 << 10);
 const LAYER_SCALE: Range<f64> = Range::closed(-1e6, 1e6);
 /// Entries of a bias of window attention: 256 MB.
 const LARGEST_BIAS: f64 = (1 << 26) as f64;
@@ -69,6 +70,10 @@ pub(super) fn check_windows(windows: Windows) -> Result<()> {
 
 pub(super) fn check_rates(drop_path: f64, norm_eps: f64) -> Result<()> {
     check_all([("drop_path", drop_path, PART), ("norm_eps", norm_eps, NORM_EPS)])
+}
+
+pub(super) fn check_registers(registers: i64) -> Result<()> {
+    REGISTERS.check("registers", registers)
 }
 
 pub(super) fn check_layer_scale(initial: Option<f64>) -> Result<()> {

@@ -1,19 +1,23 @@
 //! Networks that can be searched: the traits [`Architecture`] and [`Network`], and the families ViT
 //! (with DeiT) and Swin.
 
+mod attention;
 mod block;
 mod family;
 pub mod graph;
 mod layers;
 pub(crate) mod limits;
+mod options;
+mod residual;
 mod swin;
 mod vit;
 mod windows;
 
 pub use block::BlockConfig;
 pub use graph::Graph;
+pub use options::{Activation, Mlp, Norm, QkvBias};
 pub use swin::{SwinConfig, SwinStage, SwinTransformer};
-pub use vit::{Pooling, VisionTransformer, VitConfig};
+pub use vit::{Pooling, PositionEmbedding, VisionTransformer, VitConfig};
 pub use windows::Windows;
 
 use crate::components::MaskedTokens;

@@ -2,7 +2,10 @@
 
 use super::dimension_units::candidates;
 use crate::cost::{CostLimit, Metric};
-use crate::models::{Architecture, BlockConfig, Pooling, VitConfig};
+use crate::models::{
+    Activation, Architecture, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias,
+    VitConfig,
+};
 use crate::space::{Binding, Dimension, DimensionKind, Size};
 use crate::Result;
 use proptest::collection::vec;
@@ -21,32 +24,73 @@ pub fn dimensions(name: &'static str) -> impl Strategy<Value = Dimension> {
     })
 }
 
-/// Small ViTs: images of 1 to 8 pixels a side, one to three blocks of different sizes, with and
-/// without distillation token and LayerScale, of every pooling. Shrink to the smallest.
+/// Small ViTs: images of 1 to 8 pixels a side, one to three blocks of different sizes, with any
+/// combination of the options of [`VitConfig`]. Shrink to the smallest.
 pub fn vit_configs() -> impl Strategy<Value = VitConfig> {
     let block = (1..=3i64, 1..=4i64, 1..=12i64).prop_map(|(h, d, m)| BlockConfig::new(h, d, m));
     let input = (1..=2i64, 1..=4i64, 1..=3i64, 1..=4i64);
-    let pooling =
-        prop_oneof![Just(Pooling::ClassToken), Just(Pooling::ClassAndMean), Just(Pooling::Tokens)];
-    let head = (any::<bool>(), pooling);
-    (input, 1..=12i64, vec(block, 1..=3), head, option::of(0.5..1.5)).prop_map(
+    let sizes = (input, 1..=12i64, vec(block, 1..=3));
+    let scale = option::of(0.5..1.5);
+    (sizes, tokens(), block_options(), scale, any::<[bool; 3]>()).prop_map(
         |(
-            (grid, patch, channels, classes),
-            embed_dim,
-            blocks,
-            (distilled, pooling),
+            ((grid, patch, channels, classes), embed_dim, blocks),
+            (distilled, pooling, class_token, registers, positions),
+            (norm, activation, mlp, qkv_bias, qk_norm),
             layer_scale,
+            [pre_norm, patch_bias, head_bias],
         )| VitConfig {
             embed_dim,
             blocks,
             distilled,
             layer_scale,
             pooling: if distilled { Pooling::ClassToken } else { pooling },
+            class_token: class_token || distilled || pooling.needs_class_token(),
+            registers,
+            positions,
+            patch_bias,
+            pre_norm,
+            norm,
+            activation,
+            mlp,
+            qkv_bias,
+            qk_norm,
+            head_bias,
             ..VitConfig::uniform(embed_dim, 0, 1)
                 .input(grid * patch, channels, patch)
                 .classes(classes)
         },
     )
+}
+
+/// Distillation token, pooling, class token, registers and positions. Shrink to those of a plain ViT.
+fn tokens() -> impl Strategy<Value = (bool, Pooling, bool, i64, PositionEmbedding)> {
+    let pooling = prop_oneof![
+        Just(Pooling::ClassToken),
+        Just(Pooling::ClassAndMean),
+        Just(Pooling::Tokens),
+        Just(Pooling::Mean),
+        Just(Pooling::MeanNorm),
+    ];
+    let positions = prop_oneof![
+        Just(PositionEmbedding::AllTokens),
+        Just(PositionEmbedding::Patches),
+        Just(PositionEmbedding::None),
+    ];
+    (any::<bool>(), pooling, any::<bool>(), 0..=2i64, positions)
+}
+
+/// Options of the blocks. Shrink to those of a plain ViT.
+fn block_options() -> impl Strategy<Value = (Norm, Activation, Mlp, QkvBias, Option<Norm>)> {
+    let norm = || prop_oneof![Just(Norm::Layer), Just(Norm::Rms)];
+    let activation = prop_oneof![
+        Just(Activation::Gelu),
+        Just(Activation::GeluTanh),
+        Just(Activation::QuickGelu),
+        Just(Activation::Relu),
+    ];
+    let mlp = prop_oneof![Just(Mlp::Plain), Just(Mlp::SwiGlu)];
+    let bias = prop_oneof![Just(QkvBias::Full), Just(QkvBias::None), Just(QkvBias::QueryValue)];
+    (norm(), activation, mlp, bias, option::of(norm()))
 }
 
 /// Limits on MACs or parameters between the cost of the smallest subnet in the default search space

@@ -9,7 +9,10 @@ mod saving;
 mod verification;
 
 use crate::support::{from_numbers, test_device, Tensors, TestResult};
-use once_for_both::models::{Architecture, BlockConfig, Pooling, SwinConfig, VitConfig};
+use once_for_both::models::{
+    Activation, Architecture, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias,
+    SwinConfig, VitConfig,
+};
 use once_for_both::subnet::{
     verify_against, Differences, Export, Extracted, Precision, Provenance, Subnet,
 };
@@ -25,12 +28,47 @@ pub fn config(distilled: bool) -> VitConfig {
     }
 }
 
-/// One ViT of each kind: plain, distilled, with layer scale and mean pooling, and of features.
-pub fn kinds() -> [(&'static str, VitConfig); 4] {
+/// One ViT of each kind: plain, distilled, with layer scale and mean pooling, of features, and with
+/// every other option.
+pub fn kinds() -> Vec<(&'static str, VitConfig)> {
     let pooled = config(false).layer_scale(0.1).pooling(Pooling::ClassAndMean);
     let features = config(false).layer_scale(0.1).pooling(Pooling::Tokens);
+    let clip = VitConfig {
+        pre_norm: true,
+        patch_bias: false,
+        activation: Activation::QuickGelu,
+        head_bias: false,
+        ..config(false)
+    };
+    let average = VitConfig {
+        class_token: false,
+        registers: 2,
+        positions: PositionEmbedding::Patches,
+        qkv_bias: QkvBias::None,
+        qk_norm: Some(Norm::Layer),
+        activation: Activation::GeluTanh,
+        ..config(false).pooling(Pooling::MeanNorm)
+    };
+    let gated = VitConfig {
+        positions: PositionEmbedding::None,
+        qkv_bias: QkvBias::QueryValue,
+        norm: Norm::Rms,
+        qk_norm: Some(Norm::Rms),
+        mlp: Mlp::SwiGlu,
+        ..config(false).pooling(Pooling::Mean)
+    };
+    let relu = VitConfig { registers: 3, activation: Activation::Relu, ..config(false) };
     let (plain, distilled) = (config(false), config(true));
-    [("plain", plain), ("distilled", distilled), ("pooled", pooled), ("features", features)]
+    vec![
+        ("plain", plain),
+        ("distilled", distilled),
+        ("pooled", pooled),
+        ("features", features),
+        ("clip", clip),
+        ("average", average),
+        ("gated", gated),
+        ("relu", relu),
+    ]
 }
 
 /// A Swin of two stages, with shifted windows in the first, whose blocks differ in every size.

@@ -2,38 +2,34 @@
 
 use super::space::block_name;
 use super::SwinConfig;
+use crate::models::family::Blocks;
 use crate::models::graph::{BlockSteps, Graph, Operation, Value};
 use crate::models::{BlockConfig, Windows};
 
 pub(super) fn graph(config: &SwinConfig) -> Graph {
     let mut graph = Graph::new([config.in_channels, config.image_size, config.image_size]);
-    let norm = |parameters: String, width: i64| Operation::LayerNorm {
-        parameters,
-        width,
-        eps: config.norm_eps,
-    };
-    let patches =
-        Operation::Patches { parameters: "patch_embed.proj".into(), patch: config.patch_size };
-    let patches = graph.then(Value::IMAGES, patches);
+    let style = config.style();
+    let (parameters, patch) = ("patch_embed.proj".into(), config.patch_size);
+    let patches = graph.then(Value::IMAGES, Operation::Patches { parameters, patch, bias: true });
     let mut width = config.stages[0].embed_dim;
-    let mut x = graph.then(patches, norm("patch_embed.norm".into(), width));
+    let mut x = graph.norm(patches, "patch_embed.norm", width, &style);
     for (stage, own) in config.stages.iter().enumerate() {
         if stage > 0 {
             let name = format!("layers.{stage}.downsample");
             let merged = graph.then(x, Operation::Merge { grid: config.grid(stage - 1), width });
-            let normed = graph.then(merged, norm(format!("{name}.norm"), 4 * width));
+            let normed = graph.norm(merged, format!("{name}.norm"), 4 * width, &style);
             let parameter = format!("{name}.reduction.weight");
             x = graph.then(normed, Operation::Project { parameter });
         }
         width = own.embed_dim;
         for (block, sizes) in own.blocks.iter().enumerate() {
-            let (name, eps) = (block_name(stage, block), config.norm_eps);
-            let steps = BlockSteps { name, width, eps, layer_scale: false };
+            let (name, hidden_dim) = (block_name(stage, block), sizes.hidden_dim);
+            let steps = BlockSteps { name, width, hidden_dim, style };
             let windows = config.windows(stage, block);
             x = graph.block(x, &steps, |graph, x| attention(graph, x, &steps.name, windows, sizes));
         }
     }
-    let features = graph.then(x, norm("norm".into(), width));
+    let features = graph.norm(x, "norm", width, &style);
     let pooled = graph.then(features, Operation::MeanToken { first: 0 });
     graph.linear(pooled, "head.fc");
     graph

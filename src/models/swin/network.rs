@@ -3,10 +3,12 @@
 use super::{window, SwinConfig};
 use crate::components::MaskedTokens;
 use crate::error::expect_shape;
+use crate::models::attention::{Attention, TokenMixing};
 use crate::models::block::{drop_path_of, BlockConfig};
-use crate::models::layers::{
-    Attention, Block, BlockLayout, LayerNorm, Linear, PatchEmbedding, TokenMixing,
-};
+use crate::models::family::Blocks;
+use crate::models::layers::{Linear, NormLayer, PatchEmbedding};
+use crate::models::options::{BlockStyle, Norm};
+use crate::models::residual::{Block, BlockLayout};
 use crate::models::{Logits, Network, Windows};
 use crate::Result;
 use tch::{nn, Tensor};
@@ -23,11 +25,16 @@ struct WindowAttention {
 }
 
 impl WindowAttention {
-    fn new(path: &nn::Path, width: i64, sizes: &BlockConfig, windows: Windows) -> Result<Self> {
+    fn new(
+        path: &nn::Path,
+        width: i64,
+        (sizes, style): (&BlockConfig, &BlockStyle),
+        windows: Windows,
+    ) -> Result<Self> {
         let normal = nn::Init::Randn { mean: 0.0, stdev: 0.02 };
         let shape = [windows.relative_positions(), sizes.heads];
         Ok(Self {
-            attention: Attention::new(path, width, sizes)?,
+            attention: Attention::new(path, width, sizes, style)?,
             table: path.f_var("relative_position_bias_table", &shape, normal)?,
             relative_positions: window::relative_position_index(windows, path.device())?,
             attention_mask: window::attention_mask(windows, path.device())?,
@@ -63,7 +70,7 @@ impl TokenMixing for WindowAttention {
 /// without bias.
 #[derive(Debug)]
 struct Merging {
-    norm: LayerNorm,
+    norm: NormLayer,
     reduction: Tensor,
     grid: i64,
 }
@@ -74,7 +81,7 @@ impl Merging {
         let [from, to] = widths;
         let reduction = path / "reduction";
         Ok(Self {
-            norm: LayerNorm::new(&(path / "norm"), 4 * from, eps)?,
+            norm: NormLayer::new(&(path / "norm"), 4 * from, Norm::Layer, eps)?,
             reduction: reduction.f_var("weight", &[to, 4 * from], normal)?,
             grid,
         })
@@ -100,7 +107,7 @@ struct Stage {
 
 impl Stage {
     fn new(path: &nn::Path, config: &SwinConfig, stage: usize, first: usize) -> Result<Self> {
-        let (own, eps) = (&config.stages[stage], config.norm_eps);
+        let (own, eps, style) = (&config.stages[stage], config.norm_eps, config.style());
         let depth = config.blocks().count();
         let downsample = match stage {
             0 => None,
@@ -116,11 +123,11 @@ impl Stage {
             let layout = BlockLayout {
                 width,
                 hidden_dim: sizes.hidden_dim,
-                eps,
-                layer_scale: None,
+                style,
                 drop_path: drop_path_of(first + at, depth, config.drop_path),
             };
-            let attention = |path: &nn::Path| WindowAttention::new(path, width, sizes, windows);
+            let attention =
+                |path: &nn::Path| WindowAttention::new(path, width, (sizes, &style), windows);
             Block::new(&path, layout, attention)
         };
         Ok(Self {
@@ -134,9 +141,9 @@ impl Stage {
 #[derive(Debug)]
 pub struct SwinTransformer {
     proj: PatchEmbedding,
-    patch_norm: LayerNorm,
+    patch_norm: NormLayer,
     stages: Vec<Stage>,
-    norm: LayerNorm,
+    norm: NormLayer,
     head: Linear,
     input: [i64; 3],
     /// Tokens along a side of the grid, in the first and in the last stage.
@@ -145,7 +152,9 @@ pub struct SwinTransformer {
 
 impl SwinTransformer {
     pub(super) fn new(path: &nn::Path, config: &SwinConfig) -> Result<Self> {
-        let (patches, eps) = (path / "patch_embed", config.norm_eps);
+        let patches = path / "patch_embed";
+        let norm =
+            |path: &nn::Path, width| NormLayer::new(path, width, Norm::Layer, config.norm_eps);
         let (first, last) = (&config.stages[0], config.stages.len() - 1);
         let width = config.stages[last].embed_dim;
         let mut stages = Vec::with_capacity(config.stages.len());
@@ -157,13 +166,13 @@ impl SwinTransformer {
         Ok(Self {
             proj: PatchEmbedding::new(
                 &(&patches / "proj"),
-                config.in_channels,
-                config.patch_size,
+                [config.in_channels, config.patch_size],
                 first.embed_dim,
+                true,
             )?,
-            patch_norm: LayerNorm::new(&(&patches / "norm"), first.embed_dim, eps)?,
+            patch_norm: norm(&(&patches / "norm"), first.embed_dim)?,
             stages,
-            norm: LayerNorm::new(&(path / "norm"), width, eps)?,
+            norm: norm(&(path / "norm"), width)?,
             head: Linear::new(&(path / "head" / "fc"), width, config.classes)?,
             input: [config.in_channels, config.image_size, config.image_size],
             grids: [config.grid(0), config.grid(last)],

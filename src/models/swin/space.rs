@@ -4,6 +4,7 @@ use super::SwinConfig;
 use crate::cost::{CostModel, Polynomial};
 use crate::models::block::{self, attention_name, BlockConfig};
 use crate::models::family::{sizes, Blocks};
+use crate::models::options::BlockStyle;
 use crate::space::{Binding, Candidates, Dimension, DimensionKind, SearchSpace};
 use crate::Result;
 
@@ -20,6 +21,10 @@ impl Blocks for SwinConfig {
     fn embeddings_mut(&mut self) -> Vec<(String, &mut i64)> {
         let stages = self.stages.iter_mut().enumerate();
         stages.map(|(stage, own)| (embedding_name(stage), &mut own.embed_dim)).collect()
+    }
+
+    fn style(&self) -> BlockStyle {
+        BlockStyle::plain(self.norm_eps)
     }
 
     fn blocks_mut(&mut self) -> Vec<(String, &mut BlockConfig)> {
@@ -39,7 +44,7 @@ pub(super) fn search_space(config: &SwinConfig) -> Result<SearchSpace> {
         dimensions.push(embedding(config, stage)?);
         for (block, sizes) in own.blocks.iter().enumerate() {
             let name = block_name(stage, block);
-            let [attention, hidden] = sizes.dimensions(&name)?;
+            let [attention, hidden] = sizes.dimensions(&name, &config.style())?;
             let table = format!("{name}.attn.relative_position_bias_table");
             dimensions.push(attention.bind(Binding::narrowed(table, 1).over_heads()));
             dimensions.push(hidden);
@@ -107,10 +112,12 @@ pub(super) fn cost_model(config: &SwinConfig) -> CostModel {
         macs += merged() * embed(stage) * tokens(stage);
         params += merged() * (embed(stage) + 2);
     }
-    for (stage, block, _) in config.blocks() {
+    let style = config.style();
+    for (stage, block, sizes) in config.blocks() {
         let (name, windows) = (block_name(stage, block), config.windows(stage, block));
-        macs += block::macs(&name, &embed(stage), tokens(stage), windows.tokens() as f64);
-        params += block::params(&name, &embed(stage))
+        let context = windows.tokens() as f64;
+        macs += block::macs(&name, &style, &embed(stage), tokens(stage), context);
+        params += block::params(&name, &style, &embed(stage), sizes.head_dim)
             + Polynomial::heads(&attention_name(&name)) * windows.relative_positions();
     }
     CostModel::new(macs, params, sizes(config))

@@ -1,41 +1,18 @@
 //! Configuration of a ViT.
 
 use super::variables::shapes;
+use super::{Pooling, PositionEmbedding};
 use crate::models::limits::{
-    check_blocks, check_input, check_layer_scale, check_rates, check_size, check_variables,
-    equal_blocks, head_dim,
+    check_blocks, check_input, check_layer_scale, check_rates, check_registers, check_size,
+    check_variables, equal_blocks, head_dim,
 };
-use crate::models::BlockConfig;
+use crate::models::{Activation, BlockConfig, Mlp, Norm, QkvBias};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Input of the classifier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pooling {
-    /// Features of the class token.
-    #[default]
-    ClassToken,
-    /// Features of the class token, concatenated with the mean of the patch tokens: the input of
-    /// DINOv2's linear head.
-    ClassAndMean,
-    /// Features of every token, each mapped by the head: the logits are `[B, tokens, classes]`, with the
-    /// class token first. For a network of features instead of classes: with the identity as the
-    /// head's weight, the features keep their width while the embedding is pruned.
-    Tokens,
-}
-
-impl Pooling {
-    /// Returns the number of columns of the head's weight per embedding channel.
-    pub fn parts(self) -> i64 {
-        match self {
-            Self::ClassToken | Self::Tokens => 1,
-            Self::ClassAndMean => 2,
-        }
-    }
-}
-
-/// A ViT (Dosovitskiy et al. 2021) or DeiT (Touvron et al. 2021) of any sizes.
+/// A ViT (Dosovitskiy et al. 2021) or DeiT (Touvron et al. 2021) of any sizes, or one of its
+/// descendants, such as CLIP's image tower, DINOv2, DeiT III and MAE: every option that tells them
+/// apart is a field, and is off in [`uniform`](Self::uniform).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VitConfig {
     /// Side of the square input, in pixels.
@@ -63,6 +40,45 @@ pub struct VitConfig {
     /// Input of the classifier.
     #[serde(default)]
     pub pooling: Pooling,
+    /// Whether there is a class token before the patches.
+    #[serde(default = "yes")]
+    pub class_token: bool,
+    /// Number of register tokens (Darcet et al. 2023) between class token and patches.
+    #[serde(default)]
+    pub registers: i64,
+    /// Table of absolute positions.
+    #[serde(default)]
+    pub positions: PositionEmbedding,
+    /// Whether the patch projection has a bias.
+    #[serde(default = "yes")]
+    pub patch_bias: bool,
+    /// Whether there is a norm before the first block, `norm_pre`, as in CLIP.
+    #[serde(default)]
+    pub pre_norm: bool,
+    /// Kind of every norm over the embedding.
+    #[serde(default)]
+    pub norm: Norm,
+    /// Activation function of a plain MLP.
+    #[serde(default)]
+    pub activation: Activation,
+    /// MLP of every block.
+    #[serde(default)]
+    pub mlp: Mlp,
+    /// Bias of the projections to queries, keys and values.
+    #[serde(default)]
+    pub qkv_bias: QkvBias,
+    /// Norm of queries and keys over the channels of a head; `None` for a network without it. All
+    /// heads share its parameters, and all channels of a head stay: only heads are pruned then.
+    #[serde(default)]
+    pub qk_norm: Option<Norm>,
+    /// Whether the classifier has a bias.
+    #[serde(default = "yes")]
+    pub head_bias: bool,
+}
+
+/// The value of a field that a configuration of an earlier version does not have.
+fn yes() -> bool {
+    true
 }
 
 impl VitConfig {
@@ -86,6 +102,17 @@ impl VitConfig {
             drop_path: 0.0,
             layer_scale: None,
             pooling: Pooling::ClassToken,
+            class_token: true,
+            registers: 0,
+            positions: PositionEmbedding::AllTokens,
+            patch_bias: true,
+            pre_norm: false,
+            norm: Norm::Layer,
+            activation: Activation::Gelu,
+            mlp: Mlp::Plain,
+            qkv_bias: QkvBias::Full,
+            qk_norm: None,
+            head_bias: true,
         }
     }
 
@@ -141,14 +168,38 @@ impl VitConfig {
         self.image_size / self.patch_size.max(1)
     }
 
-    /// Returns the number of tokens before the patches: class token, distillation token.
+    /// Returns the variables of the tokens before the patches, with their numbers of tokens, in order.
+    pub(super) fn prefix(&self) -> Vec<(&'static str, i64)> {
+        let all = [
+            ("cls_token", i64::from(self.class_token)),
+            ("dist_token", i64::from(self.distilled)),
+            ("reg_token", self.registers),
+        ];
+        all.into_iter().filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Returns the number of tokens before the patches: class token, distillation token, registers.
     pub fn prefix_tokens(&self) -> i64 {
-        1 + i64::from(self.distilled)
+        self.prefix().iter().fold(0, |all, (_, count)| all.saturating_add(*count))
+    }
+
+    /// Returns the number of patches.
+    pub fn patches(&self) -> i64 {
+        self.grid().saturating_mul(self.grid())
     }
 
     /// Returns the number of all tokens.
     pub fn tokens(&self) -> i64 {
-        self.grid().saturating_mul(self.grid()).saturating_add(self.prefix_tokens())
+        self.patches().saturating_add(self.prefix_tokens())
+    }
+
+    /// Returns the rows of the table of absolute positions, if there is one.
+    pub fn position_rows(&self) -> Option<i64> {
+        match self.positions {
+            PositionEmbedding::AllTokens => Some(self.tokens()),
+            PositionEmbedding::Patches => Some(self.patches()),
+            PositionEmbedding::None => None,
+        }
     }
 
     /// Refuses a configuration that cannot be built.
@@ -165,6 +216,12 @@ impl VitConfig {
         }
         check_rates(self.drop_path, self.norm_eps)?;
         check_layer_scale(self.layer_scale)?;
+        check_registers(self.registers)?;
+        if !self.class_token && (self.distilled || self.pooling.needs_class_token()) {
+            let expected = "true with a distillation token and with pooling of the class token; \
+                            set pooling to mean, mean_norm or tokens";
+            return Err(Error::invalid("class_token", expected, false));
+        }
         if self.distilled && self.pooling != Pooling::ClassToken {
             let expected = "class_token in a network with a distillation token";
             return Err(Error::invalid("pooling", expected, format!("{:?}", self.pooling)));

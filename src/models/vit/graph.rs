@@ -1,38 +1,42 @@
 //! Graph of a ViT's forward pass in evaluation; `network.rs` computes the same.
 
-use super::{Pooling, VitConfig};
-use crate::models::block::BlockConfig;
+use super::{Pooling, PositionEmbedding, VitConfig};
+use crate::models::family::Blocks;
 use crate::models::graph::{BlockSteps, Graph, Operation, Value};
 
 pub(super) fn graph(config: &VitConfig) -> Graph {
     let mut graph = Graph::new([config.in_channels, config.image_size, config.image_size]);
+    let (width, style) = (config.embed_dim, config.style());
     let mut x = tokens(&mut graph, config);
-    for (block, sizes) in config.blocks.iter().enumerate() {
-        let steps = BlockSteps {
-            name: format!("blocks.{block}"),
-            width: config.embed_dim,
-            eps: config.norm_eps,
-            layer_scale: config.layer_scale.is_some(),
-        };
-        x = graph.block(x, &steps, |graph, x| attention(graph, x, &steps.name, sizes));
+    if config.pre_norm {
+        x = graph.norm(x, "norm_pre", width, &style);
     }
-    let norm = Operation::LayerNorm {
-        parameters: "norm".into(),
-        width: config.embed_dim,
-        eps: config.norm_eps,
-    };
-    let features = graph.then(x, norm);
+    for (block, sizes) in config.blocks.iter().enumerate() {
+        let (name, hidden_dim) = (format!("blocks.{block}"), sizes.hidden_dim);
+        let steps = BlockSteps { name, width, hidden_dim, style };
+        let name = format!("{}.attn", steps.name);
+        x = graph.block(x, &steps, |graph, x| graph.attention(x, &name, sizes, &style));
+    }
+    let mean = Operation::MeanToken { first: config.prefix_tokens() };
     let token = Operation::Token { index: 0 };
+    if config.pooling == Pooling::MeanNorm {
+        let pooled = graph.then(x, mean);
+        let pooled = graph.norm(pooled, config.pooling.norm(), width, &style);
+        head(&mut graph, pooled, config);
+        return graph;
+    }
+    let features = graph.norm(x, config.pooling.norm(), width, &style);
     let pooled = match config.pooling {
         Pooling::ClassToken => graph.then(features, token),
         Pooling::ClassAndMean => {
             let class = graph.then(features, token);
-            let mean = graph.then(features, Operation::MeanToken { first: 1 });
+            let mean = graph.then(features, mean);
             graph.concatenate(class, mean)
         }
-        Pooling::Tokens => features,
+        Pooling::Mean => graph.then(features, mean),
+        Pooling::Tokens | Pooling::MeanNorm => features,
     };
-    let class = graph.linear(pooled, "head");
+    let class = head(&mut graph, pooled, config);
     if config.distilled {
         let token = graph.then(features, Operation::Token { index: 1 });
         let distillation = graph.linear(token, "head_dist");
@@ -41,26 +45,30 @@ pub(super) fn graph(config: &VitConfig) -> Graph {
     graph
 }
 
-/// Adds the patch projection, the prefix tokens and the positions.
-fn tokens(graph: &mut Graph, config: &VitConfig) -> Value {
-    let projection =
-        Operation::Patches { parameters: "patch_embed.proj".into(), patch: config.patch_size };
-    let mut x = graph.then(Value::IMAGES, projection);
-    // Each is put in front of all others, so the class token, which comes first, is added last.
-    if config.distilled {
-        x = graph.then(x, Operation::Prepend { token: "dist_token".into() });
+fn head(graph: &mut Graph, pooled: Value, config: &VitConfig) -> Value {
+    match config.head_bias {
+        true => graph.linear(pooled, "head"),
+        false => graph.then(pooled, Operation::Project { parameter: "head.weight".into() }),
     }
-    x = graph.then(x, Operation::Prepend { token: "cls_token".into() });
-    graph.then(x, Operation::AddParameter { parameter: "pos_embed".into() })
 }
 
-fn attention(graph: &mut Graph, x: Value, name: &str, sizes: &BlockConfig) -> Value {
-    let qkv = graph.linear(x, format!("{name}.attn.qkv"));
-    let attention = Operation::Attention {
-        heads: sizes.heads,
-        head_dim: sizes.head_dim,
-        scale: sizes.attention_scale(),
+/// Adds the patch projection, the prefix tokens and the positions.
+fn tokens(graph: &mut Graph, config: &VitConfig) -> Value {
+    let (parameters, patch) = ("patch_embed.proj".into(), config.patch_size);
+    let projection = Operation::Patches { parameters, patch, bias: config.patch_bias };
+    let mut x = graph.then(Value::IMAGES, projection);
+    let add = |graph: &mut Graph, x| {
+        graph.then(x, Operation::AddParameter { parameter: "pos_embed".into() })
     };
-    let mixed = graph.then(qkv, attention);
-    graph.linear(mixed, format!("{name}.attn.proj"))
+    if config.positions == PositionEmbedding::Patches {
+        x = add(graph, x);
+    }
+    // Each is put in front of all others, so the class token, which comes first, is added last.
+    for (token, _) in config.prefix().into_iter().rev() {
+        x = graph.then(x, Operation::Prepend { token: token.into() });
+    }
+    match config.positions {
+        PositionEmbedding::AllTokens => add(graph, x),
+        PositionEmbedding::Patches | PositionEmbedding::None => x,
+    }
 }

@@ -1,13 +1,16 @@
-//! ViT and DeiT, with or without distillation token; each block has its own sizes.
+//! ViT and its descendants, such as DeiT, CLIP's image tower and DINOv2; each block has its own
+//! sizes.
 
 mod config;
 mod graph;
 mod network;
+mod options;
 mod space;
 mod variables;
 
-pub use config::{Pooling, VitConfig};
+pub use config::VitConfig;
 pub use network::VisionTransformer;
+pub use options::{Pooling, PositionEmbedding};
 
 use super::{family, Architecture, Graph, PmimPorts, Shapes};
 use crate::cost::CostModel;

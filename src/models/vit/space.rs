@@ -1,9 +1,10 @@
 //! Search space and cost of a ViT.
 
-use super::{Pooling, VitConfig};
+use super::{Pooling, PositionEmbedding, VitConfig};
 use crate::cost::{CostModel, Polynomial};
 use crate::models::block::{self, BlockConfig};
 use crate::models::family::{sizes, Blocks};
+use crate::models::options::{BlockStyle, Norm};
 use crate::space::{Binding, Candidates, Dimension, DimensionKind, SearchSpace};
 use crate::Result;
 
@@ -19,6 +20,19 @@ impl Blocks for VitConfig {
         vec![(EMBEDDING.into(), &mut self.embed_dim)]
     }
 
+    fn style(&self) -> BlockStyle {
+        BlockStyle {
+            norm: self.norm,
+            norm_eps: self.norm_eps,
+            activation: self.activation,
+            mlp: self.mlp,
+            qkv_bias: self.qkv_bias,
+            qk_norm: self.qk_norm,
+            layer_scale: self.layer_scale,
+            rotary: false,
+        }
+    }
+
     fn blocks_mut(&mut self) -> Vec<(String, &mut BlockConfig)> {
         let blocks = self.blocks.iter_mut().enumerate();
         blocks.map(|(block, own)| (block_name(block), own)).collect()
@@ -26,35 +40,38 @@ impl Blocks for VitConfig {
 }
 
 pub(super) fn search_space(config: &VitConfig) -> Result<SearchSpace> {
-    let mut dimensions = vec![embedding(config)?];
+    let (mut dimensions, style) = (vec![embedding(config)?], config.style());
     for (block, sizes) in config.blocks.iter().enumerate() {
-        dimensions.extend(sizes.dimensions(&block_name(block))?);
+        dimensions.extend(sizes.dimensions(&block_name(block), &style)?);
     }
     Ok(SearchSpace { dimensions })
 }
 
 /// The embedding, which is the width of the residual stream. Layers that make the tokens are gated;
 /// layers that add to them are `written`, and fade out with the pruned units; layers that read them
-/// are sliced alone.
+/// are sliced alone. A norm before the blocks makes the tokens: what it reads is `written`.
 fn embedding(config: &VitConfig) -> Result<Dimension> {
     let candidates = Candidates::embedding(config.embed_dim)?;
     let mut dimension = Dimension::new(EMBEDDING, DimensionKind::Embedding, candidates);
     let bindings = &mut dimension.bindings;
     norms(config, bindings);
     writers(config, bindings);
-    let mut tokens = vec!["cls_token", "pos_embed"];
-    let mut heads = vec!["head"];
-    if config.distilled {
-        tokens.push("dist_token");
-        heads.push("head_dist");
+    let patches = ["weight", "bias"].into_iter().take(1 + usize::from(config.patch_bias));
+    let patches = patches.map(|part| (format!("patch_embed.proj.{part}"), 0));
+    let tokens = config.prefix().into_iter().map(|(token, _)| token);
+    let tokens = tokens.chain(config.position_rows().map(|_| "pos_embed"));
+    for (maker, axis) in patches.chain(tokens.map(|token| (token.to_owned(), 2))) {
+        bindings.push(match config.pre_norm {
+            true => Binding::written(maker, axis),
+            false => Binding::gated(maker, axis),
+        });
     }
-    bindings.extend(tokens.into_iter().map(|token| Binding::gated(token, 2)));
     for block in (0..config.blocks.len()).map(block_name) {
         for reader in ["attn.qkv", "mlp.fc1"] {
             bindings.push(Binding::narrowed(format!("{block}.{reader}.weight"), 1));
         }
     }
-    for head in heads {
+    for head in ["head", "head_dist"].into_iter().take(1 + usize::from(config.distilled)) {
         let columns = Binding::narrowed(format!("{head}.weight"), 1);
         bindings.push(columns.outer(config.pooling.parts()));
     }
@@ -62,21 +79,25 @@ fn embedding(config: &VitConfig) -> Result<Dimension> {
 }
 
 fn norms(config: &VitConfig, bindings: &mut Vec<Binding>) {
-    let mut norms = vec!["norm".to_string()];
+    let mut norms = vec![config.pooling.norm().to_string()];
     for block in (0..config.blocks.len()).map(block_name) {
         norms.extend(["norm1", "norm2"].map(|norm| format!("{block}.{norm}")));
     }
+    let bias = |norm: &str| (config.norm == Norm::Layer).then(|| format!("{norm}.bias"));
     for norm in norms {
         bindings.push(Binding::scaled(format!("{norm}.weight"), 0));
-        bindings.push(Binding::written(format!("{norm}.bias"), 0));
+        bindings.extend(bias(&norm).map(|bias| Binding::written(bias, 0)));
+    }
+    if config.pre_norm {
+        bindings.push(Binding::gated_norm("norm_pre.weight", 0));
+        bindings.extend(bias("norm_pre").map(|bias| Binding::gated(bias, 0)));
     }
 }
 
-/// The patch projection, and the layers that add to the embedding.
+/// The layers that add to the embedding.
 fn writers(config: &VitConfig, bindings: &mut Vec<Binding>) {
     let blocks = || (0..config.blocks.len()).map(block_name);
     for part in ["weight", "bias"] {
-        bindings.push(Binding::gated(format!("patch_embed.proj.{part}"), 0));
         for block in blocks() {
             for writer in ["attn.proj", "mlp.fc2"] {
                 let name = format!("{block}.{writer}.{part}");
@@ -103,19 +124,31 @@ pub(super) fn cost_model(config: &VitConfig) -> CostModel {
     let (tokens, classes) = (patches + prefix, config.classes as f64);
     let pixels = config.in_channels as f64 * (config.patch_size as f64).powi(2);
     let heads = if config.distilled { 2.0 } else { 1.0 };
+    let style = config.style();
     let columns = || Polynomial::units(EMBEDDING) * config.pooling.parts();
-    let scales = if config.layer_scale.is_some() { 2 } else { 0 };
     let embed = || Polynomial::units(EMBEDDING);
+    let positions = match config.positions {
+        PositionEmbedding::AllTokens => tokens,
+        PositionEmbedding::Patches => patches,
+        PositionEmbedding::None => 0.0,
+    };
     // How often the head is applied.
     let applied = if config.pooling == Pooling::Tokens { tokens } else { heads };
+    let biases = if config.head_bias { heads } else { heads - 1.0 };
+    let norms = 1.0 + f64::from(u8::from(config.pre_norm));
+    // Of one embedding channel: patch projection, prefix tokens, positions, norms outside of blocks.
+    let own = pixels
+        + f64::from(u8::from(config.patch_bias))
+        + prefix
+        + positions
+        + norms * style.norm.parameters().len() as f64;
 
     let mut macs = embed() * (patches * pixels) + columns() * (classes * applied);
-    // Patch projection with bias, prefix tokens, positions, final norm, heads with bias.
-    let mut params =
-        embed() * (pixels + 1.0 + prefix + tokens + 2.0) + (columns() + 1) * (classes * heads);
-    for block in (0..config.blocks.len()).map(block_name) {
-        macs += block::macs(&block, &embed(), tokens, tokens);
-        params += block::params(&block, &embed()) + embed() * scales;
+    let mut params = embed() * own + columns() * (classes * heads) + classes * biases;
+    for (block, sizes) in config.blocks.iter().enumerate() {
+        let block = block_name(block);
+        macs += block::macs(&block, &style, &embed(), tokens, tokens);
+        params += block::params(&block, &style, &embed(), sizes.head_dim);
     }
     CostModel::new(macs, params, sizes(config))
 }

@@ -2,28 +2,35 @@
 
 use super::VitConfig;
 use crate::models::block::{linear, norm};
+use crate::models::family::Blocks;
 use crate::models::Shapes;
 
 pub(super) fn shapes(config: &VitConfig) -> Shapes {
-    let (width, patch) = (config.embed_dim, config.patch_size);
-    let mut shapes = Shapes::from([
-        ("cls_token".into(), vec![1, 1, width]),
-        ("pos_embed".into(), vec![1, config.tokens(), width]),
-        ("patch_embed.proj.weight".into(), vec![width, config.in_channels, patch, patch]),
-        ("patch_embed.proj.bias".into(), vec![width]),
-    ]);
-    for (block, sizes) in config.blocks.iter().enumerate() {
-        sizes.variables(&format!("blocks.{block}"), width, &mut shapes);
-        if config.layer_scale.is_some() {
-            for scale in ["ls1", "ls2"] {
-                shapes.insert(format!("blocks.{block}.{scale}.gamma"), vec![width]);
-            }
-        }
+    let (width, patch, style) = (config.embed_dim, config.patch_size, config.style());
+    let mut shapes = Shapes::new();
+    let mut add = |name: &str, shape: Vec<i64>| drop(shapes.insert(name.into(), shape));
+    for (token, count) in config.prefix() {
+        add(token, vec![1, count, width]);
     }
-    norm(&mut shapes, "norm", width);
+    if let Some(rows) = config.position_rows() {
+        add("pos_embed", vec![1, rows, width]);
+    }
+    add("patch_embed.proj.weight", vec![width, config.in_channels, patch, patch]);
+    if config.patch_bias {
+        add("patch_embed.proj.bias", vec![width]);
+    }
+    if config.pre_norm {
+        norm(&mut shapes, "norm_pre", width, style.norm);
+    }
+    for (block, sizes) in config.blocks.iter().enumerate() {
+        sizes.variables(&format!("blocks.{block}"), width, &style, &mut shapes);
+    }
+    norm(&mut shapes, config.pooling.norm(), width, style.norm);
     linear(&mut shapes, "head", width * config.pooling.parts(), config.classes);
+    if !config.head_bias {
+        shapes.remove("head.bias");
+    }
     if config.distilled {
-        shapes.insert("dist_token".into(), vec![1, 1, width]);
         linear(&mut shapes, "head_dist", width, config.classes);
     }
     shapes

@@ -1,6 +1,8 @@
 //! ONNX export: a network graph as an ONNX model with opset 17 (onnxruntime 1.12 or newer).
 
+mod attention;
 mod builder;
+mod layers;
 mod steps;
 
 use super::Precision;

@@ -1,12 +1,13 @@
 //! The operations of a network graph as ONNX nodes.
 
-use super::builder::Attribute::{Float, Int, Ints};
+use super::attention::{add_query_value_bias, attention, bias, window_attention};
+use super::builder::Attribute::{Int, Ints};
 use super::builder::Builder;
+use super::layers::{activate, layer_norm, rms_norm, swiglu};
 use super::INPUT;
 use crate::models::graph::{Operation, Step, Value};
-use crate::models::{Graph, Windows};
+use crate::models::Graph;
 use crate::Result;
-use std::f64::consts::SQRT_2;
 
 /// Adds all steps of a graph, and returns the name of the logits.
 pub(super) fn add(builder: &mut Builder, graph: &Graph) -> Result<String> {
@@ -28,7 +29,9 @@ fn add_step(builder: &mut Builder, to: &str, step: &Step) -> Result<String> {
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     let x = inputs.first().copied().unwrap_or_default();
     Ok(match &step.operation {
-        Operation::Patches { parameters, patch } => patches(builder, to, x, parameters, *patch)?,
+        Operation::Patches { parameters, patch, bias } => {
+            patches(builder, to, x, parameters, *patch, *bias)?
+        }
         Operation::Prepend { token } => prepend(builder, to, x, token)?,
         Operation::AddParameter { parameter } => {
             let parameter = builder.weight(parameter)?;
@@ -39,20 +42,22 @@ fn add_step(builder: &mut Builder, to: &str, step: &Step) -> Result<String> {
             builder.node("Mul", &[x, &parameter], to, &[])
         }
         Operation::LayerNorm { parameters, eps, .. } => {
-            let scale = builder.weight(&format!("{parameters}.weight"))?;
-            let shift = builder.weight(&format!("{parameters}.bias"))?;
-            let attributes = [Int("axis", -1), Float("epsilon", *eps as f32)];
-            builder.node("LayerNormalization", &[x, &scale, &shift], to, &attributes)
+            layer_norm(builder, to, x, parameters, *eps)?
         }
+        Operation::RmsNorm { parameters, eps, .. } => rms_norm(builder, to, x, parameters, *eps)?,
         Operation::Linear { parameters } => {
             let matrix = builder.transposed(&format!("{parameters}.weight"))?;
             let bias = builder.weight(&format!("{parameters}.bias"))?;
             let product = builder.node("MatMul", &[x, &matrix], format!("{to}.product"), &[]);
             builder.node("Add", &[&product, &bias], to, &[])
         }
-        Operation::Gelu => gelu(builder, to, x),
-        Operation::Attention { heads, head_dim, scale } => {
-            attention(builder, to, x, [*heads, *head_dim], *scale)
+        Operation::Activate(activation) => activate(builder, to, x, *activation),
+        Operation::SwiGlu { width } => swiglu(builder, to, x, *width),
+        Operation::AddQueryValueBias { query, value } => {
+            add_query_value_bias(builder, to, x, query, value)?
+        }
+        Operation::Attention { heads, head_dim, scale, norms } => {
+            attention(builder, to, x, [*heads, *head_dim], *scale, norms.as_ref())?
         }
         Operation::Project { parameter } => {
             let matrix = builder.transposed(parameter)?;
@@ -94,12 +99,16 @@ fn patches(
     x: &str,
     parameters: &str,
     patch: i64,
+    bias: bool,
 ) -> Result<String> {
-    let weight = builder.weight(&format!("{parameters}.weight"))?;
-    let bias = builder.weight(&format!("{parameters}.bias"))?;
+    let mut inputs = vec![x.to_owned(), builder.weight(&format!("{parameters}.weight"))?];
+    if bias {
+        inputs.push(builder.weight(&format!("{parameters}.bias"))?);
+    }
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     let side = [patch, patch];
     let attributes = [Ints("kernel_shape", &side), Ints("strides", &side)];
-    let grid = builder.node("Conv", &[x, &weight, &bias], format!("{to}.grid"), &attributes);
+    let grid = builder.node("Conv", &inputs, format!("{to}.grid"), &attributes);
     let [_, height, width] = builder.input();
     // The number of patches is written out: -1 would be ambiguous for 0 images.
     let shape = builder.integers(&[0, 0, (height / patch.max(1)) * (width / patch.max(1))]);
@@ -127,16 +136,6 @@ fn mean_token(builder: &mut Builder, to: &str, x: &str, first: i64) -> String {
     builder.node("ReduceMean", &[&tokens], to, &attributes)
 }
 
-/// GELU, x·(1 + erf(x/√2))/2, as the node sequence that onnxruntime fuses.
-fn gelu(builder: &mut Builder, to: &str, x: &str) -> String {
-    let (root, one, half) = (builder.scalar(SQRT_2), builder.scalar(1.0), builder.scalar(0.5));
-    let scaled = builder.node("Div", &[x, &root], format!("{to}.scaled"), &[]);
-    let erf = builder.node("Erf", &[&scaled], format!("{to}.erf"), &[]);
-    let sum = builder.node("Add", &[&erf, &one], format!("{to}.sum"), &[]);
-    let product = builder.node("Mul", &[x, &sum], format!("{to}.product"), &[]);
-    builder.node("Mul", &[&product, &half], to, &[])
-}
-
 /// Patch merging: concatenates the channels of every 2 × 2 tokens.
 fn merge(builder: &mut Builder, to: &str, x: &str, grid: i64, width: i64) -> String {
     let half = grid / 2;
@@ -153,97 +152,4 @@ fn inverse(order: &[i64]) -> Vec<i64> {
     let mut inverse = vec![0; order.len()];
     (0..).zip(order).for_each(|(to, &from)| inverse[from as usize] = to);
     inverse
-}
-
-/// Bias of window attention: the relative position bias, `[heads, tokens, tokens]`; for shifted
-/// windows plus the mask between regions, `[windows, heads, tokens, tokens]`.
-fn bias(builder: &mut Builder, to: &str, windows: Windows, table: &str) -> Result<String> {
-    let (count, tokens) = (windows.count(), windows.tokens());
-    let rows = builder.numbers(&[tokens, tokens], &windows.relative_position_index());
-    let table = builder.weight(table)?;
-    let axis = [Int("axis", 0)];
-    let biases = builder.node("Gather", &[&table, &rows], format!("{to}.biases"), &axis);
-    let order = [Ints("perm", &[2, 0, 1])];
-    let bias = builder.node("Transpose", &[&biases], format!("{to}.bias"), &order);
-    if windows.shift == 0 {
-        return Ok(bias);
-    }
-    let regions = windows.regions();
-    let from = builder.numbers(&[count, 1, tokens, 1], &regions);
-    let onto = builder.numbers(&[count, 1, 1, tokens], &regions);
-    let same = builder.node("Equal", &[&from, &onto], format!("{to}.same"), &[]);
-    let (zero, apart) = (builder.scalar(0.0), builder.scalar(Windows::MASKED));
-    let separation =
-        builder.node("Where", &[&same, &zero, &apart], format!("{to}.separation"), &[]);
-    Ok(builder.node("Add", &[&bias, &separation], format!("{to}.separated"), &[]))
-}
-
-/// Multi-head attention within windows: [`attention`] with an axis of windows after the batch.
-fn window_attention(
-    builder: &mut Builder,
-    to: &str,
-    x: &str,
-    windows: Windows,
-    bias: &str,
-    [heads, head_dim]: [i64; 2],
-    scale: f64,
-) -> String {
-    let (count, tokens) = (windows.count(), windows.tokens());
-    let shape = builder.integers(&[0, count, tokens, 3, heads, head_dim]);
-    let split = builder.node("Reshape", &[x, &shape], format!("{to}.split"), &[]);
-    let order = [Ints("perm", &[3, 0, 1, 4, 2, 5])];
-    let qkv = builder.node("Transpose", &[&split], format!("{to}.qkv"), &order);
-    let exchanged = [0, 1, 2, 4, 3];
-    let mixed = mix(builder, to, &qkv, &exchanged, scale, Some(bias));
-    let order = [Ints("perm", &[0, 1, 3, 2, 4])];
-    let ordered = builder.node("Transpose", &[&mixed], format!("{to}.tokens"), &order);
-    let shape = builder.integers(&[0, count * tokens, heads * head_dim]);
-    builder.node("Reshape", &[&ordered, &shape], to, &[])
-}
-
-/// Multi-head attention on a fused qkv, `[B, N, 3 · heads · channels]` → `[B, N, heads · channels]`.
-fn attention(
-    builder: &mut Builder,
-    to: &str,
-    x: &str,
-    [heads, head_dim]: [i64; 2],
-    scale: f64,
-) -> String {
-    let shape = builder.integers(&[0, 0, 3, heads, head_dim]);
-    let split = builder.node("Reshape", &[x, &shape], format!("{to}.split"), &[]);
-    // [3, B, heads, N, channels]
-    let order = [Ints("perm", &[2, 0, 3, 1, 4])];
-    let qkv = builder.node("Transpose", &[&split], format!("{to}.qkv"), &order);
-    let mixed = mix(builder, to, &qkv, &[0, 1, 3, 2], scale, None);
-    let order = [Ints("perm", &[0, 2, 1, 3])];
-    let tokens = builder.node("Transpose", &[&mixed], format!("{to}.tokens"), &order);
-    let shape = builder.integers(&[0, 0, heads * head_dim]);
-    builder.node("Reshape", &[&tokens, &shape], to, &[])
-}
-
-/// softmax(scale·q·kᵀ + bias)·v, with q, k and v along axis 0 of `qkv`; `exchanged` is the
-/// permutation that transposes the last two axes of k.
-fn mix(
-    builder: &mut Builder,
-    to: &str,
-    qkv: &str,
-    exchanged: &[i64],
-    scale: f64,
-    bias: Option<&str>,
-) -> String {
-    let [q, k, v] = [("q", 0), ("k", 1), ("v", 2)].map(|(part, index)| {
-        let index = builder.index(index);
-        builder.node("Gather", &[qkv, &index], format!("{to}.{part}"), &[Int("axis", 0)])
-    });
-    let exchanged = [Ints("perm", exchanged)];
-    let k = builder.node("Transpose", &[&k], format!("{to}.k_transposed"), &exchanged);
-    let products = builder.node("MatMul", &[&q, &k], format!("{to}.products"), &[]);
-    let scale = builder.scalar(scale);
-    let mut logits = builder.node("Mul", &[&products, &scale], format!("{to}.scaled"), &[]);
-    if let Some(bias) = bias {
-        logits = builder.node("Add", &[&logits, bias], format!("{to}.biased"), &[]);
-    }
-    let last = [Int("axis", -1)];
-    let shares = builder.node("Softmax", &[&logits], format!("{to}.shares"), &last);
-    builder.node("MatMul", &[&shares, &v], format!("{to}.mixed"), &[])
 }

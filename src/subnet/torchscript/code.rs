@@ -1,7 +1,8 @@
 //! Source code of a TorchScript archive: module classes and the forward pass.
 
+use super::layers::{activate, layer_norm, rms_norm};
 use super::modules::Module;
-use super::windows;
+use super::{attention, windows};
 use crate::models::graph::{Operation, Step, Value};
 use crate::models::Graph;
 use crate::{Error, Result};
@@ -98,9 +99,12 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
     let inputs: Vec<String> = step.inputs.iter().map(|&input| variable(input)).collect();
     let (x, all) = (inputs.first().map_or("", String::as_str), inputs.join(", "));
     let expression = match &step.operation {
-        Operation::Patches { parameters, patch } => {
-            let grid =
-                format!("torch.conv2d({x}, {}, [{patch}, {patch}])", weight_and_bias(parameters)?);
+        Operation::Patches { parameters, patch, bias } => {
+            let parameters = match bias {
+                true => weight_and_bias(parameters)?,
+                false => format!("{}, None", path(&format!("{parameters}.weight"))?),
+            };
+            let grid = format!("torch.conv2d({x}, {parameters}, [{patch}, {patch}])");
             format!("torch.transpose(torch.flatten({grid}, 2), 1, 2)")
         }
         Operation::Prepend { token } => {
@@ -109,12 +113,22 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
         Operation::AddParameter { parameter } => format!("torch.add({x}, {})", path(parameter)?),
         Operation::ScaleParameter { parameter } => format!("torch.mul({x}, {})", path(parameter)?),
         Operation::LayerNorm { parameters, width, eps } => {
-            format!("torch.layer_norm({x}, [{width}], {}, {eps:?})", weight_and_bias(parameters)?)
+            layer_norm(x, &weight_and_bias(parameters)?, *width, *eps)
         }
         Operation::Linear { parameters } => {
             format!("torch.linear({x}, {})", weight_and_bias(parameters)?)
         }
-        Operation::Gelu => format!("torch.gelu({x})"),
+        Operation::RmsNorm { parameters, width, eps } => {
+            rms_norm(x, &path(&format!("{parameters}.weight"))?, *width, *eps)
+        }
+        Operation::Activate(activation) => activate(x, *activation),
+        Operation::SwiGlu { width } => format!(
+            "torch.mul(torch.silu(torch.slice({x}, -1, 0, {width})), torch.slice({x}, -1, {width}))"
+        ),
+        Operation::AddQueryValueBias { query, value } => {
+            let (query, value) = (path(query)?, path(value)?);
+            format!("torch.add({x}, torch.cat([{query}, torch.zeros_like({query}), {value}]))")
+        }
         Operation::Token { index } => format!("torch.select({x}, 1, {index})"),
         Operation::MeanToken { first } => {
             format!("torch.mean(torch.slice({x}, 1, {first}), [1])")
@@ -122,8 +136,8 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
         Operation::Concatenate => format!("torch.cat([{all}], -1)"),
         Operation::Add => format!("torch.add({all})"),
         Operation::Mean => format!("torch.div(torch.add({all}), 2)"),
-        Operation::Attention { heads, head_dim, scale } => {
-            return Ok(attention_lines(&to, x, [*heads, *head_dim], *scale));
+        Operation::Attention { heads, head_dim, scale, norms } => {
+            return attention::lines(&to, x, [*heads, *head_dim], *scale, norms.as_ref());
         }
         Operation::Project { parameter } => format!("torch.linear({x}, {})", path(parameter)?),
         Operation::Merge { grid, width } => {
@@ -142,34 +156,16 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
     Ok(vec![format!("    {to} = {expression}")])
 }
 
-/// Returns the source lines of multi-head attention on a fused qkv.
-fn attention_lines(to: &str, x: &str, [heads, head_dim]: [i64; 2], scale: f64) -> Vec<String> {
-    let inner = heads * head_dim;
-    let shape = format!("[batch, torch.size({x}, 1), 3, {heads}, {head_dim}]");
-    let part = |index| format!("torch.select({to}_qkv, 0, {index})");
-    let (q, k, v) = (part(0), part(1), part(2));
-    let mixed = format!(
-        "torch.scaled_dot_product_attention({q}, {k}, {v}, None, 0., False, scale={scale:?})"
-    );
-    vec![
-        format!("    {to}_qkv = torch.permute(torch.reshape({x}, {shape}), [2, 0, 3, 1, 4])"),
-        format!("    {to}_mixed = torch.transpose({mixed}, 1, 2)"),
-        format!(
-            "    {to} = torch.reshape({to}_mixed, [batch, torch.size({to}_mixed, 1), {inner}])"
-        ),
-    ]
-}
-
 fn variable(value: Value) -> String {
     format!("v{}", value.index())
 }
 
-fn weight_and_bias(name: &str) -> Result<String> {
+pub(super) fn weight_and_bias(name: &str) -> Result<String> {
     Ok(format!("{}, {}", path(&format!("{name}.weight"))?, path(&format!("{name}.bias"))?))
 }
 
 /// `blocks.0.w` → `getattr(getattr(getattr(self, "blocks"), "0"), "w")`.
-fn path(name: &str) -> Result<String> {
+pub(super) fn path(name: &str) -> Result<String> {
     name.split('.').try_fold("self".to_owned(), |owner, part| {
         Ok(format!("getattr({owner}, {})", quoted(part)?))
     })

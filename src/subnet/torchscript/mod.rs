@@ -5,7 +5,9 @@
 //! zip file with the tensors (`data/`), a pickle of the module tree (`data.pkl`), and the source of
 //! its classes with the forward pass (`code/`).
 
+mod attention;
 mod code;
+mod layers;
 mod modules;
 mod pickle;
 mod windows;

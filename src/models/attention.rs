@@ -1,0 +1,106 @@
+//! Attention of ViT and Swin, with fallible tensor calls only.
+
+use super::block::BlockConfig;
+use super::layers::{Linear, NormLayer};
+use super::options::{BlockStyle, QkvBias};
+use crate::Result;
+use tch::{nn, Tensor};
+
+/// Attention of a transformer block: `[B, N, E]` → `[B, N, E]`.
+pub(super) trait TokenMixing {
+    fn forward(&self, x: &Tensor) -> Result<Tensor>;
+}
+
+impl TokenMixing for Attention {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.in_windows(x, 1, None)
+    }
+}
+
+/// Multi-head attention within windows of tokens; a ViT has one window of all tokens.
+#[derive(Debug)]
+pub(super) struct Attention {
+    qkv: Linear,
+    /// Biases of queries and values, where keys have none.
+    query_value: Option<[Tensor; 2]>,
+    /// Norms of queries and keys.
+    norms: Option<[NormLayer; 2]>,
+    proj: Linear,
+    heads: i64,
+    head_dim: i64,
+    scale: f64,
+}
+
+impl Attention {
+    pub(super) fn new(
+        path: &nn::Path,
+        width: i64,
+        sizes: &BlockConfig,
+        style: &BlockStyle,
+    ) -> Result<Self> {
+        let (inner, head_dim) = (sizes.attention_dim(), sizes.head_dim);
+        let norm = |name, norm| NormLayer::new(&(path / name), head_dim, norm, style.norm_eps);
+        let full = style.qkv_bias == QkvBias::Full;
+        Ok(Self {
+            qkv: Linear::with_bias(&(path / "qkv"), width, 3 * inner, full)?,
+            query_value: match style.qkv_bias {
+                QkvBias::Full | QkvBias::None => None,
+                QkvBias::QueryValue => {
+                    Some([path.f_zeros("q_bias", &[inner])?, path.f_zeros("v_bias", &[inner])?])
+                }
+            },
+            norms: match style.qk_norm {
+                None => None,
+                Some(kind) => Some([norm("q_norm", kind)?, norm("k_norm", kind)?]),
+            },
+            proj: Linear::new(&(path / "proj"), inner, width)?,
+            heads: sizes.heads,
+            head_dim,
+            scale: sizes.attention_scale(),
+        })
+    }
+
+    /// Attends within each of `windows` windows: `[B·windows, N, E]` → `[B·windows, N, E]`; `bias`,
+    /// `[1, windows·heads, N, N]`, is added to the attention logits.
+    ///
+    /// Windows share an axis with heads, so that the bias is broadcast over images, not copied.
+    pub(super) fn in_windows(
+        &self,
+        x: &Tensor,
+        windows: i64,
+        bias: Option<Tensor>,
+    ) -> Result<Tensor> {
+        let (all, tokens, _) = x.size3()?;
+        let (batch, heads) = (all / windows, windows * self.heads);
+        let shape = [batch, windows, tokens, 3, self.heads, self.head_dim];
+        let qkv = self.projected(x)?.f_view(shape)?.f_permute([3, 0, 1, 4, 2, 5])?;
+        let part = |index| qkv.f_select(0, index)?.f_flatten(1, 2);
+        let (mut q, mut k, v) = (part(0)?, part(1)?, part(2)?);
+        if let Some([of_q, of_k]) = &self.norms {
+            (q, k) = (of_q.forward(&q)?, of_k.forward(&k)?);
+        }
+        let bias = bias.map(|bias| bias.f_expand([batch, heads, tokens, tokens], false));
+        let mixed = Tensor::f_scaled_dot_product_attention(
+            &q,
+            &k,
+            &v,
+            bias.transpose()?,
+            0.0,
+            false,
+            self.scale,
+            false,
+        )?;
+        let mixed = mixed.f_view([batch, windows, self.heads, tokens, self.head_dim])?;
+        let inner = self.heads * self.head_dim;
+        self.proj.forward(&mixed.f_transpose(2, 3)?.f_reshape([all, tokens, inner])?)
+    }
+
+    /// Returns queries, keys and values: `[B, N, E]` → `[B, N, 3·heads·head_dim]`.
+    fn projected(&self, x: &Tensor) -> Result<Tensor> {
+        let qkv = self.qkv.forward(x)?;
+        match &self.query_value {
+            None => Ok(qkv),
+            Some([q, v]) => Ok(qkv.f_add(&Tensor::f_cat(&[q, &q.f_zeros_like()?, v], 0)?)?),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Steps of transformer blocks, as ViT and Swin have them.
+
+use super::{Graph, HeadNorms, Operation, Value};
+use crate::models::block::BlockConfig;
+use crate::models::options::{BlockStyle, Mlp, QkvBias};
+
+impl Graph {
+    /// Adds a pre-norm transformer block, x + ls1(attention(norm1(x))), then
+    /// x + ls2(mlp(norm2(x))). `attention` adds its steps.
+    pub(in crate::models) fn block(
+        &mut self,
+        x: Value,
+        own: &BlockSteps,
+        attention: impl FnOnce(&mut Self, Value) -> Value,
+    ) -> Value {
+        let BlockSteps { name, width, hidden_dim, style } = own;
+        let normed = self.norm(x, format!("{name}.norm1"), *width, style);
+        let attended = attention(self, normed);
+        let attended = own.scaled(self, attended, "ls1");
+        let x = self.add(x, attended);
+        let normed = self.norm(x, format!("{name}.norm2"), *width, style);
+        let output = self.mlp(normed, &format!("{name}.mlp"), *hidden_dim, style);
+        let output = own.scaled(self, output, "ls2");
+        self.add(x, output)
+    }
+
+    /// Adds the MLP of a transformer block: `{name}.fc1`, the activation, `{name}.fc2`; `width` is
+    /// its hidden width.
+    pub(in crate::models) fn mlp(
+        &mut self,
+        input: Value,
+        name: &str,
+        width: i64,
+        style: &BlockStyle,
+    ) -> Value {
+        let hidden = self.linear(input, format!("{name}.fc1"));
+        let active = self.then(
+            hidden,
+            match style.mlp {
+                Mlp::Plain => Operation::Activate(style.activation),
+                Mlp::SwiGlu => Operation::SwiGlu { width },
+            },
+        );
+        self.linear(active, format!("{name}.fc2"))
+    }
+
+    /// Adds the projection of a transformer block to queries, keys and values: `{name}.qkv`.
+    pub(in crate::models) fn qkv(&mut self, input: Value, name: &str, style: &BlockStyle) -> Value {
+        if style.qkv_bias == QkvBias::Full {
+            return self.linear(input, format!("{name}.qkv"));
+        }
+        let qkv = self.then(input, Operation::Project { parameter: format!("{name}.qkv.weight") });
+        let [query, value] = ["q_bias", "v_bias"].map(|bias| format!("{name}.{bias}"));
+        match style.qkv_bias {
+            QkvBias::QueryValue => self.then(qkv, Operation::AddQueryValueBias { query, value }),
+            QkvBias::Full | QkvBias::None => qkv,
+        }
+    }
+
+    /// Adds the attention of a ViT: `{name}.qkv`, the mixing of all tokens, `{name}.proj`.
+    pub(in crate::models) fn attention(
+        &mut self,
+        input: Value,
+        name: &str,
+        sizes: &BlockConfig,
+        style: &BlockStyle,
+    ) -> Value {
+        let qkv = self.qkv(input, name, style);
+        let norms = |norm| HeadNorms { name: name.into(), norm, eps: style.norm_eps };
+        let attention = Operation::Attention {
+            heads: sizes.heads,
+            head_dim: sizes.head_dim,
+            scale: sizes.attention_scale(),
+            norms: style.qk_norm.map(norms),
+        };
+        let mixed = self.then(qkv, attention);
+        self.linear(mixed, format!("{name}.proj"))
+    }
+}
+
+/// Name, width and style of a transformer block of a graph.
+pub(in crate::models) struct BlockSteps {
+    /// Prefix of all parameter names.
+    pub(in crate::models) name: String,
+    /// Width of the embedding.
+    pub(in crate::models) width: i64,
+    /// Hidden width of the MLP.
+    pub(in crate::models) hidden_dim: i64,
+    /// What it has in common with the other blocks.
+    pub(in crate::models) style: BlockStyle,
+}
+
+impl BlockSteps {
+    fn scaled(&self, graph: &mut Graph, branch: Value, layer: &str) -> Value {
+        if self.style.layer_scale.is_none() {
+            return branch;
+        }
+        let parameter = format!("{}.{layer}.gamma", self.name);
+        graph.then(branch, Operation::ScaleParameter { parameter })
+    }
+}

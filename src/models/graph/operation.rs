@@ -1,0 +1,143 @@
+//! Operations of the forward pass of a network.
+
+use crate::models::{Activation, Norm, Windows};
+
+/// Operation of a step. Parameters are given by name: `parameters` stands for
+/// `{parameters}.weight` and `{parameters}.bias`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Linear projection of non-overlapping patches: `[B, C, H, W]` → `[B, N, E]`.
+    Patches {
+        /// Weight of the convolution, and its bias if there is one.
+        parameters: String,
+        /// Side of a patch, in pixels.
+        patch: i64,
+        /// Whether there is a bias.
+        bias: bool,
+    },
+    /// Learned tokens `[1, R, E]` in front of all others: `[B, N, E]` → `[B, R + N, E]`.
+    Prepend {
+        /// Name of the tokens.
+        token: String,
+    },
+    /// Sum with a parameter that is broadcast over the batch, such as positions `[1, N, E]`.
+    AddParameter {
+        /// Name of the parameter.
+        parameter: String,
+    },
+    /// Product with a parameter `[E]`, the same for every token, as in LayerScale.
+    ScaleParameter {
+        /// Name of the parameter.
+        parameter: String,
+    },
+    /// Sum of two values of one shape.
+    Add,
+    /// Layer normalisation over the last axis.
+    LayerNorm {
+        /// Scale and bias.
+        parameters: String,
+        /// Length of the last axis.
+        width: i64,
+        /// ε in x/√(variance + ε).
+        eps: f64,
+    },
+    /// RMSNorm over the last axis: x/√(mean of x² + ε)·weight.
+    RmsNorm {
+        /// Scale, `{parameters}.weight`; there is no bias.
+        parameters: String,
+        /// Length of the last axis.
+        width: i64,
+        /// ε.
+        eps: f64,
+    },
+    /// x·Wᵀ + b over the last axis.
+    Linear {
+        /// Weight W and bias b.
+        parameters: String,
+    },
+    /// The activation function of an MLP.
+    Activate(Activation),
+    /// SiLU(g)·v, with g the first half of the last axis, and v the second:
+    /// `[…, 2·width]` → `[…, width]`.
+    SwiGlu {
+        /// Length of either half.
+        width: i64,
+    },
+    /// Sum of queries, keys and values, `[B, N, 3·inner]`, and the concatenation of a bias of
+    /// queries, `inner` zeros and a bias of values.
+    AddQueryValueBias {
+        /// Name of the bias of queries, `[inner]`.
+        query: String,
+        /// Name of the bias of values, `[inner]`.
+        value: String,
+    },
+    /// softmax(scale·q·kᵀ)·v of every head: `[B, N, 3·heads·head_dim]`, laid out as
+    /// 3 × heads × channels, → `[B, N, heads·head_dim]`.
+    Attention {
+        /// Number of heads.
+        heads: i64,
+        /// Channels of a head.
+        head_dim: i64,
+        /// Factor on q·kᵀ.
+        scale: f64,
+        /// Norms of queries and keys over the channels of a head.
+        norms: Option<HeadNorms>,
+    },
+    /// Tokens of a grid, row by row, reordered window by window: `[B, N, E]` → `[B, N, E]`.
+    WindowPartition(Windows),
+    /// Inverse of [`WindowPartition`](Self::WindowPartition).
+    WindowReverse(Windows),
+    /// [`Attention`](Self::Attention) within each window, over tokens ordered window by window,
+    /// with a learned bias for the relative position of two tokens.
+    WindowAttention {
+        /// The windows.
+        windows: Windows,
+        /// Name of the bias table, `[relative positions, heads]`.
+        table: String,
+        /// Heads.
+        heads: i64,
+        /// Channels of a head.
+        head_dim: i64,
+        /// Factor on q·kᵀ.
+        scale: f64,
+    },
+    /// Concatenated channels of every 2 × 2 tokens of a grid, columns before rows:
+    /// `[B, N, E]` → `[B, N/4, 4·E]`.
+    Merge {
+        /// Tokens along a side of the grid.
+        grid: i64,
+        /// E, the channels of a token before merging.
+        width: i64,
+    },
+    /// x·Wᵀ over the last axis.
+    Project {
+        /// Name of W.
+        parameter: String,
+    },
+    /// A single token: `[B, N, E]` → `[B, E]`.
+    Token {
+        /// Index of the token.
+        index: i64,
+    },
+    /// Mean of the tokens `first`, `first` + 1, …: `[B, N, E]` → `[B, E]`.
+    MeanToken {
+        /// Index of the first token.
+        first: i64,
+    },
+    /// Concatenation of two values along their last axis.
+    Concatenate,
+    /// Mean of two values of one shape.
+    Mean,
+}
+
+/// Norms of queries and keys: `{name}.q_norm` and `{name}.k_norm`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadNorms {
+    /// Name of the attention.
+    pub name: String,
+    /// Kind of both norms.
+    pub norm: Norm,
+    /// ε of both norms.
+    pub eps: f64,
+}

@@ -1,0 +1,148 @@
+//! Attention as ONNX nodes.
+
+use super::builder::Attribute::{Int, Ints};
+use super::builder::Builder;
+use super::layers::{layer_norm, rms_norm};
+use crate::models::graph::HeadNorms;
+use crate::models::{Norm, Windows};
+use crate::Result;
+
+/// Bias of window attention: the relative position bias, `[heads, tokens, tokens]`; for shifted
+/// windows plus the mask between regions, `[windows, heads, tokens, tokens]`.
+pub(super) fn bias(
+    builder: &mut Builder,
+    to: &str,
+    windows: Windows,
+    table: &str,
+) -> Result<String> {
+    let (count, tokens) = (windows.count(), windows.tokens());
+    let rows = builder.numbers(&[tokens, tokens], &windows.relative_position_index());
+    let table = builder.weight(table)?;
+    let axis = [Int("axis", 0)];
+    let biases = builder.node("Gather", &[&table, &rows], format!("{to}.biases"), &axis);
+    let order = [Ints("perm", &[2, 0, 1])];
+    let bias = builder.node("Transpose", &[&biases], format!("{to}.bias"), &order);
+    if windows.shift == 0 {
+        return Ok(bias);
+    }
+    let regions = windows.regions();
+    let from = builder.numbers(&[count, 1, tokens, 1], &regions);
+    let onto = builder.numbers(&[count, 1, 1, tokens], &regions);
+    let same = builder.node("Equal", &[&from, &onto], format!("{to}.same"), &[]);
+    let (zero, apart) = (builder.scalar(0.0), builder.scalar(Windows::MASKED));
+    let separation =
+        builder.node("Where", &[&same, &zero, &apart], format!("{to}.separation"), &[]);
+    Ok(builder.node("Add", &[&bias, &separation], format!("{to}.separated"), &[]))
+}
+
+/// Multi-head attention within windows: [`attention`] with an axis of windows after the batch.
+pub(super) fn window_attention(
+    builder: &mut Builder,
+    to: &str,
+    x: &str,
+    windows: Windows,
+    bias: &str,
+    [heads, head_dim]: [i64; 2],
+    scale: f64,
+) -> String {
+    let (count, tokens) = (windows.count(), windows.tokens());
+    let shape = builder.integers(&[0, count, tokens, 3, heads, head_dim]);
+    let split = builder.node("Reshape", &[x, &shape], format!("{to}.split"), &[]);
+    let order = [Ints("perm", &[3, 0, 1, 4, 2, 5])];
+    let qkv = builder.node("Transpose", &[&split], format!("{to}.qkv"), &order);
+    let exchanged = [0, 1, 2, 4, 3];
+    let [q, k, v] = parts(builder, to, &qkv);
+    let mixed = mix(builder, to, [&q, &k, &v], &exchanged, scale, Some(bias));
+    let order = [Ints("perm", &[0, 1, 3, 2, 4])];
+    let ordered = builder.node("Transpose", &[&mixed], format!("{to}.tokens"), &order);
+    let shape = builder.integers(&[0, count * tokens, heads * head_dim]);
+    builder.node("Reshape", &[&ordered, &shape], to, &[])
+}
+
+/// Multi-head attention on a fused qkv, `[B, N, 3 · heads · channels]` → `[B, N, heads · channels]`.
+pub(super) fn attention(
+    builder: &mut Builder,
+    to: &str,
+    x: &str,
+    [heads, head_dim]: [i64; 2],
+    scale: f64,
+    norms: Option<&HeadNorms>,
+) -> Result<String> {
+    let shape = builder.integers(&[0, 0, 3, heads, head_dim]);
+    let split = builder.node("Reshape", &[x, &shape], format!("{to}.split"), &[]);
+    // [3, B, heads, N, channels]
+    let order = [Ints("perm", &[2, 0, 3, 1, 4])];
+    let qkv = builder.node("Transpose", &[&split], format!("{to}.qkv"), &order);
+    let [mut q, mut k, v] = parts(builder, to, &qkv);
+    if let Some(norms) = norms {
+        q = normed(builder, &format!("{to}.q_normed"), &q, "q_norm", norms)?;
+        k = normed(builder, &format!("{to}.k_normed"), &k, "k_norm", norms)?;
+    }
+    let mixed = mix(builder, to, [&q, &k, &v], &[0, 1, 3, 2], scale, None);
+    let order = [Ints("perm", &[0, 2, 1, 3])];
+    let tokens = builder.node("Transpose", &[&mixed], format!("{to}.tokens"), &order);
+    let shape = builder.integers(&[0, 0, heads * head_dim]);
+    Ok(builder.node("Reshape", &[&tokens, &shape], to, &[]))
+}
+
+/// Queries or keys after their norm.
+fn normed(
+    builder: &mut Builder,
+    to: &str,
+    x: &str,
+    which: &str,
+    norms: &HeadNorms,
+) -> Result<String> {
+    let parameters = format!("{}.{which}", norms.name);
+    match norms.norm {
+        Norm::Layer => layer_norm(builder, to, x, &parameters, norms.eps),
+        Norm::Rms => rms_norm(builder, to, x, &parameters, norms.eps),
+    }
+}
+
+/// Adds the biases of queries and values, and zeros in the place of those of keys.
+pub(super) fn add_query_value_bias(
+    builder: &mut Builder,
+    to: &str,
+    x: &str,
+    query: &str,
+    value: &str,
+) -> Result<String> {
+    let (query, value, zero) =
+        (builder.weight(query)?, builder.weight(value)?, builder.scalar(0.0));
+    let none = builder.node("Mul", &[&query, &zero], format!("{to}.no_bias"), &[]);
+    let axis = [Int("axis", 0)];
+    let bias = builder.node("Concat", &[&query, &none, &value], format!("{to}.bias"), &axis);
+    Ok(builder.node("Add", &[x, &bias], to, &[]))
+}
+
+/// q, k and v along axis 0 of `qkv`.
+fn parts(builder: &mut Builder, to: &str, qkv: &str) -> [String; 3] {
+    [("q", 0), ("k", 1), ("v", 2)].map(|(part, index)| {
+        let index = builder.index(index);
+        builder.node("Gather", &[qkv, &index], format!("{to}.{part}"), &[Int("axis", 0)])
+    })
+}
+
+/// softmax(scale·q·kᵀ + bias)·v; `exchanged` is the permutation that transposes the last two axes of
+/// k.
+fn mix(
+    builder: &mut Builder,
+    to: &str,
+    [q, k, v]: [&str; 3],
+    exchanged: &[i64],
+    scale: f64,
+    bias: Option<&str>,
+) -> String {
+    let exchanged = [Ints("perm", exchanged)];
+    let k = builder.node("Transpose", &[k], format!("{to}.k_transposed"), &exchanged);
+    let products = builder.node("MatMul", &[q, &k], format!("{to}.products"), &[]);
+    let scale = builder.scalar(scale);
+    let mut logits = builder.node("Mul", &[&products, &scale], format!("{to}.scaled"), &[]);
+    if let Some(bias) = bias {
+        logits = builder.node("Add", &[&logits, bias], format!("{to}.biased"), &[]);
+    }
+    let last = [Int("axis", -1)];
+    let shares = builder.node("Softmax", &[&logits], format!("{to}.shares"), &last);
+    builder.node("MatMul", &[&shares, v], format!("{to}.mixed"), &[])
+}
