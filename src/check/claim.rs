@@ -17,12 +17,16 @@ pub(super) struct Claim {
     pub(super) grid: Size,
     /// Whether the axes hold the heads of each channel instead of the channels of each head.
     pub(super) channels_outside: bool,
+    /// Whether the channels of a head are pruned: those that all stay keep their order, which a norm
+    /// of queries and keys may depend on.
+    pub(super) prunes_channels: bool,
 }
 
 impl Claim {
     pub(super) fn of(dimension: &Dimension) -> Self {
         let (bindings, grid) = (dimension.bindings.clone(), dimension.candidates.full());
-        Self { bindings, grid, channels_outside: false }
+        let prunes_channels = dimension.candidates.widths() != [grid.channels];
+        Self { bindings, grid, channels_outside: false, prunes_channels }
     }
 
     /// Returns how much the logits change when the units are reordered, as a share of their scale.
@@ -49,14 +53,18 @@ impl Claim {
     }
 
     /// Returns an order of all units and one of the heads: heads are shuffled, and channels inside
-    /// every head.
+    /// every head, as far as both are pruned.
     fn order(&self, device: Device) -> Result<[Tensor; 2]> {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let Size { heads, channels } = self.grid;
         let order = shuffled(heads, &mut random);
         let mut units = vec![0; (heads * channels) as usize];
         for (to, &from) in (0..).zip(&order) {
-            for (into, &out_of) in (0..).zip(&shuffled(channels, &mut random)) {
+            let channels = match self.prunes_channels || heads == 1 {
+                true => shuffled(channels, &mut random),
+                false => (0..channels).collect(),
+            };
+            for (into, &out_of) in (0..).zip(&channels) {
                 units[self.unit(to, into) as usize] = self.unit(from, out_of);
             }
         }

@@ -13,7 +13,7 @@ pub(super) fn check<A: Architecture>(
     dimension: &Dimension,
 ) -> Result<Option<Fault>> {
     let roles = || dimension.bindings.iter().map(|binding| binding.role);
-    if !roles().any(|role| role == Role::Gated) {
+    if !roles().any(Role::is_gated) {
         return Ok(Some(Fault::NoGate { dimension: dimension.name.clone() }));
     }
     let has_writers =

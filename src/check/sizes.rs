@@ -3,7 +3,7 @@
 use super::probe::{is_rounding, Probe};
 use crate::error::{During, Fault};
 use crate::models::Architecture;
-use crate::space::{Dimension, DimensionKind, Over, Role, Size, Sizes};
+use crate::space::{Dimension, DimensionKind, Over, Size, Sizes};
 use crate::tensors::Weights;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,7 +116,7 @@ fn logits<A: Architecture>(
     let operation = format!("the forward pass with {} at {size}", dimension.name);
     let narrowed = narrow.logits_with(sliced).during(operation)?;
     let difference = probe.distance(&narrowed, &probe.logits(&zeroed)?)?;
-    let gated = dimension.bindings.iter().find(|binding| binding.role == Role::Gated);
+    let gated = dimension.bindings.iter().find(|binding| binding.role.is_gated());
     let Some(gated) = gated.filter(|_| !is_rounding(difference)) else { return Ok(None) };
     Ok(Some(Fault::Narrowing {
         dimension: dimension.name.clone(),

@@ -1,7 +1,7 @@
 //! What an import has to know about a family of networks.
 
 use super::{Assumption, Naming};
-use crate::models::{Architecture, BlockConfig};
+use crate::models::{Activation, Architecture, BlockConfig};
 use crate::tensors::Weights;
 
 /// A family of networks that weights can be imported into.
@@ -70,6 +70,13 @@ pub trait Pretrained: Architecture {
         Translation::Variable(name.into())
     }
 
+    /// Returns the variable that a part of `variable` is by itself, where the checkpoint has only
+    /// some of its parts, such as biases of queries and values where keys have none. `None`
+    /// (default): such a checkpoint is refused.
+    fn part_alone(_variable: &str, _part: &str) -> Option<String> {
+        None
+    }
+
     /// Returns the table of absolute positions, which is interpolated to another resolution.
     /// `None` (default): another resolution is refused where it changes a shape.
     fn position_table(&self) -> Option<PositionTable> {
@@ -84,14 +91,18 @@ pub trait Pretrained: Architecture {
 }
 
 /// A table of absolute positions, `[1, prefix + side², E]`, as the network has it.
+///
+/// The checkpoint's table has rows for all prefix tokens that it has a tensor for, for the first of
+/// them, or for none: the number of its rows decides, as patches are a square. A row of a token that
+/// has no row in the network is added to the token, which computes the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PositionTable {
     /// Name of the variable.
     pub variable: &'static str,
-    /// Tokens that may have a row before the patches: the names of their variables, in the order of
-    /// the rows. A checkpoint has a row for each of them that it has a tensor for.
+    /// Tokens that may have rows before the patches: the names of their variables, `[1, R, E]`, in
+    /// the order of the rows.
     pub prefix_tokens: &'static [&'static str],
-    /// How many of them the network has: the first ones.
+    /// Rows before the patches that the network has.
     pub prefix: i64,
     /// Patches along a side of the square grid.
     pub side: i64,
@@ -102,6 +113,15 @@ pub struct PositionTable {
 pub enum Translation {
     /// The whole of the variable with this name in the network.
     Variable(String),
+    /// The whole of a variable, which has this many more axes of length 1 in front.
+    Unsqueezed {
+        /// Name of the variable in the network.
+        variable: String,
+        /// Axes to add.
+        axes: usize,
+    },
+    /// The whole of the variable with this name in the network, a matrix, transposed.
+    Transposed(String),
     /// Some rows of a variable that the checkpoint stores in several tensors of one shape, such as
     /// query, key and value of a fused projection. They are concatenated along axis 0.
     Part {
@@ -151,7 +171,10 @@ pub(super) fn block_variable(block: &str, layer: &str, parameter: &str) -> Optio
 }
 
 /// What no tensor shows of transformer blocks, and of the images they were trained on.
-pub(super) fn of_blocks<'a>(blocks: impl IntoIterator<Item = &'a BlockConfig>) -> Vec<Assumption> {
+pub(super) fn of_blocks<'a>(
+    blocks: impl IntoIterator<Item = &'a BlockConfig>,
+    activation: Activation,
+) -> Vec<Assumption> {
     let (mut heads, mut scales) = (vec![], vec![]);
     for block in blocks {
         heads.push(block.heads.to_string());
@@ -160,7 +183,7 @@ pub(super) fn of_blocks<'a>(blocks: impl IntoIterator<Item = &'a BlockConfig>) -
     vec![
         Assumption::new("heads", by_block(heads)),
         Assumption::new("attention scale", by_block(scales)),
-        Assumption::new("activation", "GELU, exact: not QuickGELU, not the tanh approximation"),
+        Assumption::new("activation", activation.words()),
         Assumption::new("rows of qkv", "queries, keys, values; in each, head after head"),
         Assumption::new("normalisation of images", "as its author did; no tensor shows it"),
     ]

@@ -1,9 +1,11 @@
 //! The configuration of a ViT from the names and shapes of its checkpoint.
 
-use super::adapt::grid_side;
 use super::naming::{named, Named, Stored};
-use super::{ImportOptions, Naming};
-use crate::models::{BlockConfig, Pooling, VitConfig};
+use super::positions::grid_side;
+use super::{ImportOptions, KnownProperties, Naming};
+use crate::models::{
+    Activation, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, VitConfig,
+};
 use crate::tensors::Weights;
 use crate::{Error, Result};
 
@@ -21,52 +23,155 @@ const CLASSES: i64 = 1000;
 /// | field | value |
 /// |---|---|
 /// | heads of every block | `heads`, or else `embed_dim / 64` |
-/// | `norm_eps` | 1e-6 with timm's names, 1e-12 with those of transformers: the defaults there |
+/// | `norm_eps` | the default of the library: 1e-6 with timm's names, 1e-5 there with a norm before the blocks, 1e-12 with those of transformers (1e-6 with LayerScale), 1e-5 with those of CLIP |
 /// | `classes`, in a checkpoint without a head | 1,000 |
 /// | grid of patches, and so the image | square |
-/// | `pooling` | the class token, not average pooling |
-/// | activation | GELU, exact: not QuickGELU |
+/// | `pooling` | `mean_norm` with an `fc_norm`; else the class token, or the mean without one; `class_and_mean` if the head has two columns a channel |
+/// | `activation` | GELU, exact; with the names of CLIP, QuickGELU |
 /// | `layer_scale`, where there is one | initially 1e-5; it matters in fresh networks only |
 /// | `drop_path` | 0 |
 ///
+/// [`inspect_known`] takes those that are known otherwise.
+///
 /// # Errors
-/// [`Error::Import`] if the names are neither timm's nor those of transformers, or one is missing;
+/// [`Error::Import`] if the names are none of those of [`Naming`], or one is missing;
 /// [`Error::Shape`] if the shapes of two tensors do not agree; [`Error::Invalid`] if `heads` does
 /// not divide the attention width, or is `None` while 64 does not divide `embed_dim`.
 pub fn inspect(weights: &Weights, heads: Option<i64>) -> Result<VitConfig> {
-    vit(&named::<VitConfig>(weights, &ImportOptions::default())?, heads)
+    inspect_known(weights, &KnownProperties::of_heads(heads))
+}
+
+/// Returns the configuration of the ViT that a checkpoint was saved from, by its names, its shapes,
+/// and what else is known; the rest is assumed as [`inspect()`] does.
+///
+/// # Errors
+/// Those of [`inspect()`].
+pub fn inspect_known(weights: &Weights, known: &KnownProperties) -> Result<VitConfig> {
+    vit(&named::<VitConfig>(weights, &ImportOptions::default())?, known)
 }
 
 /// The configuration of a ViT from tensors under the network's names.
-pub(super) fn vit(named: &Named, heads: Option<i64>) -> Result<VitConfig> {
-    let [_, _, embed_dim] = axes(named, "cls_token", [Some(1), Some(1), None])?;
-    let patches = [Some(embed_dim), None, None, None];
-    let [_, in_channels, patch_size, width] = axes(named, "patch_embed.proj.weight", patches)?;
+pub(super) fn vit(named: &Named, known: &KnownProperties) -> Result<VitConfig> {
+    let has = |variable: &str| named.tensors.contains_key(variable);
+    let [embed_dim, in_channels, patch_size, width] =
+        axes(named, "patch_embed.proj.weight", [None; 4])?;
     if width != patch_size {
         return Err(Error::invalid("width of a patch", patch_size.to_string(), width));
     }
-    let [_, tokens, _] = axes(named, "pos_embed", [Some(1), None, Some(embed_dim)])?;
-    let side = grid_side("pos_embed", tokens, 1 + i64::from(named.is_distilled()))?;
+    let prefix = prefix(named, embed_dim)?;
+    let (positions, side) = positions(named, &prefix, embed_dim)?;
     let image_size = side.checked_mul(patch_size);
+    let (pooling, classes) = head(named, known, embed_dim)?;
+    let (pre_norm, layer_scale) = (has("norm_pre.weight"), has("blocks.0.ls1.gamma"));
+    let norm = norm_kind(named, "blocks.0.norm1");
     let config = VitConfig {
         image_size: image_size.ok_or_else(|| Error::invalid("image_size", "64 bits", "more"))?,
         patch_size,
         in_channels,
-        classes: classes(named, "head.weight", embed_dim)?,
+        classes,
         embed_dim,
-        blocks: blocks(named, embed_dim, heads)?,
+        blocks: blocks(named, embed_dim, known.heads)?,
         distilled: named.is_distilled(),
-        norm_eps: match named.naming {
-            Naming::Transformers => 1e-12,
-            Naming::Timm | Naming::OriginalSwin | Naming::Other => 1e-6,
-        },
+        norm_eps: known.norm_eps.unwrap_or_else(|| match named.naming {
+            Naming::Transformers if !layer_scale => 1e-12,
+            Naming::Clip | Naming::OpenClip => 1e-5,
+            _ if pre_norm => 1e-5,
+            _ => 1e-6,
+        }),
         drop_path: 0.0,
-        layer_scale: named.tensors.contains_key("blocks.0.ls1.gamma").then_some(LAYER_SCALE),
-        pooling: Pooling::ClassToken,
-        ..VitConfig::uniform(embed_dim, 0, 1)
+        layer_scale: layer_scale.then_some(LAYER_SCALE),
+        pooling,
+        class_token: has("cls_token"),
+        registers: prefix.iter().find(|(token, _)| *token == "reg_token").map_or(0, |own| own.1),
+        positions,
+        patch_bias: has("patch_embed.proj.bias"),
+        pre_norm,
+        norm: norm.unwrap_or_default(),
+        activation: known.activation.unwrap_or(match named.naming {
+            Naming::Clip | Naming::OpenClip => Activation::QuickGelu,
+            _ => Activation::Gelu,
+        }),
+        mlp: mlp(named)?,
+        qkv_bias: match (has("blocks.0.attn.qkv.bias"), has("blocks.0.attn.q_bias")) {
+            (true, _) => QkvBias::Full,
+            (false, true) => QkvBias::QueryValue,
+            (false, false) => QkvBias::None,
+        },
+        qk_norm: norm_kind(named, "blocks.0.attn.q_norm"),
+        head_bias: has("head.bias") || !has("head.weight"),
     };
     config.check()?;
     Ok(config)
+}
+
+/// The tokens before the patches, with their numbers.
+fn prefix(named: &Named, embed_dim: i64) -> Result<Vec<(&'static str, i64)>> {
+    let mut prefix = vec![];
+    for token in ["cls_token", "dist_token", "reg_token"] {
+        if named.tensors.contains_key(token) {
+            let [_, count, _] = axes(named, token, [Some(1), None, Some(embed_dim)])?;
+            prefix.push((token, count));
+        }
+    }
+    Ok(prefix)
+}
+
+/// The kind of position table, and the side of the grid of patches. A table in which only some of the
+/// prefix tokens have rows becomes one of patches: the import adds those rows to the tokens.
+fn positions(
+    named: &Named,
+    prefix: &[(&str, i64)],
+    embed_dim: i64,
+) -> Result<(PositionEmbedding, i64)> {
+    let [_, rows, _] = axes(named, "pos_embed", [Some(1), None, Some(embed_dim)])?;
+    let all: i64 = prefix.iter().map(|(_, count)| count).sum();
+    let registers = prefix.iter().find(|(token, _)| *token == "reg_token").map_or(0, |own| own.1);
+    let side = |before| grid_side("pos_embed", rows, before);
+    let for_all = side(all).map(|side| (PositionEmbedding::AllTokens, side));
+    let mut others = [0, all - registers].into_iter().filter_map(|before| side(before).ok());
+    let for_patches = others.next().map(|side| (PositionEmbedding::Patches, side));
+    // Where both fit: hardly any network with registers has positions for them.
+    match (for_all, for_patches, registers > 0) {
+        (Ok(_), Some(found), true) | (Ok(found), ..) | (Err(_), Some(found), _) => Ok(found),
+        (Err(error), None, _) => Err(error.into()),
+    }
+}
+
+/// Pooling and number of classes.
+fn head(named: &Named, known: &KnownProperties, embed_dim: i64) -> Result<(Pooling, i64)> {
+    let has = |variable: &str| named.tensors.contains_key(variable);
+    let columns = named.get("head.weight").ok().and_then(|head| head.shape().get(1).copied());
+    if columns.is_some_and(|columns| columns == 2 * embed_dim) {
+        let [classes, _] = axes(named, "head.weight", [None, None])?;
+        return Ok((Pooling::ClassAndMean, classes));
+    }
+    let pooling = match (has("fc_norm.weight"), has("cls_token")) {
+        (true, _) => Pooling::MeanNorm,
+        (false, true) => known.pooling.unwrap_or_default(),
+        (false, false) => Pooling::Mean,
+    };
+    // Without an `fc_norm`, a mean is taken after the final norm.
+    let pooling = match pooling {
+        Pooling::MeanNorm if !has("fc_norm.weight") => Pooling::Mean,
+        other => other,
+    };
+    Ok((pooling, classes(named, "head.weight", embed_dim)?))
+}
+
+/// The kind of a norm: RMSNorm has no bias. `None` if there is no such norm.
+fn norm_kind(named: &Named, layer: &str) -> Option<Norm> {
+    let has = |parameter| named.tensors.contains_key(&format!("{layer}.{parameter}"));
+    has("weight").then(|| if has("bias") { Norm::Layer } else { Norm::Rms })
+}
+
+/// A gated MLP has twice as many rows in fc1 as columns in fc2.
+fn mlp(named: &Named) -> Result<Mlp> {
+    if !named.has_any("blocks.0.") {
+        return Ok(Mlp::Plain);
+    }
+    let [rows, _] = axes(named, "blocks.0.mlp.fc1.weight", [None, None])?;
+    let [_, hidden] = axes(named, "blocks.0.mlp.fc2.weight", [None, None])?;
+    Ok(if rows == hidden.saturating_mul(2) { Mlp::SwiGlu } else { Mlp::Plain })
 }
 
 /// The rows of the head's weight; 1,000 without a head.
@@ -95,7 +200,8 @@ fn blocks(named: &Named, embed_dim: i64, heads: Option<i64>) -> Result<Vec<Block
         let block = blocks.len();
         let rows = [None, Some(embed_dim)];
         let [qkv, _] = axes(named, &format!("blocks.{block}.attn.qkv.weight"), rows)?;
-        let [hidden_dim, _] = axes(named, &format!("blocks.{block}.mlp.fc1.weight"), rows)?;
+        let [_, hidden_dim] =
+            axes(named, &format!("blocks.{block}.mlp.fc2.weight"), [Some(embed_dim), None])?;
         blocks.push(sizes(&format!("block {block}"), qkv, heads, hidden_dim)?);
     }
     Ok(blocks)

@@ -3,7 +3,7 @@
 use super::inspect::vit;
 use super::inspect_swin::swin;
 use super::naming::named;
-use super::{into, open, Assumption, Checkpoint, ImportOptions, ImportReport};
+use super::{into, open, Assumption, Checkpoint, ImportOptions, ImportReport, KnownProperties};
 use crate::error::ImportError;
 use crate::models::{SwinConfig, VitConfig};
 use crate::tensors::Weights;
@@ -42,7 +42,8 @@ pub enum KnownNetwork {
 
 /// Reads a checkpoint, recognises its network and imports it there: returns what was found on the
 /// way. It reads, allocates and refuses as [`load`](super::load) with the configuration that is
-/// found. `heads` is that of [`inspect`](super::inspect()).
+/// found. `heads` is that of [`inspect`](super::inspect()); what else no tensor of a ViT shows is
+/// read from `config.json` in the folder of the checkpoint, as transformers and timm write it.
 ///
 /// # Errors
 /// Those of [`open`], [`inspect`](super::inspect()), [`inspect_swin`](super::inspect_swin()) and
@@ -53,13 +54,19 @@ pub fn inspect_file(
     heads: Option<i64>,
 ) -> Result<Inspection> {
     let Checkpoint { weights, source } = open(path, options)?;
-    let network = recognise(&weights, options, heads)?;
+    let beside = KnownProperties::beside(path)?.unwrap_or_default();
+    let known = KnownProperties { heads: heads.or(beside.heads), ..beside };
+    let network = recognise(&weights, options, &known)?;
     let import = match &network {
         KnownNetwork::Vit(config) => into(&weights, config, options)?,
         KnownNetwork::Swin(config) => into(&weights, config, options)?,
     };
     let mut report = import.report;
     report.source = Some(source);
+    if matches!(network, KnownNetwork::Vit(_)) {
+        beside.say_source(&mut report.assumed, "config.json");
+        KnownProperties::of_heads(heads).say_source(&mut report.assumed, "the option heads");
+    }
     if report.missing.iter().any(|name| matches!(&**name, "head.weight" | "head.fc.weight")) {
         report.assumed.push(Assumption::new("classes", "1000, as there is no head"));
     }
@@ -74,10 +81,10 @@ pub fn inspect_file(
 fn recognise(
     weights: &Weights,
     options: &ImportOptions,
-    heads: Option<i64>,
+    known: &KnownProperties,
 ) -> Result<KnownNetwork> {
     let refused = match named::<VitConfig>(weights, options) {
-        Ok(named) => return Ok(KnownNetwork::Vit(vit(&named, heads)?)),
+        Ok(named) => return Ok(KnownNetwork::Vit(vit(&named, known)?)),
         Err(Error::Import(refused @ ImportError::Naming { .. })) => refused,
         Err(other) => return Err(other),
     };

@@ -26,15 +26,19 @@ pub enum Naming {
     /// Hugging Face transformers: `vit.encoder.layer.0.attention.attention.query.weight`, or in the
     /// classes of its version 5, `vit.layers.0.attention.q_proj.weight`.
     Transformers,
+    /// The image tower of CLIP in transformers: `vision_model.encoder.layers.0.self_attn.q_proj.weight`.
+    Clip,
+    /// The image tower of OpenAI's CLIP and of OpenCLIP:
+    /// `visual.transformer.resblocks.0.attn.in_proj_weight`.
+    OpenClip,
     /// The convention of a family that is not this crate's ([`Pretrained::translate`]).
     Other,
 }
 
 impl Naming {
     /// Returns the convention of a ViT or Swin checkpoint by the name of its patch projection, which
-    /// has no prefix, except `vit.`, `deit.` or `swin.` with the names of transformers; `None` if it
-    /// has neither timm's nor that of transformers, or is of a network that shares it, such as
-    /// BEiT.
+    /// has no prefix, except that of a class of transformers, such as `vit.`; `None` if it is none of
+    /// those of this crate, or is of a network that shares it, such as BEiT.
     pub fn recognise(checkpoint: &Weights) -> Option<Self> {
         if foreign(checkpoint).is_some() {
             return None;
@@ -43,6 +47,12 @@ impl Naming {
         let transformers = |prefix: &&str| has(&format!("{prefix}{TRANSFORMERS_PROJECTION}"));
         if CLASS_PREFIXES.iter().any(transformers) {
             return Some(Self::Transformers);
+        }
+        if CLIP_PREFIXES.iter().any(|prefix| has(&format!("{prefix}{CLIP_PROJECTION}"))) {
+            return Some(Self::Clip);
+        }
+        if has(OPEN_CLIP_PROJECTION) {
+            return Some(Self::OpenClip);
         }
         match (has(PROJECTION), has("layers.0.downsample.norm.weight")) {
             (true, true) => Some(Self::OriginalSwin),
@@ -60,11 +70,19 @@ impl Naming {
 
 /// What is before the name of a patch projection, and before the prefix of a class of transformers.
 fn before_projection(name: &str) -> Option<&str> {
-    let Some(before) = name.strip_suffix(TRANSFORMERS_PROJECTION) else {
-        return name.strip_suffix(PROJECTION);
-    };
-    let classes = CLASS_PREFIXES.iter().filter(|prefix| !prefix.is_empty());
-    Some(classes.fold(before, |before, class| before.strip_suffix(class).unwrap_or(before)))
+    for (projection, classes) in [
+        (TRANSFORMERS_PROJECTION, &CLASS_PREFIXES[..]),
+        (CLIP_PROJECTION, &CLIP_PREFIXES[..]),
+        (PROJECTION, &[]),
+        (OPEN_CLIP_PROJECTION, &[]),
+    ] {
+        let Some(before) = name.strip_suffix(projection) else { continue };
+        let classes = classes.iter().filter(|prefix| !prefix.is_empty());
+        return Some(
+            classes.fold(before, |before, class| before.strip_suffix(class).unwrap_or(before)),
+        );
+    }
+    None
 }
 
 /// Patch projection of timm and of the originals.
@@ -72,7 +90,14 @@ const PROJECTION: &str = "patch_embed.proj.weight";
 /// Patch projection of transformers.
 const TRANSFORMERS_PROJECTION: &str = "embeddings.patch_embeddings.projection.weight";
 /// Prefixes in classes of transformers with a head; those without have none.
-const CLASS_PREFIXES: [&str; 4] = ["", "vit.", "deit.", "swin."];
+const CLASS_PREFIXES: [&str; 6] =
+    ["", "vit.", "deit.", "swin.", "dinov2.", "dinov2_with_registers."];
+/// Patch projection of transformers' CLIP.
+const CLIP_PROJECTION: &str = "embeddings.patch_embedding.weight";
+/// Prefixes of the image tower.
+const CLIP_PREFIXES: [&str; 2] = ["", "vision_model."];
+/// Patch projection of OpenAI's CLIP.
+const OPEN_CLIP_PROJECTION: &str = "visual.conv1.weight";
 
 /// Tensors of a checkpoint by the name of the variable they are for.
 #[derive(Debug)]
@@ -118,6 +143,14 @@ pub(super) fn named<A: Pretrained>(weights: &Weights, options: &ImportOptions) -
     for Renamed { bare, name, tensor } in tensors {
         match A::translate(naming, &bare) {
             Translation::Variable(variable) => named.insert(variable, vec![(name, tensor)])?,
+            Translation::Unsqueezed { variable, axes } => {
+                let shape = [vec![1; axes], tensor.size()].concat();
+                named.insert(variable, vec![(name, tensor.f_reshape(&shape[..])?)])?;
+            }
+            Translation::Transposed(variable) => {
+                expect_matrix(&name, &tensor)?;
+                named.insert(variable, vec![(name, tensor.f_transpose(0, 1)?)])?;
+            }
             Translation::Part { variable, part, parts } => {
                 let entry = incomplete.entry(variable.clone());
                 let own = entry.or_insert_with(|| Incomplete::new(parts));
@@ -131,10 +164,27 @@ pub(super) fn named<A: Pretrained>(weights: &Weights, options: &ImportOptions) -
         }
     }
     for (variable, parts) in incomplete {
-        let whole = parts.complete(&variable)?;
-        named.insert(variable, whole)?;
+        match parts.alone::<A>(&variable) {
+            Some(alone) => {
+                for (variable, own) in alone {
+                    named.insert(variable, vec![own])?;
+                }
+            }
+            None => {
+                let whole = parts.complete(&variable)?;
+                named.insert(variable, whole)?;
+            }
+        }
     }
     Ok(named)
+}
+
+fn expect_matrix(name: &str, tensor: &Tensor) -> Result<()> {
+    match tensor.dim() {
+        2 => Ok(()),
+        // −1 stands for any length, as in PyTorch.
+        _ => expect_shape("import", name, tensor, &[-1, -1]),
+    }
 }
 
 impl Incomplete {
@@ -149,6 +199,20 @@ impl Incomplete {
             Error::unknown("part of a variable", part, &known)
         })?;
         Ok(self.found[at].replace(source))
+    }
+
+    /// The parts that there are, as variables of their own; `None` if all are there, or if the family
+    /// knows no variable for one of them.
+    fn alone<A: Pretrained>(&self, variable: &str) -> Option<Vec<(String, (String, Tensor))>> {
+        if self.found.iter().all(Option::is_some) {
+            return None;
+        }
+        let found = self.found.iter().zip(self.parts).filter_map(|(found, part)| {
+            let (name, tensor) = found.as_ref()?;
+            let own = A::part_alone(variable, part);
+            Some(own.map(|own| (own, (name.clone(), tensor.shallow_clone()))))
+        });
+        found.collect()
     }
 
     /// All parts in order, each of the first one's shape.

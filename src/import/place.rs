@@ -3,6 +3,7 @@
 use super::family::{PositionTable, Pretrained};
 use super::finite::expect_finite;
 use super::naming::{named, Named, Stored};
+use super::positions::{rows, Tables};
 use super::recognise::part;
 use super::report::{Import, ImportReport, Resized};
 use super::{adapt, ImportOptions};
@@ -32,12 +33,19 @@ pub fn into<A: Pretrained>(
     let mut placing = Placing {
         config,
         named: &named,
+        fresh: &fresh,
+        folded: vec![],
         report: ImportReport::new(&named, config.assumptions(named.naming)),
     };
     placing.check_unplaced(&fresh)?;
     let mut placed = Weights::new();
     for (name, fresh) in &fresh {
         placed.insert(name.clone(), own(&placing.variable(name, fresh)?)?);
+    }
+    for (token, row) in &placing.folded {
+        if let Some(token) = placed.get_mut(*token) {
+            *token = token.f_add(row)?;
+        }
     }
     if options.strict {
         placing.report.expect_exact()?;
@@ -64,6 +72,10 @@ fn own(tensor: &Tensor) -> Result<Tensor> {
 struct Placing<'a, A> {
     config: &'a A,
     named: &'a Named,
+    /// All variables of the network, freshly initialised.
+    fresh: &'a Weights,
+    /// Rows of the checkpoint's position table that are added to tokens.
+    folded: Vec<(&'static str, Tensor)>,
     report: ImportReport,
 }
 
@@ -121,21 +133,30 @@ impl<A: Pretrained> Placing<'_, A> {
 
     fn positions(&mut self, stored: &Stored, fresh: &Tensor, to: PositionTable) -> Result<Tensor> {
         let name = to.variable;
-        let tokens = match (&stored.shape()[..], &fresh.size()[..]) {
-            (&[1, tokens, width], &[_, _, expected]) if width == expected => tokens,
+        match (&stored.shape()[..], &fresh.size()[..]) {
+            ([1, _, width], [_, _, expected]) if width == expected => {}
             _ => return Err(misshapen(name, stored, fresh)),
-        };
-        let present = |token: &&&str| self.named.tensors.contains_key(**token);
-        let prefix = to.prefix_tokens.iter().filter(present).count() as i64;
-        let side = adapt::grid_side(&stored.label(name), tokens, prefix)?;
-        let table = stored.tensor(name)?;
-        let resized = adapt::positions(&table, (prefix, side), fresh, (to.prefix, to.side))?;
-        let resized = expect_finite(name, resized)?;
+        }
+        let count = |shape: Option<Vec<i64>>| shape?.get(1).copied();
+        let tokens = to.prefix_tokens.iter().copied();
+        let own = tokens
+            .clone()
+            .filter_map(|token| Some((token, count(self.fresh.get(token).map(Tensor::size))?)));
+        let of_checkpoint = tokens.filter_map(|token| {
+            Some((token, count(self.named.tensors.get(token).map(Stored::shape))?))
+        });
+        let tables = Tables { to, own: rows(own), stored: rows(of_checkpoint), fresh };
+        let adapted = tables.adapt(&stored.label(name), &stored.tensor(name)?)?;
+        let tensor = expect_finite(name, adapted.table)?;
         let row = |row| format!("{name}[:, {row}]");
-        self.report.skipped.extend((to.prefix..prefix).map(row));
-        self.report.missing.extend((prefix..to.prefix).map(row));
-        self.report.resized.push(change(name, stored, fresh));
-        Ok(resized)
+        match adapted.is_exact {
+            true => self.report.loaded.push(name.into()),
+            false => self.report.resized.push(change(name, stored, fresh)),
+        }
+        self.report.skipped.extend(adapted.skipped.into_iter().map(row));
+        self.report.missing.extend(adapted.missing.into_iter().map(row));
+        self.folded.extend(adapted.folded);
+        Ok(tensor)
     }
 
     fn channels(&mut self, name: &str, stored: &Stored, fresh: &Tensor) -> Result<Tensor> {

@@ -6,27 +6,25 @@ use crate::tensors::Weights;
 /// a prefix does not matter.
 type Convention = (&'static str, fn(&str) -> bool);
 
-const FOREIGN: [Convention; 8] = [
+const FOREIGN: [Convention; 7] = [
     ("an adapter of PEFT, to be merged in Python: model.merge_and_unload()", |name| {
         [".lora_", ".base_layer.", ".modules_to_save.", ".ia3_l"]
             .iter()
             .any(|part| name.contains(part))
     }),
-    ("DINOv2 or DINOv3 of transformers", |name| name.ends_with(".layer_scale1.lambda1")),
+    ("DINOv3 of transformers", |name| name.ends_with("embeddings.patch_embeddings.weight")),
     ("BEiT", |name| {
+        let is_table = name.ends_with("relative_position_bias_table");
         name.ends_with(".lambda_1")
-            || name.ends_with(".attn.q_bias")
             || name.ends_with("relative_position_bias.relative_position_bias_table")
+            || (is_table && name.contains("blocks.") && !name.contains("layers."))
+            || name.ends_with("rel_pos_bias.relative_position_bias_table")
     }),
     ("Swin Transformer V2", |name| {
         name.ends_with("attn.logit_scale")
             || name.ends_with("attention.self.logit_scale")
             || name.contains("cpb_mlp.")
             || name.contains("continuous_position_bias_mlp.")
-    }),
-    ("CLIP or SigLIP", |name| {
-        name.ends_with("visual.conv1.weight")
-            || name.ends_with("vision_model.embeddings.patch_embedding.weight")
     }),
     ("ViT of torchvision", |name| name.contains("encoder.layers.encoder_layer_0.")),
     ("vit-pytorch", |name| name.contains("to_patch_embedding.")),
@@ -66,27 +64,35 @@ pub(super) fn is_vit(checkpoint: &Weights) -> bool {
 }
 
 /// A part of a network, and whether a name is of it.
-const PARTS: [Convention; 9] = [
-    ("a norm before the blocks (pre_norm), which the network has not", |name| {
+const PARTS: [Convention; 10] = [
+    ("a norm before the blocks; set pre_norm in the configuration", |name| {
         name.starts_with("norm_pre.")
     }),
-    ("norms of queries and keys (qk_norm), which the network has not", |name| {
+    ("norms of queries and keys; set qk_norm in the configuration", |name| {
         name.contains(".attn.q_norm.") || name.contains(".attn.k_norm.")
     }),
     ("a norm inside attention or MLP (scale_norm), which the network has not", |name| {
-        name.contains(".attn.norm.") || name.contains(".mlp.norm.")
+        [".attn.norm.", ".mlp.norm.", ".attn.inner_attn_ln.", ".mlp.ffn_ln."]
+            .iter()
+            .any(|part| name.contains(part))
     }),
-    ("average pooling with a norm (fc_norm), which the network has not", |name| {
-        name.starts_with("fc_norm.")
-    }),
-    ("register tokens, which the network has not", |name| {
+    (
+        "average pooling with a norm (fc_norm); set pooling to mean_norm in the configuration",
+        |name| name.starts_with("fc_norm."),
+    ),
+    ("register tokens; set registers in the configuration", |name| {
         matches!(name, "reg_token" | "register_tokens")
     }),
     ("LayerScale; set layer_scale in the configuration", |name| {
         [".ls1.", ".ls2.", ".gamma_"].iter().any(|part| name.contains(part))
     }),
-    ("pooling by attention, which the network has not", |name| name.starts_with("attn_pool.")),
-    ("a gated MLP (SwiGLU), which the network has not", |name| {
+    ("biases of queries and values; set qkv_bias in the configuration", |name| {
+        [".attn.q_bias", ".attn.v_bias", ".attn.qkv.bias"].iter().any(|part| name.ends_with(part))
+    }),
+    ("pooling by attention, which the network has not", |name| {
+        name.starts_with("attn_pool.") || name.contains("head.probe")
+    }),
+    ("a gated MLP (SwiGLU); set mlp to swi_glu in the configuration", |name| {
         [".mlp.fc1_", ".mlp.w1", ".mlp.w2", ".mlp.w3"].iter().any(|part| name.contains(part))
     }),
     ("a block that the network has not, or a part of one; change the configuration", |name| {

@@ -56,12 +56,16 @@ pub struct Assumption {
     pub property: String,
     /// The value that the network has.
     pub value: String,
+    /// Where it is from, such as `config.json`; `None` for the configuration that was given, or for a
+    /// default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 impl Assumption {
     /// Returns the assumption that a property has this value.
     pub fn new(property: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { property: property.into(), value: value.into() }
+        Self { property: property.into(), value: value.into(), source: None }
     }
 }
 

@@ -6,7 +6,7 @@
 use super::family::{block_variable, of_blocks, Pretrained, Translation};
 use super::recognise::is_vit;
 use super::{Assumption, Naming};
-use crate::models::SwinConfig;
+use crate::models::{Activation, SwinConfig};
 use crate::tensors::Weights;
 
 impl Pretrained for SwinConfig {
@@ -33,7 +33,8 @@ impl Pretrained for SwinConfig {
 
     fn assumptions(&self, _naming: Naming) -> Vec<Assumption> {
         let side = self.image_size;
-        let mut assumed = of_blocks(self.stages.iter().flat_map(|stage| &stage.blocks));
+        let blocks = self.stages.iter().flat_map(|stage| &stage.blocks);
+        let mut assumed = of_blocks(blocks, Activation::Gelu);
         // The table of position biases has a column a head.
         assumed.retain(|assumption| assumption.property != "heads");
         assumed.extend([

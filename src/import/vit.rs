@@ -1,9 +1,10 @@
-//! Import into ViT and DeiT.
+//! Import into ViTs.
 
-use super::family::{block_variable, of_blocks, PositionTable, Pretrained, Translation};
+use super::family::{of_blocks, PositionTable, Pretrained, Translation};
 use super::recognise::is_swin;
+use super::vit_names::{clip, open_clip, timm, transformers};
 use super::{Assumption, Naming};
-use crate::models::VitConfig;
+use crate::models::{PositionEmbedding, VitConfig};
 use crate::tensors::Weights;
 
 impl Pretrained for VitConfig {
@@ -18,24 +19,36 @@ impl Pretrained for VitConfig {
     fn translate(naming: Naming, name: &str) -> Translation {
         match naming {
             Naming::Transformers => transformers(name),
-            // Of masked pretraining, as in DINOv2.
-            _ if name == "mask_token" => Translation::Unused,
-            _ => Translation::Variable(name.into()),
+            Naming::Clip => clip(name),
+            Naming::OpenClip => open_clip(name),
+            Naming::Timm | Naming::OriginalSwin | Naming::Other => timm(name),
+        }
+    }
+
+    fn part_alone(variable: &str, part: &str) -> Option<String> {
+        let attention = variable.strip_suffix(".qkv.bias")?;
+        match part {
+            "query" => Some(format!("{attention}.q_bias")),
+            "value" => Some(format!("{attention}.v_bias")),
+            _ => None,
         }
     }
 
     fn position_table(&self) -> Option<PositionTable> {
         Some(PositionTable {
             variable: "pos_embed",
-            prefix_tokens: &["cls_token", "dist_token"],
-            prefix: self.prefix_tokens(),
+            prefix_tokens: &["cls_token", "dist_token", "reg_token"],
+            prefix: match self.positions {
+                PositionEmbedding::AllTokens => self.prefix_tokens(),
+                PositionEmbedding::Patches | PositionEmbedding::None => 0,
+            },
             side: self.grid(),
         })
     }
 
     fn assumptions(&self, _naming: Naming) -> Vec<Assumption> {
         let (side, grid) = (self.image_size, self.grid());
-        let mut assumed = of_blocks(&self.blocks);
+        let mut assumed = of_blocks(&self.blocks, self.activation);
         assumed.extend([
             Assumption::new("norm_eps", format!("{:e}", self.norm_eps)),
             Assumption::new("pooling", self.pooling.words()),
@@ -44,38 +57,4 @@ impl Pretrained for VitConfig {
         ]);
         assumed
     }
-}
-
-fn transformers(name: &str) -> Translation {
-    let bare = name.strip_prefix("vit.").or_else(|| name.strip_prefix("deit.")).unwrap_or(name);
-    match bare {
-        "embeddings.cls_token" => return Translation::Variable("cls_token".into()),
-        "embeddings.distillation_token" => return Translation::Variable("dist_token".into()),
-        "embeddings.position_embeddings" => return Translation::Variable("pos_embed".into()),
-        "embeddings.mask_token" | "pooler.dense.weight" | "pooler.dense.bias" => {
-            return Translation::Unused;
-        }
-        _ => {}
-    }
-    let Some((layer, parameter)) = bare.rsplit_once('.') else {
-        return Translation::Unknown;
-    };
-    if !matches!(parameter, "weight" | "bias") {
-        return Translation::Unknown;
-    }
-    let own = match layer {
-        "embeddings.patch_embeddings.projection" => "patch_embed.proj",
-        "layernorm" => "norm",
-        "classifier" | "cls_classifier" => "head",
-        "distillation_classifier" => "head_dist",
-        _ => return in_block(layer, parameter).unwrap_or(Translation::Unknown),
-    };
-    Translation::Variable(format!("{own}.{parameter}"))
-}
-
-fn in_block(layer: &str, parameter: &str) -> Option<Translation> {
-    let rest = layer.strip_prefix("encoder.layer.").or_else(|| layer.strip_prefix("layers."))?;
-    let (block, layer) = rest.split_once('.')?;
-    let block: usize = block.parse().ok()?;
-    block_variable(&format!("blocks.{block}"), layer, parameter)
 }

@@ -63,6 +63,13 @@ pub enum Role {
     Narrowed,
 }
 
+impl Role {
+    /// Returns whether the gates m multiply the axis.
+    pub(crate) fn is_gated(self) -> bool {
+        matches!(self, Self::Gated | Self::GatedNorm)
+    }
+}
+
 /// One axis of one variable that a dimension indexes, laid out as outer × units × inner.
 ///
 /// ```

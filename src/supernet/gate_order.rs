@@ -43,7 +43,7 @@ impl FactorPlaces {
 
     /// Returns the gates of a binding: by the bi-mask, by a fade-out factor, by both, or by none.
     fn gates(&self, at: usize, binding: &Binding, variable: &Tensor) -> Vec<Gate> {
-        let by_mask = matches!(binding.role, Role::Gated | Role::GatedNorm);
+        let by_mask = binding.role.is_gated();
         let fading = self.fade_out.get(&at).and_then(|[written, scaled]| match binding.role {
             Role::Written => Some(*written),
             Role::Scaled | Role::GatedNorm => Some(*scaled),

@@ -4,7 +4,7 @@ use super::reshaping::{assemble, convert};
 use super::{Narrowing, Supernet, Weights};
 use crate::error::expect_shape;
 use crate::models::{Architecture, Network};
-use crate::space::{Binding, Dimension, DimensionKind, Role, Size};
+use crate::space::{Binding, Dimension, DimensionKind, Size};
 use crate::{Error, Result};
 use tch::Tensor;
 
@@ -119,5 +119,5 @@ impl<A: Architecture> Supernet<A> {
 
 /// Returns the bindings that the gates multiply.
 fn gated(dimension: &Dimension) -> impl Iterator<Item = &Binding> {
-    dimension.bindings.iter().filter(|binding| binding.role == Role::Gated)
+    dimension.bindings.iter().filter(|binding| binding.role.is_gated())
 }

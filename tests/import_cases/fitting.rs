@@ -199,11 +199,11 @@ fn import_with_a_missing_variable_is_refused_by_name() -> TestResult {
     weights.remove("head.bias");
     assert_refused!(into(&weights), Error::Import(ImportError::Missing { .. }));
     let mut weights = read("hf_vit.safetensors")?;
-    weights.remove("vit.encoder.layer.0.attention.attention.key.bias");
+    weights.remove("vit.encoder.layer.0.attention.attention.key.weight");
     assert_refused!(
         into(&weights),
         Error::Import(ImportError::Missing { variable })
-            if variable == "key of blocks.0.attn.qkv.bias"
+            if variable == "key of blocks.0.attn.qkv.weight"
     );
     Ok(())
 }
@@ -286,11 +286,24 @@ fn import_of_names_of_neither_library_is_refused() {
 #[test]
 fn import_of_a_position_table_that_is_not_square_is_refused() -> TestResult {
     let mut weights = read(PLAIN)?;
-    weights.insert("pos_embed".into(), Tensor::zeros([1, 16, 24], float()));
+    weights.insert("pos_embed".into(), Tensor::zeros([1, 15, 24], float()));
     let expected =
-        |error: &ImportError| matches!(error, ImportError::Positions { tokens: 16, prefix: 1, .. });
+        |error: &ImportError| matches!(error, ImportError::Positions { tokens: 15, prefix: 1, .. });
     assert_refused!(into(&weights), Error::Import(error) if expected(&error));
     assert_refused!(import::inspect(&weights, Some(3)), Error::Import(error) if expected(&error));
+    Ok(())
+}
+
+/// The row of its class token would be initialised afresh.
+#[test]
+fn import_of_positions_of_patches_into_a_network_with_those_of_all_tokens_is_refused() -> TestResult
+{
+    let mut weights = read(PLAIN)?;
+    weights.insert("pos_embed".into(), Tensor::zeros([1, 16, 24], float()));
+    let expected = |error: &ImportError| matches!(error, ImportError::Positions { .. });
+    assert_refused!(into(&weights), Error::Import(error) if expected(&error));
+    let positions = once_for_both::models::PositionEmbedding::Patches;
+    assert_eq!(import::inspect(&weights, Some(3))?.positions, positions);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 mod archives;
 mod containers;
 mod entry_keys;
+mod family;
 mod finite;
 mod fitting;
 mod inspections;

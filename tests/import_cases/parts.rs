@@ -34,7 +34,7 @@ fn import_of_a_tensor_that_changes_the_function_is_refused_without_advice_to_ski
         ("blocks.0.ls1.gamma", "layer_scale"),
         ("blocks.0.gamma_1", "layer_scale"),
         ("attn_pool.q.weight", "pooling by attention"),
-        ("blocks.0.mlp.w12.weight", "SwiGLU"),
+        ("blocks.0.attn.q_bias", "qkv_bias"),
         ("blocks.2.norm1.weight", "a block"),
     ] {
         let (part, text) = refusal(name)?;
@@ -46,7 +46,7 @@ fn import_of_a_tensor_that_changes_the_function_is_refused_without_advice_to_ski
 
 #[test]
 fn import_of_a_tensor_beside_the_classifier_is_refused_with_the_option_skip() -> TestResult {
-    for name in ["decoder_embed.weight", "projector.0.weight"] {
+    for name in ["predictor.weight", "projector.0.weight"] {
         let (part, text) = refusal(name)?;
         assert_eq!(part, None, "{name}");
         assert!(text.contains("skip"), "{text}");
@@ -54,12 +54,15 @@ fn import_of_a_tensor_beside_the_classifier_is_refused_with_the_option_skip() ->
     Ok(())
 }
 
-/// Masked pretraining has a mask token, which the classifier does not use.
+/// Masked pretraining has a mask token, and MAE's a decoder, which the classifier does not use.
 #[test]
-fn import_of_a_mask_token_skips_it() -> TestResult {
+fn import_of_a_mask_token_and_a_decoder_skips_them() -> TestResult {
     let mut weights = import::read(&data("timm_plain.safetensors"))?;
-    weights.insert("mask_token".into(), Tensor::zeros([1, 24], (Kind::Float, Device::Cpu)));
+    let names = ["decoder_blocks.0.mlp.fc1.weight", "decoder_embed.weight", "mask_token"];
+    for name in names {
+        weights.insert(name.into(), Tensor::zeros([1, 24], (Kind::Float, Device::Cpu)));
+    }
     let import = into(&weights, &tiny(), &ImportOptions::default())?;
-    assert_eq!(import.report.skipped, ["mask_token"]);
+    assert_eq!(import.report.skipped, names);
     Ok(())
 }

@@ -26,10 +26,9 @@ fn refused<A: Pretrained>(weights: &Weights, config: &A) -> (Option<&'static str
 fn import_of_names_of_another_network_is_refused_as_such_with_the_first_names() {
     let projection = "embeddings.patch_embeddings.projection.weight";
     for (words, prefix, names) in [
-        ("DINOv2", "", &[projection, "encoder.layer.0.layer_scale1.lambda1"][..]),
-        ("DINOv2", "dinov2.", &[projection, "layer.0.layer_scale1.lambda1"]),
+        ("DINOv3", "", &["embeddings.patch_embeddings.weight"][..]),
         ("BEiT", "beit.", &[projection, "encoder.layer.0.lambda_1"]),
-        ("BEiT", "", &["patch_embed.proj.weight", "blocks.0.attn.q_bias"]),
+        ("BEiT", "", &["patch_embed.proj.weight", "blocks.0.attn.relative_position_bias_table"]),
         (
             "PEFT",
             "base_model.model.vit.",
@@ -42,8 +41,6 @@ fn import_of_names_of_another_network_is_refused_as_such_with_the_first_names() 
             "",
             &["patch_embed.proj.weight", "layers.0.blocks.0.attn.logit_scale"],
         ),
-        ("CLIP", "", &["visual.conv1.weight"]),
-        ("CLIP", "clip.", &["vision_model.embeddings.patch_embedding.weight"]),
         ("torchvision", "", &["conv_proj.weight", "encoder.layers.encoder_layer_0.ln_1.weight"]),
         ("vit-pytorch", "", &["to_patch_embedding.1.weight"]),
         ("MMPretrain", "backbone.", &["patch_embed.projection.weight"]),

@@ -18,7 +18,7 @@ import cases
 ROOT = sys.argv[1]
 # Some of timm's parameter names, by family.
 NAMES = {
-    "vit": ["blocks.0.attn.qkv.weight", "cls_token"],
+    "vit": ["blocks.0.attn.qkv.weight", "head.weight"],
     "swin": ["layers.1.downsample.reduction.weight", "head.fc.bias"],
 }
 # Allowed difference of half precision: rounding of weights and activations.

@@ -4,8 +4,10 @@ use super::Batches;
 use crate::support::tiny_run::{alone, fade_out_options, options};
 use crate::support::{test_device, TestResult};
 use once_for_both::cost::{Budget, Metric};
-use once_for_both::models::{Architecture, Pooling, VitConfig};
-use once_for_both::search::{Event, Search};
+use once_for_both::models::{
+    Activation, Architecture, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, VitConfig,
+};
+use once_for_both::search::{Event, Search, SearchOptions};
 use once_for_both::{Error, Result};
 use tch::nn;
 
@@ -14,29 +16,67 @@ fn vit() -> VitConfig {
     vit.layer_scale(0.5).pooling(Pooling::ClassAndMean)
 }
 
+/// ViTs that have every other option between them: CLIP's tower, DeiT III with registers and average
+/// pooling, and one of RMSNorm and SwiGLU.
+fn of_the_family() -> [VitConfig; 3] {
+    let plain = VitConfig::uniform(32, 1, 4).input(16, 3, 4).classes(5);
+    let clip = VitConfig {
+        pre_norm: true,
+        patch_bias: false,
+        head_bias: false,
+        activation: Activation::QuickGelu,
+        ..plain.clone()
+    };
+    let average = VitConfig {
+        class_token: false,
+        registers: 2,
+        positions: PositionEmbedding::Patches,
+        qkv_bias: QkvBias::QueryValue,
+        qk_norm: Some(Norm::Layer),
+        ..plain.clone().pooling(Pooling::MeanNorm)
+    };
+    let gated = VitConfig {
+        norm: Norm::Rms,
+        mlp: Mlp::SwiGlu,
+        qkv_bias: QkvBias::None,
+        pre_norm: true,
+        ..plain.pooling(Pooling::Mean)
+    };
+    [clip, average, gated]
+}
+
 #[test]
 fn search_of_a_vit_with_layer_scale_and_pooled_head_prunes_exactly() -> TestResult {
+    [options(), fade_out_options()]
+        .into_iter()
+        .try_for_each(|options| check_search(&vit(), options))
+}
+
+#[test]
+fn search_of_vits_with_every_option_prunes_exactly() -> TestResult {
+    of_the_family().iter().try_for_each(|vit| check_search(vit, fade_out_options()))
+}
+
+fn check_search(vit: &VitConfig, options: SearchOptions) -> TestResult {
     let _alone = alone();
     let batches = Batches { count: 6, side: 16, classes: 5 };
-    for options in [options(), fade_out_options()] {
-        let builder = Search::of(vit()).budget(Budget::macs_share(0.5)).options(options);
-        let mut search = builder.device(test_device()).build()?;
-        let mut prunings = 0;
-        let mut check = |event: &Event| {
-            if let Event::Pruned(pruned) = event {
-                prunings += 1;
-                assert!(pruned.exact_difference <= 1e-5 * pruned.logit_scale);
-            }
-            Ok(())
-        };
-        while !search.is_done() {
-            search.step(&[batches.at(search.steps_done())?], &mut check)?;
+    let builder = Search::of(vit.clone()).budget(Budget::macs_share(0.5)).options(options);
+    let mut search = builder.device(test_device()).build()?;
+    let mut prunings = 0;
+    let mut check = |event: &Event| {
+        if let Event::Pruned(pruned) = event {
+            prunings += 1;
+            assert!(pruned.exact_difference <= 1e-5 * pruned.logit_scale);
         }
-        assert!(prunings > 0);
-        let subnet = search.extract(&batches.at(50)?.images)?;
-        subnet.verification.check()?;
-        assert!(subnet.macs()? <= search.limits()[0].limit);
+        Ok(())
+    };
+    while !search.is_done() {
+        search.step(&[batches.at(search.steps_done())?], &mut check)?;
     }
+    assert!(prunings > 0);
+    let subnet = search.extract(&batches.at(50)?.images)?;
+    subnet.verification.check()?;
+    assert!(subnet.macs()? <= search.limits()[0].limit);
     Ok(())
 }
 

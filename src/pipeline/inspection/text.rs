@@ -143,6 +143,8 @@ fn naming(naming: Naming) -> &'static str {
         Naming::Timm => "timm",
         Naming::Transformers => "transformers",
         Naming::OriginalSwin => "Swin Transformer (Microsoft)",
+        Naming::Clip => "transformers, CLIP",
+        Naming::OpenClip => "OpenAI's CLIP",
         Naming::Other => "of its own",
     }
 }

@@ -1,0 +1,131 @@
+//! Properties of a network that no tensor shows, from the `config.json` beside its weights.
+
+use super::report::Assumption;
+use crate::models::{Activation, Pooling};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::Path;
+
+/// Name of the configuration that transformers and timm write beside the weights.
+const CONFIG: &str = "config.json";
+
+/// Properties of a ViT that no tensor of its checkpoint shows, as far as they are known.
+///
+/// ```
+/// use once_for_both::import::KnownProperties;
+/// use once_for_both::models::Activation;
+///
+/// let clip = r#"{"model_type": "clip_vision_model", "num_attention_heads": 12,
+///                "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "image_size": 224}"#;
+/// let known = KnownProperties::from_json(&serde_json::from_str(clip)?)?;
+/// assert_eq!((known.heads, known.activation), (Some(12), Some(Activation::QuickGelu)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct KnownProperties {
+    /// Attention heads of every block.
+    pub heads: Option<i64>,
+    /// ε of every norm.
+    pub norm_eps: Option<f64>,
+    /// Activation of the MLP.
+    pub activation: Option<Activation>,
+    /// Input of the classifier.
+    pub pooling: Option<Pooling>,
+}
+
+impl KnownProperties {
+    /// Returns what only the number of heads is known of.
+    pub fn of_heads(heads: Option<i64>) -> Self {
+        Self { heads, ..Self::default() }
+    }
+
+    /// Reads the `config.json` in the folder of a checkpoint; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it is no JSON, and those of [`from_json`](Self::from_json).
+    pub fn beside(checkpoint: &Path) -> Result<Option<Self>> {
+        let folder = if checkpoint.is_dir() { Some(checkpoint) } else { checkpoint.parent() };
+        let Some(path) = folder.map(|folder| folder.join(CONFIG)).filter(|path| path.is_file())
+        else {
+            return Ok(None);
+        };
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
+        let json: Value = serde_json::from_str(&text).map_err(|e| Error::file(&path, e))?;
+        Self::from_json(&json).map(Some)
+    }
+
+    /// Takes the properties from a configuration of transformers, that of the image tower if it has
+    /// several, or from one of timm.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an activation function that no [`Activation`] is.
+    pub fn from_json(json: &Value) -> Result<Self> {
+        if let Some(tower) = json.get("vision_config") {
+            return Self::from_json(tower);
+        }
+        let arguments = json.get("model_args").unwrap_or(&Value::Null);
+        let find = |name| json.get(name).or_else(|| arguments.get(name));
+        let text = |name| find(name).and_then(Value::as_str);
+        let architecture = text("architecture").unwrap_or_default();
+        let activation = match text("hidden_act").or_else(|| text("act_layer")) {
+            Some(name) => Some(activation(name)?),
+            None if architecture.contains("quickgelu") => Some(Activation::QuickGelu),
+            None => None,
+        };
+        let heads = find("num_attention_heads").or_else(|| find("num_heads"));
+        Ok(Self {
+            heads: heads.and_then(Value::as_i64).or_else(|| heads_of(architecture)),
+            norm_eps: find("layer_norm_eps").and_then(Value::as_f64),
+            activation,
+            pooling: pooling(text("global_pool"), find("fc_norm").and_then(Value::as_bool)),
+        })
+    }
+
+    /// Says of each assumption that these properties decide where it is from.
+    pub(super) fn say_source(&self, assumed: &mut [Assumption], source: &str) {
+        for (property, is_known) in [
+            ("heads", self.heads.is_some()),
+            ("norm_eps", self.norm_eps.is_some()),
+            ("activation", self.activation.is_some()),
+            ("pooling", self.pooling.is_some()),
+        ] {
+            let own = assumed.iter_mut().filter(|own| is_known && own.property == property);
+            own.for_each(|own| own.source = Some(source.into()));
+        }
+    }
+}
+
+fn activation(name: &str) -> Result<Activation> {
+    Ok(match name {
+        "gelu" | "gelu_erf" | "gelu_python" => Activation::Gelu,
+        "gelu_tanh" | "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Activation::GeluTanh,
+        "quick_gelu" => Activation::QuickGelu,
+        "relu" => Activation::Relu,
+        // The activation of a gated MLP, which the tensors show.
+        "silu" | "swish" => Activation::Gelu,
+        other => {
+            let expected = "gelu, gelu_pytorch_tanh, quick_gelu, relu or silu";
+            return Err(Error::invalid("activation in config.json", expected, other));
+        }
+    })
+}
+
+/// timm's `global_pool` and `fc_norm`.
+fn pooling(global_pool: Option<&str>, fc_norm: Option<bool>) -> Option<Pooling> {
+    match (global_pool?, fc_norm) {
+        ("token", _) => Some(Pooling::ClassToken),
+        ("avg", Some(false)) => Some(Pooling::Mean),
+        ("avg", _) => Some(Pooling::MeanNorm),
+        _ => None,
+    }
+}
+
+/// Heads of timm's architectures whose heads do not have 64 channels.
+fn heads_of(architecture: &str) -> Option<i64> {
+    let has = |word: &str| architecture.contains(word);
+    let wide = ["_huge_", "_giant_", "_gigantic_", "_so400m_"].into_iter().any(has);
+    // Those of DINOv2 and DINOv3 have heads of 64 channels whatever their width.
+    (wide && !has("dino")).then_some(16)
+}

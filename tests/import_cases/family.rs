@@ -1,0 +1,176 @@
+//! Today's ViTs as timm, transformers and their authors write them: `make_family.py` wrote a folder of
+//! each, which is recognised and gives the outputs of the library that wrote it.
+
+use super::super::support::{tensor, test_device, TestResult, Tolerance};
+use super::{alone, data, into, network, HEADS};
+use once_for_both::import::{self, ImportOptions, KnownNetwork, Naming};
+use once_for_both::models::{
+    Activation, BlockConfig, Mlp, Network, Norm, Pooling, PositionEmbedding, QkvBias, VitConfig,
+};
+use std::path::PathBuf;
+
+/// Tolerance as a share of the largest output.
+const SHARE: f64 = 1e-5;
+/// LayerScale of a network that is recognised.
+const SCALE: f64 = 1e-5;
+
+fn folder(name: &str) -> PathBuf {
+    data("family").join(name)
+}
+
+fn plain() -> VitConfig {
+    VitConfig {
+        blocks: vec![BlockConfig::new(HEADS, 4, 24); 2],
+        ..VitConfig::uniform(12, 2, HEADS).input(12, 3, 4).classes(5)
+    }
+}
+
+/// Reads, recognises, imports and runs a network of one folder.
+fn check(name: &str, naming: Naming, skipped: usize, expected: &VitConfig) -> TestResult {
+    let path = folder(name).join("model.safetensors");
+    let has_config = folder(name).join("config.json").is_file();
+    let found = {
+        let _alone = alone();
+        import::inspect_file(&path, &ImportOptions::default(), Some(HEADS))?
+    };
+    let KnownNetwork::Vit(config) = found.network else { panic!("{name}: not a ViT") };
+    assert_eq!(config, *expected, "{name}");
+    let import = into(&import::read(&path)?, &config, &ImportOptions::default())?;
+    let report = &import.report;
+    assert_eq!((report.naming, report.skipped.len()), (naming, skipped), "{name}: {report:?}");
+    assert!(report.resized.is_empty() && report.replaced.is_empty(), "{name}: {report:?}");
+
+    let answers = import::read(&folder(name).join("expected.safetensors"))?;
+    let images = tensor(&answers, "images")?.f_to_device(test_device())?;
+    let network = network(&config, &import.weights)?;
+    let (key, actual) = match answers.contains_key("logits") {
+        true => ("logits", network.forward(&images, false)?.prediction()?),
+        false => ("features", network.features(&images, None, false)?),
+    };
+    let headless = ["head.bias", "head.weight"];
+    assert_eq!(report.missing, &headless[..if key == "logits" { 0 } else { 2 }], "{name}");
+    let answer = tensor(&answers, key)?;
+    Tolerance::of_scale(SHARE, answer)?.check(name, &actual, answer)?;
+    let sources = found.report.assumed.iter().filter(|own| own.property == "pooling");
+    let from_file = sources.filter(|own| own.source.as_deref() == Some("config.json")).count();
+    assert!(has_config || from_file == 0, "{name}");
+    Ok(())
+}
+
+fn check_timm(name: &str, expected: &VitConfig) -> TestResult {
+    check(name, Naming::Timm, 0, expected)
+}
+
+#[test]
+fn import_of_timm_deit_iii_gives_its_logits() -> TestResult {
+    let positions = PositionEmbedding::Patches;
+    check_timm("timm_deit3", &VitConfig { positions, ..plain().layer_scale(SCALE) })
+}
+
+#[test]
+fn import_of_timm_vits_with_average_pooling_gives_their_logits() -> TestResult {
+    check_timm("timm_avg", &plain().pooling(Pooling::MeanNorm))?;
+    let relu = VitConfig { activation: Activation::Relu, ..plain().pooling(Pooling::Mean) };
+    check_timm("timm_avg_no_fc_norm", &relu)
+}
+
+#[test]
+fn import_of_timm_vits_with_registers_gives_their_logits() -> TestResult {
+    let averaged = VitConfig {
+        class_token: false,
+        registers: 4,
+        positions: PositionEmbedding::Patches,
+        ..plain().layer_scale(SCALE).pooling(Pooling::MeanNorm)
+    };
+    check_timm("timm_reg4_gap", &averaged)?;
+    check_timm("timm_registers_with_positions", &VitConfig { registers: 2, ..plain() })?;
+    let gated = VitConfig {
+        registers: 4,
+        positions: PositionEmbedding::Patches,
+        mlp: Mlp::SwiGlu,
+        ..plain().layer_scale(SCALE)
+    };
+    check_timm("timm_dinov2_reg4_swiglu", &gated)
+}
+
+#[test]
+fn import_of_timm_clip_tower_gives_its_logits() -> TestResult {
+    let clip = VitConfig {
+        pre_norm: true,
+        patch_bias: false,
+        norm_eps: 1e-5,
+        activation: Activation::QuickGelu,
+        ..plain()
+    };
+    check_timm("timm_clip_quickgelu", &clip)
+}
+
+#[test]
+fn import_of_timm_vits_with_norms_of_queries_and_keys_gives_their_logits() -> TestResult {
+    let layer = VitConfig { qk_norm: Some(Norm::Layer), qkv_bias: QkvBias::None, ..plain() };
+    check_timm("timm_qk_norm", &layer)?;
+    let rms = VitConfig {
+        class_token: false,
+        norm: Norm::Rms,
+        qk_norm: Some(Norm::Rms),
+        mlp: Mlp::SwiGlu,
+        ..plain().pooling(Pooling::MeanNorm)
+    };
+    check_timm("timm_rms_swiglu", &rms)
+}
+
+#[test]
+fn import_of_timm_vit_with_the_tanh_gelu_of_its_config_gives_its_logits() -> TestResult {
+    check_timm("timm_gelu_tanh", &VitConfig { activation: Activation::GeluTanh, ..plain() })
+}
+
+#[test]
+fn import_of_transformers_dinov2_gives_its_logits() -> TestResult {
+    let dino = plain().layer_scale(SCALE).pooling(Pooling::ClassAndMean);
+    // The mask token is left out.
+    check("hf_dinov2", Naming::Transformers, 1, &dino)?;
+    let mut gated = VitConfig { mlp: Mlp::SwiGlu, ..dino.clone() };
+    gated.blocks.iter_mut().for_each(|block| block.hidden_dim = 16);
+    check("hf_dinov2_swiglu", Naming::Transformers, 1, &gated)?;
+    let backbone = plain().layer_scale(SCALE).classes(1000);
+    check("hf_dinov2_backbone", Naming::Transformers, 1, &backbone)
+}
+
+/// The class token has a position and registers have none: it is added to the token.
+#[test]
+fn import_of_dinov2_with_registers_adds_the_position_to_the_class_token() -> TestResult {
+    let registers = VitConfig {
+        registers: 4,
+        positions: PositionEmbedding::Patches,
+        ..plain().layer_scale(SCALE)
+    };
+    let head = registers.clone().pooling(Pooling::ClassAndMean);
+    check("hf_dinov2_registers", Naming::Transformers, 1, &head)?;
+    let mut gated = VitConfig { mlp: Mlp::SwiGlu, ..registers.classes(1000) };
+    gated.blocks.iter_mut().for_each(|block| block.hidden_dim = 12);
+    check("dinov2_registers", Naming::Timm, 1, &gated)
+}
+
+#[test]
+fn import_of_clip_towers_gives_their_embeddings() -> TestResult {
+    let clip = VitConfig {
+        pre_norm: true,
+        patch_bias: false,
+        head_bias: false,
+        norm_eps: 1e-5,
+        activation: Activation::QuickGelu,
+        ..plain()
+    };
+    check("hf_clip", Naming::Clip, 0, &clip)?;
+    // The text tower, its projection and the scale of the logits are left out.
+    check("openai_clip", Naming::OpenClip, 3, &clip)
+}
+
+#[test]
+fn import_of_transformers_mae_gives_the_features_of_its_encoder() -> TestResult {
+    let path = folder("hf_mae").join("model.safetensors");
+    let tensors = import::read(&path)?;
+    let decoder = tensors.keys().filter(|name| name.starts_with("decoder.")).count();
+    let config = VitConfig { norm_eps: 1e-12, ..plain().classes(1000) };
+    check("hf_mae", Naming::Transformers, decoder, &config)
+}
