@@ -1,6 +1,6 @@
 //! The configuration of a ViT from the names and shapes of its checkpoint.
 
-use super::naming::{named, Named, Stored};
+use super::named::{named, Named, Stored};
 use super::positions::grid_side;
 use super::{ImportOptions, KnownProperties, Naming};
 use crate::models::{
@@ -72,7 +72,7 @@ pub(super) fn vit(named: &Named, known: &KnownProperties) -> Result<VitConfig> {
         embed_dim,
         blocks: blocks(named, embed_dim, known.heads)?,
         distilled: named.is_distilled(),
-        norm_eps: known.norm_eps.unwrap_or_else(|| match named.naming {
+        norm_eps: known.norm_eps.unwrap_or(match named.naming {
             Naming::Transformers if !layer_scale => 1e-12,
             Naming::Clip | Naming::OpenClip => 1e-5,
             _ if pre_norm => 1e-5,

@@ -1,7 +1,7 @@
 //! The configuration of a Swin from the names and shapes of its checkpoint.
 
 use super::inspect::{axes, classes, sizes};
-use super::naming::{named, Named};
+use super::named::{named, Named};
 use super::ImportOptions;
 use crate::models::{SwinConfig, SwinStage};
 use crate::tensors::Weights;

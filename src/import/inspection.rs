@@ -2,7 +2,7 @@
 
 use super::inspect::vit;
 use super::inspect_swin::swin;
-use super::naming::named;
+use super::named::named;
 use super::{into, open, Assumption, Checkpoint, ImportOptions, ImportReport, KnownProperties};
 use crate::error::ImportError;
 use crate::models::{SwinConfig, VitConfig};

@@ -33,7 +33,9 @@
 //! - A distilled checkpoint in a plain network: the distillation token, its position and its head
 //!   are skipped, which changes what the network computes. A plain checkpoint in a distilled
 //!   network: they are initialised afresh.
-//! - Pooler and mask token of transformers are skipped: the classifier does not use them.
+//! - The pooler of transformers, mask token and decoder of masked pretraining, and the text tower of
+//!   CLIP are skipped: the classifier does not use them.
+//! - Of a position table, the row of a token that has none in the network is added to the token.
 //! - Relative position indices and attention masks of a Swin checkpoint are left out: the network
 //!   computes them.
 //! - A prefix that all names share (`module.`, `_orig_mod.`, `model.`, `backbone.` and their
@@ -55,6 +57,7 @@ mod inspect;
 mod inspect_swin;
 mod inspection;
 mod known;
+mod named;
 mod naming;
 mod place;
 mod positions;

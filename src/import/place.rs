@@ -2,7 +2,7 @@
 
 use super::family::{PositionTable, Pretrained};
 use super::finite::expect_finite;
-use super::naming::{named, Named, Stored};
+use super::named::{named, Named, Stored};
 use super::positions::{rows, Tables};
 use super::recognise::part;
 use super::report::{Import, ImportReport, Resized};

@@ -1,6 +1,6 @@
 //! The result of an import, with the fate of every tensor.
 
-use super::naming::Named;
+use super::named::Named;
 use super::{Naming, Source};
 use crate::error::ImportError;
 use crate::tensors::Weights;

@@ -1,0 +1,214 @@
+//! Tensors of a checkpoint under the names of the network's variables.
+
+use super::family::{Pretrained, Translation};
+use super::finite::to_f32;
+use super::prefix::{strip, Renamed, Stripped};
+use super::{ImportOptions, Naming};
+use crate::error::{expect_shape, ImportError};
+use crate::tensors::Weights;
+use crate::{Error, Result};
+use std::collections::BTreeMap;
+use tch::Tensor;
+
+/// Tensors of a checkpoint by the name of the variable they are for.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) naming: Naming,
+    /// What was removed from the start of every name.
+    pub(super) prefix: String,
+    pub(super) tensors: BTreeMap<String, Stored>,
+    /// Checkpoint names of tensors that are left out: unused, or named by the option `skip`.
+    pub(super) skipped: Vec<String>,
+    /// Checkpoint names of tensors that the network computes itself.
+    pub(super) computed: Vec<String>,
+    /// Checkpoint names that the family does not know, with and without prefix.
+    pub(super) unknown: Vec<(String, String)>,
+}
+
+/// The tensors of one variable: a single one, or parts of one shape, concatenated along axis 0.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// Name in the checkpoint, and tensor, of each part.
+    parts: Vec<(String, Tensor)>,
+}
+
+/// The parts found so far of a variable that is stored in several tensors.
+#[derive(Debug)]
+struct Incomplete {
+    parts: &'static [&'static str],
+    found: Vec<Option<(String, Tensor)>>,
+}
+
+/// Translates all names of a checkpoint, without their prefix; tensors that the options leave out are
+/// listed as skipped.
+///
+/// # Errors
+/// Those of [`strip`]; [`ImportError::Missing`] for a
+/// part without the others; [`ImportError::Ambiguous`] for two tensors of one variable;
+/// [`Error::Shape`] if parts differ in shape; [`Error::Unknown`] for a part that is not in `parts`.
+pub(super) fn named<A: Pretrained>(weights: &Weights, options: &ImportOptions) -> Result<Named> {
+    let Stripped { prefix, naming, tensors, skipped, computed } = strip::<A>(weights, options)?;
+    let mut named =
+        Named { naming, prefix, tensors: BTreeMap::new(), skipped, computed, unknown: vec![] };
+    let mut incomplete: BTreeMap<String, Incomplete> = BTreeMap::new();
+    for Renamed { bare, name, tensor } in tensors {
+        match A::translate(naming, &bare) {
+            Translation::Variable(variable) => named.insert(variable, vec![(name, tensor)])?,
+            Translation::Unsqueezed { variable, axes } => {
+                let shape = [vec![1; axes], tensor.size()].concat();
+                named.insert(variable, vec![(name, tensor.f_reshape(&shape[..])?)])?;
+            }
+            Translation::Transposed(variable) => {
+                expect_matrix(&name, &tensor)?;
+                named.insert(variable, vec![(name, tensor.f_transpose(0, 1)?)])?;
+            }
+            Translation::Part { variable, part, parts } => {
+                let entry = incomplete.entry(variable.clone());
+                let own = entry.or_insert_with(|| Incomplete::new(parts));
+                if let Some((first, _)) = own.put(part, (name.clone(), tensor))? {
+                    return Err(ambiguous(variable, first, &name));
+                }
+            }
+            Translation::Unused => named.skipped.push(name),
+            Translation::Computed => named.computed.push(name),
+            Translation::Unknown => named.unknown.push((name, bare)),
+        }
+    }
+    for (variable, parts) in incomplete {
+        match parts.alone::<A>(&variable) {
+            Some(alone) => {
+                for (variable, own) in alone {
+                    named.insert(variable, vec![own])?;
+                }
+            }
+            None => {
+                let whole = parts.complete(&variable)?;
+                named.insert(variable, whole)?;
+            }
+        }
+    }
+    Ok(named)
+}
+
+fn expect_matrix(name: &str, tensor: &Tensor) -> Result<()> {
+    match tensor.dim() {
+        2 => Ok(()),
+        // −1 stands for any length, as in PyTorch.
+        _ => expect_shape("import", name, tensor, &[-1, -1]),
+    }
+}
+
+impl Incomplete {
+    fn new(parts: &'static [&'static str]) -> Self {
+        Self { parts, found: parts.iter().map(|_| None).collect() }
+    }
+
+    /// Stores a part; returns the tensor that was stored for it before.
+    fn put(&mut self, part: &str, source: (String, Tensor)) -> Result<Option<(String, Tensor)>> {
+        let at = self.parts.iter().position(|known| *known == part).ok_or_else(|| {
+            let known: Vec<String> = self.parts.iter().map(ToString::to_string).collect();
+            Error::unknown("part of a variable", part, &known)
+        })?;
+        Ok(self.found[at].replace(source))
+    }
+
+    /// The parts that there are, as variables of their own; `None` if all are there, or if the family
+    /// knows no variable for one of them.
+    fn alone<A: Pretrained>(&self, variable: &str) -> Option<Vec<(String, (String, Tensor))>> {
+        if self.found.iter().all(Option::is_some) {
+            return None;
+        }
+        let found = self.found.iter().zip(self.parts).filter_map(|(found, part)| {
+            let (name, tensor) = found.as_ref()?;
+            let own = A::part_alone(variable, part);
+            Some(own.map(|own| (own, (name.clone(), tensor.shallow_clone()))))
+        });
+        found.collect()
+    }
+
+    /// All parts in order, each of the first one's shape.
+    fn complete(self, variable: &str) -> Result<Vec<(String, Tensor)>> {
+        let mut whole: Vec<(String, Tensor)> = Vec::with_capacity(self.parts.len());
+        for (found, part) in self.found.into_iter().zip(self.parts) {
+            let missing = || ImportError::Missing { variable: format!("{part} of {variable}") };
+            let (name, tensor) = found.ok_or_else(missing)?;
+            if let Some((_, first)) = whole.first() {
+                expect_shape("import", &name, &tensor, &first.size())?;
+            }
+            whole.push((name, tensor));
+        }
+        Ok(whole)
+    }
+}
+
+fn ambiguous(variable: String, first: String, second: &str) -> Error {
+    ImportError::Ambiguous { variable, first, second: second.into() }.into()
+}
+
+impl Named {
+    fn insert(&mut self, variable: String, parts: Vec<(String, Tensor)>) -> Result<()> {
+        let second = parts.first().map(|(name, _)| name.clone()).unwrap_or_default();
+        match self.tensors.insert(variable.clone(), Stored { parts }) {
+            None => Ok(()),
+            Some(first) => Err(ambiguous(variable, first.names().join(", "), &second)),
+        }
+    }
+
+    pub(super) fn get(&self, variable: &str) -> Result<&Stored, ImportError> {
+        let missing = || ImportError::Missing { variable: variable.into() };
+        self.tensors.get(variable).ok_or_else(missing)
+    }
+
+    /// Whether there is a variable whose name starts with `prefix`.
+    pub(super) fn has_any(&self, prefix: &str) -> bool {
+        let next = self.tensors.range(prefix.to_owned()..).next();
+        next.is_some_and(|(name, _)| name.starts_with(prefix))
+    }
+
+    pub(super) fn is_distilled(&self) -> bool {
+        self.tensors.contains_key("dist_token")
+    }
+}
+
+impl Stored {
+    /// Names in the checkpoint.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.parts.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The variable's name, followed by those of the checkpoint where they differ.
+    pub(super) fn label(&self, variable: &str) -> String {
+        match &self.parts[..] {
+            [(name, _)] if name == variable => name.clone(),
+            _ => format!("{variable} ({})", self.names().join(", ")),
+        }
+    }
+
+    /// Shape of all parts concatenated.
+    pub(super) fn shape(&self) -> Vec<i64> {
+        let mut shape = self.parts.first().map(|(_, tensor)| tensor.size()).unwrap_or_default();
+        if let Some(rows) = shape.first_mut() {
+            *rows = rows.saturating_mul(self.parts.len() as i64);
+        }
+        shape
+    }
+
+    /// All parts concatenated, in f32 on the CPU.
+    ///
+    /// # Errors
+    /// [`ImportError::NotFloat`], or [`ImportError::NotFinite`].
+    pub(super) fn tensor(&self, variable: &str) -> Result<Tensor> {
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for (name, tensor) in &self.parts {
+            if !tensor.is_floating_point() {
+                let found = format!("{:?}", tensor.kind());
+                return Err(ImportError::NotFloat { name: self.label(variable), found }.into());
+            }
+            parts.push(to_f32(name, tensor)?);
+        }
+        match &parts[..] {
+            [whole] => Ok(whole.shallow_clone()),
+            parts => Ok(Tensor::f_cat(parts, 0)?),
+        }
+    }
+}
