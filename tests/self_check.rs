@@ -6,8 +6,8 @@ use once_for_both::check::{self_check, Findings};
 use once_for_both::cost::{CostModel, Polynomial};
 use once_for_both::error::{Advice, Fault, Suspect};
 use once_for_both::models::{
-    Architecture, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, VisionTransformer,
-    VitConfig,
+    Architecture, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, Rope,
+    VisionTransformer, VitConfig,
 };
 use once_for_both::space::{Binding, Candidates, Role, SearchSpace, Sizes};
 use once_for_both::{Error, Result};
@@ -88,7 +88,7 @@ fn self_check_of_the_crates_vits_finds_no_fault() -> TestResult {
 }
 
 /// ViTs of one block with the options that the crate's other tests leave off.
-fn of_the_family() -> [VitConfig; 4] {
+fn of_the_family() -> [VitConfig; 6] {
     let square = || VitConfig { blocks: vec![BlockConfig::new(4, 8, 32)], ..square() };
     let clip = VitConfig { pre_norm: true, patch_bias: false, head_bias: false, ..square() };
     let average = VitConfig {
@@ -107,7 +107,19 @@ fn of_the_family() -> [VitConfig; 4] {
         ..square().layer_scale(0.1).pooling(Pooling::Mean)
     };
     let registers = VitConfig { registers: 2, qk_norm: Some(Norm::Rms), ..square() };
-    [clip, average, gated, registers]
+    let eva = VitConfig {
+        rope: Some(Rope::Grid { base: 100.0, reference: 4 }),
+        qkv_bias: QkvBias::QueryValue,
+        mlp: Mlp::SwiGlu,
+        ..square().pooling(Pooling::MeanNorm)
+    };
+    let dino = VitConfig {
+        rope: Some(Rope::Normalised { base: 100.0 }),
+        registers: 2,
+        positions: PositionEmbedding::None,
+        ..square().layer_scale(0.1)
+    };
+    [clip, average, gated, registers, eva, dino]
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use super::{Assumption, Naming};
 use crate::models::{Activation, Architecture, BlockConfig};
 use crate::tensors::Weights;
+use crate::Result;
+use tch::Tensor;
 
 /// A family of networks that weights can be imported into.
 ///
@@ -75,6 +77,22 @@ pub trait Pretrained: Architecture {
     /// (default): such a checkpoint is refused.
     fn part_alone(_variable: &str, _part: &str) -> Option<String> {
         None
+    }
+
+    /// Returns whether the network computes a variable from its configuration, such as the
+    /// frequencies of rotary positions, where a checkpoint has no tensor for it. Default: none.
+    fn is_computed(_variable: &str) -> bool {
+        false
+    }
+
+    /// Returns a tensor, which has the variable's shape, in the order of rows that the network has.
+    /// Default: as it is. A checkpoint with a tensor for a variable that
+    /// [`is_computed`](Self::is_computed) is one of the network's own, and left as it is.
+    ///
+    /// # Errors
+    /// [`Error::Torch`](crate::Error::Torch) if the tensor cannot be reordered.
+    fn arranged(&self, _variable: &str, tensor: Tensor) -> Result<Tensor> {
+        Ok(tensor)
     }
 
     /// Returns the table of absolute positions, which is interpolated to another resolution.

@@ -4,7 +4,7 @@ use super::named::{named, Named, Stored};
 use super::positions::grid_side;
 use super::{ImportOptions, KnownProperties, Naming};
 use crate::models::{
-    Activation, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, VitConfig,
+    Activation, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, Rope, VitConfig,
 };
 use crate::tensors::Weights;
 use crate::{Error, Result};
@@ -13,6 +13,10 @@ use crate::{Error, Result};
 const HEAD_DIM: i64 = 64;
 /// Initial LayerScale of DINOv2; a checkpoint holds the trained values alone.
 const LAYER_SCALE: f64 = 1e-5;
+/// Side of the image of a network without a table of positions.
+const IMAGE_SIZE: i64 = 224;
+/// Side of the grid that EVA-02 was trained with.
+const REFERENCE: i64 = 16;
 /// Classes of ImageNet-1k, for a checkpoint without a head.
 const CLASSES: i64 = 1000;
 
@@ -23,11 +27,13 @@ const CLASSES: i64 = 1000;
 /// | field | value |
 /// |---|---|
 /// | heads of every block | `heads`, or else `embed_dim / 64` |
-/// | `norm_eps` | the default of the library: 1e-6 with timm's names, 1e-5 there with a norm before the blocks, 1e-12 with those of transformers (1e-6 with LayerScale), 1e-5 with those of CLIP |
+/// | `norm_eps` | the default of the library: 1e-6 with timm's names, 1e-5 there with a norm before the blocks, 1e-12 with those of transformers (1e-6 with LayerScale), 1e-5 with those of CLIP and DINOv3 |
 /// | `classes`, in a checkpoint without a head | 1,000 |
 /// | grid of patches, and so the image | square |
 /// | `pooling` | `mean_norm` with an `fc_norm`; else the class token, or the mean without one; `class_and_mean` if the head has two columns a channel |
 /// | `activation` | GELU, exact; with the names of CLIP, QuickGELU |
+/// | `rope` | that of DINOv3, base 100, with its names, or with registers and without positions; that of EVA-02, base 10,000 over 16 × 16 patches, with SwiGLU and biases of queries and values alone |
+/// | image of a network without a table of positions | 224 × 224 |
 /// | `layer_scale`, where there is one | initially 1e-5; it matters in fresh networks only |
 /// | `drop_path` | 0 |
 ///
@@ -59,8 +65,18 @@ pub(super) fn vit(named: &Named, known: &KnownProperties) -> Result<VitConfig> {
         return Err(Error::invalid("width of a patch", patch_size.to_string(), width));
     }
     let prefix = prefix(named, embed_dim)?;
-    let (positions, side) = positions(named, &prefix, embed_dim)?;
-    let image_size = side.checked_mul(patch_size);
+    let (rope, mlp) = (rope(named, known)?, mlp(named)?);
+    // A gated MLP of DINOv3 in transformers has the activation of its configuration.
+    if let (Naming::Dinov3, Mlp::SwiGlu, Some(other)) = (named.naming, mlp, known.activation) {
+        return Err(Error::invalid("activation of a gated MLP", "SiLU", other.words()));
+    }
+    let (positions, image_size) = match named.tensors.contains_key("pos_embed") || rope.is_none() {
+        true => {
+            let (positions, side) = positions(named, &prefix, embed_dim)?;
+            (positions, side.checked_mul(patch_size))
+        }
+        false => (PositionEmbedding::None, Some(known.image_size.unwrap_or(IMAGE_SIZE))),
+    };
     let (pooling, classes) = head(named, known, embed_dim)?;
     let (pre_norm, layer_scale) = (has("norm_pre.weight"), has("blocks.0.ls1.gamma"));
     let norm = norm_kind(named, "blocks.0.norm1");
@@ -74,7 +90,8 @@ pub(super) fn vit(named: &Named, known: &KnownProperties) -> Result<VitConfig> {
         distilled: named.is_distilled(),
         norm_eps: known.norm_eps.unwrap_or(match named.naming {
             Naming::Transformers if !layer_scale => 1e-12,
-            Naming::Clip | Naming::OpenClip => 1e-5,
+            Naming::Clip | Naming::OpenClip | Naming::Dinov3 => 1e-5,
+            _ if matches!(rope, Some(Rope::Normalised { .. })) => 1e-5,
             _ if pre_norm => 1e-5,
             _ => 1e-6,
         }),
@@ -91,17 +108,40 @@ pub(super) fn vit(named: &Named, known: &KnownProperties) -> Result<VitConfig> {
             Naming::Clip | Naming::OpenClip => Activation::QuickGelu,
             _ => Activation::Gelu,
         }),
-        mlp: mlp(named)?,
-        qkv_bias: match (has("blocks.0.attn.qkv.bias"), has("blocks.0.attn.q_bias")) {
-            (true, _) => QkvBias::Full,
-            (false, true) => QkvBias::QueryValue,
-            (false, false) => QkvBias::None,
-        },
+        mlp,
+        qkv_bias: qkv_bias(named),
         qk_norm: norm_kind(named, "blocks.0.attn.q_norm"),
         head_bias: has("head.bias") || !has("head.weight"),
+        rope,
     };
     config.check()?;
     Ok(config)
+}
+
+fn qkv_bias(named: &Named) -> QkvBias {
+    let has = |variable: &str| named.tensors.contains_key(variable);
+    match (has("blocks.0.attn.qkv.bias"), has("blocks.0.attn.q_bias")) {
+        (true, _) => QkvBias::Full,
+        (false, true) => QkvBias::QueryValue,
+        (false, false) => QkvBias::None,
+    }
+}
+
+/// Rotary positions, which no tensor shows: DINOv3 has registers and no table of positions, and EVA-02
+/// has a table, SwiGLU, and biases of queries and values alone.
+fn rope(named: &Named, known: &KnownProperties) -> Result<Option<Rope>> {
+    let has = |variable: &str| named.tensors.contains_key(variable);
+    let timm = named.naming == Naming::Timm;
+    let dinov3 = timm && !has("pos_embed") && has("reg_token");
+    if dinov3 || named.naming == Naming::Dinov3 {
+        return Ok(Some(Rope::Normalised { base: known.rope_base.unwrap_or(100.0) }));
+    }
+    let eva02 = timm && has("pos_embed") && qkv_bias(named) == QkvBias::QueryValue;
+    if eva02 && mlp(named)? == Mlp::SwiGlu {
+        let base = known.rope_base.unwrap_or(10_000.0);
+        return Ok(Some(Rope::Grid { base, reference: REFERENCE }));
+    }
+    Ok(None)
 }
 
 /// The tokens before the patches, with their numbers.

@@ -29,10 +29,14 @@ pub struct KnownProperties {
     pub heads: Option<i64>,
     /// ε of every norm.
     pub norm_eps: Option<f64>,
-    /// Activation of the MLP.
+    /// Activation of the MLP, where it is not SiLU.
     pub activation: Option<Activation>,
     /// Input of the classifier.
     pub pooling: Option<Pooling>,
+    /// Side of the image in pixels, for a network without a table of positions.
+    pub image_size: Option<i64>,
+    /// Base of rotary positions.
+    pub rope_base: Option<f64>,
 }
 
 impl KnownProperties {
@@ -70,16 +74,19 @@ impl KnownProperties {
         let text = |name| find(name).and_then(Value::as_str);
         let architecture = text("architecture").unwrap_or_default();
         let activation = match text("hidden_act").or_else(|| text("act_layer")) {
-            Some(name) => Some(activation(name)?),
+            Some(name) => activation(name)?,
             None if architecture.contains("quickgelu") => Some(Activation::QuickGelu),
             None => None,
         };
         let heads = find("num_attention_heads").or_else(|| find("num_heads"));
+        let rope_base = find("rope_theta").or_else(|| find("rope_temperature"));
         Ok(Self {
             heads: heads.and_then(Value::as_i64).or_else(|| heads_of(architecture)),
             norm_eps: find("layer_norm_eps").and_then(Value::as_f64),
             activation,
             pooling: pooling(text("global_pool"), find("fc_norm").and_then(Value::as_bool)),
+            image_size: find("image_size").or_else(|| find("img_size")).and_then(Value::as_i64),
+            rope_base: rope_base.and_then(Value::as_f64),
         })
     }
 
@@ -90,6 +97,7 @@ impl KnownProperties {
             ("norm_eps", self.norm_eps.is_some()),
             ("activation", self.activation.is_some()),
             ("pooling", self.pooling.is_some()),
+            ("rotary positions", self.rope_base.is_some()),
         ] {
             let own = assumed.iter_mut().filter(|own| is_known && own.property == property);
             own.for_each(|own| own.source = Some(source.into()));
@@ -97,14 +105,14 @@ impl KnownProperties {
     }
 }
 
-fn activation(name: &str) -> Result<Activation> {
+/// `None` for SiLU, which only gated MLPs have; the tensors show those.
+fn activation(name: &str) -> Result<Option<Activation>> {
     Ok(match name {
-        "gelu" | "gelu_erf" | "gelu_python" => Activation::Gelu,
-        "gelu_tanh" | "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Activation::GeluTanh,
-        "quick_gelu" => Activation::QuickGelu,
-        "relu" => Activation::Relu,
-        // The activation of a gated MLP, which the tensors show.
-        "silu" | "swish" => Activation::Gelu,
+        "gelu" | "gelu_erf" | "gelu_python" => Some(Activation::Gelu),
+        "gelu_tanh" | "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Some(Activation::GeluTanh),
+        "quick_gelu" => Some(Activation::QuickGelu),
+        "relu" => Some(Activation::Relu),
+        "silu" | "swish" => None,
         other => {
             let expected = "gelu, gelu_pytorch_tanh, quick_gelu, relu or silu";
             return Err(Error::invalid("activation in config.json", expected, other));

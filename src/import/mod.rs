@@ -53,6 +53,7 @@ mod adapt;
 mod checkpoint;
 mod family;
 mod finite;
+mod half_split;
 mod inspect;
 mod inspect_swin;
 mod inspection;

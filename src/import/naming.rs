@@ -18,6 +18,8 @@ pub enum Naming {
     /// Hugging Face transformers: `vit.encoder.layer.0.attention.attention.query.weight`, or in the
     /// classes of its version 5, `vit.layers.0.attention.q_proj.weight`.
     Transformers,
+    /// DINOv3 of transformers: `layer.0.attention.q_proj.weight`.
+    Dinov3,
     /// The image tower of CLIP in transformers: `vision_model.encoder.layers.0.self_attn.q_proj.weight`.
     Clip,
     /// The image tower of OpenAI's CLIP and of OpenCLIP:
@@ -43,6 +45,9 @@ impl Naming {
         if CLIP_PREFIXES.iter().any(|prefix| has(&format!("{prefix}{CLIP_PROJECTION}"))) {
             return Some(Self::Clip);
         }
+        if DINOV3_PREFIXES.iter().any(|prefix| has(&format!("{prefix}{DINOV3_PROJECTION}"))) {
+            return Some(Self::Dinov3);
+        }
         if has(OPEN_CLIP_PROJECTION) {
             return Some(Self::OpenClip);
         }
@@ -65,6 +70,7 @@ fn before_projection(name: &str) -> Option<&str> {
     for (projection, classes) in [
         (TRANSFORMERS_PROJECTION, &CLASS_PREFIXES[..]),
         (CLIP_PROJECTION, &CLIP_PREFIXES[..]),
+        (DINOV3_PROJECTION, &DINOV3_PREFIXES[..]),
         (PROJECTION, &[]),
         (OPEN_CLIP_PROJECTION, &[]),
     ] {
@@ -88,5 +94,9 @@ const CLASS_PREFIXES: [&str; 6] =
 const CLIP_PROJECTION: &str = "embeddings.patch_embedding.weight";
 /// Prefixes of the image tower.
 const CLIP_PREFIXES: [&str; 2] = ["", "vision_model."];
+/// Patch projection of DINOv3.
+const DINOV3_PROJECTION: &str = "embeddings.patch_embeddings.weight";
+/// Prefixes in its classes.
+pub(super) const DINOV3_PREFIXES: [&str; 3] = ["", "dinov3_vit.", "model."];
 /// Patch projection of OpenAI's CLIP.
 const OPEN_CLIP_PROJECTION: &str = "visual.conv1.weight";

@@ -100,6 +100,10 @@ impl<A: Pretrained> Placing<'_, A> {
 
     fn variable(&mut self, name: &str, fresh: &Tensor) -> Result<Tensor> {
         let Some(stored) = self.named.tensors.get(name) else {
+            if A::is_computed(name) {
+                self.report.computed.push(name.into());
+                return Ok(fresh.shallow_clone());
+            }
             if !self.may_be_missing(name) {
                 return Err(ImportError::Missing { variable: name.into() }.into());
             }
@@ -109,7 +113,8 @@ impl<A: Pretrained> Placing<'_, A> {
         if stored.shape() == fresh.size() {
             let tensor = stored.tensor(name)?;
             self.report.loaded.push(name.into());
-            return Ok(tensor);
+            let is_own = self.named.tensors.keys().any(|name| A::is_computed(name));
+            return if is_own { Ok(tensor) } else { self.config.arranged(name, tensor) };
         }
         let table = self.config.position_table().filter(|table| table.variable == name);
         if let Some(table) = table {

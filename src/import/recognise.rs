@@ -6,13 +6,12 @@ use crate::tensors::Weights;
 /// a prefix does not matter.
 type Convention = (&'static str, fn(&str) -> bool);
 
-const FOREIGN: [Convention; 7] = [
+const FOREIGN: [Convention; 6] = [
     ("an adapter of PEFT, to be merged in Python: model.merge_and_unload()", |name| {
         [".lora_", ".base_layer.", ".modules_to_save.", ".ia3_l"]
             .iter()
             .any(|part| name.contains(part))
     }),
-    ("DINOv3 of transformers", |name| name.ends_with("embeddings.patch_embeddings.weight")),
     ("BEiT", |name| {
         let is_table = name.ends_with("relative_position_bias_table");
         name.ends_with(".lambda_1")
@@ -64,7 +63,7 @@ pub(super) fn is_vit(checkpoint: &Weights) -> bool {
 }
 
 /// A part of a network, and whether a name is of it.
-const PARTS: [Convention; 10] = [
+const PARTS: [Convention; 11] = [
     ("a norm before the blocks; set pre_norm in the configuration", |name| {
         name.starts_with("norm_pre.")
     }),
@@ -94,6 +93,9 @@ const PARTS: [Convention; 10] = [
     }),
     ("a gated MLP (SwiGLU); set mlp to swi_glu in the configuration", |name| {
         [".mlp.fc1_", ".mlp.w1", ".mlp.w2", ".mlp.w3"].iter().any(|part| name.contains(part))
+    }),
+    ("the authors' DINOv3, to be converted by timm or transformers", |name| {
+        name == "storage_tokens" || name.ends_with(".attn.qkv.bias_mask")
     }),
     ("a block that the network has not, or a part of one; change the configuration", |name| {
         name.starts_with("blocks.") || name.starts_with("layers.") || name.contains("encoder.layer")

@@ -18,7 +18,7 @@ pub struct Import {
 
 /// Fate of every tensor of the checkpoint and of every variable of the network.
 ///
-/// Each variable is listed in one of `loaded`, `resized`, `replaced` and `missing`, under the
+/// Each variable is listed in one of `loaded`, `resized`, `replaced`, `missing` and `computed`, under the
 /// network's name. A single row of a position table is written `pos_embed[:, 1]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportReport {
@@ -34,8 +34,9 @@ pub struct ImportReport {
     pub loaded: Vec<String>,
     /// Tensors of the checkpoint that are left out, under the checkpoint's names.
     pub skipped: Vec<String>,
-    /// Constants of the checkpoint that the network computes itself, and the counter of an averaged
-    /// model, so that nothing is lost; under the checkpoint's names.
+    /// Constants that the network computes itself, under the checkpoint's names, or where the
+    /// checkpoint does not have them, under the network's; and the counter of an averaged model.
+    /// Nothing is lost.
     pub computed: Vec<String>,
     /// Variables adapted to another resolution, other prefix tokens or other input channels.
     pub resized: Vec<Resized>,

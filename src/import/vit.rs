@@ -1,11 +1,14 @@
 //! Import into ViTs.
 
 use super::family::{of_blocks, PositionTable, Pretrained, Translation};
+use super::half_split::interleaved;
 use super::recognise::is_swin;
-use super::vit_names::{clip, open_clip, timm, transformers};
+use super::vit_names::{clip, dinov3, open_clip, timm, transformers, UP};
 use super::{Assumption, Naming};
-use crate::models::{PositionEmbedding, VitConfig};
+use crate::models::{PositionEmbedding, Rope, VitConfig};
 use crate::tensors::Weights;
+use crate::Result;
+use tch::Tensor;
 
 impl Pretrained for VitConfig {
     const HEADS: &'static [&'static str] = &["head", "head_dist"];
@@ -21,11 +24,15 @@ impl Pretrained for VitConfig {
             Naming::Transformers => transformers(name),
             Naming::Clip => clip(name),
             Naming::OpenClip => open_clip(name),
+            Naming::Dinov3 => dinov3(name),
             Naming::Timm | Naming::OriginalSwin | Naming::Other => timm(name),
         }
     }
 
     fn part_alone(variable: &str, part: &str) -> Option<String> {
+        if part == UP {
+            return Some(variable.into());
+        }
         let attention = variable.strip_suffix(".qkv.bias")?;
         match part {
             "query" => Some(format!("{attention}.q_bias")),
@@ -46,6 +53,22 @@ impl Pretrained for VitConfig {
         })
     }
 
+    fn is_computed(variable: &str) -> bool {
+        variable.ends_with(".attn.rope")
+    }
+
+    /// DINOv3 rotates the channels i and i + head_dim/2 of a head.
+    fn arranged(&self, variable: &str, tensor: Tensor) -> Result<Tensor> {
+        let Some(Rope::Normalised { .. }) = self.rope else { return Ok(tensor) };
+        let name = variable.strip_prefix("blocks.").and_then(|rest| rest.split_once(".attn."));
+        let block =
+            name.and_then(|(at, layer)| Some((self.blocks.get(at.parse::<usize>().ok()?)?, layer)));
+        match block {
+            Some((block, layer)) => interleaved(block, layer, &tensor),
+            None => Ok(tensor),
+        }
+    }
+
     fn assumptions(&self, _naming: Naming) -> Vec<Assumption> {
         let (side, grid) = (self.image_size, self.grid());
         let mut assumed = of_blocks(&self.blocks, self.activation);
@@ -55,6 +78,7 @@ impl Pretrained for VitConfig {
             Assumption::new("norms", "before attention and MLP, and one at the end"),
             Assumption::new("image", format!("{side} x {side} pixels, {grid} x {grid} patches")),
         ]);
+        assumed.extend(self.rope.map(|rope| Assumption::new("rotary positions", rope.words())));
         assumed
     }
 }

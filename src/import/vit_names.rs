@@ -1,11 +1,15 @@
 //! Names of ViTs in the files of timm, transformers and the networks' authors.
 
 use super::family::{block_variable, Translation};
+use super::naming::DINOV3_PREFIXES;
 
 /// The parts of a fused attention projection, in the order of its rows.
 const QKV: &[&str] = &["query", "key", "value"];
 /// The parts of a fused SwiGLU projection, in the order of its rows.
 const GATED: &[&str] = &["gate", "value"];
+/// Those of DINOv3, whose MLP without a gate has the second one alone.
+const GATE_AND_UP: &[&str] = &["gate", UP];
+pub(super) const UP: &str = "up";
 /// Prefixes in classes of transformers with a head; those without have none.
 pub(super) const CLASSES: [&str; 5] = ["vit.", "deit.", "dinov2.", "dinov2_with_registers.", ""];
 
@@ -194,4 +198,45 @@ pub(super) fn open_clip(name: &str) -> Translation {
         _ => return Translation::Unknown,
     };
     variable(format!("{block}.{own}"), parameter)
+}
+
+/// DINOv3 of transformers.
+pub(super) fn dinov3(name: &str) -> Translation {
+    let prefixes = DINOV3_PREFIXES.iter().filter(|prefix| !prefix.is_empty());
+    let bare = prefixes.fold(name, |name, prefix| name.strip_prefix(prefix).unwrap_or(name));
+    match bare {
+        "embeddings.cls_token" => return Translation::Variable("cls_token".into()),
+        "embeddings.register_tokens" => return Translation::Variable("reg_token".into()),
+        "embeddings.mask_token" => return Translation::Unused,
+        // Computed from the base of the periods.
+        "rope_embeddings.inv_freq" => return Translation::Computed,
+        _ => {}
+    }
+    let Some((layer, parameter)) = bare.rsplit_once('.') else {
+        return Translation::Unknown;
+    };
+    match layer {
+        "embeddings.patch_embeddings" => return variable("patch_embed.proj", parameter),
+        "norm" => return variable("norm", parameter),
+        "classifier" => return variable("head", parameter),
+        _ => {}
+    }
+    let Some((block, layer)) = in_block(layer, &["layer."]) else {
+        return Translation::Unknown;
+    };
+    let qkv = |which| part(format!("{block}.attn.qkv.{parameter}"), which, QKV);
+    let fc1 = |which| part(format!("{block}.mlp.fc1.{parameter}"), which, GATE_AND_UP);
+    match layer {
+        "attention.q_proj" => qkv("query"),
+        "attention.k_proj" => qkv("key"),
+        "attention.v_proj" => qkv("value"),
+        "attention.o_proj" => variable(block + ".attn.proj", parameter),
+        "norm1" | "norm2" => variable(format!("{block}.{layer}"), parameter),
+        "layer_scale1" if parameter == "lambda1" => variable(block, "ls1.gamma"),
+        "layer_scale2" if parameter == "lambda1" => variable(block, "ls2.gamma"),
+        "mlp.gate_proj" => fc1("gate"),
+        "mlp.up_proj" => fc1(UP),
+        "mlp.down_proj" => variable(block + ".mlp.fc2", parameter),
+        _ => Translation::Unknown,
+    }
 }

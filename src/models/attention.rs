@@ -3,6 +3,7 @@
 use super::block::BlockConfig;
 use super::layers::{Linear, NormLayer};
 use super::options::{BlockStyle, QkvBias};
+use super::rotary::{rotate, Rotation};
 use crate::Result;
 use tch::{nn, Tensor};
 
@@ -25,6 +26,7 @@ pub(super) struct Attention {
     query_value: Option<[Tensor; 2]>,
     /// Norms of queries and keys.
     norms: Option<[NormLayer; 2]>,
+    rotation: Option<Rotation>,
     proj: Linear,
     heads: i64,
     head_dim: i64,
@@ -53,6 +55,10 @@ impl Attention {
                 None => None,
                 Some(kind) => Some([norm("q_norm", kind)?, norm("k_norm", kind)?]),
             },
+            rotation: match style.rotary {
+                None => None,
+                Some(rotary) => Some(Rotation::new(path, rotary, [sizes.heads, head_dim])?),
+            },
             proj: Linear::new(&(path / "proj"), inner, width)?,
             heads: sizes.heads,
             head_dim,
@@ -78,6 +84,10 @@ impl Attention {
         let (mut q, mut k, v) = (part(0)?, part(1)?, part(2)?);
         if let Some([of_q, of_k]) = &self.norms {
             (q, k) = (of_q.forward(&q)?, of_k.forward(&k)?);
+        }
+        if let Some(rotation) = &self.rotation {
+            let angles = rotation.angles(q.kind())?;
+            (q, k) = (rotate(&q, &angles)?, rotate(&k, &angles)?);
         }
         let bias = bias.map(|bias| bias.f_expand([batch, heads, tokens, tokens], false));
         let mixed = Tensor::f_scaled_dot_product_attention(

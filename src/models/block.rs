@@ -2,7 +2,7 @@
 
 use super::limits::check_size;
 use super::options::{BlockStyle, Norm};
-use super::Shapes;
+use super::{rotary, Shapes};
 use crate::cost::Polynomial;
 use crate::space::{Binding, Candidates, Dimension, DimensionKind, Size, Sizes};
 use crate::tensors::Weights;
@@ -76,6 +76,9 @@ impl BlockConfig {
         for own in style.qk_norms() {
             shapes.insert(format!("{attention}.{own}"), vec![self.head_dim]);
         }
+        if style.rotary.is_some() {
+            shapes.extend([rotary::variable(&attention, self.heads, self.head_dim)]);
+        }
         linear(shapes, &format!("{attention}.proj"), inner, width);
         norm(shapes, &format!("{block}.norm2"), width, style.norm);
         linear(shapes, &format!("{block}.mlp.fc1"), width, style.mlp.parts() * self.hidden_dim);
@@ -90,7 +93,7 @@ impl BlockConfig {
     /// Returns the dimensions of the block of this name: heads × channels, and hidden neurons.
     ///
     /// A norm of queries and keys is over the channels of a head, which then all stay: only heads
-    /// are pruned.
+    /// are pruned. Of channels that are rotated in pairs, the units are the pairs.
     pub(super) fn dimensions(&self, block: &str, style: &BlockStyle) -> Result<[Dimension; 2]> {
         let (name, unit) = (attention_name(block), style.unit());
         let units = self.attention_size(style);
@@ -107,7 +110,11 @@ impl BlockConfig {
             attention = attention.bind(rows(bias, parts));
         }
         let columns = Binding::narrowed(format!("{name}.proj.weight"), 1).inner(unit);
-        let attention = attention.bind(columns);
+        let mut attention = attention.bind(columns);
+        if style.rotary.is_some() {
+            let frequencies = format!("{name}.{}", rotary::VARIABLE);
+            attention = attention.bind(Binding::narrowed(frequencies, 1));
+        }
         let (name, parts) = (hidden_name(block), style.mlp.parts());
         let candidates = Candidates::hidden(self.hidden_dim)?;
         let hidden = Dimension::new(&name, DimensionKind::Hidden, candidates)

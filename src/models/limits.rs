@@ -1,6 +1,6 @@
 //! Ranges of the sizes of a configuration.
 
-use super::{BlockConfig, Shapes, Windows};
+use super::{BlockConfig, Rope, Shapes, Windows};
 use crate::range::{check_all, Range, PART};
 use crate::{Error, Result};
 
@@ -15,6 +15,7 @@ const MOST_BLOCKS: usize = 1 << 10;
 /// ε below it vanishes beside the variance of features in f32.
 const NORM_EPS: Range<f64> = Range::closed(1e-15, 1.0);
 const REGISTERS: Range<i64> = Range::closed(0, 1 << 10);
+const ROPE_BASE: Range<f64> = Range::closed(1.0, 1e12);
 const LAYER_SCALE: Range<f64> = Range::closed(-1e6, 1e6);
 /// Entries of a bias of window attention: 256 MB.
 const LARGEST_BIAS: f64 = (1 << 26) as f64;
@@ -74,6 +75,22 @@ pub(super) fn check_rates(drop_path: f64, norm_eps: f64) -> Result<()> {
 
 pub(super) fn check_registers(registers: i64) -> Result<()> {
     REGISTERS.check("registers", registers)
+}
+
+/// Refuses a rotary position embedding that leaves a channel without its pair.
+pub(super) fn check_rope(rope: Option<Rope>, blocks: &[BlockConfig]) -> Result<()> {
+    let Some(rope) = rope else { return Ok(()) };
+    ROPE_BASE.check("rope.base", rope.base())?;
+    if let Rope::Grid { reference, .. } = rope {
+        GRID.check("rope.reference", reference)?;
+    }
+    match blocks.iter().position(|block| block.head_dim % 2 != 0) {
+        None => Ok(()),
+        Some(at) => {
+            let expected = "even, as rope rotates pairs of channels";
+            Err(Error::invalid(format!("blocks.{at}.head_dim"), expected, blocks[at].head_dim))
+        }
+    }
 }
 
 pub(super) fn check_layer_scale(initial: Option<f64>) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Choices that the transformer blocks of a network have in common.
 
+use super::rotary::Rotary;
 use serde::{Deserialize, Serialize};
 
 /// Norm over the channels of a token.
@@ -110,8 +111,8 @@ pub(super) struct BlockStyle {
     pub(super) qk_norm: Option<Norm>,
     /// Initial LayerScale, if there is one.
     pub(super) layer_scale: Option<f64>,
-    /// Whether queries and keys are rotated by their position, pair by pair of channels.
-    pub(super) rotary: bool,
+    /// Rotation of queries and keys by their position, pair by pair of channels.
+    pub(super) rotary: Option<Rotary>,
 }
 
 impl BlockStyle {
@@ -125,15 +126,15 @@ impl BlockStyle {
             qkv_bias: QkvBias::Full,
             qk_norm: None,
             layer_scale: None,
-            rotary: false,
+            rotary: None,
         }
     }
 
     /// Returns the channels of a prunable unit of attention: both of a pair that is rotated.
     pub(super) fn unit(&self) -> i64 {
         match self.rotary {
-            true => 2,
-            false => 1,
+            Some(_) => 2,
+            None => 1,
         }
     }
 

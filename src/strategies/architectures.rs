@@ -3,7 +3,7 @@
 use super::dimension_units::candidates;
 use crate::cost::{CostLimit, Metric};
 use crate::models::{
-    Activation, Architecture, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias,
+    Activation, Architecture, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, Rope,
     VitConfig,
 };
 use crate::space::{Binding, Dimension, DimensionKind, Size};
@@ -35,12 +35,12 @@ pub fn vit_configs() -> impl Strategy<Value = VitConfig> {
         |(
             ((grid, patch, channels, classes), embed_dim, blocks),
             (distilled, pooling, class_token, registers, positions),
-            (norm, activation, mlp, qkv_bias, qk_norm),
+            (norm, activation, mlp, qkv_bias, qk_norm, rope),
             layer_scale,
             [pre_norm, patch_bias, head_bias],
         )| VitConfig {
             embed_dim,
-            blocks,
+            blocks: blocks.into_iter().map(|block| in_pairs(block, rope)).collect(),
             distilled,
             layer_scale,
             pooling: if distilled { Pooling::ClassToken } else { pooling },
@@ -55,6 +55,7 @@ pub fn vit_configs() -> impl Strategy<Value = VitConfig> {
             qkv_bias,
             qk_norm,
             head_bias,
+            rope,
             ..VitConfig::uniform(embed_dim, 0, 1)
                 .input(grid * patch, channels, patch)
                 .classes(classes)
@@ -80,7 +81,8 @@ fn tokens() -> impl Strategy<Value = (bool, Pooling, bool, i64, PositionEmbeddin
 }
 
 /// Options of the blocks. Shrink to those of a plain ViT.
-fn block_options() -> impl Strategy<Value = (Norm, Activation, Mlp, QkvBias, Option<Norm>)> {
+fn block_options(
+) -> impl Strategy<Value = (Norm, Activation, Mlp, QkvBias, Option<Norm>, Option<Rope>)> {
     let norm = || prop_oneof![Just(Norm::Layer), Just(Norm::Rms)];
     let activation = prop_oneof![
         Just(Activation::Gelu),
@@ -90,7 +92,19 @@ fn block_options() -> impl Strategy<Value = (Norm, Activation, Mlp, QkvBias, Opt
     ];
     let mlp = prop_oneof![Just(Mlp::Plain), Just(Mlp::SwiGlu)];
     let bias = prop_oneof![Just(QkvBias::Full), Just(QkvBias::None), Just(QkvBias::QueryValue)];
-    (norm(), activation, mlp, bias, option::of(norm()))
+    let rope = prop_oneof![
+        Just(Rope::Grid { base: 100.0, reference: 2 }),
+        Just(Rope::Normalised { base: 10.0 }),
+    ];
+    (norm(), activation, mlp, bias, option::of(norm()), option::of(rope))
+}
+
+/// A block whose head channels are pairs if they are rotated.
+fn in_pairs(block: BlockConfig, rope: Option<Rope>) -> BlockConfig {
+    match rope {
+        None => block,
+        Some(_) => BlockConfig::new(block.heads, 2 * block.head_dim, block.hidden_dim),
+    }
 }
 
 /// Limits on MACs or parameters between the cost of the smallest subnet in the default search space

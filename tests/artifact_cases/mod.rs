@@ -10,7 +10,7 @@ mod verification;
 
 use crate::support::{from_numbers, test_device, Tensors, TestResult};
 use once_for_both::models::{
-    Activation, Architecture, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias,
+    Activation, Architecture, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, Rope,
     SwinConfig, VitConfig,
 };
 use once_for_both::subnet::{
@@ -58,6 +58,14 @@ pub fn kinds() -> Vec<(&'static str, VitConfig)> {
         ..config(false).pooling(Pooling::Mean)
     };
     let relu = VitConfig { registers: 3, activation: Activation::Relu, ..config(false) };
+    let eva = VitConfig {
+        rope: Some(Rope::Grid { base: 100.0, reference: 4 }),
+        qk_norm: Some(Norm::Layer),
+        ..config(false)
+    };
+    let rope = Some(Rope::Normalised { base: 100.0 });
+    let dino =
+        VitConfig { rope, registers: 2, positions: PositionEmbedding::None, ..config(false) };
     let (plain, distilled) = (config(false), config(true));
     vec![
         ("plain", plain),
@@ -68,6 +76,8 @@ pub fn kinds() -> Vec<(&'static str, VitConfig)> {
         ("average", average),
         ("gated", gated),
         ("relu", relu),
+        ("eva", eva),
+        ("dino", dino),
     ]
 }
 

@@ -5,7 +5,8 @@ use super::super::support::{tensor, test_device, TestResult, Tolerance};
 use super::{alone, data, into, network, HEADS};
 use once_for_both::import::{self, ImportOptions, KnownNetwork, Naming};
 use once_for_both::models::{
-    Activation, BlockConfig, Mlp, Network, Norm, Pooling, PositionEmbedding, QkvBias, VitConfig,
+    Activation, BlockConfig, Mlp, Network, Norm, Pooling, PositionEmbedding, QkvBias, Rope,
+    VitConfig,
 };
 use std::path::PathBuf;
 
@@ -173,4 +174,51 @@ fn import_of_transformers_mae_gives_the_features_of_its_encoder() -> TestResult 
     let decoder = tensors.keys().filter(|name| name.starts_with("decoder.")).count();
     let config = VitConfig { norm_eps: 1e-12, ..plain().classes(1000) };
     check("hf_mae", Naming::Transformers, decoder, &config)
+}
+
+/// Rotary positions of EVA-02, interleaved, beside a table of positions.
+#[test]
+fn import_of_timm_eva_and_eva02_gives_their_logits() -> TestResult {
+    let eva = VitConfig { qkv_bias: QkvBias::QueryValue, ..plain().pooling(Pooling::MeanNorm) };
+    let mut eva02 = VitConfig {
+        mlp: Mlp::SwiGlu,
+        rope: Some(Rope::Grid { base: 10_000.0, reference: 16 }),
+        ..eva.clone()
+    };
+    check_timm("timm_eva", &eva)?;
+    eva02.blocks.iter_mut().for_each(|block| block.hidden_dim = 32);
+    check_timm("timm_eva02", &eva02)
+}
+
+/// Rotary positions whose pairs are half a head apart.
+#[test]
+fn import_of_dinov3_gives_its_logits_and_features() -> TestResult {
+    let dino = VitConfig {
+        registers: 4,
+        positions: PositionEmbedding::None,
+        qkv_bias: QkvBias::None,
+        rope: Some(Rope::Normalised { base: 100.0 }),
+        norm_eps: 1e-5,
+        ..plain().layer_scale(SCALE)
+    };
+    check_timm("timm_dinov3", &dino)?;
+    let biased = VitConfig { qkv_bias: QkvBias::QueryValue, ..dino };
+    let gated = VitConfig { mlp: Mlp::SwiGlu, ..biased.clone() };
+    check_timm("timm_dinov3_plus_qkvb", &gated)?;
+    check("hf_dinov3", Naming::Dinov3, 1, &biased.classes(1000))?;
+    check("hf_dinov3_plus", Naming::Dinov3, 1, &gated.classes(1000))
+}
+
+#[test]
+fn inspection_of_a_gated_mlp_with_another_activation_than_silu_is_refused() -> TestResult {
+    let copied = tempfile::tempdir()?;
+    let path = copied.path().join("model.safetensors");
+    std::fs::copy(folder("hf_dinov3_plus").join("model.safetensors"), &path)?;
+    let json = r#"{"num_attention_heads": 3, "hidden_act": "gelu", "image_size": 12}"#;
+    std::fs::write(copied.path().join("config.json"), json)?;
+    let refused = import::inspect_file(&path, &ImportOptions::default(), None);
+    let message = refused.map(|found| found.network).map_err(|error| error.to_string());
+    let expected = "activation of a gated MLP: got GELU, exact, expected SiLU";
+    assert!(message.as_ref().is_err_and(|error| error.contains(expected)), "{message:?}");
+    Ok(())
 }

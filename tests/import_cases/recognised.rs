@@ -26,8 +26,7 @@ fn refused<A: Pretrained>(weights: &Weights, config: &A) -> (Option<&'static str
 fn import_of_names_of_another_network_is_refused_as_such_with_the_first_names() {
     let projection = "embeddings.patch_embeddings.projection.weight";
     for (words, prefix, names) in [
-        ("DINOv3", "", &["embeddings.patch_embeddings.weight"][..]),
-        ("BEiT", "beit.", &[projection, "encoder.layer.0.lambda_1"]),
+        ("BEiT", "beit.", &[projection, "encoder.layer.0.lambda_1"][..]),
         ("BEiT", "", &["patch_embed.proj.weight", "blocks.0.attn.relative_position_bias_table"]),
         (
             "PEFT",

@@ -5,7 +5,7 @@ use crate::support::tiny_run::{alone, fade_out_options, options};
 use crate::support::{test_device, TestResult};
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::models::{
-    Activation, Architecture, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, VitConfig,
+    Activation, Architecture, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, Rope, VitConfig,
 };
 use once_for_both::search::{Event, Search, SearchOptions};
 use once_for_both::{Error, Result};
@@ -17,8 +17,8 @@ fn vit() -> VitConfig {
 }
 
 /// ViTs that have every other option between them: CLIP's tower, DeiT III with registers and average
-/// pooling, and one of RMSNorm and SwiGLU.
-fn of_the_family() -> [VitConfig; 3] {
+/// pooling, one of RMSNorm and SwiGLU, and one of rotary positions.
+fn of_the_family() -> [VitConfig; 4] {
     let plain = VitConfig::uniform(32, 1, 4).input(16, 3, 4).classes(5);
     let clip = VitConfig {
         pre_norm: true,
@@ -40,9 +40,15 @@ fn of_the_family() -> [VitConfig; 3] {
         mlp: Mlp::SwiGlu,
         qkv_bias: QkvBias::None,
         pre_norm: true,
-        ..plain.pooling(Pooling::Mean)
+        ..plain.clone().pooling(Pooling::Mean)
     };
-    [clip, average, gated]
+    let dino = VitConfig {
+        rope: Some(Rope::Normalised { base: 100.0 }),
+        positions: PositionEmbedding::None,
+        registers: 1,
+        ..plain.clone()
+    };
+    [clip, average, gated, dino]
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Steps of transformer blocks, as ViT and Swin have them.
 
-use super::{Graph, HeadNorms, Operation, Value};
+use super::{Graph, HeadNorms, HeadRotation, Operation, Value};
 use crate::models::block::BlockConfig;
 use crate::models::options::{BlockStyle, Mlp, QkvBias};
+use crate::models::rotary;
 
 impl Graph {
     /// Adds a pre-norm transformer block, x + ls1(attention(norm1(x))), then
@@ -72,6 +73,10 @@ impl Graph {
             head_dim: sizes.head_dim,
             scale: sizes.attention_scale(),
             norms: style.qk_norm.map(norms),
+            rotation: style.rotary.map(|rotary| HeadRotation {
+                frequencies: format!("{name}.{}", rotary::VARIABLE),
+                coordinates: rotary.coordinates(),
+            }),
         };
         let mixed = self.then(qkv, attention);
         self.linear(mixed, format!("{name}.proj"))

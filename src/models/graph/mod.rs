@@ -7,7 +7,7 @@ mod blocks;
 mod operation;
 
 pub(super) use blocks::BlockSteps;
-pub use operation::{HeadNorms, Operation};
+pub use operation::{HeadNorms, HeadRotation, Operation};
 
 use super::options::{BlockStyle, Norm};
 

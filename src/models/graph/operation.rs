@@ -83,6 +83,8 @@ pub enum Operation {
         scale: f64,
         /// Norms of queries and keys over the channels of a head.
         norms: Option<HeadNorms>,
+        /// Rotation of queries and keys, after their norms.
+        rotation: Option<HeadRotation>,
     },
     /// Tokens of a grid, row by row, reordered window by window: `[B, N, E]` → `[B, N, E]`.
     WindowPartition(Windows),
@@ -140,4 +142,14 @@ pub struct HeadNorms {
     pub norm: Norm,
     /// ε of both norms.
     pub eps: f64,
+}
+
+/// Rotation of the pairs of channels 2i and 2i + 1 of queries and keys: token t is rotated by the angles
+/// y·f + x·g, with (y, x) its coordinates and (f, g) the frequencies of the pair.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadRotation {
+    /// Name of the frequencies (f, g), `[2, heads · pairs]`.
+    pub frequencies: String,
+    /// (y, x) of every token.
+    pub coordinates: Vec<[f32; 2]>,
 }

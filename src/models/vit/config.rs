@@ -3,10 +3,10 @@
 use super::variables::shapes;
 use super::{Pooling, PositionEmbedding};
 use crate::models::limits::{
-    check_blocks, check_input, check_layer_scale, check_rates, check_registers, check_size,
-    check_variables, equal_blocks, head_dim,
+    check_blocks, check_input, check_layer_scale, check_rates, check_registers, check_rope,
+    check_size, check_variables, equal_blocks, head_dim,
 };
-use crate::models::{Activation, BlockConfig, Mlp, Norm, QkvBias};
+use crate::models::{Activation, BlockConfig, Mlp, Norm, QkvBias, Rope};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +74,10 @@ pub struct VitConfig {
     /// Whether the classifier has a bias.
     #[serde(default = "yes")]
     pub head_bias: bool,
+    /// Rotary position embedding of queries and keys; `None` for a network without it. Pairs of
+    /// channels are pruned then, not single channels.
+    #[serde(default)]
+    pub rope: Option<Rope>,
 }
 
 /// The value of a field that a configuration of an earlier version does not have.
@@ -113,6 +117,7 @@ impl VitConfig {
             qkv_bias: QkvBias::Full,
             qk_norm: None,
             head_bias: true,
+            rope: None,
         }
     }
 
@@ -217,6 +222,7 @@ impl VitConfig {
         check_rates(self.drop_path, self.norm_eps)?;
         check_layer_scale(self.layer_scale)?;
         check_registers(self.registers)?;
+        check_rope(self.rope, &self.blocks)?;
         if !self.class_token && (self.distilled || self.pooling.needs_class_token()) {
             let expected = "true with a distillation token and with pooling of the class token; \
                             set pooling to mean, mean_norm or tokens";

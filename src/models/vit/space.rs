@@ -5,6 +5,7 @@ use crate::cost::{CostModel, Polynomial};
 use crate::models::block::{self, BlockConfig};
 use crate::models::family::{sizes, Blocks};
 use crate::models::options::{BlockStyle, Norm};
+use crate::models::rotary::Rotary;
 use crate::space::{Binding, Candidates, Dimension, DimensionKind, SearchSpace};
 use crate::Result;
 
@@ -29,7 +30,10 @@ impl Blocks for VitConfig {
             qkv_bias: self.qkv_bias,
             qk_norm: self.qk_norm,
             layer_scale: self.layer_scale,
-            rotary: false,
+            rotary: self.rope.map(|rope| {
+                let (prefix, side) = (self.prefix_tokens(), self.grid());
+                Rotary { rope, prefix, side }
+            }),
         }
     }
 

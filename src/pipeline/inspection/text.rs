@@ -113,7 +113,9 @@ fn write_weights(out: &mut Formatter, found: &crate::import::Inspection) -> fmt:
     line(out, "tensors", types.collect::<Vec<_>>().join(", "))?;
     line(out, "elements", found.elements)?;
     for assumed in &report.assumed {
-        line(out, "assumed", format!("{} = {}", assumed.property, assumed.value))?;
+        let source = assumed.source.as_ref().map(|own| format!(" (from {own})"));
+        let source = source.unwrap_or_default();
+        line(out, "assumed", format!("{} = {}{source}", assumed.property, assumed.value))?;
     }
     for (fate, names) in [("left out", &report.skipped), ("initialised", &report.missing)] {
         names.iter().take(MOST).try_for_each(|name| line(out, fate, name))?;
@@ -143,6 +145,7 @@ fn naming(naming: Naming) -> &'static str {
         Naming::Timm => "timm",
         Naming::Transformers => "transformers",
         Naming::OriginalSwin => "Swin Transformer (Microsoft)",
+        Naming::Dinov3 => "transformers, DINOv3",
         Naming::Clip => "transformers, CLIP",
         Naming::OpenClip => "OpenAI's CLIP",
         Naming::Other => "of its own",

@@ -3,7 +3,7 @@
 use super::builder::Attribute::{Int, Ints};
 use super::builder::Builder;
 use super::layers::{layer_norm, rms_norm};
-use crate::models::graph::HeadNorms;
+use crate::models::graph::{HeadNorms, HeadRotation};
 use crate::models::{Norm, Windows};
 use crate::Result;
 
@@ -67,6 +67,7 @@ pub(super) fn attention(
     [heads, head_dim]: [i64; 2],
     scale: f64,
     norms: Option<&HeadNorms>,
+    rotation: Option<&HeadRotation>,
 ) -> Result<String> {
     let shape = builder.integers(&[0, 0, 3, heads, head_dim]);
     let split = builder.node("Reshape", &[x, &shape], format!("{to}.split"), &[]);
@@ -77,6 +78,11 @@ pub(super) fn attention(
     if let Some(norms) = norms {
         q = normed(builder, &format!("{to}.q_normed"), &q, "q_norm", norms)?;
         k = normed(builder, &format!("{to}.k_normed"), &k, "k_norm", norms)?;
+    }
+    if let Some(rotation) = rotation {
+        let angles = angles(builder, to, rotation, heads)?;
+        q = rotated(builder, &format!("{to}.q_rotated"), &q, &angles, [heads, head_dim]);
+        k = rotated(builder, &format!("{to}.k_rotated"), &k, &angles, [heads, head_dim]);
     }
     let mixed = mix(builder, to, [&q, &k, &v], &[0, 1, 3, 2], scale, None);
     let order = [Ints("perm", &[0, 2, 1, 3])];
@@ -98,6 +104,61 @@ fn normed(
         Norm::Layer => layer_norm(builder, to, x, &parameters, norms.eps),
         Norm::Rms => rms_norm(builder, to, x, &parameters, norms.eps),
     }
+}
+
+/// Cosines and sines of the angles of every token, `[heads, tokens, pairs, 1]`.
+fn angles(
+    builder: &mut Builder,
+    to: &str,
+    rotation: &HeadRotation,
+    heads: i64,
+) -> Result<[String; 2]> {
+    let frequencies = builder.weight(&rotation.frequencies)?;
+    let tokens = rotation.coordinates.len() as i64;
+    let mut parts = vec![];
+    for axis in 0..2 {
+        let coordinates: Vec<f32> = rotation.coordinates.iter().map(|own| own[axis]).collect();
+        let coordinates = builder.floats(&[tokens, 1], &coordinates);
+        let index = builder.integers(&[axis as i64]);
+        let along = [Int("axis", 0)];
+        let own =
+            builder.node("Gather", &[&frequencies, &index], format!("{to}.bands{axis}"), &along);
+        parts.push(builder.node("Mul", &[&coordinates, &own], format!("{to}.part{axis}"), &[]));
+    }
+    let sum = builder.node("Add", &[&parts[0], &parts[1]], format!("{to}.sum"), &[]);
+    let shape = builder.integers(&[tokens, heads, -1, 1]);
+    let split = builder.node("Reshape", &[&sum, &shape], format!("{to}.by_head"), &[]);
+    let order = [Ints("perm", &[1, 0, 2, 3])];
+    let angles = builder.node("Transpose", &[&split], format!("{to}.angles"), &order);
+    Ok(["Cos", "Sin"].map(|of| builder.node(of, &[&angles], format!("{to}.{of}"), &[])))
+}
+
+/// Queries or keys after the rotation of their pairs.
+fn rotated(
+    builder: &mut Builder,
+    to: &str,
+    x: &str,
+    [cos, sin]: &[String; 2],
+    [heads, head_dim]: [i64; 2],
+) -> String {
+    let shape = builder.integers(&[0, heads, 0, head_dim / 2, 2]);
+    let pairs = builder.node("Reshape", &[x, &shape], format!("{to}.pairs"), &[]);
+    let [a, b] = [0, 1].map(|at| {
+        let [start, end, axis] = [at, at + 1, -1].map(|number| builder.integers(&[number]));
+        let name = format!("{to}.half{at}");
+        builder.node("Slice", &[&pairs, &start, &end, &axis], name, &[])
+    });
+    let mut step = |operator: &str, inputs: [&str; 2], name: &str| {
+        builder.node(operator, &inputs, format!("{to}.{name}"), &[])
+    };
+    let (a_cos, b_sin) = (step("Mul", [&a, cos], "a_cos"), step("Mul", [&b, sin], "b_sin"));
+    let (b_cos, a_sin) = (step("Mul", [&b, cos], "b_cos"), step("Mul", [&a, sin], "a_sin"));
+    let first = step("Sub", [&a_cos, &b_sin], "first");
+    let second = step("Add", [&b_cos, &a_sin], "second");
+    let last = [Int("axis", -1)];
+    let both = builder.node("Concat", &[&first, &second], format!("{to}.both"), &last);
+    let shape = builder.integers(&[0, heads, 0, head_dim]);
+    builder.node("Reshape", &[&both, &shape], to, &[])
 }
 
 /// Adds the biases of queries and values, and zeros in the place of those of keys.

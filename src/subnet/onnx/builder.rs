@@ -101,6 +101,14 @@ impl<'a> Builder<'a> {
         self.initializer(format!("numbers_{:016x}", hasher.finish()), INT64, shape, &bytes)
     }
 
+    /// Adds an f32 constant of a shape, and returns its name.
+    pub(super) fn floats(&mut self, shape: &[i64], values: &[f32]) -> String {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let mut hasher = DefaultHasher::new();
+        (shape, &bytes).hash(&mut hasher);
+        self.initializer(format!("floats_{:016x}", hasher.finish()), FLOAT, shape, &bytes)
+    }
+
     /// Adds an i64 scalar, and returns its name.
     pub(super) fn index(&mut self, value: i64) -> String {
         self.initializer(format!("index_{value}"), INT64, &[], &value.to_le_bytes())

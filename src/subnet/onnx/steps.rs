@@ -56,8 +56,9 @@ fn add_step(builder: &mut Builder, to: &str, step: &Step) -> Result<String> {
         Operation::AddQueryValueBias { query, value } => {
             add_query_value_bias(builder, to, x, query, value)?
         }
-        Operation::Attention { heads, head_dim, scale, norms } => {
-            attention(builder, to, x, [*heads, *head_dim], *scale, norms.as_ref())?
+        Operation::Attention { heads, head_dim, scale, norms, rotation } => {
+            let (sizes, norms) = ([*heads, *head_dim], norms.as_ref());
+            attention(builder, to, x, sizes, *scale, norms, rotation.as_ref())?
         }
         Operation::Project { parameter } => {
             let matrix = builder.transposed(parameter)?;

@@ -2,7 +2,7 @@
 
 use super::code::{path, weight_and_bias};
 use super::layers::{layer_norm, rms_norm};
-use crate::models::graph::HeadNorms;
+use crate::models::graph::{HeadNorms, HeadRotation};
 use crate::models::Norm;
 use crate::Result;
 
@@ -13,6 +13,7 @@ pub(super) fn lines(
     [heads, head_dim]: [i64; 2],
     scale: f64,
     norms: Option<&HeadNorms>,
+    rotation: Option<&HeadRotation>,
 ) -> Result<Vec<String>> {
     let inner = heads * head_dim;
     let shape = format!("[batch, torch.size({x}, 1), 3, {heads}, {head_dim}]");
@@ -22,16 +23,61 @@ pub(super) fn lines(
         q = normed(&q, "q_norm", norms, head_dim)?;
         k = normed(&k, "k_norm", norms, head_dim)?;
     }
+    let mut lines =
+        vec![format!("    {to}_qkv = torch.permute(torch.reshape({x}, {shape}), [2, 0, 3, 1, 4])")];
+    if let Some(rotation) = rotation {
+        lines.extend(angles(to, x, rotation, heads)?);
+        for (part, tensor) in [("q", &mut q), ("k", &mut k)] {
+            lines.extend(rotated(to, part, tensor, [heads, head_dim]));
+            *tensor = format!("{to}_{part}_rotated");
+        }
+    }
     let mixed = format!(
         "torch.scaled_dot_product_attention({q}, {k}, {v}, None, 0., False, scale={scale:?})"
     );
-    Ok(vec![
-        format!("    {to}_qkv = torch.permute(torch.reshape({x}, {shape}), [2, 0, 3, 1, 4])"),
+    lines.extend([
         format!("    {to}_mixed = torch.transpose({mixed}, 1, 2)"),
         format!(
             "    {to} = torch.reshape({to}_mixed, [batch, torch.size({to}_mixed, 1), {inner}])"
         ),
+    ]);
+    Ok(lines)
+}
+
+/// Cosines and sines of the angles of every token, `[heads, tokens, pairs, 1]`.
+fn angles(to: &str, x: &str, rotation: &HeadRotation, heads: i64) -> Result<Vec<String>> {
+    let frequencies = path(&rotation.frequencies)?;
+    let tokens = rotation.coordinates.len();
+    let axis = |at: usize| {
+        let numbers = rotation.coordinates.iter().map(|own| format!("{:?}", f64::from(own[at])));
+        let numbers = numbers.collect::<Vec<_>>().join(", ");
+        let constant = format!("torch.tensor([{numbers}], dtype=6, device=ops.prim.device({x}))");
+        let frequencies = format!("torch.to(torch.select({frequencies}, 0, {at}), 6)");
+        format!("torch.mul(torch.unsqueeze({constant}, 1), {frequencies})")
+    };
+    let shape = format!("[{tokens}, {heads}, -1, 1]");
+    let summed = format!("torch.reshape(torch.add({}, {}), {shape})", axis(0), axis(1));
+    Ok(vec![
+        format!("    {to}_angles = torch.transpose({summed}, 0, 1)"),
+        format!("    {to}_cos = torch.type_as(torch.cos({to}_angles), {x})"),
+        format!("    {to}_sin = torch.type_as(torch.sin({to}_angles), {x})"),
     ])
+}
+
+/// Queries or keys after the rotation of their pairs.
+fn rotated(to: &str, part: &str, x: &str, [heads, head_dim]: [i64; 2]) -> Vec<String> {
+    let name = format!("{to}_{part}");
+    let shape = format!("[batch, {heads}, torch.size({to}_angles, 1), {}, 2]", head_dim / 2);
+    let half = |at: i64| format!("torch.slice({name}_pairs, -1, {at}, {})", at + 1);
+    let (a, b) = (half(0), half(1));
+    let term = |x: &str, angle: &str| format!("torch.mul({x}, {to}_{angle})");
+    let first = format!("torch.sub({}, {})", term(&a, "cos"), term(&b, "sin"));
+    let second = format!("torch.add({}, {})", term(&b, "cos"), term(&a, "sin"));
+    let whole = format!("[batch, {heads}, torch.size({to}_angles, 1), {head_dim}]");
+    vec![
+        format!("    {name}_pairs = torch.reshape({x}, {shape})"),
+        format!("    {name}_rotated = torch.reshape(torch.cat([{first}, {second}], -1), {whole})"),
+    ]
 }
 
 /// Queries or keys after their norm.

@@ -136,8 +136,9 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
         Operation::Concatenate => format!("torch.cat([{all}], -1)"),
         Operation::Add => format!("torch.add({all})"),
         Operation::Mean => format!("torch.div(torch.add({all}), 2)"),
-        Operation::Attention { heads, head_dim, scale, norms } => {
-            return attention::lines(&to, x, [*heads, *head_dim], *scale, norms.as_ref());
+        Operation::Attention { heads, head_dim, scale, norms, rotation } => {
+            let (sizes, norms) = ([*heads, *head_dim], norms.as_ref());
+            return attention::lines(&to, x, sizes, *scale, norms, rotation.as_ref());
         }
         Operation::Project { parameter } => format!("torch.linear({x}, {})", path(parameter)?),
         Operation::Merge { grid, width } => {

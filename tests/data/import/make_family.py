@@ -19,6 +19,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from timm.layers import LayerNorm, QuickGELU, RmsNorm, SwiGLU, SwiGLUPacked
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
 FOLDER = Path(__file__).parent / "family"
@@ -78,6 +79,28 @@ def timm_files():
         if config is not None:
             config = dict(dict(architecture="vit_tiny_patch16_224", num_classes=CLASSES), **config)
         write(name, model.state_dict(), model, config)
+
+
+def eva_files():
+    eva02 = dict(SIZES, mlp_ratio=4 * 2 / 3, swiglu_mlp=True, use_rot_pos_emb=True, ref_feat_shape=(16, 16))
+    dinov3 = dict(SIZES, num_reg_tokens=4, init_values=1e-5, rope_type="dinov3", rope_temperature=100,
+                  rope_rotate_half=True, use_rot_pos_emb=True, use_abs_pos_emb=False, use_fc_norm=False,
+                  global_pool="token", norm_layer=partial(LayerNorm, eps=1e-5), dynamic_img_size=True)
+    image = dict(architecture="vit_small_patch16_dinov3", global_pool="token",
+                 model_args=dict(img_size=IMAGE))
+    for name, arguments, config in [
+        ("timm_eva02", eva02, None),
+        ("timm_eva", dict(SIZES), None),
+        ("timm_dinov3", dict(dinov3, qkv_bias=False), image),
+        ("timm_dinov3_plus_qkvb", dict(dinov3, swiglu_mlp=True, swiglu_align_to=8), image),
+    ]:
+        model = randomise(Eva(**arguments))
+        write(name, model.state_dict(), model, config)
+    for name, gated in [("hf_dinov3", False), ("hf_dinov3_plus", True)]:
+        model = randomise(transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(
+            **HF_SIZES, **MLP, num_register_tokens=4, use_gated_mlp=gated,
+            hidden_act="silu" if gated else "gelu")))
+        write(name, *run_of(model, lambda output: output.last_hidden_state), features=True)
 
 
 def saved_by_transformers(model):
@@ -164,3 +187,4 @@ if __name__ == "__main__":
     timm_files()
     transformers_files()
     authors_files()
+    eva_files()
