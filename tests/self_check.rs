@@ -6,7 +6,7 @@ use once_for_both::check::{self_check, Findings};
 use once_for_both::cost::{CostModel, Polynomial};
 use once_for_both::error::{Advice, Fault, Suspect};
 use once_for_both::models::{
-    Architecture, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, Rope,
+    Architecture, AttentionPool, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, Rope,
     VisionTransformer, VitConfig,
 };
 use once_for_both::space::{Binding, Candidates, Role, SearchSpace, Sizes};
@@ -88,7 +88,7 @@ fn self_check_of_the_crates_vits_finds_no_fault() -> TestResult {
 }
 
 /// ViTs of one block with the options that the crate's other tests leave off.
-fn of_the_family() -> [VitConfig; 6] {
+fn of_the_family() -> [VitConfig; 7] {
     let square = || VitConfig { blocks: vec![BlockConfig::new(4, 8, 32)], ..square() };
     let clip = VitConfig { pre_norm: true, patch_bias: false, head_bias: false, ..square() };
     let average = VitConfig {
@@ -119,7 +119,9 @@ fn of_the_family() -> [VitConfig; 6] {
         positions: PositionEmbedding::None,
         ..square().layer_scale(0.1)
     };
-    [clip, average, gated, registers, eva, dino]
+    let pool = AttentionPool::new(32, 4, 64);
+    let siglip = VitConfig { registers: 1, ..square().pooling(Pooling::Attention(pool)) };
+    [clip, average, gated, registers, eva, dino, siglip]
 }
 
 #[test]

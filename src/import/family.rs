@@ -140,6 +140,9 @@ pub enum Translation {
     },
     /// The whole of the variable with this name in the network, a matrix, transposed.
     Transposed(String),
+    /// Rows of several variables, one after the other, such as query, key and value of a fused
+    /// projection of which the network has the first apart. Each has a share of the rows.
+    Split(Vec<(String, i64)>),
     /// Some rows of a variable that the checkpoint stores in several tensors of one shape, such as
     /// query, key and value of a fused projection. They are concatenated along axis 0.
     Part {

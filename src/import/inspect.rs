@@ -4,7 +4,8 @@ use super::named::{named, Named, Stored};
 use super::positions::grid_side;
 use super::{ImportOptions, KnownProperties, Naming};
 use crate::models::{
-    Activation, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, Rope, VitConfig,
+    Activation, AttentionPool, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, Rope,
+    VitConfig,
 };
 use crate::tensors::Weights;
 use crate::{Error, Result};
@@ -30,8 +31,8 @@ const CLASSES: i64 = 1000;
 /// | `norm_eps` | the default of the library: 1e-6 with timm's names, 1e-5 there with a norm before the blocks, 1e-12 with those of transformers (1e-6 with LayerScale), 1e-5 with those of CLIP and DINOv3 |
 /// | `classes`, in a checkpoint without a head | 1,000 |
 /// | grid of patches, and so the image | square |
-/// | `pooling` | `mean_norm` with an `fc_norm`; else the class token, or the mean without one; `class_and_mean` if the head has two columns a channel |
-/// | `activation` | GELU, exact; with the names of CLIP, QuickGELU |
+/// | `pooling` | by attention with an `attn_pool`, `mean_norm` with an `fc_norm`; else the class token, or the mean without one; `class_and_mean` if the head has two columns a channel |
+/// | `activation` | GELU, exact; with the names of CLIP QuickGELU, and of SigLIP tanh GELU |
 /// | `rope` | that of DINOv3, base 100, with its names, or with registers and without positions; that of EVA-02, base 10,000 over 16 × 16 patches, with SwiGLU and biases of queries and values alone |
 /// | image of a network without a table of positions | 224 × 224 |
 /// | `layer_scale`, where there is one | initially 1e-5; it matters in fresh networks only |
@@ -79,6 +80,7 @@ pub(super) fn vit(named: &Named, known: &KnownProperties) -> Result<VitConfig> {
     };
     let (pooling, classes) = head(named, known, embed_dim)?;
     let (pre_norm, layer_scale) = (has("norm_pre.weight"), has("blocks.0.ls1.gamma"));
+    let siglip = named.naming == Naming::Clip && !pre_norm;
     let norm = norm_kind(named, "blocks.0.norm1");
     let config = VitConfig {
         image_size: image_size.ok_or_else(|| Error::invalid("image_size", "64 bits", "more"))?,
@@ -90,6 +92,7 @@ pub(super) fn vit(named: &Named, known: &KnownProperties) -> Result<VitConfig> {
         distilled: named.is_distilled(),
         norm_eps: known.norm_eps.unwrap_or(match named.naming {
             Naming::Transformers if !layer_scale => 1e-12,
+            Naming::Clip if siglip => 1e-6,
             Naming::Clip | Naming::OpenClip | Naming::Dinov3 => 1e-5,
             _ if matches!(rope, Some(Rope::Normalised { .. })) => 1e-5,
             _ if pre_norm => 1e-5,
@@ -105,6 +108,7 @@ pub(super) fn vit(named: &Named, known: &KnownProperties) -> Result<VitConfig> {
         pre_norm,
         norm: norm.unwrap_or_default(),
         activation: known.activation.unwrap_or(match named.naming {
+            Naming::Clip if siglip => Activation::GeluTanh,
             Naming::Clip | Naming::OpenClip => Activation::QuickGelu,
             _ => Activation::Gelu,
         }),
@@ -185,6 +189,10 @@ fn head(named: &Named, known: &KnownProperties, embed_dim: i64) -> Result<(Pooli
         let [classes, _] = axes(named, "head.weight", [None, None])?;
         return Ok((Pooling::ClassAndMean, classes));
     }
+    if has("attn_pool.latent") {
+        let pool = attention_pool(named, known, embed_dim)?;
+        return Ok((Pooling::Attention(pool), classes(named, "head.weight", pool.embed_dim)?));
+    }
     let pooling = match (has("fc_norm.weight"), has("cls_token")) {
         (true, _) => Pooling::MeanNorm,
         (false, true) => known.pooling.unwrap_or_default(),
@@ -196,6 +204,16 @@ fn head(named: &Named, known: &KnownProperties, embed_dim: i64) -> Result<(Pooli
         other => other,
     };
     Ok((pooling, classes(named, "head.weight", embed_dim)?))
+}
+
+fn attention_pool(named: &Named, known: &KnownProperties, embed_dim: i64) -> Result<AttentionPool> {
+    let [_, _, latent_dim] = axes(named, "attn_pool.latent", [Some(1), Some(1), None])?;
+    let [inner, _] = axes(named, "attn_pool.q.weight", [None, Some(latent_dim)])?;
+    let [own, _] = axes(named, "attn_pool.proj.weight", [None, Some(inner)])?;
+    let [_, hidden_dim] = axes(named, "attn_pool.mlp.fc2.weight", [Some(own), None])?;
+    let heads = known.heads.unwrap_or(embed_dim / HEAD_DIM);
+    let sizes = sizes("attn_pool", inner.saturating_mul(3), heads, hidden_dim)?;
+    Ok(AttentionPool { sizes, latent_dim, embed_dim: own })
 }
 
 /// The kind of a norm: RMSNorm has no bias. `None` if there is no such norm.

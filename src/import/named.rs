@@ -62,6 +62,11 @@ pub(super) fn named<A: Pretrained>(weights: &Weights, options: &ImportOptions) -
                 expect_matrix(&name, &tensor)?;
                 named.insert(variable, vec![(name, tensor.f_transpose(0, 1)?)])?;
             }
+            Translation::Split(shares) => {
+                for (variable, rows) in split(&name, &tensor, shares)? {
+                    named.insert(variable, vec![(name.clone(), rows)])?;
+                }
+            }
             Translation::Part { variable, part, parts } => {
                 let entry = incomplete.entry(variable.clone());
                 let own = entry.or_insert_with(|| Incomplete::new(parts));
@@ -88,6 +93,23 @@ pub(super) fn named<A: Pretrained>(weights: &Weights, options: &ImportOptions) -
         }
     }
     Ok(named)
+}
+
+/// The rows of each variable.
+fn split(name: &str, tensor: &Tensor, shares: Vec<(String, i64)>) -> Result<Vec<(String, Tensor)>> {
+    let all = shares.iter().map(|(_, share)| share).sum::<i64>().max(1);
+    let rows = tensor.size().first().copied().unwrap_or(0);
+    if rows % all != 0 {
+        let expected = format!("a multiple of {all}");
+        return Err(Error::invalid(format!("rows of {name}"), expected, rows));
+    }
+    let mut first = 0;
+    let part = shares.into_iter().map(|(variable, share)| {
+        let own = tensor.f_narrow(0, first, share * rows / all)?;
+        first += share * rows / all;
+        Ok((variable, own))
+    });
+    part.collect()
 }
 
 fn expect_matrix(name: &str, tensor: &Tensor) -> Result<()> {

@@ -20,7 +20,7 @@ pub enum Naming {
     Transformers,
     /// DINOv3 of transformers: `layer.0.attention.q_proj.weight`.
     Dinov3,
-    /// The image tower of CLIP in transformers: `vision_model.encoder.layers.0.self_attn.q_proj.weight`.
+    /// The image towers of CLIP and SigLIP in transformers: `vision_model.encoder.layers.0.self_attn.q_proj.weight`.
     Clip,
     /// The image tower of OpenAI's CLIP and of OpenCLIP:
     /// `visual.transformer.resblocks.0.attn.in_proj_weight`.

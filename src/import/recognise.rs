@@ -63,7 +63,7 @@ pub(super) fn is_vit(checkpoint: &Weights) -> bool {
 }
 
 /// A part of a network, and whether a name is of it.
-const PARTS: [Convention; 11] = [
+const PARTS: [Convention; 12] = [
     ("a norm before the blocks; set pre_norm in the configuration", |name| {
         name.starts_with("norm_pre.")
     }),
@@ -88,9 +88,13 @@ const PARTS: [Convention; 11] = [
     ("biases of queries and values; set qkv_bias in the configuration", |name| {
         [".attn.q_bias", ".attn.v_bias", ".attn.qkv.bias"].iter().any(|part| name.ends_with(part))
     }),
-    ("pooling by attention, which the network has not", |name| {
-        name.starts_with("attn_pool.") || name.contains("head.probe")
+    ("pooling by attention; set pooling in the configuration", |name| {
+        name.starts_with("attn_pool.")
     }),
+    (
+        "a classifier on the mean of the tokens before the final norm, which the network has not",
+        |name| name.starts_with("classifier."),
+    ),
     ("a gated MLP (SwiGLU); set mlp to swi_glu in the configuration", |name| {
         [".mlp.fc1_", ".mlp.w1", ".mlp.w2", ".mlp.w3"].iter().any(|part| name.contains(part))
     }),

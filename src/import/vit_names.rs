@@ -115,7 +115,7 @@ fn in_layer(layer: &str, parameter: &str) -> Option<Translation> {
     })
 }
 
-/// The image towers of CLIP in transformers' files. Other towers of the file are left out.
+/// The image towers of CLIP and SigLIP in transformers' files. Other towers of the file are left out.
 pub(super) fn clip(name: &str) -> Translation {
     if name.starts_with("text_model.") {
         return Translation::Unused;
@@ -127,6 +127,10 @@ pub(super) fn clip(name: &str) -> Translation {
         }
         "embeddings.class_embedding" => return unsqueezed("cls_token", 2),
         "embeddings.position_embedding.weight" => return unsqueezed("pos_embed", 1),
+        // SigLIP's pooling.
+        "head.probe" => return Translation::Variable("attn_pool.latent".into()),
+        "head.attention.in_proj_weight" => return query_and_rest("weight"),
+        "head.attention.in_proj_bias" => return query_and_rest("bias"),
         _ => {}
     }
     let Some((layer, parameter)) = bare.rsplit_once('.') else {
@@ -137,10 +141,21 @@ pub(super) fn clip(name: &str) -> Translation {
         // The misspelling is transformers' own.
         "pre_layrnorm" => "norm_pre",
         "post_layernorm" => "norm",
-        "visual_projection" | "classifier" => "head",
+        // A classifier is not: in transformers it reads a mean without this norm.
+        "visual_projection" => "head",
+        "head.attention.out_proj" => "attn_pool.proj",
+        "head.layernorm" => "attn_pool.norm",
+        "head.mlp.fc1" => "attn_pool.mlp.fc1",
+        "head.mlp.fc2" => "attn_pool.mlp.fc2",
         _ => return in_clip_layer(layer, parameter).unwrap_or(Translation::Unknown),
     };
     variable(own, parameter)
+}
+
+/// Queries, and keys and values together.
+fn query_and_rest(parameter: &str) -> Translation {
+    let variable = |layer| format!("attn_pool.{layer}.{parameter}");
+    Translation::Split(vec![(variable("q"), 1), (variable("kv"), 2)])
 }
 
 fn unsqueezed(variable: &str, axes: usize) -> Translation {

@@ -115,13 +115,17 @@ impl BlockConfig {
             let frequencies = format!("{name}.{}", rotary::VARIABLE);
             attention = attention.bind(Binding::narrowed(frequencies, 1));
         }
+        Ok([attention, self.hidden(block, style)?])
+    }
+
+    /// Returns the dimension of the hidden neurons of the block of this name.
+    pub(super) fn hidden(&self, block: &str, style: &BlockStyle) -> Result<Dimension> {
         let (name, parts) = (hidden_name(block), style.mlp.parts());
         let candidates = Candidates::hidden(self.hidden_dim)?;
-        let hidden = Dimension::new(&name, DimensionKind::Hidden, candidates)
+        Ok(Dimension::new(&name, DimensionKind::Hidden, candidates)
             .bind(Binding::gated(format!("{name}.fc1.weight"), 0).outer(parts))
             .bind(Binding::gated(format!("{name}.fc1.bias"), 0).outer(parts))
-            .bind(Binding::narrowed(format!("{name}.fc2.weight"), 1));
-        Ok([attention, hidden])
+            .bind(Binding::narrowed(format!("{name}.fc2.weight"), 1)))
     }
 
     /// Returns the block's sizes by the names of its dimensions.
@@ -245,7 +249,7 @@ pub(super) fn drop_path_of(block: usize, blocks: usize, last: f64) -> f64 {
 }
 
 /// Replaces a weight by a copy whose first `rows` rows are multiplied by `factor`.
-fn scale_rows(weights: &mut Weights, name: &str, rows: i64, factor: f64) -> Result<()> {
+pub(super) fn scale_rows(weights: &mut Weights, name: &str, rows: i64, factor: f64) -> Result<()> {
     if factor == 1.0 {
         return Ok(());
     }

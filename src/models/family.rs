@@ -1,5 +1,6 @@
 //! Sizes of a ViT or Swin configuration by the names of its dimensions.
 
+use super::attention_pool::AttentionPool;
 use super::block::BlockConfig;
 use super::options::BlockStyle;
 use crate::space::{Size, Sizes};
@@ -16,6 +17,11 @@ pub(super) trait Blocks: Clone {
 
     /// All blocks with their names.
     fn blocks_mut(&mut self) -> Vec<(String, &mut BlockConfig)>;
+
+    /// The attention pooling, if there is one.
+    fn pool_mut(&mut self) -> Option<&mut AttentionPool> {
+        None
+    }
 }
 
 /// Returns the sizes of all dimensions.
@@ -28,6 +34,7 @@ pub(super) fn sizes(config: &impl Blocks) -> Sizes {
     for (name, block) in config.blocks_mut() {
         sizes.extend(block.sizes(&name, &style));
     }
+    sizes.extend(config.pool_mut().into_iter().flat_map(|pool| pool.all_sizes()));
     sizes
 }
 
@@ -47,6 +54,9 @@ pub(super) fn resized<A: Blocks>(config: &A, wanted: &Sizes) -> Result<A> {
     for (name, block) in config.blocks_mut() {
         block.resize(&name, &style, wanted);
     }
+    if let Some(pool) = config.pool_mut() {
+        pool.resize(wanted);
+    }
     Ok(config)
 }
 
@@ -58,6 +68,9 @@ pub(super) fn standardised<A: Blocks>(config: &A, weights: &mut Weights) -> Resu
     let (mut config, style) = (config.clone(), config.style());
     for (name, block) in config.blocks_mut() {
         block.fold_attention_scale(&name, &style, weights)?;
+    }
+    if let Some(pool) = config.pool_mut() {
+        pool.fold_attention_scale(weights)?;
     }
     Ok(config)
 }

@@ -2,6 +2,7 @@
 //! (with DeiT) and Swin.
 
 mod attention;
+mod attention_pool;
 mod block;
 mod family;
 pub mod graph;
@@ -14,6 +15,7 @@ mod swin;
 mod vit;
 mod windows;
 
+pub use attention_pool::AttentionPool;
 pub use block::BlockConfig;
 pub use graph::Graph;
 pub use options::{Activation, Mlp, Norm, QkvBias};

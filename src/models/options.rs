@@ -130,6 +130,11 @@ impl BlockStyle {
         }
     }
 
+    /// Returns the style of an attention pooling: its MLP is never gated.
+    pub(super) fn of_pool(self) -> Self {
+        Self { mlp: Mlp::Plain, ..self }
+    }
+
     /// Returns the channels of a prunable unit of attention: both of a pair that is rotated.
     pub(super) fn unit(&self) -> i64 {
         match self.rotary {

@@ -3,8 +3,8 @@
 use super::dimension_units::candidates;
 use crate::cost::{CostLimit, Metric};
 use crate::models::{
-    Activation, Architecture, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, Rope,
-    VitConfig,
+    Activation, Architecture, AttentionPool, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding,
+    QkvBias, Rope, VitConfig,
 };
 use crate::space::{Binding, Dimension, DimensionKind, Size};
 use crate::Result;
@@ -71,6 +71,7 @@ fn tokens() -> impl Strategy<Value = (bool, Pooling, bool, i64, PositionEmbeddin
         Just(Pooling::Tokens),
         Just(Pooling::Mean),
         Just(Pooling::MeanNorm),
+        attention_pool().prop_map(Pooling::Attention),
     ];
     let positions = prop_oneof![
         Just(PositionEmbedding::AllTokens),
@@ -78,6 +79,15 @@ fn tokens() -> impl Strategy<Value = (bool, Pooling, bool, i64, PositionEmbeddin
         Just(PositionEmbedding::None),
     ];
     (any::<bool>(), pooling, any::<bool>(), 0..=2i64, positions)
+}
+
+fn attention_pool() -> impl Strategy<Value = AttentionPool> {
+    let sizes = (1..=2i64, 1..=3i64, 1..=6i64).prop_map(|(h, d, m)| BlockConfig::new(h, d, m));
+    (sizes, 1..=4i64, 1..=6i64).prop_map(|(sizes, latent_dim, embed_dim)| AttentionPool {
+        sizes,
+        latent_dim,
+        embed_dim,
+    })
 }
 
 /// Options of the blocks. Shrink to those of a plain ViT.

@@ -10,8 +10,8 @@ mod verification;
 
 use crate::support::{from_numbers, test_device, Tensors, TestResult};
 use once_for_both::models::{
-    Activation, Architecture, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, Rope,
-    SwinConfig, VitConfig,
+    Activation, Architecture, AttentionPool, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding,
+    QkvBias, Rope, SwinConfig, VitConfig,
 };
 use once_for_both::subnet::{
     verify_against, Differences, Export, Extracted, Precision, Provenance, Subnet,
@@ -66,6 +66,10 @@ pub fn kinds() -> Vec<(&'static str, VitConfig)> {
     let rope = Some(Rope::Normalised { base: 100.0 });
     let dino =
         VitConfig { rope, registers: 2, positions: PositionEmbedding::None, ..config(false) };
+    let mut pool = AttentionPool::new(18, 3, 28);
+    pool.latent_dim = 10;
+    let siglip =
+        VitConfig { class_token: false, ..config(false).pooling(Pooling::Attention(pool)) };
     let (plain, distilled) = (config(false), config(true));
     vec![
         ("plain", plain),
@@ -78,6 +82,7 @@ pub fn kinds() -> Vec<(&'static str, VitConfig)> {
         ("relu", relu),
         ("eva", eva),
         ("dino", dino),
+        ("siglip", siglip),
     ]
 }
 

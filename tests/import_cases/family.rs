@@ -5,8 +5,8 @@ use super::super::support::{tensor, test_device, TestResult, Tolerance};
 use super::{alone, data, into, network, HEADS};
 use once_for_both::import::{self, ImportOptions, KnownNetwork, Naming};
 use once_for_both::models::{
-    Activation, BlockConfig, Mlp, Network, Norm, Pooling, PositionEmbedding, QkvBias, Rope,
-    VitConfig,
+    Activation, AttentionPool, BlockConfig, Mlp, Network, Norm, Pooling, PositionEmbedding,
+    QkvBias, Rope, VisionTransformer, VitConfig,
 };
 use std::path::PathBuf;
 
@@ -43,9 +43,12 @@ fn check(name: &str, naming: Naming, skipped: usize, expected: &VitConfig) -> Te
 
     let answers = import::read(&folder(name).join("expected.safetensors"))?;
     let images = tensor(&answers, "images")?.f_to_device(test_device())?;
-    let network = network(&config, &import.weights)?;
-    let (key, actual) = match answers.contains_key("logits") {
-        true => ("logits", network.forward(&images, false)?.prediction()?),
+    let (network, key) = match answers.contains_key("pooled") {
+        true => (without_head(&config, import.weights)?, "pooled"),
+        false => (network(&config, &import.weights)?, "logits"),
+    };
+    let (key, actual) = match answers.contains_key(key) {
+        true => (key, network.forward(&images, false)?.prediction()?),
         false => ("features", network.features(&images, None, false)?),
     };
     let headless = ["head.bias", "head.weight"];
@@ -56,6 +59,15 @@ fn check(name: &str, naming: Naming, skipped: usize, expected: &VitConfig) -> Te
     let from_file = sources.filter(|own| own.source.as_deref() == Some("config.json")).count();
     assert!(has_config || from_file == 0, "{name}");
     Ok(())
+}
+
+/// The network with the identity as its head.
+fn without_head(config: &VitConfig, mut weights: import::Weights) -> TestResult<VisionTransformer> {
+    let width = config.embed_dim;
+    let float = (tch::Kind::Float, tch::Device::Cpu);
+    weights.insert("head.weight".into(), tch::Tensor::f_eye(width, float)?);
+    weights.insert("head.bias".into(), tch::Tensor::f_zeros([width], float)?);
+    network(&config.clone().classes(width), &weights)
 }
 
 fn check_timm(name: &str, expected: &VitConfig) -> TestResult {
@@ -220,5 +232,30 @@ fn inspection_of_a_gated_mlp_with_another_activation_than_silu_is_refused() -> T
     let message = refused.map(|found| found.network).map_err(|error| error.to_string());
     let expected = "activation of a gated MLP: got GELU, exact, expected SiLU";
     assert!(message.as_ref().is_err_and(|error| error.contains(expected)), "{message:?}");
+    Ok(())
+}
+
+#[test]
+fn import_of_siglip_gives_its_logits_and_pooled_features() -> TestResult {
+    let siglip = VitConfig {
+        class_token: false,
+        activation: Activation::GeluTanh,
+        ..plain().pooling(Pooling::Attention(AttentionPool::new(12, HEADS, 24)))
+    };
+    check_timm("timm_siglip", &siglip)?;
+    check("hf_siglip", Naming::Clip, 0, &siglip.classes(1000))
+}
+
+/// In transformers it reads the mean of tokens that the final norm has not seen.
+#[test]
+fn import_of_a_classifier_of_transformers_clip_is_refused() -> TestResult {
+    let path = folder("hf_siglip").join("model.safetensors");
+    let mut weights = import::read(&path)?;
+    let zeros = tch::Tensor::f_zeros([5, 12], (tch::Kind::Float, tch::Device::Cpu))?;
+    weights.insert("classifier.weight".into(), zeros);
+    let config = import::inspect(&weights, Some(HEADS))?;
+    let refused = into(&weights, &config, &ImportOptions::default());
+    let message = refused.map(drop).map_err(|error| error.to_string());
+    assert!(message.as_ref().is_err_and(|error| error.contains("a classifier on the mean")));
     Ok(())
 }

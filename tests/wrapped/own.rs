@@ -5,7 +5,8 @@ use crate::support::tiny_run::{alone, fade_out_options, options};
 use crate::support::{test_device, TestResult};
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::models::{
-    Activation, Architecture, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, Rope, VitConfig,
+    Activation, Architecture, AttentionPool, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, Rope,
+    VitConfig,
 };
 use once_for_both::search::{Event, Search, SearchOptions};
 use once_for_both::{Error, Result};
@@ -17,8 +18,8 @@ fn vit() -> VitConfig {
 }
 
 /// ViTs that have every other option between them: CLIP's tower, DeiT III with registers and average
-/// pooling, one of RMSNorm and SwiGLU, and one of rotary positions.
-fn of_the_family() -> [VitConfig; 4] {
+/// pooling, one of RMSNorm and SwiGLU, one of rotary positions, and SigLIP.
+fn of_the_family() -> [VitConfig; 5] {
     let plain = VitConfig::uniform(32, 1, 4).input(16, 3, 4).classes(5);
     let clip = VitConfig {
         pre_norm: true,
@@ -48,7 +49,10 @@ fn of_the_family() -> [VitConfig; 4] {
         registers: 1,
         ..plain.clone()
     };
-    [clip, average, gated, dino]
+    let pool = AttentionPool::new(32, 4, 64);
+    let siglip =
+        VitConfig { class_token: false, ..plain.clone().pooling(Pooling::Attention(pool)) };
+    [clip, average, gated, dino, siglip]
 }
 
 #[test]

@@ -70,7 +70,12 @@ impl Graph {
     /// Returns whether the prediction is `[B, tokens, classes]`: no step has reduced the tokens to one.
     pub fn output_has_tokens(&self) -> bool {
         let pooled = |step: &Step| {
-            matches!(step.operation, Operation::Token { .. } | Operation::MeanToken { .. })
+            matches!(
+                step.operation,
+                Operation::Token { .. }
+                    | Operation::MeanToken { .. }
+                    | Operation::LatentAttention { .. }
+            )
         };
         !self.steps.iter().any(pooled)
     }

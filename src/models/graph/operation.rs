@@ -122,6 +122,25 @@ pub enum Operation {
         /// Index of the token.
         index: i64,
     },
+    /// The tokens `first`, `first` + 1, …: `[B, N, E]` → `[B, N − first, E]`.
+    Tokens {
+        /// Index of the first token.
+        first: i64,
+    },
+    /// softmax(scale·q·kᵀ)·v of every head, with the queries of one learned latent: keys and values,
+    /// `[B, N, 2·heads·head_dim]`, laid out as 2 × heads × channels, → `[B, heads·head_dim]`.
+    LatentAttention {
+        /// Name of the latent, `[1, 1, L]`.
+        latent: String,
+        /// Weight and bias that map the latent to queries.
+        query: String,
+        /// Number of heads.
+        heads: i64,
+        /// Channels of a head.
+        head_dim: i64,
+        /// Factor on q·kᵀ.
+        scale: f64,
+    },
     /// Mean of the tokens `first`, `first` + 1, …: `[B, N, E]` → `[B, E]`.
     MeanToken {
         /// Index of the first token.

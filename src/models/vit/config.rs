@@ -188,6 +188,14 @@ impl VitConfig {
         self.prefix().iter().fold(0, |all, (_, count)| all.saturating_add(*count))
     }
 
+    /// Returns the columns of the head's weight.
+    pub(super) fn head_columns(&self) -> i64 {
+        match self.pooling {
+            Pooling::Attention(pool) => pool.embed_dim,
+            pooling => self.embed_dim.saturating_mul(pooling.parts()),
+        }
+    }
+
     /// Returns the number of patches.
     pub fn patches(&self) -> i64 {
         self.grid().saturating_mul(self.grid())
@@ -223,6 +231,9 @@ impl VitConfig {
         check_layer_scale(self.layer_scale)?;
         check_registers(self.registers)?;
         check_rope(self.rope, &self.blocks)?;
+        if let Pooling::Attention(pool) = &self.pooling {
+            pool.check()?;
+        }
         if !self.class_token && (self.distilled || self.pooling.needs_class_token()) {
             let expected = "true with a distillation token and with pooling of the class token; \
                             set pooling to mean, mean_norm or tokens";

@@ -34,6 +34,9 @@ pub(super) fn graph(config: &VitConfig) -> Graph {
             graph.concatenate(class, mean)
         }
         Pooling::Mean => graph.then(features, mean),
+        Pooling::Attention(pool) => {
+            pool.steps(&mut graph, features, config.prefix_tokens(), &style.of_pool())
+        }
         Pooling::Tokens | Pooling::MeanNorm => features,
     };
     let class = head(&mut graph, pooled, config);

@@ -4,6 +4,7 @@ use super::{Pooling, PositionEmbedding, VitConfig};
 use crate::components::MaskedTokens;
 use crate::error::expect_shape;
 use crate::models::attention::Attention;
+use crate::models::attention_pool::PoolingLayer;
 use crate::models::block::drop_path_of;
 use crate::models::family::Blocks;
 use crate::models::layers::{Linear, NormLayer, PatchEmbedding};
@@ -26,6 +27,7 @@ pub struct VisionTransformer {
     blocks: Vec<Block<Attention>>,
     /// Of every token, or of their mean.
     norm: NormLayer,
+    attn_pool: Option<PoolingLayer>,
     head: Linear,
     head_dist: Option<Linear>,
     pooling: Pooling,
@@ -69,8 +71,14 @@ impl VisionTransformer {
                 .map(|at| block(&(&blocks / at), config, at))
                 .collect::<Result<_>>()?,
             norm: norm(pooling.norm())?,
+            attn_pool: match &config.pooling {
+                Pooling::Attention(pool) => {
+                    Some(PoolingLayer::new(path, width, pool, &config.style().of_pool())?)
+                }
+                _ => None,
+            },
             head: {
-                let columns = width * pooling.parts();
+                let columns = config.head_columns();
                 Linear::with_bias(&(path / "head"), columns, classes, config.head_bias)?
             },
             head_dist: dist.transpose()?,
@@ -140,11 +148,14 @@ impl VisionTransformer {
 
     /// Returns the input of the classifier: `[B, tokens, E]` → `[B, E]`, `[B, 2·E]` or itself.
     fn pooled(&self, features: &Tensor) -> Result<Tensor> {
+        if let Some(pool) = &self.attn_pool {
+            return pool.forward(&self.patch_features(features)?);
+        }
         let class = || features.f_select(1, 0);
         let mean = || self.patch_features(features)?.f_mean_dim([1i64].as_slice(), false, None);
         Ok(match self.pooling {
             Pooling::ClassToken => class()?,
-            Pooling::Tokens => features.shallow_clone(),
+            Pooling::Tokens | Pooling::Attention(_) => features.shallow_clone(),
             Pooling::ClassAndMean => Tensor::f_cat(&[class()?, mean()?], -1)?,
             Pooling::Mean => mean()?,
             Pooling::MeanNorm => self.norm.forward(&mean()?)?,

@@ -1,5 +1,6 @@
 //! Choices of a ViT beside those of its blocks.
 
+use crate::models::AttentionPool;
 use serde::{Deserialize, Serialize};
 
 /// Input of the classifier.
@@ -21,13 +22,16 @@ pub enum Pooling {
     /// Mean of the patch tokens, then the final norm, `fc_norm` (timm's `global_pool="avg"`; MAE's
     /// fine-tuning). The features of the tokens have no norm then.
     MeanNorm,
+    /// Attention of a learned latent to the patch tokens, and an MLP (MAP), as in SigLIP (timm's
+    /// `global_pool="map"`).
+    Attention(AttentionPool),
 }
 
 impl Pooling {
     /// Returns the number of columns of the head's weight per embedding channel.
     pub fn parts(self) -> i64 {
         match self {
-            Self::ClassToken | Self::Tokens | Self::Mean | Self::MeanNorm => 1,
+            Self::ClassToken | Self::Tokens | Self::Mean | Self::MeanNorm | Self::Attention(_) => 1,
             Self::ClassAndMean => 2,
         }
     }
@@ -41,7 +45,7 @@ impl Pooling {
     pub(super) fn norm(self) -> &'static str {
         match self {
             Self::MeanNorm => "fc_norm",
-            Self::ClassToken | Self::ClassAndMean | Self::Tokens | Self::Mean => "norm",
+            _ => "norm",
         }
     }
 
@@ -53,6 +57,7 @@ impl Pooling {
             Self::Tokens => "none: features of every token",
             Self::Mean => "the mean of the patch tokens, after the final norm",
             Self::MeanNorm => "the mean of the patch tokens, before the final norm (fc_norm)",
+            Self::Attention(_) => "attention of a learned latent to the patch tokens",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Pooling, PositionEmbedding, VitConfig};
 use crate::cost::{CostModel, Polynomial};
+use crate::models::attention_pool::AttentionPool;
 use crate::models::block::{self, BlockConfig};
 use crate::models::family::{sizes, Blocks};
 use crate::models::options::{BlockStyle, Norm};
@@ -41,12 +42,22 @@ impl Blocks for VitConfig {
         let blocks = self.blocks.iter_mut().enumerate();
         blocks.map(|(block, own)| (block_name(block), own)).collect()
     }
+
+    fn pool_mut(&mut self) -> Option<&mut AttentionPool> {
+        match &mut self.pooling {
+            Pooling::Attention(pool) => Some(pool),
+            _ => None,
+        }
+    }
 }
 
 pub(super) fn search_space(config: &VitConfig) -> Result<SearchSpace> {
     let (mut dimensions, style) = (vec![embedding(config)?], config.style());
     for (block, sizes) in config.blocks.iter().enumerate() {
         dimensions.extend(sizes.dimensions(&block_name(block), &style)?);
+    }
+    if let Pooling::Attention(pool) = &config.pooling {
+        dimensions.extend(pool.dimensions(&style.of_pool())?);
     }
     Ok(SearchSpace { dimensions })
 }
@@ -74,6 +85,10 @@ fn embedding(config: &VitConfig) -> Result<Dimension> {
         for reader in ["attn.qkv", "mlp.fc1"] {
             bindings.push(Binding::narrowed(format!("{block}.{reader}.weight"), 1));
         }
+    }
+    if let Pooling::Attention(_) = config.pooling {
+        bindings.push(AttentionPool::reader());
+        return Ok(dimension);
     }
     for head in ["head", "head_dist"].into_iter().take(1 + usize::from(config.distilled)) {
         let columns = Binding::narrowed(format!("{head}.weight"), 1);
@@ -129,7 +144,10 @@ pub(super) fn cost_model(config: &VitConfig) -> CostModel {
     let pixels = config.in_channels as f64 * (config.patch_size as f64).powi(2);
     let heads = if config.distilled { 2.0 } else { 1.0 };
     let style = config.style();
-    let columns = || Polynomial::units(EMBEDDING) * config.pooling.parts();
+    let columns = || match config.pooling {
+        Pooling::Attention(_) => Polynomial::units(&AttentionPool::embedding()),
+        pooling => Polynomial::units(EMBEDDING) * pooling.parts(),
+    };
     let embed = || Polynomial::units(EMBEDDING);
     let positions = match config.positions {
         PositionEmbedding::AllTokens => tokens,
@@ -153,6 +171,11 @@ pub(super) fn cost_model(config: &VitConfig) -> CostModel {
         let block = block_name(block);
         macs += block::macs(&block, &style, &embed(), tokens, tokens);
         params += block::params(&block, &style, &embed(), sizes.head_dim);
+    }
+    if let Pooling::Attention(pool) = &config.pooling {
+        let [of_macs, of_params] = pool.cost(&style.of_pool(), &embed(), patches);
+        macs += of_macs;
+        params += of_params;
     }
     CostModel::new(macs, params, sizes(config))
 }

@@ -1,6 +1,6 @@
 //! Names and shapes of a ViT's variables, computed without building it.
 
-use super::VitConfig;
+use super::{Pooling, VitConfig};
 use crate::models::block::{linear, norm};
 use crate::models::family::Blocks;
 use crate::models::Shapes;
@@ -26,7 +26,10 @@ pub(super) fn shapes(config: &VitConfig) -> Shapes {
         sizes.variables(&format!("blocks.{block}"), width, &style, &mut shapes);
     }
     norm(&mut shapes, config.pooling.norm(), width, style.norm);
-    linear(&mut shapes, "head", width * config.pooling.parts(), config.classes);
+    if let Pooling::Attention(pool) = &config.pooling {
+        pool.variables(width, &style.of_pool(), &mut shapes);
+    }
+    linear(&mut shapes, "head", config.head_columns(), config.classes);
     if !config.head_bias {
         shapes.remove("head.bias");
     }

@@ -91,6 +91,37 @@ pub(super) fn attention(
     Ok(builder.node("Reshape", &[&tokens, &shape], to, &[]))
 }
 
+/// Attention of one learned latent to all tokens, on fused keys and values:
+/// `[B, N, 2 · heads · channels]` → `[B, heads · channels]`.
+pub(super) fn latent_attention(
+    builder: &mut Builder,
+    to: &str,
+    x: &str,
+    [latent, query]: [&String; 2],
+    [heads, head_dim]: [i64; 2],
+    scale: f64,
+) -> Result<String> {
+    let latent = builder.weight(latent)?;
+    let matrix = builder.transposed(&format!("{query}.weight"))?;
+    let bias = builder.weight(&format!("{query}.bias"))?;
+    let product = builder.node("MatMul", &[&latent, &matrix], format!("{to}.product"), &[]);
+    let q = builder.node("Add", &[&product, &bias], format!("{to}.query"), &[]);
+    let shape = builder.integers(&[1, heads, 1, head_dim]);
+    let q = builder.node("Reshape", &[&q, &shape], format!("{to}.q"), &[]);
+    let shape = builder.integers(&[0, 0, 2, heads, head_dim]);
+    let split = builder.node("Reshape", &[x, &shape], format!("{to}.split"), &[]);
+    // [2, B, heads, N, channels]
+    let order = [Ints("perm", &[2, 0, 3, 1, 4])];
+    let kv = builder.node("Transpose", &[&split], format!("{to}.kv"), &order);
+    let [k, v] = [("k", 0), ("v", 1)].map(|(part, index)| {
+        let index = builder.index(index);
+        builder.node("Gather", &[&kv, &index], format!("{to}.{part}"), &[Int("axis", 0)])
+    });
+    let mixed = mix(builder, to, [&q, &k, &v], &[0, 1, 3, 2], scale, None);
+    let shape = builder.integers(&[0, heads * head_dim]);
+    Ok(builder.node("Reshape", &[&mixed, &shape], to, &[]))
+}
+
 /// Queries or keys after their norm.
 fn normed(
     builder: &mut Builder,

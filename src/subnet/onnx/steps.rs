@@ -1,6 +1,6 @@
 //! The operations of a network graph as ONNX nodes.
 
-use super::attention::{add_query_value_bias, attention, bias, window_attention};
+use super::attention::{add_query_value_bias, attention, bias, latent_attention, window_attention};
 use super::builder::Attribute::{Int, Ints};
 use super::builder::Builder;
 use super::layers::{activate, layer_norm, rms_norm, swiglu};
@@ -83,6 +83,10 @@ fn add_step(builder: &mut Builder, to: &str, step: &Step) -> Result<String> {
             builder.node("Gather", &[x, &index], to, &[Int("axis", 1)])
         }
         Operation::MeanToken { first } => mean_token(builder, to, x, *first),
+        Operation::Tokens { first } => tokens(builder, to, x, *first),
+        Operation::LatentAttention { latent, query, heads, head_dim, scale } => {
+            latent_attention(builder, to, x, [latent, query], [*heads, *head_dim], *scale)?
+        }
         Operation::Concatenate => builder.node("Concat", &inputs, to, &[Int("axis", -1)]),
         Operation::Add => builder.node("Add", &inputs, to, &[]),
         Operation::Mean => {
@@ -129,10 +133,15 @@ fn prepend(builder: &mut Builder, to: &str, x: &str, token: &str) -> Result<Stri
     Ok(builder.node("Concat", &[&tokens, x], to, &[Int("axis", 1)]))
 }
 
+/// The tokens from index `first` on.
+fn tokens(builder: &mut Builder, to: &str, x: &str, first: i64) -> String {
+    let [start, end, axis] = [first, i64::MAX, 1].map(|number| builder.integers(&[number]));
+    builder.node("Slice", &[x, &start, &end, &axis], to, &[])
+}
+
 /// Mean of the tokens from index `first` on.
 fn mean_token(builder: &mut Builder, to: &str, x: &str, first: i64) -> String {
-    let [start, end, axis] = [first, i64::MAX, 1].map(|number| builder.integers(&[number]));
-    let tokens = builder.node("Slice", &[x, &start, &end, &axis], format!("{to}.tokens"), &[]);
+    let tokens = tokens(builder, &format!("{to}.tokens"), x, first);
     let attributes = [Ints("axes", &[1]), Int("keepdims", 0)];
     builder.node("ReduceMean", &[&tokens], to, &attributes)
 }

@@ -44,6 +44,28 @@ pub(super) fn lines(
     Ok(lines)
 }
 
+/// Returns the source lines of the attention of one query to all tokens, on fused keys and values.
+pub(super) fn latent_lines(
+    to: &str,
+    x: &str,
+    query: &str,
+    [heads, head_dim]: [i64; 2],
+    scale: f64,
+) -> Vec<String> {
+    let shape = format!("[batch, torch.size({x}, 1), 2, {heads}, {head_dim}]");
+    let part = |index| format!("torch.select({to}_kv, 0, {index})");
+    let (k, v) = (part(0), part(1));
+    let query = format!("torch.reshape({query}, [1, {heads}, 1, {head_dim}])");
+    let mixed = format!(
+        "torch.scaled_dot_product_attention({to}_q, {k}, {v}, None, 0., False, scale={scale:?})"
+    );
+    vec![
+        format!("    {to}_kv = torch.permute(torch.reshape({x}, {shape}), [2, 0, 3, 1, 4])"),
+        format!("    {to}_q = torch.expand({query}, [batch, -1, -1, -1])"),
+        format!("    {to} = torch.reshape({mixed}, [batch, {}])", heads * head_dim),
+    ]
+}
+
 /// Cosines and sines of the angles of every token, `[heads, tokens, pairs, 1]`.
 fn angles(to: &str, x: &str, rotation: &HeadRotation, heads: i64) -> Result<Vec<String>> {
     let frequencies = path(&rotation.frequencies)?;

@@ -133,6 +133,11 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
         Operation::MeanToken { first } => {
             format!("torch.mean(torch.slice({x}, 1, {first}), [1])")
         }
+        Operation::Tokens { first } => format!("torch.slice({x}, 1, {first})"),
+        Operation::LatentAttention { latent, query, heads, head_dim, scale } => {
+            let query = format!("torch.linear({}, {})", path(latent)?, weight_and_bias(query)?);
+            return Ok(attention::latent_lines(&to, x, &query, [*heads, *head_dim], *scale));
+        }
         Operation::Concatenate => format!("torch.cat([{all}], -1)"),
         Operation::Add => format!("torch.add({all})"),
         Operation::Mean => format!("torch.div(torch.add({all}), 2)"),

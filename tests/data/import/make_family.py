@@ -2,7 +2,8 @@
 and their authors write them, with random images and the outputs of those networks.
 
 Each folder has model.safetensors, config.json as it stands beside such weights (if any), and
-expected.safetensors with `images` and `logits`, or with `features` of a network without a head.
+expected.safetensors with `images` and `logits`, or `features` or `pooled` features of a network without a
+head.
 
 Python 3.11; torch==2.13.0 torchvision timm==1.0.31 transformers==5.24.0 safetensors==0.8.0
 timm passes act_layer to a gated MLP, too: SwiGLU needs "silu". Run it in this folder:
@@ -40,7 +41,7 @@ def randomise(model):
     return model.eval()
 
 
-def write(name, state, run, config=None, features=False):
+def write(name, state, run, config=None, features=False, pooled=False):
     """Writes a state dict, a configuration, and what `run` makes of random images."""
     folder = FOLDER / name
     folder.mkdir(parents=True)
@@ -50,7 +51,7 @@ def write(name, state, run, config=None, features=False):
     images = torch.randn(2, 3, IMAGE, IMAGE)
     with torch.no_grad():
         output = run(images)
-    key = "features" if features else "logits"
+    key = "features" if features else "pooled" if pooled else "logits"
     save_file({"images": images, key: output.contiguous()}, folder / "expected.safetensors")
 
 
@@ -72,6 +73,8 @@ def timm_files():
         "timm_qk_norm": (dict(qk_norm=True, qkv_bias=False), None),
         "timm_rms_swiglu": (dict(qk_norm=True, norm_layer=RmsNorm, mlp_layer=SwiGLU,
                                  act_layer="silu", class_token=False, global_pool="avg"), None),
+        "timm_siglip": (dict(class_token=False, global_pool="map", act_layer="gelu_tanh"),
+                        dict(global_pool="map", model_args=dict(act_layer="gelu_tanh"))),
         "timm_gelu_tanh": (dict(act_layer="gelu_tanh"), dict(model_args=dict(act_layer="gelu_tanh"))),
     }
     for name, (arguments, config) in cases.items():
@@ -126,6 +129,8 @@ def transformers_files():
     clip = transformers.CLIPVisionConfig(**HF_SIZES, **MLP, projection_dim=CLASSES)
     model = randomise(transformers.CLIPVisionModelWithProjection(clip))
     write("hf_clip", *run_of(model, lambda output: output.image_embeds))
+    model = randomise(transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**HF_SIZES, **MLP)))
+    write("hf_siglip", *run_of(model, lambda output: output.pooler_output), pooled=True)
     mae = dict(decoder_num_attention_heads=2, decoder_hidden_size=4, decoder_num_hidden_layers=1,
                decoder_intermediate_size=4)
     mae = transformers.ViTMAEConfig(**HF_SIZES, **MLP, **mae, mask_ratio=0.0)
