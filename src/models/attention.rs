@@ -80,20 +80,28 @@ impl Attention {
         let (batch, heads) = (all / windows, windows * self.heads);
         let shape = [batch, windows, tokens, 3, self.heads, self.head_dim];
         let qkv = self.projected(x)?.f_view(shape)?.f_permute([3, 0, 1, 4, 2, 5])?;
-        let part = |index| qkv.f_select(0, index)?.f_flatten(1, 2);
-        let (mut q, mut k, v) = (part(0)?, part(1)?, part(2)?);
-        if let Some([of_q, of_k]) = &self.norms {
-            (q, k) = (of_q.forward(&q)?, of_k.forward(&k)?);
+        // The gradient of unbind is written at once; those of three selects would each be as large as qkv, and summed.
+        let parts = qkv.f_unbind(0)?;
+        let mut parts = parts
+            .iter()
+            .map(|part| part.f_flatten(1, 2))
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        if let Some(norms) = &self.norms {
+            for (part, norm) in parts.iter_mut().zip(norms) {
+                *part = norm.forward(part)?;
+            }
         }
         if let Some(rotation) = &self.rotation {
-            let angles = rotation.angles(q.kind())?;
-            (q, k) = (rotate(&q, &angles)?, rotate(&k, &angles)?);
+            let angles = rotation.angles(parts[0].kind())?;
+            for part in &mut parts[..2] {
+                *part = rotate(part, &angles)?;
+            }
         }
         let bias = bias.map(|bias| bias.f_expand([batch, heads, tokens, tokens], false));
         let mixed = Tensor::f_scaled_dot_product_attention(
-            &q,
-            &k,
-            &v,
+            &parts[0],
+            &parts[1],
+            &parts[2],
             bias.transpose()?,
             0.0,
             false,
