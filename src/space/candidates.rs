@@ -112,7 +112,7 @@ impl Candidates {
     }
 
     /// Returns the default candidates of an embedding of width d = `units`: d/2 to d in steps of d/32; from
-    /// d = 128 on in steps of 8, from 512 on of 16.
+    /// d = 128 on in multiples of 8, in steps of 8, and from d = 512 on of 16.
     ///
     /// A matrix product in half precision whose sides are no multiples of 8 is about three times slower on
     /// NVIDIA's tensor cores (docs/benchmarks.md). The paper does not list its candidates.
@@ -124,35 +124,33 @@ impl Candidates {
         let step = match units {
             512.. => 16,
             128.. => 8,
-            _ => (units / 32).max(1),
+            _ => units / 32,
         };
-        Self::flat(units, ladder((units / 2).max(1), units, step))
+        Self::flat(units, ladder(aligned(units / 2, units >= 128), units, step))
     }
 
     /// Returns the default candidates of an MLP of hidden width h = `units`: h/4 to h in steps of
-    /// h/8.
+    /// h/8; from h = 256 on in multiples of 8.
     ///
     /// # Errors
     /// [`Error::Invalid`] unless `units` is within 1..=2²⁰.
     pub fn hidden(units: i64) -> Result<Self> {
         expect_units(1, units)?;
-        Self::flat(units, ladder((units / 4).max(1), units, (units / 8).max(1)))
+        let wide = units >= 256;
+        Self::flat(units, ladder(aligned(units / 4, wide), units, aligned(units / 8, wide)))
     }
 
     /// Returns the default candidates of an attention of H = `heads` heads of D = `channels`
-    /// channels: head counts 2, 4, …, H with channels D/4 to D in steps of D/8.
+    /// channels: head counts 2, 4, …, H with channels D/4 to D in steps of D/8; from D = 32 on in
+    /// multiples of 8.
     ///
     /// # Errors
     /// [`Error::Invalid`] unless `heads`, `channels` and their product are within 1..=2²⁰.
     pub fn attention(heads: i64, channels: i64) -> Result<Self> {
         expect_units(heads, channels)?;
-        let counts = ladder(2.min(heads), heads, 2);
-        Self::grid(
-            heads,
-            channels,
-            counts,
-            ladder((channels / 4).max(1), channels, (channels / 8).max(1)),
-        )
+        let wide = channels >= 32;
+        let widths = ladder(aligned(channels / 4, wide), channels, aligned(channels / 8, wide));
+        Self::grid(heads, channels, ladder(2.min(heads), heads, 2), widths)
     }
 
     /// Returns the dense number of heads; 1 for a flat dimension.
@@ -260,9 +258,17 @@ impl Candidates {
 
 /// Returns first, first + step, …, and `last` as the last number.
 fn ladder(first: i64, last: i64, step: i64) -> Vec<i64> {
-    let mut rungs: Vec<i64> = (first..last).step_by(step.max(1) as usize).collect();
+    let mut rungs: Vec<i64> = (first.max(1)..last).step_by(step.max(1) as usize).collect();
     rungs.push(last);
     rungs
+}
+
+/// Returns a number of units, in a wide dimension rounded up to a multiple of 8.
+fn aligned(units: i64, wide: bool) -> i64 {
+    match wide {
+        true => (units + 7) / 8 * 8,
+        false => units,
+    }
 }
 
 /// Refuses a dimension with fewer units than one, or more than any network has.
@@ -301,6 +307,25 @@ mod tests {
         assert_eq!(attention.head_counts(), [2, 4, 6]);
         assert_eq!(attention.widths(), [16, 24, 32, 40, 48, 56, 64]);
         assert_eq!(Candidates::hidden(1536)?.widths(), [384, 576, 768, 960, 1152, 1344, 1536]);
+        Ok(())
+    }
+
+    #[test]
+    fn default_candidates_of_wide_dimensions_are_multiples_of_eight_but_the_dense_width(
+    ) -> Result<()> {
+        let all = [
+            Candidates::embedding(1000)?,
+            Candidates::hidden(1365)?,
+            Candidates::attention(12, 48)?,
+            Candidates::attention(16, 80)?,
+        ];
+        for candidates in &all {
+            let pruned = &candidates.widths()[..candidates.widths().len() - 1];
+            assert!(pruned.len() > 2 && pruned.iter().all(|width| width % 8 == 0), "{pruned:?}");
+        }
+        assert_eq!(Candidates::attention(3, 32)?.widths(), [8, 16, 24, 32]);
+        assert_eq!(Candidates::attention(4, 24)?.widths(), [6, 9, 12, 15, 18, 21, 24]);
+        assert_eq!(Candidates::hidden(4)?.widths(), [1, 2, 3, 4]);
         Ok(())
     }
 
