@@ -38,8 +38,8 @@ linters := $(WITH) sh -c 'cargo fmt --version && cargo clippy --version' >/dev/n
 get_linters := rustup component add rustfmt clippy
 
 test: setup ## lint, then all tests: on the CPU, a simulated CUDA device, exports in Python, pages in a browser
-	@if $(linters); then $(MAKE) --no-print-directory lint; else echo "lint is SKIPPED, to have it: $(get_linters)" >&2; fi
-	scripts/check-nccl
+	@if $(linters); then $(MAKE) --no-print-directory lint; \
+		else echo "lint is SKIPPED, to have it: $(get_linters)" >&2; scripts/check-nccl; fi
 	$(TEST) $(FEATURES)
 	scripts/simulated-cuda-tests $(FEATURES)
 	scripts/python-tests $(FEATURES)
@@ -67,13 +67,14 @@ lint: setup check-features msrv doc ## formatting, clippy, each feature alone an
 	$(WITH) cargo clippy --all-targets $(FEATURES) -- -D warnings
 
 check-features: setup ## compile the library without features, and with each one alone
-	@for feature in "" $(features); do \
+	@for feature in "" $(filter-out distributed,$(features)); do \
 		echo "cargo check --no-default-features --features \"$$feature\""; \
 		$(WITH) cargo rustc --quiet --lib --profile check --no-default-features --features "$$feature" \
 			-- -D warnings || exit 1; \
 	done
+	scripts/check-nccl
 
-check-nccl: setup ## compile the NCCL part of the feature distributed, without a CUDA card (0.2 GB of headers, once)
+check-nccl: setup ## compile the feature distributed alone, with NCCL, without a CUDA card (0.2 GB of headers, once)
 	scripts/check-nccl
 
 # As docs.rs does: without libtorch. Links to other packages' documentation are not followed.

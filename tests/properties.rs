@@ -19,9 +19,9 @@ use std::collections::BTreeMap;
 use support::{cases_on_device, test_device};
 use tch::{Device, Tensor};
 
-const CASES: u32 = 1000;
+const CASES: u32 = 300;
 /// Cases that are enough to find a broken component.
-const FEW: u32 = 200;
+const FEW: u32 = 100;
 
 #[test]
 fn check_bi_mask_of_the_paper_passes() -> Result<(), Counterexample> {
