@@ -102,4 +102,7 @@ mod documents {
 
     #[doc = include_str!("../docs/scaling.md")]
     struct Scaling;
+
+    #[doc = include_str!("../docs/latency.md")]
+    struct Latency;
 }

@@ -37,6 +37,22 @@ pub enum LatencyError {
         size: String,
     },
 
+    /// A model whose predictions for the networks that were left out are too far off.
+    #[error(
+        "latency model: median error of its predictions: got {:.1} %, expected at most {:.1} %; the dense \
+         network's latency changed by {:.1} % during the measurement: measure while no other program runs, for \
+         longer, or allow a larger error",
+        100.0 * error, 100.0 * limit, 100.0 * drift
+    )]
+    Inaccurate {
+        /// Median of |predicted / measured − 1|.
+        error: f64,
+        /// Largest that is allowed.
+        limit: f64,
+        /// Largest latency of the dense network divided by the smallest, minus 1.
+        drift: f64,
+    },
+
     /// A latency that is not a positive number of milliseconds.
     #[error("measured latency of {network}: got {milliseconds} ms, expected a positive number")]
     NotPositive {

@@ -17,7 +17,7 @@ use tch::{Device, Kind, Tensor};
 /// Values among which the variance of bends, of steps, and the noise of a measured ratio are chosen.
 const BENDS: [f64; 3] = [0.0, 0.03, 0.3];
 const STEPS: [f64; 5] = [0.0, 3e-4, 3e-3, 0.03, 0.2];
-const NOISES: [f64; 4] = [0.002, 0.005, 0.012, 0.03];
+const NOISES: [f64; 6] = [0.002, 0.005, 0.012, 0.03, 0.08, 0.2];
 
 /// A measured network.
 #[derive(Debug, Clone, PartialEq)]

@@ -23,6 +23,7 @@ const FEWEST_NETWORKS: usize = 24;
 const NETWORKS: Range<usize> = Range::closed(1, 10_000);
 const ROUNDS: Range<usize> = Range::closed(1, 10_000);
 const SECONDS: Range<f64> = Range::above(0.0, 1e6);
+const ERROR: Range<f64> = Range::above(0.0, 1e3);
 
 /// Effort of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,14 +35,17 @@ pub struct MeasureOptions {
     /// Wall time in seconds. Where it is short, networks are visited less often, down to three times; then fewer are
     /// measured, down to 24.
     pub seconds: f64,
+    /// Largest median error of the predictions for the networks that are held out, a share. A model that is worse is
+    /// refused: other programs ran, for example.
+    pub most_error: f64,
     /// Seed of the choice of networks.
     pub seed: u64,
 }
 
 impl Default for MeasureOptions {
-    /// 100 networks, 7 visits each, in at most about 270 seconds.
+    /// 100 networks, 7 visits each, in at most about 270 seconds; a median error of at most 5 %.
     fn default() -> Self {
-        Self { networks: 100, rounds: 7, seconds: 270.0, seed: 0 }
+        Self { networks: 100, rounds: 7, seconds: 270.0, most_error: 0.05, seed: 0 }
     }
 }
 
@@ -50,6 +54,7 @@ impl MeasureOptions {
     pub(crate) fn check(&self) -> Result<()> {
         NETWORKS.check("networks", self.networks)?;
         ROUNDS.check("rounds", self.rounds)?;
+        ERROR.check("most_error", self.most_error)?;
         SECONDS.check("seconds", self.seconds)
     }
 }
@@ -99,8 +104,8 @@ impl LatencyModel {
     /// # Errors
     /// [`Error::Unsupported`](crate::Error::Unsupported) for an architecture that cannot be
     /// [resized](Architecture::resized); [`Error::Invalid`](crate::Error::Invalid) for options out of range;
-    /// [`LatencyError::NotPositive`] for a time that is not a positive number; those of the meter and of
-    /// `progress`.
+    /// [`LatencyError::NotPositive`] for a time that is not a positive number; [`LatencyError::Inaccurate`] for
+    /// a model with a larger error than is allowed; those of the meter and of `progress`.
     pub fn measure<A: Architecture>(
         architecture: &A,
         space: &SearchSpace,
@@ -112,7 +117,12 @@ impl LatencyModel {
         let classes = classes(&architecture.cost_model(), space)?;
         let rounds = measure_all(architecture, space, &classes, meter, options, progress)?;
         let findings = findings(space, &classes, rounds)?;
-        Self::new(architecture, meter.setting(), findings)
+        let model = Self::new(architecture, meter.setting(), findings)?;
+        let (error, limit, drift) = (model.error.median, options.most_error, model.drift);
+        match error > limit {
+            true => Err(LatencyError::Inaccurate { error, limit, drift }.into()),
+            false => Ok(model),
+        }
     }
 }
 

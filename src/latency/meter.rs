@@ -36,6 +36,9 @@ pub trait Meter<A: Architecture>: Debug + Send + Sync {
 }
 
 /// Times networks on a device of this machine.
+///
+/// On a CPU with one thread, the time that the thread waited for a processor, because other programs ran, does not count
+/// (on Unix). With several threads it does: measure while nothing else runs.
 #[derive(Debug)]
 pub struct DeviceMeter {
     device: Device,
@@ -71,19 +74,39 @@ impl<A: Architecture> Meter<A> for DeviceMeter {
                 crate::autograd::no_grad(|| variable.f_set_data(&converted))?;
             }
         }
+        // The processor time of one thread is its latency; of several, each waits for the others, too.
+        let alone = self.setting.threads == Some(1);
         let forward =
             move || crate::autograd::no_grad(|| network.forward(&images, false).map(drop));
-        Ok(Box::new(move || visit(&forward, self.device)))
+        Ok(Box::new(move || visit(&forward, self.device, alone)))
     }
 }
 
 /// Calls a network, and returns the shortest of the calls after the first, since other programs only add to a time; the
 /// time of the first, if it is long.
-fn visit(forward: &dyn Fn() -> Result<()>, device: Device) -> Result<f64> {
-    let first = timed(forward, device)?;
+fn visit(forward: &dyn Fn() -> Result<()>, device: Device, alone: bool) -> Result<f64> {
+    let call = || -> Result<f64> {
+        let before = processor_time().filter(|_| alone);
+        let time = timed(forward, device)?;
+        let own = before.and_then(|before| Some(processor_time()? - before));
+        Ok(own.unwrap_or(time))
+    };
+    let first = call()?;
     if first > LONG {
         return Ok(first);
     }
-    let mut calls = (0..CALLS).map(|_| timed(forward, device));
+    let mut calls = (0..CALLS).map(|_| call());
     calls.try_fold(f64::INFINITY, |least, time| Ok(least.min(time?)))
+}
+
+/// Returns the milliseconds that this thread has run on a processor; `None` where the operating system does not
+/// count them.
+fn processor_time() -> Option<f64> {
+    #[cfg(unix)]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Some(time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6)
+    }
+    #[cfg(not(unix))]
+    None
 }

@@ -24,15 +24,28 @@ pub struct LatencyConfig {
     pub networks: usize,
     /// Wall time of the measurement, in seconds.
     pub seconds: f64,
+    /// Largest median error of the model's predictions, a share; one that is worse is refused.
+    pub most_error: f64,
     /// Latency model that was measured before (`deit_s latency`), in place of a measurement.
     pub model: Option<PathBuf>,
+    /// Whether `model` may be of another device, number of threads, precision, batch or libtorch; the subnet is
+    /// then not measured.
+    pub elsewhere: bool,
 }
 
 impl Default for LatencyConfig {
     fn default() -> Self {
-        let MeasureOptions { networks, seconds, .. } = MeasureOptions::default();
-        let precision = Precision::F32;
-        Self { device: None, batch: 1, precision, networks, seconds, model: None }
+        let MeasureOptions { networks, seconds, most_error, .. } = MeasureOptions::default();
+        Self {
+            device: None,
+            batch: 1,
+            precision: Precision::F32,
+            networks,
+            seconds,
+            most_error,
+            model: None,
+            elsewhere: false,
+        }
     }
 }
 
@@ -47,8 +60,8 @@ impl LatencyConfig {
     }
 
     fn options(&self) -> MeasureOptions {
-        let (networks, seconds) = (self.networks, self.seconds);
-        MeasureOptions { networks, seconds, ..MeasureOptions::default() }
+        let Self { networks, seconds, most_error, .. } = *self;
+        MeasureOptions { networks, seconds, most_error, ..MeasureOptions::default() }
     }
 }
 
@@ -129,7 +142,9 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
                 Some(given) => {
                     let given = LatencyModel::read(given)?;
                     given.expect_architecture(dense)?;
-                    given.setting.expect(&Meter::<A>::setting(&self.meter()?))?;
+                    if !self.config.latency.elsewhere {
+                        given.setting.expect(&Meter::<A>::setting(&self.meter()?))?;
+                    }
                     given
                 }
             };

@@ -210,12 +210,28 @@ fn measured_time_that_is_not_positive_is_refused_with_the_network() -> TestResul
 }
 
 #[test]
+fn model_of_a_device_too_noisy_for_the_allowed_error_is_refused_with_its_error() -> TestResult {
+    let device = SyntheticDevice { noise: 0.4, ..SyntheticDevice::quiet() };
+    let (vit, options) =
+        (vit(), MeasureOptions { networks: 30, rounds: 3, ..MeasureOptions::default() });
+    let measure =
+        |options| LatencyModel::measure(&vit, &vit.space()?, &device, &options, &mut |_| Ok(()));
+    assert_refused!(
+        measure(options),
+        Error::Latency(LatencyError::Inaccurate { error, limit, .. }) if error > limit && limit == 0.05
+    );
+    measure(MeasureOptions { most_error: 1.0, ..options })?;
+    Ok(())
+}
+
+#[test]
 fn measurement_with_options_out_of_range_is_refused() -> TestResult {
     let vit = vit();
     for options in [
         MeasureOptions { networks: 0, ..MeasureOptions::default() },
         MeasureOptions { rounds: 0, ..MeasureOptions::default() },
         MeasureOptions { seconds: f64::NAN, ..MeasureOptions::default() },
+        MeasureOptions { most_error: 0.0, ..MeasureOptions::default() },
     ] {
         let device = SyntheticDevice::quiet();
         let refused =
@@ -226,6 +242,19 @@ fn measurement_with_options_out_of_range_is_refused() -> TestResult {
         DeviceMeter::new(Device::Cpu, Precision::F32, [0, 3, 8, 8]),
         Error::Invalid { .. }
     );
+    Ok(())
+}
+
+#[test]
+fn profile_has_one_entry_for_dimensions_of_equal_layers_and_rises_with_the_size() -> TestResult {
+    let profile = quiet()?.profile()?;
+    let names: Vec<usize> = profile.iter().map(|own| own.names.len()).collect();
+    assert_eq!(names, [1, 4, 4]);
+    for own in &profile {
+        let (first, last) = (own.latency[0], own.latency[own.latency.len() - 1]);
+        assert!(first.1 < last.1, "{own:?}");
+        assert!((last.1 / quiet()?.dense_ms - 1.0).abs() < 1e-3, "{own:?}");
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use crate::support::{test_device, TestResult};
 use once_for_both::error::LatencyError;
 use once_for_both::latency::{LatencyModel, MeasureOptions};
 use once_for_both::pipeline::{
-    Command, Config, Feed, Flags, NetworkConfig, Pipeline, PipelineOutcome, Request, RunFolder,
+    Config, Feed, Flags, NetworkConfig, Pipeline, PipelineOutcome, Request, RunFolder,
 };
 use once_for_both::prelude::*;
 use once_for_both::Error;
@@ -51,13 +51,12 @@ fn model(dense: &VitConfig) -> TestResult<LatencyModel> {
 fn run_under_a_latency_budget_tells_asked_and_predicted_in_summary_and_report() -> TestResult {
     let folder = tempfile::tempdir()?;
     let run = folder.path().join("run");
-    let config = config(&run, "0.7")?;
-    let part = |command| pipeline(Config { command: Some(command), ..config.clone() }, &run);
-    part(Command::Train)?.run()?;
-    let pipeline = part(Command::Search)?;
-    let model = model(pipeline.dense())?;
-    // As if the run had measured it before, on another machine.
-    model.write(&RunFolder::new(&run).latency())?;
+    let mut config = config(&run, "0.7")?;
+    let model = model(pipeline(config.clone(), &run)?.dense())?;
+    let file = folder.path().join("latency.json");
+    model.write(&file)?;
+    (config.latency.model, config.latency.elsewhere) = (Some(file), true);
+    let pipeline = pipeline(config, &run)?;
     let PipelineOutcome::Finished { summary: Some(summary), .. } = pipeline.run()? else {
         return Err("no summary".into());
     };
@@ -67,6 +66,7 @@ fn run_under_a_latency_budget_tells_asked_and_predicted_in_summary_and_report() 
     assert_eq!(summary.budgets.len(), 1);
     let text = summary.to_string();
     assert!(text.contains("latency asked") && text.contains("not on this device"), "{text}");
+    assert_eq!(LatencyModel::read(&RunFolder::new(&run).latency())?, model);
     let page = std::fs::read_to_string(run.join("report.html"))?;
     assert!(page.contains("predicted, ms") && page.contains("milliseconds"));
     Ok(())
@@ -77,7 +77,6 @@ fn run_with_a_latency_model_of_another_device_is_refused_with_both_names() -> Te
     let folder = tempfile::tempdir()?;
     let run = folder.path().join("run");
     let mut config = config(&run, "0.7")?;
-    config.data.built_in = true;
     let dense = pipeline(config.clone(), &run)?.dense().clone();
     let file = folder.path().join("latency.json");
     model(&dense)?.write(&file)?;
