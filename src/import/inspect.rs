@@ -33,7 +33,7 @@ const CLASSES: i64 = 1000;
 /// | grid of patches, and so the image | square |
 /// | `pooling` | by attention with an `attn_pool`, `mean_norm` with an `fc_norm`; else the class token, or the mean without one; `class_and_mean` if the head has two columns a channel |
 /// | `activation` | GELU, exact; with the names of CLIP QuickGELU, and of SigLIP tanh GELU |
-/// | `rope` | that of DINOv3, base 100, with its names, or with registers and without positions; that of EVA-02, base 10,000 over 16 × 16 patches, with SwiGLU and biases of queries and values alone |
+/// | `rope` | that of DINOv3, base 100, with its names, or with class token, registers and without positions; that of EVA-02, base 10,000 over 16 × 16 patches, with biases of queries and values alone, and SwiGLU or registers without positions |
 /// | image of a network without a table of positions | 224 × 224 |
 /// | `layer_scale`, where there is one | initially 1e-5; it matters in fresh networks only |
 /// | `drop_path` | 0 |
@@ -131,17 +131,20 @@ fn qkv_bias(named: &Named) -> QkvBias {
     }
 }
 
-/// Rotary positions, which no tensor shows: DINOv3 has registers and no table of positions, and EVA-02
-/// has a table, SwiGLU, and biases of queries and values alone.
+/// Rotary positions, which no tensor shows: DINOv3 has a class token, registers and no table of
+/// positions; EVA-02 has a table, SwiGLU, and biases of queries and values alone; timm's ViTs with
+/// EVA-02's positions have those biases, registers, and neither class token nor table.
 fn rope(named: &Named, known: &KnownProperties) -> Result<Option<Rope>> {
     let has = |variable: &str| named.tensors.contains_key(variable);
     let timm = named.naming == Naming::Timm;
-    let dinov3 = timm && !has("pos_embed") && has("reg_token");
+    let without_table = timm && !has("pos_embed") && has("reg_token");
+    let dinov3 = without_table && has("cls_token");
     if dinov3 || named.naming == Naming::Dinov3 {
         return Ok(Some(Rope::Normalised { base: known.rope_base.unwrap_or(100.0) }));
     }
-    let eva02 = timm && has("pos_embed") && qkv_bias(named) == QkvBias::QueryValue;
-    if eva02 && mlp(named)? == Mlp::SwiGlu {
+    let query_value = qkv_bias(named) == QkvBias::QueryValue;
+    let eva02 = timm && has("pos_embed") && query_value && mlp(named)? == Mlp::SwiGlu;
+    if eva02 || (without_table && query_value) {
         let base = known.rope_base.unwrap_or(10_000.0);
         return Ok(Some(Rope::Grid { base, reference: REFERENCE }));
     }

@@ -1,5 +1,6 @@
 //! Properties of a network that no tensor shows, from the `config.json` beside its weights.
 
+use super::architectures;
 use super::report::Assumption;
 use crate::models::{Activation, Pooling};
 use crate::{Error, Result};
@@ -64,7 +65,8 @@ impl KnownProperties {
     /// several, or from one of timm.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an activation function that no [`Activation`] is.
+    /// [`Error::Invalid`] for an activation function that no [`Activation`] is, and for an architecture
+    /// of timm that has the tensors of a ViT of this crate and computes something else.
     pub fn from_json(json: &Value) -> Result<Self> {
         if let Some(tower) = json.get("vision_config") {
             return Self::from_json(tower);
@@ -73,19 +75,22 @@ impl KnownProperties {
         let find = |name| json.get(name).or_else(|| arguments.get(name));
         let text = |name| find(name).and_then(Value::as_str);
         let architecture = text("architecture").unwrap_or_default();
+        architectures::expect_known(architecture)?;
+        let norm_eps = find("layer_norm_eps").and_then(Value::as_f64);
         let activation = match text("hidden_act").or_else(|| text("act_layer")) {
             Some(name) => activation(name)?,
-            None if architecture.contains("quickgelu") => Some(Activation::QuickGelu),
-            None => None,
+            None => architectures::activation(architecture),
         };
         let heads = find("num_attention_heads").or_else(|| find("num_heads"));
         let rope_base = find("rope_theta").or_else(|| find("rope_temperature"));
+        let image_size = find("image_size").or_else(|| find("img_size"));
+        let image_size = image_size.or_else(|| json.pointer("/pretrained_cfg/input_size/1"));
         Ok(Self {
-            heads: heads.and_then(Value::as_i64).or_else(|| heads_of(architecture)),
-            norm_eps: find("layer_norm_eps").and_then(Value::as_f64),
+            heads: heads.and_then(Value::as_i64).or_else(|| architectures::heads(architecture)),
+            norm_eps: norm_eps.or_else(|| architectures::norm_eps(architecture)),
             activation,
             pooling: pooling(text("global_pool"), find("fc_norm").and_then(Value::as_bool)),
-            image_size: find("image_size").or_else(|| find("img_size")).and_then(Value::as_i64),
+            image_size: image_size.and_then(Value::as_i64),
             rope_base: rope_base.and_then(Value::as_f64),
         })
     }
@@ -128,12 +133,4 @@ fn pooling(global_pool: Option<&str>, fc_norm: Option<bool>) -> Option<Pooling> 
         ("avg", _) => Some(Pooling::MeanNorm),
         _ => None,
     }
-}
-
-/// Heads of timm's architectures whose heads do not have 64 channels.
-fn heads_of(architecture: &str) -> Option<i64> {
-    let has = |word: &str| architecture.contains(word);
-    let wide = ["_huge_", "_giant_", "_gigantic_", "_so400m_"].into_iter().any(has);
-    // Those of DINOv2 and DINOv3 have heads of 64 channels whatever their width.
-    (wide && !has("dino")).then_some(16)
 }

@@ -50,6 +50,7 @@
 //! but plain loading. [`Pretrained`] opens the import to other families.
 
 mod adapt;
+mod architectures;
 mod checkpoint;
 mod family;
 mod finite;

@@ -32,6 +32,11 @@ const FOREIGN: [Convention; 6] = [
 
 /// Returns the convention of a checkpoint that no family of this crate has.
 pub(super) fn foreign(checkpoint: &Weights) -> Option<&'static str> {
+    let has = |end: &str| checkpoint.keys().any(|name| name.ends_with(end));
+    // Its rotary positions have columns before rows.
+    if has("norm_pre.weight") && has("attn_pool.latent") {
+        return Some("the Perception Encoder");
+    }
     FOREIGN
         .iter()
         .find(|(_, is_of)| checkpoint.keys().any(|name| is_of(name)))

@@ -78,7 +78,8 @@ impl Pretrained for VitConfig {
             Assumption::new("norms", "before attention and MLP, and one at the end"),
             Assumption::new("image", format!("{side} x {side} pixels, {grid} x {grid} patches")),
         ]);
-        assumed.extend(self.rope.map(|rope| Assumption::new("rotary positions", rope.words())));
+        let rope = self.rope.map_or_else(|| "none".into(), Rope::words);
+        assumed.push(Assumption::new("rotary positions", rope));
         assumed
     }
 }

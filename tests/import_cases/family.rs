@@ -3,10 +3,11 @@
 
 use super::super::support::{tensor, test_device, TestResult, Tolerance};
 use super::{alone, data, into, network, HEADS};
+use once_for_both::cost::Metric;
 use once_for_both::import::{self, ImportOptions, KnownNetwork, Naming};
 use once_for_both::models::{
-    Activation, AttentionPool, BlockConfig, Mlp, Network, Norm, Pooling, PositionEmbedding,
-    QkvBias, Rope, VisionTransformer, VitConfig,
+    Activation, Architecture, AttentionPool, BlockConfig, Mlp, Network, Norm, Pooling,
+    PositionEmbedding, QkvBias, Rope, VisionTransformer, VitConfig,
 };
 use std::path::PathBuf;
 
@@ -41,6 +42,7 @@ fn check(name: &str, naming: Naming, skipped: usize, expected: &VitConfig) -> Te
     assert_eq!((report.naming, report.skipped.len()), (naming, skipped), "{name}: {report:?}");
     assert!(report.resized.is_empty() && report.replaced.is_empty(), "{name}: {report:?}");
 
+    check_costs(name, &config)?;
     let answers = import::read(&folder(name).join("expected.safetensors"))?;
     let images = tensor(&answers, "images")?.f_to_device(test_device())?;
     let (network, key) = match answers.contains_key("pooled") {
@@ -58,6 +60,25 @@ fn check(name: &str, naming: Naming, skipped: usize, expected: &VitConfig) -> Te
     let sources = found.report.assumed.iter().filter(|own| own.property == "pooling");
     let from_file = sources.filter(|own| own.source.as_deref() == Some("config.json")).count();
     assert!(has_config || from_file == 0, "{name}");
+    Ok(())
+}
+
+/// MACs by torch's counter, and parameters, of a network of timm.
+fn check_costs(name: &str, config: &VitConfig) -> TestResult {
+    #[derive(serde::Deserialize)]
+    struct Costs {
+        macs: f64,
+        params: f64,
+    }
+    let path = folder(name).join("costs.json");
+    if !path.is_file() {
+        assert!(!name.starts_with("timm_"), "{name} has no costs");
+        return Ok(());
+    }
+    let costs: Costs = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+    let model = config.cost_model();
+    assert_eq!(model.dense_cost(Metric::Macs)?, costs.macs, "{name}");
+    assert_eq!(model.dense_cost(Metric::Params)?, costs.params, "{name}");
     Ok(())
 }
 
@@ -257,5 +278,47 @@ fn import_of_a_classifier_of_transformers_clip_is_refused() -> TestResult {
     let refused = into(&weights, &config, &ImportOptions::default());
     let message = refused.map(drop).map_err(|error| error.to_string());
     assert!(message.as_ref().is_err_and(|error| error.contains("a classifier on the mean")));
+    Ok(())
+}
+
+/// The import of a network of one folder: exact, refused with a reason, or different.
+fn verdict(folder: &std::path::Path) -> TestResult<String> {
+    let path = folder.join("model.safetensors");
+    let found = {
+        let _alone = alone();
+        import::inspect_file(&path, &ImportOptions::default(), Some(HEADS))
+    };
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => return Ok(format!("refused: {error}")),
+    };
+    let KnownNetwork::Vit(config) = found.network else { return Ok("not a ViT".into()) };
+    let import = into(&import::read(&path)?, &config, &ImportOptions::default())?;
+    let answers = import::read(&folder.join("expected.safetensors"))?;
+    let images = tensor(&answers, "images")?.f_to_device(test_device())?;
+    let actual = network(&config, &import.weights)?.forward(&images, false)?.prediction()?;
+    let answer = tensor(&answers, "logits")?.f_to_device(test_device())?;
+    let difference = (actual - &answer).abs().max().double_value(&[]);
+    let share = difference / answer.abs().max().double_value(&[]);
+    Ok(if share <= SHARE { "exact".into() } else { format!("different by {share:.1e}") })
+}
+
+#[test]
+#[ignore = "reads the folders that family_table.py writes"]
+fn family_table_is_exact_or_refused() -> TestResult {
+    let mut folders: Vec<PathBuf> = std::fs::read_dir(std::env::var("OFB_FAMILY")?)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<_>>()?;
+    folders.sort();
+    let mut different = vec![];
+    for folder in folders {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let verdict = verdict(&folder)?;
+        println!("| {name} | {verdict} |");
+        if !verdict.starts_with("exact") && !verdict.starts_with("refused") {
+            different.push(name);
+        }
+    }
+    assert!(different.is_empty(), "{different:?}");
     Ok(())
 }

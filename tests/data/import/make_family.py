@@ -19,9 +19,10 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from timm.layers import LayerNorm, QuickGELU, RmsNorm, SwiGLU, SwiGLUPacked
+from timm.layers import LayerNorm, QuickGELU, RmsNorm, SwiGLU, SwiGLUPacked, set_fused_attn
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch.utils.flop_counter import FlopCounterMode
 
 FOLDER = Path(__file__).parent / "family"
 IMAGE, PATCH, WIDTH, DEPTH, HEADS, CLASSES, RATIO = 12, 4, 12, 2, 3, 5, 2
@@ -39,6 +40,14 @@ def randomise(model):
             is_scale = "norm" in name and name.endswith("weight")
             parameter.copy_((1.0 if is_scale else 0.0) + 0.2 * torch.randn_like(parameter))
     return model.eval()
+
+
+def costs(model):
+    """Multiply-accumulates of one image by torch's counter, and the number of parameters."""
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, IMAGE, IMAGE))
+    macs = counter.get_total_flops() // 2
+    return dict(macs=macs, params=sum(parameter.numel() for parameter in model.parameters()))
 
 
 def write(name, state, run, config=None, features=False, pooled=False):
@@ -82,6 +91,7 @@ def timm_files():
         if config is not None:
             config = dict(dict(architecture="vit_tiny_patch16_224", num_classes=CLASSES), **config)
         write(name, model.state_dict(), model, config)
+        (FOLDER / name / "costs.json").write_text(json.dumps(costs(model)) + "\n")
 
 
 def eva_files():
@@ -99,6 +109,7 @@ def eva_files():
     ]:
         model = randomise(Eva(**arguments))
         write(name, model.state_dict(), model, config)
+        (FOLDER / name / "costs.json").write_text(json.dumps(costs(model)) + "\n")
     for name, gated in [("hf_dinov3", False), ("hf_dinov3_plus", True)]:
         model = randomise(transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(
             **HF_SIZES, **MLP, num_register_tokens=4, use_gated_mlp=gated,
@@ -188,6 +199,7 @@ def authors_files():
 
 if __name__ == "__main__":
     torch.manual_seed(0)
+    set_fused_attn(False)  # the counter knows matrix products alone
     shutil.rmtree(FOLDER, ignore_errors=True)
     timm_files()
     transformers_files()

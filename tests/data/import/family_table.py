@@ -1,0 +1,59 @@
+"""Writes a folder for every ViT that timm registers: a tiny network of its options with random weights,
+the config.json that timm puts beside weights, random images, and the logits.
+
+    python family_table.py FOLDER
+    OFB_FAMILY=FOLDER cargo test --test import -- --ignored --nocapture family_table
+
+The test prints for each name whether the import is exact, or why it is refused.
+Python 3.11; torch==2.13.0 torchvision timm==1.0.31 safetensors==0.8.0
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import save_file
+
+MODULES = ["vision_transformer", "deit", "eva", "beit", "vision_transformer_relpos"]
+SIZES = dict(img_size=12, patch_size=4, embed_dim=24, depth=2, num_heads=3, num_classes=5)
+
+
+def build(name):
+    """The network at tiny sizes, or the reason why it has none."""
+    try:
+        model = timm.create_model(name, **SIZES).eval()
+    except (TypeError, AssertionError, RuntimeError, ValueError) as error:
+        return None, str(error).splitlines()[0]
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            is_scale = "norm" in key and key.endswith("weight")
+            parameter.copy_((1.0 if is_scale else 0.0) + 0.2 * torch.randn_like(parameter))
+    return model, None
+
+
+def main(folder):
+    torch.manual_seed(0)
+    for module in MODULES:
+        for name in timm.list_models(module=module):
+            model, reason = build(name)
+            if model is None:
+                print("%s: no tiny network: %s" % (name, reason))
+                continue
+            own = folder / name
+            own.mkdir(parents=True, exist_ok=True)
+            state = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
+            save_file(state, own / "model.safetensors")
+            config = dict(architecture=name, num_classes=5, num_features=24,
+                          global_pool=getattr(model, "global_pool", None),
+                          pretrained_cfg=dict(input_size=[3, 12, 12]))
+            (own / "config.json").write_text(json.dumps(config))
+            images = torch.randn(2, 3, 12, 12)
+            with torch.no_grad():
+                logits = model(images)
+            save_file({"images": images, "logits": logits.contiguous()}, own / "expected.safetensors")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
