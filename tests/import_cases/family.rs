@@ -281,6 +281,34 @@ fn import_of_a_classifier_of_transformers_clip_is_refused() -> TestResult {
     Ok(())
 }
 
+/// The table of positions is resized as timm does: rows of tokens before the patches stay, or are added
+/// to their token.
+#[test]
+fn import_at_another_resolution_gives_what_timm_gives() -> TestResult {
+    for (name, is_headless) in [
+        ("timm_deit3", false),
+        ("timm_registers_with_positions", false),
+        ("dinov2_registers", true),
+    ] {
+        let weights = import::read(&folder(name).join("model.safetensors"))?;
+        let config = import::inspect(&weights, Some(HEADS))?.input(20, 3, 4);
+        let import = into(&weights, &config, &ImportOptions::default())?;
+        let resized: Vec<&str> =
+            import.report.resized.iter().map(|change| change.name.as_str()).collect();
+        assert_eq!(resized, ["pos_embed"], "{name}");
+        let answers = import::read(&folder(name).join("larger.safetensors"))?;
+        let images = tensor(&answers, "images")?.f_to_device(test_device())?;
+        let network = network(&config, &import.weights)?;
+        let actual = match is_headless {
+            true => network.features(&images, None, false)?,
+            false => network.forward(&images, false)?.prediction()?,
+        };
+        let answer = tensor(&answers, "output")?;
+        Tolerance::of_scale(SHARE, answer)?.check(name, &actual, answer)?;
+    }
+    Ok(())
+}
+
 /// The import of a network of one folder: exact, refused with a reason, or different.
 fn verdict(folder: &std::path::Path) -> TestResult<String> {
     let path = folder.join("model.safetensors");

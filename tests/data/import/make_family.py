@@ -197,6 +197,26 @@ def authors_files():
     write("dinov2_registers", state, model.forward_features, features=True)
 
 
+def larger(name, arguments, run=lambda model: model):
+    """Writes what timm's network for larger images makes of the weights of a folder."""
+    side = IMAGE + 2 * PATCH
+    model = VisionTransformer(**dict(SIZES, **arguments, img_size=side)).eval()
+    state = load_file(FOLDER / name / "model.safetensors")
+    model.load_state_dict(checkpoint_filter_fn(dict(state), model))
+    images = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        output = run(model)(images)
+    save_file({"images": images, "output": output.contiguous()}, FOLDER / name / "larger.safetensors")
+
+
+def larger_files():
+    larger("timm_deit3", dict(no_embed_class=True, init_values=1e-6))
+    larger("timm_registers_with_positions", dict(reg_tokens=2))
+    dino = dict(num_classes=0, reg_tokens=4, no_embed_class=True, init_values=1e-5,
+                mlp_layer=SwiGLUPacked, act_layer="silu")
+    larger("dinov2_registers", dino, lambda model: model.forward_features)
+
+
 if __name__ == "__main__":
     torch.manual_seed(0)
     set_fused_attn(False)  # the counter knows matrix products alone
@@ -205,3 +225,4 @@ if __name__ == "__main__":
     transformers_files()
     authors_files()
     eva_files()
+    larger_files()
