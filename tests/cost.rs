@@ -164,8 +164,8 @@ proptest! {
 /// Multiply-accumulates of every matrix product of the forward pass: rows × inner × columns.
 fn slow_macs(config: &VitConfig) -> i64 {
     let (tokens, embed) = (config.tokens(), config.embed_dim);
-    let pixels = config.in_channels * config.patch_size * config.patch_size;
-    let patches = config.grid() * config.grid() * pixels * embed;
+    let [height, width] = config.patch();
+    let patches = config.patches() * config.in_channels * height * width * embed;
     let gates = i64::from(config.mlp == Mlp::SwiGlu);
     let blocks = config.blocks.iter().map(|block| {
         let inner = block.heads * block.head_dim;

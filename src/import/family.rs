@@ -108,10 +108,10 @@ pub trait Pretrained: Architecture {
     }
 }
 
-/// A table of absolute positions, `[1, prefix + side², E]`, as the network has it.
+/// A table of absolute positions, `[1, prefix + rows · columns, E]`, as the network has it.
 ///
 /// The checkpoint's table has rows for all prefix tokens that it has a tensor for, for the first of
-/// them, or for none: the number of its rows decides, as patches are a square. A row of a token that
+/// them, or for none: the number of its rows decides, as its patches are a square, or as many as the network's. A row of a token that
 /// has no row in the network is added to the token, which computes the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PositionTable {
@@ -122,8 +122,8 @@ pub struct PositionTable {
     pub prefix_tokens: &'static [&'static str],
     /// Rows before the patches that the network has.
     pub prefix: i64,
-    /// Patches along a side of the square grid.
-    pub side: i64,
+    /// Rows and columns of the grid of patches.
+    pub grid: [i64; 2],
 }
 
 /// What a tensor of a checkpoint stands for, by its name.

@@ -62,9 +62,7 @@ pub(super) fn vit(named: &Named, known: &KnownProperties) -> Result<VitConfig> {
     let has = |variable: &str| named.tensors.contains_key(variable);
     let [embed_dim, in_channels, patch_size, width] =
         axes(named, "patch_embed.proj.weight", [None; 4])?;
-    if width != patch_size {
-        return Err(Error::invalid("width of a patch", patch_size.to_string(), width));
-    }
+    let patch_width = (width != patch_size).then_some(width);
     let prefix = prefix(named, embed_dim)?;
     let (rope, mlp) = (rope(named, known)?, mlp(named)?);
     // A gated MLP of DINOv3 in transformers has the activation of its configuration.
@@ -117,6 +115,10 @@ pub(super) fn vit(named: &Named, known: &KnownProperties) -> Result<VitConfig> {
         qk_norm: norm_kind(named, "blocks.0.attn.q_norm"),
         head_bias: has("head.bias") || !has("head.weight"),
         rope,
+        // As many patches along it as along the height.
+        image_width: patch_width
+            .and_then(|width| (image_size? / patch_size.max(1)).checked_mul(width)),
+        patch_width,
     };
     config.check()?;
     Ok(config)

@@ -49,14 +49,14 @@ pub(super) struct Adapted {
 }
 
 impl Tables<'_> {
-    /// Returns the table of the checkpoint, `[1, prefix + side², E]`, as the network's,
-    /// `[1, new prefix + new side², E]`. `name` is its name in errors.
+    /// Returns the table of the checkpoint, `[1, prefix + patches, E]`, as the network's,
+    /// `[1, new prefix + new patches, E]`. `name` is its name in errors.
     ///
     /// # Errors
-    /// [`ImportError::Positions`] if the rows of the patches are no square.
+    /// [`ImportError::Positions`] if the patches are no square, nor as many as the network's.
     pub(super) fn adapt(&self, name: &str, table: &Tensor) -> Result<Adapted> {
         let rows = table.size().get(1).copied().unwrap_or(0);
-        let (prefix, side) = self.prefix(name, rows)?;
+        let (prefix, from) = self.prefix(name, rows)?;
         let within = |rows: &&Rows| rows.first + rows.count <= self.to.prefix;
         let own: Vec<&Rows> = self.own.iter().take_while(within).collect();
         let (mut all, mut folded, mut skipped, mut missing) = (vec![], vec![], vec![], vec![]);
@@ -77,14 +77,15 @@ impl Tables<'_> {
             }
         }
         let before: i64 = prefix.iter().map(|rows| rows.count).sum();
-        all.push(grid(&table.f_narrow(1, before, side * side)?, side, self.to.side)?);
-        let is_exact = side == self.to.side && skipped.is_empty() && missing.is_empty();
+        let patches = table.f_narrow(1, before, from[0] * from[1])?;
+        all.push(grid(&patches, from, self.to.grid)?);
+        let is_exact = from == self.to.grid && skipped.is_empty() && missing.is_empty();
         Ok(Adapted { table: Tensor::f_cat(&all, 1)?, folded, skipped, missing, is_exact })
     }
 
-    /// Returns which tokens of the checkpoint have rows, and the side of the square of patches: as many
-    /// as the network has rows for, or else as many as leave a square.
-    fn prefix(&self, name: &str, rows: i64) -> Result<(&[Rows], i64), ImportError> {
+    /// Returns which tokens of the checkpoint have rows, and its grid of patches: as many as the network
+    /// has rows for, or else as many as leave a square, or the network's grid.
+    fn prefix(&self, name: &str, rows: i64) -> Result<(&[Rows], [i64; 2]), ImportError> {
         let total = |of: &[Rows]| of.iter().map(|rows| rows.count).sum::<i64>();
         let mut options: Vec<&[Rows]> =
             (0..=self.stored.len()).rev().map(|many| &self.stored[..many]).collect();
@@ -96,8 +97,13 @@ impl Tables<'_> {
             needed.filter(|own| self.stored.iter().any(|rows| rows.token == *own)).collect();
         options
             .retain(|option| needed.iter().all(|own| option.iter().any(|rows| rows.token == *own)));
-        let fitting = options.into_iter().find_map(|option| {
-            grid_side(name, rows, total(option)).ok().map(|side| (option, side))
+        let own = |option: &&[Rows]| rows - total(option) == self.to.grid[0] * self.to.grid[1];
+        let fitting = options.iter().copied().find(own).map(|option| (option, self.to.grid));
+        let fitting = fitting.or_else(|| {
+            options.into_iter().find_map(|option| {
+                let side = grid_side(name, rows, total(option)).ok()?;
+                Some((option, [side; 2]))
+            })
         });
         let prefix = total(&self.stored);
         fitting.ok_or_else(|| ImportError::Positions { name: name.into(), tokens: rows, prefix })
@@ -123,13 +129,12 @@ pub(super) fn grid_side(name: &str, tokens: i64, prefix: i64) -> Result<i64, Imp
 /// not aligned.
 ///
 /// # Shapes
-/// `[1, side², E]` → `[1, new side², E]`.
-pub(super) fn grid(rows: &Tensor, side: i64, new_side: i64) -> Result<Tensor> {
-    if new_side == side {
-        return Ok(rows.shallow_clone());
+/// `[1, rows · columns, E]` → `[1, new rows · new columns, E]`.
+fn grid(patches: &Tensor, from: [i64; 2], to: [i64; 2]) -> Result<Tensor> {
+    if from == to {
+        return Ok(patches.shallow_clone());
     }
-    let image = rows.f_reshape([1, side, side, -1])?.f_permute([0, 3, 1, 2])?;
-    let resized =
-        image.f_internal_upsample_bicubic2d_aa([new_side, new_side], false, None, None)?;
-    Ok(resized.f_permute([0, 2, 3, 1])?.f_reshape([1, new_side * new_side, -1])?)
+    let image = patches.f_reshape([1, from[0], from[1], -1])?.f_permute([0, 3, 1, 2])?;
+    let resized = image.f_internal_upsample_bicubic2d_aa(to, false, None, None)?;
+    Ok(resized.f_permute([0, 2, 3, 1])?.f_reshape([1, to[0] * to[1], -1])?)
 }

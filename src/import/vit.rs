@@ -49,7 +49,7 @@ impl Pretrained for VitConfig {
                 PositionEmbedding::AllTokens => self.prefix_tokens(),
                 PositionEmbedding::Patches | PositionEmbedding::None => 0,
             },
-            side: self.grid(),
+            grid: self.grid_size(),
         })
     }
 
@@ -70,13 +70,16 @@ impl Pretrained for VitConfig {
     }
 
     fn assumptions(&self, _naming: Naming) -> Vec<Assumption> {
-        let (side, grid) = (self.image_size, self.grid());
+        let ([height, width], [rows, columns]) = (self.image(), self.grid_size());
         let mut assumed = of_blocks(&self.blocks, self.activation);
         assumed.extend([
             Assumption::new("norm_eps", format!("{:e}", self.norm_eps)),
             Assumption::new("pooling", self.pooling.words()),
             Assumption::new("norms", "before attention and MLP, and one at the end"),
-            Assumption::new("image", format!("{side} x {side} pixels, {grid} x {grid} patches")),
+            Assumption::new(
+                "image",
+                format!("{height} x {width} pixels, {rows} x {columns} patches"),
+            ),
         ]);
         let rope = self.rope.map_or_else(|| "none".into(), Rope::words);
         assumed.push(Assumption::new("rotary positions", rope));

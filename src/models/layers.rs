@@ -69,28 +69,29 @@ impl NormLayer {
 pub(super) struct PatchEmbedding {
     weight: Tensor,
     bias: Option<Tensor>,
-    patch: i64,
+    patch: [i64; 2],
 }
 
 impl PatchEmbedding {
     pub(super) fn new(
         path: &nn::Path,
-        [channels, patch]: [i64; 2],
+        channels: i64,
+        patch: [i64; 2],
         width: i64,
         bias: bool,
     ) -> Result<Self> {
-        let bound = 1.0 / ((channels * patch * patch) as f64).sqrt();
+        let bound = 1.0 / ((channels * patch[0] * patch[1]) as f64).sqrt();
         let uniform = nn::Init::Uniform { lo: -bound, up: bound };
         Ok(Self {
-            weight: path.f_var("weight", &[width, channels, patch, patch], uniform)?,
+            weight: path.f_var("weight", &[width, channels, patch[0], patch[1]], uniform)?,
             bias: bias.then(|| path.f_var("bias", &[width], uniform)).transpose()?,
             patch,
         })
     }
 
     pub(super) fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let stride = [self.patch, self.patch];
-        let grid = images.f_conv2d(&self.weight, self.bias.as_ref(), stride, [0, 0], [1, 1], 1)?;
+        let grid =
+            images.f_conv2d(&self.weight, self.bias.as_ref(), self.patch, [0, 0], [1, 1], 1)?;
         Ok(grid.f_flatten(2, 3)?.f_transpose(1, 2)?)
     }
 }

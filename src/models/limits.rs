@@ -45,16 +45,19 @@ pub(super) fn head_dim(embed_dim: i64, heads: i64) -> i64 {
 
 /// Refuses an image that cannot be divided into patches.
 pub(super) fn check_input(image: i64, channels: i64, patch: i64) -> Result<()> {
-    check_all([
-        ("image_size", image, IMAGE),
-        ("in_channels", channels, WIDTH),
-        ("patch_size", patch, IMAGE),
-    ])?;
+    WIDTH.check("in_channels", channels)?;
+    check_patches(["image_size", "patch_size"], image, patch)
+}
+
+/// Refuses a side of an image that cannot be divided into patches. `names` are those of image and patch.
+pub(super) fn check_patches(names: [&str; 2], image: i64, patch: i64) -> Result<()> {
+    let [of_image, of_patch] = names;
+    check_all([(of_image, image, IMAGE), (of_patch, patch, IMAGE)])?;
     if image % patch != 0 {
-        let expected = format!("a divisor of image_size {image}");
-        return Err(Error::invalid("patch_size", expected, patch));
+        let expected = format!("a divisor of {of_image} {image}");
+        return Err(Error::invalid(of_patch, expected, patch));
     }
-    GRID.check("image_size / patch_size", image / patch)
+    GRID.check(&format!("{of_image} / {of_patch}"), image / patch)
 }
 
 /// Refuses windows whose constants would not fit into memory.

@@ -89,16 +89,16 @@ pub(super) struct Rotary {
     pub(super) rope: Rope,
     /// Tokens before the patches.
     pub(super) prefix: i64,
-    /// Patches along a side of the grid.
-    pub(super) side: i64,
+    /// Rows and columns of the grid of patches.
+    pub(super) grid: [i64; 2],
 }
 
 impl Rotary {
     /// Returns the coordinates (y, x) of all tokens, row by row: 0 for those before the patches.
     pub(super) fn coordinates(&self) -> Vec<[f32; 2]> {
-        let axis = self.rope.axis(self.side);
+        let [rows, columns] = self.grid.map(|side| self.rope.axis(side));
         let mut all = vec![[0.0; 2]; self.prefix.max(0) as usize];
-        all.extend(axis.iter().flat_map(|&y| axis.iter().map(move |&x| [y, x])));
+        all.extend(rows.iter().flat_map(|&y| columns.iter().map(move |&x| [y, x])));
         all
     }
 }

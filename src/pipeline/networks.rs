@@ -27,7 +27,7 @@ pub trait ImageClassifier: Pretrained + 'static {
 
 impl ImageClassifier for VitConfig {
     fn image_shape(&self) -> [i64; 3] {
-        [self.in_channels, self.image_size, self.image_size]
+        self.input_shape()
     }
 
     fn class_count(&self) -> i64 {

@@ -30,13 +30,13 @@ pub fn vit_configs() -> impl Strategy<Value = VitConfig> {
     let block = (1..=3i64, 1..=4i64, 1..=12i64).prop_map(|(h, d, m)| BlockConfig::new(h, d, m));
     let input = (1..=2i64, 1..=4i64, 1..=3i64, 1..=4i64);
     let sizes = (input, 1..=12i64, vec(block, 1..=3));
-    let scale = option::of(0.5..1.5);
+    let scale = (option::of(0.5..1.5), option::of((1..=2i64, 1..=3i64)));
     (sizes, tokens(), block_options(), scale, any::<[bool; 3]>()).prop_map(
         |(
             ((grid, patch, channels, classes), embed_dim, blocks),
             (distilled, pooling, class_token, registers, positions),
             (norm, activation, mlp, qkv_bias, qk_norm, rope),
-            layer_scale,
+            (layer_scale, wide),
             [pre_norm, patch_bias, head_bias],
         )| VitConfig {
             embed_dim,
@@ -56,6 +56,8 @@ pub fn vit_configs() -> impl Strategy<Value = VitConfig> {
             qk_norm,
             head_bias,
             rope,
+            image_width: wide.map(|(columns, width)| columns * width),
+            patch_width: wide.map(|(_, width)| width),
             ..VitConfig::uniform(embed_dim, 0, 1)
                 .input(grid * patch, channels, patch)
                 .classes(classes)

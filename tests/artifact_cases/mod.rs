@@ -81,7 +81,8 @@ pub fn kinds() -> Vec<(&'static str, VitConfig)> {
         ("gated", gated),
         ("relu", relu),
         ("eva", eva),
-        ("dino", dino),
+        ("dino", dino.clone()),
+        ("wide", dino.rectangular([12, 10], [4, 5])),
         ("siglip", siglip),
     ]
 }

@@ -159,6 +159,11 @@ fn import_of_timm_vit_with_the_tanh_gelu_of_its_config_gives_its_logits() -> Tes
 }
 
 #[test]
+fn import_of_timm_vit_with_wide_patches_gives_its_logits() -> TestResult {
+    check_timm("timm_wide_patches", &plain().rectangular([12, 6], [4, 2]))
+}
+
+#[test]
 fn import_of_transformers_dinov2_gives_its_logits() -> TestResult {
     let dino = plain().layer_scale(SCALE).pooling(Pooling::ClassAndMean);
     // The mask token is left out.
@@ -291,7 +296,7 @@ fn import_at_another_resolution_gives_what_timm_gives() -> TestResult {
         ("dinov2_registers", true),
     ] {
         let weights = import::read(&folder(name).join("model.safetensors"))?;
-        let config = import::inspect(&weights, Some(HEADS))?.input(20, 3, 4);
+        let config = import::inspect(&weights, Some(HEADS))?.rectangular([16, 20], [4, 4]);
         let import = into(&weights, &config, &ImportOptions::default())?;
         let resized: Vec<&str> =
             import.report.resized.iter().map(|change| change.name.as_str()).collect();

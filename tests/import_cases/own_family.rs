@@ -85,7 +85,7 @@ impl Pretrained for Glu {
             variable: "positions",
             prefix_tokens: &["class"],
             prefix: 1,
-            side: self.side,
+            grid: [self.side; 2],
         })
     }
 }

@@ -11,8 +11,8 @@ pub enum Operation {
     Patches {
         /// Weight of the convolution, and its bias if there is one.
         parameters: String,
-        /// Side of a patch, in pixels.
-        patch: i64,
+        /// Height and width of a patch, in pixels.
+        patch: [i64; 2],
         /// Whether there is a bias.
         bias: bool,
     },

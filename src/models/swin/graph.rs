@@ -9,7 +9,7 @@ use crate::models::{BlockConfig, Windows};
 pub(super) fn graph(config: &SwinConfig) -> Graph {
     let mut graph = Graph::new([config.in_channels, config.image_size, config.image_size]);
     let style = config.style();
-    let (parameters, patch) = ("patch_embed.proj".into(), config.patch_size);
+    let (parameters, patch) = ("patch_embed.proj".into(), [config.patch_size; 2]);
     let patches = graph.then(Value::IMAGES, Operation::Patches { parameters, patch, bias: true });
     let mut width = config.stages[0].embed_dim;
     let mut x = graph.norm(patches, "patch_embed.norm", width, &style);

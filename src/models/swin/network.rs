@@ -166,7 +166,8 @@ impl SwinTransformer {
         Ok(Self {
             proj: PatchEmbedding::new(
                 &(&patches / "proj"),
-                [config.in_channels, config.patch_size],
+                config.in_channels,
+                [config.patch_size; 2],
                 first.embed_dim,
                 true,
             )?,

@@ -3,8 +3,8 @@
 use super::variables::shapes;
 use super::{Pooling, PositionEmbedding};
 use crate::models::limits::{
-    check_blocks, check_input, check_layer_scale, check_rates, check_registers, check_rope,
-    check_size, check_variables, equal_blocks, head_dim,
+    check_blocks, check_input, check_layer_scale, check_patches, check_rates, check_registers,
+    check_rope, check_size, check_variables, equal_blocks, head_dim,
 };
 use crate::models::{Activation, BlockConfig, Mlp, Norm, QkvBias, Rope};
 use crate::{Error, Result};
@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 /// apart is a field, and is off in [`uniform`](Self::uniform).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VitConfig {
-    /// Side of the square input, in pixels.
+    /// Height of the input, in pixels: its side, if it is square.
     pub image_size: i64,
-    /// Side of a patch, in pixels; divides the image.
+    /// Height of a patch, in pixels: its side, if it is square; divides that of the image.
     pub patch_size: i64,
     /// Channels of the input.
     pub in_channels: i64,
@@ -78,6 +78,12 @@ pub struct VitConfig {
     /// channels are pruned then, not single channels.
     #[serde(default)]
     pub rope: Option<Rope>,
+    /// Width of the input, in pixels; `None` for a square.
+    #[serde(default)]
+    pub image_width: Option<i64>,
+    /// Width of a patch, in pixels; `None` for a square.
+    #[serde(default)]
+    pub patch_width: Option<i64>,
 }
 
 /// The value of a field that a configuration of an earlier version does not have.
@@ -118,6 +124,8 @@ impl VitConfig {
             qk_norm: None,
             head_bias: true,
             rope: None,
+            image_width: None,
+            patch_width: None,
         }
     }
 
@@ -134,6 +142,13 @@ impl VitConfig {
     /// DeiT-B/16.
     pub fn deit_base() -> Self {
         Self::uniform(768, 12, 12)
+    }
+
+    /// Sets height and width of the image and of a patch.
+    pub fn rectangular(mut self, image: [i64; 2], patch: [i64; 2]) -> Self {
+        (self.image_size, self.image_width) = (image[0], Some(image[1]));
+        (self.patch_size, self.patch_width) = (patch[0], Some(patch[1]));
+        self
     }
 
     /// Sets side and channels of the image, and the side of a patch.
@@ -167,10 +182,32 @@ impl VitConfig {
         self
     }
 
-    /// Returns the number of patches along a side of the image.
-    pub fn grid(&self) -> i64 {
+    /// Returns height and width of the image, in pixels.
+    pub fn image(&self) -> [i64; 2] {
+        [self.image_size, self.image_width.unwrap_or(self.image_size)]
+    }
+
+    /// Returns height and width of a patch, in pixels.
+    pub fn patch(&self) -> [i64; 2] {
+        [self.patch_size, self.patch_width.unwrap_or(self.patch_size)]
+    }
+
+    /// Returns channels, height and width of the image.
+    pub fn input_shape(&self) -> [i64; 3] {
+        let [height, width] = self.image();
+        [self.in_channels, height, width]
+    }
+
+    /// Returns rows and columns of the grid of patches.
+    pub fn grid_size(&self) -> [i64; 2] {
+        let ([height, width], patch) = (self.image(), self.patch());
         // `check` refuses a patch of 0; grid and cost must not panic without it.
-        self.image_size / self.patch_size.max(1)
+        [height / patch[0].max(1), width / patch[1].max(1)]
+    }
+
+    /// Returns the rows of the grid of patches: the patches along a side of a square image.
+    pub fn grid(&self) -> i64 {
+        self.grid_size()[0]
     }
 
     /// Returns the variables of the tokens before the patches, with their numbers of tokens, in order.
@@ -198,7 +235,8 @@ impl VitConfig {
 
     /// Returns the number of patches.
     pub fn patches(&self) -> i64 {
-        self.grid().saturating_mul(self.grid())
+        let [rows, columns] = self.grid_size();
+        rows.saturating_mul(columns)
     }
 
     /// Returns the number of all tokens.
@@ -223,6 +261,7 @@ impl VitConfig {
         check_size("embed_dim", self.embed_dim)?;
         check_size("classes", self.classes)?;
         check_input(self.image_size, self.in_channels, self.patch_size)?;
+        check_patches(["image_width", "patch_width"], self.image()[1], self.patch()[1])?;
         check_blocks("blocks", &self.blocks)?;
         for (block, sizes) in self.blocks.iter().enumerate() {
             sizes.check(&format!("blocks.{block}"))?;

@@ -5,7 +5,7 @@ use crate::models::family::Blocks;
 use crate::models::graph::{BlockSteps, Graph, Operation, Value};
 
 pub(super) fn graph(config: &VitConfig) -> Graph {
-    let mut graph = Graph::new([config.in_channels, config.image_size, config.image_size]);
+    let mut graph = Graph::new(config.input_shape());
     let (width, style) = (config.embed_dim, config.style());
     let mut x = tokens(&mut graph, config);
     if config.pre_norm {
@@ -57,7 +57,7 @@ fn head(graph: &mut Graph, pooled: Value, config: &VitConfig) -> Value {
 
 /// Adds the patch projection, the prefix tokens and the positions.
 fn tokens(graph: &mut Graph, config: &VitConfig) -> Value {
-    let (parameters, patch) = ("patch_embed.proj".into(), config.patch_size);
+    let (parameters, patch) = ("patch_embed.proj".into(), config.patch());
     let projection = Operation::Patches { parameters, patch, bias: config.patch_bias };
     let mut x = graph.then(Value::IMAGES, projection);
     let add = |graph: &mut Graph, x| {

@@ -41,15 +41,16 @@ impl Architecture for VitConfig {
     }
 
     fn pmim_ports(&self) -> Option<PmimPorts> {
-        let grid = self.grid();
-        Some(PmimPorts {
+        let ([rows, columns], [patch, width]) = (self.grid_size(), self.patch());
+        // The decoder reconstructs squares.
+        (patch == width).then(|| PmimPorts {
             token_dimension: space::EMBEDDING.into(),
             token_width: self.embed_dim,
             feature_dimension: space::EMBEDDING.into(),
             feature_width: self.embed_dim,
-            token_grid: [grid, grid],
-            feature_rows: grid,
-            feature_patch: self.patch_size,
+            token_grid: [rows, columns],
+            feature_rows: rows,
+            feature_patch: patch,
             channels: self.in_channels,
         })
     }

@@ -58,7 +58,8 @@ impl VisionTransformer {
         Ok(Self {
             patch_embed: PatchEmbedding::new(
                 &(path / "patch_embed" / "proj"),
-                [config.in_channels, config.patch_size],
+                config.in_channels,
+                config.patch(),
                 width,
                 config.patch_bias,
             )?,
@@ -83,7 +84,7 @@ impl VisionTransformer {
             },
             head_dist: dist.transpose()?,
             pooling,
-            input: [config.in_channels, config.image_size, config.image_size],
+            input: config.input_shape(),
         })
     }
 

@@ -31,9 +31,10 @@ impl Blocks for VitConfig {
             qkv_bias: self.qkv_bias,
             qk_norm: self.qk_norm,
             layer_scale: self.layer_scale,
-            rotary: self.rope.map(|rope| {
-                let (prefix, side) = (self.prefix_tokens(), self.grid());
-                Rotary { rope, prefix, side }
+            rotary: self.rope.map(|rope| Rotary {
+                rope,
+                prefix: self.prefix_tokens(),
+                grid: self.grid_size(),
             }),
         }
     }
@@ -139,9 +140,10 @@ fn writers(config: &VitConfig, bindings: &mut Vec<Binding>) {
 
 pub(super) fn cost_model(config: &VitConfig) -> CostModel {
     // f64 throughout, because sizes that are out of range must not overflow here.
-    let (patches, prefix) = ((config.grid() as f64).powi(2), config.prefix_tokens() as f64);
+    let product = |[rows, columns]: [i64; 2]| rows as f64 * columns as f64;
+    let (patches, prefix) = (product(config.grid_size()), config.prefix_tokens() as f64);
     let (tokens, classes) = (patches + prefix, config.classes as f64);
-    let pixels = config.in_channels as f64 * (config.patch_size as f64).powi(2);
+    let pixels = config.in_channels as f64 * product(config.patch());
     let heads = if config.distilled { 2.0 } else { 1.0 };
     let style = config.style();
     let columns = || match config.pooling {

@@ -6,7 +6,7 @@ use crate::models::family::Blocks;
 use crate::models::Shapes;
 
 pub(super) fn shapes(config: &VitConfig) -> Shapes {
-    let (width, patch, style) = (config.embed_dim, config.patch_size, config.style());
+    let (width, [rows, columns], style) = (config.embed_dim, config.patch(), config.style());
     let mut shapes = Shapes::new();
     let mut add = |name: &str, shape: Vec<i64>| drop(shapes.insert(name.into(), shape));
     for (token, count) in config.prefix() {
@@ -15,7 +15,7 @@ pub(super) fn shapes(config: &VitConfig) -> Shapes {
     if let Some(rows) = config.position_rows() {
         add("pos_embed", vec![1, rows, width]);
     }
-    add("patch_embed.proj.weight", vec![width, config.in_channels, patch, patch]);
+    add("patch_embed.proj.weight", vec![width, config.in_channels, rows, columns]);
     if config.patch_bias {
         add("patch_embed.proj.bias", vec![width]);
     }

@@ -103,7 +103,7 @@ fn patches(
     to: &str,
     x: &str,
     parameters: &str,
-    patch: i64,
+    patch: [i64; 2],
     bias: bool,
 ) -> Result<String> {
     let mut inputs = vec![x.to_owned(), builder.weight(&format!("{parameters}.weight"))?];
@@ -111,12 +111,11 @@ fn patches(
         inputs.push(builder.weight(&format!("{parameters}.bias"))?);
     }
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-    let side = [patch, patch];
-    let attributes = [Ints("kernel_shape", &side), Ints("strides", &side)];
+    let attributes = [Ints("kernel_shape", &patch), Ints("strides", &patch)];
     let grid = builder.node("Conv", &inputs, format!("{to}.grid"), &attributes);
     let [_, height, width] = builder.input();
     // The number of patches is written out: -1 would be ambiguous for 0 images.
-    let shape = builder.integers(&[0, 0, (height / patch.max(1)) * (width / patch.max(1))]);
+    let shape = builder.integers(&[0, 0, (height / patch[0].max(1)) * (width / patch[1].max(1))]);
     let row = builder.node("Reshape", &[&grid, &shape], format!("{to}.row"), &[]);
     Ok(builder.node("Transpose", &[&row], to, &[Ints("perm", &[0, 2, 1])]))
 }

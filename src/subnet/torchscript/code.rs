@@ -104,7 +104,7 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
                 true => weight_and_bias(parameters)?,
                 false => format!("{}, None", path(&format!("{parameters}.weight"))?),
             };
-            let grid = format!("torch.conv2d({x}, {parameters}, [{patch}, {patch}])");
+            let grid = format!("torch.conv2d({x}, {parameters}, {patch:?})");
             format!("torch.transpose(torch.flatten({grid}, 2), 1, 2)")
         }
         Operation::Prepend { token } => {

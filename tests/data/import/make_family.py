@@ -42,22 +42,22 @@ def randomise(model):
     return model.eval()
 
 
-def costs(model):
+def costs(model, width=IMAGE):
     """Multiply-accumulates of one image by torch's counter, and the number of parameters."""
     with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, 3, IMAGE, IMAGE))
+        model(torch.zeros(1, 3, IMAGE, width))
     macs = counter.get_total_flops() // 2
     return dict(macs=macs, params=sum(parameter.numel() for parameter in model.parameters()))
 
 
-def write(name, state, run, config=None, features=False, pooled=False):
+def write(name, state, run, config=None, features=False, pooled=False, width=IMAGE):
     """Writes a state dict, a configuration, and what `run` makes of random images."""
     folder = FOLDER / name
     folder.mkdir(parents=True)
     save_file({key: tensor.contiguous() for key, tensor in state.items()}, folder / "model.safetensors")
     if config is not None:
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    images = torch.randn(2, 3, IMAGE, IMAGE)
+    images = torch.randn(2, 3, IMAGE, width)
     with torch.no_grad():
         output = run(images)
     key = "features" if features else "pooled" if pooled else "logits"
@@ -84,14 +84,16 @@ def timm_files():
                                  act_layer="silu", class_token=False, global_pool="avg"), None),
         "timm_siglip": (dict(class_token=False, global_pool="map", act_layer="gelu_tanh"),
                         dict(global_pool="map", model_args=dict(act_layer="gelu_tanh"))),
+        "timm_wide_patches": (dict(img_size=(IMAGE, 6), patch_size=(PATCH, 2)), None),
         "timm_gelu_tanh": (dict(act_layer="gelu_tanh"), dict(model_args=dict(act_layer="gelu_tanh"))),
     }
     for name, (arguments, config) in cases.items():
         model = randomise(VisionTransformer(**dict(SIZES, **arguments)))
         if config is not None:
             config = dict(dict(architecture="vit_tiny_patch16_224", num_classes=CLASSES), **config)
-        write(name, model.state_dict(), model, config)
-        (FOLDER / name / "costs.json").write_text(json.dumps(costs(model)) + "\n")
+        width = model.patch_embed.img_size[1]
+        write(name, model.state_dict(), model, config, width=width)
+        (FOLDER / name / "costs.json").write_text(json.dumps(costs(model, width)) + "\n")
 
 
 def eva_files():
@@ -198,12 +200,12 @@ def authors_files():
 
 
 def larger(name, arguments, run=lambda model: model):
-    """Writes what timm's network for larger images makes of the weights of a folder."""
-    side = IMAGE + 2 * PATCH
-    model = VisionTransformer(**dict(SIZES, **arguments, img_size=side)).eval()
+    """Writes what timm's network for larger, rectangular images makes of the weights of a folder."""
+    image = (IMAGE + PATCH, IMAGE + 2 * PATCH)
+    model = VisionTransformer(**dict(SIZES, **dict(arguments, img_size=image))).eval()
     state = load_file(FOLDER / name / "model.safetensors")
     model.load_state_dict(checkpoint_filter_fn(dict(state), model))
-    images = torch.randn(2, 3, side, side)
+    images = torch.randn(2, 3, *image)
     with torch.no_grad():
         output = run(model)(images)
     save_file({"images": images, "output": output.contiguous()}, FOLDER / name / "larger.safetensors")
