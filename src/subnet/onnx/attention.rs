@@ -107,7 +107,13 @@ pub(super) fn latent_attention(
     let product = builder.node("MatMul", &[&latent, &matrix], format!("{to}.product"), &[]);
     let q = builder.node("Add", &[&product, &bias], format!("{to}.query"), &[]);
     let shape = builder.integers(&[1, heads, 1, head_dim]);
-    let q = builder.node("Reshape", &[&q, &shape], format!("{to}.q"), &[]);
+    let q = builder.node("Reshape", &[&q, &shape], format!("{to}.of_latent"), &[]);
+    // Expanded to the batch size: onnxruntime does not broadcast one query to 0 images.
+    let range = [Int("start", 0), Int("end", 1)];
+    let batch = builder.node("Shape", &[x], format!("{to}.batch"), &range);
+    let rest = builder.integers(&[heads, 1, head_dim]);
+    let shape = builder.node("Concat", &[&batch, &rest], format!("{to}.shape"), &[Int("axis", 0)]);
+    let q = builder.node("Expand", &[&q, &shape], format!("{to}.q"), &[]);
     let shape = builder.integers(&[0, 0, 2, heads, head_dim]);
     let split = builder.node("Reshape", &[x, &shape], format!("{to}.split"), &[]);
     // [2, B, heads, N, channels]
