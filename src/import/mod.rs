@@ -56,6 +56,7 @@ mod family;
 mod finite;
 mod half_split;
 mod inspect;
+mod inspect_parts;
 mod inspect_swin;
 mod inspection;
 mod known;

@@ -181,6 +181,11 @@ impl Named {
         self.tensors.get(variable).ok_or_else(missing)
     }
 
+    /// Whether there is a variable of this name.
+    pub(super) fn has(&self, variable: &str) -> bool {
+        self.tensors.contains_key(variable)
+    }
+
     /// Whether there is a variable whose name starts with `prefix`.
     pub(super) fn has_any(&self, prefix: &str) -> bool {
         let next = self.tensors.range(prefix.to_owned()..).next();

@@ -57,7 +57,7 @@ pub(super) fn check_patches(names: [&str; 2], image: i64, patch: i64) -> Result<
         let expected = format!("a divisor of {of_image} {image}");
         return Err(Error::invalid(of_patch, expected, patch));
     }
-    GRID.check(&format!("{of_image} / {of_patch}"), image / patch)
+    GRID.check(format!("{of_image} / {of_patch}"), image / patch)
 }
 
 /// Refuses windows whose constants would not fit into memory.

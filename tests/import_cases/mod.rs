@@ -2,6 +2,7 @@ mod archives;
 mod containers;
 mod entry_keys;
 mod family;
+mod family_table;
 mod finite;
 mod fitting;
 mod inspections;
