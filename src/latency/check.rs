@@ -2,17 +2,14 @@
 
 use super::measure::visited;
 use super::meter::Meter;
-use super::{median, LatencyModel};
+use super::ratio::Ratios;
+use super::LatencyModel;
 use crate::models::Architecture;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 
 /// Visits of both networks.
-const ROUNDS: usize = 15;
-/// Standard deviation of a normal distribution divided by the median of its absolute deviations.
-const NORMAL: f64 = 1.4826;
-/// Standard error of a median divided by that of the mean.
-const MEDIAN: f64 = 1.2533;
+const ROUNDS: usize = 20;
 
 /// Latency of a network, measured beside the dense one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -40,17 +37,16 @@ impl LatencyModel {
         self.setting.expect(&meter.setting())?;
         let (dense, network) = (meter.prepare(dense)?, meter.prepare(network)?);
         let mut before = visited(&dense, "the dense network")?;
-        let mut ratios = Vec::with_capacity(ROUNDS);
+        let mut ratios = Ratios::default();
         for _ in 0..ROUNDS {
             goes_on()?;
             let own = visited(&network, "the chosen network")?;
             let after = visited(&dense, "the dense network")?;
-            ratios.push(2.0 * own / (before + after));
+            ratios.add(own, [before, after], 0.5);
             before = after;
         }
-        let middle = median(ratios.clone());
-        let deviation = median(ratios.iter().map(|own| (own - middle).abs()).collect());
-        let error = MEDIAN * NORMAL * deviation / (ROUNDS as f64).sqrt();
-        Ok(MeasuredLatency { ms: middle * self.dense_ms, standard_error: error * self.dense_ms })
+        let (ratio, standard_error) = ratios.median();
+        let [ms, standard_error] = [ratio, standard_error].map(|own| own * self.dense_ms);
+        Ok(MeasuredLatency { ms, standard_error })
     }
 }

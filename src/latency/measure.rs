@@ -5,6 +5,7 @@ use super::fit::{fit, Measured};
 use super::groups::{classes, Class};
 use super::meter::{Meter, Timer};
 use super::model::{Findings, MeasuredNetwork};
+use super::ratio::Ratios;
 use super::{median, LatencyModel};
 use crate::error::LatencyError;
 use crate::models::Architecture;
@@ -16,6 +17,8 @@ use std::time::Instant;
 
 /// Networks that are in memory at a time, beside the dense one, and are timed in turn.
 const TOGETHER: usize = 6;
+/// Networks that are visited between two visits of the dense one.
+const BETWEEN: usize = 2;
 /// Fewest visits of a network.
 const FEWEST_ROUNDS: usize = 3;
 /// Fewest networks.
@@ -94,9 +97,9 @@ struct Rounds {
 impl LatencyModel {
     /// Measures the latency of a network on the device of `meter`.
     ///
-    /// Networks of chosen sizes are timed in turn with the dense network, a few at a time. What counts is the median,
-    /// over the rounds, of the ratio to the dense network just before and after, so that a change of the
-    /// machine's speed does not. One network in five is left out at first; the error of its prediction is the
+    /// Networks of chosen sizes are timed in turn with the dense network, a few at a time. What counts is the ratio to the
+    /// dense network just before and after, so that a change of the machine's speed does not: its median over the half of
+    /// the rounds in which the dense network's latency changed least. One network in five is left out at first; the error of its prediction is the
     /// error estimate of the model. Then all are fitted.
     ///
     /// `progress` is called after every few networks; its error ends the measurement.
@@ -139,7 +142,8 @@ fn measure_all<A: Architecture>(
     let dense = meter.prepare(architecture)?;
     let built = seconds();
     visited(&dense, "the dense network")?;
-    let visit = seconds() - built;
+    // Of a network and its share of those of the dense one.
+    let visit = (seconds() - built) * (1.0 + 1.0 / BETWEEN as f64);
     let each = options.seconds / options.networks as f64;
     let rounds = ((each - built) / visit.max(1e-9)) as usize;
     let rounds = rounds.clamp(FEWEST_ROUNDS.min(options.rounds), options.rounds);
@@ -173,25 +177,27 @@ impl Rounds {
         let prepare =
             |own: &Planned| meter.prepare(&architecture.resized(&named(space, &own.sizes))?);
         let timers: Vec<Timer> = some.iter().map(prepare).collect::<Result<_>>()?;
-        let mut ratios = vec![Vec::new(); some.len()];
+        let mut ratios = vec![Ratios::default(); some.len()];
         let mut of_dense = vec![visited(dense, "the dense network")?];
         for _ in 0..rounds {
-            let mut times = Vec::new();
-            for (timer, own) in timers.iter().zip(some) {
-                times.push(visited(timer, &in_words(space, &own.sizes))?);
-            }
-            let before = of_dense[of_dense.len() - 1];
-            let after = visited(dense, "the dense network")?;
-            of_dense.push(after);
-            for (at, (time, ratios)) in times.iter().zip(&mut ratios).enumerate() {
-                // As if the machine's speed changed evenly from one visit of the dense network to the next.
-                let share = (at + 1) as f64 / (some.len() + 1) as f64;
-                ratios.push(time / (before + (after - before) * share));
+            for first in (0..some.len()).step_by(BETWEEN) {
+                let group = first..some.len().min(first + BETWEEN);
+                let mut times = Vec::new();
+                for at in group.clone() {
+                    times.push(visited(&timers[at], &in_words(space, &some[at].sizes))?);
+                }
+                let before = of_dense[of_dense.len() - 1];
+                let after = visited(dense, "the dense network")?;
+                of_dense.push(after);
+                for ((at, time), number) in group.zip(&times).zip(1..) {
+                    let share = f64::from(number) / (times.len() + 1) as f64;
+                    ratios[at].add(*time, [before, after], share);
+                }
             }
         }
         self.dense.push(median(of_dense));
         self.networks.extend(some.iter().zip(ratios).map(|(own, ratios)| {
-            (Measured { sizes: own.sizes.clone(), ratio: median(ratios) }, own.held_out)
+            (Measured { sizes: own.sizes.clone(), ratio: ratios.median().0 }, own.held_out)
         }));
         Ok(())
     }

@@ -39,6 +39,7 @@ mod meter;
 mod model;
 mod monotone;
 mod profile;
+mod ratio;
 mod setting;
 
 pub use check::MeasuredLatency;

@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn monotone_of_rising_values_returns_them() {
         let grids = [grid(&[1, 2]), Grid { heads: vec![1, 2], channels: vec![1, 2] }];
-        let values = [1.0, 2.0, 2.5, 4.0, 1.5, 3.0, 2.5, 5.0];
+        let values = [1.0, 2.0, 2.5, 4.0, 1.5, 3.0, 3.5, 5.0];
         assert_eq!(monotone(&grids, &values), values);
     }
 

@@ -4,6 +4,8 @@ use crate::support::TestResult;
 use once_for_both::latency::{LatencyModel, MeasureOptions, Meter, Setting, Timer};
 use once_for_both::models::BlockConfig;
 use once_for_both::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::OnceLock;
 
@@ -32,7 +34,7 @@ impl SyntheticDevice {
 
     fn disturbed(&self, milliseconds: f64) -> f64 {
         let visit = self.visits.fetch_add(1, Ordering::Relaxed);
-        let random = (visit.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / (1 << 24) as f64;
+        let random: f64 = ChaCha8Rng::seed_from_u64(visit).random();
         let drift = 1.0 + self.drift * (visit as f64 / 150.0).sin();
         let outlier = if self.noise > 0.0 && visit % 17 == 3 { 1.5 } else { 1.0 };
         milliseconds * drift * outlier * (1.0 + self.noise * (2.0 * random - 1.0))
