@@ -1,6 +1,6 @@
 //! The latency model of a run: measured before the first step where a latency is limited.
 
-use super::{ImageClassifier, Pipeline, Progress};
+use super::{Command, ImageClassifier, Pipeline, Progress};
 use crate::device;
 use crate::latency::{DeviceMeter, LatencyModel, MeasureOptions, Meter};
 use crate::precision::Precision;
@@ -128,9 +128,10 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     }
 
     /// Makes sure, on rank 0, that the run folder has the latency model of the dense network, where a latency is
-    /// limited: as given, or else measured now.
+    /// limited: as given, or else measured now. Refuses a limit that no choice of sizes meets.
     pub(super) fn ensure_latency(&self, dense: &A) -> Result<()> {
-        if self.config.budget.latency.is_none() {
+        let searches = matches!(self.config.command, None | Some(Command::Search));
+        if self.config.budget.latency.is_none() || !searches {
             return Ok(());
         }
         let ensured = self.group.on_main_for_long(|goes_on| {
@@ -150,7 +151,11 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
             };
             model.write(&self.run.latency())
         });
-        ensured.map(drop)
+        ensured?;
+        // Now that the latency is known, the budget can be refused before the first step.
+        let checked =
+            self.search_options().and_then(|own| self.search_of(dense)?.options(own).check());
+        self.group.agree(checked)
     }
 
     /// The latency model in the run folder; `None` if there is none, or no latency is limited.

@@ -59,6 +59,7 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
         dense: Some(figures(&dense, "dense")?),
         subnet: subnet.as_ref().map(|own| figures(&own.architecture, "subnet")).transpose()?,
         latency: subnet.map(|own| own.latency).unwrap_or_default(),
+        latency_model: latency.clone(),
         samples: samples(run, &options)?,
         sensitivity: read_json(&run.sensitivity())?,
         stages,

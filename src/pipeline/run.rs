@@ -201,12 +201,7 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
             test_images: self.feed.test_images(),
             device: self.feed.device(),
         });
-        if matches!(self.config.command, None | Some(Command::Search)) {
-            self.ensure_latency(dense)?;
-            let checked =
-                self.search_options().and_then(|own| self.search_of(dense)?.options(own).check());
-            self.group.agree(checked)?;
-        }
+        self.ensure_latency(dense)?;
         let outcome = match self.config.command {
             Some(Command::Train) => self.train()?.map(|dense| finished(self.run.dense(), &dense)),
             Some(Command::Finetune) => self.finetune_alone()?,

@@ -13,6 +13,7 @@ mod event_tables;
 mod format;
 mod html;
 mod latency_bars;
+mod latency_profile;
 mod network_figures;
 mod page;
 mod sample;

@@ -4,10 +4,11 @@ use super::network_figures::NetworkFigures;
 use super::sample::{self, Sample};
 use super::stage::Stage;
 use super::{
-    architecture, cost_chart, curves, entropy, event_tables, html, latency_bars, sensitivity,
-    summary,
+    architecture, cost_chart, curves, entropy, event_tables, html, latency_bars, latency_profile,
+    sensitivity, summary,
 };
 use crate::cost::CostLimit;
+use crate::latency::LatencyModel;
 use crate::sensitivity::Sensitivity;
 use crate::subnet::LatencyComparison;
 use crate::Result;
@@ -52,6 +53,8 @@ pub struct Report {
     pub budgets: Vec<CostLimit>,
     /// Measured latency of dense network and subnet, one entry a batch size.
     pub latency: Vec<LatencyComparison>,
+    /// Latency model, where a latency is limited.
+    pub latency_model: Option<LatencyModel>,
     /// Pictures of masked image modeling.
     pub samples: Vec<Sample>,
     /// Measured sensitivity of the dense network.
@@ -76,6 +79,7 @@ impl Report {
         main += &curves::losses(&self.stages);
         main += &curves::schedules(&self.stages);
         main += &sample::section(&self.samples)?;
+        main += &latency_profile::section(self.latency_model.as_ref())?;
         main += &latency_bars::section(&self.latency);
         main += &event_tables::section(&self.stages);
         main += &self.options();

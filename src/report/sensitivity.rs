@@ -54,8 +54,17 @@ fn lines(dimension: &DimensionSensitivity) -> Vec<(i64, Vec<[f64; 2]>)> {
 }
 
 fn chart(dimension: &DimensionSensitivity, y: Scale) -> String {
+    by_heads(&dimension.name, &lines(dimension), &description(dimension), y)
+}
+
+/// Chart of points (share of units kept, value) with a line for each number of heads, the largest first.
+pub(super) fn by_heads(
+    name: &str,
+    lines: &[(i64, Vec<[f64; 2]>)],
+    description: &str,
+    y: Scale,
+) -> String {
     let place = Place { x: Scale::new(0.0, 1.0), y, height: HEIGHT };
-    let lines = lines(dimension);
     let hues = HUES.iter().cycle();
     let (mut curves, mut legend) = (String::new(), Vec::new());
     for ((heads, points), hue) in lines.iter().zip(hues) {
@@ -68,9 +77,9 @@ fn chart(dimension: &DimensionSensitivity, y: Scale) -> String {
         }
     }
     let content = axes(&place) + &svg::stretched(0.0, HEIGHT, &curves);
-    let drawing = svg::drawing(HEIGHT, "", [&dimension.name, &description(dimension)], &content);
+    let drawing = svg::drawing(HEIGHT, "", [name, description], &content);
     let body = format!("<div class=\"plot\">{drawing}</div>");
-    html::figure("chart", &dimension.name, &legend.join(" "), &body)
+    html::figure("chart", name, &legend.join(" "), &body)
 }
 
 fn axes(place: &Place) -> String {

@@ -9,7 +9,7 @@ use crate::components::{
     AdaptiveOneHotLoss, BiMask, ComponentIds, Components, Distillation, Importance,
     PmimRegularizer, Teacher, TeacherSource,
 };
-use crate::cost::{expect_projectable, Budget, CostLimit, CostModel};
+use crate::cost::{expect_projectable, Budget, CostLimit};
 use crate::distributed::{Collective, SingleProcess};
 use crate::error::During;
 use crate::latency::{LatencyModel, Meter};
@@ -36,7 +36,7 @@ use tch::Device;
 /// ```
 #[derive(Debug)]
 pub struct SearchBuilder<A: Architecture> {
-    architecture: A,
+    pub(super) architecture: A,
     space: Option<SearchSpace>,
     weights: Option<Weights>,
     budgets: Vec<Budget>,
@@ -44,8 +44,8 @@ pub struct SearchBuilder<A: Architecture> {
     components: Components,
     device: Device,
     group: Arc<dyn Collective>,
-    latency: Option<LatencyModel>,
-    meter: Option<Arc<dyn Meter<A>>>,
+    pub(super) latency: Option<LatencyModel>,
+    pub(super) meter: Option<Arc<dyn Meter<A>>>,
 }
 
 impl<A: Architecture> Search<A> {
@@ -83,20 +83,6 @@ impl<A: Architecture> SearchBuilder<A> {
     /// Search space. Default: [`Architecture::space`].
     pub fn space(mut self, space: SearchSpace) -> Self {
         self.space = Some(space);
-        self
-    }
-
-    /// Latency of the networks, measured with [`LatencyModel::measure`]; a latency budget needs it.
-    pub fn latency(mut self, model: LatencyModel) -> Self {
-        self.latency = Some(model);
-        self
-    }
-
-    /// Meter that measures the network that is chosen under a latency budget, before its weights are cut. Default:
-    /// the CPU of this machine or the device of the search, whichever the model was measured on; if
-    /// neither, nothing is measured.
-    pub fn latency_meter(mut self, meter: Arc<dyn Meter<A>>) -> Self {
-        self.meter = Some(meter);
         self
     }
 
@@ -253,16 +239,6 @@ impl<A: Architecture> SearchBuilder<A> {
         Ok((options, space, limits))
     }
 
-    /// The cost model with the latency, checked against the space and the meter.
-    fn cost_model(&self, space: &SearchSpace) -> Result<CostModel> {
-        let Some(latency) = &self.latency else { return Ok(self.architecture.cost_model()) };
-        latency.expect_space(space)?;
-        if let Some(meter) = &self.meter {
-            latency.setting.expect(&meter.setting())?;
-        }
-        latency.cost_model(&self.architecture)
-    }
-
     /// The options, and the space that is searched under them.
     pub(super) fn checked(&self) -> Result<(SearchOptions, SearchSpace)> {
         let options = self.options.clone().ok_or_else(|| {
@@ -314,11 +290,6 @@ impl<A: Architecture> SearchBuilder<A> {
     /// Components and device.
     pub(super) fn running_on(&self) -> (Components, Device) {
         (self.components.clone(), self.device)
-    }
-
-    /// The latency model, and the meter.
-    pub(super) fn latency_parts(&self) -> (Option<&LatencyModel>, Option<&Arc<dyn Meter<A>>>) {
-        (self.latency.as_ref(), self.meter.as_ref())
     }
 
     pub(super) fn parts(self) -> (A, Vec<Budget>, Components, Device) {

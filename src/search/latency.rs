@@ -1,13 +1,14 @@
 //! Decision under a latency budget: the chosen network is measured before its weights are cut.
 
+use super::builder::SearchBuilder;
 use super::consistency;
 use super::events::{Event, LatencyCheck, Listener};
 use super::readout::DimensionReadout;
 use super::step::Search;
-use crate::cost::{Metric, Projection};
+use crate::cost::{CostModel, Metric, Projection};
 use crate::latency::{DeviceMeter, LatencyModel, MeasuredLatency, Meter, Setting};
 use crate::models::Architecture;
-use crate::space::Sizes;
+use crate::space::{SearchSpace, Sizes};
 use crate::{typed, Error, Result};
 use std::sync::Arc;
 use tch::Device;
@@ -23,6 +24,37 @@ pub(super) struct SearchLatency<A: Architecture> {
     pub(super) model: LatencyModel,
     /// Meter given by the caller.
     pub(super) meter: Option<Arc<dyn Meter<A>>>,
+}
+
+impl<A: Architecture> SearchBuilder<A> {
+    /// Latency of the networks, measured with [`LatencyModel::measure`]; a latency budget needs it.
+    pub fn latency(mut self, model: LatencyModel) -> Self {
+        self.latency = Some(model);
+        self
+    }
+
+    /// Meter that measures the network that is chosen under a latency budget, before its weights are cut. Default:
+    /// the CPU of this machine or the device of the search, whichever the model was measured on; if
+    /// neither, nothing is measured.
+    pub fn latency_meter(mut self, meter: Arc<dyn Meter<A>>) -> Self {
+        self.meter = Some(meter);
+        self
+    }
+
+    /// The cost model with the latency, checked against the space and the meter.
+    pub(super) fn cost_model(&self, space: &SearchSpace) -> Result<CostModel> {
+        let Some(latency) = &self.latency else { return Ok(self.architecture.cost_model()) };
+        latency.expect_space(space)?;
+        if let Some(meter) = &self.meter {
+            latency.setting.expect(&meter.setting())?;
+        }
+        latency.cost_model(&self.architecture)
+    }
+
+    /// The latency model, and the meter.
+    pub(super) fn latency_parts(&self) -> (Option<&LatencyModel>, Option<&Arc<dyn Meter<A>>>) {
+        (self.latency.as_ref(), self.meter.as_ref())
+    }
 }
 
 impl<A: Architecture> Search<A> {

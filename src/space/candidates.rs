@@ -233,6 +233,18 @@ impl Candidates {
         Self::grid(self.heads, self.channels, head_counts, widths)
     }
 
+    /// Returns the candidates whose channels (the width of a flat dimension) are a multiple of `factor`; the dense size
+    /// stays, if it is a candidate.
+    ///
+    /// # Errors
+    /// [`Error::Candidates`] if none is left; [`Error::Invalid`] for a factor below 1.
+    pub fn multiple_of(&self, factor: i64) -> Result<Self> {
+        UNITS.check("multiple of the candidates", factor)?;
+        let kept = |&width: &i64| width % factor == 0 || width == self.channels;
+        let widths = self.widths.iter().copied().filter(kept).collect();
+        Self::grid(self.heads, self.channels, self.head_counts.clone(), widths)
+    }
+
     /// Returns the candidates of the dimension pruned to `size`: those with at most its heads and
     /// channels; and their numbers among the candidates before.
     ///
@@ -342,6 +354,17 @@ mod tests {
             let error = Candidates::flat(8, widths.clone());
             assert!(matches!(error, Err(Error::Candidates { actual, .. }) if actual == widths));
         }
+    }
+
+    #[test]
+    fn candidates_that_are_multiples_keep_the_dense_width_and_all_heads() -> Result<()> {
+        let candidates = Candidates::grid(4, 20, vec![2, 4], vec![4, 8, 12, 16, 20])?;
+        let multiples = candidates.multiple_of(8)?;
+        assert_eq!((multiples.head_counts(), multiples.widths()), (&[2, 4][..], &[8, 16, 20][..]));
+        let none = Candidates::flat(20, vec![3, 5])?.multiple_of(8);
+        assert!(matches!(none, Err(Error::Candidates { .. })));
+        assert!(matches!(candidates.multiple_of(0), Err(Error::Invalid { .. })));
+        Ok(())
     }
 
     #[test]

@@ -98,6 +98,18 @@ impl SearchSpace {
         Ok(self)
     }
 
+    /// Returns the space with only those candidates of the dimensions of a kind whose channels (of a head, or of a flat
+    /// dimension) are a multiple of `factor`, or dense. Tensor cores want multiples of 8 in half precision.
+    ///
+    /// # Errors
+    /// [`Error::Candidates`] if a dimension has no candidate left.
+    pub fn multiple_of(mut self, kind: DimensionKind, factor: i64) -> Result<Self> {
+        for dimension in self.dimensions.iter_mut().filter(|dimension| dimension.kind == kind) {
+            dimension.candidates = dimension.candidates.multiple_of(factor)?;
+        }
+        Ok(self)
+    }
+
     /// Returns the dense sizes of all dimensions.
     pub fn full_sizes(&self) -> Sizes {
         self.dimensions

@@ -68,7 +68,9 @@ fn run_under_a_latency_budget_tells_asked_and_predicted_in_summary_and_report() 
     assert!(text.contains("latency asked") && text.contains("not on this device"), "{text}");
     assert_eq!(LatencyModel::read(&RunFolder::new(&run).latency())?, model);
     let page = std::fs::read_to_string(run.join("report.html"))?;
-    assert!(page.contains("predicted, ms") && page.contains("milliseconds"));
+    for text in ["predicted, ms", "milliseconds", "Latency by dimension", "one of 2 equal"] {
+        assert!(page.contains(text), "{text}");
+    }
     Ok(())
 }
 

@@ -120,6 +120,7 @@ pub fn run() -> TestResult<Report> {
         dense: Some(NetworkFigures::of(&vit())?.top1(data.top1(&mut dense)?)),
         subnet: Some(NetworkFigures::of(subnet.architecture())?.top1(data.top1(&mut search)?)),
         budgets: search.limits().to_vec(),
+        latency_model: None,
         samples,
         sensitivity: None,
         config: serde_json::to_string_pretty(search.options())?,
