@@ -1,10 +1,10 @@
 //! The state of a search, and one optimiser step of it.
 
+#[cfg(feature = "distributed")]
 use super::buckets::Buckets;
 use super::events::{Listener, Phase};
 use super::evidence::Evidence;
 use super::gradients::{StepGradients, StepLosses};
-#[cfg(feature = "distributed")]
 use super::latency::SearchLatency;
 use super::options::SearchOptions;
 use super::teaching::Teaching;
