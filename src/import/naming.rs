@@ -25,7 +25,7 @@ pub enum Naming {
     /// The image tower of OpenAI's CLIP and of OpenCLIP:
     /// `visual.transformer.resblocks.0.attn.in_proj_weight`.
     OpenClip,
-    /// The convention of a family that is not this crate's ([`Pretrained::translate`]).
+    /// The convention of a family that is not this crate's ([`Pretrained::translate`](super::Pretrained::translate)).
     Other,
 }
 
