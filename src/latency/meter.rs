@@ -11,8 +11,10 @@ use tch::{nn, Device, Kind, Tensor};
 
 /// A first call that takes longer, in milliseconds, is the measurement itself.
 const LONG: f64 = 250.0;
-/// Calls of a network in one visit, after the first.
-const CALLS: usize = 3;
+/// Calls of a network in one visit, after the first: at least, at most.
+const CALLS: [f64; 2] = [3.0, 50.0];
+/// Time that the calls of a visit take together, in milliseconds, within these limits.
+const TOGETHER: f64 = 20.0;
 /// Lengths of a batch of images.
 const LENGTH: Range<i64> = Range::closed(1, 1 << 20);
 
@@ -95,7 +97,9 @@ fn visit(forward: &dyn Fn() -> Result<()>, device: Device, alone: bool) -> Resul
     if first > LONG {
         return Ok(first);
     }
-    let mut calls = (0..CALLS).map(|_| call());
+    let [least, most] = CALLS;
+    let count = (TOGETHER / first).clamp(least, most) as usize;
+    let mut calls = (0..count).map(|_| call());
     calls.try_fold(f64::INFINITY, |least, time| Ok(least.min(time?)))
 }
 
