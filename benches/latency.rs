@@ -26,12 +26,6 @@ fn main() -> Result<()> {
     })?;
     println!("{model}");
     let pairs = check(&dense, &space, &meter, &model)?;
-    for [predicted, measured] in &pairs {
-        println!(
-            "predicted {predicted:.3}, measured {measured:.3} ms, {:+.4}",
-            predicted / measured - 1.0
-        );
-    }
     let error = PredictionError::of(&pairs);
     println!("{SUBNETS} random subnets: median {:.4}, 95 % {:.4}", error.median, error.p95);
     Ok(())
@@ -48,7 +42,14 @@ fn check(
     let pair = |_| {
         let sizes = random_sizes(space, &mut random);
         let measured = model.check(meter, dense, &dense.resized(&sizes)?, &|| Ok(()))?;
-        Ok([model.predict(&sizes)?, measured.ms])
+        let predicted = model.predict(&sizes)?;
+        println!(
+            "predicted {predicted:.3}, measured {:.3} ± {:.3} ms, {:+.4}",
+            measured.ms,
+            measured.standard_error,
+            predicted / measured.ms - 1.0
+        );
+        Ok([predicted, measured.ms])
     };
     (0..SUBNETS).map(pair).collect()
 }
