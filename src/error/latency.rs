@@ -53,6 +53,16 @@ pub enum LatencyError {
         drift: f64,
     },
 
+    /// A graphics card whose name is not known: a model of it would hold for any other card.
+    #[error(
+        "name of CUDA device {index}: got none from nvidia-smi, expected one, which the latency model is stored \
+         with; put nvidia-smi on the PATH"
+    )]
+    Unnamed {
+        /// Index of the device.
+        index: usize,
+    },
+
     /// A latency that is not a positive number of milliseconds.
     #[error("measured latency of {network}: got {milliseconds} ms, expected a positive number")]
     NotPositive {

@@ -36,7 +36,7 @@ pub struct MeasureOptions {
     /// Visits of each network, each beside one of the dense network.
     pub rounds: usize,
     /// Wall time in seconds. Where it is short, networks are visited less often, down to three times; then fewer are
-    /// measured, down to 24.
+    /// measured, down to 24. These are measured however long it takes.
     pub seconds: f64,
     /// Largest median error of the predictions for the networks that are held out, a share. A model that is worse is
     /// refused: other programs ran, for example.
@@ -121,11 +121,8 @@ impl LatencyModel {
         let rounds = measure_all(architecture, space, &classes, meter, options, progress)?;
         let findings = findings(space, &classes, rounds)?;
         let model = Self::new(architecture, meter.setting(), findings)?;
-        let (error, limit, drift) = (model.error.median, options.most_error, model.drift);
-        match error > limit {
-            true => Err(LatencyError::Inaccurate { error, limit, drift }.into()),
-            false => Ok(model),
-        }
+        model.expect_accurate(options.most_error)?;
+        Ok(model)
     }
 }
 

@@ -52,10 +52,10 @@ impl DeviceMeter {
     /// CPU, operators have the threads that libtorch has now.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for a length that is not positive.
+    /// [`Error::Invalid`](crate::Error::Invalid) for a length that is not positive; those of [`Setting::here`].
     pub fn new(device: Device, precision: Precision, images: [i64; 4]) -> Result<Self> {
         images.iter().try_for_each(|&length| LENGTH.check("shape of the images", length))?;
-        Ok(Self { device, setting: Setting::here(device, precision, images) })
+        Ok(Self { device, setting: Setting::here(device, precision, images)? })
     }
 }
 

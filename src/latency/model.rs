@@ -144,6 +144,18 @@ impl LatencyModel {
         Err(LatencyError::Differs { what: "architecture", measured, present }.into())
     }
 
+    /// Checks that the median error of the predictions is at most `limit`, a share.
+    ///
+    /// # Errors
+    /// [`LatencyError::Inaccurate`] for a larger error, and for NaN: no network was left out of the fit.
+    pub fn expect_accurate(&self, limit: f64) -> Result<()> {
+        let (error, drift) = (self.error.median, self.drift);
+        match error <= limit {
+            true => Ok(()),
+            false => Err(LatencyError::Inaccurate { error, limit, drift }.into()),
+        }
+    }
+
     /// Checks that every candidate of a search space lies within the sizes that were measured.
     ///
     /// # Errors

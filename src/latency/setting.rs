@@ -4,6 +4,7 @@ use crate::error::LatencyError;
 use crate::precision::Precision;
 use crate::Result;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::process::Command;
 use tch::Device;
 
@@ -31,15 +32,19 @@ pub struct Setting {
 impl Setting {
     /// Returns the conditions on a device of this machine, with libtorch's present number of threads.
     ///
-    /// The name of a graphics card is that of `nvidia-smi`; without it, "CUDA device" and its index.
-    pub fn here(device: Device, precision: Precision, images: [i64; 4]) -> Self {
+    /// The name of a graphics card is that of `nvidia-smi`; of a CPU, the one in `/proc/cpuinfo`: on Arm, which has no
+    /// names there, the board, and the implementer and part of its cores.
+    ///
+    /// # Errors
+    /// [`LatencyError::Unnamed`] for a graphics card that `nvidia-smi` does not name.
+    pub fn here(device: Device, precision: Precision, images: [i64; 4]) -> Result<Self> {
         let (device, threads) = match device {
-            Device::Cuda(index) => (card(index), None),
+            Device::Cuda(index) => (card(index)?, None),
             Device::Cpu => (processor(), Some(tch::get_num_threads().max(1) as usize)),
             other => (format!("{other:?}"), None),
         };
         let (libtorch, crate_version) = (LIBTORCH.into(), env!("CARGO_PKG_VERSION").into());
-        Self { device, threads, precision, images, libtorch, crate_version }
+        Ok(Self { device, threads, precision, images, libtorch, crate_version })
     }
 
     /// Checks that a model measured under these conditions holds under the `present` ones.
@@ -79,25 +84,71 @@ impl std::fmt::Display for Setting {
 
 /// Name of the processor; the instruction set where the operating system does not tell it.
 fn processor() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let mut names =
-        text.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    let name = names.next().map(|(_, name)| name.trim().to_owned());
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let name = named(&read("/proc/cpuinfo"), &read("/proc/device-tree/model"));
     let asked = || first_line("sysctl", &["-n", "machdep.cpu.brand_string"]);
     name.or_else(asked).unwrap_or_else(|| format!("{} CPU", std::env::consts::ARCH))
 }
 
-fn card(index: usize) -> String {
+/// Name of the processor in the text of `/proc/cpuinfo`. On Arm: the board, if it has a name, and the kinds of cores.
+fn named(cpuinfo: &str, board: &str) -> Option<String> {
+    let values = |name: &'static str| {
+        let fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+        fields.filter(move |(own, _)| own.trim() == name).map(|(_, value)| value.trim())
+    };
+    if let Some(name) = values("model name").find(|name| !name.is_empty()) {
+        return Some(name.to_owned());
+    }
+    let cores: BTreeSet<String> = values("CPU implementer")
+        .zip(values("CPU part"))
+        .map(|(implementer, part)| format!("implementer {implementer} part {part}"))
+        .collect();
+    // The text of a device tree ends with a zero byte.
+    let board = board.trim_matches(['\0', '\n', ' ']);
+    let board = Some(board.to_owned()).filter(|board| !board.is_empty());
+    let parts: Vec<String> = board.into_iter().chain(cores).collect();
+    (!parts.is_empty()).then(|| format!("{} CPU, {}", std::env::consts::ARCH, parts.join(", ")))
+}
+
+fn card(index: usize) -> Result<String> {
     // A process that sees some cards only counts these from 0.
     let visible = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
     let own = visible.split(',').nth(index).filter(|own| !own.is_empty());
     let own = own.map_or(index.to_string(), str::to_owned);
     let options = [&format!("--id={own}"), "--query-gpu=name", "--format=csv,noheader"];
-    first_line("nvidia-smi", &options).unwrap_or_else(|| format!("CUDA device {index}"))
+    first_line("nvidia-smi", &options).ok_or_else(|| LatencyError::Unnamed { index }.into())
 }
 
 fn first_line(program: &str, options: &[&str]) -> Option<String> {
     let output = Command::new(program).args(options).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).lines().next()?.trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named;
+
+    #[test]
+    fn processor_without_a_model_name_is_named_by_board_and_kinds_of_cores() {
+        let arm =
+            |part: &str| format!("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: {part}\n\n");
+        let [little, big] = ["0xd03", "0xd08"].map(arm);
+        let [one, both] = [named(&little, ""), named(&format!("{little}{little}{big}"), "")];
+        assert!(
+            one.as_ref().is_some_and(|one| one.ends_with("CPU, implementer 0x41 part 0xd03")),
+            "{one:?}"
+        );
+        assert!(
+            both.as_ref().is_some_and(|both| both.ends_with("0xd03, implementer 0x41 part 0xd08")),
+            "{both:?}"
+        );
+        let board = named(&little, "Board 4\0");
+        assert!(
+            board.as_ref().is_some_and(|own| own.contains("CPU, Board 4, implementer")),
+            "{board:?}"
+        );
+        assert_eq!(named("model name\t: Processor 7\n", "Board").as_deref(), Some("Processor 7"));
+        assert_eq!(named("processor\t: 0\n", ""), None);
+    }
 }

@@ -1,5 +1,6 @@
 //! The latency model of a run: measured before the first step where a latency is limited.
 
+use super::run_folder::is_saved;
 use super::{Command, ImageClassifier, Pipeline, Progress};
 use crate::device;
 use crate::latency::{DeviceMeter, LatencyModel, MeasureOptions, Meter};
@@ -22,14 +23,14 @@ pub struct LatencyConfig {
     pub precision: Precision,
     /// Networks to measure.
     pub networks: usize,
-    /// Wall time of the measurement, in seconds.
+    /// Wall time of the measurement, in seconds; at least 24 networks, or all, are measured however long it takes.
     pub seconds: f64,
-    /// Largest median error of the model's predictions, a share; one that is worse is refused.
+    /// Largest median error of the model's predictions, a share; one that is worse is refused, measured or given.
     pub most_error: f64,
     /// Latency model that was measured before (`deit_s latency`), in place of a measurement.
     pub model: Option<PathBuf>,
-    /// Whether `model` may be of another device, number of threads, precision, batch or libtorch; the subnet is
-    /// then not measured.
+    /// Whether `model`, or the model in the run folder, may be of another device, number of threads, precision, batch
+    /// or libtorch; the subnet is then not measured. May differ when a run is resumed.
     pub elsewhere: bool,
 }
 
@@ -72,7 +73,7 @@ pub struct LatencySummary {
     pub setting: String,
     /// Latency of the dense network, in milliseconds of a batch.
     pub dense_ms: f64,
-    /// The last choice of sizes: what was asked, predicted and measured.
+    /// The last choice of sizes: what was asked, predicted and measured, and the outcome.
     #[serde(flatten)]
     pub check: LatencyCheck,
     /// Median and 95th percentile of the model's own error estimate.
@@ -92,10 +93,10 @@ impl LatencySummary {
     }
 }
 
-/// One line: what was asked, predicted and measured.
+/// One line: what was asked, predicted and measured, and the outcome.
 impl Display for LatencySummary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let LatencyCheck { asked_ms, predicted_ms, measured, .. } = self.check;
+        let LatencyCheck { asked_ms, predicted_ms, measured, outcome, .. } = self.check;
         write!(
             f,
             "latency asked {asked_ms:.3} ms, subnet predicted {predicted_ms:.3} ms, measured "
@@ -104,7 +105,7 @@ impl Display for LatencySummary {
             Some(own) => write!(f, "{:.3} ± {:.3} ms", own.ms, own.standard_error)?,
             None => write!(f, "not on this device")?,
         }
-        write!(f, "; dense network {:.3} ms ({})", self.dense_ms, self.setting)
+        write!(f, "; {outcome}; dense network {:.3} ms ({})", self.dense_ms, self.setting)
     }
 }
 
@@ -136,19 +137,13 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         }
         let ensured = self.group.on_main_for_long(|goes_on| {
             if let Some(known) = self.latency_model()? {
-                return known.expect_architecture(dense);
+                return self.expect_latency_model(&known, dense);
             }
             let model = match &self.config.latency.model {
                 None => self.measure_latency(dense, goes_on)?,
-                Some(given) => {
-                    let given = LatencyModel::read(given)?;
-                    given.expect_architecture(dense)?;
-                    if !self.config.latency.elsewhere {
-                        given.setting.expect(&Meter::<A>::setting(&self.meter()?))?;
-                    }
-                    given
-                }
+                Some(given) => LatencyModel::read(given)?,
             };
+            self.expect_latency_model(&model, dense)?;
             model.write(&self.run.latency())
         });
         ensured?;
@@ -156,6 +151,21 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let checked =
             self.search_options().and_then(|own| self.search_of(dense)?.options(own).check());
         self.group.agree(checked)
+    }
+
+    /// Checks that a model is of this network, is as accurate as section `[latency]` asks, and was measured under its
+    /// conditions, unless it may be of another device.
+    fn expect_latency_model(&self, model: &LatencyModel, dense: &A) -> Result<()> {
+        model.expect_architecture(dense)?;
+        // A subnet that is written was chosen and measured; nothing is measured after it.
+        if is_saved(&self.run.subnet()) {
+            return Ok(());
+        }
+        model.expect_accurate(self.config.latency.most_error)?;
+        if self.config.latency.elsewhere {
+            return Ok(());
+        }
+        model.setting.expect(&Meter::<A>::setting(&self.meter()?))
     }
 
     /// The latency model in the run folder; `None` if there is none, or no latency is limited.

@@ -154,8 +154,8 @@ impl StageStart {
                     None => "not on this device".into(),
                 };
                 Some(format!(
-                    "step {}: latency asked {:.3} ms, predicted {:.3} ms, measured {measured}",
-                    check.step, check.asked_ms, check.predicted_ms
+                    "step {}: latency asked {:.3} ms, predicted {:.3} ms, measured {measured}; {}",
+                    check.step, check.asked_ms, check.predicted_ms, check.outcome
                 ))
             }
             Event::Finished(finished) => Some(format!(

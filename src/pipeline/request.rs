@@ -1,10 +1,9 @@
 //! Resolution of a run's options: preset, TOML file, settings and flags, each over those before.
 
 use super::overlay::{join, merge, nested, setting};
-use super::run_folder::{CONFIG, DENSE, FINETUNE};
+use super::run_folder::CONFIG;
 use super::{Command, Config, RunFolder};
 use crate::error::PipelineError;
-use crate::search::METRICS;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -104,9 +103,13 @@ impl Request {
             (_, preset) => parse(preset.as_ref().unwrap_or(&self.default_preset), "preset")?,
         };
         let Flags { macs, params, latency, .. } = &self.flags;
-        if begun.is_none() && macs.is_none() && (params.is_some() || latency.is_some()) {
-            // Another limit replaces the preset's, which is one of the MACs.
-            table.insert("budget".into(), Table::new().into());
+        let searched = |run: &PathBuf| RunFolder::new(run).has_begun(Some(Command::Search));
+        let fixed = self.resume || self.run.as_ref().is_some_and(searched);
+        if !fixed && macs.is_none() && (params.is_some() || latency.is_some()) {
+            // Another limit replaces the preset's, which is one of the MACs: in a new run, and in one that has trained.
+            if let Some(Value::Table(budget)) = table.get_mut("budget") {
+                budget.remove("macs");
+            }
         }
         if let Some(file) = &self.file {
             merge(&mut table, read(file)?);
@@ -130,10 +133,17 @@ impl Request {
         let folder = self.run.as_deref().unwrap_or(Path::new("."));
         if !self.resume {
             // Options of a stage that has begun stay those it began with.
-            let stages = [("train", DENSE), ("search", ""), ("budget", ""), ("finetune", FINETUNE)];
+            let stages = [
+                ("train", Command::Train),
+                ("search", Command::Search),
+                ("budget", Command::Search),
+                ("latency", Command::Search),
+                ("finetune", Command::Finetune),
+            ];
+            let run = RunFolder::new(folder);
             for (section, stage) in stages {
                 let own = begun.get(section);
-                if let Some(own) = own.filter(|_| folder.join(stage).join(METRICS).is_file()) {
+                if let Some(own) = own.filter(|_| run.has_begun(Some(stage))) {
                     table.insert(section.into(), own.clone());
                 }
             }
@@ -150,6 +160,9 @@ impl Request {
             (None, true) => saved.command,
             (command, _) => command,
         };
+        let mut saved = saved;
+        // Another device may resume the run.
+        saved.latency.elsewhere = config.latency.elsewhere;
         let (saved, given) = (to_table(&saved)?, to_table(&config)?);
         let shared = |table: &Table| -> Table {
             let own = table.iter().filter(|(name, _)| SHARED.contains(&name.as_str()));

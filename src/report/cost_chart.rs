@@ -84,14 +84,20 @@ fn checks(report: &Report) -> String {
     if rows.is_empty() {
         return rows;
     }
-    let heads =
-        ["choice after step", "asked, ms", "predicted, ms", "measured, ms", "measured / asked"];
+    let heads = [
+        "choice after step",
+        "asked, ms",
+        "predicted, ms",
+        "measured, ms",
+        "measured / asked",
+        "outcome",
+    ];
     let heads = heads.map(|head| format!("<th scope=\"col\">{head}</th>")).concat();
     format!("<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>")
 }
 
 fn check_row(check: &LatencyCheck) -> String {
-    let LatencyCheck { step, asked_ms, predicted_ms, measured } = check;
+    let LatencyCheck { step, asked_ms, predicted_ms, measured, outcome } = check;
     let ms = |value: f64| significant(value, 4);
     let own = measured.map_or("not on this device".into(), |own| {
         format!("{} ± {}", ms(own.ms), significant(own.standard_error, 2))
@@ -100,7 +106,7 @@ fn check_row(check: &LatencyCheck) -> String {
     let (asked, predicted) = (ms(*asked_ms), ms(*predicted_ms));
     format!(
         "<tr><th scope=\"row\">{}</th><td>{asked}</td><td>{predicted}</td><td>{own}</td>\
-         <td>{ratio}</td></tr>",
+         <td>{ratio}</td><td>{outcome}</td></tr>",
         grouped(*step)
     )
 }

@@ -4,6 +4,7 @@ use crate::latency::MeasuredLatency;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt::{Display, Formatter};
 
 /// Phase of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +117,47 @@ pub struct LatencyCheck {
     pub predicted_ms: f64,
     /// Measured latency; `None` where this machine is not the one that the model was measured on.
     pub measured: Option<MeasuredLatency>,
+    /// What follows from it.
+    pub outcome: LatencyOutcome,
+}
+
+/// Outcome of a [`LatencyCheck`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LatencyOutcome {
+    /// The choice is not slower than asked by more than noise, and stays.
+    Met,
+    /// The choice was not measured, and stays.
+    NotMeasured,
+    /// The choice is slower than asked; sizes are chosen again under a corrected limit.
+    ChosenAgain,
+    /// The choice is slower than asked, and stays: all corrections are used up.
+    CorrectionsUsedUp,
+    /// The choice is slower than asked, and stays: no choice of sizes meets the corrected limit.
+    NoSmallerNetwork,
+}
+
+impl LatencyOutcome {
+    /// Whether the choice stays although it is slower than asked.
+    pub fn missed(self) -> bool {
+        matches!(self, Self::CorrectionsUsedUp | Self::NoSmallerNetwork)
+    }
+}
+
+/// "still slower than asked: no smaller network meets the corrected limit".
+impl Display for LatencyOutcome {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Met => "within noise of the limit, or below",
+            Self::NotMeasured => "the prediction alone holds",
+            Self::ChosenAgain => "slower than asked: sizes are chosen again",
+            Self::CorrectionsUsedUp => "still slower than asked: corrections used up",
+            Self::NoSmallerNetwork => {
+                "still slower than asked: no smaller network meets the corrected limit"
+            }
+        })
+    }
 }
 
 impl LatencyCheck {

@@ -2,10 +2,10 @@
 
 use super::builder::SearchBuilder;
 use super::consistency;
-use super::events::{Event, LatencyCheck, Listener};
+use super::events::{Event, LatencyCheck, LatencyOutcome, Listener};
 use super::readout::DimensionReadout;
 use super::step::Search;
-use crate::cost::{CostModel, Metric, Projection};
+use crate::cost::{CostLimit, CostModel, Metric, Projection};
 use crate::latency::{DeviceMeter, LatencyModel, MeasuredLatency, Meter, Setting};
 use crate::models::Architecture;
 use crate::space::{SearchSpace, Sizes};
@@ -80,20 +80,42 @@ impl<A: Architecture> Search<A> {
         for correction in 0..=CORRECTIONS {
             let predicted_ms = projection.costs[at];
             let measured = self.measured(&projection)?;
-            let check = LatencyCheck { step: self.step, asked_ms, predicted_ms, measured };
-            listener.on_event(&Event::Latency(check))?;
-            let Some(slower) = check.slower(NOISE).filter(|_| correction < CORRECTIONS) else {
-                break;
+            let outcome = match measured {
+                Some(_) => LatencyOutcome::Met,
+                None => LatencyOutcome::NotMeasured,
             };
-            limits[at].limit = limits[at].limit.min(predicted_ms) / slower;
-            match self.project_from(readout, &limits) {
-                Ok(smaller) => projection = smaller,
-                // The last choice stays: no smaller network is left.
-                Err(Error::Infeasible { .. } | Error::Conflicting { .. }) => break,
-                Err(other) => return Err(other),
+            let mut check =
+                LatencyCheck { step: self.step, asked_ms, predicted_ms, measured, outcome };
+            let mut smaller = None;
+            if let Some(slower) = check.slower(NOISE) {
+                limits[at].limit = limits[at].limit.min(predicted_ms) / slower;
+                (check.outcome, smaller) = match correction < CORRECTIONS {
+                    true => self.chosen_again(readout, &limits)?,
+                    false => (LatencyOutcome::CorrectionsUsedUp, None),
+                };
+            }
+            listener.on_event(&Event::Latency(check))?;
+            match smaller {
+                Some(smaller) => projection = smaller,
+                None => break,
             }
         }
         Ok(projection)
+    }
+
+    /// Projects onto corrected limits; `None` if no choice of sizes meets them.
+    fn chosen_again(
+        &self,
+        readout: &[DimensionReadout],
+        limits: &[CostLimit],
+    ) -> Result<(LatencyOutcome, Option<Projection>)> {
+        match self.project_from(readout, limits) {
+            Ok(smaller) => Ok((LatencyOutcome::ChosenAgain, Some(smaller))),
+            Err(Error::Infeasible { .. } | Error::Conflicting { .. }) => {
+                Ok((LatencyOutcome::NoSmallerNetwork, None))
+            }
+            Err(other) => Err(other),
+        }
     }
 
     /// Measures the network of a choice on rank 0; `None` if this is not the device of the model.
@@ -136,7 +158,9 @@ impl<A: Architecture> Search<A> {
 fn meter_of(setting: &Setting, device: Device) -> Result<Option<DeviceMeter>> {
     let Setting { precision, images, .. } = *setting;
     for device in [Device::Cpu, device] {
-        if setting.expect(&Setting::here(device, precision, images)).is_ok() {
+        // A card without a name is not that of the model, which has one.
+        let here = Setting::here(device, precision, images);
+        if here.is_ok_and(|here| setting.expect(&here).is_ok()) {
             return DeviceMeter::new(device, precision, images).map(Some);
         }
     }

@@ -117,6 +117,7 @@ impl Listener for TracingListener {
                 asked_ms = c.asked_ms,
                 predicted_ms = c.predicted_ms,
                 measured_ms = c.measured.map(|own| own.ms),
+                outcome = %c.outcome,
                 "latency"
             ),
             Event::Finished(f) => {

@@ -47,8 +47,8 @@ pub use checkpoint::{Checkpoints, Resumed};
 #[cfg(feature = "pipeline")]
 pub(crate) use checkpoint::{CHECKPOINT, CHECKPOINTS};
 pub use events::{
-    DimensionMetrics, Event, Finished, LatencyCheck, Listener, Losses, NonFiniteAction, Phase,
-    Pruned, StepMetrics,
+    DimensionMetrics, Event, Finished, LatencyCheck, LatencyOutcome, Listener, Losses,
+    NonFiniteAction, Phase, Pruned, StepMetrics,
 };
 pub use gradients::{StepGradients, StepLosses};
 pub use listeners::{read_events, MetricsFile, TracingListener};

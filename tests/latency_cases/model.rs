@@ -225,6 +225,24 @@ fn model_of_a_device_too_noisy_for_the_allowed_error_is_refused_with_its_error()
 }
 
 #[test]
+fn model_without_an_error_estimate_is_refused_as_inaccurate() -> TestResult {
+    let mut model = quiet()?;
+    model.expect_accurate(0.05)?;
+    model.error.median = f64::NAN;
+    assert_refused!(
+        model.expect_accurate(0.05),
+        Error::Latency(LatencyError::Inaccurate { error, .. }) if error.is_nan()
+    );
+    Ok(())
+}
+
+#[test]
+fn card_without_a_name_is_refused() {
+    let refused = Setting::here(Device::Cuda(4711), Precision::F32, [1, 3, 32, 32]);
+    assert_refused!(refused, Error::Latency(LatencyError::Unnamed { index: 4711 }));
+}
+
+#[test]
 fn measurement_with_options_out_of_range_is_refused() -> TestResult {
     let vit = vit();
     for options in [
@@ -264,7 +282,7 @@ fn device_meter_builds_and_times_a_network_in_its_precision() -> TestResult {
         let meter = DeviceMeter::new(Device::Cpu, precision, [2, 3, 32, 32])?;
         assert!(meter.prepare(&vit())?()? > 0.0);
         let setting = Meter::<VitConfig>::setting(&meter);
-        assert_eq!(setting, Setting::here(Device::Cpu, precision, [2, 3, 32, 32]));
+        assert_eq!(setting, Setting::here(Device::Cpu, precision, [2, 3, 32, 32])?);
         assert!(!setting.device.is_empty() && setting.libtorch.starts_with('2'), "{setting:?}");
     }
     Ok(())

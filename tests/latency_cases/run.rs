@@ -3,12 +3,14 @@
 use crate::assert_refused;
 use crate::device::SyntheticDevice;
 use crate::support::{test_device, TestResult};
-use once_for_both::error::LatencyError;
+use once_for_both::error::{LatencyError, PipelineError};
 use once_for_both::latency::{LatencyModel, MeasureOptions};
 use once_for_both::pipeline::{
-    Config, Feed, Flags, NetworkConfig, Pipeline, PipelineOutcome, Request, RunFolder,
+    Command, Config, Feed, Flags, LatencySummary, NetworkConfig, Pipeline, PipelineOutcome,
+    Request, RunFolder,
 };
 use once_for_both::prelude::*;
+use once_for_both::search::{LatencyCheck, LatencyOutcome};
 use once_for_both::Error;
 use std::path::{Path, PathBuf};
 
@@ -66,9 +68,19 @@ fn run_under_a_latency_budget_tells_asked_and_predicted_in_summary_and_report() 
     assert_eq!(summary.budgets.len(), 1);
     let text = summary.to_string();
     assert!(text.contains("latency asked") && text.contains("not on this device"), "{text}");
+    assert!(text.contains("the prediction alone holds"), "{text}");
+    let check = LatencyCheck { outcome: LatencyOutcome::CorrectionsUsedUp, ..own.check };
+    let missed = LatencySummary { check, ..own.clone() }.to_string();
+    assert!(missed.contains("; still slower than asked: corrections used up;"), "{missed}");
     assert_eq!(LatencyModel::read(&RunFolder::new(&run).latency())?, model);
     let page = std::fs::read_to_string(run.join("report.html"))?;
-    for text in ["predicted, ms", "milliseconds", "Latency by dimension", "one of 2 equal"] {
+    for text in [
+        "predicted, ms",
+        "the prediction alone holds",
+        "milliseconds",
+        "Latency by dimension",
+        "one of 2 equal",
+    ] {
         assert!(page.contains(text), "{text}");
     }
     Ok(())
@@ -87,6 +99,49 @@ fn run_with_a_latency_model_of_another_device_is_refused_with_both_names() -> Te
         pipeline(config, &run)?.run(),
         Error::Latency(LatencyError::Differs { what: "device", ref measured, ref present })
             if measured == "synthetic" && present != "synthetic"
+    );
+    Ok(())
+}
+
+#[test]
+fn latency_model_of_another_device_in_the_run_folder_is_refused_with_both_names() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    let config = config(&run, "0.7")?;
+    let dense = pipeline(config.clone(), &run)?.dense().clone();
+    std::fs::create_dir_all(&run)?;
+    std::fs::write(RunFolder::new(&run).config(), config.to_toml()?)?;
+    model(&dense)?.write(&RunFolder::new(&run).latency())?;
+    assert_refused!(
+        pipeline(config, &run)?.resume(true).run(),
+        Error::Latency(LatencyError::Differs { what: "device", ref measured, ref present })
+            if measured == "synthetic" && present != "synthetic"
+    );
+    let resumed = |setting: &str| {
+        let (settings, run, resume) = (vec![setting.into()], Some(run.clone()), true);
+        Request { settings, run, resume, ..Request::default() }.resolve()
+    };
+    assert!(resumed("latency.elsewhere=true")?.latency.elsewhere);
+    assert_refused!(
+        resumed("latency.batch=8"),
+        Error::Pipeline(PipelineError::Changed { ref name, .. }) if name.starts_with("latency")
+    );
+    Ok(())
+}
+
+#[test]
+fn given_latency_model_with_a_larger_error_than_allowed_is_refused() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    let mut config = config(&run, "0.7")?;
+    let dense = pipeline(config.clone(), &run)?.dense().clone();
+    let file = folder.path().join("latency.json");
+    model(&dense)?.write(&file)?;
+    (config.latency.model, config.latency.elsewhere) = (Some(file), true);
+    config.latency.most_error = 1e-12;
+    assert_refused!(
+        pipeline(config, &run)?.run(),
+        Error::Latency(LatencyError::Inaccurate { limit: 1e-12, .. })
     );
     Ok(())
 }
@@ -112,6 +167,32 @@ fn latency_budget_alone_replaces_that_of_the_preset() -> TestResult {
     let folder = tempfile::tempdir()?;
     let budget = config(folder.path(), "0.6")?.budget;
     assert_eq!((budget.latency.as_deref(), budget.macs), (Some("0.6"), None));
+    Ok(())
+}
+
+#[test]
+fn other_budget_of_a_search_replaces_that_of_the_preset_until_the_search_has_begun() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let run = RunFolder::new(folder.path());
+    let trained = Request {
+        command: Some(Command::Train),
+        default_preset: include_str!("../../examples/deit_s/presets/demo.toml").into(),
+        ..Request::default()
+    };
+    std::fs::write(run.config(), trained.resolve()?.to_toml()?)?;
+    let budget = |latency: Option<&str>, params: Option<&str>| -> TestResult<_> {
+        let [latency, params] = [latency, params].map(|own| own.map(String::from));
+        let flags = Flags { latency, params, ..Flags::default() };
+        let (command, run) = (Some(Command::Search), Some(folder.path().into()));
+        let budget = Request { command, flags, run, ..Request::default() }.resolve()?.budget;
+        Ok([budget.macs, budget.params, budget.latency])
+    };
+    let own = |text: &str| Some(text.to_owned());
+    assert_eq!(budget(None, None)?, [own("0.5"), None, None]);
+    assert_eq!(budget(Some("0.8"), None)?, [None, None, own("0.8")]);
+    assert_eq!(budget(None, Some("8M"))?, [None, own("8M"), None]);
+    std::fs::write(run.path().join("metrics.jsonl"), "")?;
+    assert_eq!(budget(None, None)?, [own("0.5"), None, None]);
     Ok(())
 }
 

@@ -4,8 +4,9 @@ use crate::assert_refused;
 use crate::device::{milliseconds, noisy, quiet, vit, SyntheticDevice};
 use crate::support::{test_device, TestResult};
 use once_for_both::cost::Metric;
+use once_for_both::latency::{Meter, Setting, Timer};
 use once_for_both::prelude::*;
-use once_for_both::search::{Checkpoints, LatencyCheck, SearchBuilder};
+use once_for_both::search::{Checkpoints, LatencyCheck, LatencyOutcome, SearchBuilder};
 use once_for_both::Error;
 use std::path::Path;
 use std::sync::Arc;
@@ -92,6 +93,9 @@ fn choice_slower_than_asked_is_made_again_until_it_is_fast_enough() -> TestResul
     assert!(first.ms > 1.1 * checks[0].asked_ms, "{checks:?}");
     let last = checks.last().and_then(|own| own.measured).ok_or("no measurement")?;
     assert!(last.ms <= checks[0].asked_ms && checks.len() > 1, "{checks:?}");
+    let outcomes: Vec<_> = checks.iter().map(|own| own.outcome).collect();
+    assert_eq!(outcomes[0], LatencyOutcome::ChosenAgain);
+    assert_eq!(outcomes[outcomes.len() - 1], LatencyOutcome::Met);
     assert!(1.15 * latency_share(&search) <= 0.707, "{}", latency_share(&search));
     Ok(())
 }
@@ -100,7 +104,8 @@ fn choice_slower_than_asked_is_made_again_until_it_is_fast_enough() -> TestResul
 fn choice_slower_than_asked_by_less_than_noise_is_kept() {
     let measured = |ms, standard_error| {
         let measured = Some(once_for_both::latency::MeasuredLatency { ms, standard_error });
-        LatencyCheck { step: 1, asked_ms: 10.0, predicted_ms: 9.9, measured }
+        let outcome = LatencyOutcome::Met;
+        LatencyCheck { step: 1, asked_ms: 10.0, predicted_ms: 9.9, measured, outcome }
     };
     assert_eq!(measured(10.4, 0.3).slower(2.0), None);
     assert_eq!(measured(11.0, 0.3).slower(2.0), Some(1.1));
@@ -114,6 +119,36 @@ fn choice_that_no_smaller_network_corrects_is_kept_and_told() -> TestResult {
     let (_, checks) = trained(builder)?;
     let last = checks.last().ok_or("no check")?;
     assert!(last.slower(2.0).is_some(), "{checks:?}");
+    assert_eq!(last.outcome, LatencyOutcome::NoSmallerNetwork);
+    assert!(last.outcome.missed());
+    assert!(last.outcome.to_string().contains("no smaller network"));
+    Ok(())
+}
+
+/// A device on which every network but the dense one takes 0.63 of its latency.
+#[derive(Debug)]
+struct Constant;
+
+impl Meter<VitConfig> for Constant {
+    fn setting(&self) -> Setting {
+        Meter::<VitConfig>::setting(&SyntheticDevice::quiet())
+    }
+
+    fn prepare(&self, network: &VitConfig) -> once_for_both::Result<Timer<'_>> {
+        let share = if *network == vit() { 1.0 } else { 0.63 };
+        Ok(Box::new(move || Ok(share * milliseconds(&vit()))))
+    }
+}
+
+#[test]
+fn choice_that_all_corrections_leave_too_slow_is_kept_and_told() -> TestResult {
+    let search = Search::of(vit()).latency(quiet()?).latency_meter(Arc::new(Constant));
+    let search = search.options(estimated()).device(test_device());
+    let (_, checks) = trained(search.budget(Budget::latency_share(0.6)))?;
+    let outcomes: Vec<_> = checks.iter().map(|own| own.outcome).collect();
+    let [again, used_up] = [LatencyOutcome::ChosenAgain, LatencyOutcome::CorrectionsUsedUp];
+    assert_eq!(outcomes, [again, again, again, again, used_up]);
+    assert!(used_up.missed() && !again.missed());
     Ok(())
 }
 
@@ -123,6 +158,7 @@ fn search_on_another_device_than_the_model_measures_nothing() -> TestResult {
     let search = Search::of(vit()).latency(model).budget(Budget::latency_share(0.6));
     let (_, checks) = trained(search.options(estimated()).device(test_device()))?;
     assert_eq!(checks.iter().map(|own| own.measured).collect::<Vec<_>>(), [None]);
+    assert_eq!(checks[0].outcome, LatencyOutcome::NotMeasured);
     Ok(())
 }
 
