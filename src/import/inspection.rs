@@ -3,7 +3,9 @@
 use super::inspect::vit;
 use super::inspect_swin::swin;
 use super::named::named;
-use super::{into, open, Assumption, Checkpoint, ImportOptions, ImportReport, KnownProperties};
+use super::{
+    into, open, Assumption, Checkpoint, Import, ImportOptions, ImportReport, KnownProperties,
+};
 use crate::error::ImportError;
 use crate::models::{SwinConfig, VitConfig};
 use crate::tensors::Weights;
@@ -43,7 +45,8 @@ pub enum KnownNetwork {
 /// Reads a checkpoint, recognises its network and imports it there: returns what was found on the
 /// way. It reads, allocates and refuses as [`load`](super::load) with the configuration that is
 /// found. `heads` is that of [`inspect`](super::inspect()); what else no tensor of a ViT shows is
-/// read from `config.json` in the folder of the checkpoint, as transformers and timm write it.
+/// read from `config.json` in the folder of the checkpoint, as transformers and timm write it, and from
+/// OpenCLIP's `open_clip_config.json`.
 ///
 /// # Errors
 /// Those of [`open`], [`inspect`](super::inspect()), [`inspect_swin`](super::inspect_swin()) and
@@ -53,29 +56,50 @@ pub fn inspect_file(
     options: &ImportOptions,
     heads: Option<i64>,
 ) -> Result<Inspection> {
+    let Recognised { checkpoint, network, import } = recognise_file(path, options, heads)?;
+    let mut types = BTreeMap::new();
+    for tensor in checkpoint.values() {
+        *types.entry(format!("{:?}", tensor.kind())).or_insert(0) += 1;
+    }
+    let elements = checkpoint.values().map(|tensor| tensor.numel() as u64).sum();
+    Ok(Inspection { network, tensors: checkpoint.len(), elements, types, report: import.report })
+}
+
+/// A checkpoint, the network that it was saved from, and its weights there.
+pub(crate) struct Recognised {
+    pub(crate) checkpoint: Weights,
+    pub(crate) network: KnownNetwork,
+    pub(crate) import: Import,
+}
+
+/// Reads a checkpoint, recognises its network, with what the files beside it say, and imports it there.
+pub(crate) fn recognise_file(
+    path: &Path,
+    options: &ImportOptions,
+    heads: Option<i64>,
+) -> Result<Recognised> {
     let Checkpoint { weights, source } = open(path, options)?;
-    let beside = KnownProperties::beside(path)?.unwrap_or_default();
+    let files = KnownProperties::all_beside(path)?;
+    let beside = KnownProperties::merged(&files).unwrap_or_default();
     let known = KnownProperties { heads: heads.or(beside.heads), ..beside };
     let network = recognise(&weights, options, &known)?;
-    let import = match &network {
+    let mut import = match &network {
         KnownNetwork::Vit(config) => into(&weights, config, options)?,
         KnownNetwork::Swin(config) => into(&weights, config, options)?,
     };
-    let mut report = import.report;
+    let report = &mut import.report;
     report.source = Some(source);
     if matches!(network, KnownNetwork::Vit(_)) {
-        beside.say_source(&mut report.assumed, "config.json");
-        KnownProperties::of_heads(heads).say_source(&mut report.assumed, "the option heads");
+        let own = ("the option heads", KnownProperties::of_heads(heads));
+        // The first that knows a property decides, and so says its source last.
+        for (name, known) in [own].iter().chain(&files).rev() {
+            known.say_source(&mut report.assumed, name);
+        }
     }
     if report.missing.iter().any(|name| matches!(&**name, "head.weight" | "head.fc.weight")) {
         report.assumed.push(Assumption::new("classes", "1000, as there is no head"));
     }
-    let mut types = BTreeMap::new();
-    for tensor in weights.values() {
-        *types.entry(format!("{:?}", tensor.kind())).or_insert(0) += 1;
-    }
-    let elements = weights.values().map(|tensor| tensor.numel() as u64).sum();
-    Ok(Inspection { network, tensors: weights.len(), elements, types, report })
+    Ok(Recognised { checkpoint: weights, network, import })
 }
 
 fn recognise(

@@ -1,7 +1,7 @@
 //! Properties of a network that no tensor shows, from the `config.json` beside its weights.
 
-use super::architectures;
 use super::report::Assumption;
+use super::{architectures, open_clip};
 use crate::models::{Activation, Pooling};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -46,28 +46,49 @@ impl KnownProperties {
         Self { heads, ..Self::default() }
     }
 
-    /// Reads the `config.json` in the folder of a checkpoint; `None` if there is none.
+    /// Reads the `config.json` in the folder of a checkpoint, and for what it does not say the
+    /// `open_clip_config.json` there; `None` if there is neither.
     ///
     /// # Errors
-    /// [`Error::File`] if it is no JSON, and those of [`from_json`](Self::from_json).
+    /// [`Error::File`] if one is no JSON, and those of [`from_json`](Self::from_json).
     pub fn beside(checkpoint: &Path) -> Result<Option<Self>> {
-        let folder = if checkpoint.is_dir() { Some(checkpoint) } else { checkpoint.parent() };
-        let Some(path) = folder.map(|folder| folder.join(CONFIG)).filter(|path| path.is_file())
-        else {
-            return Ok(None);
-        };
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
-        let json: Value = serde_json::from_str(&text).map_err(|e| Error::file(&path, e))?;
-        Self::from_json(&json).map(Some)
+        Ok(Self::merged(&Self::all_beside(checkpoint)?))
+    }
+
+    /// The properties of each file beside a checkpoint, with its name. The first one that knows a
+    /// property decides.
+    pub(super) fn all_beside(checkpoint: &Path) -> Result<Vec<(&'static str, Self)>> {
+        let files = files_beside(checkpoint)?;
+        files.iter().map(|(name, json)| Ok((*name, Self::from_json(json)?))).collect()
+    }
+
+    /// What several files say together; `None` for no file.
+    pub(super) fn merged(files: &[(&'static str, Self)]) -> Option<Self> {
+        files.iter().map(|(_, known)| *known).reduce(Self::or)
+    }
+
+    /// Takes from `other` what is not known.
+    fn or(self, other: Self) -> Self {
+        Self {
+            heads: self.heads.or(other.heads),
+            norm_eps: self.norm_eps.or(other.norm_eps),
+            activation: self.activation.or(other.activation),
+            pooling: self.pooling.or(other.pooling),
+            image_size: self.image_size.or(other.image_size),
+            rope_base: self.rope_base.or(other.rope_base),
+        }
     }
 
     /// Takes the properties from a configuration of transformers, that of the image tower if it has
-    /// several, or from one of timm.
+    /// several, or from one of timm or OpenCLIP.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an activation function that no [`Activation`] is, and for an architecture
     /// of timm that has the tensors of a ViT of this crate and computes something else.
     pub fn from_json(json: &Value) -> Result<Self> {
+        if let Some(model) = json.get("model_cfg") {
+            return open_clip::known(model);
+        }
         if let Some(tower) = json.get("vision_config") {
             return Self::from_json(tower);
         }
@@ -108,6 +129,31 @@ impl KnownProperties {
             own.for_each(|own| own.source = Some(source.into()));
         }
     }
+}
+
+/// Refuses a checkpoint whose configuration beside it names an architecture of timm that has the
+/// tensors of a ViT of this crate and computes something else.
+pub(super) fn expect_known_beside(checkpoint: &Path) -> Result<()> {
+    for (_, json) in files_beside(checkpoint)? {
+        let own = json.get("architecture").and_then(Value::as_str);
+        let architecture = own.or_else(|| json.get("model_cfg").and_then(open_clip::timm_name));
+        architecture.map_or(Ok(()), architectures::expect_known)?;
+    }
+    Ok(())
+}
+
+/// The files in the folder of a checkpoint that describe its network, with their names.
+fn files_beside(checkpoint: &Path) -> Result<Vec<(&'static str, Value)>> {
+    let folder = if checkpoint.is_dir() { Some(checkpoint) } else { checkpoint.parent() };
+    let mut files = vec![];
+    for name in [CONFIG, open_clip::CONFIG] {
+        let Some(path) = folder.map(|own| own.join(name)).filter(|path| path.is_file()) else {
+            continue;
+        };
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
+        files.push((name, serde_json::from_str(&text).map_err(|e| Error::file(&path, e))?));
+    }
+    Ok(files)
 }
 
 /// `None` for SiLU, which only gated MLPs have; the tensors show those.

@@ -62,6 +62,7 @@ mod inspection;
 mod known;
 mod named;
 mod naming;
+mod open_clip;
 mod place;
 mod positions;
 mod prefix;
@@ -78,11 +79,13 @@ pub use family::{PositionTable, Pretrained, Translation};
 pub use inspect::{inspect, inspect_known};
 pub use inspect_swin::inspect_swin;
 pub use inspection::{inspect_file, Inspection, KnownNetwork};
+pub(crate) use inspection::{recognise_file, Recognised};
 pub use known::KnownProperties;
 pub use naming::Naming;
 pub use place::into;
 pub use report::{Assumption, Import, ImportReport, Resized};
 
+use crate::models::{Architecture, VitConfig};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -110,8 +113,13 @@ pub struct ImportOptions {
 /// Reads a checkpoint and fits it to the network of `config`: [`open`], then [`into`].
 ///
 /// # Errors
-/// Those of [`open`] and [`into`].
+/// Those of [`open`] and [`into`]. For a ViT, [`Error::File`](crate::Error::File) for a `config.json`
+/// beside the checkpoint that is no JSON, and [`Error::Invalid`](crate::Error::Invalid) if it names an
+/// architecture of timm that has the tensors of a ViT and computes something else.
 pub fn load<A: Pretrained>(path: &Path, config: &A, options: &ImportOptions) -> Result<Import> {
+    if A::FAMILY == VitConfig::FAMILY {
+        known::expect_known_beside(path)?;
+    }
     let Checkpoint { weights, source } = open(path, options)?;
     let mut import = into(&weights, config, options)?;
     import.report.source = Some(source);

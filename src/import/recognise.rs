@@ -69,10 +69,8 @@ pub(super) fn is_vit(checkpoint: &Weights) -> bool {
 
 /// A part of a network, and whether a name is of it.
 const PARTS: [Convention; 12] = [
-    ("a norm before the blocks; set pre_norm in the configuration", |name| {
-        name.starts_with("norm_pre.")
-    }),
-    ("norms of queries and keys; set qk_norm in the configuration", |name| {
+    ("a norm before the blocks; set VitConfig::pre_norm", |name| name.starts_with("norm_pre.")),
+    ("norms of queries and keys; set VitConfig::qk_norm", |name| {
         name.contains(".attn.q_norm.") || name.contains(".attn.k_norm.")
     }),
     ("a norm inside attention or MLP (scale_norm), which the network has not", |name| {
@@ -80,27 +78,24 @@ const PARTS: [Convention; 12] = [
             .iter()
             .any(|part| name.contains(part))
     }),
-    (
-        "average pooling with a norm (fc_norm); set pooling to mean_norm in the configuration",
-        |name| name.starts_with("fc_norm."),
-    ),
-    ("register tokens; set registers in the configuration", |name| {
+    ("average pooling with a norm (fc_norm); set VitConfig::pooling to MeanNorm", |name| {
+        name.starts_with("fc_norm.")
+    }),
+    ("register tokens; set VitConfig::registers", |name| {
         matches!(name, "reg_token" | "register_tokens")
     }),
-    ("LayerScale; set layer_scale in the configuration", |name| {
+    ("LayerScale; set VitConfig::layer_scale", |name| {
         [".ls1.", ".ls2.", ".gamma_"].iter().any(|part| name.contains(part))
     }),
-    ("biases of queries and values; set qkv_bias in the configuration", |name| {
+    ("biases of queries and values; set VitConfig::qkv_bias", |name| {
         [".attn.q_bias", ".attn.v_bias", ".attn.qkv.bias"].iter().any(|part| name.ends_with(part))
     }),
-    ("pooling by attention; set pooling in the configuration", |name| {
-        name.starts_with("attn_pool.")
-    }),
+    ("pooling by attention; set VitConfig::pooling", |name| name.starts_with("attn_pool.")),
     (
         "a classifier on the mean of the tokens before the final norm, which the network has not",
         |name| name.starts_with("classifier."),
     ),
-    ("a gated MLP (SwiGLU); set mlp to swi_glu in the configuration", |name| {
+    ("a gated MLP (SwiGLU); set VitConfig::mlp to SwiGlu", |name| {
         [".mlp.fc1_", ".mlp.w1", ".mlp.w2", ".mlp.w3"].iter().any(|part| name.contains(part))
     }),
     ("the authors' DINOv3, to be converted by timm or transformers", |name| {

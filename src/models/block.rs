@@ -97,7 +97,7 @@ impl BlockConfig {
     pub(super) fn dimensions(&self, block: &str, style: &BlockStyle) -> Result<[Dimension; 2]> {
         let (name, unit) = (attention_name(block), style.unit());
         let units = self.attention_size(style);
-        let mut candidates = Candidates::attention(units.heads, units.channels)?;
+        let mut candidates = Candidates::attention_of_units(units, unit)?;
         if style.qk_norm.is_some() {
             candidates = candidates.at_least(Size { heads: 1, ..units })?;
         }

@@ -93,7 +93,8 @@ pub struct BudgetConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TeacherConfig {
-    /// A run folder, an artifact, or a checkpoint of a ViT.
+    /// A run folder, an artifact, or a checkpoint of a ViT or Swin. What no tensor of a
+    /// checkpoint shows is read from the `config.json` beside it.
     pub weights: PathBuf,
     /// Temperature τ of soft distillation; hard distillation if not given.
     pub temperature: Option<f64>,

@@ -3,7 +3,7 @@
 use super::{Feed, Progress, RunFolder};
 use crate::components::Teacher;
 use crate::error::PipelineError;
-use crate::import::{self, ImportOptions, Pretrained};
+use crate::import::{self, ImportOptions, ImportReport, KnownNetwork, Pretrained, Recognised};
 use crate::models::{Architecture, SwinConfig, VitConfig};
 use crate::subnet::{Subnet, SubnetTeacher};
 use crate::{Error, Result};
@@ -91,18 +91,17 @@ pub fn stored_family(path: &Path) -> Result<Option<String>> {
 }
 
 /// Loads a teacher as it is: from a run folder or artifact of family `A`, ViT or Swin, or from a
-/// checkpoint of a ViT, whose sizes its shapes show.
-pub(super) fn load_teacher<A: ImageClassifier>(path: &Path, feed: &Feed) -> Result<SharedTeacher> {
-    let name = path.display().to_string();
+/// checkpoint of a ViT or Swin, of which the report says what was assumed.
+pub(super) fn load_teacher<A: ImageClassifier>(
+    path: &Path,
+    feed: &Feed,
+) -> Result<(SharedTeacher, Option<ImportReport>)> {
     if import::is_checkpoint(path) {
-        let weights = import::read(path)?;
-        let own = import::inspect(&weights, None)?;
-        let options = ImportOptions { strict: true, ..ImportOptions::default() };
-        let import = import::into(&weights, &own, &options)?;
-        return teacher(name, Subnet::new(own, &import.weights, feed.device())?, feed);
+        return teacher_of_checkpoint(path, feed).map(|(own, report)| (own, Some(report)));
     }
+    let name = path.display().to_string();
     let (folder, family) = (artifact_at(path)?, stored_family(path)?);
-    match family.as_deref() {
+    let own = match family.as_deref() {
         Some(family) if family == A::FAMILY => {
             teacher(name, Subnet::<A>::load(&folder, feed.device())?, feed)
         }
@@ -110,7 +109,24 @@ pub(super) fn load_teacher<A: ImageClassifier>(path: &Path, feed: &Feed) -> Resu
             teacher(name, Subnet::<SwinConfig>::load(&folder, feed.device())?, feed)
         }
         _ => teacher(name, Subnet::<VitConfig>::load(&folder, feed.device())?, feed),
-    }
+    };
+    Ok((own?, None))
+}
+
+fn teacher_of_checkpoint(path: &Path, feed: &Feed) -> Result<(SharedTeacher, ImportReport)> {
+    let (name, device) = (path.display().to_string(), feed.device());
+    let Recognised { network, import, .. } = recognise_teacher(path)?;
+    let own = match network {
+        KnownNetwork::Vit(own) => teacher(name, Subnet::new(own, &import.weights, device)?, feed),
+        KnownNetwork::Swin(own) => teacher(name, Subnet::new(own, &import.weights, device)?, feed),
+    };
+    Ok((own?, import.report))
+}
+
+/// Every tensor has its place: what is left out would make another teacher.
+fn recognise_teacher(path: &Path) -> Result<Recognised> {
+    let options = ImportOptions { strict: true, ..ImportOptions::default() };
+    import::recognise_file(path, &options, None)
 }
 
 fn teacher<A: ImageClassifier>(
@@ -140,4 +156,34 @@ pub(super) fn expect_fits<A: ImageClassifier>(
         return Err(misfit(classes(given), classes(expected)));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::Assumption;
+    use crate::models::{Activation, Pooling};
+
+    /// In the file alone, activation and pooling would be exact GELU and the class token.
+    #[test]
+    fn teacher_of_a_checkpoint_has_the_properties_of_the_config_beside_it() -> Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/import/family");
+        let folder = tempfile::tempdir().map_err(|e| Error::file("temporary folder", e))?;
+        let path = folder.path().join("model.safetensors");
+        let weights = root.join("timm_avg_no_fc_norm/model.safetensors");
+        std::fs::copy(&weights, &path).map_err(|e| Error::io("copy", &weights, e))?;
+        let config = r#"{"architecture": "vit_tiny_patch16_224", "global_pool": "avg",
+            "model_args": {"num_heads": 3, "act_layer": "relu", "fc_norm": false}}"#;
+        let beside = folder.path().join("config.json");
+        std::fs::write(&beside, config).map_err(|e| Error::io("write", &beside, e))?;
+        let Recognised { network, import, .. } = recognise_teacher(&path)?;
+        let KnownNetwork::Vit(own) = network else { panic!("not a ViT") };
+        assert_eq!((own.activation, own.pooling), (Activation::Relu, Pooling::Mean));
+        assert_eq!(own.blocks[0].heads, 3);
+        let from_file = |own: &&Assumption| own.source.as_deref() == Some("config.json");
+        let known = import.report.assumed.iter().filter(from_file);
+        let properties: Vec<&str> = known.map(|own| own.property.as_str()).collect();
+        assert_eq!(properties, ["heads", "activation", "pooling"]);
+        Ok(())
+    }
 }

@@ -80,14 +80,15 @@ impl Display for Progress<'_> {
         match self {
             Self::Imported { path, report } => write!(
                 f,
-                "{}: {}{} tensors loaded, {} resized, {} replaced, {} missing, {} skipped",
+                "{}: {}{} tensors loaded, {} resized, {} replaced, {} missing, {} skipped{}",
                 path.display(),
                 origin(report),
                 report.loaded.len(),
                 report.resized.len(),
                 report.replaced.len(),
                 report.missing.len(),
-                report.skipped.len()
+                report.skipped.len(),
+                assumed(report)
             ),
             Self::RunStarted { folder, dense_macs, train_images, test_images, device } => write!(
                 f,
@@ -127,6 +128,17 @@ fn origin(report: &ImportReport) -> String {
     }
     if !report.prefix.is_empty() {
         text += &format!("prefix {} removed; ", report.prefix);
+    }
+    text
+}
+
+/// What no tensor shows, and where it is from.
+fn assumed(report: &ImportReport) -> String {
+    let mut text = String::new();
+    for (index, own) in report.assumed.iter().enumerate() {
+        let before = if index == 0 { "; assumed: " } else { "; " };
+        let source = own.source.as_ref().map_or_else(String::new, |own| format!(" ({own})"));
+        text += &format!("{before}{} {}{source}", own.property, own.value);
     }
     text
 }

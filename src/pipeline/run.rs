@@ -9,6 +9,7 @@ use super::{write_report, Command, Config, Feed, ImageClassifier, Progress, RunF
 use crate::cost::Metric;
 use crate::distributed::{Collective, SingleProcess};
 use crate::error::PipelineError;
+use crate::import::ImportReport;
 use crate::subnet::{Description, Provenance, Subnet};
 use crate::{Error, Result};
 use serde_json::json;
@@ -23,6 +24,7 @@ pub struct Pipeline<'a, A: ImageClassifier> {
     pub(super) feed: Feed,
     pub(super) dense: A,
     pub(super) teacher: Option<SharedTeacher>,
+    teacher_import: Option<ImportReport>,
     pub(super) resume: bool,
     pub(super) stop: Option<&'a AtomicBool>,
     pub(super) group: Arc<dyn Collective>,
@@ -70,9 +72,22 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         let teacher = teacher
             .map(|teacher| networks::load_teacher::<A>(&teacher.weights, &feed))
             .transpose()?;
+        let (teacher, teacher_import) =
+            teacher.map_or((None, None), |(own, report)| (Some(own), report));
         let (run, stop, progress) = (RunFolder::new(run), None, Box::new(|_: &Progress| ()));
         let (resume, group) = (false, Arc::new(SingleProcess));
-        Ok(Self { config, run, feed, dense, teacher, resume, stop, group, progress })
+        Ok(Self {
+            config,
+            run,
+            feed,
+            dense,
+            teacher,
+            teacher_import,
+            resume,
+            stop,
+            group,
+            progress,
+        })
     }
 
     /// Sets the processes that train together. `batch` of a stage is the images of all of them; rank 0
@@ -192,6 +207,9 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
             self.run.prepare(&self.config, self.resume)?;
             Ok(owner)
         })?;
+        if let (Some(teacher), Some(report)) = (&self.config.teacher, &self.teacher_import) {
+            self.show(&Progress::Imported { path: &teacher.weights, report });
+        }
         let start = self.start()?;
         let dense = start.as_ref().map_or(&self.dense, Subnet::architecture);
         self.show(&Progress::RunStarted {

@@ -126,7 +126,8 @@ impl Candidates {
             128.. => 8,
             _ => units / 32,
         };
-        Self::flat(units, ladder(aligned(units / 2, units >= 128), units, step))
+        let multiple = if units >= 128 { 8 } else { 1 };
+        Self::flat(units, ladder(multiple_from(units / 2, multiple), units, step))
     }
 
     /// Returns the default candidates of an MLP of hidden width h = `units`: h/4 to h in steps of
@@ -136,8 +137,9 @@ impl Candidates {
     /// [`Error::Invalid`] unless `units` is within 1..=2²⁰.
     pub fn hidden(units: i64) -> Result<Self> {
         expect_units(1, units)?;
-        let wide = units >= 256;
-        Self::flat(units, ladder(aligned(units / 4, wide), units, aligned(units / 8, wide)))
+        let multiple = if units >= 256 { 8 } else { 1 };
+        let step = |share| multiple_from(units / share, multiple);
+        Self::flat(units, ladder(step(4), units, step(8)))
     }
 
     /// Returns the default candidates of an attention of H = `heads` heads of D = `channels`
@@ -147,10 +149,18 @@ impl Candidates {
     /// # Errors
     /// [`Error::Invalid`] unless `heads`, `channels` and their product are within 1..=2²⁰.
     pub fn attention(heads: i64, channels: i64) -> Result<Self> {
-        expect_units(heads, channels)?;
-        let wide = channels >= 32;
-        let widths = ladder(aligned(channels / 4, wide), channels, aligned(channels / 8, wide));
-        Self::grid(heads, channels, ladder(2.min(heads), heads, 2), widths)
+        Self::attention_of_units(Size { heads, channels }, 1)
+    }
+
+    /// Returns the default candidates of an attention of so many heads and units of a head, where a
+    /// unit is 1, 2, 4 or 8 channels that are pruned together: their widths in channels are those of
+    /// [`attention`](Self::attention).
+    pub(crate) fn attention_of_units(size: Size, unit: i64) -> Result<Self> {
+        let Size { heads, channels: units } = size;
+        expect_units(heads, units)?;
+        let multiple = if units.saturating_mul(unit) >= 32 { (8 / unit).max(1) } else { 1 };
+        let step = |share| multiple_from(units / share, multiple);
+        Self::grid(heads, units, ladder(2.min(heads), heads, 2), ladder(step(4), units, step(8)))
     }
 
     /// Returns the dense number of heads; 1 for a flat dimension.
@@ -275,12 +285,9 @@ fn ladder(first: i64, last: i64, step: i64) -> Vec<i64> {
     rungs
 }
 
-/// Returns a number of units, in a wide dimension rounded up to a multiple of 8.
-fn aligned(units: i64, wide: bool) -> i64 {
-    match wide {
-        true => (units + 7) / 8 * 8,
-        false => units,
-    }
+/// Returns the least multiple of `multiple` that is at least `units`.
+fn multiple_from(units: i64, multiple: i64) -> i64 {
+    (units + multiple - 1) / multiple * multiple
 }
 
 /// Refuses a dimension with fewer units than one, or more than any network has.
@@ -345,6 +352,23 @@ mod tests {
     fn attention_candidates_of_few_heads_end_with_all_heads() -> Result<()> {
         assert_eq!(Candidates::attention(3, 64)?.head_counts(), [2, 3]);
         assert_eq!(Candidates::attention(1, 8)?.head_counts(), [1]);
+        Ok(())
+    }
+
+    /// 48 channels are 24 pairs: multiples of 4 pairs are multiples of 8 channels.
+    #[test]
+    fn attention_candidates_of_pairs_have_the_widths_of_channels() -> Result<()> {
+        for (channels, widths) in [
+            (16, vec![4, 6, 8, 10, 12, 14, 16]),
+            (48, vec![16, 24, 32, 40, 48]),
+            (64, vec![16, 24, 32, 40, 48, 56, 64]),
+        ] {
+            let pairs = Size { heads: 2, channels: channels / 2 };
+            let pairs = Candidates::attention_of_units(pairs, 2)?;
+            let found: Vec<i64> = pairs.widths().iter().map(|pairs| 2 * pairs).collect();
+            assert_eq!(found, widths);
+            assert_eq!(Candidates::attention(2, channels)?.widths(), widths);
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use super::archives::{entries, Archive};
 use super::{alone, data, swin, tiny, HEADS};
 use crate::support::TestResult;
 use once_for_both::import::{self, Container, ImportOptions, Inspection, KnownNetwork, Naming};
-use once_for_both::models::VitConfig;
+use once_for_both::models::{Activation, VitConfig};
 use once_for_both::Result;
 use std::path::Path;
 
@@ -97,5 +97,74 @@ fn inspection_of_what_the_import_refuses_is_refused() -> TestResult {
     let pickle = parts.iter().find(|(name, _)| name == "data.pkl").ok_or("no pickle")?;
     let archive = Archive::new(&pickle.1, &[])?;
     assert!(inspect(&archive.path(), Some(HEADS)).is_err());
+    Ok(())
+}
+
+/// A copy of a file of `make_family.py` with this configuration beside it.
+fn with_config(name: &str, file: &str, json: &str) -> TestResult<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    let weights = data("family").join(name).join("model.safetensors");
+    std::fs::copy(weights, folder.path().join("model.safetensors"))?;
+    std::fs::write(folder.path().join(file), json)?;
+    Ok(folder)
+}
+
+/// OpenCLIP's own models have exact GELU unless `quick_gelu` is set, and heads of any width.
+#[test]
+fn inspection_of_an_openclip_tower_takes_activation_and_heads_of_its_configuration() -> TestResult {
+    let quick =
+        r#"{"model_cfg": {"quick_gelu": true, "vision_cfg": {"width": 12, "head_width": 4}}}"#;
+    let exact = r#"{"model_cfg": {"vision_cfg": {"width": 12, "head_width": 6}}}"#;
+    let tanh = r#"{"model_cfg": {"vision_cfg": {"width": 12, "head_width": 2,
+        "act_kwargs": {"approximate": "tanh"}, "norm_kwargs": {"eps": 1e-6}}}}"#;
+    for (json, activation, heads, norm_eps) in [
+        (quick, Activation::QuickGelu, 3, 1e-5),
+        (exact, Activation::Gelu, 2, 1e-5),
+        (tanh, Activation::GeluTanh, 6, 1e-6),
+    ] {
+        let folder = with_config("openai_clip", "open_clip_config.json", json)?;
+        let found = inspect(&folder.path().join("model.safetensors"), None)?;
+        let KnownNetwork::Vit(config) = found.network else { panic!("not a ViT") };
+        let actual = (config.activation, config.blocks[0].heads, config.norm_eps);
+        assert_eq!(actual, (activation, heads, norm_eps), "{json}");
+        for property in ["activation", "heads"] {
+            let own = found.report.assumed.iter().find(|own| own.property == property);
+            let source = own.ok_or(property)?.source.as_deref();
+            assert_eq!(source, Some("open_clip_config.json"), "{json}: {property}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn inspection_of_an_openclip_tower_with_a_norm_after_its_mean_is_refused() -> TestResult {
+    let json = r#"{"model_cfg": {"vision_cfg": {"width": 12, "head_width": 4,
+        "pool_type": "avg", "final_ln_after_pool": true}}}"#;
+    let folder = with_config("openai_clip", "open_clip_config.json", json)?;
+    let refused = inspect(&folder.path().join("model.safetensors"), None);
+    let message = refused.map(|found| found.network).map_err(|error| error.to_string());
+    let expected = "final_ln_after_pool in open_clip_config.json: got true";
+    assert!(message.as_ref().is_err_and(|error| error.contains(expected)), "{message:?}");
+    Ok(())
+}
+
+/// Its tensors are those of a ViT: the import into a given configuration refuses it, too.
+#[test]
+fn import_of_an_architecture_that_computes_something_else_is_refused() -> TestResult {
+    let timm = r#"{"architecture": "vit_base_patch16_rpn_224"}"#;
+    let open_clip =
+        r#"{"model_cfg": {"vision_cfg": {"timm_model_name": "vit_base_patch16_rpn_224"}}}"#;
+    for (file, json) in [("config.json", timm), ("open_clip_config.json", open_clip)] {
+        let folder = with_config("timm_deit3", file, json)?;
+        let path = folder.path().join("model.safetensors");
+        let _alone = alone();
+        let refused = import::load(&path, &tiny(), &ImportOptions::default());
+        let message = refused.map(drop).map_err(|error| error.to_string());
+        let expected = "vit_base_patch16_rpn_224, which has norms after attention and MLP";
+        assert!(
+            message.as_ref().is_err_and(|error| error.contains(expected)),
+            "{file}: {message:?}"
+        );
+    }
     Ok(())
 }

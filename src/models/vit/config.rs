@@ -151,10 +151,11 @@ impl VitConfig {
         self
     }
 
-    /// Sets side and channels of the image, and the side of a patch.
+    /// Sets side and channels of the image, and the side of a patch: both are square.
     pub fn input(mut self, image_size: i64, in_channels: i64, patch_size: i64) -> Self {
         (self.image_size, self.in_channels, self.patch_size) =
             (image_size, in_channels, patch_size);
+        (self.image_width, self.patch_width) = (None, None);
         self
     }
 
@@ -283,5 +284,17 @@ impl VitConfig {
             return Err(Error::invalid("pooling", expected, format!("{:?}", self.pooling)));
         }
         check_variables(&shapes(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_after_a_rectangle_is_square() {
+        let config = VitConfig::deit_tiny().rectangular([32, 64], [8, 4]).input(224, 3, 16);
+        assert_eq!((config.image(), config.patch()), ([224, 224], [16, 16]));
+        assert_eq!(config, VitConfig::deit_tiny());
     }
 }

@@ -31,6 +31,10 @@ SIZES = dict(img_size=IMAGE, patch_size=PATCH, embed_dim=WIDTH, depth=DEPTH, num
 HF_SIZES = dict(image_size=IMAGE, patch_size=PATCH, hidden_size=WIDTH, num_hidden_layers=DEPTH,
                 num_attention_heads=HEADS)
 MLP = dict(intermediate_size=RATIO * WIDTH)
+# Rotary positions of heads of 4 channels have one frequency, 1 for any base: these have 16 channels, and one
+# block in float16, so that the files stay small.
+ROTARY = dict(SIZES, embed_dim=48, depth=1, mlp_ratio=0.5)
+HF_ROTARY = dict(HF_SIZES, hidden_size=48, num_hidden_layers=1, intermediate_size=24)
 
 
 def randomise(model):
@@ -40,6 +44,19 @@ def randomise(model):
             is_scale = "norm" in name and name.endswith("weight")
             parameter.copy_((1.0 if is_scale else 0.0) + 0.2 * torch.randn_like(parameter))
     return model.eval()
+
+
+def rounded(model):
+    """Rounds all parameters to values of float16, which the file then holds exactly."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.half())
+    return model
+
+
+def halves(state):
+    """Parameters in float16."""
+    return {name: tensor.half() for name, tensor in state.items()}
 
 
 def costs(model, width=IMAGE):
@@ -97,8 +114,8 @@ def timm_files():
 
 
 def eva_files():
-    eva02 = dict(SIZES, mlp_ratio=4 * 2 / 3, swiglu_mlp=True, use_rot_pos_emb=True, ref_feat_shape=(16, 16))
-    dinov3 = dict(SIZES, num_reg_tokens=4, init_values=1e-5, rope_type="dinov3", rope_temperature=100,
+    eva02 = dict(ROTARY, swiglu_mlp=True, use_rot_pos_emb=True, ref_feat_shape=(16, 16))
+    dinov3 = dict(ROTARY, num_reg_tokens=4, init_values=1e-5, rope_type="dinov3", rope_temperature=100,
                   rope_rotate_half=True, use_rot_pos_emb=True, use_abs_pos_emb=False, use_fc_norm=False,
                   global_pool="token", norm_layer=partial(LayerNorm, eps=1e-5), dynamic_img_size=True)
     image = dict(architecture="vit_small_patch16_dinov3", global_pool="token",
@@ -109,14 +126,15 @@ def eva_files():
         ("timm_dinov3", dict(dinov3, qkv_bias=False), image),
         ("timm_dinov3_plus_qkvb", dict(dinov3, swiglu_mlp=True, swiglu_align_to=8), image),
     ]:
-        model = randomise(Eva(**arguments))
-        write(name, model.state_dict(), model, config)
+        model = rounded(randomise(Eva(**arguments)))
+        write(name, halves(model.state_dict()), model, config)
         (FOLDER / name / "costs.json").write_text(json.dumps(costs(model)) + "\n")
     for name, gated in [("hf_dinov3", False), ("hf_dinov3_plus", True)]:
-        model = randomise(transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(
-            **HF_SIZES, **MLP, num_register_tokens=4, use_gated_mlp=gated,
-            hidden_act="silu" if gated else "gelu")))
-        write(name, *run_of(model, lambda output: output.last_hidden_state), features=True)
+        model = rounded(randomise(transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(
+            **HF_ROTARY, num_register_tokens=4, use_gated_mlp=gated,
+            hidden_act="silu" if gated else "gelu"))))
+        state, run, config = run_of(model, lambda output: output.last_hidden_state)
+        write(name, halves(state), run, config, features=True)
 
 
 def saved_by_transformers(model):
