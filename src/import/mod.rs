@@ -79,6 +79,7 @@ pub use family::{PositionTable, Pretrained, Translation};
 pub use inspect::{inspect, inspect_known};
 pub use inspect_swin::inspect_swin;
 pub use inspection::{inspect_file, Inspection, KnownNetwork};
+#[cfg(feature = "pipeline")]
 pub(crate) use inspection::{recognise_file, Recognised};
 pub use known::KnownProperties;
 pub use naming::Naming;
