@@ -2,7 +2,7 @@
 
 use super::options::{Activation, BlockStyle, Mlp, Norm};
 use crate::Result;
-use tch::{nn, Tensor};
+use tch::{nn, Kind, Tensor};
 
 /// Linear map y = x·Wᵀ + b, or without b.
 #[derive(Debug)]
@@ -59,7 +59,13 @@ impl NormLayer {
             Self::Layer { weight, bias, eps } => {
                 x.f_layer_norm(&weight.size()[..], Some(weight), Some(bias), *eps, true)?
             }
-            Self::Rms { weight, eps } => x.f_rms_norm(&weight.size()[..], Some(weight), *eps)?,
+            // In operators that every device has: the gradient of libtorch's own has a kernel on CUDA alone.
+            Self::Rms { weight, eps } => {
+                let wide = x.f_to_kind(Kind::Float)?;
+                let mean = wide.f_square()?.f_mean_dim(&[-1i64][..], true, None::<Kind>)?;
+                let scale = mean.f_add_scalar(*eps)?.f_rsqrt()?;
+                wide.f_mul(&scale)?.f_to_kind(x.kind())?.f_mul(weight)?
+            }
         })
     }
 }
