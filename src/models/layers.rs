@@ -59,7 +59,7 @@ impl NormLayer {
             Self::Layer { weight, bias, eps } => {
                 x.f_layer_norm(&weight.size()[..], Some(weight), Some(bias), *eps, true)?
             }
-            // In operators that every device has: the gradient of libtorch's own has a kernel on CUDA alone.
+            // In operators that every device has: libtorch's own is fused on CUDA, and its gradient is known there alone.
             Self::Rms { weight, eps } => {
                 let wide = x.f_to_kind(Kind::Float)?;
                 let mean = wide.f_square()?.f_mean_dim(&[-1i64][..], true, None::<Kind>)?;
