@@ -33,6 +33,10 @@ fn self_check_of_swin_is_sound() -> TestResult {
     let three = SwinConfig::uniform(16, &[1, 2, 1], 2).input(24, 3, 2).window(3).classes(5);
     let images = Tensor::f_randn([2, 3, 24, 24], (Kind::Float, test_device()))?;
     self_check(&three, &three.space()?, &images)?.expect_sound()?;
+    // Grids of 9, 5 and 3, padded for windows and for patch merging.
+    let padded = SwinConfig::uniform(16, &[2, 2, 1], 2).input(18, 3, 2).window(4).classes(5);
+    let images = Tensor::f_randn([2, 3, 18, 18], (Kind::Float, test_device()))?;
+    self_check(&padded, &padded.space()?, &images)?.expect_sound()?;
     Ok(())
 }
 
@@ -150,8 +154,6 @@ fn logits_with_masked_tokens_do_not_depend_on_their_pixels() -> TestResult {
 fn swin_config_that_cannot_be_built_is_refused_by_field() -> TestResult {
     let _alone = alone();
     for (config, field) in [
-        (swin().window(3), "window_size"),
-        (swin().input(18, 3, 2).window(9), "image_size / patch_size"),
         (swin().input(16, 3, 3), "patch_size"),
         (swin().classes(0), "classes"),
         (swin().window(0), "window_size"),
@@ -175,7 +177,9 @@ fn swin_config_that_cannot_be_built_is_refused_by_field() -> TestResult {
         let _ = absurd.cost_model();
         assert!(absurd.check().is_err());
     }
-    assert_eq!(swin().windows(60, 0).count(), 0);
+    assert_eq!(swin().windows(60, 0).count(), 1);
+    let least = swin().window(i64::MIN).windows(0, 0);
+    assert_eq!((least.padding(), least.count()), (i64::MIN, 64));
     let images = Tensor::f_zeros([1, 3, 8, 8], (Kind::Float, test_device()))?;
     let network = swin().build(&nn::VarStore::new(test_device()).root())?;
     assert_refused!(network.forward(&images, false), Error::Shape { .. });

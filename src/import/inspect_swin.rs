@@ -2,8 +2,8 @@
 
 use super::inspect::{axes, classes, sizes};
 use super::named::{named, Named};
-use super::ImportOptions;
-use crate::models::{SwinConfig, SwinStage};
+use super::{ImportOptions, KnownProperties};
+use crate::models::{Activation, SwinConfig, SwinStage};
 use crate::tensors::Weights;
 use crate::{Error, Result};
 
@@ -16,7 +16,7 @@ const NORM_EPS: f64 = 1e-5;
 ///
 /// | field | value |
 /// |---|---|
-/// | `image_size` | the grid of the last stage is one window, as at 224² with windows of 7 × 7 |
+/// | `image_size` | that of a `config.json` beside the file ([`inspect_file`](super::inspect_file)), or else such that the grid of the last stage is one window, as at 224² with windows of 7 × 7 and at 384² with 12 × 12 |
 /// | `norm_eps` | 1e-5 |
 /// | `classes`, in a checkpoint without a head | 1,000 |
 /// | `drop_path` | 0 |
@@ -24,13 +24,17 @@ const NORM_EPS: f64 = 1e-5;
 /// # Errors
 /// [`Error::Import`] if the names are neither timm's, those of transformers nor the original's, or
 /// one is missing; [`Error::Shape`] if the shapes of two tensors do not agree; [`Error::Invalid`] if
-/// a table of position biases is not that of a square window.
+/// a table of position biases is not that of a square window, or the stages have windows of several
+/// sizes (Swin-S3).
 pub fn inspect_swin(weights: &Weights) -> Result<SwinConfig> {
-    swin(&named::<SwinConfig>(weights, &ImportOptions::default())?)
+    swin(&named::<SwinConfig>(weights, &ImportOptions::default())?, &KnownProperties::default())
 }
 
 /// The configuration of a Swin from tensors under the network's names.
-pub(super) fn swin(named: &Named) -> Result<SwinConfig> {
+pub(super) fn swin(named: &Named, known: &KnownProperties) -> Result<SwinConfig> {
+    if let Some(other) = known.activation.filter(|own| *own != Activation::Gelu) {
+        return Err(Error::invalid("activation of a Swin", "GELU", other.words()));
+    }
     let [_, in_channels, patch_size, width] =
         axes(named, "patch_embed.proj.weight", [None, None, None, None])?;
     if width != patch_size {
@@ -46,7 +50,8 @@ pub(super) fn swin(named: &Named) -> Result<SwinConfig> {
     let embed_dim = stages.get(last).map_or(0, |stage| stage.embed_dim);
     let merged = 1_i64.checked_shl(last as u32).filter(|merged| *merged > 0);
     let grid = windows.last().copied().unwrap_or(0);
-    let image_size = merged.and_then(|merged| merged.checked_mul(grid)?.checked_mul(patch_size));
+    let assumed = || merged.and_then(|own| own.checked_mul(grid)?.checked_mul(patch_size));
+    let image_size = known.image_size.or_else(assumed);
     let config = SwinConfig {
         image_size: image_size.ok_or_else(|| Error::invalid("image_size", "64 bits", "more"))?,
         patch_size,
@@ -54,11 +59,29 @@ pub(super) fn swin(named: &Named) -> Result<SwinConfig> {
         classes: classes(named, "head.fc.weight", embed_dim)?,
         window_size: windows.iter().copied().max().unwrap_or(0),
         stages,
-        norm_eps: NORM_EPS,
+        norm_eps: known.norm_eps.unwrap_or(NORM_EPS),
         drop_path: 0.0,
     };
     config.check()?;
+    expect_windows(&config, &windows)?;
     Ok(config)
+}
+
+/// Refuses tables of position biases that are not those of windows of one size, or of whole grids.
+fn expect_windows(config: &SwinConfig, windows: &[i64]) -> Result<()> {
+    let mut stages = windows.iter().enumerate();
+    match stages.find(|(stage, window)| config.windows(*stage, 0).side != **window) {
+        None => Ok(()),
+        Some((stage, window)) => {
+            let side = config.windows(stage, 0).side;
+            let expected = format!(
+                "{side}, with windows of {} tokens in other stages and an image of {} pixels; a Swin \
+                 whose stages have windows of their own (Swin-S3) is not supported",
+                config.window_size, config.image_size
+            );
+            Err(Error::invalid(format!("window of stage {stage}"), expected, *window))
+        }
+    }
 }
 
 /// A stage, and the side of its windows.

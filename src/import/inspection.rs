@@ -44,7 +44,7 @@ pub enum KnownNetwork {
 
 /// Reads a checkpoint, recognises its network and imports it there: returns what was found on the
 /// way. It reads, allocates and refuses as [`load`](super::load) with the configuration that is
-/// found. `heads` is that of [`inspect`](super::inspect()); what else no tensor of a ViT shows is
+/// found. `heads` is that of [`inspect`](super::inspect()); what else no tensor shows is
 /// read from `config.json` in the folder of the checkpoint, as transformers and timm write it, and from
 /// OpenCLIP's `open_clip_config.json`.
 ///
@@ -89,7 +89,12 @@ pub(crate) fn recognise_file(
     };
     let report = &mut import.report;
     report.source = Some(source);
-    if matches!(network, KnownNetwork::Vit(_)) {
+    if let KnownNetwork::Swin(_) = &network {
+        files
+            .iter()
+            .rev()
+            .for_each(|(name, own)| own.say_source_of_swin(&mut report.assumed, name));
+    } else {
         let own = ("the option heads", KnownProperties::of_heads(heads));
         // The first that knows a property decides, and so says its source last.
         for (name, known) in [own].iter().chain(&files).rev() {
@@ -113,7 +118,7 @@ fn recognise(
         Err(other) => return Err(other),
     };
     match named::<SwinConfig>(weights, options) {
-        Ok(named) => Ok(KnownNetwork::Swin(swin(&named)?)),
+        Ok(named) => Ok(KnownNetwork::Swin(swin(&named, known)?)),
         Err(Error::Import(ImportError::Naming { .. })) => Err(refused.into()),
         Err(other) => Err(other),
     }

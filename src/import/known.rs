@@ -11,7 +11,9 @@ use std::path::Path;
 /// Name of the configuration that transformers and timm write beside the weights.
 const CONFIG: &str = "config.json";
 
-/// Properties of a ViT that no tensor of its checkpoint shows, as far as they are known.
+/// Properties of a ViT or Swin that no tensor of its checkpoint shows, as far as they are known. Of a Swin,
+/// [`norm_eps`](Self::norm_eps) and [`image_size`](Self::image_size) are taken, and an
+/// [`activation`](Self::activation) other than GELU is refused.
 ///
 /// ```
 /// use once_for_both::import::KnownProperties;
@@ -34,7 +36,7 @@ pub struct KnownProperties {
     pub activation: Option<Activation>,
     /// Input of the classifier.
     pub pooling: Option<Pooling>,
-    /// Side of the image in pixels, for a network without a table of positions.
+    /// Side of the image in pixels, for a ViT without a table of positions and for a Swin.
     pub image_size: Option<i64>,
     /// Base of rotary positions.
     pub rope_base: Option<f64>,
@@ -118,16 +120,31 @@ impl KnownProperties {
 
     /// Says of each assumption that these properties decide where it is from.
     pub(super) fn say_source(&self, assumed: &mut [Assumption], source: &str) {
-        for (property, is_known) in [
+        let known = [
             ("heads", self.heads.is_some()),
             ("norm_eps", self.norm_eps.is_some()),
             ("activation", self.activation.is_some()),
             ("pooling", self.pooling.is_some()),
             ("rotary positions", self.rope_base.is_some()),
-        ] {
-            let own = assumed.iter_mut().filter(|own| is_known && own.property == property);
-            own.for_each(|own| own.source = Some(source.into()));
-        }
+        ];
+        say_sources(&known, assumed, source);
+    }
+
+    /// [`say_source`](Self::say_source) for the properties of a Swin.
+    pub(super) fn say_source_of_swin(&self, assumed: &mut [Assumption], source: &str) {
+        let known = [
+            ("norm_eps", self.norm_eps.is_some()),
+            ("activation", self.activation.is_some()),
+            ("image", self.image_size.is_some()),
+        ];
+        say_sources(&known, assumed, source);
+    }
+}
+
+fn say_sources(known: &[(&str, bool)], assumed: &mut [Assumption], source: &str) {
+    for (property, is_known) in known {
+        let own = assumed.iter_mut().filter(|own| *is_known && own.property == *property);
+        own.for_each(|own| own.source = Some(source.into()));
     }
 }
 

@@ -6,7 +6,7 @@ use crate::tensors::Weights;
 /// a prefix does not matter.
 type Convention = (&'static str, fn(&str) -> bool);
 
-const FOREIGN: [Convention; 6] = [
+const FOREIGN: [Convention; 7] = [
     ("an adapter of PEFT, to be merged in Python: model.merge_and_unload()", |name| {
         [".lora_", ".base_layer.", ".modules_to_save.", ".ia3_l"]
             .iter()
@@ -19,11 +19,14 @@ const FOREIGN: [Convention; 6] = [
             || (is_table && name.contains("blocks.") && !name.contains("layers."))
             || name.ends_with("rel_pos_bias.relative_position_bias_table")
     }),
-    ("Swin Transformer V2", |name| {
+    ("Swin Transformer V2, whose attention compares angles, with norms after it", |name| {
         name.ends_with("attn.logit_scale")
             || name.ends_with("attention.self.logit_scale")
             || name.contains("cpb_mlp.")
             || name.contains("continuous_position_bias_mlp.")
+    }),
+    ("Swin of torchvision", |name| {
+        name.contains("features.") && name.ends_with(".attn.relative_position_bias_table")
     }),
     ("ViT of torchvision", |name| name.contains("encoder.layers.encoder_layer_0.")),
     ("vit-pytorch", |name| name.contains("to_patch_embedding.")),

@@ -31,7 +31,7 @@ impl Pretrained for SwinConfig {
         }
     }
 
-    fn assumptions(&self, _naming: Naming) -> Vec<Assumption> {
+    fn assumptions(&self, naming: Naming) -> Vec<Assumption> {
         let side = self.image_size;
         let blocks = self.stages.iter().flat_map(|stage| &stage.blocks);
         let mut assumed = of_blocks(blocks, Activation::Gelu);
@@ -45,7 +45,21 @@ impl Pretrained for SwinConfig {
             Assumption::new("patch merging", "columns before rows"),
             Assumption::new("image", format!("{side} x {side} pixels")),
         ]);
+        if naming == Naming::Transformers && self.pads_shifted_windows() {
+            let value = "after the shift, as in timm; transformers pads before it";
+            assumed.push(Assumption::new("padding of shifted windows", value));
+        }
         assumed
+    }
+}
+
+impl SwinConfig {
+    /// Whether a grid is padded that has shifted windows.
+    fn pads_shifted_windows(&self) -> bool {
+        self.stages.iter().enumerate().any(|(stage, own)| {
+            let windows = self.windows(stage, 1);
+            own.blocks.len() > 1 && windows.shift > 0 && windows.padding() > 0
+        })
     }
 }
 

@@ -200,19 +200,29 @@ pub(super) fn hidden_name(block: &str) -> String {
     format!("{block}.mlp")
 }
 
-/// Returns the MACs of a block over `tokens`, each of which attends to `context` tokens.
+/// Numbers of tokens that the MACs of a block depend on.
+pub(super) struct BlockTokens {
+    /// Tokens that have queries, keys and values; in padded windows, those of the padding, too.
+    pub(super) attention: f64,
+    /// Tokens that each of them attends to.
+    pub(super) context: f64,
+    /// Tokens that go through the MLP.
+    pub(super) mlp: f64,
+}
+
+/// Returns the MACs of a block.
 pub(super) fn macs(
     block: &str,
     style: &BlockStyle,
     embed: &Polynomial,
-    tokens: f64,
-    context: f64,
+    tokens: &BlockTokens,
 ) -> Polynomial {
     let (attention, hidden) = widths(block, style);
+    let BlockTokens { attention: mixed, context, mlp } = tokens;
     // q, k, v and the output projection; q·kᵀ and attention·v; the MLP.
-    embed.clone() * attention.clone() * (4.0 * tokens)
-        + attention * (2.0 * tokens * context)
-        + embed.clone() * hidden * ((style.mlp.parts() + 1) as f64 * tokens)
+    embed.clone() * attention.clone() * (4.0 * mixed)
+        + attention * (2.0 * mixed * context)
+        + embed.clone() * hidden * ((style.mlp.parts() + 1) as f64 * mlp)
 }
 
 /// Returns the parameters of a block. `head_dim` is the length of the norms of queries and keys,

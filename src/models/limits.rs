@@ -62,7 +62,7 @@ pub(super) fn check_patches(names: [&str; 2], image: i64, patch: i64) -> Result<
 
 /// Refuses windows whose constants would not fit into memory.
 pub(super) fn check_windows(windows: Windows) -> Result<()> {
-    let (grid, side) = ((windows.grid as f64).powi(2), (windows.side as f64).powi(2));
+    let (grid, side) = ((windows.padded() as f64).powi(2), (windows.side as f64).powi(2));
     match grid.max(side) * side <= LARGEST_BIAS {
         true => Ok(()),
         false => {

@@ -2,11 +2,15 @@
 
 /// Partition of a square grid of tokens into square windows; shifted windows are windows of the
 /// rolled grid (Liu et al. 2021).
+///
+/// A grid whose side is no multiple of the window's is padded at the bottom and on the right, after it
+/// was rolled, by tokens of zeros, as in timm: the others attend to them as to any token of their
+/// region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Windows {
     /// Tokens along a side of the grid.
     pub grid: i64,
-    /// Tokens along a side of a window; divides the grid.
+    /// Tokens along a side of a window.
     pub side: i64,
     /// Tokens by which the grid is rolled, up and to the left; 0 for windows that are not shifted.
     pub shift: i64,
@@ -19,7 +23,18 @@ impl Windows {
 
     /// Returns the number of windows along a side of the grid.
     pub fn per_side(self) -> i64 {
-        self.grid / self.side.max(1)
+        let side = self.side.max(1);
+        self.grid / side + i64::from(self.grid % side != 0)
+    }
+
+    /// Returns the number of tokens along a side of the padded grid.
+    pub fn padded(self) -> i64 {
+        self.per_side().saturating_mul(self.side)
+    }
+
+    /// Returns the number of tokens by which either side of the grid is padded.
+    pub fn padding(self) -> i64 {
+        self.padded().saturating_sub(self.grid)
     }
 
     /// Returns the number of windows.
@@ -48,32 +63,38 @@ impl Windows {
         tokens().flat_map(|from| tokens().map(move |to| place(from) - place(to) + centre)).collect()
     }
 
-    /// Returns for each place along a side of the rolled grid the band it belongs to: 2 for tokens
-    /// that were rolled over the edge, 1 for those that share a window with them, 0 for all others.
+    /// Returns for each place along a side of the rolled and padded grid the band it belongs to: 2 for
+    /// its last `shift` places, which without padding are the tokens that were rolled over the edge, 1
+    /// for those that share a window with them, 0 for all others.
     pub fn bands(self) -> Vec<i64> {
         let band = |at: i64| match at {
-            at if at < self.grid - self.side => 0,
-            at if at < self.grid - self.shift => 1,
+            at if at < self.padded() - self.side => 0,
+            at if at < self.padded() - self.shift => 1,
             _ => 2,
         };
-        (0..self.grid).map(band).collect()
+        (0..self.padded()).map(band).collect()
     }
 
-    /// Returns for each token, ordered window by window, its index in the grid, row by row.
+    /// Returns for each token, ordered window by window, its index in the grid, row by row; `grid²`
+    /// for those of the padding.
     pub fn order(self) -> Vec<i64> {
         let rolled = |at: i64| (at + self.shift) % self.grid;
-        self.places().map(|(row, column)| rolled(row) * self.grid + rolled(column)).collect()
+        let index = |(row, column): (i64, i64)| match row.max(column) < self.grid {
+            true => rolled(row) * self.grid + rolled(column),
+            false => self.grid * self.grid,
+        };
+        self.places().map(index).collect()
     }
 
-    /// Returns for each token, ordered window by window, its region of the rolled grid: 3·row band
-    /// plus column band. Tokens of a window attend to those of their own region.
+    /// Returns for each token, ordered window by window, its region of the rolled and padded grid:
+    /// 3·row band plus column band. Tokens of a window attend to those of their own region.
     pub fn regions(self) -> Vec<i64> {
         let bands = self.bands();
         let band = |at: i64| bands[at as usize];
         self.places().map(|(row, column)| 3 * band(row) + band(column)).collect()
     }
 
-    /// Row and column in the rolled grid of each token, ordered window by window.
+    /// Row and column in the rolled and padded grid of each token, ordered window by window.
     fn places(self) -> impl Iterator<Item = (i64, i64)> {
         let (side, along) = (self.side, self.per_side());
         (0..self.count()).flat_map(move |window| {
@@ -100,5 +121,16 @@ mod tests {
         // A token to itself: the middle row. First to last token: one row up, one column left.
         let rows = windows.relative_position_index();
         assert_eq!((rows[0], rows[3], rows[12]), (4, 0, 8));
+    }
+
+    #[test]
+    fn windows_that_do_not_divide_the_grid_are_padded_at_the_bottom_and_on_the_right() {
+        let windows = Windows { grid: 3, side: 2, shift: 1 };
+        assert_eq!((windows.per_side(), windows.padded(), windows.padding()), (2, 4, 1));
+        assert_eq!(windows.bands(), [0, 0, 1, 2]);
+        assert_eq!(windows.order()[..4], [4, 5, 7, 8]);
+        // The token in the corner was rolled there; the others of its window are padding.
+        assert_eq!(windows.order()[12..], [0, 9, 9, 9]);
+        assert_eq!(windows.regions()[12..], [4, 5, 7, 8]);
     }
 }

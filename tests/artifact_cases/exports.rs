@@ -1,6 +1,6 @@
 //! TorchScript files run by libtorch; exports that are refused.
 
-use super::{config, images, kinds, network, save, swin, verified_on, PRECISIONS};
+use super::{config, images, kinds, network, save, swin, swins, verified_on, PRECISIONS};
 use crate::assert_refused;
 use crate::support::{test_device, TestResult, Tolerance};
 use once_for_both::cost::CostModel;
@@ -15,7 +15,7 @@ use tch::{nn, CModule, Kind, Tensor};
 #[test]
 fn torchscript_at_several_batch_sizes_gives_the_logits_of_the_subnet() -> TestResult {
     kinds().into_iter().try_for_each(|(kind, config)| check_batch_sizes(kind, &config))?;
-    check_batch_sizes("swin", &swin())
+    swins().into_iter().try_for_each(|(kind, config)| check_batch_sizes(kind, &config))
 }
 
 fn check_batch_sizes<A: Architecture>(kind: &str, config: &A) -> TestResult {
@@ -52,7 +52,7 @@ pub fn shapes([channels, height, width]: [i64; 3]) -> Vec<Vec<i64>> {
 #[test]
 fn torchscript_takes_and_refuses_the_shapes_that_the_subnet_does() -> TestResult {
     kinds().into_iter().try_for_each(|(kind, config)| check_shapes(kind, &config))?;
-    check_shapes("swin", &swin())
+    swins().into_iter().try_for_each(|(kind, config)| check_shapes(kind, &config))
 }
 
 fn check_shapes<A: Architecture>(kind: &str, config: &A) -> TestResult {

@@ -95,6 +95,16 @@ pub fn swin() -> SwinConfig {
     config
 }
 
+/// A Swin whose grids, of 9 and 5 tokens, are padded for shifted windows and for patch merging.
+pub fn padded_swin() -> SwinConfig {
+    SwinConfig::uniform(12, &[2, 2], 2).input(18, 2, 2).window(4).classes(7)
+}
+
+/// Swins of both kinds.
+pub fn swins() -> [(&'static str, SwinConfig); 2] {
+    [("swin", swin()), ("padded_swin", padded_swin())]
+}
+
 /// A network with random weights, biases and norm scales.
 pub fn network<A: Architecture>(config: &A) -> TestResult<Subnet<A>> {
     let mut weights = Tensors::new();

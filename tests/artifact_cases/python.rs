@@ -1,6 +1,6 @@
 //! Artifacts that tests/python runs, with their images and expected logits.
 
-use super::{images, kinds, network, save, swin, PRECISIONS};
+use super::{images, kinds, network, save, swins, PRECISIONS};
 use crate::support::{test_device, TestResult};
 use once_for_both::models::Architecture;
 use once_for_both::subnet::{Export, Precision, Subnet};
@@ -19,8 +19,10 @@ fn python_cases_are_written() -> TestResult {
         cases.extend(in_precisions(&root, kind, &config, precisions)?);
         shapes.extend(with_shapes(kind, &config)?);
     }
-    cases.extend(in_precisions(&root, "swin", &swin(), &PRECISIONS)?);
-    shapes.extend(with_shapes("swin", &swin())?);
+    for (kind, config) in swins() {
+        cases.extend(in_precisions(&root, kind, &config, &PRECISIONS)?);
+        shapes.extend(with_shapes(kind, &config)?);
+    }
     for (file, entries) in [("cases.json", cases), ("shapes.json", shapes)] {
         std::fs::write(root.join(file), serde_json::to_vec_pretty(&entries)?)?;
     }

@@ -16,6 +16,7 @@ mod prefixes;
 mod recognised;
 mod refused;
 mod swin;
+mod swin_windows;
 mod torch_files;
 
 use super::support::tiny_run::alone;

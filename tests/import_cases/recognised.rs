@@ -40,6 +40,11 @@ fn import_of_names_of_another_network_is_refused_as_such_with_the_first_names() 
             "",
             &["patch_embed.proj.weight", "layers.0.blocks.0.attn.logit_scale"],
         ),
+        (
+            "Swin of torchvision",
+            "",
+            &["features.0.0.weight", "features.1.0.attn.relative_position_bias_table"],
+        ),
         ("torchvision", "", &["conv_proj.weight", "encoder.layers.encoder_layer_0.ln_1.weight"]),
         ("vit-pytorch", "", &["to_patch_embedding.1.weight"]),
         ("MMPretrain", "backbone.", &["patch_embed.projection.weight"]),

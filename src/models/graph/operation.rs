@@ -86,9 +86,10 @@ pub enum Operation {
         /// Rotation of queries and keys, after their norms.
         rotation: Option<HeadRotation>,
     },
-    /// Tokens of a grid, row by row, reordered window by window: `[B, N, E]` → `[B, N, E]`.
+    /// Tokens of a grid, row by row, reordered window by window, with zeros for those of the padding:
+    /// `[B, N, E]` → `[B, P, E]`, with P = [`padded`](Windows::padded)².
     WindowPartition(Windows),
-    /// Inverse of [`WindowPartition`](Self::WindowPartition).
+    /// Inverse of [`WindowPartition`](Self::WindowPartition), without the padding.
     WindowReverse(Windows),
     /// [`Attention`](Self::Attention) within each window, over tokens ordered window by window,
     /// with a learned bias for the relative position of two tokens.
@@ -104,8 +105,8 @@ pub enum Operation {
         /// Factor on q·kᵀ.
         scale: f64,
     },
-    /// Concatenated channels of every 2 × 2 tokens of a grid, columns before rows:
-    /// `[B, N, E]` → `[B, N/4, 4·E]`.
+    /// Concatenated channels of every 2 × 2 tokens of a grid, columns before rows; a grid of odd side
+    /// is padded with zeros: `[B, G², E]` → `[B, ⌈G/2⌉², 4·E]`.
     Merge {
         /// Tokens along a side of the grid.
         grid: i64,

@@ -7,7 +7,7 @@ use crate::models::limits::{
 };
 use crate::models::{BlockConfig, Windows};
 use crate::range::Range;
-use crate::{Error, Result};
+use crate::Result;
 use serde::{Deserialize, Serialize};
 
 /// Each stage halves the grid, so that there are no more.
@@ -49,9 +49,10 @@ pub struct SwinConfig {
     /// Number of classes.
     pub classes: i64,
     /// Side of an attention window, in tokens. A stage whose grid is not larger has a single window
-    /// of all tokens.
+    /// of all tokens. Where windows do not divide a grid, it is padded ([`Windows`]).
     pub window_size: i64,
-    /// The stages; between two of them, every 2 × 2 tokens are merged into one.
+    /// The stages; between two of them, every 2 × 2 tokens are merged into one. A grid of odd side is
+    /// padded with zeros before, at the bottom and on the right.
     pub stages: Vec<SwinStage>,
     /// ε of every LayerNorm.
     pub norm_eps: f64,
@@ -120,10 +121,17 @@ impl SwinConfig {
         self
     }
 
-    /// Returns the number of tokens along a side of a stage's grid.
+    /// Returns the number of tokens along a side of a stage's grid: half of those of the stage before,
+    /// rounded up.
     pub fn grid(&self, stage: usize) -> i64 {
         // `check` refuses a patch of 0; grid and cost must not panic without it.
-        (self.image_size / self.patch_size.max(1)) >> stage.min(62)
+        let (patches, merged) = (self.image_size / self.patch_size.max(1), self.merged(stage));
+        patches / merged + i64::from(patches % merged != 0)
+    }
+
+    /// Returns the number of patches along a side of a stage's tokens.
+    pub(super) fn merged(&self, stage: usize) -> i64 {
+        1 << stage.min(62)
     }
 
     /// Returns the windows of a block. Every second block shifts them by half their side, unless
@@ -160,19 +168,7 @@ impl SwinConfig {
     fn check_stage(&self, stage: usize, own: &SwinStage) -> Result<()> {
         check_size(&format!("stages.{stage}.embed_dim"), own.embed_dim)?;
         check_blocks(&format!("stages.{stage}.blocks"), &own.blocks)?;
-        let side = self.image_size / self.patch_size;
-        let merged = 1_i64.checked_shl(stage as u32).unwrap_or(i64::MAX).max(1);
-        if side % merged != 0 {
-            let expected = format!("a multiple of {merged}, to halve it for each of the stages");
-            return Err(Error::invalid("image_size / patch_size", expected, side));
-        }
-        let windows = self.windows(stage, 0);
-        let Windows { grid, side, .. } = windows;
-        if grid % side != 0 {
-            let expected = format!("a divisor of the {grid} tokens along a side of stage {stage}");
-            return Err(Error::invalid("window_size", expected, side));
-        }
-        check_windows(windows)?;
+        check_windows(self.windows(stage, 0))?;
         let mut blocks = own.blocks.iter().enumerate();
         blocks.try_for_each(|(block, sizes)| sizes.check(&format!("stages.{stage}.blocks.{block}")))
     }

@@ -40,7 +40,11 @@ impl Architecture for SwinConfig {
 
     fn pmim_ports(&self) -> Option<PmimPorts> {
         let last = self.stages.len().checked_sub(1)?;
-        let grid = self.grid(last);
+        let (grid, merged) = (self.grid(last), self.merged(last));
+        // Of a padded grid, the last tokens have fewer pixels than the decoder reconstructs.
+        if self.grid(0) % merged != 0 {
+            return None;
+        }
         Some(PmimPorts {
             token_dimension: space::embedding_name(0),
             token_width: self.stages[0].embed_dim,
@@ -48,7 +52,7 @@ impl Architecture for SwinConfig {
             feature_width: self.stages[last].embed_dim,
             token_grid: [grid, grid],
             feature_rows: grid,
-            feature_patch: self.image_size / grid.max(1),
+            feature_patch: self.patch_size.checked_mul(merged)?,
             channels: self.in_channels,
         })
     }

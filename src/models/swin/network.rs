@@ -67,7 +67,7 @@ impl TokenMixing for WindowAttention {
 }
 
 /// Patch merging: the channels of every 2 × 2 tokens, concatenated, normalised and projected
-/// without bias.
+/// without bias. A grid of odd side is padded with zeros.
 #[derive(Debug)]
 struct Merging {
     norm: NormLayer,
@@ -87,13 +87,16 @@ impl Merging {
         })
     }
 
-    /// `[B, N, E]` → `[B, N/4, E']`.
+    /// `[B, G², E]` → `[B, ⌈G/2⌉², E']`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (batch, tokens, width) = x.size3()?;
-        let half = self.grid / 2;
+        let (batch, _, width) = x.size3()?;
+        let (grid, odd) = (self.grid, self.grid % 2);
+        let half = (grid + odd) / 2;
+        let padded = window::pad(x.f_view([batch, grid, grid, width])?, odd)?;
         // Columns before rows, as pretrained weights have it.
-        let pairs = x.f_view([batch, half, 2, half, 2, width])?.f_permute([0, 1, 3, 4, 2, 5])?;
-        let merged = pairs.f_reshape([batch, tokens / 4, 4 * width])?;
+        let pairs =
+            padded.f_view([batch, half, 2, half, 2, width])?.f_permute([0, 1, 3, 4, 2, 5])?;
+        let merged = pairs.f_reshape([batch, half * half, 4 * width])?;
         let bias: Option<&Tensor> = None;
         Ok(self.norm.forward(&merged)?.f_linear(&self.reduction, bias)?)
     }
@@ -148,6 +151,8 @@ pub struct SwinTransformer {
     input: [i64; 3],
     /// Tokens along a side of the grid, in the first and in the last stage.
     grids: [i64; 2],
+    /// Patches along a side of a token of the last stage.
+    merged: i64,
 }
 
 impl SwinTransformer {
@@ -177,6 +182,7 @@ impl SwinTransformer {
             head: Linear::new(&(path / "head" / "fc"), width, config.classes)?,
             input: [config.in_channels, config.image_size, config.image_size],
             grids: [config.grid(0), config.grid(last)],
+            merged: config.merged(last),
         })
     }
 
@@ -218,13 +224,15 @@ impl SwinTransformer {
     }
 
     /// Expands a mask over tokens of the last stage to one over their patches:
-    /// `[B, tokens]` → `[B, patches]`.
+    /// `[B, tokens]` → `[B, patches]`. Where the grids were padded, the last tokens have fewer.
     fn patches_of(&self, mask: &Tensor) -> Result<Tensor> {
         let ([first, last], batch) = (self.grids, mask.size().first().copied().unwrap_or(0));
         expect_shape("masking tokens", "token mask", mask, &[batch, last * last])?;
-        let (each, grid) = (first / last, mask.f_view([batch, last, 1, last, 1])?);
+        let (each, grid) = (self.merged, mask.f_view([batch, last, 1, last, 1])?);
         let patches = grid.f_expand([batch, last, each, last, each], false)?;
-        Ok(patches.f_reshape([batch, first * first])?)
+        let padded = patches.f_reshape([batch, last * each, last * each])?;
+        let own = padded.f_narrow(1, 0, first)?.f_narrow(2, 0, first)?;
+        Ok(own.f_reshape([batch, first * first])?)
     }
 
     fn logits(&self, features: &Tensor) -> Result<Logits> {

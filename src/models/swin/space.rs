@@ -2,7 +2,7 @@
 
 use super::SwinConfig;
 use crate::cost::{CostModel, Polynomial};
-use crate::models::block::{self, attention_name, BlockConfig};
+use crate::models::block::{self, attention_name, BlockConfig, BlockTokens};
 use crate::models::family::{sizes, Blocks};
 use crate::models::options::BlockStyle;
 use crate::space::{Binding, Candidates, Dimension, DimensionKind, SearchSpace};
@@ -115,8 +115,14 @@ pub(super) fn cost_model(config: &SwinConfig) -> CostModel {
     let style = config.style();
     for (stage, block, sizes) in config.blocks() {
         let (name, windows) = (block_name(stage, block), config.windows(stage, block));
-        let context = windows.tokens() as f64;
-        macs += block::macs(&name, &style, &embed(stage), tokens(stage), context);
+        // Tokens of the padding have queries, keys and values, too.
+        let in_windows = (windows.padded() as f64).powi(2);
+        let tokens = BlockTokens {
+            attention: in_windows,
+            context: windows.tokens() as f64,
+            mlp: tokens(stage),
+        };
+        macs += block::macs(&name, &style, &embed(stage), &tokens);
         params += block::params(&name, &style, &embed(stage), sizes.head_dim)
             + Polynomial::heads(&attention_name(&name)) * windows.relative_positions();
     }

@@ -3,7 +3,7 @@
 use super::{Pooling, PositionEmbedding, VitConfig};
 use crate::cost::{CostModel, Polynomial};
 use crate::models::attention_pool::AttentionPool;
-use crate::models::block::{self, BlockConfig};
+use crate::models::block::{self, BlockConfig, BlockTokens};
 use crate::models::family::{sizes, Blocks};
 use crate::models::options::{BlockStyle, Norm};
 use crate::models::rotary::Rotary;
@@ -169,9 +169,10 @@ pub(super) fn cost_model(config: &VitConfig) -> CostModel {
 
     let mut macs = embed() * (patches * pixels) + columns() * (classes * applied);
     let mut params = embed() * own + columns() * (classes * heads) + classes * biases;
+    let each = BlockTokens { attention: tokens, context: tokens, mlp: tokens };
     for (block, sizes) in config.blocks.iter().enumerate() {
         let block = block_name(block);
-        macs += block::macs(&block, &style, &embed(), tokens, tokens);
+        macs += block::macs(&block, &style, &embed(), &each);
         params += block::params(&block, &style, &embed(), sizes.head_dim);
     }
     if let Pooling::Attention(pool) = &config.pooling {

@@ -6,7 +6,7 @@ use super::builder::Builder;
 use super::layers::{activate, layer_norm, rms_norm, swiglu};
 use super::INPUT;
 use crate::models::graph::{Operation, Step, Value};
-use crate::models::Graph;
+use crate::models::{Graph, Windows};
 use crate::Result;
 
 /// Adds all steps of a graph, and returns the name of the logits.
@@ -65,12 +65,9 @@ fn add_step(builder: &mut Builder, to: &str, step: &Step) -> Result<String> {
             builder.node("MatMul", &[x, &matrix], to, &[])
         }
         Operation::Merge { grid, width } => merge(builder, to, x, *grid, *width),
-        Operation::WindowPartition(windows) => {
-            let order = builder.numbers(&[windows.order().len() as i64], &windows.order());
-            builder.node("Gather", &[x, &order], to, &[Int("axis", 1)])
-        }
+        Operation::WindowPartition(windows) => partition(builder, to, x, *windows),
         Operation::WindowReverse(windows) => {
-            let order = inverse(&windows.order());
+            let order = inverse(&windows.order(), windows.grid * windows.grid);
             let order = builder.numbers(&[order.len() as i64], &order);
             builder.node("Gather", &[x, &order], to, &[Int("axis", 1)])
         }
@@ -145,20 +142,43 @@ fn mean_token(builder: &mut Builder, to: &str, x: &str, first: i64) -> String {
     builder.node("ReduceMean", &[&tokens], to, &attributes)
 }
 
+/// Window partition: the tokens of a grid, and after them one of zeros for the padding, in the order of
+/// the windows.
+fn partition(builder: &mut Builder, to: &str, x: &str, windows: Windows) -> String {
+    let mut tokens = x.to_owned();
+    if windows.padding() > 0 {
+        let pads = builder.integers(&[0, 0, 0, 0, 1, 0]);
+        tokens = builder.node("Pad", &[x, &pads], format!("{to}.padded"), &[]);
+    }
+    let order = builder.numbers(&[windows.order().len() as i64], &windows.order());
+    builder.node("Gather", &[&tokens, &order], to, &[Int("axis", 1)])
+}
+
 /// Patch merging: concatenates the channels of every 2 × 2 tokens.
 fn merge(builder: &mut Builder, to: &str, x: &str, grid: i64, width: i64) -> String {
-    let half = grid / 2;
+    let (odd, half) = (grid % 2, (grid + 1) / 2);
+    let mut x = x.to_owned();
+    if odd > 0 {
+        let shape = builder.integers(&[0, grid, grid, width]);
+        let square = builder.node("Reshape", &[&x, &shape], format!("{to}.grid"), &[]);
+        let pads = builder.integers(&[0, 0, 0, 0, 0, odd, odd, 0]);
+        x = builder.node("Pad", &[&square, &pads], format!("{to}.padded"), &[]);
+    }
     let shape = builder.integers(&[0, half, 2, half, 2, width]);
-    let pairs = builder.node("Reshape", &[x, &shape], format!("{to}.pairs"), &[]);
+    let pairs = builder.node("Reshape", &[&x, &shape], format!("{to}.pairs"), &[]);
     let order = [Ints("perm", &[0, 1, 3, 4, 2, 5])];
     let merged = builder.node("Transpose", &[&pairs], format!("{to}.merged"), &order);
     let shape = builder.integers(&[0, half * half, 4 * width]);
     builder.node("Reshape", &[&merged, &shape], to, &[])
 }
 
-/// Returns the inverse permutation.
-fn inverse(order: &[i64]) -> Vec<i64> {
-    let mut inverse = vec![0; order.len()];
-    (0..).zip(order).for_each(|(to, &from)| inverse[from as usize] = to);
+/// Returns the inverse of a permutation of `0..count`, in which numbers from `count` on are left out.
+fn inverse(order: &[i64], count: i64) -> Vec<i64> {
+    let mut inverse = vec![0; usize::try_from(count).unwrap_or(0)];
+    for (to, &from) in (0..).zip(order) {
+        if let Some(place) = usize::try_from(from).ok().and_then(|from| inverse.get_mut(from)) {
+            *place = to;
+        }
+    }
     inverse
 }

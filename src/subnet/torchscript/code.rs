@@ -146,12 +146,7 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
             return attention::lines(&to, x, sizes, *scale, norms, rotation.as_ref());
         }
         Operation::Project { parameter } => format!("torch.linear({x}, {})", path(parameter)?),
-        Operation::Merge { grid, width } => {
-            let pairs = format!("[batch, {0}, 2, {0}, 2, {width}]", grid / 2);
-            let pairs = format!("torch.reshape({x}, {pairs})");
-            let merged = format!("torch.permute({pairs}, [0, 1, 3, 4, 2, 5])");
-            format!("torch.reshape({merged}, [batch, {}, {}])", grid * grid / 4, 4 * width)
-        }
+        Operation::Merge { grid, width } => windows::merge(x, *grid, *width),
         Operation::WindowPartition(windows) => windows::partition(x, *windows),
         Operation::WindowReverse(windows) => windows::reverse(x, *windows),
         Operation::WindowAttention { windows, table, heads, head_dim, scale } => {

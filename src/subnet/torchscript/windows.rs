@@ -2,28 +2,51 @@
 
 use crate::models::Windows;
 
-/// Window partition: tokens in grid order → tokens in window order, rolled by the shift.
+/// Window partition: tokens in grid order → tokens in window order, rolled by the shift, and padded.
 pub(super) fn partition(x: &str, windows: Windows) -> String {
     let Windows { grid, side, shift } = windows;
-    let along = windows.per_side();
+    let (along, padded) = (windows.per_side(), windows.padded());
     let width = width(x);
     let tokens = format!("torch.reshape({x}, [batch, {grid}, {grid}, {width}])");
-    let rolled = roll(tokens, -shift);
+    let rolled = pad(roll(tokens, -shift), windows.padding());
     let split =
         format!("torch.reshape({rolled}, [batch, {along}, {side}, {along}, {side}, {width}])");
     let ordered = format!("torch.permute({split}, [0, 1, 3, 2, 4, 5])");
-    format!("torch.reshape({ordered}, [batch, {}, {width}])", grid * grid)
+    format!("torch.reshape({ordered}, [batch, {}, {width}])", padded * padded)
 }
 
-/// Window reverse: tokens in window order → tokens in grid order.
+/// Window reverse: tokens in window order → tokens in grid order, without the padding.
 pub(super) fn reverse(x: &str, windows: Windows) -> String {
     let Windows { grid, side, shift } = windows;
-    let along = windows.per_side();
+    let (along, padded) = (windows.per_side(), windows.padded());
     let width = width(x);
     let split = format!("torch.reshape({x}, [batch, {along}, {along}, {side}, {side}, {width}])");
     let ordered = format!("torch.permute({split}, [0, 1, 3, 2, 4, 5])");
-    let tokens = format!("torch.reshape({ordered}, [batch, {grid}, {grid}, {width}])");
+    let mut tokens = format!("torch.reshape({ordered}, [batch, {padded}, {padded}, {width}])");
+    if windows.padding() > 0 {
+        tokens = format!("torch.slice(torch.slice({tokens}, 1, 0, {grid}), 2, 0, {grid})");
+    }
     format!("torch.reshape({}, [batch, {}, {width}])", roll(tokens, shift), grid * grid)
+}
+
+/// Patch merging: the channels of every 2 × 2 tokens of a grid.
+pub(super) fn merge(x: &str, grid: i64, width: i64) -> String {
+    let (odd, half) = (grid % 2, (grid + 1) / 2);
+    let mut tokens = x.to_owned();
+    if odd > 0 {
+        tokens = pad(format!("torch.reshape({x}, [batch, {grid}, {grid}, {width}])"), odd);
+    }
+    let pairs = format!("torch.reshape({tokens}, [batch, {half}, 2, {half}, 2, {width}])");
+    let merged = format!("torch.permute({pairs}, [0, 1, 3, 4, 2, 5])");
+    format!("torch.reshape({merged}, [batch, {}, {}])", half * half, 4 * width)
+}
+
+/// Appends rows and columns of zeros to a grid of tokens.
+fn pad(tokens: String, by: i64) -> String {
+    match by {
+        0 => tokens,
+        by => format!("torch.constant_pad_nd({tokens}, [0, 0, 0, {by}, 0, {by}])"),
+    }
 }
 
 /// Returns the expression of the width of tokens. -1 would be ambiguous for 0 images.
