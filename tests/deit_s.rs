@@ -468,6 +468,58 @@ fn swin_is_trained_searched_fine_tuned_resumed_exported_and_reported() -> TestRe
     Ok(())
 }
 
+/// Swin-T with fewer blocks, channels and pixels; its grids of 14, 7, 4 and 2 tokens are padded.
+#[test]
+fn preset_swin_t_runs_all_stages_and_its_artifact_gives_the_same_top1() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let [run, out] = ["run", "out"].map(|name| folder.path().join(name));
+    let (run, out) = (run.to_str().ok_or("not UTF-8")?, out.to_str().ok_or("not UTF-8")?);
+    let mut line = vec!["--preset", "swin-t", "--out", run, "--steps", "6", "--batch", "4"];
+    for setting in [
+        "network.embed_dim=8",
+        "network.heads=1",
+        "network.depth=[1, 2, 1, 1]",
+        "network.image_size=28",
+        "network.patch_size=2",
+        "data.built_in=true",
+        "data.images=16",
+        "data.augmentation=none",
+        "train.accumulate=1",
+        "train.warmup=1",
+        "search.accumulate=1",
+        "search.warmup=1",
+        "search.options.training.precision=f32",
+        "finetune.accumulate=1",
+        "finetune.warmup=1",
+        "finetune.options.training.precision=f32",
+    ] {
+        line.extend(["--set", setting]);
+    }
+    succeeds(&line)?;
+    let network = Path::new(run).join("finetune/network");
+    let described = json(&network.join("config.json"))?;
+    assert_eq!(described["family"], "swin", "{described}");
+    assert_eq!(described["architecture"]["stages"].as_array().map(Vec::len), Some(4));
+    for file in ["model.torchscript.pt", "model.onnx"] {
+        assert!(network.join(file).is_file(), "{file}");
+    }
+    succeeds(&["export", "--weights", run, "--out", out, "--format", "torchscript,onnx"])?;
+    let of = |path: &str| {
+        succeeds(&["eval", "--weights", path, "--config", &format!("{run}/config.toml")])
+    };
+    assert_eq!(of(run)?, of(out)?);
+    let told = succeeds(&["inspect", out])?;
+    assert!(told.contains("swin"), "{told}");
+    Ok(())
+}
+
+#[test]
+fn network_of_another_name_is_refused_with_the_known_ones() -> TestResult {
+    let told = refuses(&["train", "--set", "network=swin_huge"])?;
+    assert!(told.contains("swin_huge") && told.contains("swin_tiny, swin_small"), "{told}");
+    Ok(())
+}
+
 #[test]
 fn resumed_run_with_other_options_is_rejected_and_with_the_same_repeats_its_subnet() -> TestResult {
     let folder = tempfile::tempdir()?;

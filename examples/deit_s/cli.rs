@@ -26,6 +26,7 @@ const EXAMPLES: &str = "Examples:
   deit_s                                        the demo: DeiT-S on built-in images, on a CPU
   deit_s --preset fashion-mnist --data FOLDER   a small ViT, all of Fashion-MNIST
   deit_s --preset swin                          a small Swin on built-in images
+  deit_s --preset swin-t --data /data/imagenet --weights swin_tiny_patch4_window7_224.safetensors
   deit_s search --preset imagenet --data /data/imagenet --weights deit_small.pth \\
          --budget 1.3G --params 8M --out runs/half
   deit_s --resume --out runs/half               resume an interrupted run with its options
@@ -168,17 +169,27 @@ pub enum Preset {
     Imagenet,
     /// A small Swin on built-in images: minutes on a CPU.
     Swin,
+    /// Swin-T on ImageNet, by the same schedule as DeiT-S.
+    SwinT,
+    /// Swin-S on ImageNet.
+    SwinS,
+    /// Swin-B on ImageNet.
+    SwinB,
 }
 
 impl Preset {
     fn text(self) -> String {
-        let text = match self {
-            Self::Demo => include_str!("presets/demo.toml"),
-            Self::FashionMnist => include_str!("presets/fashion-mnist.toml"),
-            Self::Imagenet => include_str!("presets/imagenet.toml"),
-            Self::Swin => include_str!("presets/swin.toml"),
-        };
-        text.into()
+        let imagenet =
+            |network| format!("network = \"{network}\"\n{}", include_str!("presets/imagenet.toml"));
+        match self {
+            Self::Demo => include_str!("presets/demo.toml").into(),
+            Self::FashionMnist => include_str!("presets/fashion-mnist.toml").into(),
+            Self::Imagenet => imagenet("deit_small"),
+            Self::Swin => include_str!("presets/swin.toml").into(),
+            Self::SwinT => imagenet("swin_tiny"),
+            Self::SwinS => imagenet("swin_small"),
+            Self::SwinB => imagenet("swin_base"),
+        }
     }
 }
 
@@ -234,12 +245,12 @@ pub struct RunOptions {
     #[arg(long, global = true, value_name = "LATENCY")]
     pub latency: Option<String>,
 
-    /// Network to start from: a run folder, an artifact, or a checkpoint of timm or transformers
-    /// (.safetensors, .pth, .bin).
+    /// Network to start from: a run folder, an artifact, or a checkpoint of timm, transformers
+    /// or the authors (.safetensors, .pth, .bin).
     #[arg(long, global = true, value_name = "PATH")]
     pub weights: Option<PathBuf>,
 
-    /// Distillation teacher: a run folder, an artifact, or a checkpoint of a ViT.
+    /// Distillation teacher: a run folder, an artifact, or a checkpoint of a ViT or Swin.
     #[arg(long, global = true, value_name = "PATH")]
     pub teacher: Option<PathBuf>,
 

@@ -41,6 +41,7 @@ mod inspection;
 mod judgement;
 mod judging;
 mod latency;
+mod named_network;
 mod network_config;
 mod networks;
 mod opening;

@@ -1,5 +1,6 @@
 //! Resolution of a run's options: preset, TOML file, settings and flags, each over those before.
 
+use super::named_network;
 use super::overlay::{join, merge, nested, setting};
 use super::run_folder::CONFIG;
 use super::{Command, Config, RunFolder};
@@ -102,6 +103,7 @@ impl Request {
             (Some(begun), None) => begun.clone(),
             (_, preset) => parse(preset.as_ref().unwrap_or(&self.default_preset), "preset")?,
         };
+        named_network::expand(&mut Table::new(), &mut table)?;
         let Flags { macs, params, latency, .. } = &self.flags;
         let searched = |run: &PathBuf| RunFolder::new(run).has_begun(Some(Command::Search));
         let fixed = self.resume || self.run.as_ref().is_some_and(searched);
@@ -112,11 +114,18 @@ impl Request {
             }
         }
         if let Some(file) = &self.file {
-            merge(&mut table, read(file)?);
+            let mut own = read(file)?;
+            named_network::expand(&mut table, &mut own)?;
+            merge(&mut table, own);
         }
         let mut settings = Table::new();
         for text in &self.settings {
-            join(&mut settings, setting(text)?);
+            let mut own = setting(text)?;
+            if matches!(own.get("network"), Some(Value::String(_))) {
+                settings.remove("network");
+            }
+            named_network::expand(&mut table, &mut own)?;
+            join(&mut settings, own);
         }
         merge(&mut table, settings);
         if self.command == Some(Command::Finetune) {
