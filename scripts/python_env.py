@@ -2,13 +2,13 @@
 """Makes sure the packages of the tests in tests/python are on this machine.
 
 Prints, one a line: the Python to run them with, the folder with torch, the folder with onnxruntime,
-and the folders with TensorBoard. Each has that package alone, for PYTHONPATH; they land in the cache,
-once.
+the folders with TensorBoard, and those with timm. Each has that package alone, for PYTHONPATH; they
+land in the cache, once.
 Ends with status 75 where they cannot be had: no network, or a machine the wheels are not for.
 
     OFB_CACHE    the cache folder (default ~/.cache/once-for-both)
-    OFB_PYTHON   a Python of your own that has torch, numpy, onnxruntime and perhaps tensorboard: nothing
-                 is installed
+    OFB_PYTHON   a Python of your own that has torch, numpy, onnxruntime and perhaps tensorboard and timm:
+                 nothing is installed
 """
 
 import fcntl
@@ -29,6 +29,9 @@ TORCH_NEEDS = ["typing-extensions==4.15.0"]
 ONNX = ["onnxruntime==1.23.2", "numpy==2.2.6"]
 # Reading event files needs neither its server nor its plugins; numpy is there already.
 BOARD = ["tensorboard==2.21.0", "protobuf==6.33.5", "absl-py==2.3.1"]
+# What importing timm needs besides torch and numpy: torchvision imports the compiler of torch, and that sympy.
+TIMM = ["timm==1.0.31", "pillow==12.3.0", "pyyaml==6.0.3", "sympy==1.14.0", "mpmath==1.3.0"]
+TORCHVISION = {"2.11.0": "torchvision==0.26.0", "2.13.0": "torchvision==0.28.0"}  # by version of torch
 PYTHONS = ["3.%d" % minor for minor in (10, 11, 12, 13)]  # both have wheels for these
 
 # torch's wheel on PyPI is the CUDA build, and its libraries name these. None of their functions is
@@ -123,6 +126,22 @@ def install_board(cache, path, version, numpy):
     return folder
 
 
+def install_timm(cache, path, version, networks):
+    """The folder with timm, beside those of torch and numpy."""
+    torch_version = libtorch.bound_torch().version
+    wheel = ["--implementation", "cp", "--python-version", version, "--abi", "cp" + version.replace(".", ""),
+             "--abi", "none"]
+
+    def fill(tree, pip):
+        """timm and torchvision"""
+        pip(TIMM + [TORCHVISION[torch_version]], tree, wheel)
+        check(path, os.pathsep.join([tree] + networks), "timm")
+
+    name = "python-%s-%s-torch-%s" % (version, TIMM[0].replace("==", "-"), torch_version)
+    install(os.path.join(cache, name), 0.3, fill)
+    return os.path.join(cache, name)
+
+
 def check(path, folder, package):
     """The package can be imported, with functions looked up when they are called."""
     code = "import os, sys; sys.setdlopenflags(os.RTLD_LAZY); import " + package
@@ -155,7 +174,9 @@ def main():
     networks = install_networks(cache, path, version)
     numpy = os.path.join(networks, "onnx")
     board = install_board(cache, path, version, numpy)
-    print("\n".join([path, os.path.join(networks, "torch"), numpy, board + os.pathsep + numpy]))
+    torch = os.path.join(networks, "torch")
+    timm = install_timm(cache, path, version, [torch, numpy])
+    print("\n".join([path, torch, numpy, board + os.pathsep + numpy, os.pathsep.join([timm, torch, numpy])]))
     return 0
 
 

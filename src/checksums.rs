@@ -33,22 +33,30 @@ pub(crate) fn write(folder: &Path, files: &[&str]) -> Result<()> {
 }
 
 /// Checks the files of a folder against its list of checksums, which it returns. Files with names
-/// neither in `needed` nor in `optional` are not read.
+/// neither in `needed` nor in `optional` are not read, and those in `added`, which a user may have put
+/// there, only if they are in the list.
 ///
 /// # Errors
 /// [`Error::Io`] if the list or a needed file is missing or cannot be read; [`Error::File`] for a
 /// list that [`write`] does not write, or without a file that is there; [`Error::Checksum`] for a
 /// file with another checksum.
-pub(crate) fn check(folder: &Path, needed: &[&str], optional: &[&str]) -> Result<Checksums> {
+pub(crate) fn check(
+    folder: &Path,
+    needed: &[&str],
+    optional: &[&str],
+    added: &[&str],
+) -> Result<Checksums> {
     let path = folder.join(CHECKSUMS);
     let sums = read(&path)?;
-    let known = |name: &&String| needed.iter().chain(optional).any(|known| known == name);
-    if let Some(name) = sums.keys().find(|name| !known(name)) {
-        let expected = [needed, optional].concat().join(", ");
+    let known = [needed, optional, added].concat();
+    if let Some(name) = sums.keys().find(|name| !known.contains(&name.as_str())) {
+        let expected = known.join(", ");
         let reason = format!("file in the list: got {name:?}, expected one of {expected}");
         return Err(Error::file(path, reason));
     }
-    for (name, needed) in pairs(needed, true).chain(pairs(optional, false)) {
+    let listed = added.iter().copied().filter(|name| sums.contains_key(*name)).collect::<Vec<_>>();
+    let optional = [optional, &listed].concat();
+    for (name, needed) in pairs(needed, true).chain(pairs(&optional, false)) {
         let file = folder.join(name);
         match sums.get(name) {
             _ if !needed && !file.exists() => {}

@@ -240,4 +240,10 @@ pub trait Architecture: Clone + Debug + Send + Serialize + DeserializeOwned {
         let operation = "export as TorchScript or ONNX";
         Err(Error::Unsupported { model: Self::FAMILY.into(), operation })
     }
+
+    /// Returns the text of a Python file that rebuilds the network from its artifact, where every
+    /// artifact of the family has it as `load_subnet.py`; `None` (default) for a family without.
+    fn python_loader(&self) -> Option<&'static str> {
+        None
+    }
 }

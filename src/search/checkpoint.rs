@@ -113,7 +113,7 @@ impl Checkpoints {
         self.claim()?;
         recover_folder(&path, &CHECKPOINT)?;
         // A damaged or foreign folder does not keep a better checkpoint from being written.
-        let sound = checksums::check(&path, &[STATE, TENSORS, TOP1], &[]).is_ok();
+        let sound = checksums::check(&path, &[STATE, TENSORS, TOP1], &[], &[]).is_ok();
         let best = crate::files::read_to_string(&path.join(TOP1)).ok().filter(|_| sound);
         if best.and_then(|text| text.parse().ok()).is_some_and(|best: f64| best >= top1) {
             return Ok(false);

@@ -88,3 +88,19 @@ fn artifact_of_version_1_beside_checksums_is_refused() -> TestResult {
     }
     Ok(())
 }
+
+/// An artifact of the time before `load_subnet.py`, with or without a copy of it that the user made.
+#[test]
+fn artifact_whose_checksums_name_no_python_loader_loads_with_and_without_one() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("subnet");
+    save(&network(&super::config(false))?, &path, &Export::f32())?;
+    let loader = fs::read(path.join("load_subnet.py"))?;
+    fs::remove_file(path.join("load_subnet.py"))?;
+    assert!(Subnet::<VitConfig>::load(&path, test_device()).is_ok(), "deleted");
+    renew_checksums(&path)?;
+    assert!(Subnet::<VitConfig>::load(&path, test_device()).is_ok(), "never there");
+    fs::write(path.join("load_subnet.py"), loader)?;
+    assert!(Subnet::<VitConfig>::load(&path, test_device()).is_ok(), "added");
+    Ok(())
+}

@@ -70,6 +70,13 @@ pub fn kinds() -> Vec<(&'static str, VitConfig)> {
     pool.latent_dim = 10;
     let siglip =
         VitConfig { class_token: false, ..config(false).pooling(Pooling::Attention(pool)) };
+    // LayerScale that begins at zero, and a scale of attention logits that is not folded away.
+    let mut late = VitConfig {
+        positions: PositionEmbedding::Patches,
+        drop_path: 0.1,
+        ..config(true).layer_scale(0.0)
+    };
+    late.blocks[1].scale_dim = 24;
     let (plain, distilled) = (config(false), config(true));
     vec![
         ("plain", plain),
@@ -84,6 +91,7 @@ pub fn kinds() -> Vec<(&'static str, VitConfig)> {
         ("dino", dino.clone()),
         ("wide", dino.rectangular([12, 10], [4, 5])),
         ("siglip", siglip),
+        ("late", late),
     ]
 }
 

@@ -76,7 +76,9 @@ const WEIGHTS: &str = "model.safetensors";
 const VERIFICATION: &str = "verification.json";
 const CHECKSUMS: &str = "checksums.sfv";
 
-const FILES: [&str; 4] = [CONFIG, WEIGHTS, VERIFICATION, CHECKSUMS];
+const LOADER: &str = "load_subnet.py";
+
+const FILES: [&str; 5] = [CONFIG, WEIGHTS, VERIFICATION, CHECKSUMS, LOADER];
 
 fn write(path: &Path, bytes: &[u8]) -> TestResult {
     Ok(fs::write(path, bytes)?)

@@ -4,6 +4,9 @@ import json
 import os
 
 
+BATCHES = (0, 1, 7, 64)
+
+
 def read(root):
     with open(os.path.join(root, "cases.json")) as file:
         return json.load(file)
@@ -28,6 +31,20 @@ def check_shapes(root, load):
             found = None
         assert found == entry["logits"], (entry, found)
     return len(entries)
+
+
+def at_other_batch_sizes(predict, images, expected):
+    """Returns the largest difference from the expected logits at several batch sizes; images are repeated."""
+    worst = 0.0
+    for batch in BATCHES:
+        chosen = [at % len(images) for at in range(batch)]
+        logits = predict(images[chosen])
+        assert logits.shape == (batch, *expected.shape[1:]), (batch, logits.shape)
+        if batch:
+            difference = float(abs(logits - expected[chosen]).max())
+            # Not max(): it drops a NaN.
+            worst = worst if difference <= worst else difference
+    return worst
 
 
 def run(what, root, compare):

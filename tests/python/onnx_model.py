@@ -22,7 +22,10 @@ def compare(case):
     (logits,) = session.run(["logits"], {"images": array(case["images"])})
     assert logits.shape == expected.shape, (logits.shape, expected.shape)
     scale = float(abs(expected).max())
-    return [("in f32", float(abs(logits - expected).max()), 1e-4 * scale)]
+    other = cases.at_other_batch_sizes(
+        lambda images: session.run(["logits"], {"images": images})[0], array(case["images"]), expected)
+    return [("in f32", float(abs(logits - expected).max()), 1e-4 * scale),
+            ("at other batch sizes", other, 1e-4 * scale)]
 
 
 def load(folder):

@@ -49,6 +49,7 @@ def compare(case):
     wanted = NAMES["swin" if "swin-" in case["artifact"] else "vit"]
     assert all(name in names for name in wanted), list(names)
     results.append(("in f32", difference(model(images)), 1e-5 * scale))
+    results.append(("at other batch sizes", cases.at_other_batch_sizes(model, images, expected), 1e-5 * scale))
     return results
 
 

@@ -69,6 +69,10 @@ impl Architecture for VitConfig {
         Ok(graph::graph(self))
     }
 
+    fn python_loader(&self) -> Option<&'static str> {
+        Some(include_str!("load_subnet.py"))
+    }
+
     fn standardised(&self, weights: &mut Weights) -> Result<Self> {
         family::standardised(self, weights)
     }

@@ -1,5 +1,5 @@
 //! Artifacts: folders with `config.json`, `model.safetensors`, `verification.json`, `checksums.sfv`,
-//! and optionally `model.torchscript.pt` and `model.onnx`.
+//! and optionally `load_subnet.py`, `model.torchscript.pt` and `model.onnx`.
 
 mod description;
 mod differences;
@@ -28,16 +28,18 @@ const WEIGHTS: &str = "model.safetensors";
 const VERIFICATION: &str = "verification.json";
 const TORCHSCRIPT: &str = "model.torchscript.pt";
 const ONNX: &str = "model.onnx";
+/// Rebuilds the network in Python, with timm.
+const LOADER: &str = "load_subnet.py";
 
 /// Files for other programs.
 #[cfg(feature = "pipeline")]
-pub(crate) const EXPORTS: [&str; 2] = [TORCHSCRIPT, ONNX];
+pub(crate) const EXPORTS: [&str; 3] = [LOADER, TORCHSCRIPT, ONNX];
 
 /// Folder of an artifact.
 pub(crate) const ARTIFACT: FolderKind = FolderKind {
     what: "artifact",
     mark: (CONFIG, description::FORMAT),
-    files: &[CONFIG, WEIGHTS, VERIFICATION, TORCHSCRIPT, ONNX, CHECKSUMS],
+    files: &[CONFIG, WEIGHTS, VERIFICATION, LOADER, TORCHSCRIPT, ONNX, CHECKSUMS],
     damaged_is_own: false,
 };
 
@@ -112,6 +114,9 @@ impl<A: Architecture> Extracted<A> {
         write_folder(folder, &ARTIFACT, |folder| {
             crate::tensors::write(&folder.join(WEIGHTS), stored.weights())?;
             files.write(folder)?;
+            if let Some(loader) = subnet.architecture().python_loader() {
+                write(&folder.join(LOADER), loader.as_bytes())?;
+            }
             write_json(&folder.join(VERIFICATION), &differences)?;
             let description = Description {
                 architecture: subnet.architecture().clone(),

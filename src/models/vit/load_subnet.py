@@ -1,0 +1,303 @@
+"""Rebuilds the subnet of an artifact of once-for-both as a timm VisionTransformer, block by block.
+
+    import sys
+    sys.path.insert(0, "subnet")            # the folder of the artifact, which has this file
+    from load_subnet import load_subnet
+
+    model = load_subnet("subnet")           # in evaluation mode, weights in f32
+    logits = model(images)                  # [B, C, H, W] -> [B, classes]
+
+It needs torch 2.1 or newer and timm 1.0.23 or newer. Parameters have the names of model.safetensors. Modules
+are timm's own at other sizes; those for rotary positions, biases of queries and values alone, and attention
+pooling are subclasses below, because timm's need heads x channels = width of the embedding.
+"""
+
+import inspect
+import json
+import math
+import os
+import zlib
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+try:
+    from timm.layers import AttentionPoolLatent, GluMlp, LayerNorm, Mlp, QuickGELU, RmsNorm
+    from timm.models.deit import VisionTransformerDistilled
+    from timm.models.vision_transformer import Attention, Block, VisionTransformer
+
+    if "attn_head_dim" not in inspect.signature(Attention).parameters:
+        raise ImportError("its Attention has no attn_head_dim")
+except ImportError as error:
+    raise ImportError("timm: got none of the right version (%s), expected 1.0.23 or newer; "
+                      "pip install --upgrade timm" % error) from error
+
+OTHER = "take the load_subnet.py of the version that wrote the artifact"
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+# Options of the architecture, with what is meant where one is absent.
+OPTIONS = {
+    "layer_scale": None, "pooling": "class_token", "class_token": True, "registers": 0,
+    "positions": "all_tokens", "patch_bias": True, "pre_norm": False, "norm": "layer",
+    "activation": "gelu", "mlp": "plain", "qkv_bias": "full", "qk_norm": None, "head_bias": True,
+    "rope": None, "image_width": None, "patch_width": None,
+}
+SIZES = {"image_size", "patch_size", "in_channels", "classes", "embed_dim", "blocks", "distilled",
+         "norm_eps", "drop_path"}
+BLOCK_SIZES = {"heads", "head_dim", "hidden_dim", "scale_dim"}
+NORMS = {"layer": LayerNorm, "rms": RmsNorm}
+ACTIVATIONS = {"gelu": nn.GELU, "gelu_tanh": partial(nn.GELU, approximate="tanh"),
+               "quick_gelu": QuickGELU, "relu": nn.ReLU}
+# timm's `global_pool` and `fc_norm`.
+POOLINGS = {"class_token": ("token", False), "class_and_mean": ("token", False), "tokens": ("", False),
+            "mean": ("avg", False), "mean_norm": ("avg", True), "attention": ("map", False)}
+
+
+class SubnetError(ValueError):
+    """An artifact that cannot be rebuilt."""
+
+
+def load_subnet(folder=None, dtype=torch.float32, device="cpu"):
+    """Returns the subnet of an artifact as a timm VisionTransformer in evaluation mode.
+
+    `folder` is by default that of this file. `dtype` is the type of the weights in memory; None keeps that of
+    the file.
+    """
+    folder = os.path.dirname(os.path.abspath(__file__)) if folder is None else folder
+    config = read_config(os.path.join(folder, "config.json"))
+    path = os.path.join(folder, "model.safetensors")
+    weights = read_weights(path, config["weights_crc32"])
+    model = build(config["architecture"]).to(dtype or next(iter(weights.values())).dtype)
+    try:
+        model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise SubnetError("%s: got tensors of another network, expected those of config.json beside "
+                          "it; copy the folder again (%s)" % (path, error)) from error
+    return model.to(device).eval()
+
+
+def read_config(path):
+    """Returns the contents of config.json."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            config = dict(json.load(file))
+    except (TypeError, ValueError) as error:
+        raise SubnetError("%s: got no JSON object (%s); copy the folder again" % (path, error)) from error
+    for name, expected in [("format", ["once-for-both/subnet"]), ("version", [1, 2]), ("family", ["vit"])]:
+        if config.get(name) not in expected:
+            raise SubnetError("%s: %s: got %r, expected %s; %s"
+                              % (path, name, config.get(name), " or ".join(map(repr, expected)), OTHER))
+    return config
+
+
+def read_weights(path, crc32):
+    """Returns the tensors of a safetensors file by name, after checking its CRC-32."""
+    with open(path, "rb") as file:
+        data = bytearray(file.read())
+    if zlib.crc32(data) != crc32:
+        raise SubnetError("%s: checksum: got %08x, expected %08x; copy the folder again"
+                          % (path, zlib.crc32(data), crc32))
+    start = 8 + int.from_bytes(data[:8], "little")
+    weights = {}
+    for name, entry in json.loads(data[8:start]).items():
+        if name != "__metadata__":
+            first, last = (start + at for at in entry["data_offsets"])
+            # A copy, as the place of a tensor in the file may be odd for its type.
+            flat = torch.frombuffer(data[first:last], dtype=DTYPES[entry["dtype"]])
+            weights[name] = flat.reshape(entry["shape"])
+    return weights
+
+
+def build(architecture):
+    """Returns a network of the architecture of config.json, with random weights."""
+    check_names("", architecture, set(OPTIONS) | SIZES)
+    options = dict(OPTIONS, **architecture)
+    name, pool = kind(options["pooling"])
+    global_pool, fc_norm = choice(POOLINGS, "pooling", name)
+    cls = Vit if name == "class_and_mean" or options["positions"] == "none" else VisionTransformer
+    cls = check_distilled(options, cls)
+    style, blocks = Style(options), options["blocks"]
+    rate = [options["drop_path"] * at / max(len(blocks) - 1, 1) for at in range(len(blocks))]
+    made = iter([style.block(at, sizes, rate[at]) for at, sizes in enumerate(blocks)])
+    model = cls(
+        img_size=style.image, patch_size=style.patch, in_chans=options["in_channels"],
+        num_classes=options["classes"], global_pool=global_pool, fc_norm=fc_norm, embed_dim=style.width,
+        depth=len(blocks), num_heads=1, class_token=options["class_token"],
+        reg_tokens=options["registers"], no_embed_class=options["positions"] == "patches",
+        pos_embed="none" if options["positions"] == "none" else "learn", pre_norm=options["pre_norm"],
+        norm_layer=style.norm, act_layer=style.act, block_fn=lambda **_: next(made), weight_init="skip")
+    if options["distilled"] and options["positions"] == "patches":
+        model.pos_embed = nn.Parameter(torch.zeros(1, model.patch_embed.num_patches, style.width))
+    model.patch_embed.proj = nn.Conv2d(options["in_channels"], style.width, kernel_size=style.patch,
+                                       stride=style.patch, bias=options["patch_bias"])
+    model.class_and_mean = name == "class_and_mean"
+    features = style.width * (2 if model.class_and_mean else 1)
+    if pool:
+        model.attn_pool, features = SubnetPool(style, pool), pool["embed_dim"]
+    model.head = nn.Linear(features, options["classes"], bias=options["head_bias"])
+    return model
+
+
+def check_distilled(options, cls):
+    """Returns `cls`, or timm's class with a distillation token, and refuses what that has not."""
+    positions = choice(("all_tokens", "patches", "none"), "positions", options["positions"])
+    if options["distilled"] and (options["registers"] or positions == "none"):
+        raise SubnetError("options registers, positions: got %r, %r with a distillation token, which timm's "
+                          "VisionTransformerDistilled cannot hold; use the TorchScript export"
+                          % (options["registers"], positions))
+    return VisionTransformerDistilled if options["distilled"] else cls
+
+
+def kind(value):
+    """Returns the name of a value of an option, and what else it has."""
+    return next(iter(value.items())) if isinstance(value, dict) and value else (value, None)
+
+
+def check_names(parent, options, known):
+    """Refuses an option that this file does not know."""
+    for name, value in options.items():
+        if name not in known:
+            raise SubnetError("option %s%s: got %r, expected none of this name; %s" % (parent, name, value, OTHER))
+
+
+def choice(known, option, value):
+    """Returns the entry of a value of an option, and refuses a value that is not known."""
+    if not isinstance(value, str) or value not in known:
+        raise SubnetError("option %s: got %r, expected %s; %s" % (option, value, " or ".join(map(repr, known)), OTHER))
+    return known[value] if isinstance(known, dict) else value
+
+
+class Style:
+    """What the blocks of a network have in common."""
+
+    def __init__(self, options):
+        eps = options["norm_eps"]
+        norm = {name: partial(kind, eps=eps) for name, kind in NORMS.items()}
+        self.width, self.layer_scale = options["embed_dim"], options["layer_scale"]
+        self.norm = choice(norm, "norm", options["norm"])
+        self.qk_norm = options["qk_norm"] and choice(norm, "qk_norm", options["qk_norm"])
+        self.act = choice(ACTIVATIONS, "activation", options["activation"])
+        self.mlp_kind = choice(("plain", "swi_glu"), "mlp", options["mlp"])
+        self.qkv_bias = choice(("full", "none", "query_value"), "qkv_bias", options["qkv_bias"])
+        self.patch = (options["patch_size"], options["patch_width"] or options["patch_size"])
+        self.image = (options["image_size"], options["image_width"] or options["image_size"])
+        self.grid = [side // patch for side, patch in zip(self.image, self.patch)]
+        self.prefix = int(options["class_token"]) + int(options["distilled"]) + options["registers"]
+        self.rope = options["rope"] and coordinates(options["rope"], self.prefix, self.grid)
+
+    def block(self, at, sizes, drop_path):
+        """Returns the block of these sizes."""
+        check_names("blocks.%d." % at, sizes, BLOCK_SIZES)
+        # timm has no LayerScale where its initial value is 0; the weights replace that value.
+        scale = None if self.layer_scale is None else self.layer_scale or 1.0
+        block = Block(self.width, num_heads=1, mlp_ratio=1.0, init_values=scale, drop_path=drop_path,
+                      norm_layer=self.norm, act_layer=self.act)
+        block.attn, block.mlp = self.attention(sizes), self.mlp(self.width, sizes["hidden_dim"])
+        return block
+
+    def attention(self, sizes):
+        """Returns timm's attention, or a subclass with the options that it has not."""
+        own = self.rope is not None or self.qkv_bias == "query_value" or sizes["scale_dim"] != sizes["head_dim"]
+        arguments = dict(num_heads=sizes["heads"], attn_head_dim=sizes["head_dim"], norm_layer=self.qk_norm,
+                         qkv_bias=self.qkv_bias == "full", qk_norm=self.qk_norm is not None)
+        return SubnetAttention(self, sizes, **arguments) if own else Attention(self.width, **arguments)
+
+    def mlp(self, width, hidden, plain=False):
+        """Returns the MLP of a block, or that of attention pooling, which is always plain."""
+        gated = partial(GluMlp, width, 2 * hidden, act_layer=nn.SiLU, gate_last=False)
+        return gated() if self.mlp_kind == "swi_glu" and not plain else Mlp(width, hidden, act_layer=self.act)
+
+
+def coordinates(rope, prefix, grid):
+    """Returns the coordinates (y, x) of all tokens, [tokens, 2]: 0 for those before the patches."""
+    name, own = kind(rope)
+    choice(("grid", "normalised"), "rope", name)
+
+    def axis(side):
+        at = torch.arange(side, dtype=torch.float32)
+        return at / side * own["reference"] if name == "grid" else 2.0 * ((at + 0.5) / side) - 1.0
+
+    rows, columns = torch.meshgrid(axis(grid[0]), axis(grid[1]), indexing="ij")
+    patches = torch.stack([rows.flatten(), columns.flatten()], 1)
+    return torch.cat([torch.zeros(prefix, 2), patches])
+
+
+class SubnetAttention(Attention):
+    """timm's Attention with biases of queries and values alone, rotary positions, or a scale of its own.
+
+    `rope`, [2, heads x pairs], has the frequencies of rows and columns of every pair of channels.
+    """
+
+    def __init__(self, style, sizes, **arguments):
+        super().__init__(style.width, **arguments)
+        self.scale = 1.0 / math.sqrt(sizes["scale_dim"])
+        self.q_bias = self.v_bias = None
+        if style.qkv_bias == "query_value":
+            self.q_bias = nn.Parameter(torch.zeros(self.attn_dim))
+            self.v_bias = nn.Parameter(torch.zeros(self.attn_dim))
+        self.coordinates = style.rope  # No buffer: it stays in f32.
+        if style.rope is not None:
+            self.register_buffer("rope", torch.zeros(2, self.attn_dim // 2))
+
+    def forward(self, x, attn_mask=None, is_causal=False):
+        batch, tokens, _ = x.shape
+        qkv = self.qkv(x)
+        if self.q_bias is not None:
+            qkv = qkv + torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        qkv = qkv.reshape(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if self.coordinates is not None:
+            q, k = self.rotated(q), self.rotated(k)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, is_causal=is_causal, scale=self.scale)
+        return self.proj(x.transpose(1, 2).reshape(batch, tokens, self.attn_dim))
+
+    def rotated(self, x):
+        """Rotates the pairs of channels of queries or keys, [B, heads, tokens, channels]."""
+        place, frequencies = self.coordinates.to(x.device), self.rope.float()
+        angles = place[:, :1] * frequencies[0] + place[:, 1:] * frequencies[1]
+        angles = angles.view(len(place), self.num_heads, -1, 1).transpose(0, 1)
+        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        a, b = x.unflatten(-1, (-1, 2)).split(1, dim=-1)
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)
+
+
+class SubnetPool(AttentionPoolLatent):
+    """timm's attention pooling with a width of its own for latent, heads and pooled features."""
+
+    def __init__(self, style, pool):
+        sizes, width = pool["sizes"], pool["embed_dim"]
+        inner = sizes["heads"] * sizes["head_dim"]
+        super().__init__(inner, out_features=width, num_heads=sizes["heads"], norm_layer=style.norm)
+        self.scale, self.inner = 1.0 / math.sqrt(sizes["scale_dim"]), inner
+        self.latent = nn.Parameter(torch.zeros(1, 1, pool["latent_dim"]))
+        self.q, self.kv = nn.Linear(pool["latent_dim"], inner), nn.Linear(style.width, 2 * inner)
+        self.mlp = style.mlp(width, sizes["hidden_dim"], plain=True)
+
+    def forward(self, x, attn_mask=None):
+        batch, tokens, _ = x.shape
+        q = self.q(self.latent).view(1, 1, self.num_heads, self.head_dim).transpose(1, 2).expand(batch, -1, -1, -1)
+        kv = self.kv(x).reshape(batch, tokens, 2, self.num_heads, self.head_dim)
+        k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, scale=self.scale)
+        x = self.proj(x.reshape(batch, self.inner))
+        return x + self.mlp(self.norm(x))
+
+
+class Vit(VisionTransformer):
+    """A VisionTransformer whose head may read the class token and the mean of the patch tokens (DINOv2's linear
+    head), and whose tokens before the patches stay where there is no table of positions (timm before 1.0.31)."""
+
+    class_and_mean = False
+
+    def _pos_embed(self, x):
+        if self.pos_embed is not None:
+            return super()._pos_embed(x)
+        prefix = [token for token in (self.cls_token, self.reg_token) if token is not None]
+        return torch.cat([token.expand(x.shape[0], -1, -1) for token in prefix] + [x], dim=1)
+
+    def pool(self, x, pool_type=None):
+        if not self.class_and_mean:
+            return super().pool(x, pool_type)
+        return torch.cat([x[:, 0], x[:, self.num_prefix_tokens:].mean(dim=1)], dim=-1)
