@@ -10,7 +10,11 @@ pub enum Targets {
     Classes(Tensor),
     /// Class probabilities, `[B, classes]`, f32, as mixup and cutmix make them.
     Probabilities(Tensor),
-    /// None: the images are learned from by distillation of weight 1 alone.
+    /// Anything else that a task of one's own takes ([`FunctionTask`](crate::components::FunctionTask)):
+    /// `[B, …]`, of any kind.
+    Values(Tensor),
+    /// None: the images are learned from by distillation of weight 1, or by a task without targets
+    /// ([`FeatureMatching`](crate::components::FeatureMatching)).
     Unlabelled,
 }
 
@@ -32,8 +36,9 @@ impl Batch {
         Self { images, targets: Targets::Classes(classes) }
     }
 
-    /// Returns a batch without labels, for distillation whose weight is 1 and stays so
-    /// ([`Distillation::final_weight`](crate::components::Distillation::final_weight)).
+    /// Returns a batch without labels: for a task without targets
+    /// ([`FeatureMatching`](crate::components::FeatureMatching)), or for distillation whose weight is 1 and
+    /// stays so ([`Distillation::final_weight`](crate::components::Distillation::final_weight)).
     ///
     /// # Shapes
     /// `images`: `[B, C, H, W]`, f32.
@@ -47,6 +52,7 @@ impl Batch {
         let targets = match &self.targets {
             Targets::Classes(classes) => Targets::Classes(part(classes)?),
             Targets::Probabilities(all) => Targets::Probabilities(part(all)?),
+            Targets::Values(values) => Targets::Values(part(values)?),
             Targets::Unlabelled => Targets::Unlabelled,
         };
         Ok(Self { images: part(&self.images)?, targets })
@@ -56,8 +62,10 @@ impl Batch {
     /// network, and targets of another kind or number. Reads nothing from the device.
     pub(crate) fn check(&self, device: Device) -> Result<()> {
         check_images(&self.images, device)?;
-        if let Targets::Classes(targets) | Targets::Probabilities(targets) = &self.targets {
-            expect_device("targets", targets, device)?;
+        if let Targets::Classes(own) | Targets::Probabilities(own) | Targets::Values(own) =
+            &self.targets
+        {
+            expect_device("targets", own, device)?;
         }
         let (targets, axes) = match &self.targets {
             Targets::Classes(classes) if classes.kind() != Kind::Int64 => {
@@ -66,6 +74,7 @@ impl Batch {
             }
             Targets::Classes(classes) => (classes.size(), 1),
             Targets::Probabilities(probabilities) => (probabilities.size(), 2),
+            Targets::Values(values) => (values.size(), values.dim().max(1)),
             Targets::Unlabelled => return Ok(()),
         };
         let images = self.images.size().first().copied().unwrap_or(0);
@@ -73,6 +82,7 @@ impl Batch {
             return Ok(());
         }
         let expected = match axes {
+            _ if matches!(self.targets, Targets::Values(_)) => format!("[{images}, …]"),
             1 => format!("[{images}], one class index an image"),
             _ => format!("[{images}, classes]"),
         };

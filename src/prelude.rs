@@ -2,7 +2,8 @@
 
 pub use crate::batch::{Batch, BatchSource, Targets};
 pub use crate::components::{
-    AdaptiveOneHotLoss, BiMask, ComponentId, Components, Importance, PmimRegularizer, Teacher,
+    AdaptiveOneHotLoss, BiMask, Classification, ComponentId, Components, Contrastive,
+    ContrastiveLoss, FeatureMatching, FunctionTask, Importance, PmimRegularizer, Task, Teacher,
     UnitImportance,
 };
 pub use crate::cost::{Budget, Metric};

@@ -3,7 +3,10 @@
 mod support;
 
 use once_for_both::batch::{Batch, Targets};
-use once_for_both::components::{distillation_loss, Distillation, DistillationKind, TeacherSource};
+use once_for_both::components::{
+    Classification, Distillation, DistillationKind, FeatureMatching, Task, TaskInputs,
+    TeacherSource,
+};
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::models::{Architecture, Pooling, VitConfig};
 use once_for_both::precision::Precision;
@@ -16,7 +19,8 @@ use support::{from_numbers, numbers, test_device, TestResult, Tolerance};
 use tch::{Kind, Tensor};
 
 const WIDTH: i64 = 32;
-const KIND: DistillationKind = DistillationKind::RelativeError { class_share: 0.5, probe: 0.01 };
+const TASK: FeatureMatching =
+    FeatureMatching { class_token: true, class_share: 0.5, registers: 0, probe: 0.01 };
 
 /// A ViT whose head is the identity, on every token.
 fn dense() -> TestResult<(VitConfig, Weights)> {
@@ -29,22 +33,15 @@ fn dense() -> TestResult<(VitConfig, Weights)> {
     Ok((vit, weights))
 }
 
+/// A search whose target is the dense network itself.
 fn builder(
     (vit, weights): &(VitConfig, Weights),
     options: SearchOptions,
-    distillation: Option<Distillation>,
-) -> TestResult<SearchBuilder<VitConfig>> {
-    let options = options.with(|o| o.training.distillation = distillation);
+    task: impl Task + 'static,
+) -> SearchBuilder<VitConfig> {
+    let options = options.with(|o| o.training.distillation = Some(Distillation::dense()));
     let search = Search::of(vit.clone()).weights(weights).budget(Budget::macs_share(0.6));
-    let search = search.options(options);
-    Ok(search.device(test_device()))
-}
-
-/// From the dense network itself.
-fn distillation(kind: DistillationKind, weight: f64) -> Distillation {
-    let mut own = Distillation::new(kind, weight);
-    own.teacher = TeacherSource::Dense;
-    own
+    search.options(options).task(task).device(test_device())
 }
 
 fn unlabelled(step: u64) -> TestResult<Batch> {
@@ -60,17 +57,38 @@ fn relative_error_equals_its_definition() -> TestResult {
     let errors = [[1.0, 0.25, 0.0], [0.2, 0.0, 2.0]];
     let [t, s] = [from_numbers(&teacher, &[2, 3, 2])?, from_numbers(&student, &[2, 3, 2])?];
     let close = Tolerance::relative(1e-6);
-    for class_share in [0.0, 0.3, 1.0] {
-        let kind = DistillationKind::RelativeError { class_share, probe: 0.0 };
-        let image = |e: &[f64; 3]| class_share * e[0] + (1.0 - class_share) * (e[1] + e[2]) / 2.0;
+    let batch = Batch::unlabelled(Tensor::f_zeros([2, 3, 4, 4], (Kind::Float, test_device()))?);
+    let loss = |task: FeatureMatching, s: &Tensor, t: &Tensor| -> TestResult<[f64; 2]> {
+        let inputs = TaskInputs::new(s, &batch).with_teacher(t);
+        let of_images = numbers(&task.losses(&inputs)?)?;
+        Ok([task.loss(&inputs)?.double_value(&[]), of_images.iter().sum::<f64>() / 2.0])
+    };
+    for (class_share, registers) in [(0.0, 0), (0.3, 0), (1.0, 0), (0.4, 1)] {
+        let task = FeatureMatching { class_share, registers, ..TASK };
+        let others = |e: &[f64; 3]| if registers == 1 { e[2] } else { (e[1] + e[2]) / 2.0 };
+        let image = |e: &[f64; 3]| class_share * e[0] + (1.0 - class_share) * others(e);
         let expected = errors.iter().map(image).sum::<f64>() / 2.0;
-        let found = distillation_loss(&s, &t, kind)?.double_value(&[]);
-        close.check_number("features of tokens", found, expected)?;
+        for found in loss(task, &s, &t)? {
+            close.check_number("features of tokens", found, expected)?;
+        }
         // Features of images have no class token.
-        let [t, s] = [t.select(1, 0), s.select(1, 0)];
-        let found = distillation_loss(&s, &t, kind)?.double_value(&[]);
-        close.check_number("features of images", found, (1.0 + 0.2) / 2.0)?;
+        for found in loss(task, &s.select(1, 0), &t.select(1, 0))? {
+            close.check_number("features of images", found, (1.0 + 0.2) / 2.0)?;
+        }
     }
+    for (registers, expected) in [(0, (1.25 + 2.2) / 3.0), (1, (0.125 + 1.0)), (2, 2.0)] {
+        let task = FeatureMatching { class_token: false, registers, ..TASK };
+        let found = loss(task, &s, &t)?[0];
+        close.check_number("features without a class token", found, expected / 2.0)?;
+    }
+    let many = FeatureMatching { registers: 2, ..TASK };
+    let inputs = TaskInputs::new(&s, &batch);
+    assert_refused!(many.loss(&inputs.with_teacher(&t)), Error::Invalid { name, actual, .. }
+        if name.contains("tokens of the outputs") && actual == "3");
+    assert_refused!(TASK.loss(&inputs), Error::Invalid { name, .. }
+        if name == "outputs of the teacher of the task");
+    let other = t.f_narrow(1, 0, 2)?;
+    assert_refused!(TASK.loss(&inputs.with_teacher(&other)), Error::Shape { .. });
     Ok(())
 }
 
@@ -91,8 +109,7 @@ fn search_without_labels_returns_to_the_features_and_is_extracted() -> TestResul
     let _alone = alone();
     let dense = dense()?;
     let options = SearchOptions::new(60, 20).peak_rate(3e-3).seed(1);
-    let distillation = Some(distillation(KIND, 1.0));
-    let mut search = builder(&dense, options, distillation)?.build()?;
+    let mut search = builder(&dense, options, TASK).build()?;
     let teacher = Subnet::new(dense.0.clone(), &dense.1, test_device())?;
     let images = batch(999)?.images;
     let target = teacher.predict(&images)?;
@@ -106,7 +123,9 @@ fn search_without_labels_returns_to_the_features_and_is_extracted() -> TestResul
         subnet.verification.check()?;
         let features = subnet.predict(&images)?;
         assert_eq!(features.size(), [images.size()[0], 17, WIDTH]);
-        distances.push(distillation_loss(&features, &target, KIND)?.double_value(&[]));
+        let batch = Batch::unlabelled(images.shallow_clone());
+        let inputs = TaskInputs::new(&features, &batch).with_teacher(&target);
+        distances.push(TASK.loss(&inputs)?.double_value(&[]));
     }
     assert!(distances[1] < 0.7 * distances[0], "{distances:?}");
     Ok(())
@@ -131,7 +150,7 @@ fn extraction_from_a_search_in_bf16_before_its_last_step_is_in_f32_and_changes_n
             o.init.alpha = AlphaInit::Even { spread: 0.1 };
             o.optimiser.alpha_rate = 0.0;
         });
-        let mut search = builder(&dense, options, Some(distillation(KIND, 1.0)))?.build()?;
+        let mut search = builder(&dense, options, TASK).build()?;
         for step in 0..12 {
             search.step(&[unlabelled(step)?], &mut ())?;
             if extracts && step == 9 {
@@ -149,8 +168,7 @@ fn extraction_from_a_search_in_bf16_before_its_last_step_is_in_f32_and_changes_n
 fn labels_without_weight_do_not_matter() -> TestResult {
     let _alone = alone();
     let mut dense = dense()?;
-    let distillation = Some(distillation(KIND, 1.0));
-    let search = builder(&dense, SearchOptions::new(8, 4), distillation)?.build()?;
+    let search = builder(&dense, SearchOptions::new(8, 4), TASK).build()?;
     let (found, expected) = (search.gradients(&[unlabelled(0)?])?, search.gradients(&[batch(0)?])?);
     assert_eq!(numbers(&found.losses.task)?, numbers(&expected.losses.task)?);
     for (name, gradient) in &found.parameters()? {
@@ -158,7 +176,7 @@ fn labels_without_weight_do_not_matter() -> TestResult {
     }
     // The gradient of another network than the target reaches the first layer.
     let other = dense.1["blocks.1.mlp.fc2.weight"].f_mul_scalar(0.5)?;
-    let teacher = builder(&dense, SearchOptions::new(8, 4), distillation)?;
+    let teacher = builder(&dense, SearchOptions::new(8, 4), TASK);
     dense.1.insert("blocks.1.mlp.fc2.weight".into(), other);
     let student = teacher.weights(&dense.1).build()?;
     let gradients = student.gradients(&[unlabelled(0)?])?.parameters()?;
@@ -167,22 +185,56 @@ fn labels_without_weight_do_not_matter() -> TestResult {
 }
 
 #[test]
-fn images_without_labels_are_refused_unless_distillation_has_all_weight() -> TestResult {
+fn images_without_labels_are_refused_by_a_task_with_labels() -> TestResult {
     let _alone = alone();
     let dense = dense()?;
-    let half = distillation(KIND, 0.5);
+    let mut half = Distillation::new(DistillationKind::Soft { temperature: 2.0 }, 0.5);
+    half.teacher = TeacherSource::Dense;
     for distillation in [None, Some(half)] {
-        let search = builder(&dense, SearchOptions::new(8, 4), distillation)?.build()?;
+        let options = SearchOptions::new(8, 4).with(|o| o.training.distillation = distillation);
+        let search = builder(&dense, SearchOptions::new(8, 4), Classification);
+        let search = search.options(options).build()?;
         let name = "shape of the logits of the task loss";
         let refused = search.gradients(&[unlabelled(0)?]);
         assert_refused!(refused, Error::Invalid { name: ref own, .. } if own == name);
     }
     let classes = support::tiny_run::builder(SearchOptions::new(8, 4), 0.6).build()?;
-    let refused = classes.gradients(&[unlabelled(0)?]);
     let name = "targets of the task loss";
-    assert_refused!(refused, Error::Invalid { name: ref own, ref expected, .. }
-        if own == name && expected.contains("final_weight none"));
-    let Targets::Unlabelled = unlabelled(0)?.targets else { return Err("labels".into()) };
+    let values = Tensor::f_zeros([6], (Kind::Float, test_device()))?;
+    let values = Batch { images: batch(0)?.images, targets: Targets::Values(values) };
+    for (batch, kind) in [(unlabelled(0)?, "none"), (values, "values")] {
+        let refused = classes.gradients(&[batch]);
+        assert_refused!(refused, Error::Invalid { name: ref own, ref expected, ref actual }
+            if own == name && expected.contains("final_weight none") && actual == kind);
+    }
+    Ok(())
+}
+
+#[test]
+fn task_whose_target_is_a_teacher_is_refused_without_one() -> TestResult {
+    let _alone = alone();
+    let dense = dense()?;
+    let none = SearchOptions::new(8, 4).with(|o| o.training.distillation = None);
+    let refused = builder(&dense, none.clone(), TASK).options(none).build();
+    assert_refused!(refused, Error::Invalid { ref name, ref expected, .. }
+        if name == "training.distillation" && expected.contains("feature_matching"));
+    let unweighted = Search::of(dense.0.clone()).budget(Budget::macs_share(0.6)).steps(8, 4);
+    let refused = unweighted.task(TASK).device(test_device()).build();
+    assert_refused!(refused, Error::Invalid { ref name, ref expected, .. }
+        if name == "weights of the search" && expected.contains("feature_matching"));
+    let component = SearchOptions::new(8, 4).with(|o| {
+        o.training.distillation = Some(Distillation::new(DistillationKind::Hard, 0.1));
+    });
+    let refused = builder(&dense, component.clone(), TASK).options(component).build();
+    assert_refused!(refused, Error::Invalid { ref name, .. } if name == "teacher");
+    for (task, parameter) in [
+        (FeatureMatching { class_share: 1.5, ..TASK }, "task.class_share"),
+        (FeatureMatching { registers: -1, ..TASK }, "task.registers"),
+        (FeatureMatching { probe: f64::NAN, ..TASK }, "task.probe"),
+    ] {
+        let refused = builder(&dense, SearchOptions::new(8, 4), task).build();
+        assert_refused!(refused, Error::Invalid { ref name, .. } if name == parameter);
+    }
     Ok(())
 }
 
@@ -195,8 +247,7 @@ fn losses_estimated_at_the_target_itself_are_those_of_the_probe() -> TestResult 
     let zeros = dense.1[useless].f_zeros_like()?;
     dense.1.insert(useless.into(), zeros);
     let estimates = |probe: f64| -> TestResult<[f64; 2]> {
-        let kind = DistillationKind::RelativeError { class_share: 0.5, probe };
-        let distillation = Some(distillation(kind, 1.0));
+        let task = FeatureMatching { probe, ..TASK };
         let options = SearchOptions::new(20, 20).with(|o| {
             // The student stays at its target.
             o.training.freeze_weights = true;
@@ -204,7 +255,7 @@ fn losses_estimated_at_the_target_itself_are_those_of_the_probe() -> TestResult 
             o.one_hot.weight = 0.0;
             o.pruning.interval = 10;
         });
-        let mut search = builder(&dense, options, distillation)?.build()?;
+        let mut search = builder(&dense, options, task).build()?;
         for step in 0..10 {
             search.step(&[unlabelled(step)?], &mut ())?;
         }

@@ -3,8 +3,9 @@
 mod support;
 
 use once_for_both::components::{
-    magnitude, AdaptiveOneHotLoss, BiMask, ComponentId, Components, EntropyVarianceLoss,
-    Importance, Observation, PmimRegularizer, RankedBiMask, UnitImportance, UnitState,
+    magnitude, AdaptiveOneHotLoss, BiMask, Classification, ComponentId, Components,
+    EntropyVarianceLoss, Importance, Observation, PmimRegularizer, RankedBiMask, UnitImportance,
+    UnitState,
 };
 use once_for_both::cost::Metric;
 use once_for_both::models::{Architecture, VitConfig};
@@ -153,6 +154,7 @@ fn own_components() -> Components {
         bi_mask: Arc::new(Halfway),
         one_hot: Arc::new(EntropyOnly),
         pmim: Arc::new(RawPixels),
+        task: Arc::new(Classification),
         teacher: None,
     }
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use once_for_both::batch::Batch;
-use once_for_both::components::task_loss;
+use once_for_both::components::cross_entropy;
 use once_for_both::cost::{Budget, CostModel, Metric};
 use once_for_both::models::{Architecture, SwinConfig, VitConfig};
 use once_for_both::search::{Search, SearchOptions};
@@ -17,7 +17,7 @@ use std::cell::Cell;
 use support::little::little;
 use support::tiny_run::{alone, batch, fade_out_options, options, run, search_with, vit, STEPS};
 use support::{numbers, test_device, TestResult};
-use tch::{Kind, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
 /// Largest difference of two losses of about 2 that differ by the order of f32 sums.
 const ROUNDING: f64 = 3e-6;
@@ -70,7 +70,7 @@ fn loss<A: Architecture>(supernet: &Supernet<A>, batches: &[Batch]) -> TestResul
     let mut sum = 0.0;
     for batch in batches {
         let logits = supernet.network_logits(&batch.images)?;
-        sum += task_loss(&logits, &batch.targets, 0.0)?.f_double_value(&[])?;
+        sum += cross_entropy(&logits, &batch.targets, 0.0, Reduction::Mean)?.f_double_value(&[])?;
     }
     Ok(sum / batches.len() as f64)
 }

@@ -4,8 +4,8 @@ mod support;
 
 use once_for_both::batch::Batch;
 use once_for_both::components::{
-    distillation_loss, feature_loss, task_loss, ComponentId, Distillation, Teacher, TeacherOutputs,
-    TeacherSource,
+    cross_entropy, distillation_loss, feature_loss, ComponentId, Distillation, Teacher,
+    TeacherOutputs, TeacherSource,
 };
 use once_for_both::cost::{Budget, CostModel};
 use once_for_both::models::{Architecture, VisionTransformer, VitConfig};
@@ -18,7 +18,7 @@ use once_for_both::{Error, Result};
 use serde::{Deserialize, Serialize};
 use support::tiny_run::{alone, batch, builder, options, run, vit, SEARCH, STEPS};
 use support::{from_numbers, numbers, test_device, TestResult};
-use tch::{nn, Tensor};
+use tch::{nn, Reduction, Tensor};
 
 /// Weights of a dense network, other than those a search initialises.
 fn dense() -> TestResult<Weights> {
@@ -266,7 +266,8 @@ fn weight_of_the_teacher_falls_over_a_long_fine_tuning_only() -> TestResult {
     let dense = Subnet::new(vit(), &dense()?, test_device())?.predict(&images.images)?;
     let kind = Distillation::dense().kind;
     let distance = distillation_loss(&logits, &dense, kind)?.f_double_value(&[])?;
-    let labels = task_loss(&logits, &images.targets, 0.0)?.f_double_value(&[])?;
+    let labels =
+        cross_entropy(&logits, &images.targets, 0.0, Reduction::Mean)?.f_double_value(&[])?;
     let expected = 0.55 * labels + 0.45 * distance;
     assert!((found - expected).abs() < 1e-5 * expected, "{found} {expected}");
     Ok(())

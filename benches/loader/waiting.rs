@@ -1,14 +1,14 @@
 //! Share of a training step that is spent waiting for the loader.
 
 use super::{AnyError, BATCH};
-use once_for_both::components::task_loss;
+use once_for_both::components::cross_entropy;
 use once_for_both::data::{ImageFolder, Loader, LoaderOptions};
 use once_for_both::models::{Architecture, Network, VitConfig};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tch::nn::{self, OptimizerConfig};
-use tch::{Cuda, Device};
+use tch::{Cuda, Device, Reduction};
 
 const SIZE: usize = 224;
 
@@ -28,7 +28,7 @@ pub fn real_training(folder: &Path, device: Device) -> Result<(), AnyError> {
     let spent = train(&mut loader, steps, |loader, step| {
         let (batch, waited) = timed(|| loader.at(step))?;
         let logits = model.forward(&batch.images, true)?;
-        let loss = task_loss(&logits.class, &batch.targets, 0.0)?;
+        let loss = cross_entropy(&logits.class, &batch.targets, 0.0, Reduction::Mean)?;
         optimizer.backward_step(&loss);
         Ok(waited)
     })?;

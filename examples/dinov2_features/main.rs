@@ -13,7 +13,7 @@
 //!
 //! The network is a ViT whose head is applied to every token (`Pooling::Tokens`), with the identity as its
 //! weight: the features keep their 384 channels while the embedding is pruned. Teacher is the dense
-//! network, and the loss is the relative squared error of its features (`DistillationKind::RelativeError`), half
+//! network, and the task is `FeatureMatching`: the loss is the relative squared error from its features, half
 //! of it for the class token; labels are not used. Held-out images judge by 1 − cosine and by the relative
 //! error ‖s − t‖/‖t‖, of class token and patch tokens.
 
@@ -26,6 +26,7 @@ mod trial;
 use clap::Parser;
 use dense::Dense;
 use methods::Named;
+use once_for_both::components::FeatureMatching;
 use once_for_both::precision::Precision;
 use row::Row;
 use std::path::PathBuf;
@@ -113,6 +114,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// What is optimised: closeness to the features of the dense network.
+    fn task(&self) -> FeatureMatching {
+        let Self { class_share, probe, .. } = *self;
+        FeatureMatching { class_share, probe, ..FeatureMatching::default() }
+    }
+
     fn precision(&self) -> Precision {
         if self.bf16 {
             Precision::Bf16

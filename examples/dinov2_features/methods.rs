@@ -2,9 +2,7 @@
 
 use crate::Options;
 use clap::ValueEnum;
-use once_for_both::components::{
-    Components, Distillation, DistillationKind, TeacherSource, UnitImportance,
-};
+use once_for_both::components::{Components, UnitImportance};
 use once_for_both::search::{AlphaInit, SearchOptions};
 use std::sync::Arc;
 
@@ -51,13 +49,6 @@ impl Named {
             own.init.alpha = AlphaInit::Even { spread: 0.1 };
         }
         own.training.precision = options.precision();
-        let kind = DistillationKind::RelativeError {
-            class_share: options.class_share,
-            probe: options.probe,
-        };
-        let mut distillation = Distillation::new(kind, 1.0);
-        distillation.teacher = TeacherSource::Dense;
-        own.training.distillation = Some(distillation);
         own.peak_rate(options.lr).seed(seed)
     }
 }
@@ -69,6 +60,7 @@ fn unsearched(total: u64, search: u64) -> SearchOptions {
     let ours = SearchOptions::new(total, search);
     SearchOptions::learned(total, steps).with(|own| {
         own.pmim = None;
+        own.training.distillation = ours.training.distillation;
         own.lambda = ours.lambda;
         own.optimiser = ours.optimiser;
         own.optimiser.alpha_rate = 0.0;

@@ -13,12 +13,12 @@ use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::pipeline::{AugmentationPreset, DataConfig, Feed, FeedBatches, ShardsConfig};
 use once_for_both::precision::Precision;
 use once_for_both::search::{Phase, Search};
-use once_for_both::sensitivity::{Calibration, Outputs};
+use once_for_both::sensitivity::Calibration;
 use once_for_both::subnet::{Export, Extracted, Subnet};
 use once_for_both::Result;
 use serde_json::json;
 use std::sync::Arc;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Held-out images that are judged at once, and that an extraction is verified on.
 const EVALUATED: usize = 25;
@@ -103,6 +103,7 @@ impl<'a> Bench<'a> {
             .budget(Budget::macs_share(self.options.budget))
             .options(method.options(self.options, seed))
             .components(method.components())
+            .task(self.options.task())
             .device(self.dense.device)
             .build()?;
         if method == Named::Random {
@@ -118,18 +119,9 @@ impl<'a> Bench<'a> {
     /// Sets α by the measured rise of the relative error, on the first of these images.
     fn measure(&self, search: &mut Search<VitConfig>, images: &Tensor) -> Result<()> {
         let count = self.options.calibration.min(images.size()[0]);
-        let images = [images.f_narrow(0, 0, count)?];
-        let class_share = self.options.class_share;
-        let mut calibration =
-            Calibration::with(&images, |Outputs { logits, reference, .. }| {
-                let norm =
-                    |x: &Tensor| x.f_square()?.f_sum_dim_intlist([-1i64].as_slice(), false, None);
-                let error = norm(&logits.f_sub(reference)?)?.f_div(&norm(reference)?)?;
-                let patches = error.f_narrow(1, 1, error.size()[1] - 1)?;
-                let patches = patches.f_mean_dim([1i64].as_slice(), false, Kind::Float)?;
-                let class = error.f_select(1, 0)?.f_mul_scalar(class_share)?;
-                Ok(class.f_add(&patches.f_mul_scalar(1.0 - class_share)?)?)
-            });
+        let images = [Batch::unlabelled(images.f_narrow(0, 0, count)?)];
+        let task = self.options.task();
+        let mut calibration = Calibration::task(&images, &task);
         search.evaluate(|supernet| calibration.measure(supernet))?.start_alpha(search, 1.0)
     }
 
@@ -167,7 +159,7 @@ fn held_out(options: &Options, dense: &Dense) -> Result<Vec<(Tensor, Tensor)>> {
     (0..batches).step_by(stride as usize).map(pair).collect()
 }
 
-/// Steps to the end of a phase on images without their labels, and returns the processor seconds of a step.
+/// Steps to the end of a phase, and returns the processor seconds of a step.
 fn steps(
     search: &mut Search<VitConfig>,
     batches: &mut FeedBatches<'_>,
@@ -175,8 +167,7 @@ fn steps(
 ) -> Result<f64> {
     let (first, started) = (search.steps_done(), ProcessTime::now());
     while search.phase() == phase && !search.is_done() {
-        let images = batches.batch(search.steps_done())?.images;
-        search.step(&[Batch::unlabelled(images)], &mut ())?;
+        search.step(&[batches.batch(search.steps_done())?], &mut ())?;
     }
     let done = search.steps_done() - first;
     Ok(started.elapsed().as_secs_f64() / done.max(1) as f64)

@@ -1,6 +1,5 @@
 //! Knowledge distillation: the teacher trait and the loss between student and teacher.
 
-use super::relative_error::relative_error;
 use super::ComponentId;
 use crate::error::expect_shape;
 use crate::precision::Precision;
@@ -21,8 +20,8 @@ pub trait Teacher: Send {
     /// Name and parameters; a checkpoint stores them, and a resume with another id is refused.
     fn id(&self) -> ComponentId;
 
-    /// Returns the teacher's logits, or its outputs for [`DistillationKind::RelativeError`]. Called
-    /// without autograd.
+    /// Returns the teacher's logits, or its outputs where they are the target of the task
+    /// ([`TeacherRole::Target`](super::TeacherRole)). Called without autograd.
     ///
     /// # Shapes
     /// `images`: `[B, C, H, W]`. Result: that of the student's logits, `[B, classes]`, or
@@ -70,20 +69,6 @@ pub enum DistillationKind {
     },
     /// Cross-entropy with the teacher's predicted class (DeiT eq. 3).
     Hard,
-    /// Relative squared error of outputs that are no logits: ‖s − t‖²/‖t‖² of the student's s and the
-    /// teacher's t, mean over images and tokens. A network of features
-    /// ([`Pooling::Tokens`](crate::models::Pooling::Tokens)) is its own target with it, without labels.
-    RelativeError {
-        /// Share of token 0, the class token, in outputs `[B, tokens, C]`, in [0, 1]; the other tokens
-        /// have the rest in equal parts. Outputs `[B, C]` have no tokens, and it has no effect.
-        class_share: f64,
-        /// Size of random errors of the outputs, as a share of their norm, whose gradient is added while
-        /// losses are estimated ([`Decisions::Estimated`](crate::search::Decisions::Estimated)), in
-        /// [0, 1]; 0: none; 0.01 is enough. A student that meets its target has no gradient, and every
-        /// candidate would be estimated to cost nothing; the squared gradient of random errors is, in
-        /// expectation, the second-order rise of the loss (Gauss–Newton).
-        probe: f64,
-    },
 }
 
 /// Which network teaches.
@@ -102,7 +87,8 @@ pub enum TeacherSource {
 /// (1 − weight)·task + weight·(distillation + features·feature loss).
 ///
 /// With weight 1 the task loss is not computed: the images need no labels
-/// ([`Batch::unlabelled`](crate::batch::Batch::unlabelled)).
+/// ([`Batch::unlabelled`](crate::batch::Batch::unlabelled)). For a task whose target is the teacher
+/// ([`TeacherRole::Target`](super::TeacherRole::Target)), `teacher` and `precision` alone have an effect.
 ///
 /// The task loss uses the logits of the class head. The distillation loss of a network with a
 /// distillation head uses the logits of that head, or, if the dense network teaches, the mean of both
@@ -189,18 +175,14 @@ impl Distillation {
                 TEMPERATURE.check(format!("{name}.kind.soft.temperature"), temperature)
             }
             DistillationKind::Hard => Ok(()),
-            DistillationKind::RelativeError { class_share, probe } => {
-                SHARE.check(format!("{name}.kind.relative_error.class_share"), class_share)?;
-                SHARE.check(format!("{name}.kind.relative_error.probe"), probe)
-            }
         }
     }
 }
 
-/// Returns the distillation loss between student and teacher logits, or outputs.
+/// Returns the distillation loss between student and teacher logits.
 ///
 /// # Shapes
-/// `student`, `teacher`: `[B, classes]`, or outputs `[B, C]` or `[B, tokens, C]`. Result: scalar.
+/// `student`, `teacher`: `[B, classes]`. Result: scalar.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if student and teacher differ in shape.
@@ -213,9 +195,6 @@ pub fn distillation_loss(
     let teacher = teacher.f_detach()?.f_to_kind(Kind::Float)?;
     let student = student.f_to_kind(Kind::Float)?;
     match kind {
-        DistillationKind::RelativeError { class_share, .. } => {
-            relative_error(&student, &teacher, class_share)
-        }
         DistillationKind::Hard => {
             let (weight, choice): (Option<Tensor>, _) = (None, teacher.f_argmax(-1, false)?);
             Ok(student.f_cross_entropy_loss(&choice, weight, Reduction::Mean, -100, 0.0)?)

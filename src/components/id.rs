@@ -38,6 +38,13 @@ impl ComponentId {
     }
 }
 
+impl From<&str> for ComponentId {
+    /// An id without parameters.
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
 impl fmt::Display for ComponentId {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         formatter.write_str(&self.name)?;

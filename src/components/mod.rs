@@ -6,6 +6,7 @@
 //! | bi-mask m = λ·S + (1−λ)·V | [`BiMask`] | section 3.2, eq. 5 | [`RankedBiMask`] |
 //! | adaptive one-hot loss | [`AdaptiveOneHotLoss`] | section 3.3, eq. 8 | [`EntropyVarianceLoss`] |
 //! | masked image modeling (PMIM) | [`PmimRegularizer`] | section 3.4 | [`WindowedPixels`] |
+//! | task | [`Task`] | cross-entropy | [`Classification`], [`FeatureMatching`], [`Contrastive`], [`FunctionTask`] |
 //! | distillation teacher | [`Teacher`] | none | [`SubnetTeacher`](crate::subnet::SubnetTeacher) |
 //!
 //! Each works on plain tensors without a search. [`Components`] holds one of each. The total loss
@@ -13,7 +14,7 @@
 //!
 //! task + w_rec·reconstruction + weight·Σ_dimensions one-hot + budget,
 //!
-//! with [`task_loss`] (mixed with [`distillation_loss`] and [`feature_loss`]), [`PmimRegularizer::loss`], [`AdaptiveOneHotLoss::loss`] and [`BudgetLoss`]
+//! with [`Task::loss`] (mixed with [`distillation_loss`] and [`feature_loss`]), [`PmimRegularizer::loss`], [`AdaptiveOneHotLoss::loss`] and [`BudgetLoss`]
 //! (eq. 9). w_rec = task / reconstruction, a constant to autograd.
 
 mod bi_mask;
@@ -26,9 +27,8 @@ mod one_hot;
 mod pmim;
 mod rank;
 mod ranked_bi_mask;
-mod relative_error;
 mod set;
-mod task_loss;
+mod task;
 
 pub(crate) use bi_mask::check_lambda;
 pub(crate) use bi_mask::expect_finite;
@@ -50,8 +50,10 @@ pub use pmim::{
 };
 pub use rank::{head_ranks, most_important, ranks};
 pub use ranked_bi_mask::{survival_by_rank, RankedBiMask};
-pub(crate) use relative_error::probe_term;
 pub(crate) use set::lock_teacher;
 pub use set::{ComponentIds, Components};
-pub use task_loss::task_loss;
-pub(crate) use task_loss::{class_index_flag, task_losses};
+pub(crate) use task::batch_loss;
+pub use task::{
+    cross_entropy, relative_error, Classification, Contrastive, ContrastiveLoss, FeatureMatching,
+    FunctionTask, Task, TaskInputs, TeacherRole,
+};

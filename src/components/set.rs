@@ -1,8 +1,9 @@
 //! The set of components of a search, and their ids.
 
 use super::{
-    AdaptiveOneHotLoss, BiMask, ComponentId, EntropyVarianceLoss, Importance, PmimRegularizer,
-    RankedBiMask, Teacher, UnitImportance, WindowNorm, WindowedPixels,
+    AdaptiveOneHotLoss, BiMask, Classification, ComponentId, EntropyVarianceLoss, FeatureMatching,
+    Importance, PmimRegularizer, RankedBiMask, Task, Teacher, UnitImportance, WindowNorm,
+    WindowedPixels,
 };
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,8 @@ pub struct Components {
     pub one_hot: Arc<dyn AdaptiveOneHotLoss>,
     /// Reconstruction target and loss of masked image modeling.
     pub pmim: Arc<dyn PmimRegularizer>,
+    /// What search and fine-tuning optimise.
+    pub task: Arc<dyn Task>,
     /// Distillation teacher, if there is one.
     pub teacher: Option<Arc<Mutex<dyn Teacher>>>,
 }
@@ -45,8 +48,16 @@ pub struct ComponentIds {
     pub one_hot: ComponentId,
     /// Masked image modeling.
     pub pmim: ComponentId,
+    /// Task.
+    #[serde(default = "classification")]
+    pub task: ComponentId,
     /// Distillation teacher.
     pub teacher: Option<ComponentId>,
+}
+
+/// The task of searches that were saved before there were others.
+fn classification() -> ComponentId {
+    Classification.id()
 }
 
 impl Default for Components {
@@ -63,13 +74,14 @@ impl Default for Components {
 
 impl Components {
     /// The paper's components: scores learned from random initial values, bi-mask, one-hot loss and
-    /// reconstruction of window-normalised pixels (sections 3.2 to 3.4); no teacher.
+    /// reconstruction of window-normalised pixels (sections 3.2 to 3.4); classification; no teacher.
     pub fn paper() -> Self {
         Self {
             importance: Arc::new(UnitImportance::Learned),
             bi_mask: Arc::new(RankedBiMask),
             one_hot: Arc::new(EntropyVarianceLoss::paper()),
             pmim: Arc::new(WindowedPixels::paper()),
+            task: Arc::new(Classification),
             teacher: None,
         }
     }
@@ -87,6 +99,7 @@ impl Components {
             bi_mask: self.bi_mask.id(),
             one_hot: self.one_hot.id(),
             pmim: self.pmim.id(),
+            task: self.task.id(),
             teacher: self.teacher.as_ref().map(|teacher| lock_teacher(teacher).id()),
         }
     }
@@ -97,7 +110,8 @@ impl Components {
     /// [`Error::Invalid`] naming the parameter.
     pub(crate) fn check(&self) -> Result<()> {
         self.importance.check()?;
-        self.one_hot.check()
+        self.one_hot.check()?;
+        self.task.check()
     }
 
     /// Builds the components with these ids, if all of them are this crate's.
@@ -130,6 +144,7 @@ impl Components {
             importance: Arc::new(importance),
             one_hot: Arc::new(one_hot),
             pmim: Arc::new(pmim),
+            task: built_in_task(&ids.task)?,
             ..Self::paper()
         })
     }
@@ -147,6 +162,7 @@ impl Components {
             ("bi_mask", &own.bi_mask, &saved.bi_mask),
             ("one_hot", &own.one_hot, &saved.one_hot),
             ("pmim", &own.pmim, &saved.pmim),
+            ("task", &own.task, &saved.task),
             (
                 "teacher",
                 teachers.0.as_ref().unwrap_or(&absent),
@@ -167,6 +183,20 @@ pub(crate) fn lock_teacher<'a>(
     teacher: &'a Mutex<dyn Teacher + 'static>,
 ) -> std::sync::MutexGuard<'a, dyn Teacher + 'static> {
     teacher.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Returns the task with an id, if the id says all about it.
+fn built_in_task(id: &ComponentId) -> Result<Arc<dyn Task>> {
+    let task: Arc<dyn Task> = match id.name.as_str() {
+        Classification::NAME if *id == Classification.id() => Arc::new(Classification),
+        FeatureMatching::NAME => Arc::new(built_in::<FeatureMatching>("task", id)?),
+        _ => {
+            let known = format!("{} or {}", Classification::NAME, FeatureMatching::NAME);
+            return Err(unknown("task", id, &known));
+        }
+    };
+    task.check()?;
+    Ok(task)
 }
 
 fn built_in<T: serde::de::DeserializeOwned>(

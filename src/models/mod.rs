@@ -43,7 +43,7 @@ pub type Shapes = BTreeMap<String, Vec<i64>>;
 pub struct Logits {
     /// Logits of the head on class token or pooled features, `[B, classes]`; or features,
     /// `[B, tokens, C]`, of a network without classes
-    /// ([`DistillationKind::RelativeError`](crate::components::DistillationKind::RelativeError)).
+    /// ([`FeatureMatching`](crate::components::FeatureMatching)).
     pub class: Tensor,
     /// Logits of the head on the distillation token, `[B, classes]`, if the model has one.
     pub distillation: Option<Tensor>,

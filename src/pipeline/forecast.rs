@@ -2,6 +2,7 @@
 
 use super::{AugmentationPreset, Feed, ImageClassifier, Pipeline};
 use crate::batch::{Batch, BatchSource};
+use crate::components::{Classification, Components};
 use crate::cost::Budget;
 use crate::distributed::Share;
 use crate::range::Range;
@@ -9,6 +10,7 @@ use crate::search::{Search, SearchOptions};
 use crate::sensitivity::{Calibration, Forecast, Progress, Sensitivity};
 use crate::subnet::Subnet;
 use crate::Result;
+use std::sync::Arc;
 
 /// Images of a calibration batch.
 const BATCH: i64 = 128;
@@ -53,7 +55,8 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let mut options = SearchOptions::new(2, 1).seed(self.config.seed);
         // Nothing is trained, so nothing is taught.
         options.training.distillation = None;
-        let components = self.config.search.search_components()?;
+        let task = Arc::new(Classification);
+        let components = Components { task, ..self.config.search.search_components()? };
         let mut search = Search::of(network.architecture().clone())
             .weights(network.weights())
             .components(components)

@@ -7,7 +7,7 @@ use super::options::SearchOptions;
 use super::step::Search;
 use crate::components::{
     AdaptiveOneHotLoss, BiMask, ComponentIds, Components, Distillation, Importance,
-    PmimRegularizer, Teacher, TeacherSource,
+    PmimRegularizer, Task, Teacher, TeacherRole, TeacherSource,
 };
 use crate::cost::{expect_projectable, Budget, CostLimit};
 use crate::distributed::{Collective, SingleProcess};
@@ -145,6 +145,12 @@ impl<A: Architecture> SearchBuilder<A> {
         self
     }
 
+    /// Task, which search and fine-tuning optimise. Default: classification.
+    pub fn task(mut self, task: impl Task + 'static) -> Self {
+        self.components.task = Arc::new(task);
+        self
+    }
+
     /// Distillation teacher, for [`TeacherSource::Component`] in `options.training.distillation`; with the
     /// default [`Distillation::dense`] it has no effect. Default: none.
     pub fn teacher(mut self, teacher: impl Teacher + 'static) -> Self {
@@ -201,8 +207,9 @@ impl<A: Architecture> SearchBuilder<A> {
             .during("preparing the search")?;
         let mut search = Search::assemble(supernet, limits, options, components, origin)?;
         search.phase = if searching { Phase::Search } else { Phase::Finetune };
-        if let Some(weights) = &weights {
-            search.teach_by_dense(architecture, weights)?;
+        match &weights {
+            Some(weights) => search.teach_by_dense(architecture, weights)?,
+            None => search.expect_no_dense_target()?,
         }
         search.group = group;
         search.latency = latency.map(|model| SearchLatency { model, meter });
@@ -246,12 +253,7 @@ impl<A: Architecture> SearchBuilder<A> {
         })?;
         options.check()?;
         self.components.check()?;
-        let asks = |own: Distillation| own.teacher == TeacherSource::Component;
-        if options.training.distillation.is_some_and(asks) && self.components.teacher.is_none() {
-            let expected =
-                "one, for training.distillation.teacher component; give one, or set dense";
-            return Err(Error::invalid("teacher", expected, "none"));
-        }
+        self.expect_teacher(options.training.distillation)?;
         if options.search_steps == 0 {
             return Ok((options, SearchSpace::empty()));
         }
@@ -263,6 +265,27 @@ impl<A: Architecture> SearchBuilder<A> {
             return Err(Error::invalid("number of budgets", "at least one for a search", 0));
         }
         Ok((options, space))
+    }
+
+    /// Refuses a search whose task or distillation needs a teacher that is not there.
+    fn expect_teacher(&self, distillation: Option<Distillation>) -> Result<()> {
+        let task = &self.components.task;
+        let role = task.teacher();
+        if role == TeacherRole::Target && distillation.is_none() {
+            let expected = format!(
+                "one, such as Distillation::dense(): it names the teacher of the task {}",
+                task.id()
+            );
+            return Err(Error::invalid("training.distillation", expected, "none"));
+        }
+        let asks = |own: Distillation| own.teacher == TeacherSource::Component;
+        let needs = role != TeacherRole::Unused && distillation.is_some_and(asks);
+        if needs && self.components.teacher.is_none() {
+            let expected =
+                "one, for training.distillation.teacher component; give one, or set dense";
+            return Err(Error::invalid("teacher", expected, "none"));
+        }
+        Ok(())
     }
 
     /// Returns architecture and search space as JSON, by which a resumed run recognises them.

@@ -7,14 +7,15 @@ use super::step::Search;
 use crate::autograd;
 use crate::batch::Batch;
 use crate::components::{
-    class_index_flag, distillation_loss, feature_distance, lock_teacher, probe_term, task_loss,
-    Distillation, TeacherOutputs, TeacherSource,
+    batch_loss, distillation_loss, feature_distance, lock_teacher, Distillation, TaskInputs,
+    TeacherOutputs, TeacherRole, TeacherSource,
 };
 use crate::error::expect_shape;
 use crate::models::Architecture;
 use crate::subnet::Subnet;
 use crate::supernet::{Output, Supernet, Weights};
-use crate::Result;
+use crate::tensors::widened;
+use crate::{Error, Result};
 use tch::Tensor;
 
 /// The dense network as a teacher, and which of its channels the student keeps.
@@ -72,7 +73,8 @@ impl<A: Architecture> Search<A> {
     /// Mask token and decoder, which weights of another search may have, are left out.
     pub(super) fn teach_by_dense(&mut self, architecture: A, weights: &Weights) -> Result<()> {
         let training = &self.options.training;
-        let teaches = |own: &Distillation| own.teacher == TeacherSource::Dense;
+        let used = self.components.task.teacher() != TeacherRole::Unused;
+        let teaches = |own: &Distillation| used && own.teacher == TeacherSource::Dense;
         if let Some(own) = training.distillation.filter(teaches) {
             let device = self.supernet.device();
             let precision = own.precision.unwrap_or(training.precision);
@@ -85,9 +87,28 @@ impl<A: Architecture> Search<A> {
         Ok(())
     }
 
-    /// Returns the distillation with its weight in this step; `None` with weight 0.
+    /// Refuses a task whose target is the dense network, in a search without its weights.
+    pub(super) fn expect_no_dense_target(&self) -> Result<()> {
+        let (task, own) = (&self.components.task, self.options.training.distillation);
+        let dense = own.is_some_and(|own| own.teacher == TeacherSource::Dense);
+        if task.teacher() != TeacherRole::Target || !dense {
+            return Ok(());
+        }
+        let expected = format!("those of the dense network, the target of the task {}", task.id());
+        Err(Error::invalid("weights of the search", expected, "none"))
+    }
+
+    /// Returns the distillation with its weight in this step; `None` with weight 0. Where the teacher is
+    /// the target of the task, the weight is 1 and features have none.
     fn distillation(&self) -> Option<Distillation> {
         let own = self.options.training.distillation?;
+        match self.components.task.teacher() {
+            TeacherRole::Distils => {}
+            TeacherRole::Target => {
+                return Some(Distillation { weight: 1.0, features: 0.0, ..own });
+            }
+            TeacherRole::Unused => return None,
+        }
         let (first, last) = (self.options.search_steps, self.options.total_steps);
         let done =
             self.step.saturating_sub(first) as f64 / last.saturating_sub(first).max(1) as f64;
@@ -123,8 +144,8 @@ impl<A: Architecture> Search<A> {
         Ok(outputs.map(|outputs| (own, outputs)))
     }
 
-    /// Returns the task loss of a batch: cross-entropy, mixed with the distillation loss where there
-    /// is a teacher.
+    /// Returns the loss of the task for a batch, mixed with the distillation loss where there is a
+    /// teacher.
     pub(super) fn task(
         &self,
         part: &Part,
@@ -134,7 +155,7 @@ impl<A: Architecture> Search<A> {
     ) -> Result<Tensor> {
         let (batch, logits) = (&part.batch, &output.logits);
         let Some((distillation, teacher)) = taught else {
-            return self.cross_entropy(batch, &logits.prediction()?, checked);
+            return self.task_loss(batch, &logits.prediction()?, None, checked);
         };
         let student = &match distillation.teacher {
             // What it teaches is the prediction of the same heads.
@@ -143,17 +164,17 @@ impl<A: Architecture> Search<A> {
                 logits.distillation.as_ref().unwrap_or(&logits.class).shallow_clone()
             }
         };
-        let mut distance = distillation_loss(student, &teacher.logits, distillation.kind)?;
+        let task = &self.components.task;
+        if task.teacher() == TeacherRole::Target {
+            return self.task_loss(batch, student, Some(&teacher.logits), checked);
+        }
+        let [own, target] = [task.logits(student)?, task.logits(&teacher.logits)?];
+        let mut distance = distillation_loss(&own, &target, distillation.kind)?;
         if let (Some(own), Some(target)) = (&output.features, &teacher.features) {
             let loss = self
                 .feature_loss(own, target, &part.images)?
                 .f_mul_scalar(distillation.features)?;
             distance = distance.f_add(&loss)?;
-        }
-        if self.needs_evidence() {
-            if let Some(probe) = probe_term(student, &teacher.logits, distillation.kind)? {
-                distance = distance.f_add(&probe)?;
-            }
         }
         Checked::add(&mut checked.distillation, &distance)?;
         let share = distillation.weight;
@@ -161,23 +182,29 @@ impl<A: Architecture> Search<A> {
             // Labels have no weight, and there may be none.
             return Ok(distance);
         }
-        let task = self.cross_entropy(batch, &logits.class, checked)?;
+        let task = self.task_loss(batch, &logits.class, None, checked)?;
         Ok(task.f_mul_scalar(1.0 - share)?.f_add(&distance.f_mul_scalar(share)?)?)
     }
 
-    /// Returns the cross-entropy of logits and labels.
-    fn cross_entropy(
+    /// Returns the loss of the task for outputs of the network.
+    fn task_loss(
         &self,
         batch: &Batch,
-        logits: &Tensor,
+        outputs: &Tensor,
+        teacher: Option<&Tensor>,
         checked: &mut Checked,
     ) -> Result<Tensor> {
-        if let Some(flag) = class_index_flag(logits, &batch.targets)? {
+        let teacher = teacher.map(widened).transpose()?;
+        let mut inputs = TaskInputs::new(outputs, batch);
+        inputs.teacher = teacher.as_ref();
+        inputs.label_smoothing = self.options.training.label_smoothing;
+        inputs.estimates = self.needs_evidence();
+        if let Some(flag) = self.components.task.class_index_flag(&inputs)? {
             Checked::add(&mut checked.classes, &flag)?;
         }
-        let task = task_loss(logits, &batch.targets, self.options.training.label_smoothing)?;
-        Checked::add(&mut checked.task, &task)?;
-        Ok(task)
+        let loss = batch_loss(&*self.components.task, &inputs)?;
+        Checked::add(&mut checked.task, &loss)?;
+        Ok(loss)
     }
 
     /// Returns the [`feature_loss`](crate::components::feature_loss) over the channels that the student

@@ -2,7 +2,7 @@
 
 use super::{CandidateSensitivity, DimensionSensitivity, Rise, Sensitivity};
 use crate::batch::{check_images, Batch, Targets};
-use crate::components::task_losses;
+use crate::components::{Classification, Task, TaskInputs};
 use crate::error::{expect_shape, During};
 use crate::models::Architecture;
 use crate::space::{Size, Sizes};
@@ -53,15 +53,23 @@ impl std::fmt::Debug for Calibration<'_> {
 impl<'a> Calibration<'a> {
     /// Returns a calibration by the cross-entropy of these batches.
     pub fn cross_entropy(batches: &'a [Batch]) -> Self {
+        Self::task(batches, &Classification)
+    }
+
+    /// Returns a calibration by the loss of a task on these batches. The teacher of a task with one is the
+    /// network before pruning.
+    pub fn task(batches: &'a [Batch], task: &'a dyn Task) -> Self {
         let loss = move |outputs: Outputs| {
-            // On the host, where class indices are checked.
-            let host = |tensor: &Tensor| tensor.f_to_device(Device::Cpu);
-            let targets = match &batches[outputs.batch].targets {
-                Targets::Classes(classes) => Targets::Classes(host(classes)?),
-                Targets::Probabilities(p) => Targets::Probabilities(host(p)?),
+            let Batch { images, targets } = &batches[outputs.batch];
+            let targets = match targets {
+                // On the host, where class indices are checked.
+                Targets::Classes(classes) => Targets::Classes(classes.f_to_device(Device::Cpu)?),
+                Targets::Probabilities(own) => Targets::Probabilities(own.shallow_clone()),
+                Targets::Values(values) => Targets::Values(values.shallow_clone()),
                 Targets::Unlabelled => Targets::Unlabelled,
             };
-            task_losses(&host(outputs.logits)?, &targets, 0.0)
+            let batch = Batch { images: images.shallow_clone(), targets };
+            task.losses(&TaskInputs::new(outputs.logits, &batch).with_teacher(outputs.reference))
         };
         let images = batches.iter().map(|batch| &batch.images).collect();
         Self { targets: batches.iter().collect(), ..Self::of(images, loss) }

@@ -7,6 +7,7 @@
 //! | [`BiMask`](crate::components::BiMask) | [`check_bi_mask`] |
 //! | [`AdaptiveOneHotLoss`](crate::components::AdaptiveOneHotLoss) | [`check_one_hot_loss`] |
 //! | [`PmimRegularizer`](crate::components::PmimRegularizer) | [`check_pmim_regularizer`] |
+//! | [`Task`](crate::components::Task) | [`check_task`] |
 //! | [`SubnetExtractor`](crate::subnet::SubnetExtractor) | [`check_extractor`] |
 //!
 //! A check tries every property of its trait on random inputs, and returns the smallest
@@ -27,6 +28,7 @@ mod check_extractor;
 mod check_importance;
 mod check_one_hot_loss;
 mod check_pmim;
+mod check_task;
 mod dimension_units;
 mod importance_cases;
 mod runner;
@@ -43,6 +45,7 @@ pub use check_pmim::{
     check_pmim_regularizer, images, mask_ratio_schedules, reconstructions, token_masks,
     PmimProperty, ReconstructionCase, PMIM_PROPERTIES,
 };
+pub use check_task::{check_task, TargetsOf, TaskCase, TaskProperty, TASK_PROPERTIES};
 pub use dimension_units::{
     alphas, candidates, extreme_alphas, lambda_schedules, scores, units, units_with,
 };

@@ -20,7 +20,9 @@ fn targets(mix: Mix, classes: &[i64], smoothing: f64) -> TestResult<Tensor> {
     let classes = Tensor::f_from_slice(classes)?;
     match mix.targets(&classes, 4, SIZE, smoothing)? {
         Targets::Probabilities(probabilities) => Ok(probabilities),
-        Targets::Classes(_) | Targets::Unlabelled => Err("expected probabilities".into()),
+        Targets::Classes(_) | Targets::Values(_) | Targets::Unlabelled => {
+            Err("expected probabilities".into())
+        }
     }
 }
 

@@ -27,6 +27,7 @@ fn at(batch: &Batch, places: impl IntoIterator<Item = usize>) -> TestResult<Batc
     let targets = match &batch.targets {
         Targets::Classes(all) => Targets::Classes(select(all)?),
         Targets::Probabilities(all) => Targets::Probabilities(select(all)?),
+        Targets::Values(all) => Targets::Values(select(all)?),
         Targets::Unlabelled => Targets::Unlabelled,
     };
     Ok(Batch { images: select(&batch.images)?, targets })

@@ -1,42 +1,56 @@
-//! Task loss: cross-entropy on class indices or class probabilities.
+//! Classification: cross-entropy on class indices or class probabilities.
 
+use super::{kind_of, Task, TaskInputs};
 use crate::batch::Targets;
+use crate::components::ComponentId;
 use crate::error::expect_shape;
 use crate::{Error, Result};
 use tch::{Device, Kind, Reduction, Tensor};
 
-/// Returns the mean cross-entropy of logits and targets, with label smoothing in [0, 1).
+/// Classification of images: cross-entropy of logits and hard or soft targets, with the label smoothing of
+/// the training options. The default task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Classification;
+
+impl Classification {
+    /// Name in its id.
+    pub(crate) const NAME: &'static str = "classification";
+}
+
+impl Task for Classification {
+    fn id(&self) -> ComponentId {
+        ComponentId::new(Self::NAME)
+    }
+
+    fn losses(&self, inputs: &TaskInputs) -> Result<Tensor> {
+        let (logits, targets) = (inputs.outputs, &inputs.batch.targets);
+        cross_entropy(logits, targets, inputs.label_smoothing, Reduction::None)
+    }
+
+    fn loss(&self, inputs: &TaskInputs) -> Result<Tensor> {
+        let (logits, targets) = (inputs.outputs, &inputs.batch.targets);
+        cross_entropy(logits, targets, inputs.label_smoothing, Reduction::Mean)
+    }
+
+    fn class_index_flag(&self, inputs: &TaskInputs) -> Result<Option<Tensor>> {
+        let [_, classes] = expect_logits(inputs.outputs)?;
+        class_index_flag(classes, &inputs.batch.targets)
+    }
+}
+
+/// Returns the cross-entropy of logits and targets, with label smoothing in [0, 1).
 ///
 /// Class indices on the CPU are checked. Those on another device are limited to the classes there
 /// are, since a check would wait for the device; a [`Search`](crate::search::Search) skips a step
 /// with such an index, and names it at the next logged step.
 ///
 /// # Shapes
-/// `logits`: `[B, classes]`. Result: scalar.
+/// `logits`: `[B, classes]`. Result: scalar for `Reduction::Mean`, `[B]` for `Reduction::None`.
 ///
 /// # Errors
 /// [`Error::Shape`] if the batch sizes or numbers of classes differ; [`Error::Invalid`] for a class
 /// index out of range, images without labels, or a network that returns features of every token.
-pub fn task_loss(logits: &Tensor, targets: &Targets, label_smoothing: f64) -> Result<Tensor> {
-    reduced(logits, targets, label_smoothing, Reduction::Mean)
-}
-
-/// Returns the cross-entropy of each image, whose mean is [`task_loss`].
-///
-/// # Shapes
-/// `logits`: `[B, classes]`. Result: `[B]`.
-///
-/// # Errors
-/// Those of [`task_loss`].
-pub(crate) fn task_losses(
-    logits: &Tensor,
-    targets: &Targets,
-    label_smoothing: f64,
-) -> Result<Tensor> {
-    reduced(logits, targets, label_smoothing, Reduction::None)
-}
-
-fn reduced(
+pub fn cross_entropy(
     logits: &Tensor,
     targets: &Targets,
     label_smoothing: f64,
@@ -47,8 +61,8 @@ fn reduced(
     Ok(logits.f_cross_entropy_loss(&target, weight, reduction, -100, label_smoothing)?)
 }
 
-/// Returns the targets that the loss is computed with.
-fn expect_targets(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
+/// Returns the targets that the loss is computed with, on the device of the logits.
+pub(super) fn expect_targets(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
     let operation = "task loss";
     let [batch, classes] = expect_logits(logits)?;
     let indices = match targets {
@@ -57,10 +71,11 @@ fn expect_targets(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
             return Ok(probabilities.shallow_clone());
         }
         Targets::Classes(indices) => indices,
-        Targets::Unlabelled => {
-            let expected = "labels; without them, set training.distillation with weight 1 and \
-                            final_weight none";
-            return Err(Error::invalid("targets of the task loss", expected, "none"));
+        Targets::Values(_) | Targets::Unlabelled => {
+            let expected = "class indices or class probabilities; without labels, set \
+                            training.distillation with weight 1 and final_weight none, or the task \
+                            FeatureMatching";
+            return Err(Error::invalid("targets of the task loss", expected, kind_of(targets)));
         }
     };
     expect_shape(operation, "class indices", indices, &[batch])?;
@@ -70,7 +85,7 @@ fn expect_targets(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
     }
     let outside = |index: &i64| !(0..classes).contains(index);
     match Vec::<i64>::try_from(indices)?.into_iter().find(outside) {
-        None => Ok(indices.shallow_clone()),
+        None => Ok(indices.f_to_device(logits.device())?),
         Some(index) => {
             let expected = format!("at least 0 and below {classes}, the classes of the network");
             Err(Error::invalid("class index of the targets", expected, index))
@@ -81,21 +96,17 @@ fn expect_targets(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
 /// Returns batch size and number of classes.
 fn expect_logits(logits: &Tensor) -> Result<[i64; 2]> {
     <[i64; 2]>::try_from(logits.size()).map_err(|shape| {
-        let expected = "[B, classes]; for features, set training.distillation with weight 1 and \
-                        final_weight none";
+        let expected = "[B, classes]; for features, set another task, such as FeatureMatching";
         Error::invalid("shape of the logits of the task loss", expected, format!("{shape:?}"))
     })
 }
 
 /// Returns a scalar on the device of the targets: NaN if a class index is out of range, else 0.
-/// `None` for class probabilities and on the CPU, where [`task_loss`] checks the indices.
-///
-/// # Shapes
-/// `logits`: `[B, classes]`.
-pub(crate) fn class_index_flag(logits: &Tensor, targets: &Targets) -> Result<Option<Tensor>> {
+/// `None` for other targets and on the CPU, where [`cross_entropy`] checks the indices.
+pub(super) fn class_index_flag(classes: i64, targets: &Targets) -> Result<Option<Tensor>> {
     match targets {
         Targets::Classes(indices) if indices.device() != Device::Cpu => {
-            out_of_range(indices, expect_logits(logits)?[1]).map(Some)
+            out_of_range(indices, classes).map(Some)
         }
         _ => Ok(None),
     }
