@@ -5,11 +5,11 @@ mod support;
 
 use once_for_both::components::BudgetLoss;
 use once_for_both::cost::{
-    Budget, CompiledPolynomial, CostLimit, CostModel, ExpectedCost, Metric, Polynomial,
+    Budget, CompiledPolynomial, CostLimit, CostModel, Counted, ExpectedCost, Metric, Polynomial,
 };
 use once_for_both::models::{Architecture, Mlp, Pooling, VitConfig};
 use once_for_both::space::{
-    ActiveSets, Candidates, Dimension, DimensionKind, Over, SearchSpace, Size, Sizes,
+    ActiveSets, Candidates, Dimension, DimensionKind, SearchSpace, Size, Sizes,
 };
 use once_for_both::strategies::vit_configs;
 use once_for_both::Error;
@@ -112,9 +112,9 @@ proptest! {
         prop_assert_eq!((build(&left) + build(&right)).evaluate(&at)?, a + b);
         prop_assert_eq!((build(&left) * build(&right)).evaluate(&at)?, a * b);
         let swept = build(&left).evaluate_with(|variable| Ok(match variable.over {
-            Over::Heads => x[2] + 0.5,
-            Over::Units if variable.dimension == "e" => x[0] + 0.5,
-            Over::Units => x[1] + 0.5,
+            Counted::Heads => x[2] + 0.5,
+            Counted::Units if variable.dimension == "e" => x[0] + 0.5,
+            Counted::Units | Counted::Branch => x[1] + 0.5,
         }))?;
         let expected = slow_value(&left, x.map(|x| x + 0.5));
         prop_assert!((swept - expected).abs() <= 1e-9 * (1.0 + expected.abs()));
@@ -135,8 +135,8 @@ proptest! {
         ] };
         let others = sizes(&[("b", Size::flat(fixed))]);
         let compiled = CompiledPolynomial::new(&cost, &space, &others, test_device())?;
-        // Units and heads of e (no term has the heads of e), then of a, then 1.
-        let at = leaf(&in_words(from_numbers(&[x[0], 1.0, x[1], x[2], 1.0], &[5]))?);
+        // Units, heads and branch of e (no term has the heads of e), then of a, then 1.
+        let at = leaf(&in_words(from_numbers(&[x[0], 1.0, 1.0, x[1], x[2], 1.0, 1.0], &[7]))?);
         let value = compiled.evaluate(&at)?;
         let b = fixed as f64;
         let scale = |terms: &[(i32, [usize; 3])]| -> f64 {
@@ -155,7 +155,7 @@ proptest! {
         };
         let found = in_words(numbers(&in_words(gradients(&value, &[&at]))?[0]))?;
         let close = Tolerance { relative: 0.0, absolute: 1e-5 + 1e-4 * scale(&monomials) };
-        for (place, along) in [(0, 0), (2, 1), (3, 2)] {
+        for (place, along) in [(0, 0), (3, 1), (4, 2)] {
             in_words(close.check_number("slope", found[place], slope(along)))?;
         }
     }
@@ -214,14 +214,17 @@ proptest! {
         config in vit_configs(),
         picks in vec(any::<prop::sample::Index>(), 10),
     ) {
-        let dimensions = config.space()?.dimensions;
+        let dimensions = config.space()?.removable_branches().dimensions;
         let chosen: Sizes = dimensions
             .iter()
             .zip(&picks)
             .map(|(d, pick)| (d.name.clone(), d.candidates.size(pick.index(d.candidates.len()))))
             .collect();
         let small = config.resized(&chosen)?;
-        prop_assert_eq!(&small.cost_model().dense, &chosen);
+        // Branches that the configuration lacks are no dimensions of its space.
+        let mut expected = config.cost_model().dense;
+        expected.extend(chosen.clone());
+        prop_assert_eq!(&small.cost_model().dense, &expected);
         for metric in [Metric::Macs, Metric::Params] {
             let cost = config.cost_model().cost(metric, &chosen)?;
             prop_assert_eq!(cost, small.cost_model().dense_cost(metric)?);

@@ -26,9 +26,9 @@ struct Part {
     candidates: Candidates,
     active: Vec<bool>,
     log_probability: Vec<f64>,
-    /// For each metric, the coefficients of units × embedding, units, units², heads, and
-    /// units × units of the preceding dimension.
-    weights: [[i64; 5]; 2],
+    /// For each metric, the coefficients of units × embedding, units, units², heads,
+    /// units × units of the preceding dimension, and embedding × branch.
+    weights: [[i64; 6]; 2],
 }
 
 fn parts() -> impl Strategy<Value = Part> {
@@ -38,28 +38,34 @@ fn parts() -> impl Strategy<Value = Part> {
         Just(DimensionKind::Attention),
         Just(DimensionKind::Hidden),
     ];
-    (kind, candidates(2), candidates(3)).prop_flat_map(|(kind, counts, widths)| {
-        let candidates = match kind {
-            DimensionKind::Attention => Candidates::grid(2, 3, counts, widths),
-            DimensionKind::Embedding | DimensionKind::Hidden => Candidates::flat(3, widths),
-        };
-        let candidates = candidates.unwrap_or_else(|error| panic!("{error}"));
-        let count = candidates.len();
-        let flags = (0..count, vec(any::<bool>(), count)).prop_map(|(one, mut flags)| {
-            flags[one] = true;
-            flags
-        });
-        // Multiples of 1/4, so that equally probable candidates are common.
-        let alpha = vec((-6..6).prop_map(|n| f64::from(n) / 4.0), count);
-        let weights = || [0..4i64, 1..4i64, 0..2i64, 0..7i64, 0..2i64];
-        (Just(kind), Just(candidates), flags, alpha, [weights(), weights()]).prop_map(
-            |(kind, candidates, active, alpha, weights)| {
-                let p = softmax(&alpha, &active);
-                let log_probability = p.iter().map(|p| p.ln()).collect();
-                Part { kind, candidates, active, log_probability, weights }
-            },
-        )
-    })
+    (kind, candidates(2), candidates(3), any::<bool>()).prop_flat_map(
+        |(kind, counts, widths, removable)| {
+            let candidates = match kind {
+                DimensionKind::Attention => Candidates::grid(2, 3, counts, widths),
+                DimensionKind::Embedding | DimensionKind::Hidden => Candidates::flat(3, widths),
+            };
+            let candidates = candidates.unwrap_or_else(|error| panic!("{error}"));
+            let candidates = match removable && kind != DimensionKind::Embedding {
+                true => candidates.with_removal(),
+                false => candidates,
+            };
+            let count = candidates.len();
+            let flags = (0..count, vec(any::<bool>(), count)).prop_map(|(one, mut flags)| {
+                flags[one] = true;
+                flags
+            });
+            // Multiples of 1/4, so that equally probable candidates are common.
+            let alpha = vec((-6..6).prop_map(|n| f64::from(n) / 4.0), count);
+            let weights = || [0..4i64, 1..4i64, 0..2i64, 0..7i64, 0..2i64, 0..5i64];
+            (Just(kind), Just(candidates), flags, alpha, [weights(), weights()]).prop_map(
+                |(kind, candidates, active, alpha, weights)| {
+                    let p = softmax(&alpha, &active);
+                    let log_probability = p.iter().map(|p| p.ln()).collect();
+                    Part { kind, candidates, active, log_probability, weights }
+                },
+            )
+        },
+    )
 }
 
 /// A random space with its cost model and choices.
@@ -90,6 +96,7 @@ impl Toy {
                 *cost += own() * own() * weights[2] + Polynomial::heads(&name(at)) * weights[3];
                 let before = at.checked_sub(1).map_or(Polynomial::from(1), |at| units(&name(at)));
                 *cost += own() * before * weights[4];
+                *cost += embedding.clone() * Polynomial::branch(&name(at)) * weights[5];
             }
             let active = ActiveSet::new(&part.candidates, part.active.clone(), test_device())?;
             choices.push(Choice::new(

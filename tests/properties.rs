@@ -314,7 +314,7 @@ proptest! {
         (Just(config), budgets)
     })) {
         prop_assert!(config.check().is_ok());
-        let (space, model) = (config.space()?, config.cost_model());
+        let (space, model) = (config.space()?.removable_branches(), config.cost_model());
         prop_assert!(budget.check(&model, &space).is_ok(), "{:?}", budget);
     }
 

@@ -34,7 +34,7 @@ pub struct Options {
 
     /// Changes one option alone, to one value after the other: --ablate budget.weight=0.2,1,5.
     /// Besides the options of --set: loss_scale, search_steps (fine-tuning keeps its length), order
-    /// (of the data), teacher (off, or a weight). Repeatable.
+    /// (of the data), depth (true or false), teacher (off, or a weight). Repeatable.
     #[arg(long = "ablate", value_name = "NAME=VALUES")]
     pub ablations: Vec<Ablation>,
 
@@ -95,6 +95,10 @@ pub struct Options {
     /// Times a plain training step after every so many search steps; 0 for none.
     #[arg(long, default_value_t = 10)]
     plain_interval: u64,
+
+    /// Attentions and MLPs may be removed.
+    #[arg(long)]
+    depth: bool,
 
     /// Compute in bf16.
     #[arg(long)]
@@ -180,6 +184,7 @@ impl Options {
             plain_interval: self.plain_interval,
             bf16: self.bf16,
             loss_scale: 1.0,
+            depth: self.depth,
             order: None,
         }
         .checked()

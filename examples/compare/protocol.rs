@@ -33,6 +33,8 @@ pub struct Protocol {
     pub bf16: bool,
     /// Factor of the loss of the network: task, distillation and reconstruction.
     pub loss_scale: f64,
+    /// Whether attentions and MLPs may be removed.
+    pub depth: bool,
     /// Number of the order of the data; `None` for the seed.
     pub order: Option<u64>,
 }

@@ -13,7 +13,7 @@ impl Bench {
     pub fn terms(&self, run: &Run) -> Result<Value, AnyError> {
         let (method, protocol) = (run.method, &run.protocol);
         let searched = method.is_searched();
-        Ok(json!({
+        let mut terms = json!({
             "batch": protocol.batch,
             "components": searched.then(|| method.components().ids()),
             "curve": protocol.curve,
@@ -24,7 +24,11 @@ impl Bench {
             "options": run.search_options()?,
             "order": run.order(),
             "plain_interval": protocol.plain_interval,
-        }))
+        });
+        if searched && protocol.depth {
+            terms["depth"] = true.into();
+        }
+        Ok(terms)
     }
 
     /// The images by number and pixel statistics, wherever they are stored.

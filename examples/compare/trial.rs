@@ -31,7 +31,10 @@ impl Bench {
     /// Returns the search of a run, not built yet.
     pub fn builder(&self, run: &Run) -> Result<SearchBuilder<ScaledLossVit>, AnyError> {
         let (vit, factor) = (self.network.clone(), run.protocol.loss_scale);
+        let space = vit.space()?;
+        let space = if run.protocol.depth { space.removable_branches() } else { space };
         Ok(Search::of(ScaledLossVit { vit, factor })
+            .space(space)
             .weights(&self.weights)
             .budget(Budget::macs_share(run.budget))
             .options(run.search_options()?)

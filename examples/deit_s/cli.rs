@@ -245,6 +245,10 @@ pub struct RunOptions {
     #[arg(long, global = true, value_name = "LATENCY")]
     pub latency: Option<String>,
 
+    /// The search may remove whole attentions and MLPs; --set space.depth=true.
+    #[arg(long, global = true)]
+    pub depth: bool,
+
     /// Network to start from: a run folder, an artifact, or a checkpoint of timm, transformers
     /// or the authors (.safetensors, .pth, .bin).
     #[arg(long, global = true, value_name = "PATH")]
@@ -296,6 +300,7 @@ impl RunOptions {
                 macs: self.budget,
                 params: self.params,
                 latency: self.latency,
+                depth: self.depth,
                 device: self.device,
                 seed: self.seed,
                 epochs: self.epochs,

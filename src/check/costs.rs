@@ -5,8 +5,8 @@ use super::sizes::sliced;
 use crate::cost::{CostModel, Metric};
 use crate::error::Fault;
 use crate::models::Architecture;
-use crate::space::{Dimension, SearchSpace, Sizes};
-use crate::Result;
+use crate::space::{Dimension, SearchSpace, Size, Sizes};
+use crate::{Error, Result};
 use std::collections::BTreeSet;
 
 /// Returns the dimensions that only the cost model names, and those that it does not name.
@@ -22,24 +22,45 @@ pub(super) fn unknown(model: &CostModel, space: &SearchSpace) -> Vec<Fault> {
     unknown.chain(free).collect()
 }
 
-/// Compares the parameters that the smallest size saves, counted and by the cost model.
+/// Compares the parameters that the smallest size saves, and the removal, counted and by the cost model.
 pub(super) fn parameters<A: Architecture>(
     probe: &Probe<A>,
+    architecture: &A,
     model: &CostModel,
     dimension: &Dimension,
 ) -> Result<Option<Fault>> {
-    let (full, size) = (dimension.candidates.full(), dimension.candidates.size(0));
+    let least = dimension.candidates.least();
+    let weights = sliced(probe, dimension, least)?;
+    let left = weights.iter().filter(|(name, _)| probe.is_trained(name));
+    let left = left.map(|(_, weight)| weight.numel()).sum();
+    let fault = saved(probe, model, dimension, least, left)?;
+    if fault.is_some() || !dimension.candidates.removable() {
+        return Ok(fault);
+    }
+    let sizes = Sizes::from([(dimension.name.clone(), Size::REMOVED)]);
+    let resized = match architecture.resized(&sizes) {
+        Err(Error::Unsupported { .. }) => return Ok(None),
+        resized => resized?,
+    };
+    let removed = Probe::build(&resized, probe.images())?;
+    saved(probe, model, dimension, Size::REMOVED, removed.trained())
+}
+
+/// Compares the parameters that a size saves by the cost model with those of the network that has `left`.
+fn saved<A: Architecture>(
+    probe: &Probe<A>,
+    model: &CostModel,
+    dimension: &Dimension,
+    size: Size,
+    left: usize,
+) -> Result<Option<Fault>> {
+    let full = dimension.candidates.full();
     let cost = |size| model.cost(Metric::Params, &Sizes::from([(dimension.name.clone(), size)]));
     let (Ok(dense), Ok(less)) = (cost(full), cost(size)) else {
         // Reported as an unknown dimension already.
         return Ok(None);
     };
-    let mut expected = 0.0;
-    for (name, weight) in sliced(probe, dimension, size)? {
-        if probe.is_trained(&name) {
-            expected += (probe.weights[&name].numel() - weight.numel()) as f64;
-        }
-    }
+    let expected = probe.trained() as f64 - left as f64;
     let actual = dense - less;
     if actual == expected {
         return Ok(None);

@@ -23,7 +23,7 @@ pub(super) fn check<A: Architecture>(
         return Ok(None);
     }
     let zeros =
-        Zeros { probe, full: dimension.candidates.full(), size: dimension.candidates.size(0) };
+        Zeros { probe, full: dimension.candidates.full(), size: dimension.candidates.least() };
     if zeros.full == zeros.size {
         return Ok(None);
     }

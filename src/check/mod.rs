@@ -77,7 +77,12 @@ pub fn self_check<A: Architecture>(
             let ordered = disordered.is_none();
             faults.extend(disordered);
             faults.extend(sizes::check(&probe, architecture, dimension, ordered)?);
-            faults.extend(costs::parameters(&probe, &architecture.cost_model(), dimension)?);
+            faults.extend(costs::parameters(
+                &probe,
+                architecture,
+                &architecture.cost_model(),
+                dimension,
+            )?);
         }
         Ok::<(), Error>(())
     })?;

@@ -120,6 +120,12 @@ impl<'a, A: Architecture> Probe<'a, A> {
         self.variables.get(name).is_some_and(Tensor::requires_grad)
     }
 
+    /// Returns the number of all trained numbers.
+    pub(super) fn trained(&self) -> usize {
+        let trained = self.variables.values().filter(|own| own.requires_grad());
+        trained.map(Tensor::numel).sum()
+    }
+
     /// Returns the logits with some weights changed.
     pub(super) fn logits(&self, changed: &Weights) -> Result<Tensor> {
         self.write(changed)?;

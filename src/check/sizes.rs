@@ -40,10 +40,10 @@ pub(super) fn check<A: Architecture>(
 
 type Shapes = BTreeMap<String, Vec<i64>>;
 
-/// Returns the smallest size, and for a grid also fewer heads alone and fewer channels alone, which
-/// tell heads from channels.
+/// Returns the smallest size with a unit, and for a grid also fewer heads alone and fewer channels alone, which
+/// tell heads from channels; then the removal, if it is a candidate.
 fn smaller(dimension: &Dimension) -> Vec<Size> {
-    let (least, full) = (dimension.candidates.size(0), dimension.candidates.full());
+    let (least, full) = (dimension.candidates.least(), dimension.candidates.full());
     let mut sizes = vec![least];
     for size in [Size { heads: least.heads, ..full }, Size { channels: least.channels, ..full }] {
         if !sizes.contains(&size) {
@@ -51,6 +51,7 @@ fn smaller(dimension: &Dimension) -> Vec<Size> {
         }
     }
     sizes.retain(|&size| size != full);
+    sizes.extend(dimension.candidates.removable().then_some(Size::REMOVED));
     sizes
 }
 
@@ -79,9 +80,13 @@ pub(super) fn sliced<A: Architecture>(
     Ok(weights)
 }
 
-/// Returns the axes whose length differs from the sliced one.
+/// Returns the axes whose length differs from the sliced one. A removed branch has no variables, except those that the
+/// network has kept.
 fn lengths(dimension: &Dimension, size: Size, sliced: &Weights, built: &Shapes) -> Vec<Fault> {
-    let names: BTreeSet<&String> = sliced.keys().chain(built.keys()).collect();
+    let names: BTreeSet<&String> = match size.is_removed() {
+        true => built.keys().collect(),
+        false => sliced.keys().chain(built.keys()).collect(),
+    };
     let mut faults = Vec::new();
     for name in names {
         let expected = sliced.get(name).map(Tensor::size).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Tables as tensors, for their value and gradient at expected sizes.
 
-use super::polynomial::size_in;
+use super::polynomial::{size_in, COUNTS};
 use super::table::{point, Grid, Table, TableCost};
 use crate::space::{SearchSpace, Sizes};
 use crate::transfer::upload;
@@ -10,8 +10,10 @@ use tch::{Device, Kind, Tensor};
 /// Distance from the last point of an axis to the point beyond it, at which a table has the same
 /// value.
 const BEYOND: i64 = 1;
+/// Expected heads that expected units are divided by at least.
+const LEAST_HEADS: f64 = 1e-6;
 
-/// All terms of a [`TableCost`] over the vector of sizes `[units_0, heads_0, …, 1]` of a space.
+/// All terms of a [`TableCost`] over the vector of sizes `[units_0, heads_0, branch_0, …, 1]` of a space.
 ///
 /// With T terms, A axes and P points: every term has the same number of axes, heads and channels by
 /// turns, and every axis the same number of points; those that it lacks are infinite.
@@ -95,12 +97,14 @@ impl CompiledTables {
     /// Returns the cost at a vector of sizes, differentiable in them.
     ///
     /// # Shapes
-    /// `sizes`: `[2 · dimensions + 1]`, f32, the last entry 1. Result: scalar.
+    /// `sizes`: `[3 · dimensions + 1]`, f32, the last entry 1. Result: scalar.
     pub(super) fn evaluate(&self, sizes: &Tensor) -> Result<Tensor> {
         let [of_heads, of_units] = &self.scale;
         let heads = sizes.f_index_select(0, &self.heads)?.f_view_as(of_heads)?.f_mul(of_heads)?;
         let units = sizes.f_index_select(0, &self.units)?.f_view_as(of_units)?.f_mul(of_units)?;
-        let at = Tensor::f_stack(&[heads.shallow_clone(), units.f_div(&heads)?], 2)?;
+        // Without heads there are no units, and any width has the latency of a removed branch.
+        let channels = units.f_div(&heads.f_clamp_min(LEAST_HEADS)?)?;
+        let at = Tensor::f_stack(&[heads, channels], 2)?;
         let at = at.f_view_as(&self.last)?.f_unsqueeze(2)?;
         let below =
             at.f_ge_tensor(&self.points)?.f_sum_dim_intlist([2i64].as_slice(), false, None)?;
@@ -175,9 +179,9 @@ impl Numbers {
                 }
             },
         };
-        let one = 2 * space.dimensions.len() as i64;
-        self.units.push(found.map_or(one, |at| 2 * at));
-        self.heads.push(found.map_or(one, |at| 2 * at + 1));
+        let one = COUNTS * space.dimensions.len() as i64;
+        self.units.push(found.map_or(one, |at| COUNTS * at));
+        self.heads.push(found.map_or(one, |at| COUNTS * at + 1));
         self.scale[0].push(heads as f32);
         self.scale[1].push(units as f32);
         Ok(())

@@ -1,6 +1,7 @@
 //! Expected cost F(α): the cost at the expected sizes of all dimensions, differentiable in α.
 
 use super::compiled_table::CompiledTables;
+use super::polynomial::COUNTS;
 use super::{CompiledPolynomial, CostFunction, CostModel, Metric};
 use crate::space::{ActiveSets, SearchSpace};
 use crate::Result;
@@ -45,6 +46,9 @@ impl Compiled {
 }
 
 impl ExpectedCost {
+    /// Numbers of every dimension in [`sizes`](Self::sizes): units, heads, branch.
+    pub const COUNTS: usize = COUNTS as usize;
+
     /// Returns the expected cost of `space` under `metrics`.
     ///
     /// # Errors
@@ -64,17 +68,17 @@ impl ExpectedCost {
         })
     }
 
-    /// Returns `[units_0, heads_0, units_1, heads_1, …, 1]`: the expected units and heads of every
-    /// dimension, then 1.
+    /// Returns `[units_0, heads_0, branch_0, units_1, …, 1]`: of every dimension the expected units and heads, and the
+    /// probability that it is not removed; then 1.
     ///
     /// # Shapes
-    /// `alphas`: one per dimension; `sets`: their active candidates. Result: `[2 · dimensions + 1]`, f32.
+    /// `alphas`: one per dimension; `sets`: their active candidates. Result: `[3 · dimensions + 1]`, f32.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if an α has another shape than its candidates.
     pub fn sizes(&self, alphas: &[&Tensor], sets: &ActiveSets) -> Result<Tensor> {
         let p = sets.logits(alphas)?.f_softmax(-1, None)?.f_to_kind(Kind::Float)?;
-        let sizes = p.f_unsqueeze(1)?.f_bmm(&sets.table().sizes)?.f_view([-1, 2])?;
+        let sizes = p.f_unsqueeze(1)?.f_bmm(&sets.table().sizes)?.f_view([-1, COUNTS])?;
         let sizes = sets.in_order(&sizes)?;
         Ok(Tensor::f_cat(&[sizes.f_reshape([-1])?, self.one.shallow_clone()], 0)?)
     }

@@ -15,7 +15,7 @@ mod table;
 pub use budget::{Budget, CostLimit, Limit};
 pub use expected::ExpectedCost;
 pub(crate) use polynomial::size_in;
-pub use polynomial::{CompiledPolynomial, Polynomial, SizeOf, Term};
+pub use polynomial::{CompiledPolynomial, Counted, Polynomial, SizeOf, Term};
 pub(crate) use projection::expect_projectable;
 pub use projection::{project, Choice, Projection};
 pub use table::{Grid, Table, TableCost, TableTerm};

@@ -4,20 +4,55 @@
 //! exact cost (f64), the expected cost with gradients (through [`CompiledPolynomial`]), and the terms
 //! that projection works on.
 
-use crate::space::{Over, SearchSpace, Size, Sizes};
+use crate::space::{SearchSpace, Size, Sizes};
 use crate::transfer::upload;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::ops::{Add, AddAssign, Mul};
 use tch::{Device, Tensor};
 
-/// Variable of a polynomial: the units (heads × channels) or the heads of one dimension.
+/// What a variable of a polynomial counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Counted {
+    /// Units: heads × channels.
+    Units,
+    /// Heads.
+    Heads,
+    /// The branch itself: 1, or 0 once it has been removed ([`Size::REMOVED`]). The parameters of the norm before a
+    /// branch are a multiple of it.
+    Branch,
+}
+
+impl Counted {
+    /// Returns the count at a size.
+    pub fn of(self, size: Size) -> i64 {
+        match self {
+            Self::Units => size.units(),
+            Self::Heads => size.heads,
+            Self::Branch => i64::from(!size.is_removed()),
+        }
+    }
+
+    /// Place of the count among those of a dimension in a vector of sizes.
+    fn place(self) -> i64 {
+        match self {
+            Self::Units => 0,
+            Self::Heads => 1,
+            Self::Branch => 2,
+        }
+    }
+}
+
+/// Counts of a dimension in a vector of sizes: units, heads, branch.
+pub(super) const COUNTS: i64 = 3;
+
+/// Variable of a polynomial: the units (heads × channels) or the heads of one dimension, or whether it is there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SizeOf {
     /// Name of the dimension.
     pub dimension: String,
-    /// Whether the variable is the number of units or of heads.
-    pub over: Over,
+    /// What the variable counts.
+    pub over: Counted,
 }
 
 impl SizeOf {
@@ -58,15 +93,20 @@ pub struct Polynomial {
 impl Polynomial {
     /// Returns the variable "units of this dimension": its width, or heads × channels.
     pub fn units(dimension: &str) -> Self {
-        Self::variable(dimension, Over::Units)
+        Self::variable(dimension, Counted::Units)
     }
 
     /// Returns the variable "heads of this dimension".
     pub fn heads(dimension: &str) -> Self {
-        Self::variable(dimension, Over::Heads)
+        Self::variable(dimension, Counted::Heads)
     }
 
-    fn variable(dimension: &str, over: Over) -> Self {
+    /// Returns the variable "this branch is there": 1, or 0 once it has been removed.
+    pub fn branch(dimension: &str) -> Self {
+        Self::variable(dimension, Counted::Branch)
+    }
+
+    fn variable(dimension: &str, over: Counted) -> Self {
         let factor = SizeOf { dimension: dimension.into(), over };
         Self { terms: vec![Term { coefficient: 1.0, factors: vec![factor] }] }
     }
@@ -159,7 +199,7 @@ impl<T: Into<Polynomial>> Mul<T> for Polynomial {
 
 /// Polynomial as index and coefficient tensors, for its value and gradient at expected sizes.
 ///
-/// Its variables are the entries of a vector `[units_0, heads_0, units_1, heads_1, …, 1]` over the
+/// Its variables are the entries of a vector `[units_0, heads_0, branch_0, units_1, …, 1]` over the
 /// dimensions of a space. Sizes of dimensions outside the space are multiplied into the
 /// coefficients.
 #[derive(Debug)]
@@ -183,7 +223,7 @@ impl CompiledPolynomial {
     ) -> Result<Self> {
         let position: HashMap<&str, i64> =
             space.dimensions.iter().zip(0..).map(|(d, at)| (d.name.as_str(), at)).collect();
-        let one = 2 * space.dimensions.len() as i64;
+        let one = COUNTS * space.dimensions.len() as i64;
         let degree =
             polynomial.terms.iter().map(|term| term.factors.len()).max().unwrap_or(0).max(1);
         let (mut index, mut coefficients) = (Vec::new(), Vec::new());
@@ -192,7 +232,7 @@ impl CompiledPolynomial {
             let start = index.len();
             for factor in &term.factors {
                 match position.get(factor.dimension.as_str()) {
-                    Some(at) => index.push(2 * at + i64::from(factor.over == Over::Heads)),
+                    Some(at) => index.push(COUNTS * at + factor.over.place()),
                     None => coefficient *= factor.at(size_in(fixed, &factor.dimension)?),
                 }
             }
@@ -209,7 +249,7 @@ impl CompiledPolynomial {
     /// Returns the value at a vector of sizes, differentiable in them.
     ///
     /// # Shapes
-    /// `sizes`: `[2 · dimensions + 1]`, f32, the last entry 1. Result: scalar.
+    /// `sizes`: `[3 · dimensions + 1]`, f32, the last entry 1. Result: scalar.
     ///
     /// # Errors
     /// [`Error::Torch`] if the vector is too short.

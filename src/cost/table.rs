@@ -13,7 +13,8 @@ const STEPS: f64 = 2_048.0;
 pub(super) type Point = [f64; 2];
 
 /// Points of one dimension at which a [`Table`] has values: every pair of a head count and a channel
-/// width, both ascending. A flat dimension has one head.
+/// width, both ascending. A flat dimension has one head. Where a branch may be removed, the first head count is 0, and
+/// the value is the same at every channel width.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grid {
     /// Head counts.
@@ -33,10 +34,15 @@ impl Grid {
         self.len() == 0
     }
 
-    /// Returns the sizes of all points: head counts outside, channels inside.
+    /// Returns the sizes of all points: head counts outside, channels inside; [`Size::REMOVED`] for every point
+    /// without heads.
     pub fn sizes(&self) -> impl Iterator<Item = Size> + '_ {
+        let size = |heads, channels| match heads {
+            0 => Size::REMOVED,
+            _ => Size { heads, channels },
+        };
         let heads = self.heads.iter();
-        heads.flat_map(|&heads| self.channels.iter().map(move |&channels| Size { heads, channels }))
+        heads.flat_map(move |&heads| self.channels.iter().map(move |&own| size(heads, own)))
     }
 
     /// Returns whether a size lies within the points.
@@ -45,7 +51,8 @@ impl Grid {
             points.first().is_some_and(|&least| least <= value)
                 && points.last().is_some_and(|&most| value <= most)
         };
-        within(&self.heads, size.heads) && within(&self.channels, size.channels)
+        within(&self.heads, size.heads)
+            && (size.is_removed() || within(&self.channels, size.channels))
     }
 
     fn axes(&self) -> [&[i64]; 2] {

@@ -124,5 +124,6 @@ fn roles(space: &SearchSpace, classes: &[Class]) -> Vec<Role> {
 fn by_units(grid: &Grid) -> Vec<Size> {
     let mut points: Vec<Size> = grid.sizes().collect();
     points.sort_by_key(|size| (size.units(), size.heads));
+    points.dedup();
     points
 }

@@ -65,8 +65,10 @@ fn grid(candidates: &Candidates) -> Grid {
     let with = |points: &[i64], dense: i64| -> Vec<i64> {
         points.iter().copied().chain([dense]).collect::<BTreeSet<i64>>().into_iter().collect()
     };
+    let removed = candidates.removable().then_some(0);
+    let heads = with(candidates.head_counts(), candidates.heads());
     Grid {
-        heads: with(candidates.head_counts(), candidates.heads()),
+        heads: removed.into_iter().chain(heads).collect(),
         channels: with(candidates.widths(), candidates.channels()),
     }
 }

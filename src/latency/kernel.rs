@@ -17,7 +17,8 @@ const LEAST: f64 = 0.02;
 ///
 /// with u and v the lengths of the two groups along the axis, as shares of the dense length. The first
 /// two terms are functions that are linear along every axis, as MACs are; the third those that bend; the
-/// last those with a value of its own at every point, as where a width suits the device's registers.
+/// last those with a value of its own at every point, as where a width suits the device's registers. A branch of several
+/// heads that may be removed has one more axis, 1 if it is there and 0 if not.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Kernel {
     pub(super) bend: f64,
@@ -48,7 +49,8 @@ impl Kernel {
 #[derive(Debug)]
 pub(super) struct Places {
     count: i64,
-    /// Length of every group along each axis that has several points, as a share of the dense length, f64.
+    /// Length of every group along each axis that has several points, as a share of the dense length, and whether a
+    /// removable branch is there, f64.
     axes: Vec<Tensor>,
 }
 
@@ -61,6 +63,11 @@ impl Places {
             let channels = |own: &Vec<Size>| own[at].channels;
             axes.extend(along(&grid.heads, groups.iter().map(heads))?);
             axes.extend(along(&grid.channels, groups.iter().map(channels))?);
+            // What a branch costs however small it is, such as its norm, is a step from 0 heads to any.
+            if grid.heads[0] == 0 && grid.heads.len() > 2 {
+                let present = |own: &Vec<Size>| i64::from(!own[at].is_removed());
+                axes.extend(along(&[0, 1], groups.iter().map(present))?);
+            }
         }
         Ok(Self { count: groups.len() as i64, axes })
     }

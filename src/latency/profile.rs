@@ -57,7 +57,10 @@ impl LatencyModel {
             sizes.insert(name.into(), size);
             Ok((size, self.predict(&sizes)?))
         };
-        grid.sizes().map(at).collect()
+        // Points without heads are one size.
+        let mut sizes: Vec<Size> = grid.sizes().collect();
+        sizes.dedup();
+        sizes.into_iter().map(at).collect()
     }
 }
 

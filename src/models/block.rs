@@ -13,11 +13,11 @@ use tch::Tensor;
 /// Sizes of one transformer block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockConfig {
-    /// Attention heads.
+    /// Attention heads; 0 if the attention has been removed: then `attn.proj.bias` is all that is left of it.
     pub heads: i64,
     /// Channels of a head.
     pub head_dim: i64,
-    /// Hidden width of the MLP.
+    /// Hidden width of the MLP; 0 if the MLP has been removed: then `mlp.fc2.bias` is all that is left of it.
     pub hidden_dim: i64,
     /// Attention logits are q·k / √`scale_dim`. A standard network has `head_dim` here; pruning
     /// head channels keeps the dense head dim, so that the logits stay as they are.
@@ -35,6 +35,16 @@ impl BlockConfig {
         self.heads.saturating_mul(self.head_dim)
     }
 
+    /// Returns whether the block has an attention.
+    pub fn has_attention(&self) -> bool {
+        self.heads != 0
+    }
+
+    /// Returns whether the block has an MLP.
+    pub fn has_mlp(&self) -> bool {
+        self.hidden_dim != 0
+    }
+
     /// Returns 1/√`scale_dim`, the factor on q·k.
     pub(super) fn attention_scale(&self) -> f64 {
         1.0 / (self.scale_dim as f64).sqrt()
@@ -42,18 +52,23 @@ impl BlockConfig {
 
     /// Refuses sizes that cannot be built; the error names them after `block`.
     pub(super) fn check(&self, block: &str) -> Result<()> {
-        check_size(&format!("{block}.heads"), self.heads)?;
+        // Heads that do not divide the embedding are reported as such, 0 heads as 0 heads.
+        if self.has_attention() || self.head_dim == 0 {
+            check_size(&format!("{block}.heads"), self.heads)?;
+        }
         if self.head_dim == 0 {
             let expected = "positive; make embed_dim a multiple of heads";
             return Err(Error::invalid(format!("{block}.head_dim"), expected, 0));
         }
-        for (name, value) in [
-            ("head_dim", self.head_dim),
-            ("hidden_dim", self.hidden_dim),
-            ("scale_dim", self.scale_dim),
-            ("heads × head_dim", self.attention_dim()),
+        for (name, value, exists) in [
+            ("head_dim", self.head_dim, true),
+            ("hidden_dim", self.hidden_dim, self.has_mlp()),
+            ("scale_dim", self.scale_dim, true),
+            ("heads × head_dim", self.attention_dim(), self.has_attention()),
         ] {
-            check_size(&format!("{block}.{name}"), value)?;
+            if exists {
+                check_size(&format!("{block}.{name}"), value)?;
+            }
         }
         Ok(())
     }
@@ -66,9 +81,34 @@ impl BlockConfig {
         style: &BlockStyle,
         shapes: &mut Shapes,
     ) {
-        let inner = self.attention_dim();
+        let removed = [(self.has_attention(), "attn.proj"), (self.has_mlp(), "mlp.fc2")];
+        for (_, last) in removed.into_iter().filter(|(exists, _)| !exists) {
+            shapes.insert(format!("{block}.{last}.bias"), vec![width]);
+        }
+        if self.has_attention() {
+            self.attention_variables(block, width, style, shapes);
+        }
+        if self.has_mlp() {
+            norm(shapes, &format!("{block}.norm2"), width, style.norm);
+            linear(shapes, &format!("{block}.mlp.fc1"), width, style.mlp.parts() * self.hidden_dim);
+            linear(shapes, &format!("{block}.mlp.fc2"), self.hidden_dim, width);
+        }
+        if style.layer_scale.is_some() {
+            for scale in ["ls1", "ls2"] {
+                shapes.insert(format!("{block}.{scale}.gamma"), vec![width]);
+            }
+        }
+    }
+
+    fn attention_variables(
+        &self,
+        block: &str,
+        width: i64,
+        style: &BlockStyle,
+        shapes: &mut Shapes,
+    ) {
+        let (inner, attention) = (self.attention_dim(), attention_name(block));
         norm(shapes, &format!("{block}.norm1"), width, style.norm);
-        let attention = attention_name(block);
         shapes.insert(format!("{attention}.qkv.weight"), vec![3 * inner, width]);
         for (bias, parts) in style.qkv_bias.variables() {
             shapes.insert(format!("{attention}.{bias}"), vec![parts * inner]);
@@ -80,21 +120,32 @@ impl BlockConfig {
             shapes.extend([rotary::variable(&attention, self.heads, self.head_dim)]);
         }
         linear(shapes, &format!("{attention}.proj"), inner, width);
-        norm(shapes, &format!("{block}.norm2"), width, style.norm);
-        linear(shapes, &format!("{block}.mlp.fc1"), width, style.mlp.parts() * self.hidden_dim);
-        linear(shapes, &format!("{block}.mlp.fc2"), self.hidden_dim, width);
-        if style.layer_scale.is_some() {
-            for scale in ["ls1", "ls2"] {
-                shapes.insert(format!("{block}.{scale}.gamma"), vec![width]);
-            }
-        }
     }
 
-    /// Returns the dimensions of the block of this name: heads × channels, and hidden neurons.
+    /// Returns the dimensions of the block of this name: heads × channels, and hidden neurons; none for a branch that has
+    /// been removed. The MLP is removable, and so is the attention unless it `stays`.
     ///
     /// A norm of queries and keys is over the channels of a head, which then all stay: only heads
     /// are pruned. Of channels that are rotated in pairs, the units are the pairs.
-    pub(super) fn dimensions(&self, block: &str, style: &BlockStyle) -> Result<[Dimension; 2]> {
+    pub(super) fn dimensions(
+        &self,
+        block: &str,
+        style: &BlockStyle,
+        stays: bool,
+    ) -> Result<Vec<Dimension>> {
+        let mut dimensions = Vec::new();
+        if self.has_attention() {
+            let attention = self.attention(block, style)?;
+            dimensions.push(Dimension { removable: !stays, ..attention });
+        }
+        if self.has_mlp() {
+            dimensions.push(self.hidden(block, style)?.removable());
+        }
+        Ok(dimensions)
+    }
+
+    /// Returns the dimension of the attention.
+    fn attention(&self, block: &str, style: &BlockStyle) -> Result<Dimension> {
         let (name, unit) = (attention_name(block), style.unit());
         let units = self.attention_size(style);
         let mut candidates = Candidates::attention_of_units(units, unit)?;
@@ -115,7 +166,7 @@ impl BlockConfig {
             let frequencies = format!("{name}.{}", rotary::VARIABLE);
             attention = attention.bind(Binding::narrowed(frequencies, 1));
         }
-        Ok([attention, self.hidden(block, style)?])
+        Ok(attention)
     }
 
     /// Returns the dimension of the hidden neurons of the block of this name.
@@ -128,10 +179,40 @@ impl BlockConfig {
             .bind(Binding::narrowed(format!("{name}.fc2.weight"), 1)))
     }
 
+    /// Returns the names of the norms that the block has.
+    pub(super) fn norms(&self, block: &str) -> impl Iterator<Item = String> {
+        self.of_branches(block, [&["norm1"], &["norm2"]])
+    }
+
+    /// Returns the names of the variables that read the embedding.
+    pub(super) fn readers(&self, block: &str) -> impl Iterator<Item = String> {
+        self.of_branches(block, [&["attn.qkv.weight"], &["mlp.fc1.weight"]])
+    }
+
+    /// Returns the names of the variables that write into the embedding: of a removed branch, its constant.
+    pub(super) fn writers(&self, block: &str) -> impl Iterator<Item = String> {
+        let weights = self.of_branches(block, [&["attn.proj.weight"], &["mlp.fc2.weight"]]);
+        weights.chain(["attn.proj.bias", "mlp.fc2.bias"].map(|own| format!("{block}.{own}")))
+    }
+
+    /// Returns names of attention and MLP, as far as the block has them.
+    fn of_branches(
+        &self,
+        block: &str,
+        [attention, mlp]: [&[&str]; 2],
+    ) -> impl Iterator<Item = String> {
+        let attention = attention.iter().filter(|_| self.has_attention());
+        let mlp = mlp.iter().filter(|_| self.has_mlp());
+        let names: Vec<String> = attention.chain(mlp).map(|own| format!("{block}.{own}")).collect();
+        names.into_iter()
+    }
+
     /// Returns the block's sizes by the names of its dimensions.
     pub(super) fn sizes(&self, block: &str, style: &BlockStyle) -> [(String, Size); 2] {
-        let attention = self.attention_size(style);
-        [(attention_name(block), attention), (hidden_name(block), Size::flat(self.hidden_dim))]
+        let present = |exists, size| if exists { size } else { Size::REMOVED };
+        let attention = present(self.has_attention(), self.attention_size(style));
+        let hidden = present(self.has_mlp(), Size::flat(self.hidden_dim));
+        [(attention_name(block), attention), (hidden_name(block), hidden)]
     }
 
     /// Returns the heads, and the prunable units of a head.
@@ -141,8 +222,14 @@ impl BlockConfig {
 
     /// Sets those of the block's sizes that are in `sizes`.
     pub(super) fn resize(&mut self, block: &str, style: &BlockStyle, sizes: &Sizes) {
-        if let Some(size) = sizes.get(&attention_name(block)) {
-            (self.heads, self.head_dim) = (size.heads, size.channels.saturating_mul(style.unit()));
+        match sizes.get(&attention_name(block)) {
+            None => {}
+            // The channels of a head have no meaning then: a valid number, the same whatever was pruned before.
+            Some(size) if size.is_removed() => (self.heads, self.head_dim) = (0, self.scale_dim),
+            Some(size) => {
+                (self.heads, self.head_dim) =
+                    (size.heads, size.channels.saturating_mul(style.unit()))
+            }
         }
         if let Some(size) = sizes.get(&hidden_name(block)) {
             self.hidden_dim = size.channels;
@@ -158,6 +245,9 @@ impl BlockConfig {
         style: &BlockStyle,
         weights: &mut Weights,
     ) -> Result<()> {
+        if !self.has_attention() {
+            return Ok(());
+        }
         let factor = (self.head_dim as f64 / self.scale_dim as f64).sqrt();
         let (attention, inner) = (attention_name(block), self.attention_dim());
         let folded: Vec<(String, i64)> = match style.qk_norm {
@@ -235,15 +325,20 @@ pub(super) fn params(
 ) -> Polynomial {
     let (attention, hidden) = widths(block, style);
     let biases: i64 = style.qkv_bias.variables().iter().map(|(_, parts)| parts).sum();
-    let norms = 2 * style.norm.parameters().len() as i64;
+    // The norm before a branch goes with the branch.
+    let (has_attention, has_mlp) =
+        (Polynomial::branch(&attention_name(block)), Polynomial::branch(&hidden_name(block)));
+    let norm = embed.clone() * style.norm.parameters().len() as i64;
     let scales = if style.layer_scale.is_some() { 2 } else { 0 };
     embed.clone() * attention.clone() * 3
         + attention.clone() * biases
-        + Polynomial::from(style.qk_norms().count() as i64 * head_dim)
+        + has_attention.clone() * (style.qk_norms().count() as i64 * head_dim)
         + embed.clone() * (attention + 1)
         + (embed.clone() + 1) * hidden.clone() * style.mlp.parts()
         + embed.clone() * (hidden + 1)
-        + embed.clone() * (norms + scales)
+        + norm.clone() * has_attention
+        + norm * has_mlp
+        + embed.clone() * scales
 }
 
 /// Width of the concatenated heads, and of the hidden neurons.

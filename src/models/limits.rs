@@ -30,6 +30,15 @@ pub(super) fn check_blocks(name: &str, blocks: &[BlockConfig]) -> Result<()> {
     BLOCKS.check(name, blocks.len())
 }
 
+/// Refuses blocks without any attention: no token would learn of another.
+pub(super) fn check_attention(name: &str, blocks: &[BlockConfig]) -> Result<()> {
+    if blocks.is_empty() || blocks.iter().any(BlockConfig::has_attention) {
+        return Ok(());
+    }
+    let expected = "at least one with an attention; give one of them heads";
+    Err(Error::invalid(name, expected, format!("{} without", blocks.len())))
+}
+
 /// Returns equal blocks. A number out of range stays out of range, and is not reserved.
 pub(super) fn equal_blocks(block: BlockConfig, depth: usize) -> Vec<BlockConfig> {
     vec![block; depth.min(MOST_BLOCKS + 1)]

@@ -1,6 +1,7 @@
 //! Transformer blocks of ViT and Swin: the residual branches around attention and MLP.
 
 use super::attention::TokenMixing;
+use super::block::BlockConfig;
 use super::layers::{MlpLayer, NormLayer};
 use super::options::BlockStyle;
 use crate::randomness::for_images;
@@ -28,16 +29,50 @@ impl LayerScale {
     }
 }
 
+/// A residual branch of a block: scale ⊙ layers(norm(x)), or, once it has been removed, scale ⊙ bias.
+#[derive(Debug)]
+struct Branch<M> {
+    layers: Layers<M>,
+    scale: LayerScale,
+    drop_path: f64,
+}
+
+#[derive(Debug)]
+enum Layers<M> {
+    Present {
+        norm: NormLayer,
+        layers: M,
+    },
+    /// The bias of the last layer, `[E]`: all that a branch without units adds.
+    Removed {
+        bias: Tensor,
+    },
+}
+
+impl<M> Branch<M> {
+    /// Returns `x` plus the branch. The constant of a removed branch has no stochastic depth.
+    fn add_to(
+        &self,
+        x: &Tensor,
+        train: bool,
+        forward: impl FnOnce(&M, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let added = match &self.layers {
+            Layers::Removed { bias } => self.scale.forward(bias.shallow_clone())?,
+            Layers::Present { norm, layers } => {
+                let output = self.scale.forward(forward(layers, &norm.forward(x)?)?)?;
+                drop_path(output, self.drop_path, train)?
+            }
+        };
+        Ok(x.f_add(&added)?)
+    }
+}
+
 /// A pre-norm transformer block: x + ls1(attn(norm1(x))), then x + ls2(mlp(norm2(x))).
 #[derive(Debug)]
 pub(super) struct Block<M> {
-    norm1: NormLayer,
-    attn: M,
-    ls1: LayerScale,
-    norm2: NormLayer,
-    mlp: MlpLayer,
-    ls2: LayerScale,
-    drop_path: f64,
+    attention: Branch<M>,
+    mlp: Branch<MlpLayer>,
 }
 
 /// Sizes and style of a block, beside its attention.
@@ -45,12 +80,34 @@ pub(super) struct Block<M> {
 pub(super) struct BlockLayout {
     /// Width of the embedding.
     pub(super) width: i64,
-    /// Hidden width of the MLP.
-    pub(super) hidden_dim: i64,
+    /// Sizes of the block.
+    pub(super) sizes: BlockConfig,
     /// What it has in common with the other blocks.
     pub(super) style: BlockStyle,
     /// Rate of stochastic depth.
     pub(super) drop_path: f64,
+}
+
+impl BlockLayout {
+    /// Adds the variables of a branch: norm, layers and scale, or bias and scale of a removed one.
+    fn branch<M>(
+        &self,
+        path: &nn::Path,
+        exists: bool,
+        [norm, name, last, scale]: [&str; 4],
+        layers: impl FnOnce(&nn::Path) -> Result<M>,
+    ) -> Result<Branch<M>> {
+        let Self { width, style, drop_path, .. } = *self;
+        let layers = match exists {
+            true => Layers::Present {
+                norm: NormLayer::new(&(path / norm), width, style.norm, style.norm_eps)?,
+                layers: layers(&(path / name))?,
+            },
+            false => Layers::Removed { bias: (path / name / last).f_zeros("bias", &[width])? },
+        };
+        let scale = LayerScale::new(&(path / scale), width, style.layer_scale)?;
+        Ok(Branch { layers, scale, drop_path })
+    }
 }
 
 impl<M: TokenMixing> Block<M> {
@@ -60,24 +117,19 @@ impl<M: TokenMixing> Block<M> {
         layout: BlockLayout,
         attention: impl FnOnce(&nn::Path) -> Result<M>,
     ) -> Result<Self> {
-        let BlockLayout { width, hidden_dim, style, drop_path } = layout;
-        let norm = |name| NormLayer::new(&(path / name), width, style.norm, style.norm_eps);
+        let BlockLayout { width, sizes, style, .. } = layout;
+        let mlp = |path: &nn::Path| MlpLayer::new(path, width, sizes.hidden_dim, &style);
+        let (of_attention, of_mlp) =
+            (["norm1", "attn", "proj", "ls1"], ["norm2", "mlp", "fc2", "ls2"]);
         Ok(Self {
-            norm1: norm("norm1")?,
-            attn: attention(&(path / "attn"))?,
-            ls1: LayerScale::new(&(path / "ls1"), width, style.layer_scale)?,
-            norm2: norm("norm2")?,
-            mlp: MlpLayer::new(&(path / "mlp"), width, hidden_dim, &style)?,
-            ls2: LayerScale::new(&(path / "ls2"), width, style.layer_scale)?,
-            drop_path,
+            attention: layout.branch(path, sizes.has_attention(), of_attention, attention)?,
+            mlp: layout.branch(path, sizes.has_mlp(), of_mlp, mlp)?,
         })
     }
 
     pub(super) fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let attended = self.ls1.forward(self.attn.forward(&self.norm1.forward(x)?)?)?;
-        let x = x.f_add(&drop_path(attended, self.drop_path, train)?)?;
-        let hidden = self.ls2.forward(self.mlp.forward(&self.norm2.forward(&x)?)?)?;
-        Ok(x.f_add(&drop_path(hidden, self.drop_path, train)?)?)
+        let x = self.attention.add_to(x, train, |attention, x| attention.forward(x))?;
+        self.mlp.add_to(&x, train, |mlp, x| mlp.forward(x))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Units of one dimension, and their bi-mask (paper section 3.2).
 
 use crate::components::check_lambda;
-use crate::space::Candidates;
+use crate::space::{Candidates, Size};
 use crate::{Error, Result};
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 use std::fmt;
@@ -164,17 +164,11 @@ impl Units {
     /// the head of rank ρ is kept (paper section 3.2).
     pub fn survival_by_rank(&self) -> Array2<f64> {
         let p = self.probabilities();
-        let (head_counts, widths) = (self.candidates.head_counts(), self.candidates.widths());
+        let sizes: Vec<Size> = self.candidates.sizes().collect();
         Array2::from_shape_fn(self.score.dim(), |(head, channel)| {
-            let mut survival = 0.0;
-            for (a, &heads) in head_counts.iter().enumerate() {
-                for (b, &width) in widths.iter().enumerate() {
-                    if heads > head as i64 && width > channel as i64 {
-                        survival += p[(a, b)];
-                    }
-                }
-            }
-            survival
+            let keeps = |size: &Size| size.heads > head as i64 && size.channels > channel as i64;
+            let kept = sizes.iter().zip(&p).filter(|(size, _)| keeps(size));
+            kept.map(|(_, p)| p).sum()
         })
     }
 

@@ -1,6 +1,6 @@
 //! Configuration of a run, as `config.toml` has it.
 
-use super::{DataConfig, ImportConfig, LatencyConfig, Settings, StageConfig};
+use super::{DataConfig, ImportConfig, LatencyConfig, Settings, SpaceConfig, StageConfig};
 use crate::components::{Distillation, DistillationKind};
 use crate::cost::{Budget, CostLimit, CostModel, Limit, Metric};
 use crate::error::PipelineError;
@@ -61,6 +61,9 @@ pub struct Config {
     pub network: Settings,
     /// Budgets of the search.
     pub budget: BudgetConfig,
+    /// Search space, besides the sizes.
+    #[serde(default, skip_serializing_if = "SpaceConfig::is_default")]
+    pub space: SpaceConfig,
     /// Measurement of the latency, where it is limited.
     #[serde(default, skip_serializing_if = "LatencyConfig::is_default")]
     pub latency: LatencyConfig,
@@ -236,7 +239,7 @@ impl Config {
             let expected = "a limit: set budget.macs, budget.params, budget.latency, or several";
             return Err(Error::invalid("budget", expected, "none"));
         }
-        let (model, space) = (cost_model(dense, latency)?, dense.space()?);
+        let (model, space) = (cost_model(dense, latency)?, self.space.of(dense)?);
         let known = |own: &&Budget| own.metric != Metric::Latency || latency.is_some();
         for budget in budgets.iter().filter(known) {
             budget.resolve(&model)?.check(&model, &space)?;

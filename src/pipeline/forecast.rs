@@ -48,7 +48,8 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         budgets: &[Budget],
         progress: impl FnMut(Progress) -> Result<()>,
     ) -> Result<(Sensitivity, Forecast)> {
-        let (model, space) = (network.architecture().cost_model(), network.architecture().space()?);
+        let architecture = network.architecture();
+        let (model, space) = (architecture.cost_model(), self.config.space.of(architecture)?);
         // Before the measurement, which may take long.
         budgets.iter().try_for_each(|budget| budget.resolve(&model)?.check(&model, &space))?;
         let batches = self.feed.calibration_batches(images, self.config.seed)?;
@@ -57,7 +58,8 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         options.training.distillation = None;
         let task = Arc::new(Classification);
         let components = Components { task, ..self.config.search.search_components()? };
-        let mut search = Search::of(network.architecture().clone())
+        let mut search = Search::of(architecture.clone())
+            .space(space)
             .weights(network.weights())
             .components(components)
             .budgets(budgets.iter().copied().take(1))

@@ -52,6 +52,7 @@ mod report;
 mod request;
 mod run;
 mod run_folder;
+mod space_config;
 mod stage;
 mod stage_config;
 mod stages;
@@ -78,6 +79,7 @@ pub use report::write_report;
 pub use request::{Flags, Request};
 pub use run::{Pipeline, PipelineOutcome};
 pub use run_folder::{expect_writable, RunFolder};
+pub use space_config::SpaceConfig;
 pub use stage_config::{Recipe, StageConfig};
 pub use summary::{
     DataSummary, KeptSize, NetworkSummary, SearchSummary, Summary, VerificationSummary,

@@ -4,7 +4,7 @@ use super::{Feed, Progress, RunFolder};
 use crate::components::Teacher;
 use crate::error::PipelineError;
 use crate::import::{self, ImportOptions, ImportReport, KnownNetwork, Pretrained, Recognised};
-use crate::models::{Architecture, SwinConfig, VitConfig};
+use crate::models::{Architecture, BlockConfig, SwinConfig, VitConfig};
 use crate::subnet::{Subnet, SubnetTeacher};
 use crate::{Error, Result};
 use serde_json::Value;
@@ -23,6 +23,8 @@ pub trait ImageClassifier: Pretrained + 'static {
 
     /// Returns the number of classes.
     fn class_count(&self) -> i64;
+    /// Blocks of a network whose blocks all have one width, as a report draws them; none of others.
+    fn drawn_blocks(&self) -> &[BlockConfig];
 }
 
 impl ImageClassifier for VitConfig {
@@ -33,6 +35,10 @@ impl ImageClassifier for VitConfig {
     fn class_count(&self) -> i64 {
         self.classes
     }
+
+    fn drawn_blocks(&self) -> &[BlockConfig] {
+        &self.blocks
+    }
 }
 
 impl ImageClassifier for SwinConfig {
@@ -42,6 +48,10 @@ impl ImageClassifier for SwinConfig {
 
     fn class_count(&self) -> i64 {
         self.classes
+    }
+
+    fn drawn_blocks(&self) -> &[BlockConfig] {
+        &[]
     }
 }
 

@@ -9,7 +9,7 @@ use crate::error::PipelineError;
 use crate::latency::LatencyModel;
 use crate::report::{BlockSizes, NetworkFigures, Report, Sample, Stage};
 use crate::search::{read_events, METRICS};
-use crate::space::{DimensionKind, Size};
+use crate::space::DimensionKind;
 use crate::subnet::Description;
 use crate::{Error, Result};
 use serde_json::Value;
@@ -74,24 +74,15 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
 /// because a report draws blocks of one width.
 fn network_figures<A: ImageClassifier>(network: &A) -> Result<NetworkFigures> {
     let (cost, space) = (network.cost_model(), network.space()?);
-    let sizes = |kind| {
-        let own = space.dimensions.iter().filter(move |dimension| dimension.kind == kind);
-        own.map(|dimension| dimension.candidates.full())
-    };
-    let attention = sizes(DimensionKind::Attention).zip(sizes(DimensionKind::Hidden));
-    let blocks = attention.map(|(attention, hidden)| BlockSizes {
-        heads: attention.heads,
-        head_dim: attention.channels,
-        hidden_dim: hidden.channels,
-    });
-    let embeddings: Vec<i64> = sizes(DimensionKind::Embedding).map(Size::units).collect();
+    let embeddings = space.dimensions.iter().filter(|own| own.kind == DimensionKind::Embedding);
+    let last = embeddings.last().map_or(0, |own| own.candidates.units());
     Ok(NetworkFigures {
         macs: cost.dense_cost(Metric::Macs)?,
         params: cost.dense_cost(Metric::Params)?,
         latency_ms: None,
         top1: None,
-        embed_dim: embeddings.last().copied().unwrap_or(0),
-        blocks: if embeddings.len() == 1 { blocks.collect() } else { Vec::new() },
+        embed_dim: last,
+        blocks: network.drawn_blocks().iter().map(BlockSizes::from).collect(),
     })
 }
 

@@ -53,6 +53,8 @@ pub struct Flags {
     pub params: Option<String>,
     /// `budget.latency`.
     pub latency: Option<String>,
+    /// Sets `space.depth`.
+    pub depth: bool,
     /// `device`.
     pub device: Option<String>,
     /// `seed`.
@@ -147,13 +149,14 @@ impl Request {
                 ("search", Command::Search),
                 ("budget", Command::Search),
                 ("latency", Command::Search),
+                ("space", Command::Search),
                 ("finetune", Command::Finetune),
             ];
             let run = RunFolder::new(folder);
             for (section, stage) in stages {
-                let own = begun.get(section);
-                if let Some(own) = own.filter(|_| run.has_begun(Some(stage))) {
-                    table.insert(section.into(), own.clone());
+                if run.has_begun(Some(stage)) {
+                    table.remove(section);
+                    table.extend(begun.get(section).map(|own| (section.into(), own.clone())));
                 }
             }
         }
@@ -201,6 +204,7 @@ impl Flags {
         set("budget.macs", text(&self.macs));
         set("budget.params", text(&self.params));
         set("budget.latency", text(&self.latency));
+        set("space.depth", self.depth.then_some(Value::from(true)));
         set("device", text(&self.device));
         set("seed", integer("seed", self.seed)?);
         let steps = integer("steps", self.steps)?;

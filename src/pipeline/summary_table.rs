@@ -70,6 +70,7 @@ impl Summary {
 /// Width, or heads × channels.
 fn size(size: Size) -> String {
     match size.heads {
+        0 => "none".into(),
         1 => size.channels.to_string(),
         heads => format!("{heads}×{}", size.channels),
     }

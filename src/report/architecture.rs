@@ -47,7 +47,7 @@ pub(super) fn section(report: &Report) -> String {
         _ if unknown => "Outline: dense network. No size is decided or expected yet.",
         true => {
             "Outline: dense network. Filled: the subnet, block by block. In an attention, each row \
-             is a head, and its length the channels of a head."
+             is a head, and its length the channels of a head. 0: the branch was removed."
         }
         false => {
             "Outline: dense network. Filled: expected size Σ p·size at the last logged step \
@@ -195,6 +195,7 @@ fn attention(dense: &NetworkFigures, kept: &Kept) -> String {
             }
         }
         let (class, label) = match grid {
+            Grid::Decided { heads: 0, .. } => ("size", "0".into()),
             Grid::Decided { heads, head_dim } => ("size", format!("{heads}×{head_dim}")),
             Grid::Expected(units) => ("size open", units.round().to_string()),
             Grid::Unknown => ("size open", "?".into()),

@@ -7,6 +7,7 @@ use super::series::{of_steps, thinned};
 use super::stage::Stage;
 use super::svg::{self, Place};
 use crate::search::{Event, Phase};
+use crate::space::Size;
 use std::collections::BTreeMap;
 
 /// Height of a row and of the curve in it, in pixels.
@@ -91,12 +92,8 @@ fn row(stage: &Stage, name: &str) -> Row {
                 row.pruned.push(pruned.step as f64);
             }
             Event::Decided { step, dimension, heads, channels } if dimension == name => {
-                let size = if *heads > 1 {
-                    format!("{heads} × {channels}")
-                } else {
-                    channels.to_string()
-                };
-                row.decided = Some((*step as f64, size));
+                let size = Size { heads: *heads, channels: *channels };
+                row.decided = Some((*step as f64, size.to_string()));
             }
             _ => {}
         }

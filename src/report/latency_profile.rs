@@ -3,7 +3,7 @@
 use super::format::{percent, significant};
 use super::html::{self, escape};
 use super::scale::Scale;
-use super::sensitivity::by_heads;
+use super::sensitivity::{by_heads, of_heads};
 use crate::latency::{DimensionLatency, LatencyModel};
 use crate::Result;
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ fn chart(own: &DimensionLatency, y: Scale) -> String {
         let share = size.units() as f64 / most.max(1) as f64;
         lines.entry(size.heads).or_default().push([share, *ms]);
     }
-    let lines: Vec<(i64, Vec<[f64; 2]>)> = lines.into_iter().rev().collect();
+    let lines = of_heads(lines);
     let values =
         own.latency.iter().map(|(size, ms)| format!("{size}: {} ms.", significant(*ms, 4)));
     let equal = match own.names.len() {

@@ -50,6 +50,18 @@ fn lines(dimension: &DimensionSensitivity) -> Vec<(i64, Vec<[f64; 2]>)> {
         let share = candidate.size.units() as f64 / dimension.size.units().max(1) as f64;
         lines.entry(candidate.size.heads).or_default().push([share, candidate.rise.mean]);
     }
+    of_heads(lines)
+}
+
+/// Returns the lines by the number of heads, the largest first. A removed branch is a further point on the line of the
+/// fewest heads.
+pub(super) fn of_heads(mut lines: BTreeMap<i64, Vec<[f64; 2]>>) -> Vec<(i64, Vec<[f64; 2]>)> {
+    let removed = lines.remove(&0).unwrap_or_default();
+    match lines.values_mut().next() {
+        Some(fewest) => fewest.splice(0..0, removed).for_each(drop),
+        None if removed.is_empty() => {}
+        None => drop(lines.insert(0, removed)),
+    }
     lines.into_iter().rev().collect()
 }
 

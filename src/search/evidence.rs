@@ -55,7 +55,7 @@ impl Evidence {
             let [heads, channels] = dimension.candidates.unit_shape();
             first += heads * channels;
             let own = effects.f_narrow(1, first - heads * channels, heads * channels)?;
-            Ok(own.f_reshape([-1, heads, channels])?)
+            Ok(own.f_reshape([effects.size()[0], heads, channels])?)
         });
         own.collect()
     }

@@ -79,7 +79,7 @@ impl<A: Architecture> Search<A> {
         let [one_hot, budget] = [one(take(1)), one(take(1))];
         let expected_macs = one(take(1));
         let entropies = take(if searches { dimensions } else { 0 });
-        let sizes = take(if searches { 2 * dimensions } else { 0 });
+        let sizes = take(if searches { ExpectedCost::COUNTS * dimensions } else { 0 });
         Ok(Logged {
             counts,
             task,
@@ -148,7 +148,7 @@ impl<A: Architecture> Search<A> {
 
     /// Returns entropy and expected units of every dimension during the search.
     fn dimension_metrics(&self, logged: &Logged) -> BTreeMap<String, DimensionMetrics> {
-        let numbers = logged.entropies.iter().zip(logged.sizes.chunks(2));
+        let numbers = logged.entropies.iter().zip(logged.sizes.chunks(ExpectedCost::COUNTS));
         let metrics =
             self.supernet.states().iter().zip(numbers).map(|(state, (entropy, sizes))| {
                 let most = (state.candidates_at_start as f64).ln();

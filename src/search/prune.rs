@@ -179,6 +179,10 @@ impl<A: Architecture> Search<A> {
         if narrowing.is_empty() {
             return Ok(narrowing);
         }
+        for name in narrowing.vanished() {
+            self.optimiser.forget(name);
+            self.ema.iter_mut().for_each(|ema| ema.forget(name));
+        }
         self.optimiser.narrow(|name, moment| narrowing.apply(name, moment))?;
         if let Some(ema) = &mut self.ema {
             ema.narrow(|name, value| narrowing.apply(name, value))?;

@@ -67,9 +67,7 @@ impl<A: Architecture> Search<A> {
                 .candidates()
                 .sizes()
                 .zip(state.active.flags())
-                .map(|(size, &active)| {
-                    active && size.heads <= most.heads && size.channels <= most.channels
-                })
+                .map(|(size, &active)| active && size.fits_into(most))
                 .collect();
             state.set_active(within)?;
         }

@@ -43,7 +43,8 @@ pub struct CandidateTable {
     pub heads: Tensor,
     /// Channels of each head of every candidate, `[dimensions, k]`, i64; 0 for padding.
     pub channels: Tensor,
-    /// Units and heads of every candidate, `[dimensions, k, 2]`, f32; 0 for padding.
+    /// Units and heads of every candidate, and 1 unless it is [`Size::REMOVED`](super::Size::REMOVED),
+    /// `[dimensions, k, 3]`, f32; 0 for padding.
     pub sizes: Tensor,
     /// 1/n of the n active candidates, at least 2, `[dimensions]`, f32.
     pub means: Tensor,
@@ -281,6 +282,10 @@ impl DimensionGroup {
     /// # Errors
     /// [`crate::Error::Torch`] if the tensor is too short.
     pub fn pad_units(&self, flat: &Tensor, fill: f64) -> Result<Tensor> {
+        if flat.size1()? == 0 {
+            // All dimensions have been removed.
+            return Ok(flat.f_new_full(self.units_shape, fill, (flat.kind(), flat.device()))?);
+        }
         let padded = flat.f_index_select(0, &self.units)?.f_view(self.units_shape)?;
         Ok(padded.f_masked_fill(&self.no_unit, fill)?)
     }

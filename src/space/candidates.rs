@@ -19,6 +19,19 @@ pub struct Size {
 }
 
 impl Size {
+    /// Size of a dimension without units: of a removed branch.
+    pub const REMOVED: Self = Self { heads: 0, channels: 0 };
+
+    /// Returns whether there are no units.
+    pub fn is_removed(self) -> bool {
+        self.units() == 0
+    }
+
+    /// Returns whether heads and channels are at most those of `most`.
+    pub fn fits_into(self, most: Self) -> bool {
+        self.heads <= most.heads && self.channels <= most.channels
+    }
+
     /// Returns the size of a flat dimension with this width.
     pub fn flat(width: i64) -> Self {
         Self { heads: 1, channels: width }
@@ -30,10 +43,11 @@ impl Size {
     }
 }
 
-/// `48`, or heads × channels: `4 × 16`.
+/// `48`, or heads × channels: `4 × 16`; `removed` without units.
 impl std::fmt::Display for Size {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.heads {
+            _ if self.is_removed() => write!(f, "removed"),
             1 => write!(f, "{}", self.channels),
             heads => write!(f, "{heads} × {}", self.channels),
         }
@@ -44,7 +58,8 @@ impl std::fmt::Display for Size {
 /// widths.
 ///
 /// Candidates are numbered in row-major order, head counts outside, like the candidate logits α of
-/// shape `[A, B]`.
+/// shape `[A, B]`. [`with_removal`](Self::with_removal) puts one more before them, [`Size::REMOVED`]; the shape of α is
+/// `[1, 1 + A·B]` then.
 ///
 /// ```
 /// use once_for_both::space::Candidates;
@@ -64,6 +79,9 @@ pub struct Candidates {
     channels: i64,
     head_counts: Vec<i64>,
     widths: Vec<i64>,
+    /// Whether [`Size::REMOVED`] is the first candidate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    removable: bool,
 }
 
 /// Deserialised candidates before [`Candidates::grid`] has checked them.
@@ -73,13 +91,21 @@ struct Unchecked {
     channels: i64,
     head_counts: Vec<i64>,
     widths: Vec<i64>,
+    #[serde(default)]
+    removable: bool,
 }
 
 impl TryFrom<Unchecked> for Candidates {
     type Error = Error;
 
     fn try_from(raw: Unchecked) -> Result<Self> {
-        Self::grid(raw.heads, raw.channels, raw.head_counts, raw.widths)
+        let Unchecked { heads, channels, head_counts, widths, removable } = raw;
+        let none = head_counts.is_empty() && widths.is_empty();
+        if removable && none && [heads, channels] == [0, 0] {
+            return Ok(Self::removed());
+        }
+        let grid = Self::grid(heads, channels, head_counts, widths)?;
+        Ok(Self { removable, ..grid })
     }
 }
 
@@ -108,7 +134,26 @@ impl Candidates {
         check("head counts", heads, &head_counts)?;
         check("channel widths", channels, &widths)?;
         expect_units(heads, channels)?;
-        Ok(Self { heads, channels, head_counts, widths })
+        Ok(Self { heads, channels, head_counts, widths, removable: false })
+    }
+
+    /// Returns the candidates with [`Size::REMOVED`] as the first of them.
+    ///
+    /// [`SearchSpace::removable_branches`](super::SearchSpace::removable_branches) adds it to every dimension that the
+    /// architecture can be built without; another dimension with it is refused.
+    pub fn with_removal(self) -> Self {
+        Self { removable: true, ..self }
+    }
+
+    /// Returns whether [`Size::REMOVED`] is a candidate.
+    pub fn removable(&self) -> bool {
+        self.removable
+    }
+
+    /// Returns the candidates of a dimension that has been removed.
+    fn removed() -> Self {
+        let (head_counts, widths) = (Vec::new(), Vec::new());
+        Self { heads: 0, channels: 0, head_counts, widths, removable: true }
     }
 
     /// Returns the default candidates of an embedding of width d = `units`: d/2 to d in steps of d/32; from
@@ -193,14 +238,18 @@ impl Candidates {
         [self.heads, self.channels]
     }
 
-    /// Returns the shape of the candidate logits α: `[head counts, channel widths]`.
+    /// Returns the shape of the candidate logits α: `[head counts, channel widths]`, or `[1, candidates]` if
+    /// [`Size::REMOVED`] is one of them.
     pub fn shape(&self) -> [i64; 2] {
+        if self.removable {
+            return [1, self.len() as i64];
+        }
         [self.head_counts.len() as i64, self.widths.len() as i64]
     }
 
     /// Returns the number of candidates.
     pub fn len(&self) -> usize {
-        self.head_counts.len() * self.widths.len()
+        self.head_counts.len() * self.widths.len() + usize::from(self.removable)
     }
 
     /// Returns false: there is always at least one candidate.
@@ -218,10 +267,24 @@ impl Candidates {
     /// # Panics
     /// If there is no such candidate.
     pub fn size(&self, candidate: usize) -> Size {
-        let columns = self.widths.len();
-        Size {
-            heads: self.head_counts[candidate / columns],
-            channels: self.widths[candidate % columns],
+        if self.removable && candidate == 0 {
+            return Size::REMOVED;
+        }
+        let (columns, at) = (self.widths.len(), candidate - usize::from(self.removable));
+        Size { heads: self.head_counts[at / columns], channels: self.widths[at % columns] }
+    }
+
+    /// Returns the size of the first candidate with a unit; the dense size if there is none.
+    pub(crate) fn least(&self) -> Size {
+        self.sizes().find(|size| !size.is_removed()).unwrap_or(self.full())
+    }
+
+    /// Returns whether a dimension can be pruned to this size: it has a unit and fits, or is [`Size::REMOVED`] where that
+    /// is a candidate.
+    pub(crate) fn may_become(&self, size: Size) -> bool {
+        match size == Size::REMOVED {
+            true => self.removable,
+            false => size.heads >= 1 && size.channels >= 1 && size.fits_into(self.full()),
         }
     }
 
@@ -230,7 +293,7 @@ impl Candidates {
         (0..self.len()).map(|candidate| self.size(candidate))
     }
 
-    /// Returns the candidates with at least the heads and the channels of `least`.
+    /// Returns the candidates with at least the heads and the channels of `least`; [`Size::REMOVED`] has none.
     ///
     /// # Errors
     /// [`Error::Candidates`] if none is left.
@@ -240,11 +303,12 @@ impl Candidates {
         };
         let (head_counts, widths) =
             (from(&self.head_counts, least.heads), from(&self.widths, least.channels));
-        Self::grid(self.heads, self.channels, head_counts, widths)
+        let grid = Self::grid(self.heads, self.channels, head_counts, widths)?;
+        Ok(Self { removable: self.removable && Size::REMOVED == least, ..grid })
     }
 
     /// Returns the candidates whose channels (the width of a flat dimension) are a multiple of `factor`; the dense size
-    /// stays, if it is a candidate.
+    /// stays, if it is a candidate, and so does [`Size::REMOVED`].
     ///
     /// # Errors
     /// [`Error::Candidates`] if none is left; [`Error::Invalid`] for a factor below 1.
@@ -252,7 +316,8 @@ impl Candidates {
         UNITS.check("multiple of the candidates", factor)?;
         let kept = |&width: &i64| width % factor == 0 || width == self.channels;
         let widths = self.widths.iter().copied().filter(kept).collect();
-        Self::grid(self.heads, self.channels, self.head_counts.clone(), widths)
+        let grid = Self::grid(self.heads, self.channels, self.head_counts.clone(), widths)?;
+        Ok(Self { removable: self.removable, ..grid })
     }
 
     /// Returns the candidates of the dimension pruned to `size`: those with at most its heads and
@@ -261,20 +326,20 @@ impl Candidates {
     /// # Errors
     /// [`Error::Candidates`] if none is left.
     pub fn narrowed(&self, size: Size) -> Result<(Self, Vec<usize>)> {
+        if self.removable && size == Size::REMOVED {
+            return Ok((Self::removed(), vec![0]));
+        }
         let within = |list: &[i64], most: i64| -> Vec<i64> {
             list.iter().copied().filter(|&value| value <= most).collect()
         };
-        let candidates = Self::grid(
+        let grid = Self::grid(
             size.heads,
             size.channels,
             within(&self.head_counts, size.heads),
             within(&self.widths, size.channels),
         )?;
-        let kept = (0..self.len()).filter(|&candidate| {
-            let old = self.size(candidate);
-            old.heads <= size.heads && old.channels <= size.channels
-        });
-        Ok((candidates, kept.collect()))
+        let kept = (0..self.len()).filter(|&candidate| self.size(candidate).fits_into(size));
+        Ok((Self { removable: self.removable, ..grid }, kept.collect()))
     }
 }
 
@@ -397,6 +462,43 @@ mod tests {
             .narrowed(Size { heads: 4, channels: 4 })?;
         assert_eq!(candidates.widths(), [2, 4]);
         assert_eq!(kept, [0, 1, 3, 4]);
+        Ok(())
+    }
+
+    #[test]
+    fn removal_is_the_first_candidate_and_stays_when_the_others_narrow() -> Result<()> {
+        let candidates = Candidates::grid(4, 8, vec![2, 4], vec![4, 8])?.with_removal();
+        assert_eq!((candidates.len(), candidates.shape()), (5, [1, 5]));
+        assert_eq!(candidates.size(0), Size::REMOVED);
+        assert_eq!(candidates.size(1), Size { heads: 2, channels: 4 });
+        assert_eq!(candidates.size(4), candidates.full());
+        let (narrowed, kept) = candidates.narrowed(Size { heads: 4, channels: 4 })?;
+        assert_eq!((narrowed.removable(), narrowed.len(), kept), (true, 3, vec![0, 1, 3]));
+        assert!(candidates.multiple_of(8)?.removable());
+        assert!(!candidates.at_least(Size::flat(4))?.removable());
+        assert_eq!(Size::REMOVED.to_string(), "removed");
+        Ok(())
+    }
+
+    #[test]
+    fn removed_candidates_are_one_and_read_back_as_written() -> Result<()> {
+        let candidates = Candidates::flat(8, vec![4, 8])?.with_removal();
+        let (removed, kept) = candidates.narrowed(Size::REMOVED)?;
+        assert_eq!((removed.len(), removed.shape(), removed.full()), (1, [1, 1], Size::REMOVED));
+        assert_eq!((removed.size(0), kept), (Size::REMOVED, vec![0]));
+        for own in [&candidates, &removed] {
+            let json = serde_json::to_string(own).map_err(|e| Error::invalid("json", "", e))?;
+            assert_eq!(serde_json::from_str::<Candidates>(&json).ok().as_ref(), Some(own));
+        }
+        let forged = r#"{"heads":0,"channels":0,"head_counts":[],"widths":[]}"#;
+        assert!(serde_json::from_str::<Candidates>(forged).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn narrowing_to_nothing_without_removal_is_refused() -> Result<()> {
+        let candidates = Candidates::flat(8, vec![4, 8])?;
+        assert!(candidates.narrowed(Size::REMOVED).is_err());
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Dimensions, and their bindings to the axes of variables.
 
-use super::{Candidates, Size};
+use super::Candidates;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -27,16 +27,6 @@ pub enum Over {
     Units,
     /// One entry per head, as in a relative position bias table.
     Heads,
-}
-
-impl Over {
-    /// Returns the number of entries at a size.
-    pub fn of(self, size: Size) -> i64 {
-        match self {
-            Self::Units => size.units(),
-            Self::Heads => size.heads,
-        }
-    }
 }
 
 /// How a dimension acts on a bound axis.
@@ -194,12 +184,22 @@ pub struct Dimension {
     pub candidates: Candidates,
     /// All axes of variables that the units index.
     pub bindings: Vec<Binding>,
+    /// Whether the network can be built without any unit: [`Architecture::resized`](crate::models::Architecture::resized)
+    /// takes [`Size::REMOVED`](super::Size::REMOVED) for this dimension, and builds a network without the variables
+    /// that would have nothing to compute. What the branch then adds is a constant.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removable: bool,
 }
 
 impl Dimension {
     /// Returns a dimension without bindings.
     pub fn new(name: impl Into<String>, kind: DimensionKind, candidates: Candidates) -> Self {
-        Self { name: name.into(), kind, candidates, bindings: Vec::new() }
+        Self { name: name.into(), kind, candidates, bindings: Vec::new(), removable: false }
+    }
+
+    /// Declares that the network can be built without any unit of the dimension.
+    pub fn removable(self) -> Self {
+        Self { removable: true, ..self }
     }
 
     /// Adds a binding.

@@ -110,6 +110,28 @@ impl SearchSpace {
         Ok(self)
     }
 
+    /// Returns the space in which a branch (an attention or an MLP) may be removed: every dimension that the architecture
+    /// can be built without ([`Dimension::removable`]) gets the candidate [`Size::REMOVED`].
+    ///
+    /// ```
+    /// use once_for_both::models::{Architecture, VitConfig};
+    /// use once_for_both::space::Size;
+    ///
+    /// # fn main() -> once_for_both::Result<()> {
+    /// let space = VitConfig::deit_tiny().space()?.removable_branches();
+    /// let removable = space.dimensions.iter().filter(|own| own.candidates.removable());
+    /// // 12 MLPs and 12 attentions but the first, which stays.
+    /// assert_eq!(removable.count(), 23);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn removable_branches(mut self) -> Self {
+        for dimension in self.dimensions.iter_mut().filter(|own| own.removable) {
+            dimension.candidates = dimension.candidates.clone().with_removal();
+        }
+        self
+    }
+
     /// Returns the dense sizes of all dimensions.
     pub fn full_sizes(&self) -> Sizes {
         self.dimensions
@@ -118,7 +140,8 @@ impl SearchSpace {
             .collect()
     }
 
-    /// Checks every binding against the variables of a network.
+    /// Checks every binding against the variables of a network. Where a branch has been removed, bindings of variables
+    /// that went with it are passed over.
     ///
     /// # Shapes
     /// `shapes`: the shape of every variable, by name.
@@ -126,16 +149,25 @@ impl SearchSpace {
     /// # Errors
     /// [`Error::UnknownVariable`] if a bound variable does not exist, [`Error::BindingAxis`] if the
     /// bound axis has another length, [`Error::BoundTwice`] if two dimensions bind one axis;
-    /// [`Error::Invalid`] for two dimensions of one name, repetitions out of range, or a gate over
-    /// heads.
+    /// [`Error::Invalid`] for two dimensions of one name, repetitions out of range, a gate over heads, or a
+    /// candidate without units in a dimension that is not removable.
     pub fn validate(&self, shapes: &BTreeMap<String, Vec<i64>>) -> Result<()> {
         let mut bound: BTreeMap<(&str, usize), &str> = BTreeMap::new();
         let mut names = BTreeMap::new();
+        let removed = self.dimensions.iter().any(|own| own.candidates.full().is_removed());
         for dimension in &self.dimensions {
             if names.insert(&dimension.name, ()).is_some() {
                 return Err(Error::invalid("dimension name", "unique", &dimension.name));
             }
+            if dimension.candidates.removable() && !dimension.removable {
+                let name = format!("candidates of {}", dimension.name);
+                let expected = "sizes of at least one unit; the architecture does not declare the dimension removable";
+                return Err(Error::invalid(name, expected, Size::REMOVED));
+            }
             for binding in &dimension.bindings {
+                if removed && !shapes.contains_key(&binding.variable) {
+                    continue;
+                }
                 check_binding(dimension, binding, shapes)?;
                 let axis = (binding.variable.as_str(), binding.axis);
                 if let Some(first) = bound.insert(axis, &dimension.name) {

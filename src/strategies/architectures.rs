@@ -18,16 +18,20 @@ pub fn dimensions(name: &'static str) -> impl Strategy<Value = Dimension> {
     let flat_kinds = prop_oneof![Just(DimensionKind::Hidden), Just(DimensionKind::Embedding)];
     (candidates(), flat_kinds, 1..=3i64).prop_map(move |(candidates, flat, outer)| {
         let kind = if candidates.heads() > 1 { DimensionKind::Attention } else { flat };
-        Dimension::new(name, kind, candidates)
+        let removable = candidates.removable();
+        let dimension = Dimension::new(name, kind, candidates);
+        Dimension { removable, ..dimension }
             .bind(Binding::gated(format!("{name}.weight"), 0).outer(outer))
             .bind(Binding::narrowed(format!("{name}.out.weight"), 1))
     })
 }
 
-/// Small ViTs: images of 1 to 8 pixels a side, one to three blocks of different sizes, with any
-/// combination of the options of [`VitConfig`]. Shrink to the smallest.
+/// Small ViTs: images of 1 to 8 pixels a side, one to three blocks of different sizes, some of them without attention or
+/// MLP, with any combination of the options of [`VitConfig`]. Shrink to the smallest.
 pub fn vit_configs() -> impl Strategy<Value = VitConfig> {
     let block = (1..=3i64, 1..=4i64, 1..=12i64).prop_map(|(h, d, m)| BlockConfig::new(h, d, m));
+    let removed = || proptest::bool::weighted(0.2);
+    let block = (block, removed(), removed());
     let input = (1..=2i64, 1..=4i64, 1..=3i64, 1..=4i64);
     let sizes = (input, 1..=12i64, vec(block, 1..=3));
     let scale = (option::of(0.5..1.5), option::of((1..=2i64, 1..=3i64)));
@@ -40,7 +44,7 @@ pub fn vit_configs() -> impl Strategy<Value = VitConfig> {
             [pre_norm, patch_bias, head_bias],
         )| VitConfig {
             embed_dim,
-            blocks: blocks.into_iter().map(|block| in_pairs(block, rope)).collect(),
+            blocks: without_removed(blocks).map(|block| in_pairs(block, rope)).collect(),
             distilled,
             layer_scale,
             pooling: if distilled { Pooling::ClassToken } else { pooling },
@@ -111,6 +115,16 @@ fn block_options(
     (norm(), activation, mlp, bias, option::of(norm()), option::of(rope))
 }
 
+/// Blocks with flags that remove attention and MLP; the first attention stays.
+fn without_removed(blocks: Vec<(BlockConfig, bool, bool)>) -> impl Iterator<Item = BlockConfig> {
+    let blocks = blocks.into_iter().enumerate();
+    blocks.map(|(at, (own, attention, mlp))| BlockConfig {
+        heads: if attention && at > 0 { 0 } else { own.heads },
+        hidden_dim: if mlp { 0 } else { own.hidden_dim },
+        ..own
+    })
+}
+
 /// A block whose head channels are pairs if they are rotated.
 fn in_pairs(block: BlockConfig, rope: Option<Rope>) -> BlockConfig {
     match rope {
@@ -119,8 +133,8 @@ fn in_pairs(block: BlockConfig, rope: Option<Rope>) -> BlockConfig {
     }
 }
 
-/// Limits on MACs or parameters between the cost of the smallest subnet in the default search space
-/// of `architecture` and that of the dense network. Shrink to the smallest.
+/// Limits on MACs or parameters between the cost of the smallest subnet in the default search space of `architecture`
+/// with [removable branches](crate::space::SearchSpace::removable_branches) and that of the dense network. Shrink to the smallest.
 ///
 /// # Errors
 /// Those of [`Architecture::space`].
@@ -136,7 +150,7 @@ pub fn budgets<A: Architecture>(architecture: &A) -> Result<impl Strategy<Value 
 }
 
 fn cost_range<A: Architecture>(architecture: &A, metric: Metric) -> Result<(f64, f64)> {
-    let space = architecture.space()?;
+    let space = architecture.space()?.removable_branches();
     let sizes = |dimension: &Dimension| dimension.candidates.sizes().collect::<Vec<Size>>();
     let candidates: Vec<Vec<Size>> = space.dimensions.iter().map(sizes).collect();
     architecture.cost_model().range(metric, &space, &candidates)

@@ -73,7 +73,8 @@ pub fn check_extractor<A: Architecture, B: Architecture>(
     Ok(())
 }
 
-/// Scores, α, λ and a budget for the default search space of `architecture`. Shrinks to the
+/// Scores, α, λ and a budget for the default search space of `architecture` with
+/// [removable branches](crate::space::SearchSpace::removable_branches). Shrinks to the
 /// smallest budget, equal scores and equal α.
 ///
 /// # Errors
@@ -81,7 +82,7 @@ pub fn check_extractor<A: Architecture, B: Architecture>(
 pub fn extractor_cases<A: Architecture>(
     architecture: &A,
 ) -> crate::Result<impl Strategy<Value = ExtractorCase>> {
-    let space = architecture.space()?;
+    let space = architecture.space()?.removable_branches();
     let candidates = || space.dimensions.iter().map(|dimension| &dimension.candidates);
     let all_scores: Vec<_> = candidates().map(|c| scores(c.units() as usize)).collect();
     let all_alphas: Vec<_> = candidates().map(|c| alphas(c.len())).collect();
@@ -138,7 +139,8 @@ fn random_supernet<A: Architecture>(
 ) -> crate::Result<Supernet<A>> {
     drawing(|| {
         seed_torch(seed, 0, Purpose::Check);
-        let supernet = Supernet::new(architecture.clone(), architecture.space()?, false, device)?;
+        let space = architecture.space()?.removable_branches();
+        let supernet = Supernet::new(architecture.clone(), space, false, device)?;
         crate::autograd::no_grad(|| {
             for mut parameter in supernet.parameters() {
                 let noise = parameter.value.f_randn_like()?.f_mul_scalar(0.1)?;
@@ -164,7 +166,7 @@ pub fn has_decided_sizes<A: Architecture, B: Architecture>(
     _: &Tensor,
 ) -> Verdict {
     let subnet = extract_decided(extractor, supernet).map_err(failed)?;
-    let actual = subnet.architecture().space().map_err(failed)?.full_sizes();
+    let actual = subnet.architecture().cost_model().dense;
     for (name, expected) in supernet.sizes() {
         let Some(actual) = actual.get(&name) else { continue };
         expect_true(*actual == expected, || {

@@ -11,19 +11,22 @@ use std::collections::BTreeSet;
 /// Most heads, and most channels of a head, of a random dimension.
 const HEADS: usize = 4;
 const CHANNELS: usize = 8;
+/// Most candidates: all pairs, and the removal.
+const MOST_CANDIDATES: usize = HEADS * CHANNELS + 1;
 
-/// Candidates of at most 4 heads of 8 channels; every second dimension is flat. Shrink to one unit
-/// and one candidate.
+/// Candidates of at most 4 heads of 8 channels; every second dimension is flat, every fourth may be removed. Shrink to one
+/// unit and one candidate.
 pub fn candidates() -> impl Strategy<Value = Candidates> {
-    let sides = (1..=HEADS, 1..=CHANNELS, any::<bool>());
+    let sides = (1..=HEADS, 1..=CHANNELS, any::<bool>(), proptest::bool::weighted(0.25));
     let (head_counts, widths) = (vec(0..HEADS, 1..=HEADS), vec(0..CHANNELS, 1..=CHANNELS));
     // Proptest shrinks the first part first: few small candidates let the sides shrink further.
     (head_counts, widths, sides).prop_filter_map(
         "candidates within the grid",
-        |(head_counts, widths, (heads, channels, flat))| {
+        |(head_counts, widths, (heads, channels, flat, removable))| {
             let heads = if flat { 1 } else { heads };
             let (head_counts, widths) = (values(heads, head_counts), values(channels, widths));
-            Candidates::grid(heads as i64, channels as i64, head_counts, widths).ok()
+            let grid = Candidates::grid(heads as i64, channels as i64, head_counts, widths).ok()?;
+            Some(if removable { grid.with_removal() } else { grid })
         },
     )
 }
@@ -63,14 +66,14 @@ pub fn extreme_alphas(count: usize) -> impl Strategy<Value = Vec<f64>> {
 /// Scores, α and active candidates of one dimension, some of them with the importance of pruned
 /// channels.
 pub fn units() -> impl Strategy<Value = Units> {
-    units_with(alphas(HEADS * CHANNELS))
+    units_with(alphas(MOST_CANDIDATES))
 }
 
-/// [`units`] with other candidate logits: lists of at least 32, of which the first are used.
+/// [`units`] with other candidate logits: lists of at least 33, of which the first are used.
 pub fn units_with(alphas: impl Strategy<Value = Vec<f64>>) -> impl Strategy<Value = Units> {
     let most = HEADS * CHANNELS;
     // Lists for the largest dimension, truncated: they shrink independently of the candidates.
-    let flags = (vec(any::<bool>(), most), any::<prop::sample::Index>());
+    let flags = (vec(any::<bool>(), MOST_CANDIDATES), any::<prop::sample::Index>());
     let pruned_importance =
         prop::option::of(vec((0..32u8).prop_map(|n| f64::from(n) / 8.0), HEADS));
     (candidates(), scores(most), alphas, flags, pruned_importance).prop_filter_map(

@@ -2,15 +2,15 @@
 
 use super::flat::indices;
 use super::{Supernet, Weights};
-use crate::models::Architecture;
+use crate::models::{Architecture, Shapes};
 use crate::space::{Binding, DimensionKind, Over};
 use crate::Result;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 impl<A: Architecture> Supernet<A> {
     /// Returns architecture and weights of the masked network: attention and hidden dimensions have
     /// their dense sizes, with the kept units at their places in the dense network and zeros for
-    /// pruned units. Embeddings keep their present size, because zeros in them would change what
+    /// pruned units; a removed branch is there again, all zeros but for the constant that it left. Embeddings keep their present size, because zeros in them would change what
     /// LayerNorm computes. Weights are those of the last [`materialise`](Self::materialise).
     ///
     /// Verification compares the extracted subnet with this network.
@@ -19,17 +19,18 @@ impl<A: Architecture> Supernet<A> {
     /// [`crate::Error::Unknown`] if the cost model has no dense size of a dimension.
     pub fn masked_network(&self) -> Result<(A, Weights)> {
         let mut sizes = self.sizes();
-        let mut weights = self.folded_weights();
+        let (mut weights, mut removed) = (self.folded_weights(), false);
         for (dimension, state) in self.declared_space().dimensions.iter().zip(self.states()) {
             if dimension.kind == DimensionKind::Embedding {
                 continue;
             }
+            removed |= state.candidates().full().is_removed();
             let dense = crate::cost::size_in(&self.cost_model().dense, &dimension.name)?;
             let units = indices(&state.origin, self.device())?;
             let heads: Vec<i64> = state
                 .origin
                 .iter()
-                .step_by(state.candidates().channels() as usize)
+                .step_by(state.candidates().channels().max(1) as usize)
                 .map(|unit| unit / dense.channels)
                 .collect();
             let heads = indices(&heads, self.device())?;
@@ -44,7 +45,22 @@ impl<A: Architecture> Supernet<A> {
             }
             sizes.insert(dimension.name.clone(), dense);
         }
-        Ok((self.architecture().resized(&sizes)?, weights))
+        let architecture = self.architecture().resized(&sizes)?;
+        if removed {
+            self.add_removed(&architecture.variables()?, &mut weights)?;
+        }
+        Ok((architecture, weights))
+    }
+
+    /// Adds zeros for the variables that went with a removed branch.
+    fn add_removed(&self, dense: &Shapes, weights: &mut Weights) -> Result<()> {
+        for (name, shape) in
+            dense.iter().filter(|(name, _)| !weights.contains_key(*name)).collect::<Vec<_>>()
+        {
+            let zeros = Tensor::f_zeros(&shape[..], (Kind::Float, self.device()))?;
+            weights.insert(name.clone(), zeros);
+        }
+        Ok(())
     }
 }
 

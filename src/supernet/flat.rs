@@ -13,6 +13,9 @@ pub(super) fn indices(values: &[i64], device: Device) -> Result<Tensor> {
 /// Returns the heads of the kept units, which are `size.heads × size.channels` out of heads of
 /// `channels` channels.
 pub(super) fn heads_of(kept: &Tensor, size: Size, channels: i64) -> Result<Tensor> {
+    if size.is_removed() {
+        return Ok(kept.shallow_clone());
+    }
     let first = kept.f_view([size.heads, size.channels])?.f_select(1, 0)?;
     Ok(first.f_divide_scalar_mode(channels, "floor")?)
 }

@@ -23,6 +23,8 @@ pub struct Narrowing {
     flat: BTreeMap<String, (Tensor, [i64; 2])>,
     /// Kept units of every narrowed dimension, by its index in the search space.
     kept: BTreeMap<usize, Vec<i64>>,
+    /// Variables that the network has no more.
+    pub(super) vanished: Vec<String>,
 }
 
 impl Narrowing {
@@ -106,6 +108,11 @@ impl Narrowing {
             }
             Ok(narrowed)
         })
+    }
+
+    /// Returns the names of the variables that the network has no more, because their branch was removed.
+    pub fn vanished(&self) -> &[String] {
+        &self.vanished
     }
 
     /// Returns the kept units of a dimension as flat indices before pruning; `None` if it is not

@@ -96,9 +96,10 @@ impl<A: Architecture> Supernet<A> {
 
     /// Prunes dimensions to the given sizes, as (index, size): keeps the units of the fade-out to
     /// that size, or those with the highest importance, and rebuilds the network with sliced
-    /// weights.
+    /// weights; a branch of size [`Size::REMOVED`] is built no more.
     ///
-    /// Returns the slices; the caller applies them to other tensors shaped like the parameters. If
+    /// Returns the slices; the caller applies them to other tensors shaped like the parameters,
+    /// and forgets those of [variables that vanished](Narrowing::vanished). If
     /// the network cannot be rebuilt at other sizes ([`can_narrow`](Self::can_narrow)), the gates
     /// of pruned units stay at zero, and the returned set of slices is empty.
     ///
@@ -113,14 +114,14 @@ impl<A: Architecture> Supernet<A> {
         }
         let smaller = self.smaller(sizes);
         let kept = self.kept_on_host(&smaller)?;
-        let narrowing = Narrowing::new(&self.space, &self.states, &smaller, &kept)?;
+        let mut narrowing = Narrowing::new(&self.space, &self.states, &smaller, &kept)?;
         let raw = self.raw_weights();
         sizes.iter().for_each(|&(at, _)| self.states[at].fade_out = None);
         if narrowing.is_empty() {
             self.rebuild_gating(&raw)?;
             return Ok(narrowing);
         }
-        let weights: Weights = raw
+        let mut weights: Weights = raw
             .iter()
             .map(|(name, tensor)| Ok((name.clone(), narrowing.apply(name, tensor)?)))
             .collect::<Result<_>>()?;
@@ -129,7 +130,14 @@ impl<A: Architecture> Supernet<A> {
             self.space.dimensions[at].candidates = self.states[at].candidates().clone();
         }
         self.architecture = self.architecture.resized(&self.sizes())?;
-        self.rebuild(self.reconstruction.is_some(), &weights)?;
+        let pmim = self.reconstruction.is_some();
+        if smaller.iter().any(|(_, size)| size.is_removed()) {
+            let left = Self::shapes(&self.architecture, pmim)?;
+            let gone = weights.keys().filter(|name| !left.contains_key(*name));
+            narrowing.vanished = gone.cloned().collect();
+            weights.retain(|name, _| left.contains_key(name));
+        }
+        self.rebuild(pmim, &weights)?;
         Ok(narrowing)
     }
 
@@ -147,9 +155,7 @@ impl<A: Architecture> Supernet<A> {
                 return Err(Error::invalid("index of a dimension", expected, at));
             };
             let full = state.candidates().full();
-            let within = (1..=full.heads).contains(&size.heads)
-                && (1..=full.channels).contains(&size.channels);
-            if !within {
+            if !state.candidates().may_become(size) {
                 let (name, expected) =
                     (format!("size of {}", state.name), format!("within {full}"));
                 return Err(Error::invalid(name, expected, size));

@@ -70,8 +70,7 @@ impl DimensionState {
         let most =
             self.fade_out.as_ref().map_or(self.candidates().full(), |fade_out| fade_out.size);
         let sizes = self.candidates().sizes().enumerate();
-        let within = |size: Size| size.heads <= most.heads && size.channels <= most.channels;
-        sizes.filter(|(_, size)| within(*size)).map(|(candidate, _)| candidate).collect()
+        sizes.filter(|(_, size)| size.fits_into(most)).map(|(candidate, _)| candidate).collect()
     }
 
     /// Parameter name of the scores.

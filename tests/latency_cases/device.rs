@@ -65,13 +65,16 @@ pub fn vit() -> VitConfig {
     VitConfig::uniform(64, 4, 4).input(32, 3, 8).classes(10)
 }
 
-/// Latency of a network on the undisturbed device: widths count in multiples of 8 and 32.
+/// Latency of a network on the undisturbed device: widths count in multiples of 8 and 32, and a branch costs something
+/// however small it is.
 pub fn milliseconds(network: &VitConfig) -> f64 {
     let padded = |width: i64, of: i64| ((width + of - 1) / of * of) as f64;
     let embed = padded(network.embed_dim, 8);
     let block = |own: &BlockConfig| {
         let attention = embed * own.heads as f64 * padded(own.head_dim, 8) * 1e-3;
-        0.3 + attention + 0.2 * own.heads as f64 + embed * padded(own.hidden_dim, 32) * 2e-4
+        let present = f64::from(u8::from(own.has_attention()) + u8::from(own.has_mlp()));
+        let mlp = embed * padded(own.hidden_dim, 32) * 2e-4;
+        0.15 * present + attention + 0.2 * own.heads as f64 + mlp
     };
     2.0 + 0.01 * embed + network.blocks.iter().map(block).sum::<f64>()
 }

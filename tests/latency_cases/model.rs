@@ -22,10 +22,10 @@ fn random_sizes(space: &SearchSpace, random: &mut ChaCha8Rng) -> Sizes {
 }
 
 /// Error of predictions for 40 random networks, relative to what the undisturbed device takes.
-fn true_error(model: &LatencyModel) -> TestResult<PredictionError> {
-    let (space, mut random) = (vit().space()?, ChaCha8Rng::seed_from_u64(3));
+fn true_error(model: &LatencyModel, space: &SearchSpace) -> TestResult<PredictionError> {
+    let mut random = ChaCha8Rng::seed_from_u64(3);
     let pair = |_| -> TestResult<[f64; 2]> {
-        let sizes = random_sizes(&space, &mut random);
+        let sizes = random_sizes(space, &mut random);
         Ok([
             model.predict(&sizes)? / model.dense_ms,
             milliseconds(&vit().resized(&sizes)?) / milliseconds(&vit()),
@@ -38,7 +38,7 @@ fn true_error(model: &LatencyModel) -> TestResult<PredictionError> {
 #[test]
 fn model_of_a_quiet_device_predicts_random_networks_within_two_percent() -> TestResult {
     let model = quiet()?;
-    let error = true_error(&model)?;
+    let error = true_error(&model, &vit().space()?)?;
     assert!(error.median < 0.02 && error.p95 < 0.05, "{error:?}");
     assert_eq!(model.drift, 0.0);
     Ok(())
@@ -48,11 +48,39 @@ fn model_of_a_quiet_device_predicts_random_networks_within_two_percent() -> Test
 fn model_of_a_device_with_noise_and_drift_predicts_random_networks_within_three_percent(
 ) -> TestResult {
     let model = noisy()?;
-    let error = true_error(&model)?;
+    let error = true_error(&model, &vit().space()?)?;
     assert!(error.median < 0.03 && error.p95 < 0.08, "{error:?}");
     assert!(model.drift > 0.1, "{}", model.drift);
     // The model's own estimate is of the same size.
     assert!(model.error.median < 0.05 && model.error.networks == 12, "{:?}", model.error);
+    Ok(())
+}
+
+#[test]
+fn model_with_removable_branches_predicts_random_networks_within_three_percent() -> TestResult {
+    let (vit, options) = (vit(), MeasureOptions { networks: 80, ..MeasureOptions::default() });
+    let space = vit.space()?.removable_branches();
+    let device = SyntheticDevice::quiet();
+    let model = LatencyModel::measure(&vit, &space, &device, &options, &mut |_| Ok(()))?;
+    model.expect_space(&space)?;
+    let error = true_error(&model, &space)?;
+    assert!(error.median < 0.03 && error.p95 < 0.08, "{error:?}");
+    // What a branch costs however small it is, is saved with it.
+    for name in ["blocks.1.attn", "blocks.1.mlp"] {
+        let at = |size| {
+            model.predict(
+                &[(name.into(), size)]
+                    .into_iter()
+                    .chain(space.full_sizes().into_iter().filter(|(own, _)| own != name))
+                    .collect(),
+            )
+        };
+        let least =
+            space.dimensions.iter().find(|own| own.name == name).ok_or(name)?.candidates.size(1);
+        assert!(at(Size::REMOVED)? < at(least)? - 0.1, "{name}");
+    }
+    // Measured without removable branches, it does not know what a removal saves.
+    assert_refused!(quiet()?.expect_space(&space), Error::Latency(LatencyError::Beyond { .. }));
     Ok(())
 }
 

@@ -2,14 +2,13 @@
 
 use super::problem::Problem;
 use crate::cost::table::point;
-use crate::cost::{CostFunction, Polynomial, TableCost, TableTerm};
-use crate::space::Over;
+use crate::cost::{CostFunction, Counted, Polynomial, TableCost, TableTerm};
 use crate::Result;
 
 /// Term of a cost. Dimensions are given by their index.
 pub(super) enum Addend {
     /// Product of a coefficient and sizes.
-    Product { coefficient: f64, factors: Vec<(usize, Over)> },
+    Product { coefficient: f64, factors: Vec<(usize, Counted)> },
     /// Value at every combination of options of these dimensions, those of the last side by side.
     Values { dimensions: Vec<usize>, values: Vec<f64> },
 }
@@ -27,7 +26,7 @@ impl Addend {
     pub(super) fn least(&self, problem: &Problem, known: &dyn Fn(usize) -> Option<usize>) -> f64 {
         match self {
             Self::Product { coefficient, factors } => {
-                let factor = |&(dimension, over): &(usize, Over)| match known(dimension) {
+                let factor = |&(dimension, over): &(usize, Counted)| match known(dimension) {
                     Some(option) => over.of(problem.size(dimension, option)) as f64,
                     None => extreme(problem, dimension, over, *coefficient),
                 };
@@ -39,7 +38,7 @@ impl Addend {
 }
 
 /// Returns the size of a dimension that minimises a term with this coefficient.
-fn extreme(problem: &Problem, dimension: usize, over: Over, coefficient: f64) -> f64 {
+fn extreme(problem: &Problem, dimension: usize, over: Counted, coefficient: f64) -> f64 {
     let options = 0..problem.choices[dimension].candidates.len();
     let sizes = options.map(|option| over.of(problem.size(dimension, option)) as f64);
     match coefficient < 0.0 {

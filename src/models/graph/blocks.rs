@@ -7,20 +7,28 @@ use crate::models::rotary;
 
 impl Graph {
     /// Adds a pre-norm transformer block, x + ls1(attention(norm1(x))), then
-    /// x + ls2(mlp(norm2(x))). `attention` adds its steps.
+    /// x + ls2(mlp(norm2(x))). `attention` adds its steps. Of a removed branch, a constant is added.
     pub(in crate::models) fn block(
         &mut self,
         x: Value,
         own: &BlockSteps,
         attention: impl FnOnce(&mut Self, Value) -> Value,
     ) -> Value {
-        let BlockSteps { name, width, hidden_dim, style } = own;
-        let normed = self.norm(x, format!("{name}.norm1"), *width, style);
-        let attended = attention(self, normed);
-        let attended = own.scaled(self, attended, "ls1");
-        let x = self.add(x, attended);
+        let BlockSteps { name, width, sizes, style } = own;
+        let x = match sizes.has_attention() {
+            false => own.constant(self, x, "attn.proj.bias", "ls1"),
+            true => {
+                let normed = self.norm(x, format!("{name}.norm1"), *width, style);
+                let attended = attention(self, normed);
+                let attended = own.scaled(self, attended, "ls1");
+                self.add(x, attended)
+            }
+        };
+        if !sizes.has_mlp() {
+            return own.constant(self, x, "mlp.fc2.bias", "ls2");
+        }
         let normed = self.norm(x, format!("{name}.norm2"), *width, style);
-        let output = self.mlp(normed, &format!("{name}.mlp"), *hidden_dim, style);
+        let output = self.mlp(normed, &format!("{name}.mlp"), sizes.hidden_dim, style);
         let output = own.scaled(self, output, "ls2");
         self.add(x, output)
     }
@@ -89,13 +97,24 @@ pub(in crate::models) struct BlockSteps {
     pub(in crate::models) name: String,
     /// Width of the embedding.
     pub(in crate::models) width: i64,
-    /// Hidden width of the MLP.
-    pub(in crate::models) hidden_dim: i64,
+    /// Sizes of the block.
+    pub(in crate::models) sizes: BlockConfig,
     /// What it has in common with the other blocks.
     pub(in crate::models) style: BlockStyle,
 }
 
 impl BlockSteps {
+    /// Adds what is left of a removed branch.
+    fn constant(&self, graph: &mut Graph, x: Value, bias: &str, layer: &str) -> Value {
+        let named = |own: &str| format!("{}.{own}", self.name);
+        let (parameter, scale) = (named(bias), named(&format!("{layer}.gamma")));
+        let operation = match self.style.layer_scale {
+            None => Operation::AddParameter { parameter },
+            Some(_) => Operation::AddScaledParameter { parameter, scale },
+        };
+        graph.then(x, operation)
+    }
+
     fn scaled(&self, graph: &mut Graph, branch: Value, layer: &str) -> Value {
         if self.style.layer_scale.is_none() {
             return branch;

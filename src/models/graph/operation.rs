@@ -21,10 +21,19 @@ pub enum Operation {
         /// Name of the tokens.
         token: String,
     },
-    /// Sum with a parameter that is broadcast over the batch, such as positions `[1, N, E]`.
+    /// Sum with a parameter that is broadcast over the batch, such as positions `[1, N, E]`, or over batch and
+    /// tokens, such as the constant `[E]` of a removed branch.
     AddParameter {
         /// Name of the parameter.
         parameter: String,
+    },
+    /// Sum with the product of two parameters `[E]`, the same for every token: what a removed branch leaves under
+    /// LayerScale.
+    AddScaledParameter {
+        /// Name of the parameter.
+        parameter: String,
+        /// Name of its factor.
+        scale: String,
     },
     /// Product with a parameter `[E]`, the same for every token, as in LayerScale.
     ScaleParameter {

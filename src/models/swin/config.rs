@@ -2,8 +2,8 @@
 
 use super::variables::shapes;
 use crate::models::limits::{
-    check_blocks, check_input, check_rates, check_size, check_variables, check_windows,
-    equal_blocks, head_dim,
+    check_attention, check_blocks, check_input, check_rates, check_size, check_variables,
+    check_windows, equal_blocks, head_dim,
 };
 use crate::models::{BlockConfig, Windows};
 use crate::range::Range;
@@ -170,6 +170,10 @@ impl SwinConfig {
         check_blocks(&format!("stages.{stage}.blocks"), &own.blocks)?;
         check_windows(self.windows(stage, 0))?;
         let mut blocks = own.blocks.iter().enumerate();
-        blocks.try_for_each(|(block, sizes)| sizes.check(&format!("stages.{stage}.blocks.{block}")))
+        let check = |(block, sizes): (usize, &BlockConfig)| {
+            sizes.check(&format!("stages.{stage}.blocks.{block}"))
+        };
+        blocks.try_for_each(check)?;
+        check_attention(&format!("stages.{stage}.blocks"), &own.blocks)
     }
 }

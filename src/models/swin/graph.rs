@@ -23,8 +23,8 @@ pub(super) fn graph(config: &SwinConfig) -> Graph {
         }
         width = own.embed_dim;
         for (block, sizes) in own.blocks.iter().enumerate() {
-            let (name, hidden_dim) = (block_name(stage, block), sizes.hidden_dim);
-            let steps = BlockSteps { name, width, hidden_dim, style };
+            let name = block_name(stage, block);
+            let steps = BlockSteps { name, width, sizes: *sizes, style };
             let windows = config.windows(stage, block);
             x = graph.block(x, &steps, |graph, x| attention(graph, x, &steps.name, windows, sizes));
         }

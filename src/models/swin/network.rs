@@ -125,7 +125,7 @@ impl Stage {
             let windows = config.windows(stage, at);
             let layout = BlockLayout {
                 width,
-                hidden_dim: sizes.hidden_dim,
+                sizes: *sizes,
                 style,
                 drop_path: drop_path_of(first + at, depth, config.drop_path),
             };

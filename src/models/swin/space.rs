@@ -42,12 +42,17 @@ pub(super) fn search_space(config: &SwinConfig) -> Result<SearchSpace> {
     let mut dimensions = Vec::new();
     for (stage, own) in config.stages.iter().enumerate() {
         dimensions.push(embedding(config, stage)?);
+        // A stage without any attention would only merge patches.
+        let stays = own.blocks.iter().position(BlockConfig::has_attention);
         for (block, sizes) in own.blocks.iter().enumerate() {
             let name = block_name(stage, block);
-            let [attention, hidden] = sizes.dimensions(&name, &config.style())?;
+            let mut both = sizes.dimensions(&name, &config.style(), stays == Some(block))?;
             let table = format!("{name}.attn.relative_position_bias_table");
-            dimensions.push(attention.bind(Binding::narrowed(table, 1).over_heads()));
-            dimensions.push(hidden);
+            let attention = both.iter_mut().filter(|own| own.kind == DimensionKind::Attention);
+            attention.for_each(|own| {
+                own.bindings.push(Binding::narrowed(&table, 1).over_heads());
+            });
+            dimensions.extend(both);
         }
     }
     Ok(SearchSpace { dimensions })
@@ -68,18 +73,14 @@ fn embedding(config: &SwinConfig, stage: usize) -> Result<Dimension> {
     } else {
         bind(Binding::gated(format!("layers.{stage}.downsample.reduction.weight"), 0));
     }
-    for block in (0..config.stages[stage].blocks.len()).map(|block| block_name(stage, block)) {
-        for norm in ["norm1", "norm2"] {
-            bind(Binding::scaled(format!("{block}.{norm}.weight"), 0));
-            bind(Binding::written(format!("{block}.{norm}.bias"), 0));
+    for (block, sizes) in config.stages[stage].blocks.iter().enumerate() {
+        let block = block_name(stage, block);
+        for norm in sizes.norms(&block) {
+            bind(Binding::scaled(format!("{norm}.weight"), 0));
+            bind(Binding::written(format!("{norm}.bias"), 0));
         }
-        for writer in ["attn.proj", "mlp.fc2"] {
-            bind(Binding::written(format!("{block}.{writer}.weight"), 0));
-            bind(Binding::written(format!("{block}.{writer}.bias"), 0));
-        }
-        for reader in ["attn.qkv", "mlp.fc1"] {
-            bind(Binding::narrowed(format!("{block}.{reader}.weight"), 1));
-        }
+        sizes.writers(&block).for_each(|writer| bind(Binding::written(writer, 0)));
+        sizes.readers(&block).for_each(|reader| bind(Binding::narrowed(reader, 1)));
     }
     // The embedding is read at the end of the stage: by the patch merging, which concatenates four
     // tokens, or by the head.

@@ -25,8 +25,10 @@ pub(super) fn shapes(config: &SwinConfig) -> Shapes {
             let name = block_name(stage, block);
             sizes.variables(&name, width, &config.style(), &mut shapes);
             let rows = config.windows(stage, block).relative_positions();
-            let table = format!("{name}.attn.relative_position_bias_table");
-            shapes.insert(table, vec![rows, sizes.heads]);
+            if sizes.has_attention() {
+                let table = format!("{name}.attn.relative_position_bias_table");
+                shapes.insert(table, vec![rows, sizes.heads]);
+            }
         }
     }
     norm(&mut shapes, "norm", width, Norm::Layer);

@@ -3,8 +3,8 @@
 use super::variables::shapes;
 use super::{Pooling, PositionEmbedding};
 use crate::models::limits::{
-    check_blocks, check_input, check_layer_scale, check_patches, check_rates, check_registers,
-    check_rope, check_size, check_variables, equal_blocks, head_dim,
+    check_attention, check_blocks, check_input, check_layer_scale, check_patches, check_rates,
+    check_registers, check_rope, check_size, check_variables, equal_blocks, head_dim,
 };
 use crate::models::{Activation, BlockConfig, Mlp, Norm, QkvBias, Rope};
 use crate::{Error, Result};
@@ -267,6 +267,7 @@ impl VitConfig {
         for (block, sizes) in self.blocks.iter().enumerate() {
             sizes.check(&format!("blocks.{block}"))?;
         }
+        check_attention("blocks", &self.blocks)?;
         check_rates(self.drop_path, self.norm_eps)?;
         check_layer_scale(self.layer_scale)?;
         check_registers(self.registers)?;

@@ -12,8 +12,7 @@ pub(super) fn graph(config: &VitConfig) -> Graph {
         x = graph.norm(x, "norm_pre", width, &style);
     }
     for (block, sizes) in config.blocks.iter().enumerate() {
-        let (name, hidden_dim) = (format!("blocks.{block}"), sizes.hidden_dim);
-        let steps = BlockSteps { name, width, hidden_dim, style };
+        let steps = BlockSteps { name: format!("blocks.{block}"), width, sizes: *sizes, style };
         let name = format!("{}.attn", steps.name);
         x = graph.block(x, &steps, |graph, x| graph.attention(x, &name, sizes, &style));
     }

@@ -38,7 +38,7 @@ fn block(path: &nn::Path, config: &VitConfig, at: usize) -> Result<Block<Attenti
     let (width, sizes, style) = (config.embed_dim, &config.blocks[at], config.style());
     let layout = BlockLayout {
         width,
-        hidden_dim: sizes.hidden_dim,
+        sizes: *sizes,
         style,
         drop_path: drop_path_of(at, config.blocks.len(), config.drop_path),
     };

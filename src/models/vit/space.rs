@@ -54,8 +54,10 @@ impl Blocks for VitConfig {
 
 pub(super) fn search_space(config: &VitConfig) -> Result<SearchSpace> {
     let (mut dimensions, style) = (vec![embedding(config)?], config.style());
+    // Without any attention, no token would learn of another.
+    let stays = config.blocks.iter().position(BlockConfig::has_attention);
     for (block, sizes) in config.blocks.iter().enumerate() {
-        dimensions.extend(sizes.dimensions(&block_name(block), &style)?);
+        dimensions.extend(sizes.dimensions(&block_name(block), &style, stays == Some(block))?);
     }
     if let Pooling::Attention(pool) = &config.pooling {
         dimensions.extend(pool.dimensions(&style.of_pool())?);
@@ -82,9 +84,9 @@ fn embedding(config: &VitConfig) -> Result<Dimension> {
             false => Binding::gated(maker, axis),
         });
     }
-    for block in (0..config.blocks.len()).map(block_name) {
-        for reader in ["attn.qkv", "mlp.fc1"] {
-            bindings.push(Binding::narrowed(format!("{block}.{reader}.weight"), 1));
+    for (block, sizes) in config.blocks.iter().enumerate() {
+        for reader in sizes.readers(&block_name(block)) {
+            bindings.push(Binding::narrowed(reader, 1));
         }
     }
     if let Pooling::Attention(_) = config.pooling {
@@ -100,8 +102,8 @@ fn embedding(config: &VitConfig) -> Result<Dimension> {
 
 fn norms(config: &VitConfig, bindings: &mut Vec<Binding>) {
     let mut norms = vec![config.pooling.norm().to_string()];
-    for block in (0..config.blocks.len()).map(block_name) {
-        norms.extend(["norm1", "norm2"].map(|norm| format!("{block}.{norm}")));
+    for (block, sizes) in config.blocks.iter().enumerate() {
+        norms.extend(sizes.norms(&block_name(block)));
     }
     let bias = |norm: &str| (config.norm == Norm::Layer).then(|| format!("{norm}.bias"));
     for norm in norms {
@@ -116,21 +118,15 @@ fn norms(config: &VitConfig, bindings: &mut Vec<Binding>) {
 
 /// The layers that add to the embedding.
 fn writers(config: &VitConfig, bindings: &mut Vec<Binding>) {
-    let blocks = || (0..config.blocks.len()).map(block_name);
-    for part in ["weight", "bias"] {
-        for block in blocks() {
-            for writer in ["attn.proj", "mlp.fc2"] {
-                let name = format!("{block}.{writer}.{part}");
-                bindings.push(match config.layer_scale {
-                    None => Binding::written(name, 0),
-                    // LayerScale fades out in their place: both would fade the branch twice.
-                    Some(_) => Binding::narrowed(name, 0),
-                });
-            }
-        }
+    for (block, sizes) in config.blocks.iter().enumerate() {
+        bindings.extend(sizes.writers(&block_name(block)).map(|name| match config.layer_scale {
+            None => Binding::written(name, 0),
+            // LayerScale fades out in their place: both would fade the branch twice.
+            Some(_) => Binding::narrowed(name, 0),
+        }));
     }
     if config.layer_scale.is_some() {
-        for block in blocks() {
+        for block in (0..config.blocks.len()).map(block_name) {
             for scale in ["ls1", "ls2"] {
                 bindings.push(Binding::written(format!("{block}.{scale}.gamma"), 0));
             }

@@ -190,6 +190,7 @@ fn more(out: &mut Formatter, name: &str, count: usize) -> fmt::Result {
 /// Width, or heads × channels, of every dimension.
 fn in_words(sizes: &Sizes) -> String {
     let sizes = sizes.iter().map(|(name, size)| match size.heads {
+        0 => format!("{name} removed"),
         1 => format!("{name} {}", size.channels),
         heads => format!("{name} {heads}×{}", size.channels),
     });

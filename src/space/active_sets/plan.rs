@@ -27,7 +27,9 @@ pub(super) fn candidate_table(
             heads.push(size.map_or(0, |own| own.heads));
             channels.push(size.map_or(0, |own| own.channels));
             let units = size.map_or(0, |own| own.units());
-            sizes.extend([units as f32, size.map_or(0, |own| own.heads) as f32]);
+            let branch = size.is_some_and(|own| !own.is_removed());
+            let heads = size.map_or(0, |own| own.heads);
+            sizes.extend([units as f32, heads as f32, f32::from(u8::from(branch))]);
         }
         let count = flags.iter().filter(|&&active| active).count();
         means.push(1.0 / count.max(2) as f32);
@@ -39,7 +41,7 @@ pub(super) fn candidate_table(
         inactive: upload(&inactive, device)?.f_view([rows, most])?,
         heads: upload(&heads, device)?.f_view([rows, most])?,
         channels: upload(&channels, device)?.f_view([rows, most])?,
-        sizes: upload(&sizes, device)?.f_view([rows, most, 2])?,
+        sizes: upload(&sizes, device)?.f_view([rows, most, 3])?,
         means: upload(&means, device)?,
         undecided: upload(&undecided, device)?,
         nothing: Tensor::f_full([1], f64::NEG_INFINITY, (Kind::Float, device))?,
@@ -67,7 +69,7 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(sets: &[ActiveSet], dimensions: Vec<usize>) -> Self {
         let most = |of: fn(&Candidates) -> i64| {
-            dimensions.iter().map(|&at| of(sets[at].candidates())).max().unwrap_or(1)
+            dimensions.iter().map(|&at| of(sets[at].candidates())).max().unwrap_or(1).max(1)
         };
         let d = dimensions.len() as i64;
         Self { units: [d, most(Candidates::heads), most(Candidates::channels)], dimensions }

@@ -37,6 +37,11 @@ fn add_step(builder: &mut Builder, to: &str, step: &Step) -> Result<String> {
             let parameter = builder.weight(parameter)?;
             builder.node("Add", &[x, &parameter], to, &[])
         }
+        Operation::AddScaledParameter { parameter, scale } => {
+            let (parameter, scale) = (builder.weight(parameter)?, builder.weight(scale)?);
+            let added = builder.node("Mul", &[&parameter, &scale], format!("{to}.added"), &[]);
+            builder.node("Add", &[x, &added], to, &[])
+        }
         Operation::ScaleParameter { parameter } => {
             let parameter = builder.weight(parameter)?;
             builder.node("Mul", &[x, &parameter], to, &[])

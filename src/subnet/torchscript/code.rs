@@ -111,6 +111,9 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
             format!("torch.cat([torch.expand({}, [batch, -1, -1]), {x}], 1)", path(token)?)
         }
         Operation::AddParameter { parameter } => format!("torch.add({x}, {})", path(parameter)?),
+        Operation::AddScaledParameter { parameter, scale } => {
+            format!("torch.add({x}, torch.mul({}, {}))", path(parameter)?, path(scale)?)
+        }
         Operation::ScaleParameter { parameter } => format!("torch.mul({x}, {})", path(parameter)?),
         Operation::LayerNorm { parameters, width, eps } => {
             layer_norm(x, &weight_and_bias(parameters)?, *width, *eps)
