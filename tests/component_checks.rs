@@ -213,7 +213,7 @@ impl SubnetExtractor<VitConfig> for WritesWeights {
         let subnet = FoldingExtractor.extract(supernet)?;
         let weights = supernet.raw_weights();
         tch::no_grad(|| {
-            weights["blocks.0.mlp.fc1.weight"].shallow_clone().f_mul_scalar_(2.0).map(drop)
+            weights["patch_embed.proj.weight"].shallow_clone().f_mul_scalar_(2.0).map(drop)
         })?;
         Ok(subnet)
     }

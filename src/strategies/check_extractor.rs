@@ -166,7 +166,7 @@ pub fn has_decided_sizes<A: Architecture, B: Architecture>(
     _: &Tensor,
 ) -> Verdict {
     let subnet = extract_decided(extractor, supernet).map_err(failed)?;
-    let actual = subnet.architecture().cost_model().dense;
+    let actual = subnet.architecture().space().map_err(failed)?.full_sizes();
     for (name, expected) in supernet.sizes() {
         let Some(actual) = actual.get(&name) else { continue };
         expect_true(*actual == expected, || {

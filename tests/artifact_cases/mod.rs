@@ -78,6 +78,11 @@ pub fn kinds() -> Vec<(&'static str, VitConfig)> {
     };
     late.blocks[1].scale_dim = 24;
     let (plain, distilled) = (config(false), config(true));
+    // Removed branches: an MLP and an attention; a whole block, under LayerScale.
+    let mut shallow = config(false);
+    (shallow.blocks[0].hidden_dim, shallow.blocks[1].heads) = (0, 0);
+    let mut removed = config(true).layer_scale(0.2);
+    (removed.blocks[1].hidden_dim, removed.blocks[1].heads) = (0, 0);
     vec![
         ("plain", plain),
         ("distilled", distilled),
@@ -92,6 +97,8 @@ pub fn kinds() -> Vec<(&'static str, VitConfig)> {
         ("wide", dino.rectangular([12, 10], [4, 5])),
         ("siglip", siglip),
         ("late", late),
+        ("shallow", shallow),
+        ("removed", removed),
     ]
 }
 
@@ -108,9 +115,11 @@ pub fn padded_swin() -> SwinConfig {
     SwinConfig::uniform(12, &[2, 2], 2).input(18, 2, 2).window(4).classes(7)
 }
 
-/// Swins of both kinds.
-pub fn swins() -> [(&'static str, SwinConfig); 2] {
-    [("swin", swin()), ("padded_swin", padded_swin())]
+/// Swins of both kinds, and one with removed branches.
+pub fn swins() -> [(&'static str, SwinConfig); 3] {
+    let mut shallow = swin();
+    (shallow.stages[0].blocks[1].heads, shallow.stages[1].blocks[0].hidden_dim) = (0, 0);
+    [("swin", swin()), ("padded_swin", padded_swin()), ("swin-shallow", shallow)]
 }
 
 /// A network with random weights, biases and norm scales.

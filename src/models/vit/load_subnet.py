@@ -8,7 +8,7 @@
     logits = model(images)                  # [B, C, H, W] -> [B, classes]
 
 It needs torch 2.1 or newer and timm 1.0.23 or newer. Parameters have the names of model.safetensors. Modules
-are timm's own at other sizes; those for rotary positions, biases of queries and values alone, and attention
+are timm's own at other sizes; those for removed branches, rotary positions, biases of queries and values alone, and attention
 pooling are subclasses below, because timm's need heads x channels = width of the embedding.
 """
 
@@ -193,7 +193,14 @@ class Style:
         scale = None if self.layer_scale is None else self.layer_scale or 1.0
         block = Block(self.width, num_heads=1, mlp_ratio=1.0, init_values=scale, drop_path=drop_path,
                       norm_layer=self.norm, act_layer=self.act)
-        block.attn, block.mlp = self.attention(sizes), self.mlp(self.width, sizes["hidden_dim"])
+        if sizes["heads"]:
+            block.attn = self.attention(sizes)
+        else:
+            block.norm1, block.attn, block.drop_path1 = nn.Identity(), Removed(self.width, "proj"), nn.Identity()
+        if sizes["hidden_dim"]:
+            block.mlp = self.mlp(self.width, sizes["hidden_dim"])
+        else:
+            block.norm2, block.mlp, block.drop_path2 = nn.Identity(), Removed(self.width, "fc2"), nn.Identity()
         return block
 
     def attention(self, sizes):
@@ -221,6 +228,19 @@ def coordinates(rope, prefix, grid):
     rows, columns = torch.meshgrid(axis(grid[0]), axis(grid[1]), indexing="ij")
     patches = torch.stack([rows.flatten(), columns.flatten()], 1)
     return torch.cat([torch.zeros(prefix, 2), patches])
+
+
+class Removed(nn.Module):
+    """What a removed attention or MLP adds to every token: the bias of its last layer, of this name."""
+
+    def __init__(self, width, last):
+        super().__init__()
+        self.last, holder = last, nn.Module()
+        holder.bias = nn.Parameter(torch.zeros(width))
+        self.add_module(last, holder)
+
+    def forward(self, x, **_):
+        return getattr(self, self.last).bias.expand_as(x)
 
 
 class SubnetAttention(Attention):
