@@ -489,6 +489,7 @@ fn preset_swin_t_runs_all_stages_and_its_artifact_gives_the_same_top1() -> TestR
         "search.accumulate=1",
         "search.warmup=1",
         "search.options.training.precision=f32",
+        "space.multiple_of={ embedding = 4, hidden = 8 }",
         "finetune.accumulate=1",
         "finetune.warmup=1",
         "finetune.options.training.precision=f32",
@@ -499,7 +500,20 @@ fn preset_swin_t_runs_all_stages_and_its_artifact_gives_the_same_top1() -> TestR
     let network = Path::new(run).join("finetune/network");
     let described = json(&network.join("config.json"))?;
     assert_eq!(described["family"], "swin", "{described}");
-    assert_eq!(described["architecture"]["stages"].as_array().map(Vec::len), Some(4));
+    let stages = described["architecture"]["stages"].as_array().ok_or("no stages")?;
+    assert_eq!(stages.len(), 4);
+    for stage in stages {
+        let blocks = stage["blocks"].as_array().into_iter().flatten();
+        let hidden = blocks.map(|block| block["hidden_dim"].as_i64().unwrap_or(1));
+        assert!(hidden.into_iter().all(|width| width % 8 == 0), "{stage}");
+        assert_eq!(stage["embed_dim"].as_i64().unwrap_or(1) % 4, 0, "{stage}");
+    }
+    let summary = json(&Path::new(run).join("summary.json"))?;
+    if cfg!(all(target_os = "linux", target_env = "gnu")) && test_device() == "cpu" {
+        let [dense, subnet] =
+            ["dense", "subnet"].map(|of| summary[of]["memory_bytes"]["32"].as_u64());
+        assert!(dense > Some(0) && subnet > Some(0) && subnet <= dense, "{summary}");
+    }
     for file in ["model.torchscript.pt", "model.onnx"] {
         assert!(network.join(file).is_file(), "{file}");
     }
@@ -510,6 +524,9 @@ fn preset_swin_t_runs_all_stages_and_its_artifact_gives_the_same_top1() -> TestR
     assert_eq!(of(run)?, of(out)?);
     let told = succeeds(&["inspect", out])?;
     assert!(told.contains("swin"), "{told}");
+    // The options of the candidates are the search's own.
+    let told = refuses(&["--resume", "--out", run, "--set", "space.multiple_of=4"])?;
+    assert!(told.contains("space.multiple_of"), "{told}");
     Ok(())
 }
 

@@ -12,5 +12,7 @@ mod run;
 #[path = "latency_cases/search.rs"]
 mod search;
 mod support;
+#[path = "latency_cases/swin.rs"]
+mod swin;
 #[path = "latency_cases/tables.rs"]
 mod tables;

@@ -2,6 +2,7 @@
 
 mod appended;
 mod folder;
+mod json;
 mod leftovers;
 mod owner;
 mod reading;
@@ -12,6 +13,7 @@ mod tests;
 
 pub(crate) use appended::Appended;
 pub(crate) use folder::{write_folder, FolderKind};
+pub(crate) use json::{read_json, write_json};
 pub(crate) use leftovers::{discard_folder, recover_folder, remove_leftovers, restore_folder};
 pub(crate) use owner::{Owner, Part};
 pub(crate) use reading::read_folder;

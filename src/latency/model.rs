@@ -3,16 +3,22 @@
 use super::{median, Setting};
 use crate::cost::{CostModel, Metric, TableCost};
 use crate::error::LatencyError;
+use crate::files::{read_json, write_json};
 use crate::models::Architecture;
 use crate::space::{SearchSpace, Sizes};
 use crate::typed::first_difference;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+#[cfg(feature = "pipeline")]
+use std::io::Read;
 use std::path::Path;
 
 const FORMAT: &str = "once-for-both/latency";
 const VERSION: u32 = 1;
+/// Bytes of a file in which its format is named.
+#[cfg(feature = "pipeline")]
+const START: u64 = 256;
 
 /// Latency of a network at any sizes of its dimensions, measured on one device.
 ///
@@ -189,13 +195,21 @@ impl LatencyModel {
         self.cost_model(architecture)?.dense_cost(Metric::Latency)
     }
 
+    /// Returns whether a file begins as one that [`write`](Self::write) has written.
+    #[cfg(feature = "pipeline")]
+    pub(crate) fn is_at(path: &Path) -> bool {
+        let mut start = Vec::new();
+        let read = crate::files::open(path);
+        let read = read.and_then(|file| file.take(START).read_to_end(&mut start));
+        read.is_ok_and(|_| String::from_utf8_lossy(&start).contains(FORMAT))
+    }
+
     /// Writes the model as JSON, atomically.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let json = serde_json::to_vec_pretty(self).map_err(|error| Error::file(path, error))?;
-        crate::files::write_atomically(path, &json)
+        write_json(path, self)
     }
 
     /// Reads a model that [`write`](Self::write) has written. Check it with
@@ -205,9 +219,7 @@ impl LatencyModel {
     /// [`Error::Io`] if the file cannot be read, [`Error::File`] if it holds something else or another
     /// version.
     pub fn read(path: &Path) -> Result<Self> {
-        let text =
-            crate::files::read_to_string(path).map_err(|source| Error::io("read", path, source))?;
-        let value: Value = serde_json::from_str(&text).map_err(|error| Error::file(path, error))?;
+        let value: Value = read_json(path)?;
         let wrong = |name: &str, expected: &str| {
             let reason = format!("{name}: got {}, expected {expected}", value[name]);
             Error::file(path, reason)

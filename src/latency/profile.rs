@@ -4,6 +4,7 @@ use super::LatencyModel;
 use crate::cost::Grid;
 use crate::space::{Size, Sizes};
 use crate::Result;
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Formatter};
 
@@ -11,12 +12,36 @@ use std::fmt::{Display, Formatter};
 const SHOWN: usize = 7;
 
 /// Predicted latency with one dimension alone at each of its sizes, all others dense.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DimensionLatency {
     /// Names of the dimensions of equal layers, of which one has the size.
     pub names: Vec<String>,
     /// Sizes, ascending in heads, then in channels, with the latency in milliseconds of a batch.
     pub latency: Vec<(Size, f64)>,
+}
+
+impl DimensionLatency {
+    /// Returns the milliseconds of a head with all its channels: the mean over the sizes between the fewest heads
+    /// and all. `None` for a single number of heads.
+    pub fn per_head(&self) -> Option<f64> {
+        self.per_unit(|size| size.heads, |size| size.channels)
+    }
+
+    /// Returns the milliseconds of a channel, in every head where there are several: the mean over the sizes
+    /// between the fewest channels and all. `None` for a single number of channels.
+    pub fn per_channel(&self) -> Option<f64> {
+        self.per_unit(|size| size.channels, |size| size.heads)
+    }
+
+    /// The slope from the least to the largest number of units, the other number being the largest.
+    fn per_unit(&self, units: fn(&Size) -> i64, other: fn(&Size) -> i64) -> Option<f64> {
+        let most = self.latency.iter().map(|(size, _)| other(size)).max()?;
+        let along = || self.latency.iter().filter(|(size, _)| other(size) == most);
+        let least = along().min_by_key(|(size, _)| units(size))?;
+        let last = along().max_by_key(|(size, _)| units(size))?;
+        let count = units(&last.0) - units(&least.0);
+        (count > 0).then(|| (last.1 - least.1) / count as f64)
+    }
 }
 
 impl LatencyModel {

@@ -61,7 +61,7 @@ pub struct Config {
     pub network: Settings,
     /// Budgets of the search.
     pub budget: BudgetConfig,
-    /// Search space, besides the sizes.
+    /// Search space: what may be removed, and candidate sizes.
     #[serde(default, skip_serializing_if = "SpaceConfig::is_default")]
     pub space: SpaceConfig,
     /// Measurement of the latency, where it is limited.
@@ -196,6 +196,7 @@ impl Config {
         }
         self.search.check("search")?;
         self.latency.check()?;
+        self.space.check(self.budget.latency.is_some())?;
         self.given_budgets().map(drop)
     }
 
@@ -239,7 +240,7 @@ impl Config {
             let expected = "a limit: set budget.macs, budget.params, budget.latency, or several";
             return Err(Error::invalid("budget", expected, "none"));
         }
-        let (model, space) = (cost_model(dense, latency)?, self.space.of(dense)?);
+        let (model, space) = (cost_model(dense, latency)?, self.space.of(dense, latency)?);
         let known = |own: &&Budget| own.metric != Metric::Latency || latency.is_some();
         for budget in budgets.iter().filter(known) {
             budget.resolve(&model)?.check(&model, &space)?;

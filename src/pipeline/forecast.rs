@@ -49,7 +49,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         progress: impl FnMut(Progress) -> Result<()>,
     ) -> Result<(Sensitivity, Forecast)> {
         let architecture = network.architecture();
-        let (model, space) = (architecture.cost_model(), self.config.space.of(architecture)?);
+        let (model, space) = (architecture.cost_model(), self.config.space.measured(architecture)?);
         // Before the measurement, which may take long.
         budgets.iter().try_for_each(|budget| budget.resolve(&model)?.check(&model, &space))?;
         let batches = self.feed.calibration_batches(images, self.config.seed)?;

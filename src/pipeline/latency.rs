@@ -121,7 +121,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         goes_on: &dyn Fn() -> Result<()>,
     ) -> Result<LatencyModel> {
         let options = self.config.latency.options();
-        let space = self.config.space.of(network)?;
+        let space = self.config.space.measured(network)?;
         LatencyModel::measure(network, &space, &self.meter()?, &options, &mut |progress| {
             self.show(&Progress::Latency(progress));
             goes_on()

@@ -67,7 +67,7 @@ pub use feed_batches::FeedBatches;
 pub use import_config::ImportConfig;
 pub use inspection::{
     inspect, ArtifactInspection, CheckpointInspection, Finding, InspectOptions, Inspection,
-    PathInspection, RunInspection,
+    LatencyInspection, PathInspection, RunInspection,
 };
 pub use judgement::Judgement;
 pub use latency::{LatencyConfig, LatencySummary};
@@ -79,7 +79,7 @@ pub use report::write_report;
 pub use request::{Flags, Request};
 pub use run::{Pipeline, PipelineOutcome};
 pub use run_folder::{expect_writable, RunFolder};
-pub use space_config::SpaceConfig;
+pub use space_config::{CandidateChoice, Factors, MultipleOf, SpaceConfig};
 pub use stage_config::{Recipe, StageConfig};
 pub use summary::{
     DataSummary, KeptSize, NetworkSummary, SearchSummary, Summary, VerificationSummary,

@@ -2,13 +2,14 @@
 
 use super::latency::LatencySummary;
 use super::networks::{self, SharedTeacher};
-use super::run_folder::{is_saved, write_json};
+use super::run_folder::is_saved;
 use super::stages::Trained;
 use super::summary::Measured;
 use super::{write_report, Command, Config, Feed, ImageClassifier, Progress, RunFolder, Summary};
 use crate::cost::Metric;
 use crate::distributed::{Collective, SingleProcess};
 use crate::error::PipelineError;
+use crate::files::write_json;
 use crate::import::ImportReport;
 use crate::subnet::{Description, Provenance, Subnet};
 use crate::{Error, Result};

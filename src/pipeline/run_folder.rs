@@ -231,12 +231,6 @@ pub(super) struct StagePlan<A> {
     pub(super) options: Option<SearchOptions>,
 }
 
-/// Writes JSON atomically.
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_vec_pretty(value).map_err(|error| Error::file(path, error))?;
-    write_atomically(path, &text)
-}
-
 /// Writes the reconstruction after `step` optimiser steps into the folder of the search.
 pub(super) fn write_painting(folder: &Path, step: u64, painting: &Reconstruction) -> Result<()> {
     let folder = folder.join(PAINTINGS);

@@ -1,10 +1,11 @@
 //! One stage of a run: a search or training in a folder, with evaluations between its steps.
 
-use super::run_folder::{write_json, write_painting, StagePlan, PLAN};
+use super::run_folder::{write_painting, StagePlan, PLAN};
 use super::{FeedBatches, ImageClassifier, Pipeline, Progress, StageConfig, StageStart};
 use crate::batch::{Batch, BatchSource};
 use crate::cost::Metric;
 use crate::error::PipelineError;
+use crate::files::write_json;
 use crate::report::{median, TensorBoard};
 use crate::search::{read_events, Event, Outcome, Phase, Run, Search, SearchBuilder, METRICS};
 use crate::{Error, Result};

@@ -85,8 +85,8 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let components = Components { teacher: self.teacher.clone(), ..components };
         let latency = self.latency_model()?;
         let mut budgets = self.config.budgets(dense, latency.as_ref())?;
-        let builder = Search::of(dense.clone()).space(self.config.space.of(dense)?);
-        let builder = builder.components(components);
+        let space = self.config.space.of(dense, latency.as_ref())?;
+        let builder = Search::of(dense.clone()).space(space).components(components);
         if let Some(latency) = latency {
             return Ok(builder.budgets(budgets).latency(latency));
         }

@@ -1,10 +1,10 @@
 //! Results of a run: `summary.json`.
 
-use super::run_folder::write_json;
 use super::stage::FinishedStage;
 use super::stages::Trained;
 use super::{Feed, ImageClassifier, LatencySummary};
 use crate::cost::{CostLimit, Metric};
+use crate::files::write_json;
 use crate::search::{Event, Finished, Phase};
 use crate::space::Size;
 use crate::subnet::{LatencyComparison, Subnet, Verification};
@@ -70,6 +70,9 @@ pub struct NetworkSummary {
     pub top1: f64,
     /// Median latency in milliseconds, by batch size.
     pub latency_ms: BTreeMap<u64, f64>,
+    /// Peak memory of a forward pass beside the weights, in bytes, by batch size; without those at which it was not
+    /// measured ([`peak_memory`](crate::latency::peak_memory)).
+    pub memory_bytes: BTreeMap<u64, u64>,
 }
 
 /// Length and times of a search.
@@ -148,15 +151,25 @@ impl Summary {
             seed,
             budgets: limits,
             latency,
-            dense: NetworkSummary::of(dense, dense_top1, &last.latency, |own| own.dense_ms)?,
+            dense: NetworkSummary::of(dense, dense_top1, &last.latency, Self::dense)?,
             subnet: {
                 let top1 = feed.top1(|images| last.network.predict(images))?;
-                NetworkSummary::of(&last.network, top1, &last.latency, |own| own.subnet_ms)?
+                NetworkSummary::of(&last.network, top1, &last.latency, Self::subnet)?
             },
             search: SearchSummary::of(&search.stage, reference),
             verification: VerificationSummary::of(last.verification),
             sizes: kept_sizes(dense.architecture(), last.network.architecture())?,
         })
+    }
+
+    /// Latency and memory of the dense network.
+    fn dense(own: &LatencyComparison) -> (f64, Option<u64>) {
+        (own.dense_ms, own.memory.map(|memory| memory.dense))
+    }
+
+    /// Latency and memory of the subnet.
+    fn subnet(own: &LatencyComparison) -> (f64, Option<u64>) {
+        (own.subnet_ms, own.memory.map(|memory| memory.subnet))
     }
 
     /// Replaces the subnet in the summary of its search by the fine-tuned one, if there is one.
@@ -168,7 +181,7 @@ impl Summary {
         let refused = |error| Error::file(path, error);
         let mut summary: serde_json::Value = serde_json::from_slice(&text).map_err(refused)?;
         let (top1, latency) = (trained.stage.top1, &trained.latency);
-        let subnet = NetworkSummary::of(&trained.network, top1, latency, |own| own.subnet_ms)?;
+        let subnet = NetworkSummary::of(&trained.network, top1, latency, Self::subnet)?;
         summary["subnet"] = serde_json::to_value(subnet).map_err(refused)?;
         summary["search"]["finetune_step_ms_median"] =
             finite(trained.stage.step_ms(Phase::Finetune)).into();
@@ -183,10 +196,12 @@ impl NetworkSummary {
         network: &Subnet<A>,
         top1: f64,
         latency: &[LatencyComparison],
-        of: impl Fn(&LatencyComparison) -> f64,
+        of: fn(&LatencyComparison) -> (f64, Option<u64>),
     ) -> Result<Self> {
-        let latency_ms = latency.iter().map(|own| (own.batch, of(own))).collect();
-        Ok(Self { macs: network.macs()?, params: network.params()?, top1, latency_ms })
+        let latency_ms = latency.iter().map(|own| (own.batch, of(own).0)).collect();
+        let memory = latency.iter().filter_map(|own| Some((own.batch, of(own).1?)));
+        let (macs, params) = (network.macs()?, network.params()?);
+        Ok(Self { macs, params, top1, latency_ms, memory_bytes: memory.collect() })
     }
 }
 

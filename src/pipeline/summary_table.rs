@@ -5,7 +5,10 @@ use crate::cost::Metric;
 use crate::space::Size;
 use std::fmt::{Display, Formatter, Result};
 
-/// Cost, accuracy and latency of both networks, sizes, budgets and verification.
+/// Bytes of a MiB.
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// Cost, accuracy, latency and memory of both networks, sizes, budgets and verification.
 impl Display for Summary {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         self.networks(f)?;
@@ -62,6 +65,11 @@ impl Summary {
                 f,
                 "ms, batch {batch:<5}{dense:>10.2}  {subnet:>10.2}   {times:>6.2}× faster"
             )?;
+        }
+        for (batch, own) in &dense.memory_bytes {
+            let Some(other) = subnet.memory_bytes.get(batch) else { continue };
+            let [own, other] = [*own, *other].map(|bytes| bytes as f64 / MIB);
+            writeln!(f, "MiB, batch {batch:<4}{own:>10.2}  {other:>10.2}   beside the weights")?;
         }
         Ok(())
     }

@@ -36,6 +36,13 @@ fn comparison(latency: &LatencyComparison) -> String {
         significant(latency.subnet_ms, 3)
     );
     let drawing = svg::drawing(38.0, "", [&title, &description], &content);
-    let note = format!("speed-up <b>{ratio}×</b> on {}", escape(&latency.device));
+    let mib = |bytes: u64| significant(bytes as f64 / (1024.0 * 1024.0), 3);
+    let memory = match latency.memory {
+        Some(own) => {
+            format!("peak memory beside the weights {} → {} MiB", mib(own.dense), mib(own.subnet))
+        }
+        None => "peak memory not measured".into(),
+    };
+    let note = format!("speed-up <b>{ratio}×</b> on {}; {memory}", escape(&latency.device));
     html::figure("speed", &title, &note, &drawing)
 }

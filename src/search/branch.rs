@@ -113,6 +113,5 @@ impl<A: Architecture> Search<A> {
 /// # Errors
 /// [`Error::Io`] if it cannot be written.
 pub fn write_pareto(path: &Path, points: &[ParetoPoint]) -> Result<()> {
-    let json = serde_json::to_vec_pretty(points).map_err(|error| Error::file(path, error))?;
-    crate::files::write_atomically(path, &json)
+    crate::files::write_json(path, &points)
 }

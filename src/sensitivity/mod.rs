@@ -41,6 +41,7 @@ mod words;
 pub use calibration::{Calibration, Outputs, Progress};
 pub use forecast::{Forecast, ForecastPoint, GivesWay};
 
+use crate::files::{read_json, write_json};
 use crate::space::{DimensionKind, Size};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -108,8 +109,7 @@ impl Sensitivity {
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let json = serde_json::to_vec_pretty(self).map_err(|error| Error::file(path, error))?;
-        crate::files::write_atomically(path, &json)
+        write_json(path, self)
     }
 
     /// Reads a sensitivity that [`write`](Self::write) has written.
@@ -117,9 +117,7 @@ impl Sensitivity {
     /// # Errors
     /// [`Error::Io`] if the file cannot be read, [`Error::File`] if it holds something else.
     pub fn read(path: &Path) -> Result<Self> {
-        let text =
-            crate::files::read_to_string(path).map_err(|source| Error::io("read", path, source))?;
-        serde_json::from_str(&text).map_err(|error| Error::file(path, error))
+        read_json(path)
     }
 }
 

@@ -320,6 +320,12 @@ impl Candidates {
         Ok(Self { removable: self.removable, ..grid })
     }
 
+    /// Returns the candidates with other head counts and widths.
+    pub(crate) fn on(&self, head_counts: Vec<i64>, widths: Vec<i64>) -> Result<Self> {
+        let grid = Self::grid(self.heads, self.channels, head_counts, widths)?;
+        Ok(Self { removable: self.removable, ..grid })
+    }
+
     /// Returns the candidates of the dimension pruned to `size`: those with at most its heads and
     /// channels; and their numbers among the candidates before.
     ///

@@ -4,6 +4,7 @@ use super::{config, images, network, rounding_tolerance, save, verified, PRECISI
 use crate::support::{in_words, test_device, TestResult, Tolerance};
 use once_for_both::components::Components;
 use once_for_both::cost::CostLimit;
+use once_for_both::latency::PeakMemory;
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::strategies::vit_configs;
 use once_for_both::subnet::{
@@ -72,8 +73,13 @@ fn description_read_from_an_artifact_equals_what_was_saved() -> TestResult {
         components: Some(Components::paper().ids()),
     };
     subnet.provenance = provenance.clone();
-    let latency =
-        LatencyComparison { device: "cpu".into(), batch: 32, dense_ms: 0.1 + 0.2, subnet_ms: 0.1 };
+    let latency = LatencyComparison {
+        device: "cpu".into(),
+        batch: 32,
+        dense_ms: 0.1 + 0.2,
+        subnet_ms: 0.1,
+        memory: Some(PeakMemory { dense: 5_000_000, subnet: 0 }),
+    };
     let differences = subnet.save(&path, &Export::bf16().latency(latency.clone()))?;
     let mut crc = crc32fast::Hasher::new();
     crc.update(&std::fs::read(path.join("model.safetensors"))?);

@@ -6,8 +6,8 @@ use crate::support::{test_device, TestResult};
 use once_for_both::error::{LatencyError, PipelineError};
 use once_for_both::latency::{LatencyModel, MeasureOptions};
 use once_for_both::pipeline::{
-    Command, Config, Feed, Flags, LatencySummary, NetworkConfig, Pipeline, PipelineOutcome,
-    Request, RunFolder,
+    inspect, CandidateChoice, Command, Config, Factors, Feed, Flags, InspectOptions,
+    LatencySummary, MultipleOf, NetworkConfig, Pipeline, PipelineOutcome, Request, RunFolder,
 };
 use once_for_both::prelude::*;
 use once_for_both::search::{LatencyCheck, LatencyOutcome};
@@ -47,6 +47,48 @@ fn model(dense: &VitConfig) -> TestResult<LatencyModel> {
     let (device, options) =
         (SyntheticDevice::quiet(), MeasureOptions { networks: 40, ..MeasureOptions::default() });
     Ok(LatencyModel::measure(dense, &dense.space()?, &device, &options, &mut |_| Ok(()))?)
+}
+
+#[test]
+fn candidates_at_steps_of_the_latency_need_a_latency_budget_and_narrow_the_space() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    let mut config = config(&run, "0.7")?;
+    config.space.candidates = CandidateChoice::LatencySteps;
+    config.space.multiple_of = Some(MultipleOf::All(4));
+    let model = model(pipeline(config.clone(), &run)?.dense())?;
+    let file = folder.path().join("latency.json");
+    model.write(&file)?;
+    (config.latency.model, config.latency.elsewhere) = (Some(file.clone()), true);
+    let PipelineOutcome::Finished { summary: Some(summary), .. } =
+        pipeline(config.clone(), &run)?.run()?
+    else {
+        return Err("no summary".into());
+    };
+    let stepped = model.stepped(VitConfig::uniform(32, 2, 2).space()?)?;
+    for own in &summary.sizes {
+        assert!(own.subnet.channels % 4 == 0, "{own:?}");
+        let dimension = stepped.dimensions.iter().find(|known| known.name == own.dimension);
+        let widths = dimension.ok_or("unknown dimension")?.candidates.widths().len();
+        assert!(widths > 1, "{own:?}");
+    }
+    // What the file is, and what a head costs.
+    let told = inspect(&file, &InspectOptions::default())?.to_string();
+    assert!(told.contains("latency model") && told.contains("a channel costs"), "{told}");
+    assert!(told.contains('█'), "{told}");
+    let told = inspect(&run, &InspectOptions::default())?;
+    assert!(told.is_accepted() && told.to_string().contains("latency.json"), "{told}");
+    std::fs::write(RunFolder::new(&run).latency(), "{\"format\": \"once-for-both/latency\"}")?;
+    assert!(!inspect(&run, &InspectOptions::default())?.is_accepted());
+
+    config.budget.latency = None;
+    config.budget.macs = Some("0.5".into());
+    assert_refused!(config.check(), Error::Invalid { name, .. } if name == "space.candidates");
+    config.space.candidates = CandidateChoice::All;
+    config.space.multiple_of =
+        Some(MultipleOf::Kinds(Factors { hidden: Some(0), ..Factors::default() }));
+    assert_refused!(config.check(), Error::Invalid { name, .. } if name == "space.multiple_of.hidden");
+    Ok(())
 }
 
 #[test]

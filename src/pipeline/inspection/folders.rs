@@ -1,5 +1,6 @@
 //! Folders of this crate: runs, artifacts, checkpoints of a search.
 
+use super::latency::{self, LatencyInspection};
 use super::Inspection;
 use crate::checksums::CHECKSUMS;
 use crate::error::in_words;
@@ -90,6 +91,8 @@ pub struct RunInspection {
     pub networks: Vec<PathInspection<ArtifactInspection>>,
     /// Checkpoints of every stage.
     pub checkpoints: Vec<PathInspection<CheckpointInspection>>,
+    /// Latency model, where one was measured or given.
+    pub latency: Option<PathInspection<LatencyInspection>>,
 }
 
 impl RunInspection {
@@ -101,6 +104,7 @@ impl RunInspection {
         self.config.iter().all(taken)
             && self.networks.iter().all(taken)
             && self.checkpoints.iter().all(taken)
+            && self.latency.iter().all(taken)
     }
 }
 
@@ -119,12 +123,14 @@ pub(super) fn inspect_own(folder: &Path) -> Result<Option<Inspection>> {
     }
     let networks = [run.dense(), run.subnet(), run.finetuned(), run.reference()];
     let networks = networks.iter().filter(|path| path.is_dir());
+    let latency = run.latency();
     let config = run.config().is_file().then(|| part(folder, &run.config(), config(&run)));
     Ok(Some(Inspection::Run(RunInspection {
         in_use: Owner::expect_free(folder).err().map(|error| error.to_string()),
         config,
         networks: networks.map(|path| part(folder, path, artifact(path))).collect(),
         checkpoints: checkpoints.iter().map(|path| part(folder, path, checkpoint(path))).collect(),
+        latency: latency.is_file().then(|| part(folder, &latency, latency::inspect(&latency))),
     })))
 }
 

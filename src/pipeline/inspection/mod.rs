@@ -1,15 +1,18 @@
-//! What the library makes of a path: a run folder, an artifact, a checkpoint, images.
+//! What the library makes of a path: a run folder, an artifact, a checkpoint, a latency model, images.
 
 mod folders;
+mod latency;
 mod text;
 
 pub use folders::{
     ArtifactInspection, CheckpointInspection, Finding, PathInspection, RunInspection,
 };
+pub use latency::LatencyInspection;
 
 use crate::data::shards::is_shard_pattern;
 use crate::data::{inspect_images, ImageInspection, DEFAULT_MAX_PIXELS};
 use crate::import::{self, inspect_file, ImportOptions};
+use crate::latency::LatencyModel;
 use crate::{Error, Result};
 use serde::Serialize;
 use std::io::Read;
@@ -51,6 +54,8 @@ pub enum Inspection {
     SearchCheckpoint(CheckpointInspection),
     /// Weights of another program, or exported by this crate.
     Weights(Box<import::Inspection>),
+    /// Latency model.
+    Latency(Box<LatencyInspection>),
     /// Images, as one file or a data folder.
     Images(ImageInspection),
 }
@@ -61,7 +66,9 @@ impl Inspection {
         match self {
             Self::Run(run) => run.is_accepted(),
             Self::Images(images) => images.is_accepted(),
-            Self::Artifact(_) | Self::SearchCheckpoint(_) | Self::Weights(_) => true,
+            Self::Artifact(_) | Self::SearchCheckpoint(_) | Self::Weights(_) | Self::Latency(_) => {
+                true
+            }
         }
     }
 }
@@ -84,6 +91,9 @@ pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
         if let Some(own) = folders::inspect_own(path)? {
             return Ok(own);
         }
+    }
+    if about.is_file() && LatencyModel::is_at(path) {
+        return latency::inspect(path).map(Box::new).map(Inspection::Latency);
     }
     let weights = match about.is_dir() {
         true => import::is_checkpoint(path),

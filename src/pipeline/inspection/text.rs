@@ -26,6 +26,10 @@ impl Display for Inspection {
                 line(out, "kind", "weights")?;
                 write_weights(out, found)
             }
+            Self::Latency(latency) => {
+                line(out, "kind", "latency model")?;
+                write!(out, "{latency}")
+            }
             Self::Images(images) => write_images(out, images),
         }
     }
@@ -62,7 +66,14 @@ fn write_run(out: &mut Formatter, run: &RunInspection) -> fmt::Result {
             Finding::Refused(reason) => refused(out, &checkpoint.path, reason)?,
         }
     }
-    Ok(())
+    let Some(latency) = &run.latency else { return Ok(()) };
+    match &latency.found {
+        Finding::Accepted(found) => {
+            line(out, "latency", &latency.path)?;
+            write!(out, "{found}")
+        }
+        Finding::Refused(reason) => refused(out, &latency.path, reason),
+    }
 }
 
 fn refused(out: &mut Formatter, path: &str, reason: &str) -> fmt::Result {

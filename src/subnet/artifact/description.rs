@@ -9,7 +9,7 @@ use crate::components::ComponentIds;
 use crate::cost::{CostLimit, Metric};
 use crate::error::ArtifactError;
 use crate::files::read_folder;
-use crate::latency::compare_latency;
+use crate::latency::{compare_latency, peak_memory, PeakMemory};
 use crate::models::Architecture;
 use crate::subnet::Precision;
 use crate::{typed, Error, Result};
@@ -81,10 +81,14 @@ pub struct LatencyComparison {
     pub dense_ms: f64,
     /// Median wall time of the subnet, in milliseconds.
     pub subnet_ms: f64,
+    /// Peak memory of both, beside their weights; `None` where it is not measured ([`peak_memory`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<PeakMemory>,
 }
 
 impl LatencyComparison {
-    /// Measures both networks alternately on the same images, `runs` times after a warm-up.
+    /// Measures both networks alternately on the same images, `runs` times after a warm-up; then the peak memory of
+    /// each.
     ///
     /// # Shapes
     /// `images`: `[B, C, H, W]`.
@@ -104,11 +108,14 @@ impl LatencyComparison {
         let both: [&dyn Fn() -> Result<()>; 2] =
             [&|| dense(images).map(drop), &|| subnet(images).map(drop)];
         let times = compare_latency(&both, runs, device)?;
+        let [dense, subnet] = both.map(|own| peak_memory(own, device));
+        let memory = dense?.zip(subnet?).map(|(dense, subnet)| PeakMemory { dense, subnet });
         Ok(Self {
             device: format!("{device:?}"),
             batch: batch as u64,
             dense_ms: times[0].median_ms,
             subnet_ms: times[1].median_ms,
+            memory,
         })
     }
 }
