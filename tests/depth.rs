@@ -5,13 +5,19 @@ mod support;
 use once_for_both::check::self_check;
 use once_for_both::cost::{Budget, Metric};
 use once_for_both::models::{
-    Architecture, BlockConfig, Mlp, Norm, Pooling, QkvBias, Rope, SwinConfig, VitConfig,
+    Architecture, AttentionPool, BlockConfig, Mlp, Norm, Pooling, QkvBias, Rope, SwinConfig,
+    VitConfig,
 };
+use once_for_both::pipeline::{
+    Command, Config, Feed, Flags, NetworkConfig, Pipeline, PipelineOutcome, Request, RunFolder,
+};
+use once_for_both::precision::Precision;
 use once_for_both::search::{Checkpoints, Event, Search, SearchOptions};
 use once_for_both::space::{DimensionKind, SearchSpace, Size, Sizes};
 use once_for_both::subnet::{verify, Export, FoldingExtractor, Subnet, SubnetExtractor};
 use once_for_both::supernet::Supernet;
 use once_for_both::Error;
+use std::path::{Path, PathBuf};
 use support::tiny_run::{alone, batch, fade_out_options, options, run, vit, without_times, STEPS};
 use support::{test_device, TestResult};
 use tch::{Kind, Tensor};
@@ -143,6 +149,13 @@ fn network_or_stage_without_attention_is_refused() -> TestResult {
     let mut negative = vit();
     negative.blocks[1].heads = -1;
     assert_refused!(negative.check(), Error::Invalid { name, .. } if name == "blocks.1.heads");
+    // A pooling without heads or neurons would give the head nothing to read.
+    for (heads, hidden_dim, field) in [(0, 8, "attn_pool.heads"), (2, 0, "attn_pool.hidden_dim")] {
+        let mut pool = AttentionPool::new(32, 2, 8);
+        (pool.sizes.heads, pool.sizes.hidden_dim) = (heads, hidden_dim);
+        let pooled = VitConfig { class_token: false, ..vit().pooling(Pooling::Attention(pool)) };
+        assert_refused!(pooled.check(), Error::Invalid { name, .. } if name == field);
+    }
     negative.blocks[1] = BlockConfig { hidden_dim: -1, ..vit().blocks[1] };
     assert_refused!(negative.check(), Error::Invalid { name, .. } if name == "blocks.1.hidden_dim");
     Ok(())
@@ -206,11 +219,7 @@ fn expect_search_is_exact<A: Architecture>(architecture: &A, options: SearchOpti
     assert!(subnet.macs()? <= search.limits()[0].limit);
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("subnet");
-    #[cfg(feature = "export")]
-    let export = Export::default().torchscript().onnx();
-    #[cfg(not(feature = "export"))]
-    let export = Export::default();
-    subnet.save(&path, &export)?;
+    subnet.save(&path, &Export::default().torchscript().onnx())?;
     let loaded = Subnet::<A>::load(&path, test_device())?;
     assert!(loaded.predict(&images)?.equal(&subnet.predict(&images)?));
     // A removed branch is no dimension of the subnet.
@@ -227,7 +236,8 @@ fn expect_search_is_exact<A: Architecture>(architecture: &A, options: SearchOpti
 fn search_that_must_remove_branches_is_exact_to_the_artifact() -> TestResult {
     let _alone = alone();
     expect_search_is_exact(&vit().layer_scale(0.5), fade_out_options())?;
-    expect_search_is_exact(&vit(), estimated())?;
+    let bf16 = estimated().with(|o| o.training.precision = Precision::Bf16);
+    expect_search_is_exact(&vit(), bf16)?;
     expect_search_is_exact(&swin(), options())
 }
 
@@ -275,4 +285,52 @@ fn search_of_one_branch_that_is_removed_ends_without_units() -> TestResult {
 
 fn sizes_of(removed: &str) -> Sizes {
     Sizes::from([(removed.to_owned(), Size::REMOVED)])
+}
+
+fn request(run: &Path, depth: bool, command: Option<Command>) -> Request {
+    let settings = ["network.depth=2", "network.heads=2", "network.embed_dim=32", "train.steps=4"];
+    let settings =
+        settings.into_iter().chain(["search.steps=8", "compare=false", "every.evaluation=100"]);
+    Request {
+        command,
+        default_preset: include_str!("../examples/deit_s/presets/demo.toml").into(),
+        settings: settings.map(String::from).collect(),
+        flags: Flags { macs: Some("0.12".into()), depth, ..Flags::default() },
+        run: Some(run.into()),
+        ..Request::default()
+    }
+}
+
+fn pipeline(config: Config, run: &Path) -> TestResult<Pipeline<'static, VitConfig>> {
+    let network = NetworkConfig::of(&config)?;
+    let images = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/data");
+    let feed = Feed::open(&images, &config.data, network.image_size, test_device())?;
+    let dense = network.vit(feed.image_shape()[0], feed.classes())?;
+    Ok(Pipeline::new(config, run, feed, dense)?)
+}
+
+#[test]
+fn run_with_depth_removes_branches_and_tells_so_in_summary_and_report() -> TestResult {
+    let _alone = alone();
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    // No network with all branches meets the budget.
+    let refused = pipeline(request(&run, false, None).resolve()?, &run)?.run();
+    assert_refused!(refused, Error::Infeasible { .. });
+    let config = request(&run, true, None).resolve()?;
+    assert!(config.space.depth);
+    let PipelineOutcome::Finished { summary: Some(summary), .. } = pipeline(config, &run)?.run()?
+    else {
+        return Err("no summary".into());
+    };
+    assert!(summary.to_string().contains("none"), "{summary}");
+    let subnet = Subnet::<VitConfig>::load(RunFolder::new(&run).subnet(), test_device())?;
+    let blocks = &subnet.architecture().blocks;
+    assert!(blocks.iter().any(|own| !own.has_attention() || !own.has_mlp()));
+    let report = std::fs::read_to_string(run.join("report.html"))?;
+    assert!(report.contains("the branch was removed"));
+    // What the search began with holds for the stages after it.
+    let again = request(&run, false, Some(Command::Finetune)).resolve()?;
+    assert!(again.space.depth);
+    Ok(())
 }

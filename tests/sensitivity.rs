@@ -86,6 +86,9 @@ fn few(mut space: SearchSpace) -> TestResult<SearchSpace> {
             }
             _ => Candidates::flat(channels, vec![channels / 2, channels - 1, channels])?,
         };
+        if dimension.removable {
+            dimension.candidates = dimension.candidates.clone().with_removal();
+        }
     }
     Ok(space)
 }

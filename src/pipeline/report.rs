@@ -74,8 +74,8 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
 /// because a report draws blocks of one width.
 fn network_figures<A: ImageClassifier>(network: &A) -> Result<NetworkFigures> {
     let (cost, space) = (network.cost_model(), network.space()?);
-    let embeddings = space.dimensions.iter().filter(|own| own.kind == DimensionKind::Embedding);
-    let last = embeddings.last().map_or(0, |own| own.candidates.units());
+    let mut embeddings = space.dimensions.iter().filter(|own| own.kind == DimensionKind::Embedding);
+    let last = embeddings.next_back().map_or(0, |own| own.candidates.units());
     Ok(NetworkFigures {
         macs: cost.dense_cost(Metric::Macs)?,
         params: cost.dense_cost(Metric::Params)?,

@@ -11,8 +11,8 @@
 //! sets of units). L is in units of the loss, so it can be added over dimensions.
 //!
 //! L knows nothing of recovery. What pruned channels and neurons did is learned by those that stay; a
-//! pruned head takes its attention pattern with it. So L of candidates with fewer heads counts
-//! `pruning.head_factor` times.
+//! pruned head takes its attention pattern with it. Of a removed MLP no neuron stays. So L of candidates with fewer
+//! heads, and of a removal, counts `pruning.head_factor` times.
 //!
 //! Gates of an embedding multiply the layers that make the tokens only. Pruning an embedding channel
 //! takes it from every layer that reads it, so its effect is −Σ θ·∂L/∂θ over these layers' columns.

@@ -1,5 +1,8 @@
 //! Candidate sizes of one dimension.
 
+mod defaults;
+mod restricted;
+
 use crate::range::Range;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -12,9 +15,9 @@ const UNITS: Range<i64> = Range::closed(1, 1 << 20);
 /// A flat dimension (embedding, hidden width) has one head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Size {
-    /// Number of heads; 1 for a flat dimension.
+    /// Number of heads; 1 for a flat dimension, 0 for a removed branch.
     pub heads: i64,
-    /// Channels of each head; the width of a flat dimension.
+    /// Channels of each head; the width of a flat dimension; 0 for a removed branch.
     pub channels: i64,
 }
 
@@ -156,58 +159,6 @@ impl Candidates {
         Self { heads: 0, channels: 0, head_counts, widths, removable: true }
     }
 
-    /// Returns the default candidates of an embedding of width d = `units`: d/2 to d in steps of d/32; from
-    /// d = 128 on in multiples of 8, in steps of 8, and from d = 512 on of 16.
-    ///
-    /// A matrix product in half precision whose sides are no multiples of 8 is about three times slower on
-    /// NVIDIA's tensor cores (docs/benchmarks.md). The paper does not list its candidates.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] unless `units` is within 1..=2²⁰.
-    pub fn embedding(units: i64) -> Result<Self> {
-        expect_units(1, units)?;
-        let step = match units {
-            512.. => 16,
-            128.. => 8,
-            _ => units / 32,
-        };
-        let multiple = if units >= 128 { 8 } else { 1 };
-        Self::flat(units, ladder(multiple_from(units / 2, multiple), units, step))
-    }
-
-    /// Returns the default candidates of an MLP of hidden width h = `units`: h/4 to h in steps of
-    /// h/8; from h = 256 on in multiples of 8.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] unless `units` is within 1..=2²⁰.
-    pub fn hidden(units: i64) -> Result<Self> {
-        expect_units(1, units)?;
-        let multiple = if units >= 256 { 8 } else { 1 };
-        let step = |share| multiple_from(units / share, multiple);
-        Self::flat(units, ladder(step(4), units, step(8)))
-    }
-
-    /// Returns the default candidates of an attention of H = `heads` heads of D = `channels`
-    /// channels: head counts 2, 4, …, H with channels D/4 to D in steps of D/8; from D = 32 on in
-    /// multiples of 8.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] unless `heads`, `channels` and their product are within 1..=2²⁰.
-    pub fn attention(heads: i64, channels: i64) -> Result<Self> {
-        Self::attention_of_units(Size { heads, channels }, 1)
-    }
-
-    /// Returns the default candidates of an attention of so many heads and units of a head, where a
-    /// unit is 1, 2, 4 or 8 channels that are pruned together: their widths in channels are those of
-    /// [`attention`](Self::attention).
-    pub(crate) fn attention_of_units(size: Size, unit: i64) -> Result<Self> {
-        let Size { heads, channels: units } = size;
-        expect_units(heads, units)?;
-        let multiple = if units.saturating_mul(unit) >= 32 { (8 / unit).max(1) } else { 1 };
-        let step = |share| multiple_from(units / share, multiple);
-        Self::grid(heads, units, ladder(2.min(heads), heads, 2), ladder(step(4), units, step(8)))
-    }
-
     /// Returns the dense number of heads; 1 for a flat dimension.
     pub fn heads(&self) -> i64 {
         self.heads
@@ -292,73 +243,6 @@ impl Candidates {
     pub fn sizes(&self) -> impl Iterator<Item = Size> + '_ {
         (0..self.len()).map(|candidate| self.size(candidate))
     }
-
-    /// Returns the candidates with at least the heads and the channels of `least`; [`Size::REMOVED`] has none.
-    ///
-    /// # Errors
-    /// [`Error::Candidates`] if none is left.
-    pub fn at_least(&self, least: Size) -> Result<Self> {
-        let from = |list: &[i64], least: i64| -> Vec<i64> {
-            list.iter().copied().filter(|&value| value >= least).collect()
-        };
-        let (head_counts, widths) =
-            (from(&self.head_counts, least.heads), from(&self.widths, least.channels));
-        let grid = Self::grid(self.heads, self.channels, head_counts, widths)?;
-        Ok(Self { removable: self.removable && Size::REMOVED == least, ..grid })
-    }
-
-    /// Returns the candidates whose channels (the width of a flat dimension) are a multiple of `factor`; the dense size
-    /// stays, if it is a candidate, and so does [`Size::REMOVED`].
-    ///
-    /// # Errors
-    /// [`Error::Candidates`] if none is left; [`Error::Invalid`] for a factor below 1.
-    pub fn multiple_of(&self, factor: i64) -> Result<Self> {
-        UNITS.check("multiple of the candidates", factor)?;
-        let kept = |&width: &i64| width % factor == 0 || width == self.channels;
-        let widths = self.widths.iter().copied().filter(kept).collect();
-        let grid = Self::grid(self.heads, self.channels, self.head_counts.clone(), widths)?;
-        Ok(Self { removable: self.removable, ..grid })
-    }
-
-    /// Returns the candidates with other head counts and widths.
-    pub(crate) fn on(&self, head_counts: Vec<i64>, widths: Vec<i64>) -> Result<Self> {
-        let grid = Self::grid(self.heads, self.channels, head_counts, widths)?;
-        Ok(Self { removable: self.removable, ..grid })
-    }
-
-    /// Returns the candidates of the dimension pruned to `size`: those with at most its heads and
-    /// channels; and their numbers among the candidates before.
-    ///
-    /// # Errors
-    /// [`Error::Candidates`] if none is left.
-    pub fn narrowed(&self, size: Size) -> Result<(Self, Vec<usize>)> {
-        if self.removable && size == Size::REMOVED {
-            return Ok((Self::removed(), vec![0]));
-        }
-        let within = |list: &[i64], most: i64| -> Vec<i64> {
-            list.iter().copied().filter(|&value| value <= most).collect()
-        };
-        let grid = Self::grid(
-            size.heads,
-            size.channels,
-            within(&self.head_counts, size.heads),
-            within(&self.widths, size.channels),
-        )?;
-        let kept = (0..self.len()).filter(|&candidate| self.size(candidate).fits_into(size));
-        Ok((Self { removable: self.removable, ..grid }, kept.collect()))
-    }
-}
-
-/// Returns first, first + step, …, and `last` as the last number.
-fn ladder(first: i64, last: i64, step: i64) -> Vec<i64> {
-    let mut rungs: Vec<i64> = (first.max(1)..last).step_by(step.max(1) as usize).collect();
-    rungs.push(last);
-    rungs
-}
-
-/// Returns the least multiple of `multiple` that is at least `units`.
-fn multiple_from(units: i64, multiple: i64) -> i64 {
-    (units + multiple - 1) / multiple * multiple
 }
 
 /// Refuses a dimension with fewer units than one, or more than any network has.

@@ -5,7 +5,7 @@ use super::TestResult;
 use once_for_both::batch::Batch;
 use once_for_both::cost::Budget;
 use once_for_both::distributed::{Collective, Share};
-use once_for_both::models::VitConfig;
+use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::precision::Precision;
 use once_for_both::search::{Decisions, Event, Search, SearchBuilder, SearchOptions, Stages};
 use once_for_both::supernet::Weights;
@@ -19,8 +19,8 @@ const STEPS: u64 = 20;
 const SEARCH: u64 = 16;
 
 /// Names of the searches.
-pub const SEARCHES: [&str; 7] =
-    ["training", "default", "learned", "paper", "accumulated", "two_stages", "branched"];
+pub const SEARCHES: [&str; 8] =
+    ["training", "default", "learned", "paper", "accumulated", "two_stages", "branched", "depth"];
 
 /// A ViT with stochastic depth.
 pub fn vit() -> VitConfig {
@@ -78,7 +78,14 @@ pub fn builder(
     let dense = Search::training(vit(), 1).build()?.supernet().raw_weights();
     let builder = Search::of(vit()).weights(&dense).options(options(name).with(change));
     let builder = builder.distributed(Arc::clone(group));
-    Ok(if name == "training" { builder } else { builder.budget(Budget::macs_share(0.5)) })
+    Ok(match name {
+        "training" => builder,
+        // No network with all branches meets it.
+        "depth" => {
+            builder.space(vit().space()?.removable_branches()).budget(Budget::macs_share(0.12))
+        }
+        _ => builder.budget(Budget::macs_share(0.5)),
+    })
 }
 
 /// Builds a search of a group.

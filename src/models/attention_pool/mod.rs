@@ -47,6 +47,10 @@ impl AttentionPool {
     pub(super) fn check(&self) -> Result<()> {
         super::limits::check_size("attn_pool.latent_dim", self.latent_dim)?;
         super::limits::check_size("attn_pool.embed_dim", self.embed_dim)?;
+        // It cannot be removed: nothing else gives the head its input.
+        for (name, size) in [("heads", self.sizes.heads), ("hidden_dim", self.sizes.hidden_dim)] {
+            super::limits::check_size(&format!("{NAME}.{name}"), size)?;
+        }
         self.sizes.check(NAME)
     }
 

@@ -215,7 +215,7 @@ pub struct PruningOptions {
     /// Whether a dimension may be decided before the search ends. If false, two candidates stay in
     /// every dimension until projection decides all together. Default false; paper: true.
     pub decide_early: bool,
-    /// Factor on the estimated rise of the loss of candidates with fewer heads ([`Decisions::Estimated`]):
+    /// Factor on the estimated rise of the loss of candidates with fewer heads, and of a removed branch ([`Decisions::Estimated`]):
     /// a pruned head is recovered less than pruned channels. Default 5.
     #[serde(default = "one")]
     pub head_factor: f64,
