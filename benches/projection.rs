@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench projection`
 
-use once_for_both::cost::{project, Budget, Choice};
+use once_for_both::cost::{project_close, Budget, Choice};
 use once_for_both::models::{Architecture, SwinConfig, VitConfig};
 use once_for_both::Result;
 use rand::{RngExt, SeedableRng};
@@ -32,7 +32,7 @@ fn measure(name: &str, network: &impl Architecture) -> Result<()> {
     for share in [0.35, 0.5, 0.8] {
         let limit = Budget::macs_share(share).resolve(&model)?;
         let started = Instant::now();
-        let found = project(&model, &space, &choices, &[limit])?;
+        let found = project_close(&model, &space, &choices, &[limit])?;
         let seconds = started.elapsed().as_secs_f64();
         let below = 1.0 - found.costs[0] / limit.limit;
         let (dimensions, value) = (space.dimensions.len(), found.log_probability);

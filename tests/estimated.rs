@@ -144,6 +144,23 @@ fn estimated_search_keeps_the_budgets_of_its_branches_feasible() -> TestResult {
     Ok(())
 }
 
+/// A choice is never worse for being allowed to cost more.
+#[test]
+fn estimated_loss_of_a_projection_falls_with_the_limit() -> TestResult {
+    let _alone = alone();
+    let mut search = search_with(options(), 0.3)?;
+    run(&mut search, 1)?;
+    let mut last = f64::NEG_INFINITY;
+    for percent in 25..=100 {
+        let limit = Budget::macs_share(f64::from(percent) / 100.0);
+        let found = search.project(&[limit.resolve(search.supernet().cost_model())?])?;
+        assert!(found.log_probability >= last, "{percent} %: {found:?}, below {last}");
+        last = found.log_probability;
+    }
+    assert_eq!(last, 0.0, "the dense network loses nothing");
+    Ok(())
+}
+
 #[test]
 fn decisions_are_named_in_configurations() -> TestResult {
     let options = SearchOptions::new(STEPS, SEARCH);

@@ -3,7 +3,7 @@
 mod support;
 
 use once_for_both::cost::{
-    project, Budget, Choice, CostLimit, CostModel, Metric, Polynomial, Projection,
+    project, project_close, Budget, Choice, CostLimit, CostModel, Metric, Polynomial, Projection,
 };
 use once_for_both::models::{Architecture, SwinConfig, VitConfig};
 use once_for_both::space::{
@@ -15,7 +15,6 @@ use proptest::prelude::*;
 use proptest::sample::subsequence;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use std::cmp::Ordering;
 use support::little::{little, units};
 use support::{in_words, softmax, test_device, TestResult};
 
@@ -142,39 +141,9 @@ impl Toy {
         })
     }
 
-    /// Smallest increase of cost from one candidate of a dimension to another, all other dimensions
-    /// at their cheapest candidate (the smallest of equally cheap ones); infinite if there is none.
-    fn slow_step(&self, metric: Metric) -> Result<f64> {
-        let cost = |candidates: &[usize]| self.model.cost(metric, &self.sizes(candidates));
-        let mut all = Vec::new();
-        for candidates in self.every_choice() {
-            let sizes = self.sizes(&candidates);
-            let units: i64 = sizes.values().map(|size| size.units()).sum();
-            let heads: i64 = sizes.values().map(|size| size.heads).sum();
-            all.push((cost(&candidates)?, units, heads, candidates));
-        }
-        all.sort_by(|left, right| left.partial_cmp(right).unwrap_or(Ordering::Equal));
-        let cheapest = &all[0].3;
-        let mut step = f64::INFINITY;
-        for (at, choice) in self.choices.iter().enumerate() {
-            let mut costs = Vec::new();
-            for &candidate in &choice.candidates {
-                let mut candidates = cheapest.clone();
-                candidates[at] = candidate;
-                costs.push(cost(&candidates)?);
-            }
-            for (low, high) in costs.iter().flat_map(|l| costs.iter().map(move |h| (l, h))) {
-                if low < high {
-                    step = step.min(high - low);
-                }
-            }
-        }
-        Ok(step)
-    }
-
-    /// Largest Σ ln p of the choices within all budgets and within `steps` below one of them; the
-    /// steps double until there is such a choice.
-    fn slow_projection(&self, budgets: &[CostLimit]) -> Result<Option<f64>> {
+    /// Largest Σ ln p of the choices within all budgets that use this share of one of them; 1 − share
+    /// doubles until there is such a choice.
+    fn slow_projection(&self, budgets: &[CostLimit], mut used: f64) -> Result<Option<f64>> {
         let mut fitting = Vec::new();
         for candidates in self.every_choice() {
             let costs = self.costs(budgets, &candidates)?;
@@ -182,25 +151,22 @@ impl Toy {
                 fitting.push((costs, self.log_probability(&candidates)));
             }
         }
-        if fitting.is_empty() {
-            return Ok(None);
-        }
-        let steps = budgets.iter().map(|budget| self.slow_step(budget.metric));
-        let mut steps = steps.collect::<Result<Vec<f64>>>()?;
-        loop {
-            let near = |costs: &[f64]| {
-                (0..budgets.len()).any(|at| costs[at] > budgets[at].limit - steps[at])
+        while !fitting.is_empty() {
+            let uses = |costs: &[f64]| {
+                costs.iter().zip(budgets).any(|(cost, budget)| *cost >= used * budget.limit)
             };
-            let band = fitting.iter().filter(|(costs, _)| near(costs));
-            let best = band.map(|(_, value)| *value).max_by(f64::total_cmp);
+            let near = fitting.iter().filter(|(costs, _)| uses(costs));
+            let best = near.map(|(_, value)| *value).max_by(f64::total_cmp);
             if best.is_some() {
                 return Ok(best);
             }
-            steps.iter_mut().for_each(|step| *step *= 2.0);
+            used = 1.0 - 2.0 * (1.0 - used);
         }
+        Ok(None)
     }
 
-    fn project(&self, budgets: &[CostLimit]) -> Result<Projection> {
+    fn project(&self, budgets: &[CostLimit], used: f64) -> Result<Projection> {
+        let project = if used > 0.0 { project_close } else { project };
         project(&self.model, &self.space, &self.choices, budgets)
     }
 }
@@ -222,13 +188,14 @@ proptest! {
     fn projection_of_a_random_space_equals_the_best_of_all_choices(
         parts in toys(),
         (macs, params) in limits(),
+        used in prop::sample::select(vec![0.0, 0.98]),
     ) {
         let toy = in_words(Toy::new(&parts))?;
         let mut budgets = vec![CostLimit::macs(macs * toy.model.dense_cost(Metric::Macs)?)];
         if let Some(params) = params {
             budgets.push(CostLimit::params(params * toy.model.dense_cost(Metric::Params)?));
         }
-        match (toy.project(&budgets), toy.slow_projection(&budgets)?) {
+        match (toy.project(&budgets, used), toy.slow_projection(&budgets, used)?) {
             (Ok(found), Some(best)) => {
                 for (candidate, choice) in found.candidates.iter().zip(&toy.choices) {
                     let active = choice.candidates.contains(candidate);
@@ -285,8 +252,7 @@ fn projection_of_a_small_space_is_the_choice_worked_out_by_hand() -> TestResult 
     let choices = choices(&active, likely)?;
     let found = project(&model, &space, &choices, &[CostLimit::macs(133.0)])?;
     assert_eq!((found.candidates, found.costs), (vec![1, 3, 2], vec![133.0]));
-    // e = 4, a = 2 × 2, h = 2 costs 2·16 + 3·8 + 5 = 61. The cheapest step is 4 (one more unit of
-    // attention at e = 2), and 61 is the only cost in (62 − 4, 62].
+    // e = 4, a = 2 × 2, h = 2 costs 2·16 + 3·8 + 5 = 61.
     let found = project(&model, &space, &choices, &[CostLimit::macs(62.0)])?;
     assert_eq!((found.candidates, found.costs), (vec![1, 3, 1], vec![61.0]));
     assert!((found.log_probability + 1.2).abs() < 1e-12);
@@ -298,6 +264,20 @@ fn projection_of_a_small_space_is_the_choice_worked_out_by_hand() -> TestResult 
     let both = [CostLimit::macs(62.0), CostLimit::params(6.0)];
     let found = project(&model, &space, &choices, &both)?;
     assert!(found.costs[0] <= 62.0 && found.costs[1] <= 6.0, "{found:?}");
+    Ok(())
+}
+
+/// With ln p of −0.1, the smallest of three candidates is the most probable, and the largest is −9.
+#[test]
+fn projection_close_to_a_budget_is_less_probable_than_projection_within_it() -> TestResult {
+    let (space, model, active) = little()?;
+    let likely: [&[f64]; 3] = [&[-0.1, -3.0], &[-0.1, -2.0, -2.5, -3.0], &[-0.1, -5.0, -9.0]];
+    let choices = choices(&active, likely)?;
+    let limit = [CostLimit::macs(62.0)];
+    let within = project(&model, &space, &choices, &limit)?;
+    assert_eq!((within.candidates, within.costs), (vec![0, 0, 0], vec![15.0]));
+    let close = project_close(&model, &space, &choices, &limit)?;
+    assert_eq!((close.candidates, close.costs), (vec![1, 3, 1], vec![61.0]));
     Ok(())
 }
 
@@ -337,7 +317,7 @@ fn cost_range_with_heads_traded_for_channels_compares_costs() -> TestResult {
         choices.push(Choice::new("toy", active.numbers().collect(), &even)?);
     }
     for (limit, cost, candidates) in [(20.0, 18.0, [0, 1]), (85.0, 80.0, [1, 2])] {
-        let found = project(&model, &space, &choices, &[CostLimit::params(limit)])?;
+        let found = project_close(&model, &space, &choices, &[CostLimit::params(limit)])?;
         assert_eq!((found.candidates, found.costs), (candidates.to_vec(), vec![cost]));
     }
     Ok(())
@@ -421,7 +401,7 @@ fn projection_of_a_cost_that_multiplies_all_dimension_pairs_is_refused() -> Test
     Ok(())
 }
 
-/// DeiT-S and Swin-T with random p: the cost is within the budget and at least 0.999 of it. Both
+/// DeiT-S and Swin-T with random p: the cost is within the budget and at least 0.98 of it. Both
 /// have more distinct costs than projection can follow exactly.
 #[test]
 fn projection_of_deit_small_and_swin_tiny_is_near_the_budget_and_the_lagrange_bound() -> TestResult
@@ -440,7 +420,7 @@ fn projection_of_deit_small_and_swin_tiny_is_near_the_budget_and_the_lagrange_bo
     for _ in 0..2 {
         let dimensions = order.iter().map(|&at| space.dimensions[at].clone()).collect();
         let shuffled: Vec<Choice> = order.iter().map(|&at| choices[at].clone()).collect();
-        let again = project(&model, &SearchSpace { dimensions }, &shuffled, &[budget])?;
+        let again = project_close(&model, &SearchSpace { dimensions }, &shuffled, &[budget])?;
         assert!(again.costs[0] <= budget.limit && again.log_probability > bound - 0.1);
         for (&at, &candidate) in order.iter().zip(&again.candidates) {
             assert!(choices[at].candidates.contains(&candidate));
@@ -515,8 +495,8 @@ fn project_at_random(
         choices.push(Choice { candidates, log_probability: p.iter().map(|p| p.ln()).collect() });
     }
     let budget = Budget::share(Metric::Macs, 0.5).resolve(model)?;
-    let found = project(model, space, &choices, &[budget])?;
+    let found = project_close(model, space, &choices, &[budget])?;
     assert!(found.costs[0] <= budget.limit, "{} of {}", found.costs[0], budget.limit);
-    assert!(found.costs[0] > 0.999 * budget.limit, "{} of {}", found.costs[0], budget.limit);
+    assert!(found.costs[0] >= 0.98 * budget.limit, "{} of {}", found.costs[0], budget.limit);
     Ok((choices, budget, found))
 }

@@ -16,8 +16,8 @@ pub use budget::{Budget, CostLimit, Limit};
 pub use expected::ExpectedCost;
 pub(crate) use polynomial::size_in;
 pub use polynomial::{CompiledPolynomial, Counted, Polynomial, SizeOf, Term};
-pub(crate) use projection::expect_projectable;
-pub use projection::{project, Choice, Projection};
+pub(crate) use projection::{expect_projectable, MOST_UNUSED};
+pub use projection::{project, project_close, Choice, Projection};
 pub use table::{Grid, Table, TableCost, TableTerm};
 
 use crate::error::LatencyError;

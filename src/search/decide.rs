@@ -4,16 +4,12 @@ use super::events::{Event, Listener};
 use super::options::Decisions;
 use super::readout::DimensionReadout;
 use super::step::Search;
-use crate::cost::{project, Choice, CostLimit, Projection};
+use crate::cost::{project, project_close, Choice, CostLimit, Projection, MOST_UNUSED};
 use crate::models::Architecture;
 use crate::space::Size;
 use crate::supernet::DimensionState;
 use crate::{Error, Result};
 use tch::Tensor;
-
-/// Share of a budget that a choice among active candidates may leave unused before projection
-/// considers dropped candidates too.
-const MOST_UNUSED: f64 = 0.02;
 
 impl<A: Architecture> Search<A> {
     /// The work after an optimiser step of the search: prunes units whose gates have faded out,
@@ -89,7 +85,8 @@ impl<A: Architecture> Search<A> {
     /// Returns the choice of one candidate per dimension with the highest Σ ln p under `budgets`.
     /// Changes nothing.
     ///
-    /// Where estimates decide, Σ ln p is minus the estimated rise of the loss.
+    /// Where estimates decide, Σ ln p is minus the estimated rise of the loss. Where α is learned, the choice uses at least 98 %
+    /// of one budget, if any does ([`project_close`]).
     ///
     /// The choice is made among active candidates. If they cannot meet the budgets, or the best choice leaves
     /// more than 2 % of every budget unused, dropped candidates whose units are not pruned yet are considered too,
@@ -135,6 +132,7 @@ impl<A: Architecture> Search<A> {
             };
             choices.push(Choice::new(&state.name, candidates(state), &log_p)?);
         }
+        let project = if losses.is_some() { project } else { project_close };
         project(self.supernet.cost_model(), self.supernet.space(), &choices, budgets)
     }
 

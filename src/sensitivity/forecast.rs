@@ -1,7 +1,7 @@
 //! Forecast: the sizes with the smallest sum of measured rises under each of several budgets.
 
 use super::{Calibration, Rise, Sensitivity};
-use crate::cost::{project, Budget, Choice, CostLimit, CostModel, Metric};
+use crate::cost::{project_close, Budget, Choice, CostLimit, CostModel, Metric};
 use crate::models::Architecture;
 use crate::space::{SearchSpace, Size, Sizes};
 use crate::supernet::Supernet;
@@ -140,7 +140,7 @@ struct Projecting<'a> {
 impl Projecting<'_> {
     fn at(&self, limit: f64) -> Result<ForecastPoint> {
         let budget = CostLimit { metric: self.metric, limit };
-        let found = project(self.model, self.space, &self.choices, &[budget])?;
+        let found = project_close(self.model, self.space, &self.choices, &[budget])?;
         let dimensions = self.space.dimensions.iter().zip(&found.candidates);
         let sizes = dimensions
             .map(|(own, &candidate)| (own.name.clone(), own.candidates.size(candidate)))

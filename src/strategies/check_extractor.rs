@@ -3,7 +3,7 @@
 use super::architectures::budgets;
 use super::dimension_units::{alphas, scores};
 use super::runner::{drawing, expect_true, failed, run_once, Counterexample, Verdict};
-use crate::cost::{project, Choice, CostLimit};
+use crate::cost::{project_close, Choice, CostLimit};
 use crate::models::Architecture;
 use crate::randomness::{seed_torch, Purpose};
 use crate::space::Size;
@@ -115,7 +115,7 @@ pub fn decided_supernet<A: Architecture>(
         choices.push(Choice::new(&state.name, (0..alphas.len()).collect(), alphas)?);
     }
     let (model, space) = (supernet.cost_model(), supernet.space());
-    let decided = project(model, space, &choices, &[case.budget])?.candidates;
+    let decided = project_close(model, space, &choices, &[case.budget])?.candidates;
     for (state, candidate) in supernet.states_mut().iter_mut().zip(decided) {
         let candidates = state.candidates().len();
         state.set_active((0..candidates).map(|other| other == candidate).collect())?;

@@ -12,6 +12,7 @@ use super::states::{merge, sum, thin, State};
 use super::terms::{addends, Addend};
 use super::Projection;
 use crate::{Error, Result};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// Number of partial choices kept after each dimension, 48 bytes each.
@@ -49,37 +50,36 @@ struct Pass {
     thinned: bool,
 }
 
-/// Returns the most probable choice with F ≤ F* under all budgets and F > F* − step under one of
-/// them; the steps double until there is such a choice. `None` if no choice is within all budgets.
+/// Returns the most probable choice with F ≤ F* under all budgets and F ≥ used·F* under one of them;
+/// 1 − used doubles until there is such a choice. `None` if no choice is within all budgets.
 ///
 /// A first pass finds a choice, whose Σ ln p is a lower bound for the second pass. The result is
 /// exact if at most [`MOST`] partial choices at a time can exceed that bound. Otherwise only the most
 /// probable of those with nearly the same cost are kept. The budgets hold in either case.
-pub(super) fn solve(problem: &Problem) -> Result<Option<Projection>> {
+pub(super) fn solve(problem: &Problem, mut used: f64) -> Result<Option<Projection>> {
     let elimination = Elimination::new(problem)?;
-    let mut step = problem.cheapest_step()?;
     let first = elimination.pass(MOST_IN_FIRST_PASS, None);
     let mut whole = None;
     loop {
-        if let Some(found) = elimination.best(&first, &step)? {
+        if let Some(found) = elimination.best(&first, used)? {
             if !first.thinned {
                 return Ok(Some(found));
             }
             let better = elimination.pass(MOST, Some(found.log_probability));
-            return Ok(Some(elimination.best(&better, &step)?.unwrap_or(found)));
+            return Ok(Some(elimination.best(&better, used)?.unwrap_or(found)));
         }
         let whole = whole.get_or_insert_with(|| elimination.pass(MOST, None));
-        if let Some(found) = elimination.best(whole, &step)? {
+        if let Some(found) = elimination.best(whole, used)? {
             return Ok(Some(found));
         }
-        // If a step exceeds its limit, every choice within the budgets has been considered.
-        if step.iter().zip(problem.limits()).any(|(step, limit)| *step > limit) {
+        // Every choice within the budgets has been considered.
+        if used <= 0.0 {
             return match whole.thinned {
-                true => elimination.best(&elimination.pass(MOST_IN_LAST_PASS, None), &step),
+                true => elimination.best(&elimination.pass(MOST_IN_LAST_PASS, None), used),
                 false => Ok(None),
             };
         }
-        step.iter_mut().for_each(|value| *value *= 2.0);
+        used = 1.0 - 2.0 * (1.0 - used);
     }
 }
 
@@ -206,12 +206,17 @@ impl<'a> Elimination<'a> {
         terms.each_ref().map(|terms| terms.iter().map(value).sum())
     }
 
-    /// Returns the most probable complete choice with F ≤ F* and F > F* − step.
-    fn best(&self, pass: &Pass, step: &[f64]) -> Result<Option<Projection>> {
+    /// Returns the most probable complete choice with F ≤ F* and F ≥ used·F*.
+    fn best(&self, pass: &Pass, used: f64) -> Result<Option<Projection>> {
         let last = &pass.layers[pass.layers.len() - 1];
         let mut candidates: Vec<usize> = (0..last.len()).collect();
-        candidates.retain(|&state| self.problem.is_near(last[state].cost, step));
-        candidates.sort_by(|&left, &right| last[right].value.total_cmp(&last[left].value));
+        candidates.retain(|&state| self.problem.uses(last[state].cost, used));
+        // Of equally probable choices the most expensive.
+        candidates.sort_by(|&left, &right| {
+            let (left, right) = (&last[left], &last[right]);
+            let by_cost = || right.cost.partial_cmp(&left.cost).unwrap_or(Ordering::Equal);
+            right.value.total_cmp(&left.value).then_with(by_cost)
+        });
         for state in candidates {
             let options = trace(pass, state);
             let costs = self.problem.costs(&options)?;

@@ -15,6 +15,9 @@ use crate::{Error, Result};
 use order::decision_order;
 use problem::Problem;
 
+/// Share of a budget that a choice close to it may leave unused.
+pub(crate) const MOST_UNUSED: f64 = 0.02;
+
 /// Candidates of one dimension that projection may choose, with their ln p.
 #[derive(Debug, Clone)]
 pub struct Choice {
@@ -62,11 +65,8 @@ pub struct Projection {
     pub costs: Vec<f64>,
 }
 
-/// Returns the choice of one candidate per dimension with the highest Σ ln p whose exact cost F is
-/// within every budget and close to at least one of them: F* − s < F ≤ F*.
-///
-/// s is the smallest increase of F from one candidate of a dimension to another. It doubles until a
-/// choice satisfies the condition.
+/// Returns the choice of one candidate per dimension with the highest Σ ln p whose exact cost is within
+/// every budget.
 ///
 /// The result is exact as long as at most 16,384 combinations of cost and Σ ln p have to be compared
 /// at a time. Beyond that, as for DeiT-S with all candidates, Σ ln p can be slightly below the
@@ -104,6 +104,38 @@ pub fn project(
     choices: &[Choice],
     budgets: &[CostLimit],
 ) -> Result<Projection> {
+    project_using(model, space, choices, budgets, 0.0)
+}
+
+/// Returns the choice of one candidate per dimension with the highest Σ ln p among those that are within
+/// every budget and use at least 98 % of one: 0.98·F* ≤ F ≤ F*.
+///
+/// The share left unused, 2 %, doubles until there is such a choice. For ln p that do not rise with the
+/// size, whose most probable choice may be far below the budgets.
+///
+/// # Shapes
+/// As for [`project`].
+///
+/// # Errors
+/// Those of [`project`].
+pub fn project_close(
+    model: &CostModel,
+    space: &SearchSpace,
+    choices: &[Choice],
+    budgets: &[CostLimit],
+) -> Result<Projection> {
+    project_using(model, space, choices, budgets, 1.0 - MOST_UNUSED)
+}
+
+/// Returns the most probable choice within every budget that uses this share of one of them, or, if there is none, of
+/// a share whose distance to 1 doubles until there is one.
+fn project_using(
+    model: &CostModel,
+    space: &SearchSpace,
+    choices: &[Choice],
+    budgets: &[CostLimit],
+    used: f64,
+) -> Result<Projection> {
     if budgets.is_empty() {
         return Err(Error::invalid("number of budgets", "at least one", 0));
     }
@@ -112,7 +144,7 @@ pub fn project(
     let order = decision_order(&declared)?;
     let (space, choices) = reordered(&declared, &order);
     let problem = Problem { model, space: &space, choices: &choices, budgets };
-    let Some(found) = elimination::solve(&problem)? else {
+    let Some(found) = elimination::solve(&problem, used)? else {
         return Err(Error::Conflicting { budgets: problem.budgets_in_words() });
     };
     let mut candidates = vec![0; order.len()];

@@ -5,7 +5,6 @@ use crate::cost::polynomial::size_in;
 use crate::cost::{CostFunction, CostLimit, CostModel, Metric};
 use crate::space::{SearchSpace, Size, Sizes};
 use crate::{Error, Result};
-use std::cmp::Ordering;
 
 /// Number of metrics.
 pub(super) const METRICS: usize = 3;
@@ -45,11 +44,6 @@ impl Problem<'_> {
         metrics.map(|(at, metric)| Ok((at, self.model.function(*metric)?))).collect()
     }
 
-    /// Returns the limit F* of every budget.
-    pub(super) fn limits(&self) -> impl Iterator<Item = f64> + '_ {
-        self.budgets.iter().map(|budget| budget.limit)
-    }
-
     /// Returns for every budget the cost and the limit.
     fn counted(&self, costs: Costs) -> impl Iterator<Item = (f64, f64)> + '_ {
         self.budgets.iter().map(move |budget| match budget.metric {
@@ -64,9 +58,9 @@ impl Problem<'_> {
         self.counted(costs).all(|(cost, limit)| cost <= limit + 1e-12 * limit.abs())
     }
 
-    /// Returns whether F > F* − step under one of the budgets.
-    pub(super) fn is_near(&self, costs: Costs, steps: &[f64]) -> bool {
-        self.counted(costs).zip(steps).any(|((cost, limit), step)| cost > limit - step)
+    /// Returns whether F ≥ used·F* under one of the budgets, or nothing has to be used.
+    pub(super) fn uses(&self, costs: Costs, used: f64) -> bool {
+        used <= 0.0 || self.counted(costs).any(|(cost, limit)| cost >= used * limit)
     }
 
     /// Returns the exact cost of a complete choice under each budget.
@@ -128,30 +122,5 @@ impl Problem<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Returns for every budget the smallest increase of cost from one candidate of a dimension to
-    /// another, all other dimensions at their cheapest; infinite if all candidates cost the same.
-    pub(super) fn cheapest_step(&self) -> Result<Vec<f64>> {
-        let candidates = self.candidates();
-        let mut steps = Vec::new();
-        for budget in self.budgets {
-            let metric = budget.metric;
-            let base = self.model.extreme(metric, self.space, &candidates, Ordering::Less)?;
-            let mut step = f64::INFINITY;
-            for (dimension, own) in self.space.dimensions.iter().zip(&candidates) {
-                let mut costs = Vec::new();
-                for size in own {
-                    let mut sizes = base.clone();
-                    sizes.insert(dimension.name.clone(), *size);
-                    costs.push(self.model.cost(metric, &sizes)?);
-                }
-                costs.sort_by(f64::total_cmp);
-                let gaps = costs.windows(2).map(|pair| pair[1] - pair[0]).filter(|gap| *gap > 0.0);
-                step = gaps.fold(step, f64::min);
-            }
-            steps.push(step);
-        }
-        Ok(steps)
     }
 }
