@@ -13,7 +13,7 @@ def numbers(version):
 
 def main():
     host = re.search(r"^host: (.*)$", subprocess.check_output(["rustc", "-vV"]).decode(), re.MULTILINE).group(1)
-    command = ["cargo", "metadata", "--format-version", "1", "--features", "pipeline,proptest", "--filter-platform", host]
+    command = ["cargo", "metadata", "--format-version", "1", "--features", "pipeline,proptest,hub", "--filter-platform", host]
     found = subprocess.run(command, stdout=subprocess.PIPE)
     if found.returncode:
         return found.returncode

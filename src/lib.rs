@@ -46,7 +46,8 @@
 //! | [`distributed`] | several processes that train one network together |
 //! | [`optim`], [`schedule`], [`precision`], [`device`], [`randomness`] | AdamW and EMA, schedules, f32/f16/bf16, CPU and CUDA, seeds |
 //!
-//! Features add `data`, `report`, `pipeline`, `oracle` and `strategies` (property checks).
+//! Features add `data`, `report`, `pipeline`, `oracle`, `strategies` (property checks), and names on the
+//! hub to `import` (`hub`).
 // docs.rs names the feature of every item that has one.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -35,6 +35,7 @@ const EXAMPLES: &str = "Examples:
   deit_s forecast --weights runs/half           what 0.7, 0.5 and 0.3 of the MACs will cost
   deit_s export --weights runs/half --format onnx --precision f16 --out half
   deit_s inspect deit_small.pth
+  deit_s inspect hub:timm/deit_small_patch16_224.fb_in1k      weights by their name (feature hub)
 
 RUN/config.toml has the options of a run; --config takes it. See docs/guide.md.";
 
@@ -250,7 +251,7 @@ pub struct RunOptions {
     pub depth: bool,
 
     /// Network to start from: a run folder, an artifact, or a checkpoint of timm, transformers
-    /// or the authors (.safetensors, .pth, .bin).
+    /// or the authors (.safetensors, .pth, .bin); or hub:OWNER/NAME, which is fetched (feature hub).
     #[arg(long, global = true, value_name = "PATH")]
     pub weights: Option<PathBuf>,
 

@@ -6,6 +6,7 @@ mod decode;
 mod distributed;
 mod fault;
 mod folder;
+mod hub;
 mod import;
 mod latency;
 #[cfg(feature = "pipeline")]
@@ -19,6 +20,7 @@ pub use decode::DecodeError;
 pub use distributed::DistributedError;
 pub use fault::{Advice, Fault, Suspect};
 pub use folder::FolderError;
+pub use hub::HubError;
 pub use import::ImportError;
 pub use latency::LatencyError;
 #[cfg(feature = "pipeline")]
@@ -309,6 +311,15 @@ pub enum Error {
     /// Weights of a checkpoint that do not fit the network.
     #[error(transparent)]
     Import(#[from] ImportError),
+
+    /// Weights that cannot be fetched by their name on the hub; `source` is the reason.
+    #[error("cannot fetch {name}")]
+    Hub {
+        /// The name, as the user wrote it.
+        name: String,
+        /// Why not.
+        source: Box<HubError>,
+    },
 
     /// A latency model that is missing, or does not hold here.
     #[error(transparent)]

@@ -55,6 +55,7 @@ mod checkpoint;
 mod family;
 mod finite;
 mod half_split;
+pub mod hub;
 mod inspect;
 mod inspect_parts;
 mod inspect_swin;

@@ -50,6 +50,7 @@ pub struct Config {
     /// Whether the dense network is trained for as many steps as the search has, for comparison.
     pub compare: bool,
     /// Network to start from, instead of training one: a run folder, an artifact or a checkpoint.
+    /// [`Request`](super::Request) takes `hub:OWNER/NAME`, too, and puts the path in the cache here.
     pub weights: Option<PathBuf>,
     /// How `weights` are read, if they are a checkpoint of another library.
     #[serde(default, skip_serializing_if = "ImportConfig::is_default")]

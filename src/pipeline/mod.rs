@@ -36,6 +36,7 @@ mod feed_checks;
 mod feed_shards;
 mod fingerprint;
 mod forecast;
+mod hub_weights;
 mod import_config;
 mod inspection;
 mod judgement;

@@ -78,7 +78,7 @@ fn artifact_at(path: &Path) -> Result<PathBuf> {
             true => "got a folder without a network",
             false => "is not there",
         };
-        let expected = "expected a run folder, an artifact or a checkpoint";
+        let expected = "expected a run folder, an artifact, a checkpoint or hub:OWNER/NAME";
         Error::file(path, format!("{reason}; {expected}"))
     })
 }

@@ -1,5 +1,6 @@
 //! Resolution of a run's options: preset, TOML file, settings and flags, each over those before.
 
+use super::hub_weights;
 use super::named_network;
 use super::overlay::{join, merge, nested, setting};
 use super::run_folder::CONFIG;
@@ -135,6 +136,7 @@ impl Request {
         }
         let flags = self.flags.table(self.command, &table)?;
         merge(&mut table, flags);
+        hub_weights::fetch(&mut table)?;
         Ok(table)
     }
 

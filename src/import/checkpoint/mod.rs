@@ -8,7 +8,7 @@ mod head;
 #[cfg(feature = "import")]
 mod pickle;
 mod safetensors;
-mod shards;
+pub(super) mod shards;
 #[cfg(feature = "import")]
 mod state_dict;
 

@@ -13,7 +13,7 @@ use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 /// Files of a folder that hold its weights or their index, the first that there is counts.
-const FILES: [&str; 4] = [
+pub(in crate::import) const FILES: [&str; 4] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
@@ -132,8 +132,18 @@ fn json(file: File) -> Result<Value, CheckpointError> {
     })
 }
 
-/// Reads all files of an index. Every tensor has to be where the index says, and nowhere else.
-pub(super) fn read_index(path: &Path, file: File) -> Result<Checkpoint, CheckpointError> {
+/// Returns the names of the files of an index.
+#[cfg(feature = "hub")]
+pub(in crate::import) fn names(index: &Path) -> Result<BTreeSet<String>, CheckpointError> {
+    let names: BTreeSet<String> =
+        self::index(File::open(index)?)?.weight_map.into_values().collect();
+    match names.iter().find(|name| !is_beside(name)) {
+        Some(name) => Err(elsewhere(name)),
+        None => Ok(names),
+    }
+}
+
+fn index(file: File) -> Result<Index, CheckpointError> {
     let text = json(file)?;
     if text.get("weight_map").is_none() {
         return Err(CheckpointError::NotWeights {
@@ -141,10 +151,15 @@ pub(super) fn read_index(path: &Path, file: File) -> Result<Checkpoint, Checkpoi
             advice: "give the path of model.safetensors, or of its folder",
         });
     }
-    let index: Index = crate::typed::from_value(text).map_err(|error| CheckpointError::Index {
+    crate::typed::from_value(text).map_err(|error| CheckpointError::Index {
         expected: "names of files as the values of weight_map",
         found: error.to_string(),
-    })?;
+    })
+}
+
+/// Reads all files of an index. Every tensor has to be where the index says, and nowhere else.
+pub(super) fn read_index(path: &Path, file: File) -> Result<Checkpoint, CheckpointError> {
+    let index = index(file)?;
     let files: BTreeSet<&String> = index.weight_map.values().collect();
     let mut weights = Weights::new();
     for &file in &files {
@@ -175,12 +190,21 @@ pub(super) fn read_index(path: &Path, file: File) -> Result<Checkpoint, Checkpoi
     }
 }
 
+/// Whether a name is that of a file beside the index.
+fn is_beside(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
+}
+
+fn elsewhere(name: &str) -> CheckpointError {
+    let (expected, found) = ("a file beside it, without a folder", format!("{name:?}"));
+    CheckpointError::Index { expected, found }
+}
+
 /// Reads a file beside the index.
 fn read_shard(index: &Path, name: &str) -> Result<Weights, CheckpointError> {
-    let mut parts = Path::new(name).components();
-    if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
-        let (expected, found) = ("a file beside it, without a folder", format!("{name:?}"));
-        return Err(CheckpointError::Index { expected, found });
+    if !is_beside(name) {
+        return Err(elsewhere(name));
     }
     let path = index.with_file_name(name);
     if !std::fs::metadata(&path)?.is_file() {

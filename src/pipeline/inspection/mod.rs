@@ -76,12 +76,15 @@ impl Inspection {
 /// Reads what is at `path` as the library reads it, and returns what was found.
 ///
 /// An artifact is loaded, a checkpoint of a search resumed, weights imported, every image decoded,
-/// all on the CPU; nothing is written.
+/// all on the CPU; nothing is written. Weights may be given by their name on the hub
+/// ([`hub::local`](crate::import::hub::local)).
 ///
 /// # Errors
 /// Why the library refuses an artifact, checkpoint or weights at `path`; [`Error::Io`] if nothing is
-/// there. Faults within a run or a data folder are listed in the result.
+/// there; [`Error::Hub`] for a name whose files cannot be fetched. Faults within a run or a data
+/// folder are listed in the result.
 pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
+    let path = &import::hub::local(path)?;
     // Shards of a pattern, at which there is no file.
     if is_shard_pattern(path) && !path.exists() {
         return inspect_images(path, options.max_pixels).map(Inspection::Images);

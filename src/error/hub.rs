@@ -1,0 +1,141 @@
+//! Errors of fetching weights by their name on the hub.
+
+use std::path::PathBuf;
+
+/// Failure to fetch weights by their name. [`Error::Hub`](super::Error::Hub) has the name.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubError {
+    /// What is no name on the hub.
+    #[error(
+        "name on the hub: got {found:?}, expected OWNER/NAME or OWNER/NAME@REVISION of letters, digits, \
+         '-', '_' and '.'; a path has no hub: in front"
+    )]
+    Name {
+        /// The name given, without `hub:`.
+        found: String,
+    },
+
+    /// A name on the hub, in a program built without the feature `hub`.
+    #[error(
+        "got a name on the hub, expected a path; build once-for-both with the feature \"hub\", or \
+         download the files and give their path"
+    )]
+    FeatureMissing,
+
+    /// No folder for the cache.
+    #[error("HF_HOME: got none, and no home folder, expected a folder for the cache; set HF_HOME")]
+    NoCache,
+
+    /// Weights that are not in the cache, in offline mode.
+    #[error(
+        "HF_HUB_OFFLINE is set: got no weights of it in {}, expected them there; fetch them once \
+         with a network and without HF_HUB_OFFLINE, or give the path of the weights",
+        cache.display()
+    )]
+    Offline {
+        /// The cache.
+        cache: PathBuf,
+    },
+
+    /// A server that cannot be reached.
+    #[error(
+        "{endpoint} cannot be reached: expected an answer; check network and proxy (HTTPS_PROXY), \
+         set HF_ENDPOINT to a mirror, or download the files elsewhere and give their path"
+    )]
+    Unreachable {
+        /// The address, as `HF_ENDPOINT` sets it.
+        endpoint: String,
+        /// The reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
+    /// No such repository, revision or file.
+    #[error("{url}: got 404, expected a repository of this name and revision; correct the name")]
+    NotFound {
+        /// The address that was asked.
+        url: String,
+    },
+
+    /// No access.
+    #[error(
+        "{url}: got {status}, expected access; correct the name, or, if the repository is private or \
+         gated, set HF_TOKEN to a token of an account with access to it"
+    )]
+    Denied {
+        /// The address that was asked.
+        url: String,
+        /// Status of the answer: 401 or 403.
+        status: u16,
+    },
+
+    /// An answer of failure.
+    #[error("{url}: got {status}, expected 200; try again later")]
+    Status {
+        /// The address that was asked.
+        url: String,
+        /// Status of the answer.
+        status: u16,
+    },
+
+    /// An answer that is not of a hub.
+    #[error("{url}: got an answer that is not of a hub ({reason}); correct HF_ENDPOINT")]
+    Answer {
+        /// The address that was asked.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A repository without weights that the import reads.
+    #[error(
+        "files of the repository: got {}, expected {expected}; give another repository",
+        found.join(", ")
+    )]
+    NoWeights {
+        /// Names of the first files, at most five.
+        found: Vec<String>,
+        /// Names of files with weights.
+        expected: String,
+    },
+
+    /// A transfer that broke off.
+    #[error("{url}: the transfer broke off; try again")]
+    Transfer {
+        /// The address of the file.
+        url: String,
+        /// The reason.
+        source: std::io::Error,
+    },
+
+    /// A file of another length.
+    #[error("{url}: got {actual} bytes, expected {expected}; try again")]
+    Length {
+        /// The address of the file.
+        url: String,
+        /// Length according to the hub.
+        expected: u64,
+        /// Length of the file.
+        actual: u64,
+    },
+
+    /// The cache cannot be read or written.
+    #[error("cannot {action} {}", path.display())]
+    Cache {
+        /// read, create or lock.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+
+    /// An index of several files that cannot be read.
+    #[error("cannot read the index {}", path.display())]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<super::CheckpointError>,
+    },
+}

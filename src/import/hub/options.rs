@@ -1,0 +1,178 @@
+//! The hub, its cache on this machine, and what is fetched from it.
+
+use super::{client, refused, HubName};
+use crate::error::HubError;
+use crate::Result;
+use std::fmt;
+use std::path::PathBuf;
+
+const ENDPOINT: &str = "https://huggingface.co";
+
+/// Files of weights from the hub, in its cache on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HubFiles {
+    /// The weights: a safetensors file, a file of `torch.save`, or the index of several files. A
+    /// reader of `config.json` beside it finds the one below.
+    pub weights: PathBuf,
+    /// `config.json`, or `open_clip_config.json`; `None` if the repository has none, or it is not in
+    /// the cache in offline mode.
+    pub config: Option<PathBuf>,
+    /// The commit that they are of.
+    pub commit: String,
+}
+
+/// Fetches the files of `OWNER/NAME` or `OWNER/NAME@REVISION`: [`Hub::from_env`], then [`Hub::fetch`].
+///
+/// # Errors
+/// Those of [`Hub::from_env`] and [`Hub::fetch`].
+pub fn fetch(name: &str) -> Result<HubFiles> {
+    Hub::from_env()?.fetch(name)
+}
+
+/// The hub or a mirror of it, and the cache on this machine.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hub {
+    pub(super) endpoint: String,
+    pub(super) cache: PathBuf,
+    pub(super) token: Option<String>,
+    pub(super) offline: bool,
+    pub(super) progress: bool,
+}
+
+/// Without the token.
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = self.token.as_ref().map(|_| "set");
+        f.debug_struct("Hub")
+            .field("endpoint", &self.endpoint)
+            .field("cache", &self.cache)
+            .field("token", &token)
+            .field("offline", &self.offline)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Hub {
+    /// Returns huggingface.co with this folder as its cache, without a token.
+    pub fn new(cache: impl Into<PathBuf>) -> Self {
+        let (endpoint, cache) = (ENDPOINT.into(), cache.into());
+        Self { endpoint, cache, token: None, offline: false, progress: false }
+    }
+
+    /// Returns the hub that the [environment](super) says.
+    ///
+    /// # Errors
+    /// [`HubError::NoCache`] if neither the environment nor a home folder says where the cache is.
+    pub fn from_env() -> Result<Self> {
+        let hub = Self::from_variables(|name| std::env::var(name).ok(), std::env::home_dir());
+        hub.map_err(|source| refused("weights from the hub", source))
+    }
+
+    fn from_variables(
+        variable: impl Fn(&str) -> Option<String>,
+        user: Option<PathBuf>,
+    ) -> Result<Self, HubError> {
+        // As Python has it, an empty variable is none.
+        let variable = |name| variable(name).filter(|value| !value.trim().is_empty());
+        let folder = |name| variable(name).map(PathBuf::from);
+        let caches = || folder("XDG_CACHE_HOME").or_else(|| Some(user?.join(".cache")));
+        let home = folder("HF_HOME").or_else(|| Some(caches()?.join("huggingface")));
+        let cache = folder("HF_HUB_CACHE").or_else(|| Some(home.as_ref()?.join("hub")));
+        let stored = || std::fs::read_to_string(home.as_ref()?.join("token")).ok();
+        let mut hub = Self::new(cache.ok_or(HubError::NoCache)?);
+        if let Some(endpoint) = variable("HF_ENDPOINT") {
+            hub = hub.endpoint(endpoint);
+        }
+        let is_on = |value: String| {
+            ["1", "on", "yes", "true"].contains(&value.trim().to_lowercase().as_str())
+        };
+        hub.offline = variable("HF_HUB_OFFLINE").is_some_and(is_on);
+        let token = variable("HF_TOKEN").or_else(stored).map(|token| token.trim().to_owned());
+        hub.token = token.filter(|token| !token.is_empty());
+        Ok(hub)
+    }
+
+    /// Sets the address of a mirror.
+    pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
+        self.endpoint = endpoint.into().trim().trim_end_matches('/').into();
+        self
+    }
+
+    /// Sets the token.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// Sets whether the cache alone is read. Default: no.
+    pub fn offline(mut self, offline: bool) -> Self {
+        self.offline = offline;
+        self
+    }
+
+    /// Sets whether a bar on a terminal shows the progress of a transfer. Default: no.
+    pub fn progress(mut self, progress: bool) -> Self {
+        self.progress = progress;
+        self
+    }
+
+    /// Returns the weights of `OWNER/NAME` or `OWNER/NAME@REVISION`, with the configuration beside them:
+    /// from the cache, or else from the hub.
+    ///
+    /// Of several files with weights, safetensors are preferred. Processes that fetch the same
+    /// repository wait for one another.
+    ///
+    /// # Errors
+    /// [`Error::Hub`](crate::Error::Hub) with a [`HubError`].
+    pub fn fetch(&self, name: &str) -> Result<HubFiles> {
+        let files = name.parse().and_then(|name: HubName| client::files(self, &name));
+        files.map_err(|source| refused(name, source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hub(variables: &[(&str, &str)], user: Option<&str>) -> Result<Hub, HubError> {
+        let find = |name: &str| variables.iter().find(|(own, _)| *own == name);
+        Hub::from_variables(|name| find(name).map(|own| own.1.into()), user.map(PathBuf::from))
+    }
+
+    #[test]
+    fn cache_is_where_the_first_of_the_variables_says() -> Result<(), HubError> {
+        let home = ("HF_HOME", "/hf");
+        let caches = ("XDG_CACHE_HOME", "/caches");
+        for (variables, expected) in [
+            (&[("HF_HUB_CACHE", "/own"), home, caches][..], "/own"),
+            (&[("HF_HUB_CACHE", " "), home, caches], "/hf/hub"),
+            (&[caches], "/caches/huggingface/hub"),
+            (&[], "/me/.cache/huggingface/hub"),
+        ] {
+            assert_eq!(hub(variables, Some("/me"))?.cache, PathBuf::from(expected));
+        }
+        assert!(matches!(hub(&[], None), Err(HubError::NoCache)));
+        assert_eq!(hub(&[home], None)?.cache, PathBuf::from("/hf/hub"));
+        Ok(())
+    }
+
+    #[test]
+    fn offline_endpoint_and_token_are_read_and_the_token_is_not_shown() -> Result<(), HubError> {
+        let own =
+            hub(&[("HF_ENDPOINT", "http://mirror/"), ("HF_TOKEN", " secret\n")], Some("/me"))?;
+        assert_eq!(
+            (own.endpoint.as_str(), own.token.as_deref()),
+            ("http://mirror", Some("secret"))
+        );
+        assert!(!format!("{own:?}").contains("secret"));
+        for (value, offline) in
+            [("1", true), ("TRUE", true), ("on", true), ("0", false), ("", false)]
+        {
+            assert_eq!(hub(&[("HF_HUB_OFFLINE", value)], Some("/me"))?.offline, offline, "{value}");
+        }
+        let plain = hub(&[], Some("/me"))?;
+        assert_eq!((plain.endpoint.as_str(), plain.token), (ENDPOINT, None));
+        Ok(())
+    }
+}
