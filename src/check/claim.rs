@@ -43,10 +43,10 @@ impl Claim {
             let name = &binding.variable;
             let Some(weight) = changed.get(name).or(probe.weights.get(name)) else { continue };
             let index = match binding.over {
-                Over::Units => &units,
-                Over::Heads => &heads,
+                Over::Units => binding.entries_of(&units, self.grid, self.grid.channels)?,
+                Over::Heads => heads.shallow_clone(),
             };
-            let reordered = binding.select(weight, index)?;
+            let reordered = binding.select(weight, &index)?;
             changed.insert(name.clone(), reordered);
         }
         Ok(changed)

@@ -44,7 +44,10 @@ fn layers(bindings: &[Binding]) -> Layers<'_> {
 fn with_layer(claim: &Claim, layer: &[&Binding]) -> Change {
     let mut claim = claim.clone();
     claim.bindings.extend(layer.iter().map(|&binding| binding.clone()));
-    let advice = |b: &Binding| Advice::Bind { outer: b.outer, inner: b.inner };
+    let advice = |b: &Binding| match b.half_split {
+        true => Advice::BindHalfSplit { outer: b.outer },
+        false => Advice::Bind { outer: b.outer, inner: b.inner },
+    };
     Change { claim, suspects: layer.iter().map(|b| suspect(b, advice(b))).collect() }
 }
 

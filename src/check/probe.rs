@@ -30,9 +30,11 @@ impl<'a, A: Architecture> Probe<'a, A> {
         let bound: BTreeSet<&str> = bindings.map(|binding| binding.variable.as_str()).collect();
         let mut probe = Self::build(architecture, images)?;
         for (name, variable) in &mut probe.variables {
-            // Buffers, such as batch statistics or index tables, keep their values.
-            if variable.requires_grad() || bound.contains(name.as_str()) {
-                draw(variable)?;
+            // Buffers without a binding, such as index tables, keep their values.
+            match (variable.requires_grad(), bound.contains(name.as_str())) {
+                (true, _) => draw(variable)?,
+                (false, true) => draw_buffer(variable)?,
+                (false, false) => {}
             }
         }
         probe.remember()?;
@@ -178,7 +180,9 @@ impl<'a, A: Architecture> Probe<'a, A> {
                 continue;
             };
             let kept: Vec<f64> = match binding.over {
-                Over::Units => (0..full.units()).map(|unit| is_kept(unit, full, size)).collect(),
+                Over::Units => (0..binding.entries(full))
+                    .map(|entry| is_kept(binding.unit_of(entry, full.channels), full, size))
+                    .collect(),
                 Over::Heads => (0..full.heads).map(|head| f64::from(head < size.heads)).collect(),
             };
             let kept = Tensor::f_from_slice(&kept)?.f_to_kind(weight.kind())?;
@@ -204,6 +208,14 @@ pub(super) fn is_rounding(difference: f64) -> bool {
 
 fn rms(tensor: &Tensor) -> Result<f64> {
     Ok(tensor.f_square()?.f_mean(None)?.f_sqrt()?.f_double_value(&[])?)
+}
+
+/// Draws values of a buffer: positive, as a variance or a frequency is.
+fn draw_buffer(variable: &mut Tensor) -> Result<()> {
+    if variable.is_floating_point() {
+        let _ = variable.f_uniform_(0.5, 1.5)?;
+    }
+    Ok(())
 }
 
 /// Draws weights with which every layer changes the logits: normal, with std 1/√inputs for

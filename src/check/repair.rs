@@ -90,6 +90,7 @@ fn single(claim: &Claim, everywhere: &[Binding]) -> Vec<Change> {
     let free = everywhere.iter().filter(|binding| !is_bound(binding));
     let more = free.map(|binding| {
         let advice = match binding.over {
+            Over::Units if binding.half_split => Advice::BindHalfSplit { outer: binding.outer },
             Over::Units => Advice::Bind { outer: binding.outer, inner: binding.inner },
             Over::Heads => Advice::BindHeads,
         };
@@ -146,8 +147,31 @@ fn layouts(claim: &Claim) -> Vec<Change> {
         }
         changes.push(Change { claim, suspects });
     }
+    changes.extend(half_split(claim));
     changes.extend(grids(claim));
     changes
+}
+
+/// Returns the declaration with pairs of channels half a head apart instead of next to each other, or the
+/// other way round.
+fn half_split(claim: &Claim) -> Option<Change> {
+    let mut claim = claim.clone();
+    let mut suspects = Vec::new();
+    for own in claim.bindings.iter_mut().filter(|own| own.over == Over::Units) {
+        let advice = match (own.half_split, own.inner % 2) {
+            (true, _) => {
+                (own.half_split, own.inner) = (false, own.inner * 2);
+                Advice::Layout { outer: own.outer, inner: own.inner }
+            }
+            (false, 0) => {
+                (own.half_split, own.inner) = (true, own.inner / 2);
+                Advice::HalfSplit { outer: own.outer, inner: own.inner }
+            }
+            (false, _) => continue,
+        };
+        suspects.push(suspect(own, advice));
+    }
+    (!suspects.is_empty()).then_some(Change { claim, suspects })
 }
 
 /// Returns the declarations with the numbers of heads and channels exchanged, or with the heads of
@@ -190,6 +214,9 @@ fn axes<A: Architecture>(probe: &Probe<A>, grid: Size) -> Vec<Binding> {
             axes.push(Binding::narrowed(&name, axis).outer(times));
             if times > 1 {
                 axes.push(Binding::narrowed(&name, axis).inner(times));
+            }
+            if times % 2 == 0 && grid.channels > 1 {
+                axes.push(Binding::narrowed(&name, axis).outer(times / 2).half_split());
             }
         }
     }

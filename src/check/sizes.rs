@@ -3,7 +3,7 @@
 use super::probe::{is_rounding, Probe};
 use crate::error::{During, Fault};
 use crate::models::Architecture;
-use crate::space::{Dimension, DimensionKind, Over, Size, Sizes};
+use crate::space::{Dimension, DimensionKind, Size, Sizes};
 use crate::tensors::Weights;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,19 +62,14 @@ pub(super) fn sliced<A: Architecture>(
     size: Size,
 ) -> Result<Weights> {
     let channels = dimension.candidates.channels();
-    let heads: Vec<i64> = (0..size.heads).collect();
-    let units: Vec<i64> = heads
-        .iter()
+    let units: Vec<i64> = (0..size.heads)
         .flat_map(|head| (0..size.channels).map(move |channel| head * channels + channel))
         .collect();
     let mut weights: Weights =
         probe.weights.iter().map(|(name, weight)| (name.clone(), weight.shallow_clone())).collect();
     for binding in &dimension.bindings {
         let Some(weight) = weights.get_mut(&binding.variable) else { continue };
-        let index = Tensor::f_from_slice(match binding.over {
-            Over::Units => &units,
-            Over::Heads => &heads,
-        })?;
+        let index = binding.entries_of(&Tensor::f_from_slice(&units)?, size, channels)?;
         *weight = binding.select(weight, &index.f_to_device(weight.device())?)?;
     }
     Ok(weights)

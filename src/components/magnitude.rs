@@ -31,6 +31,15 @@ pub fn magnitude(dimension: &Dimension, weights: &Weights) -> Result<Tensor> {
         }
         let slices = weight.f_detach()?.f_to_kind(Kind::Float)?.f_reshape(view)?;
         let squares = slices.f_square()?.f_sum_dim_intlist([0i64, 2].as_slice(), false, None)?;
+        let squares = match binding.half_split {
+            // The two entries of every pair.
+            true => squares.f_view([shape[0], 2, shape[1]])?.f_sum_dim_intlist(
+                [1i64].as_slice(),
+                false,
+                None,
+            )?,
+            false => squares.f_view(shape)?,
+        };
         let log_norm = squares.f_add_scalar(1e-12)?.f_log()?.f_mul_scalar(0.5)?;
         sum = Some(match sum {
             Some(sum) => sum.f_add(&log_norm)?,
@@ -40,7 +49,7 @@ pub fn magnitude(dimension: &Dimension, weights: &Weights) -> Result<Tensor> {
     let sum = sum.ok_or_else(|| {
         Error::invalid(format!("bindings of {}", dimension.name), "at least one matrix", 0)
     })?;
-    Ok(standardised(&sum)?.f_view(shape)?)
+    standardised(&sum)
 }
 
 /// Returns the values standardised to mean 0 and std 1; equal values become 0.

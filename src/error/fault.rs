@@ -154,6 +154,18 @@ pub enum Advice {
         /// Repetitions inside a unit.
         inner: i64,
     },
+    /// Bind the axis: it has pairs of channels half a head apart.
+    BindHalfSplit {
+        /// Repetitions outside the units.
+        outer: i64,
+    },
+    /// Pairs of channels are half a head apart instead of next to each other.
+    HalfSplit {
+        /// Repetitions outside the units.
+        outer: i64,
+        /// Repetitions inside an entry.
+        inner: i64,
+    },
     /// Bind the axis over heads: it has one entry per head.
     BindHeads,
     /// Remove the binding: the axis does not follow the dimension.
@@ -191,6 +203,15 @@ impl fmt::Display for Suspect {
         match advice {
             Advice::Bind { outer, inner } => {
                 write!(f, "bind axis {axis} of {variable} (outer {outer}, inner {inner})")
+            }
+            Advice::BindHalfSplit { outer } => {
+                write!(f, "bind axis {axis} of {variable} half-split (outer {outer})")
+            }
+            Advice::HalfSplit { outer, inner } => {
+                write!(
+                    f,
+                    "set half_split, outer {outer} and inner {inner} for axis {axis} of {variable}"
+                )
             }
             Advice::BindHeads => write!(f, "bind axis {axis} of {variable} over heads"),
             Advice::Unbind => write!(f, "do not bind axis {axis} of {variable}"),

@@ -79,6 +79,11 @@ pub struct Binding {
     pub outer: i64,
     /// Consecutive entries of one unit: patch_size² where every unit has an entry per pixel of a patch.
     pub inner: i64,
+    /// Whether the two entries of a unit are half a head apart instead of next to each other: each head
+    /// has the first entries of its units, then the second ones. The units are pairs of channels that
+    /// rotary positions turn together (`rotate_half`).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub half_split: bool,
     /// Whether the axis has an entry per unit or per head.
     pub over: Over,
     /// How the dimension acts on the axis.
@@ -112,7 +117,8 @@ impl Binding {
     }
 
     fn new(variable: impl Into<String>, axis: usize, role: Role) -> Self {
-        Self { variable: variable.into(), axis, outer: 1, inner: 1, over: Over::Units, role }
+        let (variable, over) = (variable.into(), Over::Units);
+        Self { variable, axis, outer: 1, inner: 1, half_split: false, over, role }
     }
 
     /// Sets how often the sequence of all units is repeated along the axis.
@@ -127,23 +133,84 @@ impl Binding {
         self
     }
 
+    /// Declares that the units are pairs of channels half a head apart: channel j of a head and channel
+    /// j + D/2 belong to pair j. With it, heads × pairs units have 2 · heads · pairs entries.
+    ///
+    /// ```
+    /// use once_for_both::space::{Binding, Candidates};
+    ///
+    /// // 4 heads of 8 pairs: query rows whose pairs are (j, j + 8) of each head.
+    /// let rows = Binding::gated("q_proj.weight", 0).half_split();
+    /// assert_eq!(rows.length(&Candidates::attention(4, 8)?), 64);
+    /// # Ok::<(), once_for_both::Error>(())
+    /// ```
+    pub fn half_split(mut self) -> Self {
+        self.half_split = true;
+        self
+    }
+
     /// Declares that the axis has an entry per head instead of per unit.
     pub fn over_heads(mut self) -> Self {
         self.over = Over::Heads;
         self
     }
 
-    /// Returns the length the axis must have: outer · units (or heads) · inner.
+    /// Returns the length the axis must have: outer · units (or heads; twice the units with
+    /// [`half_split`](Self::half_split)) · inner.
     pub fn length(&self, candidates: &Candidates) -> i64 {
-        let indexed = match self.over {
-            Over::Units => candidates.units(),
-            Over::Heads => candidates.heads(),
-        };
-        self.outer.saturating_mul(indexed).saturating_mul(self.inner)
+        let entries = self.entries(candidates.full());
+        self.outer.saturating_mul(entries).saturating_mul(self.inner)
     }
 
-    /// Returns the three-dimensional view of a variable of this shape: `[before · outer, units,
-    /// inner · after]`, where `before` and `after` are the products of the lengths of the axes before
+    /// Returns the number of entries at a size, without repetitions.
+    pub(crate) fn entries(&self, size: Size) -> i64 {
+        let entries = self.over.of(size);
+        if self.half_split {
+            entries.saturating_mul(2)
+        } else {
+            entries
+        }
+    }
+
+    /// Returns the unit (or head) of an entry, among heads of so many channels.
+    pub(crate) fn unit_of(&self, entry: i64, channels: i64) -> i64 {
+        let channels = channels.max(1);
+        match self.half_split {
+            true => entry / (2 * channels) * channels + entry % channels,
+            false => entry,
+        }
+    }
+
+    /// Returns the entries of units, in the order of `units`.
+    ///
+    /// `size`: heads × channels that `units` are. `channels`: channels of a head in the numbering of the
+    /// units.
+    ///
+    /// # Shapes
+    /// `units`: `[size.heads · size.channels]`, i64.
+    pub(crate) fn entries_of(&self, units: &Tensor, size: Size, channels: i64) -> Result<Tensor> {
+        if size.units() == 0 {
+            return Ok(units.shallow_clone());
+        }
+        let grid = || units.f_view([size.heads, size.channels]);
+        match (self.over, self.half_split) {
+            (Over::Units, false) => Ok(units.shallow_clone()),
+            (Over::Heads, _) => {
+                Ok(grid()?.f_select(1, 0)?.f_divide_scalar_mode(channels, "floor")?)
+            }
+            (Over::Units, true) => {
+                // Unit h·C + c has the entries h·2C + c and h·2C + C + c.
+                let before = grid()?.f_divide_scalar_mode(channels, "floor")?;
+                let first = grid()?.f_add(&before.f_mul_scalar(channels)?)?;
+                let second = first.f_add_scalar(channels)?;
+                Ok(Tensor::f_stack(&[first, second], 1)?.f_reshape([-1])?)
+            }
+        }
+    }
+
+    /// Returns the three-dimensional view of a variable of this shape: `[before · outer, entries,
+    /// inner · after]`, with an entry a unit (or head; two a unit with
+    /// [`half_split`](Self::half_split)), where `before` and `after` are the products of the lengths of the axes before
     /// and after the bound one.
     ///
     /// Gates, gradients and slices are computed on this view.
@@ -160,17 +227,20 @@ impl Binding {
         [before.saturating_mul(self.outer), units, self.inner.saturating_mul(after)]
     }
 
-    /// Returns `tensor` with the entries of these units (or heads) along the bound axis, in the order
-    /// of `index`.
+    /// Returns `tensor` with these entries along the bound axis, in the order of `index`.
     ///
     /// # Shapes
-    /// `index`: `[kept]`, i64.
+    /// `index`: `[kept]`, i64, as [`entries_of`](Self::entries_of) returns it.
     pub(crate) fn select(&self, tensor: &Tensor, index: &Tensor) -> Result<Tensor> {
         let mut shape = tensor.size();
         let selected = tensor.f_reshape(self.view(&shape))?.f_index_select(1, index)?;
         shape[self.axis] = self.outer * index.size1()? * self.inner;
         Ok(selected.f_reshape(&shape[..])?)
     }
+}
+
+fn is_false(own: &bool) -> bool {
+    !own
 }
 
 /// A set of coupled prunable units: pruning one removes its entries from every bound axis.

@@ -200,6 +200,13 @@ fn check_binding(
             format!("{:?}", binding.role).to_lowercase(),
         ));
     }
+    if binding.half_split
+        && (binding.over == Over::Heads || dimension.kind != DimensionKind::Attention)
+    {
+        let name = format!("half_split of {} in {}", binding.variable, dimension.name);
+        let expected = "false: the units of an attention alone are pairs of channels";
+        return Err(Error::invalid(name, expected, true));
+    }
     let entries = shape.iter().fold(1i64, |all, &own| all.saturating_mul(own)).max(1);
     for (name, repetitions) in [("outer", binding.outer), ("inner", binding.inner)] {
         let name = format!("{name} of {} in {}", binding.variable, dimension.name);

@@ -3,7 +3,7 @@
 use super::flat::indices;
 use super::{Supernet, Weights};
 use crate::models::{Architecture, Shapes};
-use crate::space::{Binding, DimensionKind, Over};
+use crate::space::{Binding, DimensionKind};
 use crate::Result;
 use tch::{Kind, Tensor};
 
@@ -27,20 +27,12 @@ impl<A: Architecture> Supernet<A> {
             removed |= state.candidates().full().is_removed();
             let dense = crate::cost::size_in(&self.cost_model().dense, &dimension.name)?;
             let units = indices(&state.origin, self.device())?;
-            let heads: Vec<i64> = state
-                .origin
-                .iter()
-                .step_by(state.candidates().channels().max(1) as usize)
-                .map(|unit| unit / dense.channels)
-                .collect();
-            let heads = indices(&heads, self.device())?;
+            let size = state.candidates().full();
             for binding in &dimension.bindings {
-                let (kept, total) = match binding.over {
-                    Over::Units => (&units, dense.units()),
-                    Over::Heads => (&heads, dense.heads),
-                };
+                let kept = binding.entries_of(&units, size, dense.channels)?;
+                let total = binding.entries(dense);
                 if let Some(weight) = weights.get_mut(&binding.variable) {
-                    *weight = crate::autograd::no_grad(|| expand(weight, binding, kept, total))?;
+                    *weight = crate::autograd::no_grad(|| expand(weight, binding, &kept, total))?;
                 }
             }
             sizes.insert(dimension.name.clone(), dense);

@@ -2,7 +2,7 @@
 
 use super::gating::{class, is_learned};
 use super::Weights;
-use crate::space::{Binding, Role, SearchSpace};
+use crate::space::{Binding, Candidates, Role, SearchSpace};
 use std::collections::BTreeMap;
 use tch::Tensor;
 
@@ -13,9 +13,11 @@ pub(super) struct Gate {
     pub(super) first: i64,
     /// Whether the factor is the bi-mask, and not one of a fade-out.
     pub(super) by_mask: bool,
-    /// View of the variable, `[outer, units, inner]` ([`Binding::view`]): the gate multiplies the
+    /// View of the variable, `[outer, entries, inner]` ([`Binding::view`]): the gate multiplies the
     /// middle axis.
     view: [i64; 3],
+    /// Unit of every entry; `None` where entry and unit have the same number.
+    units: Option<Vec<i64>>,
 }
 
 /// Places in the vector of all factors: the gates of every dimension, then 1, then the factors of
@@ -42,7 +44,13 @@ impl FactorPlaces {
     }
 
     /// Returns the gates of a binding: by the bi-mask, by a fade-out factor, by both, or by none.
-    fn gates(&self, at: usize, binding: &Binding, variable: &Tensor) -> Vec<Gate> {
+    fn gates(
+        &self,
+        at: usize,
+        candidates: &Candidates,
+        binding: &Binding,
+        variable: &Tensor,
+    ) -> Vec<Gate> {
         let by_mask = binding.role.is_gated();
         let fading = self.fade_out.get(&at).and_then(|[written, scaled]| match binding.role {
             Role::Written => Some(*written),
@@ -50,8 +58,10 @@ impl FactorPlaces {
             Role::Gated | Role::Narrowed => None,
         });
         let view = binding.view(&variable.size());
-        let mask = by_mask.then(|| Gate { first: self.masks[at], by_mask, view });
-        let fading = fading.map(|first| Gate { first, by_mask: false, view });
+        let unit = |entry| binding.unit_of(entry, candidates.channels());
+        let units = || binding.half_split.then(|| (0..view[1]).map(unit).collect());
+        let mask = by_mask.then(|| Gate { first: self.masks[at], by_mask, view, units: units() });
+        let fading = fading.map(|first| Gate { first, by_mask: false, view, units: units() });
         mask.into_iter().chain(fading).collect()
     }
 }
@@ -69,8 +79,12 @@ pub(super) struct Gated<'a> {
 impl Gated<'_> {
     /// Returns the unit of a gate that multiplies a row.
     pub(super) fn unit(&self, gate: &Gate, row: i64) -> i64 {
-        let [_, units, inner] = gate.view;
-        row * self.row / inner.max(1) % units.max(1)
+        let [_, entries, inner] = gate.view;
+        let entry = row * self.row / inner.max(1) % entries.max(1);
+        match &gate.units {
+            Some(units) => units.get(entry as usize).copied().unwrap_or(entry),
+            None => entry,
+        }
     }
 
     pub(super) fn rows(&self) -> i64 {
@@ -88,7 +102,7 @@ pub(super) fn in_order<'a>(
     for (at, dimension) in space.dimensions.iter().enumerate() {
         for binding in &dimension.bindings {
             let Some(variable) = variables.get(&binding.variable) else { continue };
-            let own = places.gates(at, binding, variable);
+            let own = places.gates(at, &dimension.candidates, binding, variable);
             gates.entry(&binding.variable).or_default().extend(own);
         }
     }
@@ -113,7 +127,7 @@ mod tests {
     #[test]
     fn unit_of_a_row_follows_the_view_of_each_gate() {
         let view = [3, 4, 10];
-        let gate = Gate { first: 0, by_mask: true, view };
+        let gate = Gate { first: 0, by_mask: true, view, units: None };
         let own = Gated { name: "w", shape: vec![12, 10], gates: vec![], class: 0, row: 5 };
         let units: Vec<i64> = [0, 1, 2, 7, 8, 23].map(|row| own.unit(&gate, row)).into();
         assert_eq!(units, [0, 0, 1, 3, 0, 3]);

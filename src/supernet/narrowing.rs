@@ -1,8 +1,8 @@
 //! Narrowing: slices of all tensors that are indexed by pruned units.
 
-use super::flat::{heads_of, indices, narrow_flat};
+use super::flat::{indices, narrow_flat};
 use super::state::DimensionState;
-use crate::space::{Binding, Over, SearchSpace, Size};
+use crate::space::{Binding, SearchSpace, Size};
 use crate::Result;
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -72,13 +72,10 @@ impl Narrowing {
         size: Size,
         kept: &Tensor,
     ) -> Result<()> {
-        let heads = heads_of(kept, size, state.candidates().channels())?;
+        let channels = state.candidates().channels();
         for binding in &space.dimensions[at].bindings {
-            let kept = match binding.over {
-                Over::Units => kept,
-                Over::Heads => &heads,
-            };
-            let slice = Slice { binding: binding.clone(), kept: kept.shallow_clone() };
+            let kept = binding.entries_of(kept, size, channels)?;
+            let slice = Slice { binding: binding.clone(), kept };
             self.slices.entry(binding.variable.clone()).or_default().push(slice);
         }
         Ok(())

@@ -4,6 +4,7 @@ mod attention;
 mod dinov2;
 mod odd;
 mod own;
+mod recipes;
 mod torchscript;
 
 use crate::support::{test_device, TestResult};
