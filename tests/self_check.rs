@@ -9,7 +9,7 @@ use once_for_both::models::{
     Architecture, AttentionPool, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, Rope,
     VisionTransformer, VitConfig,
 };
-use once_for_both::space::{Binding, Candidates, Role, SearchSpace, Sizes};
+use once_for_both::space::{Binding, Candidates, DimensionKind, Role, SearchSpace, Sizes};
 use once_for_both::{Error, Result};
 use serde::{Deserialize, Serialize};
 use support::tiny_run::alone;
@@ -322,6 +322,12 @@ enum Mistake {
     Misnames,
     /// The cost model leaves out the biases of a layer.
     Miscounts,
+    /// `resized` panics.
+    Panics,
+    /// `resized` returns an error.
+    Fails,
+    /// The network panics when it is built, at whatever size.
+    PanicsInBuild,
 }
 
 impl Architecture for Mistaken {
@@ -329,6 +335,7 @@ impl Architecture for Mistaken {
     const FAMILY: &'static str = "mistaken";
 
     fn build(&self, path: &nn::Path) -> Result<VisionTransformer> {
+        assert_ne!(self.mistake, Mistake::PanicsInBuild, "no weights\nin the file");
         self.vit.build(path)
     }
 
@@ -347,6 +354,11 @@ impl Architecture for Mistaken {
     }
 
     fn resized(&self, sizes: &Sizes) -> Result<Self> {
+        match self.mistake {
+            Mistake::Panics => panic!("index {} out of\nrange", sizes.len()),
+            Mistake::Fails => return Err(Error::Missing { kind: "size", name: "width".into() }),
+            _ => {}
+        }
         let mut resized = self.clone();
         resized.vit = self.vit.resized(sizes)?;
         for (block, old) in resized.vit.blocks.iter_mut().zip(&self.vit.blocks) {
@@ -427,5 +439,63 @@ fn findings_with_faults_are_one_error_with_variable_and_axis() -> TestResult {
     let error = check(&square(), &space)??.expect_sound();
     let text = error.expect_err("a declaration without a binding").to_string();
     assert!(text.contains("bind axis 1 of head.weight (outer 1"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn self_check_of_resized_that_panics_or_fails_reports_it_with_the_size() -> TestResult {
+    for (mistake, words) in [(Mistake::Panics, "index 1 out of"), (Mistake::Fails, "width")] {
+        let faults = mistaken(mistake)?;
+        assert!(!faults.is_empty());
+        for fault in &faults {
+            let Fault::Failed { call: "resized", dimension, reason, .. } = fault else {
+                return Err(format!("{fault}").into());
+            };
+            assert!(dimension.starts_with("blocks.0."), "{dimension}");
+            assert!(reason.contains(words) && !reason.contains('\n'), "{reason}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn self_check_of_a_network_that_panics_is_refused() -> TestResult {
+    let architecture = Mistaken { vit: square(), mistake: Mistake::PanicsInBuild };
+    let refused = check(&architecture, &architecture.space()?)?;
+    assert_refused!(refused, Error::Invalid { ref name, ref actual, .. }
+        if name == "network in the self-check" && actual.contains("no weights"));
+    Ok(())
+}
+
+#[test]
+fn self_check_of_a_hidden_dimension_declared_as_an_embedding_reports_the_kind() -> TestResult {
+    let mut space = square().space()?;
+    space.dimension_mut("blocks.0.mlp")?.kind = DimensionKind::Embedding;
+    assert_eq!(faults(&space)?, [Fault::Kind { dimension: "blocks.0.mlp".into() }]);
+    Ok(())
+}
+
+#[test]
+fn self_check_with_an_axis_of_another_layer_advises_not_to_bind_it() -> TestResult {
+    let mut space = square().space()?.only(&["blocks.0.mlp"])?;
+    let other = Binding::narrowed("blocks.1.mlp.fc1.bias", 0);
+    space.dimension_mut("blocks.0.mlp")?.bindings.push(other);
+    let faults = faults(&space)?;
+    let found = order_suspects(&faults, "blocks.0.mlp");
+    assert_eq!(found, [suspect("blocks.1.mlp.fc1.bias", 0, Advice::Unbind)]);
+    Ok(())
+}
+
+#[test]
+fn findings_are_printed_one_a_line() -> TestResult {
+    let architecture = Mistaken { vit: square(), mistake: Mistake::Ignores };
+    let findings = check(&architecture, &architecture.space()?.only(&["blocks.0.mlp"])?)??;
+    assert_eq!(findings.to_string().lines().count(), 3, "{findings}");
+    let text = findings.expect_sound().err().ok_or("no fault")?.to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 4, "{text}");
+    assert!(lines[0].ends_with("3 faults") && lines[1].starts_with("- length of axis 0"), "{text}");
+    let sound = check(&square(), &square().space()?.only(&["blocks.0.mlp"])?)??;
+    assert_eq!(sound.to_string(), "sound: blocks.0.mlp");
     Ok(())
 }

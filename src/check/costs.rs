@@ -1,7 +1,7 @@
 //! Comparison of the cost model with the declared dimensions and the sliced parameters.
 
 use super::probe::Probe;
-use super::sizes::sliced;
+use super::sizes::{narrowed, sliced};
 use crate::cost::{CostModel, Metric};
 use crate::error::Fault;
 use crate::models::Architecture;
@@ -37,12 +37,12 @@ pub(super) fn parameters<A: Architecture>(
     if fault.is_some() || !dimension.candidates.removable() {
         return Ok(fault);
     }
-    let sizes = Sizes::from([(dimension.name.clone(), Size::REMOVED)]);
-    let resized = match architecture.resized(&sizes) {
-        Err(Error::Unsupported { .. }) => return Ok(None),
-        resized => resized?,
+    let removed = match narrowed(probe, architecture, dimension, Size::REMOVED) {
+        // A fault is reported with the sizes.
+        Err(Error::Unsupported { .. }) | Ok(Err(_)) => return Ok(None),
+        removed => removed?,
     };
-    let removed = Probe::build(&resized, probe.images())?;
+    let Ok(removed) = removed else { return Ok(None) };
     saved(probe, model, dimension, Size::REMOVED, removed.trained())
 }
 

@@ -1,6 +1,7 @@
 //! Comparison of the network with gates at zero and the network with zeros in all bound axes.
 
 use super::probe::{is_rounding, Probe};
+use super::sizes::has_writers;
 use crate::error::{Advice, Fault, Suspect};
 use crate::models::Architecture;
 use crate::space::{Binding, Dimension, DimensionKind, Role, Size};
@@ -16,10 +17,8 @@ pub(super) fn check<A: Architecture>(
     if !roles().any(Role::is_gated) {
         return Ok(Some(Fault::NoGate { dimension: dimension.name.clone() }));
     }
-    let has_writers =
-        roles().any(|role| matches!(role, Role::GatedNorm | Role::Written | Role::Scaled));
     // An embedding without written axes still changes the logits until it is pruned.
-    if dimension.kind == DimensionKind::Embedding && !has_writers {
+    if dimension.kind == DimensionKind::Embedding && !has_writers(dimension) {
         return Ok(None);
     }
     let zeros =

@@ -1,5 +1,6 @@
 //! Self-check of a declared search space: whether it is that of its network, on random weights.
 
+mod attempt;
 mod change;
 mod claim;
 mod costs;
@@ -26,6 +27,17 @@ pub struct Findings {
     pub faults: Vec<Fault>,
 }
 
+/// One fault a line; `sound` and the dimensions without any.
+impl std::fmt::Display for Findings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.faults.is_empty() {
+            return write!(f, "sound: {}", self.dimensions.join(", "));
+        }
+        let lines: Vec<String> = self.faults.iter().map(Fault::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
 impl Findings {
     /// Returns `Ok` if there is no fault.
     ///
@@ -46,6 +58,8 @@ impl Findings {
 /// - Units whose gates are zero do not change the logits.
 /// - The network built at smaller sizes has variables as long as the sliced ones and, in attention
 ///   and hidden dimensions, the logits of the masked network.
+/// - A dimension whose units nothing writes into and whose pruning changes no logit is no embedding.
+/// - `resized`, `build` and the forward pass do not panic or fail at smaller sizes.
 /// - The cost model depends on every dimension, and its parameters fall by as many as slicing
 ///   removes.
 ///
@@ -58,8 +72,17 @@ impl Findings {
 ///
 /// # Errors
 /// Those of [`SearchSpace::validate`] and of the model; [`Error::NonFinite`] or [`Error::Invalid`]
-/// if the logits are not finite, or not the same twice in evaluation.
+/// if the logits are not finite, or not the same twice in evaluation, or the network panics at its
+/// dense size.
 pub fn self_check<A: Architecture>(
+    architecture: &A,
+    space: &SearchSpace,
+    images: &Tensor,
+) -> Result<Findings> {
+    attempt::without_panic(|| checked(architecture, space, images))
+}
+
+fn checked<A: Architecture>(
     architecture: &A,
     space: &SearchSpace,
     images: &Tensor,

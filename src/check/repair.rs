@@ -155,6 +155,9 @@ fn layouts(claim: &Claim) -> Vec<Change> {
 /// Returns the declaration with pairs of channels half a head apart instead of next to each other, or the
 /// other way round.
 fn half_split(claim: &Claim) -> Option<Change> {
+    if claim.grid.heads == 1 {
+        return None;
+    }
     let mut claim = claim.clone();
     let mut suspects = Vec::new();
     for own in claim.bindings.iter_mut().filter(|own| own.over == Over::Units) {
@@ -215,7 +218,8 @@ fn axes<A: Architecture>(probe: &Probe<A>, grid: Size) -> Vec<Binding> {
             if times > 1 {
                 axes.push(Binding::narrowed(&name, axis).inner(times));
             }
-            if times % 2 == 0 && grid.channels > 1 {
+            // In a single head it is outer 2.
+            if times % 2 == 0 && grid.heads > 1 && grid.channels > 1 {
                 axes.push(Binding::narrowed(&name, axis).outer(times / 2).half_split());
             }
         }

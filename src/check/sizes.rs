@@ -1,9 +1,10 @@
 //! Comparison of the network built at smaller sizes with the sliced and the masked network.
 
+use super::attempt::attempt;
 use super::probe::{is_rounding, Probe};
-use crate::error::{During, Fault};
+use crate::error::Fault;
 use crate::models::Architecture;
-use crate::space::{Dimension, DimensionKind, Size, Sizes};
+use crate::space::{Dimension, DimensionKind, Role, Size, Sizes};
 use crate::tensors::Weights;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,23 +20,57 @@ pub(super) fn check<A: Architecture>(
 ) -> Result<Vec<Fault>> {
     let mut faults = Vec::new();
     for size in smaller(dimension) {
-        let resized = match architecture.resized(&Sizes::from([(dimension.name.clone(), size)])) {
+        let narrow = match narrowed(probe, architecture, dimension, size) {
             Err(Error::Unsupported { .. }) => return Ok(Vec::new()),
             other => other?,
         };
+        let narrow = match narrow {
+            Ok(narrow) => narrow,
+            Err(fault) => {
+                faults.push(fault);
+                continue;
+            }
+        };
         let sliced = sliced(probe, dimension, size)?;
-        let narrow = Probe::build(&resized, probe.images())?;
         let wrong = lengths(dimension, size, &sliced, &narrow.shapes());
         if !wrong.is_empty() {
             faults.extend(wrong);
             break;
         }
-        let exact = dimension.kind != DimensionKind::Embedding;
-        if exact && ordered {
+        if !ordered {
+            continue;
+        }
+        let embeds = dimension.kind == DimensionKind::Embedding;
+        if !embeds {
             faults.extend(logits(probe, &narrow, dimension, size, &sliced)?);
+        } else if !has_writers(dimension)
+            && logits(probe, &narrow, dimension, size, &sliced)?.is_none()
+        {
+            faults.push(Fault::Kind { dimension: dimension.name.clone() });
+            break;
         }
     }
     Ok(faults)
+}
+
+/// Builds the network at a smaller size of a dimension; a panic or an error of it is a fault.
+pub(super) fn narrowed<'a, A: Architecture>(
+    probe: &Probe<'a, A>,
+    architecture: &A,
+    dimension: &Dimension,
+    size: Size,
+) -> Result<Result<Probe<'a, A>, Fault>> {
+    let sizes = Sizes::from([(dimension.name.clone(), size)]);
+    match attempt("resized", dimension, size, || architecture.resized(&sizes))? {
+        Err(fault) => Ok(Err(fault)),
+        Ok(resized) => attempt("build", dimension, size, || Probe::build(&resized, probe.images())),
+    }
+}
+
+/// Returns whether layers add to the units, or norms run over them.
+pub(super) fn has_writers(dimension: &Dimension) -> bool {
+    let writes = |role| matches!(role, Role::GatedNorm | Role::Written | Role::Scaled);
+    dimension.bindings.iter().any(|binding| writes(binding.role))
 }
 
 type Shapes = BTreeMap<String, Vec<i64>>;
@@ -113,8 +148,10 @@ fn logits<A: Architecture>(
     sliced: &Weights,
 ) -> Result<Option<Fault>> {
     let zeroed = probe.zeroed(&dimension.bindings, dimension.candidates.full(), size)?;
-    let operation = format!("the forward pass with {} at {size}", dimension.name);
-    let narrowed = narrow.logits_with(sliced).during(operation)?;
+    let narrowed = match attempt("forward", dimension, size, || narrow.logits_with(sliced))? {
+        Ok(logits) => logits,
+        Err(fault) => return Ok(Some(fault)),
+    };
     let difference = probe.distance(&narrowed, &probe.logits(&zeroed)?)?;
     let gated = dimension.bindings.iter().find(|binding| binding.role.is_gated());
     let Some(gated) = gated.filter(|_| !is_rounding(difference)) else { return Ok(None) };

@@ -93,6 +93,34 @@ pub enum Fault {
         difference: f64,
     },
 
+    /// A hidden dimension that is declared as an embedding: pruning it changes no logit.
+    #[error(
+        "kind of {dimension}: got embedding, expected hidden or attention, because pruning its units changes \
+         no logit and no layer writes into it"
+    )]
+    Kind {
+        /// The dimension.
+        dimension: String,
+    },
+
+    /// The network at a smaller size panicked, or returned an error.
+    #[error(
+        "`{call}` with {dimension} at {heads} × {channels}: got {reason}, expected a network of that \
+         size; correct what it does with the size"
+    )]
+    Failed {
+        /// What was called: `resized`, `build` or `forward`.
+        call: &'static str,
+        /// The dimension.
+        dimension: String,
+        /// Heads of the smaller size, 1 where the dimension is flat.
+        heads: i64,
+        /// Channels per head of the smaller size, or units.
+        channels: i64,
+        /// The panic or the error.
+        reason: String,
+    },
+
     /// The cost model names a dimension that is not in the space and has no dense size.
     #[error(
         "dimension {dimension} of the cost model: got no dimension of that name in the space, and no \
@@ -231,6 +259,17 @@ impl fmt::Display for Suspect {
                 write!(f, "axis {axis} of {variable} has the heads of each channel together: reorder it in `build`")
             }
             Advice::Gate => write!(f, "declare axis {axis} of {variable} as gated or written"),
+        }
+    }
+}
+
+/// Returns one fault a line; a single one without a line of its own.
+pub(crate) fn lines(faults: &[Fault]) -> String {
+    match faults {
+        [only] => only.to_string(),
+        _ => {
+            let line = |fault: &Fault| format!("\n- {fault}");
+            format!("{} faults{}", faults.len(), faults.iter().map(line).collect::<String>())
         }
     }
 }

@@ -4,7 +4,7 @@ mod artifact;
 mod checkpoint;
 mod decode;
 mod distributed;
-mod fault;
+pub(crate) mod fault;
 mod folder;
 mod hub;
 mod import;
@@ -227,7 +227,7 @@ pub enum Error {
 
     /// A search space that does not fit its model, with everything that
     /// [`crate::check::self_check`] found.
-    #[error("wrong declaration: {}", faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("wrong declaration: {}", fault::lines(faults))]
     Declaration {
         /// Everything found.
         faults: Vec<Fault>,

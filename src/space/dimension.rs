@@ -1,6 +1,6 @@
 //! Dimensions, and their bindings to the axes of variables.
 
-use super::Candidates;
+use super::{Candidates, Size};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -164,7 +164,10 @@ impl Binding {
 
     /// Returns the number of entries at a size, without repetitions.
     pub(crate) fn entries(&self, size: Size) -> i64 {
-        let entries = self.over.of(size);
+        let entries = match self.over {
+            Over::Units => size.units(),
+            Over::Heads => size.heads,
+        };
         if self.half_split {
             entries.saturating_mul(2)
         } else {
@@ -189,7 +192,7 @@ impl Binding {
     /// # Shapes
     /// `units`: `[size.heads · size.channels]`, i64.
     pub(crate) fn entries_of(&self, units: &Tensor, size: Size, channels: i64) -> Result<Tensor> {
-        if size.units() == 0 {
+        if size.is_removed() {
             return Ok(units.shallow_clone());
         }
         let grid = || units.f_view([size.heads, size.channels]);
