@@ -1,15 +1,17 @@
-//! Overhead of the search on DeiT-S, at batch size 8 on the CPU and 128 elsewhere: time of the gates (masks, θ ⊙ gates,
+//! Overhead of the search on DeiT-S or Swin-T, at batch size 8 on the CPU and 128 elsewhere: time of the gates (masks, θ ⊙ gates,
 //! pull-back, one-hot losses) and of whole search steps, with and without the dense network as teacher
-//! and masked image modeling, each relative to the plain training step of the same round.
+//! and masked image modeling, each relative to the plain training step of the same round; then the peak memory of
+//! a plain step and of the default search step beside what they keep.
 //!
-//! `cargo bench --features report --bench gates -- 5`; the argument is the number of rounds
-//! (default 5). `OFB_TEST_DEVICE` sets the device (default `cpu`).
+//! `cargo bench --features data,report --bench gates -- 5`; the argument is the number of rounds
+//! (default 5), and `swin` beside it takes Swin-T. `OFB_TEST_DEVICE` sets the device (default `cpu`).
 
 use once_for_both::batch::Batch;
 use once_for_both::components::{AdaptiveOneHotLoss, EntropyVarianceLoss};
 use once_for_both::cost::Budget;
 use once_for_both::device;
-use once_for_both::models::VitConfig;
+use once_for_both::latency::peak_memory;
+use once_for_both::models::{Architecture, SwinConfig, VitConfig};
 use once_for_both::optim::FlatTensors;
 use once_for_both::precision::Precision;
 use once_for_both::report::{latency_rounds, median};
@@ -34,9 +36,9 @@ fn batch(device: Device) -> Result<Batch> {
     Ok(Batch::classes(images, classes))
 }
 
-/// The part of a search step that plain training does not have: masks of all 25 dimensions, θ ⊙
+/// The part of a search step that plain training does not have: masks of all dimensions, θ ⊙
 /// gates, gradients of θ and gates (pull-back), one-hot losses, gradients of scores and α.
-fn gates(supernet: &Supernet<VitConfig>, gradients: &Weights) -> Result<()> {
+fn gates<A: Architecture>(supernet: &Supernet<A>, gradients: &Weights) -> Result<()> {
     let masks = supernet.masks(0.5)?;
     let gates: Vec<Tensor> = masks.iter().map(|mask| mask.mask.shallow_clone()).collect();
     supernet.materialise(&gates)?;
@@ -61,11 +63,23 @@ fn gates(supernet: &Supernet<VitConfig>, gradients: &Weights) -> Result<()> {
 /// Steps of a run: enough that no prune step falls into the measurement.
 const STEPS: u64 = 1_000_000;
 
-/// Builds plain training of DeiT-S, or a search with half its MACs as budget.
-fn build(options: SearchOptions, weights: Option<&Weights>, device: Device) -> Result<Step> {
+/// A network to measure, on a device.
+struct Measured<A> {
+    dense: A,
+    name: &'static str,
+    device: Device,
+    rounds: usize,
+}
+
+/// Builds plain training of the network, or a search with half its MACs as budget.
+fn build<A: Architecture>(
+    measured: &Measured<A>,
+    options: SearchOptions,
+    weights: Option<&Weights>,
+) -> Result<Step<A>> {
     let options = options.with(|options| options.log_interval = STEPS);
     let searches = options.search_steps > 0;
-    let mut builder = Search::of(VitConfig::deit_small()).options(options).device(device);
+    let mut builder = Search::of(measured.dense.clone()).options(options).device(measured.device);
     if let Some(weights) = weights {
         builder = builder.weights(weights);
     }
@@ -75,12 +89,23 @@ fn build(options: SearchOptions, weights: Option<&Weights>, device: Device) -> R
     }
 }
 
-type Step = RefCell<Search<VitConfig>>;
+type Step<A> = RefCell<Search<A>>;
 
 fn main() -> Result<()> {
-    let rounds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(5);
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let rounds = words.iter().find_map(|word| word.parse().ok()).unwrap_or(5);
     let device = device::parse(&std::env::var("OFB_TEST_DEVICE").unwrap_or("cpu".into()))?;
-    let plain = build(SearchOptions::training(STEPS), None, device)?;
+    match words.iter().any(|word| word == "swin") {
+        true => measure(&Measured { dense: SwinConfig::tiny(), name: "Swin-T", device, rounds }),
+        false => {
+            measure(&Measured { dense: VitConfig::deit_small(), name: "DeiT-S", device, rounds })
+        }
+    }
+}
+
+fn measure<A: Architecture>(own: &Measured<A>) -> Result<()> {
+    let Measured { name, device, rounds, .. } = *own;
+    let plain = build(own, SearchOptions::training(STEPS), None)?;
     let dense = plain.borrow().supernet().raw_weights();
     let (ours, learned) = (SearchOptions::new(STEPS, STEPS), SearchOptions::learned(STEPS, STEPS));
     let paper = SearchOptions::paper(STEPS, STEPS);
@@ -93,13 +118,13 @@ fn main() -> Result<()> {
     let alone = learned.clone().with(|options| options.pmim = None);
     let steps = [
         ("plain training step", plain),
-        ("search step without teacher", build(ours.clone(), None, device)?),
-        ("search step (default)", build(ours, Some(&dense), device)?),
-        ("search step, teacher in bf16", build(teacher_in_bf16, Some(&dense), device)?),
-        ("search step (default), bf16", build(half, Some(&dense), device)?),
-        ("learned α, no PMIM", build(alone, None, device)?),
-        ("learned α", build(learned, None, device)?),
-        ("learned α, PMIM as in the paper", build(paper, None, device)?),
+        ("search step without teacher", build(own, ours.clone(), None)?),
+        ("search step (default)", build(own, ours, Some(&dense))?),
+        ("search step, teacher in bf16", build(own, teacher_in_bf16, Some(&dense))?),
+        ("search step (default), bf16", build(own, half, Some(&dense))?),
+        ("learned α, no PMIM", build(own, alone, None)?),
+        ("learned α", build(own, learned, None)?),
+        ("learned α, PMIM as in the paper", build(own, paper, None)?),
     ];
     let batches = [batch(device)?];
     // The first step is logged and creates AdamW's moments, so it is not measured.
@@ -126,7 +151,7 @@ fn main() -> Result<()> {
         device,
     )?;
     println!(
-        "DeiT-S, batch size {}, {device:?}, {rounds} alternating rounds: medians (quartiles)",
+        "{name}, batch size {}, {device:?}, {rounds} alternating rounds: medians (quartiles)",
         batch_size(device)
     );
     let names =
@@ -139,6 +164,12 @@ fn main() -> Result<()> {
         let (low, high) = (quartile(1), quartile(3));
         let (ms, share) = (median(time.clone()), median(ratios));
         println!("{name:<32} {ms:9.1} ms, {share:5.1} % of plain ({low:.1} to {high:.1})");
+    }
+    for (at, (name, _)) in steps.iter().enumerate().filter(|(at, _)| [0, 2].contains(at)) {
+        match peak_memory(&|| step(at).map(drop), device)? {
+            Some(bytes) => println!("{name:<32} {:9.1} MiB at most", bytes as f64 / 1048576.0),
+            None => println!("{name:<32} memory not measured on this device"),
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! How well a latency model predicts: 50 random subnets of DeiT-S, predicted and timed.
+//! How well a latency model predicts: 50 random subnets of DeiT-S or Swin-T, predicted and timed.
 //!
 //! `cargo bench --bench latency -- 1` measures a model on the CPU at batch size 1, then times the subnets in turn
-//! with the dense network. `-- 32 600` gives the measurement 600 seconds at batch size 32.
+//! with the dense network. `-- 32 600` gives the measurement 600 seconds at batch size 32; `swin` beside it takes Swin-T.
 
 use once_for_both::latency::{DeviceMeter, LatencyModel, MeasureOptions, PredictionError};
 use once_for_both::prelude::*;
@@ -15,25 +15,31 @@ const SUBNETS: usize = 50;
 fn main() -> Result<()> {
     let given: Vec<f64> = std::env::args().filter_map(|own| own.parse().ok()).collect();
     let batch = given.first().map_or(1, |batch| *batch as i64);
-    let dense = VitConfig::deit_small();
-    let meter = DeviceMeter::new(Device::Cpu, Precision::F32, [batch, 3, 224, 224])?;
     let mut options = MeasureOptions::default();
     options.seconds = given.get(1).copied().unwrap_or(options.seconds);
+    match std::env::args().any(|word| word == "swin") {
+        true => bench(&SwinConfig::tiny(), batch, &options),
+        false => bench(&VitConfig::deit_small(), batch, &options),
+    }
+}
+
+fn bench<A: Architecture>(dense: &A, batch: i64, options: &MeasureOptions) -> Result<()> {
+    let meter = DeviceMeter::new(Device::Cpu, Precision::F32, [batch, 3, 224, 224])?;
     let space = dense.space()?;
-    let model = LatencyModel::measure(&dense, &space, &meter, &options, &mut |progress| {
+    let model = LatencyModel::measure(dense, &space, &meter, options, &mut |progress| {
         println!("{progress}");
         Ok(())
     })?;
     println!("{model}");
-    let pairs = check(&dense, &space, &meter, &model)?;
+    let pairs = check(dense, &space, &meter, &model)?;
     let error = PredictionError::of(&pairs);
     println!("{SUBNETS} random subnets: median {:.4}, 95 % {:.4}", error.median, error.p95);
     Ok(())
 }
 
 /// Predicted and measured latency of random subnets.
-fn check(
-    dense: &VitConfig,
+fn check<A: Architecture>(
+    dense: &A,
     space: &SearchSpace,
     meter: &DeviceMeter,
     model: &LatencyModel,

@@ -460,7 +460,8 @@ fn swin_is_trained_searched_fine_tuned_resumed_exported_and_reported() -> TestRe
     assert!(evaluated.starts_with("top-1 "), "{evaluated}");
     std::fs::remove_file(run.join("report.html"))?;
     succeeds(&["report", out])?;
-    assert!(std::fs::read_to_string(run.join("report.html"))?.contains("swin on"));
+    let report = std::fs::read_to_string(run.join("report.html"))?;
+    assert!(report.contains("swin on") && report.contains("channels, of 16, 32"));
     // A Swin teaches a ViT.
     let student = folder.path().join("student");
     let student = student.to_str().ok_or("not UTF-8")?;

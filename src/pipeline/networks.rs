@@ -4,7 +4,8 @@ use super::{Feed, Progress, RunFolder};
 use crate::components::Teacher;
 use crate::error::PipelineError;
 use crate::import::{self, ImportOptions, ImportReport, KnownNetwork, Pretrained, Recognised};
-use crate::models::{Architecture, BlockConfig, SwinConfig, VitConfig};
+use crate::models::{Architecture, SwinConfig, VitConfig};
+use crate::report::StageSizes;
 use crate::subnet::{Subnet, SubnetTeacher};
 use crate::{Error, Result};
 use serde_json::Value;
@@ -23,8 +24,12 @@ pub trait ImageClassifier: Pretrained + 'static {
 
     /// Returns the number of classes.
     fn class_count(&self) -> i64;
-    /// Blocks of a network whose blocks all have one width, as a report draws them; none of others.
-    fn drawn_blocks(&self) -> &[BlockConfig];
+
+    /// Returns the sizes of the blocks, stage by stage, as a report draws them; none for a network that it cannot
+    /// draw.
+    fn drawn_stages(&self) -> Vec<StageSizes> {
+        Vec::new()
+    }
 }
 
 impl ImageClassifier for VitConfig {
@@ -36,8 +41,8 @@ impl ImageClassifier for VitConfig {
         self.classes
     }
 
-    fn drawn_blocks(&self) -> &[BlockConfig] {
-        &self.blocks
+    fn drawn_stages(&self) -> Vec<StageSizes> {
+        vec![StageSizes::of_vit(self)]
     }
 }
 
@@ -50,8 +55,8 @@ impl ImageClassifier for SwinConfig {
         self.classes
     }
 
-    fn drawn_blocks(&self) -> &[BlockConfig] {
-        &[]
+    fn drawn_stages(&self) -> Vec<StageSizes> {
+        StageSizes::of_swin(self)
     }
 }
 

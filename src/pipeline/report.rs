@@ -7,9 +7,8 @@ use crate::cost::Metric;
 use crate::data::Normalisation;
 use crate::error::PipelineError;
 use crate::latency::LatencyModel;
-use crate::report::{BlockSizes, NetworkFigures, Report, Sample, Stage};
+use crate::report::{NetworkFigures, Report, Sample, Stage};
 use crate::search::{read_events, METRICS};
-use crate::space::DimensionKind;
 use crate::subnet::Description;
 use crate::{Error, Result};
 use serde_json::Value;
@@ -70,19 +69,15 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Cost and sizes of a network. The blocks of a network with several embeddings are left out,
-/// because a report draws blocks of one width.
+/// Cost and sizes of a network.
 fn network_figures<A: ImageClassifier>(network: &A) -> Result<NetworkFigures> {
-    let (cost, space) = (network.cost_model(), network.space()?);
-    let mut embeddings = space.dimensions.iter().filter(|own| own.kind == DimensionKind::Embedding);
-    let last = embeddings.next_back().map_or(0, |own| own.candidates.units());
+    let cost = network.cost_model();
     Ok(NetworkFigures {
         macs: cost.dense_cost(Metric::Macs)?,
         params: cost.dense_cost(Metric::Params)?,
         latency_ms: None,
         top1: None,
-        embed_dim: last,
-        blocks: network.drawn_blocks().iter().map(BlockSizes::from).collect(),
+        stages: network.drawn_stages(),
     })
 }
 

@@ -2,47 +2,27 @@
 
 use super::format::percent;
 use super::html;
-use super::network_figures::{BlockSizes, NetworkFigures};
+use super::kept::{same_blocks, Grid, Kept};
+use super::network_figures::{BlockSizes, NetworkFigures, StageSizes};
 use super::page::Report;
-use super::stage::Stage;
 use super::svg;
-use crate::search::Event;
 
 /// Free space on each side of a block's column, as a share of it.
 const GAP: f64 = 0.1;
 
-/// Kept size of one attention.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Grid {
-    Decided {
-        heads: i64,
-        head_dim: i64,
-    },
-    /// Expected units, Σ p · heads · channels.
-    Expected(f64),
-    Unknown,
-}
-
-/// Kept sizes of the network: of the subnet, or expected.
-struct Kept {
-    embed: Option<f64>,
-    attention: Vec<Grid>,
-    hidden: Vec<Option<f64>>,
-    extracted: bool,
-}
-
 /// Section "Architecture"; empty for a network without blocks.
 pub(super) fn section(report: &Report) -> String {
-    let Some(dense) = report.dense.as_ref().filter(|dense| !dense.blocks.is_empty()) else {
+    let Some(dense) = report.dense.as_ref().filter(|dense| !dense.blocks().is_empty()) else {
         return String::new();
     };
     let search = report.stages.iter().rev().find(|stage| stage.searches());
     let kept = match (&report.subnet, search) {
-        (Some(subnet), _) if subnet.blocks.len() == dense.blocks.len() => Kept::of(subnet),
-        (_, Some(stage)) => Kept::so_far(stage, dense.blocks.len()),
-        _ => Kept::unknown(dense.blocks.len()),
+        (Some(subnet), _) if same_blocks(subnet, dense) => Kept::of(subnet),
+        (_, Some(stage)) => Kept::so_far(stage, dense),
+        _ => Kept::unknown(dense),
     };
-    let unknown = kept.embed.is_none() && kept.attention.iter().all(|grid| *grid == Grid::Unknown);
+    let unknown = kept.embed.iter().all(Option::is_none)
+        && kept.attention.iter().all(|grid| *grid == Grid::Unknown);
     let how = match kept.extracted {
         _ if unknown => "Outline: dense network. No size is decided or expected yet.",
         true => {
@@ -55,7 +35,7 @@ pub(super) fn section(report: &Report) -> String {
              expected units, heads · channels."
         }
     };
-    let width = 30 * dense.blocks.len();
+    let width = 30 * dense.blocks().len();
     let bands = [embedding(dense, &kept), attention(dense, &kept), hidden(dense, &kept)].concat();
     let body = format!(
         "<div class=\"scroll\"><div class=\"bands\" style=\"min-width:{width}px\">{bands}</div>\
@@ -66,77 +46,6 @@ pub(super) fn section(report: &Report) -> String {
         how,
         &html::figure("architecture", "Kept units, by block", "", &body),
     )
-}
-
-impl Kept {
-    fn unknown(blocks: usize) -> Self {
-        let (attention, hidden) = (vec![Grid::Unknown; blocks], vec![None; blocks]);
-        Self { embed: None, attention, hidden, extracted: false }
-    }
-
-    fn of(subnet: &NetworkFigures) -> Self {
-        let grid =
-            |block: &BlockSizes| Grid::Decided { heads: block.heads, head_dim: block.head_dim };
-        Self {
-            embed: Some(subnet.embed_dim as f64),
-            attention: subnet.blocks.iter().map(grid).collect(),
-            hidden: subnet.blocks.iter().map(|block| Some(block.hidden_dim as f64)).collect(),
-            extracted: true,
-        }
-    }
-
-    /// Sizes of a search: decided ones, otherwise those expected at the last logged step.
-    /// Dimensions are found by their names in a ViT.
-    fn so_far(stage: &Stage, blocks: usize) -> Self {
-        let expected = |name: &str| {
-            let dimension = stage.last_of_search()?.dimensions.get(name)?;
-            Some(dimension.expected).filter(|units| units.is_finite())
-        };
-        let decided = |name: &str| {
-            stage.events.iter().rev().find_map(|event| match event {
-                Event::Decided { dimension, heads, channels, .. } if dimension == name => {
-                    Some((*heads, *channels))
-                }
-                _ => None,
-            })
-        };
-        let width = |name: &str| match decided(name) {
-            Some((_, width)) => Some(width as f64),
-            None => expected(name),
-        };
-        let grid = |block: usize| {
-            let name = format!("blocks.{block}.attn");
-            match (decided(&name), expected(&name)) {
-                (Some((heads, head_dim)), _) => Grid::Decided { heads, head_dim },
-                (None, Some(units)) => Grid::Expected(units),
-                (None, None) => Grid::Unknown,
-            }
-        };
-        Self {
-            embed: width("embed"),
-            attention: (0..blocks).map(grid).collect(),
-            hidden: (0..blocks).map(|block| width(&format!("blocks.{block}.mlp"))).collect(),
-            extracted: false,
-        }
-    }
-
-    /// CSS class of the filled part.
-    fn class(&self) -> &'static str {
-        if self.extracted {
-            "kept"
-        } else {
-            "kept open"
-        }
-    }
-
-    /// Formats a size; an expected one begins with ≈.
-    fn write(&self, size: Option<f64>) -> String {
-        match size {
-            None => "?".into(),
-            Some(size) if size.fract() == 0.0 => format!("{size}"),
-            Some(size) => format!("≈{}", size.round()),
-        }
-    }
 }
 
 /// One kind of dimension: name and dense size at the side, and the drawing.
@@ -156,19 +65,41 @@ fn of_all<T: PartialEq>(sizes: &[T], write: impl Fn(&T) -> String) -> String {
     }
 }
 
+/// A bar for each stage, over its blocks.
 fn embedding(dense: &NetworkFigures, kept: &Kept) -> String {
-    let share = kept.embed.map_or(0.0, |width| width / dense.embed_dim.max(1) as f64);
-    let left = GAP / dense.blocks.len() as f64;
-    let width = 1.0 - 2.0 * left;
-    let mut content = svg::rect("dense", [left, 1.0], [width, 14.0]);
-    content += &svg::rect(kept.class(), [left, 1.0], [width * share.min(1.0), 14.0]);
-    let words = match kept.embed {
-        Some(_) => format!("{}, {}", kept.write(kept.embed), percent(share)),
-        None => kept.write(None),
+    let blocks = dense.blocks().len() as f64;
+    let (mut content, mut all, mut first) = (String::new(), Vec::new(), 0);
+    for (stage, size) in dense.stages.iter().zip(&kept.embed) {
+        let share = size.map_or(0.0, |width| width / stage.embed_dim.max(1) as f64);
+        let left = (first as f64 + GAP) / blocks;
+        let width = (stage.blocks.len() as f64 - 2.0 * GAP).max(0.0) / blocks;
+        content += &svg::rect("dense", [left, 1.0], [width, 14.0]);
+        content += &svg::rect(kept.class(), [left, 1.0], [width * share.min(1.0), 14.0]);
+        let words = match (size, dense.stages.len()) {
+            (Some(_), 1) => format!("{}, {}", kept.write(*size), percent(share)),
+            _ => kept.write(*size),
+        };
+        content += &svg::text("size first", [left, 31.0], 0.0, &words);
+        all.push(format!("{} of {}", kept.write(*size), stage.embed_dim));
+        first += stage.blocks.len();
+    }
+    let widths: Vec<String> =
+        dense.stages.iter().map(|stage| stage.embed_dim.to_string()).collect();
+    let widths = format!("channels, of {}", widths.join(", "));
+    band("Embedding", &widths, 36.0, &all.join(", "), &content)
+}
+
+/// Numbers of all blocks; of several stages, that of the stage before: `1.0`.
+fn numbers(dense: &NetworkFigures) -> Vec<String> {
+    let several = dense.stages.len() > 1;
+    let of = |(stage, own): (usize, &StageSizes)| {
+        let number = move |block: usize| match several {
+            true => format!("{stage}.{block}"),
+            false => block.to_string(),
+        };
+        (0..own.blocks.len()).map(number).collect::<Vec<_>>()
     };
-    content += &svg::text("size first", [left, 31.0], 0.0, &words);
-    let description = format!("{} of {}", kept.write(kept.embed), dense.embed_dim);
-    band("Embedding", &format!("channels, of {}", dense.embed_dim), 36.0, &description, &content)
+    dense.stages.iter().enumerate().flat_map(of).collect()
 }
 
 /// Left end and width of a block's column.
@@ -178,12 +109,13 @@ fn column(block: usize, blocks: usize) -> [f64; 2] {
 }
 
 fn attention(dense: &NetworkFigures, kept: &Kept) -> String {
-    let blocks = dense.blocks.len();
-    let most = dense.blocks.iter().map(|block| block.heads).max().unwrap_or(1).max(1);
+    let own = dense.blocks();
+    let (blocks, numbers) = (own.len(), numbers(dense));
+    let most = own.iter().map(|block| block.heads).max().unwrap_or(1).max(1);
     let row = (84.0 / most as f64).clamp(3.0, 14.0);
     let floor = row * most as f64;
     let (mut content, mut words) = (String::new(), Vec::new());
-    for (block, (sizes, grid)) in dense.blocks.iter().zip(&kept.attention).enumerate() {
+    for (block, (sizes, grid)) in own.iter().zip(&kept.attention).enumerate() {
         let [x, width] = column(block, blocks);
         for head in 0..sizes.heads {
             let y = floor - row * (head + 1) as f64;
@@ -201,10 +133,9 @@ fn attention(dense: &NetworkFigures, kept: &Kept) -> String {
             Grid::Unknown => ("size open", "?".into()),
         };
         content += &svg::text(class, [x + width / 2.0, floor + 14.0], 0.0, &label);
-        words.push(format!("block {block}: {label}"));
+        words.push(format!("block {}: {label}", numbers[block]));
     }
-    let dense =
-        of_all(&dense.blocks, |block| format!("{}\u{a0}×\u{a0}{}", block.heads, block.head_dim));
+    let dense = of_all(&own, |block| format!("{}\u{a0}×\u{a0}{}", block.heads, block.head_dim));
     band(
         "Attention",
         &format!("heads × channels, {dense}"),
@@ -234,10 +165,11 @@ fn class_of(grid: Grid, kept: &Kept) -> &'static str {
 
 fn hidden(dense: &NetworkFigures, kept: &Kept) -> String {
     const HEIGHT: f64 = 84.0;
-    let blocks = dense.blocks.len();
-    let most = dense.blocks.iter().map(|block| block.hidden_dim).max().unwrap_or(1).max(1) as f64;
+    let own = dense.blocks();
+    let (blocks, numbers) = (own.len(), numbers(dense));
+    let most = own.iter().map(|block| block.hidden_dim).max().unwrap_or(1).max(1) as f64;
     let (mut content, mut words) = (String::new(), Vec::new());
-    for (block, (sizes, size)) in dense.blocks.iter().zip(&kept.hidden).enumerate() {
+    for (block, (sizes, size)) in own.iter().zip(&kept.hidden).enumerate() {
         let [x, width] = column(block, blocks);
         let tall = |size: f64| HEIGHT * (size / most).clamp(0.0, 1.0);
         let full = tall(sizes.hidden_dim as f64);
@@ -249,10 +181,10 @@ fn hidden(dense: &NetworkFigures, kept: &Kept) -> String {
         let class = if kept.class_of_size(*size) == "kept" { "size" } else { "size open" };
         let middle = x + width / 2.0;
         content += &svg::text(class, [middle, HEIGHT + 15.0], 0.0, &label);
-        content += &svg::text("tick", [middle, HEIGHT + 33.0], 0.0, &block.to_string());
-        words.push(format!("block {block}: {label} of {}", sizes.hidden_dim));
+        content += &svg::text("tick", [middle, HEIGHT + 33.0], 0.0, &numbers[block]);
+        words.push(format!("block {}: {label} of {}", numbers[block], sizes.hidden_dim));
     }
-    let dense = of_all(&dense.blocks, |block| block.hidden_dim.to_string());
+    let dense = of_all(&own, |block| block.hidden_dim.to_string());
     band(
         "MLP",
         &format!("hidden neurons, {dense}; bottom row: block"),
@@ -260,14 +192,4 @@ fn hidden(dense: &NetworkFigures, kept: &Kept) -> String {
         &words.join(", "),
         &content,
     )
-}
-
-impl Kept {
-    /// CSS class of a width: a whole number is taken for a decided width.
-    fn class_of_size(&self, size: Option<f64>) -> &'static str {
-        match size {
-            Some(size) if size.fract() == 0.0 => "kept",
-            _ => self.class(),
-        }
-    }
 }

@@ -12,6 +12,7 @@ mod entropy;
 mod event_tables;
 mod format;
 mod html;
+mod kept;
 mod latency_bars;
 mod latency_profile;
 mod network_figures;
@@ -26,7 +27,7 @@ mod svg;
 mod tensorboard;
 
 pub use crate::latency::{compare_latency, latency_rounds, median, Latency};
-pub use network_figures::{BlockSizes, NetworkFigures};
+pub use network_figures::{BlockSizes, NetworkFigures, StageSizes};
 pub use page::Report;
 pub use sample::Sample;
 pub use stage::Stage;

@@ -1,7 +1,7 @@
 //! Cost, accuracy and sizes of a network.
 
 use crate::cost::Metric;
-use crate::models::{Architecture, BlockConfig, VitConfig};
+use crate::models::{Architecture, BlockConfig, SwinConfig, SwinStage, VitConfig};
 use crate::Result;
 
 /// Sizes of one transformer block.
@@ -22,6 +22,43 @@ impl From<&BlockConfig> for BlockSizes {
     }
 }
 
+/// Sizes of the blocks of one width.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageSizes {
+    /// Name of the embedding's dimension.
+    pub embedding: String,
+    /// Embedding channels (width of the residual stream).
+    pub embed_dim: i64,
+    /// Prefix of the names of the blocks' dimensions: empty for `blocks.0.attn`.
+    pub prefix: String,
+    /// Sizes of the blocks.
+    pub blocks: Vec<BlockSizes>,
+}
+
+impl StageSizes {
+    /// Returns the sizes of a ViT.
+    pub fn of_vit(config: &VitConfig) -> Self {
+        Self {
+            embedding: "embed".into(),
+            embed_dim: config.embed_dim,
+            prefix: String::new(),
+            blocks: config.blocks.iter().map(BlockSizes::from).collect(),
+        }
+    }
+
+    /// Returns the sizes of each stage of a Swin.
+    pub fn of_swin(config: &SwinConfig) -> Vec<Self> {
+        let stages = config.stages.iter().enumerate();
+        let of = |(stage, own): (usize, &SwinStage)| Self {
+            embedding: format!("layers.{stage}.embed"),
+            embed_dim: own.embed_dim,
+            prefix: format!("layers.{stage}."),
+            blocks: own.blocks.iter().map(BlockSizes::from).collect(),
+        };
+        stages.map(of).collect()
+    }
+}
+
 /// Cost, accuracy and sizes of a network, as a report shows them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NetworkFigures {
@@ -33,14 +70,17 @@ pub struct NetworkFigures {
     pub latency_ms: Option<f64>,
     /// Top-1 accuracy on held-out images, a share; `None` where not measured.
     pub top1: Option<f64>,
-    /// Embedding channels (width of the residual stream).
-    pub embed_dim: i64,
-    /// Sizes of the blocks; empty for a network without such blocks, whose architecture is then not
-    /// drawn.
-    pub blocks: Vec<BlockSizes>,
+    /// Sizes of the blocks, a stage for each width: one of a ViT. Empty for a network without such blocks,
+    /// whose architecture is then not drawn.
+    pub stages: Vec<StageSizes>,
 }
 
 impl NetworkFigures {
+    /// All blocks, in order.
+    pub(super) fn blocks(&self) -> Vec<BlockSizes> {
+        self.stages.iter().flat_map(|stage| stage.blocks.iter().copied()).collect()
+    }
+
     /// Returns the figures of a ViT, without a top-1 accuracy.
     ///
     /// # Errors
@@ -52,8 +92,7 @@ impl NetworkFigures {
             params: cost.dense_cost(Metric::Params)?,
             latency_ms: None,
             top1: None,
-            embed_dim: config.embed_dim,
-            blocks: config.blocks.iter().map(BlockSizes::from).collect(),
+            stages: vec![StageSizes::of_vit(config)],
         })
     }
 

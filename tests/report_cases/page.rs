@@ -4,7 +4,8 @@ use super::small_run::{as_of, run};
 use crate::assert_refused;
 use crate::support::tiny_run::alone;
 use crate::support::TestResult;
-use once_for_both::report::{NetworkFigures, Report, Stage};
+use once_for_both::models::{SwinConfig, VitConfig};
+use once_for_both::report::{NetworkFigures, Report, Stage, StageSizes};
 use once_for_both::search::{
     read_events, DimensionMetrics, Event, Finished, Listener, Losses, MetricsFile, NonFiniteAction,
     Phase, Pruned, StepMetrics,
@@ -71,6 +72,40 @@ const TITLES: [&str; 10] = [
     "Events",
     "Options",
 ];
+
+/// Each stage has its embedding, and its blocks are numbered within it.
+#[test]
+fn architecture_of_a_swin_is_drawn_stage_by_stage_finished_or_under_way() -> TestResult {
+    let swin = |widths: [i64; 2]| -> TestResult<NetworkFigures> {
+        let mut config = SwinConfig::uniform(16, &[1, 2], 2).input(8, 3, 1).window(4);
+        config.stages.iter_mut().zip(widths).for_each(|(stage, width)| stage.embed_dim = width);
+        let stages = StageSizes::of_swin(&config);
+        Ok(NetworkFigures { stages, ..NetworkFigures::of(&VitConfig::deit_tiny())? })
+    };
+    let of = |dimension: &str, heads, channels| Event::Decided {
+        step: 1,
+        dimension: dimension.into(),
+        heads,
+        channels,
+    };
+    let events = vec![
+        of("layers.1.embed", 1, 24),
+        of("layers.1.blocks.1.attn", 3, 5),
+        of("layers.0.blocks.0.mlp", 1, 48),
+        Event::Finished(Finished { step: 2, projected: 0, costs: vec![3e6] }),
+    ];
+    let stages = vec![Stage { name: "search".into(), steps: Some(2), events }];
+    let dense = Some(swin([16, 32])?);
+    let mut report = Report { dense, stages, ..Report::default() };
+    let page = report.html()?;
+    for part in ["channels, of 16, 32", "24 of 32", "1.1: 3×5", "0.0: 48 of 64", ">1.1</text>"] {
+        assert!(page.contains(part), "{part}");
+    }
+    report.subnet = Some(swin([12, 20])?);
+    let page = report.html()?;
+    assert!(page.contains("12 of 16, 20 of 32"));
+    well_formed(&page)
+}
 
 #[test]
 fn page_of_a_run_finished_or_under_way_is_complete_and_well_formed() -> TestResult {
