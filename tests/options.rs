@@ -9,7 +9,10 @@ use once_for_both::data::transform::{ColourJitter, TrainTransform, Transform};
 use once_for_both::data::{
     Dataset, LabelledImage, LoaderOptions, Mixing, Normalisation, Order, RandomStream,
 };
-use once_for_both::models::{Architecture, SwinConfig, VitConfig};
+use once_for_both::models::{
+    Activation, Architecture, AttentionPool, BlockConfig, Mlp, Norm, Pooling, PositionEmbedding,
+    QkvBias, Rope, SwinConfig, VitConfig,
+};
 use once_for_both::optim::AdamWOptions;
 use once_for_both::pipeline::{Config, NetworkConfig};
 use once_for_both::search::{AlphaInit, Balance, Search, SearchOptions, Stages};
@@ -393,5 +396,90 @@ fn configuration_of_extreme_values_is_refused_by_name() -> TestResult {
             Err(refused) => expect_named(&path, &refused)?,
         }
     }
+    Ok(())
+}
+
+/// Section `[network]` of a small ViT with more lines.
+fn network(lines: &str) -> TestResult<NetworkConfig> {
+    let sizes = "embed_dim = 32\ndepth = 2\nheads = 4\nimage_size = 16\npatch_size = 4\n";
+    let mut all: toml::Table =
+        toml::from_str(include_str!("../examples/deit_s/presets/demo.toml"))?;
+    all.insert("network".into(), toml::from_str::<toml::Table>(&format!("{sizes}{lines}"))?.into());
+    let config = Config::from_toml(&toml::to_string(&all)?, "test")?;
+    Ok(NetworkConfig::of(&config)?)
+}
+
+#[test]
+fn every_option_of_a_vit_is_read_from_section_network() -> TestResult {
+    let plain = network("")?.vit(3, 5)?;
+    assert_eq!(plain, VitConfig::uniform(32, 2, 4).input(16, 3, 4).classes(5));
+    let pool =
+        "{ attention = { sizes = { heads = 4, head_dim = 8, scale_dim = 8, hidden_dim = 64 }, \
+                latent_dim = 32, embed_dim = 32 } }";
+    let blocks = vec![BlockConfig::new(4, 8, 48); 2];
+    let own = || plain.clone();
+    for (lines, expected) in [
+        ("hidden_dim = 48", VitConfig { blocks, ..own() }),
+        ("norm_eps = 1e-5", VitConfig { norm_eps: 1e-5, ..own() }),
+        ("layer_scale = 0.1", VitConfig { layer_scale: Some(0.1), ..own() }),
+        ("pooling = 'mean_norm'", VitConfig { pooling: Pooling::MeanNorm, ..own() }),
+        (
+            &format!("pooling = {pool}"),
+            VitConfig { pooling: Pooling::Attention(AttentionPool::new(32, 4, 64)), ..own() },
+        ),
+        (
+            "class_token = false\npooling = 'tokens'",
+            VitConfig { class_token: false, pooling: Pooling::Tokens, ..own() },
+        ),
+        ("registers = 4", VitConfig { registers: 4, ..own() }),
+        ("positions = 'patches'", VitConfig { positions: PositionEmbedding::Patches, ..own() }),
+        ("patch_width = 8", VitConfig { patch_width: Some(8), ..own() }),
+        ("patch_bias = false", VitConfig { patch_bias: false, ..own() }),
+        ("pre_norm = true", VitConfig { pre_norm: true, ..own() }),
+        ("norm = 'rms'", VitConfig { norm: Norm::Rms, ..own() }),
+        ("activation = 'quick_gelu'", VitConfig { activation: Activation::QuickGelu, ..own() }),
+        ("mlp = 'swi_glu'", VitConfig { mlp: Mlp::SwiGlu, ..own() }),
+        ("qkv_bias = 'query_value'", VitConfig { qkv_bias: QkvBias::QueryValue, ..own() }),
+        ("qk_norm = 'layer'", VitConfig { qk_norm: Some(Norm::Layer), ..own() }),
+        ("head_bias = false", VitConfig { head_bias: false, ..own() }),
+        (
+            "rope = { grid = { base = 100.0, reference = 4 } }",
+            VitConfig { rope: Some(Rope::Grid { base: 100.0, reference: 4 }), ..own() },
+        ),
+        (
+            "rope = { normalised = { base = 100.0 } }",
+            VitConfig { rope: Some(Rope::Normalised { base: 100.0 }), ..own() },
+        ),
+    ] {
+        let read = network(lines)?;
+        assert_eq!(read.vit(3, 5)?, expected, "{lines}");
+        let written: NetworkConfig = toml::from_str(&toml::to_string(&read)?)?;
+        assert_eq!(written, read, "{lines}");
+    }
+    Ok(())
+}
+
+#[test]
+fn option_of_a_vit_that_does_not_fit_is_refused_by_its_key() -> TestResult {
+    for (lines, key) in [
+        ("registers = -1", "network.registers"),
+        ("class_token = false", "network.class_token"),
+        ("patch_width = 5", "network.patch_width"),
+        ("norm_eps = -1.0", "network.norm_eps"),
+        ("hidden_dim = 0", "network.hidden_dim"),
+    ] {
+        let refused = network(lines)?.vit(3, 5);
+        let text = refused.err().ok_or(lines)?.to_string();
+        assert!(text.starts_with(key), "{text}");
+    }
+    for (lines, key) in [("norm = 'batch'", "network.norm"), ("regsters = 1", "network")] {
+        let text = network(lines).err().ok_or(lines)?.to_string();
+        assert!(text.contains(key), "{text}");
+    }
+    let swin = "family = 'swin'\nembed_dim = 32\ndepth = [2, 2]\nheads = 2\nimage_size = 16\n\
+                patch_size = 2\nregisters = 2";
+    let refused = toml::from_str::<NetworkConfig>(swin)?.swin(3, 5);
+    let text = refused.err().ok_or("accepted")?.to_string();
+    assert!(text.contains("network.registers") && text.contains("swin"), "{text}");
     Ok(())
 }

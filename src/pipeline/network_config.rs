@@ -3,7 +3,9 @@
 use super::{Config, Settings};
 use crate::error::PipelineError;
 use crate::models::limits::BLOCKS;
-use crate::models::{SwinConfig, VitConfig};
+use crate::models::{
+    Activation, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, Rope, SwinConfig, VitConfig,
+};
 use crate::range::{check_all, Range};
 use crate::{typed, Error, Result};
 use serde::{Deserialize, Serialize};
@@ -34,7 +36,8 @@ pub enum Depth {
     Stages(Vec<usize>),
 }
 
-/// Section `[network]`: sizes of a ViT or Swin with equal blocks.
+/// Section `[network]`: sizes of a ViT or Swin with equal blocks, and the options of [`VitConfig`] by their
+/// names. Images are square: there is no `image_width`.
 ///
 /// ```
 /// use once_for_both::pipeline::{Depth, Family, NetworkConfig};
@@ -69,7 +72,62 @@ pub struct NetworkConfig {
     /// Whether a ViT has a distillation token and a head on it.
     #[serde(default)]
     pub distilled: bool,
+    /// Hidden neurons of the MLP of a ViT. Default: 4·`embed_dim`.
+    pub hidden_dim: Option<i64>,
+    /// ε of the norms of a ViT.
+    pub norm_eps: Option<f64>,
+    /// Initial value of LayerScale of a ViT.
+    pub layer_scale: Option<f64>,
+    /// Input of the classifier of a ViT.
+    pub pooling: Option<Pooling>,
+    /// Whether a ViT has a class token.
+    pub class_token: Option<bool>,
+    /// Register tokens of a ViT.
+    pub registers: Option<i64>,
+    /// Table of absolute positions of a ViT.
+    pub positions: Option<PositionEmbedding>,
+    /// Width of a patch of a ViT, in pixels; `patch_size` is its height then.
+    pub patch_width: Option<i64>,
+    /// Whether the patch projection of a ViT has a bias.
+    pub patch_bias: Option<bool>,
+    /// Whether a ViT has a norm before its first block.
+    pub pre_norm: Option<bool>,
+    /// Kind of the norms of a ViT.
+    pub norm: Option<Norm>,
+    /// Activation function of a ViT.
+    pub activation: Option<Activation>,
+    /// MLP of a ViT.
+    pub mlp: Option<Mlp>,
+    /// Bias of queries, keys and values of a ViT.
+    pub qkv_bias: Option<QkvBias>,
+    /// Norm of queries and keys of a ViT.
+    pub qk_norm: Option<Norm>,
+    /// Whether the classifier of a ViT has a bias.
+    pub head_bias: Option<bool>,
+    /// Rotary positions of a ViT.
+    pub rope: Option<Rope>,
 }
+
+/// Fields that are options of a [`VitConfig`] of the same name, off where they are not given.
+const VIT_OPTIONS: [&str; 17] = [
+    "hidden_dim",
+    "norm_eps",
+    "layer_scale",
+    "pooling",
+    "class_token",
+    "registers",
+    "positions",
+    "patch_width",
+    "patch_bias",
+    "pre_norm",
+    "norm",
+    "activation",
+    "mlp",
+    "qkv_bias",
+    "qk_norm",
+    "head_bias",
+    "rope",
+];
 
 impl NetworkConfig {
     /// Reads section `[network]` of a configuration.
@@ -115,13 +173,54 @@ impl NetworkConfig {
             return Err(Error::invalid("network.window_size", expected, window));
         }
         self.check(&[depth])?;
+        if let Some(hidden_dim) = self.hidden_dim {
+            WIDTH.check("network.hidden_dim", hidden_dim)?;
+        }
         let mut dense = VitConfig::uniform(self.embed_dim, depth, self.heads)
             .input(self.image_size, channels, self.patch_size)
             .classes(classes);
         dense.drop_path = self.drop_path;
         dense.distilled = self.distilled;
+        self.set_options(&mut dense);
         dense.check().map_err(|error| error.of_section("network"))?;
         Ok(dense)
+    }
+
+    /// Sets the options of a ViT that are given.
+    fn set_options(&self, dense: &mut VitConfig) {
+        if let Some(hidden_dim) = self.hidden_dim {
+            dense.blocks.iter_mut().for_each(|block| block.hidden_dim = hidden_dim);
+        }
+        dense.norm_eps = self.norm_eps.unwrap_or(dense.norm_eps);
+        dense.pooling = self.pooling.unwrap_or(dense.pooling);
+        dense.class_token = self.class_token.unwrap_or(dense.class_token);
+        dense.registers = self.registers.unwrap_or(dense.registers);
+        dense.positions = self.positions.unwrap_or(dense.positions);
+        dense.patch_bias = self.patch_bias.unwrap_or(dense.patch_bias);
+        dense.pre_norm = self.pre_norm.unwrap_or(dense.pre_norm);
+        dense.norm = self.norm.unwrap_or(dense.norm);
+        dense.activation = self.activation.unwrap_or(dense.activation);
+        dense.mlp = self.mlp.unwrap_or(dense.mlp);
+        dense.qkv_bias = self.qkv_bias.unwrap_or(dense.qkv_bias);
+        dense.head_bias = self.head_bias.unwrap_or(dense.head_bias);
+        dense.layer_scale = self.layer_scale.or(dense.layer_scale);
+        dense.patch_width = self.patch_width.or(dense.patch_width);
+        dense.qk_norm = self.qk_norm.or(dense.qk_norm);
+        dense.rope = self.rope.or(dense.rope);
+    }
+
+    /// Refuses options of a ViT in a Swin.
+    fn expect_no_options(&self) -> Result<()> {
+        let own = serde_json::to_value(self);
+        let own = own.map_err(|error| PipelineError::options("network", error))?;
+        let given = |name: &&str| own.get(name).is_some_and(|value| !value.is_null());
+        match VIT_OPTIONS.into_iter().find(given) {
+            None => Ok(()),
+            Some(name) => {
+                let expected = "none for family swin; set network.family to vit, or leave it out";
+                Err(Error::invalid(format!("network.{name}"), expected, &own[name]))
+            }
+        }
     }
 
     /// Returns the Swin for images with so many channels and classes.
@@ -140,6 +239,7 @@ impl NetworkConfig {
             let expected = "false for family swin";
             return Err(Error::invalid("network.distilled", expected, true));
         }
+        self.expect_no_options()?;
         self.check(depths)?;
         let mut dense = SwinConfig::uniform(self.embed_dim, depths, self.heads)
             .input(self.image_size, channels, self.patch_size)
