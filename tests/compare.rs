@@ -45,6 +45,31 @@ fn compare_by(ranks: usize, rows: &str, arguments: &[&str]) -> Result<Output, Bo
     Ok(command.output()?)
 }
 
+/// The dense network is trained, stored, and taken again by a process of its own.
+#[test]
+fn methods_are_compared_on_a_swin() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let rows = folder.path().join("rows.jsonl");
+    let output = Command::new(program()?)
+        .env("OMP_NUM_THREADS", "1")
+        .args(["--network", "swin", "--methods", "ours,scratch", "--jobs", "1", "--batch", "8"])
+        .args(["--validate", "8", "--dense-steps", "1", "--steps", "2", "--search", "0.5"])
+        .args(["--plain-interval", "0", "--device", "cpu", "--json"])
+        .arg(&rows)
+        .output()?;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    let rows = std::fs::read_to_string(rows)?;
+    let rows: Vec<serde_json::Value> =
+        rows.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert_eq!(rows.len(), 2, "{told}");
+    for row in &rows {
+        assert!(row["macs"].as_f64().is_some_and(|share| share <= 0.5), "{row}");
+        assert!(row["sizes"]["layers.1.embed"].is_object(), "{row}");
+    }
+    Ok(())
+}
+
 #[test]
 fn row_on_the_same_terms_is_not_measured_again() -> TestResult {
     let folder = tempfile::tempdir()?;

@@ -1,12 +1,12 @@
 //! The dense network and the data that all rows start from.
 
+use crate::family::Compared;
 use crate::options::Source;
 use crate::plan::Run;
 use crate::protocol::Protocol;
 use crate::row::Row;
 use crate::{data, terms, AnyError};
 use cpu_time::ProcessTime;
-use once_for_both::models::VitConfig;
 use once_for_both::pipeline::{Feed, FeedBatches, Judgement};
 use once_for_both::search::{Checkpoints, Search};
 use once_for_both::subnet::{Export, Subnet};
@@ -23,9 +23,9 @@ const DENSE_SEED: u64 = 7;
 const SEARCH_SEED: u64 = 8;
 
 /// The dense network and the data that all rows start from.
-pub struct Bench {
+pub struct Bench<A> {
     pub feed: Feed,
-    pub network: VitConfig,
+    pub network: A,
     pub weights: Weights,
     /// Checksum of the weights.
     pub checksum: String,
@@ -34,7 +34,7 @@ pub struct Bench {
     pub validate: i64,
 }
 
-impl Bench {
+impl<A: Compared> Bench<A> {
     /// Opens the data, and loads the dense network of `weights`.
     pub fn open(source: &Source, weights: &Path) -> Result<Self> {
         let device = device::parse(&source.device)?;
@@ -44,7 +44,7 @@ impl Bench {
     /// Loads the dense network of `weights`.
     pub fn new(feed: Feed, validate: i64, weights: &Path) -> Result<Self> {
         let device = feed.device();
-        let dense = Subnet::<VitConfig>::load(weights, device)?;
+        let dense = Subnet::<A>::load(weights, device)?;
         let weights = dense.weights().iter();
         let weights = weights.map(|(name, weight)| (name.clone(), weight.shallow_clone()));
         let (network, weights) = (dense.architecture().clone(), weights.collect());
@@ -90,14 +90,14 @@ impl Bench {
 
 /// Trains the dense network, or resumes its training from the folder `checkpoints`, and saves it in a
 /// temporary folder.
-pub fn train_dense(
+pub fn train_dense<A: Compared>(
     protocol: &Protocol,
     feed: &Feed,
     checkpoints: Option<&Path>,
 ) -> Result<tempfile::TempDir, AnyError> {
     let device = feed.device();
     let [channels, side, _] = feed.image_shape();
-    let network = VitConfig::uniform(96, 4, 4).input(side, channels, 4).classes(feed.classes());
+    let network = A::dense(side, channels, feed.classes());
     let checkpoints = checkpoints.map(|folder| Checkpoints::new(folder, 1));
     let saved = match &checkpoints {
         Some(checkpoints) => {

@@ -1,10 +1,12 @@
 //! Rows measured in processes of one thread each, several at a time.
 
 use crate::bench::Bench;
+use crate::family::Network;
 use crate::options::Source;
 use crate::plan::Run;
 use crate::row::Row;
 use crate::AnyError;
+use once_for_both::models::{SwinConfig, VitConfig};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -93,7 +95,10 @@ fn failure(status: ExitStatus, told: &str) -> String {
 pub fn work(task: &str) -> Result<(), AnyError> {
     thread::spawn(end_with_parent);
     let Task { source, weights, run } = serde_json::from_str(task)?;
-    let row = Bench::open(&source, &weights)?.measure(&run)?;
+    let row = match Network::stored(&weights)? {
+        Network::Vit => Bench::<VitConfig>::open(&source, &weights)?.measure(&run)?,
+        Network::Swin => Bench::<SwinConfig>::open(&source, &weights)?.measure(&run)?,
+    };
     println!("{}", serde_json::to_string(&row)?);
     Ok(())
 }

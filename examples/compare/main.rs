@@ -43,6 +43,7 @@ mod bench;
 mod change;
 mod children;
 mod data;
+mod family;
 mod file;
 mod images;
 mod methods;
@@ -61,10 +62,11 @@ mod trial;
 
 use bench::Bench;
 use clap::Parser;
+use family::{Compared, Network};
 use file::RowFile;
 use once_for_both::device;
 use once_for_both::distributed::Collective;
-use once_for_both::models::Architecture;
+use once_for_both::models::{SwinConfig, VitConfig};
 use options::Options;
 use plan::{Line, Run};
 use row::Row;
@@ -104,7 +106,13 @@ fn with_causes(error: &dyn Error) -> String {
 /// Compares, in the processes that were started together: one's error is that of all.
 fn together(options: &Options) -> Result<(), AnyError> {
     let group = ranks::join()?;
-    let done = ranks::expect_alike(&*group).and_then(|()| compare(options, &*group));
+    let done = ranks::expect_alike(&*group).and_then(|()| {
+        let own = options.source.weights.as_deref().map(Network::stored).transpose()?;
+        match own.unwrap_or(options.network) {
+            Network::Vit => compare::<VitConfig>(options, &*group),
+            Network::Swin => compare::<SwinConfig>(options, &*group),
+        }
+    });
     if let Err(error) = &done {
         group.abort(&with_causes(&**error));
     }
@@ -112,7 +120,7 @@ fn together(options: &Options) -> Result<(), AnyError> {
 }
 
 /// Measures the rows that the file of `--json` does not have, and prints the tables.
-fn compare(options: &Options, group: &dyn Collective) -> Result<(), AnyError> {
+fn compare<A: Compared>(options: &Options, group: &dyn Collective) -> Result<(), AnyError> {
     if group.world_size() > 1 && (options.jobs.is_some() || options.source.weights.is_none()) {
         return Err(
             "several processes: got --jobs or no --weights, expected --weights alone".into()
@@ -129,11 +137,11 @@ fn compare(options: &Options, group: &dyn Collective) -> Result<(), AnyError> {
     let weights = match &source.weights {
         Some(folder) => folder,
         None => {
-            trained = bench::train_dense(&protocol, &feed, options.dense.as_deref())?;
+            trained = bench::train_dense::<A>(&protocol, &feed, options.dense.as_deref())?;
             trained.path()
         }
     };
-    let bench = Bench::new(feed, source.validate, weights)?;
+    let bench = Bench::<A>::new(feed, source.validate, weights)?;
     let dense = bench.judge_dense()?;
     if group.is_main() {
         println!("dense: NLL {:.4}, top-1 {:.2} %", dense.mean_nll(), 100.0 * dense.top1());
@@ -173,7 +181,11 @@ fn compare(options: &Options, group: &dyn Collective) -> Result<(), AnyError> {
 }
 
 /// Returns the runs that no row is of, each once: a changed option may have its default value.
-fn missing(bench: &Bench, lines: &[Line], rows: &[Row]) -> Result<Vec<Run>, AnyError> {
+fn missing<A: Compared>(
+    bench: &Bench<A>,
+    lines: &[Line],
+    rows: &[Row],
+) -> Result<Vec<Run>, AnyError> {
     let mut missing: Vec<(Run, Value)> = Vec::new();
     for run in lines.iter().flat_map(|line| &line.runs) {
         bench.check(run)?;
@@ -187,7 +199,11 @@ fn missing(bench: &Bench, lines: &[Line], rows: &[Row]) -> Result<Vec<Run>, AnyE
 }
 
 /// Prints the rows of all lines in order, and the tables of what could be measured.
-fn print_tables(bench: &Bench, lines: &[Line], rows: &[Row]) -> Result<(), AnyError> {
+fn print_tables<A: Compared>(
+    bench: &Bench<A>,
+    lines: &[Line],
+    rows: &[Row],
+) -> Result<(), AnyError> {
     println!("{}", Row::HEADER);
     let mut summaries = Vec::new();
     for line in lines {

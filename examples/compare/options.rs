@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::change::{Ablation, Change};
+use crate::family::Network;
 use crate::methods::Named;
 use crate::protocol::Protocol;
 use clap::{Args, Parser};
@@ -8,7 +9,8 @@ use once_for_both::pipeline::Feed;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Compares searches on a ViT of 96 channels, 4 blocks, 4 heads and 4 × 4 patches.
+/// Compares searches on a ViT of 96 channels, 4 blocks, 4 heads and 4 × 4 patches, on a small Swin, or on the network of
+/// --weights.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "compare")]
 pub struct Options {
@@ -106,6 +108,10 @@ pub struct Options {
 
     #[command(flatten)]
     pub source: Source,
+
+    /// Network that is trained where no --weights are given.
+    #[arg(long, value_enum, default_value = "vit", conflicts_with = "weights")]
+    pub network: Network,
 
     /// Folder that stores the dense network for the next comparison.
     #[arg(long, conflicts_with = "weights")]

@@ -1,6 +1,7 @@
 //! Rows measured by several processes that torchrun or Slurm has started, each its own rows.
 
 use crate::bench::Bench;
+use crate::family::Compared;
 use crate::plan::Run;
 use crate::row::Row;
 use crate::{with_causes, AnyError};
@@ -41,9 +42,9 @@ pub fn expect_alike(group: &dyn Collective) -> Result<(), AnyError> {
 
 /// Measures the runs of rank 0, one a process at a time, and hands the results to `finished` there. A
 /// row that fails is a result like another.
-pub fn measure(
+pub fn measure<A: Compared>(
     group: &dyn Collective,
-    bench: &Bench,
+    bench: &Bench<A>,
     runs: &[Run],
     mut finished: impl FnMut(&Run, Result<Row, AnyError>) -> Result<(), AnyError>,
 ) -> Result<(), AnyError> {

@@ -1,70 +1,69 @@
-//! A ViT whose loss is scaled, to see what depends on the loss's scale.
+//! A network whose loss is scaled, to see what depends on the loss's scale.
 
 use once_for_both::components::MaskedTokens;
 use once_for_both::cost::CostModel;
-use once_for_both::models::{
-    Architecture, Logits, Network, PmimPorts, Shapes, VisionTransformer, VitConfig,
-};
+use once_for_both::models::{Architecture, Logits, Network, PmimPorts, Shapes};
 use once_for_both::space::{SearchSpace, Sizes};
 use once_for_both::supernet::Weights;
 use once_for_both::Result;
 use serde::{Deserialize, Serialize};
 use tch::{nn, Tensor};
 
-/// A ViT with the function of `vit`, and with `factor` times its gradients: those of
+/// A network with the function of `network`, and with `factor` times its gradients: those of
 /// `factor` × (task, distillation and reconstruction loss), whatever these losses are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ScaledLossVit {
-    pub vit: VitConfig,
+#[serde(bound = "A: Architecture")]
+pub struct ScaledLoss<A: Architecture> {
+    pub network: A,
     pub factor: f64,
 }
 
-impl Architecture for ScaledLossVit {
-    type Network = ScaledLossNetwork;
+impl<A: Architecture> Architecture for ScaledLoss<A> {
+    type Network = ScaledLossNetwork<A::Network>;
 
-    const FAMILY: &'static str = "vit-with-scaled-loss";
+    const FAMILY: &'static str = "with-scaled-loss";
 
-    fn build(&self, path: &nn::Path) -> Result<ScaledLossNetwork> {
-        Ok(ScaledLossNetwork { network: self.vit.build(path)?, factor: self.factor })
+    fn build(&self, path: &nn::Path) -> Result<Self::Network> {
+        Ok(ScaledLossNetwork { network: self.network.build(path)?, factor: self.factor })
     }
 
     fn space(&self) -> Result<SearchSpace> {
-        self.vit.space()
+        self.network.space()
     }
 
     fn cost_model(&self) -> CostModel {
-        self.vit.cost_model()
+        self.network.cost_model()
     }
 
     fn resized(&self, sizes: &Sizes) -> Result<Self> {
-        Ok(Self { vit: self.vit.resized(sizes)?, factor: self.factor })
+        Ok(Self { network: self.network.resized(sizes)?, factor: self.factor })
     }
 
     fn pmim_ports(&self) -> Option<PmimPorts> {
-        self.vit.pmim_ports()
+        self.network.pmim_ports()
     }
 
     fn feature_dimension(&self) -> Option<String> {
-        self.vit.feature_dimension()
+        self.network.feature_dimension()
     }
 
     fn standardised(&self, weights: &mut Weights) -> Result<Self> {
-        Ok(Self { vit: self.vit.standardised(weights)?, factor: self.factor })
+        Ok(Self { network: self.network.standardised(weights)?, factor: self.factor })
     }
 
     fn variables(&self) -> Result<Shapes> {
-        self.vit.variables()
+        self.network.variables()
     }
 }
 
-/// The network of a [`ScaledLossVit`].
+/// The network of a [`ScaledLoss`].
 #[derive(Debug)]
-pub struct ScaledLossNetwork {
-    network: VisionTransformer,
+pub struct ScaledLossNetwork<N> {
+    network: N,
     factor: f64,
 }
 
-impl ScaledLossNetwork {
+impl<N> ScaledLossNetwork<N> {
     /// Returns the same values, whose gradient is multiplied by the factor.
     fn scaled(&self, output: &Tensor) -> Result<Tensor> {
         if self.factor == 1.0 {
@@ -82,7 +81,7 @@ impl ScaledLossNetwork {
     }
 }
 
-impl Network for ScaledLossNetwork {
+impl<N: Network> Network for ScaledLossNetwork<N> {
     fn forward(&self, images: &Tensor, train: bool) -> Result<Logits> {
         self.scaled_logits(&self.network.forward(images, train)?)
     }

@@ -1,14 +1,14 @@
 //! The baseline that is not searched: an evenly narrowed network, trained from scratch.
 
 use crate::bench::Bench;
+use crate::family::Compared;
 use crate::plan::Run;
 use crate::row::{Point, Row};
 use crate::AnyError;
 use once_for_both::cost::Metric;
-use once_for_both::models::{Architecture, BlockConfig, VitConfig};
 use once_for_both::search::Search;
 
-impl Bench {
+impl<A: Compared> Bench<A> {
     /// Trains for as many steps as dense training, search and fine-tuning together, at the learning
     /// rate of dense training.
     pub fn scratch(&self, run: &Run) -> Result<Row, AnyError> {
@@ -29,21 +29,14 @@ impl Bench {
         })
     }
 
-    /// Returns the widest network whose embedding, head channels and hidden units are one share of the
+    /// Returns the widest network whose embeddings, head channels and hidden units are one share of the
     /// dense ones, within a share of its MACs.
-    pub fn narrowed(&self, share: f64) -> Result<VitConfig, AnyError> {
+    pub fn narrowed(&self, share: f64) -> Result<A, AnyError> {
         let dense = &self.network;
         let limit = share * dense.cost_model().dense_cost(Metric::Macs)?;
         let mut best = None;
-        for embed_dim in 1..=dense.embed_dim {
-            let scale = embed_dim as f64 / dense.embed_dim as f64;
-            let narrow = |block: &BlockConfig| BlockConfig {
-                head_dim: (scale * block.head_dim as f64).round() as i64,
-                hidden_dim: (scale * block.hidden_dim as f64).round() as i64,
-                ..*block
-            };
-            let blocks = dense.blocks.iter().map(narrow).collect();
-            let candidate = VitConfig { embed_dim, blocks, ..dense.clone() };
+        for embed_dim in 1..=dense.embed_dim() {
+            let candidate = dense.scaled(embed_dim as f64 / dense.embed_dim() as f64);
             if candidate.cost_model().dense_cost(Metric::Macs)? <= limit {
                 best = Some(candidate);
             }

@@ -1,8 +1,9 @@
 //! Initial α: drawn at random, or measured, and its influence on what was chosen.
 
 use crate::plan::Run;
-use crate::scaled::ScaledLossVit;
+use crate::scaled::ScaledLoss;
 use once_for_both::batch::{Batch, BatchSource};
+use once_for_both::models::Architecture;
 use once_for_both::search::Search;
 use once_for_both::sensitivity::Calibration;
 use once_for_both::space::Candidates;
@@ -26,7 +27,7 @@ struct Dimension {
 
 impl Start {
     /// Reads α before the first step.
-    pub fn of(search: &Search<ScaledLossVit>) -> Result<Self> {
+    pub fn of<A: Architecture>(search: &Search<ScaledLoss<A>>) -> Result<Self> {
         let dimensions = search.supernet().states().iter().map(|state| {
             let alpha = state.alpha.f_detach()?.f_flatten(0, -1)?.f_to_kind(Kind::Double)?;
             let alpha = Vec::try_from(alpha.f_to_device(Device::Cpu)?)?;
@@ -37,7 +38,7 @@ impl Start {
 
     /// Returns the mean standard score of the initial α of the chosen candidates, over all
     /// dimensions: 0 if the initial α has no influence, `None` where all started equal.
-    pub fn bias(&self, search: &Search<ScaledLossVit>) -> Option<f64> {
+    pub fn bias<A: Architecture>(&self, search: &Search<ScaledLoss<A>>) -> Option<f64> {
         let chosen = search.supernet().states().iter().map(|state| state.candidates().full());
         let scores = self.0.iter().zip(chosen).map(|(start, size)| {
             let candidate = start.candidates.sizes().position(|own| own == size)?;
@@ -59,7 +60,7 @@ impl Dimension {
 }
 
 /// Draws α from a standard normal, so that projection onto the budget chooses random sizes.
-pub fn draw_sizes(search: &mut Search<ScaledLossVit>, run: &Run) -> Result<()> {
+pub fn draw_sizes<A: Architecture>(search: &mut Search<ScaledLoss<A>>, run: &Run) -> Result<()> {
     once_for_both::randomness::seed(1000 + run.seed + 100_000 * run.draw);
     for state in search.supernet_mut().states_mut() {
         let alpha = state.alpha.f_randn_like()?;
@@ -70,8 +71,8 @@ pub fn draw_sizes(search: &mut Search<ScaledLossVit>, run: &Run) -> Result<()> {
 
 /// Sets α by the measured rise of the loss on the first training batches, so that projection onto the
 /// budget chooses the sizes with the smallest sum of rises.
-pub fn measure_sensitivity(
-    search: &mut Search<ScaledLossVit>,
+pub fn measure_sensitivity<A: Architecture>(
+    search: &mut Search<ScaledLoss<A>>,
     mut source: impl BatchSource,
 ) -> Result<()> {
     let mut batches: Vec<Batch> = Vec::new();

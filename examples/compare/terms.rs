@@ -1,6 +1,7 @@
 //! Terms of a row: everything its numbers depend on. Rows of other terms are not comparable.
 
 use crate::bench::Bench;
+use crate::family::Compared;
 use crate::plan::Run;
 use crate::AnyError;
 use once_for_both::supernet::Weights;
@@ -8,7 +9,7 @@ use once_for_both::Result;
 use serde_json::{json, Value};
 use tch::{Device, Kind};
 
-impl Bench {
+impl<A: Compared> Bench<A> {
     /// Everything the numbers of a row depend on, besides method, budget, seed and draw.
     pub fn terms(&self, run: &Run) -> Result<Value, AnyError> {
         let (method, protocol) = (run.method, &run.protocol);

@@ -1,25 +1,25 @@
 //! Search, fine-tuning and measurement of one row.
 
 use crate::bench::{Bench, CALIBRATION};
+use crate::family::Compared;
 use crate::methods::Named;
 use crate::plan::Run;
 use crate::row::{Point, Row};
-use crate::scaled::ScaledLossVit;
+use crate::scaled::ScaledLoss;
 use crate::start::{draw_sizes, measure_sensitivity, Start};
 use crate::AnyError;
 use once_for_both::batch::BatchSource;
 use once_for_both::cost::{Budget, Metric};
-use once_for_both::models::Architecture;
 use once_for_both::pipeline::Judgement;
 use once_for_both::search::{Event, Phase, Search, SearchBuilder, SearchOptions};
 use once_for_both::Result;
 use std::time::{Duration, Instant};
 
 /// A search under measurement.
-struct Trial<'a> {
-    bench: &'a Bench,
+struct Trial<'a, A: Compared> {
+    bench: &'a Bench<A>,
     run: &'a Run,
-    search: Search<ScaledLossVit>,
+    search: Search<ScaledLoss<A>>,
     searched: Vec<Duration>,
     /// Times of plain training steps.
     plain: Vec<Duration>,
@@ -27,13 +27,13 @@ struct Trial<'a> {
     jump: f64,
 }
 
-impl Bench {
+impl<A: Compared> Bench<A> {
     /// Returns the search of a run, not built yet.
-    pub fn builder(&self, run: &Run) -> Result<SearchBuilder<ScaledLossVit>, AnyError> {
-        let (vit, factor) = (self.network.clone(), run.protocol.loss_scale);
-        let space = vit.space()?;
+    pub fn builder(&self, run: &Run) -> Result<SearchBuilder<ScaledLoss<A>>, AnyError> {
+        let (network, factor) = (self.network.clone(), run.protocol.loss_scale);
+        let space = network.space()?;
         let space = if run.protocol.depth { space.removable_branches() } else { space };
-        Ok(Search::of(ScaledLossVit { vit, factor })
+        Ok(Search::of(ScaledLoss { network, factor })
             .space(space)
             .weights(&self.weights)
             .budget(Budget::macs_share(run.budget))
@@ -67,9 +67,9 @@ impl Bench {
     }
 }
 
-impl<'a> Trial<'a> {
+impl<'a, A: Compared> Trial<'a, A> {
     /// Builds the search of a run.
-    fn new(bench: &'a Bench, run: &'a Run) -> Result<Self, AnyError> {
+    fn new(bench: &'a Bench<A>, run: &'a Run) -> Result<Self, AnyError> {
         let mut search = bench.builder(run)?.build()?;
         match run.method {
             Named::RandomSizes => draw_sizes(&mut search, run)?,
@@ -130,7 +130,7 @@ impl<'a> Trial<'a> {
     }
 
     /// A plain training of the dense network, of which only the time is of interest.
-    fn plain_training(&self) -> Result<Search<once_for_both::models::VitConfig>> {
+    fn plain_training(&self) -> Result<Search<A>> {
         let mut options = SearchOptions::training(self.run.protocol.total_steps());
         options.training.precision = self.run.protocol.precision();
         let plain = Search::of(self.bench.network.clone()).weights(&self.bench.weights);
