@@ -92,7 +92,7 @@ pub struct RunInspection {
     /// Checkpoints of every stage.
     pub checkpoints: Vec<PathInspection<CheckpointInspection>>,
     /// Latency model, where one was measured or given.
-    pub latency: Option<PathInspection<LatencyInspection>>,
+    pub latency: Option<PathInspection<Box<LatencyInspection>>>,
 }
 
 impl RunInspection {
@@ -130,7 +130,9 @@ pub(super) fn inspect_own(folder: &Path) -> Result<Option<Inspection>> {
         config,
         networks: networks.map(|path| part(folder, path, artifact(path))).collect(),
         checkpoints: checkpoints.iter().map(|path| part(folder, path, checkpoint(path))).collect(),
-        latency: latency.is_file().then(|| part(folder, &latency, latency::inspect(&latency))),
+        latency: latency
+            .is_file()
+            .then(|| part(folder, &latency, latency::inspect(&latency).map(Box::new))),
     })))
 }
 
