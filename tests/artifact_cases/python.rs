@@ -2,7 +2,7 @@
 
 use super::{images, kinds, network, save, swins, PRECISIONS};
 use crate::support::{test_device, TestResult};
-use once_for_both::models::Architecture;
+use once_for_both::models::{Architecture, BlockConfig, VitConfig};
 use once_for_both::subnet::{Export, Precision, Subnet};
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
@@ -80,4 +80,17 @@ fn case<A: Architecture>(
     };
     let (images, logits) = (write("images", &images)?, write("logits", &logits)?);
     Ok(json!({ "artifact": artifact, "batch": batch, "images": images, "logits": logits }))
+}
+
+/// DeiT-S, dense and with half of the MACs: three of six heads, and as many hidden neurons as channels.
+#[test]
+#[ignore = "for tests/python/onnx_latency.py, which measures them: docs/benchmarks.md"]
+fn deit_small_is_written_dense_and_at_half_its_macs() -> TestResult {
+    let root = PathBuf::from(std::env::var("OFB_PYTHON_CASES")?);
+    let dense = VitConfig::deit_small();
+    let half = VitConfig { blocks: vec![BlockConfig::new(3, 64, 768); 12], ..dense.clone() };
+    for (name, config) in [("deit_small", dense), ("deit_small_half", half)] {
+        save(&network(&config)?, &root.join(name), &Export::f32().onnx())?;
+    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Answers that are refused, each by its own error, and leave nothing in the cache that is not whole.
 
-use super::server::{Answer, Repository, Server};
+use super::server::{Answer, Change, Repository, Server};
 use super::{plain, repository, server, COMMIT, NAME};
 use crate::support::TestResult;
 use once_for_both::error::HubError;
@@ -60,7 +60,7 @@ fn private_repository_is_refused_without_its_token_and_fetched_with_it() -> Test
 }
 
 /// How an answer about a file is changed, and what the error then is.
-type Case = (&'static str, fn(Answer) -> Answer, fn(&HubError) -> bool);
+type Case = (&'static str, Change, fn(&HubError) -> bool);
 
 const CASES: [Case; 9] = [
     // The connection ends before the promised length.

@@ -37,6 +37,9 @@ impl Answer {
     }
 }
 
+/// Makes another answer of a right one.
+pub type Change = fn(Answer) -> Answer;
+
 /// The files of a repository, and the commits of its revisions.
 #[derive(Clone)]
 pub struct Repository {
@@ -45,7 +48,7 @@ pub struct Repository {
     /// The token that it asks for.
     pub token: Option<String>,
     /// Changes answers to paths that contain a text.
-    pub change: Option<(&'static str, fn(Answer) -> Answer)>,
+    pub change: Option<(&'static str, Change)>,
 }
 
 impl Repository {

@@ -75,8 +75,15 @@ impl Hub {
     ) -> Result<Self, HubError> {
         // As Python has it, an empty variable is none.
         let variable = |name| variable(name).filter(|value| !value.trim().is_empty());
-        let folder = |name| variable(name).map(PathBuf::from);
-        let caches = || folder("XDG_CACHE_HOME").or_else(|| Some(user?.join(".cache")));
+        let folder = |name| {
+            let value = variable(name)?;
+            match (value.strip_prefix("~/"), &user) {
+                (Some(rest), Some(user)) => Some(user.join(rest)),
+                // The path of weights is kept in the options of a run, which may go on elsewhere.
+                _ => std::path::absolute(value).ok(),
+            }
+        };
+        let caches = || folder("XDG_CACHE_HOME").or_else(|| Some(user.as_ref()?.join(".cache")));
         let home = folder("HF_HOME").or_else(|| Some(caches()?.join("huggingface")));
         let cache = folder("HF_HUB_CACHE").or_else(|| Some(home.as_ref()?.join("hub")));
         let stored = || std::fs::read_to_string(home.as_ref()?.join("token")).ok();
@@ -148,11 +155,13 @@ mod tests {
             (&[("HF_HUB_CACHE", "/own"), home, caches][..], "/own"),
             (&[("HF_HUB_CACHE", " "), home, caches], "/hf/hub"),
             (&[caches], "/caches/huggingface/hub"),
+            (&[("HF_HOME", "~/own")], "/me/own/hub"),
             (&[], "/me/.cache/huggingface/hub"),
         ] {
             assert_eq!(hub(variables, Some("/me"))?.cache, PathBuf::from(expected));
         }
         assert!(matches!(hub(&[], None), Err(HubError::NoCache)));
+        assert!(hub(&[("HF_HOME", "relative")], None)?.cache.is_absolute());
         assert_eq!(hub(&[home], None)?.cache, PathBuf::from("/hf/hub"));
         Ok(())
     }
