@@ -61,6 +61,8 @@ pub mod data;
 pub mod device;
 pub mod distributed;
 pub mod error;
+#[cfg(feature = "data")]
+pub mod evaluate;
 mod files;
 pub mod import;
 pub mod latency;
