@@ -22,7 +22,7 @@ type Loss = dyn Fn(&TaskInputs) -> Result<Tensor> + Send + Sync;
 /// // 1 − cosine to the features of the dense network.
 /// let cosine = FunctionTask::new("cosine", |inputs| {
 ///     let target = inputs.expect_teacher()?;
-///     let cosine = inputs.outputs.f_cosine_similarity(target, -1, 1e-8)?;
+///     let cosine = tch::Tensor::f_cosine_similarity(inputs.outputs, target, -1, 1e-8)?;
 ///     Ok(cosine.f_neg()?.f_add_scalar(1.0)?)
 /// });
 /// let vit = VitConfig::uniform(32, 2, 2).input(16, 3, 8).classes(16);
