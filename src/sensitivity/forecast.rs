@@ -58,7 +58,7 @@ pub struct Forecast {
 
 impl Sensitivity {
     /// Returns, for each budget alone, the choice of one candidate per dimension with the smallest sum
-    /// of measured rises, by [projection](project) with ln p = −rise; and the order in which falling
+    /// of measured rises, by [projection](crate::cost::project) with ln p = −rise; and the order in which falling
     /// limits prune the dimensions.
     ///
     /// The sum is a forecast of the loss right after pruning. It knows no interaction of dimensions,
@@ -70,7 +70,7 @@ impl Sensitivity {
     /// # Errors
     /// [`Error::Invalid`] without budgets, or if they limit different metrics; [`Error::Unknown`] or
     /// [`Error::Invalid`] for a dimension of `space` or a size that was not measured; those of
-    /// [`project`], such as [`Error::Infeasible`].
+    /// [`project`](crate::cost::project), such as [`Error::Infeasible`].
     pub fn forecast(
         &self,
         model: &CostModel,

@@ -152,7 +152,7 @@ impl SwinConfig {
     /// Refuses a configuration that cannot be built.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the field.
+    /// [`Error::Invalid`](crate::Error::Invalid) naming the field.
     pub fn check(&self) -> Result<()> {
         check_size("classes", self.classes)?;
         check_size("window_size", self.window_size)?;

@@ -11,7 +11,7 @@ impl Candidates {
     /// NVIDIA's tensor cores (docs/benchmarks.md). The paper does not list its candidates.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless `units` is within 1..=2²⁰.
+    /// [`Error::Invalid`](crate::Error::Invalid) unless `units` is within 1..=2²⁰.
     pub fn embedding(units: i64) -> Result<Self> {
         expect_units(1, units)?;
         let step = match units {
@@ -27,7 +27,7 @@ impl Candidates {
     /// h/8; from h = 256 on in multiples of 8.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless `units` is within 1..=2²⁰.
+    /// [`Error::Invalid`](crate::Error::Invalid) unless `units` is within 1..=2²⁰.
     pub fn hidden(units: i64) -> Result<Self> {
         expect_units(1, units)?;
         let multiple = if units >= 256 { 8 } else { 1 };
@@ -40,7 +40,7 @@ impl Candidates {
     /// multiples of 8.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless `heads`, `channels` and their product are within 1..=2²⁰.
+    /// [`Error::Invalid`](crate::Error::Invalid) unless `heads`, `channels` and their product are within 1..=2²⁰.
     pub fn attention(heads: i64, channels: i64) -> Result<Self> {
         Self::attention_of_units(Size { heads, channels }, 1)
     }

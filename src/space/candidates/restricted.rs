@@ -7,7 +7,7 @@ impl Candidates {
     /// Returns the candidates with at least the heads and the channels of `least`; [`Size::REMOVED`] has none.
     ///
     /// # Errors
-    /// [`Error::Candidates`] if none is left.
+    /// [`Error::Candidates`](crate::Error::Candidates) if none is left.
     pub fn at_least(&self, least: Size) -> Result<Self> {
         let from = |list: &[i64], least: i64| -> Vec<i64> {
             list.iter().copied().filter(|&value| value >= least).collect()
@@ -22,7 +22,7 @@ impl Candidates {
     /// stays, if it is a candidate, and so does [`Size::REMOVED`].
     ///
     /// # Errors
-    /// [`Error::Candidates`] if none is left; [`Error::Invalid`] for a factor below 1.
+    /// [`Error::Candidates`](crate::Error::Candidates) if none is left; [`Error::Invalid`](crate::Error::Invalid) for a factor below 1.
     pub fn multiple_of(&self, factor: i64) -> Result<Self> {
         UNITS.check("multiple of the candidates", factor)?;
         let kept = |&width: &i64| width % factor == 0 || width == self.channels;
@@ -41,7 +41,7 @@ impl Candidates {
     /// channels; and their numbers among the candidates before.
     ///
     /// # Errors
-    /// [`Error::Candidates`] if none is left.
+    /// [`Error::Candidates`](crate::Error::Candidates) if none is left.
     pub fn narrowed(&self, size: Size) -> Result<(Self, Vec<usize>)> {
         if self.removable && size == Size::REMOVED {
             return Ok((Self::removed(), vec![0]));
