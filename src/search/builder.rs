@@ -5,9 +5,10 @@ use super::init::initialise;
 use super::latency::SearchLatency;
 use super::options::SearchOptions;
 use super::step::Search;
+use super::teaching::expect_teacher;
 use crate::components::{
-    AdaptiveOneHotLoss, BiMask, ComponentIds, Components, Distillation, Importance,
-    PmimRegularizer, Task, Teacher, TeacherRole, TeacherSource,
+    AdaptiveOneHotLoss, BiMask, ComponentIds, Components, Importance, PmimRegularizer, Task,
+    Teacher,
 };
 use crate::cost::{expect_projectable, Budget, CostLimit};
 use crate::distributed::{Collective, SingleProcess};
@@ -151,7 +152,7 @@ impl<A: Architecture> SearchBuilder<A> {
         self
     }
 
-    /// Distillation teacher, for [`TeacherSource::Component`] in `options.training.distillation`; with the
+    /// Distillation teacher, for [`TeacherSource::Component`](crate::components::TeacherSource) in `options.training.distillation`; with the
     /// default [`Distillation::dense`] it has no effect. Default: none.
     pub fn teacher(mut self, teacher: impl Teacher + 'static) -> Self {
         self.components = self.components.with_teacher(teacher);
@@ -253,7 +254,7 @@ impl<A: Architecture> SearchBuilder<A> {
         })?;
         options.check()?;
         self.components.check()?;
-        self.expect_teacher(options.training.distillation)?;
+        expect_teacher(&self.components, options.training.distillation)?;
         if options.search_steps == 0 {
             return Ok((options, SearchSpace::empty()));
         }
@@ -265,27 +266,6 @@ impl<A: Architecture> SearchBuilder<A> {
             return Err(Error::invalid("number of budgets", "at least one for a search", 0));
         }
         Ok((options, space))
-    }
-
-    /// Refuses a search whose task or distillation needs a teacher that is not there.
-    fn expect_teacher(&self, distillation: Option<Distillation>) -> Result<()> {
-        let task = &self.components.task;
-        let role = task.teacher();
-        if role == TeacherRole::Target && distillation.is_none() {
-            let expected = format!(
-                "one, such as Distillation::dense(): it names the teacher of the task {}",
-                task.id()
-            );
-            return Err(Error::invalid("training.distillation", expected, "none"));
-        }
-        let asks = |own: Distillation| own.teacher == TeacherSource::Component;
-        let needs = role != TeacherRole::Unused && distillation.is_some_and(asks);
-        if needs && self.components.teacher.is_none() {
-            let expected =
-                "one, for training.distillation.teacher component; give one, or set dense";
-            return Err(Error::invalid("teacher", expected, "none"));
-        }
-        Ok(())
     }
 
     /// Returns architecture and search space as JSON, by which a resumed run recognises them.

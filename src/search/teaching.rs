@@ -7,8 +7,8 @@ use super::step::Search;
 use crate::autograd;
 use crate::batch::Batch;
 use crate::components::{
-    batch_loss, distillation_loss, feature_distance, lock_teacher, Distillation, TaskInputs,
-    TeacherOutputs, TeacherRole, TeacherSource,
+    batch_loss, distillation_loss, feature_distance, lock_teacher, Components, Distillation,
+    TaskInputs, TeacherOutputs, TeacherRole, TeacherSource,
 };
 use crate::error::expect_shape;
 use crate::models::Architecture;
@@ -65,6 +65,27 @@ impl<A: Architecture> Teaching<A> {
         };
         Ok(())
     }
+}
+
+/// Refuses components whose task or distillation needs a teacher that is not there.
+pub(super) fn expect_teacher(
+    components: &Components,
+    distillation: Option<Distillation>,
+) -> Result<()> {
+    let (task, role) = (&components.task, components.task.teacher());
+    if role == TeacherRole::Target && distillation.is_none() {
+        let task = task.id();
+        let expected =
+            format!("one, such as Distillation::dense(): it names the teacher of the task {task}");
+        return Err(Error::invalid("training.distillation", expected, "none"));
+    }
+    let asks = |own: Distillation| own.teacher == TeacherSource::Component;
+    let needs = role != TeacherRole::Unused && distillation.is_some_and(asks);
+    if needs && components.teacher.is_none() {
+        let expected = "one, for training.distillation.teacher component; give one, or set dense";
+        return Err(Error::invalid("teacher", expected, "none"));
+    }
+    Ok(())
 }
 
 impl<A: Architecture> Search<A> {
