@@ -8,7 +8,7 @@ use once_for_both::cost::CostModel;
 use once_for_both::models::{
     Architecture, Mlp, Norm, Pooling, QkvBias, SwinConfig, VisionTransformer, VitConfig,
 };
-use once_for_both::space::{Dimension, SearchSpace, Sizes};
+use once_for_both::space::{Dimension, SearchSpace, Size, Sizes};
 use once_for_both::strategies::{
     check_extractor, check_importance, extractor_properties, IMPORTANCE_PROPERTIES,
 };
@@ -177,6 +177,57 @@ impl Architecture for Renamed {
     }
 }
 
+/// Another family whose dimensions have the names of a ViT's.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Alike(VitConfig);
+
+impl Architecture for Alike {
+    type Network = VisionTransformer;
+    const FAMILY: &'static str = "alike";
+
+    fn build(&self, path: &nn::Path) -> Result<VisionTransformer> {
+        self.0.build(path)
+    }
+
+    fn space(&self) -> Result<SearchSpace> {
+        self.0.space()
+    }
+
+    fn cost_model(&self) -> CostModel {
+        self.0.cost_model()
+    }
+
+    fn resized(&self, sizes: &Sizes) -> Result<Self> {
+        Ok(Self(self.0.resized(sizes)?))
+    }
+}
+
+/// Extracts correctly, then drops an MLP that should stay; of a dense network, none.
+struct DropsBranch;
+
+impl SubnetExtractor<VitConfig> for DropsBranch {
+    fn extract(&self, supernet: &Supernet<VitConfig>) -> Result<Subnet<VitConfig>> {
+        let subnet = FoldingExtractor.extract(supernet)?;
+        let own = subnet.architecture();
+        if *own == vit() {
+            return Ok(subnet);
+        }
+        let smaller = own.resized(&Sizes::from([("blocks.1.mlp".into(), Size::REMOVED)]))?;
+        let shapes = smaller.variables()?;
+        let left = subnet.weights().iter().filter(|(name, _)| shapes.contains_key(*name));
+        let left: Weights = left.map(|(name, own)| (name.clone(), own.shallow_clone())).collect();
+        Subnet::new(smaller, &left, supernet.device())
+    }
+}
+
+impl SubnetExtractor<VitConfig, Alike> for DropsBranch {
+    fn extract(&self, supernet: &Supernet<VitConfig>) -> Result<Subnet<Alike>> {
+        let subnet = SubnetExtractor::<VitConfig>::extract(self, supernet)?;
+        let architecture = Alike(subnet.architecture().clone());
+        Subnet::new(architecture, subnet.weights(), supernet.device())
+    }
+}
+
 /// Extracts the network with zeros for pruned units, which is larger.
 struct MaskedExtractor;
 
@@ -249,6 +300,22 @@ fn check_extractor_of_broken_ones_names_the_broken_property() -> TestResult {
             Err(found) => assert_eq!(found.property, *expected, "{found}"),
             Ok(()) => panic!("no counterexample for an extractor that breaks {expected:?}"),
         }
+    }
+    Ok(())
+}
+
+/// A branch that is no dimension of the subnet has to be one that the search removed.
+#[test]
+fn check_extractor_of_one_that_drops_a_branch_to_keep_names_the_sizes() -> TestResult {
+    let _alone = alone();
+    let (vit, images) = (vit(), images(4)?);
+    for found in [
+        check_extractor::<_, VitConfig>(&DropsBranch, &vit, &images, FEW),
+        check_extractor::<_, Alike>(&DropsBranch, &vit, &images, FEW),
+    ] {
+        let found = found.err().ok_or("no counterexample")?;
+        assert_eq!(found.property, "subnet has the decided sizes", "{found}");
+        assert!(found.reason.contains("blocks.1.mlp"), "{found}");
     }
     Ok(())
 }

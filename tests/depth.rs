@@ -9,7 +9,8 @@ use once_for_both::models::{
     VitConfig,
 };
 use once_for_both::pipeline::{
-    Command, Config, Feed, Flags, NetworkConfig, Pipeline, PipelineOutcome, Request, RunFolder,
+    inspect, Command, Config, Feed, Flags, InspectOptions, NetworkConfig, Pipeline,
+    PipelineOutcome, Request, RunFolder,
 };
 use once_for_both::precision::Precision;
 use once_for_both::search::{Checkpoints, Event, Search, SearchOptions};
@@ -323,12 +324,23 @@ fn run_with_depth_removes_branches_and_tells_so_in_summary_and_report() -> TestR
     else {
         return Err("no summary".into());
     };
-    assert!(summary.to_string().contains("none"), "{summary}");
     let subnet = Subnet::<VitConfig>::load(RunFolder::new(&run).subnet(), test_device())?;
     let blocks = &subnet.architecture().blocks;
     assert!(blocks.iter().any(|own| !own.has_attention() || !own.has_mlp()));
     let report = std::fs::read_to_string(run.join("report.html"))?;
-    assert!(report.contains("the branch was removed"));
+    assert!(report.contains("0: removed, the whole branch."));
+    let inspected = inspect(&run, &InspectOptions::default())?.to_string();
+    let text = summary.to_string();
+    let removed = summary.sizes.iter().filter(|own| own.subnet.is_removed());
+    for name in removed.map(|own| &own.dimension) {
+        let row = text.lines().find(|line| line.starts_with(name.as_str())).ok_or(name.as_str())?;
+        assert!(row.contains(" removed of "), "{row}");
+        let block = name.split('.').nth(1).ok_or("no block")?;
+        let of_dense = if name.ends_with(".mlp") { " of " } else { "" };
+        assert!(report.contains(&format!("block {block}: removed{of_dense}")), "{name}");
+        assert!(inspected.contains(&format!("{name} removed")), "{inspected}");
+    }
+    assert!(text.contains(" removed of "), "{text}");
     // What the search began with holds for the stages after it.
     let again = request(&run, false, Some(Command::Finetune)).resolve()?;
     assert!(again.space.depth);

@@ -10,12 +10,16 @@ use once_for_both::cost::Budget;
 use once_for_both::models::Architecture;
 use once_for_both::models::VitConfig;
 use once_for_both::search::{
-    read_events, Event, Listener, Outcome, Search, SearchBuilder, SearchOptions, METRICS,
+    read_events, Checkpoints, Event, Listener, Outcome, Search, SearchBuilder, SearchOptions,
+    METRICS,
 };
 use once_for_both::space::{Dimension, Size};
 use once_for_both::supernet::Weights;
 use once_for_both::{Error, Result};
+use serde_json::Value;
 use std::cell::RefCell;
+use std::fs;
+use support::damage::renew_checksums;
 use support::tiny_run::{alone, batch, builder, options, vit, without_times, STEPS};
 use support::{test_device, TestResult};
 use tch::Tensor;
@@ -239,6 +243,33 @@ fn build_or_resume_with_another_architecture_or_space_is_refused() -> TestResult
     let space = vit().space()?.at_least("blocks.0.mlp", Size::flat(64))?;
     let other = own().space(space).build_or_resume(folder.path());
     assert_refused!(other, Error::Invalid { name, .. } if name.starts_with("space.dimensions.2"));
+    Ok(())
+}
+
+/// Checkpoints of versions before dimensions were declared removable do not have the declaration.
+#[test]
+fn build_or_resume_of_a_checkpoint_without_the_declaration_removable_resumes() -> TestResult {
+    let _alone = alone();
+    let folder = begun()?;
+    let newest = Checkpoints::new(folder.path().join("checkpoints"), 1).newest()?;
+    let newest = newest.ok_or("no checkpoint")?;
+    let mut state: Value = serde_json::from_slice(&fs::read(newest.join("state.json"))?)?;
+    let mut declarations = 0;
+    for place in ["/origin/space/dimensions", "/space/dimensions"] {
+        let dimensions = state.pointer_mut(place).and_then(Value::as_array_mut).ok_or(place)?;
+        for own in dimensions.iter_mut().filter_map(Value::as_object_mut) {
+            declarations += usize::from(own.remove("removable").is_some());
+        }
+    }
+    assert!(declarations > 0);
+    fs::write(newest.join("state.json"), serde_json::to_vec(&state)?)?;
+    renew_checksums(&newest)?;
+    let resumed = own().build_or_resume(folder.path())?;
+    assert!(resumed.skipped.is_empty());
+    assert_eq!(resumed.search.steps_done(), 6);
+    // That a branch may be removed is another search.
+    let depth = own().space(vit().space()?.removable_branches()).build_or_resume(folder.path());
+    assert_refused!(depth, Error::Invalid { name, .. } if name.ends_with("candidates.removable"));
     Ok(())
 }
 

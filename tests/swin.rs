@@ -6,7 +6,7 @@ use approx::assert_abs_diff_eq;
 use once_for_both::check::self_check;
 use once_for_both::components::MaskedTokens;
 use once_for_both::cost::Budget;
-use once_for_both::models::{Architecture, Network, SwinConfig};
+use once_for_both::models::{Architecture, Network, SwinConfig, VitConfig};
 use once_for_both::search::{Checkpoints, Event, Search, SearchOptions};
 use once_for_both::subnet::{Export, Subnet};
 use once_for_both::supernet::Supernet;
@@ -183,5 +183,29 @@ fn swin_config_that_cannot_be_built_is_refused_by_field() -> TestResult {
     let images = Tensor::f_zeros([1, 3, 8, 8], (Kind::Float, test_device()))?;
     let network = swin().build(&nn::VarStore::new(test_device()).root())?;
     assert_refused!(network.forward(&images, false), Error::Shape { .. });
+    Ok(())
+}
+
+#[test]
+fn search_with_pmim_at_sizes_that_its_decoder_does_not_fit_is_refused_with_the_size() -> TestResult
+{
+    let learned = || SearchOptions::learned(4, 2);
+    let padded = SwinConfig::tiny().input(240, 3, 4);
+    let search =
+        |options| Search::of(padded.clone()).budget(Budget::macs_share(0.5)).options(options);
+    let refused = search(learned()).check();
+    assert_refused!(
+        refused,
+        Error::Invalid { name, expected, actual } if name == "image_size"
+            && actual == "240" && expected.contains("= 32 for masked image modeling")
+    );
+    search(learned().with(|o| o.pmim = None)).check()?;
+    let vit = VitConfig::deit_tiny().rectangular([224, 224], [16, 8]);
+    let refused = Search::of(vit).budget(Budget::macs_share(0.5)).options(learned()).check();
+    assert_refused!(
+        refused,
+        Error::Invalid { name, expected, actual } if name == "patch_width"
+            && actual == "8" && expected.starts_with("16")
+    );
     Ok(())
 }

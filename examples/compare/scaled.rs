@@ -39,7 +39,7 @@ impl<A: Architecture> Architecture for ScaledLoss<A> {
         Ok(Self { network: self.network.resized(sizes)?, factor: self.factor })
     }
 
-    fn pmim_ports(&self) -> Option<PmimPorts> {
+    fn pmim_ports(&self) -> once_for_both::Result<PmimPorts> {
         self.network.pmim_ports()
     }
 

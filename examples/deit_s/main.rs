@@ -4,6 +4,7 @@
 
 mod cli;
 mod commands;
+mod preset;
 mod progress;
 mod ranks;
 

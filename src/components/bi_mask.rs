@@ -13,7 +13,8 @@ use tch::{Kind, Tensor};
 pub struct UnitState<'a> {
     /// Importance scores s, `[heads, channels]` (`[1, units]` for embedding and hidden width).
     pub score: &'a Tensor,
-    /// Candidate logits α, `[head counts, channel widths]`.
+    /// Candidate logits α, of the shape [`Candidates::shape`](crate::space::Candidates::shape); entry i is that of the
+    /// i-th of `active.candidates().sizes()`.
     pub alpha: &'a Tensor,
     /// Candidates of the dimension, each active or dropped.
     pub active: &'a ActiveSet,

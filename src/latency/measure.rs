@@ -225,7 +225,9 @@ fn findings(space: &SearchSpace, classes: &[Class], rounds: Rounds) -> Result<Fi
         })
     };
     let networks = networks.iter().map(compared).collect::<Result<_>>()?;
-    Ok(Findings { dense_ms, cost, drift: most / least - 1.0, networks })
+    let units = space.dimensions.iter().map(|own| (own.name.clone(), own.channels_per_unit()));
+    let channels_per_unit = units.filter(|(_, channels)| *channels > 1).collect();
+    Ok(Findings { dense_ms, cost, channels_per_unit, drift: most / least - 1.0, networks })
 }
 
 pub(super) fn visited(timer: &Timer, network: &str) -> Result<f64> {

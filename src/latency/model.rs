@@ -10,6 +10,7 @@ use crate::typed::first_difference;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 #[cfg(feature = "pipeline")]
 use std::io::Read;
 use std::path::Path;
@@ -43,6 +44,9 @@ pub struct LatencyModel {
     /// the speed of the machine changed. Predictions are made of ratios to the dense network at the same
     /// time.
     pub drift: f64,
+    /// Channels of one unit, of the dimensions where it is more than one: rotary positions turn pairs of channels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub channels_per_unit: BTreeMap<String, i64>,
     /// The measured networks.
     pub networks: Vec<MeasuredNetwork>,
 }
@@ -86,6 +90,7 @@ pub struct MeasuredNetwork {
 pub(super) struct Findings {
     pub(super) dense_ms: f64,
     pub(super) cost: TableCost,
+    pub(super) channels_per_unit: BTreeMap<String, i64>,
     pub(super) drift: f64,
     pub(super) networks: Vec<MeasuredNetwork>,
 }
@@ -96,7 +101,7 @@ impl LatencyModel {
         setting: Setting,
         findings: Findings,
     ) -> Result<Self> {
-        let Findings { dense_ms, cost, drift, networks } = findings;
+        let Findings { dense_ms, cost, channels_per_unit, drift, networks } = findings;
         let held_out = networks.iter().filter(|own| own.held_out);
         let pairs: Vec<[f64; 2]> =
             held_out.map(|own| [own.predicted_ms, own.measured_ms]).collect();
@@ -110,6 +115,7 @@ impl LatencyModel {
             cost,
             error: PredictionError::of(&pairs),
             drift,
+            channels_per_unit,
             networks,
         })
     }

@@ -8,8 +8,8 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Formatter};
 
-/// Sizes of a dimension in a line of text.
-const SHOWN: usize = 7;
+/// Sizes of a dimension in text, at most.
+const SHOWN: usize = 8;
 
 /// Predicted latency with one dimension alone at each of its sizes, all others dense.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,6 +18,8 @@ pub struct DimensionLatency {
     pub names: Vec<String>,
     /// Sizes, ascending in heads, then in channels, with the latency in milliseconds of a batch.
     pub latency: Vec<(Size, f64)>,
+    /// Channels of one unit of the sizes: 2 where rotary positions turn pairs of channels.
+    pub channels_per_unit: i64,
 }
 
 impl DimensionLatency {
@@ -30,7 +32,24 @@ impl DimensionLatency {
     /// Returns the milliseconds of a channel, in every head where there are several: the mean over the sizes
     /// between the fewest channels and all. `None` for a single number of channels.
     pub fn per_channel(&self) -> Option<f64> {
-        self.per_unit(|size| size.channels, |size| size.heads)
+        let unit = self.per_unit(|size| size.channels, |size| size.heads)?;
+        Some(unit / self.channels_per_unit.max(1) as f64)
+    }
+
+    /// Returns at most eight sizes to show: of pairs, those of all heads or of all channels. The largest is among them,
+    /// and so is the removal, if it is a size.
+    pub(crate) fn shown(&self) -> Vec<(Size, f64)> {
+        let (removed, sizes): (Vec<_>, Vec<_>) =
+            self.latency.iter().partition(|(size, _)| size.is_removed());
+        let Some(&(most, _)) = sizes.last() else { return removed };
+        let along =
+            |(size, _): &(Size, f64)| size.heads == most.heads || size.channels == most.channels;
+        let along: Vec<(Size, f64)> = sizes.into_iter().filter(along).collect();
+        let step = along.len().div_ceil(SHOWN - removed.len().min(1)).max(1);
+        let mut shown: Vec<(Size, f64)> = along.into_iter().rev().step_by(step).collect();
+        shown.extend(removed.first());
+        shown.reverse();
+        shown
     }
 
     /// The slope from the least to the largest number of units, the other number being the largest.
@@ -51,29 +70,42 @@ impl LatencyModel {
     /// None for a model that was measured or read.
     pub fn profile(&self) -> Result<Vec<DimensionLatency>> {
         let mut places: BTreeMap<&String, BTreeSet<(usize, usize)>> = BTreeMap::new();
-        let mut grids: BTreeMap<&String, &Grid> = BTreeMap::new();
-        let mut order: Vec<&String> = Vec::new();
-        for term in self.cost.terms() {
-            for (position, name) in term.dimensions.iter().enumerate() {
-                places.entry(name).or_default().insert((term.table, position));
-                if grids.insert(name, &self.cost.tables()[term.table].grids[position]).is_none() {
-                    order.push(name);
-                }
+        let mut order: Vec<(&String, &Grid)> = Vec::new();
+        for (name, place, grid) in self.grids() {
+            if !places.contains_key(name) {
+                order.push((name, grid));
             }
+            places.entry(name).or_default().insert(place);
         }
-        let dense: Sizes = grids.iter().map(|(name, grid)| ((*name).clone(), last(grid))).collect();
+        let dense = self.dense_sizes();
         let mut profile: Vec<(&BTreeSet<(usize, usize)>, DimensionLatency)> = Vec::new();
-        for name in order {
+        for (name, grid) in order {
             let place = &places[name];
             match profile.iter_mut().find(|(other, _)| *other == place) {
                 Some((_, equal)) => equal.names.push(name.clone()),
                 None => {
-                    let latency = self.along(name, grids[name], &dense)?;
-                    profile.push((place, DimensionLatency { names: vec![name.clone()], latency }));
+                    let latency = self.along(name, grid, &dense)?;
+                    let channels_per_unit = self.channels_per_unit.get(name).copied().unwrap_or(1);
+                    let names = vec![name.clone()];
+                    profile.push((place, DimensionLatency { names, latency, channels_per_unit }));
                 }
             }
         }
         Ok(profile.into_iter().map(|(_, own)| own).collect())
+    }
+
+    /// Returns the dense sizes of all dimensions that were measured.
+    pub(super) fn dense_sizes(&self) -> Sizes {
+        self.grids().map(|(name, _, grid)| (name.clone(), last(grid))).collect()
+    }
+
+    /// Dimensions of all terms, each with its table, its place there and its points.
+    fn grids(&self) -> impl Iterator<Item = (&String, (usize, usize), &Grid)> {
+        self.cost.terms().iter().flat_map(|term| {
+            let grids = self.cost.tables().get(term.table).map_or(&[][..], |own| &own.grids);
+            let own = term.dimensions.iter().zip(grids).enumerate();
+            own.map(|(position, (name, grid))| (name, (term.table, position), grid))
+        })
     }
 
     fn along(&self, name: &str, grid: &Grid, dense: &Sizes) -> Result<Vec<(Size, f64)>> {
@@ -114,17 +146,42 @@ impl Display for LatencyModel {
             if own.names.len() > 1 {
                 write!(f, " (one of {} equal ones)", own.names.len())?;
             }
-            // Of pairs, those of all heads or of all channels.
-            let dense = own.latency.last().map(|(size, _)| *size);
-            let full = |size: &Size| {
-                dense.is_none_or(|d| size.heads == d.heads || size.channels == d.channels)
-            };
-            let shown: Vec<_> = own.latency.iter().filter(|(size, _)| full(size)).collect();
-            let step = shown.len().div_ceil(SHOWN).max(1);
-            for (size, ms) in shown.iter().rev().step_by(step).rev() {
+            for (size, ms) in own.shown() {
                 write!(f, "  {size}: {ms:.3}")?;
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(sizes: impl IntoIterator<Item = Size>) -> DimensionLatency {
+        let latency = sizes.into_iter().map(|size| (size, size.units() as f64)).collect();
+        DimensionLatency { names: vec!["d".into()], latency, channels_per_unit: 1 }
+    }
+
+    #[test]
+    fn shown_sizes_are_few_and_have_the_removal_and_the_largest() {
+        for most in 1..40 {
+            let flat = || (1..=most).map(Size::flat);
+            let shown = of(flat()).shown();
+            assert!(shown.len() <= SHOWN && shown.last() == Some(&(Size::flat(most), most as f64)));
+            let shown = of([Size::REMOVED].into_iter().chain(flat())).shown();
+            assert_eq!((shown[0], shown.len() <= SHOWN), ((Size::REMOVED, 0.0), true));
+            assert_eq!(shown.last(), Some(&(Size::flat(most), most as f64)));
+        }
+        assert_eq!(of([Size::REMOVED]).shown(), [(Size::REMOVED, 0.0)]);
+        assert!(of([]).shown().is_empty());
+    }
+
+    #[test]
+    fn shown_pairs_are_those_of_all_heads_or_of_all_channels() {
+        let pairs = [[0, 0], [1, 4], [1, 8], [2, 4], [2, 8]];
+        let sizes = pairs.map(|[heads, channels]| Size { heads, channels });
+        let shown: Vec<Size> = of(sizes).shown().into_iter().map(|(size, _)| size).collect();
+        assert_eq!(shown, [sizes[0], sizes[2], sizes[3], sizes[4]]);
     }
 }

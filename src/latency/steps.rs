@@ -21,7 +21,9 @@ impl LatencyModel {
     /// [`Error::Unknown`](crate::Error::Unknown) for a dimension that was not measured.
     pub fn stepped(&self, mut space: SearchSpace) -> Result<SearchSpace> {
         self.expect_space(&space)?;
-        let dense = space.full_sizes();
+        // Of a space with fewer dimensions than were measured, the others are dense.
+        let mut dense = self.dense_sizes();
+        dense.extend(space.full_sizes());
         for dimension in &mut space.dimensions {
             let (name, own) = (&dimension.name, &dimension.candidates);
             let full = own.full();

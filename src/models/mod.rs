@@ -199,9 +199,14 @@ pub trait Architecture: Clone + Debug + Send + Serialize + DeserializeOwned {
         Err(Error::Unsupported { model: Self::FAMILY.into(), operation: "other sizes" })
     }
 
-    /// Returns the interface to masked image modeling; `None` (default) for networks without.
-    fn pmim_ports(&self) -> Option<PmimPorts> {
-        None
+    /// Returns the interface to masked image modeling.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`], the default, for a family without; [`Error::Invalid`] for a configuration that the decoder
+    /// of masked image modeling does not fit.
+    fn pmim_ports(&self) -> Result<PmimPorts> {
+        let operation = "masked image modeling; set the option pmim to none";
+        Err(Error::Unsupported { model: Self::FAMILY.into(), operation })
     }
 
     /// Returns the name of the dimension of the last axis of [`Network::forward_features`]; `None`

@@ -54,8 +54,8 @@ impl fmt::Debug for Units {
 }
 
 impl Units {
-    /// Returns units with scores `[heads, channels]`, α and active candidates
-    /// `[head counts, widths]`.
+    /// Returns units with scores `[heads, channels]`, α and active candidates of the
+    /// shape [`Candidates::shape`].
     ///
     /// # Errors
     /// [`Error::Shape`] naming the array that does not fit the candidates; [`Error::Invalid`] without
@@ -124,12 +124,12 @@ impl Units {
         &self.score
     }
 
-    /// Candidate logits, `[head counts, widths]`.
+    /// Candidate logits, of the shape [`Candidates::shape`].
     pub fn alpha(&self) -> &Array2<f64> {
         &self.alpha
     }
 
-    /// Active candidates, `[head counts, widths]`.
+    /// Active candidates, of the shape [`Candidates::shape`].
     pub fn active(&self) -> &Array2<bool> {
         &self.active
     }

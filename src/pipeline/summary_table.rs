@@ -2,7 +2,6 @@
 
 use super::Summary;
 use crate::cost::Metric;
-use crate::space::Size;
 use std::fmt::{Display, Formatter, Result};
 
 /// Bytes of a MiB.
@@ -14,8 +13,8 @@ impl Display for Summary {
         self.networks(f)?;
         writeln!(f, "\ndimension                 kept of dense")?;
         for own in &self.sizes {
-            let (kept, dense) = (size(own.subnet), size(own.dense));
-            writeln!(f, "{:24} {kept:>6} of {dense}", own.dimension)?;
+            let kept = own.subnet.to_string();
+            writeln!(f, "{:24} {kept:>7} of {}", own.dimension, own.dense)?;
         }
         for budget in &self.budgets {
             let (unit, scale, reached) = match budget.metric {
@@ -72,14 +71,5 @@ impl Summary {
             writeln!(f, "MiB, batch {batch:<4}{own:>10.2}  {other:>10.2}   beside the weights")?;
         }
         Ok(())
-    }
-}
-
-/// Width, or heads × channels.
-fn size(size: Size) -> String {
-    match size.heads {
-        0 => "none".into(),
-        1 => size.channels.to_string(),
-        heads => format!("{heads}×{}", size.channels),
     }
 }

@@ -6,6 +6,7 @@ use super::kept::{same_blocks, Grid, Kept};
 use super::network_figures::{BlockSizes, NetworkFigures, StageSizes};
 use super::page::Report;
 use super::svg;
+use crate::space::Size;
 
 /// Free space on each side of a block's column, as a share of it.
 const GAP: f64 = 0.1;
@@ -27,13 +28,17 @@ pub(super) fn section(report: &Report) -> String {
         _ if unknown => "Outline: dense network. No size is decided or expected yet.",
         true => {
             "Outline: dense network. Filled: the subnet, block by block. In an attention, each row \
-             is a head, and its length the channels of a head. 0: the branch was removed."
+             is a head, and its length the channels of a head."
         }
         false => {
             "Outline: dense network. Filled: expected size Σ p·size at the last logged step \
              (pale), or decided size (strong). In an attention, each row is a head; below: \
              expected units, heads · channels."
         }
+    };
+    let how = match kept.removes_branches() {
+        true => format!("{how} 0: {}, the whole branch.", Size::REMOVED),
+        false => how.into(),
     };
     let width = 30 * dense.blocks().len();
     let bands = [embedding(dense, &kept), attention(dense, &kept), hidden(dense, &kept)].concat();
@@ -43,7 +48,7 @@ pub(super) fn section(report: &Report) -> String {
     );
     html::section(
         "Architecture",
-        how,
+        &how,
         &html::figure("architecture", "Kept units, by block", "", &body),
     )
 }
@@ -133,7 +138,7 @@ fn attention(dense: &NetworkFigures, kept: &Kept) -> String {
             Grid::Unknown => ("size open", "?".into()),
         };
         content += &svg::text(class, [x + width / 2.0, floor + 14.0], 0.0, &label);
-        words.push(format!("block {}: {label}", numbers[block]));
+        words.push(format!("block {}: {}", numbers[block], in_words(&label)));
     }
     let dense = of_all(&own, |block| format!("{}\u{a0}×\u{a0}{}", block.heads, block.head_dim));
     band(
@@ -143,6 +148,14 @@ fn attention(dense: &NetworkFigures, kept: &Kept) -> String {
         &words.join(", "),
         &content,
     )
+}
+
+/// The label of a size in the text of a drawing. In its columns, which are too narrow for the word, a removed size is 0.
+fn in_words(label: &str) -> String {
+    match label {
+        "0" => Size::REMOVED.to_string(),
+        label => label.into(),
+    }
 }
 
 /// Filled share of a head's row.
@@ -182,7 +195,8 @@ fn hidden(dense: &NetworkFigures, kept: &Kept) -> String {
         let middle = x + width / 2.0;
         content += &svg::text(class, [middle, HEIGHT + 15.0], 0.0, &label);
         content += &svg::text("tick", [middle, HEIGHT + 33.0], 0.0, &numbers[block]);
-        words.push(format!("block {}: {label} of {}", numbers[block], sizes.hidden_dim));
+        let size = in_words(&label);
+        words.push(format!("block {}: {size} of {}", numbers[block], sizes.hidden_dim));
     }
     let dense = of_all(&own, |block| block.hidden_dim.to_string());
     band(

@@ -90,6 +90,12 @@ impl Kept {
         }
     }
 
+    /// Whether the size of an attention or an MLP is decided to be 0.
+    pub(super) fn removes_branches(&self) -> bool {
+        let attention = |own: &Grid| matches!(own, Grid::Decided { heads: 0, .. });
+        self.attention.iter().any(attention) || self.hidden.contains(&Some(0.0))
+    }
+
     /// CSS class of the filled part.
     pub(super) fn class(&self) -> &'static str {
         if self.extracted {

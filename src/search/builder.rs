@@ -5,12 +5,11 @@ use super::init::initialise;
 use super::latency::SearchLatency;
 use super::options::SearchOptions;
 use super::step::Search;
-use super::teaching::expect_teacher;
 use crate::components::{
     AdaptiveOneHotLoss, BiMask, ComponentIds, Components, Importance, PmimRegularizer, Task,
     Teacher,
 };
-use crate::cost::{expect_projectable, Budget, CostLimit};
+use crate::cost::Budget;
 use crate::distributed::{Collective, SingleProcess};
 use crate::error::During;
 use crate::latency::{LatencyModel, Meter};
@@ -38,11 +37,11 @@ use tch::Device;
 #[derive(Debug)]
 pub struct SearchBuilder<A: Architecture> {
     pub(super) architecture: A,
-    space: Option<SearchSpace>,
+    pub(super) space: Option<SearchSpace>,
     weights: Option<Weights>,
-    budgets: Vec<Budget>,
-    options: Option<SearchOptions>,
-    components: Components,
+    pub(super) budgets: Vec<Budget>,
+    pub(super) options: Option<SearchOptions>,
+    pub(super) components: Components,
     device: Device,
     group: Arc<dyn Collective>,
     pub(super) latency: Option<LatencyModel>,
@@ -153,7 +152,7 @@ impl<A: Architecture> SearchBuilder<A> {
     }
 
     /// Distillation teacher, for [`TeacherSource::Component`](crate::components::TeacherSource) in `options.training.distillation`; with the
-    /// default [`Distillation::dense`] it has no effect. Default: none.
+    /// default [`Distillation::dense`](crate::components::Distillation::dense) it has no effect. Default: none.
     pub fn teacher(mut self, teacher: impl Teacher + 'static) -> Self {
         self.components = self.components.with_teacher(teacher);
         self
@@ -215,57 +214,6 @@ impl<A: Architecture> SearchBuilder<A> {
         search.group = group;
         search.latency = latency.map(|model| SearchLatency { model, meter });
         Ok(search)
-    }
-
-    /// Checks, without building anything, what [`build`](Self::build) would refuse in options,
-    /// components, search space and budgets.
-    ///
-    /// # Errors
-    /// Those of [`build`](Self::build), except those of weights and bindings.
-    pub fn check(&self) -> Result<()> {
-        self.feasible().map(drop)
-    }
-
-    /// The options, the space that is searched under them, and budgets that it meets.
-    fn feasible(&self) -> Result<(SearchOptions, SearchSpace, Vec<CostLimit>)> {
-        let (options, space) = self.checked()?;
-        let model = self.cost_model(&space)?;
-        let resolve = |budget: &Budget| {
-            let limit = budget.resolve(&model)?;
-            limit.check(&model, &space)?;
-            Ok(limit)
-        };
-        options.budget.keep_feasible.iter().try_for_each(|budget| resolve(budget).map(drop))?;
-        let limits: Vec<CostLimit> = self.budgets.iter().map(resolve).collect::<Result<_>>()?;
-        if !space.dimensions.is_empty() {
-            expect_projectable(&model, &space, &limits)?;
-            if options.pmim.is_some() && self.architecture.pmim_ports().is_none() {
-                let operation = "masked image modeling; set the option pmim to none";
-                return Err(Error::Unsupported { model: A::FAMILY.into(), operation });
-            }
-        }
-        Ok((options, space, limits))
-    }
-
-    /// The options, and the space that is searched under them.
-    pub(super) fn checked(&self) -> Result<(SearchOptions, SearchSpace)> {
-        let options = self.options.clone().ok_or_else(|| {
-            Error::invalid("steps of the search", "given: call steps or options", "none")
-        })?;
-        options.check()?;
-        self.components.check()?;
-        expect_teacher(&self.components, options.training.distillation)?;
-        if options.search_steps == 0 {
-            return Ok((options, SearchSpace::empty()));
-        }
-        let space = match &self.space {
-            Some(space) => space.clone(),
-            None => self.architecture.space()?,
-        };
-        if !space.dimensions.is_empty() && self.budgets.is_empty() {
-            return Err(Error::invalid("number of budgets", "at least one for a search", 0));
-        }
-        Ok((options, space))
     }
 
     /// Returns architecture and search space as JSON, by which a resumed run recognises them.

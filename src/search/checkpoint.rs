@@ -1,6 +1,6 @@
 //! Checkpoints on disk: each is written beside its place and renamed, so the newest is whole.
 
-use super::differences::{expect_options, expect_same};
+use super::differences::{expect_options, expect_same_origin};
 use super::resume::Snapshot;
 use super::snapshot::{FORMAT, STATE, TENSORS};
 use super::step::Search;
@@ -231,7 +231,7 @@ impl<A: Architecture> SearchBuilder<A> {
         let (_, budgets, components, device) = self.parts();
         let resumed = checkpoints.resume_newest(|path| {
             let snapshot = Snapshot::<A>::read(path)?;
-            expect_same("", &origin, &snapshot.state.origin)?;
+            expect_same_origin(&origin, &snapshot.state.origin)?;
             expect_options(&options, &snapshot.state.options)?;
             Search::resume_from(snapshot, Some(&components), device)
         })?;

@@ -26,3 +26,21 @@ pub(super) fn expect_same(name: &str, given: &Value, saved: &Value) -> Result<()
     let expected = format!("{saved}, as in the checkpoint; give the same, or another run folder");
     Err(Error::invalid(name.trim_start_matches('.'), expected, given))
 }
+
+/// Refuses an architecture and search space that are not those of a checkpoint, naming the first field that differs.
+///
+/// Whether the architecture declares a dimension removable is no part of the search: that the search may remove it is in
+/// its candidates. Checkpoints of versions before the declaration do not have it.
+pub(super) fn expect_same_origin(given: &Value, saved: &Value) -> Result<()> {
+    expect_same("", &without_declarations(given), &without_declarations(saved))
+}
+
+/// Leaves out `space.dimensions[…].removable`.
+fn without_declarations(origin: &Value) -> Value {
+    let mut own = origin.clone();
+    let dimensions = own.pointer_mut("/space/dimensions").and_then(Value::as_array_mut);
+    for dimension in dimensions.into_iter().flatten().filter_map(Value::as_object_mut) {
+        dimension.remove("removable");
+    }
+    own
+}

@@ -19,6 +19,7 @@ mod evaluate;
 mod events;
 mod evidence;
 mod extract;
+mod feasible;
 mod finite;
 mod flat_gradients;
 mod gradients;

@@ -154,7 +154,7 @@ impl ActiveSets {
     /// Returns tensors over the candidates of each dimension as one flat tensor.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] if one is not `[head counts, channel widths]`.
+    /// [`crate::Error::Shape`] if one has not the shape [`Candidates::shape`].
     pub fn join_candidates(&self, name: &str, tensors: &[&Tensor]) -> Result<Tensor> {
         self.join(name, tensors, Candidates::shape, None)
     }
@@ -163,7 +163,7 @@ impl ActiveSets {
     /// is dropped or padding.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] if an α is not `[head counts, channel widths]`.
+    /// [`crate::Error::Shape`] if an α has not the shape [`Candidates::shape`].
     pub fn logits(&self, alphas: &[&Tensor]) -> Result<Tensor> {
         let kind = alphas.first().map_or(Kind::Float, |own| own.kind());
         let nothing = self.table.nothing.f_to_kind(kind)?;
@@ -221,8 +221,8 @@ impl ActiveSets {
         self.split(flat, Candidates::unit_shape)
     }
 
-    /// Splits a flat tensor over candidates into one tensor per dimension, `[head counts, channel
-    /// widths]`.
+    /// Splits a flat tensor over candidates into one tensor per dimension, of the shape
+    /// [`Candidates::shape`], in the order of [`Candidates::sizes`].
     ///
     /// # Errors
     /// [`crate::Error::Torch`] if the tensor has another length.

@@ -275,6 +275,15 @@ impl Dimension {
         Self { removable: true, ..self }
     }
 
+    /// Returns the number of channels of one unit: 2 where rotary positions turn pairs of channels. It is the least
+    /// number of entries of a unit in a variable that is gated.
+    pub fn channels_per_unit(&self) -> i64 {
+        let gated =
+            self.bindings.iter().filter(|own| own.role.is_gated() && own.over == Over::Units);
+        let halves = |own: &Binding| if own.half_split { 2 } else { 1 };
+        gated.map(|own| own.inner.saturating_mul(halves(own))).min().unwrap_or(1).max(1)
+    }
+
     /// Adds a binding.
     pub fn bind(mut self, binding: Binding) -> Self {
         self.bindings.push(binding);

@@ -98,14 +98,17 @@ impl SearchSpace {
         Ok(self)
     }
 
-    /// Returns the space with only those candidates of the dimensions of a kind whose channels (of a head, or of a flat
-    /// dimension) are a multiple of `factor`, or dense. Tensor cores want multiples of 8 in half precision.
+    /// Returns the space in which the channels (of a head, or of a flat dimension) of the dimensions of a kind are the
+    /// multiples of `factor` from the smallest candidate to the dense number, or dense ([`Candidates::multiple_of`]).
+    /// Where a unit is a pair of channels, channels are counted, not pairs. Tensor cores want multiples of 8 in half
+    /// precision.
     ///
     /// # Errors
-    /// [`Error::Candidates`] if a dimension has no candidate left.
+    /// [`Error::Invalid`] for a factor below 1 or above 2²⁰.
     pub fn multiple_of(mut self, kind: DimensionKind, factor: i64) -> Result<Self> {
         for dimension in self.dimensions.iter_mut().filter(|dimension| dimension.kind == kind) {
-            dimension.candidates = dimension.candidates.multiple_of(factor)?;
+            let unit = dimension.channels_per_unit();
+            dimension.candidates = dimension.candidates.channels_multiple_of(factor, unit)?;
         }
         Ok(self)
     }

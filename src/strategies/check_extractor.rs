@@ -6,7 +6,7 @@ use super::runner::{drawing, expect_true, failed, run_once, Counterexample, Verd
 use crate::cost::{project_close, Choice, CostLimit};
 use crate::models::Architecture;
 use crate::randomness::{seed_torch, Purpose};
-use crate::space::Size;
+use crate::space::{Size, Sizes};
 use crate::subnet::{extract_decided, verify, Subnet, SubnetExtractor};
 use crate::supernet::Supernet;
 use crate::tensors::{to_host, Weights};
@@ -157,8 +157,8 @@ fn like(values: &[f64], tensor: &Tensor) -> crate::Result<Tensor> {
     Ok(values.f_view_as(tensor)?.f_to_device(tensor.device())?)
 }
 
-/// Every dimension of the subnet that has the name of a dimension of the supernet has its decided
-/// size. An extractor into another family may rename them; the other properties hold there too.
+/// Every dimension of the supernet has its decided size in the subnet, or is no dimension of it: because its branch was
+/// removed, or because the extractor is into another family, whose dense network has no dimension of the name either.
 pub fn has_decided_sizes<A: Architecture, B: Architecture>(
     extractor: &dyn SubnetExtractor<A, B>,
     supernet: &Supernet<A>,
@@ -167,13 +167,48 @@ pub fn has_decided_sizes<A: Architecture, B: Architecture>(
 ) -> Verdict {
     let subnet = extract_decided(extractor, supernet).map_err(failed)?;
     let actual = subnet.architecture().space().map_err(failed)?.full_sizes();
+    let mut dense: Option<Sizes> = None;
     for (name, expected) in supernet.sizes() {
-        let Some(actual) = actual.get(&name) else { continue };
-        expect_true(*actual == expected, || {
-            format!("size of {name}: got {actual:?}, expected {expected:?}")
+        let right = match actual.get(&name) {
+            Some(actual) => *actual == expected,
+            None if expected.is_removed() => true,
+            None if A::FAMILY == B::FAMILY => false,
+            None => {
+                if dense.is_none() {
+                    dense = Some(dense_sizes(extractor, supernet).map_err(failed)?);
+                }
+                dense.as_ref().is_some_and(|dense| !dense.contains_key(&name))
+            }
+        };
+        expect_true(right, || {
+            let actual = actual.get(&name).map_or("no such dimension".into(), Size::to_string);
+            format!("size of {name} in the subnet: got {actual}, expected {expected}")
         })?;
     }
     Ok(())
+}
+
+/// Returns the sizes of all dimensions of the network that is extracted where nothing is pruned.
+fn dense_sizes<A: Architecture, B: Architecture>(
+    extractor: &dyn SubnetExtractor<A, B>,
+    supernet: &Supernet<A>,
+) -> crate::Result<Sizes> {
+    let architecture = match supernet.architecture().resized(&supernet.cost_model().dense) {
+        Err(crate::Error::Unsupported { .. }) => supernet.architecture().clone(),
+        resized => resized?,
+    };
+    let space = architecture.space()?;
+    let mut dense = drawing(|| Supernet::new(architecture, space, false, supernet.device()))?;
+    for state in dense.states_mut() {
+        let full = state.candidates().full();
+        let flags: Vec<bool> = state.candidates().sizes().map(|size| size == full).collect();
+        state.set_active(flags)?;
+    }
+    crate::autograd::no_grad(|| {
+        let masks = dense.masks(0.0)?;
+        dense.materialise(&masks.into_iter().map(|mask| mask.mask).collect::<Vec<_>>())
+    })?;
+    Ok(extract_decided(extractor, &dense)?.architecture().space()?.full_sizes())
 }
 
 /// The dense cost of the subnet's own cost model is at most the budget.

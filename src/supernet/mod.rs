@@ -116,8 +116,8 @@ impl<A: Architecture> Supernet<A> {
     /// decoder of masked image modeling.
     ///
     /// # Errors
-    /// Those of building the network and of [`SearchSpace::validate`]; [`Error::Unsupported`] for
-    /// `pmim` with an architecture without [`pmim_ports`](Architecture::pmim_ports).
+    /// Those of building the network and of [`SearchSpace::validate`]; for `pmim`, those of
+    /// [`pmim_ports`](Architecture::pmim_ports).
     pub fn new(
         architecture: A,
         mut space: SearchSpace,

@@ -4,7 +4,7 @@ use super::Supernet;
 use crate::components::{MaskedTokens, PixelDecoder};
 use crate::models::{Architecture, PmimPorts, Shapes};
 use crate::space::{Binding, SearchSpace};
-use crate::{Error, Result};
+use crate::Result;
 use tch::{nn, Tensor};
 
 const TOKEN: &str = "pmim.mask_token";
@@ -23,16 +23,9 @@ pub struct PmimModules {
     ports: PmimPorts,
 }
 
-fn ports<A: Architecture>(architecture: &A) -> Result<PmimPorts> {
-    let model = A::FAMILY.into();
-    architecture
-        .pmim_ports()
-        .ok_or(Error::Unsupported { model, operation: "masked image modeling" })
-}
-
 /// Returns names and shapes of mask token and decoder.
 pub(super) fn shapes<A: Architecture>(architecture: &A) -> Result<Shapes> {
-    let ports = ports(architecture)?;
+    let ports = architecture.pmim_ports()?;
     let decoder =
         PixelDecoder::shapes(ports.feature_width, ports.feature_patch, ports.channels).into_iter();
     let mut shapes: Shapes =
@@ -43,7 +36,7 @@ pub(super) fn shapes<A: Architecture>(architecture: &A) -> Result<Shapes> {
 
 /// Binds the mask token (gated) and the decoder's input channels (narrowed) to their dimensions.
 pub(super) fn bind<A: Architecture>(architecture: &A, space: &mut SearchSpace) -> Result<()> {
-    let ports = ports(architecture)?;
+    let ports = architecture.pmim_ports()?;
     for dimension in &mut space.dimensions {
         if dimension.name == ports.token_dimension {
             dimension.bindings.push(Binding::gated(TOKEN, 2));
@@ -57,7 +50,7 @@ pub(super) fn bind<A: Architecture>(architecture: &A, space: &mut SearchSpace) -
 
 impl PmimModules {
     pub(super) fn new<A: Architecture>(root: &nn::Path, architecture: &A) -> Result<Self> {
-        let ports = ports(architecture)?;
+        let ports = architecture.pmim_ports()?;
         let normal = nn::Init::Randn { mean: 0.0, stdev: 0.02 };
         let path = root / "pmim";
         let decoder = &path / "decoder";
@@ -91,8 +84,7 @@ impl<A: Architecture> Supernet<A> {
     /// Returns names and shapes of the variables of a supernet, without building it.
     ///
     /// # Errors
-    /// Those of [`Architecture::variables`]; [`Error::Unsupported`] for `pmim` with an architecture
-    /// without [`pmim_ports`](Architecture::pmim_ports).
+    /// Those of [`Architecture::variables`]; for `pmim`, those of [`Architecture::pmim_ports`].
     pub(crate) fn shapes(architecture: &A, pmim: bool) -> Result<Shapes> {
         let mut all = architecture.variables()?;
         if pmim {

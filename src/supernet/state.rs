@@ -16,7 +16,8 @@ pub struct DimensionState {
     pub name: String,
     /// Importance scores s, `[heads, channels]`; a leaf of the autograd graph.
     pub score: Tensor,
-    /// Candidate logits α, `[head counts, channel widths]`; a leaf of the autograd graph.
+    /// Candidate logits α, of the shape [`Candidates::shape`], in the order of `candidates().sizes()`; a leaf of the
+    /// autograd graph.
     pub alpha: Tensor,
     /// Active candidates.
     pub active: ActiveSet,
@@ -110,7 +111,7 @@ impl DimensionState {
     /// Sets α.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] if it is not `[head counts, channel widths]`,
+    /// [`crate::Error::Shape`] if it has not the shape [`Candidates::shape`],
     /// [`crate::Error::NonFinite`] if an entry is not finite.
     pub fn set_alpha(&mut self, alpha: &Tensor) -> Result<()> {
         expect_shape("set_alpha", &self.alpha_name(), alpha, &self.candidates().shape())?;

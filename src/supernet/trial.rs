@@ -42,7 +42,8 @@ impl<A: Architecture> Supernet<A> {
             self.zero_pruned(&sizes).and_then(|()| run(&|images| self.network_logits(images)));
         crate::autograd::no_grad(|| {
             before.iter().try_for_each(|(name, values)| {
-                Ok::<_, Error>(self.variables[name].shallow_clone().f_copy_(values)?)
+                let Some(variable) = self.variables.get(name) else { return Ok(()) };
+                Ok::<_, Error>(variable.shallow_clone().f_copy_(values).map(drop)?)
             })
         })?;
         value
@@ -58,16 +59,14 @@ impl<A: Architecture> Supernet<A> {
         Err(Error::invalid(name, expected, "one in progress"))
     }
 
-    /// Returns copies of the variables that the gates of these dimensions multiply.
+    /// Returns copies of the variables that the gates of these dimensions multiply; those that vanished with a removed
+    /// branch have none.
     fn gated_values(&self, sizes: &[(usize, Size)]) -> Result<Weights> {
         let dimensions = sizes.iter().map(|&(at, _)| &self.space.dimensions[at]);
         let gated = dimensions.flat_map(gated);
         crate::autograd::no_grad(|| {
-            let copy = |binding: &Binding| {
-                let name = &binding.variable;
-                Ok((name.clone(), self.variables[name].f_detach_copy()?))
-            };
-            gated.map(copy).collect()
+            let present = gated.filter_map(|own| self.variables.get_key_value(&own.variable));
+            present.map(|(name, own)| Ok((name.clone(), own.f_detach_copy()?))).collect()
         })
     }
 
@@ -80,7 +79,7 @@ impl<A: Architecture> Supernet<A> {
                 let keeps = state.score.f_zeros_like()?.f_flatten(0, -1)?;
                 let keeps = keeps.f_index_fill(0, &kept, 1.0)?.f_view([1, -1, 1])?;
                 for binding in gated(&self.space.dimensions[at]) {
-                    let variable = &self.variables[&binding.variable];
+                    let Some(variable) = self.variables.get(&binding.variable) else { continue };
                     let mut view = variable.f_view(binding.view(&variable.size()))?;
                     let _ = view.f_mul_(&keeps)?;
                 }
@@ -120,4 +119,37 @@ impl<A: Architecture> Supernet<A> {
 /// Returns the bindings that the gates multiply.
 fn gated(dimension: &Dimension) -> impl Iterator<Item = &Binding> {
     dimension.bindings.iter().filter(|binding| binding.role.is_gated())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::VitConfig;
+    use tch::{Device, Kind};
+
+    /// An attention that also gates what the first layer of an MLP reads.
+    #[test]
+    fn trial_of_a_dimension_that_gates_a_removed_branch_leaves_its_variables_out() -> Result<()> {
+        let vit = VitConfig::uniform(8, 2, 2).input(8, 3, 4).classes(3);
+        let mut space = vit.space()?.without(&["embed"])?.removable_branches();
+        let attention = space.dimension_mut("blocks.0.attn")?;
+        attention.bindings.push(Binding::gated("blocks.1.mlp.fc1.weight", 1));
+        let mut supernet = Supernet::new(vit, space, false, Device::Cpu)?;
+        let mlp = supernet.states().iter().position(|own| own.name == "blocks.1.mlp");
+        supernet.narrow(&[(mlp.unwrap_or_default(), Size::REMOVED)])?;
+        let masks = supernet.masks(0.5)?.into_iter().map(|own| own.mask.detach());
+        supernet.materialise(&masks.collect::<Vec<_>>())?;
+        assert!(!supernet.variables.contains_key("blocks.1.mlp.fc1.weight"));
+        let before = supernet.folded_weights();
+        let before: Weights = before.iter().map(|(name, own)| (name.clone(), own.copy())).collect();
+        let images = Tensor::f_randn([2, 3, 8, 8], (Kind::Float, Device::Cpu))?;
+        let attention = supernet.states().iter().position(|own| own.name == "blocks.0.attn");
+        let sizes = [(attention.unwrap_or_default(), Size { heads: 1, channels: 4 })];
+        let dense = supernet.network_logits(&images)?;
+        let pruned = supernet.with_pruned(&sizes, |logits| logits(&images))?;
+        assert!(pruned.size() == [2, 3] && !pruned.equal(&dense));
+        let after = supernet.folded_weights();
+        assert!(before.iter().all(|(name, own)| own.equal(&after[name])));
+        Ok(())
+    }
 }

@@ -144,7 +144,7 @@ impl Architecture for ForeignConfig {
         Ok(Self { vit: self.vit.resized(sizes)?, ..self.clone() })
     }
 
-    fn pmim_ports(&self) -> Option<PmimPorts> {
+    fn pmim_ports(&self) -> Result<PmimPorts> {
         self.vit.pmim_ports()
     }
 

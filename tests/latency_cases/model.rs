@@ -79,6 +79,8 @@ fn model_with_removable_branches_predicts_random_networks_within_three_percent()
             space.dimensions.iter().find(|own| own.name == name).ok_or(name)?.candidates.size(1);
         assert!(at(Size::REMOVED)? < at(least)? - 0.1, "{name}");
     }
+    // What a removal saves is told: of the MLPs, of the first attention none, and of the others.
+    assert_eq!(model.to_string().matches("  removed: ").count(), 2, "{model}");
     // Measured without removable branches, it does not know what a removal saves.
     assert_refused!(quiet()?.expect_space(&space), Error::Latency(LatencyError::Beyond { .. }));
     Ok(())

@@ -109,6 +109,7 @@ fn run_under_a_latency_budget_tells_asked_and_predicted_in_summary_and_report() 
     assert!(own.check.predicted_ms <= own.check.asked_ms && own.check.measured.is_none());
     assert_eq!(summary.budgets.len(), 1);
     let text = summary.to_string();
+    assert!(!text.contains("removed"), "{text}");
     assert!(text.contains("latency asked") && text.contains("not on this device"), "{text}");
     assert!(text.contains("the prediction alone holds"), "{text}");
     let check = LatencyCheck { outcome: LatencyOutcome::CorrectionsUsedUp, ..own.check };
@@ -125,6 +126,23 @@ fn run_under_a_latency_budget_tells_asked_and_predicted_in_summary_and_report() 
     ] {
         assert!(page.contains(text), "{text}");
     }
+    // Without depth, no branch is removed.
+    assert!(page.contains("each row is a head") && !page.contains(": removed"));
+    Ok(())
+}
+
+#[test]
+fn inspected_latency_model_with_removable_branches_tells_what_a_removal_saves() -> TestResult {
+    let (device, options) =
+        (SyntheticDevice::quiet(), MeasureOptions { networks: 40, ..MeasureOptions::default() });
+    let dense = VitConfig::uniform(64, 2, 2).input(32, 3, 8).classes(10);
+    let space = dense.space()?.removable_branches();
+    let model = LatencyModel::measure(&dense, &space, &device, &options, &mut |_| Ok(()))?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("latency.json");
+    model.write(&file)?;
+    let told = inspect(&file, &InspectOptions::default())?.to_string();
+    assert_eq!(told.matches("  removed").count(), 2, "{told}");
     Ok(())
 }
 

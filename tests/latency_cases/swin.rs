@@ -9,8 +9,9 @@ use once_for_both::error::LatencyError;
 use once_for_both::latency::{
     peak_memory, DeviceMeter, LatencyModel, MeasureOptions, Meter, PredictionError, Setting, Timer,
 };
-use once_for_both::models::BlockConfig;
+use once_for_both::models::{BlockConfig, Rope};
 use once_for_both::prelude::*;
+use once_for_both::space::{Binding, Dimension, DimensionKind};
 use once_for_both::Error;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -126,6 +127,9 @@ fn candidates_at_steps_of_the_latency_are_kept_and_most_others_are_not() -> Test
             assert!(own_widths.len() <= widths.len() / 2, "{own_widths:?} of {widths:?}");
         }
     }
+    // Dimensions that the space leaves out are dense.
+    let without = model.stepped(space.clone().without(&["embed"])?)?;
+    assert_eq!(without, stepped.without(&["embed"])?);
     let mut beyond = space;
     beyond.dimension_mut("blocks.1.mlp")?.candidates = Candidates::flat(256, vec![16, 128])?;
     assert_refused!(model.stepped(beyond), Error::Latency(LatencyError::Beyond { .. }));
@@ -142,6 +146,40 @@ fn cost_of_a_head_and_of_a_channel_are_slopes_of_the_profile() -> TestResult {
     assert!((per_head - 1.224).abs() < 0.1, "{per_head}");
     let embed = profile.iter().find(|own| own.names[0] == "embed").ok_or("no embedding")?;
     assert!(embed.per_head().is_none() && embed.per_channel().is_some_and(|ms| ms > 0.0));
+    Ok(())
+}
+
+/// Of channels that are turned in pairs, the units are the pairs; costs and multiples are those of channels.
+#[test]
+fn cost_and_multiples_of_channels_in_pairs_are_those_of_single_channels() -> TestResult {
+    let rope = Some(Rope::Normalised { base: 10.0 });
+    let pairs = VitConfig { rope, ..vit() };
+    let (device, options) =
+        (SyntheticDevice::quiet(), MeasureOptions { networks: 60, ..MeasureOptions::default() });
+    let space = pairs.space()?;
+    let model = LatencyModel::measure(&pairs, &space, &device, &options, &mut |_| Ok(()))?;
+    let cost = |model: &LatencyModel| -> TestResult<f64> {
+        let profile = model.profile()?;
+        let own = profile.iter().find(|own| own.names[0].ends_with(".attn"));
+        Ok(own.and_then(|own| own.per_channel()).ok_or("no cost of a channel")?)
+    };
+    let (own, single) = (cost(&model)?, cost(&quiet()?)?);
+    assert!((own / single - 1.0).abs() < 0.2, "{own} ms, of single channels {single} ms");
+
+    // 4, 6, …, 16 channels of a head.
+    let widths = |factor| -> TestResult<Vec<i64>> {
+        let space = space.clone().multiple_of(DimensionKind::Attention, factor)?;
+        Ok(space.dimensions[1].candidates.widths().to_vec())
+    };
+    assert_eq!((widths(8)?, widths(4)?), (vec![4, 8], vec![2, 4, 6, 8]));
+    assert_refused!(
+        space.clone().multiple_of(DimensionKind::Attention, 0),
+        Error::Invalid { actual, .. } if actual == "0"
+    );
+    let mut halves = Dimension::new("d", DimensionKind::Attention, Candidates::attention(2, 8)?);
+    assert_eq!(halves.channels_per_unit(), 1);
+    halves = halves.bind(Binding::gated("q", 0).half_split());
+    assert_eq!(halves.channels_per_unit(), 2);
     Ok(())
 }
 

@@ -101,6 +101,13 @@ fn architecture_of_a_swin_is_drawn_stage_by_stage_finished_or_under_way() -> Tes
     for part in ["channels, of 16, 32", "24 of 32", "1.1: 3×5", "0.0: 48 of 64", ">1.1</text>"] {
         assert!(page.contains(part), "{part}");
     }
+    assert!(!page.contains("removed"));
+    report.stages[0].events.push(of("layers.1.blocks.0.attn", 0, 0));
+    report.stages[0].events.push(of("layers.1.blocks.1.mlp", 0, 0));
+    let removing = report.html()?;
+    for part in ["1.0: removed", "1.1: removed of 128", "0: removed, the whole branch."] {
+        assert!(removing.contains(part), "{part}");
+    }
     report.subnet = Some(swin([12, 20])?);
     let page = report.html()?;
     assert!(page.contains("12 of 16, 20 of 32"));

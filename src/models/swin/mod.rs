@@ -14,7 +14,7 @@ use super::{family, Architecture, Graph, PmimPorts, Shapes};
 use crate::cost::CostModel;
 use crate::space::{SearchSpace, Sizes};
 use crate::tensors::Weights;
-use crate::Result;
+use crate::{Error, Result};
 use tch::nn;
 
 impl Architecture for SwinConfig {
@@ -38,21 +38,27 @@ impl Architecture for SwinConfig {
         family::resized(self, sizes)
     }
 
-    fn pmim_ports(&self) -> Option<PmimPorts> {
-        let last = self.stages.len().checked_sub(1)?;
+    fn pmim_ports(&self) -> Result<PmimPorts> {
+        let Some(last) = self.stages.len().checked_sub(1) else {
+            return Err(Error::invalid("stages", "at least one", 0));
+        };
         let (grid, merged) = (self.grid(last), self.merged(last));
+        let side = self.patch_size.saturating_mul(merged);
         // Of a padded grid, the last tokens have fewer pixels than the decoder reconstructs.
         if self.grid(0) % merged != 0 {
-            return None;
+            let expected = format!(
+                "a multiple of patch_size·2^(stages−1) = {side} for masked image modeling; change it or set pmim to none"
+            );
+            return Err(Error::invalid("image_size", expected, self.image_size));
         }
-        Some(PmimPorts {
+        Ok(PmimPorts {
             token_dimension: space::embedding_name(0),
             token_width: self.stages[0].embed_dim,
             feature_dimension: space::embedding_name(last),
             feature_width: self.stages[last].embed_dim,
             token_grid: [grid, grid],
             feature_rows: grid,
-            feature_patch: self.patch_size.checked_mul(merged)?,
+            feature_patch: side,
             channels: self.in_channels,
         })
     }

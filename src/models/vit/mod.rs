@@ -6,6 +6,7 @@ mod graph;
 mod network;
 mod options;
 mod space;
+mod tokens;
 mod variables;
 
 pub use config::VitConfig;
@@ -16,7 +17,7 @@ use super::{family, Architecture, Graph, PmimPorts, Shapes};
 use crate::cost::CostModel;
 use crate::space::{SearchSpace, Sizes};
 use crate::tensors::Weights;
-use crate::Result;
+use crate::{Error, Result};
 use tch::nn;
 
 impl Architecture for VitConfig {
@@ -40,10 +41,16 @@ impl Architecture for VitConfig {
         family::resized(self, sizes)
     }
 
-    fn pmim_ports(&self) -> Option<PmimPorts> {
+    fn pmim_ports(&self) -> Result<PmimPorts> {
         let ([rows, columns], [patch, width]) = (self.grid_size(), self.patch());
         // The decoder reconstructs squares.
-        (patch == width).then(|| PmimPorts {
+        if patch != width {
+            let expected = format!(
+                "{patch}, the height of a patch, for masked image modeling; change it or set pmim to none"
+            );
+            return Err(Error::invalid("patch_width", expected, width));
+        }
+        Ok(PmimPorts {
             token_dimension: space::EMBEDDING.into(),
             token_width: self.embed_dim,
             feature_dimension: space::EMBEDDING.into(),

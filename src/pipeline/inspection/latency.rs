@@ -1,17 +1,13 @@
 //! Latency models: what a head costs on a device.
 
 use crate::latency::{DimensionLatency, LatencyModel};
-use crate::space::Size;
 use crate::Result;
 use serde::Serialize;
-use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 
 /// Characters of the longest bar.
 const BAR: f64 = 40.0;
-/// Sizes of a dimension that are written out, at most.
-const SHOWN: usize = 8;
 
 /// A latency model that was read.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -62,23 +58,9 @@ fn write_dimension(out: &mut Formatter<'_>, own: &DimensionLatency, most: f64) -
         cost.map_or(Ok(()), |ms| write!(out, ", {unit} costs {ms:.4} ms"))?;
     }
     writeln!(out)?;
-    for (size, ms) in shown(&own.latency) {
+    for (size, ms) in own.shown() {
         let filled = if most > 0.0 { (BAR * ms / most).round() as usize } else { 0 };
         writeln!(out, "  {:<12}{ms:>10.3} ms  {}", size.to_string(), "█".repeat(filled))?;
     }
     Ok(())
-}
-
-/// At most [`SHOWN`] sizes: of all channels, or of a flat dimension; the largest is among them.
-fn shown(latency: &[(Size, f64)]) -> Vec<(Size, f64)> {
-    let most = latency.iter().map(|(size, _)| size.channels).max();
-    let heads: BTreeSet<i64> = latency.iter().map(|(size, _)| size.heads.max(1)).collect();
-    let of_heads =
-        |size: &Size| heads.len() < 2 || Some(size.channels) == most || size.is_removed();
-    let own: Vec<(Size, f64)> =
-        latency.iter().filter(|(size, _)| of_heads(size)).copied().collect();
-    let step = own.len().div_ceil(SHOWN).max(1);
-    let mut some: Vec<(Size, f64)> = own.iter().rev().step_by(step).copied().collect();
-    some.reverse();
-    some
 }

@@ -198,12 +198,8 @@ fn more(out: &mut Formatter, name: &str, count: usize) -> fmt::Result {
     }
 }
 
-/// Width, or heads × channels, of every dimension.
+/// Names and sizes of all dimensions.
 fn in_words(sizes: &Sizes) -> String {
-    let sizes = sizes.iter().map(|(name, size)| match size.heads {
-        0 => format!("{name} removed"),
-        1 => format!("{name} {}", size.channels),
-        heads => format!("{name} {heads}×{}", size.channels),
-    });
+    let sizes = sizes.iter().map(|(name, size)| format!("{name} {size}"));
     sizes.collect::<Vec<_>>().join(", ")
 }

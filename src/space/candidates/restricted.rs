@@ -18,17 +18,36 @@ impl Candidates {
         Ok(Self { removable: self.removable && Size::REMOVED == least, ..grid })
     }
 
-    /// Returns the candidates whose channels (the width of a flat dimension) are a multiple of `factor`; the dense size
-    /// stays, if it is a candidate, and so does [`Size::REMOVED`].
+    /// Returns candidates whose channels (the width of a flat dimension) are the multiples of `factor` from the smallest
+    /// candidate to the dense number, and the dense number. Head counts and [`Size::REMOVED`] stay.
+    ///
+    /// ```
+    /// use once_for_both::space::Candidates;
+    ///
+    /// # fn main() -> once_for_both::Result<()> {
+    /// // 48, 51, …, 96.
+    /// let candidates = Candidates::embedding(96)?;
+    /// assert_eq!(candidates.multiple_of(8)?.widths(), [48, 56, 64, 72, 80, 88, 96]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Candidates`](crate::Error::Candidates) if none is left; [`Error::Invalid`](crate::Error::Invalid) for a factor below 1.
+    /// [`Error::Invalid`](crate::Error::Invalid) for a factor below 1 or above 2²⁰.
     pub fn multiple_of(&self, factor: i64) -> Result<Self> {
+        self.channels_multiple_of(factor, 1)
+    }
+
+    /// Returns [`multiple_of`](Self::multiple_of) where a unit is `unit` channels: the multiples of `factor` are those of
+    /// channels, the candidates are units.
+    pub(crate) fn channels_multiple_of(&self, factor: i64, unit: i64) -> Result<Self> {
         UNITS.check("multiple of the candidates", factor)?;
-        let kept = |&width: &i64| width % factor == 0 || width == self.channels;
-        let widths = self.widths.iter().copied().filter(kept).collect();
-        let grid = Self::grid(self.heads, self.channels, self.head_counts.clone(), widths)?;
-        Ok(Self { removable: self.removable, ..grid })
+        let Some(&least) = self.widths.first() else { return Ok(self.clone()) };
+        let step = factor / greatest_common_divisor(factor, unit.max(1));
+        let first = (least + step - 1) / step * step;
+        let multiples = (first..self.channels).step_by(usize::try_from(step).unwrap_or(1));
+        let widths = multiples.chain([self.channels]).collect();
+        self.on(self.head_counts.clone(), widths)
     }
 
     /// Returns the candidates with other head counts and widths.
@@ -57,5 +76,12 @@ impl Candidates {
         )?;
         let kept = (0..self.len()).filter(|&candidate| self.size(candidate).fits_into(size));
         Ok((Self { removable: self.removable, ..grid }, kept.collect()))
+    }
+}
+
+fn greatest_common_divisor(left: i64, right: i64) -> i64 {
+    match right {
+        0 => left,
+        _ => greatest_common_divisor(right, left % right),
     }
 }
