@@ -27,6 +27,21 @@ pub enum HubError {
     #[error("HF_HOME: got none, and no home folder, expected a folder for the cache; set HF_HOME")]
     NoCache,
 
+    /// What is no address of a hub.
+    #[error(
+        "HF_ENDPOINT: got {found:?}, expected an address such as https://huggingface.co; correct it"
+    )]
+    Endpoint {
+        /// The address given.
+        found: String,
+    },
+
+    /// A token that no request can have. It is not shown.
+    #[error(
+        "HF_TOKEN: got a line break or control character in it, expected a token of the hub; set it again"
+    )]
+    Token,
+
     /// Weights that are not in the cache, in offline mode.
     #[error(
         "HF_HUB_OFFLINE is set: got no weights of it in {}, expected them there; fetch them once \
@@ -41,10 +56,11 @@ pub enum HubError {
     /// A server that cannot be reached.
     #[error(
         "{endpoint} cannot be reached: expected an answer; check network and proxy (HTTPS_PROXY), \
-         set HF_ENDPOINT to a mirror, or download the files elsewhere and give their path"
+         set HF_ENDPOINT to a mirror, set HF_HUB_OFFLINE=1 to take what is in the cache, or download the \
+         files elsewhere and give their path"
     )]
     Unreachable {
-        /// The address, as `HF_ENDPOINT` sets it.
+        /// The address, as `HF_ENDPOINT` sets it, or the server to which it redirects.
         endpoint: String,
         /// The reason.
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -122,7 +138,7 @@ pub enum HubError {
     /// The cache cannot be read or written.
     #[error("cannot {action} {}", path.display())]
     Cache {
-        /// read, create or lock.
+        /// read, write, create or remove.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,

@@ -1,12 +1,13 @@
 //! Answers that are refused, each by its own error, and leave nothing in the cache that is not whole.
 
-use super::server::{Answer, Change, Repository, Server};
+use super::server::{Answer, Repository, Server};
 use super::{plain, repository, server, COMMIT, NAME};
 use crate::support::TestResult;
 use once_for_both::error::HubError;
 use once_for_both::import::hub::Hub;
 use once_for_both::Error;
 use std::net::TcpListener;
+use std::sync::Arc;
 
 /// Returns why the files cannot be fetched.
 fn refusal(hub: &Hub, name: &str) -> TestResult<HubError> {
@@ -60,9 +61,9 @@ fn private_repository_is_refused_without_its_token_and_fetched_with_it() -> Test
 }
 
 /// How an answer about a file is changed, and what the error then is.
-type Case = (&'static str, Change, fn(&HubError) -> bool);
+type Case = (&'static str, fn(Answer) -> Answer, fn(&HubError) -> bool);
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 15] = [
     // The connection ends before the promised length.
     (
         "model.safetensors",
@@ -74,6 +75,7 @@ const CASES: [Case; 9] = [
         "model.safetensors",
         |answer| {
             let half = answer.body.len().div_ceil(2);
+            let answer = answer.clone().header("X-Linked-Size", answer.body.len());
             Answer { body: answer.body[..half].to_vec(), promised: half, ..answer }
         },
         |error| matches!(error, HubError::Length { actual, expected, .. } if actual < expected),
@@ -103,6 +105,38 @@ const CASES: [Case; 9] = [
         |answer| Answer { status: 302, ..answer },
         |error| matches!(error, HubError::Answer { .. }),
     ),
+    // Of another commit than was asked for.
+    (
+        "model.safetensors",
+        |answer| answer.header("X-Repo-Commit", "bb22"),
+        |error| matches!(error, HubError::Answer { reason, .. } if reason.contains("bb22")),
+    ),
+    (
+        "model.safetensors",
+        |answer| answer.header("Content-Encoding", "gzip"),
+        |error| matches!(error, HubError::Answer { reason, .. } if reason.contains("gzip")),
+    ),
+    // Redirections to what is not there, to itself, and to another scheme.
+    (
+        "config.json",
+        |answer| Answer { status: 302, ..answer.header("Location", "/timm/other.json") },
+        |error| matches!(error, HubError::NotFound { .. }),
+    ),
+    (
+        "safetensors",
+        |answer| Answer { status: 307, ..answer.header("Location", "/model.safetensors") },
+        |error| matches!(error, HubError::Answer { reason, .. } if reason.contains("more than 10")),
+    ),
+    (
+        "safetensors",
+        |answer| Answer { status: 302, ..answer.header("Location", "file:///etc/passwd") },
+        |error| matches!(error, HubError::Answer { reason, .. } if reason.contains("Location")),
+    ),
+    (
+        "safetensors",
+        |answer| Answer { status: 206, ..answer },
+        |error| matches!(error, HubError::Status { status: 206, .. }),
+    ),
     ("/api/", |_| Answer::new(200, "<html>"), |error| matches!(error, HubError::Answer { .. })),
     (
         "/api/",
@@ -115,7 +149,7 @@ const CASES: [Case; 9] = [
 fn wrong_answer_is_refused_and_a_right_one_later_is_taken() -> TestResult {
     for (at, (part, change, is_expected)) in CASES.into_iter().enumerate() {
         let (mut own, cache) = (repository()?, tempfile::tempdir()?);
-        own.change = Some((part, change));
+        own.change = Some((part, Arc::new(change)));
         let server = Server::start(own)?;
         let hub = server.hub(cache.path());
         let error = refusal(&hub, NAME)?;
@@ -166,22 +200,23 @@ fn cache_that_is_a_file_is_refused_by_its_path() -> TestResult {
     Ok(())
 }
 
-/// A transfer that was killed: what is there is continued.
+/// A transfer that was killed, of hf-hub or of this crate: it starts anew.
 #[test]
-fn interrupted_transfer_is_continued() -> TestResult {
-    let (server, cache) = (server()?, tempfile::tempdir()?);
+fn interrupted_transfer_is_started_anew() -> TestResult {
     let weights = plain()?;
-    let blobs = cache.path().join("models--timm--tiny/blobs");
-    std::fs::create_dir_all(&blobs)?;
-    let partial = blobs.join(format!("{:08x}.part", crc32fast::hash(&weights)));
-    std::fs::write(&partial, &weights[..1000])?;
-    let files = server.hub(cache.path()).fetch(NAME)?;
-    assert_eq!((std::fs::read(files.weights)?, files.commit.as_str()), (weights, COMMIT));
-    // Longer than the file: it is of something else.
-    let cache = tempfile::tempdir()?;
-    let blobs = cache.path().join("models--timm--tiny/blobs");
-    std::fs::create_dir_all(&blobs)?;
-    std::fs::write(blobs.join(format!("{:08x}.part", crc32fast::hash(&plain()?))), [7; 100_000])?;
-    assert_eq!(std::fs::read(server.hub(cache.path()).fetch(NAME)?.weights)?, plain()?);
+    for end in [".part", ".incomplete", ".partial"] {
+        let (server, cache) = (server()?, tempfile::tempdir()?);
+        let blobs = cache.path().join("models--timm--tiny/blobs");
+        std::fs::create_dir_all(&blobs)?;
+        let etag = format!("{:08x}", crc32fast::hash(&weights));
+        std::fs::write(blobs.join(format!("{etag}{end}")), [7; 1000])?;
+        // Contents of this etag that are not whole.
+        std::fs::write(blobs.join(&etag), &weights[..100])?;
+        let files = server.hub(cache.path()).fetch(NAME)?;
+        assert_eq!(
+            (std::fs::read(files.weights)?, files.commit.as_str()),
+            (weights.clone(), COMMIT)
+        );
+    }
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 mod answers;
 mod fetching;
+mod logs;
+mod redirections;
 mod server;
 mod tool;
 

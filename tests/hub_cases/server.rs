@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// A request: its path, and its headers by their names in small letters.
+#[derive(Debug, Clone)]
 pub struct Request {
     pub path: String,
     pub headers: BTreeMap<String, String>,
@@ -38,7 +39,7 @@ impl Answer {
 }
 
 /// Makes another answer of a right one.
-pub type Change = fn(Answer) -> Answer;
+pub type Change = Arc<dyn Fn(Answer) -> Answer + Send + Sync>;
 
 /// The files of a repository, and the commits of its revisions.
 #[derive(Clone)]
@@ -68,7 +69,7 @@ impl Repository {
             Some(revision) => self.about(&revision.replace("%2F", "/")),
             None => self.file(request),
         };
-        match self.change {
+        match &self.change {
             Some((part, change)) if request.path.contains(part) => change(answer),
             _ => answer,
         }
@@ -86,16 +87,12 @@ impl Repository {
     }
 
     fn file(&self, request: &Request) -> Answer {
-        let path = request.path.strip_prefix(&format!("/{NAME}/resolve/"));
+        let path = request.path.split('?').next().unwrap_or_default();
+        let path = path.strip_prefix(&format!("/{NAME}/resolve/"));
         let parts = path.and_then(|path| path.split_once('/'));
         let found = parts.and_then(|(commit, name)| Some((commit, self.files.get(name)?)));
         let Some((commit, bytes)) = found else { return Answer::new(404, "no such file") };
-        let range = request.headers.get("range").and_then(|range| range.strip_prefix("bytes="));
-        let (first, last) = range.and_then(|range| range.split_once('-')).unwrap_or(("0", ""));
-        let first: usize = first.parse().unwrap_or(0);
-        let end = last.parse().map_or(bytes.len(), |last: usize| last + 1).min(bytes.len());
-        Answer::new(206, &bytes[first.min(end)..end])
-            .header("Content-Range", format!("bytes {first}-{}/{}", end.max(1) - 1, bytes.len()))
+        Answer::new(200, bytes.as_slice())
             .header("ETag", format!("\"{:08x}\"", crc32fast::hash(bytes)))
             .header("X-Repo-Commit", commit)
     }
@@ -105,7 +102,7 @@ impl Repository {
 pub struct Server {
     pub endpoint: String,
     repository: Arc<Mutex<Repository>>,
-    requests: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Server {
@@ -137,8 +134,13 @@ impl Server {
         change(&mut locked(&self.repository));
     }
 
-    /// Returns the requests since the last call.
+    /// Returns the paths of the requests since the last call.
     pub fn requests(&self) -> Vec<String> {
+        self.received().into_iter().map(|own| own.path).collect()
+    }
+
+    /// Returns the requests since the last call.
+    pub fn received(&self) -> Vec<Request> {
         std::mem::take(&mut *locked(&self.requests))
     }
 }
@@ -150,7 +152,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn serve(
     stream: &TcpStream,
     repository: &Mutex<Repository>,
-    requests: &Mutex<Vec<String>>,
+    requests: &Mutex<Vec<Request>>,
 ) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next().transpose()?.unwrap_or_default();
@@ -162,7 +164,7 @@ fn serve(
         headers.insert(name.to_lowercase(), value.to_owned());
     }
     let request = Request { path, headers };
-    locked(requests).push(request.path.clone());
+    locked(requests).push(request.clone());
     let answer = locked(repository).answer(&request);
     let mut stream = stream;
     write!(stream, "HTTP/1.1 {} Answer\r\nConnection: close\r\n", answer.status)?;

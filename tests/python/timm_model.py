@@ -152,6 +152,28 @@ def compare_with_timm(module):
     print("load_subnet.py: %d networks have the logits of timm's own, all but DINOv3's exactly" % len(MODELS))
 
 
+def check_reset_classifier(module):
+    """A new head, as for fine-tuning, reads what is pooled: with every pooling, and in the type of the weights."""
+    pools = [dict(pooling=name) for name in ("class_token", "class_and_mean", "tokens", "mean", "mean_norm")]
+    wide = dict(MAP["pooling"]["attention"], embed_dim=40)
+    pools += [MAP, dict(class_token=False, pooling={"attention": wide}), dict(distilled=True)]
+    block = dict(heads=3, head_dim=8, hidden_dim=96, scale_dim=8)
+    for pool in pools:
+        for dtype in (torch.float32, torch.bfloat16):
+            model = module.build(dict(SIDES, **dict(pool, blocks=[block]))).to(dtype)
+            images = torch.zeros(2, 3, 12, 12, dtype=dtype)
+            before = model(images).shape
+            model.reset_classifier(7)
+            assert model(images).shape == before[:-1] + (7,), pool
+            assert model.head.training and model.head.weight.dtype == dtype
+            model.reset_classifier(0)
+            assert model(images).shape[:-1] == before[:-1], pool
+    model = module.build(dict(SIDES, pooling="class_and_mean", blocks=[block]))
+    model.reset_classifier(7, "avg")
+    assert model(torch.zeros(2, 3, 12, 12)).shape == (2, 7) and model.head.in_features == 24
+    print("load_subnet.py: a new head reads %d kinds of pooled features" % len(pools))
+
+
 def refused(call, *words):
     """Checks that a call is refused with all these words."""
     try:
@@ -172,6 +194,20 @@ def check_refusals(module, folder):
     count = refused(built(novel=3), "option novel", "got 3")
     count += refused(built(distilled=True, registers=2), "registers", "got 2,", "VisionTransformerDistilled")
     count += refused(built(distilled=True, positions="none"), "positions", "'none'")
+    architecture, block = config["architecture"], config["architecture"]["blocks"][0]
+    for name in ("distilled", "classes", "blocks", "norm_eps", "drop_path"):
+        rest = {own: value for own, value in architecture.items() if own != name}
+        count += refused(lambda: module.build(rest), "option " + name, "got 'none'")
+        count += refused(built(**{name: "text"}), "option " + name, "got 'text'")
+    for name in block:
+        rest = {own: value for own, value in block.items() if own != name}
+        count += refused(built(blocks=[block, rest]), "option blocks.1." + name, "expected int")
+    count += refused(built(blocks=[[]]), "option blocks.0: got []")
+    count += refused(built(blocks=[dict(block, novel=1)]), "option blocks.0.novel", "got 1")
+    for pool in ("attention", {"attention": {}}, {"attention": dict(MAP["pooling"]["attention"], sizes={})}):
+        count += refused(built(class_token=False, pooling=pool), "option pooling.attention")
+    for rope in ("grid", {"grid": {"base": 100.0}}, {"normalised": []}):
+        count += refused(built(rope=rope), "option rope.")
     for option in ("norm", "qk_norm", "activation", "mlp", "qkv_bias", "rope", "pooling", "positions"):
         count += refused(built(**{option: "other"}), "option " + option, "got 'other'")
     copy = os.path.join(ROOT, "copy of an artifact")
@@ -182,11 +218,14 @@ def check_refusals(module, folder):
         change()
         return lambda: loader(copy).load_subnet(copy)
 
-    def with_config(**changes):
+    def whole(contents):
         def write():
             with open(os.path.join(copy, "config.json"), "w") as file:
-                json.dump(dict(config, **changes), file)
+                json.dump(contents, file)
         return damaged(write)
+
+    def with_config(**changes):
+        return whole(dict(config, **changes))
 
     def with_file(name, edit):
         def write():
@@ -196,6 +235,12 @@ def check_refusals(module, folder):
 
     for name, value in [("format", "other"), ("version", 3), ("family", "swin")]:
         count += refused(with_config(**{name: value}), "config.json: %s: got %r" % (name, value))
+    for name, wrong in [("weights_crc32", None), ("weights_crc32", "0"), ("architecture", None), ("architecture", [])]:
+        count += refused(with_config(**{name: wrong}), "config.json: %s: got %r" % (name, wrong))
+    for name in ("weights_crc32", "architecture"):
+        rest = {own: value for own, value in config.items() if own != name}
+        count += refused(whole(rest), "config.json: %s: got 'none'" % name)
+    count += refused(whole([]), "config.json: got []")
     other = dict(config["architecture"], classes=3)
     count += refused(with_config(architecture=other), "model.safetensors", "of another network", "head.weight")
     for size in (0, 100):
@@ -211,5 +256,6 @@ with torch.inference_mode():
     plain = os.path.join(ROOT, "plain-f32")
     compare_with_timm(loader(plain))
     check_refusals(loader(plain), plain)
+    check_reset_classifier(loader(plain))
     failed = cases.run("load_subnet.py in timm " + timm.__version__, ROOT, compare)
 sys.exit(failed)

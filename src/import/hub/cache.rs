@@ -4,9 +4,11 @@
 use super::name::is_part;
 use super::{HubFiles, HubName};
 use crate::error::HubError;
+use crate::files;
 use crate::import::checkpoint::shards::{self, FILES};
-use fs4::FileExt;
-use std::fs::File;
+use fs4::{FileExt, TryLockError};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Ends of the names of indexes of several files.
@@ -32,7 +34,7 @@ impl Repository {
 
     /// Returns the files of a revision; `None` unless all of the weights are there.
     pub(super) fn find(&self, revision: &str) -> Result<Option<HubFiles>, HubError> {
-        let stored = std::fs::read_to_string(self.folder.join("refs").join(revision)).ok();
+        let stored = fs::read_to_string(self.folder.join("refs").join(revision)).ok();
         let commit = stored.as_deref().map_or(revision, str::trim);
         let snapshot = self.snapshot(commit);
         for weights in WEIGHTS.map(|name| snapshot.join(name)) {
@@ -56,20 +58,62 @@ impl Repository {
 
     /// Waits until no other process fetches the repository; it then waits for this one.
     pub(super) fn lock(&self) -> Result<File, HubError> {
-        let error = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| HubError::Cache { action, path, source }
-        };
         if let Some(folder) = self.lock.parent() {
-            std::fs::create_dir_all(folder).map_err(error("create", folder))?;
+            fs::create_dir_all(folder).map_err(error("create", folder))?;
         }
         let file = File::create(&self.lock).map_err(error("create", &self.lock))?;
+        let lock = self.lock.display();
+        if matches!(FileExt::try_lock(&file), Err(TryLockError::WouldBlock)) {
+            tracing::info!(%lock, "waits for another process that fetches the same files");
+        }
         if let Err(reason) = FileExt::lock(&file) {
-            let lock = self.lock.display();
             tracing::warn!(%lock, %reason, "no locks here: other processes may fetch the same files");
         }
         Ok(file)
     }
+
+    /// Notes which commit a revision is.
+    pub(super) fn remember(&self, revision: &str, commit: &str) -> Result<(), HubError> {
+        // As in Python, a commit is noted by its snapshot alone.
+        if revision == commit {
+            return Ok(());
+        }
+        let path = self.folder.join("refs").join(revision);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(error("create", folder))?;
+        }
+        files::write_atomically(&path, commit.as_bytes())
+            .map_err(|reason| error("write", &path)(io::Error::other(reason)))
+    }
+
+    /// Makes the file of a commit one of these contents.
+    pub(super) fn link(&self, blob: &Path, path: &Path) -> Result<(), HubError> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(error("create", folder))?;
+        }
+        // A link to contents that are gone.
+        if path.is_symlink() {
+            fs::remove_file(path).map_err(error("remove", path))?;
+        }
+        linked(blob, path).map_err(error("create", path))
+    }
+}
+
+fn error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HubError {
+    let path = path.to_owned();
+    move |source| HubError::Cache { action, path, source }
+}
+
+/// As in Python, a symbolic link, or the file itself where there are none.
+fn linked(blob: &Path, path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    if let Some(name) = blob.file_name() {
+        let target = Path::new("../../blobs").join(name);
+        if std::os::unix::fs::symlink(target, path).is_ok() {
+            return Ok(());
+        }
+    }
+    fs::rename(blob, path)
 }
 
 impl HubFiles {

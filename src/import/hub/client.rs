@@ -1,30 +1,51 @@
-//! Fetches files from the hub into its cache, by the crate hf-hub.
+//! Fetches files from the hub into its cache.
+//!
+//! The crate hf-hub is not used: it sends the token to other servers, asks twice for what a file is,
+//! and of the rest only the few paths of [`super::cache`] would be left.
 
 use super::cache::{others, Repository, CONFIGS, WEIGHTS};
 use super::name::is_part;
-use super::{Hub, HubFiles, HubName};
+use super::requests::{Client, Contents};
+use super::{refused, Hub, HubFiles, HubName};
 use crate::error::HubError;
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use crate::{files, Error};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Deserialize;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+
+/// Bytes that are read at once.
+const CHUNK: usize = 1 << 16;
 
 /// Returns the files of a name, from the cache if they are there.
 pub(super) fn files(hub: &Hub, name: &HubName) -> Result<HubFiles, HubError> {
     let repository = Repository::new(&hub.cache, name);
-    // A cache that timm has filled may have no config.json.
-    let is_whole = |found: &HubFiles| hub.offline || found.config.is_some();
-    match repository.find(name.revision())?.filter(is_whole) {
-        Some(found) => Ok(found),
+    let cached = repository.find(name.revision())?;
+    match cached {
         None if hub.offline => Err(HubError::Offline { cache: hub.cache.clone() }),
-        None => {
-            let _lock = repository.lock()?;
-            // Another process may have fetched it meanwhile.
-            match repository.find(name.revision())?.filter(is_whole) {
-                Some(found) => Ok(found),
-                None => Transfer::new(hub, name, repository)?.files(),
+        // A cache that timm has filled may have no config.json.
+        Some(found) if hub.offline || found.config.is_some() => Ok(found),
+        cached => match (fetched(hub, name, &repository), cached) {
+            (
+                Err(reason @ (HubError::Unreachable { .. } | HubError::Cache { .. })),
+                Some(found),
+            ) => {
+                let weights = found.weights.display();
+                tracing::warn!(%weights, %reason, "takes the weights in the cache, without config.json");
+                Ok(found)
             }
-        }
+            (result, _) => result,
+        },
+    }
+}
+
+/// Returns the files of a name from the hub, or from the cache where another process has fetched
+/// them meanwhile.
+fn fetched(hub: &Hub, name: &HubName, repository: &Repository) -> Result<HubFiles, HubError> {
+    let _lock = repository.lock()?;
+    match repository.find(name.revision())?.filter(|found| found.config.is_some()) {
+        Some(found) => Ok(found),
+        None => Transfer { hub, name, client: Client::new(hub)?, repository }.files(),
     }
 }
 
@@ -32,34 +53,41 @@ pub(super) fn files(hub: &Hub, name: &HubName) -> Result<HubFiles, HubError> {
 struct Transfer<'a> {
     hub: &'a Hub,
     name: &'a HubName,
-    api: Api,
-    repository: Repository,
+    client: Client<'a>,
+    repository: &'a Repository,
 }
 
-impl<'a> Transfer<'a> {
-    fn new(hub: &'a Hub, name: &'a HubName, repository: Repository) -> Result<Self, HubError> {
-        let builder = ApiBuilder::from_cache(Cache::new(hub.cache.clone()))
-            .with_endpoint(hub.endpoint.clone())
-            .with_token(hub.token.clone())
-            .with_progress(hub.progress)
-            .with_user_agent(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-        let api = guarded(&hub.endpoint, || builder.build())?;
-        Ok(Self { hub, name, api: api.map_err(|e| hub.refusal(&hub.endpoint, e))?, repository })
+/// The hub's answer about a revision.
+#[derive(Deserialize)]
+struct Info {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+}
+
+impl Transfer<'_> {
+    /// Returns the address of a part of the repository.
+    fn url(&self, before: &[&str], after: &[&str]) -> String {
+        let own: Vec<&str> = self.name.repository().split('/').collect();
+        self.client.url(&[before, &own, after].concat())
     }
 
-    fn at(&self, revision: &str) -> ApiRepo {
-        let (name, revision) = (self.name.repository().to_owned(), revision.to_owned());
-        self.api.repo(Repo::with_revision(name, RepoType::Model, revision))
+    fn info(&self) -> Result<Info, HubError> {
+        let url = self.url(&["api", "models"], &["revision", self.name.revision()]);
+        let text = self.client.text(&url)?;
+        match serde_json::from_slice::<Info>(&text) {
+            Ok(info) if is_part(&info.sha) => Ok(info),
+            Ok(info) => Err(HubError::Answer { url, reason: format!("commit {:?}", info.sha) }),
+            Err(error) => Err(HubError::Answer { url, reason: error.to_string() }),
+        }
     }
 
     fn files(&self) -> Result<HubFiles, HubError> {
-        let (wanted, endpoint) = (self.name.revision(), &self.hub.endpoint);
-        let url = format!("{endpoint}/api/models/{}/revision/{wanted}", self.name.repository());
-        let info = guarded(&url, || self.at(wanted).info())?;
-        let info = info.map_err(|error| self.hub.refusal(&url, error))?;
-        if !is_part(&info.sha) {
-            return Err(HubError::Answer { url, reason: format!("commit {:?}", info.sha) });
-        }
+        let info = self.info()?;
         let names: Vec<String> = info.siblings.into_iter().map(|file| file.rfilename).collect();
         let has = |name: &str| names.iter().any(|own| own == name);
         let Some(weights) = WEIGHTS.iter().find(|name| has(name)) else {
@@ -75,89 +103,86 @@ impl<'a> Transfer<'a> {
             let name = other.file_name().unwrap_or_default().to_string_lossy();
             self.file(&info.sha, &name)?;
         }
-        self.remember(&info.sha)?;
+        self.repository.remember(self.name.revision(), &info.sha)?;
         Ok(HubFiles::new(path, &info.sha))
     }
 
-    /// Notes in the cache which commit the revision is.
-    fn remember(&self, commit: &str) -> Result<(), HubError> {
-        let (name, revision) = (self.name.repository().to_owned(), self.name.revision());
-        let own = Repo::with_revision(name, RepoType::Model, revision.into());
-        let noted = Cache::new(self.hub.cache.clone()).repo(own).create_ref(commit);
-        let path = self.hub.cache.clone();
-        noted.map_err(|source| HubError::Cache { action: "write to", path, source })
-    }
-
-    /// Fetches a file, unless it is in the cache, and checks its length.
+    /// Fetches a file, unless it is in the cache.
     fn file(&self, commit: &str, name: &str) -> Result<PathBuf, HubError> {
         let path = self.repository.snapshot(commit).join(name);
         if path.is_file() {
             return Ok(path);
         }
-        let repo = self.at(commit);
-        let url = repo.url(name);
-        let metadata = guarded(&url, || self.api.metadata(&url))?;
-        let metadata = metadata.map_err(|error| self.hub.refusal(&url, error))?;
-        for own in [metadata.commit_hash(), metadata.etag()] {
-            if !is_part(own) {
-                return Err(HubError::Answer { url, reason: format!("commit or etag {own:?}") });
-            }
+        let url = self.url(&[], &["resolve", commit, name]);
+        let contents = self.client.file(&url)?;
+        if contents.about.commit != commit {
+            let reason = format!("commit {:?}, expected {commit:?}", contents.about.commit);
+            return Err(HubError::Answer { url, reason });
         }
-        let (blob, expected) = (self.repository.blob(metadata.etag()), metadata.size() as u64);
-        // What an interrupted transfer left is continued, unless it is of something else.
-        let partial = blob.with_extension("part");
-        if partial.metadata().is_ok_and(|own| own.len() >= expected) {
-            discard(&partial);
+        let blob = self.repository.blob(&contents.about.etag);
+        // The same contents may be there of another commit.
+        if !blob.metadata().is_ok_and(|own| own.is_file() && own.len() == contents.length) {
+            self.transfer(&url, contents, &blob)?;
         }
-        let fetched = guarded(&url, || repo.download(name))?;
-        let fetched = fetched.map_err(|error| self.hub.refusal(&url, error))?;
-        let length = |path: &Path| path.metadata().map(|own| own.len());
-        match length(&fetched) {
-            Ok(actual) if actual == expected => Ok(fetched),
-            Ok(actual) => {
-                discard(&fetched);
-                discard(&blob);
-                Err(HubError::Length { url, expected, actual })
-            }
-            Err(source) => Err(HubError::Cache { action: "read", path: fetched, source }),
+        self.repository.link(&blob, &path)?;
+        Ok(path)
+    }
+
+    /// Writes contents to a file, which is there only when all of them are.
+    fn transfer(&self, url: &str, contents: Contents, blob: &Path) -> Result<(), HubError> {
+        let cache = |action, source| HubError::Cache { action, path: blob.into(), source };
+        if let Some(folder) = blob.parent() {
+            std::fs::create_dir_all(folder).map_err(|source| cache("create", source))?;
         }
+        let bar = self.bar(url, contents.length);
+        let mut body = bar.wrap_read(contents.body.into_reader());
+        let written = files::write_with(blob, |out| {
+            let copied = copy(&mut body, out, url, contents.length, blob);
+            copied.map_err(|source| refused(url, source))
+        });
+        written.map_err(|error| match error {
+            Error::Hub { source, .. } => *source,
+            Error::Io { source, .. } => cache("write", source),
+            other => cache("write", io::Error::other(other)),
+        })
+    }
+
+    fn bar(&self, url: &str, length: u64) -> ProgressBar {
+        if !self.hub.progress {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(length);
+        let text = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} ({eta})";
+        if let Ok(style) = ProgressStyle::with_template(text) {
+            bar.set_style(style);
+        }
+        bar.set_message(url.rsplit('/').next().unwrap_or_default().to_owned());
+        bar
     }
 }
 
-/// Removes a file that would be taken for a whole one.
-fn discard(path: &Path) {
-    if let Err(reason) = std::fs::remove_file(path) {
-        let path = path.display();
-        tracing::warn!(%path, %reason, "cannot remove a file of another length");
-    }
-}
-
-/// hf-hub panics on some wrong answers, such as a redirection that says not where to.
-fn guarded<T>(url: &str, work: impl FnOnce() -> T) -> Result<T, HubError> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|_| HubError::Answer {
-        url: url.into(),
-        reason: "the client hf-hub panicked".into(),
-    })
-}
-
-impl Hub {
-    /// The error of a request to `url`.
-    fn refusal(&self, url: &str, error: ApiError) -> HubError {
-        let url = url.to_owned();
-        match error {
-            ApiError::RequestError(source) => match *source {
-                ureq::Error::StatusCode(404) => HubError::NotFound { url },
-                ureq::Error::StatusCode(status @ (401 | 403)) => HubError::Denied { url, status },
-                ureq::Error::StatusCode(status) => HubError::Status { url, status },
-                ureq::Error::Json(error) => HubError::Answer { url, reason: error.to_string() },
-                ureq::Error::Protocol(error) => HubError::Answer { url, reason: error.to_string() },
-                source => {
-                    let (endpoint, source) = (self.endpoint.clone(), Box::new(source));
-                    HubError::Unreachable { endpoint, source }
-                }
-            },
-            ApiError::IoError(source) => HubError::Transfer { url, source },
-            other => HubError::Answer { url, reason: other.to_string() },
+/// Copies a body of this length to a file.
+fn copy(
+    body: &mut impl Read,
+    out: &mut impl Write,
+    url: &str,
+    expected: u64,
+    path: &Path,
+) -> Result<(), HubError> {
+    let (mut actual, mut chunk) = (0, vec![0; CHUNK]);
+    loop {
+        let read = match body.read(&mut chunk) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read.map_err(|source| HubError::Transfer { url: url.into(), source })?,
+        };
+        actual += read as u64;
+        if actual > expected || (read == 0 && actual < expected) {
+            return Err(HubError::Length { url: url.into(), expected, actual });
         }
+        if read == 0 {
+            return Ok(());
+        }
+        let cache = |source| HubError::Cache { action: "write", path: path.into(), source };
+        out.write_all(chunk.get(..read).unwrap_or_default()).map_err(cache)?;
     }
 }

@@ -33,6 +33,8 @@ mod client;
 mod name;
 #[cfg(feature = "hub")]
 mod options;
+#[cfg(feature = "hub")]
+mod requests;
 
 pub use crate::error::HubError;
 pub use name::HubName;

@@ -5,8 +5,10 @@ use crate::error::HubError;
 use crate::Result;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 const ENDPOINT: &str = "https://huggingface.co";
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Files of weights from the hub, in its cache on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +18,7 @@ pub struct HubFiles {
     /// reader of `config.json` beside it finds the one below.
     pub weights: PathBuf,
     /// `config.json`, or `open_clip_config.json`; `None` if the repository has none, or it is not in
-    /// the cache in offline mode.
+    /// the cache and the hub is offline or cannot be reached.
     pub config: Option<PathBuf>,
     /// The commit that they are of.
     pub commit: String,
@@ -38,6 +40,7 @@ pub struct Hub {
     pub(super) token: Option<String>,
     pub(super) offline: bool,
     pub(super) progress: bool,
+    pub(super) timeout: Duration,
 }
 
 /// Without the token.
@@ -57,7 +60,7 @@ impl Hub {
     /// Returns huggingface.co with this folder as its cache, without a token.
     pub fn new(cache: impl Into<PathBuf>) -> Self {
         let (endpoint, cache) = (ENDPOINT.into(), cache.into());
-        Self { endpoint, cache, token: None, offline: false, progress: false }
+        Self { endpoint, cache, token: None, offline: false, progress: false, timeout: TIMEOUT }
     }
 
     /// Returns the hub that the [environment](super) says.
@@ -124,11 +127,19 @@ impl Hub {
         self
     }
 
+    /// Sets how long a server may send nothing before a transfer is given up; a connection has 10 seconds
+    /// at most. Default: 60 seconds.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
     /// Returns the weights of `OWNER/NAME` or `OWNER/NAME@REVISION`, with the configuration beside them:
     /// from the cache, or else from the hub.
     ///
     /// Of several files with weights, safetensors are preferred. Processes that fetch the same
-    /// repository wait for one another.
+    /// repository wait for one another. The token goes to the endpoint alone, not to the servers to which
+    /// it redirects.
     ///
     /// # Errors
     /// [`Error::Hub`](crate::Error::Hub) with a [`HubError`].

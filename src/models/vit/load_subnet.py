@@ -35,7 +35,9 @@ except ImportError as error:
                       "pip install --upgrade timm" % error) from error
 
 OTHER = "take the load_subnet.py of the version that wrote the artifact"
+AGAIN = "copy the folder again"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+NUMBER = (int, float)
 # Options of the architecture, with what is meant where one is absent.
 OPTIONS = {
     "layer_scale": None, "pooling": "class_token", "class_token": True, "registers": 0,
@@ -43,9 +45,12 @@ OPTIONS = {
     "activation": "gelu", "mlp": "plain", "qkv_bias": "full", "qk_norm": None, "head_bias": True,
     "rope": None, "image_width": None, "patch_width": None,
 }
-SIZES = {"image_size", "patch_size", "in_channels", "classes", "embed_dim", "blocks", "distilled",
-         "norm_eps", "drop_path"}
-BLOCK_SIZES = {"heads", "head_dim", "hidden_dim", "scale_dim"}
+# Those that are never absent, and their types.
+SIZES = {"image_size": int, "patch_size": int, "in_channels": int, "classes": int, "embed_dim": int,
+         "blocks": list, "distilled": bool, "norm_eps": NUMBER, "drop_path": NUMBER}
+BLOCK_SIZES = {"heads": int, "head_dim": int, "hidden_dim": int, "scale_dim": int}
+POOL_SIZES = {"sizes": dict, "latent_dim": int, "embed_dim": int}
+ROPES = {"grid": {"base": NUMBER, "reference": NUMBER}, "normalised": {"base": NUMBER}}
 NORMS = {"layer": LayerNorm, "rms": RmsNorm}
 ACTIVATIONS = {"gelu": nn.GELU, "gelu_tanh": partial(nn.GELU, approximate="tanh"),
                "quick_gelu": QuickGELU, "relu": nn.ReLU}
@@ -56,6 +61,9 @@ POOLINGS = {"class_token": ("token", False), "class_and_mean": ("token", False),
 
 class SubnetError(ValueError):
     """An artifact that cannot be rebuilt."""
+
+    def __init__(self, what, got, expected, do=OTHER):
+        super().__init__("%s: got %s, expected %s; %s" % (what, got, expected, do))
 
 
 def load_subnet(folder=None, dtype=torch.float32, device="cpu"):
@@ -72,8 +80,7 @@ def load_subnet(folder=None, dtype=torch.float32, device="cpu"):
     try:
         model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
-        raise SubnetError("%s: got tensors of another network, expected those of config.json beside "
-                          "it; copy the folder again (%s)" % (path, error)) from error
+        raise SubnetError(path, "tensors of another network (%s)" % error, "those of config.json", AGAIN) from error
     return model.to(device).eval()
 
 
@@ -81,13 +88,14 @@ def read_config(path):
     """Returns the contents of config.json."""
     try:
         with open(path, encoding="utf-8") as file:
-            config = dict(json.load(file))
-    except (TypeError, ValueError) as error:
-        raise SubnetError("%s: got no JSON object (%s); copy the folder again" % (path, error)) from error
+            config = json.load(file)
+    except ValueError as error:
+        raise SubnetError(path, "no JSON (%s)" % error, "a JSON object", AGAIN) from error
+    check_names(path + ": ", config, {"format": str})
     for name, expected in [("format", ["once-for-both/subnet"]), ("version", [1, 2]), ("family", ["vit"])]:
         if config.get(name) not in expected:
-            raise SubnetError("%s: %s: got %r, expected %s; %s"
-                              % (path, name, config.get(name), " or ".join(map(repr, expected)), OTHER))
+            raise SubnetError("%s: %s" % (path, name), repr(config.get(name)), " or ".join(map(repr, expected)))
+    check_names(path + ": ", config, {"weights_crc32": int, "architecture": dict})
     return config
 
 
@@ -96,8 +104,7 @@ def read_weights(path, crc32):
     with open(path, "rb") as file:
         data = bytearray(file.read())
     if zlib.crc32(data) != crc32:
-        raise SubnetError("%s: checksum: got %08x, expected %08x; copy the folder again"
-                          % (path, zlib.crc32(data), crc32))
+        raise SubnetError(path + ": checksum", "%08x" % zlib.crc32(data), "%08x" % crc32, AGAIN)
     start = 8 + int.from_bytes(data[:8], "little")
     weights = {}
     for name, entry in json.loads(data[8:start]).items():
@@ -111,12 +118,11 @@ def read_weights(path, crc32):
 
 def build(architecture):
     """Returns a network of the architecture of config.json, with random weights."""
-    check_names("", architecture, set(OPTIONS) | SIZES)
+    check_names("option ", architecture, SIZES, OPTIONS)
     options = dict(OPTIONS, **architecture)
     name, pool = kind(options["pooling"])
     global_pool, fc_norm = choice(POOLINGS, "pooling", name)
-    cls = Vit if name == "class_and_mean" or options["positions"] == "none" else VisionTransformer
-    cls = check_distilled(options, cls)
+    cls = VisionTransformerDistilled if check_distilled(options) else Vit
     style, blocks = Style(options), options["blocks"]
     rate = [options["drop_path"] * at / max(len(blocks) - 1, 1) for at in range(len(blocks))]
     made = iter([style.block(at, sizes, rate[at]) for at, sizes in enumerate(blocks)])
@@ -132,21 +138,26 @@ def build(architecture):
     model.patch_embed.proj = nn.Conv2d(options["in_channels"], style.width, kernel_size=style.patch,
                                        stride=style.patch, bias=options["patch_bias"])
     model.class_and_mean = name == "class_and_mean"
-    features = style.width * (2 if model.class_and_mean else 1)
-    if pool:
-        model.attn_pool, features = SubnetPool(style, pool), pool["embed_dim"]
-    model.head = nn.Linear(features, options["classes"], bias=options["head_bias"])
+    if global_pool == "map":
+        model.attn_pool = SubnetPool(style, pool)
+    model.head = nn.Linear(pooled_width(model), options["classes"], bias=options["head_bias"])
     return model
 
 
-def check_distilled(options, cls):
-    """Returns `cls`, or timm's class with a distillation token, and refuses what that has not."""
+def pooled_width(model):
+    """Returns the number of features that the head reads."""
+    if model.attn_pool is not None:
+        return model.attn_pool.mlp.fc2.out_features
+    return model.embed_dim * (2 if model.class_and_mean else 1)
+
+
+def check_distilled(options):
+    """Returns whether there is a distillation token, and refuses what timm's class with one has not."""
     positions = choice(("all_tokens", "patches", "none"), "positions", options["positions"])
     if options["distilled"] and (options["registers"] or positions == "none"):
-        raise SubnetError("options registers, positions: got %r, %r with a distillation token, which timm's "
-                          "VisionTransformerDistilled cannot hold; use the TorchScript export"
-                          % (options["registers"], positions))
-    return VisionTransformerDistilled if options["distilled"] else cls
+        raise SubnetError("options registers, positions", "%r, %r" % (options["registers"], positions),
+                          "none that timm's VisionTransformerDistilled cannot hold", "use the TorchScript export")
+    return options["distilled"]
 
 
 def kind(value):
@@ -154,17 +165,23 @@ def kind(value):
     return next(iter(value.items())) if isinstance(value, dict) and value else (value, None)
 
 
-def check_names(parent, options, known):
-    """Refuses an option that this file does not know."""
-    for name, value in options.items():
-        if name not in known:
-            raise SubnetError("option %s%s: got %r, expected none of this name; %s" % (parent, name, value, OTHER))
+def check_names(parent, options, sizes, known=None):
+    """Refuses options without one of the sizes, or with one that is of another type; and, where `known` is given,
+    those of any other name."""
+    if not isinstance(options, dict):
+        raise SubnetError(parent.rstrip(":. "), repr(options), "an object with " + ", ".join(sizes))
+    for name, types in sizes.items():
+        if not isinstance(options.get(name), types):
+            raise SubnetError(parent + name, repr(options.get(name, "none")), getattr(types, "__name__", "a number"))
+    for name in options:
+        if known is not None and name not in known and name not in sizes:
+            raise SubnetError(parent + name, repr(options[name]), "none of this name")
 
 
 def choice(known, option, value):
     """Returns the entry of a value of an option, and refuses a value that is not known."""
     if not isinstance(value, str) or value not in known:
-        raise SubnetError("option %s: got %r, expected %s; %s" % (option, value, " or ".join(map(repr, known)), OTHER))
+        raise SubnetError("option " + option, repr(value), " or ".join(map(repr, known)))
     return known[value] if isinstance(known, dict) else value
 
 
@@ -188,7 +205,7 @@ class Style:
 
     def block(self, at, sizes, drop_path):
         """Returns the block of these sizes."""
-        check_names("blocks.%d." % at, sizes, BLOCK_SIZES)
+        check_names("option blocks.%d." % at, sizes, BLOCK_SIZES, ())
         # timm has no LayerScale where its initial value is 0; the weights replace that value.
         scale = None if self.layer_scale is None else self.layer_scale or 1.0
         block = Block(self.width, num_heads=1, mlp_ratio=1.0, init_values=scale, drop_path=drop_path,
@@ -219,7 +236,7 @@ class Style:
 def coordinates(rope, prefix, grid):
     """Returns the coordinates (y, x) of all tokens, [tokens, 2]: 0 for those before the patches."""
     name, own = kind(rope)
-    choice(("grid", "normalised"), "rope", name)
+    check_names("option rope.%s." % name, own, choice(ROPES, "rope", name), ())
 
     def axis(side):
         at = torch.arange(side, dtype=torch.float32)
@@ -256,7 +273,9 @@ class SubnetAttention(Attention):
         if style.qkv_bias == "query_value":
             self.q_bias = nn.Parameter(torch.zeros(self.attn_dim))
             self.v_bias = nn.Parameter(torch.zeros(self.attn_dim))
-        self.coordinates = style.rope  # No buffer: it stays in f32.
+        # Coordinates are no buffer and stay in f32. Frequencies have the type of the weights, as in Rust; angles
+        # are computed in f32.
+        self.coordinates = style.rope
         if style.rope is not None:
             self.register_buffer("rope", torch.zeros(2, self.attn_dim // 2))
 
@@ -287,6 +306,8 @@ class SubnetPool(AttentionPoolLatent):
     """timm's attention pooling with a width of its own for latent, heads and pooled features."""
 
     def __init__(self, style, pool):
+        check_names("option pooling.attention.", pool, POOL_SIZES, ())
+        check_names("option pooling.attention.sizes.", pool["sizes"], BLOCK_SIZES, ())
         sizes, width = pool["sizes"], pool["embed_dim"]
         inner = sizes["heads"] * sizes["head_dim"]
         super().__init__(inner, out_features=width, num_heads=sizes["heads"], norm_layer=style.norm)
@@ -318,6 +339,14 @@ class Vit(VisionTransformer):
         return torch.cat([token.expand(x.shape[0], -1, -1) for token in prefix] + [x], dim=1)
 
     def pool(self, x, pool_type=None):
-        if not self.class_and_mean:
+        if not self.class_and_mean or pool_type is not None:
             return super().pool(x, pool_type)
         return torch.cat([x[:, 0], x[:, self.num_prefix_tokens:].mean(dim=1)], dim=-1)
+
+    def reset_classifier(self, num_classes, global_pool=None):
+        """Puts a new head on what is pooled; timm's own reads features of the embedding's width."""
+        super().reset_classifier(num_classes, global_pool)
+        self.class_and_mean = self.class_and_mean and global_pool is None
+        if num_classes > 0:
+            self.head = nn.Linear(pooled_width(self), num_classes).to(self.patch_embed.proj.weight)
+            self.head.train(self.training)

@@ -1,0 +1,108 @@
+//! What is logged: weights without their configuration, and waiting for another process.
+
+use super::{plain, server, NAME};
+use crate::support::TestResult;
+use fs4::FileExt;
+use once_for_both::error::HubError;
+use once_for_both::Error;
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::sync::mpsc::{channel, Sender};
+use std::time::Duration;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+/// Sends messages from `info` on.
+struct Messages(Sender<String>);
+
+impl Subscriber for Messages {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::INFO
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Text(event.metadata().level().to_string());
+        event.record(&mut text);
+        let _ = self.0.send(text.0);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// The level, and all fields.
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.0 += &format!(" {}={value:?}", field.name());
+    }
+}
+
+/// What timm has fetched, or of a repository that has no configuration.
+#[test]
+fn weights_without_configuration_are_taken_with_a_warning_where_there_is_no_network() -> TestResult
+{
+    let (server, cache) = (server()?, tempfile::tempdir()?);
+    let files = server.hub(cache.path()).fetch(NAME)?;
+    fs::remove_file(files.config.ok_or("no config.json")?)?;
+    let closed = format!("http://{}", TcpListener::bind("127.0.0.1:0")?.local_addr()?);
+    let hub = server.hub(cache.path()).endpoint(&closed);
+    let (sender, messages) = channel();
+    let found = tracing::subscriber::with_default(Messages(sender), || hub.fetch(NAME))?;
+    assert_eq!((fs::read(found.weights)?, found.config), (plain()?, None));
+    let messages: Vec<String> = messages.try_iter().collect();
+    let expected = ["WARN", &closed, "without config.json", "model.safetensors"];
+    assert!(
+        messages.iter().any(|own| expected.iter().all(|part| own.contains(part))),
+        "{messages:?}"
+    );
+    // A cache that cannot be written to.
+    fs::remove_dir_all(cache.path().join(".locks"))?;
+    fs::write(cache.path().join(".locks"), "no folder")?;
+    assert!(server.hub(cache.path()).fetch(NAME).is_ok());
+    // Any other answer is an error, as before.
+    fs::remove_file(cache.path().join(".locks"))?;
+    server.change(|own| own.token = Some("secret".into()));
+    let refused = server.hub(cache.path()).fetch(NAME);
+    assert!(
+        matches!(&refused, Err(Error::Hub { source, .. }) if matches!(**source, HubError::Denied { .. })),
+        "{refused:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn waiting_for_another_process_is_logged() -> TestResult {
+    let (server, cache) = (server()?, tempfile::tempdir()?);
+    let folder = cache.path().join(".locks/models--timm--tiny");
+    fs::create_dir_all(&folder)?;
+    let lock = File::create(folder.join("once-for-both.lock"))?;
+    FileExt::lock(&lock)?;
+    let hub = server.hub(cache.path());
+    let (sender, messages) = channel();
+    let running = std::thread::spawn(move || {
+        tracing::subscriber::with_default(Messages(sender), || hub.fetch(NAME))
+    });
+    let message = messages.recv_timeout(Duration::from_secs(30));
+    assert!(server.requests().is_empty());
+    drop(lock);
+    let files = running.join().map_err(|_| "the thread panicked")??;
+    assert_eq!(fs::read(files.weights)?, plain()?);
+    let message = message?;
+    assert!(
+        message.starts_with("INFO") && message.contains("waits for another process"),
+        "{message}"
+    );
+    Ok(())
+}
