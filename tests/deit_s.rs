@@ -778,6 +778,11 @@ fn wrong_options_are_rejected_by_name_before_a_folder_is_written() -> TestResult
         (vec!["--resume", "--out", "nowhere"], vec!["nowhere", "no run", "resuming"]),
         (vec!["search", "--out", out], vec!["search: got none", "weights"]),
         (vec!["--set", "search.components.importance.name=fisher"], vec!["importance", "fisher"]),
+        (
+            vec!["--set", "search.components.task.name=feature_matching"],
+            vec!["search.components.task: got feature_matching, expected classification"],
+        ),
+        (vec!["--set", "network.pooling=tokens"], vec!["network.pooling: got tokens"]),
         (vec!["--set", "search.components.importance.momentun=0.5"], vec!["momentun", "mean"]),
         (vec!["--set", "network.family=swin"], vec!["network.depth", "12", "[2, 2, 6, 2]"]),
         (vec!["--set", "network.window_size=7"], vec!["network.window_size", "vit"]),

@@ -410,6 +410,17 @@ fn network(lines: &str) -> TestResult<NetworkConfig> {
 }
 
 #[test]
+fn features_of_every_token_are_refused_in_section_network() -> TestResult {
+    let refused = network("pooling = 'tokens'")?.vit(3, 5);
+    assert!(
+        matches!(&refused, Err(Error::Invalid { name, actual, .. })
+            if name == "network.pooling" && actual == "tokens"),
+        "{refused:?}"
+    );
+    Ok(())
+}
+
+#[test]
 fn every_option_of_a_vit_is_read_from_section_network() -> TestResult {
     let plain = network("")?.vit(3, 5)?;
     assert_eq!(plain, VitConfig::uniform(32, 2, 4).input(16, 3, 4).classes(5));
@@ -428,8 +439,8 @@ fn every_option_of_a_vit_is_read_from_section_network() -> TestResult {
             VitConfig { pooling: Pooling::Attention(AttentionPool::new(32, 4, 64)), ..own() },
         ),
         (
-            "class_token = false\npooling = 'tokens'",
-            VitConfig { class_token: false, pooling: Pooling::Tokens, ..own() },
+            "class_token = false\npooling = 'mean'",
+            VitConfig { class_token: false, pooling: Pooling::Mean, ..own() },
         ),
         ("registers = 4", VitConfig { registers: 4, ..own() }),
         ("positions = 'patches'", VitConfig { positions: PositionEmbedding::Patches, ..own() }),

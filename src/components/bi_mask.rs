@@ -5,6 +5,7 @@ use crate::error::expect_shape;
 use crate::space::{ActiveSet, ActiveSets};
 use crate::tensors::widened;
 use crate::{Error, Result};
+use std::any::Any;
 use std::fmt::Debug;
 use tch::{Kind, Tensor};
 
@@ -44,8 +45,9 @@ pub struct Mask {
 /// rounded once: with the unit roundoff u (2⁻¹¹ for f16, 2⁻⁸ for bf16), the relative error is at
 /// most u for S and V and 2u for m, plus the smallest subnormal. In f32 the error of all three is
 /// at most 1e-6.
-pub trait BiMask: Debug + Send + Sync {
-    /// Name and parameters; a checkpoint stores them, and a resume with another id is refused.
+pub trait BiMask: Any + Debug + Send + Sync {
+    /// Name and parameters; a checkpoint stores them, and a resume with another id is refused. The names of
+    /// this crate's own are refused when the search is built.
     fn id(&self) -> ComponentId;
 
     /// Returns S of every unit, shaped like the score and differentiable in it.

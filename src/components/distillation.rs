@@ -150,11 +150,12 @@ impl Distillation {
         self.weight + (end - self.weight) * finetuned.clamp(0.0, 1.0)
     }
 
-    /// Checks weight and temperature.
+    /// Checks weights, temperature and precision.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if the weight, the share of the class token or the
-    /// probe is outside [0, 1], or the temperature outside [1e-3, 1e6].
+    /// [`Error::Invalid`](crate::Error::Invalid) naming the field if `weight` or `final_weight` is outside
+    /// [0, 1], `features` outside [0, 1e6], the temperature outside [1e-3, 1e6], or the
+    /// precision f16.
     pub fn check(&self) -> Result<()> {
         self.check_as("distillation")
     }

@@ -7,6 +7,7 @@ use crate::space::Dimension;
 use crate::tensors::Weights;
 use crate::Result;
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 use std::fmt::Debug;
 use tch::{Kind, Tensor};
 
@@ -31,8 +32,9 @@ pub struct Observation<'a> {
 /// Implement [`update`](Self::update) too for scores that are computed after every step. A running
 /// mean needs no state of its own: the present scores are passed to `update`, and the search stores
 /// them in checkpoints and slices them when it prunes.
-pub trait Importance: Debug + Send + Sync {
-    /// Name and parameters; a checkpoint stores them, and a resume with another id is refused.
+pub trait Importance: Any + Debug + Send + Sync {
+    /// Name and parameters; a checkpoint stores them, and a resume with another id is refused. The names of
+    /// this crate's own are refused when the search is built.
     fn id(&self) -> ComponentId;
 
     /// Checks the parameters; called when the search is built.
@@ -105,6 +107,12 @@ pub enum UnitImportance {
         /// Standard deviation of the scores.
         std: f64,
     },
+}
+
+impl UnitImportance {
+    /// Names in its ids.
+    pub(crate) const NAMES: [&'static str; 5] =
+        ["learned", "learned_from_magnitude", "magnitude", "taylor", "random"];
 }
 
 impl Importance for UnitImportance {

@@ -6,6 +6,7 @@ use crate::space::{ActiveSet, ActiveSets, DimensionKind};
 use crate::tensors::{joined, widened};
 use crate::Result;
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 use std::f64::consts::PI;
 use std::fmt::Debug;
 use tch::{Device, Kind, Tensor};
@@ -17,8 +18,9 @@ use tch::{Device, Kind, Tensor};
 ///
 /// [`alpha_loss`]: Self::alpha_loss
 /// [`importance_loss`]: Self::importance_loss
-pub trait AdaptiveOneHotLoss: Debug + Send + Sync {
-    /// Name and parameters; a checkpoint stores them, and a resume with another id is refused.
+pub trait AdaptiveOneHotLoss: Any + Debug + Send + Sync {
+    /// Name and parameters; a checkpoint stores them, and a resume with another id is refused. The names of
+    /// this crate's own are refused when the search is built.
     fn id(&self) -> ComponentId;
 
     /// Checks the parameters; called when the search is built.

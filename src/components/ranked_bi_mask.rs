@@ -19,9 +19,14 @@ use tch::{Kind, Tensor};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RankedBiMask;
 
+impl RankedBiMask {
+    /// Name in its id.
+    pub(super) const NAME: &'static str = "ranked";
+}
+
 impl BiMask for RankedBiMask {
     fn id(&self) -> ComponentId {
-        ComponentId::new("ranked")
+        ComponentId::new(Self::NAME)
     }
 
     fn importance(&self, score: &Tensor) -> Result<Tensor> {

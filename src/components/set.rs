@@ -1,12 +1,14 @@
 //! The set of components of a search, and their ids.
 
 use super::{
-    AdaptiveOneHotLoss, BiMask, Classification, ComponentId, EntropyVarianceLoss, FeatureMatching,
-    Importance, PmimRegularizer, RankedBiMask, Task, Teacher, UnitImportance, WindowNorm,
-    WindowedPixels,
+    AdaptiveOneHotLoss, BiMask, Classification, ComponentId, Contrastive, EntropyVarianceLoss,
+    FeatureMatching, Importance, PmimRegularizer, RankedBiMask, Task, Teacher, UnitImportance,
+    WindowNorm, WindowedPixels,
 };
+use crate::models::Architecture;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 use std::sync::{Arc, Mutex};
 
 /// The components of a search.
@@ -104,22 +106,60 @@ impl Components {
         }
     }
 
-    /// Checks the parameters of all components.
+    /// Checks names and parameters of all components, and the tokens that the task compares.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the parameter.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// [`Error::Invalid`] naming the parameter; [`Error::Component`] for a component of another type with the
+    /// name of one of this crate.
+    pub(crate) fn check<A: Architecture>(&self, architecture: &A) -> Result<()> {
+        self.expect_own_names()?;
+        if let Some(tokens) = architecture.output_tokens() {
+            self.task.check_tokens(tokens)?;
+        }
         self.importance.check()?;
         self.one_hot.check()?;
         self.task.check()
     }
 
+    /// Refuses names of this crate's components for those of another type, which a resume by the ids alone
+    /// would replace.
+    pub(crate) fn expect_own_names(&self) -> Result<()> {
+        let [importance, bi_mask]: [&dyn Any; 2] = [&*self.importance, &*self.bi_mask];
+        let [one_hot, pmim, task]: [&dyn Any; 3] = [&*self.one_hot, &*self.pmim, &*self.task];
+        let ready = task.is::<Classification>() || task.is::<FeatureMatching>();
+        let own = [
+            importance.is::<UnitImportance>(),
+            bi_mask.is::<RankedBiMask>(),
+            one_hot.is::<EntropyVarianceLoss>(),
+            pmim.is::<WindowedPixels>(),
+            ready || task.is::<Contrastive>(),
+        ];
+        let ids = self.ids();
+        let ids = [&ids.importance, &ids.bi_mask, &ids.one_hot, &ids.pmim, &ids.task];
+        let names = names();
+        for (((component, names), id), own) in names.iter().zip(ids).zip(own) {
+            if !own && names.contains(&id.name.as_str()) {
+                let expected = "another name: this one is that of a component of this crate";
+                return Err(unknown(component, id, expected));
+            }
+        }
+        Ok(())
+    }
+
     /// Builds the components with these ids, if all of them are this crate's.
     ///
     /// # Errors
-    /// [`Error::Component`] if an id is not that of a component of this crate, or if there is a
-    /// teacher; build such a search with the component given to the builder.
+    /// [`Error::Component`] if an id is not that of a component of this crate with its parameters, or if
+    /// there is a teacher; build such a search with the component given to the builder.
     pub fn from_ids(ids: &ComponentIds) -> Result<Self> {
+        let own = Self::from_partial(ids)?;
+        own.expect(ids)?;
+        Ok(own)
+    }
+
+    /// [`from_ids`](Self::from_ids), but parameters that a component does not have are left out, and those
+    /// that have a default may be missing.
+    pub(crate) fn from_partial(ids: &ComponentIds) -> Result<Self> {
         if let Some(teacher) = &ids.teacher {
             return Err(unknown("teacher", teacher, "none"));
         }
@@ -155,27 +195,39 @@ impl Components {
     /// [`Error::Component`] naming the first that differs, and both ids.
     pub(crate) fn expect(&self, saved: &ComponentIds) -> Result<()> {
         let own = self.ids();
-        let absent = ComponentId::new("none");
-        let teachers = (&own.teacher, &saved.teacher);
         for (component, actual, expected) in [
             ("importance", &own.importance, &saved.importance),
             ("bi_mask", &own.bi_mask, &saved.bi_mask),
             ("one_hot", &own.one_hot, &saved.one_hot),
             ("pmim", &own.pmim, &saved.pmim),
             ("task", &own.task, &saved.task),
-            (
-                "teacher",
-                teachers.0.as_ref().unwrap_or(&absent),
-                teachers.1.as_ref().unwrap_or(&absent),
-            ),
         ] {
             if actual != expected {
                 let (actual, expected) = (actual.to_string(), expected.to_string());
                 return Err(Error::Component { component, expected, actual });
             }
         }
+        if own.teacher != saved.teacher {
+            let words = |id: &Option<ComponentId>| {
+                id.as_ref().map_or_else(|| "no teacher".into(), ComponentId::to_string)
+            };
+            let (actual, expected) = (words(&own.teacher), words(&saved.teacher));
+            return Err(Error::Component { component: "teacher", expected, actual });
+        }
         Ok(())
     }
+}
+
+/// Returns the names of this crate's components, of every kind that a checkpoint may name.
+fn names() -> [(&'static str, Vec<&'static str>); 5] {
+    let tasks = vec![Classification::NAME, FeatureMatching::NAME, Contrastive::NAME];
+    [
+        ("importance", UnitImportance::NAMES.to_vec()),
+        ("bi_mask", vec![RankedBiMask::NAME]),
+        ("one_hot", vec![EntropyVarianceLoss::NAME]),
+        ("pmim", vec![WindowedPixels::NAME]),
+        ("task", tasks),
+    ]
 }
 
 /// Locks the teacher; a lock poisoned by a panic in another thread is recovered.

@@ -155,6 +155,15 @@ pub struct PmimPorts {
     pub channels: i64,
 }
 
+/// Tokens before the patch tokens in outputs `[B, tokens, C]`: a class token, then others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputTokens {
+    /// Whether token 0 is a class token.
+    pub class_token: bool,
+    /// Number of the other tokens before the patch tokens: distillation token and registers.
+    pub registers: i64,
+}
+
 /// Configuration of a network: its family's name, how it is built, its search space and its cost.
 ///
 /// Implement it to search a network of your own (docs/wrapping.md);
@@ -212,6 +221,12 @@ pub trait Architecture: Clone + Debug + Send + Serialize + DeserializeOwned {
     /// Returns the name of the dimension of the last axis of [`Network::forward_features`]; `None`
     /// (default) for networks without.
     fn feature_dimension(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns the tokens before the patch tokens in outputs `[B, tokens, C]`; `None` (default) for networks
+    /// with other outputs, or where it is not known.
+    fn output_tokens(&self) -> Option<OutputTokens> {
         None
     }
 

@@ -181,6 +181,12 @@ impl NetworkConfig {
             .classes(classes);
         dense.drop_path = self.drop_path;
         dense.distilled = self.distilled;
+        if self.pooling == Some(Pooling::Tokens) {
+            let expected =
+                "an input of a classifier, such as class_token: a run classifies; search a \
+                            network of features with the library (VitConfig::pooling)";
+            return Err(Error::invalid("network.pooling", expected, "tokens"));
+        }
         self.set_options(&mut dense);
         dense.check().map_err(|error| error.of_section("network"))?;
         Ok(dense)

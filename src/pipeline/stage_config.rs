@@ -237,7 +237,16 @@ impl StageConfig {
         }
         let ids: ComponentIds =
             typed::from_value(ids).map_err(|fault| PipelineError::field(under, &fault))?;
-        let components = Components::from_ids(&ids)?;
+        if ids.task != preset.ids().task {
+            // Training, comparison, forecast and judgement of a run classify.
+            let name = format!("{under}.task");
+            let expected = format!(
+                "{}; search other tasks with the library (Search::of(…).task(…))",
+                preset.ids().task
+            );
+            return Err(Error::invalid(name, expected, &ids.task));
+        }
+        let components = Components::from_partial(&ids)?;
         self.expect_parameters(&components)?;
         Ok(components)
     }

@@ -44,7 +44,7 @@ impl<A: Architecture> SearchBuilder<A> {
             Error::invalid("steps of the search", "given: call steps or options", "none")
         })?;
         options.check()?;
-        self.components.check()?;
+        self.components.check(&self.architecture)?;
         expect_teacher(&self.components, options.training.distillation)?;
         if options.search_steps == 0 {
             return Ok((options, SearchSpace::empty()));

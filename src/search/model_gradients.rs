@@ -140,7 +140,7 @@ impl<A: Architecture> Search<A> {
         Ok((output, Some(loss)))
     }
 
-    /// Returns task + w_rec·reconstruction, with w_rec = task / reconstruction a constant to autograd
+    /// Returns task + w_rec·reconstruction, with w_rec = |task| / reconstruction a constant to autograd
     /// (paper section 3.4), of the images of all ranks.
     fn with_reconstruction(
         &self,
@@ -157,7 +157,7 @@ impl<A: Architecture> Search<A> {
                 [means.f_get(0)?, means.f_get(1)?]
             }
         };
-        let weight = all_task.f_div(&all_loss.f_clamp_min(1e-12)?)?;
+        let weight = all_task.f_abs()?.f_div(&all_loss.f_clamp_min(1e-12)?)?;
         Ok(task.f_add(&loss.f_mul(&weight)?)?)
     }
 }

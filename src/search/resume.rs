@@ -73,6 +73,7 @@ impl<A: Architecture> Search<A> {
         let Snapshot { folder, state } = snapshot;
         let components = match components {
             Some(components) => {
+                components.expect_own_names()?;
                 components.expect(&state.components)?;
                 components.clone()
             }

@@ -178,6 +178,10 @@ impl<A: Architecture> Search<A> {
         let Some((distillation, teacher)) = taught else {
             return self.task_loss(batch, &logits.prediction()?, None, checked);
         };
+        let task = &self.components.task;
+        if task.teacher() == TeacherRole::Target {
+            return self.task_loss(batch, &logits.prediction()?, Some(&teacher.logits), checked);
+        }
         let student = &match distillation.teacher {
             // What it teaches is the prediction of the same heads.
             TeacherSource::Dense => logits.prediction()?,
@@ -185,10 +189,6 @@ impl<A: Architecture> Search<A> {
                 logits.distillation.as_ref().unwrap_or(&logits.class).shallow_clone()
             }
         };
-        let task = &self.components.task;
-        if task.teacher() == TeacherRole::Target {
-            return self.task_loss(batch, student, Some(&teacher.logits), checked);
-        }
         let [own, target] = [task.logits(student)?, task.logits(&teacher.logits)?];
         let mut distance = distillation_loss(&own, &target, distillation.kind)?;
         if let (Some(own), Some(target)) = (&output.features, &teacher.features) {

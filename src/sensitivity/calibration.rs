@@ -2,7 +2,7 @@
 
 use super::{CandidateSensitivity, DimensionSensitivity, Rise, Sensitivity};
 use crate::batch::{check_images, Batch, Targets};
-use crate::components::{Classification, Task, TaskInputs};
+use crate::components::{Classification, Task, TaskInputs, TeacherRole};
 use crate::error::{expect_shape, During};
 use crate::models::Architecture;
 use crate::space::{Size, Sizes};
@@ -42,6 +42,7 @@ pub struct Calibration<'a> {
     targets: Vec<&'a Batch>,
     loss: Loss<'a>,
     progress: OnProgress<'a>,
+    task: Option<&'a dyn Task>,
 }
 
 impl std::fmt::Debug for Calibration<'_> {
@@ -56,8 +57,8 @@ impl<'a> Calibration<'a> {
         Self::task(batches, &Classification)
     }
 
-    /// Returns a calibration by the loss of a task on these batches. The teacher of a task with one is the
-    /// network before pruning.
+    /// Returns a calibration by the loss of a task on these batches. The teacher of a task whose target is
+    /// one's outputs ([`TeacherRole::Target`]) is the network before pruning.
     pub fn task(batches: &'a [Batch], task: &'a dyn Task) -> Self {
         let loss = move |outputs: Outputs| {
             let Batch { images, targets } = &batches[outputs.batch];
@@ -69,10 +70,14 @@ impl<'a> Calibration<'a> {
                 Targets::Unlabelled => Targets::Unlabelled,
             };
             let batch = Batch { images: images.shallow_clone(), targets };
-            task.losses(&TaskInputs::new(outputs.logits, &batch).with_teacher(outputs.reference))
+            let inputs = TaskInputs::new(outputs.logits, &batch);
+            task.losses(&match task.teacher() {
+                TeacherRole::Target => inputs.with_teacher(outputs.reference),
+                TeacherRole::Distils | TeacherRole::Unused => inputs,
+            })
         };
         let images = batches.iter().map(|batch| &batch.images).collect();
-        Self { targets: batches.iter().collect(), ..Self::of(images, loss) }
+        Self { targets: batches.iter().collect(), task: Some(task), ..Self::of(images, loss) }
     }
 
     /// Returns a calibration by a loss of one's own, with or without labels: a function from the
@@ -97,7 +102,8 @@ impl<'a> Calibration<'a> {
     }
 
     fn of(images: Vec<&'a Tensor>, loss: impl FnMut(Outputs) -> Result<Tensor> + 'a) -> Self {
-        Self { images, targets: Vec::new(), loss: Box::new(loss), progress: Box::new(|_| Ok(())) }
+        let progress = Box::new(|_: Progress| Ok(()));
+        Self { images, targets: Vec::new(), loss: Box::new(loss), progress, task: None }
     }
 
     /// Calls `progress` before every pass over the batches; an error of it ends the measurement.
@@ -175,6 +181,9 @@ impl<'a> Calibration<'a> {
     /// Checks the batches, and returns outputs and losses of the network before pruning.
     fn before<A: Architecture>(&mut self, supernet: &Supernet<A>) -> Result<Before> {
         self.check(supernet.device())?;
+        if let (Some(task), Some(tokens)) = (self.task, supernet.architecture().output_tokens()) {
+            task.check_tokens(tokens)?;
+        }
         let outputs = self.images.iter().map(|images| supernet.network_logits(images));
         let outputs: Vec<Tensor> = outputs.collect::<Result<_>>()?;
         let mut losses = Vec::new();

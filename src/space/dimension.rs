@@ -198,9 +198,7 @@ impl Binding {
         let grid = || units.f_view([size.heads, size.channels]);
         match (self.over, self.half_split) {
             (Over::Units, false) => Ok(units.shallow_clone()),
-            (Over::Heads, _) => {
-                Ok(grid()?.f_select(1, 0)?.f_divide_scalar_mode(channels, "floor")?)
-            }
+            (Over::Heads, _) => heads_of(units, size, channels),
             (Over::Units, true) => {
                 // Unit h·C + c has the entries h·2C + c and h·2C + C + c.
                 let before = grid()?.f_divide_scalar_mode(channels, "floor")?;
@@ -240,6 +238,18 @@ impl Binding {
         shape[self.axis] = self.outer * index.size1()? * self.inner;
         Ok(selected.f_reshape(&shape[..])?)
     }
+}
+
+/// Returns the heads of units, which are `size.heads × size.channels` out of heads of `channels` channels.
+///
+/// # Shapes
+/// `units`: `[size.heads · size.channels]`, i64. Result: `[size.heads]`, i64.
+pub(crate) fn heads_of(units: &Tensor, size: Size, channels: i64) -> Result<Tensor> {
+    if size.is_removed() {
+        return Ok(units.shallow_clone());
+    }
+    let first = units.f_view([size.heads, size.channels])?.f_select(1, 0)?;
+    Ok(first.f_divide_scalar_mode(channels, "floor")?)
 }
 
 fn is_false(own: &bool) -> bool {

@@ -14,6 +14,7 @@ mod dimension;
 pub use active::ActiveSet;
 pub use active_sets::{ActiveSets, CandidateTable, DimensionGroup};
 pub use candidates::{Candidates, Size};
+pub(crate) use dimension::heads_of;
 pub use dimension::{Binding, Dimension, DimensionKind, Over, Role};
 
 use crate::range::Range;

@@ -1,10 +1,10 @@
 //! State of one dimension: scores, α, active candidates, fade-out.
 
 use super::fade_out::FadeOut;
-use super::flat::{heads_of, indices, narrow_flat};
+use super::flat::{indices, narrow_flat};
 use crate::components::{expect_finite, head_ranks, most_important, BiMask, RankedBiMask};
 use crate::error::expect_shape;
-use crate::space::{ActiveSet, Candidates, Dimension, Size};
+use crate::space::{heads_of, ActiveSet, Candidates, Dimension, Size};
 use crate::{Error, Result};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};

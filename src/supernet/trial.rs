@@ -76,11 +76,14 @@ impl<A: Architecture> Supernet<A> {
             for &(at, size) in sizes {
                 let state = &self.states[at];
                 let kept = state.kept_units(size)?;
-                let keeps = state.score.f_zeros_like()?.f_flatten(0, -1)?;
-                let keeps = keeps.f_index_fill(0, &kept, 1.0)?.f_view([1, -1, 1])?;
+                let channels = state.candidates().channels();
                 for binding in gated(&self.space.dimensions[at]) {
                     let Some(variable) = self.variables.get(&binding.variable) else { continue };
                     let mut view = variable.f_view(binding.view(&variable.size()))?;
+                    let kept = binding.entries_of(&kept, size, channels)?;
+                    let keeps =
+                        view.f_new_zeros([1, view.size()[1], 1], (view.kind(), view.device()))?;
+                    let keeps = keeps.f_index_fill(1, &kept, 1.0)?;
                     let _ = view.f_mul_(&keeps)?;
                 }
             }

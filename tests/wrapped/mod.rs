@@ -4,6 +4,7 @@ mod attention;
 mod dinov2;
 mod odd;
 mod own;
+mod recipe_network;
 mod recipes;
 mod torchscript;
 

@@ -6,13 +6,15 @@ use crate::components::ComponentId;
 use crate::error::expect_shape;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 use std::fmt::Debug;
 use tch::{Device, Tensor};
 
 /// Masked image modeling: which tokens are masked, the reconstruction target, and the loss (paper
 /// section 3.4).
-pub trait PmimRegularizer: Debug + Send + Sync {
-    /// Name and parameters; a checkpoint stores them, and a resume with another id is refused.
+pub trait PmimRegularizer: Any + Debug + Send + Sync {
+    /// Name and parameters; a checkpoint stores them, and a resume with another id is refused. The names of
+    /// this crate's own are refused when the search is built.
     fn id(&self) -> ComponentId;
 
     /// Returns the patch tokens to mask, `[batch, tokens]`, f32, 1 where masked: by default a

@@ -24,12 +24,12 @@ impl Task for Classification {
 
     fn losses(&self, inputs: &TaskInputs) -> Result<Tensor> {
         let (logits, targets) = (inputs.outputs, &inputs.batch.targets);
-        cross_entropy(logits, targets, inputs.label_smoothing, Reduction::None)
+        checked_apart(logits, targets, inputs.label_smoothing, Reduction::None)
     }
 
     fn loss(&self, inputs: &TaskInputs) -> Result<Tensor> {
         let (logits, targets) = (inputs.outputs, &inputs.batch.targets);
-        cross_entropy(logits, targets, inputs.label_smoothing, Reduction::Mean)
+        checked_apart(logits, targets, inputs.label_smoothing, Reduction::Mean)
     }
 
     fn class_index_flag(&self, inputs: &TaskInputs) -> Result<Option<Tensor>> {
@@ -40,9 +40,9 @@ impl Task for Classification {
 
 /// Returns the cross-entropy of logits and targets, with label smoothing in [0, 1).
 ///
-/// Class indices on the CPU are checked. Those on another device are limited to the classes there
-/// are, since a check would wait for the device; a [`Search`](crate::search::Search) skips a step
-/// with such an index, and names it at the next logged step.
+/// Class indices on the CPU are checked. On another device a check would wait for the device: the loss of an
+/// image whose index is out of range is NaN there, and so are mean and sum. A
+/// [`Search`](crate::search::Search) skips such a step, and names it at the next logged one.
 ///
 /// # Shapes
 /// `logits`: `[B, classes]`. Result: scalar for `Reduction::Mean`, `[B]` for `Reduction::None`.
@@ -51,6 +51,27 @@ impl Task for Classification {
 /// [`Error::Shape`] if the batch sizes or numbers of classes differ; [`Error::Invalid`] for a class
 /// index out of range, images without labels, or a network that returns features of every token.
 pub fn cross_entropy(
+    logits: &Tensor,
+    targets: &Targets,
+    label_smoothing: f64,
+    reduction: Reduction,
+) -> Result<Tensor> {
+    let loss = checked_apart(logits, targets, label_smoothing, reduction)?;
+    let flags = match targets {
+        Targets::Classes(indices) if indices.device() != Device::Cpu => {
+            out_of_range(indices, expect_logits(logits)?[1])?
+        }
+        _ => return Ok(loss),
+    };
+    match reduction {
+        Reduction::None => Ok(loss.f_add(&flags)?),
+        _ => Ok(loss.f_add(&flags.f_sum(Kind::Float)?)?),
+    }
+}
+
+/// [`cross_entropy`] with class indices on another device than the CPU limited to the classes there are:
+/// the caller checks them by [`class_index_flag`].
+pub(super) fn checked_apart(
     logits: &Tensor,
     targets: &Targets,
     label_smoothing: f64,
@@ -106,15 +127,15 @@ fn expect_logits(logits: &Tensor) -> Result<[i64; 2]> {
 pub(super) fn class_index_flag(classes: i64, targets: &Targets) -> Result<Option<Tensor>> {
     match targets {
         Targets::Classes(indices) if indices.device() != Device::Cpu => {
-            out_of_range(indices, classes).map(Some)
+            Ok(Some(out_of_range(indices, classes)?.f_sum(Kind::Float)?))
         }
         _ => Ok(None),
     }
 }
 
-/// 0/0 where an index is outside `0..classes`, else 0/1.
+/// Of each index, 0/0 if it is outside `0..classes`, else 0/1.
 fn out_of_range(indices: &Tensor, classes: i64) -> Result<Tensor> {
-    let right = indices.f_clamp(0, classes - 1)?.f_eq_tensor(indices)?.f_all()?;
+    let right = indices.f_clamp(0, classes - 1)?.f_eq_tensor(indices)?;
     let right = right.f_to_kind(Kind::Float)?;
     Ok(right.f_zeros_like()?.f_div(&right)?)
 }
@@ -128,7 +149,8 @@ mod tests {
         for (indices, outside) in
             [([0, 4], false), ([0, 5], true), ([-1, 4], true), ([-100, 0], true)]
         {
-            let flag = out_of_range(&Tensor::f_from_slice::<i64>(&indices)?, 5)?;
+            let flags = out_of_range(&Tensor::f_from_slice::<i64>(&indices)?, 5)?;
+            let flag = flags.f_sum(Kind::Float)?;
             let flag = flag.f_double_value(&[])?;
             assert!(if outside { flag.is_nan() } else { flag == 0.0 }, "{indices:?}: {flag}");
         }

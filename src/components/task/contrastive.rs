@@ -1,7 +1,7 @@
 //! Contrastive task: similarities of an image's features to the embeddings of given texts.
 
-use super::classification::{class_index_flag, expect_targets};
-use super::{cross_entropy, Task, TaskInputs};
+use super::classification::{checked_apart, class_index_flag, expect_targets};
+use super::{Task, TaskInputs};
 use crate::components::ComponentId;
 use crate::error::expect_shape;
 use crate::range::Range;
@@ -61,6 +61,9 @@ pub struct Contrastive {
 }
 
 impl Contrastive {
+    /// Name in its id.
+    pub(crate) const NAME: &'static str = "contrastive";
+
     /// Creates the task. `temperature`: τ that cosines are divided by, 1/exp(`logit_scale`) of CLIP and
     /// SigLIP.
     ///
@@ -101,7 +104,7 @@ impl Contrastive {
 impl Task for Contrastive {
     fn id(&self) -> ComponentId {
         let [texts, width] = self.shape;
-        let id = ComponentId::new("contrastive").with("temperature", self.temperature);
+        let id = ComponentId::new(Self::NAME).with("temperature", self.temperature);
         let id = id.with("texts", texts).with("width", width);
         let id = id.with("crc32", format!("{:08x}", self.checksum));
         match self.loss {
@@ -113,7 +116,7 @@ impl Task for Contrastive {
     fn losses(&self, inputs: &TaskInputs) -> Result<Tensor> {
         let (logits, targets) = (self.logits(inputs.outputs)?, &inputs.batch.targets);
         if self.loss == ContrastiveLoss::Softmax {
-            return cross_entropy(&logits, targets, inputs.label_smoothing, Reduction::None);
+            return checked_apart(&logits, targets, inputs.label_smoothing, Reduction::None);
         }
         let targets = expect_targets(&logits, targets)?;
         let targets = match targets.kind() {

@@ -4,10 +4,12 @@
 use super::{Task, TaskInputs, TeacherRole};
 use crate::components::ComponentId;
 use crate::error::expect_shape;
+use crate::models::{Architecture, OutputTokens};
 use crate::randomness::for_images;
 use crate::range::{Range, SHARE};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::fmt::Display;
 use tch::{Kind, Tensor};
 
 const REGISTERS: Range<i64> = Range::closed(0, 1 << 20);
@@ -27,7 +29,8 @@ const REGISTERS: Range<i64> = Range::closed(0, 1 << 20);
 /// # fn main() -> once_for_both::Result<()> {
 /// let vit = VitConfig::uniform(32, 2, 2).input(16, 3, 8).classes(32).pooling(Pooling::Tokens);
 /// let weights = Search::training(vit.clone(), 1).build()?.supernet().raw_weights();
-/// let search = Search::of(vit).weights(&weights).task(FeatureMatching::default());
+/// let task = FeatureMatching::of(&vit);
+/// let search = Search::of(vit).weights(&weights).task(task);
 /// let search = search.budget(Budget::macs_share(0.5)).steps(60, 40).build()?;
 /// # assert_eq!(search.components().task.id().name, "feature_matching");
 /// # Ok(())
@@ -61,6 +64,26 @@ impl Default for FeatureMatching {
 impl FeatureMatching {
     /// Name in its id.
     pub(crate) const NAME: &'static str = "feature_matching";
+
+    /// The default for the tokens of a network: whether it has a class token, and its registers.
+    ///
+    /// ```
+    /// use once_for_both::components::FeatureMatching;
+    /// use once_for_both::models::{Pooling, VitConfig};
+    ///
+    /// let mut vit = VitConfig::uniform(32, 2, 2).input(16, 3, 8).classes(32).pooling(Pooling::Tokens);
+    /// (vit.class_token, vit.registers) = (false, 4);
+    /// let task = FeatureMatching::of(&vit);
+    /// assert_eq!((task.class_token, task.registers), (false, 4));
+    /// ```
+    pub fn of<A: Architecture>(network: &A) -> Self {
+        match network.output_tokens() {
+            Some(OutputTokens { class_token, registers }) => {
+                Self { class_token, registers, ..Self::default() }
+            }
+            None => Self::default(),
+        }
+    }
 
     /// Returns the mean over the compared tokens of `[B, tokens]`: `class` times that of token 0 and
     /// `others` times the mean of the others.
@@ -154,6 +177,24 @@ impl Task for FeatureMatching {
 
     fn teacher(&self) -> TeacherRole {
         TeacherRole::Target
+    }
+
+    fn check_tokens(&self, tokens: OutputTokens) -> Result<()> {
+        let OutputTokens { class_token, registers } = tokens;
+        let expected = |own: &dyn Display| {
+            format!("{own} of the network; make the task by FeatureMatching::of")
+        };
+        if self.class_token != class_token {
+            return Err(Error::invalid(
+                "task.class_token",
+                expected(&class_token),
+                self.class_token,
+            ));
+        }
+        if self.registers != registers {
+            return Err(Error::invalid("task.registers", expected(&registers), self.registers));
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<()> {

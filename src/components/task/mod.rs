@@ -13,7 +13,9 @@ pub use function::FunctionTask;
 use super::ComponentId;
 use crate::batch::{Batch, Targets};
 use crate::error::expect_shape;
+use crate::models::OutputTokens;
 use crate::{Error, Result};
+use std::any::Any;
 use std::fmt::Debug;
 use tch::{Kind, Tensor};
 
@@ -28,8 +30,9 @@ use tch::{Kind, Tensor};
 ///
 /// A step computes the loss on its images without waiting for the device, so an implementation reads no
 /// tensor of the device back to the host.
-pub trait Task: Debug + Send + Sync {
-    /// Name and parameters; a checkpoint stores them, and a resume with another id is refused.
+pub trait Task: Any + Debug + Send + Sync {
+    /// Name and parameters; a checkpoint stores them, and a resume with another id is refused. The names of
+    /// this crate's own are refused when the search is built.
     fn id(&self) -> ComponentId;
 
     /// Returns the loss of each image.
@@ -79,6 +82,14 @@ pub trait Task: Debug + Send + Sync {
     /// Those of [`losses`](Self::losses).
     fn class_index_flag(&self, _inputs: &TaskInputs) -> Result<Option<Tensor>> {
         Ok(None)
+    }
+
+    /// Checks that the task compares the tokens that the network has. The default accepts all.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the parameter.
+    fn check_tokens(&self, _tokens: OutputTokens) -> Result<()> {
+        Ok(())
     }
 
     /// Checks the parameters. The default accepts all.

@@ -13,7 +13,7 @@ pub use config::VitConfig;
 pub use network::VisionTransformer;
 pub use options::{Pooling, PositionEmbedding};
 
-use super::{family, Architecture, Graph, PmimPorts, Shapes};
+use super::{family, Architecture, Graph, OutputTokens, PmimPorts, Shapes};
 use crate::cost::CostModel;
 use crate::space::{SearchSpace, Sizes};
 use crate::tensors::Weights;
@@ -64,6 +64,12 @@ impl Architecture for VitConfig {
 
     fn feature_dimension(&self) -> Option<String> {
         Some(space::EMBEDDING.into())
+    }
+
+    fn output_tokens(&self) -> Option<OutputTokens> {
+        let class_token = self.class_token;
+        let registers = self.prefix_tokens().saturating_sub(i64::from(class_token));
+        (self.pooling == Pooling::Tokens).then_some(OutputTokens { class_token, registers })
     }
 
     fn variables(&self) -> Result<Shapes> {
