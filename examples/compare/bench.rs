@@ -7,6 +7,7 @@ use crate::protocol::Protocol;
 use crate::row::Row;
 use crate::{data, terms, AnyError};
 use cpu_time::ProcessTime;
+use once_for_both::latency::LatencyModel;
 use once_for_both::pipeline::{Feed, FeedBatches, Judgement};
 use once_for_both::search::{Checkpoints, Search};
 use once_for_both::subnet::{Export, Subnet};
@@ -32,24 +33,28 @@ pub struct Bench<A> {
     pub device: Device,
     /// Training images that are held out and evaluated on.
     pub validate: i64,
+    /// The model of `--latency`.
+    pub latency: Option<LatencyModel>,
 }
 
 impl<A: Compared> Bench<A> {
     /// Opens the data, and loads the dense network of `weights`.
     pub fn open(source: &Source, weights: &Path) -> Result<Self> {
         let device = device::parse(&source.device)?;
-        Self::new(data::open(source, device)?, source.validate, weights)
+        Self::new(data::open(source, device)?, source, weights)
     }
 
     /// Loads the dense network of `weights`.
-    pub fn new(feed: Feed, validate: i64, weights: &Path) -> Result<Self> {
+    pub fn new(feed: Feed, source: &Source, weights: &Path) -> Result<Self> {
         let device = feed.device();
         let dense = Subnet::<A>::load(weights, device)?;
         let weights = dense.weights().iter();
         let weights = weights.map(|(name, weight)| (name.clone(), weight.shallow_clone()));
         let (network, weights) = (dense.architecture().clone(), weights.collect());
         let checksum = terms::checksum(&weights)?;
-        Ok(Self { feed, network, weights, checksum, device, validate })
+        let latency = source.latency.as_deref().map(LatencyModel::read).transpose()?;
+        let validate = source.validate;
+        Ok(Self { feed, network, weights, checksum, device, validate, latency })
     }
 
     /// Returns NLL and hit of the dense network on every image to evaluate on.

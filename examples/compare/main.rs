@@ -46,6 +46,7 @@ mod data;
 mod family;
 mod file;
 mod images;
+mod latency;
 mod methods;
 mod options;
 mod paired;
@@ -141,7 +142,14 @@ fn compare<A: Compared>(options: &Options, group: &dyn Collective) -> Result<(),
             trained.path()
         }
     };
-    let bench = Bench::<A>::new(feed, source.validate, weights)?;
+    if group.world_size() > 1 && source.latency.as_deref().is_some_and(|file| !file.exists()) {
+        return Err(
+            "several processes: got no file of --latency, expected one; measure it in one process"
+                .into(),
+        );
+    }
+    latency::prepare::<A>(source, &feed, weights, options.jobs.map(|_| 1))?;
+    let bench = Bench::<A>::new(feed, source, weights)?;
     let dense = bench.judge_dense()?;
     if group.is_main() {
         println!("dense: NLL {:.4}, top-1 {:.2} %", dense.mean_nll(), 100.0 * dense.top1());

@@ -146,6 +146,16 @@ pub struct Source {
     #[arg(long, value_name = "FOLDER")]
     pub weights: Option<PathBuf>,
 
+    /// Budgets are shares of the dense network's latency in this model, in place of its MACs; where there is no such
+    /// file, the model is measured before the rows, and written. Rows have a `latency`, predicted and measured.
+    #[arg(long, value_name = "FILE")]
+    pub latency: Option<PathBuf>,
+
+    /// Images of a batch whose latency is measured.
+    #[arg(long, default_value_t = 1, requires = "latency",
+          value_parser = clap::value_parser!(i64).range(1..))]
+    pub latency_batch: i64,
+
     /// cpu, cuda, cuda:N, or auto.
     #[arg(long, default_value = "auto")]
     pub device: String,

@@ -1,6 +1,7 @@
 //! Results of one run: a row of the file of `--json`.
 
 use crate::images::ImageNlls;
+use crate::latency::RowLatency;
 use crate::plan::Run;
 use once_for_both::pipeline::Judgement;
 use once_for_both::space::Sizes;
@@ -26,6 +27,9 @@ pub struct Row {
     pub draw: u64,
     /// Share of the dense MACs reached.
     pub macs: f64,
+    /// Share of the dense latency, with `--latency`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<RowLatency>,
     /// Size of every dimension.
     pub sizes: Sizes,
     /// Quality so many steps after the decision of the sizes; the last point is the end.
@@ -112,6 +116,12 @@ impl fmt::Display for Row {
         )?;
         for Point { after, nll, top1 } in &self.curve {
             write!(formatter, " +{after}: {nll:.4} / {:.2}", 100.0 * top1)?;
+        }
+        if let Some(RowLatency { predicted, measured, standard_error }) = &self.latency {
+            write!(
+                formatter,
+                "  latency {measured:.3} ± {standard_error:.3}, predicted {predicted:.3}"
+            )?;
         }
         Ok(())
     }

@@ -32,6 +32,9 @@ impl<A: Compared> Bench<A> {
     /// Returns the widest network whose embeddings, head channels and hidden units are one share of the
     /// dense ones, within a share of its MACs.
     pub fn narrowed(&self, share: f64) -> Result<A, AnyError> {
+        if self.latency.is_some() {
+            return Err("scratch: got --latency, expected budgets in MACs".into());
+        }
         let dense = &self.network;
         let limit = share * dense.cost_model().dense_cost(Metric::Macs)?;
         let mut best = None;

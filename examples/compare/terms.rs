@@ -29,6 +29,10 @@ impl<A: Compared> Bench<A> {
         if searched && protocol.depth {
             terms["depth"] = true.into();
         }
+        if let Some(model) = &self.latency {
+            let model = serde_json::to_vec(model)?;
+            terms["latency"] = format!("{:08x}", crc32c::crc32c(&model)).into();
+        }
         Ok(terms)
     }
 

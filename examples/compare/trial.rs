@@ -9,7 +9,7 @@ use crate::scaled::ScaledLoss;
 use crate::start::{draw_sizes, measure_sensitivity, Start};
 use crate::AnyError;
 use once_for_both::batch::BatchSource;
-use once_for_both::cost::{Budget, Metric};
+use once_for_both::cost::Metric;
 use once_for_both::pipeline::Judgement;
 use once_for_both::search::{Event, Phase, Search, SearchBuilder, SearchOptions};
 use once_for_both::Result;
@@ -33,13 +33,17 @@ impl<A: Compared> Bench<A> {
         let (network, factor) = (self.network.clone(), run.protocol.loss_scale);
         let space = network.space()?;
         let space = if run.protocol.depth { space.removable_branches() } else { space };
-        Ok(Search::of(ScaledLoss { network, factor })
+        let builder = Search::of(ScaledLoss { network, factor })
             .space(space)
             .weights(&self.weights)
-            .budget(Budget::macs_share(run.budget))
+            .budget(self.budget(run.budget))
             .options(run.search_options()?)
             .components(run.method.components())
-            .device(self.device))
+            .device(self.device);
+        Ok(match &self.latency {
+            Some(model) => builder.latency(model.clone()),
+            None => builder,
+        })
     }
 
     /// Searches, fine-tunes and measures.
@@ -55,6 +59,7 @@ impl<A: Compared> Bench<A> {
         curve.push(Point::new(after, &judged));
         Ok(Row {
             macs: subnet.macs()? / self.network.cost_model().dense_cost(Metric::Macs)?,
+            latency: self.latency_of(&search.supernet().sizes())?,
             sizes: search.supernet().sizes(),
             curve,
             search_seconds: searched.iter().sum::<Duration>().as_secs_f64(),

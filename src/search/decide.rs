@@ -106,14 +106,30 @@ impl<A: Architecture> Search<A> {
         readout: &[DimensionReadout],
         budgets: &[CostLimit],
     ) -> Result<Projection> {
-        let active = |state: &DimensionState| state.active.numbers().collect();
-        match self.project_among(readout, budgets, active) {
-            Ok(close) if uses_one_of(budgets, &close) => Ok(close),
-            Ok(_) | Err(Error::Infeasible { .. } | Error::Conflicting { .. }) => {
-                self.project_among(readout, budgets, DimensionState::possible_candidates)
+        let found = match self.project_active(readout, budgets) {
+            Ok(close) if uses_one_of(budgets, &close) => return Ok(close),
+            Ok(found) => found,
+            Err(Error::Infeasible { .. } | Error::Conflicting { .. }) => {
+                return self.project_among(readout, budgets, DimensionState::possible_candidates)
             }
-            Err(other) => Err(other),
-        }
+            Err(other) => return Err(other),
+        };
+        // Among more candidates projection follows fewer of their combinations: it may find a worse choice, or none.
+        let among_all = self.project_among(readout, budgets, DimensionState::possible_candidates);
+        let better = |other: &Projection| match self.estimates() {
+            true => other.log_probability > found.log_probability,
+            false => uses_more_of(budgets, other, &found),
+        };
+        Ok(among_all.ok().filter(better).unwrap_or(found))
+    }
+
+    /// [`project`](Self::project) among active candidates.
+    pub(super) fn project_active(
+        &self,
+        readout: &[DimensionReadout],
+        budgets: &[CostLimit],
+    ) -> Result<Projection> {
+        self.project_among(readout, budgets, |state| state.active.numbers().collect())
     }
 
     /// [`project`](Self::project) among given candidates of every dimension.
@@ -227,6 +243,15 @@ impl<A: Architecture> Search<A> {
 fn uses_one_of(budgets: &[CostLimit], choice: &Projection) -> bool {
     let mut costs = choice.costs.iter().zip(budgets);
     costs.any(|(cost, budget)| *cost >= (1.0 - MOST_UNUSED) * budget.limit)
+}
+
+/// Returns whether a choice leaves less of the budget that it uses most than another choice does.
+fn uses_more_of(budgets: &[CostLimit], choice: &Projection, other: &Projection) -> bool {
+    let most = |choice: &Projection| {
+        let shares = choice.costs.iter().zip(budgets).map(|(cost, budget)| cost / budget.limit);
+        shares.fold(0.0, f64::max)
+    };
+    most(choice) > most(other)
 }
 
 /// ln p of every candidate, in f64, because f32 would make very improbable candidates equal. α of a

@@ -56,31 +56,37 @@ impl<A: Architecture> Search<A> {
     ) -> Result<()> {
         let undecided = self.undecided();
         self.estimate(readout)?;
-        let choice = self.project_from(readout, &self.present_limits()?)?;
+        let limits = self.present_limits()?;
+        // Dropped candidates count only where active ones cannot meet the limits.
+        let choice = match self.project_active(readout, &limits) {
+            Err(Error::Infeasible { .. } | Error::Conflicting { .. }) => {
+                self.project_from(readout, &limits)?
+            }
+            other => other?,
+        };
         for (at, candidate) in choice.candidates.into_iter().enumerate() {
             let state = &mut self.supernet.states_mut()[at];
             if state.active.decided().is_some() {
                 continue;
             }
             let most = state.candidates().size(candidate);
-            let within = state
-                .candidates()
-                .sizes()
-                .zip(state.active.flags())
-                .map(|(size, &active)| active && size.fits_into(most))
+            let sizes = state.candidates().sizes().zip(state.active.flags()).enumerate();
+            let within = sizes
+                .map(|(at, (size, &active))| (active || at == candidate) && size.fits_into(most))
                 .collect();
             state.set_active(within)?;
         }
         self.emit_decided(&undecided, listener)
     }
 
-    /// Limits of the present round: with the share t of the steps to the last round done, F₀ − (F₀ − F*)·(1 − (1 − t)³)
-    /// of every budget F*, F₀ the dense cost, but no less than the largest budget of
-    /// `budget.keep_feasible`. They fall fast at first, where pruning costs little loss, and leave the
-    /// most steps to a network close to its final size.
+    /// Limits of the present round: F₀ − (F₀ − F*)·(1 − (1 − t)³) of every budget F*, F₀ the dense cost, but no less
+    /// than the largest budget of `budget.keep_feasible`. t is the share done of the steps to the round before the
+    /// last. They fall fast at first, where pruning costs little loss, and leave the most steps to a network close to its final
+    /// size. In the last round they do not fall any more: a fall of less than the cost of one unit would take a whole unit.
     pub(super) fn present_limits(&self) -> Result<Vec<CostLimit>> {
         let model = self.supernet.cost_model();
-        let done = (self.step as f64 / self.last_round().max(1) as f64).min(1.0);
+        let falling = self.last_round().saturating_sub(self.options.pruning.interval).max(1);
+        let done = (self.step as f64 / falling as f64).min(1.0);
         let progress = 1.0 - (1.0 - done).powi(3);
         let keep = self.options.budget.keep_feasible.iter();
         let keep: Vec<CostLimit> = keep.map(|own| own.resolve(model)).collect::<Result<_>>()?;

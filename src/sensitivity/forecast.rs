@@ -58,8 +58,8 @@ pub struct Forecast {
 
 impl Sensitivity {
     /// Returns, for each budget alone, the choice of one candidate per dimension with the smallest sum
-    /// of measured rises, by [projection](crate::cost::project) with ln p = −rise; and the order in which falling
-    /// limits prune the dimensions.
+    /// of measured rises that uses at least 98 % of the budget, if any does, by [`project_close`] with ln p = −rise; and the
+    /// order in which falling limits prune the dimensions.
     ///
     /// The sum is a forecast of the loss right after pruning. It knows no interaction of dimensions,
     /// and nothing of what training repairs; [`Forecast::check`] measures the first.
@@ -70,7 +70,7 @@ impl Sensitivity {
     /// # Errors
     /// [`Error::Invalid`] without budgets, or if they limit different metrics; [`Error::Unknown`] or
     /// [`Error::Invalid`] for a dimension of `space` or a size that was not measured; those of
-    /// [`project`](crate::cost::project), such as [`Error::Infeasible`].
+    /// [`project_close`], such as [`Error::Infeasible`].
     pub fn forecast(
         &self,
         model: &CostModel,
