@@ -9,6 +9,9 @@ use crate::models::Architecture;
 use crate::transfer::upload;
 use crate::{Error, Result};
 
+/// Share of the fall of a limit that comes at once, at the end.
+const AT_ONCE: f64 = 0.05;
+
 impl<A: Architecture> Search<A> {
     /// Returns whether sizes are decided by estimated losses.
     pub(super) fn estimates(&self) -> bool {
@@ -80,14 +83,14 @@ impl<A: Architecture> Search<A> {
     }
 
     /// Limits of the present round: F₀ − (F₀ − F*)·(1 − (1 − t)³) of every budget F*, F₀ the dense cost, but no less
-    /// than the largest budget of `budget.keep_feasible`. t is the share done of the steps to the round before the
-    /// last. They fall fast at first, where pruning costs little loss, and leave the most steps to a network close to its final
-    /// size. In the last round they do not fall any more: a fall of less than the cost of one unit would take a whole unit.
+    /// than the largest budget of `budget.keep_feasible`. t is the share done of the steps to the last round. They fall
+    /// fast at first, where pruning costs little loss, and leave the most steps to a network close to its final size. The last
+    /// 5 % of the fall come at once: a fall of less than the cost of a unit would take a whole one.
     pub(super) fn present_limits(&self) -> Result<Vec<CostLimit>> {
         let model = self.supernet.cost_model();
-        let falling = self.last_round().saturating_sub(self.options.pruning.interval).max(1);
-        let done = (self.step as f64 / falling as f64).min(1.0);
-        let progress = 1.0 - (1.0 - done).powi(3);
+        let done = (self.step as f64 / self.last_round().max(1) as f64).min(1.0);
+        let left = (1.0 - done).powi(3);
+        let progress = if left < AT_ONCE { 1.0 } else { 1.0 - left };
         let keep = self.options.budget.keep_feasible.iter();
         let keep: Vec<CostLimit> = keep.map(|own| own.resolve(model)).collect::<Result<_>>()?;
         let present = |limit: &CostLimit| -> Result<CostLimit> {
