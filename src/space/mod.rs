@@ -99,8 +99,8 @@ impl SearchSpace {
         Ok(self)
     }
 
-    /// Returns the space in which the channels (of a head, or of a flat dimension) of the dimensions of a kind are the
-    /// multiples of `factor` from the smallest candidate to the dense number, or dense ([`Candidates::multiple_of`]).
+    /// Returns the space in which the channels (of a head, or of a flat dimension) of the dimensions of a kind are rounded up
+    /// to multiples of `factor`, at most to the dense number ([`Candidates::multiple_of`]).
     /// Where a unit is a pair of channels, channels are counted, not pairs. Tensor cores want multiples of 8 in half
     /// precision.
     ///

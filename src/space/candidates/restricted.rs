@@ -18,8 +18,8 @@ impl Candidates {
         Ok(Self { removable: self.removable && Size::REMOVED == least, ..grid })
     }
 
-    /// Returns candidates whose channels (the width of a flat dimension) are the multiples of `factor` from the smallest
-    /// candidate to the dense number, and the dense number. Head counts and [`Size::REMOVED`] stay.
+    /// Returns the candidates with their channels (the width of a flat dimension) rounded up to multiples of `factor`, at most
+    /// to the dense number, each once. Head counts and [`Size::REMOVED`] stay.
     ///
     /// ```
     /// use once_for_both::space::Candidates;
@@ -42,11 +42,13 @@ impl Candidates {
     /// channels, the candidates are units.
     pub(crate) fn channels_multiple_of(&self, factor: i64, unit: i64) -> Result<Self> {
         UNITS.check("multiple of the candidates", factor)?;
-        let Some(&least) = self.widths.first() else { return Ok(self.clone()) };
+        if self.widths.is_empty() {
+            return Ok(self.clone());
+        }
         let step = factor / greatest_common_divisor(factor, unit.max(1));
-        let first = (least + step - 1) / step * step;
-        let multiples = (first..self.channels).step_by(usize::try_from(step).unwrap_or(1));
-        let widths = multiples.chain([self.channels]).collect();
+        let rounded = |width: &i64| ((width + step - 1) / step * step).min(self.channels);
+        let mut widths: Vec<i64> = self.widths.iter().map(rounded).collect();
+        widths.dedup();
         self.on(self.head_counts.clone(), widths)
     }
 
