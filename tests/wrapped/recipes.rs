@@ -6,7 +6,7 @@ use crate::support::tiny_run::alone;
 use crate::support::{test_device, TestResult};
 use once_for_both::batch::Batch;
 use once_for_both::check::self_check;
-use once_for_both::cost::Budget;
+use once_for_both::cost::{Budget, Metric};
 use once_for_both::error::{Advice, Fault};
 use once_for_both::models::Architecture;
 use once_for_both::search::Search;
@@ -35,7 +35,11 @@ fn every_recipe_is_found_sound_searched_extracted_and_saved() -> TestResult {
         // Without the embedding, so that attention and MLP have to become smaller.
         let mut space = own.space()?;
         space.dimensions.remove(0);
-        let search = Search::of(own).space(space).budget(Budget::macs_share(0.6)).steps(12, 8);
+        // A tenth above the least cost: neither can stay dense.
+        let candidates: Vec<Vec<Size>> =
+            space.dimensions.iter().map(|own| own.candidates.sizes().collect()).collect();
+        let (least, _) = own.cost_model().range(Metric::Macs, &space, &candidates)?;
+        let search = Search::of(own).space(space).budget(Budget::macs(1.1 * least)).steps(12, 8);
         let mut search = search.device(test_device()).build()?;
         let mut batches = |step: u64| {
             once_for_both::randomness::seed(step);
@@ -120,7 +124,11 @@ fn calibration_of_a_recipe_measures_the_network_pruned_to_each_size() -> TestRes
         space.dimensions.remove(0);
         let full = space.dimensions[0].candidates.full();
         let half = Size { heads: full.heads / 2, channels: (full.channels + 1) / 2 };
-        let search = Search::of(own).space(space).budget(Budget::macs_share(0.6)).steps(12, 8);
+        // A tenth above the least cost: neither can stay dense.
+        let candidates: Vec<Vec<Size>> =
+            space.dimensions.iter().map(|own| own.candidates.sizes().collect()).collect();
+        let (least, _) = own.cost_model().range(Metric::Macs, &space, &candidates)?;
+        let search = Search::of(own).space(space).budget(Budget::macs(1.1 * least)).steps(12, 8);
         let mut search = search.device(test_device()).build()?;
         let classes = Tensor::f_randint(CLASSES, [4], (Kind::Int64, test_device()))?;
         let batches = [Batch::classes(images()?, classes)];
