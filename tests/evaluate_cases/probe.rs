@@ -45,12 +45,12 @@ fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
             (at..n).max_by(|&l, &r| a[l][at].abs().total_cmp(&a[r][at].abs())).unwrap_or(at);
         a.swap(at, pivot);
         b.swap(at, pivot);
-        for row in at + 1..n {
-            let factor = a[row][at] / a[at][at];
-            for column in at..n {
-                a[row][column] -= factor * a[at][column];
-            }
-            b[row] -= factor * b[at];
+        let (above, below) = a.split_at_mut(at + 1);
+        let top = &above[at];
+        for (offset, row) in below.iter_mut().enumerate() {
+            let factor = row[at] / top[at];
+            row.iter_mut().zip(top).for_each(|(value, top)| *value -= factor * top);
+            b[at + 1 + offset] -= factor * b[at];
         }
     }
     for at in (0..n).rev() {
