@@ -111,7 +111,7 @@ fn build_or_resume_with_another_component_is_refused() -> TestResult {
     assert_refused!(
         taught,
         Error::Component { component: "teacher", expected, actual }
-            if expected == "none" && actual == "silent"
+            if expected == "no teacher" && actual == "silent"
     );
     Ok(())
 }
