@@ -9,8 +9,7 @@ use once_for_both::models::{
     VitConfig,
 };
 use once_for_both::pipeline::{
-    inspect, Command, Config, Feed, Flags, InspectOptions, NetworkConfig, Pipeline,
-    PipelineOutcome, Request, RunFolder,
+    inspect, Command, Flags, InspectOptions, PipelineOutcome, Request, RunFolder,
 };
 use once_for_both::precision::Precision;
 use once_for_both::search::{Checkpoints, Event, Search, SearchOptions};
@@ -18,7 +17,8 @@ use once_for_both::space::{DimensionKind, SearchSpace, Size, Sizes};
 use once_for_both::subnet::{verify, Export, FoldingExtractor, Subnet, SubnetExtractor};
 use once_for_both::supernet::Supernet;
 use once_for_both::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use support::small_run::{pipeline, PRESET, SETTINGS};
 use support::tiny_run::{alone, batch, fade_out_options, options, run, vit, without_times, STEPS};
 use support::{test_device, TestResult};
 use tch::{Kind, Tensor};
@@ -289,25 +289,14 @@ fn sizes_of(removed: &str) -> Sizes {
 }
 
 fn request(run: &Path, depth: bool, command: Option<Command>) -> Request {
-    let settings = ["network.depth=2", "network.heads=2", "network.embed_dim=32", "train.steps=4"];
-    let settings =
-        settings.into_iter().chain(["search.steps=8", "compare=false", "every.evaluation=100"]);
     Request {
         command,
-        default_preset: include_str!("../examples/deit_s/presets/demo.toml").into(),
-        settings: settings.map(String::from).collect(),
+        default_preset: PRESET.into(),
+        settings: SETTINGS.map(String::from).to_vec(),
         flags: Flags { macs: Some("0.12".into()), depth, ..Flags::default() },
         run: Some(run.into()),
         ..Request::default()
     }
-}
-
-fn pipeline(config: Config, run: &Path) -> TestResult<Pipeline<'static, VitConfig>> {
-    let network = NetworkConfig::of(&config)?;
-    let images = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/data");
-    let feed = Feed::open(&images, &config.data, network.image_size, test_device())?;
-    let dense = network.vit(feed.image_shape()[0], feed.classes())?;
-    Ok(Pipeline::new(config, run, feed, dense)?)
 }
 
 #[test]

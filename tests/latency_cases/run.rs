@@ -2,45 +2,29 @@
 
 use crate::assert_refused;
 use crate::device::SyntheticDevice;
-use crate::support::{test_device, TestResult};
+use crate::support::small_run::{pipeline, PRESET, SETTINGS};
+use crate::support::TestResult;
 use once_for_both::error::{LatencyError, PipelineError};
 use once_for_both::latency::{LatencyModel, MeasureOptions};
 use once_for_both::pipeline::{
-    inspect, CandidateChoice, Command, Config, Factors, Feed, Flags, InspectOptions,
-    LatencySummary, MultipleOf, NetworkConfig, Pipeline, PipelineOutcome, Request, RunFolder,
+    inspect, CandidateChoice, Command, Config, Factors, Flags, InspectOptions, LatencySummary,
+    MultipleOf, PipelineOutcome, Request, RunFolder,
 };
 use once_for_both::prelude::*;
 use once_for_both::search::{LatencyCheck, LatencyOutcome};
 use once_for_both::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A small ViT on the images of this repository, under a latency budget.
 fn config(run: &Path, latency: &str) -> TestResult<Config> {
-    let settings = [
-        "network.embed_dim=32",
-        "network.depth=2",
-        "network.heads=2",
-        "train.steps=4",
-        "search.steps=8",
-        "compare=false",
-        "every.evaluation=100",
-    ];
     Ok(Request {
-        default_preset: include_str!("../../examples/deit_s/presets/demo.toml").into(),
-        settings: settings.map(String::from).to_vec(),
+        default_preset: PRESET.into(),
+        settings: SETTINGS.map(String::from).to_vec(),
         flags: Flags { latency: Some(latency.into()), ..Flags::default() },
         run: Some(run.into()),
         ..Request::default()
     }
     .resolve()?)
-}
-
-fn pipeline(config: Config, run: &Path) -> TestResult<Pipeline<'static, VitConfig>> {
-    let network = NetworkConfig::of(&config)?;
-    let images = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/data");
-    let feed = Feed::open(&images, &config.data, network.image_size, test_device())?;
-    let dense = network.vit(feed.image_shape()[0], feed.classes())?;
-    Ok(Pipeline::new(config, run, feed, dense)?)
 }
 
 fn model(dense: &VitConfig) -> TestResult<LatencyModel> {

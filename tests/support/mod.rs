@@ -5,6 +5,8 @@ pub mod alone;
 pub mod damage;
 pub mod little;
 pub mod mutation;
+#[cfg(feature = "pipeline")]
+pub mod small_run;
 pub mod tiny_run;
 mod tolerance;
 
