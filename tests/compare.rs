@@ -2,25 +2,14 @@
 
 #[path = "../examples/compare/paired.rs"]
 mod paired;
+#[path = "support/program.rs"]
+mod program;
 
+use program::program;
 use std::error::Error;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 type TestResult = Result<(), Box<dyn Error>>;
-
-/// Path of the program, as built by `cargo test`, or by the last build.
-fn program() -> Result<PathBuf, Box<dyn Error>> {
-    let tests = std::env::current_exe()?;
-    let folder = tests.parent().and_then(Path::parent).ok_or("no folder above the tests")?;
-    let program = folder.join("examples/compare");
-    match program.is_file() {
-        true => Ok(program),
-        false => {
-            Err(format!("{} is not built: cargo build --example compare", program.display()).into())
-        }
-    }
-}
 
 fn compare(rows: &str, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
     compare_by(1, rows, arguments)
@@ -32,11 +21,11 @@ fn compare_by(ranks: usize, rows: &str, arguments: &[&str]) -> Result<Output, Bo
     let steps = ["--dense-steps", "1", "--plain-interval", "0", "--device", "cpu"];
     let length: &[&str] = if arguments.contains(&"--steps") { &[] } else { &["--steps", "2"] };
     let mut command = match ranks {
-        1 => Command::new(program()?),
+        1 => Command::new(program("compare")?),
         _ => Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/ranks.py")),
     };
     if ranks > 1 {
-        command.arg(ranks.to_string()).arg(program()?);
+        command.arg(ranks.to_string()).arg(program("compare")?);
     }
     // Tests run in parallel: one thread each.
     command.env("OMP_NUM_THREADS", "1");
@@ -50,7 +39,7 @@ fn compare_by(ranks: usize, rows: &str, arguments: &[&str]) -> Result<Output, Bo
 fn methods_are_compared_on_a_swin() -> TestResult {
     let folder = tempfile::tempdir()?;
     let rows = folder.path().join("rows.jsonl");
-    let output = Command::new(program()?)
+    let output = Command::new(program("compare")?)
         .env("OMP_NUM_THREADS", "1")
         .args(["--network", "swin", "--methods", "ours,scratch", "--jobs", "1", "--batch", "8"])
         .args(["--validate", "8", "--dense-steps", "1", "--steps", "2", "--search", "0.5"])
@@ -165,7 +154,7 @@ fn tables_of_rows_in_parallel_processes_are_those_of_their_file() -> TestResult 
 fn ranks_with_other_arguments_are_refused() -> TestResult {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/ranks.py"));
     let choose = r#"exec "$0" --weights none --device cpu --batch 1$RANK"#;
-    let output = command.args(["2", "sh", "-c", choose]).arg(program()?).output()?;
+    let output = command.args(["2", "sh", "-c", choose]).arg(program("compare")?).output()?;
     let told = String::from_utf8(output.stderr)?;
     assert!(!output.status.success(), "{told}");
     let expected = "error: arguments of rank 1: got --weights none --device cpu --batch 11";

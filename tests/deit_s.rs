@@ -1,8 +1,12 @@
 //! The example `deit_s`: its stages, the files of a run, and the options it rejects.
 
+#[path = "support/program.rs"]
+mod program;
+
+use program::program;
 use std::error::Error;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 type TestResult = Result<(), Box<dyn Error>>;
@@ -19,20 +23,6 @@ const SMALL: [&str; 8] = [
     "20",
 ];
 
-/// Path of the program. `cargo test` builds it beside the tests; `cargo test --test deit_s` uses
-/// the last build.
-fn program() -> Result<PathBuf, Box<dyn Error>> {
-    let tests = std::env::current_exe()?;
-    let folder = tests.parent().and_then(Path::parent).ok_or("no folder above the tests")?;
-    let program = folder.join("examples/deit_s");
-    match program.is_file() {
-        true => Ok(program),
-        false => {
-            Err(format!("{} is not built: cargo build --example deit_s", program.display()).into())
-        }
-    }
-}
-
 fn deit_s(arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
     deit_s_on(&test_device(), arguments)
 }
@@ -43,7 +33,7 @@ fn test_device() -> String {
 
 fn deit_s_on(device: &str, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
     // Tests run in parallel: one thread each.
-    let mut command = Command::new(program()?);
+    let mut command = Command::new(program("deit_s")?);
     command.env("OMP_NUM_THREADS", "1");
     Ok(command.args(arguments).args(["--device", device]).output()?)
 }
@@ -53,7 +43,7 @@ fn deit_s_on(device: &str, arguments: &[&str]) -> Result<Output, Box<dyn Error>>
 fn two_ranks(arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/ranks.py");
     let mut command = Command::new(script);
-    command.arg("2").arg(program()?).args(arguments).args(["--device", "cpu"]);
+    command.arg("2").arg(program("deit_s")?).args(arguments).args(["--device", "cpu"]);
     Ok(command.env("OMP_NUM_THREADS", "1").output()?)
 }
 
@@ -63,7 +53,7 @@ fn two_different_ranks(arguments: &[&str], own: [&str; 2]) -> Result<Output, Box
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/ranks.py");
     let choose = format!(r#"[ $RANK = 0 ] && exec "$@" {}; exec "$@" {}"#, own[0], own[1]);
     let mut command = Command::new(script);
-    command.args(["2", "sh", "-c", &choose, "sh"]).arg(program()?).args(arguments);
+    command.args(["2", "sh", "-c", &choose, "sh"]).arg(program("deit_s")?).args(arguments);
     Ok(command.args(["--device", "cpu"]).env("OMP_NUM_THREADS", "1").output()?)
 }
 
@@ -635,7 +625,7 @@ fn restarted_stage_begins_with_its_options_or_resumes() -> TestResult {
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("run");
     let restarted = |arguments: &[&str]| -> Result<String, Box<dyn Error>> {
-        let mut command = Command::new(program()?);
+        let mut command = Command::new(program("deit_s")?);
         let variables = [("RANK", "0"), ("WORLD_SIZE", "1"), ("TORCHELASTIC_RESTART_COUNT", "1")];
         command.envs(variables).env("OMP_NUM_THREADS", "1").args(arguments);
         let output = command.args(["--device", "cpu", "--out"]).arg(&out).output()?;
@@ -656,7 +646,7 @@ fn restarted_stage_begins_with_its_options_or_resumes() -> TestResult {
 fn signal_that_comes_twice_at_once_stops_with_a_checkpoint() -> TestResult {
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("run");
-    let mut command = Command::new(program()?);
+    let mut command = Command::new(program("deit_s")?);
     command.args(["train", "--device", "cpu", "--out"]).arg(&out).args(&SMALL[..6]);
     command.args(["--steps", "100000"]).env("OMP_NUM_THREADS", "1");
     let mut process = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn()?;

@@ -1,9 +1,13 @@
 //! The example `gpu_check`: its file, and what it says of parts that fail; and the device that tests run on.
 
+#[path = "support/program.rs"]
+mod program;
+
+use program::program;
 use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 type TestResult<T = ()> = Result<T, Box<dyn Error>>;
@@ -18,24 +22,10 @@ const SECTIONS: [&str; 6] = [
     "## Training that waits for the loader",
 ];
 
-/// Path of the program, as built by `cargo test`, or by the last build.
-fn program() -> TestResult<PathBuf> {
-    let tests = std::env::current_exe()?;
-    let folder = tests.parent().and_then(Path::parent).ok_or("no folder above the tests")?;
-    let program = folder.join("examples/gpu_check");
-    match program.is_file() {
-        true => Ok(program),
-        false => {
-            let path = program.display();
-            Err(format!("{path} is not built: cargo build --example gpu_check").into())
-        }
-    }
-}
-
 /// Runs the program with a tiny network; `tools` is searched for programs first. Returns its file, too.
 fn gpu_check(tools: &Path, arguments: &[&str]) -> TestResult<(Output, String)> {
     let file = tools.join("report.md");
-    let mut command = Command::new(program()?);
+    let mut command = Command::new(program("gpu_check")?);
     command.args(["--quick", "--out"]).arg(&file).args(arguments);
     // Tests run in parallel: one thread each.
     command.env("OMP_NUM_THREADS", "1").env("PATH", path_with(tools)?);

@@ -3,11 +3,16 @@
 mod support;
 
 use once_for_both::models::VitConfig;
-use once_for_both::pipeline::{inspect, Finding, InspectOptions, Inspection};
-use once_for_both::search::Checkpoints;
+use once_for_both::pipeline::{
+    inspect, Finding, InspectOptions, Inspection, PipelineOutcome, Request, RunFolder,
+};
+use once_for_both::search::{Checkpoints, Event};
+use once_for_both::space::Size;
+use once_for_both::subnet::Subnet;
 use once_for_both::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
+use support::small_run::{pipeline, PRESET, SETTINGS};
 use support::tiny_run::{alone, batch, options, search_with};
 use support::TestResult;
 
@@ -97,6 +102,57 @@ fn run_folder_with_a_reference_lists_its_network() -> TestResult {
     let paths: Vec<&str> = run.networks.iter().map(|network| network.path.as_str()).collect();
     assert_eq!(paths, ["reference/network"]);
     assert!(matches!(run.networks[0].found, Finding::Accepted(_)), "{found}");
+    Ok(())
+}
+
+#[test]
+fn run_with_rotary_positions_counts_channels_in_summary_decisions_and_inspection() -> TestResult {
+    let _alone = alone();
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    let own = ["rope.normalised.base=100.0", "registers=2", "pooling=mean_norm"];
+    let own = own.map(|option| format!("network.{option}"));
+    let settings = SETTINGS.map(String::from).into_iter().chain(own).collect();
+    let request = Request { default_preset: PRESET.into(), settings, ..Request::default() };
+    let config = Request { run: Some(run.clone()), ..request }.resolve()?;
+    let PipelineOutcome::Finished { summary: Some(summary), .. } = pipeline(config, &run)?.run()?
+    else {
+        return Err("no summary".into());
+    };
+    let artifact = RunFolder::new(&run).subnet();
+    let subnet = Subnet::<VitConfig>::load(&artifact, support::test_device())?;
+    let [first, _] = subnet.architecture().blocks[..] else { return Err("two blocks".into()) };
+    let kept = Size { heads: first.heads, channels: first.head_dim };
+    let attention = summary.sizes.iter().find(|own| own.dimension == "blocks.0.attn");
+    let attention = attention.ok_or("no attention")?;
+    assert_eq!((attention.dense, attention.subnet), (Size { heads: 2, channels: 16 }, kept));
+
+    let decided = fs::read_to_string(run.join("metrics.jsonl"))?.lines().find_map(|line| {
+        match serde_json::from_str(line) {
+            Ok(Event::Decided { dimension, heads, channels, .. })
+                if dimension == "blocks.0.attn" =>
+            {
+                Some(Size { heads, channels })
+            }
+            _ => None,
+        }
+    });
+    assert_eq!(decided, Some(kept));
+    let told = look(&run)?.to_string();
+    let size = format!("blocks.0.attn {kept},");
+    let input = "input         28 × 28 pixels, 1 channel, patches of 14 × 14; 10 classes";
+    for part in [
+        size.as_str(),
+        input,
+        "option        registers = 2",
+        "option        pooling = \"mean_norm\"",
+        "option        rope = { normalised = { base = 100.0 } }",
+    ] {
+        assert!(told.contains(part), "{part} is not in:\n{told}");
+    }
+    let newest = Checkpoints::new(run.join("checkpoints"), 2).newest()?.ok_or("no checkpoint")?;
+    let told = look(&newest)?.to_string();
+    assert!(told.contains(&size), "{told}");
     Ok(())
 }
 

@@ -487,6 +487,9 @@ fn option_of_a_vit_that_does_not_fit_is_refused_by_its_key() -> TestResult {
         let text = network(lines).err().ok_or(lines)?.to_string();
         assert!(text.contains(key), "{text}");
     }
+    let text = network("image_width = 32").err().ok_or("accepted")?.to_string();
+    let instead = "VitConfig::image_width";
+    assert!(text.starts_with("network.image_width") && text.contains(instead), "{text}");
     let swin = "family = 'swin'\nembed_dim = 32\ndepth = [2, 2]\nheads = 2\nimage_size = 16\n\
                 patch_size = 2\nregisters = 2";
     let refused = toml::from_str::<NetworkConfig>(swin)?.swin(3, 5);

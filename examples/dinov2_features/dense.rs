@@ -10,9 +10,9 @@ use once_for_both::Result;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// Width of the features, and side of an image and of a patch, in pixels.
+/// Width of the features, and side of an image (of the position table) and of a patch, in pixels.
 const WIDTH: i64 = 384;
-const SIDE: i64 = 224;
+pub const SIDE: i64 = 224;
 const PATCH: i64 = 14;
 /// Initial LayerScale of DINOv2; the trained values are in the file.
 const LAYER_SCALE: f64 = 1e-5;
@@ -27,9 +27,9 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// Loads `model.safetensors` of the folder.
-    pub fn load(folder: &Path, device: Device) -> Result<Self> {
-        let network = VitConfig::uniform(WIDTH, 12, 6).input(SIDE, 3, PATCH).classes(WIDTH);
+    /// Loads `model.safetensors` of the folder, for images of `side` × `side` pixels.
+    pub fn load(folder: &Path, side: i64, device: Device) -> Result<Self> {
+        let network = VitConfig::uniform(WIDTH, 12, 6).input(side, 3, PATCH).classes(WIDTH);
         let network = network.layer_scale(LAYER_SCALE).pooling(Pooling::Tokens);
         let path = folder.join("model.safetensors");
         let mut weights = import::load(&path, &network, &ImportOptions::default())?.weights;

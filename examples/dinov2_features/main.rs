@@ -15,9 +15,11 @@
 //! weight: the features keep their 384 channels while the embedding is pruned. Teacher is the dense
 //! network, and the task is `FeatureMatching`: the loss is the relative squared error from its features, half
 //! of it for the class token; labels are not used. Held-out images judge by 1 − cosine and by the relative
-//! error ‖s − t‖/‖t‖, of class token and patch tokens.
+//! error ‖s − t‖/‖t‖, of class token and patch tokens, and, as features are used, by the top-1 of nearest
+//! neighbours and of a linear probe on class tokens ([`once_for_both::evaluate`]).
 
 mod dense;
+mod distance;
 mod judge;
 mod methods;
 mod row;
@@ -68,6 +70,10 @@ pub struct Options {
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(i64).range(1..))]
     batch: i64,
 
+    /// Train on random crops and flips of the images instead of whole ones, which are judged.
+    #[arg(long)]
+    crops: bool,
+
     /// Peak learning rate of the weights.
     #[arg(long, default_value_t = 2e-4)]
     lr: f64,
@@ -89,8 +95,17 @@ pub struct Options {
     calibration: i64,
 
     /// Held-out images that judge, of all classes; all 500 if not given.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     judged: Option<u64>,
+
+    /// Training images that nearest neighbours and the linear probe know with their labels, of all classes; all
+    /// 1,500 if not given; 0: neither judges.
+    #[arg(long, value_parser = known)]
+    known: Option<u64>,
+
+    /// Side of the images in pixels, a multiple of 14: positions are interpolated.
+    #[arg(long, default_value_t = dense::SIDE)]
+    side: i64,
 
     /// Compute in bf16 while training. Images are judged in f32.
     #[arg(long)]
@@ -134,6 +149,16 @@ impl Options {
     }
 }
 
+/// Number of known images: none, or enough for the neighbours that vote.
+fn known(text: &str) -> Result<u64, String> {
+    let least = once_for_both::evaluate::Knn::default().neighbours as u64;
+    match text.parse() {
+        Ok(0) => Ok(0),
+        Ok(images) if images >= least => Ok(images),
+        _ => Err(format!("expected 0, or at least {least}, the neighbours that vote")),
+    }
+}
+
 fn main() -> ExitCode {
     let Err(error) = execute(&Options::parse()) else { return ExitCode::SUCCESS };
     eprintln!("error: {error}");
@@ -149,12 +174,17 @@ fn execute(options: &Options) -> Result<(), AnyError> {
     if options.out.is_some() && options.methods.len() * options.seeds.len() != 1 {
         return Err("--out: got several subnets, expected one; give one method and seed".into());
     }
-    let dense = Dense::load(&options.folder, once_for_both::device::parse(&options.device)?)?;
+    let device = once_for_both::device::parse(&options.device)?;
+    let dense = Dense::load(&options.folder, options.side, device)?;
     if options.check {
+        if options.side != dense::SIDE {
+            let side = options.side;
+            return Err(format!("--side: got {side}, expected {} with --check", dense::SIDE).into());
+        }
         return dense.check(&options.folder.join("check.safetensors"));
     }
-    let bench = Bench::new(options, dense)?;
-    println!("{}", Row::HEADER);
+    let mut bench = Bench::new(options, dense)?;
+    println!("{}\n{:18}{:.4} {:6}   {}", Row::HEADER, "dense", 1.0, 0, bench.judge.dense);
     for &method in &options.methods {
         for &seed in &options.seeds {
             let row = bench.run(method, seed)?;

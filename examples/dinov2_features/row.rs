@@ -1,6 +1,7 @@
 //! Results of one run: a row of the table.
 
-use crate::judge::Distance;
+use crate::distance::Distance;
+use crate::judge::{Judgement, Recognition};
 use crate::AnyError;
 use serde::Serialize;
 use serde_json::Value;
@@ -9,12 +10,12 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-/// Distance from the dense network so many steps after the sizes were decided.
+/// Judgement so many steps after the sizes were decided.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Point {
     pub after: u64,
     #[serde(flatten)]
-    pub distance: Distance,
+    pub judgement: Judgement,
 }
 
 /// Results of one method and seed.
@@ -25,6 +26,8 @@ pub struct Row {
     pub seed: u64,
     /// Share of the dense MACs reached.
     pub macs: f64,
+    /// Top-1 of the dense network.
+    pub dense: Option<Recognition>,
     /// When the sizes were decided, and at the end.
     pub curve: Vec<Point>,
     pub embed_dim: i64,
@@ -41,7 +44,7 @@ pub struct Row {
 
 impl Row {
     pub const HEADER: &'static str = "method      seed  MACs    after   class 1-cos (error)   \
-        patch 1-cos (error)   cpu s a step  sizes";
+        patch 1-cos (error)    kNN  probe  cpu s a step  sizes";
 
     /// Appends the row to a file of JSON lines.
     pub fn append(&self, path: &Path) -> Result<(), AnyError> {
@@ -55,16 +58,29 @@ impl Row {
 impl fmt::Display for Row {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         let Self { method, seed, macs, embed_dim, blocks, step_seconds, .. } = self;
-        for (at, Point { after, distance }) in self.curve.iter().enumerate() {
+        for (at, Point { after, judgement }) in self.curve.iter().enumerate() {
             let newline = if at > 0 { "\n" } else { "" };
-            let Distance { class_cosine, class_error, patch_cosine, patch_error, .. } = distance;
             let seconds = step_seconds.get(at).copied().unwrap_or_default();
             write!(
                 formatter,
-                "{newline}{method:11} {seed:4}  {macs:.4} {after:6}   {class_cosine:.4} ({class_error:.4})       \
-                 {patch_cosine:.4} ({patch_error:.4})      {seconds:6.2}"
+                "{newline}{method:11} {seed:4}  {macs:.4} {after:6}   {judgement}  {seconds:12.2}"
             )?;
         }
         write!(formatter, "  {embed_dim} {blocks:?}")
+    }
+}
+
+/// The columns of a judgement.
+impl fmt::Display for Judgement {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let Distance { class_cosine, class_error, patch_cosine, patch_error, .. } = self.distance;
+        write!(
+            formatter,
+            "{class_cosine:.4} ({class_error:.4})       {patch_cosine:.4} ({patch_error:.4})    "
+        )?;
+        match self.recognition {
+            Some(Recognition { knn, probe }) => write!(formatter, "  {knn:.3}  {probe:.3}"),
+            None => write!(formatter, "      -      -"),
+        }
     }
 }

@@ -1,48 +1,45 @@
 //! One method: search, fine-tuning, extraction, judgement.
 
 use crate::dense::Dense;
-use crate::judge::{Distance, Judge};
+use crate::judge::Judge;
 use crate::methods::Named;
 use crate::row::{Point, Row};
 use crate::{AnyError, Options};
 use cpu_time::ProcessTime;
 use once_for_both::batch::{Batch, BatchSource};
 use once_for_both::cost::{Budget, Metric};
-use once_for_both::data::{ImageFolder, Loader, LoaderOptions};
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::pipeline::{AugmentationPreset, DataConfig, Feed, FeedBatches, ShardsConfig};
-use once_for_both::precision::Precision;
 use once_for_both::search::{Phase, Search};
 use once_for_both::sensitivity::Calibration;
-use once_for_both::subnet::{Export, Extracted, Subnet};
+use once_for_both::subnet::{Export, Extracted};
 use once_for_both::Result;
 use serde_json::json;
-use std::sync::Arc;
 use tch::Tensor;
 
-/// Held-out images that are judged at once, and that an extraction is verified on.
-const EVALUATED: usize = 25;
 /// Seed of the order of the images.
 const ORDER: u64 = 8;
 
-/// The dense network, its features of the held-out images, and the training images.
+/// The dense network, the training images, and the judge.
 pub struct Bench<'a> {
     options: &'a Options,
     dense: Dense,
     feed: Feed,
-    /// Held-out images and the dense network's features of them, batch by batch.
-    held_out: Vec<(Tensor, Tensor)>,
+    pub judge: Judge,
 }
 
 impl<'a> Bench<'a> {
-    /// Opens the images, and computes the dense network's features of the held-out ones.
-    pub fn new(options: &'a Options, dense: Dense) -> Result<Self> {
+    /// Opens the images, and judges the dense network.
+    pub fn new(options: &'a Options, dense: Dense) -> Result<Self, AnyError> {
         let config = DataConfig {
             folder: None,
             built_in: false,
             images: None,
             validation: 0,
-            augmentation: AugmentationPreset::Light,
+            augmentation: match options.crops {
+                true => AugmentationPreset::Light,
+                false => AugmentationPreset::None,
+            },
             mean: vec![],
             std: vec![],
             workers: Some(options.workers),
@@ -55,12 +52,12 @@ impl<'a> Bench<'a> {
             dense.network.image_size,
             dense.device,
         )?;
-        let held_out = held_out(options, &dense)?;
-        Ok(Self { options, dense, feed, held_out })
+        let judge = Judge::new(options, &dense)?;
+        Ok(Self { options, dense, feed, judge })
     }
 
     /// Searches and fine-tunes by one method.
-    pub fn run(&self, method: Named, seed: u64) -> Result<Row, AnyError> {
+    pub fn run(&mut self, method: Named, seed: u64) -> Result<Row, AnyError> {
         let started = ProcessTime::now();
         let mut batches = self.feed.batches(self.options.batch, ORDER + 1000 * seed)?;
         let mut search = self.start(method, seed)?;
@@ -71,29 +68,36 @@ impl<'a> Bench<'a> {
         step_seconds[0] = steps(&mut search, &mut batches, Phase::Search)?;
         let decided = search.steps_done();
         let subnet = self.extracted(&mut search)?;
-        curve.push(Point { after: 0, distance: self.judge(&subnet)? });
+        curve.push(Point { after: 0, judgement: self.judge.of(&subnet)? });
         step_seconds[1] = steps(&mut search, &mut batches, Phase::Finetune)?;
         let subnet = self.extracted(&mut search)?;
         let after = search.steps_done() - decided;
-        curve.push(Point { after, distance: self.judge(&subnet)? });
+        curve.push(Point { after, judgement: self.judge.of(&subnet)? });
         if let Some(out) = &self.options.out {
             subnet.save(out, &Export::default())?;
         }
         let sizes = subnet.architecture();
         let dense = self.dense.network.cost_model().dense_cost(Metric::Macs)?;
-        let held_out: i64 = self.held_out.iter().map(|(images, _)| images.size()[0]).sum();
+        let [held_out, known] = self.judge.counts();
         Ok(Row {
             method: method.name(),
             budget: self.options.budget,
             seed,
             macs: subnet.macs()? / dense,
+            dense: self.judge.dense.recognition,
             curve,
             embed_dim: sizes.embed_dim,
             blocks: sizes.blocks.iter().map(|b| [b.heads, b.head_dim, b.hidden_dim]).collect(),
             step_seconds,
             cpu_seconds: started.elapsed().as_secs_f64(),
             options: json!({ "search": search.options(), "components": search.components().ids() }),
-            images: json!({ "batch": self.options.batch, "train": self.feed.train_images(), "held_out": held_out }),
+            images: json!({
+                "side": self.options.side,
+                "batch": self.options.batch,
+                "train": self.feed.train_images(),
+                "held_out": held_out,
+                "known": known,
+            }),
         })
     }
 
@@ -127,36 +131,8 @@ impl<'a> Bench<'a> {
 
     /// The subnet as of now, verified.
     fn extracted(&self, search: &mut Search<VitConfig>) -> Result<Extracted<VitConfig>> {
-        search.extract(&self.held_out[0].0)
+        search.extract(self.judge.images())
     }
-
-    /// Distance of the subnet's features from those of the dense network on the held-out images.
-    fn judge(&self, subnet: &Subnet<VitConfig>) -> Result<Distance> {
-        let mut judge = Judge::default();
-        for (images, dense) in &self.held_out {
-            judge.add(&subnet.predict(images)?, dense)?;
-        }
-        Ok(judge.distance())
-    }
-}
-
-/// Held-out images, and the dense network's features of them, batch by batch.
-fn held_out(options: &Options, dense: &Dense) -> Result<Vec<(Tensor, Tensor)>> {
-    let network = dense.build(Precision::F32)?;
-    let side = dense.network.image_size as usize;
-    let evaluation = LoaderOptions::evaluation(side, EVALUATED).workers(options.workers);
-    let folder = Arc::new(ImageFolder::open(options.folder.join("images").join("val"))?);
-    let mut loader = Loader::new(folder, evaluation, dense.device)?;
-    let batches = loader.steps_per_epoch();
-    // Images are in the order of their classes: every so many batches are of all classes.
-    let wanted = options.judged.map_or(batches, |judged| judged.div_ceil(EVALUATED as u64));
-    let stride = (batches / wanted.max(1)).max(1);
-    let pair = |step| {
-        let images = loader.at(step)?.images;
-        let features = network.predict(&images)?;
-        Ok((images, features))
-    };
-    (0..batches).step_by(stride as usize).map(pair).collect()
 }
 
 /// Steps to the end of a phase, and returns the processor seconds of a step.

@@ -75,8 +75,13 @@ impl Knn {
             let nearest = nearest.f_sub(&nearest.f_narrow(1, 0, 1)?)?;
             let weights = nearest.f_div_scalar(self.temperature)?.f_exp()?;
             let voters = train_classes.f_index_select(0, &at.f_flatten(0, -1)?)?.f_view_as(&at)?;
-            let votes = Tensor::f_zeros([own, classes], (Kind::Float, device))?;
-            let votes = votes.f_scatter_add(1, &voters, &weights)?;
+            let mut votes = Tensor::f_zeros([own, classes], (Kind::Float, device))?;
+            // One neighbour after the other, so that the votes of a class are added in this order. All at once, their
+            // order on CUDA would be another in every run.
+            for neighbour in 0..self.neighbours {
+                let part = |own: &Tensor| own.f_narrow(1, neighbour, 1);
+                let _ = votes.f_scatter_add_(1, &part(&voters)?, &part(&weights)?)?;
+            }
             // A class without a vote is not predicted.
             hits(&votes, &truth, 0.0)?
                 .into_iter()

@@ -133,12 +133,19 @@ impl NetworkConfig {
     /// Reads section `[network]` of a configuration.
     ///
     /// # Errors
-    /// [`PipelineError::Options`] for a field that is missing, unknown or of another type.
+    /// [`PipelineError::Options`] for a field that is missing, unknown or of another type; [`Error::Invalid`] for
+    /// `image_width`.
     pub fn of(config: &Config) -> Result<Self> {
         Self::read(&config.network)
     }
 
     fn read(network: &Settings) -> Result<Self> {
+        if let Some(width) = network.get("image_width") {
+            let expected =
+                "none: images of a run are image_size × image_size; search a network for \
+                            rectangles with the library (VitConfig::image_width)";
+            return Err(Error::invalid("network.image_width", expected, width));
+        }
         let parsed = typed::from_value(network.clone().into());
         Ok(parsed.map_err(|fault| PipelineError::field("network", &fault))?)
     }

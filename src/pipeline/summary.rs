@@ -6,7 +6,7 @@ use super::{Feed, ImageClassifier, LatencySummary};
 use crate::cost::{CostLimit, Metric};
 use crate::files::write_json;
 use crate::search::{Event, Finished, Phase};
-use crate::space::Size;
+use crate::space::{Dimension, Size};
 use crate::subnet::{LatencyComparison, Subnet, Verification};
 use crate::{Error, Result};
 use serde::Serialize;
@@ -106,7 +106,7 @@ pub struct VerificationSummary {
     pub tolerance: f64,
 }
 
-/// Size of one dimension in the dense network and in the subnet.
+/// Size of one dimension in the dense network and in the subnet, in channels also where a unit is a pair of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptSize {
     /// Name of the dimension.
@@ -233,11 +233,12 @@ impl VerificationSummary {
 fn kept_sizes<A: ImageClassifier>(dense: &A, subnet: &A) -> Result<Vec<KeptSize>> {
     let kept = subnet.cost_model().dense;
     let dimensions = dense.space()?.dimensions.into_iter();
-    let size = |name: String, dense| {
-        let subnet = kept.get(&name).copied();
-        subnet.map(|subnet| KeptSize { dimension: name, dense, subnet })
+    let size = |own: Dimension| {
+        let [subnet, dense] = [*kept.get(&own.name)?, own.candidates.full()];
+        let [subnet, dense] = [subnet, dense].map(|size| own.in_channels(size));
+        Some(KeptSize { dimension: own.name, dense, subnet })
     };
-    Ok(dimensions.filter_map(|own| size(own.name, own.candidates.full())).collect())
+    Ok(dimensions.filter_map(size).collect())
 }
 
 /// Latencies of the dense network and the subnet, measured alternately. `goes_on` is called before each

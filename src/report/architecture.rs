@@ -33,7 +33,7 @@ pub(super) fn section(report: &Report) -> String {
         false => {
             "Outline: dense network. Filled: expected size Σ p·size at the last logged step \
              (pale), or decided size (strong). In an attention, each row is a head; below: \
-             expected units, heads · channels."
+             expected size, heads · channels."
         }
     };
     let how = match kept.removes_branches() {
@@ -134,7 +134,7 @@ fn attention(dense: &NetworkFigures, kept: &Kept) -> String {
         let (class, label) = match grid {
             Grid::Decided { heads: 0, .. } => ("size", "0".into()),
             Grid::Decided { heads, head_dim } => ("size", format!("{heads}×{head_dim}")),
-            Grid::Expected(units) => ("size open", units.round().to_string()),
+            Grid::Expected(size) => ("size open", size.round().to_string()),
             Grid::Unknown => ("size open", "?".into()),
         };
         content += &svg::text(class, [x + width / 2.0, floor + 14.0], 0.0, &label);
@@ -163,7 +163,7 @@ fn filled(grid: Grid, head: i64, dense: &BlockSizes) -> f64 {
     let share = match grid {
         Grid::Decided { heads, .. } if head >= heads => 0.0,
         Grid::Decided { head_dim, .. } => head_dim as f64 / dense.head_dim.max(1) as f64,
-        Grid::Expected(units) => units / (dense.heads * dense.head_dim).max(1) as f64,
+        Grid::Expected(size) => size / (dense.heads * dense.head_dim).max(1) as f64,
         Grid::Unknown => 0.0,
     };
     share.clamp(0.0, 1.0)

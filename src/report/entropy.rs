@@ -25,7 +25,7 @@ pub(super) fn section(stages: &[Stage]) -> String {
     let how = "Entropy −Σ p ln p / ln n of each dimension's candidate probabilities p, with n the \
                candidates it began with. Full height 1: all equally probable; 0: decided. Ticks: \
                units pruned. Dot: decided, with the size on the right; before that, the expected \
-               units (≈).";
+               size (≈).";
     html::section("Decisions", how, &body)
 }
 
@@ -158,9 +158,7 @@ fn drawn(row: &Row, at: usize, hue: &str, steps: Scale) -> String {
                 &format!("<circle class=\"dot-mark {hue}\" cx=\"{x}\" cy=\"{foot}\" r=\"3\"/>");
             ("size side", size.clone())
         }
-        (None, Some(units)) if units.is_finite() => {
-            ("size side open", format!("≈ {}", units.round()))
-        }
+        (None, Some(size)) if size.is_finite() => ("size side open", format!("≈ {}", size.round())),
         _ => ("size side open", "?".into()),
     };
     content + &svg::text(class, [1.0, foot - 3.0], 10.0, &size)

@@ -11,7 +11,7 @@ pub(super) enum Grid {
         heads: i64,
         head_dim: i64,
     },
-    /// Expected units, Σ p · heads · channels.
+    /// Expected size, Σ p · heads · channels.
     Expected(f64),
     Unknown,
 }
@@ -56,7 +56,7 @@ impl Kept {
     pub(super) fn so_far(stage: &Stage, dense: &NetworkFigures) -> Self {
         let expected = |name: &str| {
             let dimension = stage.last_of_search()?.dimensions.get(name)?;
-            Some(dimension.expected).filter(|units| units.is_finite())
+            Some(dimension.expected).filter(|size| size.is_finite())
         };
         let decided = |name: &str| {
             stage.events.iter().rev().find_map(|event| match event {
@@ -74,7 +74,7 @@ impl Kept {
             let name = format!("{block}.attn");
             match (decided(&name), expected(&name)) {
                 (Some((heads, head_dim)), _) => Grid::Decided { heads, head_dim },
-                (None, Some(units)) => Grid::Expected(units),
+                (None, Some(size)) => Grid::Expected(size),
                 (None, None) => Grid::Unknown,
             }
         };

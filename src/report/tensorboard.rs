@@ -26,7 +26,7 @@ const SIMPLE_VALUE: u64 = 2;
 /// Tags of the scalars: `loss/task`, `loss/one_hot`, `loss/budget`, `loss/reconstruction` and
 /// `loss/total`; `macs/expected` (MACs at the expected sizes) and `macs/current` (MACs at the
 /// present sizes); `lambda`, `mask_ratio`, `lr`, `step_ms`, `top1`; and `entropy/NAME` and
-/// `expected_units/NAME` of every dimension under search.
+/// `expected_size/NAME` of every dimension under search.
 #[derive(Debug)]
 pub struct TensorBoard {
     file: Appended,
@@ -110,7 +110,7 @@ fn scalars_of(metrics: &StepMetrics) -> Vec<(String, f64)> {
     let mut scalars: Vec<_> = named.map(|(tag, value)| (tag.to_string(), value)).into();
     for (name, dimension) in &metrics.dimensions {
         scalars.push((format!("entropy/{name}"), dimension.entropy));
-        scalars.push((format!("expected_units/{name}"), dimension.expected));
+        scalars.push((format!("expected_size/{name}"), dimension.expected));
     }
     scalars
 }

@@ -222,11 +222,12 @@ impl<A: Architecture> Search<A> {
         were_undecided: &[bool],
         listener: &mut dyn Listener,
     ) -> Result<()> {
-        for (at, state) in self.supernet.states().iter().enumerate() {
+        let dimensions = &self.supernet.space().dimensions;
+        for (at, (state, own)) in self.supernet.states().iter().zip(dimensions).enumerate() {
             let Some(candidate) = state.active.decided().filter(|_| were_undecided[at]) else {
                 continue;
             };
-            let size = state.candidates().size(candidate);
+            let size = own.in_channels(state.candidates().size(candidate));
             self.optimiser.forget(&state.alpha_name());
             listener.on_event(&Event::Decided {
                 step: self.step,

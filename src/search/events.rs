@@ -37,7 +37,8 @@ pub struct DimensionMetrics {
     /// Entropy of the probabilities of the candidates left, −Σ p ln p, divided by ln of the number of
     /// candidates the dimension began with: 1 undecided, 0 decided. 0 where it began with one candidate.
     pub entropy: f64,
-    /// Expected units, Σ p · heads · channels over the candidates left; of a flat dimension, its
+    /// Expected channels, Σ p · heads · channels over the candidates left, also where a unit is several channels
+    /// ([`Dimension::channels_per_unit`](crate::space::Dimension::channels_per_unit)); of a flat dimension, its
     /// expected width.
     pub expected: f64,
 }
@@ -197,7 +198,7 @@ pub enum Event {
         dimension: String,
         /// Its heads.
         heads: i64,
-        /// Its channels a head.
+        /// Its channels a head, not pairs where rotary positions turn pairs of them.
         channels: i64,
     },
     /// Sizes were chosen under a latency budget. If they are slower than asked by more than noise, they are chosen

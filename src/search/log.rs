@@ -146,19 +146,20 @@ impl<A: Architecture> Search<A> {
         sets.in_order(&terms.f_sum_dim_intlist([1i64].as_slice(), false, None)?.f_abs()?)
     }
 
-    /// Returns entropy and expected units of every dimension during the search.
+    /// Returns entropy and expected channels of every dimension during the search.
     fn dimension_metrics(&self, logged: &Logged) -> BTreeMap<String, DimensionMetrics> {
         let numbers = logged.entropies.iter().zip(logged.sizes.chunks(ExpectedCost::COUNTS));
-        let metrics =
-            self.supernet.states().iter().zip(numbers).map(|(state, (entropy, sizes))| {
-                let most = (state.candidates_at_start as f64).ln();
-                let entropy = if most > 0.0 { entropy / most } else { 0.0 };
-                let expected = match self.estimates() {
-                    true => state.active.largest().units() as f64,
-                    false => sizes[0],
-                };
-                (state.name.clone(), DimensionMetrics { entropy, expected })
-            });
+        let states = self.supernet.states().iter().zip(&self.supernet.space().dimensions);
+        let metrics = states.zip(numbers).map(|((state, own), (entropy, sizes))| {
+            let most = (state.candidates_at_start as f64).ln();
+            let entropy = if most > 0.0 { entropy / most } else { 0.0 };
+            let units = match self.estimates() {
+                true => state.active.largest().units() as f64,
+                false => sizes[0],
+            };
+            let expected = units * own.channels_per_unit() as f64;
+            (state.name.clone(), DimensionMetrics { entropy, expected })
+        });
         metrics.collect()
     }
 }

@@ -294,6 +294,21 @@ impl Dimension {
         gated.map(|own| own.inner.saturating_mul(halves(own))).min().unwrap_or(1).max(1)
     }
 
+    /// Returns a size in channels instead of units: its channels times [`channels_per_unit`](Self::channels_per_unit).
+    ///
+    /// ```
+    /// use once_for_both::space::{Binding, Candidates, Dimension, DimensionKind, Size};
+    ///
+    /// // 4 heads of 8 pairs.
+    /// let pairs = Dimension::new("attn", DimensionKind::Attention, Candidates::attention(4, 8)?)
+    ///     .bind(Binding::gated("q_proj.weight", 0).half_split());
+    /// assert_eq!(pairs.in_channels(Size { heads: 2, channels: 5 }), Size { heads: 2, channels: 10 });
+    /// # Ok::<(), once_for_both::Error>(())
+    /// ```
+    pub fn in_channels(&self, size: Size) -> Size {
+        Size { channels: size.channels.saturating_mul(self.channels_per_unit()), ..size }
+    }
+
     /// Adds a binding.
     pub fn bind(mut self, binding: Binding) -> Self {
         self.bindings.push(binding);

@@ -1,26 +1,16 @@
 //! `deit_s` with names on the hub.
 
 use super::{root, server, NAME};
+use crate::support::program::program;
 use crate::support::TestResult;
 use once_for_both::models::{Architecture, VitConfig};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use tch::{Device, Kind, Tensor};
 
-/// Path of the program, which `cargo test` builds beside the tests.
-fn program() -> TestResult<PathBuf> {
-    let tests = std::env::current_exe()?;
-    let folder = tests.parent().and_then(Path::parent).ok_or("no folder above the tests")?;
-    let program = folder.join("examples/deit_s");
-    match program.is_file() {
-        true => Ok(program),
-        false => Err(format!("{} is not built", program.display()).into()),
-    }
-}
-
 /// Runs the program in a folder, with the cache in it.
 fn deit_s(folder: &Path, endpoint: &str, arguments: &[&str]) -> TestResult<Output> {
-    let mut command = Command::new(program()?);
+    let mut command = Command::new(program("deit_s")?);
     for name in ["HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"] {
         command.env_remove(name);
     }

@@ -30,7 +30,7 @@ def expected():
         values.update((name, event[name]) for name in ("lambda", "mask_ratio", "lr", "step_ms"))
         for name, dimension in event.get("dimensions", {}).items():
             values["entropy/" + name] = dimension["entropy"]
-            values["expected_units/" + name] = dimension["expected"]
+            values["expected_size/" + name] = dimension["expected"]
         for tag, value in values.items():
             scalars.setdefault(tag, []).append((event["step"], value))
     return scalars

@@ -153,7 +153,7 @@ fn event_files_of_a_resumed_search_show_every_step_once() -> TestResult {
             is("lr", metrics.lr);
             for (name, dimension) in &metrics.dimensions {
                 is(&format!("entropy/{name}"), dimension.entropy);
-                is(&format!("expected_units/{name}"), dimension.expected);
+                is(&format!("expected_size/{name}"), dimension.expected);
             }
         }
         Ok(())

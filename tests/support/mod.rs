@@ -5,6 +5,7 @@ pub mod alone;
 pub mod damage;
 pub mod little;
 pub mod mutation;
+pub mod program;
 #[cfg(feature = "pipeline")]
 pub mod small_run;
 pub mod tiny_run;

@@ -9,7 +9,7 @@ use crate::import;
 use crate::models::{Architecture, SwinConfig, VitConfig};
 use crate::pipeline::{Config, RunFolder};
 use crate::search::{Search, CHECKPOINT};
-use crate::space::Sizes;
+use crate::space::{SearchSpace, Sizes};
 use crate::subnet::{Description, Precision, Provenance, Subnet, ARTIFACT, EXPORTS};
 use crate::{Error, Result};
 use serde::Serialize;
@@ -26,7 +26,7 @@ pub struct ArtifactInspection {
     pub family: String,
     /// Configuration of the network.
     pub network: Value,
-    /// Size of every dimension.
+    /// Size of every dimension, in channels ([`Dimension::in_channels`](crate::space::Dimension::in_channels)).
     pub sizes: Sizes,
     /// Type of the stored weights.
     pub precision: Precision,
@@ -53,7 +53,7 @@ pub struct CheckpointInspection {
     pub step: u64,
     /// Optimiser steps in all.
     pub total_steps: u64,
-    /// Present size of every dimension.
+    /// Present size of every dimension, in channels.
     pub sizes: Sizes,
     /// Number of dimensions that are not decided yet.
     pub undecided: usize,
@@ -177,7 +177,7 @@ fn artifact_of<A: Architecture>(folder: &Path) -> Result<ArtifactInspection> {
     let network = subnet.architecture();
     Ok(ArtifactInspection {
         family: A::FAMILY.into(),
-        sizes: network.cost_model().dense,
+        sizes: sizes_in_channels(&network.space()?, network.cost_model().dense),
         network: serde_json::to_value(network).map_err(|error| Error::file(folder, error))?,
         precision,
         macs,
@@ -190,6 +190,16 @@ fn artifact_of<A: Architecture>(folder: &Path) -> Result<ArtifactInspection> {
             .filter(|f| folder.join(f).is_file())
             .collect(),
     })
+}
+
+/// Returns sizes in channels instead of units.
+pub(super) fn sizes_in_channels(space: &SearchSpace, mut sizes: Sizes) -> Sizes {
+    for own in &space.dimensions {
+        if let Some(size) = sizes.get_mut(&own.name) {
+            *size = own.in_channels(*size);
+        }
+    }
+    sizes
 }
 
 /// Resumes the search of a checkpoint.
@@ -207,7 +217,7 @@ fn checkpoint_of<A: Architecture>(folder: &Path) -> Result<CheckpointInspection>
         family: A::FAMILY.into(),
         step: search.steps_done(),
         total_steps: search.options().total_steps,
-        sizes: search.supernet().sizes(),
+        sizes: sizes_in_channels(search.supernet().space(), search.supernet().sizes()),
         undecided: states.filter(|state| state.active.decided().is_none()).count(),
     })
 }

@@ -2,6 +2,7 @@
 
 mod folders;
 mod latency;
+mod network;
 mod text;
 
 pub use folders::{

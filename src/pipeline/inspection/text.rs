@@ -1,10 +1,13 @@
 //! An inspection as text for a terminal.
 
+use super::folders::sizes_in_channels;
+use super::network;
 use super::{ArtifactInspection, CheckpointInspection, Finding, Inspection, RunInspection};
 use crate::data::{ImageInspection, ImageSource, InspectedSet};
 use crate::import::{Container, ImportReport, KnownNetwork, Naming};
 use crate::models::Architecture;
 use crate::space::Sizes;
+use serde_json::Value;
 use std::fmt::{self, Display, Formatter};
 
 /// Most names or faults that are written out; a count stands for the others.
@@ -83,6 +86,7 @@ fn refused(out: &mut Formatter, path: &str, reason: &str) -> fmt::Result {
 fn write_artifact(out: &mut Formatter, artifact: &ArtifactInspection) -> fmt::Result {
     line(out, "family", &artifact.family)?;
     line(out, "sizes", in_words(&artifact.sizes))?;
+    write_network(out, &artifact.network)?;
     line(out, "precision", artifact.precision.name())?;
     line(out, "MACs", format!("{:.2} M", artifact.macs / 1e6))?;
     line(out, "parameters", format!("{:.3} M", artifact.params / 1e6))?;
@@ -100,6 +104,12 @@ fn write_artifact(out: &mut Formatter, artifact: &ArtifactInspection) -> fmt::Re
     line(out, "exports", exports)
 }
 
+/// Input, and options that are not those of a plain network of the family.
+fn write_network(out: &mut Formatter, config: &Value) -> fmt::Result {
+    line(out, "input", network::input(config))?;
+    network::options(config).iter().try_for_each(|option| line(out, "option", option))
+}
+
 fn write_checkpoint(out: &mut Formatter, found: &CheckpointInspection) -> fmt::Result {
     line(out, "family", &found.family)?;
     line(out, "steps", format!("{} of {}", found.step, found.total_steps))?;
@@ -114,12 +124,22 @@ fn write_weights(out: &mut Formatter, found: &crate::import::Inspection) -> fmt:
     line(out, "naming", naming(report.naming))?;
     let prefix = if report.prefix.is_empty() { "none" } else { &report.prefix };
     line(out, "prefix", prefix)?;
-    let (family, sizes) = match &found.network {
-        KnownNetwork::Vit(vit) => ("vit", vit.cost_model().dense),
-        KnownNetwork::Swin(swin) => ("swin", swin.cost_model().dense),
+    let (family, space, sizes, network) = match &found.network {
+        KnownNetwork::Vit(vit) => {
+            ("vit", vit.space(), vit.cost_model().dense, serde_json::to_value(vit))
+        }
+        KnownNetwork::Swin(swin) => {
+            ("swin", swin.space(), swin.cost_model().dense, serde_json::to_value(swin))
+        }
+    };
+    // A network whose search space cannot be built has no pairs to count.
+    let sizes = match space {
+        Ok(space) => sizes_in_channels(&space, sizes),
+        Err(_) => sizes,
     };
     line(out, "family", family)?;
     line(out, "sizes", in_words(&sizes))?;
+    write_network(out, &network.unwrap_or_default())?;
     let types = found.types.iter().map(|(kind, count)| format!("{count} {kind}"));
     line(out, "tensors", types.collect::<Vec<_>>().join(", "))?;
     line(out, "elements", found.elements)?;
