@@ -169,8 +169,9 @@ fn slow_macs(config: &VitConfig) -> i64 {
     let gates = i64::from(config.mlp == Mlp::SwiGlu);
     let blocks = config.blocks.iter().map(|block| {
         let inner = block.heads * block.head_dim;
-        let qkv = tokens * embed * 3 * inner;
-        let attention = 2 * block.heads * tokens * block.head_dim * tokens;
+        let queries = block.heads * block.qk_dim.unwrap_or(block.head_dim);
+        let qkv = tokens * embed * (2 * queries + inner);
+        let attention = tokens * (queries + inner) * tokens;
         let proj = tokens * inner * embed;
         let fc1 = tokens * embed * (1 + gates) * block.hidden_dim;
         qkv + attention + proj + fc1 + tokens * block.hidden_dim * embed
@@ -224,6 +225,9 @@ proptest! {
         // Branches that the configuration lacks are no dimensions of its space.
         let mut expected = config.cost_model().dense;
         expected.extend(chosen.clone());
+        // Without an attention there are no queries and keys.
+        let gone = |own: &String| own.strip_suffix(".qk").is_some_and(|own| chosen.get(own) == Some(&Size::REMOVED));
+        expected.iter_mut().filter(|(own, _)| gone(own)).for_each(|(_, size)| *size = Size::REMOVED);
         prop_assert_eq!(&small.cost_model().dense, &expected);
         for metric in [Metric::Macs, Metric::Params] {
             let cost = config.cost_model().cost(metric, &chosen)?;

@@ -216,6 +216,10 @@ pub struct RunOptions {
     #[arg(long, global = true)]
     pub depth: bool,
 
+    /// Queries and keys get a width of their own, apart from values; --set space.qk_v_apart=true.
+    #[arg(long, global = true)]
+    pub qk_v_apart: bool,
+
     /// Network to start from: a run folder, an artifact, or a checkpoint of timm, transformers
     /// or the authors (.safetensors, .pth, .bin); or hub:OWNER/NAME, which is fetched (feature hub).
     #[arg(long, global = true, value_name = "PATH")]
@@ -268,6 +272,7 @@ impl RunOptions {
                 params: self.params,
                 latency: self.latency,
                 depth: self.depth,
+                qk_v_apart: self.qk_v_apart,
                 device: self.device,
                 seed: self.seed,
                 epochs: self.epochs,

@@ -1,6 +1,7 @@
 //! Attention of ViT and Swin, with fallible tensor calls only.
 
 use super::block::BlockConfig;
+use super::heads::Projection;
 use super::layers::{Linear, NormLayer};
 use super::options::{BlockStyle, QkvBias};
 use super::rotary::{rotate, Rotation};
@@ -21,7 +22,8 @@ impl TokenMixing for Attention {
 /// Multi-head attention within windows of tokens; a ViT has one window of all tokens.
 #[derive(Debug)]
 pub(super) struct Attention {
-    qkv: Linear,
+    /// Layers that make queries, keys and values, in this order.
+    projections: Vec<(Projection, Linear)>,
     /// Biases of queries and values, where keys have none.
     query_value: Option<[Tensor; 2]>,
     /// Norms of queries and keys.
@@ -43,8 +45,13 @@ impl Attention {
         let (inner, head_dim) = (sizes.attention_dim(), sizes.head_dim);
         let norm = |name, norm| NormLayer::new(&(path / name), head_dim, norm, style.norm_eps);
         let full = style.qkv_bias == QkvBias::Full;
+        let projection = |own: Projection| {
+            let layer = Linear::with_axes(&(path / own.name), width, &own.outputs, full)?;
+            Ok((own, layer))
+        };
+        let projections = sizes.head_sizes().projections().into_iter().map(projection);
         Ok(Self {
-            qkv: Linear::with_bias(&(path / "qkv"), width, 3 * inner, full)?,
+            projections: projections.collect::<Result<_>>()?,
             query_value: match style.qkv_bias {
                 QkvBias::Full | QkvBias::None => None,
                 QkvBias::QueryValue => {
@@ -78,14 +85,7 @@ impl Attention {
     ) -> Result<Tensor> {
         let (all, tokens, _) = x.size3()?;
         let (batch, heads) = (all / windows, windows * self.heads);
-        let shape = [batch, windows, tokens, 3, self.heads, self.head_dim];
-        let qkv = self.projected(x)?.f_view(shape)?.f_permute([3, 0, 1, 4, 2, 5])?;
-        // The gradient of unbind is written at once; those of three selects would each be as large as qkv, and summed.
-        let parts = qkv.f_unbind(0)?;
-        let mut parts = parts
-            .iter()
-            .map(|part| part.f_flatten(1, 2))
-            .collect::<std::result::Result<Vec<_>, _>>()?;
+        let mut parts = self.projected(x, windows)?;
         if let Some(norms) = &self.norms {
             for (part, norm) in parts.iter_mut().zip(norms) {
                 *part = norm.forward(part)?;
@@ -113,9 +113,23 @@ impl Attention {
         self.proj.forward(&mixed.f_transpose(2, 3)?.f_reshape([all, tokens, inner])?)
     }
 
-    /// Returns queries, keys and values: `[B, N, E]` → `[B, N, 3·heads·head_dim]`.
-    fn projected(&self, x: &Tensor) -> Result<Tensor> {
-        let qkv = self.qkv.forward(x)?;
+    /// Returns queries, keys and values: `[B·windows, N, E]` → `[B, windows·heads, N, channels]` each.
+    fn projected(&self, x: &Tensor, windows: i64) -> Result<Vec<Tensor>> {
+        let (all, tokens, _) = x.size3()?;
+        let mut parts = Vec::with_capacity(3);
+        for (own, layer) in &self.projections {
+            let shape = [all / windows, windows, tokens, own.parts, self.heads, own.channels];
+            let made = self.biased(layer.forward(x)?)?.f_view(shape)?;
+            // The gradient of unbind is written at once; those of three selects would each be as large as qkv, and summed.
+            for part in made.f_permute([3, 0, 1, 4, 2, 5])?.f_unbind(0)? {
+                parts.push(part.f_flatten(1, 2)?);
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Adds the biases of queries and values, where keys have none, to `[B, N, 3·heads·head_dim]`.
+    fn biased(&self, qkv: Tensor) -> Result<Tensor> {
         match &self.query_value {
             None => Ok(qkv),
             Some([q, v]) => Ok(qkv.f_add(&Tensor::f_cat(&[q, &q.f_zeros_like()?, v], 0)?)?),

@@ -2,7 +2,10 @@
 
 use super::attention_pool::AttentionPool;
 use super::block::BlockConfig;
+use super::limits::check_apart;
 use super::options::BlockStyle;
+use super::Architecture;
+use crate::error::expect_shape;
 use crate::space::{Size, Sizes};
 use crate::tensors::Weights;
 use crate::{Error, Result};
@@ -73,4 +76,30 @@ pub(super) fn standardised<A: Blocks>(config: &A, weights: &mut Weights) -> Resu
         pool.fold_attention_scale(weights)?;
     }
     Ok(config)
+}
+
+/// Returns the configuration whose attentions make queries and keys apart from values.
+///
+/// # Errors
+/// [`Error::Invalid`] where another option forbids it.
+pub(super) fn qk_v_apart<A: Blocks>(config: &A) -> Result<A> {
+    let mut config = config.clone();
+    check_apart("qk_v_apart", &config.style(), true)?;
+    for (_, block) in config.blocks_mut() {
+        *block = block.qk_v_apart();
+    }
+    Ok(config)
+}
+
+/// Turns the weights of a network into those of [`qk_v_apart`], after all have been checked.
+///
+/// # Errors
+/// [`Error::Missing`] and [`Error::Shape`] for a weight that is missing, or of another shape.
+pub(super) fn split_qkv<A: Blocks + Architecture>(config: &A, weights: &mut Weights) -> Result<()> {
+    for (name, shape) in config.variables()? {
+        let own = weights.get(&name).ok_or_else(|| Error::missing("weight", &name))?;
+        expect_shape("queries and keys apart from values", &name, own, &shape)?;
+    }
+    let mut config = config.clone();
+    config.blocks_mut().into_iter().try_for_each(|(name, own)| own.split_qkv(&name, weights))
 }

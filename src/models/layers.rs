@@ -24,15 +24,29 @@ impl Linear {
         outputs: i64,
         bias: bool,
     ) -> Result<Self> {
+        Self::with_axes(path, inputs, &[outputs], bias)
+    }
+
+    /// Adds the variables of a map whose outputs have these axes in W and b, and are one axis of y.
+    pub(super) fn with_axes(
+        path: &nn::Path,
+        inputs: i64,
+        outputs: &[i64],
+        bias: bool,
+    ) -> Result<Self> {
         let normal = nn::Init::Randn { mean: 0.0, stdev: 0.02 };
         Ok(Self {
-            weight: path.f_var("weight", &[outputs, inputs], normal)?,
-            bias: bias.then(|| path.f_zeros("bias", &[outputs])).transpose()?,
+            weight: path.f_var("weight", &[outputs, &[inputs]].concat(), normal)?,
+            bias: bias.then(|| path.f_zeros("bias", outputs)).transpose()?,
         })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
+        if self.weight.dim() == 2 {
+            return Ok(x.f_linear(&self.weight, self.bias.as_ref())?);
+        }
+        let bias = self.bias.as_ref().map(|bias| bias.f_flatten(0, -1)).transpose()?;
+        Ok(x.f_linear(&self.weight.f_flatten(0, -2)?, bias.as_ref())?)
     }
 }
 

@@ -1,8 +1,10 @@
 //! Ranges of the sizes of a configuration.
 
+use super::options::{BlockStyle, QkvBias};
 use super::{BlockConfig, Rope, Shapes, Windows};
 use crate::range::{check_all, Range, PART};
 use crate::{Error, Result};
+use std::fmt::Display;
 
 // Far above those of any network, and low enough that no product of sizes overflows, whatever a
 // damaged file says.
@@ -102,6 +104,27 @@ pub(super) fn check_rope(rope: Option<Rope>, blocks: &[BlockConfig]) -> Result<(
             let expected = "even, as rope rotates pairs of channels";
             Err(Error::invalid(format!("blocks.{at}.head_dim"), expected, blocks[at].head_dim))
         }
+    }
+}
+
+/// Refuses queries and keys with a width of their own, by the value of this option, beside options that need all their
+/// channels.
+pub(super) fn check_apart(name: &str, style: &BlockStyle, value: impl Display) -> Result<()> {
+    let others = [
+        (style.qk_norm.is_some(), "qk_norm, which is over all channels of a head"),
+        (style.rotary.is_some(), "rope, which turns pairs of channels by frequencies of their own"),
+        (
+            style.qkv_bias == QkvBias::QueryValue,
+            "qkv_bias = query_value, which has no bias of keys",
+        ),
+    ];
+    match others.iter().find(|(present, _)| *present) {
+        None => Ok(()),
+        Some((_, other)) => Err(Error::invalid(
+            name,
+            format!("not set beside {other}; leave one of the two out"),
+            value,
+        )),
     }
 }
 

@@ -6,6 +6,7 @@ mod attention_pool;
 mod block;
 mod family;
 pub mod graph;
+mod heads;
 mod layers;
 pub(crate) mod limits;
 mod options;
@@ -34,6 +35,9 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use tch::{nn, Device, Tensor};
+
+/// What a family without [`Architecture::qk_v_apart`] cannot do.
+const QK_V_APART: &str = "queries and keys apart from values";
 
 /// Shapes of variables, by name.
 pub type Shapes = BTreeMap<String, Vec<i64>>;
@@ -238,6 +242,26 @@ pub trait Architecture: Clone + Debug + Send + Serialize + DeserializeOwned {
     /// [`Error::Missing`] if a weight is missing.
     fn standardised(&self, _weights: &mut Weights) -> Result<Self> {
         Ok(self.clone())
+    }
+
+    /// Returns the architecture whose attentions make queries and keys apart from values, as wide as these, which computes the
+    /// same with the weights of [`split_qkv`](Self::split_qkv). Its search space has a width of queries and keys and
+    /// another of values for every attention ([`BlockConfig::qk_dim`]).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where another option of the network forbids it; [`Error::Unsupported`], the default, for a family
+    /// without.
+    fn qk_v_apart(&self) -> Result<Self> {
+        Err(Error::Unsupported { model: Self::FAMILY.into(), operation: QK_V_APART })
+    }
+
+    /// Turns weights of this network into those of [`qk_v_apart`](Self::qk_v_apart).
+    ///
+    /// # Errors
+    /// [`Error::Missing`] and [`Error::Shape`] for a weight that is missing or of another shape, before any is changed;
+    /// [`Error::Unsupported`], the default, for a family without.
+    fn split_qkv(&self, _weights: &mut Weights) -> Result<()> {
+        Err(Error::Unsupported { model: Self::FAMILY.into(), operation: QK_V_APART })
     }
 
     /// Returns names and shapes of the variables. The default builds the network; a family that

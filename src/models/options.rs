@@ -87,17 +87,6 @@ pub enum QkvBias {
     QueryValue,
 }
 
-impl QkvBias {
-    /// Returns the names of its variables below `attn.`, each with its entries per unit.
-    pub(super) fn variables(self) -> &'static [(&'static str, i64)] {
-        match self {
-            Self::Full => &[("qkv.bias", 3)],
-            Self::None => &[],
-            Self::QueryValue => &[("q_bias", 1), ("v_bias", 1)],
-        }
-    }
-}
-
 /// What the blocks of a network have in common, beside their sizes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct BlockStyle {

@@ -241,7 +241,8 @@ impl Config {
             let expected = "a limit: set budget.macs, budget.params, budget.latency, or several";
             return Err(Error::invalid("budget", expected, "none"));
         }
-        let (model, space) = (cost_model(dense, latency)?, self.space.of(dense, latency)?);
+        let model = cost_model(&self.space.searched(dense)?, latency)?;
+        let space = self.space.of(dense, latency)?;
         let known = |own: &&Budget| own.metric != Metric::Latency || latency.is_some();
         for budget in budgets.iter().filter(known) {
             budget.resolve(&model)?.check(&model, &space)?;
@@ -260,7 +261,7 @@ impl Config {
         dense: &A,
         latency: Option<&LatencyModel>,
     ) -> Result<Vec<CostLimit>> {
-        let model = cost_model(dense, latency)?;
+        let model = cost_model(&self.space.searched(dense)?, latency)?;
         self.budgets(dense, latency)?.iter().map(|budget| budget.resolve(&model)).collect()
     }
 

@@ -48,6 +48,8 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         budgets: &[Budget],
         progress: impl FnMut(Progress) -> Result<()>,
     ) -> Result<(Sensitivity, Forecast)> {
+        let apart = self.config.space.apart(network)?;
+        let network = apart.as_ref().unwrap_or(network);
         let architecture = network.architecture();
         let (model, space) = (architecture.cost_model(), self.config.space.measured(architecture)?);
         // Before the measurement, which may take long.

@@ -122,6 +122,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     ) -> Result<LatencyModel> {
         let options = self.config.latency.options();
         let space = self.config.space.measured(network)?;
+        let network = &self.config.space.searched(network)?;
         LatencyModel::measure(network, &space, &self.meter()?, &options, &mut |progress| {
             self.show(&Progress::Latency(progress));
             goes_on()
@@ -156,7 +157,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     /// Checks that a model is of this network, is as accurate as section `[latency]` asks, and was measured under its
     /// conditions, unless it may be of another device.
     fn expect_latency_model(&self, model: &LatencyModel, dense: &A) -> Result<()> {
-        model.expect_architecture(dense)?;
+        model.expect_architecture(&self.config.space.searched(dense)?)?;
         // A subnet that is written was chosen and measured; nothing is measured after it.
         if is_saved(&self.run.subnet()) {
             return Ok(());

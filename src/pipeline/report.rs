@@ -37,7 +37,7 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
         dense.get_or_insert(plan.network);
         stages.push(Stage { name: plan.name, steps: Some(plan.steps), events });
     }
-    let dense = dense.ok_or_else(|| none(PLAN))?;
+    let dense = options.space.searched(&dense.ok_or_else(|| none(PLAN))?)?;
     let summary = read_json::<Value>(&run.summary())?;
     let subnet = run.newest_subnet().map(|folder| Description::<A>::read(&folder)).transpose()?;
     let latency = match (&options.budget.latency, run.latency()) {

@@ -56,6 +56,8 @@ pub struct Flags {
     pub latency: Option<String>,
     /// Sets `space.depth`.
     pub depth: bool,
+    /// Sets `space.qk_v_apart`.
+    pub qk_v_apart: bool,
     /// `device`.
     pub device: Option<String>,
     /// `seed`.
@@ -207,6 +209,7 @@ impl Flags {
         set("budget.params", text(&self.params));
         set("budget.latency", text(&self.latency));
         set("space.depth", self.depth.then_some(Value::from(true)));
+        set("space.qk_v_apart", self.qk_v_apart.then_some(Value::from(true)));
         set("device", text(&self.device));
         set("seed", integer("seed", self.seed)?);
         let steps = integer("steps", self.steps)?;

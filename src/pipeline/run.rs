@@ -279,8 +279,9 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         let limits = self.config.limits(dense.architecture(), latency.as_ref())?;
         let latency = LatencySummary::of(latency.as_ref(), &search.stage.events);
         let (seed, feed) = (self.config.seed, &self.feed);
+        let searched = &self.config.space.searched(dense.architecture())?;
         let measured =
-            Measured { seed, feed, limits, latency, dense, search, finetuned, reference };
+            Measured { seed, feed, limits, latency, dense, searched, search, finetuned, reference };
         let summary = Summary::measure(measured)?;
         self.group.on_main(|| write_json(&self.run.summary(), &summary))?;
         let network = if finetuned.is_some() { self.run.finetuned() } else { self.run.subnet() };

@@ -4,6 +4,7 @@ use crate::latency::LatencyModel;
 use crate::models::Architecture;
 use crate::range::Range;
 use crate::space::{DimensionKind, SearchSpace};
+use crate::subnet::Subnet;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,9 @@ const FACTOR: Range<i64> = Range::closed(1, 1 << 16);
 pub struct SpaceConfig {
     /// Whether attentions and MLPs may be removed ([`SearchSpace::removable_branches`]).
     pub depth: bool,
+    /// Whether queries and keys have a width of their own, apart from values: the network to search is turned into one
+    /// that computes the same ([`Architecture::qk_v_apart`]).
+    pub qk_v_apart: bool,
     /// Widths are multiples of these, or dense.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub multiple_of: Option<MultipleOf>,
@@ -103,15 +107,34 @@ impl SpaceConfig {
         Ok(())
     }
 
+    /// Returns the architecture that is searched: that of a trained network, or the same with queries and keys apart from
+    /// values.
+    ///
+    /// # Errors
+    /// Those of [`Architecture::qk_v_apart`].
+    pub fn searched<A: Architecture>(&self, network: &A) -> Result<A> {
+        match self.qk_v_apart {
+            true => network.qk_v_apart().map_err(|error| error.of_section("space")),
+            false => Ok(network.clone()),
+        }
+    }
+
+    /// Returns the network of [`searched`](Self::searched), with weights that compute the same; `None` if it is the given
+    /// one.
+    pub(super) fn apart<A: Architecture>(&self, network: &Subnet<A>) -> Result<Option<Subnet<A>>> {
+        let apart = self.qk_v_apart.then(|| network.qk_v_apart()).transpose();
+        apart.map_err(|error| error.of_section("space"))
+    }
+
     /// Returns the search space of a network whose latency is measured: of its candidates, none is left out because
     /// the latency does not step there.
     ///
     /// # Errors
-    /// Those of [`Architecture::space`] and [`SearchSpace::multiple_of`].
+    /// Those of [`searched`](Self::searched), [`Architecture::space`] and [`SearchSpace::multiple_of`].
     pub fn measured<A: Architecture>(&self, network: &A) -> Result<SearchSpace> {
         let given = self.factors().named().into_iter();
         let mut given = given.filter_map(|(_, kind, factor)| Some((kind, factor?)));
-        let space = network.space()?;
+        let space = self.searched(network)?.space()?;
         let space = if self.depth { space.removable_branches() } else { space };
         given.try_fold(space, |space, (kind, factor)| space.multiple_of(kind, factor))
     }

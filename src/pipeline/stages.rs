@@ -72,8 +72,10 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     pub(super) fn search(&self, dense: &Subnet<A>) -> Result<Option<Trained<A>>> {
         let config = &self.config.search;
         let setup = self.setup("search", "", config, 1);
-        let builder = self.search_of(dense.architecture())?.weights(dense.weights());
-        let (network, options) = (dense.architecture(), self.search_options()?);
+        let apart = self.config.space.apart(dense)?;
+        let searched = apart.as_ref().unwrap_or(dense);
+        let builder = self.search_of(searched.architecture())?.weights(searched.weights());
+        let (network, options) = (searched.architecture(), self.search_options()?);
         let Some(stage) = self.stage(&setup, network, options, builder)? else { return Ok(None) };
         let saving = Saving { folder: self.run.subnet(), dense: Some(dense), before: None };
         self.save(stage, saving).map(Some)
@@ -86,7 +88,8 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let latency = self.latency_model()?;
         let mut budgets = self.config.budgets(dense, latency.as_ref())?;
         let space = self.config.space.of(dense, latency.as_ref())?;
-        let builder = Search::of(dense.clone()).space(space).components(components);
+        let builder =
+            Search::of(self.config.space.searched(dense)?).space(space).components(components);
         if let Some(latency) = latency {
             return Ok(builder.budgets(budgets).latency(latency));
         }

@@ -124,6 +124,8 @@ pub(super) struct Measured<'a, A: ImageClassifier> {
     pub(super) limits: Vec<CostLimit>,
     pub(super) latency: Option<LatencySummary>,
     pub(super) dense: &'a Subnet<A>,
+    /// What the search began with: the dense network, or one that computes the same in more dimensions.
+    pub(super) searched: &'a A,
     pub(super) search: &'a Trained<A>,
     /// The subnet after fine-tuning, if there was any.
     pub(super) finetuned: Option<&'a Trained<A>>,
@@ -134,7 +136,7 @@ pub(super) struct Measured<'a, A: ImageClassifier> {
 impl Summary {
     /// Evaluates both networks and collects the results.
     pub(super) fn measure<A: ImageClassifier>(measured: Measured<A>) -> Result<Self> {
-        let Measured { seed, feed, limits, latency, dense, search, finetuned, reference } =
+        let Measured { seed, feed, limits, latency, dense, search, finetuned, reference, .. } =
             measured;
         let last = finetuned.unwrap_or(search);
         let dense_top1 = match reference {
@@ -158,7 +160,7 @@ impl Summary {
             },
             search: SearchSummary::of(&search.stage, reference),
             verification: VerificationSummary::of(last.verification),
-            sizes: kept_sizes(dense.architecture(), last.network.architecture())?,
+            sizes: kept_sizes(measured.searched, last.network.architecture())?,
         })
     }
 

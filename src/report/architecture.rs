@@ -41,7 +41,15 @@ pub(super) fn section(report: &Report) -> String {
         false => how.into(),
     };
     let width = 30 * dense.blocks().len();
-    let bands = [embedding(dense, &kept), attention(dense, &kept), hidden(dense, &kept)].concat();
+    let queries = dense.blocks().iter().any(|block| block.qk_dim.is_some()).then(|| {
+        let of = |block: &BlockSizes| block.qk_dim.unwrap_or(block.head_dim);
+        let side = ["Queries and keys", "channels of a head", ""];
+        widths(dense, &kept, &kept.queries, of, side)
+    });
+    let side = ["MLP", "hidden neurons", "; bottom row: block"];
+    let hidden = widths(dense, &kept, &kept.hidden, |block| block.hidden_dim, side);
+    let above = [embedding(dense, &kept), attention(dense, &kept)].concat();
+    let bands = [above, queries.unwrap_or_default(), hidden].concat();
     let body = format!(
         "<div class=\"scroll\"><div class=\"bands\" style=\"min-width:{width}px\">{bands}</div>\
          </div>"
@@ -176,16 +184,23 @@ fn class_of(grid: Grid, kept: &Kept) -> &'static str {
     }
 }
 
-fn hidden(dense: &NetworkFigures, kept: &Kept) -> String {
+/// A column for each block, as tall as its width of one kind. `side`: name, what is counted, and a last word.
+fn widths(
+    dense: &NetworkFigures,
+    kept: &Kept,
+    sizes: &[Option<f64>],
+    of: impl Fn(&BlockSizes) -> i64,
+    [name, what, last]: [&str; 3],
+) -> String {
     const HEIGHT: f64 = 84.0;
-    let own = dense.blocks();
+    let own: Vec<i64> = dense.blocks().iter().map(of).collect();
     let (blocks, numbers) = (own.len(), numbers(dense));
-    let most = own.iter().map(|block| block.hidden_dim).max().unwrap_or(1).max(1) as f64;
+    let most = own.iter().copied().max().unwrap_or(1).max(1) as f64;
     let (mut content, mut words) = (String::new(), Vec::new());
-    for (block, (sizes, size)) in own.iter().zip(&kept.hidden).enumerate() {
+    for (block, (all, size)) in own.iter().zip(sizes).enumerate() {
         let [x, width] = column(block, blocks);
         let tall = |size: f64| HEIGHT * (size / most).clamp(0.0, 1.0);
-        let full = tall(sizes.hidden_dim as f64);
+        let full = tall(*all as f64);
         let part = tall(size.unwrap_or(0.0)).min(full);
         content += &svg::rect("dense", [x, 1.0 + HEIGHT - full], [width, full]);
         content += &svg::rect(kept.class_of_size(*size), [x, 1.0 + HEIGHT - part], [width, part]);
@@ -194,16 +209,12 @@ fn hidden(dense: &NetworkFigures, kept: &Kept) -> String {
         let class = if kept.class_of_size(*size) == "kept" { "size" } else { "size open" };
         let middle = x + width / 2.0;
         content += &svg::text(class, [middle, HEIGHT + 15.0], 0.0, &label);
-        content += &svg::text("tick", [middle, HEIGHT + 33.0], 0.0, &numbers[block]);
-        let size = in_words(&label);
-        words.push(format!("block {}: {size} of {}", numbers[block], sizes.hidden_dim));
+        if !last.is_empty() {
+            content += &svg::text("tick", [middle, HEIGHT + 33.0], 0.0, &numbers[block]);
+        }
+        words.push(format!("block {}: {} of {all}", numbers[block], in_words(&label)));
     }
-    let dense = of_all(&own, |block| block.hidden_dim.to_string());
-    band(
-        "MLP",
-        &format!("hidden neurons, {dense}; bottom row: block"),
-        HEIGHT + 38.0,
-        &words.join(", "),
-        &content,
-    )
+    let dense = of_all(&own, i64::to_string);
+    let height = HEIGHT + if last.is_empty() { 22.0 } else { 38.0 };
+    band(name, &format!("{what}, {dense}{last}"), height, &words.join(", "), &content)
 }

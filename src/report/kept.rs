@@ -21,6 +21,8 @@ pub(super) struct Kept {
     /// Embedding of each stage.
     pub(super) embed: Vec<Option<f64>>,
     pub(super) attention: Vec<Grid>,
+    /// Channels of queries and keys that have a width of their own; 0 in a removed attention.
+    pub(super) queries: Vec<Option<f64>>,
     pub(super) hidden: Vec<Option<f64>>,
     pub(super) extracted: bool,
 }
@@ -36,17 +38,23 @@ pub(super) fn same_blocks(subnet: &NetworkFigures, dense: &NetworkFigures) -> bo
 impl Kept {
     pub(super) fn unknown(dense: &NetworkFigures) -> Self {
         let blocks = dense.blocks().len();
-        let (attention, hidden) = (vec![Grid::Unknown; blocks], vec![None; blocks]);
-        Self { embed: vec![None; dense.stages.len()], attention, hidden, extracted: false }
+        let (attention, width) = (vec![Grid::Unknown; blocks], vec![None; blocks]);
+        let (queries, embed) = (width.clone(), vec![None; dense.stages.len()]);
+        Self { embed, attention, queries, hidden: width, extracted: false }
     }
 
     pub(super) fn of(subnet: &NetworkFigures) -> Self {
         let grid =
             |block: &BlockSizes| Grid::Decided { heads: block.heads, head_dim: block.head_dim };
+        let queries = |block: &BlockSizes| match block.heads {
+            0 => Some(0.0),
+            _ => block.qk_dim.map(|own| own as f64),
+        };
         let blocks = subnet.blocks();
         Self {
             embed: subnet.stages.iter().map(|stage| Some(stage.embed_dim as f64)).collect(),
             attention: blocks.iter().map(grid).collect(),
+            queries: blocks.iter().map(queries).collect(),
             hidden: blocks.iter().map(|block| Some(block.hidden_dim as f64)).collect(),
             extracted: true,
         }
@@ -78,6 +86,10 @@ impl Kept {
                 (None, None) => Grid::Unknown,
             }
         };
+        let queries = |block: &String| match grid(block) {
+            Grid::Decided { heads: 0, .. } => Some(0.0),
+            _ => width(&format!("{block}.attn.qk")),
+        };
         let names = |own: &StageSizes| -> Vec<String> {
             (0..own.blocks.len()).map(|block| format!("{}blocks.{block}", own.prefix)).collect()
         };
@@ -85,6 +97,7 @@ impl Kept {
         Self {
             embed: dense.stages.iter().map(|stage| width(&stage.embedding)).collect(),
             attention: blocks.iter().map(grid).collect(),
+            queries: blocks.iter().map(queries).collect(),
             hidden: blocks.iter().map(|block| width(&format!("{block}.mlp"))).collect(),
             extracted: false,
         }

@@ -9,16 +9,18 @@ use crate::Result;
 pub struct BlockSizes {
     /// Attention heads.
     pub heads: i64,
-    /// Channels of a head.
+    /// Channels of a head; with `qk_dim`, of its values alone.
     pub head_dim: i64,
+    /// Channels of queries and keys of a head, where they have a width of their own.
+    pub qk_dim: Option<i64>,
     /// Hidden width of the MLP.
     pub hidden_dim: i64,
 }
 
 impl From<&BlockConfig> for BlockSizes {
     fn from(block: &BlockConfig) -> Self {
-        let (heads, head_dim, hidden_dim) = (block.heads, block.head_dim, block.hidden_dim);
-        Self { heads, head_dim, hidden_dim }
+        let BlockConfig { heads, head_dim, qk_dim, hidden_dim, .. } = *block;
+        Self { heads, head_dim, qk_dim, hidden_dim }
     }
 }
 

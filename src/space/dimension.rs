@@ -12,8 +12,8 @@ pub enum DimensionKind {
     /// Width of the residual stream. Pruning it changes the mean and variance that LayerNorm
     /// computes, so the logits change.
     Embedding,
-    /// Heads × channels of one attention. Pruning units whose gates are zero leaves the logits
-    /// unchanged.
+    /// Heads × channels of one attention, or the channels of its queries and keys alone. Pruning units whose gates are
+    /// zero leaves the logits unchanged.
     Attention,
     /// Hidden width of one MLP. Pruning units whose gates are zero leaves the logits unchanged.
     Hidden,

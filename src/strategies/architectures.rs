@@ -29,7 +29,9 @@ pub fn dimensions(name: &'static str) -> impl Strategy<Value = Dimension> {
 /// Small ViTs: images of 1 to 8 pixels a side, one to three blocks of different sizes, some of them without attention or
 /// MLP, with any combination of the options of [`VitConfig`]. Shrink to the smallest.
 pub fn vit_configs() -> impl Strategy<Value = VitConfig> {
-    let block = (1..=3i64, 1..=4i64, 1..=12i64).prop_map(|(h, d, m)| BlockConfig::new(h, d, m));
+    let sizes = (1..=3i64, 1..=4i64, 1..=12i64, option::weighted(0.3, 1..=4i64));
+    let block =
+        sizes.prop_map(|(h, d, m, qk_dim)| BlockConfig { qk_dim, ..BlockConfig::new(h, d, m) });
     let removed = || proptest::bool::weighted(0.2);
     let block = (block, removed(), removed());
     let input = (1..=2i64, 1..=4i64, 1..=3i64, 1..=4i64);
@@ -44,7 +46,10 @@ pub fn vit_configs() -> impl Strategy<Value = VitConfig> {
             [pre_norm, patch_bias, head_bias],
         )| VitConfig {
             embed_dim,
-            blocks: without_removed(blocks).map(|block| in_pairs(block, rope)).collect(),
+            blocks: {
+                let one_width = qk_norm.is_some() || qkv_bias == QkvBias::QueryValue;
+                without_removed(blocks).map(|block| fitted(block, rope, one_width)).collect()
+            },
             distilled,
             layer_scale,
             pooling: if distilled { Pooling::ClassToken } else { pooling },
@@ -125,10 +130,12 @@ fn without_removed(blocks: Vec<(BlockConfig, bool, bool)>) -> impl Iterator<Item
     })
 }
 
-/// A block whose head channels are pairs if they are rotated.
-fn in_pairs(block: BlockConfig, rope: Option<Rope>) -> BlockConfig {
+/// A block whose head channels are pairs if they are rotated, and of one width for queries, keys and values if another
+/// option of the network `needs` it.
+fn fitted(block: BlockConfig, rope: Option<Rope>, needs: bool) -> BlockConfig {
+    let qk_dim = block.qk_dim.filter(|_| !needs);
     match rope {
-        None => block,
+        None => BlockConfig { qk_dim, ..block },
         Some(_) => BlockConfig::new(block.heads, 2 * block.head_dim, block.hidden_dim),
     }
 }

@@ -62,6 +62,19 @@ impl<A: Architecture> Subnet<A> {
         Ok(Self { architecture, network, weights: own, device, precision })
     }
 
+    /// Returns the network whose attentions make queries and keys apart from values, and which computes the same
+    /// ([`Architecture::qk_v_apart`]).
+    ///
+    /// # Errors
+    /// Those of [`Architecture::qk_v_apart`].
+    pub fn qk_v_apart(&self) -> Result<Self> {
+        let own = self.weights.iter();
+        let mut weights = own.map(|(name, own)| (name.clone(), own.shallow_clone())).collect();
+        self.architecture.split_qkv(&mut weights)?;
+        let architecture = self.architecture.qk_v_apart()?;
+        Self::with_precision(architecture, &weights, self.device, self.precision)
+    }
+
     /// Returns the configuration of the network.
     pub fn architecture(&self) -> &A {
         &self.architecture

@@ -18,6 +18,7 @@
 //! |---|---|---|
 //! | embedding | patch projection, tokens, positions | these, and all other axes it indexes |
 //! | attention | rows of q, k, v | these, and columns of proj |
+//! | channels of queries and keys that are apart from values | these channels of all heads | these |
 //! | hidden width | rows of fc1 | these, and columns of fc2 |
 //!
 //! # Gate fade-out

@@ -83,6 +83,12 @@ pub fn kinds() -> Vec<(&'static str, VitConfig)> {
     (shallow.blocks[0].hidden_dim, shallow.blocks[1].heads) = (0, 0);
     let mut removed = config(true).layer_scale(0.2);
     (removed.blocks[1].hidden_dim, removed.blocks[1].heads) = (0, 0);
+    // Queries and keys with a width of their own, one of them beside a removed attention.
+    let mut apart = config(true);
+    (apart.blocks[0].qk_dim, apart.blocks[1].qk_dim) = (Some(5), Some(24));
+    let mut apart_unbiased = VitConfig { qkv_bias: QkvBias::None, ..config(false) };
+    (apart_unbiased.blocks[0].qk_dim, apart_unbiased.blocks[1].heads) = (Some(5), 0);
+    apart_unbiased.blocks[1].qk_dim = Some(3);
     vec![
         ("plain", plain),
         ("distilled", distilled),
@@ -99,6 +105,8 @@ pub fn kinds() -> Vec<(&'static str, VitConfig)> {
         ("late", late),
         ("shallow", shallow),
         ("removed", removed),
+        ("apart", apart),
+        ("apart-unbiased", apart_unbiased),
     ]
 }
 
@@ -115,11 +123,18 @@ pub fn padded_swin() -> SwinConfig {
     SwinConfig::uniform(12, &[2, 2], 2).input(18, 2, 2).window(4).classes(7)
 }
 
-/// Swins of both kinds, and one with removed branches.
-pub fn swins() -> [(&'static str, SwinConfig); 3] {
+/// Swins of both kinds, one with removed branches, and one whose queries and keys have a width of their own.
+pub fn swins() -> [(&'static str, SwinConfig); 4] {
     let mut shallow = swin();
     (shallow.stages[0].blocks[1].heads, shallow.stages[1].blocks[0].hidden_dim) = (0, 0);
-    [("swin", swin()), ("padded_swin", padded_swin()), ("swin-shallow", shallow)]
+    let mut apart = swin();
+    (apart.stages[0].blocks[1].qk_dim, apart.stages[1].blocks[0].qk_dim) = (Some(4), Some(9));
+    [
+        ("swin", swin()),
+        ("padded_swin", padded_swin()),
+        ("swin-shallow", shallow),
+        ("swin-apart", apart),
+    ]
 }
 
 /// A network with random weights, biases and norm scales.

@@ -11,7 +11,7 @@ use super::Shapes;
 use crate::cost::Polynomial;
 use crate::space::{Binding, Candidates, Dimension, DimensionKind, Size, Sizes};
 use crate::tensors::Weights;
-use crate::Result;
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Prefix of all its variables and dimensions.
@@ -50,6 +50,10 @@ impl AttentionPool {
         // It cannot be removed: nothing else gives the head its input.
         for (name, size) in [("heads", self.sizes.heads), ("hidden_dim", self.sizes.hidden_dim)] {
             super::limits::check_size(&format!("{NAME}.{name}"), size)?;
+        }
+        if let Some(own) = self.sizes.qk_dim {
+            let expected = "not set: a pooling makes keys and values together";
+            return Err(Error::invalid(format!("{NAME}.qk_dim"), expected, own));
         }
         self.sizes.check(NAME)
     }

@@ -1,10 +1,13 @@
 //! Sizes, dimensions and cost of a transformer block, as ViT and Swin have it.
 
+mod apart;
 mod cost;
+mod makers;
 mod space;
 
-pub(in crate::models) use cost::{macs, params, BlockTokens};
+pub(in crate::models) use cost::BlockTokens;
 
+use super::heads::HeadSizes;
 use super::limits::check_size;
 use super::options::{BlockStyle, Norm};
 use super::Shapes;
@@ -19,22 +22,32 @@ use tch::Tensor;
 pub struct BlockConfig {
     /// Attention heads; 0 if the attention has been removed: then `attn.proj.bias` is all that is left of it.
     pub heads: i64,
-    /// Channels of a head.
+    /// Channels of a head; with `qk_dim`, of its values alone.
     pub head_dim: i64,
     /// Hidden width of the MLP; 0 if the MLP has been removed: then `mlp.fc2.bias` is all that is left of it.
     pub hidden_dim: i64,
-    /// Attention logits are q·k / √`scale_dim`. A standard network has `head_dim` here; pruning
-    /// head channels keeps the dense head dim, so that the logits stay as they are.
+    /// Attention logits are q·k / √`scale_dim`. A standard network has the channels of a head of queries here; pruning
+    /// head channels keeps the dense number, so that the logits stay as they are.
     pub scale_dim: i64,
+    /// Channels of queries and keys of a head, where they have a width of their own, apart from values
+    /// ([`Architecture::qk_v_apart`](super::Architecture::qk_v_apart)): `attn.qk` and `attn.v` take the place of
+    /// `attn.qkv` then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qk_dim: Option<i64>,
 }
 
 impl BlockConfig {
     /// Returns a standard block: its attention scale is 1/√`head_dim`.
     pub fn new(heads: i64, head_dim: i64, hidden_dim: i64) -> Self {
-        Self { heads, head_dim, hidden_dim, scale_dim: head_dim }
+        Self { heads, head_dim, hidden_dim, scale_dim: head_dim, qk_dim: None }
     }
 
-    /// Returns the width of the concatenated heads.
+    /// Returns number and channels of the heads.
+    pub(in crate::models) fn head_sizes(&self) -> HeadSizes {
+        HeadSizes { heads: self.heads, head_dim: self.head_dim, qk_dim: self.qk_dim }
+    }
+
+    /// Returns the width of the concatenated heads, which the output projection reads.
     pub fn attention_dim(&self) -> i64 {
         self.heads.saturating_mul(self.head_dim)
     }
@@ -64,11 +77,14 @@ impl BlockConfig {
             let expected = "positive; make embed_dim a multiple of heads";
             return Err(Error::invalid(format!("{block}.head_dim"), expected, 0));
         }
+        let queries = self.head_sizes().queries();
         for (name, value, exists) in [
             ("head_dim", self.head_dim, true),
             ("hidden_dim", self.hidden_dim, self.has_mlp()),
             ("scale_dim", self.scale_dim, true),
             ("heads × head_dim", self.attention_dim(), self.has_attention()),
+            ("qk_dim", self.qk_dim.unwrap_or(0), self.qk_dim.is_some()),
+            ("heads × qk_dim", self.heads.saturating_mul(queries), self.has_attention()),
         ] {
             if exists {
                 check_size(&format!("{block}.{name}"), value)?;
@@ -78,11 +94,18 @@ impl BlockConfig {
     }
 
     /// Returns the block's sizes by the names of its dimensions.
-    pub(in crate::models) fn sizes(&self, block: &str, style: &BlockStyle) -> [(String, Size); 2] {
+    pub(in crate::models) fn sizes(
+        &self,
+        block: &str,
+        style: &BlockStyle,
+    ) -> impl Iterator<Item = (String, Size)> {
         let present = |exists, size| if exists { size } else { Size::REMOVED };
         let attention = present(self.has_attention(), self.attention_size(style));
         let hidden = present(self.has_mlp(), Size::flat(self.hidden_dim));
-        [(attention_name(block), attention), (hidden_name(block), hidden)]
+        let queries = |own| (queries_name(block), present(self.has_attention(), Size::flat(own)));
+        let queries = self.qk_dim.map(queries);
+        let both = [(attention_name(block), attention), (hidden_name(block), hidden)];
+        both.into_iter().chain(queries)
     }
 
     /// Returns the heads, and the prunable units of a head.
@@ -92,23 +115,25 @@ impl BlockConfig {
 
     /// Sets those of the block's sizes that are in `sizes`.
     pub(in crate::models) fn resize(&mut self, block: &str, style: &BlockStyle, sizes: &Sizes) {
-        match sizes.get(&attention_name(block)) {
-            None => {}
+        if let Some(size) = sizes.get(&attention_name(block)) {
+            (self.heads, self.head_dim) = (size.heads, size.channels.saturating_mul(style.unit()));
+        }
+        if let Some(size) = sizes.get(&queries_name(block)) {
+            self.qk_dim = self.qk_dim.and(Some(size.channels));
+        }
+        if !self.has_attention() {
             // The channels of a head have no meaning then: a valid number, the same whatever was pruned before.
-            Some(size) if size.is_removed() => (self.heads, self.head_dim) = (0, self.scale_dim),
-            Some(size) => {
-                (self.heads, self.head_dim) =
-                    (size.heads, size.channels.saturating_mul(style.unit()))
-            }
+            self.head_dim = self.scale_dim;
+            self.qk_dim = self.qk_dim.and(Some(self.scale_dim));
         }
         if let Some(size) = sizes.get(&hidden_name(block)) {
             self.hidden_dim = size.channels;
         }
     }
 
-    /// Multiplies q by √(head_dim/scale_dim), and makes the block a standard one:
-    /// q·k/√scale_dim = (q·√(head_dim/scale_dim))·k/√head_dim. The factor goes into the layer that
-    /// makes q: its norm, if there is one, or else the rows of qkv.
+    /// Multiplies q, of D channels a head, by √(D/scale_dim), and makes the block a standard one:
+    /// q·k/√scale_dim = (q·√(D/scale_dim))·k/√D. The factor goes into the layer that
+    /// makes q: its norm, if there is one, or else its part of qkv or of qk.
     pub(in crate::models) fn fold_attention_scale(
         &mut self,
         block: &str,
@@ -118,23 +143,22 @@ impl BlockConfig {
         if !self.has_attention() {
             return Ok(());
         }
-        let factor = (self.head_dim as f64 / self.scale_dim as f64).sqrt();
-        let (attention, inner) = (attention_name(block), self.attention_dim());
+        let (attention, width) = (attention_name(block), self.head_sizes().queries());
+        let factor = (width as f64 / self.scale_dim as f64).sqrt();
         let folded: Vec<(String, i64)> = match style.qk_norm {
             Some(norm) => {
                 let parameters = norm.parameters().iter();
                 parameters.map(|own| (format!("q_norm.{own}"), self.head_dim)).collect()
             }
             None => {
-                let first = style.qkv_bias.variables().first();
-                let makers = ["qkv.weight"].into_iter().chain(first.map(|(bias, _)| *bias));
-                makers.map(|own| (own.to_owned(), inner)).collect()
+                let makers = self.makers(style).into_iter().filter(|own| own.queries() > 0);
+                makers.map(|own| (own.name.clone(), own.queries())).collect()
             }
         };
         for (own, rows) in folded {
             scale_rows(weights, &format!("{attention}.{own}"), rows, factor)?;
         }
-        self.scale_dim = self.head_dim;
+        self.scale_dim = width;
         Ok(())
     }
 }
@@ -154,6 +178,11 @@ pub(in crate::models) fn norm(shapes: &mut Shapes, name: &str, width: i64, norm:
 
 pub(in crate::models) fn attention_name(block: &str) -> String {
     format!("{block}.attn")
+}
+
+/// Returns the name of the dimension of the channels of queries and keys.
+pub(in crate::models) fn queries_name(block: &str) -> String {
+    format!("{}.qk", attention_name(block))
 }
 
 pub(in crate::models) fn hidden_name(block: &str) -> String {

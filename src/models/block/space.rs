@@ -1,6 +1,6 @@
 //! Variables and dimensions of a transformer block, and the names of its parts.
 
-use super::{attention_name, hidden_name, linear, norm, BlockConfig};
+use super::{attention_name, hidden_name, linear, norm, queries_name, BlockConfig};
 use crate::models::options::BlockStyle;
 use crate::models::{rotary, Shapes};
 use crate::space::{Binding, Candidates, Dimension, DimensionKind, Size};
@@ -43,9 +43,9 @@ impl BlockConfig {
     ) {
         let (inner, attention) = (self.attention_dim(), attention_name(block));
         norm(shapes, &format!("{block}.norm1"), width, style.norm);
-        shapes.insert(format!("{attention}.qkv.weight"), vec![3 * inner, width]);
-        for (bias, parts) in style.qkv_bias.variables() {
-            shapes.insert(format!("{attention}.{bias}"), vec![parts * inner]);
+        for mut own in self.makers(style) {
+            own.outputs.extend(own.is_weight().then_some(width));
+            shapes.insert(format!("{attention}.{}", own.name), own.outputs);
         }
         for own in style.qk_norms() {
             shapes.insert(format!("{attention}.{own}"), vec![self.head_dim]);
@@ -56,7 +56,8 @@ impl BlockConfig {
         linear(shapes, &format!("{attention}.proj"), inner, width);
     }
 
-    /// Returns the dimensions of the block of this name: heads × channels, and hidden neurons; none for a branch that has
+    /// Returns the dimensions of the block of this name: heads × channels, channels of queries and keys where they are
+    /// apart, and hidden neurons; none for a branch that has
     /// been removed. The MLP is removable, and so is the attention unless it `stays`.
     ///
     /// A norm of queries and keys is over the channels of a head, which then all stay: only heads
@@ -71,6 +72,7 @@ impl BlockConfig {
         if self.has_attention() {
             let attention = self.attention(block, style)?;
             dimensions.push(Dimension { removable: !stays, ..attention });
+            dimensions.extend(self.queries(block, style)?);
         }
         if self.has_mlp() {
             dimensions.push(self.hidden(block, style)?.removable());
@@ -78,7 +80,7 @@ impl BlockConfig {
         Ok(dimensions)
     }
 
-    /// Returns the dimension of the attention.
+    /// Returns the dimension of the attention. Of queries and keys that are apart from values, it has the heads.
     fn attention(&self, block: &str, style: &BlockStyle) -> Result<Dimension> {
         let (name, unit) = (attention_name(block), style.unit());
         let units = self.attention_size(style);
@@ -86,13 +88,13 @@ impl BlockConfig {
         if style.qk_norm.is_some() {
             candidates = candidates.at_least(Size { heads: 1, ..units })?;
         }
-        let rows = |variable: &str, parts| {
-            Binding::gated(format!("{name}.{variable}"), 0).outer(parts).inner(unit)
-        };
-        let mut attention =
-            Dimension::new(&name, DimensionKind::Attention, candidates).bind(rows("qkv.weight", 3));
-        for &(bias, parts) in style.qkv_bias.variables() {
-            attention = attention.bind(rows(bias, parts));
+        let mut attention = Dimension::new(&name, DimensionKind::Attention, candidates);
+        for own in self.makers(style) {
+            let variable = format!("{name}.{}", own.name);
+            attention = attention.bind(match own.has_axes() {
+                true => Binding::narrowed(variable, 1).over_heads(),
+                false => Binding::gated(variable, 0).outer(own.parts).inner(unit),
+            });
         }
         let columns = Binding::narrowed(format!("{name}.proj.weight"), 1).inner(unit);
         let mut attention = attention.bind(columns);
@@ -101,6 +103,19 @@ impl BlockConfig {
             attention = attention.bind(Binding::narrowed(frequencies, 1));
         }
         Ok(attention)
+    }
+
+    /// Returns the dimension of the channels of queries and keys, where they are apart from values: unit j is channel j of
+    /// every head, in queries and in keys.
+    fn queries(&self, block: &str, style: &BlockStyle) -> Result<Option<Dimension>> {
+        let Some(channels) = self.qk_dim else { return Ok(None) };
+        let candidates = Candidates::attention(1, channels)?;
+        let mut queries = Dimension::new(queries_name(block), DimensionKind::Attention, candidates);
+        for own in self.makers(style).into_iter().filter(|own| own.has_axes()) {
+            let variable = format!("{}.{}", attention_name(block), own.name);
+            queries = queries.bind(Binding::gated(variable, 2));
+        }
+        Ok(Some(queries))
     }
 
     /// Returns the dimension of the hidden neurons of the block of this name.
@@ -118,9 +133,15 @@ impl BlockConfig {
         self.of_branches(block, [&["norm1"], &["norm2"]])
     }
 
-    /// Returns the names of the variables that read the embedding.
-    pub(in crate::models) fn readers(&self, block: &str) -> impl Iterator<Item = String> {
-        self.of_branches(block, [&["attn.qkv.weight"], &["mlp.fc1.weight"]])
+    /// Returns the axes of variables that read the embedding.
+    pub(in crate::models) fn readers(&self, block: &str) -> impl Iterator<Item = Binding> {
+        let reader = |name: String, axis| Binding::narrowed(name, axis);
+        let attention = self.head_sizes().projections().into_iter();
+        let attention = attention.filter(|_| self.has_attention()).map(|own| {
+            reader(format!("{}.{}.weight", attention_name(block), own.name), own.outputs.len())
+        });
+        let mlp = self.has_mlp().then(|| reader(format!("{block}.mlp.fc1.weight"), 1));
+        attention.chain(mlp).collect::<Vec<_>>().into_iter()
     }
 
     /// Returns the names of the variables that write into the embedding: of a removed branch, its constant.

@@ -1,7 +1,8 @@
 //! Steps of transformer blocks, as ViT and Swin have them.
 
-use super::{Graph, HeadNorms, HeadRotation, Operation, Value};
+use super::{Graph, HeadNorms, HeadRotation, HeadSizes, Operation, Value};
 use crate::models::block::BlockConfig;
+use crate::models::heads::Projection;
 use crate::models::options::{BlockStyle, Mlp, QkvBias};
 use crate::models::rotary;
 
@@ -53,20 +54,37 @@ impl Graph {
         self.linear(active, format!("{name}.fc2"))
     }
 
-    /// Adds the projection of a transformer block to queries, keys and values: `{name}.qkv`.
-    pub(in crate::models) fn qkv(&mut self, input: Value, name: &str, style: &BlockStyle) -> Value {
-        if style.qkv_bias == QkvBias::Full {
-            return self.linear(input, format!("{name}.qkv"));
-        }
-        let qkv = self.then(input, Operation::Project { parameter: format!("{name}.qkv.weight") });
-        let [query, value] = ["q_bias", "v_bias"].map(|bias| format!("{name}.{bias}"));
-        match style.qkv_bias {
-            QkvBias::QueryValue => self.then(qkv, Operation::AddQueryValueBias { query, value }),
-            QkvBias::Full | QkvBias::None => qkv,
-        }
+    /// Adds the layers of an attention that make queries, keys and values: `{name}.qkv`, or `{name}.qk` and `{name}.v`.
+    pub(in crate::models) fn projections(
+        &mut self,
+        input: Value,
+        name: &str,
+        sizes: HeadSizes,
+        style: &BlockStyle,
+    ) -> Vec<Value> {
+        let full = style.qkv_bias == QkvBias::Full;
+        let projection = |own: Projection| {
+            let parameters = format!("{name}.{}", own.name);
+            let made = self.then(
+                input,
+                match (own.outputs.len(), full) {
+                    (1, true) => Operation::Linear { parameters },
+                    (1, false) => Operation::Project { parameter: format!("{parameters}.weight") },
+                    (_, bias) => Operation::LinearOfAxes { parameters, bias },
+                },
+            );
+            match style.qkv_bias {
+                QkvBias::Full | QkvBias::None => made,
+                QkvBias::QueryValue => {
+                    let [query, value] = ["q_bias", "v_bias"].map(|bias| format!("{name}.{bias}"));
+                    self.then(made, Operation::AddQueryValueBias { query, value })
+                }
+            }
+        };
+        sizes.projections().into_iter().map(projection).collect()
     }
 
-    /// Adds the attention of a ViT: `{name}.qkv`, the mixing of all tokens, `{name}.proj`.
+    /// Adds the attention of a ViT: queries, keys and values, the mixing of all tokens, `{name}.proj`.
     pub(in crate::models) fn attention(
         &mut self,
         input: Value,
@@ -74,11 +92,10 @@ impl Graph {
         sizes: &BlockConfig,
         style: &BlockStyle,
     ) -> Value {
-        let qkv = self.qkv(input, name, style);
+        let parts = self.projections(input, name, sizes.head_sizes(), style);
         let norms = |norm| HeadNorms { name: name.into(), norm, eps: style.norm_eps };
         let attention = Operation::Attention {
-            heads: sizes.heads,
-            head_dim: sizes.head_dim,
+            sizes: sizes.head_sizes(),
             scale: sizes.attention_scale(),
             norms: style.qk_norm.map(norms),
             rotation: style.rotary.map(|rotary| HeadRotation {
@@ -86,7 +103,7 @@ impl Graph {
                 coordinates: rotary.coordinates(),
             }),
         };
-        let mixed = self.then(qkv, attention);
+        let mixed = self.push(attention, parts);
         self.linear(mixed, format!("{name}.proj"))
     }
 }

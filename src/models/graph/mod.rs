@@ -9,6 +9,8 @@ mod operation;
 pub(super) use blocks::BlockSteps;
 pub use operation::{HeadNorms, HeadRotation, Operation};
 
+pub use super::heads::HeadSizes;
+
 use super::options::{BlockStyle, Norm};
 
 /// Result of a step, or the input images.
@@ -30,8 +32,8 @@ impl Value {
 pub struct Step {
     /// The operation.
     pub operation: Operation,
-    /// One value, or two for [`Operation::Add`], [`Operation::Concatenate`] and
-    /// [`Operation::Mean`].
+    /// One value, or two for [`Operation::Add`], [`Operation::Concatenate`],
+    /// [`Operation::Mean`], and an attention whose queries and keys have a width of their own.
     pub inputs: Vec<Value>,
 }
 
@@ -128,7 +130,8 @@ impl Graph {
         self.push(Operation::Mean, vec![left, right])
     }
 
-    fn push(&mut self, operation: Operation, inputs: Vec<Value>) -> Value {
+    /// Adds an operation on these values, and returns its result.
+    pub(in crate::models) fn push(&mut self, operation: Operation, inputs: Vec<Value>) -> Value {
         self.steps.push(Step { operation, inputs });
         self.output()
     }

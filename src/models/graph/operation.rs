@@ -1,5 +1,6 @@
 //! Operations of the forward pass of a network.
 
+use crate::models::heads::HeadSizes;
 use crate::models::{Activation, Norm, Windows};
 
 /// Operation of a step. Parameters are given by name: `parameters` stands for
@@ -65,6 +66,14 @@ pub enum Operation {
         /// Weight W and bias b.
         parameters: String,
     },
+    /// x·Wᵀ + b over the last axis, with outputs that have several axes in W `[…, E]` and b, and are one axis of the
+    /// result.
+    LinearOfAxes {
+        /// Weight W, and bias b if there is one.
+        parameters: String,
+        /// Whether there is a bias.
+        bias: bool,
+    },
     /// The activation function of an MLP.
     Activate(Activation),
     /// SiLU(g)·v, with g the first half of the last axis, and v the second:
@@ -82,12 +91,11 @@ pub enum Operation {
         value: String,
     },
     /// softmax(scale·q·kᵀ)·v of every head: `[B, N, 3·heads·head_dim]`, laid out as
-    /// 3 × heads × channels, → `[B, N, heads·head_dim]`.
+    /// 3 × heads × channels, → `[B, N, heads·head_dim]`. With a width of their own, queries and keys are a first value,
+    /// `[B, N, 2·heads·qk_dim]`, and values a second, `[B, N, heads·head_dim]`.
     Attention {
-        /// Number of heads.
-        heads: i64,
-        /// Channels of a head.
-        head_dim: i64,
+        /// Heads and their channels.
+        sizes: HeadSizes,
         /// Factor on q·kᵀ.
         scale: f64,
         /// Norms of queries and keys over the channels of a head.
@@ -107,10 +115,8 @@ pub enum Operation {
         windows: Windows,
         /// Name of the bias table, `[relative positions, heads]`.
         table: String,
-        /// Heads.
-        heads: i64,
-        /// Channels of a head.
-        head_dim: i64,
+        /// Heads and their channels.
+        sizes: HeadSizes,
         /// Factor on q·kᵀ.
         scale: f64,
     },

@@ -4,7 +4,7 @@ use super::space::block_name;
 use super::SwinConfig;
 use crate::models::family::Blocks;
 use crate::models::graph::{BlockSteps, Graph, Operation, Value};
-use crate::models::{BlockConfig, Windows};
+use crate::models::Windows;
 
 pub(super) fn graph(config: &SwinConfig) -> Graph {
     let mut graph = Graph::new([config.in_channels, config.image_size, config.image_size]);
@@ -26,7 +26,7 @@ pub(super) fn graph(config: &SwinConfig) -> Graph {
             let name = block_name(stage, block);
             let steps = BlockSteps { name, width, sizes: *sizes, style };
             let windows = config.windows(stage, block);
-            x = graph.block(x, &steps, |graph, x| attention(graph, x, &steps.name, windows, sizes));
+            x = graph.block(x, &steps, |graph, x| attention(graph, x, &steps, windows));
         }
     }
     let features = graph.norm(x, "norm", width, &style);
@@ -35,24 +35,18 @@ pub(super) fn graph(config: &SwinConfig) -> Graph {
     graph
 }
 
-fn attention(
-    graph: &mut Graph,
-    x: Value,
-    block: &str,
-    windows: Windows,
-    sizes: &BlockConfig,
-) -> Value {
-    let name = format!("{block}.attn");
+fn attention(graph: &mut Graph, x: Value, block: &BlockSteps, windows: Windows) -> Value {
+    let BlockSteps { name, sizes, style, .. } = block;
+    let name = format!("{name}.attn");
     let partitioned = graph.then(x, Operation::WindowPartition(windows));
-    let qkv = graph.linear(partitioned, format!("{name}.qkv"));
+    let parts = graph.projections(partitioned, &name, sizes.head_sizes(), style);
     let attention = Operation::WindowAttention {
         windows,
         table: format!("{name}.relative_position_bias_table"),
-        heads: sizes.heads,
-        head_dim: sizes.head_dim,
+        sizes: sizes.head_sizes(),
         scale: sizes.attention_scale(),
     };
-    let mixed = graph.then(qkv, attention);
+    let mixed = graph.push(attention, parts);
     let projected = graph.linear(mixed, format!("{name}.proj"));
     graph.then(projected, Operation::WindowReverse(windows))
 }

@@ -2,7 +2,7 @@
 
 use super::SwinConfig;
 use crate::cost::{CostModel, Polynomial};
-use crate::models::block::{self, attention_name, BlockConfig, BlockTokens};
+use crate::models::block::{attention_name, BlockConfig, BlockTokens};
 use crate::models::family::{sizes, Blocks};
 use crate::models::options::BlockStyle;
 use crate::space::{Binding, Candidates, Dimension, DimensionKind, SearchSpace};
@@ -46,13 +46,13 @@ pub(super) fn search_space(config: &SwinConfig) -> Result<SearchSpace> {
         let stays = own.blocks.iter().position(BlockConfig::has_attention);
         for (block, sizes) in own.blocks.iter().enumerate() {
             let name = block_name(stage, block);
-            let mut both = sizes.dimensions(&name, &config.style(), stays == Some(block))?;
+            let mut all = sizes.dimensions(&name, &config.style(), stays == Some(block))?;
             let table = format!("{name}.attn.relative_position_bias_table");
-            let attention = both.iter_mut().filter(|own| own.kind == DimensionKind::Attention);
+            let attention = all.iter_mut().filter(|own| own.name == attention_name(&name));
             attention.for_each(|own| {
                 own.bindings.push(Binding::narrowed(&table, 1).over_heads());
             });
-            dimensions.extend(both);
+            dimensions.extend(all);
         }
     }
     Ok(SearchSpace { dimensions })
@@ -80,7 +80,7 @@ fn embedding(config: &SwinConfig, stage: usize) -> Result<Dimension> {
             bind(Binding::written(format!("{norm}.bias"), 0));
         }
         sizes.writers(&block).for_each(|writer| bind(Binding::written(writer, 0)));
-        sizes.readers(&block).for_each(|reader| bind(Binding::narrowed(reader, 1)));
+        sizes.readers(&block).for_each(&mut bind);
     }
     // The embedding is read at the end of the stage: by the patch merging, which concatenates four
     // tokens, or by the head.
@@ -123,8 +123,8 @@ pub(super) fn cost_model(config: &SwinConfig) -> CostModel {
             context: windows.tokens() as f64,
             mlp: tokens(stage),
         };
-        macs += block::macs(&name, &style, &embed(stage), &tokens);
-        params += block::params(&name, &style, &embed(stage), sizes.head_dim)
+        macs += sizes.macs(&name, &style, &embed(stage), &tokens);
+        params += sizes.params(&name, &style, &embed(stage))
             + Polynomial::heads(&attention_name(&name)) * windows.relative_positions();
     }
     CostModel::new(macs, params, sizes(config))

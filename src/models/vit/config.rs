@@ -2,9 +2,10 @@
 
 use super::variables::shapes;
 use super::{Pooling, PositionEmbedding};
+use crate::models::family::Blocks;
 use crate::models::limits::{
-    check_attention, check_blocks, check_input, check_layer_scale, check_patches, check_rates,
-    check_registers, check_rope, check_size, check_variables, equal_blocks, head_dim,
+    check_apart, check_attention, check_blocks, check_input, check_layer_scale, check_patches,
+    check_rates, check_registers, check_rope, check_size, check_variables, equal_blocks, head_dim,
 };
 use crate::models::{Activation, BlockConfig, Mlp, Norm, QkvBias, Rope};
 use crate::{Error, Result};
@@ -195,6 +196,11 @@ impl VitConfig {
         check_blocks("blocks", &self.blocks)?;
         for (block, sizes) in self.blocks.iter().enumerate() {
             sizes.check(&format!("blocks.{block}"))?;
+        }
+        if let Some((at, own)) =
+            self.blocks.iter().enumerate().find_map(|(at, own)| Some((at, own.qk_dim?)))
+        {
+            check_apart(&format!("blocks.{at}.qk_dim"), &self.style(), own)?;
         }
         check_attention("blocks", &self.blocks)?;
         check_rates(self.drop_path, self.norm_eps)?;

@@ -205,6 +205,9 @@ class Style:
 
     def block(self, at, sizes, drop_path):
         """Returns the block of these sizes."""
+        if isinstance(sizes, dict) and sizes.get("qk_dim") is not None:
+            raise SubnetError("option blocks.%d.qk_dim" % at, repr(sizes["qk_dim"]), "none, as timm's attention has one "
+                              "width for queries, keys and values", "use the TorchScript or the ONNX export")
         check_names("option blocks.%d." % at, sizes, BLOCK_SIZES, ())
         # timm has no LayerScale where its initial value is 0; the weights replace that value.
         scale = None if self.layer_scale is None else self.layer_scale or 1.0

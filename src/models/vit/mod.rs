@@ -89,4 +89,12 @@ impl Architecture for VitConfig {
     fn standardised(&self, weights: &mut Weights) -> Result<Self> {
         family::standardised(self, weights)
     }
+
+    fn qk_v_apart(&self) -> Result<Self> {
+        family::qk_v_apart(self)
+    }
+
+    fn split_qkv(&self, weights: &mut Weights) -> Result<()> {
+        family::split_qkv(self, weights)
+    }
 }

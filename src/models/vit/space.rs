@@ -3,7 +3,7 @@
 use super::{Pooling, PositionEmbedding, VitConfig};
 use crate::cost::{CostModel, Polynomial};
 use crate::models::attention_pool::AttentionPool;
-use crate::models::block::{self, BlockConfig, BlockTokens};
+use crate::models::block::{BlockConfig, BlockTokens};
 use crate::models::family::{sizes, Blocks};
 use crate::models::options::{BlockStyle, Norm};
 use crate::models::rotary::Rotary;
@@ -85,9 +85,7 @@ fn embedding(config: &VitConfig) -> Result<Dimension> {
         });
     }
     for (block, sizes) in config.blocks.iter().enumerate() {
-        for reader in sizes.readers(&block_name(block)) {
-            bindings.push(Binding::narrowed(reader, 1));
-        }
+        bindings.extend(sizes.readers(&block_name(block)));
     }
     if let Pooling::Attention(_) = config.pooling {
         bindings.push(AttentionPool::reader());
@@ -168,8 +166,8 @@ pub(super) fn cost_model(config: &VitConfig) -> CostModel {
     let each = BlockTokens { attention: tokens, context: tokens, mlp: tokens };
     for (block, sizes) in config.blocks.iter().enumerate() {
         let block = block_name(block);
-        macs += block::macs(&block, &style, &embed(), &each);
-        params += block::params(&block, &style, &embed(), sizes.head_dim);
+        macs += sizes.macs(&block, &style, &embed(), &each);
+        params += sizes.params(&block, &style, &embed());
     }
     if let Pooling::Attention(pool) = &config.pooling {
         let [of_macs, of_params] = pool.cost(&style.of_pool(), &embed(), patches);

@@ -3,7 +3,7 @@
 use super::builder::Attribute::{Int, Ints};
 use super::builder::Builder;
 use super::layers::{layer_norm, rms_norm};
-use crate::models::graph::{HeadNorms, HeadRotation};
+use crate::models::graph::{HeadNorms, HeadRotation, HeadSizes};
 use crate::models::{Norm, Windows};
 use crate::Result;
 
@@ -39,55 +39,48 @@ pub(super) fn bias(
 pub(super) fn window_attention(
     builder: &mut Builder,
     to: &str,
-    x: &str,
+    inputs: &[&str],
     windows: Windows,
     bias: &str,
-    [heads, head_dim]: [i64; 2],
+    sizes: HeadSizes,
     scale: f64,
 ) -> String {
     let (count, tokens) = (windows.count(), windows.tokens());
-    let shape = builder.integers(&[0, count, tokens, 3, heads, head_dim]);
-    let split = builder.node("Reshape", &[x, &shape], format!("{to}.split"), &[]);
-    let order = [Ints("perm", &[3, 0, 1, 4, 2, 5])];
-    let qkv = builder.node("Transpose", &[&split], format!("{to}.qkv"), &order);
+    let [q, k, v] = parts(builder, to, inputs, sizes, (&[count, tokens], &[3, 0, 1, 4, 2, 5]));
     let exchanged = [0, 1, 2, 4, 3];
-    let [q, k, v] = parts(builder, to, &qkv);
     let mixed = mix(builder, to, [&q, &k, &v], &exchanged, scale, Some(bias));
     let order = [Ints("perm", &[0, 1, 3, 2, 4])];
     let ordered = builder.node("Transpose", &[&mixed], format!("{to}.tokens"), &order);
-    let shape = builder.integers(&[0, count * tokens, heads * head_dim]);
+    let shape = builder.integers(&[0, count * tokens, sizes.heads * sizes.head_dim]);
     builder.node("Reshape", &[&ordered, &shape], to, &[])
 }
 
-/// Multi-head attention on a fused qkv, `[B, N, 3 · heads · channels]` → `[B, N, heads · channels]`.
+/// Multi-head attention on the results of the projections: `[B, N, heads · channels]`.
 pub(super) fn attention(
     builder: &mut Builder,
     to: &str,
-    x: &str,
-    [heads, head_dim]: [i64; 2],
+    inputs: &[&str],
+    sizes: HeadSizes,
     scale: f64,
     norms: Option<&HeadNorms>,
     rotation: Option<&HeadRotation>,
 ) -> Result<String> {
-    let shape = builder.integers(&[0, 0, 3, heads, head_dim]);
-    let split = builder.node("Reshape", &[x, &shape], format!("{to}.split"), &[]);
-    // [3, B, heads, N, channels]
-    let order = [Ints("perm", &[2, 0, 3, 1, 4])];
-    let qkv = builder.node("Transpose", &[&split], format!("{to}.qkv"), &order);
-    let [mut q, mut k, v] = parts(builder, to, &qkv);
+    // [parts, B, heads, N, channels]
+    let [mut q, mut k, v] = parts(builder, to, inputs, sizes, (&[0], &[2, 0, 3, 1, 4]));
     if let Some(norms) = norms {
         q = normed(builder, &format!("{to}.q_normed"), &q, "q_norm", norms)?;
         k = normed(builder, &format!("{to}.k_normed"), &k, "k_norm", norms)?;
     }
     if let Some(rotation) = rotation {
-        let angles = angles(builder, to, rotation, heads)?;
-        q = rotated(builder, &format!("{to}.q_rotated"), &q, &angles, [heads, head_dim]);
-        k = rotated(builder, &format!("{to}.k_rotated"), &k, &angles, [heads, head_dim]);
+        let angles = angles(builder, to, rotation, sizes.heads)?;
+        let queries = [sizes.heads, sizes.queries()];
+        q = rotated(builder, &format!("{to}.q_rotated"), &q, &angles, queries);
+        k = rotated(builder, &format!("{to}.k_rotated"), &k, &angles, queries);
     }
     let mixed = mix(builder, to, [&q, &k, &v], &[0, 1, 3, 2], scale, None);
     let order = [Ints("perm", &[0, 2, 1, 3])];
     let tokens = builder.node("Transpose", &[&mixed], format!("{to}.tokens"), &order);
-    let shape = builder.integers(&[0, 0, heads * head_dim]);
+    let shape = builder.integers(&[0, 0, sizes.heads * sizes.head_dim]);
     Ok(builder.node("Reshape", &[&tokens, &shape], to, &[]))
 }
 
@@ -214,11 +207,29 @@ pub(super) fn add_query_value_bias(
     Ok(builder.node("Add", &[x, &bias], to, &[]))
 }
 
-/// q, k and v along axis 0 of `qkv`.
-fn parts(builder: &mut Builder, to: &str, qkv: &str) -> [String; 3] {
-    [("q", 0), ("k", 1), ("v", 2)].map(|(part, index)| {
+/// Queries, keys and values by head, of the results of the projections. `tokens` are the axes of tokens after that of the
+/// batch, and `order` puts the parts first, and heads before tokens.
+fn parts(
+    builder: &mut Builder,
+    to: &str,
+    inputs: &[&str],
+    sizes: HeadSizes,
+    (tokens, order): (&[i64], &[i64]),
+) -> [String; 3] {
+    let mut all = Vec::new();
+    for (x, own) in inputs.iter().zip(sizes.projections()) {
+        let name = format!("{to}.{}.by_head", own.name);
+        let shape = [&[0], tokens, &[own.parts, sizes.heads, own.channels]].concat();
+        let shape = builder.integers(&shape);
+        let split = builder.node("Reshape", &[x, &shape], format!("{name}.split"), &[]);
+        let ordered = builder.node("Transpose", &[&split], name, &[Ints("perm", order)]);
+        all.extend((0..own.parts).map(|part| (ordered.clone(), part)));
+    }
+    let mut all = all.into_iter();
+    ["q", "k", "v"].map(|part| {
+        let (from, index) = all.next().unwrap_or_default();
         let index = builder.index(index);
-        builder.node("Gather", &[qkv, &index], format!("{to}.{part}"), &[Int("axis", 0)])
+        builder.node("Gather", &[&from, &index], format!("{to}.{part}"), &[Int("axis", 0)])
     })
 }
 

@@ -78,10 +78,16 @@ impl<'a> Builder<'a> {
         self.tensor(name.into(), tensor)
     }
 
+    /// Adds a weight as f32 with all its axes joined to one, and returns its name.
+    pub(super) fn vector(&mut self, name: &str) -> Result<String> {
+        let tensor = self.find(name)?.f_flatten(0, -1)?;
+        self.tensor(name.into(), &tensor)
+    }
+
     /// Adds a transposed matrix as f32, and returns its name: MatMul computes x·W, PyTorch's linear
-    /// layer x·Wᵀ.
+    /// layer x·Wᵀ. Of a weight with more axes, all before the last are the rows of W.
     pub(super) fn transposed(&mut self, name: &str) -> Result<String> {
-        let tensor = self.find(name)?.f_transpose(0, 1)?;
+        let tensor = self.find(name)?.f_flatten(0, -2)?.f_transpose(0, 1)?;
         self.tensor(format!("{name}.transposed"), &tensor)
     }
 

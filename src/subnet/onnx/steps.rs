@@ -50,25 +50,21 @@ fn add_step(builder: &mut Builder, to: &str, step: &Step) -> Result<String> {
             layer_norm(builder, to, x, parameters, *eps)?
         }
         Operation::RmsNorm { parameters, eps, .. } => rms_norm(builder, to, x, parameters, *eps)?,
-        Operation::Linear { parameters } => {
-            let matrix = builder.transposed(&format!("{parameters}.weight"))?;
-            let bias = builder.weight(&format!("{parameters}.bias"))?;
-            let product = builder.node("MatMul", &[x, &matrix], format!("{to}.product"), &[]);
-            builder.node("Add", &[&product, &bias], to, &[])
+        Operation::Linear { parameters } => linear(builder, to, x, parameters)?,
+        Operation::LinearOfAxes { parameters, bias: true } => linear(builder, to, x, parameters)?,
+        Operation::LinearOfAxes { parameters, bias: false } => {
+            project(builder, to, x, &format!("{parameters}.weight"))?
         }
         Operation::Activate(activation) => activate(builder, to, x, *activation),
         Operation::SwiGlu { width } => swiglu(builder, to, x, *width),
         Operation::AddQueryValueBias { query, value } => {
             add_query_value_bias(builder, to, x, query, value)?
         }
-        Operation::Attention { heads, head_dim, scale, norms, rotation } => {
-            let (sizes, norms) = ([*heads, *head_dim], norms.as_ref());
-            attention(builder, to, x, sizes, *scale, norms, rotation.as_ref())?
+        Operation::Attention { sizes, scale, norms, rotation } => {
+            let (norms, rotation) = (norms.as_ref(), rotation.as_ref());
+            attention(builder, to, &inputs, *sizes, *scale, norms, rotation)?
         }
-        Operation::Project { parameter } => {
-            let matrix = builder.transposed(parameter)?;
-            builder.node("MatMul", &[x, &matrix], to, &[])
-        }
+        Operation::Project { parameter } => project(builder, to, x, parameter)?,
         Operation::Merge { grid, width } => merge(builder, to, x, *grid, *width),
         Operation::WindowPartition(windows) => partition(builder, to, x, *windows),
         Operation::WindowReverse(windows) => {
@@ -76,9 +72,9 @@ fn add_step(builder: &mut Builder, to: &str, step: &Step) -> Result<String> {
             let order = builder.numbers(&[order.len() as i64], &order);
             builder.node("Gather", &[x, &order], to, &[Int("axis", 1)])
         }
-        Operation::WindowAttention { windows, table, heads, head_dim, scale } => {
+        Operation::WindowAttention { windows, table, sizes, scale } => {
             let bias = bias(builder, to, *windows, table)?;
-            window_attention(builder, to, x, *windows, &bias, [*heads, *head_dim], *scale)
+            window_attention(builder, to, &inputs, *windows, &bias, *sizes, *scale)
         }
         Operation::Token { index } => {
             let index = builder.index(*index);
@@ -97,6 +93,19 @@ fn add_step(builder: &mut Builder, to: &str, step: &Step) -> Result<String> {
             builder.node("Mul", &[&sum, &half], to, &[])
         }
     })
+}
+
+/// x·Wᵀ + b.
+fn linear(builder: &mut Builder, to: &str, x: &str, parameters: &str) -> Result<String> {
+    let product = project(builder, &format!("{to}.product"), x, &format!("{parameters}.weight"))?;
+    let bias = builder.vector(&format!("{parameters}.bias"))?;
+    Ok(builder.node("Add", &[&product, &bias], to, &[]))
+}
+
+/// x·Wᵀ.
+fn project(builder: &mut Builder, to: &str, x: &str, parameter: &str) -> Result<String> {
+    let matrix = builder.transposed(parameter)?;
+    Ok(builder.node("MatMul", &[x, &matrix], to, &[]))
 }
 
 /// Patch embedding: a convolution, then `[B, C, H, W]` → `[B, H·W, C]`.

@@ -2,33 +2,50 @@
 
 use super::code::{path, weight_and_bias};
 use super::layers::{layer_norm, rms_norm};
-use crate::models::graph::{HeadNorms, HeadRotation};
+use crate::models::graph::{HeadNorms, HeadRotation, HeadSizes};
 use crate::models::Norm;
 use crate::Result;
 
-/// Returns the source lines of multi-head attention on a fused qkv.
+/// Queries, keys and values by head, as lines and an expression of each. `inputs` are the results of the projections;
+/// `tokens` are the axes of tokens after that of the batch, and `order` puts the parts first, and heads before tokens.
+pub(super) fn parts(
+    to: &str,
+    inputs: &[String],
+    sizes: HeadSizes,
+    [tokens, order]: [&str; 2],
+) -> (Vec<String>, [String; 3]) {
+    let (mut lines, mut all) = (Vec::new(), Vec::new());
+    for (x, own) in inputs.iter().zip(sizes.projections()) {
+        let (name, count, heads) = (format!("{to}_{}", own.name), own.parts, sizes.heads);
+        let shape = format!("[batch, {tokens}, {count}, {heads}, {}]", own.channels);
+        lines.push(format!("    {name} = torch.permute(torch.reshape({x}, {shape}), {order})"));
+        all.extend((0..count).map(|part| format!("torch.select({name}, 0, {part})")));
+    }
+    let mut all = all.into_iter();
+    (lines, std::array::from_fn(|_| all.next().unwrap_or_default()))
+}
+
+/// Returns the source lines of multi-head attention.
 pub(super) fn lines(
     to: &str,
-    x: &str,
-    [heads, head_dim]: [i64; 2],
+    inputs: &[String],
+    sizes: HeadSizes,
     scale: f64,
     norms: Option<&HeadNorms>,
     rotation: Option<&HeadRotation>,
 ) -> Result<Vec<String>> {
-    let inner = heads * head_dim;
-    let shape = format!("[batch, torch.size({x}, 1), 3, {heads}, {head_dim}]");
-    let part = |index| format!("torch.select({to}_qkv, 0, {index})");
-    let (mut q, mut k, v) = (part(0), part(1), part(2));
+    let (HeadSizes { heads, head_dim, .. }, width) = (sizes, sizes.queries());
+    let (inner, x) = (heads * head_dim, inputs.first().map_or("", String::as_str));
+    let layout = [&*format!("torch.size({x}, 1)"), "[2, 0, 3, 1, 4]"];
+    let (mut lines, [mut q, mut k, v]) = parts(to, inputs, sizes, layout);
     if let Some(norms) = norms {
-        q = normed(&q, "q_norm", norms, head_dim)?;
-        k = normed(&k, "k_norm", norms, head_dim)?;
+        q = normed(&q, "q_norm", norms, width)?;
+        k = normed(&k, "k_norm", norms, width)?;
     }
-    let mut lines =
-        vec![format!("    {to}_qkv = torch.permute(torch.reshape({x}, {shape}), [2, 0, 3, 1, 4])")];
     if let Some(rotation) = rotation {
         lines.extend(angles(to, x, rotation, heads)?);
         for (part, tensor) in [("q", &mut q), ("k", &mut k)] {
-            lines.extend(rotated(to, part, tensor, [heads, head_dim]));
+            lines.extend(rotated(to, part, tensor, [heads, width]));
             *tensor = format!("{to}_{part}_rotated");
         }
     }

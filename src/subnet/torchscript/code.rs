@@ -121,6 +121,14 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
         Operation::Linear { parameters } => {
             format!("torch.linear({x}, {})", weight_and_bias(parameters)?)
         }
+        Operation::LinearOfAxes { parameters, bias } => {
+            let weight = path(&format!("{parameters}.weight"))?;
+            let bias = match bias {
+                true => format!("torch.flatten({})", path(&format!("{parameters}.bias"))?),
+                false => "None".into(),
+            };
+            format!("torch.linear({x}, torch.flatten({weight}, 0, -2), {bias})")
+        }
         Operation::RmsNorm { parameters, width, eps } => {
             rms_norm(x, &path(&format!("{parameters}.weight"))?, *width, *eps)
         }
@@ -144,17 +152,17 @@ fn step_lines(value: Value, step: &Step) -> Result<Vec<String>> {
         Operation::Concatenate => format!("torch.cat([{all}], -1)"),
         Operation::Add => format!("torch.add({all})"),
         Operation::Mean => format!("torch.div(torch.add({all}), 2)"),
-        Operation::Attention { heads, head_dim, scale, norms, rotation } => {
-            let (sizes, norms) = ([*heads, *head_dim], norms.as_ref());
-            return attention::lines(&to, x, sizes, *scale, norms, rotation.as_ref());
+        Operation::Attention { sizes, scale, norms, rotation } => {
+            let (norms, rotation) = (norms.as_ref(), rotation.as_ref());
+            return attention::lines(&to, &inputs, *sizes, *scale, norms, rotation);
         }
         Operation::Project { parameter } => format!("torch.linear({x}, {})", path(parameter)?),
         Operation::Merge { grid, width } => windows::merge(x, *grid, *width),
         Operation::WindowPartition(windows) => windows::partition(x, *windows),
         Operation::WindowReverse(windows) => windows::reverse(x, *windows),
-        Operation::WindowAttention { windows, table, heads, head_dim, scale } => {
+        Operation::WindowAttention { windows, table, sizes, scale } => {
             let table = path(table)?;
-            return Ok(windows::attention(&to, x, *windows, &table, [*heads, *head_dim], *scale));
+            return Ok(windows::attention(&to, &inputs, *windows, &table, *sizes, *scale));
         }
     };
     Ok(vec![format!("    {to} = {expression}")])

@@ -1,5 +1,7 @@
 //! Source code of window partition and window attention.
 
+use super::attention::parts;
+use crate::models::graph::HeadSizes;
 use crate::models::Windows;
 
 /// Window partition: tokens in grid order → tokens in window order, rolled by the shift, and padded.
@@ -65,19 +67,17 @@ fn roll(tokens: String, by: i64) -> String {
 /// Returns the source lines of multi-head attention within windows.
 pub(super) fn attention(
     to: &str,
-    x: &str,
+    inputs: &[String],
     windows: Windows,
     table: &str,
-    [heads, head_dim]: [i64; 2],
+    sizes: HeadSizes,
     scale: f64,
 ) -> Vec<String> {
-    let (count, tokens) = (windows.count(), windows.tokens());
-    let shape = format!("[batch, {count}, {tokens}, 3, {heads}, {head_dim}]");
-    let part = |index| format!("torch.select({to}_qkv, 0, {index})");
-    let (q, k, v) = (part(0), part(1), part(2));
-    let mut lines = vec![format!(
-        "    {to}_qkv = torch.permute(torch.reshape({x}, {shape}), [3, 0, 1, 4, 2, 5])"
-    )];
+    let (count, tokens, HeadSizes { heads, head_dim, .. }) =
+        (windows.count(), windows.tokens(), sizes);
+    let layout = [&*format!("{count}, {tokens}"), "[3, 0, 1, 4, 2, 5]"];
+    let (mut lines, [q, k, v]) = parts(to, inputs, sizes, layout);
+    let x = inputs.first().map_or("", String::as_str);
     lines.extend(bias(to, x, windows, table, heads));
     lines.push(format!(
         "    {to}_mixed = torch.scaled_dot_product_attention({q}, {k}, {v}, {to}_bias, 0., False, \
