@@ -1,15 +1,11 @@
 """Rebuilds the subnet of an artifact of once-for-both as a timm VisionTransformer, block by block.
 
-    import sys
     sys.path.insert(0, "subnet")            # the folder of the artifact, which has this file
     from load_subnet import load_subnet
+    logits = load_subnet("subnet")(images)  # [B, C, H, W] -> [B, classes]; evaluation mode, weights in f32
 
-    model = load_subnet("subnet")           # in evaluation mode, weights in f32
-    logits = model(images)                  # [B, C, H, W] -> [B, classes]
-
-It needs torch 2.1 or newer and timm 1.0.23 or newer. Parameters have the names of model.safetensors. Modules
-are timm's own at other sizes; those for removed branches, rotary positions, biases of queries and values alone, and attention
-pooling are subclasses below, because timm's need heads x channels = width of the embedding.
+It needs torch 2.1 and timm 1.0.23 or newer. Parameters have the names of model.safetensors. Modules are timm's own
+at other sizes, or subclasses of them below, for what timm's cannot do where heads x channels is not the width.
 """
 
 import inspect
@@ -27,54 +23,54 @@ try:
     from timm.layers import AttentionPoolLatent, GluMlp, LayerNorm, Mlp, QuickGELU, RmsNorm
     from timm.models.deit import VisionTransformerDistilled
     from timm.models.vision_transformer import Attention, Block, VisionTransformer
-
     if "attn_head_dim" not in inspect.signature(Attention).parameters:
         raise ImportError("its Attention has no attn_head_dim")
 except ImportError as error:
-    raise ImportError("timm: got none of the right version (%s), expected 1.0.23 or newer; "
-                      "pip install --upgrade timm" % error) from error
+    raise ImportError("timm: got none of the right version (%s), expected 1.0.23 or newer; pip install "
+                      "--upgrade timm" % error) from error
 
 OTHER = "take the load_subnet.py of the version that wrote the artifact"
 AGAIN = "copy the folder again"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 NUMBER = (int, float)
-# Options of the architecture, with what is meant where one is absent.
-OPTIONS = {
-    "layer_scale": None, "pooling": "class_token", "class_token": True, "registers": 0,
-    "positions": "all_tokens", "patch_bias": True, "pre_norm": False, "norm": "layer",
-    "activation": "gelu", "mlp": "plain", "qkv_bias": "full", "qk_norm": None, "head_bias": True,
-    "rope": None, "image_width": None, "patch_width": None,
-}
-# Those that are never absent, and their types.
+# Options of the architecture, with what is meant where one is absent; and those that never are, with their types.
+OPTIONS = {"layer_scale": None, "pooling": "class_token", "class_token": True, "registers": 0,
+           "positions": "all_tokens", "patch_bias": True, "pre_norm": False, "norm": "layer", "activation": "gelu",
+           "mlp": "plain", "qkv_bias": "full", "qk_norm": None, "head_bias": True, "rope": None,
+           "image_width": None, "patch_width": None}
 SIZES = {"image_size": int, "patch_size": int, "in_channels": int, "classes": int, "embed_dim": int,
          "blocks": list, "distilled": bool, "norm_eps": NUMBER, "drop_path": NUMBER}
 BLOCK_SIZES = {"heads": int, "head_dim": int, "hidden_dim": int, "scale_dim": int}
 POOL_SIZES = {"sizes": dict, "latent_dim": int, "embed_dim": int}
 ROPES = {"grid": {"base": NUMBER, "reference": NUMBER}, "normalised": {"base": NUMBER}}
 NORMS = {"layer": LayerNorm, "rms": RmsNorm}
-ACTIVATIONS = {"gelu": nn.GELU, "gelu_tanh": partial(nn.GELU, approximate="tanh"),
-               "quick_gelu": QuickGELU, "relu": nn.ReLU}
-# timm's `global_pool` and `fc_norm`.
+ACTIVATIONS = {"gelu": nn.GELU, "gelu_tanh": partial(nn.GELU, approximate="tanh"), "quick_gelu": QuickGELU,
+               "relu": nn.ReLU}
 POOLINGS = {"class_token": ("token", False), "class_and_mean": ("token", False), "tokens": ("", False),
-            "mean": ("avg", False), "mean_norm": ("avg", True), "attention": ("map", False)}
+            "mean": ("avg", False), "mean_norm": ("avg", True), "attention": ("map", False)}  # global_pool, fc_norm
 
 
 class SubnetError(ValueError):
     """An artifact that cannot be rebuilt."""
-
     def __init__(self, what, got, expected, do=OTHER):
         super().__init__("%s: got %s, expected %s; %s" % (what, got, expected, do))
 
 
 def load_subnet(folder=None, dtype=torch.float32, device="cpu"):
-    """Returns the subnet of an artifact as a timm VisionTransformer in evaluation mode.
-
-    `folder` is by default that of this file. `dtype` is the type of the weights in memory; None keeps that of
-    the file.
-    """
+    """Returns the subnet of an artifact as a timm VisionTransformer in evaluation mode. `folder` is by default that of
+    this file. `dtype` is the type of the weights in memory; None keeps that of the file."""
     folder = os.path.dirname(os.path.abspath(__file__)) if folder is None else folder
-    config = read_config(os.path.join(folder, "config.json"))
-    path = os.path.join(folder, "model.safetensors")
+    path, of = (os.path.join(folder, name) for name in ("model.safetensors", "config.json"))
+    try:
+        with open(of, encoding="utf-8") as file:
+            config = json.load(file)
+    except ValueError as error:
+        raise SubnetError(of, "no JSON (%s)" % error, "a JSON object", AGAIN) from error
+    check_names(of + ": ", config, {"format": str})
+    for name, expected in [("format", ["once-for-both/subnet"]), ("version", [1, 2]), ("family", ["vit"])]:
+        if config.get(name) not in expected:
+            raise SubnetError("%s: %s" % (of, name), repr(config.get(name)), " or ".join(map(repr, expected)))
+    check_names(of + ": ", config, {"weights_crc32": int, "architecture": dict})
     weights = read_weights(path, config["weights_crc32"])
     model = build(config["architecture"]).to(dtype or next(iter(weights.values())).dtype)
     try:
@@ -84,21 +80,6 @@ def load_subnet(folder=None, dtype=torch.float32, device="cpu"):
     return model.to(device).eval()
 
 
-def read_config(path):
-    """Returns the contents of config.json."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            config = json.load(file)
-    except ValueError as error:
-        raise SubnetError(path, "no JSON (%s)" % error, "a JSON object", AGAIN) from error
-    check_names(path + ": ", config, {"format": str})
-    for name, expected in [("format", ["once-for-both/subnet"]), ("version", [1, 2]), ("family", ["vit"])]:
-        if config.get(name) not in expected:
-            raise SubnetError("%s: %s" % (path, name), repr(config.get(name)), " or ".join(map(repr, expected)))
-    check_names(path + ": ", config, {"weights_crc32": int, "architecture": dict})
-    return config
-
-
 def read_weights(path, crc32):
     """Returns the tensors of a safetensors file by name, after checking its CRC-32."""
     with open(path, "rb") as file:
@@ -106,14 +87,12 @@ def read_weights(path, crc32):
     if zlib.crc32(data) != crc32:
         raise SubnetError(path + ": checksum", "%08x" % zlib.crc32(data), "%08x" % crc32, AGAIN)
     start = 8 + int.from_bytes(data[:8], "little")
-    weights = {}
-    for name, entry in json.loads(data[8:start]).items():
-        if name != "__metadata__":
-            first, last = (start + at for at in entry["data_offsets"])
-            # A copy, as the place of a tensor in the file may be odd for its type.
-            flat = torch.frombuffer(data[first:last], dtype=DTYPES[entry["dtype"]])
-            weights[name] = flat.reshape(entry["shape"])
-    return weights
+    header, body = json.loads(data[8:start]), memoryview(data)[start:]
+    header.pop("__metadata__", None)
+    # Copies, as the place of a tensor in the file may be odd for its type.
+    copies = {name: bytearray(body[slice(*own["data_offsets"])]) for name, own in header.items()}
+    return {name: torch.frombuffer(copies[name], dtype=DTYPES[own["dtype"]]).reshape(own["shape"])
+            for name, own in header.items()}
 
 
 def build(architecture):
@@ -122,18 +101,21 @@ def build(architecture):
     options = dict(OPTIONS, **architecture)
     name, pool = kind(options["pooling"])
     global_pool, fc_norm = choice(POOLINGS, "pooling", name)
-    cls = VisionTransformerDistilled if check_distilled(options) else Vit
+    positions = choice(("all_tokens", "patches", "none"), "positions", options["positions"])
+    if options["distilled"] and (options["registers"] or positions == "none"):
+        raise SubnetError("options registers, positions", "%r, %r" % (options["registers"], positions),
+                          "none that timm's VisionTransformerDistilled cannot hold", "use the TorchScript export")
+    cls = VisionTransformerDistilled if options["distilled"] else Vit
     style, blocks = Style(options), options["blocks"]
     rate = [options["drop_path"] * at / max(len(blocks) - 1, 1) for at in range(len(blocks))]
     made = iter([style.block(at, sizes, rate[at]) for at, sizes in enumerate(blocks)])
-    model = cls(
-        img_size=style.image, patch_size=style.patch, in_chans=options["in_channels"],
-        num_classes=options["classes"], global_pool=global_pool, fc_norm=fc_norm, embed_dim=style.width,
-        depth=len(blocks), num_heads=1, class_token=options["class_token"],
-        reg_tokens=options["registers"], no_embed_class=options["positions"] == "patches",
-        pos_embed="none" if options["positions"] == "none" else "learn", pre_norm=options["pre_norm"],
-        norm_layer=style.norm, act_layer=style.act, block_fn=lambda **_: next(made), weight_init="skip")
-    if options["distilled"] and options["positions"] == "patches":
+    model = cls(img_size=style.image, patch_size=style.patch, in_chans=options["in_channels"], num_heads=1,
+                num_classes=options["classes"], global_pool=global_pool, fc_norm=fc_norm, embed_dim=style.width,
+                depth=len(blocks), class_token=options["class_token"], reg_tokens=options["registers"],
+                no_embed_class=positions == "patches", pos_embed="none" if positions == "none" else "learn",
+                pre_norm=options["pre_norm"], norm_layer=style.norm, act_layer=style.act,
+                block_fn=lambda **_: next(made), weight_init="skip")
+    if options["distilled"] and positions == "patches":
         model.pos_embed = nn.Parameter(torch.zeros(1, model.patch_embed.num_patches, style.width))
     model.patch_embed.proj = nn.Conv2d(options["in_channels"], style.width, kernel_size=style.patch,
                                        stride=style.patch, bias=options["patch_bias"])
@@ -146,18 +128,8 @@ def build(architecture):
 
 def pooled_width(model):
     """Returns the number of features that the head reads."""
-    if model.attn_pool is not None:
-        return model.attn_pool.mlp.fc2.out_features
-    return model.embed_dim * (2 if model.class_and_mean else 1)
-
-
-def check_distilled(options):
-    """Returns whether there is a distillation token, and refuses what timm's class with one has not."""
-    positions = choice(("all_tokens", "patches", "none"), "positions", options["positions"])
-    if options["distilled"] and (options["registers"] or positions == "none"):
-        raise SubnetError("options registers, positions", "%r, %r" % (options["registers"], positions),
-                          "none that timm's VisionTransformerDistilled cannot hold", "use the TorchScript export")
-    return options["distilled"]
+    pool = model.attn_pool
+    return model.embed_dim * (2 if model.class_and_mean else 1) if pool is None else pool.mlp.fc2.out_features
 
 
 def kind(value):
@@ -166,16 +138,14 @@ def kind(value):
 
 
 def check_names(parent, options, sizes, known=None):
-    """Refuses options without one of the sizes, or with one that is of another type; and, where `known` is given,
-    those of any other name."""
+    """Refuses options without one of the sizes, of another type, or, where `known` is given, of any other name."""
     if not isinstance(options, dict):
         raise SubnetError(parent.rstrip(":. "), repr(options), "an object with " + ", ".join(sizes))
     for name, types in sizes.items():
         if not isinstance(options.get(name), types):
             raise SubnetError(parent + name, repr(options.get(name, "none")), getattr(types, "__name__", "a number"))
-    for name in options:
-        if known is not None and name not in known and name not in sizes:
-            raise SubnetError(parent + name, repr(options[name]), "none of this name")
+    for name in () if known is None else (own for own in options if own not in known and own not in sizes):
+        raise SubnetError(parent + name, repr(options[name]), "none of this name")
 
 
 def choice(known, option, value):
@@ -187,10 +157,8 @@ def choice(known, option, value):
 
 class Style:
     """What the blocks of a network have in common."""
-
     def __init__(self, options):
-        eps = options["norm_eps"]
-        norm = {name: partial(kind, eps=eps) for name, kind in NORMS.items()}
+        norm = {name: partial(kind, eps=options["norm_eps"]) for name, kind in NORMS.items()}
         self.width, self.layer_scale = options["embed_dim"], options["layer_scale"]
         self.norm = choice(norm, "norm", options["norm"])
         self.qk_norm = options["qk_norm"] and choice(norm, "qk_norm", options["qk_norm"])
@@ -199,9 +167,9 @@ class Style:
         self.qkv_bias = choice(("full", "none", "query_value"), "qkv_bias", options["qkv_bias"])
         self.patch = (options["patch_size"], options["patch_width"] or options["patch_size"])
         self.image = (options["image_size"], options["image_width"] or options["image_size"])
-        self.grid = [side // patch for side, patch in zip(self.image, self.patch)]
-        self.prefix = int(options["class_token"]) + int(options["distilled"]) + options["registers"]
-        self.rope = options["rope"] and coordinates(options["rope"], self.prefix, self.grid)
+        prefix = int(options["class_token"]) + int(options["distilled"]) + options["registers"]
+        grid = [side // patch for side, patch in zip(self.image, self.patch)]
+        self.rope = options["rope"] and coordinates(options["rope"], prefix, grid)
 
     def block(self, at, sizes, drop_path):
         """Returns the block of these sizes."""
@@ -213,14 +181,11 @@ class Style:
         scale = None if self.layer_scale is None else self.layer_scale or 1.0
         block = Block(self.width, num_heads=1, mlp_ratio=1.0, init_values=scale, drop_path=drop_path,
                       norm_layer=self.norm, act_layer=self.act)
-        if sizes["heads"]:
-            block.attn = self.attention(sizes)
-        else:
-            block.norm1, block.attn, block.drop_path1 = nn.Identity(), Removed(self.width, "proj"), nn.Identity()
-        if sizes["hidden_dim"]:
-            block.mlp = self.mlp(self.width, sizes["hidden_dim"])
-        else:
-            block.norm2, block.mlp, block.drop_path2 = nn.Identity(), Removed(self.width, "fc2"), nn.Identity()
+        block.attn = self.attention(sizes) if sizes["heads"] else Removed(self.width, "proj")
+        block.mlp = self.mlp(self.width, sizes["hidden_dim"]) if sizes["hidden_dim"] else Removed(self.width, "fc2")
+        for branch, own in (("1", block.attn), ("2", block.mlp)):
+            for name in ("norm", "drop_path") if isinstance(own, Removed) else ():
+                setattr(block, name + branch, nn.Identity())
         return block
 
     def attention(self, sizes):
@@ -240,55 +205,40 @@ def coordinates(rope, prefix, grid):
     """Returns the coordinates (y, x) of all tokens, [tokens, 2]: 0 for those before the patches."""
     name, own = kind(rope)
     check_names("option rope.%s." % name, own, choice(ROPES, "rope", name), ())
-
-    def axis(side):
-        at = torch.arange(side, dtype=torch.float32)
-        return at / side * own["reference"] if name == "grid" else 2.0 * ((at + 0.5) / side) - 1.0
-
-    rows, columns = torch.meshgrid(axis(grid[0]), axis(grid[1]), indexing="ij")
-    patches = torch.stack([rows.flatten(), columns.flatten()], 1)
-    return torch.cat([torch.zeros(prefix, 2), patches])
+    axes = [torch.arange(side, dtype=torch.float32) for side in grid]
+    axes = [at / len(at) * own["reference"] if name == "grid" else 2.0 * ((at + 0.5) / len(at)) - 1.0 for at in axes]
+    return torch.cat([torch.zeros(prefix, 2), torch.cartesian_prod(*axes)])
 
 
 class Removed(nn.Module):
     """What a removed attention or MLP adds to every token: the bias of its last layer, of this name."""
-
     def __init__(self, width, last):
         super().__init__()
-        self.last, holder = last, nn.Module()
-        holder.bias = nn.Parameter(torch.zeros(width))
-        self.add_module(last, holder)
+        self.last = last
+        self.add_module(last, nn.ParameterDict({"bias": torch.zeros(width)}))
 
     def forward(self, x, **_):
-        return getattr(self, self.last).bias.expand_as(x)
+        return getattr(self, self.last)["bias"].expand_as(x)
 
 
 class SubnetAttention(Attention):
-    """timm's Attention with biases of queries and values alone, rotary positions, or a scale of its own.
-
-    `rope`, [2, heads x pairs], has the frequencies of rows and columns of every pair of channels.
-    """
-
+    """timm's Attention with biases of queries and values alone, rotary positions, or a scale of its own. `rope`,
+    [2, heads x pairs], has the frequencies of rows and columns of every pair of channels."""
     def __init__(self, style, sizes, **arguments):
         super().__init__(style.width, **arguments)
         self.scale = 1.0 / math.sqrt(sizes["scale_dim"])
-        self.q_bias = self.v_bias = None
-        if style.qkv_bias == "query_value":
-            self.q_bias = nn.Parameter(torch.zeros(self.attn_dim))
-            self.v_bias = nn.Parameter(torch.zeros(self.attn_dim))
-        # Coordinates are no buffer and stay in f32. Frequencies have the type of the weights, as in Rust; angles
-        # are computed in f32.
+        apart = style.qkv_bias == "query_value"
+        self.q_bias, self.v_bias = (nn.Parameter(torch.zeros(self.attn_dim)) if apart else None for _ in "qv")
+        # Coordinates are no buffer: they, and angles, are f32, frequencies of the type of the weights, as in Rust.
         self.coordinates = style.rope
-        if style.rope is not None:
-            self.register_buffer("rope", torch.zeros(2, self.attn_dim // 2))
+        self.register_buffer("rope", None if style.rope is None else torch.zeros(2, self.attn_dim // 2))
 
     def forward(self, x, attn_mask=None, is_causal=False):
         batch, tokens, _ = x.shape
         qkv = self.qkv(x)
         if self.q_bias is not None:
             qkv = qkv + torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = qkv.reshape(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv.unbind(0)
+        q, k, v = qkv.reshape(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
         q, k = self.q_norm(q), self.k_norm(k)
         if self.coordinates is not None:
             q, k = self.rotated(q), self.rotated(k)
@@ -307,7 +257,6 @@ class SubnetAttention(Attention):
 
 class SubnetPool(AttentionPoolLatent):
     """timm's attention pooling with a width of its own for latent, heads and pooled features."""
-
     def __init__(self, style, pool):
         check_names("option pooling.attention.", pool, POOL_SIZES, ())
         check_names("option pooling.attention.sizes.", pool["sizes"], BLOCK_SIZES, ())
@@ -322,17 +271,15 @@ class SubnetPool(AttentionPoolLatent):
     def forward(self, x, attn_mask=None):
         batch, tokens, _ = x.shape
         q = self.q(self.latent).view(1, 1, self.num_heads, self.head_dim).transpose(1, 2).expand(batch, -1, -1, -1)
-        kv = self.kv(x).reshape(batch, tokens, 2, self.num_heads, self.head_dim)
-        k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
+        k, v = self.kv(x).reshape(batch, tokens, 2, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, scale=self.scale)
         x = self.proj(x.reshape(batch, self.inner))
         return x + self.mlp(self.norm(x))
 
 
 class Vit(VisionTransformer):
-    """A VisionTransformer whose head may read the class token and the mean of the patch tokens (DINOv2's linear
-    head), and whose tokens before the patches stay where there is no table of positions (timm before 1.0.31)."""
-
+    """A VisionTransformer whose head may read class token and mean of the patches (DINOv2's linear head), and whose
+    tokens before the patches stay where there is no table of positions (timm before 1.0.31)."""
     class_and_mean = False
 
     def _pos_embed(self, x):
@@ -347,9 +294,7 @@ class Vit(VisionTransformer):
         return torch.cat([x[:, 0], x[:, self.num_prefix_tokens:].mean(dim=1)], dim=-1)
 
     def reset_classifier(self, num_classes, global_pool=None):
-        """Puts a new head on what is pooled; timm's own reads features of the embedding's width."""
-        super().reset_classifier(num_classes, global_pool)
+        super().reset_classifier(num_classes, global_pool)  # its head reads features of the embedding's width
         self.class_and_mean = self.class_and_mean and global_pool is None
         if num_classes > 0:
-            self.head = nn.Linear(pooled_width(self), num_classes).to(self.patch_embed.proj.weight)
-            self.head.train(self.training)
+            self.head = nn.Linear(pooled_width(self), num_classes).to(self.patch_embed.proj.weight).train(self.training)
