@@ -60,6 +60,7 @@ mod start;
 mod tables;
 mod terms;
 mod trial;
+mod unsearched;
 
 use bench::Bench;
 use clap::Parser;

@@ -24,6 +24,8 @@ mod judge;
 mod methods;
 mod row;
 mod trial;
+#[path = "../compare/unsearched.rs"]
+mod unsearched;
 
 use clap::Parser;
 use dense::Dense;

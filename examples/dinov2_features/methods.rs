@@ -1,5 +1,6 @@
 //! The methods, by name: how sizes and units are chosen. All else is the same.
 
+use crate::unsearched::unsearched;
 use crate::Options;
 use clap::ValueEnum;
 use once_for_both::components::{Components, UnitImportance};
@@ -43,7 +44,7 @@ impl Named {
         let (total, search) = (options.steps, options.search_steps());
         let mut own = match self {
             Self::Default | Self::Magnitude => SearchOptions::new(total, search),
-            Self::Sensitivity | Self::Random | Self::Even => unsearched(total, search),
+            Self::Sensitivity | Self::Random | Self::Even => unsearched(total, search, None),
         };
         if self == Self::Even {
             own.init.alpha = AlphaInit::Even { spread: 0.1 };
@@ -51,20 +52,4 @@ impl Named {
         own.training.precision = options.precision();
         own.peak_rate(options.lr).seed(seed)
     }
-}
-
-/// Sizes that are known at the first step: their units fade out over a tenth of the search, and all
-/// steps that are left fine-tune.
-fn unsearched(total: u64, search: u64) -> SearchOptions {
-    let steps = (search / 10).max(2);
-    let ours = SearchOptions::new(total, search);
-    SearchOptions::learned(total, steps).with(|own| {
-        own.pmim = None;
-        own.training.distillation = ours.training.distillation;
-        own.lambda = ours.lambda;
-        own.optimiser = ours.optimiser;
-        own.optimiser.alpha_rate = 0.0;
-        own.pruning.drop_share = 0.0;
-        own.pruning.fade_out_steps = steps - 1;
-    })
 }
