@@ -94,7 +94,7 @@ mod typed;
 
 pub use error::{Error, Result};
 
-/// The code of README.md and docs/quickstart.md compiles; that of README.md runs.
+/// The code of README.md and of these pages compiles; that of README.md runs.
 #[cfg(doctest)]
 mod documents {
     #[doc = include_str!("../README.md")]
@@ -102,6 +102,9 @@ mod documents {
 
     #[doc = include_str!("../docs/quickstart.md")]
     struct Quickstart;
+
+    #[doc = include_str!("../docs/features.md")]
+    struct Features;
 
     #[doc = include_str!("../docs/scaling.md")]
     struct Scaling;

@@ -2,13 +2,13 @@
 
 use crate::AnyError;
 use once_for_both::import::{self, ImportOptions};
-use once_for_both::models::{Pooling, VitConfig};
+use once_for_both::models::VitConfig;
 use once_for_both::precision::Precision;
 use once_for_both::subnet::Subnet;
 use once_for_both::supernet::Weights;
 use once_for_both::Result;
 use std::path::Path;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// Width of the features, and side of an image (of the position table) and of a patch, in pixels.
 const WIDTH: i64 = 384;
@@ -29,13 +29,11 @@ pub struct Dense {
 impl Dense {
     /// Loads `model.safetensors` of the folder, for images of `side` × `side` pixels.
     pub fn load(folder: &Path, side: i64, device: Device) -> Result<Self> {
-        let network = VitConfig::uniform(WIDTH, 12, 6).input(side, 3, PATCH).classes(WIDTH);
-        let network = network.layer_scale(LAYER_SCALE).pooling(Pooling::Tokens);
+        let network = VitConfig::uniform(WIDTH, 12, 6).input(side, 3, PATCH).features();
+        let network = network.layer_scale(LAYER_SCALE);
         let path = folder.join("model.safetensors");
-        let mut weights = import::load(&path, &network, &ImportOptions::default())?.weights;
-        weights.insert("head.weight".into(), Tensor::f_eye(WIDTH, (Kind::Float, Device::Cpu))?);
-        weights.insert("head.bias".into(), Tensor::f_zeros([WIDTH], (Kind::Float, Device::Cpu))?);
-        Ok(Self { network, weights, device })
+        let import = import::load(&path, &network, &ImportOptions::default())?.identity_head()?;
+        Ok(Self { network, weights: import.weights, device })
     }
 
     /// Builds the network.

@@ -3,12 +3,14 @@
 
 use super::super::support::{tensor, test_device, TestResult, Tolerance};
 use super::{alone, data, into, network, HEADS};
+use crate::assert_refused;
 use once_for_both::cost::Metric;
 use once_for_both::import::{self, ImportOptions, KnownNetwork, Naming};
 use once_for_both::models::{
     Activation, Architecture, AttentionPool, BlockConfig, Mlp, Network, Norm, Pooling,
     PositionEmbedding, QkvBias, Rope, VisionTransformer, VitConfig,
 };
+use once_for_both::Error;
 use std::path::PathBuf;
 
 /// Tolerance as a share of the largest output.
@@ -181,6 +183,33 @@ fn import_of_transformers_dinov2_gives_its_logits() -> TestResult {
     check("hf_dinov2_swiglu", Naming::Transformers, 1, &gated)?;
     let backbone = plain().layer_scale(SCALE).classes(1000);
     check("hf_dinov2_backbone", Naming::Transformers, 1, &backbone)
+}
+
+#[test]
+fn backbone_as_a_network_of_features_gives_those_of_every_token() -> TestResult {
+    let own = folder("hf_dinov2_backbone");
+    let path = own.join("model.safetensors");
+    let vit = plain().layer_scale(SCALE);
+    let load = |vit: &VitConfig| {
+        let _alone = alone();
+        import::load(&path, vit, &ImportOptions::default())
+    };
+    let features = vit.clone().features();
+    let import = load(&features)?.identity_head()?;
+    assert!(import.report.missing.is_empty(), "{:?}", import.report);
+    assert!(import.report.computed.iter().any(|name| name == "head.weight"), "{:?}", import.report);
+    let answers = import::read(&own.join("expected.safetensors"))?;
+    let images = tensor(&answers, "images")?.f_to_device(test_device())?;
+    let network = network(&features, &import.weights)?;
+    let (found, answer) =
+        (network.forward(&images, false)?.prediction()?, tensor(&answers, "features")?);
+    Tolerance::of_scale(SHARE, answer)?.check("features", &found, answer)?;
+    // Without a bias, too.
+    let import = load(&VitConfig { head_bias: false, ..features })?.identity_head()?;
+    assert!(!import.weights.contains_key("head.bias"));
+    assert_refused!(load(&vit)?.identity_head(), Error::Invalid { ref name, ref actual, .. }
+        if name == "head.weight" && actual == "[5, 12]");
+    Ok(())
 }
 
 /// The class token has a position and registers have none: it is added to the token.

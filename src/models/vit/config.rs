@@ -184,6 +184,14 @@ impl VitConfig {
         self
     }
 
+    /// Makes it a network of features of every token: [`Pooling::Tokens`], and as many outputs as the embedding has
+    /// channels. Their number stays while the embedding is pruned. The head is the identity after
+    /// [`Import::identity_head`](crate::import::Import::identity_head).
+    pub fn features(mut self) -> Self {
+        (self.pooling, self.classes) = (Pooling::Tokens, self.embed_dim);
+        self
+    }
+
     /// Refuses a configuration that cannot be built.
     ///
     /// # Errors

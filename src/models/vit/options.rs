@@ -14,8 +14,8 @@ pub enum Pooling {
     /// DINOv2's linear head.
     ClassAndMean,
     /// Features of every token, each mapped by the head: the logits are `[B, tokens, classes]`, with the
-    /// class token first. For a network of features instead of classes: with the identity as the
-    /// head's weight, the features keep their width while the embedding is pruned.
+    /// class token first. For a network of features instead of classes
+    /// ([`VitConfig::features`](super::VitConfig::features)).
     Tokens,
     /// Mean of the features of the patch tokens (timm's `global_pool="avg"` with `fc_norm=False`).
     Mean,
