@@ -57,8 +57,8 @@ class SubnetError(ValueError):
 
 
 def load_subnet(folder=None, dtype=torch.float32, device="cpu"):
-    """Returns the subnet of an artifact as a timm VisionTransformer in evaluation mode. `folder` is by default that of
-    this file. `dtype` is the type of the weights in memory; None keeps that of the file."""
+    """Returns the subnet of an artifact in evaluation mode. `folder` is by default that of this file; `dtype` None
+    keeps the type of the stored weights."""
     folder = os.path.dirname(os.path.abspath(__file__)) if folder is None else folder
     path, of = (os.path.join(folder, name) for name in ("model.safetensors", "config.json"))
     try:
@@ -174,8 +174,8 @@ class Style:
     def block(self, at, sizes, drop_path):
         """Returns the block of these sizes."""
         if isinstance(sizes, dict) and sizes.get("qk_dim") is not None:
-            raise SubnetError("option blocks.%d.qk_dim" % at, repr(sizes["qk_dim"]), "none, as timm's attention has one "
-                              "width for queries, keys and values", "use the TorchScript or the ONNX export")
+            raise SubnetError("option blocks.%d.qk_dim" % at, repr(sizes["qk_dim"]), "none, as timm's attention has "
+                              "one width for queries, keys and values", "use the TorchScript or the ONNX export")
         check_names("option blocks.%d." % at, sizes, BLOCK_SIZES, ())
         # timm has no LayerScale where its initial value is 0; the weights replace that value.
         scale = None if self.layer_scale is None else self.layer_scale or 1.0
@@ -260,8 +260,7 @@ class SubnetPool(AttentionPoolLatent):
     def __init__(self, style, pool):
         check_names("option pooling.attention.", pool, POOL_SIZES, ())
         check_names("option pooling.attention.sizes.", pool["sizes"], BLOCK_SIZES, ())
-        sizes, width = pool["sizes"], pool["embed_dim"]
-        inner = sizes["heads"] * sizes["head_dim"]
+        sizes, width, inner = pool["sizes"], pool["embed_dim"], pool["sizes"]["heads"] * pool["sizes"]["head_dim"]
         super().__init__(inner, out_features=width, num_heads=sizes["heads"], norm_layer=style.norm)
         self.scale, self.inner = 1.0 / math.sqrt(sizes["scale_dim"]), inner
         self.latent = nn.Parameter(torch.zeros(1, 1, pool["latent_dim"]))
