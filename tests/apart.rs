@@ -158,10 +158,8 @@ fn space_with_queries_and_keys_apart_has_a_dimension_of_their_channels() -> Test
 fn self_check_with_queries_and_keys_apart_is_sound() -> TestResult {
     let _alone = alone();
     let images = Tensor::f_randn([2, 3, 16, 16], (Kind::Float, test_device()))?;
-    for vit in [vit(), VitConfig { qkv_bias: QkvBias::None, ..vit() }] {
-        let vit = vit.qk_v_apart()?;
-        self_check(&vit, &vit.space()?.removable_branches(), &images)?.expect_sound()?;
-    }
+    let vit = VitConfig { qkv_bias: QkvBias::None, ..vit() }.qk_v_apart()?;
+    self_check(&vit, &vit.space()?.removable_branches(), &images)?.expect_sound()?;
     let swin = swin().qk_v_apart()?;
     self_check(&swin, &swin.space()?.removable_branches(), &images)?.expect_sound()?;
     Ok(())
@@ -283,20 +281,21 @@ fn expect_search_is_exact<A: Architecture>(architecture: &A, options: SearchOpti
 #[test]
 fn search_with_queries_and_keys_apart_is_exact_to_the_artifact() -> TestResult {
     let _alone = alone();
-    expect_search_is_exact(&vit().layer_scale(0.5), fade_out_options())?;
     let bf16 = estimated().with(|o| o.training.precision = Precision::Bf16);
-    expect_search_is_exact(&vit(), bf16)?;
-    expect_search_is_exact(&swin(), estimated())
+    expect_search_is_exact(&vit().layer_scale(0.5), bf16)?;
+    expect_search_is_exact(&swin(), fade_out_options())
 }
 
+/// The dense network, which has all branches, teaches.
 #[test]
 fn search_with_queries_and_keys_apart_resumed_after_any_stop_is_bit_exact() -> TestResult {
     let _alone = alone();
-    let mut whole = search(&vit(), estimated(), 0.3)?;
+    let mut whole = search(&vit(), estimated(), 0.15)?;
     let expected = run(&mut whole, STEPS)?;
-    for stop in [3, 6, STEPS - 1] {
+    assert!(whole.supernet().sizes().values().any(|size| size.is_removed()));
+    for stop in [3, 9] {
         let folder = tempfile::tempdir()?;
-        let mut first = search(&vit(), estimated(), 0.3)?;
+        let mut first = search(&vit(), estimated(), 0.15)?;
         let mut events = run(&mut first, stop)?;
         let checkpoint = Checkpoints::new(folder.path(), 2).save(&first)?;
         let mut second = Search::<VitConfig>::resume(&checkpoint, test_device())?;

@@ -55,6 +55,12 @@ impl Grid {
             && (size.is_removed() || within(&self.channels, size.channels))
     }
 
+    /// Returns the size of the last point: the dense one.
+    pub(crate) fn last(&self) -> Size {
+        let last = |points: &[i64]| points.last().copied().unwrap_or(1);
+        Size { heads: last(&self.heads), channels: last(&self.channels) }
+    }
+
     fn axes(&self) -> [&[i64]; 2] {
         [&self.heads, &self.channels]
     }

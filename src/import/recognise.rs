@@ -71,7 +71,7 @@ pub(super) fn is_vit(checkpoint: &Weights) -> bool {
 }
 
 /// A part of a network, and whether a name is of it.
-const PARTS: [Convention; 12] = [
+const PARTS: [Convention; 14] = [
     ("a norm before the blocks; set VitConfig::pre_norm", |name| name.starts_with("norm_pre.")),
     ("norms of queries and keys; set VitConfig::qk_norm", |name| {
         name.contains(".attn.q_norm.") || name.contains(".attn.k_norm.")
@@ -90,7 +90,14 @@ const PARTS: [Convention; 12] = [
     ("LayerScale; set VitConfig::layer_scale", |name| {
         [".ls1.", ".ls2.", ".gamma_"].iter().any(|part| name.contains(part))
     }),
-    ("biases of queries and values; set VitConfig::qkv_bias", |name| {
+    ("queries and keys apart from values; set BlockConfig::qk_dim", |name| {
+        name.contains(".attn.qk.") || name.contains(".attn.v.")
+    }),
+    (
+        "queries, keys and values of one width; import it without BlockConfig::qk_dim, then take Subnet::qk_v_apart",
+        |name| name.ends_with(".attn.qkv.weight"),
+    ),
+    ("biases of queries and values; set VitConfig::qkv_bias, and no BlockConfig::qk_dim", |name| {
         [".attn.q_bias", ".attn.v_bias", ".attn.qkv.bias"].iter().any(|part| name.ends_with(part))
     }),
     ("pooling by attention; set VitConfig::pooling", |name| name.starts_with("attn_pool.")),

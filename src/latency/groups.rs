@@ -14,6 +14,9 @@ const POINTS: Range<usize> = Range::closed(1, 1 << 16);
 pub(super) struct Class {
     /// Points of every dimension of a group.
     pub(super) grids: Vec<Grid>,
+    /// For every dimension, the place of a removable one that multiplies it in every term: without that, its size means
+    /// nothing, as that of queries and keys without their attention.
+    pub(super) needs: Vec<Option<usize>>,
     /// Dimensions of every group.
     pub(super) members: Vec<Vec<usize>>,
     /// Share of the dense cost that these groups have together.
@@ -33,8 +36,9 @@ pub(super) fn classes(model: &CostModel, space: &SearchSpace) -> Result<Vec<Clas
         let points = grids.iter().map(Grid::len).fold(1, usize::saturating_mul);
         let names = || own.iter().map(|own| own.name.as_str()).collect::<Vec<_>>().join(" × ");
         POINTS.check(format!("combinations of the candidates of {}", names()), points)?;
-        let signature = signature(model, &own);
-        let new = || Class { grids, members: Vec::new(), share: 0.0 };
+        let needs = needs(model, &own);
+        let signature = signature(model, &own, &needs);
+        let new = || Class { grids, needs, members: Vec::new(), share: 0.0 };
         classes.entry(signature).or_insert_with(new).members.push(group.clone());
     }
     let mut classes: Vec<Class> = classes.into_values().collect();
@@ -73,11 +77,26 @@ fn grid(candidates: &Candidates) -> Grid {
     }
 }
 
+/// Returns for every dimension of a group the place of a removable one that is in all terms with it.
+fn needs(model: &CostModel, group: &[&Dimension]) -> Vec<Option<usize>> {
+    let terms = || [&model.macs, &model.params].into_iter().flat_map(Polynomial::terms);
+    let has = |term: &Term, own: &Dimension| term.factors.iter().any(|f| f.dimension == own.name);
+    let need = |own: &&Dimension| {
+        group.iter().position(|other| {
+            let together = |term: &Term| !has(term, own) || has(term, other);
+            other.name != own.name && other.candidates.removable() && terms().all(together)
+        })
+    };
+    group.iter().map(need).collect()
+}
+
 /// Returns text that is equal for equal groups.
-fn signature(model: &CostModel, group: &[&Dimension]) -> String {
+fn signature(model: &CostModel, group: &[&Dimension], needs: &[Option<usize>]) -> String {
     let place = |name: &str| group.iter().position(|own| own.name == name);
-    let mut text =
-        format!("{:?}", group.iter().map(|own| (own.kind, &own.candidates)).collect::<Vec<_>>());
+    let mut text = format!(
+        "{needs:?} {:?}",
+        group.iter().map(|own| (own.kind, &own.candidates)).collect::<Vec<_>>()
+    );
     for polynomial in [&model.macs, &model.params] {
         let mut terms = Vec::new();
         for term in polynomial.terms() {

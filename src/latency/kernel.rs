@@ -59,8 +59,12 @@ impl Places {
     pub(super) fn new(class: &Class, groups: &[Vec<Size>]) -> Result<Self> {
         let mut axes = Vec::new();
         for (at, grid) in class.grids.iter().enumerate() {
-            let heads = |own: &Vec<Size>| own[at].heads;
-            let channels = |own: &Vec<Size>| own[at].channels;
+            let size = |own: &Vec<Size>| match class.needs[at] {
+                Some(other) if own[other].is_removed() => grid.last(),
+                _ => own[at],
+            };
+            let heads = |own: &Vec<Size>| size(own).heads;
+            let channels = |own: &Vec<Size>| size(own).channels;
             axes.extend(along(&grid.heads, groups.iter().map(heads))?);
             axes.extend(along(&grid.channels, groups.iter().map(channels))?);
             // What a branch costs however small it is, such as its norm, is a step from 0 heads to any.

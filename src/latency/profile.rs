@@ -96,7 +96,7 @@ impl LatencyModel {
 
     /// Returns the dense sizes of all dimensions that were measured.
     pub(super) fn dense_sizes(&self) -> Sizes {
-        self.grids().map(|(name, _, grid)| (name.clone(), last(grid))).collect()
+        self.grids().map(|(name, _, grid)| (name.clone(), grid.last())).collect()
     }
 
     /// Dimensions of all terms, each with its table, its place there and its points.
@@ -119,11 +119,6 @@ impl LatencyModel {
         sizes.dedup();
         sizes.into_iter().map(at).collect()
     }
-}
-
-fn last(grid: &Grid) -> Size {
-    let last = |points: &[i64]| points.last().copied().unwrap_or(1);
-    Size { heads: last(&grid.heads), channels: last(&grid.channels) }
 }
 
 /// Conditions, error, and the latency by dimension, at some sizes.

@@ -1,7 +1,7 @@
 //! Attention of ViT and Swin, with fallible tensor calls only.
 
 use super::block::BlockConfig;
-use super::heads::Projection;
+use super::heads::{HeadSizes, Projection};
 use super::layers::{Linear, NormLayer};
 use super::options::{BlockStyle, QkvBias};
 use super::rotary::{rotate, Rotation};
@@ -30,8 +30,7 @@ pub(super) struct Attention {
     norms: Option<[NormLayer; 2]>,
     rotation: Option<Rotation>,
     proj: Linear,
-    heads: i64,
-    head_dim: i64,
+    sizes: HeadSizes,
     scale: f64,
 }
 
@@ -67,8 +66,7 @@ impl Attention {
                 Some(rotary) => Some(Rotation::new(path, rotary, [sizes.heads, head_dim])?),
             },
             proj: Linear::new(&(path / "proj"), inner, width)?,
-            heads: sizes.heads,
-            head_dim,
+            sizes: sizes.head_sizes(),
             scale: sizes.attention_scale(),
         })
     }
@@ -84,7 +82,8 @@ impl Attention {
         bias: Option<Tensor>,
     ) -> Result<Tensor> {
         let (all, tokens, _) = x.size3()?;
-        let (batch, heads) = (all / windows, windows * self.heads);
+        let HeadSizes { heads: own, head_dim, .. } = self.sizes;
+        let (batch, heads) = (all / windows, windows * own);
         let mut parts = self.projected(x, windows)?;
         if let Some(norms) = &self.norms {
             for (part, norm) in parts.iter_mut().zip(norms) {
@@ -108,18 +107,24 @@ impl Attention {
             self.scale,
             false,
         )?;
-        let mixed = mixed.f_view([batch, windows, self.heads, tokens, self.head_dim])?;
-        let inner = self.heads * self.head_dim;
-        self.proj.forward(&mixed.f_transpose(2, 3)?.f_reshape([all, tokens, inner])?)
+        let padded = self.sizes.padded();
+        let mut mixed = mixed.f_view([batch, windows, own, tokens, padded])?;
+        if head_dim < padded {
+            mixed = mixed.f_narrow(-1, 0, head_dim)?;
+        }
+        self.proj.forward(&mixed.f_transpose(2, 3)?.f_reshape([all, tokens, own * head_dim])?)
     }
 
-    /// Returns queries, keys and values: `[B·windows, N, E]` → `[B, windows·heads, N, channels]` each.
+    /// Returns queries, keys and values, padded to one width: `[B·windows, N, E]` → `[B, windows·heads, N, channels]` each.
     fn projected(&self, x: &Tensor, windows: i64) -> Result<Vec<Tensor>> {
         let (all, tokens, _) = x.size3()?;
         let mut parts = Vec::with_capacity(3);
         for (own, layer) in &self.projections {
-            let shape = [all / windows, windows, tokens, own.parts, self.heads, own.channels];
-            let made = self.biased(layer.forward(x)?)?.f_view(shape)?;
+            let shape = [all / windows, windows, tokens, own.parts, self.sizes.heads, own.channels];
+            let mut made = self.biased(layer.forward(x)?)?.f_view(shape)?;
+            if own.channels < self.sizes.padded() {
+                made = made.f_constant_pad_nd([0, self.sizes.padded() - own.channels])?;
+            }
             // The gradient of unbind is written at once; those of three selects would each be as large as qkv, and summed.
             for part in made.f_permute([3, 0, 1, 4, 2, 5])?.f_unbind(0)? {
                 parts.push(part.f_flatten(1, 2)?);

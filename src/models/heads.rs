@@ -30,6 +30,12 @@ impl HeadSizes {
         self.qk_dim.unwrap_or(self.head_dim)
     }
 
+    /// Returns the width at which libtorch computes q·kᵀ and attention·v. Narrower queries and keys, or values, are padded
+    /// with zeros, which change nothing: its fused attention takes one width alone, and is several times faster.
+    pub(crate) fn padded(self) -> i64 {
+        self.queries().max(self.head_dim)
+    }
+
     /// Returns the layers that make queries, keys and values, in this order: `qkv`; or `qk`, whose outputs have axes of
     /// their own for parts, heads and channels, and `v`.
     pub(crate) fn projections(self) -> Vec<Projection> {

@@ -11,10 +11,11 @@ const MIB: f64 = 1024.0 * 1024.0;
 impl Display for Summary {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         self.networks(f)?;
-        writeln!(f, "\ndimension                 kept of dense")?;
+        let width = self.sizes.iter().map(|own| own.dimension.len()).max().unwrap_or(0).max(24);
+        writeln!(f, "\n{:width$}  kept of dense", "dimension")?;
         for own in &self.sizes {
             let kept = own.subnet.to_string();
-            writeln!(f, "{:24} {kept:>7} of {}", own.dimension, own.dense)?;
+            writeln!(f, "{:width$} {kept:>7} of {}", own.dimension, own.dense)?;
         }
         for budget in &self.budgets {
             let (unit, scale, reached) = match budget.metric {

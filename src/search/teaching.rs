@@ -99,7 +99,8 @@ impl<A: Architecture> Search<A> {
         if let Some(own) = training.distillation.filter(teaches) {
             let device = self.supernet.device();
             let precision = own.precision.unwrap_or(training.precision);
-            let known = self.supernet.folded_weights();
+            // Not those of the supernet, which in a resumed search may have removed branches.
+            let known = architecture.variables()?;
             let own = weights.iter().filter(|(name, _)| known.contains_key(*name));
             let own = own.map(|(name, weight)| (name.clone(), weight.shallow_clone())).collect();
             let dense = Subnet::with_precision(architecture, &own, device, precision)?;

@@ -1,8 +1,10 @@
 //! Tensors that the network has no variable for.
 
 use super::{data, into, tiny};
+use crate::assert_refused;
 use crate::support::TestResult;
 use once_for_both::import::{self, ImportError, ImportOptions};
+use once_for_both::models::{Architecture, QkvBias, VitConfig};
 use once_for_both::Error;
 use tch::{Device, Kind, Tensor};
 
@@ -35,12 +37,30 @@ fn import_of_a_tensor_that_changes_the_function_is_refused_without_advice_to_ski
         ("blocks.0.gamma_1", "layer_scale"),
         ("attn_pool.q.weight", "pooling by attention"),
         ("blocks.0.attn.q_bias", "qkv_bias"),
+        ("blocks.0.attn.qk.weight", "qk_dim"),
+        ("blocks.0.attn.v.bias", "qk_dim"),
         ("blocks.2.norm1.weight", "a block"),
     ] {
         let (part, text) = refusal(name)?;
         assert!(part.is_some_and(|part| part.contains(words)), "{name}: {part:?}");
         assert!(!text.contains("skip"), "{text}");
     }
+    Ok(())
+}
+
+/// A checkpoint of timm is imported first, and turned then.
+#[test]
+fn import_into_a_network_with_queries_and_keys_apart_is_refused_with_the_conversion() -> TestResult
+{
+    let mut weights = import::read(&data("timm_plain.safetensors"))?;
+    let refused = into(&weights, &tiny().qk_v_apart()?, &ImportOptions::default());
+    assert_refused!(refused, Error::Import(ImportError::Unplaced { part: Some(words), .. })
+        if words.contains("qk_dim"));
+    weights.retain(|name, _| !name.ends_with(".attn.qkv.bias"));
+    let unbiased = VitConfig { qkv_bias: QkvBias::None, ..tiny() };
+    let refused = into(&weights, &unbiased.qk_v_apart()?, &ImportOptions::default());
+    assert_refused!(refused, Error::Import(ImportError::Unplaced { part: Some(words), .. })
+        if words.contains("Subnet::qk_v_apart"));
     Ok(())
 }
 

@@ -71,7 +71,9 @@ pub fn milliseconds(network: &VitConfig) -> f64 {
     let padded = |width: i64, of: i64| ((width + of - 1) / of * of) as f64;
     let embed = padded(network.embed_dim, 8);
     let block = |own: &BlockConfig| {
-        let attention = embed * own.heads as f64 * padded(own.head_dim, 8) * 1e-3;
+        // Queries and keys, and values and output projection.
+        let widths = [own.qk_dim.unwrap_or(own.head_dim), own.head_dim].map(|own| padded(own, 8));
+        let attention = embed * own.heads as f64 * (widths[0] + widths[1]) * 5e-4;
         let present = f64::from(u8::from(own.has_attention()) + u8::from(own.has_mlp()));
         let mlp = embed * padded(own.hidden_dim, 32) * 2e-4;
         0.15 * present + attention + 0.2 * own.heads as f64 + mlp

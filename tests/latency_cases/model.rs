@@ -22,13 +22,17 @@ fn random_sizes(space: &SearchSpace, random: &mut ChaCha8Rng) -> Sizes {
 }
 
 /// Error of predictions for 40 random networks, relative to what the undisturbed device takes.
-fn true_error(model: &LatencyModel, space: &SearchSpace) -> TestResult<PredictionError> {
+fn true_error(
+    model: &LatencyModel,
+    dense: &VitConfig,
+    space: &SearchSpace,
+) -> TestResult<PredictionError> {
     let mut random = ChaCha8Rng::seed_from_u64(3);
     let pair = |_| -> TestResult<[f64; 2]> {
         let sizes = random_sizes(space, &mut random);
         Ok([
             model.predict(&sizes)? / model.dense_ms,
-            milliseconds(&vit().resized(&sizes)?) / milliseconds(&vit()),
+            milliseconds(&dense.resized(&sizes)?) / milliseconds(dense),
         ])
     };
     let pairs = (0..40).map(pair).collect::<TestResult<Vec<_>>>()?;
@@ -38,7 +42,7 @@ fn true_error(model: &LatencyModel, space: &SearchSpace) -> TestResult<Predictio
 #[test]
 fn model_of_a_quiet_device_predicts_random_networks_within_two_percent() -> TestResult {
     let model = quiet()?;
-    let error = true_error(&model, &vit().space()?)?;
+    let error = true_error(&model, &vit(), &vit().space()?)?;
     assert!(error.median < 0.02 && error.p95 < 0.05, "{error:?}");
     assert_eq!(model.drift, 0.0);
     Ok(())
@@ -48,7 +52,7 @@ fn model_of_a_quiet_device_predicts_random_networks_within_two_percent() -> Test
 fn model_of_a_device_with_noise_and_drift_predicts_random_networks_within_three_percent(
 ) -> TestResult {
     let model = noisy()?;
-    let error = true_error(&model, &vit().space()?)?;
+    let error = true_error(&model, &vit(), &vit().space()?)?;
     assert!(error.median < 0.03 && error.p95 < 0.08, "{error:?}");
     assert!(model.drift > 0.1, "{}", model.drift);
     // The model's own estimate is of the same size.
@@ -63,7 +67,7 @@ fn model_with_removable_branches_predicts_random_networks_within_three_percent()
     let device = SyntheticDevice::quiet();
     let model = LatencyModel::measure(&vit, &space, &device, &options, &mut |_| Ok(()))?;
     model.expect_space(&space)?;
-    let error = true_error(&model, &space)?;
+    let error = true_error(&model, &vit, &space)?;
     assert!(error.median < 0.03 && error.p95 < 0.08, "{error:?}");
     // What a branch costs however small it is, is saved with it.
     for name in ["blocks.1.attn", "blocks.1.mlp"] {
@@ -83,6 +87,29 @@ fn model_with_removable_branches_predicts_random_networks_within_three_percent()
     assert_eq!(model.to_string().matches("  removed: ").count(), 2, "{model}");
     // Measured without removable branches, it does not know what a removal saves.
     assert_refused!(quiet()?.expect_space(&space), Error::Latency(LatencyError::Beyond { .. }));
+    Ok(())
+}
+
+#[test]
+fn model_with_queries_and_keys_apart_predicts_random_networks_within_three_percent() -> TestResult {
+    let (vit, options) =
+        (vit().qk_v_apart()?, MeasureOptions { networks: 80, ..MeasureOptions::default() });
+    let space = vit.space()?.removable_branches();
+    let device = SyntheticDevice::quiet();
+    let model = LatencyModel::measure(&vit, &space, &device, &options, &mut |_| Ok(()))?;
+    let error = true_error(&model, &vit, &space)?;
+    assert!(error.median < 0.03 && error.p95 < 0.08, "{error:?}");
+    // Their width is one more axis of the table of an attention; without the attention, it means nothing.
+    assert_eq!(model.cost.tables().iter().map(|own| own.grids.len()).max(), Some(3));
+    let at = |attention: Size, queries: i64| {
+        let mut sizes = space.full_sizes();
+        sizes.insert("blocks.1.attn".into(), attention);
+        sizes.insert("blocks.1.attn.qk".into(), Size::flat(queries));
+        model.predict(&sizes)
+    };
+    let saved = |size| -> TestResult<f64> { Ok((at(size, 16)? - at(size, 4)?) / model.dense_ms) };
+    assert!(saved(Size { heads: 4, channels: 16 })? > 0.005);
+    assert!(saved(Size::REMOVED)? < 0.001);
     Ok(())
 }
 

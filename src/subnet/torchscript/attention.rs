@@ -6,7 +6,7 @@ use crate::models::graph::{HeadNorms, HeadRotation, HeadSizes};
 use crate::models::Norm;
 use crate::Result;
 
-/// Queries, keys and values by head, as lines and an expression of each. `inputs` are the results of the projections;
+/// Queries, keys and values by head, padded to one width, as lines and an expression of each. `inputs` are the results of the projections;
 /// `tokens` are the axes of tokens after that of the batch, and `order` puts the parts first, and heads before tokens.
 pub(super) fn parts(
     to: &str,
@@ -18,11 +18,26 @@ pub(super) fn parts(
     for (x, own) in inputs.iter().zip(sizes.projections()) {
         let (name, count, heads) = (format!("{to}_{}", own.name), own.parts, sizes.heads);
         let shape = format!("[batch, {tokens}, {count}, {heads}, {}]", own.channels);
-        lines.push(format!("    {name} = torch.permute(torch.reshape({x}, {shape}), {order})"));
+        let made = match sizes.padded() - own.channels {
+            0 => format!("torch.reshape({x}, {shape})"),
+            more => format!("torch.constant_pad_nd(torch.reshape({x}, {shape}), [0, {more}])"),
+        };
+        lines.push(format!("    {name} = torch.permute({made}, {order})"));
         all.extend((0..count).map(|part| format!("torch.select({name}, 0, {part})")));
     }
     let mut all = all.into_iter();
     (lines, std::array::from_fn(|_| all.next().unwrap_or_default()))
+}
+
+/// Returns the expression of softmax(scale·q·kᵀ + bias)·v, without the padding of values.
+pub(super) fn mixed([q, k, v]: [&str; 3], bias: &str, scale: f64, sizes: HeadSizes) -> String {
+    let mixed = format!(
+        "torch.scaled_dot_product_attention({q}, {k}, {v}, {bias}, 0., False, scale={scale:?})"
+    );
+    match sizes.head_dim < sizes.padded() {
+        true => format!("torch.slice({mixed}, -1, 0, {})", sizes.head_dim),
+        false => mixed,
+    }
 }
 
 /// Returns the source lines of multi-head attention.
@@ -49,9 +64,7 @@ pub(super) fn lines(
             *tensor = format!("{to}_{part}_rotated");
         }
     }
-    let mixed = format!(
-        "torch.scaled_dot_product_attention({q}, {k}, {v}, None, 0., False, scale={scale:?})"
-    );
+    let mixed = mixed([&q, &k, &v], "None", scale, sizes);
     lines.extend([
         format!("    {to}_mixed = torch.transpose({mixed}, 1, 2)"),
         format!(

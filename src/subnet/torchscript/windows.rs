@@ -1,6 +1,6 @@
 //! Source code of window partition and window attention.
 
-use super::attention::parts;
+use super::attention::{mixed, parts};
 use crate::models::graph::HeadSizes;
 use crate::models::Windows;
 
@@ -79,10 +79,8 @@ pub(super) fn attention(
     let (mut lines, [q, k, v]) = parts(to, inputs, sizes, layout);
     let x = inputs.first().map_or("", String::as_str);
     lines.extend(bias(to, x, windows, table, heads));
-    lines.push(format!(
-        "    {to}_mixed = torch.scaled_dot_product_attention({q}, {k}, {v}, {to}_bias, 0., False, \
-         scale={scale:?})"
-    ));
+    let mixed = mixed([&q, &k, &v], &format!("{to}_bias"), scale, sizes);
+    lines.push(format!("    {to}_mixed = {mixed}"));
     lines.push(format!(
         "    {to} = torch.reshape(torch.transpose({to}_mixed, 2, 3), [batch, {}, {}])",
         count * tokens,
