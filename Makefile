@@ -53,9 +53,10 @@ test-simulated-cuda: setup ## the tests on a simulated CUDA device, and counts o
 	scripts/simulated-cuda-tests $(FEATURES)
 
 # Every property whose number of cases OFB_CASES sets has "flipped" or "mutated" in its name.
-test-long: setup ## what takes long: runs of one and of two processes killed a hundred times, 100,000 damaged files a reader
+test-long: setup ## what takes long: processes killed a hundred times, 100,000 damaged files a reader, every ViT of timm
 	OFB_KILLS=$${OFB_KILLS:-100} $(TEST) $(FEATURES) --test run --test distributed killed
 	OFB_CASES=$${OFB_CASES:-100000} $(TEST) $(FEATURES) --tests -- flipped mutated bytes_changed
+	scripts/family-table $(FEATURES)
 
 test-tch-%: ## the same sources with another tch and its libtorch: make test-tch-0.24 (compiles everything)
 	scripts/check-tch $*

@@ -17,7 +17,7 @@ const PATCH: i64 = 14;
 /// Initial LayerScale of DINOv2; the trained values are in the file.
 const LAYER_SCALE: f64 = 1e-5;
 /// Largest accepted difference of a feature from the ONNX file's, as a share of the largest feature.
-const TOLERANCE: f64 = 1e-4;
+const TOLERANCE: f64 = 1e-5;
 
 /// The dense network.
 pub struct Dense {

@@ -6,12 +6,19 @@ use crate::tensors::Weights;
 /// a prefix does not matter.
 type Convention = (&'static str, fn(&str) -> bool);
 
-const FOREIGN: [Convention; 7] = [
+const FOREIGN: [Convention; 8] = [
     ("an adapter of PEFT, to be merged in Python: model.merge_and_unload()", |name| {
         [".lora_", ".base_layer.", ".modules_to_save.", ".ia3_l"]
             .iter()
             .any(|part| name.contains(part))
     }),
+    (
+        "a network of the authors of Once for Both, whose scores no tensor shows to be in the weights already: call \
+         fuse() of its layers in Python, and save the state dict without score and alpha",
+        |name| {
+            ["patch_embed.score", ".attn.score", ".mlp.score"].iter().any(|end| name.ends_with(end))
+        },
+    ),
     ("BEiT", |name| {
         let is_table = name.ends_with("relative_position_bias_table");
         name.ends_with(".lambda_1")

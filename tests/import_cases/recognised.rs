@@ -46,6 +46,8 @@ fn import_of_names_of_another_network_is_refused_as_such_with_the_first_names() 
             &["features.0.0.weight", "features.1.0.attn.relative_position_bias_table"],
         ),
         ("torchvision", "", &["conv_proj.weight", "encoder.layers.encoder_layer_0.ln_1.weight"]),
+        ("Once for Both", "module.", &["patch_embed.proj.weight", "patch_embed.score"]),
+        ("Once for Both", "", &["patch_embed.proj.weight", "blocks.0.attn.score"]),
         ("vit-pytorch", "", &["to_patch_embedding.1.weight"]),
         ("MMPretrain", "backbone.", &["patch_embed.projection.weight"]),
     ] {
