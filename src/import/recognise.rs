@@ -79,8 +79,10 @@ pub(super) fn is_vit(checkpoint: &Weights) -> bool {
 
 /// A part of a network, and whether a name is of it.
 const PARTS: [Convention; 14] = [
-    ("a norm before the blocks; set VitConfig::pre_norm", |name| name.starts_with("norm_pre.")),
-    ("norms of queries and keys; set VitConfig::qk_norm", |name| {
+    ("a norm before the blocks; set VitConfig::pre_norm (in a run network.pre_norm)", |name| {
+        name.starts_with("norm_pre.")
+    }),
+    ("norms of queries and keys; set VitConfig::qk_norm (in a run network.qk_norm)", |name| {
         name.contains(".attn.q_norm.") || name.contains(".attn.k_norm.")
     }),
     ("a norm inside attention or MLP (scale_norm), which the network has not", |name| {
@@ -88,13 +90,15 @@ const PARTS: [Convention; 14] = [
             .iter()
             .any(|part| name.contains(part))
     }),
-    ("average pooling with a norm (fc_norm); set VitConfig::pooling to MeanNorm", |name| {
-        name.starts_with("fc_norm.")
-    }),
-    ("register tokens; set VitConfig::registers", |name| {
+    (
+        "average pooling with a norm (fc_norm); set VitConfig::pooling to MeanNorm (in a run network.pooling to \
+         mean_norm)",
+        |name| name.starts_with("fc_norm."),
+    ),
+    ("register tokens; set VitConfig::registers (in a run network.registers)", |name| {
         matches!(name, "reg_token" | "register_tokens")
     }),
-    ("LayerScale; set VitConfig::layer_scale", |name| {
+    ("LayerScale; set VitConfig::layer_scale (in a run network.layer_scale)", |name| {
         [".ls1.", ".ls2.", ".gamma_"].iter().any(|part| name.contains(part))
     }),
     ("queries and keys apart from values; set BlockConfig::qk_dim", |name| {
@@ -104,17 +108,28 @@ const PARTS: [Convention; 14] = [
         "queries, keys and values of one width; import it without BlockConfig::qk_dim, then take Subnet::qk_v_apart",
         |name| name.ends_with(".attn.qkv.weight"),
     ),
-    ("biases of queries and values; set VitConfig::qkv_bias, and no BlockConfig::qk_dim", |name| {
-        [".attn.q_bias", ".attn.v_bias", ".attn.qkv.bias"].iter().any(|part| name.ends_with(part))
+    (
+        "biases of queries and values; set VitConfig::qkv_bias (in a run network.qkv_bias), and no \
+         BlockConfig::qk_dim",
+        |name| {
+            [".attn.q_bias", ".attn.v_bias", ".attn.qkv.bias"]
+                .iter()
+                .any(|part| name.ends_with(part))
+        },
+    ),
+    ("pooling by attention; set VitConfig::pooling (in a run network.pooling)", |name| {
+        name.starts_with("attn_pool.")
     }),
-    ("pooling by attention; set VitConfig::pooling", |name| name.starts_with("attn_pool.")),
     (
         "a classifier on the mean of the tokens before the final norm, which the network has not",
         |name| name.starts_with("classifier."),
     ),
-    ("a gated MLP (SwiGLU); set VitConfig::mlp to SwiGlu", |name| {
-        [".mlp.fc1_", ".mlp.w1", ".mlp.w2", ".mlp.w3"].iter().any(|part| name.contains(part))
-    }),
+    (
+        "a gated MLP (SwiGLU); set VitConfig::mlp to SwiGlu (in a run network.mlp to swi_glu)",
+        |name| {
+            [".mlp.fc1_", ".mlp.w1", ".mlp.w2", ".mlp.w3"].iter().any(|part| name.contains(part))
+        },
+    ),
     ("the authors' DINOv3, to be converted by timm or transformers", |name| {
         name == "storage_tokens" || name.ends_with(".attn.qkv.bias_mask")
     }),
