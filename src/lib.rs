@@ -103,6 +103,7 @@ mod documents {
     #[doc = include_str!("../docs/quickstart.md")]
     struct Quickstart;
 
+    #[cfg(feature = "data")]
     #[doc = include_str!("../docs/features.md")]
     struct Features;
 
