@@ -16,10 +16,9 @@ const SHOWN: usize = 8;
 pub struct DimensionLatency {
     /// Names of the dimensions of equal layers, of which one has the size.
     pub names: Vec<String>,
-    /// Sizes, ascending in heads, then in channels, with the latency in milliseconds of a batch.
+    /// Sizes, ascending in heads, then in channels, with the latency in milliseconds of a batch. Channels are counted,
+    /// also where rotary positions turn pairs of them.
     pub latency: Vec<(Size, f64)>,
-    /// Channels of one unit of the sizes: 2 where rotary positions turn pairs of channels.
-    pub channels_per_unit: i64,
 }
 
 impl DimensionLatency {
@@ -32,8 +31,7 @@ impl DimensionLatency {
     /// Returns the milliseconds of a channel, in every head where there are several: the mean over the sizes
     /// between the fewest channels and all. `None` for a single number of channels.
     pub fn per_channel(&self) -> Option<f64> {
-        let unit = self.per_unit(|size| size.channels, |size| size.heads)?;
-        Some(unit / self.channels_per_unit.max(1) as f64)
+        self.per_unit(|size| size.channels, |size| size.heads)
     }
 
     /// Returns at most eight sizes to show: of pairs, those of all heads or of all channels. The largest is among them,
@@ -84,10 +82,12 @@ impl LatencyModel {
             match profile.iter_mut().find(|(other, _)| *other == place) {
                 Some((_, equal)) => equal.names.push(name.clone()),
                 None => {
-                    let latency = self.along(name, grid, &dense)?;
-                    let channels_per_unit = self.channels_per_unit.get(name).copied().unwrap_or(1);
-                    let names = vec![name.clone()];
-                    profile.push((place, DimensionLatency { names, latency, channels_per_unit }));
+                    let mut latency = self.along(name, grid, &dense)?;
+                    let unit = self.channels_per_unit.get(name).copied().unwrap_or(1).max(1);
+                    for (size, _) in &mut latency {
+                        size.channels = size.channels.saturating_mul(unit);
+                    }
+                    profile.push((place, DimensionLatency { names: vec![name.clone()], latency }));
                 }
             }
         }
@@ -155,7 +155,7 @@ mod tests {
 
     fn of(sizes: impl IntoIterator<Item = Size>) -> DimensionLatency {
         let latency = sizes.into_iter().map(|size| (size, size.units() as f64)).collect();
-        DimensionLatency { names: vec!["d".into()], latency, channels_per_unit: 1 }
+        DimensionLatency { names: vec!["d".into()], latency }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use once_for_both::latency::{
 };
 use once_for_both::models::{BlockConfig, Rope};
 use once_for_both::prelude::*;
-use once_for_both::space::{Binding, Dimension, DimensionKind};
+use once_for_both::space::{Binding, Dimension, DimensionKind, Size};
 use once_for_both::Error;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -165,6 +165,12 @@ fn cost_and_multiples_of_channels_in_pairs_are_those_of_single_channels() -> Tes
     };
     let (own, single) = (cost(&model)?, cost(&quiet()?)?);
     assert!((own / single - 1.0).abs() < 0.2, "{own} ms, of single channels {single} ms");
+    let most = |model: &LatencyModel| -> TestResult<Size> {
+        let profile = model.profile()?;
+        let own = profile.iter().find(|own| own.names[0].ends_with(".attn"));
+        Ok(own.and_then(|own| own.latency.last()).ok_or("no sizes")?.0)
+    };
+    assert_eq!(most(&model)?, most(&quiet()?)?);
 
     // 4, 6, …, 16 channels of a head.
     let widths = |factor| -> TestResult<Vec<i64>> {
