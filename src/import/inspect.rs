@@ -56,6 +56,7 @@ pub fn inspect_known(weights: &Weights, known: &KnownProperties) -> Result<VitCo
 
 /// The configuration of a ViT from tensors under the network's names.
 pub(super) fn vit(named: &Named, known: &KnownProperties) -> Result<VitConfig> {
+    named.expect_one_width()?;
     let [embed_dim, in_channels, patch_size, width] =
         axes(named, "patch_embed.proj.weight", [None; 4])?;
     let patch_width = (width != patch_size).then_some(width);

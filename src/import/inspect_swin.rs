@@ -32,6 +32,7 @@ pub fn inspect_swin(weights: &Weights) -> Result<SwinConfig> {
 
 /// The configuration of a Swin from tensors under the network's names.
 pub(super) fn swin(named: &Named, known: &KnownProperties) -> Result<SwinConfig> {
+    named.expect_one_width()?;
     if let Some(other) = known.activation.filter(|own| *own != Activation::Gelu) {
         return Err(Error::invalid("activation of a Swin", "GELU", other.words()));
     }

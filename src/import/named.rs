@@ -3,6 +3,7 @@
 use super::family::{Pretrained, Translation};
 use super::finite::to_f32;
 use super::prefix::{strip, Renamed, Stripped};
+use super::recognise::part;
 use super::{ImportOptions, Naming};
 use crate::error::{expect_shape, ImportError};
 use crate::tensors::Weights;
@@ -168,6 +169,14 @@ fn ambiguous(variable: String, first: String, second: &str) -> Error {
 }
 
 impl Named {
+    /// Refuses weights whose queries and keys are apart from values: their names do not say it.
+    pub(super) fn expect_one_width(&self) -> Result<(), ImportError> {
+        match self.tensors.keys().find(|name| name.contains(".attn.qk.")) {
+            None => Ok(()),
+            Some(name) => Err(ImportError::Unplaced { name: name.clone(), part: part(name) }),
+        }
+    }
+
     fn insert(&mut self, variable: String, parts: Vec<(String, Tensor)>) -> Result<()> {
         let second = parts.first().map(|(name, _)| name.clone()).unwrap_or_default();
         match self.tensors.insert(variable.clone(), Stored { parts }) {

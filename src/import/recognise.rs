@@ -101,9 +101,11 @@ const PARTS: [Convention; 14] = [
     ("LayerScale; set VitConfig::layer_scale (in a run network.layer_scale)", |name| {
         [".ls1.", ".ls2.", ".gamma_"].iter().any(|part| name.contains(part))
     }),
-    ("queries and keys apart from values; set BlockConfig::qk_dim", |name| {
-        name.contains(".attn.qk.") || name.contains(".attn.v.")
-    }),
+    (
+        "queries and keys apart from values; load the artifact, whose config.json has their width \
+         (BlockConfig::qk_dim)",
+        |name| name.contains(".attn.qk.") || name.contains(".attn.v."),
+    ),
     (
         "queries, keys and values of one width; import it without BlockConfig::qk_dim, then take Subnet::qk_v_apart",
         |name| name.ends_with(".attn.qkv.weight"),

@@ -4,7 +4,9 @@ use super::{data, into, tiny};
 use crate::assert_refused;
 use crate::support::TestResult;
 use once_for_both::import::{self, ImportError, ImportOptions};
-use once_for_both::models::{Architecture, QkvBias, VitConfig};
+use once_for_both::models::{Architecture, QkvBias, SwinConfig, VitConfig};
+use once_for_both::subnet::Subnet;
+use once_for_both::supernet::Weights;
 use once_for_both::Error;
 use tch::{Device, Kind, Tensor};
 
@@ -62,6 +64,29 @@ fn import_into_a_network_with_queries_and_keys_apart_is_refused_with_the_convers
     assert_refused!(refused, Error::Import(ImportError::Unplaced { part: Some(words), .. })
         if words.contains("Subnet::qk_v_apart"));
     Ok(())
+}
+
+#[test]
+fn inspection_of_weights_with_queries_and_keys_apart_is_refused_with_the_artifact() -> TestResult {
+    let weights = import::read(&data("timm_plain.safetensors"))?;
+    let config = import::inspect(&weights, Some(3))?;
+    let network = Subnet::new(config, &weights, Device::Cpu)?.qk_v_apart()?;
+    let refused = import::inspect(network.weights(), None);
+    assert_refused!(refused, Error::Import(ImportError::Unplaced { part: Some(words), .. })
+        if words.contains("load the artifact"));
+    let swin = SwinConfig::uniform(8, &[1], 2).input(8, 3, 2).classes(3);
+    let refused = import::inspect_swin(&fresh(&swin.qk_v_apart()?)?);
+    assert_refused!(refused, Error::Import(ImportError::Unplaced { part: Some(words), .. })
+        if words.contains("load the artifact"));
+    Ok(())
+}
+
+fn fresh<A: Architecture>(config: &A) -> TestResult<Weights> {
+    let shapes = config.variables()?.into_iter();
+    let zeros = |(name, shape): (String, Vec<i64>)| {
+        (name, Tensor::zeros(&shape[..], (Kind::Float, Device::Cpu)))
+    };
+    Ok(shapes.map(zeros).collect())
 }
 
 #[test]
