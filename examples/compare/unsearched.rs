@@ -1,4 +1,4 @@
-//! Options of a method that searches no sizes. `examples/dinov2_features` has the same.
+//! Options of a method that searches no sizes. This file is a module of `examples/dinov2_features`, too.
 
 use once_for_both::search::SearchOptions;
 

@@ -24,6 +24,7 @@ mod judge;
 mod methods;
 mod row;
 mod trial;
+// Shared with `examples/compare`.
 #[path = "../compare/unsearched.rs"]
 mod unsearched;
 

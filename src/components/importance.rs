@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 /// One dimension after the backward pass of a step. All tensors are on the search's device.
 #[derive(Debug, Clone, Copy)]
 pub struct Observation<'a> {
-    /// Dimension with its present candidates.
+    /// Dimension with its present candidates, and the bindings of variables that were not removed with a branch.
     pub dimension: &'a Dimension,
     /// Scores s in the step, `[heads, channels]`.
     pub score: &'a Tensor,
@@ -52,8 +52,8 @@ pub trait Importance: Any + Debug + Send + Sync {
     fn initial(&self, dimension: &Dimension, weights: &Weights) -> Result<Tensor>;
 
     /// Returns the scores after a step, `[heads, channels]`, or `None` if the optimiser updates
-    /// them. Called after every step until the dimension is decided; it must not copy tensors to
-    /// the host, which would stall the device.
+    /// them. Called after every step until the dimension is decided, or all its weights are removed with a branch; it
+    /// must not copy tensors to the host, which would stall the device.
     ///
     /// # Errors
     /// [`Error::Torch`](crate::Error::Torch) if libtorch fails.

@@ -29,8 +29,10 @@ struct Role {
 }
 
 /// Returns `count` networks, or as many as are wanted at least: the smallest; each role at its smallest
-/// with all others dense, and dense with all others smallest; then networks whose equal layers are equal
-/// in turn with networks of random sizes. One in five, of random sizes, is held out.
+/// with all others dense, and dense with all others smallest, but for the branch that it needs, which is there; then
+/// networks whose equal layers are equal in turn with networks of random sizes. One in five, of random sizes, is held out.
+///
+/// Where the branch that a dimension needs is removed, the dimension has its dense size: all its sizes are one network.
 pub(super) fn design(
     space: &SearchSpace,
     classes: &[Class],
@@ -38,37 +40,88 @@ pub(super) fn design(
     seed: u64,
 ) -> Vec<Planned> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut roles = roles(space, classes);
-    let ends = |own: &Role| [own.points[0], own.points[own.points.len() - 1]];
-    let all = |roles: &[Role], of: &dyn Fn(usize) -> Size| {
-        let mut sizes = vec![Size::flat(1); space.dimensions.len()];
-        for (at, role) in roles.iter().enumerate() {
-            role.dimensions.iter().for_each(|&own| sizes[own] = of(at));
-        }
-        sizes
-    };
-    let mut fitted = vec![all(&roles, &|at| ends(&roles[at])[0])];
-    for one in 0..roles.len() {
-        for end in 0..2 {
-            fitted.push(all(&roles, &|at| ends(&roles[at])[if at == one { end } else { 1 - end }]));
-        }
-    }
+    let (mut roles, needs) = (roles(space, classes), Needs::of(space, classes));
+    let mut fitted = ends(&roles, space, &needs);
     while fitted.len() < count {
         let drawn: Vec<Size> = roles.iter_mut().map(|role| role.next(&mut random)).collect();
-        fitted.push(all(&roles, &|at| drawn[at]));
-        fitted.push(scattered(&roles, space, &mut random));
+        fitted.push(needs.met(all(&roles, space, |at| drawn[at])));
+        fitted.push(needs.met(scattered(&roles, space, &mut random)));
     }
     fitted.dedup();
     let mut planned = Vec::new();
     for sizes in fitted {
         planned.push(Planned { sizes, held_out: false });
         if planned.len() % EVERY == EVERY - 1 {
-            let sizes = scattered(&roles, space, &mut random);
+            let sizes = needs.met(scattered(&roles, space, &mut random));
             planned.push(Planned { sizes, held_out: true });
         }
     }
     planned.truncate(count.max(2 * roles.len() + 3));
     planned
+}
+
+/// Returns the smallest network, and those of each role at one end of its points with all others at the other, each once.
+fn ends(roles: &[Role], space: &SearchSpace, needs: &Needs) -> Vec<Vec<Size>> {
+    let ends = |own: &Role| [own.points[0], own.points[own.points.len() - 1]];
+    let mut networks = vec![needs.met(all(roles, space, |at| ends(&roles[at])[0]))];
+    for (one, role) in roles.iter().enumerate() {
+        for end in 0..2 {
+            let size = |at| ends(&roles[at])[if at == one { end } else { 1 - end }];
+            let mut sizes = all(roles, space, size);
+            role.dimensions.iter().for_each(|&own| needs.supply(own, &mut sizes));
+            let sizes = needs.met(sizes);
+            if !networks.contains(&sizes) {
+                networks.push(sizes);
+            }
+        }
+    }
+    networks
+}
+
+/// Returns the sizes of all dimensions, given one for every role.
+fn all(roles: &[Role], space: &SearchSpace, of: impl Fn(usize) -> Size) -> Vec<Size> {
+    let mut sizes = vec![Size::flat(1); space.dimensions.len()];
+    for (at, role) in roles.iter().enumerate() {
+        role.dimensions.iter().for_each(|&own| sizes[own] = of(at));
+    }
+    sizes
+}
+
+/// For every dimension of a space, the dimension without which its size changes no cost ([`Class::needs`]).
+struct Needs<'a> {
+    space: &'a SearchSpace,
+    needed: Vec<Option<usize>>,
+}
+
+impl<'a> Needs<'a> {
+    fn of(space: &'a SearchSpace, classes: &[Class]) -> Self {
+        let mut needed = vec![None; space.dimensions.len()];
+        for class in classes {
+            for group in &class.members {
+                for (&own, need) in group.iter().zip(&class.needs) {
+                    needed[own] = need.map(|place| group[place]);
+                }
+            }
+        }
+        Self { space, needed }
+    }
+
+    /// Gives the branch that a dimension needs, if it is removed, its smallest other size.
+    fn supply(&self, own: usize, sizes: &mut [Size]) {
+        if let Some(branch) = self.needed[own].filter(|&branch| sizes[branch].is_removed()) {
+            sizes[branch] = self.space.dimensions[branch].candidates.least();
+        }
+    }
+
+    /// Returns the sizes with the dense one for every dimension whose needed branch is removed.
+    fn met(&self, mut sizes: Vec<Size>) -> Vec<Size> {
+        for (own, needed) in self.needed.iter().enumerate() {
+            if needed.is_some_and(|branch| sizes[branch].is_removed()) {
+                sizes[own] = self.space.dimensions[own].candidates.full();
+            }
+        }
+        sizes
+    }
 }
 
 impl Role {
@@ -126,4 +179,46 @@ fn by_units(grid: &Grid) -> Vec<Size> {
     points.sort_by_key(|size| (size.units(), size.heads));
     points.dedup();
     points
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::groups::classes;
+    use super::*;
+    use crate::models::{Architecture, VitConfig};
+    use crate::Result;
+
+    #[test]
+    fn networks_to_measure_vary_queries_and_keys_only_where_their_attention_is() -> Result<()> {
+        let vit = VitConfig::uniform(32, 3, 4).input(16, 3, 4).classes(5).qk_v_apart()?;
+        let space = vit.space()?.removable_branches();
+        let at = |name: &str| space.dimensions.iter().position(|own| own.name == name);
+        let networks = design(&space, &classes(&vit.cost_model(), &space)?, 60, 3);
+        let (least, mut removed, mut ends) = (space.dimensions[0].candidates.least(), 0, 0);
+        for block in 1..3 {
+            let name = format!("blocks.{block}.attn");
+            let (Some(attention), Some(own)) = (at(&name), at(&format!("{name}.qk"))) else {
+                return Err(crate::Error::missing("dimension", name));
+            };
+            let full = space.dimensions[own].candidates.full();
+            let smallest = space.dimensions[attention].candidates.least();
+            for network in &networks {
+                if network.sizes[attention].is_removed() {
+                    assert_eq!(network.sizes[own], full);
+                    removed += 1;
+                }
+                let [embed, branch] = [network.sizes[0], network.sizes[attention]];
+                let end = embed == least && branch == smallest && network.sizes[own] == full;
+                ends += usize::from(end);
+            }
+        }
+        assert!(removed > 0 && ends > 0, "{removed} {ends}");
+        // No network of the ends is another.
+        let ends = &networks[..networks.len().min(12)];
+        for (number, network) in ends.iter().enumerate() {
+            let sizes = |own: &Planned| own.sizes.clone();
+            assert!(!ends[..number].iter().any(|own| sizes(own) == sizes(network)), "{number}");
+        }
+        Ok(())
+    }
 }

@@ -8,7 +8,7 @@
 
 use super::groups::Class;
 use super::kernel::{Kernel, Places, CONSTANT};
-use super::monotone::monotone;
+use super::monotone::table_values;
 use crate::cost::{Table, TableCost, TableTerm};
 use crate::space::{SearchSpace, Size};
 use crate::Result;
@@ -42,7 +42,7 @@ pub(super) fn fit(
     let mut tables = Vec::new();
     for (class, places) in classes.iter().zip(&places) {
         let values = posterior.values(class, places, dense_ms)?;
-        tables.push(Table { grids: class.grids.clone(), values: monotone(&class.grids, &values) });
+        tables.push(Table { grids: class.grids.clone(), values: table_values(class, &values) });
     }
     let name = |at: &usize| space.dimensions[*at].name.clone();
     let terms = classes.iter().enumerate().flat_map(|(table, class)| {

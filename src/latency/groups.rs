@@ -14,8 +14,8 @@ const POINTS: Range<usize> = Range::closed(1, 1 << 16);
 pub(super) struct Class {
     /// Points of every dimension of a group.
     pub(super) grids: Vec<Grid>,
-    /// For every dimension, the place of a removable one that multiplies it in every term: without that, its size means
-    /// nothing, as that of queries and keys without their attention.
+    /// For every dimension that is not removable, the place of a removable one that multiplies it in every term: where that
+    /// is removed, its size changes no cost, as that of queries and keys without their attention.
     pub(super) needs: Vec<Option<usize>>,
     /// Dimensions of every group.
     pub(super) members: Vec<Vec<usize>>,
@@ -77,11 +77,15 @@ fn grid(candidates: &Candidates) -> Grid {
     }
 }
 
-/// Returns for every dimension of a group the place of a removable one that is in all terms with it.
+/// Returns for every dimension of a group the place of a removable one that is in all terms with it. A dimension in no
+/// term has none: what its size changes is not known. Nor has a removable one: its own removal is a size that counts.
 fn needs(model: &CostModel, group: &[&Dimension]) -> Vec<Option<usize>> {
     let terms = || [&model.macs, &model.params].into_iter().flat_map(Polynomial::terms);
     let has = |term: &Term, own: &Dimension| term.factors.iter().any(|f| f.dimension == own.name);
     let need = |own: &&Dimension| {
+        if own.candidates.removable() || !terms().any(|term| has(term, own)) {
+            return None;
+        }
         group.iter().position(|other| {
             let together = |term: &Term| !has(term, own) || has(term, other);
             other.name != own.name && other.candidates.removable() && terms().all(together)
@@ -123,4 +127,46 @@ fn weight(model: &CostModel, space: &SearchSpace, class: &Class) -> f64 {
         model.macs.terms().iter().filter(within).map(value).sum()
     };
     class.members.iter().map(of).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::{DimensionKind, Sizes};
+
+    fn space() -> Result<SearchSpace> {
+        let flat = |name: &str, kind| -> Result<Dimension> {
+            Ok(Dimension::new(name, kind, Candidates::flat(8, vec![4, 8])?))
+        };
+        let branch = Candidates::grid(2, 8, vec![1, 2], vec![4, 8])?;
+        let branch = Dimension::new("branch", DimensionKind::Attention, branch).removable();
+        let dimensions = vec![
+            flat("embed", DimensionKind::Embedding)?,
+            branch,
+            flat("inner", DimensionKind::Hidden)?,
+            flat("unused", DimensionKind::Hidden)?,
+        ];
+        Ok(SearchSpace { dimensions }.removable_branches())
+    }
+
+    fn needs_of(terms: Polynomial) -> Result<Vec<Option<usize>>> {
+        let space = space()?;
+        let model = CostModel::new(terms, Polynomial::from(0.0), Sizes::new());
+        Ok(needs(&model, &space.dimensions.iter().collect::<Vec<_>>()))
+    }
+
+    #[test]
+    fn need_of_a_dimension_is_the_branch_in_all_its_terms() -> Result<()> {
+        let product = |branch: Polynomial| {
+            branch * Polynomial::units("inner") * Polynomial::units("embed")
+                + Polynomial::units("embed")
+        };
+        // Without the branch, a term with its units and one with its presence are both 0.
+        for branch in [Polynomial::units("branch"), Polynomial::branch("branch")] {
+            assert_eq!(needs_of(product(branch))?, [None, None, Some(1), None]);
+        }
+        let alone = product(Polynomial::units("branch")) + Polynomial::units("inner");
+        assert_eq!(needs_of(alone)?, [None; 4]);
+        Ok(())
+    }
 }

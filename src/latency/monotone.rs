@@ -1,5 +1,6 @@
 //! Latencies that fall with no size that grows.
 
+use super::groups::Class;
 use crate::cost::Grid;
 use crate::space::Size;
 
@@ -11,6 +12,29 @@ pub(super) fn monotone(grids: &[Grid], values: &[f64]) -> Vec<f64> {
     let above = extended(grids, values, f64::max, |own, other| is_within(other, own));
     let below = extended(grids, values, f64::min, is_within);
     above.iter().zip(&below).map(|(above, below)| (above + below) / 2.0).collect()
+}
+
+/// Returns the values of a table of a class, [`monotone`], and with one value at all sizes of a dimension where the branch
+/// that it needs is removed: that of its smallest size, the lowest.
+pub(super) fn table_values(class: &Class, values: &[f64]) -> Vec<f64> {
+    let mut values = monotone(&class.grids, values);
+    let sizes: Vec<Vec<Size>> = class.grids.iter().map(|grid| grid.sizes().collect()).collect();
+    let mut inner = values.len();
+    let strides = sizes.iter().map(|own| {
+        inner /= own.len().max(1);
+        inner
+    });
+    let strides: Vec<usize> = strides.collect();
+    let number = |at: usize, axis: usize| at / strides[axis] % sizes[axis].len();
+    for (axis, need) in class.needs.iter().enumerate() {
+        let Some(need) = *need else { continue };
+        for at in 0..values.len() {
+            if sizes[need][number(at, need)].is_removed() {
+                values[at] = values[at - number(at, axis) * strides[axis]];
+            }
+        }
+    }
+    values
 }
 
 fn is_within(size: Size, other: Size) -> bool {
@@ -62,6 +86,23 @@ mod tests {
     #[test]
     fn monotone_of_a_fall_returns_its_mean_on_both_sides() {
         assert_eq!(monotone(&[grid(&[1, 2, 3])], &[1.0, 3.0, 2.0]), [1.0, 2.5, 2.5]);
+    }
+
+    #[test]
+    fn table_has_one_value_where_the_needed_branch_is_removed() {
+        let branch = Grid { heads: vec![0, 1], channels: vec![1, 2] };
+        let grids = vec![grid(&[1, 2]), branch, grid(&[1, 2, 3])];
+        let class = Class { grids, needs: vec![None, None, Some(1)], members: vec![], share: 1.0 };
+        let values: Vec<f64> = (0..24).map(|at| f64::from(at * 7 % 24)).collect();
+        let result = table_values(&class, &values);
+        let monotone = monotone(&class.grids, &values);
+        // Embedding by embedding: removed at 1 and 2 channels, then present at 1 and 2.
+        for (own, before) in result.chunks(12).zip(monotone.chunks(12)) {
+            assert!(own[..6].iter().all(|value| *value == before[0]), "{own:?}");
+            assert_eq!(own[6..], before[6..]);
+            assert!(own[6..].iter().all(|value| *value >= own[0]), "{own:?}");
+        }
+        assert!(monotone[..6].iter().any(|value| *value != monotone[0]), "{monotone:?}");
     }
 
     #[test]

@@ -11,13 +11,15 @@ pub struct HeadSizes {
     pub qk_dim: Option<i64>,
 }
 
-/// A layer that makes some of queries, keys and values.
+/// Layer that makes queries, keys or values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Projection {
     /// Its name below that of the attention.
     pub(crate) name: &'static str,
     /// How many of queries, keys and values it makes.
     pub(crate) parts: i64,
+    /// Whether the first of them are queries.
+    pub(crate) queries: bool,
     /// Channels of a head of each.
     pub(crate) channels: i64,
     /// Axes of its weight before that of the inputs, and axes of its bias.
@@ -42,12 +44,31 @@ impl HeadSizes {
         let Self { heads, head_dim, qk_dim } = self;
         let rows = |parts: i64| vec![parts.saturating_mul(heads.saturating_mul(head_dim))];
         let Some(own) = qk_dim else {
-            let (name, parts) = ("qkv", 3);
-            return vec![Projection { name, parts, channels: head_dim, outputs: rows(parts) }];
+            let (name, parts, outputs) = ("qkv", 3, rows(3));
+            return vec![Projection { name, parts, queries: true, channels: head_dim, outputs }];
         };
         vec![
-            Projection { name: "qk", parts: 2, channels: own, outputs: vec![2, heads, own] },
-            Projection { name: "v", parts: 1, channels: head_dim, outputs: rows(1) },
+            Projection {
+                name: "qk",
+                parts: 2,
+                queries: true,
+                channels: own,
+                outputs: vec![2, heads, own],
+            },
+            Projection {
+                name: "v",
+                parts: 1,
+                queries: false,
+                channels: head_dim,
+                outputs: rows(1),
+            },
         ]
+    }
+}
+
+impl Projection {
+    /// Returns whether parts, heads and channels of its outputs are axes of their own, not one of rows.
+    pub(crate) fn has_axes(&self) -> bool {
+        self.outputs.len() > 1
     }
 }

@@ -34,10 +34,13 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
         let file = folder.join(METRICS);
         let events = if file.is_file() { read_events(&file)? } else { Vec::new() };
         searched |= plan.name == "search";
-        dense.get_or_insert(plan.network);
+        // The network that was searched, whose queries and keys may be apart from values.
+        if dense.is_none() || plan.name == "search" {
+            dense = Some(plan.network);
+        }
         stages.push(Stage { name: plan.name, steps: Some(plan.steps), events });
     }
-    let dense = options.space.searched(&dense.ok_or_else(|| none(PLAN))?)?;
+    let dense = dense.ok_or_else(|| none(PLAN))?;
     let summary = read_json::<Value>(&run.summary())?;
     let subnet = run.newest_subnet().map(|folder| Description::<A>::read(&folder)).transpose()?;
     let latency = match (&options.budget.latency, run.latency()) {

@@ -175,6 +175,7 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         }
         let dense = start.as_ref().map_or(&self.dense, Subnet::architecture);
         if command == Some(Command::Train) {
+            self.config.space.searched(dense)?;
             return self.config.budgets(dense, self.latency_model()?.as_ref()).map(drop);
         }
         dense.resized(&dense.cost_model().dense)?;

@@ -33,7 +33,8 @@ pub struct SpaceConfig {
     expecting = "expected a number, or a table of numbers: embedding, attention, hidden"
 )]
 pub enum MultipleOf {
-    /// Of the embedding, the channels of a head, and the hidden widths.
+    /// Of the embedding, the channels of a head (those of queries and keys too, where they are apart from values), and the
+    /// hidden widths.
     All(i64),
     /// Of each kind apart; a kind without a factor keeps all its candidates.
     Kinds(Factors),
@@ -46,7 +47,7 @@ pub struct Factors {
     /// Of embedding channels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embedding: Option<i64>,
-    /// Of the channels of a head.
+    /// Of the channels of a head, and of those of queries and keys where they are apart from values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention: Option<i64>,
     /// Of hidden neurons.

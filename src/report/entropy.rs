@@ -112,7 +112,7 @@ pub(super) fn numbers(name: &str) -> impl Iterator<Item = u64> + '_ {
 }
 
 /// Colours of the groups.
-pub(super) const HUES: [&str; 4] = ["indigo", "teal", "ochre", "teal"];
+pub(super) const HUES: [&str; 5] = ["indigo", "teal", "rose", "ochre", "teal"];
 
 /// Group of a dimension, as position and title: names that differ only in numbers are one group.
 pub(super) fn group(name: &str) -> (usize, String) {
@@ -122,9 +122,13 @@ pub(super) fn group(name: &str) -> (usize, String) {
         "layers.n.embed" => (0, "Embedding channels, by stage".into()),
         "blocks.n.attn" => (1, "Attention heads × channels, by block".into()),
         "layers.n.blocks.n.attn" => (1, "Attention heads × channels, by stage.block".into()),
-        "blocks.n.mlp" => (2, "MLP hidden neurons, by block".into()),
-        "layers.n.blocks.n.mlp" => (2, "MLP hidden neurons, by stage.block".into()),
-        other => (3, other.into()),
+        "blocks.n.attn.qk" => (2, "Queries and keys: channels of a head, by block".into()),
+        "layers.n.blocks.n.attn.qk" => {
+            (2, "Queries and keys: channels of a head, by stage.block".into())
+        }
+        "blocks.n.mlp" => (3, "MLP hidden neurons, by block".into()),
+        "layers.n.blocks.n.mlp" => (3, "MLP hidden neurons, by stage.block".into()),
+        other => (4, other.into()),
     }
 }
 
@@ -177,6 +181,17 @@ fn description(row: &Row) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_of_queries_and_keys_have_a_title_of_their_own() {
+        let (order, title) = group("blocks.3.attn.qk");
+        assert_eq!(title, "Queries and keys: channels of a head, by block");
+        let (same, by_stage) = group("layers.2.blocks.5.attn.qk");
+        assert_eq!(by_stage, "Queries and keys: channels of a head, by stage.block");
+        assert_eq!(order, same);
+        let others = ["embed", "blocks.3.attn", "blocks.3.mlp", "stages.0.width"];
+        assert!(others.iter().all(|name| group(name).0 != order));
+    }
 
     #[test]
     fn groups_of_dimensions_follow_their_names_and_numbers() {

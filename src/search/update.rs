@@ -10,6 +10,7 @@ use crate::components::Observation;
 use crate::error::expect_shape;
 use crate::models::Architecture;
 use crate::optim::{AdamWOptions, AdamWUpdate, FlatTensors, Layout};
+use crate::space::Dimension;
 use crate::supernet::{decays, ParameterKind, Weights};
 use crate::tensors::to_host;
 use crate::transfer::upload;
@@ -101,8 +102,8 @@ impl<A: Architecture> Search<A> {
     }
 
     /// Sets the scores of every undecided dimension to those that the importance component returns,
-    /// and returns their parameter names; scores it returns none for are the optimiser's. A skipped
-    /// step (`go` is 0) leaves them.
+    /// and returns their parameter names; scores it returns none for are the optimiser's, and so are those of a
+    /// dimension whose weights were all removed with a branch. A skipped step (`go` is 0) leaves them.
     pub(super) fn update_importance(
         &mut self,
         gates: &[Tensor],
@@ -114,13 +115,15 @@ impl<A: Architecture> Search<A> {
             return Ok(computed);
         }
         let weights = self.supernet.raw_weights();
-        let dimensions = self.supernet.declared_space().dimensions;
-        for (at, state) in self.supernet.states_mut().iter_mut().enumerate() {
+        let dimensions = self.supernet.declared_space().dimensions.into_iter();
+        let states = self.supernet.states_mut().iter_mut().zip(dimensions);
+        for (at, (state, dimension)) in states.enumerate() {
             if state.active.decided().is_some() {
                 continue;
             }
+            let Some(dimension) = with_present_weights(dimension, &weights) else { continue };
             let seen = Observation {
-                dimension: &dimensions[at],
+                dimension: &dimension,
                 score: &state.score,
                 weights: &weights,
                 gate: &gates[at],
@@ -193,6 +196,15 @@ impl<A: Architecture> Search<A> {
             Phase::Finetune => weight_rate,
         }
     }
+}
+
+/// Returns a dimension without the bindings of variables that were removed with a branch; `None` if its gates multiply
+/// none any more, as those of queries and keys whose attention was removed.
+fn with_present_weights(mut dimension: Dimension, weights: &Weights) -> Option<Dimension> {
+    let declared = dimension.bindings.len();
+    dimension.bindings.retain(|own| weights.contains_key(&own.variable));
+    let gated = dimension.bindings.iter().any(|own| own.role.is_gated());
+    (gated || dimension.bindings.len() == declared).then_some(dimension)
 }
 
 /// Counters of skipped steps on the device: the host reads them at logged steps only.

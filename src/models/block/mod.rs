@@ -2,7 +2,7 @@
 
 mod apart;
 mod cost;
-mod makers;
+mod qkv_variables;
 mod space;
 
 pub(in crate::models) use cost::BlockTokens;
@@ -151,8 +151,9 @@ impl BlockConfig {
                 parameters.map(|own| (format!("q_norm.{own}"), self.head_dim)).collect()
             }
             None => {
-                let makers = self.makers(style).into_iter().filter(|own| own.queries() > 0);
-                makers.map(|own| (own.name.clone(), own.queries())).collect()
+                let variables = self.qkv_variables(style).into_iter();
+                let queries = variables.filter(|own| own.queries);
+                queries.map(|own| (own.name.clone(), own.query_rows())).collect()
             }
         };
         for (own, rows) in folded {

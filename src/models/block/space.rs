@@ -43,8 +43,8 @@ impl BlockConfig {
     ) {
         let (inner, attention) = (self.attention_dim(), attention_name(block));
         norm(shapes, &format!("{block}.norm1"), width, style.norm);
-        for mut own in self.makers(style) {
-            own.outputs.extend(own.is_weight().then_some(width));
+        for mut own in self.qkv_variables(style) {
+            own.outputs.extend(own.is_weight.then_some(width));
             shapes.insert(format!("{attention}.{}", own.name), own.outputs);
         }
         for own in style.qk_norms() {
@@ -56,9 +56,9 @@ impl BlockConfig {
         linear(shapes, &format!("{attention}.proj"), inner, width);
     }
 
-    /// Returns the dimensions of the block of this name: heads × channels, channels of queries and keys where they are
-    /// apart, and hidden neurons; none for a branch that has
-    /// been removed. The MLP is removable, and so is the attention unless it `stays`.
+    /// Returns the dimensions of the block of this name: heads × channels; channels of queries and keys, where they are
+    /// apart from values; hidden neurons. A branch that has been removed has none. The MLP is removable, and so is the
+    /// attention unless it `stays`.
     ///
     /// A norm of queries and keys is over the channels of a head, which then all stay: only heads
     /// are pruned. Of channels that are rotated in pairs, the units are the pairs.
@@ -89,7 +89,7 @@ impl BlockConfig {
             candidates = candidates.at_least(Size { heads: 1, ..units })?;
         }
         let mut attention = Dimension::new(&name, DimensionKind::Attention, candidates);
-        for own in self.makers(style) {
+        for own in self.qkv_variables(style) {
             let variable = format!("{name}.{}", own.name);
             attention = attention.bind(match own.has_axes() {
                 true => Binding::narrowed(variable, 1).over_heads(),
@@ -111,7 +111,7 @@ impl BlockConfig {
         let Some(channels) = self.qk_dim else { return Ok(None) };
         let candidates = Candidates::attention(1, channels)?;
         let mut queries = Dimension::new(queries_name(block), DimensionKind::Attention, candidates);
-        for own in self.makers(style).into_iter().filter(|own| own.has_axes()) {
+        for own in self.qkv_variables(style).into_iter().filter(|own| own.has_axes()) {
             let variable = format!("{}.{}", attention_name(block), own.name);
             queries = queries.bind(Binding::gated(variable, 2));
         }

@@ -67,10 +67,12 @@ impl Graph {
             let parameters = format!("{name}.{}", own.name);
             let made = self.then(
                 input,
-                match (own.outputs.len(), full) {
-                    (1, true) => Operation::Linear { parameters },
-                    (1, false) => Operation::Project { parameter: format!("{parameters}.weight") },
-                    (_, bias) => Operation::LinearOfAxes { parameters, bias },
+                match (own.has_axes(), full) {
+                    (false, true) => Operation::Linear { parameters },
+                    (false, false) => {
+                        Operation::Project { parameter: format!("{parameters}.weight") }
+                    }
+                    (true, bias) => Operation::LinearOfAxes { parameters, bias },
                 },
             );
             match style.qkv_bias {
