@@ -60,6 +60,20 @@ fn methods_are_compared_on_a_swin() -> TestResult {
 }
 
 #[test]
+fn methods_are_compared_with_queries_and_keys_apart_from_values() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let rows = folder.path().join("rows.jsonl");
+    let apart = ["--qk-v-apart", "--methods", "ours,even,scratch"];
+    succeeds(rows.to_str().ok_or("path")?, &apart)?;
+    for row in std::fs::read_to_string(rows)?.lines() {
+        let row: serde_json::Value = serde_json::from_str(row)?;
+        assert!(row["macs"].as_f64().is_some_and(|share| share <= 0.5), "{row}");
+        assert!(row["sizes"]["blocks.0.attn.qk"].is_object(), "{row}");
+    }
+    Ok(())
+}
+
+#[test]
 fn row_on_the_same_terms_is_not_measured_again() -> TestResult {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("rows.jsonl");

@@ -47,7 +47,7 @@ impl<A: Compared> Bench<A> {
     /// Loads the dense network of `weights`.
     pub fn new(feed: Feed, source: &Source, weights: &Path) -> Result<Self> {
         let device = feed.device();
-        let dense = Subnet::<A>::load(weights, device)?;
+        let dense = dense::<A>(source, weights, device)?;
         let weights = dense.weights().iter();
         let weights = weights.map(|(name, weight)| (name.clone(), weight.shallow_clone()));
         let (network, weights) = (dense.architecture().clone(), weights.collect());
@@ -90,6 +90,15 @@ impl<A: Compared> Bench<A> {
     /// The batches of search and fine-tuning.
     pub fn batches(&self, run: &Run) -> Result<FeedBatches<'_>> {
         self.feed.batches(run.protocol.batch, SEARCH_SEED + 1000 * run.order())
+    }
+}
+
+/// Loads the dense network of `weights`, as `source` wants it searched.
+pub fn dense<A: Compared>(source: &Source, weights: &Path, device: Device) -> Result<Subnet<A>> {
+    let dense = Subnet::<A>::load(weights, device)?;
+    match source.qk_v_apart {
+        true => dense.qk_v_apart(),
+        false => Ok(dense),
     }
 }
 

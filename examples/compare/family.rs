@@ -44,6 +44,7 @@ fn part(units: i64, share: f64) -> i64 {
 fn narrow(block: &BlockConfig, share: f64) -> BlockConfig {
     BlockConfig {
         head_dim: part(block.head_dim, share),
+        qk_dim: block.qk_dim.map(|own| part(own, share)),
         hidden_dim: part(block.hidden_dim, share),
         ..*block
     }

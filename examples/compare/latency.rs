@@ -1,6 +1,6 @@
 //! Budgets in latency: the model, and the latency of a row's subnet measured beside the dense network.
 
-use crate::bench::Bench;
+use crate::bench::{self, Bench};
 use crate::family::Compared;
 use crate::options::Source;
 use crate::scaled::ScaledLoss;
@@ -11,7 +11,6 @@ use once_for_both::models::Architecture;
 use once_for_both::pipeline::Feed;
 use once_for_both::precision::Precision;
 use once_for_both::space::Sizes;
-use once_for_both::subnet::Subnet;
 use once_for_both::Result;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -34,7 +33,7 @@ pub fn prepare<A: Compared>(
 ) -> Result<(), AnyError> {
     let Some(file) = source.latency.as_deref().filter(|file| !file.exists()) else { return Ok(()) };
     threads.into_iter().for_each(tch::set_num_threads);
-    let dense = unscaled(Subnet::<A>::load(weights, feed.device())?.architecture());
+    let dense = unscaled(bench::dense::<A>(source, weights, feed.device())?.architecture());
     let space = dense.space()?.removable_branches();
     let meter = meter(feed, source.latency_batch)?;
     let mut told = |progress: &MeasureProgress| {

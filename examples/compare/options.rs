@@ -146,6 +146,10 @@ pub struct Source {
     #[arg(long, value_name = "FOLDER")]
     pub weights: Option<PathBuf>,
 
+    /// Queries and keys have a width of their own, apart from values.
+    #[arg(long)]
+    pub qk_v_apart: bool,
+
     /// Budgets are shares of the dense network's latency in this model, in place of its MACs; where there is no such
     /// file, the model is measured before the rows, and written. Rows have a `latency`, predicted and measured.
     #[arg(long, value_name = "FILE")]
