@@ -1,24 +1,19 @@
 //! Inspection of a path: what it is, and whether the library takes it.
 
+mod inspect_cases;
 mod support;
 
+use inspect_cases::{file, look};
 use once_for_both::models::VitConfig;
-use once_for_both::pipeline::{
-    inspect, Finding, InspectOptions, Inspection, PipelineOutcome, Request, RunFolder,
-};
+use once_for_both::pipeline::{Finding, Inspection, PipelineOutcome, Request, RunFolder};
 use once_for_both::search::{Checkpoints, Event};
 use once_for_both::space::Size;
 use once_for_both::subnet::Subnet;
 use once_for_both::Error;
 use std::fs;
-use std::path::{Path, PathBuf};
 use support::small_run::{pipeline, PRESET, SETTINGS};
 use support::tiny_run::{alone, batch, options, search_with};
 use support::TestResult;
-
-fn file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
-}
 
 /// A copy of the artifact in the repository, which is of version 1.
 fn copy_of_artifact() -> TestResult<tempfile::TempDir> {
@@ -28,10 +23,6 @@ fn copy_of_artifact() -> TestResult<tempfile::TempDir> {
         fs::copy(&path, copy.path().join(path.file_name().ok_or("no name")?))?;
     }
     Ok(copy)
-}
-
-fn look(path: &Path) -> once_for_both::Result<Inspection> {
-    inspect(path, &InspectOptions::default())
 }
 
 #[test]
@@ -154,132 +145,6 @@ fn run_with_rotary_positions_counts_channels_in_summary_decisions_and_inspection
     let told = look(&newest)?.to_string();
     assert!(told.contains(&size), "{told}");
     Ok(())
-}
-
-#[test]
-fn weights_are_shown_with_naming_entry_prefix_and_assumptions() -> TestResult {
-    let options = InspectOptions { heads: Some(2), ..InspectOptions::default() };
-    let found = inspect(&file("tests/data/import/timm_distilled.safetensors"), &options)?;
-    let json = serde_json::to_value(&found)?;
-    assert_eq!((&json["kind"], &json["report"]["naming"]), (&"weights".into(), &"timm".into()));
-    assert_eq!(json["report"]["source"]["container"], "safetensors");
-    let text = found.to_string();
-    for part in ["naming        timm", "prefix        none", "raw weights", "assumed       heads"] {
-        assert!(text.contains(part), "{part} is not in:\n{text}");
-    }
-    Ok(())
-}
-
-#[test]
-fn weights_of_another_kind_are_refused_as_the_import_refuses_them() -> TestResult {
-    let path = file("tests/data/import/whole_module.pth");
-    let own = once_for_both::import::read(&path).map(drop).map_err(|error| error.to_string());
-    let found = look(&path).map(drop).map_err(|error| error.to_string());
-    assert!(own.is_err());
-    assert_eq!(own, found);
-    Ok(())
-}
-
-#[test]
-fn data_folder_with_a_bad_image_is_not_accepted_and_the_image_is_named() -> TestResult {
-    assert!(look(&file("examples/data"))?.is_accepted());
-    let folder = tempfile::tempdir()?;
-    let class = folder.path().join("cats");
-    fs::create_dir(&class)?;
-    fs::write(class.join("torn.jpg"), [0xff, 0xd8, 0xff])?;
-    let found = look(folder.path())?;
-    assert!(!found.is_accepted());
-    assert!(found.to_string().contains("torn.jpg"), "{found}");
-    let single = look(&class.join("torn.jpg"))?;
-    assert!(!single.is_accepted() && single.to_string().starts_with("kind          image\n"));
-    Ok(())
-}
-
-#[test]
-fn tar_shards_are_decoded_and_every_torn_one_is_named() -> TestResult {
-    let found = look(&file("tests/data/shards/webdataset-{000000..000001}.tar"))?;
-    assert!(found.is_accepted());
-    let text = found.to_string();
-    for part in ["tar shards (WebDataset)", "images        5", "classes       5", "45 × 34: 5"] {
-        assert!(text.contains(part), "{part} is not in:\n{text}");
-    }
-    let folder = tempfile::tempdir()?;
-    let whole = fs::read(file("tests/data/shards/gnu.tar"))?;
-    for (name, length) in [("0.tar", whole.len()), ("1.tar", 7000), ("2.tar", 700)] {
-        fs::write(folder.path().join(name), &whole[..length])?;
-    }
-    let found = look(&folder.path().join("{0..3}.tar"))?;
-    let json = serde_json::to_value(&found)?;
-    let set = &json["sets"][0];
-    assert_eq!((&set["images"], set["faults"].as_array().map(Vec::len)), (&4.into(), Some(3)));
-    let text = found.to_string();
-    for part in ["1.tar", "2.tar", "the shard is truncated", "3.tar", "cannot read"] {
-        assert!(text.contains(part), "{part} is not in:\n{text}");
-    }
-    let torn = look(&folder.path().join("1.tar"))?;
-    assert!(!torn.is_accepted() && torn.to_string().contains("the shard is truncated"), "{torn}");
-    Ok(())
-}
-
-/// torch's own example of ImageNet saves `checkpoint.pth.tar`.
-#[test]
-fn checkpoint_named_tar_is_inspected_as_weights() -> TestResult {
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().join("checkpoint.pth.tar");
-    fs::copy(file("tests/data/import/bfloat16_parameters.pth"), &path)?;
-    let own = look(&file("tests/data/import/bfloat16_parameters.pth"));
-    let (own, found) = (own.map(|f| f.to_string()), look(&path).map(|f| f.to_string()));
-    let words = |result: Result<String, Error>| match result {
-        Ok(text) => text,
-        Err(error) => format!("{:?}", std::error::Error::source(&error).map(|e| e.to_string())),
-    };
-    let (own, found) = (words(own), words(found));
-    assert!(!found.contains("shard"), "{found}");
-    assert_eq!(own, found);
-    Ok(())
-}
-
-#[test]
-fn folder_of_transformers_without_weights_for_torch_is_refused_with_what_it_is() -> TestResult {
-    for (config, name, word) in [
-        (true, "tf_model.h5", "TensorFlow"),
-        (true, "flax_model.msgpack", "Flax"),
-        (false, "adapter_model.safetensors", "PEFT"),
-    ] {
-        let folder = tempfile::tempdir()?;
-        if config {
-            fs::write(folder.path().join("config.json"), r#"{"model_type": "vit"}"#)?;
-        }
-        fs::write(folder.path().join(name), "weights")?;
-        match look(folder.path()) {
-            Err(Error::Checkpoint { source, .. }) => {
-                assert!(source.to_string().contains(word), "{source}");
-            }
-            other => return Err(format!("{name}: {other:?}").into()),
-        }
-    }
-    Ok(())
-}
-
-/// Opening a pipe would wait for a writer.
-#[cfg(unix)]
-#[test]
-fn pipe_is_refused_without_being_opened() -> TestResult {
-    let folder = tempfile::tempdir()?;
-    let pipe = folder.path().join("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status()?.success());
-    match look(&pipe) {
-        Err(Error::Checkpoint { path, source }) => {
-            assert!(path == pipe && source.to_string().contains("a pipe"), "{source}");
-        }
-        other => return Err(format!("{other:?}").into()),
-    }
-    Ok(())
-}
-
-#[test]
-fn path_without_anything_is_an_io_error() {
-    assert!(matches!(look(Path::new("not/there")), Err(Error::Io { .. })));
 }
 
 #[test]

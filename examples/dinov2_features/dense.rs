@@ -29,10 +29,11 @@ pub struct Dense {
 impl Dense {
     /// Loads `model.safetensors` of the folder, for images of `side` × `side` pixels.
     pub fn load(folder: &Path, side: i64, device: Device) -> Result<Self> {
-        let network = VitConfig::uniform(WIDTH, 12, 6).input(side, 3, PATCH).features();
+        let network = VitConfig::uniform(WIDTH, 12, 6).input(side, 3, PATCH).features()?;
         let network = network.layer_scale(LAYER_SCALE);
         let path = folder.join("model.safetensors");
-        let import = import::load(&path, &network, &ImportOptions::default())?.identity_head()?;
+        let options = ImportOptions { identity_head: true, ..ImportOptions::default() };
+        let import = import::load(&path, &network, &options)?;
         Ok(Self { network, weights: import.weights, device })
     }
 

@@ -85,6 +85,13 @@ pub trait Pretrained: Architecture {
         false
     }
 
+    /// Returns whether a tensor of a checkpoint is of a part that this network does without, although others of its
+    /// family have it, such as a pooling where the outputs are features of every token. It is left out, and reported
+    /// as skipped. Default: none.
+    fn is_left_out(&self, _variable: &str) -> bool {
+        false
+    }
+
     /// Returns a tensor, which has the variable's shape, in the order of rows that the network has.
     /// Default: as it is. A checkpoint with a tensor for a variable that
     /// [`is_computed`](Self::is_computed) is one of the network's own, and left as it is.

@@ -78,6 +78,8 @@ pub(crate) fn recognise_file(
     options: &ImportOptions,
     heads: Option<i64>,
 ) -> Result<Recognised> {
+    // The network that was saved has a head of its own.
+    let options = &ImportOptions { identity_head: false, ..options.clone() };
     let Checkpoint { weights, source } = open(path, options)?;
     let files = KnownProperties::all_beside(path)?;
     let beside = KnownProperties::merged(&files).unwrap_or_default();

@@ -41,6 +41,8 @@
 //! - A prefix that all names share (`module.`, `_orig_mod.`, `model.`, `backbone.` and their
 //!   combinations) is removed, and so are the wrappers of `torch.compile` and FSDP inside names.
 //! - Of a training checkpoint with an EMA, the EMA is taken ([`open`]).
+//! - The option `identity_head`: the head is the identity, and the checkpoint's is skipped. A network of the features
+//!   of every token has no pooling: one by attention is skipped.
 //! - A weight with a NaN, an infinity or a number beyond f32 is an error.
 //! - All else has to fit: a variable without a tensor, a tensor of another shape and a tensor
 //!   without a variable are errors. No shape shows the number of heads; the import relies on that
@@ -110,6 +112,26 @@ pub struct ImportOptions {
     /// without it are left out. `None` (default): the one that all names share, if the family knows
     /// them without it. Empty: none.
     pub prefix: Option<String>,
+    /// Whether the head is the identity, with a bias of zeros, in place of that of the checkpoint, which is left out:
+    /// the outputs are the features, as of [`VitConfig::features`]. The head has as many outputs as inputs then.
+    /// [`inspect_file`] does not use it.
+    ///
+    /// ```
+    /// use once_for_both::import::{self, ImportOptions, KnownNetwork};
+    /// use std::path::Path;
+    ///
+    /// # fn main() -> once_for_both::Result<()> {
+    /// # let path = Path::new("tests/data/import/family/hf_dinov2_backbone/model.safetensors");
+    /// let options = ImportOptions { identity_head: true, ..ImportOptions::default() };
+    /// let found = import::inspect_file(path, &options, None)?.network;
+    /// let KnownNetwork::Vit(vit) = found else { panic!("no ViT") };
+    /// let vit = vit.features()?;
+    /// let import = import::load(path, &vit, &options)?;
+    /// assert_eq!(import.weights["head.weight"].size(), [vit.embed_dim, vit.embed_dim]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub identity_head: bool,
 }
 
 /// Reads a checkpoint and fits it to the network of `config`: [`open`], then [`into`].

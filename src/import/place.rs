@@ -4,7 +4,7 @@ use super::family::{PositionTable, Pretrained};
 use super::finite::expect_finite;
 use super::named::{named, Named, Stored};
 use super::positions::{rows, Tables};
-use super::recognise::part;
+use super::recognise::{joint, part};
 use super::report::{Import, ImportReport, Resized};
 use super::{adapt, ImportOptions};
 use crate::error::ImportError;
@@ -34,10 +34,12 @@ pub fn into<A: Pretrained>(
         config,
         named: &named,
         fresh: &fresh,
+        identity_head: options.identity_head,
         folded: vec![],
         report: ImportReport::new(&named, config.assumptions(named.naming)),
     };
-    placing.check_unplaced(&fresh)?;
+    placing.check_head()?;
+    placing.check_unplaced()?;
     let mut placed = Weights::new();
     for (name, fresh) in &fresh {
         placed.insert(name.clone(), own(&placing.variable(name, fresh)?)?);
@@ -74,31 +76,59 @@ struct Placing<'a, A> {
     named: &'a Named,
     /// All variables of the network, freshly initialised.
     fresh: &'a Weights,
+    /// Whether heads are the identity.
+    identity_head: bool,
     /// Rows of the checkpoint's position table that are added to tokens.
     folded: Vec<(&'static str, Tensor)>,
     report: ImportReport,
 }
 
 impl<A: Pretrained> Placing<'_, A> {
-    /// Refuses tensors without a variable, except optional ones, which are reported as skipped.
-    fn check_unplaced(&mut self, variables: &Weights) -> Result<(), ImportError> {
+    /// Whether a variable is of a head that is the identity.
+    fn is_identity(&self, name: &str) -> bool {
+        self.identity_head && part_of(A::HEADS, name).is_some()
+    }
+
+    /// Refuses the option `identity_head` for a network without a head.
+    fn check_head(&self) -> Result<()> {
+        match self.identity_head && !self.fresh.keys().any(|name| self.is_identity(name)) {
+            true => {
+                let expected = "false for a network without a head (Pretrained::HEADS)";
+                Err(Error::invalid("identity_head", expected, true))
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses tensors without a variable, except those that are left out, which are reported as skipped.
+    fn check_unplaced(&mut self) -> Result<(), ImportError> {
+        let part = |name: &str| joint(name, self.fresh).or_else(|| part(name));
         if let Some((name, bare)) = self.named.unknown.first() {
             return Err(ImportError::Unplaced { name: name.clone(), part: part(bare) });
         }
         for (name, stored) in &self.named.tensors {
-            if variables.contains_key(name) {
+            if self.fresh.contains_key(name) && !self.is_identity(name) {
                 continue;
             }
-            if part_of(A::OPTIONAL, name).is_none() {
+            let optional = part_of(A::OPTIONAL, name).is_some() || self.config.is_left_out(name);
+            if !optional && !self.is_identity(name) {
                 let names = stored.names().join(", ");
                 return Err(ImportError::Unplaced { name: names, part: part(name) });
             }
-            self.report.skipped.extend(stored.names());
+            // Queries, keys and values of one tensor are several variables.
+            for name in stored.names() {
+                if !self.report.skipped.contains(&name) {
+                    self.report.skipped.push(name);
+                }
+            }
         }
         Ok(())
     }
 
     fn variable(&mut self, name: &str, fresh: &Tensor) -> Result<Tensor> {
+        if self.is_identity(name) {
+            return self.identity(name, fresh);
+        }
         let Some(stored) = self.named.tensors.get(name) else {
             if A::is_computed(name) {
                 self.report.computed.push(name.into());
@@ -177,6 +207,23 @@ impl<A: Pretrained> Placing<'_, A> {
             }
             _ => Err(misshapen(name, stored, fresh)),
         }
+    }
+
+    /// The identity as the weight of a head, zeros as its bias.
+    fn identity(&mut self, name: &str, fresh: &Tensor) -> Result<Tensor> {
+        let shape = fresh.size();
+        let value = match shape[..] {
+            [outputs, inputs] if outputs == inputs => {
+                Tensor::f_eye(inputs, (Kind::Float, Device::Cpu))?
+            }
+            [_] => fresh.f_zeros_like()?,
+            _ => {
+                let expected = "as many outputs as inputs with the option identity_head; call VitConfig::features";
+                return Err(Error::invalid(name, expected, format!("{shape:?}")));
+            }
+        };
+        self.report.computed.push(name.into());
+        Ok(value)
     }
 
     /// A newly initialised classifier, if the checkpoint's differs in its number of classes alone.

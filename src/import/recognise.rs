@@ -78,7 +78,7 @@ pub(super) fn is_vit(checkpoint: &Weights) -> bool {
 }
 
 /// A part of a network, and whether a name is of it.
-const PARTS: [Convention; 14] = [
+const PARTS: [Convention; 13] = [
     ("a norm before the blocks; set VitConfig::pre_norm (in a run network.pre_norm)", |name| {
         name.starts_with("norm_pre.")
     }),
@@ -91,8 +91,8 @@ const PARTS: [Convention; 14] = [
             .any(|part| name.contains(part))
     }),
     (
-        "average pooling with a norm (fc_norm); set VitConfig::pooling to MeanNorm (in a run network.pooling to \
-         mean_norm)",
+        "average pooling with a norm (fc_norm), which is none of features of tokens; set VitConfig::pooling to \
+         MeanNorm (in a run network.pooling to mean_norm)",
         |name| name.starts_with("fc_norm."),
     ),
     ("register tokens; set VitConfig::registers (in a run network.registers)", |name| {
@@ -107,12 +107,7 @@ const PARTS: [Convention; 14] = [
         |name| name.contains(".attn.qk.") || name.contains(".attn.v."),
     ),
     (
-        "queries, keys and values of one width; import it without BlockConfig::qk_dim, then take Subnet::qk_v_apart",
-        |name| name.ends_with(".attn.qkv.weight"),
-    ),
-    (
-        "biases of queries and values; set VitConfig::qkv_bias (in a run network.qkv_bias), and no \
-         BlockConfig::qk_dim",
+        "biases of queries, keys or values; set VitConfig::qkv_bias (in a run network.qkv_bias)",
         |name| {
             [".attn.q_bias", ".attn.v_bias", ".attn.qkv.bias"]
                 .iter()
@@ -139,6 +134,15 @@ const PARTS: [Convention; 14] = [
         name.starts_with("blocks.") || name.starts_with("layers.") || name.contains("encoder.layer")
     }),
 ];
+
+/// Describes a tensor of a joint projection, where the network has queries and keys apart from values. `variables`:
+/// those of the network.
+pub(super) fn joint(name: &str, variables: &Weights) -> Option<&'static str> {
+    let attention = name.strip_suffix(".qkv.weight").or_else(|| name.strip_suffix(".qkv.bias"))?;
+    variables.contains_key(&format!("{attention}.qk.weight")).then_some(
+        "queries, keys and values of one width; import it without BlockConfig::qk_dim, then take Subnet::qk_v_apart",
+    )
+}
 
 /// Describes a tensor that changes what the network computes; `None` for a tensor that may be of a
 /// pretraining's decoder or another part beside the classifier.

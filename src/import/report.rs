@@ -4,9 +4,7 @@ use super::named::Named;
 use super::{Naming, Source};
 use crate::error::ImportError;
 use crate::tensors::Weights;
-use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
 
 /// Imported weights, and a report of where they came from.
 #[derive(Debug)]
@@ -16,54 +14,6 @@ pub struct Import {
     pub weights: Weights,
     /// Fate of every tensor and variable.
     pub report: ImportReport,
-}
-
-impl Import {
-    /// Makes the head the identity, with a bias of zeros, whatever the checkpoint has in its place: the outputs of the
-    /// network are its features, as of [`VitConfig::features`](crate::models::VitConfig::features).
-    ///
-    /// ```
-    /// use once_for_both::import::{self, ImportOptions, KnownNetwork};
-    /// use std::path::Path;
-    ///
-    /// # fn main() -> once_for_both::Result<()> {
-    /// # let path = Path::new("tests/data/import/family/hf_dinov2_backbone/model.safetensors");
-    /// let options = ImportOptions::default();
-    /// let found = import::inspect_file(path, &options, None)?.network;
-    /// let KnownNetwork::Vit(vit) = found else { panic!("no ViT") };
-    /// let vit = vit.features();
-    /// let import = import::load(path, &vit, &options)?.identity_head()?;
-    /// assert_eq!(import.weights["head.weight"].size(), [vit.embed_dim, vit.embed_dim]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Unknown`] for a network without `head.weight`; [`Error::Invalid`] for a head that has not as many outputs
-    /// as inputs.
-    pub fn identity_head(mut self) -> Result<Self> {
-        const HEAD: [&str; 2] = ["head.weight", "head.bias"];
-        let Some(head) = self.weights.get(HEAD[0]) else {
-            return Err(Error::unknown("variable", HEAD[0], self.weights.keys()));
-        };
-        let shape = head.size();
-        let width = match shape[..] {
-            [outputs, inputs] if outputs == inputs => inputs,
-            _ => {
-                let expected = "as many outputs as inputs; call VitConfig::features";
-                return Err(Error::invalid("head.weight", expected, format!("{shape:?}")));
-            }
-        };
-        let identity = Tensor::f_eye(width, (Kind::Float, Device::Cpu))?;
-        let bias = self.weights.get(HEAD[1]).map(Tensor::f_zeros_like).transpose()?;
-        for (name, value) in HEAD.into_iter().zip([Some(identity), bias]) {
-            if let Some(value) = value {
-                self.weights.insert(name.into(), value);
-                self.report.set_computed(name);
-            }
-        }
-        Ok(self)
-    }
 }
 
 /// Fate of every tensor of the checkpoint and of every variable of the network.
@@ -86,7 +36,7 @@ pub struct ImportReport {
     pub skipped: Vec<String>,
     /// Constants that the network computes itself, under the checkpoint's names, or where the
     /// checkpoint does not have them, under the network's; the counter of an averaged model; and the head of
-    /// [`Import::identity_head`]. Nothing is lost.
+    /// the option [`identity_head`](super::ImportOptions::identity_head). Nothing is lost.
     pub computed: Vec<String>,
     /// Variables adapted to another resolution, other prefix tokens or other input channels.
     pub resized: Vec<Resized>,
@@ -145,14 +95,6 @@ impl ImportReport {
             missing: vec![],
             assumed,
         }
-    }
-
-    /// Moves a variable to those that are computed.
-    fn set_computed(&mut self, name: &str) {
-        self.loaded.retain(|own| own != name);
-        self.missing.retain(|own| own != name);
-        self.replaced.retain(|own| own.name != name);
-        self.computed.push(name.into());
     }
 
     /// Returns whether every tensor was loaded or is computed, and every variable has a tensor.

@@ -5,7 +5,7 @@ use super::half_split::interleaved;
 use super::recognise::is_swin;
 use super::vit_names::{clip, dinov3, open_clip, timm, transformers, UP};
 use super::{Assumption, Naming};
-use crate::models::{PositionEmbedding, Rope, VitConfig};
+use crate::models::{Pooling, PositionEmbedding, Rope, VitConfig};
 use crate::tensors::Weights;
 use crate::Result;
 use tch::Tensor;
@@ -55,6 +55,11 @@ impl Pretrained for VitConfig {
 
     fn is_computed(variable: &str) -> bool {
         variable.ends_with(".attn.rope")
+    }
+
+    /// Features of every token need no pooling by attention, which is behind them.
+    fn is_left_out(&self, variable: &str) -> bool {
+        self.pooling == Pooling::Tokens && variable.starts_with("attn_pool.")
     }
 
     /// DINOv3 rotates the channels i and i + head_dim/2 of a head.

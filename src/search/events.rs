@@ -78,7 +78,9 @@ pub struct StepMetrics {
 pub struct Pruned {
     /// Optimiser steps done.
     pub step: u64,
-    /// Units before and after, by dimension.
+    /// Prunable units before and after, by dimension: of an attention heads × units of a head, which are pairs of
+    /// channels where rotary positions turn pairs. [`Event::Decided`] counts channels
+    /// ([`Dimension::channels_per_unit`](crate::space::Dimension::channels_per_unit)).
     pub units: BTreeMap<String, [i64; 2]>,
     /// Largest change of a logit when the gates of the pruned units are set to zero; 0 after a
     /// complete fade-out.

@@ -1,6 +1,7 @@
 //! What an inspection says of a checkpoint file.
 
 use super::archives::{entries, Archive};
+use super::family::folder;
 use super::{alone, data, swin, tiny, HEADS};
 use crate::support::TestResult;
 use once_for_both::import::{self, Container, ImportOptions, Inspection, KnownNetwork, Naming};
@@ -166,5 +167,19 @@ fn import_of_an_architecture_that_computes_something_else_is_refused() -> TestRe
             "{file}: {message:?}"
         );
     }
+    Ok(())
+}
+
+#[test]
+fn inspection_of_a_gated_mlp_with_another_activation_than_silu_is_refused() -> TestResult {
+    let copied = tempfile::tempdir()?;
+    let path = copied.path().join("model.safetensors");
+    std::fs::copy(folder("hf_dinov3_plus").join("model.safetensors"), &path)?;
+    let json = r#"{"num_attention_heads": 3, "hidden_act": "gelu", "image_size": 12}"#;
+    std::fs::write(copied.path().join("config.json"), json)?;
+    let refused = import::inspect_file(&path, &ImportOptions::default(), None);
+    let message = refused.map(|found| found.network).map_err(|error| error.to_string());
+    let expected = "activation of a gated MLP: got GELU, exact, expected SiLU";
+    assert!(message.as_ref().is_err_and(|error| error.contains(expected)), "{message:?}");
     Ok(())
 }

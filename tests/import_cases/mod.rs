@@ -3,6 +3,7 @@ mod containers;
 mod entry_keys;
 mod family;
 mod family_table;
+mod features;
 mod finite;
 mod fitting;
 mod inspections;

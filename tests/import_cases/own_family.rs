@@ -163,6 +163,44 @@ fn import_into_an_own_family_of_other_sizes_adapts_positions_channels_and_head()
     Ok(())
 }
 
+/// A family that names no head.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Headless(Glu);
+
+impl Architecture for Headless {
+    type Network = <Glu as Architecture>::Network;
+    const FAMILY: &'static str = "headless";
+
+    fn build(&self, path: &nn::Path) -> Result<Self::Network> {
+        self.0.build(path)
+    }
+
+    fn space(&self) -> Result<SearchSpace> {
+        self.0.space()
+    }
+
+    fn cost_model(&self) -> CostModel {
+        self.0.cost_model()
+    }
+}
+
+impl Pretrained for Headless {}
+
+#[test]
+fn identity_head_of_an_own_family_is_set_and_refused_where_it_has_no_head() -> TestResult {
+    let (_folder, stored) = checkpoint()?;
+    let options = ImportOptions { identity_head: true, ..ImportOptions::default() };
+    let import = into(&stored, &Glu { classes: WIDTH, ..glu() }, &options)?;
+    let eye = Tensor::f_eye(WIDTH, (Kind::Float, Device::Cpu))?;
+    assert_eq!(numbers(tensor(&import.weights, "classifier.weight")?)?, numbers(&eye)?);
+    assert_eq!(numbers(tensor(&import.weights, "classifier.bias")?)?, [0.0; WIDTH as usize]);
+    assert_refused!(
+        into(&stored, &Headless(glu()), &options),
+        Error::Invalid { ref name, .. } if name == "identity_head"
+    );
+    Ok(())
+}
+
 #[test]
 fn import_into_an_own_family_with_wrong_names_is_refused_by_name() -> TestResult {
     let (_folder, stored) = checkpoint()?;

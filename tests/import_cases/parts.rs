@@ -1,6 +1,7 @@
 //! Tensors that the network has no variable for.
 
-use super::{data, into, tiny};
+use super::family::folder;
+use super::{data, into, tiny, HEADS};
 use crate::assert_refused;
 use crate::support::TestResult;
 use once_for_both::import::{self, ImportError, ImportOptions};
@@ -57,7 +58,7 @@ fn import_into_a_network_with_queries_and_keys_apart_is_refused_with_the_convers
     let mut weights = import::read(&data("timm_plain.safetensors"))?;
     let refused = into(&weights, &tiny().qk_v_apart()?, &ImportOptions::default());
     assert_refused!(refused, Error::Import(ImportError::Unplaced { part: Some(words), .. })
-        if words.contains("qk_dim"));
+        if words.contains("Subnet::qk_v_apart"));
     weights.retain(|name, _| !name.ends_with(".attn.qkv.bias"));
     let unbiased = VitConfig { qkv_bias: QkvBias::None, ..tiny() };
     let refused = into(&weights, &unbiased.qk_v_apart()?, &ImportOptions::default());
@@ -109,5 +110,19 @@ fn import_of_a_mask_token_and_a_decoder_skips_them() -> TestResult {
     }
     let import = into(&weights, &tiny(), &ImportOptions::default())?;
     assert_eq!(import.report.skipped, names);
+    Ok(())
+}
+
+/// In transformers it reads the mean of tokens that the final norm has not seen.
+#[test]
+fn import_of_a_classifier_of_transformers_clip_is_refused() -> TestResult {
+    let path = folder("hf_siglip").join("model.safetensors");
+    let mut weights = import::read(&path)?;
+    let zeros = Tensor::f_zeros([5, 12], (Kind::Float, Device::Cpu))?;
+    weights.insert("classifier.weight".into(), zeros);
+    let config = import::inspect(&weights, Some(HEADS))?;
+    let refused = into(&weights, &config, &ImportOptions::default());
+    let message = refused.map(drop).map_err(|error| error.to_string());
+    assert!(message.as_ref().is_err_and(|error| error.contains("a classifier on the mean")));
     Ok(())
 }

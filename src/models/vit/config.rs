@@ -185,11 +185,21 @@ impl VitConfig {
     }
 
     /// Makes it a network of features of every token: [`Pooling::Tokens`], and as many outputs as the embedding has
-    /// channels. Their number stays while the embedding is pruned. The head is the identity after
-    /// [`Import::identity_head`](crate::import::Import::identity_head).
-    pub fn features(mut self) -> Self {
+    /// channels. Their number stays while the embedding is pruned. An import with
+    /// [`ImportOptions::identity_head`](crate::import::ImportOptions::identity_head) makes the head the identity, and
+    /// leaves a pooling by attention out.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for [`Pooling::MeanNorm`], whose final norm is one of the mean alone.
+    pub fn features(mut self) -> Result<Self> {
+        if self.pooling == Pooling::MeanNorm {
+            let expected = "a pooling behind the final norm of every token, such as class_token or mean: fc_norm is of \
+                            the mean alone, and features of tokens would have no norm; take the checkpoint before \
+                            it was fine-tuned";
+            return Err(Error::invalid("pooling", expected, "mean_norm"));
+        }
         (self.pooling, self.classes) = (Pooling::Tokens, self.embed_dim);
-        self
+        Ok(self)
     }
 
     /// Refuses a configuration that cannot be built.

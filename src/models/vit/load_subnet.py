@@ -1,6 +1,6 @@
 """Rebuilds the subnet of an artifact of once-for-both as a timm VisionTransformer, block by block.
 
-    sys.path.insert(0, "subnet")            # the folder of the artifact, which has this file
+    import sys; sys.path.insert(0, "subnet")            # the folder of the artifact, which has this file
     from load_subnet import load_subnet
     logits = load_subnet("subnet")(images)  # [B, C, H, W] -> [B, classes]; evaluation mode, weights in f32
 
@@ -29,8 +29,7 @@ except ImportError as error:
     raise ImportError("timm: got none of the right version (%s), expected 1.0.23 or newer; pip install "
                       "--upgrade timm" % error) from error
 
-OTHER = "take the load_subnet.py of the version that wrote the artifact"
-AGAIN = "copy the folder again"
+OTHER, AGAIN = "take the load_subnet.py of the version that wrote the artifact", "copy the folder again"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 NUMBER = (int, float)
 # Options of the architecture, with what is meant where one is absent; and those that never are, with their types.
@@ -293,7 +292,8 @@ class Vit(VisionTransformer):
         return torch.cat([x[:, 0], x[:, self.num_prefix_tokens:].mean(dim=1)], dim=-1)
 
     def reset_classifier(self, num_classes, global_pool=None):
-        super().reset_classifier(num_classes, global_pool)  # its head reads features of the embedding's width
+        """Puts a new head on what is pooled; timm's own reads features of the embedding's width."""
+        super().reset_classifier(num_classes, global_pool)
         self.class_and_mean = self.class_and_mean and global_pool is None
         if num_classes > 0:
             self.head = nn.Linear(pooled_width(self), num_classes).to(self.patch_embed.proj.weight).train(self.training)
