@@ -300,7 +300,7 @@ fn request(run: &Path, depth: bool, command: Option<Command>) -> Request {
 }
 
 #[test]
-fn run_with_depth_removes_branches_and_tells_so_in_summary_and_report() -> TestResult {
+fn run_with_depth_shows_removed_branches_in_summary_and_report() -> TestResult {
     let _alone = alone();
     let folder = tempfile::tempdir()?;
     let run = folder.path().join("run");

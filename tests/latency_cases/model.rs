@@ -83,7 +83,7 @@ fn model_with_removable_branches_predicts_random_networks_within_three_percent()
             space.dimensions.iter().find(|own| own.name == name).ok_or(name)?.candidates.size(1);
         assert!(at(Size::REMOVED)? < at(least)? - 0.1, "{name}");
     }
-    // What a removal saves is told: of the MLPs, of the first attention none, and of the others.
+    // The text has what a removal saves: of the MLPs, and of all attentions but the first.
     assert_eq!(model.to_string().matches("  removed: ").count(), 2, "{model}");
     // Measured without removable branches, it does not know what a removal saves.
     assert_refused!(quiet()?.expect_space(&space), Error::Latency(LatencyError::Beyond { .. }));
@@ -99,7 +99,7 @@ fn model_with_queries_and_keys_apart_predicts_random_networks_within_three_perce
     let model = LatencyModel::measure(&vit, &space, &device, &options, &mut |_| Ok(()))?;
     let error = true_error(&model, &vit, &space)?;
     assert!(error.median < 0.03 && error.p95 < 0.08, "{error:?}");
-    // Their width is one more axis of the table of an attention; without the attention, it means nothing.
+    // Their width is one more axis of the table of an attention; where the attention is removed, it costs nothing.
     assert_eq!(model.cost.tables().iter().map(|own| own.grids.len()).max(), Some(3));
     let at = |attention: Size, queries: i64| {
         let mut sizes = space.full_sizes();

@@ -76,7 +76,7 @@ fn candidates_at_steps_of_the_latency_need_a_latency_budget_and_narrow_the_space
 }
 
 #[test]
-fn run_under_a_latency_budget_tells_asked_and_predicted_in_summary_and_report() -> TestResult {
+fn run_under_a_latency_budget_shows_asked_and_predicted_in_summary_and_report() -> TestResult {
     let folder = tempfile::tempdir()?;
     let run = folder.path().join("run");
     let mut config = config(&run, "0.7")?;
@@ -116,7 +116,7 @@ fn run_under_a_latency_budget_tells_asked_and_predicted_in_summary_and_report() 
 }
 
 #[test]
-fn inspected_latency_model_with_removable_branches_tells_what_a_removal_saves() -> TestResult {
+fn inspected_latency_model_with_removable_branches_shows_what_a_removal_saves() -> TestResult {
     let (device, options) =
         (SyntheticDevice::quiet(), MeasureOptions { networks: 40, ..MeasureOptions::default() });
     let dense = VitConfig::uniform(64, 2, 2).input(32, 3, 8).classes(10);
