@@ -1,6 +1,7 @@
 //! Costs made of tables: exact, expected with gradients, and in the projection.
 
 use crate::assert_refused;
+use crate::device::{measured, milliseconds, vit, SyntheticDevice};
 use crate::support::little::{little, sizes};
 use crate::support::{test_device, TestResult};
 use once_for_both::cost::{
@@ -214,4 +215,20 @@ fn table_cost_with_wrong_points_values_or_terms_is_refused() {
     let square = Table { grids: vec![grid(&[1], &[1]); 2], values: vec![1.0] };
     let twice = TableCost::new(0.0, vec![square], vec![term(0, &["e", "e"])]);
     assert_refused!(twice, Error::Invalid { .. });
+}
+
+#[test]
+fn dense_network_faster_than_its_sizes_promise_makes_a_small_prediction_low_by_that_share_alone(
+) -> TestResult {
+    let device = SyntheticDevice { slower: 1.04, ..SyntheticDevice::quiet() };
+    let (model, vit) = (measured(&device)?, vit());
+    let space = vit.space()?;
+    let smallest = space.dimensions.iter().map(|own| (own.name.clone(), own.candidates.size(0)));
+    let smallest: Sizes = smallest.collect();
+    let predicted = model.predict(&smallest)? / model.dense_ms;
+    let taken = device.slower * milliseconds(&vit.resized(&smallest)?) / milliseconds(&vit);
+    assert!(taken < 0.5, "{taken}");
+    let error = predicted / taken - 1.0;
+    assert!(error.abs() < 0.05, "{error}");
+    Ok(())
 }
