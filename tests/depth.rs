@@ -12,14 +12,16 @@ use once_for_both::pipeline::{
     inspect, Command, Flags, InspectOptions, PipelineOutcome, Request, RunFolder,
 };
 use once_for_both::precision::Precision;
-use once_for_both::search::{Checkpoints, Event, Search, SearchOptions};
+use once_for_both::search::{Event, Search, SearchOptions};
 use once_for_both::space::{DimensionKind, SearchSpace, Size, Sizes};
 use once_for_both::subnet::{verify, Export, FoldingExtractor, Subnet, SubnetExtractor};
 use once_for_both::supernet::Supernet;
 use once_for_both::Error;
 use std::path::Path;
 use support::small_run::{pipeline, PRESET, SETTINGS};
-use support::tiny_run::{alone, batch, fade_out_options, options, run, vit, without_times, STEPS};
+use support::tiny_run::{
+    alone, batch, expect_resumed_bit_exact, fade_out_options, options, run, vit, STEPS,
+};
 use support::{test_device, TestResult};
 use tch::{Kind, Tensor};
 
@@ -246,21 +248,9 @@ fn search_that_must_remove_branches_is_exact_to_the_artifact() -> TestResult {
 fn search_with_removed_branches_resumed_after_any_stop_is_bit_exact() -> TestResult {
     let _alone = alone();
     for options in [fade_out_options(), estimated()] {
-        let mut whole = search(&vit(), options.clone())?;
-        let expected = run(&mut whole, STEPS)?;
+        let stops = [2, 5, 8, STEPS - 1];
+        let whole = expect_resumed_bit_exact(|| search(&vit(), options.clone()), &stops)?;
         assert!(!removed(&whole).is_empty());
-        for stop in [2, 5, 8, STEPS - 1] {
-            let folder = tempfile::tempdir()?;
-            let mut first = search(&vit(), options.clone())?;
-            let mut events = run(&mut first, stop)?;
-            let checkpoint = Checkpoints::new(folder.path(), 2).save(&first)?;
-            let mut second = Search::<VitConfig>::resume(&checkpoint, test_device())?;
-            events.extend(run(&mut second, STEPS)?);
-            assert_eq!(without_times(&events), without_times(&expected), "stopped after {stop}");
-            let (left, right) = (second.supernet().raw_weights(), whole.supernet().raw_weights());
-            assert!(left.keys().eq(right.keys()));
-            assert!(left.iter().all(|(name, own)| own.equal(&right[name])), "stopped after {stop}");
-        }
     }
     Ok(())
 }

@@ -1,13 +1,15 @@
 //! Searches of networks whose queries and keys are apart from values.
 
-use crate::support::tiny_run::{alone, batch, fade_out_options, run, vit, without_times, STEPS};
+use crate::support::tiny_run::{
+    alone, batch, expect_resumed_bit_exact, fade_out_options, run, vit, STEPS,
+};
 use crate::support::{test_device, TestResult};
 use crate::{network, swin};
 use once_for_both::components::UnitImportance;
 use once_for_both::cost::Budget;
-use once_for_both::models::{Architecture, VitConfig};
+use once_for_both::models::Architecture;
 use once_for_both::precision::Precision;
-use once_for_both::search::{Checkpoints, Event, Search, SearchBuilder, SearchOptions};
+use once_for_both::search::{Event, Search, SearchBuilder, SearchOptions};
 use once_for_both::subnet::{Export, Subnet};
 
 /// Options that decide by estimates, in rounds of two steps.
@@ -103,21 +105,8 @@ fn search_with_queries_and_keys_apart_is_exact_to_the_artifact() -> TestResult {
 #[test]
 fn search_with_queries_and_keys_apart_resumed_after_any_stop_is_bit_exact() -> TestResult {
     let _alone = alone();
-    let mut whole = search(&vit(), estimated(), 0.15)?;
-    let expected = run(&mut whole, STEPS)?;
+    let whole = expect_resumed_bit_exact(|| search(&vit(), estimated(), 0.15), &[3, 9])?;
     assert!(whole.supernet().sizes().values().any(|size| size.is_removed()));
-    for stop in [3, 9] {
-        let folder = tempfile::tempdir()?;
-        let mut first = search(&vit(), estimated(), 0.15)?;
-        let mut events = run(&mut first, stop)?;
-        let checkpoint = Checkpoints::new(folder.path(), 2).save(&first)?;
-        let mut second = Search::<VitConfig>::resume(&checkpoint, test_device())?;
-        events.extend(run(&mut second, STEPS)?);
-        assert_eq!(without_times(&events), without_times(&expected), "stopped after {stop}");
-        let (left, right) = (second.supernet().raw_weights(), whole.supernet().raw_weights());
-        assert!(left.keys().eq(right.keys()));
-        assert!(left.iter().all(|(name, own)| own.equal(&right[name])), "stopped after {stop}");
-    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use super::{test_device, TestResult};
 use once_for_both::batch::Batch;
 use once_for_both::cost::Budget;
 use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::search::{Event, Search, SearchBuilder, SearchOptions};
+use once_for_both::search::{Checkpoints, Event, Search, SearchBuilder, SearchOptions};
 use std::cell::Cell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{Kind, Tensor};
@@ -110,4 +110,27 @@ pub fn without_times(events: &[Event]) -> Vec<Event> {
         }
     }
     events
+}
+
+/// Stops a search after each of these steps, resumes it from its checkpoint, and expects events and weights of the search
+/// that was not stopped, bit for bit. `build` builds it from its beginning; returns the one that was not stopped.
+pub fn expect_resumed_bit_exact(
+    build: impl Fn() -> TestResult<Search<VitConfig>>,
+    stops: &[u64],
+) -> TestResult<Search<VitConfig>> {
+    let mut whole = build()?;
+    let expected = run(&mut whole, STEPS)?;
+    for stop in stops {
+        let folder = tempfile::tempdir()?;
+        let mut first = build()?;
+        let mut events = run(&mut first, *stop)?;
+        let checkpoint = Checkpoints::new(folder.path(), 2).save(&first)?;
+        let mut second = Search::<VitConfig>::resume(&checkpoint, test_device())?;
+        events.extend(run(&mut second, STEPS)?);
+        assert_eq!(without_times(&events), without_times(&expected), "stopped after {stop}");
+        let (left, right) = (second.supernet().raw_weights(), whole.supernet().raw_weights());
+        assert!(left.keys().eq(right.keys()));
+        assert!(left.iter().all(|(name, own)| own.equal(&right[name])), "stopped after {stop}");
+    }
+    Ok(whole)
 }
