@@ -1,80 +1,23 @@
 """Compares the networks that an artifact's load_subnet.py builds with the TorchScript export, with the
 logits in Rust, and with timm's own models of the same weights; and tries what it refuses."""
 
-import importlib.util
-import json
 import math
 import os
-import shutil
 import sys
-import warnings
 
-# scripts/python-tests replaces CUDA libraries by empty ones; lazy binding resolves their functions
-# only when they are called.
-sys.setdlopenflags(os.RTLD_LAZY)
-warnings.filterwarnings("ignore")
-
-import torch
-
-try:
-    import timm
-except ImportError:
-    # Possible only with OFB_PYTHON.
-    print("timm: SKIPPED, this Python has no timm", file=sys.stderr)
-    sys.exit(0)
-
-import cases
-
-ROOT = sys.argv[1]
-
-
-def tensor(entry):
-    return cases.numbers(ROOT, entry, lambda data: torch.frombuffer(data, dtype=torch.float32))
-
-
-def loader(folder):
-    """Imports the load_subnet.py of an artifact."""
-    spec = importlib.util.spec_from_file_location("load_subnet", os.path.join(folder, "load_subnet.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from loaders import (ROOT, cases, check_damaged, configuration, differences, loader, random, refused, timm,
+                     torch)
 
 
 def compare(case):
     folder = os.path.join(ROOT, case["artifact"])
-    if "swin-" in case["artifact"]:
-        assert not os.path.exists(os.path.join(folder, "load_subnet.py"))
+    if "swin" in case["artifact"]:
         return []
     if case["artifact"].startswith("apart"):
         # timm's attention has one width for queries, keys and values.
         refused(lambda: loader(folder).load_subnet(folder), "option blocks.0.qk_dim: got 5", "use the TorchScript")
         return []
-    model, images, expected = loader(folder).load_subnet(folder), tensor(case["images"]), tensor(case["logits"])
-    assert isinstance(model, timm.models.VisionTransformer) and not model.training
-    script = torch.jit.load(os.path.join(folder, "model.torchscript.pt")).eval().float()
-    logits = model(images)
-    assert logits.shape == expected.shape, (logits.shape, expected.shape)
-    scale = expected.abs().max().item()
-    assert torch.equal(logits, script(images)), (case, "differs from TorchScript")
-    # Another build of torch may order sums otherwise.
-    results = [("in f32", (logits - expected).abs().max().item(), 1e-6 * scale),
-               ("at other batch sizes", cases.at_other_batch_sizes(model, images, expected), 1e-5 * scale)]
-    for precision, dtype in [("f16", torch.float16), ("bf16", torch.bfloat16)]:
-        if case["artifact"].endswith("-" + precision):
-            stored = loader(folder).load_subnet(folder, dtype=None)
-            assert all(weight.dtype == dtype for weight in stored.parameters())
-            difference = (stored(images.to(dtype)).float() - expected).abs().max().item()
-            results.append(("in " + precision, difference, 16 * torch.finfo(dtype).eps * scale))
-    return results
-
-
-def random(model):
-    """Gives the model random weights, with norms around 1."""
-    generator = torch.Generator().manual_seed(0)
-    for name, weight in model.named_parameters():
-        scale = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-        weight.copy_(scale + 0.2 * torch.randn(weight.shape, generator=generator))
-    return model.eval()
+    return differences(case, timm.models.VisionTransformer, 0.0, 1e-6)
 
 
 SIZES = dict(img_size=12, patch_size=4, embed_dim=24, depth=2, num_heads=3, num_classes=5)
@@ -178,19 +121,8 @@ def check_reset_classifier(module):
     print("load_subnet.py: a new head reads %d kinds of pooled features" % len(pools))
 
 
-def refused(call, *words):
-    """Checks that a call is refused with all these words."""
-    try:
-        call()
-    except ValueError as error:
-        assert all(word in str(error) for word in words), error
-        return 1
-    raise AssertionError("not refused: %s" % (words,))
-
-
 def check_refusals(module, folder):
-    with open(os.path.join(folder, "config.json")) as file:
-        config = json.load(file)
+    config = configuration(folder)
 
     def built(**options):
         return lambda: module.build(dict(config["architecture"], **options))
@@ -214,45 +146,10 @@ def check_refusals(module, folder):
         count += refused(built(rope=rope), "option rope.")
     for option in ("norm", "qk_norm", "activation", "mlp", "qkv_bias", "rope", "pooling", "positions"):
         count += refused(built(**{option: "other"}), "option " + option, "got 'other'")
-    copy = os.path.join(ROOT, "copy of an artifact")
-
-    def damaged(change):
-        shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(folder, copy)
-        change()
-        return lambda: loader(copy).load_subnet(copy)
-
-    def whole(contents):
-        def write():
-            with open(os.path.join(copy, "config.json"), "w") as file:
-                json.dump(contents, file)
-        return damaged(write)
-
-    def with_config(**changes):
-        return whole(dict(config, **changes))
-
-    def with_file(name, edit):
-        def write():
-            with open(os.path.join(copy, name), "r+b") as file:
-                edit(file)
-        return damaged(write)
-
-    for name, value in [("format", "other"), ("version", 3), ("family", "swin")]:
-        count += refused(with_config(**{name: value}), "config.json: %s: got %r" % (name, value))
-    for name, wrong in [("weights_crc32", None), ("weights_crc32", "0"), ("architecture", None), ("architecture", [])]:
-        count += refused(with_config(**{name: wrong}), "config.json: %s: got %r" % (name, wrong))
-    for name in ("weights_crc32", "architecture"):
-        rest = {own: value for own, value in config.items() if own != name}
-        count += refused(whole(rest), "config.json: %s: got 'none'" % name)
-    count += refused(whole([]), "config.json: got []")
-    other = dict(config["architecture"], classes=3)
-    count += refused(with_config(architecture=other), "model.safetensors", "of another network", "head.weight")
-    for size in (0, 100):
-        count += refused(with_file("model.safetensors", lambda file: file.truncate(size)), "checksum: got")
-    count += refused(with_file("config.json", lambda file: file.truncate(20)), "config.json: got no JSON")
-    # Without an argument, the folder of the file itself.
-    damaged(lambda: None)
-    assert loader(copy).load_subnet().head.out_features == config["architecture"]["classes"]
+    for name in ("image_size", "patch_size", "embed_dim"):
+        count += refused(built(**{name: 0}), "option %s: got 0, expected at least 1" % name)
+    count += refused(built(blocks=[dict(block, heads=-1)]), "option blocks.0.heads: got -1, expected at least 0")
+    count += check_damaged(folder, "swin", "head.weight")
     print("load_subnet.py: %d wrong artifacts are refused" % count)
 
 

@@ -1,37 +1,11 @@
-"""Rebuilds the subnet of an artifact of once-for-both as a timm VisionTransformer, block by block.
+# The family ViT, as a timm VisionTransformer.
 
-    import sys; sys.path.insert(0, "subnet")            # the folder of the artifact, which has this file
-    from load_subnet import load_subnet
-    logits = load_subnet("subnet")(images)  # [B, C, H, W] -> [B, classes]; evaluation mode, weights in f32
-
-It needs torch 2.1 and timm 1.0.23 or newer. Parameters have the names of model.safetensors. Modules are timm's own
-at other sizes, or subclasses of them below, for what timm's cannot do where heads x channels is not the width.
-"""
-
-import inspect
-import json
-import math
-import os
-import zlib
-from functools import partial
-
-import torch
-from torch import nn
+from timm.layers import AttentionPoolLatent, GluMlp, LayerNorm, Mlp, QuickGELU, RmsNorm
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch.nn import functional as F
 
-try:
-    from timm.layers import AttentionPoolLatent, GluMlp, LayerNorm, Mlp, QuickGELU, RmsNorm
-    from timm.models.deit import VisionTransformerDistilled
-    from timm.models.vision_transformer import Attention, Block, VisionTransformer
-    if "attn_head_dim" not in inspect.signature(Attention).parameters:
-        raise ImportError("its Attention has no attn_head_dim")
-except ImportError as error:
-    raise ImportError("timm: got none of the right version (%s), expected 1.0.23 or newer; pip install "
-                      "--upgrade timm" % error) from error
-
-OTHER, AGAIN = "take the load_subnet.py of the version that wrote the artifact", "copy the folder again"
-DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-NUMBER = (int, float)
+FAMILY = "vit"
 # Options of the architecture, with what is meant where one is absent; and those that never are, with their types.
 OPTIONS = {"layer_scale": None, "pooling": "class_token", "class_token": True, "registers": 0,
            "positions": "all_tokens", "patch_bias": True, "pre_norm": False, "norm": "layer", "activation": "gelu",
@@ -39,7 +13,6 @@ OPTIONS = {"layer_scale": None, "pooling": "class_token", "class_token": True, "
            "image_width": None, "patch_width": None}
 SIZES = {"image_size": int, "patch_size": int, "in_channels": int, "classes": int, "embed_dim": int,
          "blocks": list, "distilled": bool, "norm_eps": NUMBER, "drop_path": NUMBER}
-BLOCK_SIZES = {"heads": int, "head_dim": int, "hidden_dim": int, "scale_dim": int}
 POOL_SIZES = {"sizes": dict, "latent_dim": int, "embed_dim": int}
 ROPES = {"grid": {"base": NUMBER, "reference": NUMBER}, "normalised": {"base": NUMBER}}
 NORMS = {"layer": LayerNorm, "rms": RmsNorm}
@@ -47,51 +20,6 @@ ACTIVATIONS = {"gelu": nn.GELU, "gelu_tanh": partial(nn.GELU, approximate="tanh"
                "relu": nn.ReLU}
 POOLINGS = {"class_token": ("token", False), "class_and_mean": ("token", False), "tokens": ("", False),
             "mean": ("avg", False), "mean_norm": ("avg", True), "attention": ("map", False)}  # global_pool, fc_norm
-
-
-class SubnetError(ValueError):
-    """An artifact that cannot be rebuilt."""
-    def __init__(self, what, got, expected, do=OTHER):
-        super().__init__("%s: got %s, expected %s; %s" % (what, got, expected, do))
-
-
-def load_subnet(folder=None, dtype=torch.float32, device="cpu"):
-    """Returns the subnet of an artifact in evaluation mode. `folder` is by default that of this file; `dtype` None
-    keeps the type of the stored weights."""
-    folder = os.path.dirname(os.path.abspath(__file__)) if folder is None else folder
-    path, of = (os.path.join(folder, name) for name in ("model.safetensors", "config.json"))
-    try:
-        with open(of, encoding="utf-8") as file:
-            config = json.load(file)
-    except ValueError as error:
-        raise SubnetError(of, "no JSON (%s)" % error, "a JSON object", AGAIN) from error
-    check_names(of + ": ", config, {"format": str})
-    for name, expected in [("format", ["once-for-both/subnet"]), ("version", [1, 2]), ("family", ["vit"])]:
-        if config.get(name) not in expected:
-            raise SubnetError("%s: %s" % (of, name), repr(config.get(name)), " or ".join(map(repr, expected)))
-    check_names(of + ": ", config, {"weights_crc32": int, "architecture": dict})
-    weights = read_weights(path, config["weights_crc32"])
-    model = build(config["architecture"]).to(dtype or next(iter(weights.values())).dtype)
-    try:
-        model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise SubnetError(path, "tensors of another network (%s)" % error, "those of config.json", AGAIN) from error
-    return model.to(device).eval()
-
-
-def read_weights(path, crc32):
-    """Returns the tensors of a safetensors file by name, after checking its CRC-32."""
-    with open(path, "rb") as file:
-        data = bytearray(file.read())
-    if zlib.crc32(data) != crc32:
-        raise SubnetError(path + ": checksum", "%08x" % zlib.crc32(data), "%08x" % crc32, AGAIN)
-    start = 8 + int.from_bytes(data[:8], "little")
-    header, body = json.loads(data[8:start]), memoryview(data)[start:]
-    header.pop("__metadata__", None)
-    # Copies, as the place of a tensor in the file may be odd for its type.
-    copies = {name: bytearray(body[slice(*own["data_offsets"])]) for name, own in header.items()}
-    return {name: torch.frombuffer(copies[name], dtype=DTYPES[own["dtype"]]).reshape(own["shape"])
-            for name, own in header.items()}
 
 
 def build(architecture):
@@ -106,8 +34,8 @@ def build(architecture):
                           "none that timm's VisionTransformerDistilled cannot hold", "use the TorchScript export")
     cls = VisionTransformerDistilled if options["distilled"] else Vit
     style, blocks = Style(options), options["blocks"]
-    rate = [options["drop_path"] * at / max(len(blocks) - 1, 1) for at in range(len(blocks))]
-    made = iter([style.block(at, sizes, rate[at]) for at, sizes in enumerate(blocks)])
+    rates = drop_paths(options["drop_path"], len(blocks))
+    made = iter([style.block("blocks.%d" % at, sizes, rates[at]) for at, sizes in enumerate(blocks)])
     model = cls(img_size=style.image, patch_size=style.patch, in_chans=options["in_channels"], num_heads=1,
                 num_classes=options["classes"], global_pool=global_pool, fc_norm=fc_norm, embed_dim=style.width,
                 depth=len(blocks), class_token=options["class_token"], reg_tokens=options["registers"],
@@ -136,17 +64,6 @@ def kind(value):
     return next(iter(value.items())) if isinstance(value, dict) and value else (value, None)
 
 
-def check_names(parent, options, sizes, known=None):
-    """Refuses options without one of the sizes, of another type, or, where `known` is given, of any other name."""
-    if not isinstance(options, dict):
-        raise SubnetError(parent.rstrip(":. "), repr(options), "an object with " + ", ".join(sizes))
-    for name, types in sizes.items():
-        if not isinstance(options.get(name), types):
-            raise SubnetError(parent + name, repr(options.get(name, "none")), getattr(types, "__name__", "a number"))
-    for name in () if known is None else (own for own in options if own not in known and own not in sizes):
-        raise SubnetError(parent + name, repr(options[name]), "none of this name")
-
-
 def choice(known, option, value):
     """Returns the entry of a value of an option, and refuses a value that is not known."""
     if not isinstance(value, str) or value not in known:
@@ -170,22 +87,15 @@ class Style:
         grid = [side // patch for side, patch in zip(self.image, self.patch)]
         self.rope = options["rope"] and coordinates(options["rope"], prefix, grid)
 
-    def block(self, at, sizes, drop_path):
+    def block(self, name, sizes, drop_path):
         """Returns the block of these sizes."""
-        if isinstance(sizes, dict) and sizes.get("qk_dim") is not None:
-            raise SubnetError("option blocks.%d.qk_dim" % at, repr(sizes["qk_dim"]), "none, as timm's attention has "
-                              "one width for queries, keys and values", "use the TorchScript or the ONNX export")
-        check_names("option blocks.%d." % at, sizes, BLOCK_SIZES, ())
+        check_block(name, sizes)
         # timm has no LayerScale where its initial value is 0; the weights replace that value.
         scale = None if self.layer_scale is None else self.layer_scale or 1.0
         block = Block(self.width, num_heads=1, mlp_ratio=1.0, init_values=scale, drop_path=drop_path,
                       norm_layer=self.norm, act_layer=self.act)
-        block.attn = self.attention(sizes) if sizes["heads"] else Removed(self.width, "proj")
-        block.mlp = self.mlp(self.width, sizes["hidden_dim"]) if sizes["hidden_dim"] else Removed(self.width, "fc2")
-        for branch, own in (("1", block.attn), ("2", block.mlp)):
-            for name in ("norm", "drop_path") if isinstance(own, Removed) else ():
-                setattr(block, name + branch, nn.Identity())
-        return block
+        return with_branches(block, self.width, self.attention(sizes) if sizes["heads"] else None,
+                             self.mlp(self.width, sizes["hidden_dim"]) if sizes["hidden_dim"] else None)
 
     def attention(self, sizes):
         """Returns timm's attention, or a subclass with the options that it has not."""
@@ -207,17 +117,6 @@ def coordinates(rope, prefix, grid):
     axes = [torch.arange(side, dtype=torch.float32) for side in grid]
     axes = [at / len(at) * own["reference"] if name == "grid" else 2.0 * ((at + 0.5) / len(at)) - 1.0 for at in axes]
     return torch.cat([torch.zeros(prefix, 2), torch.cartesian_prod(*axes)])
-
-
-class Removed(nn.Module):
-    """What a removed attention or MLP adds to every token: the bias of its last layer, of this name."""
-    def __init__(self, width, last):
-        super().__init__()
-        self.last = last
-        self.add_module(last, nn.ParameterDict({"bias": torch.zeros(width)}))
-
-    def forward(self, x, **_):
-        return getattr(self, self.last)["bias"].expand_as(x)
 
 
 class SubnetAttention(Attention):

@@ -83,7 +83,7 @@ impl Architecture for VitConfig {
     }
 
     fn python_loader(&self) -> Option<&'static str> {
-        Some(include_str!("load_subnet.py"))
+        Some(concat!(include_str!("../load_subnet.py"), "\n\n", include_str!("load_subnet.py")))
     }
 
     fn standardised(&self, weights: &mut Weights) -> Result<Self> {
