@@ -123,17 +123,22 @@ pub fn padded_swin() -> SwinConfig {
     SwinConfig::uniform(12, &[2, 2], 2).input(18, 2, 2).window(4).classes(7)
 }
 
-/// Swins of both kinds, one with removed branches, and one whose queries and keys have a width of their own.
-pub fn swins() -> [(&'static str, SwinConfig); 4] {
+/// Swins: dense; padded; with removed branches; with queries and keys of a width of their own; with a scale of attention
+/// logits that is not folded away, in padded windows, beside a block of which both branches have been removed.
+pub fn swins() -> [(&'static str, SwinConfig); 5] {
     let mut shallow = swin();
     (shallow.stages[0].blocks[1].heads, shallow.stages[1].blocks[0].hidden_dim) = (0, 0);
     let mut apart = swin();
     (apart.stages[0].blocks[1].qk_dim, apart.stages[1].blocks[0].qk_dim) = (Some(4), Some(9));
+    let mut scaled = SwinConfig { drop_path: 0.1, ..padded_swin() };
+    (scaled.stages[0].blocks[1].head_dim, scaled.stages[1].embed_dim) = (4, 22);
+    (scaled.stages[1].blocks[1].heads, scaled.stages[1].blocks[1].hidden_dim) = (0, 0);
     [
         ("swin", swin()),
         ("padded_swin", padded_swin()),
         ("swin-shallow", shallow),
         ("swin-apart", apart),
+        ("swin-scaled", scaled),
     ]
 }
 

@@ -1,8 +1,9 @@
 //! Artifacts that tests/python runs, with their images and expected logits.
 
 use super::{images, kinds, network, save, swins, PRECISIONS};
-use crate::support::{test_device, TestResult};
-use once_for_both::models::{Architecture, BlockConfig, VitConfig};
+use crate::support::{tensor, test_device, Tensors, TestResult};
+use once_for_both::import::{self, ImportOptions};
+use once_for_both::models::{Architecture, BlockConfig, SwinConfig, VitConfig};
 use once_for_both::subnet::{Export, Precision, Subnet};
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
@@ -25,10 +26,31 @@ fn python_cases_are_written() -> TestResult {
         cases.extend(in_precisions(&root, kind, &config, &PRECISIONS)?);
         shapes.extend(with_shapes(kind, &config)?);
     }
+    cases.push(swin_of_timm(&root)?);
     for (file, entries) in [("cases.json", cases), ("shapes.json", shapes)] {
         std::fs::write(root.join(file), serde_json::to_vec_pretty(&entries)?)?;
     }
     Ok(())
+}
+
+/// A Swin of timm in padded windows, imported and saved, with the images and logits that timm stored
+/// (tests/data/import/make_swin.py).
+fn swin_of_timm(root: &Path) -> TestResult<Value> {
+    let mut config = SwinConfig::uniform(8, &[2, 2, 2], 2).input(18, 3, 2).window(4).classes(5);
+    for own in &mut config.stages {
+        let (heads, width) = (own.embed_dim / 4, own.embed_dim);
+        own.blocks = vec![BlockConfig::new(heads, 4, 2 * width); 2];
+    }
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/import/swin/odd.safetensors");
+    let (weights, golden): (Tensors, Tensors) = import::read(Path::new(file))?
+        .into_iter()
+        .partition(|(name, _)| !name.starts_with("golden."));
+    let import = import::into(&weights, &config, &ImportOptions::default())?;
+    let (name, export) = ("swin-timm-f32", Export::f32().torchscript().onnx());
+    let subnet = Subnet::new(config, &import.weights, test_device())?;
+    save(&subnet, &root.join(name), &export)?;
+    let (images, logits) = (tensor(&golden, "golden.images")?, tensor(&golden, "golden.logits")?);
+    entry(root, name, images, logits)
 }
 
 /// Shapes of images, with that of their logits, or null where the subnet refuses them.
@@ -64,7 +86,6 @@ fn in_precisions<A: Architecture>(
     Ok(cases)
 }
 
-/// Writes images and their logits as little-endian f32, and returns the entry of `cases.json`.
 fn case<A: Architecture>(
     root: &Path,
     artifact: &str,
@@ -72,7 +93,12 @@ fn case<A: Architecture>(
     batch: i64,
 ) -> TestResult<Value> {
     let images = images(subnet.architecture(), batch)?;
-    let logits = subnet.predict(&images)?;
+    entry(root, artifact, &images, &subnet.predict(&images)?)
+}
+
+/// Writes images and their logits as little-endian f32, and returns the entry of `cases.json`.
+fn entry(root: &Path, artifact: &str, images: &Tensor, logits: &Tensor) -> TestResult<Value> {
+    let batch = images.size()[0];
     let write = |what: &str, tensor: &Tensor| -> TestResult<Value> {
         let numbers: Vec<f32> = Vec::try_from(tensor.f_flatten(0, -1)?)?;
         let bytes: Vec<u8> = numbers.into_iter().flat_map(f32::to_le_bytes).collect();
@@ -80,7 +106,7 @@ fn case<A: Architecture>(
         std::fs::write(root.join(&file), bytes)?;
         Ok(json!({ "file": file, "shape": tensor.size() }))
     };
-    let (images, logits) = (write("images", &images)?, write("logits", &logits)?);
+    let (images, logits) = (write("images", images)?, write("logits", logits)?);
     Ok(json!({ "artifact": artifact, "batch": batch, "images": images, "logits": logits }))
 }
 

@@ -77,6 +77,10 @@ impl Architecture for SwinConfig {
         Ok(graph::graph(self))
     }
 
+    fn python_loader(&self) -> Option<&'static str> {
+        Some(concat!(include_str!("../load_subnet.py"), "\n\n", include_str!("load_subnet.py")))
+    }
+
     fn standardised(&self, weights: &mut Weights) -> Result<Self> {
         family::standardised(self, weights)
     }
