@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench latency -- 1` measures a model on the CPU at batch size 1, then times the subnets in turn
 //! with the dense network. `-- 32 600` gives the measurement 600 seconds at batch size 32; `swin` beside it takes Swin-T.
+//! At the end, how much of the speed-up that MACs promise subnets have whose widths are multiples of 8.
 
 use once_for_both::latency::{DeviceMeter, LatencyModel, MeasureOptions, PredictionError};
 use once_for_both::prelude::*;
@@ -34,7 +35,56 @@ fn bench<A: Architecture>(dense: &A, batch: i64, options: &MeasureOptions) -> Re
     let pairs = check(dense, &space, &meter, &model)?;
     let error = PredictionError::of(&pairs);
     println!("{SUBNETS} random subnets: median {:.4}, 95 % {:.4}", error.median, error.p95);
+    speed_ups(dense, &meter, &model)
+}
+
+/// Speed-ups at budgets in MACs, all widths multiples of 8.
+fn speed_ups<A: Architecture>(dense: &A, meter: &DeviceMeter, model: &LatencyModel) -> Result<()> {
+    let kinds = [DimensionKind::Embedding, DimensionKind::Attention, DimensionKind::Hidden];
+    let space =
+        kinds.into_iter().try_fold(dense.space()?, |space, kind| space.multiple_of(kind, 8))?;
+    let cost = dense.cost_model();
+    let dense_macs = cost.dense_cost(Metric::Macs)?;
+    for (shape, embedding) in [("all narrowed alike", 0.0), ("embedding dense", 1.0)] {
+        for budget in [0.7, 0.5, 0.3] {
+            let shares = (1..=100).rev().map(|percent| f64::from(percent) / 100.0);
+            let mut sizes = shares.map(|share| narrowed(&space, share, embedding));
+            let fits = |sizes: &Sizes| cost.cost(Metric::Macs, sizes).map(|macs| macs / dense_macs);
+            let Some((sizes, macs)) = sizes.find_map(|sizes| match fits(&sizes) {
+                Ok(macs) if macs <= budget => Some((sizes, macs)),
+                _ => None,
+            }) else {
+                continue;
+            };
+            let own = model.check(meter, dense, &dense.resized(&sizes)?, &|| Ok(()))?;
+            let speed_up = model.dense_ms / own.ms;
+            println!(
+                "{shape}, {macs:.3} of the MACs: speed-up {speed_up:.2} ± {:.2}, {:.3} of the promised {:.2}",
+                speed_up * own.standard_error / own.ms,
+                speed_up * macs,
+                1.0 / macs
+            );
+        }
+    }
     Ok(())
+}
+
+/// All heads, and of every width the largest candidate within a share of the dense one; of an embedding within
+/// `embedding`, if that is more.
+fn narrowed(space: &SearchSpace, share: f64, embedding: f64) -> Sizes {
+    let own = space.dimensions.iter().map(|dimension| {
+        let candidates = &dimension.candidates;
+        let share = match dimension.kind {
+            DimensionKind::Embedding => share.max(embedding),
+            _ => share,
+        };
+        let most = share * candidates.channels() as f64;
+        let within = |size: &Size| size.heads == candidates.heads() && size.channels as f64 <= most;
+        let smallest = candidates.size(0);
+        let least = Size { heads: candidates.heads(), ..smallest };
+        (dimension.name.clone(), candidates.sizes().filter(within).last().unwrap_or(least))
+    });
+    own.collect()
 }
 
 /// Predicted and measured latency of random subnets.

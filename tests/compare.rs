@@ -73,6 +73,31 @@ fn methods_are_compared_with_queries_and_keys_apart_from_values() -> TestResult 
     Ok(())
 }
 
+/// The first call measures the model, the second one reads its file.
+#[test]
+fn budgets_with_a_latency_model_limit_latency_or_macs_and_rows_have_both() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (rows, model) = (path("rows.jsonl"), path("latency.json"));
+    for limit in ["latency", "macs"] {
+        succeeds(
+            &rows,
+            &["--latency", &model, "--limit", limit, "--budgets", "0.7", "--jobs", "1"],
+        )?;
+    }
+    let rows = std::fs::read_to_string(rows)?;
+    let rows: Vec<serde_json::Value> =
+        rows.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let [latency, macs] = rows.as_slice() else { return Err("two rows".into()) };
+    let within = |share: &serde_json::Value| share.as_f64().is_some_and(|share| share <= 0.7);
+    assert!(within(&latency["latency"]["predicted"]) && within(&macs["macs"]), "{rows:?}");
+    for row in &rows {
+        assert!(row["latency"]["measured"].as_f64().is_some_and(|share| share > 0.0), "{row}");
+    }
+    assert_ne!(latency["sizes"], macs["sizes"]);
+    Ok(())
+}
+
 #[test]
 fn row_on_the_same_terms_is_not_measured_again() -> TestResult {
     let folder = tempfile::tempdir()?;
@@ -287,6 +312,7 @@ fn call_that_cannot_be_measured_is_refused_before_the_first_row() -> TestResult 
         (["--methods", "our"], "--methods: got our, expected all, or some of ours, "),
         (["--curve", "2"], "--curve: got 2, expected at most the 1 steps of fine-tuning"),
         (["--budgets", "0.0001"], "ours, budget 0.0001, seed 0: "),
+        (["--limit", "macs"], "--latency <FILE>"),
     ] {
         let output = compare(rows, &arguments)?;
         let told = String::from_utf8(output.stderr)?;

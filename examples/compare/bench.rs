@@ -1,7 +1,7 @@
 //! The dense network and the data that all rows start from.
 
 use crate::family::Compared;
-use crate::options::Source;
+use crate::options::{Limit, Source};
 use crate::plan::Run;
 use crate::protocol::Protocol;
 use crate::row::Row;
@@ -35,6 +35,8 @@ pub struct Bench<A> {
     pub validate: i64,
     /// The model of `--latency`.
     pub latency: Option<LatencyModel>,
+    /// What budgets are shares of.
+    pub limit: Limit,
 }
 
 impl<A: Compared> Bench<A> {
@@ -53,8 +55,9 @@ impl<A: Compared> Bench<A> {
         let (network, weights) = (dense.architecture().clone(), weights.collect());
         let checksum = terms::checksum(&weights)?;
         let latency = source.latency.as_deref().map(LatencyModel::read).transpose()?;
+        let limit = if latency.is_some() { source.limit } else { Limit::Macs };
         let validate = source.validate;
-        Ok(Self { feed, network, weights, checksum, device, validate, latency })
+        Ok(Self { feed, network, weights, checksum, device, validate, latency, limit })
     }
 
     /// Returns NLL and hit of the dense network on every image to evaluate on.

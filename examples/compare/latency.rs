@@ -2,7 +2,7 @@
 
 use crate::bench::{self, Bench};
 use crate::family::Compared;
-use crate::options::Source;
+use crate::options::{Limit, Source};
 use crate::scaled::ScaledLoss;
 use crate::AnyError;
 use once_for_both::cost::Budget;
@@ -57,11 +57,11 @@ fn meter(feed: &Feed, batch: i64) -> Result<DeviceMeter> {
 }
 
 impl<A: Compared> Bench<A> {
-    /// Returns the budget of a row: a share of the dense latency with `--latency`, or else of the dense MACs.
+    /// Returns the budget of a row: a share of the dense latency or of the dense MACs.
     pub fn budget(&self, share: f64) -> Budget {
-        match &self.latency {
-            Some(_) => Budget::latency_share(share),
-            None => Budget::macs_share(share),
+        match self.limit {
+            Limit::Latency => Budget::latency_share(share),
+            Limit::Macs => Budget::macs_share(share),
         }
     }
 

@@ -4,7 +4,7 @@ use crate::change::{Ablation, Change};
 use crate::family::Network;
 use crate::methods::Named;
 use crate::protocol::Protocol;
-use clap::{Args, Parser};
+use clap::{Args, Parser, ValueEnum};
 use once_for_both::pipeline::Feed;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -126,6 +126,15 @@ pub struct Options {
     pub task: Option<String>,
 }
 
+/// What budgets limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub enum Limit {
+    /// Latency in the model of --latency.
+    Latency,
+    /// MACs; latency is measured beside them.
+    Macs,
+}
+
 /// Where images and dense network are.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub struct Source {
@@ -154,6 +163,10 @@ pub struct Source {
     /// file, the model is measured before the rows, and written. Rows have a `latency`, predicted and measured.
     #[arg(long, value_name = "FILE")]
     pub latency: Option<PathBuf>,
+
+    /// What budgets are shares of where there is a --latency.
+    #[arg(long, value_enum, default_value = "latency", requires = "latency")]
+    pub limit: Limit,
 
     /// Images of a batch whose latency is measured.
     #[arg(long, default_value_t = 1, requires = "latency",

@@ -13,7 +13,7 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     pub method: Named,
-    /// Share of the dense MACs, or with `--latency` of the dense latency.
+    /// Share of the dense MACs, or of the dense latency (`--limit`).
     pub budget: f64,
     pub seed: u64,
     /// Number of the draw of random sizes.

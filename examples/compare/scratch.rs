@@ -2,6 +2,7 @@
 
 use crate::bench::Bench;
 use crate::family::Compared;
+use crate::options::Limit;
 use crate::plan::Run;
 use crate::row::{Point, Row};
 use crate::AnyError;
@@ -32,8 +33,8 @@ impl<A: Compared> Bench<A> {
     /// Returns the widest network whose embeddings, head channels and hidden units are one share of the
     /// dense ones, within a share of its MACs.
     pub fn narrowed(&self, share: f64) -> Result<A, AnyError> {
-        if self.latency.is_some() {
-            return Err("scratch: got --latency, expected budgets in MACs".into());
+        if self.limit == Limit::Latency {
+            return Err("scratch: got budgets in latency, expected --limit macs".into());
         }
         let dense = &self.network;
         let limit = share * dense.cost_model().dense_cost(Metric::Macs)?;

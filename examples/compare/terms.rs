@@ -32,6 +32,7 @@ impl<A: Compared> Bench<A> {
         if let Some(model) = &self.latency {
             let model = serde_json::to_vec(model)?;
             terms["latency"] = format!("{:08x}", crc32c::crc32c(&model)).into();
+            terms["limit"] = serde_json::to_value(self.limit)?;
         }
         Ok(terms)
     }

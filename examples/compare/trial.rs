@@ -3,6 +3,7 @@
 use crate::bench::{Bench, CALIBRATION};
 use crate::family::Compared;
 use crate::methods::Named;
+use crate::options::Limit;
 use crate::plan::Run;
 use crate::row::{Point, Row};
 use crate::scaled::ScaledLoss;
@@ -41,8 +42,8 @@ impl<A: Compared> Bench<A> {
             .components(run.method.components())
             .device(self.device);
         Ok(match &self.latency {
-            Some(model) => builder.latency(model.clone()),
-            None => builder,
+            Some(model) if self.limit == Limit::Latency => builder.latency(model.clone()),
+            _ => builder,
         })
     }
 
