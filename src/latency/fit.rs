@@ -28,8 +28,8 @@ pub(super) struct Measured {
     pub(super) ratio: f64,
 }
 
-/// Returns the cost of the measured networks, scaled to `dense_ms` milliseconds for the dense network. It is
-/// exact there, and does not fall where a dimension grows.
+/// Returns the cost of the measured networks, where the dense network takes `dense_ms` milliseconds. It is exact there, and
+/// does not fall where a dimension grows.
 pub(super) fn fit(
     space: &SearchSpace,
     classes: &[Class],
@@ -55,22 +55,23 @@ pub(super) fn fit(
     let full = space.full_sizes();
     let rest =
         |tables: &[Table]| TableCost::new(0.0, tables.to_vec(), terms.clone())?.evaluate(&full);
-    let scale = scale_to(dense_ms, posterior.constant(dense_ms)? + rest(&tables)?);
-    for value in tables.iter_mut().flat_map(|table| &mut table.values) {
-        *value *= scale;
+    let varying = rest(&tables)?;
+    let excess = posterior.constant(dense_ms)? + varying - dense_ms;
+    if excess.abs() < varying {
+        tables.iter_mut().for_each(|table| meet_dense(table, excess / varying));
     }
     let constant = dense_ms - rest(&tables)?;
     TableCost::new(constant, tables, terms)
 }
 
-/// Returns the factor that makes the fitted latency of the dense network the measured one. Often the dense network alone is
-/// faster than the others promise, because its sizes suit the device: a factor changes the predictions of all networks by
-/// the same share, where an offset would be most of the latency of a small one.
-fn scale_to(measured: f64, fitted: f64) -> f64 {
-    match fitted > 0.0 {
-        true => measured / fitted,
-        false => 1.0,
-    }
+/// Lowers the value at dense sizes by a share of it, and with it every value above the result; a negative share raises the
+/// value at dense sizes alone. Often the dense network alone is faster than the others promise, because its sizes suit the
+/// device: then what is a little smaller is no faster, and what is much smaller is as fast as fitted.
+fn meet_dense(table: &mut Table, share: f64) {
+    let Some(dense) = table.values.last_mut() else { return };
+    *dense *= 1.0 - share;
+    let most = *dense;
+    table.values.iter_mut().for_each(|value| *value = value.min(most));
 }
 
 /// Returns the places of all groups of a class in all networks, network by network.

@@ -218,7 +218,7 @@ fn table_cost_with_wrong_points_values_or_terms_is_refused() {
 }
 
 #[test]
-fn dense_network_faster_than_its_sizes_promise_makes_a_small_prediction_low_by_that_share_alone(
+fn dense_network_faster_than_its_sizes_promise_leaves_the_prediction_of_a_small_one(
 ) -> TestResult {
     let device = SyntheticDevice { slower: 1.04, ..SyntheticDevice::quiet() };
     let (model, vit) = (measured(&device)?, vit());
@@ -229,6 +229,12 @@ fn dense_network_faster_than_its_sizes_promise_makes_a_small_prediction_low_by_t
     let taken = device.slower * milliseconds(&vit.resized(&smallest)?) / milliseconds(&vit);
     assert!(taken < 0.5, "{taken}");
     let error = predicted / taken - 1.0;
-    assert!(error.abs() < 0.05, "{error}");
+    assert!(error.abs() < 0.02, "{error}");
+    // A network a little smaller than the dense one is no faster in the model.
+    let mut little_smaller = space.full_sizes();
+    let embedding = &space.dimensions[0];
+    let candidates = &embedding.candidates;
+    little_smaller.insert(embedding.name.clone(), candidates.size(candidates.len() - 2));
+    assert!(model.predict(&little_smaller)? <= model.predict(&space.full_sizes())?);
     Ok(())
 }
