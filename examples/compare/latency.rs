@@ -1,4 +1,4 @@
-//! Budgets in latency: the model, and the latency of a row's subnet measured beside the dense network.
+//! The latency model of `--latency`, budgets in it, and the latency of a row's subnet measured beside the dense network.
 
 use crate::bench::{self, Bench};
 use crate::family::Compared;
@@ -6,7 +6,7 @@ use crate::options::{Limit, Source};
 use crate::scaled::ScaledLoss;
 use crate::AnyError;
 use once_for_both::cost::Budget;
-use once_for_both::latency::{DeviceMeter, LatencyModel, MeasureOptions, MeasureProgress};
+use once_for_both::latency::{DeviceMeter, LatencyModel, MeasureOptions, MeasureProgress, Meter};
 use once_for_both::models::Architecture;
 use once_for_both::pipeline::Feed;
 use once_for_both::precision::Precision;
@@ -24,18 +24,24 @@ pub struct RowLatency {
 }
 
 /// Measures the model of `--latency` where its file does not exist yet, on as many threads as the rows
-/// will have.
+/// will have, and refuses a file of other conditions.
 pub fn prepare<A: Compared>(
     source: &Source,
     feed: &Feed,
     weights: &Path,
     threads: Option<i32>,
 ) -> Result<(), AnyError> {
-    let Some(file) = source.latency.as_deref().filter(|file| !file.exists()) else { return Ok(()) };
+    let Some(file) = source.latency.as_deref() else { return Ok(()) };
     threads.into_iter().for_each(tch::set_num_threads);
     let dense = unscaled(bench::dense::<A>(source, weights, feed.device())?.architecture());
     let space = dense.space()?.removable_branches();
     let meter = meter(feed, source.latency_batch)?;
+    if file.exists() {
+        let model = LatencyModel::read(file)?;
+        model.setting.expect(&Meter::<ScaledLoss<A>>::setting(&meter))?;
+        model.expect_architecture(&dense)?;
+        return Ok(model.expect_space(&space)?);
+    }
     let mut told = |progress: &MeasureProgress| {
         eprintln!("latency: {progress}");
         Ok(())

@@ -18,7 +18,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_value = "ours")]
     methods: Vec<String>,
 
-    /// Budgets as shares of the dense MACs.
+    /// Budgets as shares of the dense MACs, or latency (--limit).
     #[arg(long, value_delimiter = ',', default_value = "0.5")]
     pub budgets: Vec<f64>,
 
@@ -129,9 +129,9 @@ pub struct Options {
 /// What budgets limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Limit {
-    /// Latency in the model of --latency.
+    /// The dense network's latency.
     Latency,
-    /// MACs; latency is measured beside them.
+    /// The dense network's MACs.
     Macs,
 }
 
@@ -159,12 +159,12 @@ pub struct Source {
     #[arg(long)]
     pub qk_v_apart: bool,
 
-    /// Budgets are shares of the dense network's latency in this model, in place of its MACs; where there is no such
-    /// file, the model is measured before the rows, and written. Rows have a `latency`, predicted and measured.
+    /// Latency model; where there is no such file, the model is measured before the rows, and written. Rows have a
+    /// `latency`, predicted and measured.
     #[arg(long, value_name = "FILE")]
     pub latency: Option<PathBuf>,
 
-    /// What budgets are shares of where there is a --latency.
+    /// What the budgets are shares of, where there is a --latency.
     #[arg(long, value_enum, default_value = "latency", requires = "latency")]
     pub limit: Limit,
 

@@ -23,6 +23,7 @@ impl<A: Compared> Bench<A> {
         let dense = self.network.cost_model().dense_cost(Metric::Macs)?;
         Ok(Row {
             macs: narrow.cost_model().dense_cost(Metric::Macs)? / dense,
+            latency: self.latency_of(&narrow.space()?.full_sizes())?,
             sizes: narrow.space()?.full_sizes(),
             curve: vec![Point::new(0, &judged)],
             nll: judged.nll.into(),

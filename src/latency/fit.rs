@@ -55,23 +55,28 @@ pub(super) fn fit(
     let full = space.full_sizes();
     let rest =
         |tables: &[Table]| TableCost::new(0.0, tables.to_vec(), terms.clone())?.evaluate(&full);
-    let varying = rest(&tables)?;
-    let excess = posterior.constant(dense_ms)? + varying - dense_ms;
-    if excess.abs() < varying {
-        tables.iter_mut().for_each(|table| meet_dense(table, excess / varying));
-    }
+    let excess = posterior.constant(dense_ms)? + rest(&tables)? - dense_ms;
+    meet_dense(classes, &mut tables, excess);
     let constant = dense_ms - rest(&tables)?;
     TableCost::new(constant, tables, terms)
 }
 
-/// Lowers the value at dense sizes by a share of it, and with it every value above the result; a negative share raises the
-/// value at dense sizes alone. Often the dense network alone is faster than the others promise, because its sizes suit the
-/// device: then what is a little smaller is no faster, and what is much smaller is as fast as fitted.
-fn meet_dense(table: &mut Table, share: f64) {
-    let Some(dense) = table.values.last_mut() else { return };
-    *dense *= 1.0 - share;
-    let most = *dense;
-    table.values.iter_mut().for_each(|value| *value = value.min(most));
+/// Lowers the latency of the dense network by `excess`, or raises it by −`excess`: multiplies the positive values at dense
+/// sizes by 1 − excess / their sum, and lowers what is then above them to them. Often the dense network alone is faster than
+/// the fit to all others, because its sizes suit the device: then what is a little smaller is predicted to be no faster, and
+/// what is much smaller keeps its fit. An excess of more than half of that sum is left to the constant.
+fn meet_dense(classes: &[Class], tables: &mut [Table], excess: f64) {
+    let dense = |table: &Table| table.values.last().copied().unwrap_or(0.0).max(0.0);
+    let each = classes.iter().zip(&*tables);
+    let sum: f64 = each.map(|(class, own)| class.members.len() as f64 * dense(own)).sum();
+    if excess.abs() > sum / 2.0 {
+        return;
+    }
+    for table in tables.iter_mut().filter(|own| dense(own) > 0.0) {
+        let most = (1.0 - excess / sum) * dense(table);
+        table.values.iter_mut().for_each(|value| *value = value.min(most));
+        table.values.last_mut().into_iter().for_each(|value| *value = most);
+    }
 }
 
 /// Returns the places of all groups of a class in all networks, network by network.
@@ -166,5 +171,48 @@ impl Posterior {
         let weights = self.weights.f_repeat_interleave_self_int(members, 0, None)?;
         let values = self.kernel.between(class, &own, places)?.f_mv(&weights)?;
         Ok(Vec::try_from(values.f_mul_scalar(dense_ms)?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cost::Grid;
+
+    /// Two classes, of two groups and of one.
+    fn met(values: [[f64; 3]; 2], excess: f64) -> Vec<Vec<f64>> {
+        let grid = Grid { heads: vec![1], channels: vec![1, 2, 3] };
+        let class = |members| Class {
+            grids: vec![grid.clone()],
+            needs: vec![None],
+            members: vec![vec![0]; members],
+            share: 0.5,
+        };
+        let table = |own: [f64; 3]| Table { grids: vec![grid.clone()], values: own.into() };
+        let mut tables = values.map(table);
+        meet_dense(&[class(2), class(1)], &mut tables, excess);
+        tables.map(|own| own.values).into()
+    }
+
+    #[test]
+    fn fast_dense_network_lowers_values_at_dense_sizes_and_what_is_above_them() {
+        let tables = met([[1.0, 3.75, 4.0], [0.0, 1.0, 2.0]], 1.0);
+        assert_eq!(tables, [[1.0, 3.6, 3.6], [0.0, 1.0, 1.8]]);
+    }
+
+    #[test]
+    fn slow_dense_network_raises_values_at_dense_sizes_alone() {
+        let tables = met([[1.0, 4.0, 4.0], [0.0, 1.0, 2.0]], -1.0);
+        assert_eq!(tables, [[1.0, 4.0, 4.4], [0.0, 1.0, 2.2]]);
+    }
+
+    #[test]
+    fn tables_without_latency_at_dense_sizes_keep_their_values() {
+        assert_eq!(
+            met([[-2.0, -1.5, -1.0], [0.0, 1.0, 2.0]], 0.5),
+            [[-2.0, -1.5, -1.0], [0.0, 1.0, 1.5]]
+        );
+        let values = [[1.0, 2.0, 4.0], [0.0, 1.0, 2.0]];
+        assert_eq!(met(values, 6.0), values, "left to the constant");
     }
 }

@@ -10,22 +10,15 @@
 //! with the mean over the last steps (Fisher pruning, Theis et al. 2018, arXiv 1801.05787; here for
 //! sets of units). L is in units of the loss, so it can be added over dimensions.
 //!
-//! L knows nothing of recovery. What pruned channels and neurons did is learned by those that stay; a
-//! pruned head takes its attention pattern with it. Of a removed MLP no neuron stays. So L of candidates with fewer
-//! heads, and of a removal, counts `pruning.head_factor` times.
-//!
-//! Nor does L know what a unit would learn. A head of which the network makes little use now may have an L near zero, but
-//! once others are pruned it takes over what they did. So L of candidates with n fewer heads is shrunk towards that of n
-//! average heads of the network: ½·L + ½·n·L̄, with L̄ the mean of L over all single heads.
-//!
 //! Gates of an embedding multiply the layers that make the tokens only. Pruning an embedding channel
 //! takes it from every layer that reads it, so its effect is −Σ θ·∂L/∂θ over these layers' columns.
 
+use super::estimated_loss::EstimatedLoss;
 use super::readout::DimensionReadout;
 use super::step::Search;
 use crate::models::Architecture;
 use crate::optim::FlatTensors;
-use crate::space::{Binding, Candidates, Dimension, DimensionKind, Role, SearchSpace, Size};
+use crate::space::{Binding, Dimension, DimensionKind, Role, SearchSpace};
 use crate::supernet::Narrowing;
 use crate::tensors::{blocks, joined};
 use crate::Result;
@@ -35,9 +28,6 @@ use tch::Tensor;
 
 /// Most optimiser steps whose effects are kept.
 pub(super) const WINDOW: i64 = 20;
-
-/// Weight of the mean over all heads in the estimated loss of pruned heads.
-const SHRINKAGE: f64 = 0.5;
 
 /// First-order effects of the units of all dimensions in the last optimiser steps.
 #[derive(Debug, Default)]
@@ -150,55 +140,16 @@ impl<A: Architecture> Search<A> {
     /// evidence.
     pub(super) fn estimated_losses(&self, readout: &[DimensionReadout]) -> Vec<Vec<f64>> {
         let own = || self.supernet.states().iter().zip(readout);
-        let heads = own().flat_map(|(state, own)| head_losses(&own.effects, state.candidates()));
-        let mean_head = mean(&heads.collect::<Vec<_>>());
+        let dimensions = own().map(|(state, own)| (&own.effects[..], state.candidates()));
+        let estimate = EstimatedLoss::new(&self.options.pruning, dimensions);
         let losses = own().map(|(state, own)| {
             let candidates = state.candidates();
-            let loss_at = |size: Size| {
-                let mut pruned = vec![true; candidates.units() as usize];
-                own.kept_units(state, size).iter().for_each(|&unit| pruned[unit as usize] = false);
-                let loss = loss(&own.effects, &pruned);
-                let factor = self.options.pruning.head_factor;
-                match candidates.heads() - size.heads {
-                    0 => loss,
-                    // A removed MLP.
-                    _ if candidates.heads() == 1 => factor * loss,
-                    fewer => factor * shrunk(loss, fewer as f64 * mean_head),
-                }
-            };
+            let loss_at =
+                |size| estimate.of(&own.effects, candidates, &own.kept_units(state, size));
             candidates.sizes().map(loss_at).collect()
         });
         losses.collect()
     }
-}
-
-/// Returns L of each single head; of a dimension without heads none.
-fn head_losses(effects: &[f64], candidates: &Candidates) -> Vec<f64> {
-    let [heads, channels] = candidates.unit_shape();
-    let one = |head| (0..heads * channels).map(|unit| unit / channels == head).collect::<Vec<_>>();
-    let heads = if heads > 1 { 0..heads } else { 0..0 };
-    heads.map(|head| loss(effects, &one(head))).collect()
-}
-
-/// Returns L of pruned heads, shrunk towards that of as many average heads.
-fn shrunk(loss: f64, average: f64) -> f64 {
-    (1.0 - SHRINKAGE) * loss + SHRINKAGE * average
-}
-
-/// Returns the mean; 0 of no values.
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-/// ½·(mean over the steps of (Σ over pruned units of √B·e)²).
-fn loss(effects: &[f64], pruned: &[bool]) -> f64 {
-    let rows = effects.chunks_exact(pruned.len().max(1));
-    let steps = rows.len().max(1) as f64;
-    let sums = rows.map(|row| {
-        let own = row.iter().zip(pruned).filter(|(_, pruned)| **pruned);
-        own.map(|(effect, _)| effect).sum::<f64>().powi(2)
-    });
-    0.5 * sums.sum::<f64>() / steps
 }
 
 /// Columns of consecutive variables of θ that index the same units.
@@ -272,35 +223,4 @@ fn reading_columns(dimension: &Dimension, theta: &FlatTensors) -> Vec<Columns> {
     }
     all.extend(others);
     all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loss_of_hand_made_effects_is_half_the_mean_square_of_their_sum() {
-        let effects = [1.0, 2.0, 4.0, 3.0, -1.0, 8.0];
-        assert_eq!(loss(&effects, &[true, true, false]), 0.5 * (9.0 + 4.0) / 2.0);
-        assert_eq!(loss(&effects, &[false; 3]), 0.0);
-    }
-
-    #[test]
-    fn unused_head_counts_half_of_an_average_head() -> Result<()> {
-        let candidates = Candidates::grid(2, 2, vec![1, 2], vec![1, 2])?;
-        let heads = head_losses(&[0.0, 0.0, 1.0, 3.0], &candidates);
-        assert_eq!(heads, [0.0, 8.0]);
-        assert_eq!(shrunk(heads[0], mean(&heads)), 2.0);
-        assert!(head_losses(&[1.0, 3.0], &Candidates::flat(2, vec![1, 2])?).is_empty());
-        Ok(())
-    }
-
-    #[test]
-    fn loss_of_a_scaled_loss_is_scaled_by_the_square_in_every_dimension() {
-        let effects = [0.5, -0.25, 1.0, 2.0];
-        let scaled = effects.map(|effect| 5.0 * effect);
-        for pruned in [[true, false], [false, true], [true, true]] {
-            assert_eq!(loss(&scaled, &pruned), 25.0 * loss(&effects, &pruned));
-        }
-    }
 }

@@ -15,6 +15,7 @@ mod checkpoint;
 mod consistency;
 mod decide;
 mod differences;
+mod estimated_loss;
 mod evaluate;
 mod events;
 mod evidence;

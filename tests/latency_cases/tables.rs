@@ -218,8 +218,8 @@ fn table_cost_with_wrong_points_values_or_terms_is_refused() {
 }
 
 #[test]
-fn dense_network_faster_than_its_sizes_promise_leaves_the_prediction_of_a_small_one(
-) -> TestResult {
+fn dense_network_faster_than_its_sizes_promise_leaves_the_prediction_of_a_small_one() -> TestResult
+{
     let device = SyntheticDevice { slower: 1.04, ..SyntheticDevice::quiet() };
     let (model, vit) = (measured(&device)?, vit());
     let space = vit.space()?;

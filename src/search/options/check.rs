@@ -35,6 +35,7 @@ impl SearchOptions {
             ("budget.weight", self.budget.weight, RATE),
             ("pruning.drop_share", pruning.drop_share, PART),
             ("pruning.head_factor", pruning.head_factor, RATE),
+            ("pruning.head_shrinkage", pruning.head_shrinkage, SHARE),
         ])?;
         if let AlphaInit::Even { spread } = self.init.alpha {
             SPREAD.check("init.alpha.even.spread", spread)?;
