@@ -1,5 +1,7 @@
 //! The example `compare`: rows in parallel and of its file, tables, ablations and refusals.
 
+#[path = "compare_cases/latency.rs"]
+mod latency;
 #[path = "../examples/compare/paired.rs"]
 mod paired;
 #[path = "support/program.rs"]
@@ -70,31 +72,6 @@ fn methods_are_compared_with_queries_and_keys_apart_from_values() -> TestResult 
         assert!(row["macs"].as_f64().is_some_and(|share| share <= 0.5), "{row}");
         assert!(row["sizes"]["blocks.0.attn.qk"].is_object(), "{row}");
     }
-    Ok(())
-}
-
-/// The first call measures the model, the second one reads its file.
-#[test]
-fn budgets_with_a_latency_model_limit_latency_or_macs_and_rows_have_both() -> TestResult {
-    let folder = tempfile::tempdir()?;
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let (rows, model) = (path("rows.jsonl"), path("latency.json"));
-    for limit in ["latency", "macs"] {
-        succeeds(
-            &rows,
-            &["--latency", &model, "--limit", limit, "--budgets", "0.7", "--jobs", "1"],
-        )?;
-    }
-    let rows = std::fs::read_to_string(rows)?;
-    let rows: Vec<serde_json::Value> =
-        rows.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let [latency, macs] = rows.as_slice() else { return Err("two rows".into()) };
-    let within = |share: &serde_json::Value| share.as_f64().is_some_and(|share| share <= 0.7);
-    assert!(within(&latency["latency"]["predicted"]) && within(&macs["macs"]), "{rows:?}");
-    for row in &rows {
-        assert!(row["latency"]["measured"].as_f64().is_some_and(|share| share > 0.0), "{row}");
-    }
-    assert_ne!(latency["sizes"], macs["sizes"]);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-"""Rebuilds the subnet of an artifact of once-for-both in Python, of timm's modules, block by block.
+"""Rebuilds the subnet of an artifact of once-for-both in Python, from timm's modules, block by block.
 
     import sys; sys.path.insert(0, "subnet")            # the folder of the artifact, which has this file
     from load_subnet import load_subnet
@@ -30,9 +30,9 @@ except ImportError as error:
 OTHER, AGAIN = "take the load_subnet.py of the version that wrote the artifact", "copy the folder again"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 NUMBER = (int, float)
-# Sizes of a block, with their types. Those that may be 0, beside a checksum: of a removed branch.
+# Sizes of a block, with their types. Those of a removed branch are 0.
 BLOCK_SIZES = {"heads": int, "head_dim": int, "hidden_dim": int, "scale_dim": int}
-MAY_BE_ZERO = ("heads", "hidden_dim", "weights_crc32")
+REMOVABLE = ("heads", "hidden_dim")
 
 
 class SubnetError(ValueError):
@@ -55,7 +55,7 @@ def load_subnet(folder=None, dtype=torch.float32, device="cpu"):
     for name, expected in [("format", ["once-for-both/subnet"]), ("version", [1, 2]), ("family", [FAMILY])]:
         if config.get(name) not in expected:
             raise SubnetError("%s: %s" % (of, name), repr(config.get(name)), " or ".join(map(repr, expected)))
-    check_names(of + ": ", config, {"weights_crc32": int, "architecture": dict})
+    check_names(of + ": ", config, {"weights_crc32": int, "architecture": dict}, may_be_zero=("weights_crc32",))
     weights = read_weights(path, config["weights_crc32"])
     model = build(config["architecture"]).to(dtype or next(iter(weights.values())).dtype)
     try:
@@ -80,17 +80,17 @@ def read_weights(path, crc32):
             for name, own in header.items()}
 
 
-def check_names(parent, options, sizes, known=None):
+def check_names(parent, options, sizes, known=None, may_be_zero=()):
     """Refuses options without one of the sizes, of another type or too small, or, where `known` is given, of any other
     name."""
     if not isinstance(options, dict):
         raise SubnetError(parent.rstrip(":. "), repr(options), "an object with " + ", ".join(sizes))
     for name, types in sizes.items():
-        value, least = options.get(name, "none"), 0 if name in MAY_BE_ZERO else 1
-        if not isinstance(value, types):
+        value, least = options.get(name, "none"), 0 if name in may_be_zero or types is NUMBER else 1
+        if not isinstance(value, types) or isinstance(value, bool) and types is not bool:
             raise SubnetError(parent + name, repr(value), getattr(types, "__name__", "a number"))
-        if types is int and value < least:
-            raise SubnetError(parent + name, repr(value), "at least %d" % least, AGAIN)
+        if types in (int, NUMBER) and not value >= least:
+            raise SubnetError(parent + name, repr(value), "at least %d" % least)
     for name in () if known is None else (own for own in options if own not in known and own not in sizes):
         raise SubnetError(parent + name, repr(options[name]), "none of this name")
 
@@ -100,7 +100,7 @@ def check_block(name, sizes):
     if isinstance(sizes, dict) and sizes.get("qk_dim") is not None:
         raise SubnetError("option %s.qk_dim" % name, repr(sizes["qk_dim"]), "none, as timm's attention has one width "
                           "for queries, keys and values", "use the TorchScript or the ONNX export")
-    check_names("option %s." % name, sizes, BLOCK_SIZES, ())
+    check_names("option %s." % name, sizes, BLOCK_SIZES, (), REMOVABLE)
 
 
 def drop_paths(last, blocks):

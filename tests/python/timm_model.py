@@ -149,6 +149,15 @@ def check_refusals(module, folder):
     for name in ("image_size", "patch_size", "embed_dim"):
         count += refused(built(**{name: 0}), "option %s: got 0, expected at least 1" % name)
     count += refused(built(blocks=[dict(block, heads=-1)]), "option blocks.0.heads: got -1, expected at least 0")
+    pool = MAP["pooling"]["attention"]
+    for name in ("heads", "hidden_dim"):
+        none = {"attention": dict(pool, sizes=dict(pool["sizes"], **{name: 0}))}
+        count += refused(built(class_token=False, pooling=none), "attention.sizes.%s: got 0" % name)
+    for name, value in (("registers", -1), ("image_width", 0), ("patch_width", 0), ("norm_eps", -1.0),
+                        ("drop_path", -0.5), ("registers", True)):
+        count += refused(built(**{name: value}), "option %s: got %r, expected" % (name, value))
+    odd = architecture["image_size"] + 1
+    count += refused(built(image_size=odd), "option image_size: got (%d, %d), expected multiples" % (odd, odd))
     count += check_damaged(folder, "swin", "head.weight")
     print("load_subnet.py: %d wrong artifacts are refused" % count)
 

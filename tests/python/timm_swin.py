@@ -124,6 +124,9 @@ def check_refusals(module, folder):
     stage = options["stages"][0]
     count += refused(built(novel=3), "option novel: got 3")
     count += refused(built(stages=[]), "option stages: got [], expected at least one")
+    odd = options["image_size"] + 1
+    count += refused(built(image_size=odd), "option image_size: got %d, expected a multiple of patches" % odd)
+    count += refused(built(norm_eps=-1.0), "option norm_eps: got -1.0, expected at least 0")
     count += refused(built(stages=[[]]), "option stages.0: got []")
     count += refused(built(stages=[stage, dict(stage, novel=1)]), "option stages.1.novel: got 1")
     count += refused(built(stages=[stage, dict(stage, embed_dim=0)]), "option stages.1.embed_dim: got 0")

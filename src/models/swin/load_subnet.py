@@ -16,6 +16,8 @@ def build(architecture):
     stages, patch = architecture["stages"], architecture["patch_size"]
     if not stages:
         raise SubnetError("option stages", "[]", "at least one")
+    if architecture["image_size"] % patch:
+        raise SubnetError("option image_size", repr(architecture["image_size"]), "a multiple of patches of %d" % patch)
     for at, stage in enumerate(stages):
         check_names("option stages.%d." % at, stage, STAGE_SIZES, ())
     norm = partial(nn.LayerNorm, eps=architecture["norm_eps"])

@@ -26,6 +26,8 @@ def build(architecture):
     """Returns a network of the architecture of config.json, with random weights."""
     check_names("option ", architecture, SIZES, OPTIONS)
     options = dict(OPTIONS, **architecture)
+    given = {name: int for name in ("image_width", "patch_width") if options[name] is not None}
+    check_names("option ", options, dict(given, registers=int), may_be_zero=("registers",))
     name, pool = kind(options["pooling"])
     global_pool, fc_norm = choice(POOLINGS, "pooling", name)
     positions = choice(("all_tokens", "patches", "none"), "positions", options["positions"])
@@ -83,6 +85,8 @@ class Style:
         self.qkv_bias = choice(("full", "none", "query_value"), "qkv_bias", options["qkv_bias"])
         self.patch = (options["patch_size"], options["patch_width"] or options["patch_size"])
         self.image = (options["image_size"], options["image_width"] or options["image_size"])
+        if any(side % patch for side, patch in zip(self.image, self.patch)):
+            raise SubnetError("option image_size", "%r" % (self.image,), "multiples of patches of %r" % (self.patch,))
         prefix = int(options["class_token"]) + int(options["distilled"]) + options["registers"]
         grid = [side // patch for side, patch in zip(self.image, self.patch)]
         self.rope = options["rope"] and coordinates(options["rope"], prefix, grid)
