@@ -7,9 +7,10 @@
 //! heads, and of a removal, counts `pruning.head_factor` times.
 //!
 //! L of a head that is little used now is near zero, although the head would do more once others are pruned. So the part
-//! of L that n pruned heads have is shrunk towards that of n average heads:
+//! of L that n pruned heads have is raised towards that of n average heads, where it is less:
 //!
-//!   L(k) + s·(n·L̄ − L(heads)),  s: `pruning.head_shrinkage`, L̄: mean L of single heads, of all attentions with several
+//!   L(k) + s·max(0, n·L̄ − L(heads)),  s: `pruning.head_shrinkage`, L̄: mean L of single heads, of all attentions with
+//!   several heads
 
 use super::options::PruningOptions;
 use crate::space::Candidates;
@@ -52,8 +53,8 @@ impl EstimatedLoss {
             _ if heads == 1 => self.factor * loss_of_all,
             fewer => {
                 let of_heads: Vec<bool> = units.map(|unit| !has_kept(unit / channels)).collect();
-                let change = fewer as f64 * self.mean - loss(effects, &of_heads);
-                self.factor * (loss_of_all + self.shrinkage * change).max(0.0)
+                let below = (fewer as f64 * self.mean - loss(effects, &of_heads)).max(0.0);
+                self.factor * (loss_of_all + self.shrinkage * below)
             }
         }
     }
@@ -99,7 +100,8 @@ mod tests {
     const EFFECTS: [f64; 4] = [0.0, 0.0, 1.0, 3.0];
 
     #[test]
-    fn unused_head_counts_half_of_an_average_head() -> Result<()> {
+    fn unused_head_counts_half_of_an_average_head_and_one_above_the_average_as_estimated(
+    ) -> Result<()> {
         let candidates = Candidates::grid(2, 2, vec![1, 2], vec![1, 2])?.with_removal();
         let singles = single_heads(&EFFECTS, &candidates);
         assert_eq!(singles, [0.0, 8.0]);
@@ -108,7 +110,7 @@ mod tests {
         assert_eq!(loss(&[0, 1, 2, 3]), 0.0);
         assert_eq!(loss(&[0, 1, 2]), 4.5, "a channel: as estimated");
         assert_eq!(loss(&[2, 3]), 5.0 * 2.0, "the first head: half of the mean 4");
-        assert_eq!(loss(&[0, 1]), 5.0 * 6.0, "the second: half of its own 8, half of the mean");
+        assert_eq!(loss(&[0, 1]), 5.0 * 8.0, "the second, above the mean: as estimated");
         assert_eq!(loss(&[2]), 5.0 * (4.5 + 2.0), "the first head, and a channel in full");
         assert_eq!(loss(&[]), 5.0 * 8.0, "both");
         Ok(())

@@ -219,8 +219,9 @@ pub struct PruningOptions {
     /// a pruned head is recovered less than pruned channels. Default 5.
     #[serde(default = "one")]
     pub head_factor: f64,
-    /// Weight in \[0, 1\] of the mean over all heads in the estimated loss of pruned heads ([`Decisions::Estimated`]): a head
-    /// that is little used now would do more once others are pruned. Default 0.5; 0 for the head's own estimate.
+    /// Weight in \[0, 1\] of the mean over all heads in the estimated loss of pruned heads that is less than theirs
+    /// ([`Decisions::Estimated`]): a head that is little used now would do more once others are pruned. Default 0.5; 0 for
+    /// the heads' own estimate.
     #[serde(default)]
     pub head_shrinkage: f64,
     /// Optimiser steps over which gates fade out before their units are pruned; 0 prunes at once.
