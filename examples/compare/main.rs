@@ -24,6 +24,14 @@
 //! Processes that torchrun or Slurm has started share the rows of the table, each a row at a time
 //! (docs/scaling.md): `scripts/ranks.py 2 compare …`.
 //!
+//! `--latency FILE` measures the latency of every subnet beside the dense network, with a model that is measured first where
+//! there is no such file; budgets are then shares of the dense latency, or with `--limit macs` of the dense MACs:
+//!
+//! ```sh
+//! compare … --latency b32.json --latency-batch 32 --budgets 0.6,0.4
+//! compare … --latency b32.json --latency-batch 32 --limit macs --budgets 0.5,0.23
+//! ```
+//!
 //! `--images 30000 --validate 10000` judges on held-out training images instead of the test images:
 //! what is tuned is tuned there.
 //!
@@ -36,7 +44,7 @@
 //! continues what was interrupted. The file knows nothing of the library's code: begin a new one where
 //! the code has changed. Fields: `method`, `budget`, `seed`, `draw`, `macs` (share of the dense ones),
 //! `sizes` (heads and channels of every dimension), `curve` (`after` so many steps from the decision of
-//! the sizes: `nll`, `top1`; the last is the end), `seconds`, `terms`, `nll` (of every image at the end;
+//! the sizes: `nll`, `top1`; the last is the end), `latency` (shares of the dense one, where measured), `seconds`, `terms`, `nll` (of every image at the end;
 //! how to read it: images.rs).
 
 mod bench;

@@ -43,16 +43,20 @@ impl EstimatedLoss {
     /// `effects`: √B·e of its units, step by step.
     pub(super) fn of(&self, effects: &[f64], candidates: &Candidates, kept: &[i64]) -> f64 {
         let [heads, channels] = candidates.unit_shape();
-        let units = 0..heads * channels;
-        let has_kept = |head| kept.iter().any(|unit| unit / channels == head);
-        let pruned: Vec<bool> = units.clone().map(|unit| !kept.contains(&unit)).collect();
+        let mut pruned = vec![true; candidates.units() as usize];
+        let mut gone = vec![true; heads as usize];
+        for &unit in kept {
+            pruned[unit as usize] = false;
+            gone[(unit / channels) as usize] = false;
+        }
         let loss_of_all = loss(effects, &pruned);
-        match (0..heads).filter(|&head| !has_kept(head)).count() {
+        match gone.iter().filter(|own| **own).count() {
             0 => loss_of_all,
             // A removed branch without heads.
             _ if heads == 1 => self.factor * loss_of_all,
             fewer => {
-                let of_heads: Vec<bool> = units.map(|unit| !has_kept(unit / channels)).collect();
+                let of_heads: Vec<bool> =
+                    gone.iter().flat_map(|&own| (0..channels).map(move |_| own)).collect();
                 let below = (fewer as f64 * self.mean - loss(effects, &of_heads)).max(0.0);
                 self.factor * (loss_of_all + self.shrinkage * below)
             }

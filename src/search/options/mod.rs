@@ -219,9 +219,9 @@ pub struct PruningOptions {
     /// a pruned head is recovered less than pruned channels. Default 5.
     #[serde(default = "one")]
     pub head_factor: f64,
-    /// Weight in \[0, 1\] of the mean over all heads in the estimated loss of pruned heads that is less than theirs
-    /// ([`Decisions::Estimated`]): a head that is little used now would do more once others are pruned. Default 0.5; 0 for
-    /// the heads' own estimate.
+    /// Share s in \[0, 1\] by which the estimated loss of n pruned heads, where it is less than n times the mean L̄ of single
+    /// heads, is raised towards that: L + s·max(0, n·L̄ − L(heads)) ([`Decisions::Estimated`]). A head that is little used now
+    /// would do more once others are pruned. Default 0.5.
     #[serde(default)]
     pub head_shrinkage: f64,
     /// Optimiser steps over which gates fade out before their units are pruned; 0 prunes at once.
