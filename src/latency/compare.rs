@@ -1,5 +1,6 @@
 //! Latency of several networks, measured in alternating order.
 
+use super::memory::keep_freed_memory;
 use crate::range::Range;
 use crate::Result;
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,8 @@ pub struct Latency {
 /// Returns the latency of each of `candidates`: one warm-up call each, then `runs` rounds in which
 /// each is called once. The alternation spreads a drift of the machine's speed over all of them.
 ///
-/// On CUDA, the device is synchronised inside the timed region.
+/// On CUDA, the device is synchronised inside the timed region. On a CPU with glibc, memory that the process frees stays with
+/// it from then on ([`DeviceMeter`](super::DeviceMeter)).
 ///
 /// # Errors
 /// Those of the candidates; [`Error::Invalid`](crate::Error::Invalid) for no run, or more than 2²⁰.
@@ -51,6 +53,9 @@ pub fn latency_rounds(
     device: Device,
 ) -> Result<Vec<Vec<f64>>> {
     RUNS.check("runs", runs)?;
+    if device == Device::Cpu {
+        keep_freed_memory();
+    }
     candidates.iter().try_for_each(|candidate| timed(candidate, device).map(drop))?;
     let mut times = vec![Vec::with_capacity(runs); candidates.len()];
     for _ in 0..runs {

@@ -1,11 +1,13 @@
 //! Timing of whole networks.
 
+use super::memory::keep_freed_memory;
 use super::Setting;
+use crate::error::LatencyError;
 use crate::latency::compare::timed;
 use crate::models::{Architecture, Network};
 use crate::precision::Precision;
 use crate::range::Range;
-use crate::Result;
+use crate::{Error, Result};
 use std::fmt::Debug;
 use tch::{nn, Device, Kind, Tensor};
 
@@ -41,6 +43,9 @@ pub trait Meter<A: Architecture>: Debug + Send + Sync {
 ///
 /// On a CPU with one thread, the time that the thread waited for a processor, because other programs ran, does not count
 /// (on Unix). With several threads it does: measure while nothing else runs.
+///
+/// On a CPU with glibc, memory that the process frees stays with it after the first network is prepared, as with `MALLOC_MMAP_MAX_=0` and
+/// `MALLOC_TRIM_THRESHOLD_=4294967295` in its environment: docs/latency.md, "The model".
 #[derive(Debug)]
 pub struct DeviceMeter {
     device: Device,
@@ -49,13 +54,29 @@ pub struct DeviceMeter {
 
 impl DeviceMeter {
     /// Returns the meter of a device, for batches of this shape, `[B, C, H, W]`, of random images. On a
-    /// CPU, operators have the threads that libtorch has now.
+    /// CPU, operators have the threads that libtorch has now; with another number later, nothing is measured.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for a length that is not positive; those of [`Setting::here`].
+    /// [`Error::Invalid`] for a length that is not positive, or a device that is neither the CPU nor CUDA; those of [`Setting::here`].
     pub fn new(device: Device, precision: Precision, images: [i64; 4]) -> Result<Self> {
         images.iter().try_for_each(|&length| LENGTH.check("shape of the images", length))?;
+        if !matches!(device, Device::Cpu | Device::Cuda(_)) {
+            let device = format!("{device:?}");
+            return Err(Error::invalid("device of the meter", "cpu or cuda", device));
+        }
         Ok(Self { device, setting: Setting::here(device, precision, images)? })
+    }
+
+    /// Refuses another number of threads than when the meter was made.
+    fn expect_threads(&self) -> Result<()> {
+        let present = tch::get_num_threads().max(1) as usize;
+        match self.setting.threads {
+            Some(own) if own != present => {
+                let (measured, present) = (own.to_string(), present.to_string());
+                Err(LatencyError::Differs { what: "threads", measured, present }.into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -65,6 +86,10 @@ impl<A: Architecture> Meter<A> for DeviceMeter {
     }
 
     fn prepare(&self, network: &A) -> Result<Timer<'_>> {
+        self.expect_threads()?;
+        if self.device == Device::Cpu {
+            keep_freed_memory();
+        }
         let store = nn::VarStore::new(self.device);
         let network = network.build(&store.root())?;
         let (kind, shape) = (self.setting.precision.kind(), self.setting.images);

@@ -238,8 +238,9 @@ impl<A: Architecture> SearchBuilder<A> {
         let Some(mut resumed) = resumed else {
             return Err(Error::invalid("checkpoints", "at least one", 0));
         };
-        if let (Some(own), true) = (&mut resumed.search.latency, meter.is_some()) {
-            own.meter = meter;
+        if let (Some(own), Some(meter)) = (&mut resumed.search.latency, meter) {
+            own.model.setting.expect(&meter.setting())?;
+            own.meter = Some(meter);
         }
         expect_latency(latency.as_ref(), resumed.search.latency_model())?;
         let model = resumed.search.supernet().cost_model();

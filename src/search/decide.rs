@@ -1,6 +1,7 @@
 //! Decisions: candidates are dropped, sizes are decided under the budgets.
 
 use super::events::{Event, Listener};
+use super::latency::lowest_latency;
 use super::options::Decisions;
 use super::readout::DimensionReadout;
 use super::step::Search;
@@ -27,6 +28,10 @@ impl<A: Architecture> Search<A> {
             match self.options.decisions {
                 Decisions::Learned => self.drop_candidates(&readout, listener)?,
                 Decisions::Estimated => self.drop_larger(&readout, listener)?,
+            }
+            // The last choice is measured, however early it is made.
+            if self.is_decided() && lowest_latency(&self.limits).is_some() {
+                self.decide_all(&readout, listener)?;
             }
             // A fade-out too late to end before all sizes are decided does not begin here: its units
             // fade out after that decision.

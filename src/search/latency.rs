@@ -64,8 +64,7 @@ impl<A: Architecture> Search<A> {
     }
 
     /// Projects onto the limits. Where one is a latency, the chosen network is built and measured; if it is slower
-    /// than the limit by more than noise, the projection is repeated under the limit times asked /
-    /// measured.
+    /// than the limit by more than noise, the projection is repeated under what was predicted times asked / measured.
     pub(super) fn project_measured(
         &self,
         readout: &[DimensionReadout],
@@ -73,9 +72,7 @@ impl<A: Architecture> Search<A> {
     ) -> Result<Projection> {
         let mut limits = self.limits.clone();
         let mut projection = self.project_from(readout, &limits)?;
-        let Some(at) = limits.iter().position(|limit| limit.metric == Metric::Latency) else {
-            return Ok(projection);
-        };
+        let Some(at) = lowest_latency(&limits) else { return Ok(projection) };
         let asked_ms = limits[at].limit;
         for correction in 0..=CORRECTIONS {
             let predicted_ms = projection.costs[at];
@@ -151,6 +148,12 @@ impl<A: Architecture> Search<A> {
         let dense = consistency::origin::<A>(&self.origin)?.architecture;
         model.check(&*meter, &dense, &network, goes_on).map(Some)
     }
+}
+
+/// Returns which of the limits is the lowest of a latency.
+pub(super) fn lowest_latency(limits: &[CostLimit]) -> Option<usize> {
+    let latencies = limits.iter().enumerate().filter(|(_, own)| own.metric == Metric::Latency);
+    latencies.min_by(|(_, left), (_, right)| left.limit.total_cmp(&right.limit)).map(|(at, _)| at)
 }
 
 /// Returns the meter of this machine's CPU, or of the device of the search, if it has the conditions of the

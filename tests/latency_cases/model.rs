@@ -317,6 +317,10 @@ fn measurement_with_options_out_of_range_is_refused() -> TestResult {
         DeviceMeter::new(Device::Cpu, Precision::F32, [0, 3, 8, 8]),
         Error::Invalid { .. }
     );
+    assert_refused!(
+        DeviceMeter::new(Device::Mps, Precision::F32, [1, 3, 8, 8]),
+        Error::Invalid { ref name, .. } if name == "device of the meter"
+    );
     Ok(())
 }
 

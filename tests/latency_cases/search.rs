@@ -4,6 +4,7 @@ use crate::assert_refused;
 use crate::device::{milliseconds, noisy, quiet, vit, SyntheticDevice};
 use crate::support::{test_device, TestResult};
 use once_for_both::cost::Metric;
+use once_for_both::error::LatencyError;
 use once_for_both::latency::{Meter, Setting, Timer};
 use once_for_both::prelude::*;
 use once_for_both::search::{Checkpoints, LatencyCheck, LatencyOutcome, SearchBuilder};
@@ -101,6 +102,45 @@ fn choice_slower_than_asked_is_made_again_until_it_is_fast_enough() -> TestResul
 }
 
 #[test]
+fn choice_that_is_complete_before_the_end_of_the_search_is_measured() -> TestResult {
+    let options = SearchOptions::learned(40, 30).with(|options| {
+        options.pruning.interval = 1;
+        options.pruning.drop_share = 0.99;
+        options.pruning.decide_early = true;
+        options.optimiser.alpha_rate = 2.0;
+        options.pruning.fade_out_steps = 0;
+    });
+    // The embedding alone has a choice, and one of two that the budget allows.
+    let mut space = vit().space()?;
+    for own in &mut space.dimensions {
+        let [heads, channels] = [own.candidates.heads(), own.candidates.channels()];
+        own.candidates = match own.kind {
+            DimensionKind::Embedding => Candidates::flat(channels, vec![channels / 2, channels])?,
+            _ => Candidates::grid(heads, channels, vec![heads], vec![channels])?,
+        };
+    }
+    let half: Sizes =
+        space.dimensions.iter().map(|own| (own.name.clone(), own.candidates.size(0))).collect();
+    let milliseconds = quiet()?.predict(&half)?;
+    let builder = builder(SyntheticDevice::quiet(), options)?.space(space);
+    let (search, checks) = trained(builder.budget(Budget::latency(milliseconds)))?;
+    let [check] = checks.as_slice() else { return Err(format!("{checks:?}").into()) };
+    assert!(check.step < 29 && check.outcome == LatencyOutcome::Met, "{checks:?}");
+    assert_eq!(search.supernet().architecture().embed_dim, vit().embed_dim / 2);
+    Ok(())
+}
+
+#[test]
+fn lowest_of_several_latency_budgets_is_the_one_that_is_asked() -> TestResult {
+    let device = SyntheticDevice { slower: 1.15, ..SyntheticDevice::quiet() };
+    let budgets = [0.9, 0.7].map(Budget::latency_share);
+    let (search, checks) = trained(builder(device, estimated())?.budgets(budgets))?;
+    assert!((checks[0].asked_ms / quiet()?.dense_ms - 0.7).abs() < 1e-6, "{checks:?}");
+    assert!(1.15 * latency_share(&search) <= 0.707, "{}", latency_share(&search));
+    Ok(())
+}
+
+#[test]
 fn choice_slower_than_asked_by_less_than_noise_is_kept() {
     let measured = |ms, standard_error| {
         let measured = Some(once_for_both::latency::MeasuredLatency { ms, standard_error });
@@ -178,6 +218,11 @@ fn resumed_search_has_its_latency_model_and_refuses_another() -> TestResult {
     assert_eq!(resumed.latency_model(), search.latency_model());
     let branch = resumed.branch(&[Budget::latency_share(0.7)], 2)?;
     assert_eq!(branch.latency_model(), search.latency_model());
+    let elsewhere = SyntheticDevice { name: "other", ..SyntheticDevice::quiet() };
+    assert_refused!(
+        own()?.latency_meter(Arc::new(elsewhere)).build_or_resume(path),
+        Error::Latency(LatencyError::Differs { what: "device", .. })
+    );
     let other = Search::of(vit()).latency(noisy()?);
     let other = other.budget(Budget::latency_share(0.6)).options(estimated());
     assert_refused!(
