@@ -4,7 +4,7 @@ mod support;
 
 use once_for_both::batch::Batch;
 use once_for_both::components::{
-    ComponentId, Components, Importance, Observation, Teacher, UnitImportance,
+    ComponentId, Components, Distillation, Importance, Observation, Teacher, UnitImportance,
 };
 use once_for_both::cost::Budget;
 use once_for_both::models::Architecture;
@@ -14,6 +14,7 @@ use once_for_both::search::{
     METRICS,
 };
 use once_for_both::space::{Dimension, Size};
+use once_for_both::subnet::{Subnet, SubnetTeacher};
 use once_for_both::supernet::Weights;
 use once_for_both::{Error, Result};
 use serde_json::Value;
@@ -112,6 +113,44 @@ fn build_or_resume_with_another_component_is_refused() -> TestResult {
         taught,
         Error::Component { component: "teacher", expected, actual }
             if expected == "no teacher" && actual == "silent"
+    );
+    Ok(())
+}
+
+/// A teacher whose parameter is called as the name of a component is in a checkpoint.
+struct Named;
+
+impl Teacher for Named {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("named").with("name", "mine")
+    }
+
+    fn logits(&self, images: &Tensor) -> Result<Tensor> {
+        Silent.logits(images)
+    }
+}
+
+#[test]
+fn search_with_a_subnet_as_teacher_is_resumed_and_a_parameter_called_name_is_refused() -> TestResult
+{
+    let _alone = alone();
+    let folder = tempfile::tempdir()?;
+    let subnet = || -> TestResult<_> {
+        let dense = builder(options(), 0.5).build()?;
+        let mut weights = dense.supernet().raw_weights();
+        let own = vit().variables()?;
+        weights.retain(|name, _| own.contains_key(name));
+        Ok(SubnetTeacher::new("first", Subnet::new(vit(), &weights, test_device())?))
+    };
+    let distils = options().with(|own| own.training.distillation = Some(Distillation::deit()));
+    let own = || -> TestResult<_> { Ok(builder(distils.clone(), 0.5).teacher(subnet()?)) };
+    let mut search = own()?.build()?;
+    let mut run = search.run_in(folder.path())?.checkpoint_every(2);
+    assert_eq!(run.train_until(2, &mut source)?, Outcome::Reached);
+    assert_eq!(own()?.build_or_resume(folder.path())?.search.steps_done(), 2);
+    assert_refused!(
+        builder(distils, 0.5).teacher(Named).build(),
+        Error::Invalid { ref name, .. } if name == "parameter of the component named"
     );
     Ok(())
 }

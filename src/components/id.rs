@@ -20,7 +20,7 @@ use std::fmt;
 pub struct ComponentId {
     /// Name of the component.
     pub name: String,
-    /// Parameters by name.
+    /// Parameters by name; `name` is no name of one.
     #[serde(flatten)]
     pub parameters: BTreeMap<String, Value>,
 }

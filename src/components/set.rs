@@ -57,6 +57,13 @@ pub struct ComponentIds {
     pub teacher: Option<ComponentId>,
 }
 
+impl ComponentIds {
+    fn all(&self) -> impl Iterator<Item = &ComponentId> {
+        let Self { importance, bi_mask, one_hot, pmim, task, teacher } = self;
+        [importance, bi_mask, one_hot, pmim, task].into_iter().chain(teacher)
+    }
+}
+
 /// The task of searches that were saved before there were others.
 fn classification() -> ComponentId {
     Classification.id()
@@ -135,6 +142,14 @@ impl Components {
             ready || task.is::<Contrastive>(),
         ];
         let ids = self.ids();
+        if let Some(id) = ids.all().find(|id| id.parameters.contains_key("name")) {
+            let expected = "another name than that of the component's own name in a checkpoint";
+            return Err(Error::invalid(
+                format!("parameter of the component {}", id.name),
+                expected,
+                "name",
+            ));
+        }
         let ids = [&ids.importance, &ids.bi_mask, &ids.one_hot, &ids.pmim, &ids.task];
         let names = names();
         for (((component, names), id), own) in names.iter().zip(ids).zip(own) {

@@ -9,6 +9,8 @@ use super::step::Search;
 use super::update::NonFiniteCounter;
 use crate::checksums;
 use crate::components::Components;
+#[cfg(feature = "pipeline")]
+use crate::components::{ComponentId, Teacher};
 use crate::files::restore_folder;
 use crate::models::Architecture;
 use crate::optim::{Ema, Moments};
@@ -40,6 +42,21 @@ impl<A: Architecture> Snapshot<A> {
     }
 }
 
+/// The teacher of a search that is only looked at.
+#[cfg(feature = "pipeline")]
+struct AbsentTeacher(ComponentId);
+
+#[cfg(feature = "pipeline")]
+impl Teacher for AbsentTeacher {
+    fn id(&self) -> ComponentId {
+        self.0.clone()
+    }
+
+    fn logits(&self, _: &Tensor) -> Result<Tensor> {
+        Err(Error::invalid("teacher", "one that is loaded", &self.0))
+    }
+}
+
 impl<A: Architecture> Search<A> {
     /// Resumes a search from a checkpoint whose components are all of this crate; the rest of the
     /// search is bit-exact to an uninterrupted one.
@@ -63,6 +80,19 @@ impl<A: Architecture> Search<A> {
         device: Device,
     ) -> Result<Self> {
         Self::resume_from(Snapshot::read(checkpoint.as_ref())?, Some(components), device)
+    }
+
+    /// [`resume`](Self::resume) to look at a search, not to go on with it: its teacher need not be here.
+    #[cfg(feature = "pipeline")]
+    pub(crate) fn resume_to_inspect(checkpoint: &Path, device: Device) -> Result<Self> {
+        let snapshot = Snapshot::<A>::read(checkpoint)?;
+        let mut ids = snapshot.state.components.clone();
+        let teacher = ids.teacher.take();
+        let mut components = Components::from_ids(&ids)?;
+        if let Some(id) = teacher {
+            components = components.with_teacher(AbsentTeacher(id));
+        }
+        Self::resume_from(snapshot, Some(&components), device)
     }
 
     pub(super) fn resume_from(

@@ -143,7 +143,7 @@ impl<A: Architecture> SubnetTeacher<A> {
 
 impl<A: Architecture> Teacher for SubnetTeacher<A> {
     fn id(&self) -> ComponentId {
-        ComponentId::new("subnet").with("name", self.name.as_str())
+        ComponentId::new("subnet").with("network", self.name.as_str())
     }
 
     fn logits(&self, images: &Tensor) -> Result<Tensor> {

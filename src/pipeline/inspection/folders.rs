@@ -211,7 +211,7 @@ fn checkpoint(folder: &Path) -> Result<CheckpointInspection> {
 }
 
 fn checkpoint_of<A: Architecture>(folder: &Path) -> Result<CheckpointInspection> {
-    let search = Search::<A>::resume(folder, Device::Cpu)?;
+    let search = Search::<A>::resume_to_inspect(folder, Device::Cpu)?;
     let states = search.supernet().states().iter();
     Ok(CheckpointInspection {
         family: A::FAMILY.into(),
