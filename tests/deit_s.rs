@@ -2,6 +2,8 @@
 
 #[path = "support/program.rs"]
 mod program;
+#[path = "deit_s_cases/weights.rs"]
+mod weights;
 
 use program::program;
 use std::error::Error;

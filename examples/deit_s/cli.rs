@@ -42,9 +42,9 @@ RUN/config.toml has the options of a run; --config takes it. See docs/guide.md."
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Train the dense network.
+    /// Train the dense network, from --weights if they are given.
     Train,
-    /// Search a trained network (--weights, or the network of `train` in --out); save the subnet.
+    /// Search a trained network (the network of `train` in --out, or --weights); save the subnet.
     Search,
     /// Fine-tune a subnet (that of `search` in --out, else --weights) and save it.
     Finetune,

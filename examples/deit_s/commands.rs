@@ -16,7 +16,7 @@ use once_for_both::pipeline::{
     InspectOptions, NetworkConfig, Pipeline, PipelineOutcome, RunFolder,
 };
 use once_for_both::sensitivity::Progress;
-use once_for_both::subnet::{verify_against, Description, Export, Extracted, Subnet};
+use once_for_both::subnet::{verify_against, Description, Export, Extracted, Provenance, Subnet};
 use once_for_both::Result;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -160,8 +160,13 @@ fn interrupt() {
             std::process::exit(130);
         }
     } else if ranks::is_main() {
-        eprintln!("stopping after this step, with a checkpoint; press again to stop at once");
+        eprintln!("stopping after this step, with a checkpoint; press again after two seconds to stop at once");
     }
+}
+
+/// The configuration of a command that trains nothing: a run's teacher may be elsewhere by now.
+fn untaught(config: Config) -> Config {
+    Config { teacher: None, ..config }
 }
 
 /// Opens the images, and builds the dense network for them.
@@ -225,7 +230,9 @@ fn evaluate<A: ImageClassifier>(
     group: &Arc<dyn Collective>,
 ) -> Result<Outcome, AnyError> {
     let path = config.weights.clone().ok_or("eval: give the network by --weights")?;
-    let pipeline = open(config, Path::new("."), build)?.distributed(Arc::clone(group));
+    let pipeline = open(untaught(config), Path::new("."), build)?
+        .distributed(Arc::clone(group))
+        .on_progress(|progress| eprintln!("{progress}"));
     let network = pipeline.load(&path, "--weights")?;
     let top1 = pipeline.top1(&network)?;
     if !group.is_main() {
@@ -253,8 +260,10 @@ fn forecast<A: ImageClassifier>(
     }
     let budgets: Vec<Budget> =
         options.shares.iter().map(|share| Budget::macs_share(*share)).collect();
-    let pipeline = open(config, Path::new("."), build)?;
-    let network = pipeline.load(&path, "--weights")?;
+    let pipeline =
+        open(untaught(config), Path::new("."), build)?.on_progress(|own| eprintln!("{own}"));
+    let because = "a forecast is measured on it; train it first (deit_s train)";
+    let network = pipeline.load_trained(&path, "--weights", because)?;
     let show = |progress: Progress| {
         eprint!("\r{} of {} passes, {:<30}", progress.done, progress.passes, progress.dimension);
         Ok(())
@@ -280,7 +289,8 @@ fn latency<A: ImageClassifier>(
     let out = run.out.as_ref().ok_or("latency: give the folder to write by --out")?;
     expect_writable(out)?;
     let bar = ProgressBar::default();
-    let pipeline = open(config, Path::new("."), build)?.on_progress(|progress| bar.show(progress));
+    let pipeline =
+        open(untaught(config), Path::new("."), build)?.on_progress(|progress| bar.show(progress));
     let network = match &pipeline.config().weights {
         Some(path) => pipeline.load(path, "--weights")?.architecture().clone(),
         None => pipeline.dense().clone(),
@@ -333,9 +343,12 @@ fn to_export<A: ImageClassifier>(
             (subnet, images, Description::<A>::read(&folder)?.provenance)
         }
         None => {
-            let pipeline = open(config, Path::new("."), build)?;
-            let subnet = pipeline.load(path, "--weights")?;
-            let provenance = pipeline.provenance(subnet.architecture())?;
+            let pipeline = open(untaught(config), Path::new("."), build)?
+                .on_progress(|progress| eprintln!("{progress}"));
+            let because = "it is exported as it is; train it first (deit_s train)";
+            let subnet = pipeline.load_trained(path, "--weights", because)?;
+            // This crate has not trained it.
+            let provenance = Provenance::of(subnet.architecture())?;
             (subnet, pipeline.feed().calibration_batch(CALIBRATION)?, provenance)
         }
     };

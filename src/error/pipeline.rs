@@ -102,6 +102,21 @@ pub enum PipelineError {
         source: Box<super::Error>,
     },
 
+    /// A checkpoint that lacks variables of the network, or has them for other classes, where the network is used as it
+    /// is.
+    #[error(
+        "{network}: got a checkpoint without {} (or for other classes), expected a trained network: {because}",
+        variables.join(", ")
+    )]
+    Untrained {
+        /// The network.
+        network: String,
+        /// The variables, which were initialised afresh.
+        variables: Vec<String>,
+        /// Why it has to be trained, and what to do.
+        because: &'static str,
+    },
+
     /// A network for other images or classes than those of the data.
     #[error("{network}: got one for {given}, expected {expected}, as the data has")]
     Misfit {

@@ -5,11 +5,13 @@ use super::{Command, ImageClassifier, Pipeline, Progress};
 use crate::device;
 use crate::latency::{DeviceMeter, LatencyModel, MeasureOptions, Meter};
 use crate::precision::Precision;
+use crate::range::Range;
 use crate::search::{Event, LatencyCheck};
-use crate::Result;
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 /// Section `[latency]`: how latency is measured where `budget.latency` limits it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,6 +59,7 @@ impl LatencyConfig {
 
     /// Refuses options out of range.
     pub(super) fn check(&self) -> Result<()> {
+        Range::closed(1, 1 << 20).check("latency.batch", self.batch)?;
         self.options().check().map_err(|error| error.of_section("latency"))
     }
 
@@ -130,28 +133,41 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     }
 
     /// Makes sure, on rank 0, that the run folder has the latency model of the dense network, where a latency is
-    /// limited: as given, or else measured now. Refuses a limit that no choice of sizes meets.
-    pub(super) fn ensure_latency(&self, dense: &A) -> Result<()> {
+    /// limited: as given, or else measured now. Refuses a limit that no choice of sizes meets. Returns whether the run
+    /// goes on: the stop flag ends a measurement.
+    pub(super) fn ensure_latency(&self, dense: &A) -> Result<bool> {
         let searches = matches!(self.config.command, None | Some(Command::Search));
         if self.config.budget.latency.is_none() || !searches {
-            return Ok(());
+            return Ok(true);
         }
+        let stopped = || self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
         let ensured = self.group.on_main_for_long(|goes_on| {
             if let Some(known) = self.latency_model()? {
-                return self.expect_latency_model(&known, dense);
+                return self.expect_latency_model(&known, dense).map(|()| true);
             }
+            let or_stopped = || match stopped() {
+                true => Err(Error::invalid("latency", "measured to the end", "the stop flag")),
+                false => goes_on(),
+            };
             let model = match &self.config.latency.model {
-                None => self.measure_latency(dense, goes_on)?,
                 Some(given) => LatencyModel::read(given)?,
+                None => match self.measure_latency(dense, &or_stopped) {
+                    Err(_) if stopped() => return Ok(false),
+                    measured => measured?,
+                },
             };
             self.expect_latency_model(&model, dense)?;
-            model.write(&self.run.latency())
+            model.write(&self.run.latency())?;
+            Ok(true)
         });
-        ensured?;
+        if !self.group.main_says(ensured?.unwrap_or_default())? {
+            return Ok(false);
+        }
         // Now that the latency is known, the budget can be refused before the first step.
         let checked =
             self.search_options().and_then(|own| self.search_of(dense)?.options(own).check());
-        self.group.agree(checked)
+        self.group.agree(checked)?;
+        Ok(true)
     }
 
     /// Checks that a model is of this network, is as accurate as section `[latency]` asks, and was measured under its
@@ -163,10 +179,26 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
             return Ok(());
         }
         model.expect_accurate(self.config.latency.most_error)?;
-        if self.config.latency.elsewhere {
+        let Some(meter) = self.meter_here()? else { return Ok(()) };
+        model.setting.expect(&Meter::<A>::setting(&meter))
+    }
+
+    /// Checks, before anything is written, that a latency that is limited can be measured.
+    pub(super) fn expect_measurable(&self) -> Result<()> {
+        let known = self.latency_model()?.is_some() || self.config.latency.model.is_some();
+        if self.config.budget.latency.is_none() || known {
             return Ok(());
         }
-        model.setting.expect(&Meter::<A>::setting(&self.meter()?))
+        self.meter().map(drop).map_err(|error| error.of_section("latency"))
+    }
+
+    /// The meter that measures what is chosen; `None` where the model may be of another device, or a subnet is
+    /// written already.
+    pub(super) fn meter_here(&self) -> Result<Option<DeviceMeter>> {
+        match self.config.latency.elsewhere || is_saved(&self.run.subnet()) {
+            true => Ok(None),
+            false => self.meter().map(Some),
+        }
     }
 
     /// The latency model in the run folder; `None` if there is none, or no latency is limited.
@@ -177,6 +209,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         }
     }
 
+    /// The meter of section `[latency]`.
     fn meter(&self) -> Result<DeviceMeter> {
         let own = &self.config.latency;
         let device = match &own.device {

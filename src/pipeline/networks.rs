@@ -3,7 +3,9 @@
 use super::{Feed, Progress, RunFolder};
 use crate::components::Teacher;
 use crate::error::PipelineError;
-use crate::import::{self, ImportOptions, ImportReport, KnownNetwork, Pretrained, Recognised};
+use crate::import::{
+    self, Import, ImportOptions, ImportReport, KnownNetwork, Pretrained, Recognised,
+};
 use crate::models::{Architecture, SwinConfig, VitConfig};
 use crate::report::StageSizes;
 use crate::subnet::{Subnet, SubnetTeacher};
@@ -60,6 +62,24 @@ impl ImageClassifier for SwinConfig {
     }
 }
 
+/// A network from disk.
+pub(super) struct Loaded<A: ImageClassifier> {
+    pub(super) network: Subnet<A>,
+    /// Variables that were initialised afresh, because its checkpoint has none, or has them for other classes.
+    pub(super) untrained: Vec<String>,
+}
+
+impl<A: ImageClassifier> Loaded<A> {
+    /// Refuses a network with untrained variables. `name` is its name, `because` the reason.
+    pub(super) fn expect_trained(&self, name: &str, because: &'static str) -> Result<()> {
+        if self.untrained.is_empty() {
+            return Ok(());
+        }
+        let (network, variables) = (name.into(), self.untrained.clone());
+        Err(PipelineError::Untrained { network, variables, because }.into())
+    }
+}
+
 /// Loads a network: the newest of a run folder, an artifact, or a checkpoint that is fitted to
 /// `dense`.
 pub(super) fn load<A: ImageClassifier>(
@@ -68,13 +88,16 @@ pub(super) fn load<A: ImageClassifier>(
     options: &ImportOptions,
     device: Device,
     progress: &dyn Fn(&Progress<'_>),
-) -> Result<Subnet<A>> {
-    if import::is_checkpoint(path) {
-        let import = import::load(path, dense, options)?;
-        progress(&Progress::Imported { path, report: &import.report });
-        return Subnet::new(dense.clone(), &import.weights, device);
+) -> Result<Loaded<A>> {
+    if !import::is_checkpoint(path) {
+        let network = Subnet::load(&artifact_at(path)?, device)?;
+        return Ok(Loaded { network, untrained: Vec::new() });
     }
-    Subnet::load(&artifact_at(path)?, device)
+    let Import { weights, report } = import::load(path, dense, options)?;
+    progress(&Progress::Imported { path, report: &report });
+    let network = Subnet::new(dense.clone(), &weights, device)?;
+    let replaced = report.replaced.into_iter().map(|own| own.name);
+    Ok(Loaded { network, untrained: replaced.chain(report.missing).collect() })
 }
 
 fn artifact_at(path: &Path) -> Result<PathBuf> {

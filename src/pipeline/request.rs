@@ -177,8 +177,11 @@ impl Request {
             (command, _) => command,
         };
         let mut saved = saved;
-        // Another device may resume the run.
+        // Another device may resume the run, and nothing depends on a measurement that failed.
         saved.latency.elsewhere = config.latency.elsewhere;
+        if !RunFolder::new(folder).latency().is_file() {
+            saved.latency.clone_from(&config.latency);
+        }
         let (saved, given) = (to_table(&saved)?, to_table(&config)?);
         let shared = |table: &Table| -> Table {
             let own = table.iter().filter(|(name, _)| SHARED.contains(&name.as_str()));

@@ -1,11 +1,12 @@
 //! A run: its network, its images, its folder, and the stages of a command.
 
 use super::latency::LatencySummary;
-use super::networks::{self, SharedTeacher};
+use super::networks::{self, Loaded, SharedTeacher};
 use super::run_folder::is_saved;
 use super::stages::Trained;
 use super::summary::Measured;
 use super::{write_report, Command, Config, Feed, ImageClassifier, Progress, RunFolder, Summary};
+use crate::components::{Distillation, TeacherSource};
 use crate::cost::Metric;
 use crate::distributed::{Collective, SingleProcess};
 use crate::error::PipelineError;
@@ -147,11 +148,31 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     /// [`Error::File`] for a path without a network; [`PipelineError::Misfit`] for one that does
     /// not fit the images; those of import and artifact.
     pub fn load(&self, path: &Path, name: &str) -> Result<Subnet<A>> {
+        Ok(self.loaded(path, name)?.network)
+    }
+
+    /// [`load`](Self::load) of a network that is used as it is. `because` says for what.
+    ///
+    /// # Errors
+    /// Those of `load`; [`PipelineError::Untrained`] for a checkpoint that lacks variables of the network,
+    /// or has a classifier for other classes.
+    pub fn load_trained(
+        &self,
+        path: &Path,
+        name: &str,
+        because: &'static str,
+    ) -> Result<Subnet<A>> {
+        let loaded = self.loaded(path, name)?;
+        loaded.expect_trained(name, because)?;
+        Ok(loaded.network)
+    }
+
+    fn loaded(&self, path: &Path, name: &str) -> Result<Loaded<A>> {
         let options = self.config.import.options(self.config.seed);
         let device = self.feed.device();
-        let network = networks::load(path, &self.dense, &options, device, &|own| self.show(own))?;
-        networks::expect_fits(network.architecture(), &self.feed, name)?;
-        Ok(network)
+        let loaded = networks::load(path, &self.dense, &options, device, &|own| self.show(own))?;
+        networks::expect_fits(loaded.network.architecture(), &self.feed, name)?;
+        Ok(loaded)
     }
 
     /// Checks everything that can be refused before the first step: options, budgets, networks.
@@ -169,17 +190,51 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
             return self.subnet().map(drop);
         }
         self.check_options()?;
-        let start = self.start()?;
+        self.expect_one_dense_network()?;
+        let start = self.loaded_start()?;
         if command == Some(Command::Search) && start.is_none() {
             return Err(no_dense_network());
         }
-        let dense = start.as_ref().map_or(&self.dense, Subnet::architecture);
+        let dense = start.as_ref().map_or(&self.dense, |start| start.network.architecture());
         if command == Some(Command::Train) {
             self.config.space.searched(dense)?;
             return self.config.budgets(dense, self.latency_model()?.as_ref()).map(drop);
         }
         dense.resized(&dense.cost_model().dense)?;
-        self.search_of(dense)?.options(self.search_options()?).check()
+        self.expect_measurable()?;
+        let options = self.search_options()?;
+        let dense_teaches = |own: Distillation| own.teacher == TeacherSource::Dense;
+        if let (Some(start), true) =
+            (&start, options.training.distillation.is_some_and(dense_teaches))
+        {
+            let because =
+                "it teaches its search; train it first (command train), or give a teacher";
+            start.expect_trained("weights", because)?;
+        }
+        self.search_of(dense)?.options(options).check()
+    }
+
+    /// Refuses other weights than those that the dense network in the run folder was trained from: a search
+    /// takes that network.
+    fn expect_one_dense_network(&self) -> Result<()> {
+        let (Some(weights), path) = (&self.config.weights, self.run.config()) else {
+            return Ok(());
+        };
+        if self.config.command == Some(Command::Train)
+            || !is_saved(&self.run.dense())
+            || !path.is_file()
+        {
+            return Ok(());
+        }
+        let trained_from = Config::read(&path)?.weights;
+        if trained_from.as_ref() == Some(weights) {
+            return Ok(());
+        }
+        let expected = format!(
+            "none, or another run folder: {} has a dense network that was trained in it",
+            self.run.path().display()
+        );
+        Err(Error::invalid("weights", expected, weights.display()))
     }
 
     /// The subnet to fine-tune, and its name in errors: that in the run folder, or that of the
@@ -221,9 +276,13 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
             test_images: self.feed.test_images(),
             device: self.feed.device(),
         });
-        self.ensure_latency(dense)?;
+        if !self.ensure_latency(dense)? {
+            return Ok(PipelineOutcome::Stopped);
+        }
         let outcome = match self.config.command {
-            Some(Command::Train) => self.train()?.map(|dense| finished(self.run.dense(), &dense)),
+            Some(Command::Train) => {
+                self.train(start.as_ref())?.map(|dense| finished(self.run.dense(), &dense))
+            }
             Some(Command::Finetune) => self.finetune_alone()?,
             Some(Command::Search) => {
                 let start = start.ok_or_else(no_dense_network)?;
@@ -239,9 +298,10 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     }
 
     fn run_all(&self) -> Result<Option<PipelineOutcome>> {
-        let start = match &self.config.weights {
-            Some(path) => self.load(path, "weights")?,
-            None => match self.train()? {
+        let given = self.config.weights.as_ref().map(|_| self.start()).transpose()?.flatten();
+        let start = match given {
+            Some(start) => start,
+            None => match self.train(None)? {
                 Some(trained) => trained.network,
                 None => return Ok(None),
             },
@@ -290,12 +350,16 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         Ok(PipelineOutcome::Finished { network, top1, summary })
     }
 
-    /// The network to search: that of the configuration, or that of `train` in the run folder.
+    /// The network to search: that of `train` in the run folder, or that of the configuration.
     pub(super) fn start(&self) -> Result<Option<Subnet<A>>> {
+        Ok(self.loaded_start()?.map(|start| start.network))
+    }
+
+    fn loaded_start(&self) -> Result<Option<Loaded<A>>> {
         let trained = self.run.dense();
         match &self.config.weights {
-            Some(path) => self.load(path, "weights").map(Some),
-            None if is_saved(&trained) => self.load(&trained, "dense network of the run").map(Some),
+            _ if is_saved(&trained) => self.loaded(&trained, "dense network of the run").map(Some),
+            Some(path) => self.loaded(path, "weights").map(Some),
             None => Ok(None),
         }
     }
@@ -307,7 +371,10 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         let subnet = self.load(&path, name)?;
         let provenance = match RunFolder::new(path).artifact() {
             Some(folder) => Description::<A>::read(&folder)?.provenance,
-            None => self.provenance(subnet.architecture())?,
+            None => Provenance {
+                seed: Some(self.config.seed),
+                ..Provenance::of(subnet.architecture())?
+            },
         };
         Ok((subnet, provenance))
     }

@@ -6,6 +6,7 @@ use crate::error::PipelineError;
 use crate::files::{
     self, expect_own_names, restore_folder, write_atomically, write_with, Owner, Part,
 };
+use crate::import::is_checkpoint;
 use crate::search::{expect_run, Checkpoints, SearchOptions, CHECKPOINTS, METRICS};
 use crate::subnet::ARTIFACT;
 use crate::{Error, Result};
@@ -105,8 +106,11 @@ impl RunFolder {
     }
 
     /// Returns the artifact at this path: the folder itself, or the newest network of the run in
-    /// it.
+    /// it; `None` for a checkpoint, be it a file or a folder.
     pub fn artifact(&self) -> Option<PathBuf> {
+        if is_checkpoint(&self.0) {
+            return None;
+        }
         if is_artifact(&self.0) {
             return Some(self.0.clone());
         }
@@ -126,7 +130,9 @@ impl RunFolder {
         if self.config().is_file() {
             return Config::read(&self.config()).map(drop);
         }
-        expect_own_names("run folder (--out)", &self.0, |_| false, "one with a run (config.toml)")
+        // Measured before the run, into its folder.
+        let is_own = |name: &str| ["sensitivity.json", "latency.json"].contains(&name);
+        expect_own_names("run folder (--out)", &self.0, is_own, "one with a run (config.toml)")
     }
 
     /// Checks that every stage of a configuration can begin or go on in its folder. Nothing is

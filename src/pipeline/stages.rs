@@ -11,6 +11,7 @@ use crate::search::{Search, SearchBuilder, SearchOptions};
 use crate::subnet::{Export, Extracted, LatencyComparison, Provenance, Subnet, Verification};
 use crate::{Error, Result};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Test images that an extraction is verified on.
 const CALIBRATION: i64 = 64;
@@ -34,11 +35,12 @@ struct Saving<'b, A: ImageClassifier> {
 }
 
 impl<A: ImageClassifier> Pipeline<'_, A> {
-    /// Trains the dense network.
-    pub(super) fn train(&self) -> Result<Option<Trained<A>>> {
+    /// Trains the dense network, from given weights or from random ones.
+    pub(super) fn train(&self, start: Option<&Subnet<A>>) -> Result<Option<Trained<A>>> {
         let config = section("train", self.config.train.as_ref())?;
         let setup = self.setup("train", DENSE, config, 0);
-        let Some(stage) = self.training(&setup, &self.dense, None)? else { return Ok(None) };
+        let network = start.map_or(&self.dense, Subnet::architecture);
+        let Some(stage) = self.training(&setup, network, start)? else { return Ok(None) };
         let saving = Saving { folder: self.run.dense(), dense: None, before: None };
         self.save(stage, saving).map(Some)
     }
@@ -91,7 +93,11 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let builder =
             Search::of(self.config.space.searched(dense)?).space(space).components(components);
         if let Some(latency) = latency {
-            return Ok(builder.budgets(budgets).latency(latency));
+            let builder = builder.budgets(budgets).latency(latency);
+            return Ok(match self.meter_here()? {
+                None => builder,
+                Some(meter) => builder.latency_meter(Arc::new(meter)),
+            });
         }
         // Before the latency is measured, the other budgets can be checked.
         budgets.retain(|budget| budget.metric != Metric::Latency);
@@ -99,14 +105,6 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
             budgets.push(Budget::macs_share(1.0));
         }
         Ok(builder.budgets(budgets))
-    }
-
-    /// Returns the provenance of a network that was not searched.
-    ///
-    /// # Errors
-    /// [`Error::Unknown`] if the family's cost model is incomplete.
-    pub fn provenance(&self, network: &A) -> Result<Provenance> {
-        Ok(Provenance { seed: Some(self.config.seed), ..Provenance::of(network)? })
     }
 
     fn setup<'b>(

@@ -24,6 +24,8 @@ fn budgets_with_a_latency_model_limit_latency_or_macs_and_rows_have_both() -> Te
     }
     assert_ne!(latency["sizes"], macs["sizes"]);
 
+    // A row whose loss is scaled has the latency of the network.
+    succeeds(&file, &[&wanted[..], &["--ablate", "loss_scale=5"]].concat())?;
     for (other, reason) in [
         (&["--qk-v-apart"][..], "architecture"),
         (&["--latency-batch", "2"], "images"),
@@ -33,6 +35,6 @@ fn budgets_with_a_latency_model_limit_latency_or_macs_and_rows_have_both() -> Te
         let told = String::from_utf8(output.stderr)?;
         assert!(!output.status.success() && told.contains(reason), "{other:?}: {told}");
     }
-    assert_eq!(std::fs::read_to_string(&file)?.lines().count(), 3);
+    assert_eq!(std::fs::read_to_string(&file)?.lines().count(), 4);
     Ok(())
 }

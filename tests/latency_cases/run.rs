@@ -14,6 +14,7 @@ use once_for_both::prelude::*;
 use once_for_both::search::{LatencyCheck, LatencyOutcome};
 use once_for_both::Error;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 /// A small ViT on the images of this repository, under a latency budget.
 fn config(run: &Path, latency: &str) -> TestResult<Config> {
@@ -246,5 +247,35 @@ fn latency_section_with_options_out_of_range_is_refused_by_name() -> TestResult 
     let mut config = config(folder.path(), "0.6")?;
     config.latency.seconds = 0.0;
     assert_refused!(config.check(), Error::Invalid { ref name, .. } if name == "latency.seconds");
+    (config.latency.seconds, config.latency.batch) = (1.0, 0);
+    assert_refused!(config.check(), Error::Invalid { ref name, .. } if name == "latency.batch");
+    Ok(())
+}
+
+#[test]
+fn unknown_device_of_the_latency_is_refused_before_anything_is_written() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    let mut config = config(&run, "0.6")?;
+    config.latency.device = Some("gpu".into());
+    assert_refused!(
+        pipeline(config, &run)?.run(),
+        Error::Invalid { ref name, .. } if name == "latency.device"
+    );
+    assert!(!run.exists());
+    Ok(())
+}
+
+#[test]
+fn stop_flag_ends_the_measurement_whose_options_may_then_change() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    let stop = AtomicBool::new(true);
+    let outcome = pipeline(config(&run, "0.7")?, &run)?.stop_when(&stop).run()?;
+    assert!(matches!(outcome, PipelineOutcome::Stopped), "{outcome:?}");
+    assert!(!RunFolder::new(&run).latency().exists() && RunFolder::new(&run).config().is_file());
+    let settings = vec!["latency.most_error=0.2".into()];
+    let resumed = Request { settings, run: Some(run), resume: true, ..Request::default() };
+    assert_eq!(resumed.resolve()?.latency.most_error, 0.2);
     Ok(())
 }

@@ -81,8 +81,10 @@ impl Loader {
     ///
     /// # Errors
     /// [`DistributedError::Share`](crate::error::DistributedError::Share) for a batch that the
-    /// processes cannot share in equal parts, or with mixing not in equal numbers of pairs.
+    /// processes cannot share in equal parts, or with mixing not in equal numbers of pairs; [`Error::Invalid`] for a
+    /// share of more than 1e9 pixels.
     pub fn share(mut self, share: Share) -> Result<Self> {
+        self.options.check_pixels(self.dataset.len(), share)?;
         if self.options.order != Order::Sequential {
             let own = share.places(self.options.batch)?.len();
             if !share.is_whole() && self.options.mixing.is_some() && own % 2 == 1 {
@@ -122,7 +124,7 @@ impl Loader {
     /// probabilities `[B, classes]`, f32.
     ///
     /// # Errors
-    /// Those of [`Dataset::load`]; [`Error::CorruptImages`] if more images are corrupt than may be
+    /// Those of [`Dataset::load`]; [`Error::Invalid`] for a batch of more than 1e9 pixels; [`Error::CorruptImages`] if more images are corrupt than may be
     /// skipped; [`Error::Worker`] if a worker panicked; [`Error::Torch`] if the device is out of
     /// memory.
     pub fn at(&mut self, step: u64) -> Result<Batch> {
@@ -168,6 +170,7 @@ impl Loader {
     }
 
     fn start(&self, first: u64) -> Result<Workers> {
+        self.options.check_pixels(self.dataset.len(), self.share)?;
         let steps = self.steps_per_epoch();
         let end = match self.options.order {
             // An evaluation restarts at step 0, so nothing is prefetched beyond the epoch.

@@ -2,6 +2,7 @@
 
 use crate::data::transform::{EvalTransform, TrainTransform, Transform};
 use crate::data::{Dataset, Mixing, Normalisation};
+use crate::distributed::Share;
 use crate::range::{check_all, Range};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ const BATCH: Range<usize> = Range::closed(1, 1 << 20);
 const WORKERS: Range<usize> = Range::closed(1, 1 << 10);
 const PREFETCH: Range<usize> = Range::closed(0, 1 << 12);
 const REPEATS: Range<usize> = Range::closed(1, 1 << 10);
-/// Pixels of a batch: 12 GB of three channels in f32.
+/// Pixels of a process's share of a batch: 12 GB of three channels in f32.
 const MOST_PIXELS: f64 = 1e9;
 
 /// Order of the images in an epoch.
@@ -161,8 +162,16 @@ impl LoaderOptions {
         }
         self.normalisation.validate(dataset.channels())?;
         self.transform.validate()?;
-        self.mixing.map_or(Ok(()), |mixing| mixing.validate())?;
-        let (batch, size) = (self.batch.min(dataset.len()), self.transform.size());
+        self.mixing.map_or(Ok(()), |mixing| mixing.validate())
+    }
+
+    /// Checks that the share of a batch that a process holds fits into memory.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the number of pixels.
+    pub(super) fn check_pixels(&self, images: usize, share: Share) -> Result<()> {
+        let batch = self.batch.min(images).div_ceil(share.world_size());
+        let size = self.transform.size();
         let pixels = batch as f64 * (size as f64).powi(2);
         match pixels <= MOST_PIXELS {
             true => Ok(()),
@@ -172,5 +181,22 @@ impl LoaderOptions {
                 Err(Error::invalid("pixels of a batch", expected, actual))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_of_a_share_are_limited_and_not_those_of_all_processes() {
+        let options = LoaderOptions::evaluation(1000, 2000);
+        let share =
+            |world_size| Share::new(0, world_size).and_then(|own| options.check_pixels(3000, own));
+        assert!(share(2).is_ok());
+        let refused = share(1).map_err(|error| error.to_string());
+        let expected =
+            "pixels of a batch: got 2000 images of 1000 × 1000, expected at most 1e9 in all";
+        assert_eq!(refused, Err(expected.into()));
     }
 }
