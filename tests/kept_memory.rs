@@ -18,7 +18,7 @@ fn main() -> Result<()> {
     }
     let allocated = pages_of(&|| {
         for _ in 0..4 {
-            Tensor::f_ones(HIDDEN, (Kind::Float, Device::Cpu))?;
+            drop(Tensor::f_ones(HIDDEN, (Kind::Float, Device::Cpu))?);
         }
         Ok(())
     })?;
