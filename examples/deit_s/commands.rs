@@ -142,7 +142,11 @@ fn run<A: ImageClassifier>(
         saved(network);
         summary.iter().for_each(|_| saved(&run.summary()));
     }
-    saved(&out.join("report.html"));
+    let report = out.join("report.html");
+    // None where a measurement of the latency was stopped.
+    if report.is_file() {
+        saved(&report);
+    }
     Ok(match outcome {
         PipelineOutcome::Finished { .. } => Outcome::Finished,
         PipelineOutcome::Stopped => Outcome::Interrupted(Some(out)),

@@ -25,8 +25,9 @@ const SHARE: f64 = 0.6;
 const FEWEST_ROUNDS: usize = 3;
 /// Fewest networks.
 const FEWEST_NETWORKS: usize = 24;
-/// The fit takes memory in proportion to the square of them, some hundred MB for 500 of 12 blocks.
-const NETWORKS: Range<usize> = Range::closed(1, 500);
+const NETWORKS: Range<usize> = Range::closed(1, 10_000);
+/// The fit takes memory in proportion to the square of them: some hundred MB for 500 networks of 12 blocks.
+const FITTED: Range<usize> = Range::closed(1, 500);
 const ROUNDS: Range<usize> = Range::closed(1, 10_000);
 const SECONDS: Range<f64> = Range::above(0.0, 1e6);
 const ERROR: Range<f64> = Range::above(0.0, 1e3);
@@ -120,6 +121,7 @@ impl LatencyModel {
         progress: &mut dyn FnMut(&MeasureProgress) -> Result<()>,
     ) -> Result<Self> {
         options.check()?;
+        FITTED.check("networks", options.networks)?;
         let classes = classes(&architecture.cost_model(), space)?;
         let rounds = measure_all(architecture, space, &classes, meter, options, progress)?;
         let findings = findings(space, &classes, rounds)?;

@@ -28,10 +28,12 @@ pub fn peak_memory(forward: &dyn Fn() -> Result<()>, device: Device) -> Result<O
         return Ok(None);
     }
     // Where freed memory stays, what is free within the heap would count, too.
-    let kept = KEPT.load(Ordering::Relaxed);
+    if !KEPT.load(Ordering::Relaxed) {
+        return peak_of_a_call(forward);
+    }
     keep(false);
     let peak = peak_of_a_call(forward);
-    keep(kept);
+    keep(true);
     peak
 }
 

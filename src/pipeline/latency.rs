@@ -185,17 +185,19 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
 
     /// Checks, before anything is written, that a latency that is limited can be measured.
     pub(super) fn expect_measurable(&self) -> Result<()> {
-        let known = self.latency_model()?.is_some() || self.config.latency.model.is_some();
-        if self.config.budget.latency.is_none() || known {
+        let LatencyConfig { model, elsewhere, .. } = &self.config.latency;
+        let known = self.latency_model()?.is_some() || model.is_some() && *elsewhere;
+        if self.config.budget.latency.is_none() || known || !self.group.is_main() {
             return Ok(());
         }
-        self.meter().map(drop).map_err(|error| error.of_section("latency"))
+        self.meter().map(drop)
     }
 
-    /// The meter that measures what is chosen; `None` where the model may be of another device, or a subnet is
-    /// written already.
+    /// The meter of rank 0, which measures what is chosen; `None` where the model may be of another device, or a subnet
+    /// is written already.
     pub(super) fn meter_here(&self) -> Result<Option<DeviceMeter>> {
-        match self.config.latency.elsewhere || is_saved(&self.run.subnet()) {
+        let elsewhere = self.config.latency.elsewhere || is_saved(&self.run.subnet());
+        match elsewhere || !self.group.is_main() {
             true => Ok(None),
             false => self.meter().map(Some),
         }
@@ -213,7 +215,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     fn meter(&self) -> Result<DeviceMeter> {
         let own = &self.config.latency;
         let device = match &own.device {
-            Some(name) => device::parse(name)?,
+            Some(name) => device::parse(name).map_err(|error| error.of_section("latency"))?,
             None => self.feed.device(),
         };
         let [channels, height, width] = self.feed.image_shape();

@@ -2,7 +2,7 @@
 
 use super::latency::LatencySummary;
 use super::networks::{self, Loaded, SharedTeacher};
-use super::run_folder::is_saved;
+use super::run_folder::{is_saved, trained_from};
 use super::stages::Trained;
 use super::summary::Measured;
 use super::{write_report, Command, Config, Feed, ImageClassifier, Progress, RunFolder, Summary};
@@ -190,7 +190,6 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
             return self.subnet().map(drop);
         }
         self.check_options()?;
-        self.expect_one_dense_network()?;
         let start = self.loaded_start()?;
         if command == Some(Command::Search) && start.is_none() {
             return Err(no_dense_network());
@@ -204,37 +203,15 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         self.expect_measurable()?;
         let options = self.search_options()?;
         let dense_teaches = |own: Distillation| own.teacher == TeacherSource::Dense;
-        if let (Some(start), true) =
-            (&start, options.training.distillation.is_some_and(dense_teaches))
-        {
+        let taught = options.training.distillation.is_some_and(dense_teaches);
+        // A search that has begun has its teacher.
+        let begins = !(self.resume && self.run.has_begun(Some(Command::Search)));
+        if let (Some(start), true) = (&start, taught && begins) {
             let because =
                 "it teaches its search; train it first (command train), or give a teacher";
             start.expect_trained("weights", because)?;
         }
         self.search_of(dense)?.options(options).check()
-    }
-
-    /// Refuses other weights than those that the dense network in the run folder was trained from: a search
-    /// takes that network.
-    fn expect_one_dense_network(&self) -> Result<()> {
-        let (Some(weights), path) = (&self.config.weights, self.run.config()) else {
-            return Ok(());
-        };
-        if self.config.command == Some(Command::Train)
-            || !is_saved(&self.run.dense())
-            || !path.is_file()
-        {
-            return Ok(());
-        }
-        let trained_from = Config::read(&path)?.weights;
-        if trained_from.as_ref() == Some(weights) {
-            return Ok(());
-        }
-        let expected = format!(
-            "none, or another run folder: {} has a dense network that was trained in it",
-            self.run.path().display()
-        );
-        Err(Error::invalid("weights", expected, weights.display()))
     }
 
     /// The subnet to fine-tune, and its name in errors: that in the run folder, or that of the
@@ -350,15 +327,17 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         Ok(PipelineOutcome::Finished { network, top1, summary })
     }
 
-    /// The network to search: that of `train` in the run folder, or that of the configuration.
+    /// The network to search: that of the configuration, or what `train` made of it or of random weights in the run
+    /// folder.
     pub(super) fn start(&self) -> Result<Option<Subnet<A>>> {
         Ok(self.loaded_start()?.map(|start| start.network))
     }
 
     fn loaded_start(&self) -> Result<Option<Loaded<A>>> {
-        let trained = self.run.dense();
-        match &self.config.weights {
-            _ if is_saved(&trained) => self.loaded(&trained, "dense network of the run").map(Some),
+        let (dense, given) = (self.run.dense(), &self.config.weights);
+        let trained = is_saved(&dense) && (given.is_none() || trained_from(&self.run)? == *given);
+        match given {
+            _ if trained => self.loaded(&dense, "dense network of the run").map(Some),
             Some(path) => self.loaded(path, "weights").map(Some),
             None => Ok(None),
         }

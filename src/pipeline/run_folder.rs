@@ -235,6 +235,22 @@ pub(super) struct StagePlan<A> {
     /// All options of the library.
     #[serde(default)]
     pub(super) options: Option<SearchOptions>,
+    /// Weights that the dense network was trained from; none for random ones, and for other stages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) trained_from: Option<PathBuf>,
+}
+
+/// Returns the weights that the dense network of a run was trained from.
+pub(super) fn trained_from(run: &RunFolder) -> Result<Option<PathBuf>> {
+    #[derive(Deserialize)]
+    struct Plan {
+        trained_from: Option<PathBuf>,
+    }
+    let path = run.0.join(DENSE).join(PLAN);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    Ok(files::read_json::<Plan>(&path)?.trained_from)
 }
 
 /// Writes the reconstruction after `step` optimiser steps into the folder of the search.

@@ -149,6 +149,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
             steps: options.total_steps,
             network: network.clone(),
             options: Some(options.clone()),
+            trained_from: self.config.weights.clone().filter(|_| setup.name == "train"),
         };
         let builder = builder.options(options).device(self.feed.device());
         let stage = self.run_stage(setup, &plan, builder);
