@@ -143,7 +143,7 @@ impl Components {
         ];
         let ids = self.ids();
         if let Some(id) = ids.all().find(|id| id.parameters.contains_key("name")) {
-            let expected = "another name than that of the component's own name in a checkpoint";
+            let expected = "another name: a checkpoint has the component's own under this one";
             return Err(Error::invalid(
                 format!("parameter of the component {}", id.name),
                 expected,

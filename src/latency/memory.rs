@@ -72,7 +72,7 @@ fn return_free_memory() -> bool {
 ///
 /// By default glibc returns large blocks to the system, and the top of the heap when much of it is free; the next
 /// forward pass takes the pages again, one by one. Whether it does depends on where the blocks happen to lie: latencies of
-/// one and the same network, built twice, differed by 40 %.
+/// one and the same network, built twice, differed by a third.
 pub(super) fn keep_freed_memory() {
     keep(true);
 }

@@ -45,7 +45,7 @@ pub trait Meter<A: Architecture>: Debug + Send + Sync {
 /// (on Unix). With several threads it does: measure while nothing else runs.
 ///
 /// On a CPU with glibc, memory that the process frees stays with it after the first network is prepared, as with `MALLOC_MMAP_MAX_=0` and
-/// `MALLOC_TRIM_THRESHOLD_=4294967295` in its environment: docs/latency.md, "The model".
+/// `MALLOC_TRIM_THRESHOLD_=4294967295` in its environment: docs/latency.md, "In deployment".
 #[derive(Debug)]
 pub struct DeviceMeter {
     device: Device,

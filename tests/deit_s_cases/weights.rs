@@ -68,13 +68,10 @@ fn checkpoint_for_other_classes_is_trained_before_it_teaches_is_exported_or_fore
         let difference = (own - same).abs().max().double_value(&[]);
         assert!(difference < 1e-5, "{name}: {difference}");
     }
-    // The search takes what was trained of the weights, and other weights if they are given.
-    let dense = |summary: &str| -> Result<_, Box<dyn std::error::Error>> {
-        Ok(json(&run.join(summary))?["dense"]["top1"].clone())
-    };
+    // The search takes what was trained of the weights.
     succeeds(&[&["search", "--out", out][..], &SMALL].concat())?;
     let trained = succeeds(&["eval", "--weights", text(&run.join("dense/network"))?])?;
-    let top1 = dense("summary.json")?.as_f64().ok_or("no top-1")?;
+    let top1 = json(&run.join("summary.json"))?["dense"]["top1"].as_f64().ok_or("no top-1")?;
     assert!(trained.starts_with(&format!("top-1 {:.2}%", 100.0 * top1)), "{trained}, {top1}");
     Ok(())
 }
@@ -85,7 +82,10 @@ fn run_begins_in_a_folder_with_a_forecast() -> TestResult {
     let [first, run] = ["first", "run"].map(|name| folder.path().join(name));
     trained(&first)?;
     let given = ["--weights", text(&first)?, "--out", text(&run)?];
-    succeeds(&[&["forecast"][..], &given, &["--images", "16", "--shares", "0.5"]].concat())?;
+    let forecast = ["--images", "200", "--shares", "0.5"];
+    let told = succeeds(&[&["forecast"][..], &given, &forecast].concat())?;
+    // In two batches of 100.
+    assert!(told.contains("on 200 calibration images"), "{told}");
     succeeds(&[&["search"][..], &given, &SMALL].concat())?;
     assert!(run.join("sensitivity.json").is_file() && run.join("subnet/config.json").is_file());
     Ok(())
