@@ -34,7 +34,7 @@ fn options() -> SearchOptions {
         options.log_interval = 1;
         options.pruning.interval = 1;
         options.pruning.fade_out_steps = 2;
-        options.optimiser.alpha_rate = 2.0;
+        options.optimiser.alpha_rate = Some(2.0);
         options.training.ema_decay = Some(0.9);
     })
 }

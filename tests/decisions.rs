@@ -347,5 +347,8 @@ fn branch_in_the_first_steps_meets_its_budget() -> TestResult {
     }
     let late = options().with(|o| o.stages = Stages::Two { importance_steps: 8 });
     assert_refused!(late.check(), Error::Invalid { .. });
+    let estimated = SearchOptions::new(STEPS, 8);
+    let staged = estimated.with(|o| o.stages = Stages::Two { importance_steps: 4 });
+    assert_refused!(staged.check(), Error::Invalid { ref name, .. } if name == "stages");
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 #[path = "support/program.rs"]
 mod program;
+#[path = "deit_s_cases/stages.rs"]
+mod stages;
 #[path = "deit_s_cases/weights.rs"]
 mod weights;
 
@@ -98,6 +100,8 @@ fn stages_in_one_run_folder_continue_from_one_another_and_are_reported() -> Test
     let learned = ["--set", "search.method=learned"];
     let told = succeeds(&[&["search", "--out", out][..], &SMALL, &learned].concat())?;
     assert!(told.contains("budget"), "{told}");
+    // No reconstruction, and first in order.
+    std::fs::write(run.join("paintings/.DS_Store"), "")?;
     stage("finetune")?;
     for name in
         ["config.toml", "summary.json", "metrics.jsonl", "sensitivity.json", "subnet/model.onnx"]

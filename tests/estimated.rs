@@ -144,6 +144,23 @@ fn estimated_search_keeps_the_budgets_of_its_branches_feasible() -> TestResult {
     Ok(())
 }
 
+#[test]
+fn estimated_search_keeps_a_budget_of_another_metric_feasible() -> TestResult {
+    let _alone = alone();
+    let wide = Budget::params_share(0.8);
+    let options = options().with(|options| {
+        options.budget.keep_feasible = vec![wide];
+        options.budget.decide_at_end = false;
+    });
+    let mut search = search_with(options, 0.3)?;
+    let events = run(&mut search, SEARCH)?;
+    assert!(events.iter().any(|event| matches!(event, Event::Pruned(_))), "units are pruned");
+    let limit = wide.resolve(search.supernet().cost_model())?;
+    let cost = search.project(&[limit])?.costs[0];
+    assert!(cost <= limit.limit && cost > 0.95 * limit.limit, "{cost} of {}", limit.limit);
+    Ok(())
+}
+
 /// A choice is never worse for being allowed to cost more.
 #[test]
 fn estimated_loss_of_a_projection_falls_with_the_limit() -> TestResult {

@@ -170,7 +170,7 @@ fn steps_after_pruning_equal_those_with_gates_at_zero() -> TestResult {
 fn fade_out_that_starts_at_a_prune_step_continues_from_the_present_gates() -> TestResult {
     let _alone = alone();
     let mut options = fade_out_options().with(|o| o.pruning.interval = 4);
-    options.optimiser.alpha_rate = 0.0;
+    options.optimiser.alpha_rate = Some(0.0);
     let mut search = exact_search(options)?;
     run(&mut search, 3)?;
     let state = &mut search.supernet_mut().states_mut()[1];

@@ -148,7 +148,7 @@ fn extraction_from_a_search_in_bf16_before_its_last_step_is_in_f32_and_changes_n
             o.pmim = None;
             // Heads of 6 or 7 of 8 channels, whose attention scale is rounded in bf16.
             o.init.alpha = AlphaInit::Even { spread: 0.1 };
-            o.optimiser.alpha_rate = 0.0;
+            o.optimiser.alpha_rate = Some(0.0);
         });
         let mut search = builder(&dense, options, TASK).build()?;
         for step in 0..12 {
@@ -239,6 +239,40 @@ fn task_whose_target_is_a_teacher_is_refused_without_one() -> TestResult {
 }
 
 #[test]
+fn losses_estimated_without_labels_at_the_dense_network_itself_tell_units_apart() -> TestResult {
+    let _alone = alone();
+    let vit = VitConfig::uniform(WIDTH, 2, 4).input(16, 3, 4).classes(10);
+    let training =
+        Search::of(vit.clone()).options(SearchOptions::training(1)).device(test_device());
+    let mut weights = training.build()?.supernet().raw_weights();
+    let useless = "blocks.0.mlp.fc2.weight";
+    weights.insert(useless.into(), weights[useless].f_zeros_like()?);
+    let mut alone = Distillation::dense();
+    alone.weight = 1.0;
+    let options = SearchOptions::new(20, 20).with(|o| {
+        o.training.distillation = Some(alone);
+        o.training.freeze_weights = true;
+        o.optimiser.score_rate = Some(0.0);
+        o.one_hot.weight = 0.0;
+        o.pruning.interval = 10;
+    });
+    let search = Search::of(vit).weights(&weights).budget(Budget::macs_share(0.6));
+    let mut search = search.options(options).device(test_device()).build()?;
+    for step in 0..10 {
+        search.step(&[unlabelled(step)?], &mut ())?;
+    }
+    let smallest = |name: &str| -> TestResult<f64> {
+        let states = search.supernet().states();
+        let own = states.iter().find(|state| state.name == name).ok_or("no dimension")?;
+        Ok(-numbers(&own.alpha)?[0])
+    };
+    let [useless, useful] = [smallest("blocks.0.mlp")?, smallest("blocks.1.mlp")?];
+    // 0.1² of the rise of the loss, far above the rounding of a distance of zero.
+    assert!(useful > 1e-8 && useless < 1e-3 * useful, "{useless:e}, {useful:e}");
+    Ok(())
+}
+
+#[test]
 fn losses_estimated_at_the_target_itself_are_those_of_the_probe() -> TestResult {
     let _alone = alone();
     let mut dense = dense()?;
@@ -251,7 +285,7 @@ fn losses_estimated_at_the_target_itself_are_those_of_the_probe() -> TestResult 
         let options = SearchOptions::new(20, 20).with(|o| {
             // The student stays at its target.
             o.training.freeze_weights = true;
-            o.optimiser.score_rate = 0.0;
+            o.optimiser.score_rate = Some(0.0);
             o.one_hot.weight = 0.0;
             o.pruning.interval = 10;
         });

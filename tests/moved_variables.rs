@@ -8,14 +8,14 @@ use once_for_both::check::self_check;
 use once_for_both::components::{AdaptiveOneHotLoss, BiMask, ComponentId, RankedBiMask, UnitState};
 use once_for_both::cost::{Budget, CostModel, Polynomial};
 use once_for_both::models::{Architecture, TchModule};
-use once_for_both::search::{Event, Search};
+use once_for_both::search::{Checkpoints, Event, Search, SearchOptions};
 use once_for_both::space::{
     ActiveSet, Binding, Candidates, Dimension, DimensionKind, SearchSpace, Size, Sizes,
 };
 use once_for_both::{Error, Result};
 use serde::{Deserialize, Serialize};
 use support::tiny_run::{alone, builder, fade_out_options, options, run};
-use support::{test_device, TestResult};
+use support::{numbers, test_device, TestResult};
 use tch::{nn, Kind, Tensor};
 
 /// Two layers; the second is trained from the start, or made trainable later, and is read in the forward
@@ -174,5 +174,31 @@ fn bi_mask_of_ones_own_in_a_fade_out_knows_the_pruned_importance_of_every_dimens
         }
     }
     assert!(pruned > 0);
+    Ok(())
+}
+
+/// m₀ is 0 and no gate: a share of it would take kept gates with it.
+#[test]
+fn gates_of_units_kept_in_place_are_the_bi_mask_at_once_and_after_a_resume() -> TestResult {
+    let _alone = alone();
+    let network = TwoLayers { keeps_transpose: false, frozen: false };
+    let options = SearchOptions::learned(40, 30).with(|options| options.pmim = None);
+    let search = Search::of(network).budget(Budget::macs_share(0.6)).options(options);
+    let mut search = search.device(test_device()).build()?;
+    search.step(&[batch()], &mut ())?;
+    search.narrow(&[(0, Size::flat(4))])?;
+    search.step(&[batch()], &mut ())?;
+    let kept_gates = |search: &Search<TwoLayers>| -> TestResult<Vec<f64>> {
+        let masks = search.supernet().masks(search.lambda())?;
+        let gates = numbers(&masks[0].mask)?;
+        Ok(gates.into_iter().filter(|gate| *gate > 0.0).collect())
+    };
+    let gates = kept_gates(&search)?;
+    assert!(gates.len() == 4 && gates.iter().all(|gate| *gate > 0.5), "{gates:?}");
+    let folder = tempfile::tempdir()?;
+    let checkpoints = Checkpoints::new(folder.path(), 1);
+    checkpoints.save(&search)?;
+    let resumed = checkpoints.resume::<TwoLayers>(test_device())?.ok_or("no checkpoint")?.search;
+    assert_eq!(kept_gates(&resumed)?, gates);
     Ok(())
 }

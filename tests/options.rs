@@ -141,6 +141,18 @@ fn options() -> SearchOptions {
 }
 
 #[test]
+fn gates_that_weights_cannot_be_divided_by_are_refused_by_dimension() -> TestResult {
+    let importance = UnitImportance::LearnedFromMagnitude { mean: -200.0, std: 0.0 };
+    let search = Search::of(vit()).options(SearchOptions::new(4, 3)).importance(importance);
+    let refused = search.budget(Budget::macs_share(0.6)).device(Device::Cpu).build();
+    assert!(
+        matches!(refused, Err(Error::Invalid { ref name, .. }) if name == "gates of embed"),
+        "{refused:?}"
+    );
+    Ok(())
+}
+
+#[test]
 fn search_options_of_extreme_values_are_refused_by_name_or_make_a_step() -> TestResult {
     let kept = accepted(&options(), SearchOptions::check)?;
     // Of every field, the first and the last value that is accepted.

@@ -159,7 +159,7 @@ fn search_with_a_subnet_as_teacher_is_resumed_and_a_parameter_called_name_is_ref
 fn build_or_resume_with_other_options_or_budgets_is_refused() -> TestResult {
     let _alone = alone();
     let folder = begun()?;
-    let slower = options().with(|o| o.optimiser.alpha_rate = 1.5);
+    let slower = options().with(|o| o.optimiser.alpha_rate = Some(1.5));
     let other = own().options(slower).build_or_resume(folder.path());
     assert_refused!(
         other,

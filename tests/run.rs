@@ -26,7 +26,7 @@ fn options() -> SearchOptions {
     options.log_interval = 1;
     options.pruning.interval = 2;
     options.pruning.fade_out_steps = 3;
-    options.optimiser.alpha_rate = 0.6;
+    options.optimiser.alpha_rate = Some(0.6);
     options.training.ema_decay = Some(0.9);
     options
 }
@@ -449,5 +449,16 @@ fn skipped_steps_are_reported_after_a_checkpoint_in_between() -> TestResult {
         assert_eq!(ended, Outcome::Finished);
         assert_eq!(guards(&events.borrow()), expected, "resumed: {resumed}");
     }
+    Ok(())
+}
+
+#[test]
+fn run_that_diverges_after_its_last_regular_log_is_refused() -> TestResult {
+    let _alone = alone();
+    let mut search = builder(options().with(|o| o.log_interval = 10), 0.5).build()?;
+    // Step 30 is logged, and the last one, 39.
+    let mut source = |step: u64| batch_with_nan(step, step > 30);
+    let ended = search.run(Checkpoints::new(tempfile::tempdir()?.path(), 2)).train(&mut source);
+    assert_refused!(ended, Error::Diverged { in_a_row, .. } if in_a_row >= 5);
     Ok(())
 }

@@ -488,7 +488,7 @@ fn written_sensitivity_is_read_back_and_another_file_is_refused() -> TestResult 
 /// A search whose α is fixed.
 fn fixed() -> SearchOptions {
     SearchOptions::learned(STEPS, 8).seed(3).with(|o| {
-        o.optimiser.alpha_rate = 0.0;
+        o.optimiser.alpha_rate = Some(0.0);
         o.pruning.drop_share = 0.0;
         o.pruning.fade_out_steps = 0;
     })

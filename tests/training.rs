@@ -8,7 +8,7 @@ use once_for_both::components::{
 };
 use once_for_both::models::VitConfig;
 use once_for_both::precision::Precision;
-use once_for_both::search::{Checkpoints, Search, SearchOptions};
+use once_for_both::search::{Checkpoints, Event, Search, SearchOptions};
 use once_for_both::space::SearchSpace;
 use once_for_both::supernet::Supernet;
 use once_for_both::{Error, Result};
@@ -147,6 +147,48 @@ fn option_out_of_range_is_refused_by_name() -> TestResult {
         assert_refused!(wrong.check(), Error::Invalid { name: ref refused, .. } if refused == name);
     }
     options().check()?;
+    Ok(())
+}
+
+#[test]
+fn scores_and_alpha_of_the_papers_setting_move_at_the_rate_of_the_weights() -> TestResult {
+    let _alone = alone();
+    let options = SearchOptions::paper(100, 60).peak_rate(1e-3);
+    let mut search = search_with(options.with(|o| o.pruning.interval = 50), 0.5)?;
+    let rates = |step| search.options().optimiser.weight_rate.at(step);
+    let expected = [rates(0), rates(1)];
+    assert!(expected[0] < 0.5e-3 && expected[1] > expected[0], "a warm-up: {expected:?}");
+    let alphas = |search: &Search<VitConfig>| numbers(&search.supernet().states()[0].alpha);
+    let first = alphas(&search)?;
+    step(&mut search, &[batch(0)?])?;
+    // The first step of Adam moves every parameter by its rate, and decays it by 1e-3 of that.
+    let now = alphas(&search)?;
+    let moved = now.iter().zip(&first).map(|(now, before)| (now - before).abs());
+    let most = moved.fold(0.0, f64::max);
+    assert!((most / expected[0] - 1.0).abs() < 0.01, "{most} {expected:?}");
+    Ok(())
+}
+
+#[test]
+fn logged_total_counts_the_reconstruction_of_the_masked_images_alone() -> TestResult {
+    let _alone = alone();
+    let mut search = search_with(options().with(|o| o.log_interval = 1), 0.5)?;
+    run(&mut search, 2)?;
+    assert!(search.mask_ratio() > 0.0);
+    let weighted = search.gradients(&[batch(2)?])?.losses.weighted_reconstruction;
+    let weighted = weighted.ok_or("no masked images")?.f_double_value(&[])?;
+    let mut losses = Vec::new();
+    search.step(&[batch(2)?], &mut |event: &Event| {
+        if let Event::Step(metrics) = event {
+            losses.push(metrics.loss);
+        }
+        Ok(())
+    })?;
+    let [loss] = losses[..] else { return Err("not one step".into()) };
+    let rest = loss.total - loss.task - loss.one_hot - loss.budget;
+    assert!((rest - weighted).abs() < 1e-5 * weighted, "{rest} {weighted}");
+    // Two of six images have masked tokens; random logits cost each about the same.
+    assert!(rest > 0.1 * loss.task && rest < 0.6 * loss.task, "{rest} of {}", loss.task);
     Ok(())
 }
 

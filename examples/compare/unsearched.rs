@@ -12,7 +12,7 @@ pub fn unsearched(total: u64, search: u64, fade_out: Option<u64>) -> SearchOptio
         own.training.distillation = ours.training.distillation;
         own.lambda = ours.lambda;
         own.optimiser = ours.optimiser;
-        own.optimiser.alpha_rate = 0.0;
+        own.optimiser.alpha_rate = Some(0.0);
         own.pruning.drop_share = 0.0;
         own.pruning.fade_out_steps = steps - 1;
     })

@@ -292,6 +292,10 @@ fn latency<A: ImageClassifier>(
 ) -> Result<Outcome, AnyError> {
     let out = run.out.as_ref().ok_or("latency: give the folder to write by --out")?;
     expect_writable(out)?;
+    if RunFolder::new(out).has_begun(Some(pipeline::Command::Search)) {
+        let expected = "got a run whose search has begun, expected another folder as --out";
+        return Err(format!("latency: {}: {expected}", out.display()).into());
+    }
     let bar = ProgressBar::default();
     let pipeline =
         open(untaught(config), Path::new("."), build)?.on_progress(|progress| bar.show(progress));

@@ -3,6 +3,7 @@
 use super::ComponentId;
 use crate::error::expect_shape;
 use crate::precision::Precision;
+use crate::randomness::for_images;
 use crate::range::{Range, RATE, SHARE};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,8 @@ use tch::{Kind, Reduction, Tensor};
 
 /// Logits divided by it, and its square, stay finite in f32.
 const TEMPERATURE: Range<f64> = Range::closed(1e-3, 1e6);
+/// Weight of drawn classes in the gradient: that of labels beside [`Distillation::dense`].
+const PROBE: f64 = 0.1;
 
 /// Distillation teacher: a network whose outputs the student imitates.
 ///
@@ -209,6 +212,30 @@ pub fn distillation_loss(
             Ok(divergence.f_sum(None)?.f_mul_scalar(temperature * temperature / batch)?)
         }
     }
+}
+
+/// Returns a term of value 0 with [`PROBE`] times the gradient of the cross-entropy with classes drawn from the
+/// student's own softmax(logits/τ), by libtorch's generator; `None` for hard distillation.
+///
+/// A student that meets its soft target has no gradient, and every candidate would be estimated to cost nothing
+/// ([`Decisions::Estimated`](crate::search::Decisions::Estimated)). The expected square of this gradient is, up to the
+/// square of [`PROBE`], the Gauss–Newton term of τ²·KL: the second-order rise of the loss.
+pub(crate) fn drawn_classes(student: &Tensor, kind: DistillationKind) -> Result<Option<Tensor>> {
+    let DistillationKind::Soft { temperature } = kind else { return Ok(None) };
+    let log_p = student.f_to_kind(Kind::Float)?.f_div_scalar(temperature)?;
+    let log_p = log_p.f_log_softmax(-1, None)?;
+    let mut shape = log_p.size();
+    // The largest of ln p plus Gumbel noise is a draw from p.
+    let noise = for_images(shape[0], |images| {
+        shape[0] = images;
+        let uniform = Tensor::f_rand(&shape[..], (Kind::Float, student.device()))?;
+        let uniform = uniform.f_clamp(f64::from(f32::MIN_POSITIVE), 1.0 - 1e-7)?;
+        Ok(uniform.f_log()?.f_neg()?.f_log()?.f_neg()?)
+    })?;
+    let class = log_p.f_detach()?.f_add(&noise)?.f_argmax(-1, true)?;
+    let log_p = log_p.f_gather(-1, &class, false)?;
+    let moved = log_p.f_detach()?.f_sub(&log_p)?;
+    Ok(Some(moved.f_mean(None)?.f_mul_scalar(PROBE * temperature)?))
 }
 
 /// Returns the squared distance of the student's features from the teacher's, as a share of the

@@ -34,11 +34,11 @@ pub(crate) use bi_mask::check_lambda;
 pub(crate) use bi_mask::expect_finite;
 pub use bi_mask::{BiMask, Mask, UnitState};
 pub use budget_loss::BudgetLoss;
-pub(crate) use distillation::feature_distance;
 pub use distillation::{
     distillation_loss, feature_loss, Distillation, DistillationKind, Teacher, TeacherOutputs,
     TeacherSource,
 };
+pub(crate) use distillation::{drawn_classes, feature_distance};
 pub use id::ComponentId;
 pub use importance::{Importance, Observation, UnitImportance};
 pub use magnitude::magnitude;

@@ -70,6 +70,19 @@ pub enum PipelineError {
         file: PathBuf,
     },
 
+    /// A stage that has begun in this run folder and has made no network yet, where its network is needed.
+    #[error(
+        "run folder {}: got a stage {stage} that has not ended, expected its network; resume it (--resume), or give another \
+         folder",
+        folder.display()
+    )]
+    Unfinished {
+        /// The run folder.
+        folder: PathBuf,
+        /// The stage, by its command.
+        stage: &'static str,
+    },
+
     /// No network where one is needed.
     #[error("network to {purpose}: got none, expected {expected}")]
     NoNetwork {

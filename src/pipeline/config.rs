@@ -105,6 +105,9 @@ pub struct TeacherConfig {
     /// Weight of the distillation loss, in [0, 1].
     #[serde(default = "half")]
     pub share: f64,
+    /// How a checkpoint is read. Every tensor of the network has to be in it.
+    #[serde(default, skip_serializing_if = "ImportConfig::is_default")]
+    pub import: ImportConfig,
 }
 
 fn half() -> f64 {

@@ -1,5 +1,6 @@
 //! Networks from disk: run folders, artifacts, and checkpoints of other programs.
 
+use super::config::TeacherConfig;
 use super::{Feed, Progress, RunFolder};
 use crate::components::Teacher;
 use crate::error::PipelineError;
@@ -131,11 +132,12 @@ pub fn stored_family(path: &Path) -> Result<Option<String>> {
 /// Loads a teacher as it is: from a run folder or artifact of family `A`, ViT or Swin, or from a
 /// checkpoint of a ViT or Swin, of which the report says what was assumed.
 pub(super) fn load_teacher<A: ImageClassifier>(
-    path: &Path,
+    config: &TeacherConfig,
     feed: &Feed,
 ) -> Result<(SharedTeacher, Option<ImportReport>)> {
+    let path = &config.weights;
     if import::is_checkpoint(path) {
-        return teacher_of_checkpoint(path, feed).map(|(own, report)| (own, Some(report)));
+        return teacher_of_checkpoint(config, feed).map(|(own, report)| (own, Some(report)));
     }
     let name = path.display().to_string();
     let (folder, family) = (artifact_at(path)?, stored_family(path)?);
@@ -151,9 +153,12 @@ pub(super) fn load_teacher<A: ImageClassifier>(
     Ok((own?, None))
 }
 
-fn teacher_of_checkpoint(path: &Path, feed: &Feed) -> Result<(SharedTeacher, ImportReport)> {
-    let (name, device) = (path.display().to_string(), feed.device());
-    let Recognised { network, import, .. } = recognise_teacher(path)?;
+fn teacher_of_checkpoint(
+    config: &TeacherConfig,
+    feed: &Feed,
+) -> Result<(SharedTeacher, ImportReport)> {
+    let (name, device) = (config.weights.display().to_string(), feed.device());
+    let Recognised { network, import, .. } = recognise_teacher(config)?;
     let own = match network {
         KnownNetwork::Vit(own) => teacher(name, Subnet::new(own, &import.weights, device)?, feed),
         KnownNetwork::Swin(own) => teacher(name, Subnet::new(own, &import.weights, device)?, feed),
@@ -162,9 +167,9 @@ fn teacher_of_checkpoint(path: &Path, feed: &Feed) -> Result<(SharedTeacher, Imp
 }
 
 /// Every tensor has its place: what is left out would make another teacher.
-fn recognise_teacher(path: &Path) -> Result<Recognised> {
-    let options = ImportOptions { strict: true, ..ImportOptions::default() };
-    import::recognise_file(path, &options, None)
+fn recognise_teacher(config: &TeacherConfig) -> Result<Recognised> {
+    let options = ImportOptions { strict: true, ..config.import.options(0) };
+    import::recognise_file(&config.weights, &options, None)
 }
 
 fn teacher<A: ImageClassifier>(
@@ -201,6 +206,7 @@ mod tests {
     use super::*;
     use crate::import::Assumption;
     use crate::models::{Activation, Pooling};
+    use crate::pipeline::ImportConfig;
 
     /// In the file alone, activation and pooling would be exact GELU and the class token.
     #[test]
@@ -214,7 +220,13 @@ mod tests {
             "model_args": {"num_heads": 3, "act_layer": "relu", "fc_norm": false}}"#;
         let beside = folder.path().join("config.json");
         std::fs::write(&beside, config).map_err(|e| Error::io("write", &beside, e))?;
-        let Recognised { network, import, .. } = recognise_teacher(&path)?;
+        let teacher = TeacherConfig {
+            weights: path,
+            temperature: None,
+            share: 0.5,
+            import: ImportConfig::default(),
+        };
+        let Recognised { network, import, .. } = recognise_teacher(&teacher)?;
         let KnownNetwork::Vit(own) = network else { panic!("not a ViT") };
         assert_eq!((own.activation, own.pooling), (Activation::Relu, Pooling::Mean));
         assert_eq!(own.blocks[0].heads, 3);
@@ -222,6 +234,9 @@ mod tests {
         let known = import.report.assumed.iter().filter(from_file);
         let properties: Vec<&str> = known.map(|own| own.property.as_str()).collect();
         assert_eq!(properties, ["heads", "activation", "pooling"]);
+        let import = ImportConfig { entry: Some("model".into()), ..ImportConfig::default() };
+        let refused = recognise_teacher(&TeacherConfig { import, ..teacher });
+        assert!(matches!(refused, Err(Error::Checkpoint { .. })), "no entry in safetensors");
         Ok(())
     }
 }

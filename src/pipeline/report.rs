@@ -28,12 +28,14 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
     let config =
         std::fs::read_to_string(run.config()).map_err(|_| none(super::run_folder::CONFIG))?;
     let options = Config::read(&run.config())?;
-    let (mut stages, mut dense, mut searched) = (Vec::new(), None, false);
+    let (mut stages, mut dense) = (Vec::new(), None);
+    let (mut searched, mut finetuned_alone) = (false, true);
     for folder in STAGES.map(|stage| run.path().join(stage)) {
         let Some(plan) = read_json::<StagePlan<A>>(&folder.join(PLAN))? else { continue };
         let file = folder.join(METRICS);
         let events = if file.is_file() { read_events(&file)? } else { Vec::new() };
         searched |= plan.name == "search";
+        finetuned_alone &= plan.name == "finetune";
         // The network that was searched, whose queries and keys may be apart from values.
         if dense.is_none() || plan.name == "search" {
             dense = Some(plan.network);
@@ -58,7 +60,8 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
         title: title::<A>(run.path(), &options),
         facts: facts(&options, summary.as_ref()),
         budgets: if searched { options.limits(&dense, latency.as_ref())? } else { Vec::new() },
-        dense: Some(figures(&dense, "dense")?),
+        // Of a subnet of another folder, the dense network is not known.
+        dense: (!finetuned_alone).then(|| figures(&dense, "dense")).transpose()?,
         subnet: subnet.as_ref().map(|own| figures(&own.architecture, "subnet")).transpose()?,
         latency: subnet.map(|own| own.latency).unwrap_or_default(),
         latency_model: latency.clone(),

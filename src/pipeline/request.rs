@@ -111,7 +111,8 @@ impl Request {
         named_network::expand(&mut Table::new(), &mut table)?;
         let Flags { macs, params, latency, .. } = &self.flags;
         let searched = |run: &PathBuf| RunFolder::new(run).has_begun(Some(Command::Search));
-        let fixed = self.resume || self.run.as_ref().is_some_and(searched);
+        let searched = self.resume || self.run.as_ref().is_some_and(searched);
+        let fixed = begun.is_some() && self.preset.is_none() && searched;
         if !fixed && macs.is_none() && (params.is_some() || latency.is_some()) {
             // Another limit replaces the preset's, which is one of the MACs: in a new run, and in one that has trained.
             if let Some(Value::Table(budget)) = table.get_mut("budget") {
@@ -146,8 +147,14 @@ impl Request {
     fn continued(&self, begun: Table, mut table: Table) -> Result<Config> {
         let saved = from_table(&begun)?;
         let folder = self.run.as_deref().unwrap_or(Path::new("."));
-        if !self.resume {
-            // Options of a stage that has begun stay those it began with.
+        let command = match (self.command, self.resume) {
+            (None, true) => saved.command,
+            (command, _) => command,
+        };
+        if !(self.resume && command.is_none()) {
+            // Options of a stage that has begun stay those it began with. A stage that is resumed has to be given the
+            // same ones.
+            let resumed = command.filter(|_| self.resume);
             let stages = [
                 ("train", Command::Train),
                 ("search", Command::Search),
@@ -158,7 +165,7 @@ impl Request {
             ];
             let run = RunFolder::new(folder);
             for (section, stage) in stages {
-                if run.has_begun(Some(stage)) {
+                if resumed != Some(stage) && run.has_begun(Some(stage)) {
                     table.remove(section);
                     table.extend(begun.get(section).map(|own| (section.into(), own.clone())));
                 }
@@ -172,10 +179,7 @@ impl Request {
             config.data.mean.clone_from(&saved.data.mean);
             config.data.std.clone_from(&saved.data.std);
         }
-        config.command = match (self.command, self.resume) {
-            (None, true) => saved.command,
-            (command, _) => command,
-        };
+        config.command = command;
         let mut saved = saved;
         // Another device may resume the run, and nothing depends on a measurement that failed.
         saved.latency.elsewhere = config.latency.elsewhere;

@@ -71,9 +71,7 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         config.data.mean.clone_from(&feed.normalisation().mean);
         config.data.std.clone_from(&feed.normalisation().std);
         let teacher = config.teacher.as_ref();
-        let teacher = teacher
-            .map(|teacher| networks::load_teacher::<A>(&teacher.weights, &feed))
-            .transpose()?;
+        let teacher = teacher.map(|own| networks::load_teacher::<A>(own, &feed)).transpose()?;
         let (teacher, teacher_import) =
             teacher.map_or((None, None), |(own, report)| (Some(own), report));
         let (run, stop, progress) = (RunFolder::new(run), None, Box::new(|_: &Progress| ()));
@@ -190,6 +188,10 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
             return self.subnet().map(drop);
         }
         self.check_options()?;
+        let trains = self.run.has_begun(Some(Command::Train)) && !is_saved(&self.run.dense());
+        if trains && command == Some(Command::Search) {
+            return Err(self.unfinished("train"));
+        }
         let start = self.loaded_start()?;
         if command == Some(Command::Search) && start.is_none() {
             return Err(no_dense_network());
@@ -214,12 +216,18 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         self.search_of(dense)?.options(options).check()
     }
 
+    fn unfinished(&self, stage: &'static str) -> Error {
+        PipelineError::Unfinished { folder: self.run.path().into(), stage }.into()
+    }
+
     /// The subnet to fine-tune, and its name in errors: that in the run folder, or that of the
     /// configuration.
     fn subnet_to_finetune(&self) -> Result<(PathBuf, &'static str)> {
         let own = self.run.subnet();
         match &self.config.weights {
             _ if is_saved(&own) => Ok((own, "subnet of the run")),
+            // `weights` are those that the search began with.
+            _ if self.run.has_begun(Some(Command::Search)) => Err(self.unfinished("search")),
             Some(path) => Ok((path.clone(), "weights")),
             None => Err(PipelineError::NoSubnet { folder: self.run.path().into() }.into()),
         }

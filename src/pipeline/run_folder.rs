@@ -193,9 +193,16 @@ impl RunFolder {
         let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(Vec::new()) };
         let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>();
         let mut paths = paths.map_err(|source| Error::io("read", &folder, source))?;
+        paths.retain(|path| is_painting(path));
         paths.sort();
         Ok(paths)
     }
+}
+
+/// Whether it is a file of reconstructions, and not one of another program or of a write that was interrupted.
+fn is_painting(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.starts_with("step-") && name.ends_with(".safetensors")
 }
 
 /// Checks that an output folder can be written, or be created where it is not there. Nothing is

@@ -1,6 +1,6 @@
 //! The stages of a run: train, search, fine-tune, compare; each saves a network.
 
-use super::run_folder::{StagePlan, DENSE, FINETUNE, REFERENCE};
+use super::run_folder::{is_saved, StagePlan, DENSE, FINETUNE, REFERENCE};
 use super::stage::{FinishedStage, StageSetup};
 use super::summary::latency;
 use super::{ImageClassifier, Pipeline, StageConfig};
@@ -28,8 +28,10 @@ pub(super) struct Trained<A: ImageClassifier> {
 /// The network of a stage, to be saved.
 struct Saving<'b, A: ImageClassifier> {
     folder: PathBuf,
-    /// Network to compare the latency with; its files are exported then.
+    /// Network to compare the latency with.
     dense: Option<&'b Subnet<A>>,
+    /// Whether it is a result, with files for other programs.
+    exports: bool,
     /// Provenance of the network that the stage started with, if that was a subnet.
     before: Option<Provenance>,
 }
@@ -41,7 +43,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let setup = self.setup("train", DENSE, config, 0);
         let network = start.map_or(&self.dense, Subnet::architecture);
         let Some(stage) = self.training(&setup, network, start)? else { return Ok(None) };
-        let saving = Saving { folder: self.run.dense(), dense: None, before: None };
+        let saving = Saving { exports: false, folder: self.run.dense(), dense: None, before: None };
         self.save(stage, saving).map(Some)
     }
 
@@ -52,7 +54,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let network = dense.architecture();
         let Some(stage) = self.training(&setup, network, Some(dense))? else { return Ok(None) };
         let folder = self.run.reference();
-        self.save(stage, Saving { folder, dense: None, before: None }).map(Some)
+        self.save(stage, Saving { exports: false, folder, dense: None, before: None }).map(Some)
     }
 
     /// Fine-tunes a subnet; its provenance is carried on.
@@ -65,9 +67,12 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let setup = self.setup("finetune", FINETUNE, config, 2);
         let network = subnet.architecture();
         let Some(stage) = self.training(&setup, network, Some(subnet))? else { return Ok(None) };
-        let dense = self.group.on_main(|| self.start())?.flatten();
+        // A subnet of another folder was not searched from the network that this run starts with.
+        let searched = || is_saved(&self.run.subnet()).then(|| self.start()).transpose();
+        let dense = self.group.on_main(searched)?.flatten().flatten();
         let folder = self.run.finetuned();
-        self.save(stage, Saving { folder, dense: dense.as_ref(), before }).map(Some)
+        let saving = Saving { exports: true, folder, dense: dense.as_ref(), before };
+        self.save(stage, saving).map(Some)
     }
 
     /// Searches a trained network, and fine-tunes the subnet in the steps that are left.
@@ -79,7 +84,8 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let builder = self.search_of(searched.architecture())?.weights(searched.weights());
         let (network, options) = (searched.architecture(), self.search_options()?);
         let Some(stage) = self.stage(&setup, network, options, builder)? else { return Ok(None) };
-        let saving = Saving { folder: self.run.subnet(), dense: Some(dense), before: None };
+        let saving =
+            Saving { exports: true, folder: self.run.subnet(), dense: Some(dense), before: None };
         self.save(stage, saving).map(Some)
     }
 
@@ -188,8 +194,10 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
             extracted.provenance.components = None;
         }
         let mut export = Export::f32();
-        if let Some(dense) = saving.dense {
+        if saving.exports {
             export = exports(extracted.architecture(), export)?;
+        }
+        if let Some(dense) = saving.dense {
             export.latency = latency(dense, extracted, &self.feed, goes_on)?;
         }
         goes_on()?;

@@ -185,6 +185,12 @@ impl Summary {
         let (top1, latency) = (trained.stage.top1, &trained.latency);
         let subnet = NetworkSummary::of(&trained.network, top1, latency, Self::subnet)?;
         summary["subnet"] = serde_json::to_value(subnet).map_err(refused)?;
+        if !latency.is_empty() {
+            // Measured in turn with those of the subnet.
+            let (milliseconds, memory) = measured(latency, Self::dense);
+            summary["dense"]["latency_ms"] = serde_json::to_value(milliseconds).map_err(refused)?;
+            summary["dense"]["memory_bytes"] = serde_json::to_value(memory).map_err(refused)?;
+        }
         summary["search"]["finetune_step_ms_median"] =
             finite(trained.stage.step_ms(Phase::Finetune)).into();
         let verification = VerificationSummary::of(trained.verification);
@@ -200,10 +206,9 @@ impl NetworkSummary {
         latency: &[LatencyComparison],
         of: fn(&LatencyComparison) -> (f64, Option<u64>),
     ) -> Result<Self> {
-        let latency_ms = latency.iter().map(|own| (own.batch, of(own).0)).collect();
-        let memory = latency.iter().filter_map(|own| Some((own.batch, of(own).1?)));
+        let (latency_ms, memory_bytes) = measured(latency, of);
         let (macs, params) = (network.macs()?, network.params()?);
-        Ok(Self { macs, params, top1, latency_ms, memory_bytes: memory.collect() })
+        Ok(Self { macs, params, top1, latency_ms, memory_bytes })
     }
 }
 
@@ -230,6 +235,16 @@ impl VerificationSummary {
             tolerance: verification.tolerance,
         }
     }
+}
+
+/// Milliseconds and bytes of one of two networks, by images of a batch.
+fn measured(
+    latency: &[LatencyComparison],
+    of: fn(&LatencyComparison) -> (f64, Option<u64>),
+) -> (BTreeMap<u64, f64>, BTreeMap<u64, u64>) {
+    let milliseconds = latency.iter().map(|own| (own.batch, of(own).0)).collect();
+    let memory = latency.iter().filter_map(|own| Some((own.batch, of(own).1?)));
+    (milliseconds, memory.collect())
 }
 
 fn kept_sizes<A: ImageClassifier>(dense: &A, subnet: &A) -> Result<Vec<KeptSize>> {

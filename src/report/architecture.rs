@@ -2,7 +2,7 @@
 
 use super::format::percent;
 use super::html;
-use super::kept::{same_blocks, Grid, Kept};
+use super::kept::{same_blocks, Grid, Kept, Width};
 use super::network_figures::{BlockSizes, NetworkFigures, StageSizes};
 use super::page::Report;
 use super::svg;
@@ -22,7 +22,7 @@ pub(super) fn section(report: &Report) -> String {
         (_, Some(stage)) => Kept::so_far(stage, dense),
         _ => Kept::unknown(dense),
     };
-    let unknown = kept.embed.iter().all(Option::is_none)
+    let unknown = kept.embed.iter().all(|width| *width == Width::Unknown)
         && kept.attention.iter().all(|grid| *grid == Grid::Unknown);
     let how = match kept.extracted {
         _ if unknown => "Outline: dense network. No size is decided or expected yet.",
@@ -83,17 +83,18 @@ fn embedding(dense: &NetworkFigures, kept: &Kept) -> String {
     let blocks = dense.blocks().len() as f64;
     let (mut content, mut all, mut first) = (String::new(), Vec::new(), 0);
     for (stage, size) in dense.stages.iter().zip(&kept.embed) {
-        let share = size.map_or(0.0, |width| width / stage.embed_dim.max(1) as f64);
+        let share = size.value() / stage.embed_dim.max(1) as f64;
         let left = (first as f64 + GAP) / blocks;
         let width = (stage.blocks.len() as f64 - 2.0 * GAP).max(0.0) / blocks;
         content += &svg::rect("dense", [left, 1.0], [width, 14.0]);
-        content += &svg::rect(kept.class(), [left, 1.0], [width * share.min(1.0), 14.0]);
+        content +=
+            &svg::rect(kept.class(size.is_decided()), [left, 1.0], [width * share.min(1.0), 14.0]);
         let words = match (size, dense.stages.len()) {
-            (Some(_), 1) => format!("{}, {}", kept.write(*size), percent(share)),
-            _ => kept.write(*size),
+            (Width::Unknown, _) | (_, 2..) => size.write(),
+            _ => format!("{}, {}", size.write(), percent(share)),
         };
         content += &svg::text("size first", [left, 31.0], 0.0, &words);
-        all.push(format!("{} of {}", kept.write(*size), stage.embed_dim));
+        all.push(format!("{} of {}", size.write(), stage.embed_dim));
         first += stage.blocks.len();
     }
     let widths: Vec<String> =
@@ -180,7 +181,7 @@ fn filled(grid: Grid, head: i64, dense: &BlockSizes) -> f64 {
 fn class_of(grid: Grid, kept: &Kept) -> &'static str {
     match grid {
         Grid::Decided { .. } => "kept",
-        _ => kept.class(),
+        _ => kept.class(false),
     }
 }
 
@@ -188,7 +189,7 @@ fn class_of(grid: Grid, kept: &Kept) -> &'static str {
 fn widths(
     dense: &NetworkFigures,
     kept: &Kept,
-    sizes: &[Option<f64>],
+    sizes: &[Width],
     of: impl Fn(&BlockSizes) -> i64,
     [name, what, last]: [&str; 3],
 ) -> String {
@@ -201,12 +202,13 @@ fn widths(
         let [x, width] = column(block, blocks);
         let tall = |size: f64| HEIGHT * (size / most).clamp(0.0, 1.0);
         let full = tall(*all as f64);
-        let part = tall(size.unwrap_or(0.0)).min(full);
+        let filled = kept.class(size.is_decided());
+        let part = tall(size.value()).min(full);
         content += &svg::rect("dense", [x, 1.0 + HEIGHT - full], [width, full]);
-        content += &svg::rect(kept.class_of_size(*size), [x, 1.0 + HEIGHT - part], [width, part]);
+        content += &svg::rect(filled, [x, 1.0 + HEIGHT - part], [width, part]);
         // Columns are too narrow for a ≈: an expected size has a paler colour.
-        let label = size.map_or("?".into(), |size| size.round().to_string());
-        let class = if kept.class_of_size(*size) == "kept" { "size" } else { "size open" };
+        let label = size.label();
+        let class = if filled == "kept" { "size" } else { "size open" };
         let middle = x + width / 2.0;
         content += &svg::text(class, [middle, HEIGHT + 15.0], 0.0, &label);
         if !last.is_empty() {

@@ -16,14 +16,55 @@ pub(super) enum Grid {
     Unknown,
 }
 
+/// Kept width of a dimension without heads, in channels or neurons.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Width {
+    /// 0 in a removed branch.
+    Decided(i64),
+    /// Expected width, Σ p · channels.
+    Expected(f64),
+    Unknown,
+}
+
+impl Width {
+    /// The width; 0 if it is not known.
+    pub(super) fn value(self) -> f64 {
+        match self {
+            Self::Decided(width) => width as f64,
+            Self::Expected(width) => width,
+            Self::Unknown => 0.0,
+        }
+    }
+
+    pub(super) fn is_decided(self) -> bool {
+        matches!(self, Self::Decided(_))
+    }
+
+    /// The width in words, without what says that it is expected.
+    pub(super) fn label(self) -> String {
+        match self {
+            Self::Unknown => "?".into(),
+            known => known.value().round().to_string(),
+        }
+    }
+
+    /// The width in words; an expected one begins with ≈.
+    pub(super) fn write(self) -> String {
+        match self {
+            Self::Expected(_) => format!("≈{}", self.label()),
+            other => other.label(),
+        }
+    }
+}
+
 /// Kept sizes of the network: of the subnet, or expected.
 pub(super) struct Kept {
     /// Embedding of each stage.
-    pub(super) embed: Vec<Option<f64>>,
+    pub(super) embed: Vec<Width>,
     pub(super) attention: Vec<Grid>,
-    /// Channels of queries and keys that have a width of their own; 0 in a removed attention.
-    pub(super) queries: Vec<Option<f64>>,
-    pub(super) hidden: Vec<Option<f64>>,
+    /// Channels of queries and keys that have a width of their own.
+    pub(super) queries: Vec<Width>,
+    pub(super) hidden: Vec<Width>,
     pub(super) extracted: bool,
 }
 
@@ -38,8 +79,8 @@ pub(super) fn same_blocks(subnet: &NetworkFigures, dense: &NetworkFigures) -> bo
 impl Kept {
     pub(super) fn unknown(dense: &NetworkFigures) -> Self {
         let blocks = dense.blocks().len();
-        let (attention, width) = (vec![Grid::Unknown; blocks], vec![None; blocks]);
-        let (queries, embed) = (width.clone(), vec![None; dense.stages.len()]);
+        let (attention, width) = (vec![Grid::Unknown; blocks], vec![Width::Unknown; blocks]);
+        let (queries, embed) = (width.clone(), vec![Width::Unknown; dense.stages.len()]);
         Self { embed, attention, queries, hidden: width, extracted: false }
     }
 
@@ -47,15 +88,15 @@ impl Kept {
         let grid =
             |block: &BlockSizes| Grid::Decided { heads: block.heads, head_dim: block.head_dim };
         let queries = |block: &BlockSizes| match block.heads {
-            0 => Some(0.0),
-            _ => block.qk_dim.map(|own| own as f64),
+            0 => Width::Decided(0),
+            _ => block.qk_dim.map_or(Width::Unknown, Width::Decided),
         };
         let blocks = subnet.blocks();
         Self {
-            embed: subnet.stages.iter().map(|stage| Some(stage.embed_dim as f64)).collect(),
+            embed: subnet.stages.iter().map(|stage| Width::Decided(stage.embed_dim)).collect(),
             attention: blocks.iter().map(grid).collect(),
             queries: blocks.iter().map(queries).collect(),
-            hidden: blocks.iter().map(|block| Some(block.hidden_dim as f64)).collect(),
+            hidden: blocks.iter().map(|block| Width::Decided(block.hidden_dim)).collect(),
             extracted: true,
         }
     }
@@ -75,8 +116,8 @@ impl Kept {
             })
         };
         let width = |name: &str| match decided(name) {
-            Some((_, width)) => Some(width as f64),
-            None => expected(name),
+            Some((_, width)) => Width::Decided(width),
+            None => expected(name).map_or(Width::Unknown, Width::Expected),
         };
         let grid = |block: &String| {
             let name = format!("{block}.attn");
@@ -87,7 +128,7 @@ impl Kept {
             }
         };
         let queries = |block: &String| match grid(block) {
-            Grid::Decided { heads: 0, .. } => Some(0.0),
+            Grid::Decided { heads: 0, .. } => Width::Decided(0),
             _ => width(&format!("{block}.attn.qk")),
         };
         let names = |own: &StageSizes| -> Vec<String> {
@@ -106,34 +147,15 @@ impl Kept {
     /// Whether the size of an attention or an MLP is decided to be 0.
     pub(super) fn removes_branches(&self) -> bool {
         let attention = |own: &Grid| matches!(own, Grid::Decided { heads: 0, .. });
-        self.attention.iter().any(attention) || self.hidden.contains(&Some(0.0))
+        self.attention.iter().any(attention) || self.hidden.contains(&Width::Decided(0))
     }
 
-    /// CSS class of the filled part.
-    pub(super) fn class(&self) -> &'static str {
-        if self.extracted {
+    /// CSS class of the filled part of a size.
+    pub(super) fn class(&self, decided: bool) -> &'static str {
+        if self.extracted || decided {
             "kept"
         } else {
             "kept open"
-        }
-    }
-
-    /// Formats a size; an expected one begins with ≈.
-    pub(super) fn write(&self, size: Option<f64>) -> String {
-        match size {
-            None => "?".into(),
-            Some(size) if size.fract() == 0.0 => format!("{size}"),
-            Some(size) => format!("≈{}", size.round()),
-        }
-    }
-}
-
-impl Kept {
-    /// CSS class of a width: a whole number is taken for a decided width.
-    pub(super) fn class_of_size(&self, size: Option<f64>) -> &'static str {
-        match size {
-            Some(size) if size.fract() == 0.0 => "kept",
-            _ => self.class(),
         }
     }
 }

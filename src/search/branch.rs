@@ -101,9 +101,7 @@ impl<A: Architecture> Search<A> {
         let device = self.supernet.device();
         let mut branch = Self::restore(state, &tensors, self.components.clone(), device)?;
         branch.group = Arc::clone(&self.group);
-        if let (Some(own), Some(mine)) = (&mut branch.latency, &self.latency) {
-            own.meter = mine.meter.clone();
-        }
+        branch.measure_with_meter_of(self);
         Ok(branch)
     }
 }

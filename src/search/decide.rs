@@ -7,7 +7,7 @@ use super::readout::DimensionReadout;
 use super::step::Search;
 use crate::cost::{project, project_close, Choice, CostLimit, Projection, MOST_UNUSED};
 use crate::models::Architecture;
-use crate::space::Size;
+use crate::space::{Size, Sizes};
 use crate::supernet::DimensionState;
 use crate::{Error, Result};
 use tch::Tensor;
@@ -135,6 +135,13 @@ impl<A: Architecture> Search<A> {
         budgets: &[CostLimit],
     ) -> Result<Projection> {
         self.project_among(readout, budgets, |state| state.active.numbers().collect())
+    }
+
+    /// Sizes of a choice, by dimension.
+    pub(super) fn sizes_of(&self, choice: &Projection) -> Sizes {
+        let states = self.supernet.states().iter().zip(&choice.candidates);
+        let size = |state: &DimensionState, candidate| state.candidates().size(candidate);
+        states.map(|(state, &candidate)| (state.name.clone(), size(state, candidate))).collect()
     }
 
     /// [`project`](Self::project) among given candidates of every dimension.

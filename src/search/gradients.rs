@@ -54,6 +54,9 @@ pub struct StepLosses {
     pub task: Tensor,
     /// Reconstruction loss of the last batch, unweighted; `None` without masked tokens.
     pub reconstruction: Option<Tensor>,
+    /// The part of the objective of the last batch that reconstructs, w_rec·reconstruction of the images with masked
+    /// tokens times their share of the batch; `None` without masked tokens.
+    pub weighted_reconstruction: Option<Tensor>,
     /// Σ over undecided dimensions of weight × one-hot loss.
     pub one_hot: Tensor,
     /// Budget loss.
@@ -84,7 +87,7 @@ impl<A: Architecture> Search<A> {
             masks.iter().map(|mask| mask.mask.f_detach()).collect::<Result<_, _>>()?;
         self.supernet.materialise(&gates)?;
         let mut checked = Checked::default();
-        let ModelGradients { seen: mut weights, masked, task, reconstruction } =
+        let ModelGradients { seen: mut weights, masked, task, reconstruction, weighted } =
             self.model_gradients(batches, &mut checked)?;
         let gate_gradients = self.supernet.pull_back(&weights.tensors, &gates)?;
         let effects = self.effects(&gates, &gate_gradients, &weights.tensors)?;
@@ -98,7 +101,14 @@ impl<A: Architecture> Search<A> {
             self.architecture_gradients(&masks, &gate_gradients, &mut learned)?;
         checked.one_hot = Some(one_hot.shallow_clone());
         checked.budget = Some(budget.shallow_clone());
-        let losses = StepLosses { task, reconstruction, one_hot, budget, checked };
+        let losses = StepLosses {
+            task,
+            reconstruction,
+            weighted_reconstruction: weighted,
+            one_hot,
+            budget,
+            checked,
+        };
         Ok(StepGradients { weights, learned, gates, gate_gradients, losses, effects })
     }
 

@@ -8,7 +8,7 @@ use super::step::Search;
 use crate::cost::{CostLimit, CostModel, Metric, Projection};
 use crate::latency::{DeviceMeter, LatencyModel, MeasuredLatency, Meter, Setting};
 use crate::models::Architecture;
-use crate::space::{SearchSpace, Sizes};
+use crate::space::SearchSpace;
 use crate::{typed, Error, Result};
 use std::sync::Arc;
 use tch::Device;
@@ -61,6 +61,13 @@ impl<A: Architecture> Search<A> {
     /// Returns the latency model, if the search was given one.
     pub fn latency_model(&self) -> Option<&LatencyModel> {
         self.latency.as_ref().map(|own| &own.model)
+    }
+
+    /// Takes over the meter of another search, because checkpoints and snapshots have none.
+    pub(super) fn measure_with_meter_of(&mut self, other: &Self) {
+        if let (Some(own), Some(others)) = (&mut self.latency, &other.latency) {
+            own.meter.clone_from(&others.meter);
+        }
     }
 
     /// Projects onto the limits. Where one is a latency, the chosen network is built and measured; if it is slower
@@ -140,11 +147,7 @@ impl<A: Architecture> Search<A> {
                 None => return Ok(None),
             },
         };
-        let states = self.supernet.states().iter().zip(&projection.candidates);
-        let sizes: Sizes = states
-            .map(|(state, &candidate)| (state.name.clone(), state.candidates().size(candidate)))
-            .collect();
-        let network = self.supernet.architecture().resized(&sizes)?;
+        let network = self.supernet.architecture().resized(&self.sizes_of(projection))?;
         let dense = consistency::origin::<A>(&self.origin)?.architecture;
         model.check(&*meter, &dense, &network, goes_on).map(Some)
     }

@@ -21,6 +21,7 @@ struct Logged {
     one_hot: f64,
     budget: f64,
     reconstruction: f64,
+    weighted_reconstruction: f64,
     /// Expected cost in MACs, where α is learned.
     expected_macs: f64,
     /// Entropy of p of every dimension.
@@ -45,7 +46,7 @@ impl<A: Architecture> Search<A> {
             return Err(Error::Diverged { step: self.step, in_a_row, first });
         }
         if in_a_row == 0 {
-            let metrics = self.metrics(losses, &logged)?;
+            let metrics = self.metrics(&logged)?;
             listener.on_event(&Event::Step(metrics))?;
         }
         Ok(())
@@ -58,9 +59,13 @@ impl<A: Architecture> Search<A> {
         let numbers = crate::autograd::no_grad(|| {
             let double = |own: &Tensor| own.f_reshape([-1])?.f_to_kind(Kind::Double);
             let mut parts = vec![self.non_finite.numbers()?];
-            let seen = [Some(&losses.task), losses.reconstruction.as_ref()];
-            let seen: Vec<Tensor> =
-                seen.into_iter().flatten().map(double).collect::<std::result::Result<_, _>>()?;
+            let [reconstruction, weighted] =
+                [&losses.reconstruction, &losses.weighted_reconstruction].map(Option::as_ref);
+            let seen: Vec<Tensor> = [Some(&losses.task), reconstruction, weighted]
+                .into_iter()
+                .flatten()
+                .map(double)
+                .collect::<std::result::Result<_, _>>()?;
             parts.push(self.mean_of_ranks(Tensor::f_cat(&seen, 0)?)?);
             parts.extend([double(&losses.one_hot)?, double(&losses.budget)?]);
             let (sizes, macs) = self.expected_cost()?;
@@ -75,7 +80,9 @@ impl<A: Architecture> Search<A> {
         let one = |numbers: Vec<f64>| numbers.first().copied().unwrap_or(0.0);
         let counts = self.non_finite.counts_of(&take(NonFiniteCounter::NUMBERS));
         let task = one(take(1));
-        let reconstruction = one(take(usize::from(losses.reconstruction.is_some())));
+        let [reconstruction, weighted_reconstruction] =
+            [&losses.reconstruction, &losses.weighted_reconstruction]
+                .map(|own| one(take(usize::from(own.is_some()))));
         let [one_hot, budget] = [one(take(1)), one(take(1))];
         let expected_macs = one(take(1));
         let entropies = take(if searches { dimensions } else { 0 });
@@ -86,6 +93,7 @@ impl<A: Architecture> Search<A> {
             one_hot,
             budget,
             reconstruction,
+            weighted_reconstruction,
             expected_macs,
             entropies,
             sizes,
@@ -93,11 +101,9 @@ impl<A: Architecture> Search<A> {
     }
 
     /// Returns the metrics of a step.
-    fn metrics(&mut self, losses: &StepLosses, logged: &Logged) -> Result<StepMetrics> {
+    fn metrics(&mut self, logged: &Logged) -> Result<StepMetrics> {
         let &Logged { task, one_hot, budget, reconstruction, .. } = logged;
-        // w_rec · reconstruction loss = task loss, by the definition of w_rec.
-        let weighted = if losses.reconstruction.is_some() { task } else { 0.0 };
-        let total = task + one_hot + budget + weighted;
+        let total = task + one_hot + budget + logged.weighted_reconstruction;
         let (since, first) = std::mem::replace(&mut self.timer, (Instant::now(), self.step + 1));
         let steps = (self.step + 1 - first).max(1);
         Ok(StepMetrics {

@@ -23,6 +23,9 @@ pub(super) struct ModelGradients {
     /// Task loss, mixed with the distillation loss where there is a teacher.
     pub(super) task: Tensor,
     pub(super) reconstruction: Option<Tensor>,
+    /// Part of the objective that reconstructs: w_rec·reconstruction of the images with masked tokens, times their
+    /// share of the batch.
+    pub(super) weighted: Option<Tensor>,
 }
 
 /// Name of what is differentiated, in errors.
@@ -51,9 +54,10 @@ impl<A: Architecture> Search<A> {
         let (apart, ranks) = (self.masks_apart(), self.share().world_size());
         let share = 1.0 / (ranks * batches.len()) as f64;
         let [mut seen, mut hidden] = [None, None];
-        let (mut task, mut reconstruction, mut early) = (Tensor::new(), None, false);
+        let (mut task, mut reconstruction, mut weighted) = (Tensor::new(), None, None);
+        let mut early = false;
         for batch in batches {
-            (task, reconstruction) = (Tensor::new(), None);
+            (task, reconstruction, weighted) = (Tensor::new(), None, None);
             let parts = self.parts(batch)?;
             early = self.sums_early(batches, parts.len());
             for part in parts {
@@ -69,8 +73,11 @@ impl<A: Architecture> Search<A> {
                 let sum = if apart && part.masked { &mut hidden } else { &mut seen };
                 FlatGradients::add(sum, own)?;
                 let own = own_task.f_detach()?.f_mul_scalar(part.share)?;
+                if let Some(loss) = loss {
+                    // w_rec · reconstruction = |task|, by the definition of w_rec.
+                    (reconstruction, weighted) = (Some(loss.f_detach()?), Some(own.f_abs()?));
+                }
                 task = if task.defined() { task.f_add(&own)? } else { own };
-                reconstruction = loss.map(|loss| loss.f_detach()).transpose()?.or(reconstruction);
             }
         }
         let seen = match seen {
@@ -82,7 +89,7 @@ impl<A: Architecture> Search<A> {
                 self.sum_gradients(own)?;
             }
         }
-        Ok(ModelGradients { seen, masked: hidden, task, reconstruction })
+        Ok(ModelGradients { seen, masked: hidden, task, reconstruction, weighted })
     }
 
     /// Returns whether the gradient of images with masked tokens does not reach scores and α.

@@ -74,7 +74,8 @@ impl<A: Architecture> Search<A> {
     /// Sets the remaining share r of every fade-out for the next step.
     pub(super) fn advance_fade_outs(&mut self) {
         let (step, steps) = (self.step, self.options.pruning.fade_out_steps.max(1));
-        for fade_out in self.supernet.states_mut().iter_mut().filter_map(|s| s.fade_out.as_mut()) {
+        let all = self.supernet.states_mut().iter_mut().filter_map(|s| s.fade_out.as_mut());
+        for fade_out in all.filter(|fade_out| !fade_out.in_place) {
             let done = (step - fade_out.since + 1) as f64 / steps as f64;
             fade_out.remaining = (1.0 - done).max(0.0);
         }

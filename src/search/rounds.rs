@@ -4,13 +4,15 @@ use super::events::Listener;
 use super::options::Decisions;
 use super::readout::DimensionReadout;
 use super::step::Search;
-use crate::cost::CostLimit;
+use crate::cost::{CostLimit, Projection, MOST_UNUSED};
 use crate::models::Architecture;
 use crate::transfer::upload;
 use crate::{Error, Result};
 
 /// Share of the fall of a limit that comes at once, at the end.
 const AT_ONCE: f64 = 0.05;
+/// Halvings of the fall of the limits, to find how far a budget that stays feasible lets them fall.
+const HALVINGS: usize = 8;
 
 impl<A: Architecture> Search<A> {
     /// Returns whether sizes are decided by estimated losses.
@@ -59,14 +61,7 @@ impl<A: Architecture> Search<A> {
     ) -> Result<()> {
         let undecided = self.undecided();
         self.estimate(readout)?;
-        let limits = self.present_limits()?;
-        // Dropped candidates count only where active ones cannot meet the limits.
-        let choice = match self.project_active(readout, &limits) {
-            Err(Error::Infeasible { .. } | Error::Conflicting { .. }) => {
-                self.project_from(readout, &limits)?
-            }
-            other => other?,
-        };
+        let Some(choice) = self.choice_of_round(readout)? else { return Ok(()) };
         for (at, candidate) in choice.candidates.into_iter().enumerate() {
             let state = &mut self.supernet.states_mut()[at];
             if state.active.decided().is_some() {
@@ -82,15 +77,68 @@ impl<A: Architecture> Search<A> {
         self.emit_decided(&undecided, listener)
     }
 
-    /// Limits of the present round: F₀ − (F₀ − F*)·(1 − (1 − t)³) of every budget F*, F₀ the dense cost, but no less
-    /// than the largest budget of `budget.keep_feasible`. t is the share done of the steps to the last round. They fall
-    /// fast at first, where pruning costs little loss, and leave the most steps to a network close to its final size. The last
-    /// 5 % of the fall come at once: a fall of less than the cost of a unit would take a whole one.
-    pub(super) fn present_limits(&self) -> Result<Vec<CostLimit>> {
+    /// Choice of sizes under the limits of the present round; under higher ones, if it would leave too little for a
+    /// budget of `budget.keep_feasible`; `None` if every choice would.
+    fn choice_of_round(&self, readout: &[DimensionReadout]) -> Result<Option<Projection>> {
+        let progress = self.progress();
+        let choice = self.choice_at(readout, progress)?;
+        if self.keeps_feasible(&choice)? {
+            return Ok(Some(choice));
+        }
+        let (mut least, mut most, mut found) = (0.0, progress, None);
+        for _ in 0..HALVINGS {
+            let middle = (least + most) / 2.0;
+            let choice = self.choice_at(readout, middle)?;
+            match self.keeps_feasible(&choice)? {
+                true => (least, found) = (middle, Some(choice)),
+                false => most = middle,
+            }
+        }
+        Ok(found)
+    }
+
+    /// Choice of sizes under the limits at a share of their fall.
+    fn choice_at(&self, readout: &[DimensionReadout], progress: f64) -> Result<Projection> {
+        let limits = self.limits_at(progress)?;
+        // Dropped candidates count only where active ones cannot meet the limits.
+        match self.project_active(readout, &limits) {
+            Err(Error::Infeasible { .. } | Error::Conflicting { .. }) => {
+                self.project_from(readout, &limits)
+            }
+            other => other,
+        }
+    }
+
+    /// Returns whether networks within a choice can use every budget of `budget.keep_feasible`.
+    fn keeps_feasible(&self, choice: &Projection) -> Result<bool> {
         let model = self.supernet.cost_model();
+        let sizes = self.sizes_of(choice);
+        for budget in &self.options.budget.keep_feasible {
+            let CostLimit { metric, limit } = budget.resolve(model)?;
+            if model.cost(metric, &sizes)? < (1.0 - MOST_UNUSED) * limit {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Share of their fall by which limits have fallen: 1 − (1 − t)³, t the share done of the steps to the last round.
+    /// They fall fast at first, where pruning costs little loss, and leave the most steps to a network close to its final
+    /// size. The last 5 % come at once: a fall of less than the cost of a unit would take a whole one.
+    fn progress(&self) -> f64 {
         let done = (self.step as f64 / self.last_round().max(1) as f64).min(1.0);
         let left = (1.0 - done).powi(3);
-        let progress = if left < AT_ONCE { 1.0 } else { 1.0 - left };
+        if left < AT_ONCE {
+            1.0
+        } else {
+            1.0 - left
+        }
+    }
+
+    /// Limits at a share of their fall: F₀ − (F₀ − F*)·progress of every budget F*, F₀ the dense cost, but no less than
+    /// the largest budget of `budget.keep_feasible` in the same metric.
+    fn limits_at(&self, progress: f64) -> Result<Vec<CostLimit>> {
+        let model = self.supernet.cost_model();
         let keep = self.options.budget.keep_feasible.iter();
         let keep: Vec<CostLimit> = keep.map(|own| own.resolve(model)).collect::<Result<_>>()?;
         let present = |limit: &CostLimit| -> Result<CostLimit> {

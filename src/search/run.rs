@@ -300,10 +300,11 @@ impl<'a, A: Architecture> Run<'a, A> {
             Some(_) => None,
             None => self.last_checkpoint()?,
         };
-        let Some(last) = last else {
+        let Some(mut last) = last else {
             self.emit(&event(step, NonFiniteAction::Stopped))?;
             return Err(Error::Diverged { step, in_a_row, first });
         };
+        last.measure_with_meter_of(self.search);
         *self.search = last;
         self.rolled_back_at = Some(step);
         self.emit(&event(self.search.step, NonFiniteAction::RolledBack))

@@ -195,7 +195,9 @@ impl<A: Architecture> Search<A> {
         }
         let operation = format!("step {}", self.step);
         let losses = self.advance(batches).during(operation)?;
-        if self.step.is_multiple_of(self.options.log_interval) {
+        // The last one, too: a divergence after the last logged step would go unnoticed.
+        let last = self.step + 1 == self.options.total_steps;
+        if last || self.step.is_multiple_of(self.options.log_interval) {
             self.log(&losses, listener)?;
         }
         self.step += 1;

@@ -7,8 +7,8 @@ use super::step::Search;
 use crate::autograd;
 use crate::batch::Batch;
 use crate::components::{
-    batch_loss, distillation_loss, feature_distance, lock_teacher, Components, Distillation,
-    TaskInputs, TeacherOutputs, TeacherRole, TeacherSource,
+    batch_loss, distillation_loss, drawn_classes, feature_distance, lock_teacher, Components,
+    Distillation, TaskInputs, TeacherOutputs, TeacherRole, TeacherSource,
 };
 use crate::error::expect_shape;
 use crate::models::Architecture;
@@ -202,10 +202,22 @@ impl<A: Architecture> Search<A> {
         let share = distillation.weight;
         if share == 1.0 {
             // Labels have no weight, and there may be none.
-            return Ok(distance);
+            return self.probed(distance, &own, *distillation);
         }
         let task = self.task_loss(batch, &logits.class, None, checked)?;
         Ok(task.f_mul_scalar(1.0 - share)?.f_add(&distance.f_mul_scalar(share)?)?)
+    }
+
+    /// Adds the gradient of drawn classes to the distance from the dense network, which alone has none at the start of
+    /// a search, while losses are estimated from gradients.
+    fn probed(&self, distance: Tensor, logits: &Tensor, own: Distillation) -> Result<Tensor> {
+        if own.teacher != TeacherSource::Dense || !self.needs_evidence() {
+            return Ok(distance);
+        }
+        match drawn_classes(logits, own.kind)? {
+            Some(probe) => Ok(distance.f_add(&probe)?),
+            None => Ok(distance),
+        }
     }
 
     /// Returns the loss of the task for outputs of the network.

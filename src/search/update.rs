@@ -171,7 +171,7 @@ impl<A: Architecture> Search<A> {
             };
         update(supernet.theta(), weights, weight_rate, options.weights)?;
         update(supernet.scores(), scores, score_rate, options.weights)?;
-        update(supernet.alphas(), alphas, options.alpha_rate, options.alpha)
+        update(supernet.alphas(), alphas, options.alpha_rate.unwrap_or(weight_rate), options.alpha)
     }
 
     /// Returns the kinds of parameters that are frozen in this step.
@@ -192,7 +192,7 @@ impl<A: Architecture> Search<A> {
     /// has the rate of the weights.
     fn score_rate(&self, weight_rate: f64) -> f64 {
         match self.phase {
-            Phase::Search => self.options.optimiser.score_rate,
+            Phase::Search => self.options.optimiser.score_rate.unwrap_or(weight_rate),
             Phase::Finetune => weight_rate,
         }
     }

@@ -49,7 +49,9 @@ pub enum Role {
     /// multiplied by the remaining share r, those of the k kept among d units by √((k + r²(d − k))/d),
     /// because the faded units lower the variance that the norm divides by.
     Scaled,
-    /// Sliced, nothing else.
+    /// Sliced, nothing else. Of an embedding, a variable with two axes or more that is bound so on another axis than
+    /// the first is a layer that reads it: the loss of pruning a channel is estimated over these
+    /// ([`Decisions::Estimated`](crate::search::Decisions::Estimated)). Linear maps are stored `[out, in]`, as those of libtorch are.
     Narrowed,
 }
 

@@ -6,9 +6,13 @@ use crate::error::expect_shape;
 use crate::models::Architecture;
 use crate::optim::FlatTensors;
 use crate::space::Role;
+use crate::tensors::to_host;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use tch::Tensor;
+
+/// Smallest gate that θ is divided by.
+const LEAST_DIVISOR: f64 = 1e-30;
 
 impl<A: Architecture> Supernet<A> {
     /// θ of all learned and all gated variables, in one buffer.
@@ -37,9 +41,10 @@ impl<A: Architecture> Supernet<A> {
     ///
     /// # Errors
     /// [`Error::Invalid`] for another number of gates than dimensions, [`Error::Shape`] for gates
-    /// of another shape.
+    /// of another shape; [`Error::Invalid`] for a gate below 1e-30, which would make θ infinite.
     pub fn divide_by_gates(&self, gates: &[Tensor]) -> Result<()> {
         self.expect_gates(gates)?;
+        self.expect_divisors(gates)?;
         self.gating.divide_by_gates(&self.factors(gates)?)
     }
 
@@ -66,13 +71,22 @@ impl<A: Architecture> Supernet<A> {
     fn factors<'a>(&self, masks: &'a [Tensor]) -> Result<Factors<'a>> {
         let mut fade_out = BTreeMap::new();
         for (at, state) in self.states.iter().enumerate() {
-            if let Some(fading) = &state.fade_out {
+            let factors = self.has_fade_out_factors(at);
+            if let Some(fading) = state.fade_out.as_ref().filter(|_| factors) {
                 let roles = [Role::Written, Role::Scaled].map(|role| fading.factor(role));
                 let [written, scaled] = roles;
                 fade_out.insert(at, [written?, scaled?]);
             }
         }
         Ok(Factors { masks, fade_out })
+    }
+
+    /// Whether the gates of a dimension fade out, and it has variables that are gated then alone, or otherwise than by
+    /// the bi-mask.
+    pub(super) fn has_fade_out_factors(&self, at: usize) -> bool {
+        let roles = self.space.dimensions[at].bindings.iter().map(|binding| binding.role);
+        let own = |role| matches!(role, Role::Written | Role::Scaled | Role::GatedNorm);
+        self.states[at].fade_out.is_some() && roles.into_iter().any(own)
     }
 
     /// Checks that there is one gate tensor per dimension, shaped like its scores.
@@ -84,5 +98,25 @@ impl<A: Architecture> Supernet<A> {
         gates.iter().zip(&self.states).try_for_each(|(gate, state)| {
             expect_shape("gates", &state.name, gate, &state.candidates().unit_shape())
         })
+    }
+
+    /// Refuses gates that θ cannot be divided by. Reads from the device, once.
+    fn expect_divisors(&self, gates: &[Tensor]) -> Result<()> {
+        let least = gates.iter().map(|gate| gate.f_min());
+        let least: Vec<Tensor> = least.collect::<std::result::Result<_, _>>()?;
+        if least.is_empty() {
+            return Ok(());
+        }
+        let least = to_host(&Tensor::f_stack(&least, 0)?)?;
+        let too_small = |(_, least): &(_, f64)| least.is_nan() || *least < LEAST_DIVISOR;
+        match self.states.iter().zip(least).find(too_small) {
+            None => Ok(()),
+            Some((state, least)) => {
+                let expected = format!(
+                    "at least {LEAST_DIVISOR:e}, because θ is divided by them (init.preserve_dense)"
+                );
+                Err(Error::invalid(format!("gates of {}", state.name), expected, least))
+            }
+        }
     }
 }

@@ -89,7 +89,9 @@ impl<A: Architecture> Supernet<A> {
     ) -> Result<()> {
         let weights = self.raw_weights();
         let mut fade_out = FadeOut::new(&self.states[at].active, kept, size, from, since)?;
-        fade_out.in_place = in_place;
+        if in_place {
+            (fade_out.remaining, fade_out.in_place) = (0.0, true);
+        }
         self.states[at].fade_out = Some(fade_out);
         self.rebuild_gating(&weights)
     }
@@ -211,8 +213,8 @@ impl<A: Architecture> Supernet<A> {
     /// Rebuilds the gates for the present space and fade-outs, with θ from `weights`.
     pub(super) fn rebuild_gating(&mut self, weights: &Weights) -> Result<()> {
         self.mask_plan.take();
-        let fade_out: Vec<bool> =
-            self.states.iter().map(|state| state.fade_out.is_some()).collect();
+        let dimensions = 0..self.states.len();
+        let fade_out: Vec<bool> = dimensions.map(|at| self.has_fade_out_factors(at)).collect();
         self.gating =
             Gating::new(&self.space, &fade_out, &self.variables, self.compute, self.device)?;
         self.load_weights(weights)

@@ -75,8 +75,8 @@ impl Description {
         options.pruning.interval = steps;
         options.log_interval = 1;
         options.optimiser.weight_rate = constant;
-        options.optimiser.score_rate = self.optimizer.lr;
-        options.optimiser.alpha_rate = self.optimizer.lr;
+        options.optimiser.score_rate = Some(self.optimizer.lr);
+        options.optimiser.alpha_rate = Some(self.optimizer.lr);
         options.optimiser.weights = group(self.optimizer.betas);
         options.optimiser.alpha = group(self.optimizer.alpha_betas);
         options

@@ -7,7 +7,9 @@ use once_for_both::cost::Metric;
 use once_for_both::error::LatencyError;
 use once_for_both::latency::{Meter, Setting, Timer};
 use once_for_both::prelude::*;
-use once_for_both::search::{Checkpoints, LatencyCheck, LatencyOutcome, SearchBuilder};
+use once_for_both::search::{
+    Checkpoints, LatencyCheck, LatencyOutcome, NonFiniteAction, SearchBuilder,
+};
 use once_for_both::Error;
 use std::path::Path;
 use std::sync::Arc;
@@ -107,7 +109,7 @@ fn choice_that_is_complete_before_the_end_of_the_search_is_measured() -> TestRes
         options.pruning.interval = 1;
         options.pruning.drop_share = 0.99;
         options.pruning.decide_early = true;
-        options.optimiser.alpha_rate = 2.0;
+        options.optimiser.alpha_rate = Some(2.0);
         options.pruning.fade_out_steps = 0;
     });
     // The embedding alone has a choice, and one of two that the budget allows.
@@ -127,6 +129,39 @@ fn choice_that_is_complete_before_the_end_of_the_search_is_measured() -> TestRes
     let [check] = checks.as_slice() else { return Err(format!("{checks:?}").into()) };
     assert!(check.step < 29 && check.outcome == LatencyOutcome::Met, "{checks:?}");
     assert_eq!(search.supernet().architecture().embed_dim, vit().embed_dim / 2);
+    Ok(())
+}
+
+#[test]
+fn choice_after_a_rollback_is_measured_with_the_meter_of_the_caller() -> TestResult {
+    let options = estimated().with(|options| {
+        options.log_interval = 1;
+        options.training.max_skipped_in_a_row = 1;
+    });
+    let budget = Budget::latency_share(0.6);
+    let mut search = builder(SyntheticDevice::quiet(), options)?.budget(budget).build()?;
+    let folder = tempfile::tempdir()?;
+    let (mut checks, mut rolled_back, mut bad) = (Vec::new(), false, true);
+    let mut run = search.run_in(folder.path())?.checkpoint_every(1).on_event(|event: &Event| {
+        match event {
+            Event::Latency(check) => checks.push(*check),
+            Event::NonFinite { action, .. } => {
+                rolled_back |= *action == NonFiniteAction::RolledBack;
+            }
+            _ => {}
+        }
+        Ok(())
+    });
+    // Step 2 has NaN, and none when it is repeated.
+    run.train(&mut |number: u64| {
+        let batch = batch(number)?;
+        let now = number == 2 && std::mem::take(&mut bad);
+        let images = if now { batch.images * f64::NAN } else { batch.images };
+        Ok(Batch { images, ..batch })
+    })?;
+    drop(run);
+    assert!(rolled_back);
+    assert!(checks.last().is_some_and(|check| check.measured.is_some()), "{checks:?}");
     Ok(())
 }
 

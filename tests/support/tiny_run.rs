@@ -55,7 +55,7 @@ pub fn options() -> SearchOptions {
         o.log_interval = 1;
         o.pruning.interval = 1;
         o.pruning.fade_out_steps = 0;
-        o.optimiser.alpha_rate = 2.0;
+        o.optimiser.alpha_rate = Some(2.0);
     })
 }
 

@@ -42,7 +42,7 @@ pub fn options(steps: u64, search: u64) -> SearchOptions {
         o.log_interval = 1;
         o.pruning.interval = 1;
         o.pruning.fade_out_steps = 1;
-        o.optimiser.alpha_rate = 2.0;
+        o.optimiser.alpha_rate = Some(2.0);
     })
 }
 

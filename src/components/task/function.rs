@@ -59,7 +59,8 @@ impl FunctionTask {
         Self { id: id.into(), teacher: TeacherRole::Unused, loss: Box::new(loss) }
     }
 
-    /// Gives the function the outputs of the teacher ([`TaskInputs::teacher`]).
+    /// Gives the function the outputs of the teacher ([`TaskInputs::teacher`]). Where the dense network is the teacher, a
+    /// search begins at the target: see [`TaskInputs::estimates`].
     pub fn with_teacher(mut self) -> Self {
         self.teacher = TeacherRole::Target;
         self

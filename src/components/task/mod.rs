@@ -131,7 +131,9 @@ pub struct TaskInputs<'a> {
     /// Label smoothing of the training options, in [0, 1); 0 in measurements.
     pub label_smoothing: f64,
     /// Whether the gradient is evidence for decisions
-    /// ([`Decisions::Estimated`](crate::search::Decisions::Estimated)).
+    /// ([`Decisions::Estimated`](crate::search::Decisions::Estimated)). A loss that has no gradient at its target, where a search
+    /// may begin, then needs a term that has one, of value 0, as [`FeatureMatching::probe`](super::FeatureMatching::probe) is:
+    /// otherwise every candidate is estimated to cost nothing.
     pub estimates: bool,
 }
 

@@ -1,7 +1,8 @@
 //! Ranges of the options, checked before the first step.
 
 use super::{
-    AlphaInit, Balance, OptimiserOptions, PmimReach, SearchOptions, Stages, TrainingOptions,
+    AlphaInit, Balance, Decisions, OptimiserOptions, PmimReach, SearchOptions, Stages,
+    TrainingOptions,
 };
 use crate::cost::Limit;
 use crate::precision::Precision;
@@ -83,21 +84,23 @@ impl SearchOptions {
         if self.pruning.fade_out_steps > 0 {
             below("pruning.fade_out_steps", self.pruning.fade_out_steps)?;
         }
-        match self.stages {
-            Stages::Two { importance_steps } => {
-                below("stages.two.importance_steps", importance_steps)
-            }
-            Stages::One => Ok(()),
+        let Stages::Two { importance_steps } = self.stages else { return Ok(()) };
+        if self.decisions == Decisions::Estimated {
+            let expected = "one with decisions estimated, which have no α to learn; two stages go \
+                            with decisions learned (SearchOptions::two_stage)";
+            return Err(Error::invalid("stages", expected, "two"));
         }
+        below("stages.two.importance_steps", importance_steps)
     }
 }
 
 impl OptimiserOptions {
     fn check(&self) -> Result<()> {
-        check_all([
-            ("optimiser.score_rate", self.score_rate, RATE),
-            ("optimiser.alpha_rate", self.alpha_rate, RATE),
-        ])?;
+        for (name, rate) in
+            [("optimiser.score_rate", self.score_rate), ("optimiser.alpha_rate", self.alpha_rate)]
+        {
+            rate.map_or(Ok(()), |rate| RATE.check(name, rate))?;
+        }
         if let Some(norm) = self.clip_norm {
             SCALE.check("optimiser.clip_norm", norm)?;
         }

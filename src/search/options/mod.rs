@@ -209,11 +209,11 @@ pub struct PruningOptions {
     /// Optimiser steps between two prune steps. Default a tenth of the search;
     /// [`learned`](SearchOptions::learned): a twentieth; paper: three an epoch.
     pub interval: u64,
-    /// A candidate is dropped when its probability is at most this share of the mean 1/n. Default
-    /// 0.2 (paper).
+    /// A candidate is dropped when its probability is at most this share of the mean 1/n
+    /// ([`Decisions::Learned`] alone). Default 0.2 (paper).
     pub drop_share: f64,
-    /// Whether a dimension may be decided before the search ends. If false, two candidates stay in
-    /// every dimension until projection decides all together. Default false; paper: true.
+    /// Whether a dimension may be decided before the search ends ([`Decisions::Learned`] alone). If false, two candidates
+    /// stay in every dimension until projection decides all together. Default false; paper: true.
     pub decide_early: bool,
     /// Factor on the estimated rise of the loss of candidates with fewer heads, and of a removed branch ([`Decisions::Estimated`]):
     /// a pruned head is recovered less than pruned channels. Default 5.
@@ -237,10 +237,10 @@ pub struct OptimiserOptions {
     /// batch/256.
     pub weight_rate: CosineSchedule,
     /// Learning rate of the scores. Default 3 / search steps: Adam moves a parameter by at most its
-    /// rate a step. Paper: that of the weights.
-    pub score_rate: f64,
-    /// Learning rate of α. Default 10 / search steps; paper: that of the weights.
-    pub alpha_rate: f64,
+    /// rate a step. `None`: that of the weights in the same step, as in the paper.
+    pub score_rate: Option<f64>,
+    /// Learning rate of α. Default 10 / search steps. `None`: that of the weights in the same step, as in the paper.
+    pub alpha_rate: Option<f64>,
     /// AdamW of weights, decoder and scores. Default β = (0.9, 0.999), decay 1e-3.
     pub weights: AdamWOptions,
     /// AdamW of α. Default β = (0.5, 0.999), decay 1e-3 (paper).

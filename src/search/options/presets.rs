@@ -61,8 +61,8 @@ impl SearchOptions {
                     warmup_steps: total_steps / 20,
                     total_steps,
                 },
-                score_rate: 3.0 / length,
-                alpha_rate: 10.0 / length,
+                score_rate: Some(3.0 / length),
+                alpha_rate: Some(10.0 / length),
                 weights: AdamWOptions::default(),
                 alpha: AdamWOptions { beta1: 0.5, ..AdamWOptions::default() },
                 clip_norm: Some(1.0),
@@ -87,7 +87,7 @@ impl SearchOptions {
     }
 
     /// The paper's setting: uniform α, gradients summed as they are, one learning rate for weights,
-    /// scores and α ([`peak_rate`](Self::peak_rate) changes that of the weights only).
+    /// scores and α.
     ///
     /// It is made for searches of tens of thousands of steps, and goes with
     /// [`Components::paper`](crate::components::Components::paper).
@@ -99,8 +99,8 @@ impl SearchOptions {
             options.budget.weight = 5.0;
             options.pruning.decide_early = true;
             options.pruning.fade_out_steps = 0;
-            options.optimiser.score_rate = options.optimiser.weight_rate.peak;
-            options.optimiser.alpha_rate = options.optimiser.weight_rate.peak;
+            options.optimiser.score_rate = None;
+            options.optimiser.alpha_rate = None;
             options.optimiser.clip_norm = None;
         })
     }
@@ -111,7 +111,7 @@ impl SearchOptions {
         let sparsity_steps = (search_steps - importance_steps).max(1) as f64;
         Self::learned(total_steps, search_steps).with(|options| {
             options.stages = Stages::Two { importance_steps };
-            options.optimiser.alpha_rate = 10.0 / sparsity_steps;
+            options.optimiser.alpha_rate = Some(10.0 / sparsity_steps);
         })
     }
 }

@@ -1,0 +1,94 @@
+//! Stages that have begun, and have not ended: none is skipped, and a restart with a preset goes on.
+
+use crate::{json, refuses, succeeds, TestResult, SMALL};
+use once_for_both::subnet::LatencyComparison;
+use std::path::Path;
+
+fn text(path: &Path) -> Result<&str, Box<dyn std::error::Error>> {
+    Ok(path.to_str().ok_or("not UTF-8")?)
+}
+
+/// As after a kill: a stage has begun, and its network is not there.
+#[test]
+fn stage_that_has_not_ended_is_resumed_before_the_next_one_begins() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let [first, trained, searched] =
+        ["first", "trained", "searched"].map(|name| folder.path().join(name));
+    let small = |arguments: &[&str]| succeeds(&[arguments, &SMALL].concat());
+    small(&["train", "--out", text(&first)?])?;
+    let given = ["--weights", text(&first)?, "--out"];
+    small(&[&["train"][..], &given, &[text(&trained)?]].concat())?;
+    small(&[&["search"][..], &given, &[text(&searched)?]].concat())?;
+    std::fs::remove_dir_all(trained.join("dense/network"))?;
+    std::fs::remove_dir_all(searched.join("subnet"))?;
+
+    let refused = refuses(&[&["search", "--out", text(&trained)?][..], &SMALL].concat())?;
+    assert!(refused.contains("got a stage train that has not ended"), "{refused}");
+    assert!(!trained.join("metrics.jsonl").exists());
+    let finetune = [&["finetune", "--out", text(&searched)?][..], &SMALL].concat();
+    let refused = refuses(&finetune)?;
+    assert!(refused.contains("got a stage search that has not ended"), "{refused}");
+    assert!(!searched.join("finetune").exists());
+    succeeds(&["--resume", "--out", text(&searched)?])?;
+    succeeds(&finetune)?;
+
+    let summary = json(&searched.join("summary.json"))?;
+    let artifact = json(&searched.join("finetune/network/config.json"))?;
+    let latency: Vec<LatencyComparison> = serde_json::from_value(artifact["latency"].clone())?;
+    assert!(!latency.is_empty());
+    for own in latency {
+        let batch = own.batch.to_string();
+        assert_eq!(summary["dense"]["latency_ms"][&batch], own.dense_ms, "measured in turn");
+        assert_eq!(summary["subnet"]["latency_ms"][&batch], own.subnet_ms);
+    }
+    Ok(())
+}
+
+#[test]
+fn restart_with_a_preset_keeps_the_budget_and_the_stages_before() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    let out = text(&out)?;
+    let with_preset = |arguments: &[&str]| {
+        succeeds(&[arguments, &["--preset", "demo", "--out", out], &SMALL].concat())
+    };
+    with_preset(&["train", "--set", "train.lr=2e-3"])?;
+    let search = ["search", "--params", "0.5", "--set", "compare=false"];
+    with_preset(&search)?;
+    let config = std::fs::read_to_string(folder.path().join("run/config.toml"))?;
+    with_preset(&[&search[..], &["--resume"]].concat())?;
+    assert_eq!(std::fs::read_to_string(folder.path().join("run/config.toml"))?, config);
+    assert!(config.contains("params = \"0.5\"") && config.contains("lr = 0.002"), "{config}");
+    Ok(())
+}
+
+#[test]
+fn latency_is_not_measured_into_a_run_whose_search_has_begun() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let [first, run] = ["first", "run"].map(|name| folder.path().join(name));
+    succeeds(&[&["train", "--out", text(&first)?][..], &SMALL].concat())?;
+    let given = ["--weights", text(&first)?, "--out", text(&run)?];
+    succeeds(&[&["search"][..], &given, &SMALL].concat())?;
+    let refused = refuses(&["latency", "--out", text(&run)?])?;
+    assert!(refused.contains("got a run whose search has begun"), "{refused}");
+    assert!(!run.join("latency.json").exists());
+    Ok(())
+}
+
+#[test]
+fn subnet_of_another_run_is_not_compared_with_itself() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let [first, run, alone] = ["first", "run", "alone"].map(|name| folder.path().join(name));
+    succeeds(&[&["train", "--out", text(&first)?][..], &SMALL].concat())?;
+    let given = ["--weights", text(&first)?, "--out", text(&run)?];
+    succeeds(&[&["search"][..], &given, &SMALL].concat())?;
+    let subnet = run.join("subnet");
+    let given = ["--weights", text(&subnet)?, "--out", text(&alone)?];
+    succeeds(&[&["finetune"][..], &given, &SMALL].concat())?;
+    let network = alone.join("finetune/network");
+    assert!(json(&network.join("config.json"))?["latency"].as_array().is_none_or(Vec::is_empty));
+    assert!(network.join("model.onnx").is_file());
+    let page = std::fs::read_to_string(alone.join("report.html"))?;
+    assert!(!page.contains("100.0 %") && !page.contains("100.0\u{a0}%"), "{page}");
+    Ok(())
+}
