@@ -44,7 +44,7 @@ pub enum CheckpointError {
     /// A pickle without an archive around it, as torch wrote before version 1.6.
     #[error(
         "format: got a bare pickle, as torch wrote before version 1.6, expected a zip archive; \
-         convert it in Python: torch.save(torch.load(path, map_location=\"cpu\"), path)"
+         convert it in Python: torch.save(torch.load(path, map_location=\"cpu\"), \"weights.pth\")"
     )]
     Legacy,
 

@@ -1,5 +1,6 @@
 //! Files of other formats, damaged files, and files with code.
 
+use super::archives::Archive;
 use super::{data, load, refusal, tiny};
 use crate::assert_refused;
 use crate::support::TestResult;
@@ -107,4 +108,15 @@ fn read_of_a_pickled_module_is_refused_by_class() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn read_of_a_numpy_archive_is_refused_with_the_conversion() -> TestResult {
+    let archive = Archive::new(b"", &[])?;
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(archive.path())?);
+    zip.start_file("Transformer/encoder_norm/bias.npy", zip::write::SimpleFileOptions::default())?;
+    zip.finish()?;
+    let message = refusal(&archive.path()).to_string();
+    assert!(message.contains("a NumPy archive (.npz)") && message.contains("timm"), "{message}");
+    Ok(())
 }

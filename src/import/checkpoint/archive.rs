@@ -38,7 +38,9 @@ impl Archive {
             (folder.is_empty() || folder.ends_with('/')).then(|| folder.to_owned())
         });
         let Some(folder) = folder else {
-            return Err(CheckpointError::EntryMissing { entry: "data.pkl".into() });
+            let is_numpy = zip.file_names().any(|name| name.ends_with(".npy"));
+            let missing = CheckpointError::EntryMissing { entry: "data.pkl".into() };
+            return Err(if is_numpy { NUMPY } else { missing });
         };
         // A compiled program has its constants beside the data.
         if zip.index_for_name(&format!("{folder}constants.pkl")).is_some() {
@@ -115,7 +117,13 @@ impl Archive {
 
 const TORCHSCRIPT: CheckpointError = CheckpointError::NotWeights {
     found: "a TorchScript program",
-    advice: "save its weights in Python: torch.save(torch.jit.load(path).state_dict(), path)",
+    advice: "save its weights in Python: torch.save(torch.jit.load(path, map_location=\"cpu\").state_dict(), \
+             \"weights.pth\")",
+};
+const NUMPY: CheckpointError = CheckpointError::NotWeights {
+    found: "a NumPy archive (.npz), as of the ViTs in JAX",
+    advice: "load it in Python with timm, create_model(NAME, checkpoint_path=FILE), and save its state_dict() by \
+             torch.save",
 };
 
 /// Whether an archive has checksums. With `torch.serialization.set_crc32_options(False)`, those of
