@@ -6,6 +6,7 @@ mod family_table;
 mod features;
 mod finite;
 mod fitting;
+mod hostile;
 mod inspections;
 mod logits;
 mod mutations;

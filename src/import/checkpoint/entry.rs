@@ -2,7 +2,7 @@
 
 use super::pickle::{unsupported_type, Pickle, Place, Value};
 use crate::error::CheckpointError;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Keys of exponential moving averages of the weights.
 const EMA_KEYS: [&str; 9] = [
@@ -37,6 +37,8 @@ const RAW_KEYS: [&str; 13] = [
 
 /// Keys in a message, at most.
 const LISTED: usize = 12;
+/// Bytes of a key that may lead to a state dict, at most: each is copied into the paths of all dicts below.
+const MAX_KEY: usize = 255;
 
 pub(super) type Entries = [(Place, Place)];
 
@@ -78,7 +80,8 @@ pub(super) fn find<'a>(
         let entries = chosen(pickle, root, wanted).ok_or_else(unknown)?;
         return Ok(Found { entries, path: wanted.into(), others: vec![] });
     }
-    let mut search = Search { pickle, seen: BTreeSet::new(), found: vec![], lists: vec![] };
+    let (seen, found, lists) = (BTreeMap::new(), vec![], vec![]);
+    let mut search = Search { pickle, seen, found, taken: 0, lists };
     search.visit("", root, Rank::Raw, 0)?;
     search.result().map_or_else(|| whole(pickle, root), Ok)
 }
@@ -126,9 +129,11 @@ struct Candidate<'a> {
 /// A walk over the dicts of a checkpoint.
 struct Search<'a> {
     pickle: &'a Pickle,
-    /// Dicts that were visited: many entries can be one dict.
-    seen: BTreeSet<Place>,
+    /// Dicts that were visited, and whether they have a tensor: many entries can be one dict.
+    seen: BTreeMap<Place, bool>,
     found: Vec<Candidate<'a>>,
+    /// Number of the state dicts in `found` that may be taken.
+    taken: usize,
     /// Paths of lists under keys of an EMA, whose tensors have no names.
     lists: Vec<String>,
 }
@@ -148,12 +153,17 @@ impl<'a> Search<'a> {
             let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
             match self.pickle.get(place) {
                 Value::Dict(inner) if depth < 4 => {
-                    let before = self.taken();
-                    if self.seen.insert(place) && !self.is_state_dict(inner) {
-                        self.visit(&path, inner, rank, depth + 1)?;
+                    let before = self.taken;
+                    let seen = self.seen.get(&place).copied();
+                    let has_tensor = seen.unwrap_or_else(|| self.has_tensor(inner));
+                    if seen.is_none() {
+                        self.seen.insert(place, has_tensor);
+                        if !self.is_state_dict(inner) {
+                            self.visit(&path, inner, rank, depth + 1)?;
+                        }
                     }
-                    if self.taken() == before && self.has_tensor(inner) {
-                        self.found.push(Candidate { rank, path, entries: inner });
+                    if self.taken == before && has_tensor {
+                        self.push(Candidate { rank, path, entries: inner });
                     }
                 }
                 // A module or an EMA that was pickled with its class. Other weights may follow, but
@@ -161,7 +171,7 @@ impl<'a> Search<'a> {
                 other
                     if is_object(other)
                         && matches!(rank, Rank::Ema | Rank::Raw)
-                        && self.taken() == 0 =>
+                        && self.taken == 0 =>
                 {
                     return Err(unfit(&path, "a state dict", other));
                 }
@@ -174,9 +184,9 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Number of the state dicts that may be taken.
-    fn taken(&self) -> usize {
-        self.found.iter().filter(|found| found.rank != Rank::Unknown).count()
+    fn push(&mut self, found: Candidate<'a>) {
+        self.taken += usize::from(found.rank != Rank::Unknown);
+        self.found.push(found);
     }
 
     /// Returns the state dict to take: the first of the likeliest, if there is one.
@@ -247,11 +257,12 @@ fn keys(pickle: &Pickle, entries: &Entries) -> Vec<String> {
 }
 
 /// The entries with keys that are text, the likeliest to be a state dict first. Of two equal keys the
-/// last counts, as in Python. Optimisers are left out.
+/// last counts, as in Python. Optimisers and keys longer than [`MAX_KEY`] are left out.
 fn in_order<'a>(pickle: &'a Pickle, entries: &Entries) -> Vec<(Rank, usize, &'a str, Place)> {
-    let is_optimiser = |key: &str| key.to_ascii_lowercase().starts_with("optim");
+    let is_left_out =
+        |key: &str| key.len() > MAX_KEY || key.to_ascii_lowercase().starts_with("optim");
     let named = entries.iter().filter_map(|&(key, value)| match pickle.get(key) {
-        Value::Text(key) if !is_optimiser(key) => Some((&**key, value)),
+        Value::Text(key) if !is_left_out(key) => Some((&**key, value)),
         _ => None,
     });
     let named: BTreeMap<&str, Place> = named.collect();

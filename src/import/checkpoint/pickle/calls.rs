@@ -13,6 +13,8 @@ const MAX_TENSORS: u64 = 1 << 17;
 const MAX_RANK: usize = 64;
 /// Most arguments that a call below looks at. Many calls may share one long tuple.
 const MAX_ARGUMENTS: usize = 8;
+/// Entries of a tensor's metadata, at most: torch writes `conj` and `neg`. Many tensors may share one dict.
+const MAX_METADATA: usize = 2;
 /// Classes whose values are those of the tensor that they wrap.
 const TENSOR_CLASSES: [&str; 3] =
     ["torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"];
@@ -113,7 +115,10 @@ impl Machine<'_> {
     /// changes nothing; those of complex tensors are refused by their type.
     fn is_negative(&self, metadata: Place) -> Result<bool, CheckpointError> {
         let entries = match self.values.get(metadata.0) {
-            Some(Value::Dict(entries)) => entries,
+            Some(Value::Dict(entries)) if entries.len() <= MAX_METADATA => entries,
+            Some(Value::Dict(entries)) => {
+                return Err(self.malformed("at most 2 metadata of a tensor", entries.len()));
+            }
             Some(Value::Other("None")) => return Ok(false),
             _ => return Err(self.malformed("metadata of a tensor, a dict", "something else")),
         };
