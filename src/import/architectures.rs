@@ -56,6 +56,8 @@ pub(super) fn heads(architecture: &str) -> Option<i64> {
     match architecture {
         "vit_7b_patch16_dinov3" => Some(32),
         "vit_base_patch16_gap_224" => Some(16),
+        "test_vit" | "test_vit2" => Some(2),
+        "test_vit3" | "test_vit4" => Some(3),
         _ if any(&["_gigantic_", "_giantopt_", "_so400m_"]) => Some(16),
         _ if has("_huge_") && !has("_huge_plus_") => Some(16),
         // Giants of width 1536 have 24 heads.
@@ -72,6 +74,7 @@ mod tests {
     fn names_of_architectures_show_heads_activation_and_other_functions() {
         assert_eq!(heads("vit_so400m_patch14_siglip_224"), Some(16));
         assert_eq!(heads("vit_giant_patch14_dinov2"), None);
+        assert_eq!(heads("test_vit"), Some(2));
         assert_eq!(heads("vit_base_patch16_224"), None);
         let tanh = Some(Activation::GeluTanh);
         assert_eq!(activation("vit_so400m_patch16_siglip_gap_256"), tanh);

@@ -1,5 +1,6 @@
 //! The configuration of a ViT from the names and shapes of its checkpoint.
 
+use super::heads;
 use super::inspect_parts::{
     activation, head, mlp, norm_eps, norm_kind, positions, prefix, qkv_bias, rope,
 };
@@ -9,8 +10,6 @@ use crate::models::{BlockConfig, Mlp, PositionEmbedding, VitConfig};
 use crate::tensors::Weights;
 use crate::{Error, Result};
 
-/// Channels of a head in the published ViTs and DeiTs.
-pub(super) const HEAD_DIM: i64 = 64;
 /// Initial LayerScale of DINOv2; a checkpoint holds the trained values alone.
 const LAYER_SCALE: f64 = 1e-5;
 /// Side of the image of a network without a table of positions.
@@ -24,7 +23,7 @@ const CLASSES: i64 = 1000;
 ///
 /// | field | value |
 /// |---|---|
-/// | heads of every block | `heads`, or else `embed_dim / 64` |
+/// | heads of every block | `heads`; else `embed_dim / 64` for widths of 128 to 1,024, and of wider networks those of the published ones with this width and number of blocks (So400m, H, H+, g, G, 7B) |
 /// | `norm_eps` | the default of the library: 1e-6 with timm's names, 1e-5 there with a norm before the blocks, 1e-12 with those of transformers (1e-6 with LayerScale), 1e-5 with those of CLIP and DINOv3 |
 /// | `classes`, in a checkpoint without a head | 1,000 |
 /// | grid of patches, and so the image | square |
@@ -40,7 +39,7 @@ const CLASSES: i64 = 1000;
 /// # Errors
 /// [`Error::Import`] if the names are none of those of [`Naming`], or one is missing;
 /// [`Error::Shape`] if the shapes of two tensors do not agree; [`Error::Invalid`] if `heads` does
-/// not divide the attention width, or is `None` while 64 does not divide `embed_dim`.
+/// not divide the attention width, or is `None` while published networks of these sizes have none or several.
 pub fn inspect(weights: &Weights, heads: Option<i64>) -> Result<VitConfig> {
     inspect_known(weights, &KnownProperties::of_heads(heads))
 }
@@ -68,13 +67,14 @@ pub(super) fn vit(named: &Named, known: &KnownProperties) -> Result<VitConfig> {
         }
         false => (PositionEmbedding::None, Some(known.image_size.unwrap_or(IMAGE_SIZE))),
     };
-    let (pooling, classes) = head(named, known, embed_dim)?;
+    let heads = known.heads.map_or_else(|| heads::assumed(named, embed_dim, rope), Ok)?;
+    let (pooling, classes) = head(named, known, embed_dim, heads)?;
     let config = VitConfig {
         image_size: image_size.ok_or_else(|| Error::invalid("image_size", "64 bits", "more"))?,
         patch_size,
         in_channels,
         classes,
-        blocks: blocks(named, embed_dim, known.heads)?,
+        blocks: blocks(named, embed_dim, heads)?,
         pooling,
         registers: prefix.iter().find(|(token, _)| *token == "reg_token").map_or(0, |own| own.1),
         positions,
@@ -123,18 +123,7 @@ pub(super) fn classes(named: &Named, head: &str, embed_dim: i64) -> Result<i64> 
     Ok(classes)
 }
 
-fn blocks(named: &Named, embed_dim: i64, heads: Option<i64>) -> Result<Vec<BlockConfig>> {
-    let heads = match heads {
-        Some(heads) => heads,
-        None if embed_dim % HEAD_DIM == 0 => embed_dim / HEAD_DIM,
-        None => {
-            let expected = format!(
-                "a number by the option heads (--heads): embed_dim {embed_dim} is not a multiple of \
-                 {HEAD_DIM}"
-            );
-            return Err(Error::invalid("heads", expected, "none"));
-        }
-    };
+fn blocks(named: &Named, embed_dim: i64, heads: i64) -> Result<Vec<BlockConfig>> {
     let mut blocks = Vec::new();
     while named.has_any(&format!("blocks.{}.", blocks.len())) {
         let block = blocks.len();

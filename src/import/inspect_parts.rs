@@ -1,6 +1,6 @@
 //! Parts of a ViT's configuration from the names and shapes of its checkpoint.
 
-use super::inspect::{axes, classes, sizes, HEAD_DIM};
+use super::inspect::{axes, classes, sizes};
 use super::named::Named;
 use super::positions::grid_side;
 use super::{KnownProperties, Naming};
@@ -103,6 +103,7 @@ pub(super) fn head(
     named: &Named,
     known: &KnownProperties,
     embed_dim: i64,
+    heads: i64,
 ) -> Result<(Pooling, i64)> {
     let columns = named.get("head.weight").ok().and_then(|head| head.shape().get(1).copied());
     if columns.is_some_and(|columns| columns == 2 * embed_dim) {
@@ -110,7 +111,7 @@ pub(super) fn head(
         return Ok((Pooling::ClassAndMean, classes));
     }
     if named.has("attn_pool.latent") {
-        let pool = attention_pool(named, known, embed_dim)?;
+        let pool = attention_pool(named, heads)?;
         return Ok((Pooling::Attention(pool), classes(named, "head.weight", pool.embed_dim)?));
     }
     let pooling = match (named.has("fc_norm.weight"), named.has("cls_token")) {
@@ -126,12 +127,11 @@ pub(super) fn head(
     Ok((pooling, classes(named, "head.weight", embed_dim)?))
 }
 
-fn attention_pool(named: &Named, known: &KnownProperties, embed_dim: i64) -> Result<AttentionPool> {
+fn attention_pool(named: &Named, heads: i64) -> Result<AttentionPool> {
     let [_, _, latent_dim] = axes(named, "attn_pool.latent", [Some(1), Some(1), None])?;
     let [inner, _] = axes(named, "attn_pool.q.weight", [None, Some(latent_dim)])?;
     let [own, _] = axes(named, "attn_pool.proj.weight", [None, Some(inner)])?;
     let [_, hidden_dim] = axes(named, "attn_pool.mlp.fc2.weight", [Some(own), None])?;
-    let heads = known.heads.unwrap_or(embed_dim / HEAD_DIM);
     let sizes = sizes("attn_pool", inner.saturating_mul(3), heads, hidden_dim)?;
     Ok(AttentionPool { sizes, latent_dim, embed_dim: own })
 }

@@ -57,6 +57,7 @@ mod checkpoint;
 mod family;
 mod finite;
 mod half_split;
+mod heads;
 pub mod hub;
 mod inspect;
 mod inspect_parts;

@@ -2,7 +2,7 @@
 
 use super::super::support::{tensor, test_device, TestResult};
 use super::family::SHARE;
-use super::{alone, into, network, HEADS};
+use super::{alone, data, into, network, HEADS};
 use once_for_both::import::{self, ImportOptions, KnownNetwork};
 use once_for_both::models::Network;
 use std::collections::BTreeSet;
@@ -34,6 +34,20 @@ fn names(section: &str) -> BTreeSet<String> {
     section.split('`').skip(1).step_by(2).map(String::from).collect()
 }
 
+/// The sizes of the networks that are imported are those with which the rule of heads is tested.
+fn check_sizes(root: &std::path::Path, exact: &BTreeSet<String>) -> TestResult {
+    let read = |path: std::path::PathBuf| -> TestResult<serde_json::Value> {
+        Ok(serde_json::from_str(&std::fs::read_to_string(path)?)?)
+    };
+    let committed = read(data("timm_heads.json"))?;
+    let names = committed.as_object().ok_or("timm_heads.json: not an object")?.keys();
+    assert!(names.eq(exact.iter()), "timm_heads.json has other names than section Exact of docs/timm.md");
+    for name in exact {
+        assert_eq!(committed[name], read(root.join(name).join("sizes.json"))?, "timm_heads.json: {name}");
+    }
+    Ok(())
+}
+
 #[test]
 #[ignore = "reads the folders that family_table.py writes"]
 fn family_table_is_exact_or_refused() -> TestResult {
@@ -51,6 +65,7 @@ fn family_table_is_exact_or_refused() -> TestResult {
     let listed: BTreeSet<String> = exact.union(&refused).cloned().collect();
     let differing: Vec<_> = listed.symmetric_difference(&folders).collect();
     assert!(differing.is_empty(), "either in docs/timm.md or in {root:?} alone: {differing:?}");
+    check_sizes(&root, &exact)?;
     let mut different = vec![];
     for name in folders {
         let verdict = verdict(&root.join(&name))?;

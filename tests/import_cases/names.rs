@@ -3,7 +3,7 @@
 use super::{alone, data, into, tiny, HEADS};
 use crate::support::TestResult;
 use once_for_both::import::{self, ImportOptions, Weights};
-use once_for_both::models::{Architecture, VitConfig};
+use once_for_both::models::{Architecture, AttentionPool, Pooling, VitConfig};
 use std::collections::BTreeMap;
 use tch::{nn, Device, Tensor};
 
@@ -51,6 +51,45 @@ fn import_of_deit_small_by_any_naming_loads_every_tensor() -> TestResult {
         let loaded = shapes.len() - skipped.len();
         let split = if model.starts_with("timm") { 0 } else { 2 * 2 * 12 };
         assert_eq!(report.loaded.len(), loaded - split, "{model}");
+    }
+    Ok(())
+}
+
+/// Tensors of the shapes of a network of equal blocks, all views of a single element.
+fn shapes_of(config: &VitConfig) -> TestResult<Weights> {
+    let first = VitConfig { blocks: config.blocks[..1].to_vec(), ..config.clone() };
+    let mut shapes: Shapes = first.variables()?.into_iter().collect();
+    let blocks: Vec<_> = shapes.clone().into_iter().collect();
+    for (name, shape) in blocks {
+        let Some(layer) = name.strip_prefix("blocks.0.") else { continue };
+        let others = 1..config.blocks.len();
+        shapes.extend(others.map(|block| (format!("blocks.{block}.{layer}"), shape.clone())));
+    }
+    weights(&shapes)
+}
+
+#[test]
+fn inspect_without_heads_takes_those_of_the_published_network_of_the_same_sizes() -> TestResult {
+    let pooled = |vit: VitConfig| VitConfig {
+        class_token: false,
+        ..vit.pooling(Pooling::Attention(AttentionPool::new(1152, 16, 4304)))
+    };
+    let mut so400m = pooled(VitConfig::uniform(1152, 27, 16));
+    so400m.blocks.iter_mut().for_each(|block| block.hidden_dim = 4304);
+    let dinov2 = VitConfig::uniform(1536, 40, 24).layer_scale(1e-5);
+    for config in [so400m, VitConfig::uniform(1280, 32, 16), VitConfig::uniform(1408, 40, 16), dinov2] {
+        assert_eq!(import::inspect(&shapes_of(&config)?, None)?, config);
+    }
+    Ok(())
+}
+
+#[test]
+fn inspect_without_heads_of_unpublished_sizes_is_refused_with_the_option() -> TestResult {
+    for (embed_dim, depth) in [(1280, 16), (1536, 40), (2048, 24), (64, 6)] {
+        let weights = shapes_of(&VitConfig::uniform(embed_dim, depth, 1))?;
+        let message = import::inspect(&weights, None).map_err(|error| error.to_string());
+        assert!(message.as_ref().is_err_and(|error| error.contains("--heads")), "{message:?}");
+        assert_eq!(import::inspect(&weights, Some(2))?.blocks[0].heads, 2);
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ const CHECKPOINT_MARKS: [&[u8]; 2] = [b"PK", &[0x80]];
 pub struct InspectOptions {
     /// Options of the import of a checkpoint.
     pub import: ImportOptions,
-    /// Heads of a ViT in a checkpoint; `None` for `embed_dim / 64`.
+    /// Heads of a ViT in a checkpoint; `None` for those that [`import::inspect`](crate::import::inspect()) assumes.
     pub heads: Option<i64>,
     /// Most pixels of an image. Default 64 million.
     pub max_pixels: usize,

@@ -4,6 +4,8 @@ the config.json that timm puts beside weights, random images, and the logits.
     python family_table.py FOLDER
     OFB_FAMILY=FOLDER cargo test --test import -- --ignored --nocapture family_table
 
+sizes.json has the network's own sizes; those of the names that docs/timm.md calls exact are in timm_heads.json.
+
 The test prints for each name whether the import is exact, or why it is refused.
 Python 3.11; torch==2.13.0 torchvision timm==1.0.31 numpy
 """
@@ -39,6 +41,16 @@ def build(name):
     return model, None
 
 
+def sizes(name):
+    """What the number of heads is tested with, of the network at its own sizes."""
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    block = model.blocks[0]
+    return dict(embed_dim=model.embed_dim, depth=len(model.blocks), num_heads=block.attn.num_heads,
+                rope=getattr(model, "rope", None) is not None,
+                layer_scale=hasattr(getattr(block, "ls1", None), "gamma") or getattr(block, "gamma_1", None) is not None)
+
+
 def save_file(tensors, path):
     """Writes a safetensors file."""
     header, parts, at = {}, [], 0
@@ -68,6 +80,7 @@ def main(folder):
                           global_pool=getattr(model, "global_pool", None),
                           pretrained_cfg=dict(input_size=[3, 12, 12]))
             (own / "config.json").write_text(json.dumps(config))
+            (own / "sizes.json").write_text(json.dumps(sizes(name)))
             images = torch.randn(2, 3, 12, 12)
             with torch.no_grad():
                 logits = model(images)
