@@ -67,6 +67,16 @@ fn weights_without_configuration_are_taken_with_a_warning_where_there_is_no_netw
         messages.iter().any(|own| expected.iter().all(|part| own.contains(part))),
         "{messages:?}"
     );
+    // Without a request.
+    let (sender, messages) = channel();
+    let offline = server.hub(cache.path()).offline(true);
+    tracing::subscriber::with_default(Messages(sender), || offline.fetch(NAME))?;
+    let messages: Vec<String> = messages.try_iter().collect();
+    let expected = ["WARN", "HF_HUB_OFFLINE", "without config.json"];
+    assert!(
+        messages.iter().any(|own| expected.iter().all(|part| own.contains(part))),
+        "{messages:?}"
+    );
     // A cache that cannot be written to.
     fs::remove_dir_all(cache.path().join(".locks"))?;
     fs::write(cache.path().join(".locks"), "no folder")?;

@@ -23,20 +23,24 @@ pub(super) fn files(hub: &Hub, name: &HubName) -> Result<HubFiles, HubError> {
     let cached = repository.find(name.revision())?;
     match cached {
         None if hub.offline => Err(HubError::Offline { cache: hub.cache.clone() }),
+        Some(found) if found.config.is_some() => Ok(found),
         // A cache that timm has filled may have no config.json.
-        Some(found) if hub.offline || found.config.is_some() => Ok(found),
+        Some(found) if hub.offline => Ok(without_config(found, "HF_HUB_OFFLINE")),
         cached => match (fetched(hub, name, &repository), cached) {
             (
                 Err(reason @ (HubError::Unreachable { .. } | HubError::Cache { .. })),
                 Some(found),
-            ) => {
-                let weights = found.weights.display();
-                tracing::warn!(%weights, %reason, "takes the weights in the cache, without config.json");
-                Ok(found)
-            }
+            ) => Ok(without_config(found, &reason.to_string())),
             (result, _) => result,
         },
     }
+}
+
+/// Returns the files, and logs that no configuration is beside the weights.
+fn without_config(found: HubFiles, reason: &str) -> HubFiles {
+    let weights = found.weights.display();
+    tracing::warn!(%weights, %reason, "takes the weights in the cache, without config.json");
+    found
 }
 
 /// Returns the files of a name from the hub, or from the cache where another process has fetched
