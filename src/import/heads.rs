@@ -40,8 +40,8 @@ pub(super) fn assumed(named: &Named, embed_dim: i64, rope: Option<Rope>) -> Resu
     let sizes = Sizes { embed_dim, blocks, is_rotary: rope.is_some(), has_layer_scale };
     published(sizes).ok_or_else(|| {
         let expected = format!(
-            "a number by the option heads (--heads) or a config.json beside the weights: no tensor shows it, and it \
-             is not that of every network with embed_dim {embed_dim} and {blocks} blocks"
+            "a number by the option heads (--heads), or a config.json beside the weights: no tensor shows the heads, and \
+             no published network, or networks with several numbers of heads, have embed_dim {embed_dim} and {blocks} blocks"
         );
         Error::invalid("heads", expected, "none")
     })
@@ -90,7 +90,7 @@ mod tests {
         published(Sizes { embed_dim, blocks, is_rotary, has_layer_scale: layer_scale })
     }
 
-    /// Exact and refused names: a name that is refused for another reason has the right heads, too.
+    /// The networks that are imported exactly, with the `config.json` that names them.
     #[test]
     fn heads_of_every_architecture_of_timm_are_its_own_by_name_and_sizes() -> Result<()> {
         let networks = networks()?;

@@ -14,6 +14,8 @@ use crate::{Error, Result};
 const LAYER_SCALE: f64 = 1e-5;
 /// Side of the image of a network without a table of positions.
 const IMAGE_SIZE: i64 = 224;
+/// Activations of an MLP without a gate.
+const PLAIN: &str = "GELU, tanh GELU, QuickGELU or ReLU";
 /// Classes of ImageNet-1k, for a checkpoint without a head.
 const CLASSES: i64 = 1000;
 
@@ -95,6 +97,9 @@ fn options(named: &Named, known: &KnownProperties, plain: VitConfig) -> Result<V
     // A gated MLP of DINOv3 in transformers has the activation of its configuration.
     if let (Naming::Dinov3, Mlp::SwiGlu, Some(other)) = (named.naming, mlp, known.activation) {
         return Err(Error::invalid("activation of a gated MLP", "SiLU", other.words()));
+    }
+    if known.silu && mlp == Mlp::Plain {
+        return Err(Error::invalid("activation of an MLP without a gate", PLAIN, "SiLU"));
     }
     let rope = rope(named, known)?;
     Ok(VitConfig {

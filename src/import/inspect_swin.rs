@@ -33,8 +33,9 @@ pub fn inspect_swin(weights: &Weights) -> Result<SwinConfig> {
 /// The configuration of a Swin from tensors under the network's names.
 pub(super) fn swin(named: &Named, known: &KnownProperties) -> Result<SwinConfig> {
     named.expect_one_width()?;
-    if let Some(other) = known.activation.filter(|own| *own != Activation::Gelu) {
-        return Err(Error::invalid("activation of a Swin", "GELU", other.words()));
+    let other = known.activation.filter(|own| *own != Activation::Gelu).map(Activation::words);
+    if let Some(other) = other.or(known.silu.then_some("SiLU")) {
+        return Err(Error::invalid("activation of a Swin", "GELU", other));
     }
     let [_, in_channels, patch_size, width] =
         axes(named, "patch_embed.proj.weight", [None, None, None, None])?;

@@ -1,7 +1,9 @@
 //! Properties of a network that no tensor shows, from the `config.json` beside its weights.
 
+use super::checkpoint::shards::is_of_artifact;
 use super::report::Assumption;
 use super::{architectures, open_clip};
+use crate::error::CheckpointError;
 use crate::models::{Activation, Pooling};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,11 @@ use std::path::Path;
 
 /// Name of the configuration that transformers and timm write beside the weights.
 const CONFIG: &str = "config.json";
+/// An artifact has sizes of its own for every block, which only its `config.json` says.
+const OF_ARTIFACT: CheckpointError = CheckpointError::NotWeights {
+    found: "the weights of an artifact of this crate",
+    advice: "give its folder",
+};
 
 /// Properties of a ViT or Swin that no tensor of its checkpoint shows, as far as they are known. Of a Swin,
 /// [`norm_eps`](Self::norm_eps) and [`image_size`](Self::image_size) are taken, and an
@@ -34,6 +41,9 @@ pub struct KnownProperties {
     pub norm_eps: Option<f64>,
     /// Activation of the MLP, where it is not SiLU.
     pub activation: Option<Activation>,
+    /// Whether the activation of the MLP is SiLU, which only a gated MLP may have.
+    #[serde(default)]
+    pub silu: bool,
     /// Input of the classifier.
     pub pooling: Option<Pooling>,
     /// Side of the image in pixels, for a ViT without a table of positions and for a Swin.
@@ -52,15 +62,23 @@ impl KnownProperties {
     /// `open_clip_config.json` there; `None` if there is neither.
     ///
     /// # Errors
-    /// [`Error::File`] if one is no JSON, and those of [`from_json`](Self::from_json).
+    /// [`Error::File`] if one is no JSON; [`Error::Checkpoint`] if it is the configuration of an artifact of this crate,
+    /// whose sizes it has; and those of [`from_json`](Self::from_json).
     pub fn beside(checkpoint: &Path) -> Result<Option<Self>> {
         Ok(Self::merged(&Self::all_beside(checkpoint)?))
     }
 
     /// The properties of each file beside a checkpoint, with its name. The first one that knows a
     /// property decides.
+    ///
+    /// # Errors
+    /// Those of [`beside`](Self::beside).
     pub(super) fn all_beside(checkpoint: &Path) -> Result<Vec<(&'static str, Self)>> {
         let files = files_beside(checkpoint)?;
+        if files.iter().any(|(_, json)| is_of_artifact(json)) {
+            let source = Box::new(OF_ARTIFACT);
+            return Err(Error::Checkpoint { path: checkpoint.into(), source });
+        }
         files.iter().map(|(name, json)| Ok((*name, Self::from_json(json)?))).collect()
     }
 
@@ -74,7 +92,8 @@ impl KnownProperties {
         Self {
             heads: self.heads.or(other.heads),
             norm_eps: self.norm_eps.or(other.norm_eps),
-            activation: self.activation.or(other.activation),
+            activation: if self.silu { None } else { self.activation.or(other.activation) },
+            silu: self.silu || (self.activation.is_none() && other.silu),
             pooling: self.pooling.or(other.pooling),
             image_size: self.image_size.or(other.image_size),
             rope_base: self.rope_base.or(other.rope_base),
@@ -100,8 +119,11 @@ impl KnownProperties {
         let architecture = text("architecture").unwrap_or_default();
         architectures::expect_known(architecture)?;
         let norm_eps = find("layer_norm_eps").and_then(Value::as_f64);
-        let activation = match text("hidden_act").or_else(|| text("act_layer")) {
-            Some(name) => activation(name)?,
+        let named = text("hidden_act").or_else(|| text("act_layer"));
+        let silu = matches!(named, Some("silu" | "swish"));
+        let activation = match named {
+            Some(_) if silu => None,
+            Some(name) => Some(activation(name)?),
             None => architectures::activation(architecture),
         };
         let heads = find("num_attention_heads").or_else(|| find("num_heads"));
@@ -112,6 +134,7 @@ impl KnownProperties {
             heads: heads.and_then(Value::as_i64).or_else(|| architectures::heads(architecture)),
             norm_eps: norm_eps.or_else(|| architectures::norm_eps(architecture)),
             activation,
+            silu,
             pooling: pooling(text("global_pool"), find("fc_norm").and_then(Value::as_bool)),
             image_size: image_size.and_then(Value::as_i64),
             rope_base: rope_base.and_then(Value::as_f64),
@@ -173,14 +196,12 @@ fn files_beside(checkpoint: &Path) -> Result<Vec<(&'static str, Value)>> {
     Ok(files)
 }
 
-/// `None` for SiLU, which only gated MLPs have; the tensors show those.
-fn activation(name: &str) -> Result<Option<Activation>> {
+fn activation(name: &str) -> Result<Activation> {
     Ok(match name {
-        "gelu" | "gelu_erf" | "gelu_python" => Some(Activation::Gelu),
-        "gelu_tanh" | "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Some(Activation::GeluTanh),
-        "quick_gelu" => Some(Activation::QuickGelu),
-        "relu" => Some(Activation::Relu),
-        "silu" | "swish" => None,
+        "gelu" | "gelu_erf" | "gelu_python" => Activation::Gelu,
+        "gelu_tanh" | "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Activation::GeluTanh,
+        "quick_gelu" => Activation::QuickGelu,
+        "relu" => Activation::Relu,
         other => {
             let expected = "gelu, gelu_pytorch_tanh, quick_gelu, relu or silu";
             return Err(Error::invalid("activation in config.json", expected, other));

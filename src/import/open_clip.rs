@@ -18,8 +18,8 @@ pub(super) fn timm_name(model: &Value) -> Option<&str> {
 /// Takes the properties of the image tower from the section `model_cfg`.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a mean of the tokens before the final norm, which no ViT of this crate has;
-/// those of [`KnownProperties::from_json`] for a tower of timm.
+/// [`Error::Invalid`] for a mean of the tokens before the final norm and for pooling by attention, which no ViT of
+/// this crate has in this form; those of [`KnownProperties::from_json`] for a tower of timm.
 pub(super) fn known(model: &Value) -> Result<KnownProperties> {
     let vision = model.get("vision_cfg").unwrap_or(&Value::Null);
     if let Some(architecture) = timm_name(model) {
@@ -52,6 +52,10 @@ fn activation(model: &Value, vision: &Value) -> Activation {
 
 fn pooling(vision: &Value) -> Result<Option<Pooling>> {
     let is = |name| vision.get(name).and_then(Value::as_bool).unwrap_or(false);
+    // Of CoCa: true, or the name of a kind.
+    if is("attentional_pool") || vision.get("attentional_pool").is_some_and(Value::is_string) {
+        return Err(Error::invalid(format!("attentional_pool in {CONFIG}"), "false", true));
+    }
     match vision.get("pool_type").and_then(Value::as_str).unwrap_or("tok") {
         "tok" => Ok(Some(Pooling::ClassToken)),
         "avg" if is("final_ln_after_pool") => {

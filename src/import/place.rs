@@ -4,7 +4,7 @@ use super::family::{PositionTable, Pretrained};
 use super::finite::expect_finite;
 use super::named::{named, Named, Stored};
 use super::positions::{rows, Tables};
-use super::recognise::{joint, part};
+use super::recognise::{joint, part, rotary};
 use super::report::{Import, ImportReport, Resized};
 use super::{adapt, ImportOptions};
 use crate::error::ImportError;
@@ -105,6 +105,12 @@ impl<A: Pretrained> Placing<'_, A> {
         let part = |name: &str| joint(name, self.fresh).or_else(|| part(name));
         if let Some((name, bare)) = self.named.unknown.first() {
             return Err(ImportError::Unplaced { name: name.clone(), part: part(bare) });
+        }
+        let constant = self.named.computed.iter().find_map(|name| Some((name, rotary(name)?)));
+        if let Some((name, part)) = constant {
+            if !self.fresh.keys().any(|own| A::is_computed(own)) {
+                return Err(ImportError::Unplaced { name: name.clone(), part: Some(part) });
+            }
         }
         for (name, stored) in &self.named.tensors {
             if self.fresh.contains_key(name) && !self.is_identity(name) {

@@ -6,7 +6,7 @@ use crate::tensors::Weights;
 /// a prefix does not matter.
 type Convention = (&'static str, fn(&str) -> bool);
 
-const FOREIGN: [Convention; 8] = [
+const FOREIGN: [Convention; 9] = [
     ("an adapter of PEFT, to be merged in Python: model.merge_and_unload()", |name| {
         [".lora_", ".base_layer.", ".modules_to_save.", ".ia3_l"]
             .iter()
@@ -23,7 +23,9 @@ const FOREIGN: [Convention; 8] = [
         let is_table = name.ends_with("relative_position_bias_table");
         name.ends_with(".lambda_1")
             || name.ends_with("relative_position_bias.relative_position_bias_table")
-            || (is_table && name.contains("blocks.") && !name.contains("layers."))
+            || (is_table
+                && name.contains("blocks.")
+                && !["layers.", "stages."].iter().any(|part| name.contains(part)))
             || name.ends_with("rel_pos_bias.relative_position_bias_table")
     }),
     ("Swin Transformer V2, whose attention compares angles, with norms after it", |name| {
@@ -35,6 +37,7 @@ const FOREIGN: [Convention; 8] = [
     ("Swin of torchvision", |name| {
         name.contains("features.") && name.ends_with(".attn.relative_position_bias_table")
     }),
+    ("Swin of MMPretrain or MMDetection", |name| name.contains(".attn.w_msa.")),
     ("ViT of torchvision", |name| name.contains("encoder.layers.encoder_layer_0.")),
     ("vit-pytorch", |name| name.contains("to_patch_embedding.")),
     ("ViT of MMPretrain", |name| name.ends_with("patch_embed.projection.weight")),
@@ -44,7 +47,8 @@ const FOREIGN: [Convention; 8] = [
 pub(super) fn foreign(checkpoint: &Weights) -> Option<&'static str> {
     let has = |end: &str| checkpoint.keys().any(|name| name.ends_with(end));
     // Its rotary positions have columns before rows.
-    if has("norm_pre.weight") && has("attn_pool.latent") {
+    let is_timm = has("norm_pre.weight") && has("attn_pool.latent");
+    if is_timm || (has("ln_pre.weight") && has("attn_pool.probe")) {
         return Some("the Perception Encoder");
     }
     FOREIGN
@@ -78,7 +82,7 @@ pub(super) fn is_vit(checkpoint: &Weights) -> bool {
 }
 
 /// A part of a network, and whether a name is of it.
-const PARTS: [Convention; 13] = [
+const PARTS: [Convention; 15] = [
     ("a norm before the blocks; set VitConfig::pre_norm (in a run network.pre_norm)", |name| {
         name.starts_with("norm_pre.")
     }),
@@ -118,6 +122,10 @@ const PARTS: [Convention; 13] = [
         name.starts_with("attn_pool.")
     }),
     (
+        "pooling by attention over all tokens, as in OpenCLIP's CoCa, which the network has not",
+        |name| name.starts_with("visual.attn_pool"),
+    ),
+    (
         "a classifier on the mean of the tokens before the final norm, which the network has not",
         |name| name.starts_with("classifier."),
     ),
@@ -133,6 +141,7 @@ const PARTS: [Convention; 13] = [
     ("a block that the network has not, or a part of one; change the configuration", |name| {
         name.starts_with("blocks.") || name.starts_with("layers.") || name.contains("encoder.layer")
     }),
+    ("a part of CLIP's image tower that the network has not", |name| name.starts_with("visual.")),
 ];
 
 /// Describes a tensor of a joint projection, where the network has queries and keys apart from values. `variables`:
@@ -148,4 +157,14 @@ pub(super) fn joint(name: &str, variables: &Weights) -> Option<&'static str> {
 /// pretraining's decoder or another part beside the classifier.
 pub(super) fn part(name: &str) -> Option<&'static str> {
     PARTS.iter().find(|(_, is_of)| is_of(name)).map(|(words, _)| *words)
+}
+
+/// Describes a constant of rotary positions, which only a network with rotary positions computes itself; `None` for
+/// another name.
+pub(super) fn rotary(name: &str) -> Option<&'static str> {
+    let is_constant = [".freqs_cos", ".freqs_sin", "rope_embeddings.inv_freq"];
+    is_constant
+        .iter()
+        .any(|end| name.ends_with(end))
+        .then_some("rotary positions; set VitConfig::rope (in a run network.rope)")
 }

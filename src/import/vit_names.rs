@@ -10,6 +10,8 @@ const GATED: &[&str] = &["gate", "value"];
 /// Those of DINOv3, whose MLP without a gate has the second one alone.
 const GATE_AND_UP: &[&str] = &["gate", UP];
 pub(super) const UP: &str = "up";
+/// Constants of rotary positions in the files of EVA-02's authors. Learned frequencies have other names.
+const ROTARY: [&str; 2] = ["rope.freqs_cos", "rope.freqs_sin"];
 /// Prefixes in classes of transformers with a head; those without have none.
 pub(super) const CLASSES: [&str; 5] = ["vit.", "deit.", "dinov2.", "dinov2_with_registers.", ""];
 
@@ -40,7 +42,10 @@ pub(super) fn timm(name: &str) -> Translation {
     if of_decoder.iter().any(|prefix| name.starts_with(prefix)) {
         return Translation::Unused;
     }
-    let Some((block, rest)) = in_block(name, &["blocks."]) else {
+    if ROTARY.iter().any(|constant| name.ends_with(constant)) {
+        return Translation::Computed;
+    }
+    let Some((block, rest)) = in_block(name, &["blocks."]).map(in_chunk) else {
         return Translation::Variable(name.into());
     };
     match rest {
@@ -49,7 +54,7 @@ pub(super) fn timm(name: &str) -> Translation {
         _ => {}
     }
     let Some((layer, parameter)) = rest.rsplit_once('.') else {
-        return Translation::Variable(name.into());
+        return variable(block, rest);
     };
     let qkv = |which| part(format!("{block}.attn.qkv.{parameter}"), which, QKV);
     let fc1 = |which| part(format!("{block}.mlp.fc1.{parameter}"), which, GATED);
@@ -61,8 +66,16 @@ pub(super) fn timm(name: &str) -> Translation {
         "mlp.fc1_x" | "mlp.w2" => fc1("value"),
         "mlp.w12" => variable(block + ".mlp.fc1", parameter),
         "mlp.w3" => variable(block + ".mlp.fc2", parameter),
-        _ => Translation::Variable(name.into()),
+        _ => variable(block, rest),
     }
+}
+
+/// In training checkpoints of DINOv2, blocks are in chunks: `blocks.CHUNK.BLOCK.norm1.weight`, each with its number among
+/// all blocks.
+fn in_chunk((chunk, rest): (String, &str)) -> (String, &str) {
+    let inside =
+        rest.split_once('.').and_then(|(at, rest)| Some((at.parse::<usize>().ok()?, rest)));
+    inside.map_or((chunk, rest), |(block, rest)| (format!("blocks.{block}"), rest))
 }
 
 /// `ViTModel`, `DeiTModel`, `Dinov2Model`, `ViTMAEModel` of transformers, and their classes with heads.
@@ -208,6 +221,8 @@ pub(super) fn open_clip(name: &str) -> Translation {
         Some(("attn.out_proj", _)) => "attn.proj",
         Some(("ln_1", _)) => "norm1",
         Some(("ln_2", _)) => "norm2",
+        Some(("ls_1", _)) => "ls1",
+        Some(("ls_2", _)) => "ls2",
         Some(("mlp.c_fc", _)) => "mlp.fc1",
         Some(("mlp.c_proj", _)) => "mlp.fc2",
         _ => return Translation::Unknown,

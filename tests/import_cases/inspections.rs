@@ -1,12 +1,14 @@
 //! What an inspection says of a checkpoint file.
 
 use super::archives::{entries, Archive};
-use super::family::folder;
+use super::family::{folder, plain};
 use super::{alone, data, swin, tiny, HEADS};
 use crate::support::TestResult;
-use once_for_both::import::{self, Container, ImportOptions, Inspection, KnownNetwork, Naming};
-use once_for_both::models::{Activation, VitConfig};
-use once_for_both::Result;
+use once_for_both::import::{
+    self, Container, ImportOptions, Inspection, KnownNetwork, KnownProperties, Naming,
+};
+use once_for_both::models::{Activation, PositionEmbedding, VitConfig};
+use once_for_both::{Error, Result};
 use std::path::Path;
 
 fn inspect(path: &Path, heads: Option<i64>) -> Result<Inspection> {
@@ -138,14 +140,21 @@ fn inspection_of_an_openclip_tower_takes_activation_and_heads_of_its_configurati
 }
 
 #[test]
-fn inspection_of_an_openclip_tower_with_a_norm_after_its_mean_is_refused() -> TestResult {
-    let json = r#"{"model_cfg": {"vision_cfg": {"width": 12, "head_width": 4,
-        "pool_type": "avg", "final_ln_after_pool": true}}}"#;
-    let folder = with_config("openai_clip", "open_clip_config.json", json)?;
-    let refused = inspect(&folder.path().join("model.safetensors"), None);
-    let message = refused.map(|found| found.network).map_err(|error| error.to_string());
-    let expected = "final_ln_after_pool in open_clip_config.json: got true";
-    assert!(message.as_ref().is_err_and(|error| error.contains(expected)), "{message:?}");
+fn inspection_of_an_openclip_tower_with_another_pooling_is_refused_by_the_option() -> TestResult {
+    for (option, options) in [
+        ("final_ln_after_pool", r#""pool_type": "avg", "final_ln_after_pool": true"#),
+        ("attentional_pool", r#""attentional_pool": true"#),
+        ("attentional_pool", r#""attentional_pool": "parallel""#),
+    ] {
+        let json = format!(
+            r#"{{"model_cfg": {{"vision_cfg": {{"width": 12, "head_width": 4, {options}}}}}}}"#
+        );
+        let folder = with_config("openai_clip", "open_clip_config.json", &json)?;
+        let refused = inspect(&folder.path().join("model.safetensors"), None);
+        let message = refused.map(|found| found.network).map_err(|error| error.to_string());
+        let expected = format!("{option} in open_clip_config.json: got true");
+        assert!(message.as_ref().is_err_and(|error| error.contains(&expected)), "{message:?}");
+    }
     Ok(())
 }
 
@@ -181,5 +190,43 @@ fn inspection_of_a_gated_mlp_with_another_activation_than_silu_is_refused() -> T
     let message = refused.map(|found| found.network).map_err(|error| error.to_string());
     let expected = "activation of a gated MLP: got GELU, exact, expected SiLU";
     assert!(message.as_ref().is_err_and(|error| error.contains(expected)), "{message:?}");
+    Ok(())
+}
+
+/// SiLU is the activation of a gated MLP alone.
+#[test]
+fn inspection_of_an_mlp_without_a_gate_whose_configuration_says_silu_is_refused() -> TestResult {
+    let json = r#"{"num_attention_heads": 3, "hidden_act": "silu", "image_size": 12}"#;
+    let folder = with_config("timm_deit3", "config.json", json)?;
+    let refused = inspect(&folder.path().join("model.safetensors"), None);
+    let message = refused.map(|found| found.network).map_err(|error| error.to_string());
+    let expected = "activation of an MLP without a gate: got SiLU, expected GELU";
+    assert!(message.as_ref().is_err_and(|error| error.contains(expected)), "{message:?}");
+    let gated = with_config("hf_dinov3_plus", "config.json", json)?;
+    assert!(inspect(&gated.path().join("model.safetensors"), None).is_ok());
+    Ok(())
+}
+
+/// Its blocks have sizes and heads of their own, which the configuration beside it says.
+#[test]
+fn inspection_of_the_weights_inside_an_artifact_is_refused_with_its_folder() -> TestResult {
+    let folder = with_config("timm_deit3", "config.json", r#"{"format": "once-for-both/subnet"}"#)?;
+    let path = folder.path().join("model.safetensors");
+    let message = inspect(&path, Some(HEADS)).map(drop).map_err(|error| error.to_string());
+    assert!(message.is_err());
+    let Err(Error::Checkpoint { path: named, source }) = KnownProperties::beside(&path) else {
+        return Err("not refused".into());
+    };
+    assert_eq!(named, path);
+    let text = source.to_string();
+    assert!(
+        text.contains("an artifact of this crate") && text.contains("give its folder"),
+        "{text}"
+    );
+    // With a configuration that is given, nothing is guessed.
+    let config = plain().layer_scale(1e-5);
+    let config = VitConfig { positions: PositionEmbedding::Patches, ..config };
+    let _alone = alone();
+    assert!(import::load(&path, &config, &ImportOptions::default())?.report.is_exact());
     Ok(())
 }

@@ -1,4 +1,5 @@
 mod archives;
+mod authors;
 mod containers;
 mod entry_keys;
 mod family;

@@ -45,6 +45,15 @@ fn import_of_names_of_another_network_is_refused_as_such_with_the_first_names() 
             "",
             &["features.0.0.weight", "features.1.0.attn.relative_position_bias_table"],
         ),
+        (
+            "Swin of MMPretrain",
+            "",
+            &[
+                "backbone.patch_embed.projection.weight",
+                "backbone.stages.0.blocks.0.attn.w_msa.relative_position_bias_table",
+            ],
+        ),
+        ("Perception Encoder", "", &["visual.ln_pre.weight", "visual.attn_pool.probe"]),
         ("torchvision", "", &["conv_proj.weight", "encoder.layers.encoder_layer_0.ln_1.weight"]),
         ("Once for Both", "module.", &["patch_embed.proj.weight", "patch_embed.score"]),
         ("Once for Both", "", &["patch_embed.proj.weight", "blocks.0.attn.score"]),
@@ -72,6 +81,12 @@ fn import_of_a_swin_into_a_vit_and_back_is_refused_as_such() -> TestResult {
         assert!(recognised.is_some_and(|words| words.contains("ViT")), "{file}: {recognised:?}");
     }
     Ok(())
+}
+
+#[test]
+fn import_of_a_maxvit_is_refused_and_not_taken_for_beit() {
+    let table = "stages.0.blocks.0.attn_block.attn.rel_pos.relative_position_bias_table";
+    assert_eq!(refused(&named(&["stem.conv1.weight", table]), &tiny()).0, None);
 }
 
 #[test]

@@ -138,10 +138,12 @@ fn inspection_of_a_swin_that_no_swin_config_describes_is_refused_with_the_reason
         inspect(folder.path(), name, larger)?,
         Error::Invalid { name, .. } if name == "window of stage 2"
     );
-    let relu = r#"{"image_size": 18, "hidden_act": "relu"}"#;
-    assert_refused!(
-        inspect(folder.path(), name, relu)?,
-        Error::Invalid { name, .. } if name == "activation of a Swin"
-    );
+    for activation in ["relu", "silu"] {
+        let json = format!(r#"{{"image_size": 18, "hidden_act": "{activation}"}}"#);
+        assert_refused!(
+            inspect(folder.path(), name, &json)?,
+            Error::Invalid { name, .. } if name == "activation of a Swin"
+        );
+    }
     Ok(())
 }

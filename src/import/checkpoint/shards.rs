@@ -114,8 +114,12 @@ fn weights(folder: &Path) -> Option<PathBuf> {
 }
 
 fn is_artifact(folder: &Path) -> bool {
-    let config = config(folder);
-    let format = config.as_ref().and_then(|config| config.get("format")?.as_str());
+    config(folder).as_ref().is_some_and(is_of_artifact)
+}
+
+/// Whether a configuration is one of this crate.
+pub(in crate::import) fn is_of_artifact(config: &Value) -> bool {
+    let format = config.get("format").and_then(Value::as_str);
     format.is_some_and(|format| format.starts_with("once-for-both/"))
 }
 
