@@ -160,8 +160,8 @@ pub enum Translation {
         /// All parts, in the order of their rows.
         parts: &'static [&'static str],
     },
-    /// A tensor that the classifier does not use, such as a pooler or the mask token of
-    /// pretraining: it is left out, and reported as skipped.
+    /// A tensor that the network's function does not use, such as a pooler or the mask token of
+    /// pretraining: it is left out without a loss, and reported as [`unused`](super::ImportReport::unused).
     Unused,
     /// A constant that the network computes from its sizes, such as relative position indices: it
     /// is left out without a loss.

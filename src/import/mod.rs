@@ -34,7 +34,7 @@
 //!   are skipped, which changes what the network computes. A plain checkpoint in a distilled
 //!   network: they are initialised afresh.
 //! - The pooler of transformers, mask token and decoder of masked pretraining, and the text tower of
-//!   CLIP are skipped: the classifier does not use them.
+//!   CLIP are unused: the network's function is the same without them.
 //! - Of a position table, the row of a token that has none in the network is added to the token.
 //! - Relative position indices and attention masks of a Swin checkpoint are left out: the network
 //!   computes them.
@@ -49,7 +49,7 @@
 //!   of the configuration.
 //!
 //! The report lists the fate of every variable and tensor. The option `strict` refuses everything
-//! but plain loading. [`Pretrained`] opens the import to other families.
+//! but plain loading, unused and computed tensors. [`Pretrained`] opens the import to other families.
 
 mod adapt;
 mod architectures;
@@ -99,7 +99,8 @@ use std::path::Path;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImportOptions {
-    /// Whether anything but plain loading of every tensor into a variable is refused.
+    /// Whether anything but plain loading of every tensor into a variable is refused. Tensors that the network's function
+    /// does not use, and constants that it computes, are taken.
     pub strict: bool,
     /// Seed of variables that are initialised afresh.
     pub seed: u64,

@@ -18,8 +18,10 @@ pub(super) struct Named {
     /// What was removed from the start of every name.
     pub(super) prefix: String,
     pub(super) tensors: BTreeMap<String, Stored>,
-    /// Checkpoint names of tensors that are left out: unused, or named by the option `skip`.
+    /// Checkpoint names of tensors that the options leave out.
     pub(super) skipped: Vec<String>,
+    /// Checkpoint names of tensors that the network's function does not use.
+    pub(super) unused: Vec<String>,
     /// Checkpoint names of tensors that the network computes itself.
     pub(super) computed: Vec<String>,
     /// Checkpoint names that the family does not know, with and without prefix.
@@ -49,8 +51,9 @@ struct Incomplete {
 /// [`Error::Shape`] if parts differ in shape; [`Error::Unknown`] for a part that is not in `parts`.
 pub(super) fn named<A: Pretrained>(weights: &Weights, options: &ImportOptions) -> Result<Named> {
     let Stripped { prefix, naming, tensors, skipped, computed } = strip::<A>(weights, options)?;
+    let (tensors_by_name, unused, unknown) = (BTreeMap::new(), vec![], vec![]);
     let mut named =
-        Named { naming, prefix, tensors: BTreeMap::new(), skipped, computed, unknown: vec![] };
+        Named { naming, prefix, tensors: tensors_by_name, skipped, unused, computed, unknown };
     let mut incomplete: BTreeMap<String, Incomplete> = BTreeMap::new();
     for Renamed { bare, name, tensor } in tensors {
         match A::translate(naming, &bare) {
@@ -75,7 +78,7 @@ pub(super) fn named<A: Pretrained>(weights: &Weights, options: &ImportOptions) -
                     return Err(ambiguous(variable, first, &name));
                 }
             }
-            Translation::Unused => named.skipped.push(name),
+            Translation::Unused => named.unused.push(name),
             Translation::Computed => named.computed.push(name),
             Translation::Unknown => named.unknown.push((name, bare)),
         }

@@ -32,8 +32,13 @@ pub struct ImportReport {
     pub prefix: String,
     /// Variables with the checkpoint's values, converted to f32.
     pub loaded: Vec<String>,
-    /// Tensors of the checkpoint that are left out, under the checkpoint's names.
+    /// Tensors of the checkpoint that are left out although the network that was saved uses them, or by an option, under
+    /// the checkpoint's names.
     pub skipped: Vec<String>,
+    /// Tensors of the checkpoint that the network's function does not use, such as a mask token, under the checkpoint's
+    /// names. Nothing is lost.
+    #[serde(default)]
+    pub unused: Vec<String>,
     /// Constants that the network computes itself, under the checkpoint's names, or where the
     /// checkpoint does not have them, under the network's; the counter of an averaged model; and the head of
     /// the option [`identity_head`](super::ImportOptions::identity_head). Nothing is lost.
@@ -89,6 +94,7 @@ impl ImportReport {
             prefix: named.prefix.clone(),
             loaded: vec![],
             skipped: named.skipped.clone(),
+            unused: named.unused.clone(),
             computed: named.computed.clone(),
             resized: vec![],
             replaced: vec![],
@@ -97,7 +103,7 @@ impl ImportReport {
         }
     }
 
-    /// Returns whether every tensor was loaded or is computed, and every variable has a tensor.
+    /// Returns whether every tensor was loaded, is unused or is computed, and every variable has a tensor.
     pub fn is_exact(&self) -> bool {
         self.first_inexact().is_none()
     }

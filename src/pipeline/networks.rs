@@ -208,6 +208,15 @@ mod tests {
     use crate::models::{Activation, Pooling};
     use crate::pipeline::ImportConfig;
 
+    /// A mask token would make no other teacher.
+    #[test]
+    fn teacher_of_a_checkpoint_with_a_mask_token_is_taken() -> Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/import/family");
+        let report = recognise_teacher(&root.join("hf_dinov2/model.safetensors"))?.import.report;
+        assert_eq!(report.unused, ["dinov2.embeddings.mask_token"]);
+        Ok(())
+    }
+
     /// In the file alone, activation and pooling would be exact GELU and the class token.
     #[test]
     fn teacher_of_a_checkpoint_has_the_properties_of_the_config_beside_it() -> Result<()> {

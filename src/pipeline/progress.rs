@@ -80,7 +80,7 @@ impl Display for Progress<'_> {
         match self {
             Self::Imported { path, report } => write!(
                 f,
-                "{}: {}{} tensors loaded, {} resized, {} replaced, {} missing, {} skipped{}",
+                "{}: {}{} tensors loaded, {} resized, {} replaced, {} missing, {} skipped, {} unused{}",
                 path.display(),
                 origin(report),
                 report.loaded.len(),
@@ -88,6 +88,7 @@ impl Display for Progress<'_> {
                 report.replaced.len(),
                 report.missing.len(),
                 report.skipped.len(),
+                report.unused.len(),
                 assumed(report)
             ),
             Self::RunStarted { folder, dense_macs, train_images, test_images, device } => write!(

@@ -38,7 +38,7 @@ fn rotary() -> VitConfig {
 }
 
 /// Reads, recognises, imports and runs a network of one folder.
-fn check(name: &str, naming: Naming, skipped: usize, expected: &VitConfig) -> TestResult {
+fn check(name: &str, naming: Naming, unused: usize, expected: &VitConfig) -> TestResult {
     let path = folder(name).join("model.safetensors");
     let has_config = folder(name).join("config.json").is_file();
     let found = {
@@ -49,7 +49,8 @@ fn check(name: &str, naming: Naming, skipped: usize, expected: &VitConfig) -> Te
     assert_eq!(config, *expected, "{name}");
     let import = into(&import::read(&path)?, &config, &ImportOptions::default())?;
     let report = &import.report;
-    assert_eq!((report.naming, report.skipped.len()), (naming, skipped), "{name}: {report:?}");
+    assert_eq!((report.naming, report.unused.len()), (naming, unused), "{name}: {report:?}");
+    assert!(report.skipped.is_empty(), "{name}: {report:?}");
     assert!(report.resized.is_empty() && report.replaced.is_empty(), "{name}: {report:?}");
 
     check_costs(name, &config)?;
@@ -176,7 +177,7 @@ fn import_of_timm_vit_with_wide_patches_gives_its_logits() -> TestResult {
 #[test]
 fn import_of_transformers_dinov2_gives_its_logits() -> TestResult {
     let dino = plain().layer_scale(SCALE).pooling(Pooling::ClassAndMean);
-    // The mask token is left out.
+    // The mask token is unused.
     check("hf_dinov2", Naming::Transformers, 1, &dino)?;
     let mut gated = VitConfig { mlp: Mlp::SwiGlu, ..dino.clone() };
     gated.blocks.iter_mut().for_each(|block| block.hidden_dim = 16);
@@ -211,7 +212,7 @@ fn import_of_clip_towers_gives_their_embeddings() -> TestResult {
         ..plain()
     };
     check("hf_clip", Naming::Clip, 0, &clip)?;
-    // The text tower, its projection and the scale of the logits are left out.
+    // The text tower, its projection and the scale of the logits are unused.
     check("openai_clip", Naming::OpenClip, 3, &clip)
 }
 

@@ -41,9 +41,16 @@ fn check_sizes(root: &std::path::Path, exact: &BTreeSet<String>) -> TestResult {
     };
     let committed = read(data("timm_heads.json"))?;
     let names = committed.as_object().ok_or("timm_heads.json: not an object")?.keys();
-    assert!(names.eq(exact.iter()), "timm_heads.json has other names than section Exact of docs/timm.md");
+    assert!(
+        names.eq(exact.iter()),
+        "timm_heads.json has other names than section Exact of docs/timm.md"
+    );
     for name in exact {
-        assert_eq!(committed[name], read(root.join(name).join("sizes.json"))?, "timm_heads.json: {name}");
+        assert_eq!(
+            committed[name],
+            read(root.join(name).join("sizes.json"))?,
+            "timm_heads.json: {name}"
+        );
     }
     Ok(())
 }

@@ -102,14 +102,16 @@ fn import_of_a_tensor_beside_the_classifier_is_refused_with_the_option_skip() ->
 
 /// Masked pretraining has a mask token, and MAE's a decoder, which the classifier does not use.
 #[test]
-fn import_of_a_mask_token_and_a_decoder_skips_them() -> TestResult {
+fn import_of_a_mask_token_and_a_decoder_reports_them_as_unused_also_with_strict() -> TestResult {
     let mut weights = import::read(&data("timm_plain.safetensors"))?;
     let names = ["decoder_blocks.0.mlp.fc1.weight", "decoder_embed.weight", "mask_token"];
     for name in names {
         weights.insert(name.into(), Tensor::zeros([1, 24], (Kind::Float, Device::Cpu)));
     }
-    let import = into(&weights, &tiny(), &ImportOptions::default())?;
-    assert_eq!(import.report.skipped, names);
+    let strict = ImportOptions { strict: true, ..ImportOptions::default() };
+    let report = into(&weights, &tiny(), &strict)?.report;
+    assert_eq!((&report.unused[..], &report.skipped[..]), (&names.map(String::from)[..], &[][..]));
+    assert!(report.is_exact());
     Ok(())
 }
 
@@ -124,5 +126,66 @@ fn import_of_a_classifier_of_transformers_clip_is_refused() -> TestResult {
     let refused = into(&weights, &config, &ImportOptions::default());
     let message = refused.map(drop).map_err(|error| error.to_string());
     assert!(message.as_ref().is_err_and(|error| error.contains("a classifier on the mean")));
+    Ok(())
+}
+
+/// The mask token of pretraining is no part of the network's function.
+#[test]
+fn strict_import_takes_a_mask_token_and_refuses_a_missing_head() -> TestResult {
+    let options = ImportOptions { strict: true, ..ImportOptions::default() };
+    let read = |name| import::read(&folder(name).join("model.safetensors"));
+    let weights = read("hf_dinov2")?;
+    let config = import::inspect(&weights, Some(HEADS))?;
+    let report = into(&weights, &config, &options)?.report;
+    assert_eq!(report.unused, ["dinov2.embeddings.mask_token"]);
+    let backbone = read("hf_dinov2_backbone")?;
+    let config = import::inspect(&backbone, Some(HEADS))?;
+    assert_refused!(
+        into(&backbone, &config, &options),
+        Error::Import(ImportError::Strict { name, fate: "missing" }) if name == "head.bias"
+    );
+    Ok(())
+}
+
+/// The error of a further tensor in OpenAI's image tower.
+fn clip_refusal(name: &str) -> TestResult<String> {
+    let mut weights = import::read(&folder("openai_clip").join("model.safetensors"))?;
+    let config = import::inspect(&weights, Some(HEADS))?;
+    weights.insert(name.into(), Tensor::zeros([12], (Kind::Float, Device::Cpu)));
+    match into(&weights, &config, &ImportOptions::default()) {
+        Err(Error::Import(error @ ImportError::Unplaced { .. })) => Ok(error.to_string()),
+        other => Err(format!("{name}: {other:?}").into()),
+    }
+}
+
+#[test]
+fn import_of_a_further_part_of_a_clip_tower_is_refused_without_advice_to_skip() -> TestResult {
+    for (name, words) in [
+        ("visual.attn_pool.query", "pooling by attention"),
+        ("visual.attn_pool_contrastive.query", "pooling by attention"),
+        ("visual.transformer.resblocks.0.ls_1.gamma", "layer_scale"),
+        ("visual.transformer.resblocks.0.attn.ln.weight", "image tower"),
+        ("visual.patchnorm_pre_ln.weight", "image tower"),
+    ] {
+        let text = clip_refusal(name)?;
+        assert!(text.contains(words) && !text.contains("skip"), "{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn inspect_of_an_openclip_tower_with_layer_scale_recognises_it() -> TestResult {
+    let mut weights = import::read(&folder("openai_clip").join("model.safetensors"))?;
+    for (block, scale) in [(0, 1), (0, 2), (1, 1), (1, 2)] {
+        let name = format!("visual.transformer.resblocks.{block}.ls_{scale}.gamma");
+        weights.insert(name, Tensor::ones([12], (Kind::Float, Device::Cpu)));
+    }
+    let config = import::inspect(&weights, Some(HEADS))?;
+    assert!(config.layer_scale.is_some());
+    let report = into(&weights, &config, &ImportOptions::default())?.report;
+    assert!(
+        report.loaded.contains(&"blocks.1.ls2.gamma".into()) && report.is_exact(),
+        "{report:?}"
+    );
     Ok(())
 }

@@ -110,7 +110,12 @@ fn read_of_a_tensor_of_a_class_of_its_own_is_refused_by_class() {
 fn read_of_a_torchscript_program_is_refused_with_the_conversion() {
     let error = refusal(&torch("script.pt"));
     assert!(matches!(error, CheckpointError::NotWeights { .. }), "{error:?}");
-    assert!(error.to_string().contains("torch.jit.load(path, map_location=\"cpu\").state_dict(), \"weights.pth\")"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("torch.jit.load(path, map_location=\"cpu\").state_dict(), \"weights.pth\")"),
+        "{error}"
+    );
 }
 
 /// The bit of a tensor with unknown metadata could mean anything.

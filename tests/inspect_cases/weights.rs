@@ -21,6 +21,15 @@ fn weights_are_shown_with_naming_entry_prefix_and_assumptions() -> TestResult {
 }
 
 #[test]
+fn tensors_that_the_network_does_not_use_are_shown_apart_from_those_left_out() -> TestResult {
+    let path = file("tests/data/import/family/hf_dinov2/model.safetensors");
+    let text = look(&path)?.to_string();
+    assert!(text.contains("not used      dinov2.embeddings.mask_token"), "{text}");
+    assert!(!text.contains("left out"), "{text}");
+    Ok(())
+}
+
+#[test]
 fn weights_of_another_kind_are_refused_as_the_import_refuses_them() -> TestResult {
     let path = file("tests/data/import/whole_module.pth");
     let own = once_for_both::import::read(&path).map(drop).map_err(|error| error.to_string());

@@ -148,7 +148,11 @@ fn write_weights(out: &mut Formatter, found: &crate::import::Inspection) -> fmt:
         let source = source.unwrap_or_default();
         line(out, "assumed", format!("{} = {}{source}", assumed.property, assumed.value))?;
     }
-    for (fate, names) in [("left out", &report.skipped), ("initialised", &report.missing)] {
+    for (fate, names) in [
+        ("left out", &report.skipped),
+        ("not used", &report.unused),
+        ("initialised", &report.missing),
+    ] {
         names.iter().take(MOST).try_for_each(|name| line(out, fate, name))?;
         more(out, fate, names.len())?;
     }
