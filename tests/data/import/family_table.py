@@ -46,7 +46,9 @@ def sizes(name):
     with torch.device("meta"):
         model = timm.create_model(name)
     block = model.blocks[0]
-    return dict(embed_dim=model.embed_dim, depth=len(model.blocks), num_heads=block.attn.num_heads,
+    # Blocks whose branches are parallel have no attention of this name; they are refused.
+    heads = getattr(getattr(block, "attn", None), "num_heads", None)
+    return dict(embed_dim=model.embed_dim, depth=len(model.blocks), num_heads=heads,
                 rope=getattr(model, "rope", None) is not None,
                 layer_scale=hasattr(getattr(block, "ls1", None), "gamma") or getattr(block, "gamma_1", None) is not None)
 
