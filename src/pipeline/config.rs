@@ -110,6 +110,14 @@ pub struct TeacherConfig {
     pub import: ImportConfig,
 }
 
+impl TeacherConfig {
+    /// A network that distils its predicted classes, with weight 0.5.
+    pub fn new(weights: impl Into<PathBuf>) -> Self {
+        let (temperature, import) = (None, ImportConfig::default());
+        Self { weights: weights.into(), temperature, share: half(), import }
+    }
+}
+
 fn half() -> f64 {
     0.5
 }

@@ -212,7 +212,8 @@ mod tests {
     #[test]
     fn teacher_of_a_checkpoint_with_a_mask_token_is_taken() -> Result<()> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/import/family");
-        let report = recognise_teacher(&root.join("hf_dinov2/model.safetensors"))?.import.report;
+        let teacher = TeacherConfig::new(root.join("hf_dinov2/model.safetensors"));
+        let report = recognise_teacher(&teacher)?.import.report;
         assert_eq!(report.unused, ["dinov2.embeddings.mask_token"]);
         Ok(())
     }
@@ -229,12 +230,7 @@ mod tests {
             "model_args": {"num_heads": 3, "act_layer": "relu", "fc_norm": false}}"#;
         let beside = folder.path().join("config.json");
         std::fs::write(&beside, config).map_err(|e| Error::io("write", &beside, e))?;
-        let teacher = TeacherConfig {
-            weights: path,
-            temperature: None,
-            share: 0.5,
-            import: ImportConfig::default(),
-        };
+        let teacher = TeacherConfig::new(path);
         let Recognised { network, import, .. } = recognise_teacher(&teacher)?;
         let KnownNetwork::Vit(own) = network else { panic!("not a ViT") };
         assert_eq!((own.activation, own.pooling), (Activation::Relu, Pooling::Mean));
