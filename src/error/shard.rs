@@ -89,10 +89,7 @@ pub enum ShardError {
         most: u64,
     },
     /// A link, device or sparse file in the archive.
-    #[error(
-        "member {member}: got {kind}, expected a regular file; write the shard with the files that \
-         links lead to (tar --dereference)"
-    )]
+    #[error("member {member}: got {kind}, expected a regular file{}", without_links(kind))]
     NotFile {
         /// Name of the member.
         member: String,
@@ -114,7 +111,8 @@ pub enum ShardError {
     /// A sample without an image or without a class.
     #[error(
         "sample {key}: got no {part}, expected one image (.jpg, .jpeg, .png) and one class (.cls) in \
-         consecutive members; write the shard again, sorted by name (tar --sort=name)"
+         consecutive members; write the shard again from a folder, sorted by name: \
+         tar --sort=name -cf SHARD FOLDER"
     )]
     Missing {
         /// Key of the sample: the name of its members up to the first dot.
@@ -136,6 +134,17 @@ pub enum ShardError {
         first: String,
         /// Name of the second member.
         second: String,
+    },
+    /// A member whose extension ends in `.cls`, because its name has another dot before it.
+    #[error(
+        "member {member}: got a dot within the name, expected {key}.cls: the key ends at the first dot; \
+         write the sample under a name without other dots"
+    )]
+    DottedName {
+        /// Name of the member.
+        member: String,
+        /// Its key: the name up to the first dot.
+        key: String,
     },
     /// A `.cls` member without the number of a class.
     #[error(
@@ -176,4 +185,15 @@ pub enum ShardError {
         /// Present value.
         found: u64,
     },
+}
+
+/// Says how a shard with a link is written without it; nothing for members of other kinds.
+fn without_links(kind: &str) -> &'static str {
+    match kind.ends_with("link") {
+        true => {
+            "; write the shard with the files in place of their links: tar --dereference \
+             --hard-dereference --sort=name -cf SHARD FOLDER"
+        }
+        false => "",
+    }
 }

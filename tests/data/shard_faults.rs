@@ -3,11 +3,11 @@
 use crate::archives::{append, archive, archive_with, pattern, put};
 use crate::sets::file;
 use crate::support::TestResult;
-use once_for_both::data::TarShards;
+use once_for_both::data::{Dataset, TarShards};
 use once_for_both::Error;
 use std::io::Write;
 use tar::{Builder, EntryType, Header};
-use tempfile::tempdir;
+use tempfile::{tempdir, TempDir};
 
 /// What opening a shard of these bytes is refused with.
 fn refusal(bytes: &[u8]) -> TestResult<String> {
@@ -101,7 +101,11 @@ fn member_that_is_no_file_is_refused_with_its_kind() -> TestResult {
         (EntryType::new(b'Q'), "an entry of an unknown type"),
     ] {
         let said = format!("member b.jpg: got {name}, expected a regular file");
-        expect(&archive_with("b.jpg", kind)?, &said)?;
+        let refusal = refusal(&archive_with("b.jpg", kind)?)?;
+        assert!(refusal.starts_with(&said), "got {refusal}, expected {said}");
+        // The advice helps against links only.
+        let is_link = name.ends_with("link");
+        assert_eq!(refusal.contains("tar --dereference --hard-dereference"), is_link, "{refusal}");
     }
     Ok(())
 }
@@ -148,7 +152,7 @@ fn class_that_is_no_integer_in_range_is_refused_with_its_text() -> TestResult {
     }
     let folder = tempdir()?;
     let path = put(&folder, "0.tar", &archive(&[IMAGE, ("a.cls", b" 07\r\n")])?)?;
-    assert_eq!(once_for_both::data::Dataset::classes(&TarShards::open(pattern(&path)?)?), 8);
+    assert_eq!(TarShards::open(pattern(&path)?)?.classes(), 8);
     Ok(())
 }
 
@@ -188,5 +192,56 @@ fn shard_cut_after_the_extension_of_a_header_is_refused() -> TestResult {
     for length in (1..whole.len() - 1024).step_by(101).chain([512, 1024]) {
         refusal(&whole[..length])?;
     }
+    Ok(())
+}
+
+/// `photo_1.5x.jpg` has the key `photo_1` and the extension `5x.jpg`.
+#[test]
+fn class_whose_name_has_another_dot_is_refused_with_its_key() -> TestResult {
+    let dotted = [("x/photo_1.5x.jpg", &b"image"[..]), ("x/photo_1.5x.CLS", b"0")];
+    let said =
+        "member x/photo_1.5x.CLS: got a dot within the name, expected x/photo_1.cls: the key \
+                ends at the first dot";
+    expect(&archive(&[&[IMAGE, CLASS][..], &dotted].concat())?, said)?;
+    expect(&archive(&[&dotted[..], &[IMAGE, CLASS]].concat())?, said)
+}
+
+/// Runs the command that an error advises, `tar … -cf SHARD FOLDER`, in a folder.
+#[cfg(target_os = "linux")]
+fn tar_as_advised(said: &str, folder: &TempDir) -> TestResult<TarShards> {
+    let begin = said.find("tar --").ok_or_else(|| format!("no command in {said}"))?;
+    let command = said[begin..].replace("SHARD", "new.tar").replace("FOLDER", "images");
+    let words: Vec<&str> = command.split(' ').collect();
+    let status = std::process::Command::new(words[0])
+        .args(&words[1..])
+        .current_dir(folder.path())
+        .status()?;
+    assert!(status.success(), "{command}");
+    Ok(TarShards::open(pattern(&folder.path().join("new.tar"))?)?)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn advice_against_links_and_unsorted_members_writes_a_shard_that_is_accepted() -> TestResult {
+    let folder = tempdir()?;
+    let images = folder.path().join("images");
+    std::fs::create_dir(&images)?;
+    for (name, content) in [("b.cls", "1"), ("a.cls", "0"), ("b.jpg", "image")] {
+        std::fs::write(images.join(name), content)?;
+    }
+    std::fs::hard_link(images.join("b.jpg"), images.join("a.jpg"))?;
+    std::os::unix::fs::symlink("b.jpg", images.join("c.jpg"))?;
+    std::fs::write(images.join("c.cls"), "2")?;
+    for kind in [EntryType::Link, EntryType::Symlink] {
+        let said = refusal(&archive_with("b.jpg", kind)?)?;
+        let shards = tar_as_advised(&said, &folder)?;
+        assert_eq!((shards.len(), shards.classes()), (3, 3), "{said}");
+    }
+    for name in ["a.jpg", "c.jpg"] {
+        std::fs::remove_file(images.join(name))?;
+        std::fs::write(images.join(name), "image")?;
+    }
+    let apart = [CLASS, ("b.cls", b"1"), IMAGE, ("b.jpg", b"image")];
+    assert_eq!(tar_as_advised(&refusal(&archive(&apart)?)?, &folder)?.len(), 3);
     Ok(())
 }

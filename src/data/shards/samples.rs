@@ -60,7 +60,7 @@ struct Sample {
 
 impl Samples {
     /// Adds a file whose header, with its extensions, begins at `start`. Files of other extensions
-    /// are ignored.
+    /// are ignored, except a class whose name has another dot.
     pub fn add<R: Read>(&mut self, start: u64, entry: &mut Entry<'_, R>) -> Result<(), Stop> {
         let path = entry.path_bytes().into_owned();
         let Some((key, extension)) = split(&path) else { return Ok(()) };
@@ -71,6 +71,9 @@ impl Samples {
         } else if extension == CLASS {
             let new = (class(entry)?, name(entry));
             set(&mut self.sample(key)?.class, new, key, "class")?;
+        } else if extension.ends_with(b".cls") {
+            // Neither this class nor its image would be found.
+            return Err(ShardError::DottedName { member: name(entry), key: text(key) }.into());
         }
         Ok(())
     }
