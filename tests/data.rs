@@ -8,6 +8,8 @@ mod archives;
 mod decoding;
 #[path = "data/files.rs"]
 mod files;
+#[path = "data/fingerprints.rs"]
+mod fingerprints;
 #[path = "data/folder.rs"]
 mod folder;
 #[path = "data/idx.rs"]
@@ -24,6 +26,8 @@ mod mixing;
 mod mutations;
 #[path = "data/oddities.rs"]
 mod oddities;
+#[path = "data/open_files.rs"]
+mod open_files;
 #[path = "data/operations.rs"]
 mod operations;
 #[path = "data/sets.rs"]

@@ -47,6 +47,18 @@ pub trait Dataset: Send + Sync {
     /// read or an index out of range, ends the loader's work.
     fn load(&self, index: usize) -> Result<LabelledImage>;
 
+    /// Checksum by which another data set is told from this one: by a run that is resumed, and by
+    /// processes that train together. It has to be the same for the same images in another folder.
+    ///
+    /// Default: CRC-32 of the number of classes and of all names. Override it where names contain a
+    /// folder that differs between machines, or where [`name`](Self::name) reads a file.
+    fn fingerprint(&self) -> u32 {
+        let names = (0..self.len()).map(|index| self.name(index));
+        let mut checksum = Checksum::of_classes(self.classes());
+        names.for_each(|name| checksum.add(name.as_bytes()));
+        checksum.finish()
+    }
+
     /// Largest accepted number of pixels of an image that [`read`](Self::read) returns: the loader
     /// refuses a larger one before it reserves memory for it.
     fn max_pixels(&self) -> usize {
@@ -64,6 +76,29 @@ pub trait Dataset: Send + Sync {
     fn read(&self, index: usize, file: &mut Vec<u8>) -> Result<Option<usize>> {
         let _ = (index, file);
         Ok(None)
+    }
+}
+
+/// CRC-32 of the parts of a data set, each with its length.
+pub(super) struct Checksum(crc32fast::Hasher);
+
+impl Checksum {
+    /// Begins with the number of classes.
+    pub fn of_classes(classes: usize) -> Self {
+        let mut checksum = Self(crc32fast::Hasher::new());
+        checksum.add(&(classes as u64).to_le_bytes());
+        checksum
+    }
+
+    /// Adds a part.
+    pub fn add(&mut self, part: &[u8]) {
+        self.0.update(&(part.len() as u64).to_le_bytes());
+        self.0.update(part);
+    }
+
+    /// Returns the checksum.
+    pub fn finish(self) -> u32 {
+        self.0.finalize()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Images in one folder per class, as in torchvision's `ImageFolder`.
 
-use super::dataset::decode_file;
+use super::dataset::{decode_file, Checksum};
 use super::{Dataset, LabelledImage, DEFAULT_MAX_PIXELS};
 use crate::error::DecodeError;
 use crate::{Error, Result};
@@ -9,8 +9,10 @@ use std::fs::{self, DirEntry, FileType};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Extensions of image files, compared without regard to case.
-const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
+/// Extensions of image files, compared without regard to case. Those of formats that are not decoded are
+/// among them, so that such an image is refused by its content, and not ignored.
+const EXTENSIONS: [&str; 11] =
+    ["jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm"];
 
 /// Longest accepted file, in bytes for each pixel of the limit: that of uncompressed RGBA of 16 bits.
 const MAX_BYTES_PER_PIXEL: u64 = 8;
@@ -20,8 +22,9 @@ const MAX_HEADER_BYTES: u64 = 16 << 20;
 /// Data set of image files at `ROOT/CLASS/IMAGE`, the layout of ImageNet.
 ///
 /// Classes are numbered in the order of their folder names; images by class, then by file name.
-/// Hidden files and folders, files with other extensions, and folders inside a class folder are
-/// ignored.
+/// Image files are those with the extension of an image format, JPEG and PNG or another one: the format is
+/// recognised by content, and a file that is neither JPEG nor PNG is refused when it is decoded. Hidden
+/// files and folders, files with other extensions, and folders inside a class folder are ignored.
 #[derive(Debug, Clone)]
 pub struct ImageFolder {
     root: PathBuf,
@@ -60,7 +63,7 @@ impl ImageFolder {
             let image = |name: &OsStr| !is_hidden(name) && has_image_extension(name);
             let names = entries(&path, image, FileType::is_file, fault)?;
             if names.is_empty() {
-                let expected = "at least one image (.jpg, .jpeg, .png)";
+                let expected = "at least one image (.jpg, .jpeg, .jfif, .png)";
                 fault(Error::EmptyFolder { path, expected })?;
             }
             files.extend(names.into_iter().map(|name| File { class, name }));
@@ -122,6 +125,17 @@ impl Dataset for ImageFolder {
     fn name(&self, index: usize) -> String {
         self.path(index)
             .map_or_else(|_| format!("image {index}"), |path| path.display().to_string())
+    }
+
+    /// Of the names of classes and files, in memory; not of `root`.
+    fn fingerprint(&self) -> u32 {
+        let mut checksum = Checksum::of_classes(self.classes.len());
+        self.classes.iter().for_each(|name| checksum.add(name.as_encoded_bytes()));
+        for file in &self.files {
+            checksum.add(&file.class.to_le_bytes());
+            checksum.add(file.name.as_encoded_bytes());
+        }
+        checksum.finish()
     }
 
     fn load(&self, index: usize) -> Result<LabelledImage> {

@@ -41,6 +41,32 @@ fn image_folder_numbers_classes_and_images_by_name_and_ignores_other_files() -> 
     Ok(())
 }
 
+/// A file that were ignored would be missing from training without notice.
+#[test]
+fn images_of_other_formats_are_listed_and_refused_by_their_content() -> TestResult {
+    let folder = tempdir()?;
+    let jpeg = file("colour.jpg")?;
+    for name in ["a.jfif", "b.WEBP"] {
+        put(&folder, &format!("ape/{name}"), &jpeg)?;
+    }
+    put(&folder, "bear/a.webp", b"RIFF\x24\0\0\0WEBPVP8 ")?;
+    put(&folder, "bear/b.bmp", b"BM6\0\0\0\0\0")?;
+    put(&folder, "bear/c.gif", b"GIF89a....")?;
+    put(&folder, "bear/d.tif", b"II*\0\x08\0\0\0")?;
+    put(&folder, "bear/e.tiff", b"MM\0*\0\0\0\x08")?;
+    put(&folder, "bear/f.ppm", b"P6\n1 1\n255\nabc")?;
+    put(&folder, "bear/g.pgm", b"P5\n1 1\n255\na")?;
+    put(&folder, "bear/h.jpg", b"version https://git-lfs.github.com/spec/v1\n")?;
+    let set = ImageFolder::open(folder.path())?;
+    assert_eq!(set.len(), 10);
+    assert_eq!((set.load(0)?.image.width(), set.load(1)?.image.width()), (45, 45));
+    for (index, format) in ["WebP", "BMP", "GIF", "TIFF", "TIFF", "PPM", "PGM"].iter().enumerate() {
+        assert_refused!(set.load(2 + index), Error::Image { source: DecodeError::UnknownFormat { name, .. }, .. } if name == *format);
+    }
+    assert_refused!(set.load(9), Error::Image { source: DecodeError::LfsPointer, .. });
+    Ok(())
+}
+
 #[test]
 fn open_of_missing_folder_is_an_io_error() {
     let path = Path::new("/nowhere/at/all");

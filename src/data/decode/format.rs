@@ -1,7 +1,7 @@
 //! File formats by their first bytes.
 
 /// Name of a format with the bytes it begins with, and their offset.
-const FORMATS: [(&str, usize, &[u8]); 20] = [
+const FORMATS: [(&str, usize, &[u8]); 22] = [
     ("GIF", 0, b"GIF8"),
     ("WebP", 8, b"WEBP"),
     ("TIFF", 0, b"II*\0"),
@@ -17,6 +17,8 @@ const FORMATS: [(&str, usize, &[u8]); 20] = [
     ("JPEG 2000", 4, b"jP  "),
     ("JPEG 2000", 0, b"\xff\x4f\xff\x51"),
     ("BMP", 0, b"BM"),
+    ("PPM", 0, b"P6"),
+    ("PGM", 0, b"P5"),
     ("PDF", 0, b"%PDF"),
     ("HTML", 0, b"<!DOCTYPE"),
     ("HTML", 0, b"<html"),

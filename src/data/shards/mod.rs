@@ -10,7 +10,7 @@ mod window;
 
 pub(crate) use pattern::{is_shard_pattern, pattern_text};
 
-use super::dataset::decode_file;
+use super::dataset::{decode_file, Checksum};
 use super::image_folder::{check_file_length, no_such_index};
 use super::{Dataset, LabelledImage, DEFAULT_MAX_PIXELS};
 use crate::error::ShardError;
@@ -195,7 +195,7 @@ impl TarShards {
     fn member_name(&self, index: usize) -> String {
         let name = || -> Option<String> {
             let (shard, member) = self.place(index).ok()?;
-            let file = File::open(&shard.path).ok()?;
+            let file = self.handles.get(self.shard_number(index), || shard.open()).ok()?;
             let window = Window::new(&file, member.header_position());
             window.allow(scan::MOST_HEADER_BYTES);
             let mut archive = Archive::new(&window);
@@ -228,6 +228,20 @@ impl Dataset for TarShards {
 
     fn shards(&self) -> Vec<Range<usize>> {
         self.shards.iter().map(|shard| shard.images.clone()).collect()
+    }
+
+    /// Of the names of the shards, and of the positions, lengths and classes of their images: all in
+    /// memory. Not of the folders of the shards.
+    fn fingerprint(&self) -> u32 {
+        let mut checksum = Checksum::of_classes(self.classes);
+        for shard in &self.shards {
+            checksum.add(shard.path.file_name().unwrap_or_default().as_encoded_bytes());
+            for member in &self.members[shard.images.clone()] {
+                let row = [member.block, member.length, member.class].map(u32::to_le_bytes);
+                checksum.add(row.as_flattened());
+            }
+        }
+        checksum.finish()
     }
 
     fn load(&self, index: usize) -> Result<LabelledImage> {
