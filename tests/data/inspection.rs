@@ -1,13 +1,17 @@
 //! `inspect_images`: counts, sizes, and every fault.
 
+use crate::archives::archive;
 use crate::assert_refused;
 use crate::sets::file;
 use crate::support::TestResult;
+use flate2::write::GzEncoder;
+use flate2::Compression;
 use once_for_both::data::{
     inspect_images, ImageFolder, ImageInspection, ImageSource, InspectedSet, DEFAULT_MAX_PIXELS,
 };
 use once_for_both::Error;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use tempfile::tempdir;
 
@@ -81,6 +85,45 @@ fn inspection_accepts_what_the_loader_accepts_and_survives_json() -> TestResult 
     fs::remove_file(folder.path().join("val/ape/a.jpg"))?;
     assert!(!inspect(folder.path())?.is_accepted());
     assert_refused!(ImageFolder::open(folder.path().join("val")), Error::EmptyFolder { .. });
+    Ok(())
+}
+
+#[test]
+fn inspection_of_classes_of_which_one_is_named_train_counts_them() -> TestResult {
+    let folder = tempdir()?;
+    for class in ["bus", "train"] {
+        put(folder.path(), &format!("{class}/a.jpg"), &file("colour.jpg")?)?;
+    }
+    let inspection = inspect(folder.path())?;
+    assert_eq!((inspection.source, inspection.is_accepted()), (ImageSource::ClassFolders, true));
+    assert_eq!((only(&inspection).images, only(&inspection).classes.len()), (2, 2));
+    // Without val/, a train/ of classes is one of a data set that lacks its evaluation.
+    put(folder.path(), "train/ape/a.jpg", &file("colour.jpg")?)?;
+    let inspection = inspect(folder.path())?;
+    assert_eq!((inspection.source, inspection.is_accepted()), (ImageSource::TrainAndVal, false));
+    Ok(())
+}
+
+#[test]
+fn inspection_of_a_compressed_shard_says_that_it_is_one() -> TestResult {
+    let folder = tempdir()?;
+    let gzip = |bytes: &[u8]| -> TestResult<Vec<u8>> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes)?;
+        Ok(encoder.finish()?)
+    };
+    let shard = gzip(&archive(&[("a.jpg", b"image"), ("a.cls", b"0")])?)?;
+    put(folder.path(), "shard", &shard)?;
+    // Archives of old formats have no mark.
+    put(folder.path(), "0.tar.gz", &gzip(&[0; 1024])?)?;
+    put(folder.path(), "0.TGZ", &gzip(b"short")?)?;
+    for name in ["shard", "0.tar.gz", "0.TGZ"] {
+        let inspection = inspect(&folder.path().join(name))?;
+        assert_eq!(inspection.source, ImageSource::TarShards, "{name}");
+        let reason = &only(&inspection).faults[0].reason;
+        let expected = "format: got gzip, expected an archive that is not compressed; unpack it";
+        assert!(!inspection.is_accepted() && reason.ends_with(expected), "{name}: {reason}");
+    }
     Ok(())
 }
 

@@ -6,8 +6,10 @@ use crate::data::shards::pattern_text;
 use crate::data::{Dataset, EncodedImage, LabelledImage, TarShards};
 use crate::error::in_words;
 use crate::{Error, Result};
+use flate2::read::MultiGzDecoder;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -104,6 +106,22 @@ pub(super) fn size_of(path: &Path, max_pixels: usize) -> Result<(usize, usize)> 
         Ok(image) => Ok((image.width(), image.height())),
         Err(source) => Err(Error::Image { name: path.display().to_string(), source }),
     }
+}
+
+/// Whether a file is a tar archive compressed by gzip: by its name, or by the mark in its first header.
+pub(super) fn is_packed_shard(path: &Path) -> bool {
+    let Ok(mut file) = std::fs::File::open(path) else { return false };
+    let mut magic = [0; 2];
+    if file.read_exact(&mut magic).is_err() || magic != [0x1f, 0x8b] {
+        return false;
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    if name.ends_with(".tar.gz") || name.ends_with(".tgz") {
+        return true;
+    }
+    let mut header = [0; 262];
+    let unpacked = MultiGzDecoder::new(magic.chain(file)).read_exact(&mut header);
+    unpacked.is_ok() && header.ends_with(b"ustar")
 }
 
 /// Fault of the file, folder or shard that the error names, else of `path`.

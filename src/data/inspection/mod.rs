@@ -5,9 +5,9 @@ mod files;
 
 use super::idx::{read_idx, IdxImages, Split};
 use super::shards::is_shard_pattern;
-use crate::error::DecodeError;
+use crate::error::{DecodeError, ShardError};
 use crate::{Error, Result};
-use files::{fault, inspect_classes, inspect_shards, size_of};
+use files::{fault, inspect_classes, inspect_shards, is_packed_shard, size_of};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -115,7 +115,7 @@ pub fn inspect_images(path: &Path, max_pixels: usize) -> Result<ImageInspection>
     let about = path.metadata().map_err(|source| Error::io("read", path, source))?;
     let (source, mut sets) = if !about.is_dir() {
         inspect_file(path, max_pixels)
-    } else if path.join("train").is_dir() {
+    } else if has_train_and_val(path) {
         let sets = ["train", "val"].map(|name| {
             let set = inspect_classes(&path.join(name), max_pixels)?;
             Ok(InspectedSet { name: name.into(), ..set })
@@ -165,7 +165,23 @@ fn expect_same_classes(
     other.faults.push(ImageFault { path: path.display().to_string(), reason });
 }
 
+/// Whether a folder has `train/` and `val/`, or a `train/` with folders in it: `train` may also be a class.
+fn has_train_and_val(path: &Path) -> bool {
+    let train = path.join("train");
+    let has_folder = || {
+        let mut entries = train.read_dir().into_iter().flatten().flatten();
+        entries.any(|entry| entry.path().is_dir())
+    };
+    train.is_dir() && (path.join("val").is_dir() || has_folder())
+}
+
 fn inspect_file(path: &Path, max_pixels: usize) -> (ImageSource, Vec<InspectedSet>) {
+    if is_packed_shard(path) {
+        let source = Box::new(ShardError::Compressed { format: "gzip" });
+        let faults = vec![fault(path, &Error::Shard { path: path.into(), source })];
+        let set = InspectedSet { faults, ..InspectedSet::default() };
+        return (ImageSource::TarShards, vec![set]);
+    }
     let image = size_of(path, max_pixels);
     if let Err(Error::Image { source: DecodeError::UnknownFormat { found, .. }, .. }) = &image {
         // Two zeros begin an IDX file, and gzip's magic number a compressed one.
