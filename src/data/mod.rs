@@ -45,7 +45,7 @@ pub use inspection::{
     inspect_images, ClassCount, ImageFault, ImageInspection, ImageSource, InspectedSet, SizeCount,
 };
 #[cfg(feature = "data")]
-pub use loader::{Loader, LoaderOptions, OnCorrupt, Order};
+pub use loader::{Loader, LoaderOptions, OnCorrupt, Order, DEFAULT_CORRUPT_IMAGES};
 #[cfg(feature = "data")]
 pub use mixing::{Mix, Mixing};
 pub use normalisation::Normalisation;

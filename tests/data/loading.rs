@@ -285,6 +285,24 @@ fn corrupt_images_beyond_the_limit_are_an_error_at_the_same_step_for_any_number_
 }
 
 #[test]
+fn corrupt_images_of_an_earlier_loader_count_towards_the_limit() -> TestResult {
+    let options = LoaderOptions {
+        on_corrupt: OnCorrupt::Skip { limit: 2 },
+        ..LoaderOptions::evaluation(8, 4)
+    };
+    let corrupt = [0, 4, 8].into();
+    let mut own = loader(Generated { corrupt, ..Generated::of(12) }, options)?;
+    own.add_corrupt_images([(8, "picture 8".into())].into())?;
+    own.at(0)?;
+    let refused = own.at(1).map(drop);
+    assert_refused!(refused, Error::CorruptImages { limit: 2, ref names } if names.len() == 3);
+    let said = refused.map_err(|error| error.to_string()).err().ok_or("accepted")?;
+    assert!(said.contains("data.corrupt_images"), "{said}");
+    assert!(own.add_corrupt_images([(9, "picture 9".into())].into()).is_err());
+    Ok(())
+}
+
+#[test]
 fn data_set_with_only_corrupt_images_is_an_error() -> TestResult {
     for limit in [2, 100] {
         let set = Generated { corrupt: (0..5).collect(), ..Generated::of(5) };

@@ -9,6 +9,7 @@ use once_for_both::data::{
     Augmentation, Dataset, ImageSet, Loader, LoaderOptions, ShuffledBatches,
 };
 use once_for_both::distributed::Share;
+use once_for_both::Error;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
@@ -81,6 +82,27 @@ fn evaluation_of_all_ranks_has_every_image_once() -> TestResult {
             let expected = at(&whole.at(step)?, share.judged(images))?;
             assert_eq!(bits(&own.at(step)?)?, bits(&expected)?, "rank {rank}, step {step}");
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn top1_of_a_share_counts_its_images_and_refuses_a_share_without_any() -> TestResult {
+    let predict = |images: &Tensor| {
+        assert!(images.size()[0] > 0, "predict got an empty batch");
+        Ok(Tensor::f_ones([images.size()[0], 4], (Kind::Float, images.device()))?)
+    };
+    // Class 0 is predicted: of the images 0 to 4, those of rank 0 are 0, 2, 4, and of rank 1 are 1, 3.
+    let top1 = |images, rank| -> TestResult<_> {
+        let share = Share::new(rank, RANKS)?;
+        Ok(loader(images, LoaderOptions::evaluation(16, 4), share)?.top1(predict))
+    };
+    assert_eq!((top1(5, 0)??, top1(5, 1)??), (2.0 / 3.0, 0.0));
+    match top1(1, 1)? {
+        Err(Error::Invalid { name, actual, .. }) => {
+            assert!(name.contains("share of this process") && actual == "0", "{name}, {actual}");
+        }
+        other => return Err(format!("{other:?}").into()),
     }
     Ok(())
 }

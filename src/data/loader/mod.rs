@@ -7,7 +7,7 @@ mod order;
 mod upload;
 mod worker;
 
-pub use options::{LoaderOptions, OnCorrupt, Order};
+pub use options::{LoaderOptions, OnCorrupt, Order, DEFAULT_CORRUPT_IMAGES};
 
 use super::Dataset;
 use crate::batch::{Batch, BatchSource, Targets};
@@ -117,6 +117,23 @@ impl Loader {
         &self.corrupt
     }
 
+    /// Adds corrupt images, by index, that an earlier loader or that of another process has skipped: they
+    /// count towards the limit.
+    ///
+    /// # Errors
+    /// [`Error::CorruptImages`] if there are more than may be skipped.
+    pub fn add_corrupt_images(&mut self, images: BTreeMap<usize, String>) -> Result<()> {
+        self.corrupt.extend(images);
+        self.check_corrupt()
+    }
+
+    fn check_corrupt(&self) -> Result<()> {
+        match self.options.on_corrupt {
+            OnCorrupt::Skip { limit } => fetch::check_limit(&self.corrupt, limit),
+            OnCorrupt::Fail => Ok(()),
+        }
+    }
+
     /// Returns the batch of a step, counted from 0 over all epochs.
     ///
     /// # Shapes
@@ -137,9 +154,7 @@ impl Loader {
         let prepared = workers.receive();
         let finished = prepared.and_then(|prepared| {
             self.corrupt.extend(prepared.corrupt.clone());
-            if let OnCorrupt::Skip { limit } = self.options.on_corrupt {
-                fetch::check_limit(&self.corrupt, limit)?;
-            }
+            self.check_corrupt()?;
             self.upload.batch(prepared, &self.options, self.dataset.classes())
         });
         if finished.is_err() {
@@ -148,13 +163,15 @@ impl Loader {
         finished
     }
 
-    /// Top-1 accuracy, in [0, 1], of `predict` over the images of one epoch.
+    /// Top-1 accuracy, in [0, 1], of `predict` over the images of one epoch: with a
+    /// [`share`](Self::share), over those of this process alone.
     ///
     /// # Shapes
-    /// `predict`: `[B, C, S, S]` to logits `[B, classes]`.
+    /// `predict`: `[B, C, S, S]` to logits `[B, classes]`; B is at least 1.
     ///
     /// # Errors
-    /// Those of `predict` and of [`at`](Self::at); [`Error::Invalid`] if batches are mixed.
+    /// Those of `predict` and of [`at`](Self::at); [`Error::Invalid`] if batches are mixed, or for a share
+    /// without images.
     pub fn top1(&mut self, predict: impl Fn(&Tensor) -> Result<Tensor>) -> Result<f64> {
         let mut right = Tensor::f_zeros([0i64; 0], (Kind::Int64, self.device))?;
         let mut seen = 0;
@@ -162,9 +179,17 @@ impl Loader {
             let Batch { images, targets: Targets::Classes(classes) } = self.at(step)? else {
                 return Err(Error::invalid("mixing of an evaluation", "None", "Some"));
             };
+            let own = classes.size1()?;
+            if own == 0 {
+                continue;
+            }
             let hits = predict(&images)?.f_argmax(-1, false)?.f_eq_tensor(&classes)?;
             right = right.f_add(&hits.f_sum(Kind::Int64)?)?;
-            seen += images.size()[0];
+            seen += own;
+        }
+        if seen == 0 {
+            let name = "images of the evaluation in the share of this process";
+            return Err(Error::invalid(name, "at least 1; use fewer processes", seen));
         }
         Ok(right.f_int64_value(&[])? as f64 / seen as f64)
     }

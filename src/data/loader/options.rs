@@ -16,6 +16,9 @@ const REPEATS: Range<usize> = Range::closed(1, 1 << 10);
 /// Pixels of a process's share of a batch: 12 GB of three channels in f32.
 const MOST_PIXELS: f64 = 1e9;
 
+/// Corrupt images that a loader skips, where no other limit is set.
+pub const DEFAULT_CORRUPT_IMAGES: usize = 10;
+
 /// Order of the images in an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -112,7 +115,7 @@ impl LoaderOptions {
             order: Order::Shuffled { repeats: 3 },
             transform: Transform::Train(TrainTransform::deit(size)),
             mixing: Some(Mixing::deit()),
-            on_corrupt: OnCorrupt::Skip { limit: 10 },
+            on_corrupt: OnCorrupt::Skip { limit: DEFAULT_CORRUPT_IMAGES },
             ..Self::evaluation(size, batch)
         }
     }
