@@ -1,6 +1,8 @@
 //! Training images, and images to evaluate on.
 
 use crate::options::Source;
+use once_for_both::data::transform::EvalTransform;
+use once_for_both::data::DEFAULT_CORRUPT_IMAGES;
 use once_for_both::pipeline::{AugmentationPreset, DataConfig, Feed, ShardsConfig};
 use once_for_both::Result;
 use std::path::PathBuf;
@@ -23,6 +25,8 @@ pub fn open(source: &Source, device: Device) -> Result<Feed> {
         std: Vec::new(),
         workers: None,
         max_pixels: None,
+        crop_share: EvalTransform::SHARE,
+        corrupt_images: DEFAULT_CORRUPT_IMAGES,
         shards: ShardsConfig::default(),
     };
     Feed::open(&folder, &config, SIDE, device)

@@ -8,6 +8,8 @@ use crate::{AnyError, Options};
 use cpu_time::ProcessTime;
 use once_for_both::batch::{Batch, BatchSource};
 use once_for_both::cost::{Budget, Metric};
+use once_for_both::data::transform::EvalTransform;
+use once_for_both::data::DEFAULT_CORRUPT_IMAGES;
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::pipeline::{AugmentationPreset, DataConfig, Feed, FeedBatches, ShardsConfig};
 use once_for_both::search::{Phase, Search};
@@ -44,6 +46,8 @@ impl<'a> Bench<'a> {
             std: vec![],
             workers: Some(options.workers),
             max_pixels: None,
+            crop_share: EvalTransform::SHARE,
+            corrupt_images: DEFAULT_CORRUPT_IMAGES,
             shards: ShardsConfig::default(),
         };
         let feed = Feed::open(

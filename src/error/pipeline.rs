@@ -32,6 +32,23 @@ pub enum PipelineError {
         folder: PathBuf,
     },
 
+    /// Images other than those that the run began with.
+    #[error(
+        "{set}: got {given}, expected {saved}, with which the run in {} began; give the same images, or \
+         another run folder",
+        folder.display()
+    )]
+    OtherImages {
+        /// The images, with the option that names them.
+        set: &'static str,
+        /// Number and checksum of the images given now.
+        given: String,
+        /// Number and checksum of those that the run began with.
+        saved: String,
+        /// The run folder.
+        folder: PathBuf,
+    },
+
     /// A folder without a run.
     #[error(
         "run folder {}: got no run, expected one with {file}; start one without resuming, or give \

@@ -11,10 +11,12 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 /// Names that this crate gives files and folders of a run.
-const OWN: [&str; 16] = [
+const OWN: [&str; 18] = [
     LOCK,
     "config.toml",
+    "data.json",
     "plan.json",
+    "corrupt_images.json",
     "metrics.jsonl",
     "tensorboard",
     "checkpoints",

@@ -1,5 +1,7 @@
 //! Images of a run: section `[data]` of the configuration.
 
+use crate::data::transform::{EvalTransform, CROP_SHARE};
+use crate::data::DEFAULT_CORRUPT_IMAGES;
 use crate::range::{Range, SHARE};
 use crate::Result;
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,8 @@ const WORKERS: Range<usize> = Range::closed(1, 1 << 10);
 const STD: Range<f64> = Range::closed(1e-6, 1e6);
 /// Pixels of an image.
 const PIXELS: Range<usize> = Range::closed(1, u32::MAX as usize);
+/// Corrupt images that are skipped.
+const CORRUPT: Range<usize> = Range::closed(0, u32::MAX as usize);
 /// Images of a shuffle buffer, as those of a loader.
 const BUFFER: Range<usize> = Range::closed(1, u32::MAX as usize);
 
@@ -42,6 +46,14 @@ pub struct DataConfig {
     pub workers: Option<usize>,
     /// Largest accepted number of pixels of an image; 64 million if not given. Not for IDX files.
     pub max_pixels: Option<usize>,
+    /// Share of the shorter side that the central crop of an evaluation keeps, in [0.01, 1], timm's
+    /// `crop_pct`; 0.875 if not given. Not for IDX files.
+    #[serde(default = "default_crop_share")]
+    pub crop_share: f64,
+    /// Largest number of different corrupt images that the training of a stage skips; 10 if not given. A
+    /// run may be resumed with another limit. Images of IDX files are never corrupt.
+    #[serde(default = "default_corrupt_images")]
+    pub corrupt_images: usize,
     /// Options of tar shards.
     #[serde(default, skip_serializing_if = "ShardsConfig::is_default")]
     pub shards: ShardsConfig,
@@ -75,6 +87,14 @@ pub enum AugmentationPreset {
     Deit,
 }
 
+fn default_crop_share() -> f64 {
+    EvalTransform::SHARE
+}
+
+fn default_corrupt_images() -> usize {
+    DEFAULT_CORRUPT_IMAGES
+}
+
 impl DataConfig {
     /// Checks the range of every option.
     ///
@@ -86,6 +106,8 @@ impl DataConfig {
         self.workers.map_or(Ok(()), |workers| WORKERS.check("data.workers", workers))?;
         let pixels = self.max_pixels;
         pixels.map_or(Ok(()), |pixels| PIXELS.check("data.max_pixels", pixels))?;
+        CROP_SHARE.check("data.crop_share", self.crop_share)?;
+        CORRUPT.check("data.corrupt_images", self.corrupt_images)?;
         let buffer = self.shards.shuffle_buffer;
         buffer.map_or(Ok(()), |buffer| BUFFER.check("data.shards.shuffle_buffer", buffer))?;
         self.mean.iter().try_for_each(|&mean| SHARE.check("data.mean", mean))?;

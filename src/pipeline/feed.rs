@@ -2,9 +2,10 @@
 
 use super::feed_shards::by_shards;
 use super::{AugmentationPreset, DataConfig, FeedBatches};
-use crate::data::transform::{TrainTransform, Transform};
+use crate::data::transform::{EvalTransform, TrainTransform, Transform};
 use crate::data::{
-    Augmentation, Dataset, ImageSet, Loader, LoaderOptions, Normalisation, Order, ShuffledBatches,
+    Augmentation, Dataset, ImageSet, Loader, LoaderOptions, Normalisation, OnCorrupt, Order,
+    ShuffledBatches,
 };
 use crate::distributed::{local_world_size, Collective, Share, SingleProcess};
 use crate::range::Range;
@@ -19,6 +20,8 @@ pub struct Feed {
     normalisation: Normalisation,
     workers: Option<usize>,
     shuffle_buffer: Option<usize>,
+    crop_share: f64,
+    corrupt_images: usize,
     pub(super) device: Device,
     pub(super) image_shape: [i64; 3],
     classes: i64,
@@ -85,6 +88,7 @@ impl Feed {
         classes: i64,
     ) -> Self {
         let DataConfig { augmentation, workers, mean, std, shards, .. } = config.clone();
+        let (crop_share, corrupt_images) = (config.crop_share, config.corrupt_images);
         let normalisation = Normalisation { mean, std };
         let shuffle_buffer = shards.shuffle_buffer;
         Self {
@@ -93,6 +97,8 @@ impl Feed {
             normalisation,
             workers,
             shuffle_buffer,
+            crop_share,
+            corrupt_images,
             device,
             image_shape,
             classes,
@@ -178,13 +184,21 @@ impl Feed {
         if augmentation != AugmentationPreset::Deit {
             options.transform = match light {
                 true => Transform::Train(TrainTransform::plain(side)),
-                false => LoaderOptions::evaluation(side, options.batch).transform,
+                false => self.evaluation_options(options.batch).transform,
             };
             options.order = Order::Shuffled { repeats: 1 };
             options.mixing = None;
         }
+        options.on_corrupt = OnCorrupt::Skip { limit: self.corrupt_images };
         options.order = by_shards(options.order, &**train, self.shuffle_buffer);
         Ok(FeedBatches::Folder(Box::new(self.loader(train, options)?.share(share)?)))
+    }
+
+    /// Options of a loader that evaluates, with the crop of the configuration.
+    pub(super) fn evaluation_options(&self, batch: usize) -> LoaderOptions {
+        let (size, share) = (self.image_shape[1] as usize, self.crop_share);
+        let transform = Transform::Eval(EvalTransform { size, share });
+        LoaderOptions { transform, ..LoaderOptions::evaluation(size, batch) }
     }
 
     pub(super) fn loader(
@@ -211,8 +225,7 @@ impl Feed {
                 Ok(test.select(&Tensor::f_arange(count, (Kind::Int64, self.device))?)?.0)
             }
             Source::Folder { test, .. } => {
-                let side = self.image_shape[1] as usize;
-                let options = LoaderOptions::evaluation(side, count as usize);
+                let options = self.evaluation_options(count as usize);
                 Ok(self.loader(test, options)?.at(0)?.images)
             }
         }

@@ -3,6 +3,7 @@
 use crate::batch::{Batch, BatchSource};
 use crate::data::{Loader, ShuffledBatches};
 use crate::Result;
+use std::collections::BTreeMap;
 
 /// Training batches of a [`Feed`](super::Feed).
 #[derive(Debug)]
@@ -27,6 +28,22 @@ impl FeedBatches<'_> {
         match self {
             Self::Memory(_) => Vec::new(),
             Self::Folder(loader) => loader.corrupt_images().values().cloned().collect(),
+        }
+    }
+
+    /// Names of the corrupt images, by index.
+    pub(super) fn corrupt(&self) -> BTreeMap<usize, String> {
+        match self {
+            Self::Memory(_) => BTreeMap::new(),
+            Self::Folder(loader) => loader.corrupt_images().clone(),
+        }
+    }
+
+    /// Adds corrupt images that were skipped elsewhere.
+    pub(super) fn add_corrupt(&mut self, images: BTreeMap<usize, String>) -> Result<()> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Folder(loader) => loader.add_corrupt_images(images),
         }
     }
 }

@@ -1,32 +1,53 @@
-//! What the images of a feed are recognised by, and the proof that all ranks have the same.
+//! Checksums of the images of a run: the same on all ranks, and when the run is resumed.
 
 use super::feed::Source;
-use super::{Feed, ImageClassifier, Pipeline};
-use crate::data::Dataset;
+use super::{Command, Feed, ImageClassifier, Pipeline};
+use crate::error::PipelineError;
+use crate::files::{read_json, write_json};
 use crate::search::expect_alike;
 use crate::{Error, Result};
-use serde_json::{json, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fmt::{Display, Formatter};
+
+/// What images of a run are recognised by.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Fingerprint {
+    train: SetFingerprint,
+    test: SetFingerprint,
+    classes: i64,
+    image_shape: [i64; 3],
+}
+
+/// What a set of images is recognised by.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SetFingerprint {
+    images: i64,
+    /// CRC-32 of images and labels in memory, or the
+    /// [fingerprint](crate::data::Dataset::fingerprint) of a data set.
+    checksum: String,
+}
+
+impl Display for SetFingerprint {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} with checksum {}", self.images, self.checksum)
+    }
+}
 
 impl Feed {
-    /// Returns what has to be the same on all ranks: numbers of images, classes, and a checksum of the
-    /// images' names, or of images and labels in memory.
-    pub(super) fn fingerprint(&self) -> Result<Value> {
-        let sums = match &self.source {
-            Source::Memory { train, test } => {
-                [train, test].map(|set| set.checksum().map(|sum| format!("{sum:08X}")))
-            }
-            Source::Folder { train, test } => {
-                [train, test].map(|set| Ok(format!("{:08X}", checksum_of_names(&**set))))
-            }
+    /// Returns the fingerprint of the images.
+    pub(super) fn fingerprint(&self) -> Result<Fingerprint> {
+        let [train, test] = match &self.source {
+            Source::Memory { train, test } => [train.checksum()?, test.checksum()?],
+            Source::Folder { train, test } => [train.fingerprint(), test.fingerprint()],
         };
-        let [train, test] = sums;
-        let of = |images: i64, sum: String| json!({ "images": images, "checksum": sum });
-        Ok(json!({
-            "train": of(self.train_images(), train?),
-            "test": of(self.test_images(), test?),
-            "classes": self.classes(),
-            "image_shape": self.image_shape,
-        }))
+        let set = |images, sum| SetFingerprint { images, checksum: format!("{sum:08X}") };
+        Ok(Fingerprint {
+            train: set(self.train_images(), train),
+            test: set(self.test_images(), test),
+            classes: self.classes(),
+            image_shape: self.image_shape,
+        })
     }
 }
 
@@ -38,22 +59,52 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
             return Ok(());
         }
         let given = || {
-            let config = serde_json::to_value(&self.config)
-                .map_err(|error| Error::invalid("configuration", "serialisable as JSON", error))?;
-            let dense = serde_json::to_value(&self.dense)
-                .map_err(|error| Error::invalid("network", "serialisable as JSON", error))?;
-            own["config"] = config;
-            own["network"] = dense;
-            own["data"] = self.feed.fingerprint()?;
+            own["config"] = as_json("configuration", &self.config)?;
+            own["network"] = as_json("network", &self.dense)?;
+            own["data"] = as_json("fingerprint of the images", &self.feed.fingerprint()?)?;
             Ok(own)
         };
         expect_alike(&*self.group, "", &self.group.agree(given())?)
     }
+
+    /// Refuses images other than those that the run in the folder began with. A run folder without their
+    /// fingerprint accepts any.
+    pub(super) fn expect_same_images(&self) -> Result<()> {
+        let path = self.run.data();
+        if !(self.resume || self.has_trained()) || !path.is_file() {
+            return Ok(());
+        }
+        let saved: Fingerprint = read_json(&path)?;
+        let given = self.feed.fingerprint()?;
+        let sets = [
+            ("training images (data.folder)", saved.train, given.train),
+            ("test images (data.folder or data.shards.val)", saved.test, given.test),
+        ];
+        match sets.into_iter().find(|(_, saved, given)| saved != given) {
+            None => Ok(()),
+            Some((set, saved, given)) => {
+                let (given, saved) = (given.to_string(), saved.to_string());
+                let folder = self.run.path().into();
+                Err(PipelineError::OtherImages { set, given, saved, folder }.into())
+            }
+        }
+    }
+
+    /// Saves the fingerprint of the images before the first stage of a run begins.
+    pub(super) fn save_fingerprint(&self) -> Result<()> {
+        match self.has_trained() {
+            true => Ok(()),
+            false => write_json(&self.run.data(), &self.feed.fingerprint()?),
+        }
+    }
+
+    /// Whether any stage has begun in the run folder.
+    fn has_trained(&self) -> bool {
+        let stages = [Command::Train, Command::Search, Command::Finetune];
+        stages.into_iter().any(|stage| self.run.has_begun(Some(stage)))
+    }
 }
 
-/// Returns the CRC-32 of the names of all images, in their order.
-fn checksum_of_names(images: &dyn Dataset) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    (0..images.len()).for_each(|index| hasher.update(images.name(index).as_bytes()));
-    hasher.finalize()
+fn as_json(name: &str, value: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(value).map_err(|error| Error::invalid(name, "serialisable as JSON", error))
 }

@@ -3,7 +3,6 @@
 use super::feed::Source;
 use super::{Feed, ImageClassifier, Judgement, Pipeline};
 use crate::batch::{Batch, Targets};
-use crate::data::LoaderOptions;
 use crate::subnet::Subnet;
 use crate::tensors::bit_sum;
 use crate::transfer::upload;
@@ -75,8 +74,7 @@ impl Feed {
                 }
             }
             Source::Folder { test, .. } => {
-                let side = self.image_shape[1] as usize;
-                let options = LoaderOptions::evaluation(side, self.evaluation_batch());
+                let options = self.evaluation_options(self.evaluation_batch());
                 let mut loader = self.loader(test, options)?.share(share)?;
                 for step in 0..loader.steps_per_epoch() {
                     let Batch { images, targets: Targets::Classes(classes) } = loader.at(step)?

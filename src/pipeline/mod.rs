@@ -29,6 +29,7 @@
 //! ```
 
 mod config;
+mod corrupt_images;
 mod data_config;
 mod feed;
 mod feed_batches;

@@ -8,6 +8,7 @@ use super::feed_shards::open_shards;
 use super::{DataConfig, Feed};
 use crate::data::idx::{IdxImages, Split};
 use crate::data::shards::is_shard_pattern;
+use crate::data::transform::EvalTransform;
 use crate::data::{ImageFolder, ImageSet};
 use crate::{Error, Result};
 use std::path::Path;
@@ -53,6 +54,10 @@ impl Feed {
     fn open_idx(folder: &Path, config: &DataConfig, device: Device) -> Result<Self> {
         if let Some(pixels) = config.max_pixels {
             return Err(Error::invalid("data.max_pixels", "none for IDX files", pixels));
+        }
+        if config.crop_share != EvalTransform::SHARE {
+            let expected = "none for IDX files, whose images are evaluated whole";
+            return Err(Error::invalid("data.crop_share", expected, config.crop_share));
         }
         let train = IdxImages::open_split(folder, Split::Train)?;
         let test = IdxImages::open_split(folder, Split::Test)?;

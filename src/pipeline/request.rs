@@ -183,6 +183,8 @@ impl Request {
         let mut saved = saved;
         // Another device may resume the run, and nothing depends on a measurement that failed.
         saved.latency.elsewhere = config.latency.elsewhere;
+        // Batches do not depend on the limit.
+        saved.data.corrupt_images = config.data.corrupt_images;
         if !RunFolder::new(folder).latency().is_file() {
             saved.latency.clone_from(&config.latency);
         }

@@ -176,10 +176,12 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     /// Checks everything that can be refused before the first step: options, budgets, networks.
     ///
     /// # Errors
-    /// Those of [`RunFolder::check`], and those of [`run`](Self::run) that its options cause.
+    /// Those of [`RunFolder::check`]; [`PipelineError::OtherImages`] for images other than those that the
+    /// run in the folder began with; those of [`run`](Self::run) that its options cause.
     pub fn check(&self) -> Result<()> {
         let command = self.config.command;
         self.run.check()?;
+        self.expect_same_images()?;
         self.run.check_stages(&self.config)?;
         if command == Some(Command::Finetune) {
             // First: without a subnet, no option matters.
@@ -247,6 +249,7 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         let _owner = self.group.on_main(|| {
             let owner = self.run.claim()?;
             self.run.prepare(&self.config, self.resume)?;
+            self.save_fingerprint()?;
             Ok(owner)
         })?;
         if let (Some(teacher), Some(report)) = (&self.config.teacher, &self.teacher_import) {

@@ -31,7 +31,9 @@ const PAINTINGS: &str = "paintings";
 /// | path | |
 /// |---|---|
 /// | `config.toml` | configuration, as given |
+/// | `data.json` | numbers and checksums of the images that the run began with |
 /// | `plan.json` | of the search: length, network, all options of the library |
+/// | `corrupt_images.json` | of the search: training images that were skipped, where there are any |
 /// | `metrics.jsonl`, `tensorboard/`, `checkpoints/` | of the search |
 /// | `paintings/` | reconstructions of masked image modeling |
 /// | `subnet/` | subnet as extracted |
@@ -56,6 +58,11 @@ impl RunFolder {
     /// Path of the configuration.
     pub fn config(&self) -> PathBuf {
         self.0.join(CONFIG)
+    }
+
+    /// Path of the fingerprint of the images.
+    pub(super) fn data(&self) -> PathBuf {
+        self.0.join("data.json")
     }
 
     /// Path of the results.

@@ -1,5 +1,6 @@
 //! One stage of a run: a search or training in a folder, with evaluations between its steps.
 
+use super::corrupt_images::CorruptFile;
 use super::run_folder::{write_painting, StagePlan, PLAN};
 use super::{FeedBatches, ImageClassifier, Pipeline, Progress, StageConfig, StageStart};
 use crate::batch::{Batch, BatchSource};
@@ -9,7 +10,6 @@ use crate::files::write_json;
 use crate::report::{median, TensorBoard};
 use crate::search::{read_events, Event, Outcome, Phase, Run, Search, SearchBuilder, METRICS};
 use crate::{Error, Result};
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -128,27 +128,13 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
             return Ok(None);
         };
         drop(run);
-        let corrupt = self.of_all_ranks(batches.batches.corrupt_images())?;
+        let corrupt = batches.batches.corrupt_images();
         self.show(&Progress::StageFinished { top1, corrupt: &corrupt });
         let (total, waited) = (started.elapsed().as_secs_f64(), batches.waited.as_secs_f64());
         let time = (!resumed).then_some(Time { total, batches: waited });
         let events = self.group.on_main(|| read_events(&setup.folder.join(METRICS)))?;
         let events = events.unwrap_or_default();
         Ok(Some(FinishedStage { search, events, top1, time, rate: setup.rate() }))
-    }
-
-    /// Returns the names that any rank has, each once.
-    fn of_all_ranks(&self, own: Vec<String>) -> Result<Vec<String>> {
-        let refused = |error| Error::invalid("names of images", "JSON", error);
-        let own = serde_json::to_vec(&own).map_err(refused)?;
-        let mut names: Vec<String> = Vec::new();
-        for rank in self.group.all_gather(&own)? {
-            let others: Vec<String> = serde_json::from_slice(&rank).map_err(refused)?;
-            names.extend(others);
-        }
-        let mut known = BTreeSet::new();
-        names.retain(|name| known.insert(name.clone()));
-        Ok(names)
     }
 
     /// The search, and whether it is resumed.
@@ -194,7 +180,9 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
             let evaluation = (step / interval + 1).saturating_mul(interval);
             let later = painted.iter().copied().filter(|&painted| painted > step);
             let next = later.fold(evaluation, u64::min);
-            if run.train_until(next, batches)? == Outcome::Stopped {
+            let outcome = run.train_until(next, batches)?;
+            self.share_corrupt(setup, &mut batches.batches)?;
+            if outcome == Outcome::Stopped {
                 return Ok(None);
             }
         }
@@ -223,15 +211,20 @@ struct Watched<'a> {
     accumulate: u64,
     waited: Duration,
     progress: Box<dyn Fn(&Progress<'_>) + 'a>,
+    /// On rank 0.
+    corrupt: Option<CorruptFile>,
 }
 
 impl<'a> Watched<'a> {
     fn new<A: ImageClassifier>(pipeline: &'a Pipeline<A>, setup: &StageSetup) -> Result<Self> {
-        let batches = pipeline.feed.batches(setup.config.batch, setup.seed)?;
+        let mut batches = pipeline.feed.batches(setup.config.batch, setup.seed)?;
+        pipeline.recall_corrupt(setup, &mut batches)?;
         let epoch = steps_per_epoch(&batches, setup.config);
         let accumulate = setup.config.accumulate;
         let progress = Box::new(|own: &Progress<'_>| pipeline.show(own));
-        Ok(Self { batches, epoch, accumulate, waited: Duration::ZERO, progress })
+        let main = pipeline.group.is_main();
+        let corrupt = main.then(|| CorruptFile::new(&setup.folder, &batches));
+        Ok(Self { batches, epoch, accumulate, waited: Duration::ZERO, progress, corrupt })
     }
 }
 
@@ -243,7 +236,9 @@ impl BatchSource for Watched<'_> {
         let started = Instant::now();
         let batch = self.batches.batch(number);
         self.waited += started.elapsed();
-        batch
+        let batch = batch?;
+        self.corrupt.as_mut().map_or(Ok(()), |file| file.update(&self.batches))?;
+        Ok(batch)
     }
 }
 

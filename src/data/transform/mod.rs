@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 /// Width and height of the result of a transform.
 const SIZE: Range<usize> = Range::closed(1, 1 << 14);
 /// Share of the shorter side that the evaluation keeps.
-const CROP_SHARE: Range<f64> = Range::closed(0.01, 1.0);
+pub(crate) const CROP_SHARE: Range<f64> = Range::closed(0.01, 1.0);
 /// Largest number of pixels of a resized image before its central crop.
 const MAX_RESIZED_PIXELS: usize = 1 << 28;
 
@@ -118,9 +118,12 @@ impl TrainTransform {
 }
 
 impl EvalTransform {
+    /// Usual share of the shorter side that the crop keeps.
+    pub const SHARE: f64 = 0.875;
+
     /// Returns the usual transform, with share 0.875.
     pub fn new(size: usize) -> Self {
-        Self { size, share: 0.875 }
+        Self { size, share: Self::SHARE }
     }
 
     fn apply(&self, image: &Image, resizer: &mut Resizer) -> Result<Transformed> {
