@@ -1,5 +1,8 @@
 //! The example `deit_s`: its stages, the files of a run, and the options it rejects.
 
+#[cfg(feature = "distributed")]
+#[path = "deit_s_cases/corrupt.rs"]
+mod corrupt;
 #[path = "support/program.rs"]
 mod program;
 #[path = "deit_s_cases/stages.rs"]
@@ -281,7 +284,9 @@ fn write_classes(folder: &Path, names: &[&str]) -> TestResult {
         std::fs::create_dir_all(&place)?;
         for image in 0..4u8 {
             let pixels: Vec<u8> = (0..28 * 28 * 3)
-                .map(|at| (at as u8).wrapping_mul(image + 1).wrapping_add(90 * class as u8))
+                .map(|at| {
+                    (at as u8).wrapping_mul(image + 1).wrapping_add((class as u8).wrapping_mul(90))
+                })
                 .collect();
             jpeg_encoder::Encoder::new_file(place.join(format!("{image}.jpg")), 90)?.encode(
                 &pixels,
