@@ -11,11 +11,13 @@ use crate::space::Size;
 /// Free space on each side of a block's column, as a share of it.
 const GAP: f64 = 0.1;
 
-/// Section "Architecture"; empty for a network without blocks.
+/// Section "Architecture"; empty for a network without blocks. Of a subnet without its dense network, the subnet alone.
 pub(super) fn section(report: &Report) -> String {
-    let Some(dense) = report.dense.as_ref().filter(|dense| !dense.blocks().is_empty()) else {
+    let outline = report.dense.as_ref().or(report.subnet.as_ref());
+    let Some(dense) = outline.filter(|own| !own.blocks().is_empty()) else {
         return String::new();
     };
+    let alone = report.dense.is_none();
     let search = report.stages.iter().rev().find(|stage| stage.searches());
     let kept = match (&report.subnet, search) {
         (Some(subnet), _) if same_blocks(subnet, dense) => Kept::of(subnet),
@@ -26,6 +28,9 @@ pub(super) fn section(report: &Report) -> String {
         && kept.attention.iter().all(|grid| *grid == Grid::Unknown);
     let how = match kept.extracted {
         _ if unknown => "Outline: dense network. No size is decided or expected yet.",
+        true if alone => {
+            "The subnet, block by block. In an attention, each row is a head, and its length the channels of a head."
+        }
         true => {
             "Outline: dense network. Filled: the subnet, block by block. In an attention, each row \
              is a head, and its length the channels of a head."
@@ -48,7 +53,7 @@ pub(super) fn section(report: &Report) -> String {
     });
     let side = ["MLP", "hidden neurons", "; bottom row: block"];
     let hidden = widths(dense, &kept, &kept.hidden, |block| block.hidden_dim, side);
-    let above = [embedding(dense, &kept), attention(dense, &kept)].concat();
+    let above = [embedding(dense, &kept, alone), attention(dense, &kept)].concat();
     let bands = [above, queries.unwrap_or_default(), hidden].concat();
     let body = format!(
         "<div class=\"scroll\"><div class=\"bands\" style=\"min-width:{width}px\">{bands}</div>\
@@ -79,7 +84,7 @@ fn of_all<T: PartialEq>(sizes: &[T], write: impl Fn(&T) -> String) -> String {
 }
 
 /// A bar for each stage, over its blocks.
-fn embedding(dense: &NetworkFigures, kept: &Kept) -> String {
+fn embedding(dense: &NetworkFigures, kept: &Kept, alone: bool) -> String {
     let blocks = dense.blocks().len() as f64;
     let (mut content, mut all, mut first) = (String::new(), Vec::new(), 0);
     for (stage, size) in dense.stages.iter().zip(&kept.embed) {
@@ -91,6 +96,7 @@ fn embedding(dense: &NetworkFigures, kept: &Kept) -> String {
             &svg::rect(kept.class(size.is_decided()), [left, 1.0], [width * share.min(1.0), 14.0]);
         let words = match (size, dense.stages.len()) {
             (Width::Unknown, _) | (_, 2..) => size.write(),
+            _ if alone => size.write(),
             _ => format!("{}, {}", size.write(), percent(share)),
         };
         content += &svg::text("size first", [left, 31.0], 0.0, &words);
