@@ -124,7 +124,11 @@ fn run_resumed_on_other_images_is_refused_with_their_set_and_both_counts() -> Te
     refused("test images", "got 6 with checksum", "expected 6 with checksum");
     fs::rename(&to, &from)?;
     assert_eq!(fs::read_to_string(run.join("data.json"))?, checksums);
-    assert!(matches!(resumed()?, PipelineOutcome::Finished { .. }));
+    // In another folder they are the same.
+    let moved = folder.path().join("moved");
+    fs::rename(&data, &moved)?;
+    let outcome = go(config(&moved, &run, true, &[])?, &run, true, None)?;
+    assert!(matches!(outcome, PipelineOutcome::Finished { .. }));
     Ok(())
 }
 
@@ -161,6 +165,14 @@ fn corrupt_images_of_a_resumed_stage_are_counted_on_from_those_before() -> TestR
     let raised = config(&data, &run, true, &["data.corrupt_images=11"])?;
     let outcome = go(raised, &run, true, None)?;
     assert!(matches!(outcome, PipelineOutcome::Finished { .. }));
+    // Those that were replaced count no more.
+    let mended = folder.path().join("mended");
+    expect_stopped(&go(config(&data, &mended, false, &[])?, &mended, false, Some(6))?);
+    saved.values().try_for_each(|path| write_image(Path::new(path), 1))?;
+    let outcome =
+        go(config(&data, &mended, true, &["data.corrupt_images=6"])?, &mended, true, None)?;
+    assert!(matches!(outcome, PipelineOutcome::Finished { .. }));
+    write_images(&data, true)?;
     let none = config(&data, &folder.path().join("none"), false, &["data.corrupt_images=0"])?;
     let refused = go(none, &folder.path().join("none"), false, None);
     assert!(matches!(refused, Err(Error::CorruptImages { limit: 0, .. })), "{refused:?}");

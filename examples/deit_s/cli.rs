@@ -33,7 +33,8 @@ const EXAMPLES: &str = "Examples:
   deit_s --resume --out runs/half               resume an interrupted run with its options
   deit_s finetune --out runs/half               run the next stage with the run's options
   deit_s eval --weights runs/half
-  deit_s forecast --weights runs/half/dense/network           what 0.7, 0.5 and 0.3 of its MACs will cost
+  deit_s forecast --preset imagenet --data /data/imagenet --weights deit_small.pth
+                                                what 0.7, 0.5 and 0.3 of its MACs will cost
   deit_s export --weights runs/half --format onnx --precision f16 --out half
   deit_s inspect deit_small.pth
   deit_s inspect hub:timm/deit_small_patch16_224.fb_in1k      weights by their name (feature hub)

@@ -292,10 +292,7 @@ fn latency<A: ImageClassifier>(
 ) -> Result<Outcome, AnyError> {
     let out = run.out.as_ref().ok_or("latency: give the folder to write by --out")?;
     expect_writable(out)?;
-    if RunFolder::new(out).has_begun(Some(pipeline::Command::Search)) {
-        let expected = "got a run whose search has begun, expected another folder as --out";
-        return Err(format!("latency: {}: {expected}", out.display()).into());
-    }
+    expect_no_model_in_use(&RunFolder::new(out))?;
     let bar = ProgressBar::default();
     let pipeline =
         open(untaught(config), Path::new("."), build)?.on_progress(|progress| bar.show(progress));
@@ -310,6 +307,20 @@ fn latency<A: ImageClassifier>(
     model.write(&file)?;
     saved(&file);
     Ok(Outcome::Finished)
+}
+
+/// Refuses a run that uses its latency model: with another one it could not be resumed.
+fn expect_no_model_in_use(run: &RunFolder) -> Result<(), AnyError> {
+    if !run.config().is_file() {
+        return Ok(());
+    }
+    run.check()?;
+    let limited = Config::read(&run.config())?.budget.latency.is_some();
+    if run.has_begun(Some(pipeline::Command::Search)) || limited && run.latency().is_file() {
+        let expected = "got a run that has its latency model, expected another folder as --out";
+        return Err(format!("latency: {}: {expected}", run.path().display()).into());
+    }
+    Ok(())
 }
 
 fn export<A: ImageClassifier>(

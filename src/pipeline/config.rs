@@ -105,16 +105,15 @@ pub struct TeacherConfig {
     /// Weight of the distillation loss, in [0, 1].
     #[serde(default = "half")]
     pub share: f64,
-    /// How a checkpoint is read. Every tensor of the network has to be in it.
-    #[serde(default, skip_serializing_if = "ImportConfig::is_default")]
-    pub import: ImportConfig,
+    /// Keys that lead to the state dict of a checkpoint, joined by dots; `None`: an EMA if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
 }
 
 impl TeacherConfig {
     /// A network that distils its predicted classes, with weight 0.5.
     pub fn new(weights: impl Into<PathBuf>) -> Self {
-        let (temperature, import) = (None, ImportConfig::default());
-        Self { weights: weights.into(), temperature, share: half(), import }
+        Self { weights: weights.into(), temperature: None, share: half(), entry: None }
     }
 }
 

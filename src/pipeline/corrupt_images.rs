@@ -14,7 +14,8 @@ const CORRUPT: &str = "corrupt_images.json";
 type Names = BTreeMap<usize, String>;
 
 impl<A: ImageClassifier> Pipeline<'_, A> {
-    /// Adds the corrupt images that a resumed stage has met before to its batches, on all ranks.
+    /// Adds the corrupt images that a resumed stage has met before, and that have not been replaced, to its batches, on all
+    /// ranks.
     pub(super) fn recall_corrupt(
         &self,
         setup: &StageSetup,
@@ -24,9 +25,16 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
             return Ok(());
         }
         let path = setup.folder.join(CORRUPT);
-        let saved = self.group.on_main(|| match path.is_file() {
-            true => read_json::<Names>(&path),
-            false => Ok(Names::new()),
+        let saved = self.group.on_main_for_long(|goes_on| {
+            let saved = if path.is_file() { read_json(&path)? } else { Names::new() };
+            let mut corrupt = Names::new();
+            for (index, name) in saved {
+                goes_on()?;
+                if self.feed.is_corrupt(index)? {
+                    corrupt.insert(index, name);
+                }
+            }
+            Ok(corrupt)
         })?;
         self.add_of_all_ranks(saved.unwrap_or_default(), batches)
     }

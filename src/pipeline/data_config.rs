@@ -46,8 +46,8 @@ pub struct DataConfig {
     pub workers: Option<usize>,
     /// Largest accepted number of pixels of an image; 64 million if not given. Not for IDX files.
     pub max_pixels: Option<usize>,
-    /// Share of the shorter side that the central crop of an evaluation keeps, in [0.01, 1], timm's
-    /// `crop_pct`; 0.875 if not given. Not for IDX files.
+    /// Share of the shorter side that the central crop of an evaluation keeps, and of training without augmentation, in
+    /// [0.01, 1], timm's `crop_pct`; 0.875 if not given. Not for IDX files.
     #[serde(default = "default_crop_share")]
     pub crop_share: f64,
     /// Largest number of different corrupt images that the training of a stage skips; 10 if not given. A

@@ -118,6 +118,18 @@ impl Feed {
         Share::of(&*self.group)
     }
 
+    /// Returns whether a training image cannot be decoded.
+    ///
+    /// # Errors
+    /// Those of reading it.
+    pub(super) fn is_corrupt(&self, index: usize) -> Result<bool> {
+        let Source::Folder { train, .. } = &self.source else { return Ok(false) };
+        match train.load(index) {
+            Err(Error::Image { .. }) => Ok(true),
+            other => other.map(|_| false),
+        }
+    }
+
     /// Number of training images.
     pub fn train_images(&self) -> i64 {
         match &self.source {

@@ -168,7 +168,8 @@ fn teacher_of_checkpoint(
 
 /// Every tensor has its place: what is left out would make another teacher.
 fn recognise_teacher(config: &TeacherConfig) -> Result<Recognised> {
-    let options = ImportOptions { strict: true, ..config.import.options(0) };
+    let options =
+        ImportOptions { strict: true, entry: config.entry.clone(), ..ImportOptions::default() };
     import::recognise_file(&config.weights, &options, None)
 }
 
@@ -206,7 +207,6 @@ mod tests {
     use super::*;
     use crate::import::Assumption;
     use crate::models::{Activation, Pooling};
-    use crate::pipeline::ImportConfig;
 
     /// A mask token would make no other teacher.
     #[test]
@@ -239,9 +239,24 @@ mod tests {
         let known = import.report.assumed.iter().filter(from_file);
         let properties: Vec<&str> = known.map(|own| own.property.as_str()).collect();
         assert_eq!(properties, ["heads", "activation", "pooling"]);
-        let import = ImportConfig { entry: Some("model".into()), ..ImportConfig::default() };
-        let refused = recognise_teacher(&TeacherConfig { import, ..teacher });
-        assert!(matches!(refused, Err(Error::Checkpoint { .. })), "no entry in safetensors");
+        Ok(())
+    }
+
+    #[test]
+    fn teacher_of_a_checkpoint_with_several_state_dicts_is_the_one_of_the_entry() -> Result<()> {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/import/deit_training.pth");
+        let own = |entry: &str| TeacherConfig {
+            entry: Some(entry.into()),
+            ..TeacherConfig::new(path.clone())
+        };
+        let found = recognise_teacher(&own("model"))?.import.report;
+        let entry = |own: &ImportReport| own.source.as_ref().and_then(|own| own.entry.clone());
+        assert_eq!(entry(&found).as_deref(), Some("model"));
+        let other = recognise_teacher(&TeacherConfig::new(path.clone()))?.import.report;
+        assert_ne!(entry(&other).as_deref(), Some("model"));
+        let refused = recognise_teacher(&own("students"));
+        assert!(matches!(refused, Err(Error::Checkpoint { .. })));
         Ok(())
     }
 }

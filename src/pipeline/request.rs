@@ -108,6 +108,14 @@ impl Request {
             (Some(begun), None) => begun.clone(),
             (_, preset) => parse(preset.as_ref().unwrap_or(&self.default_preset), "preset")?,
         };
+        if let (Some(begun), true) = (begun, self.resume && self.preset.is_some()) {
+            // Those of the preset are of other stages than the one that is resumed.
+            let run = RunFolder::new(self.run.clone().unwrap_or_default());
+            let resumed = self.command;
+            keep_begun(&mut table, begun, |stage| {
+                resumed.is_some_and(|own| own != stage) && run.has_begun(Some(stage))
+            });
+        }
         named_network::expand(&mut Table::new(), &mut table)?;
         let Flags { macs, params, latency, .. } = &self.flags;
         let searched = |run: &PathBuf| RunFolder::new(run).has_begun(Some(Command::Search));
@@ -147,45 +155,39 @@ impl Request {
     fn continued(&self, begun: Table, mut table: Table) -> Result<Config> {
         let saved = from_table(&begun)?;
         let folder = self.run.as_deref().unwrap_or(Path::new("."));
-        let command = match (self.command, self.resume) {
-            (None, true) => saved.command,
-            (command, _) => command,
-        };
-        if !(self.resume && command.is_none()) {
-            // Options of a stage that has begun stay those it began with. A stage that is resumed has to be given the
-            // same ones.
-            let resumed = command.filter(|_| self.resume);
-            let stages = [
-                ("train", Command::Train),
-                ("search", Command::Search),
-                ("budget", Command::Search),
-                ("latency", Command::Search),
-                ("space", Command::Search),
-                ("finetune", Command::Finetune),
-            ];
-            let run = RunFolder::new(folder);
-            for (section, stage) in stages {
-                if resumed != Some(stage) && run.has_begun(Some(stage)) {
-                    table.remove(section);
-                    table.extend(begun.get(section).map(|own| (section.into(), own.clone())));
-                }
-            }
+        let run = RunFolder::new(folder);
+        if !self.resume {
+            // Options of a stage that has begun stay those it began with.
+            keep_begun(&mut table, &begun, |stage| run.has_begun(Some(stage)));
         }
         let mut config = from_table(&table)?;
         // The network that the run started from is needed for the comparison.
-        config.weights = config.weights.or_else(|| saved.weights.clone());
+        let searched =
+            self.command == Some(Command::Finetune) && run.has_begun(Some(Command::Search));
+        if config.weights.is_none() || searched && !self.resume {
+            config.weights.clone_from(&saved.weights);
+        }
         if config.data.mean.is_empty() && config.data.std.is_empty() {
             // As measured, or by default, when the run began.
             config.data.mean.clone_from(&saved.data.mean);
             config.data.std.clone_from(&saved.data.std);
         }
-        config.command = command;
+        config.command = match (self.command, self.resume) {
+            (None, true) => saved.command,
+            (command, _) => command,
+        };
         let mut saved = saved;
         // Another device may resume the run, and nothing depends on a measurement that failed.
         saved.latency.elsewhere = config.latency.elsewhere;
         // Batches do not depend on the limit.
         saved.data.corrupt_images = config.data.corrupt_images;
-        if !RunFolder::new(folder).latency().is_file() {
+        if run.data().is_file() {
+            // The images are recognised wherever they are.
+            saved.data.folder.clone_from(&config.data.folder);
+            saved.data.shards.val.clone_from(&config.data.shards.val);
+            saved.data.shards.index.clone_from(&config.data.shards.index);
+        }
+        if !run.latency().is_file() {
             saved.latency.clone_from(&config.latency);
         }
         let (saved, given) = (to_table(&saved)?, to_table(&config)?);
@@ -232,6 +234,22 @@ impl Flags {
             set(&format!("{stage}.lr"), self.lr.map(Value::from));
         }
         Ok(table)
+    }
+}
+
+/// Replaces the sections of some stages by those of the run that has begun.
+fn keep_begun(table: &mut Table, begun: &Table, keeps: impl Fn(Command) -> bool) {
+    let sections = [
+        ("train", Command::Train),
+        ("search", Command::Search),
+        ("budget", Command::Search),
+        ("latency", Command::Search),
+        ("space", Command::Search),
+        ("finetune", Command::Finetune),
+    ];
+    for (section, _) in sections.into_iter().filter(|(_, stage)| keeps(*stage)) {
+        table.remove(section);
+        table.extend(begun.get(section).map(|own| (section.into(), own.clone())));
     }
 }
 

@@ -208,10 +208,10 @@ impl<A: Architecture> Search<A> {
         Ok(task.f_mul_scalar(1.0 - share)?.f_add(&distance.f_mul_scalar(share)?)?)
     }
 
-    /// Adds the gradient of drawn classes to the distance from the dense network, which alone has none at the start of
-    /// a search, while losses are estimated from gradients.
+    /// Adds the gradient of drawn classes to the distance from the teacher while losses are estimated from gradients. A student
+    /// that starts as its teacher has none otherwise.
     fn probed(&self, distance: Tensor, logits: &Tensor, own: Distillation) -> Result<Tensor> {
-        if own.teacher != TeacherSource::Dense || !self.needs_evidence() {
+        if !self.needs_evidence() {
             return Ok(distance);
         }
         match drawn_classes(logits, own.kind)? {

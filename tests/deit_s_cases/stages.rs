@@ -25,13 +25,22 @@ fn stage_that_has_not_ended_is_resumed_before_the_next_one_begins() -> TestResul
     let refused = refuses(&[&["search", "--out", text(&trained)?][..], &SMALL].concat())?;
     assert!(refused.contains("got a stage train that has not ended"), "{refused}");
     assert!(!trained.join("metrics.jsonl").exists());
-    let finetune = [&["finetune", "--out", text(&searched)?][..], &SMALL].concat();
+    // The dense network stays that of the search, whatever is given.
+    let subnet = searched.join("subnet");
+    let finetune = ["finetune", "--weights", text(&subnet)?, "--out", text(&searched)?];
+    let finetune = [&finetune[..], &SMALL].concat();
     let refused = refuses(&finetune)?;
     assert!(refused.contains("got a stage search that has not ended"), "{refused}");
     assert!(!searched.join("finetune").exists());
     succeeds(&["--resume", "--out", text(&searched)?])?;
     succeeds(&finetune)?;
 
+    // An option of a stage that is done is not dropped without a word.
+    let refused = refuses(&["--resume", "--out", text(&searched)?, "--set", "search.lr=0.5"])?;
+    assert!(refused.contains("option search.lr: got 0.5"), "{refused}");
+
+    let config = std::fs::read_to_string(searched.join("config.toml"))?;
+    assert!(config.contains(&format!("weights = {:?}", text(&first)?)), "{config}");
     let summary = json(&searched.join("summary.json"))?;
     let artifact = json(&searched.join("finetune/network/config.json"))?;
     let latency: Vec<LatencyComparison> = serde_json::from_value(artifact["latency"].clone())?;
@@ -70,7 +79,7 @@ fn latency_is_not_measured_into_a_run_whose_search_has_begun() -> TestResult {
     let given = ["--weights", text(&first)?, "--out", text(&run)?];
     succeeds(&[&["search"][..], &given, &SMALL].concat())?;
     let refused = refuses(&["latency", "--out", text(&run)?])?;
-    assert!(refused.contains("got a run whose search has begun"), "{refused}");
+    assert!(refused.contains("got a run that has its latency model"), "{refused}");
     assert!(!run.join("latency.json").exists());
     Ok(())
 }

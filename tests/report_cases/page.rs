@@ -114,6 +114,31 @@ fn architecture_of_a_swin_is_drawn_stage_by_stage_finished_or_under_way() -> Tes
     well_formed(&page)
 }
 
+/// With decisions by the estimated loss, expected sizes are whole numbers.
+#[test]
+fn whole_expected_width_is_drawn_as_expected_until_it_is_decided() -> TestResult {
+    let _alone = alone();
+    let mut report = as_of(&run()?, 0);
+    let search = report.stages.last_mut().ok_or("no search")?;
+    search.events.retain(|event| matches!(event, Event::Step(_)));
+    for event in &mut search.events {
+        let Event::Step(metrics) = event else { continue };
+        metrics.dimensions.values_mut().for_each(|own| own.expected = own.expected.round());
+    }
+    let drawn = |report: &Report| -> TestResult<(String, usize)> {
+        let page = report.html()?;
+        let decided = page.matches("<rect class=\"kept\"").count();
+        Ok((page, decided))
+    };
+    let (page, before) = drawn(&report)?;
+    assert!(page.contains("<rect class=\"kept open\"") && page.contains('≈'));
+    let embed = Event::Decided { step: 1, dimension: "embed".into(), heads: 1, channels: 8 };
+    report.stages.last_mut().ok_or("no search")?.events.push(embed);
+    let (_, after) = drawn(&report)?;
+    assert_eq!(after, before + 1, "the bar of the embedding");
+    Ok(())
+}
+
 #[test]
 fn page_of_a_run_finished_or_under_way_is_complete_and_well_formed() -> TestResult {
     let _alone = alone();
