@@ -135,10 +135,11 @@ pub enum ShardError {
         /// Name of the second member.
         second: String,
     },
-    /// A member whose extension ends in `.cls`, because its name has another dot before it.
+    /// A class whose name has another dot, where an image has the same name or the key has no sample.
     #[error(
         "member {member}: got a dot within the name, expected {key}.cls: the key ends at the first dot; \
-         write the sample under a name without other dots"
+         write each sample under a name without other dots, and a second label beside {key}.cls under a \
+         name that no image has"
     )]
     DottedName {
         /// Name of the member.

@@ -203,7 +203,35 @@ fn class_whose_name_has_another_dot_is_refused_with_its_key() -> TestResult {
         "member x/photo_1.5x.CLS: got a dot within the name, expected x/photo_1.cls: the key \
                 ends at the first dot";
     expect(&archive(&[&[IMAGE, CLASS][..], &dotted].concat())?, said)?;
-    expect(&archive(&[&dotted[..], &[IMAGE, CLASS]].concat())?, said)
+    expect(&archive(&[&dotted[..], &[IMAGE, CLASS]].concat())?, said)?;
+    // Beside a sample of the same key, in the order of their names and in another one.
+    let own = [("x/photo_1.cls", &b"0"[..]), ("x/photo_1.jpg", b"image")];
+    let [image, class] = dotted;
+    for members in [[class, image, own[0], own[1]], [own[0], own[1], image, class]] {
+        expect(&archive(&members)?, said)?;
+    }
+    // Without an image or a class of its own.
+    expect(&archive(&[own[0], class])?, said)?;
+    expect(&archive(&[own[1], class])?, said)
+}
+
+#[test]
+fn second_label_beside_an_image_and_its_class_is_ignored() -> TestResult {
+    let second = [("a.seg.cls", &b"no number"[..]), ("a.coarse.CLS", b"7")];
+    let mask = ("a.mask.png", &b"mask"[..]);
+    let last = [("b.cls", &b"3"[..]), ("b.png", b"image")];
+    for first in [
+        [&[IMAGE, CLASS][..], &second],
+        [&second, &[CLASS, IMAGE]],
+        [&[CLASS, second[0], mask, IMAGE], &second[1..]],
+    ] {
+        let folder = tempdir()?;
+        let bytes = archive(&[&first.concat()[..], &last].concat())?;
+        let shards = TarShards::open(pattern(&put(&folder, "0.tar", &bytes)?)?)?;
+        let class = |index| shards.read(index, &mut Vec::new());
+        assert_eq!((shards.len(), class(0)?, class(1)?), (2, Some(0), Some(3)));
+    }
+    Ok(())
 }
 
 /// Runs the command that an error advises, `tar … -cf SHARD FOLDER`, in a folder.

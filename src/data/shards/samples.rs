@@ -48,6 +48,21 @@ impl Member {
 pub(super) struct Samples {
     members: Vec<Member>,
     current: Option<Sample>,
+    dotted_images: DottedImages,
+}
+
+/// Images of the latest key that has images with another dot in their name, such as `photo_1.5x.jpg`.
+#[derive(Default)]
+struct DottedImages {
+    key: Vec<u8>,
+    /// What is between the key and the extension: `5x`.
+    middles: Vec<Vec<u8>>,
+}
+
+/// Class with another dot in its name: a second label, or the class of an image with such a name.
+struct DottedClass {
+    middle: Vec<u8>,
+    name: String,
 }
 
 /// Sample under construction, with the names of its members.
@@ -56,11 +71,12 @@ struct Sample {
     /// The image, without its class.
     image: Option<(Member, String)>,
     class: Option<(u32, String)>,
+    dotted_classes: Vec<DottedClass>,
 }
 
 impl Samples {
     /// Adds a file whose header, with its extensions, begins at `start`. Files of other extensions
-    /// are ignored, except a class whose name has another dot.
+    /// are ignored. An error for a class with another dot in its name, if an image has the same name.
     pub fn add<R: Read>(&mut self, start: u64, entry: &mut Entry<'_, R>) -> Result<(), Stop> {
         let path = entry.path_bytes().into_owned();
         let Some((key, extension)) = split(&path) else { return Ok(()) };
@@ -71,10 +87,42 @@ impl Samples {
         } else if extension == CLASS {
             let new = (class(entry)?, name(entry));
             set(&mut self.sample(key)?.class, new, key, "class")?;
-        } else if extension.ends_with(b".cls") {
-            // Neither this class nor its image would be found.
-            return Err(ShardError::DottedName { member: name(entry), key: text(key) }.into());
+        } else if let Some((middle, extension)) = split_last(&extension) {
+            if extension == CLASS {
+                self.add_dotted_class(key, middle, name(entry))?;
+            } else if IMAGES.contains(&extension) {
+                self.add_dotted_image(key, middle)?;
+            }
         }
+        Ok(())
+    }
+
+    fn add_dotted_class(
+        &mut self,
+        key: &[u8],
+        middle: &[u8],
+        name: String,
+    ) -> Result<(), ShardError> {
+        let images = &self.dotted_images;
+        if images.key == key && images.middles.iter().any(|own| own == middle) {
+            return Err(dotted(name, key));
+        }
+        let class = DottedClass { middle: middle.to_vec(), name };
+        self.sample(key)?.dotted_classes.push(class);
+        Ok(())
+    }
+
+    /// Remembers an image that is ignored, as an error for the class with the same name.
+    fn add_dotted_image(&mut self, key: &[u8], middle: &[u8]) -> Result<(), ShardError> {
+        let sample = self.current.as_ref().filter(|sample| sample.key == key);
+        let mut classes = sample.into_iter().flat_map(|sample| &sample.dotted_classes);
+        if let Some(class) = classes.find(|class| class.middle == middle) {
+            return Err(dotted(class.name.clone(), key));
+        }
+        if self.dotted_images.key != key {
+            self.dotted_images = DottedImages { key: key.to_vec(), middles: Vec::new() };
+        }
+        self.dotted_images.middles.push(middle.to_vec());
         Ok(())
     }
 
@@ -83,13 +131,18 @@ impl Samples {
         if self.current.as_ref().is_some_and(|sample| sample.key != key) {
             self.complete()?;
         }
-        let new = || Sample { key: key.to_vec(), image: None, class: None };
+        let new =
+            || Sample { key: key.to_vec(), image: None, class: None, dotted_classes: Vec::new() };
         Ok(self.current.get_or_insert_with(new))
     }
 
     fn complete(&mut self) -> Result<(), ShardError> {
-        let Some(Sample { key, image, class }) = self.current.take() else { return Ok(()) };
-        let missing = |part| ShardError::Missing { key: text(&key), part };
+        let Some(sample) = self.current.take() else { return Ok(()) };
+        let Sample { key, image, class, dotted_classes } = sample;
+        let missing = |part| match dotted_classes.first() {
+            Some(class) => dotted(class.name.clone(), &key),
+            None => ShardError::Missing { key: text(&key), part },
+        };
         let (image, _) = image.ok_or_else(|| missing("image"))?;
         let (class, _) = class.ok_or_else(|| missing("class"))?;
         self.members.push(Member { class, ..image });
@@ -126,6 +179,16 @@ fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     let base = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     let dot = path[base..].iter().position(|&byte| byte == b'.').filter(|&dot| dot > 0)?;
     Some((&path[..base + dot], &path[base + dot + 1..]))
+}
+
+/// Splits an extension at its last dot: `5x.cls` into `5x` and `cls`. `None` if there is no dot.
+fn split_last(extension: &[u8]) -> Option<(&[u8], &[u8])> {
+    let dot = extension.iter().rposition(|&byte| byte == b'.')?;
+    Some((&extension[..dot], &extension[dot + 1..]))
+}
+
+fn dotted(member: String, key: &[u8]) -> ShardError {
+    ShardError::DottedName { member, key: text(key) }
 }
 
 fn image<R: Read>(start: u64, entry: &Entry<'_, R>) -> Result<Member, ShardError> {
