@@ -227,6 +227,29 @@ fn index_that_is_damaged_or_another_file_is_refused_by_name_and_kept() -> TestRe
     Ok(())
 }
 
+/// An index of format 1 has the scans of shards whose names were not checked.
+#[test]
+fn index_of_the_format_before_is_read_as_empty_and_written_anew() -> TestResult {
+    let folder = tempdir()?;
+    let shard = put(&folder, "0.tar", &classes(&[("a", "3")])?)?;
+    set_time(&shard, 1_000_000_000)?;
+    let index = folder.path().join("index");
+    let open = || TarShards::open_with_index(pattern(&shard).unwrap_or(""), &index);
+    open()?;
+    let current = fs::read(&index)?;
+    let name = b"shard index 2";
+    let at = current.windows(name.len()).position(|own| own == name).ok_or("no format")?;
+    let mut former = current.clone();
+    former[at + name.len() - 1] = b'1';
+    fs::write(&index, former)?;
+    // Length and time are those of the index.
+    fs::write(&shard, classes(&[("a", "2")])?)?;
+    set_time(&shard, 1_000_000_000)?;
+    assert_eq!(all_classes(&open()?)?, [2]);
+    assert!(fs::read(&index)?.windows(name.len()).any(|own| own == name));
+    Ok(())
+}
+
 #[test]
 fn opening_without_an_index_writes_nothing() -> TestResult {
     let (folder, _, _) = twins()?;

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-const FORMAT: &str = "once-for-both shard index 1";
+const FORMAT: &str = "once-for-both shard index 2";
+/// Format whose shards were scanned without the check of classes with a dot in their name.
+const UNCHECKED_FORMAT: &str = "once-for-both shard index 1";
 /// Numbers of a sample.
 const COLUMNS: usize = 4;
 
@@ -27,7 +29,7 @@ struct Entry {
     samples: usize,
 }
 
-/// Reads an index; an empty one if there is no file.
+/// Reads an index; an empty one if there is no file, or one of the format before, so that all shards are scanned again.
 ///
 /// # Errors
 /// [`Error::File`] for a file that is no index, or a damaged one; [`Error::Io`] if it cannot be read.
@@ -48,8 +50,10 @@ fn parse(bytes: &[u8]) -> Result<Scans, String> {
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(words)?;
     let fields = metadata.metadata().clone().unwrap_or_default();
     let field = |name: &str| fields.get(name).map_or("", String::as_str);
-    if field("format") != FORMAT {
-        return Err(format!("the format {:?}", field("format")));
+    match field("format") {
+        FORMAT => {}
+        UNCHECKED_FORMAT => return Ok(Scans::new()),
+        other => return Err(format!("the format {other:?}")),
     }
     let tensors = SafeTensors::deserialize(bytes).map_err(words)?;
     let members = tensors.tensor("members").map_err(words)?;
