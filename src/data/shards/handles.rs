@@ -26,9 +26,26 @@ impl Default for Open {
 }
 
 impl Open {
+    /// Returns the handle of a shard, which becomes the newest; `None` if it is not open.
+    fn take(&mut self, shard: usize) -> Option<Arc<File>> {
+        let place = self.handles.iter().rposition(|(open, _)| *open == shard)?;
+        let handle = self.handles.remove(place)?;
+        self.handles.push_back(handle.clone());
+        Some(handle.1)
+    }
+
     /// Drops handles, the oldest first, until there are at most `most`.
     fn shrink(&mut self, most: usize) {
         self.handles.drain(..self.handles.len().saturating_sub(most));
+    }
+
+    /// Drops all handles, and keeps half as many from then on, unless another thread has changed the limit
+    /// since it was `before`.
+    fn make_room(&mut self, before: usize) {
+        if self.most == before {
+            self.most = (self.handles.len() / 2).clamp(1, self.most);
+        }
+        self.shrink(0);
     }
 }
 
@@ -38,22 +55,14 @@ impl Handles {
     /// Where the system allows no further open file, the handles are dropped, half as many are kept from
     /// then on, and `open` is called once more.
     pub fn get(&self, shard: usize, open: impl Fn() -> Result<File>) -> Result<Arc<File>> {
-        let known = self.with(|Open { handles, .. }| {
-            let place = handles.iter().rposition(|(open, _)| *open == shard)?;
-            let handle = handles.remove(place)?;
-            handles.push_back(handle.clone());
-            Some(handle.1)
-        });
+        let (known, most) = self.with(|open| (open.take(shard), open.most));
         if let Some(file) = known {
             return Ok(file);
         }
         // Other threads go on meanwhile; one that opens the same shard keeps a second handle.
         let file = open().or_else(|error| match is_too_many(&error) {
             true => {
-                self.with(|open| {
-                    open.most = (open.handles.len() / 2).clamp(1, open.most);
-                    open.shrink(0);
-                });
+                self.with(|open| open.make_room(most));
                 open()
             }
             false => Err(error),
@@ -145,6 +154,37 @@ mod tests {
         let denied = || Err(Error::io("read", path, rustix::io::Errno::ACCESS.into()));
         assert!(handles.get(30, denied).is_err());
         assert_eq!(handles.with(|open| open.handles.len()), 5);
+        Ok(())
+    }
+
+    /// The second call stands for a thread that fails while the first one waits for its `open`.
+    #[test]
+    #[cfg(unix)]
+    fn limit_is_halved_once_for_two_calls_that_fail_at_once() -> Result<()> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let handles = Handles::default();
+        let open = || File::open(path).map_err(|source| Error::io("read", path, source));
+        for shard in 0..10 {
+            handles.get(shard, open)?;
+        }
+        let fail_once = |tries: &Cell<usize>| {
+            tries.set(tries.get() + 1);
+            let too_many = || Error::io("read", path, rustix::io::Errno::MFILE.into());
+            if tries.get() == 1 {
+                Err(too_many())
+            } else {
+                open()
+            }
+        };
+        let (first, second) = (Cell::new(0), Cell::new(0));
+        handles.get(20, || {
+            if first.get() == 0 {
+                handles.get(21, || fail_once(&second))?;
+            }
+            fail_once(&first)
+        })?;
+        assert_eq!((first.get(), second.get()), (2, 2));
+        assert_eq!(handles.with(|open| (open.handles.len(), open.most)), (1, 5));
         Ok(())
     }
 }
