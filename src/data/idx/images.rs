@@ -1,6 +1,7 @@
 //! Pairs of IDX files: images and labels.
 
 use super::{read_idx, IdxArray, IdxError};
+use crate::data::dataset::Checksum;
 use crate::data::image_folder::no_such_index;
 use crate::data::{Dataset, Image, LabelledImage};
 use std::path::{Path, PathBuf};
@@ -164,6 +165,15 @@ impl Dataset for IdxImages {
 
     fn name(&self, index: usize) -> String {
         format!("image {index} of {}", self.labels_path.display())
+    }
+
+    /// Of the number of classes, the shape of the images, the labels and the pixels: not of the paths of the files.
+    fn fingerprint(&self) -> u32 {
+        let mut checksum = Checksum::of_classes(self.classes);
+        checksum.add(self.size.map(|size| (size as u64).to_le_bytes()).as_flattened());
+        checksum.add(&self.labels);
+        checksum.add(&self.images.values);
+        checksum.finish()
     }
 
     fn load(&self, index: usize) -> crate::Result<LabelledImage> {

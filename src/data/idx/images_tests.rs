@@ -64,6 +64,23 @@ fn with_classes_at_most_highest_label_is_an_error() -> TestResult {
 }
 
 #[test]
+fn fingerprint_is_that_of_the_files_in_another_folder_and_differs_for_other_contents() -> TestResult
+{
+    let fingerprint = |sizes: &[u32], pixels: &[u8], labels: &[u8]| -> Result<u32, IdxError> {
+        let folder = TempDir::new().map_err(|source| IdxError::Open { path: "".into(), source })?;
+        let count = u32::try_from(labels.len()).unwrap_or(0);
+        let images = pair(&folder, &idx(0x08, sizes, pixels), &idx(0x08, &[count], labels))?;
+        Ok(images.with_classes(5)?.fingerprint())
+    };
+    let original = fingerprint(&[2, 1, 2], &[5, 6, 7, 8], &[1, 0])?;
+    assert_eq!(fingerprint(&[2, 1, 2], &[5, 6, 7, 8], &[1, 0])?, original);
+    assert_ne!(fingerprint(&[2, 1, 2], &[5, 6, 7, 9], &[1, 0])?, original, "a pixel");
+    assert_ne!(fingerprint(&[2, 1, 2], &[5, 6, 7, 8], &[1, 1])?, original, "a label");
+    assert_ne!(fingerprint(&[2, 2, 1], &[5, 6, 7, 8], &[1, 0])?, original, "the size");
+    Ok(())
+}
+
+#[test]
 fn open_split_finds_plain_and_gzip_files_and_names_missing_ones() -> TestResult {
     let folder = TempDir::new()?;
     let (images, labels) = (idx(0x08, &[2, 1, 2], &[5, 6, 7, 8]), idx(0x08, &[2], &[1, 0]));
