@@ -228,11 +228,12 @@ fn file_type(entry: &DirEntry) -> Result<FileType> {
     Ok(target.file_type())
 }
 
-fn is_hidden(name: &OsStr) -> bool {
+pub(super) fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
 
-fn has_image_extension(name: &OsStr) -> bool {
+/// Returns whether a file name has the extension of an image format, decoded or not.
+pub(crate) fn has_image_extension(name: &OsStr) -> bool {
     Path::new(name).extension().is_some_and(|extension| {
         EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
     })

@@ -38,8 +38,12 @@ pub use dataset::{Dataset, LabelledImage};
 pub use decode::{decode, EncodedImage, DEFAULT_MAX_PIXELS};
 pub use image::Image;
 #[cfg(feature = "data")]
+pub(crate) use image_folder::has_image_extension;
+#[cfg(feature = "data")]
 pub use image_folder::ImageFolder;
 pub use image_set::ImageSet;
+#[cfg(feature = "data")]
+pub(crate) use inspection::packed_shard;
 #[cfg(feature = "data")]
 pub use inspection::{
     inspect_images, ClassCount, ImageFault, ImageInspection, ImageSource, InspectedSet, SizeCount,

@@ -97,6 +97,10 @@ fn inspection_of_classes_of_which_one_is_named_train_counts_them() -> TestResult
     let inspection = inspect(folder.path())?;
     assert_eq!((inspection.source, inspection.is_accepted()), (ImageSource::ClassFolders, true));
     assert_eq!((only(&inspection).images, only(&inspection).classes.len()), (2, 2));
+    // As Jupyter and NAS devices leave behind.
+    put(folder.path(), "train/.ipynb_checkpoints/a.jpg", &file("colour.jpg")?)?;
+    let inspection = inspect(folder.path())?;
+    assert_eq!((inspection.source, inspection.is_accepted()), (ImageSource::ClassFolders, true));
     // Without val/, a train/ of classes is one of a data set that lacks its evaluation.
     put(folder.path(), "train/ape/a.jpg", &file("colour.jpg")?)?;
     let inspection = inspect(folder.path())?;
@@ -117,12 +121,26 @@ fn inspection_of_a_compressed_shard_says_that_it_is_one() -> TestResult {
     // Archives of old formats have no mark.
     put(folder.path(), "0.tar.gz", &gzip(&[0; 1024])?)?;
     put(folder.path(), "0.TGZ", &gzip(b"short")?)?;
-    for name in ["shard", "0.tar.gz", "0.TGZ"] {
+    let marks = [
+        ("bzip2", "tbz2", b"BZh91AY&SY"),
+        ("xz", "txz", b"\xfd7zXZ\0\0\0\0\0"),
+        ("zstd", "tzst", b"\x28\xb5\x2f\xfd\0\0\0\0\0\0"),
+    ];
+    let mut names = ["shard", "0.tar.gz", "0.TGZ"].map(|name| (name.to_owned(), "gzip")).to_vec();
+    for (format, short, mark) in marks {
+        for name in [format!("0.tar.{format}"), format!("0.{short}")] {
+            put(folder.path(), &name, mark)?;
+            names.push((name, format));
+        }
+    }
+    for (name, format) in names {
+        let name = name.as_str();
         let inspection = inspect(&folder.path().join(name))?;
         assert_eq!(inspection.source, ImageSource::TarShards, "{name}");
         let reason = &only(&inspection).faults[0].reason;
-        let expected = "format: got gzip, expected an archive that is not compressed; unpack it";
-        assert!(!inspection.is_accepted() && reason.ends_with(expected), "{name}: {reason}");
+        let expected =
+            format!("format: got {format}, expected an archive that is not compressed; unpack it");
+        assert!(!inspection.is_accepted() && reason.ends_with(&expected), "{name}: {reason}");
     }
     Ok(())
 }

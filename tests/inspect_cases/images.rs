@@ -47,6 +47,25 @@ fn tar_shards_are_decoded_and_every_torn_one_is_named() -> TestResult {
     Ok(())
 }
 
+#[test]
+fn compressed_shards_and_images_of_other_formats_are_named_and_not_read_as_weights() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    for (name, start, said) in [
+        ("0.tar.bz2", &b"BZh91AY&SY"[..], "got bzip2"),
+        ("0.tar.xz", b"\xfd7zXZ\0\0\0\0", "got xz"),
+        ("0.tar.zst", b"\x28\xb5\x2f\xfd\0\0", "got zstd"),
+        ("0.tzst", b"\x28\xb5\x2f\xfd\0\0", "got zstd"),
+        ("photo.webp", b"RIFF\x24\0\0\0WEBPVP8 ", "got WebP"),
+        ("photo.BMP", b"BM6\0\0\0\0\0", "got BMP"),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, start)?;
+        let found = look(&path)?;
+        assert!(!found.is_accepted() && found.to_string().contains(said), "{name}: {found}");
+    }
+    Ok(())
+}
+
 /// Opening a pipe would wait for a writer.
 #[cfg(unix)]
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{ClassCount, ImageFault, InspectedSet, SizeCount};
 use crate::data::image_folder::{read_image_file, ImageFolder};
-use crate::data::shards::pattern_text;
+use crate::data::shards::{compression, pattern_text};
 use crate::data::{Dataset, EncodedImage, LabelledImage, TarShards};
 use crate::error::in_words;
 use crate::{Error, Result};
@@ -108,19 +108,30 @@ pub(super) fn size_of(path: &Path, max_pixels: usize) -> Result<(usize, usize)> 
     }
 }
 
-/// Whether a file is a tar archive compressed by gzip: by its name, or by the mark in its first header.
-pub(super) fn is_packed_shard(path: &Path) -> bool {
-    let Ok(mut file) = std::fs::File::open(path) else { return false };
-    let mut magic = [0; 2];
-    if file.read_exact(&mut magic).is_err() || magic != [0x1f, 0x8b] {
-        return false;
-    }
+/// Extensions of compressed tar archives, beside those that begin with `.tar`, such as `.tar.zst`.
+const PACKED: [&str; 5] = ["tgz", "tbz", "tbz2", "txz", "tzst"];
+
+/// Returns the format of a compressed tar archive: a compressed file with the name of one, or one of gzip whose
+/// first header has the mark of tar. `None` for another file, or one that cannot be read.
+pub(crate) fn packed_shard(path: &Path) -> Option<&'static str> {
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path).ok()?;
+    (&file).take(6).read_to_end(&mut start).ok()?;
+    let format = compression(&start)?;
+    let is_packed = has_packed_name(path) || (format == "gzip" && has_tar_mark(start.chain(file)));
+    is_packed.then_some(format)
+}
+
+fn has_packed_name(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    if name.ends_with(".tar.gz") || name.ends_with(".tgz") {
-        return true;
-    }
+    let Some((stem, extension)) = name.rsplit_once('.') else { return false };
+    stem.ends_with(".tar") || PACKED.contains(&extension)
+}
+
+/// Whether the first header of an archive in gzip has the mark of tar, which those of old formats have not.
+fn has_tar_mark(file: impl Read) -> bool {
     let mut header = [0; 262];
-    let unpacked = MultiGzDecoder::new(magic.chain(file)).read_exact(&mut header);
+    let unpacked = MultiGzDecoder::new(file).read_exact(&mut header);
     unpacked.is_ok() && header.ends_with(b"ustar")
 }
 

@@ -4,10 +4,12 @@
 mod files;
 
 use super::idx::{read_idx, IdxImages, Split};
+use super::image_folder::is_hidden;
 use super::shards::is_shard_pattern;
 use crate::error::{DecodeError, ShardError};
 use crate::{Error, Result};
-use files::{fault, inspect_classes, inspect_shards, is_packed_shard, size_of};
+pub(crate) use files::packed_shard;
+use files::{fault, inspect_classes, inspect_shards, size_of};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -165,19 +167,20 @@ fn expect_same_classes(
     other.faults.push(ImageFault { path: path.display().to_string(), reason });
 }
 
-/// Whether a folder has `train/` and `val/`, or a `train/` with folders in it: `train` may also be a class.
+/// Whether a folder has `train/` and `val/`, or a `train/` with folders in it that are not hidden: `train` may also
+/// be a class.
 fn has_train_and_val(path: &Path) -> bool {
     let train = path.join("train");
     let has_folder = || {
         let mut entries = train.read_dir().into_iter().flatten().flatten();
-        entries.any(|entry| entry.path().is_dir())
+        entries.any(|entry| !is_hidden(&entry.file_name()) && entry.path().is_dir())
     };
     train.is_dir() && (path.join("val").is_dir() || has_folder())
 }
 
 fn inspect_file(path: &Path, max_pixels: usize) -> (ImageSource, Vec<InspectedSet>) {
-    if is_packed_shard(path) {
-        let source = Box::new(ShardError::Compressed { format: "gzip" });
+    if let Some(format) = packed_shard(path) {
+        let source = Box::new(ShardError::Compressed { format });
         let faults = vec![fault(path, &Error::Shard { path: path.into(), source })];
         let set = InspectedSet { faults, ..InspectedSet::default() };
         return (ImageSource::TarShards, vec![set]);

@@ -9,6 +9,7 @@ mod scans;
 mod window;
 
 pub(crate) use pattern::{is_shard_pattern, pattern_text};
+pub(super) use scan::compression;
 
 use super::dataset::{decode_file, Checksum};
 use super::image_folder::{check_file_length, no_such_index};

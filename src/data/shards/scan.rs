@@ -21,6 +21,12 @@ const MOST_ZEROS: u64 = 1 << 20;
 const COMPRESSED: [(&str, &[u8]); 4] =
     [("gzip", b"\x1f\x8b"), ("bzip2", b"BZh"), ("xz", b"\xfd7zXZ"), ("zstd", b"\x28\xb5\x2f\xfd")];
 
+/// Returns the format of a compressed file by its first bytes; `None` for another file.
+pub(in crate::data) fn compression(start: &[u8]) -> Option<&'static str> {
+    let known = COMPRESSED.iter().find(|(_, magic)| start.starts_with(magic));
+    known.map(|(format, _)| *format)
+}
+
 /// Length of a shard and time of its last change, which tell whether it is still the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -154,8 +160,7 @@ fn header_fault(file: &File, window: &Window, length: u64, source: io::Error) ->
     if let Err(error) = fill_at(file, &mut bytes, offset) {
         return Stop::Io(error);
     }
-    let compressed = COMPRESSED.iter().find(|(_, magic)| offset == 0 && bytes.starts_with(magic));
-    if let Some(&(format, _)) = compressed {
+    if let Some(format) = compression(&bytes).filter(|_| offset == 0) {
         return ShardError::Compressed { format }.into();
     }
     let header = Header::from_byte_slice(&bytes);

@@ -11,7 +11,8 @@ pub use folders::{
 pub use latency::LatencyInspection;
 
 use crate::data::shards::is_shard_pattern;
-use crate::data::{inspect_images, ImageInspection, DEFAULT_MAX_PIXELS};
+use crate::data::{has_image_extension, inspect_images, packed_shard};
+use crate::data::{ImageInspection, DEFAULT_MAX_PIXELS};
 use crate::import::{self, inspect_file, ImportOptions};
 use crate::latency::LatencyModel;
 use crate::{Error, Result};
@@ -116,8 +117,7 @@ fn is_image(path: &Path) -> Result<bool> {
     let file = std::fs::File::open(path);
     let read = file.and_then(|file| file.take(8).read_to_end(&mut start));
     read.map_err(|source| Error::io("read", path, source))?;
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
-    let named = ["jpg", "jpeg", "png"].iter().any(|image| extension.eq_ignore_ascii_case(image));
+    let named = path.file_name().is_some_and(has_image_extension) || packed_shard(path).is_some();
     // Checkpoints have such names, too: model.pth.tar.
     let checkpoint = CHECKPOINT_MARKS.iter().any(|mark| start.starts_with(mark));
     let shard = is_shard_pattern(path) && !checkpoint;
