@@ -12,6 +12,20 @@ const GATE_AND_UP: &[&str] = &["gate", UP];
 pub(super) const UP: &str = "up";
 /// Constants of rotary positions in the files of EVA-02's authors. Learned frequencies have other names.
 const ROTARY: [&str; 2] = ["rope.freqs_cos", "rope.freqs_sin"];
+/// Tensors of OpenAI's CLIP and of OpenCLIP outside of the image tower.
+const CLIP_TEXT: [&str; 8] = [
+    "positional_embedding",
+    "text_projection",
+    "logit_scale",
+    "logit_bias",
+    "attn_mask",
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+];
+/// Prefixes of the layers of their text towers.
+const CLIP_TEXT_LAYERS: [&str; 6] =
+    ["transformer.", "token_embedding.", "ln_final.", "text_projection.", "text.", "text_decoder."];
 /// Prefixes in classes of transformers with a head; those without have none.
 pub(super) const CLASSES: [&str; 5] = ["vit.", "deit.", "dinov2.", "dinov2_with_registers.", ""];
 
@@ -192,10 +206,12 @@ fn in_clip_layer(layer: &str, parameter: &str) -> Option<Translation> {
 }
 
 /// The image tower of OpenAI's CLIP and OpenCLIP: `visual.transformer.resblocks.0.ln_1.weight`.
-/// Everything outside of `visual.` is of the text tower.
+/// Outside of `visual.`, the text tower is unused, and other tensors, such as those of a classifier, are unknown.
 pub(super) fn open_clip(name: &str) -> Translation {
     let Some(bare) = name.strip_prefix("visual.") else {
-        return Translation::Unused;
+        let is_text = CLIP_TEXT.contains(&name)
+            || CLIP_TEXT_LAYERS.iter().any(|prefix| name.starts_with(prefix));
+        return if is_text { Translation::Unused } else { Translation::Unknown };
     };
     match bare {
         "class_embedding" => return unsqueezed("cls_token", 2),

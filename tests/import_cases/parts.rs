@@ -173,6 +173,43 @@ fn import_of_a_further_part_of_a_clip_tower_is_refused_without_advice_to_skip() 
     Ok(())
 }
 
+/// Left out, the classifier of a fine-tuned network would be missing without notice.
+#[test]
+fn import_of_a_clip_tower_with_a_classifier_is_refused_and_one_with_a_text_tower_is_exact(
+) -> TestResult {
+    for name in ["fc.weight", "classification_head.weight"] {
+        let text = clip_refusal(name)?;
+        assert!(text.contains(name) && text.contains("skip"), "{text}");
+    }
+    let mut weights = import::read(&folder("openai_clip").join("model.safetensors"))?;
+    let config = import::inspect(&weights, Some(HEADS))?;
+    let strict = ImportOptions { strict: true, ..ImportOptions::default() };
+    let text = [
+        "transformer.resblocks.0.ln_1.weight",
+        "token_embedding.weight",
+        "positional_embedding",
+        "ln_final.bias",
+        "text_projection",
+        "logit_scale",
+        "logit_bias",
+        "attn_mask",
+        "text.text_projection.weight",
+        "text_decoder.ln_final.weight",
+        "input_resolution",
+        "context_length",
+        "vocab_size",
+    ];
+    for name in text {
+        weights.insert(name.into(), Tensor::zeros([1], (Kind::Float, Device::Cpu)));
+    }
+    let report = into(&weights, &config, &strict)?.report;
+    assert!(text.iter().all(|name| report.unused.contains(&(*name).to_owned())), "{report:?}");
+    weights.insert("fc.weight".into(), Tensor::zeros([12], (Kind::Float, Device::Cpu)));
+    let refused = into(&weights, &config, &strict);
+    assert_refused!(refused, Error::Import(ImportError::Unplaced { name, .. }) if name == "fc.weight");
+    Ok(())
+}
+
 #[test]
 fn inspect_of_an_openclip_tower_with_layer_scale_recognises_it() -> TestResult {
     let mut weights = import::read(&folder("openai_clip").join("model.safetensors"))?;
