@@ -121,7 +121,7 @@ pub struct InspectCommand {
     #[arg(long)]
     pub json: bool,
 
-    /// Heads of a ViT in a checkpoint. Default: embedding / 64.
+    /// Heads of a ViT in a checkpoint. Default: those of config.json beside it, else of published networks of its sizes.
     #[arg(long)]
     pub heads: Option<i64>,
 

@@ -1,25 +1,41 @@
-//! Attention heads of a ViT whose checkpoint says them nowhere: those of published networks of its sizes.
+//! Number of attention heads of a ViT, which no tensor shows: that of published networks of the same sizes.
 
 use super::named::Named;
 use crate::models::Rope;
 use crate::{Error, Result};
 
-/// Channels of a head in the published ViTs up to a width of [`WIDEST`].
+/// Channels of a head in the published ViTs up to a width of [`WIDEST`]. MoCo v3's ViT-S has 12 heads of 32, and the
+/// tensors of a ViT-S with 6 heads: its heads have to be given.
 const HEAD_DIM: i64 = 64;
 /// Width up to which heads of 64 channels are assumed: wider networks have other heads, too.
 const WIDEST: i64 = 1024;
-/// Heads of wider networks: width, blocks, whether they have rotary positions, heads.
-const WIDER: [(i64, usize, bool, i64); 7] = [
-    (1152, 27, false, 16), // So400m: SigLIP
-    (1280, 32, false, 16), // H: MAE, DeiT III, CLIP
-    (1280, 32, true, 20),  // H+: DINOv3
-    (1408, 40, false, 16), // g: EVA, CLIP
-    (1536, 40, true, 24),  // g: LingBot
-    (1664, 48, false, 16), // G: CLIP
-    (4096, 40, true, 32),  // 7B: DINOv3
+
+/// Published networks wider than [`WIDEST`].
+struct Wider {
+    embed_dim: i64,
+    blocks: usize,
+    is_rotary: bool,
+    /// `None` where all networks of the other sizes have the same heads.
+    has_layer_scale: Option<bool>,
+    heads: i64,
+}
+
+const fn wider(embed_dim: i64, blocks: usize, heads: i64) -> Wider {
+    Wider { embed_dim, blocks, is_rotary: false, has_layer_scale: None, heads }
+}
+
+const WIDER: [Wider; 10] = [
+    wider(1152, 27, 16),                                           // So400m: SigLIP
+    wider(1280, 32, 16),                                           // H: MAE, DeiT III, CLIP
+    Wider { is_rotary: true, ..wider(1280, 32, 20) },              // H+: DINOv3
+    wider(1408, 40, 16),                                           // g: EVA, CLIP
+    Wider { has_layer_scale: Some(true), ..wider(1536, 24, 24) },  // UNI2-h
+    Wider { has_layer_scale: Some(true), ..wider(1536, 40, 24) },  // g: DINOv2
+    Wider { has_layer_scale: Some(false), ..wider(1536, 40, 16) }, // g: SigLIP 2
+    Wider { is_rotary: true, ..wider(1536, 40, 24) },              // g: LingBot
+    wider(1664, 48, 16),                                           // G: CLIP
+    Wider { is_rotary: true, ..wider(4096, 40, 32) },              // 7B: DINOv3
 ];
-/// The giant of DINOv2, which has LayerScale. Without it, a network of these sizes is of SigLIP 2, with 16 heads.
-const DINOV2_GIANT: (i64, usize, i64) = (1536, 40, 24);
 
 /// What tensors show of a ViT that the number of its heads depends on.
 #[derive(Debug, Clone, Copy)]
@@ -33,32 +49,32 @@ struct Sizes {
 /// Returns the heads that are assumed for a ViT.
 ///
 /// # Errors
-/// [`Error::Invalid`] if published networks of its sizes have several numbers of heads, or there are none.
+/// [`Error::Invalid`] for sizes whose number of heads is not known.
 pub(super) fn assumed(named: &Named, embed_dim: i64, rope: Option<Rope>) -> Result<i64> {
     let blocks = (0..).take_while(|block| named.has_any(&format!("blocks.{block}."))).count();
     let has_layer_scale = named.has("blocks.0.ls1.gamma");
     let sizes = Sizes { embed_dim, blocks, is_rotary: rope.is_some(), has_layer_scale };
     published(sizes).ok_or_else(|| {
         let expected = format!(
-            "a number by the option heads (--heads), or a config.json beside the weights: no tensor shows the heads, and \
-             no published network, or networks with several numbers of heads, have embed_dim {embed_dim} and {blocks} blocks"
+            "the number of heads, which no tensor shows and which is not known for embed_dim {embed_dim} with \
+             {blocks} blocks; set heads (--heads; of a teacher: teacher.heads), or put config.json beside the weights"
         );
         Error::invalid("heads", expected, "none")
     })
 }
 
-/// Heads of the published networks of these sizes; `None` if they differ.
+/// Heads of the published networks of these sizes; `None` if there are none.
 fn published(sizes: Sizes) -> Option<i64> {
     let Sizes { embed_dim, blocks, is_rotary, has_layer_scale } = sizes;
     // A single head of 64 channels: networks of this width are small ones for tests, which have more.
     if (2 * HEAD_DIM..=WIDEST).contains(&embed_dim) {
         return (embed_dim % HEAD_DIM == 0).then_some(embed_dim / HEAD_DIM);
     }
-    if has_layer_scale && (embed_dim, blocks) == (DINOV2_GIANT.0, DINOV2_GIANT.1) {
-        return Some(DINOV2_GIANT.2);
-    }
-    let known = WIDER.iter().find(|own| (own.0, own.1, own.2) == (embed_dim, blocks, is_rotary));
-    known.map(|own| own.3)
+    let known = WIDER.iter().find(|own| {
+        (own.embed_dim, own.blocks, own.is_rotary) == (embed_dim, blocks, is_rotary)
+            && own.has_layer_scale.is_none_or(|own| own == has_layer_scale)
+    });
+    known.map(|own| own.heads)
 }
 
 #[cfg(test)]
@@ -112,5 +128,20 @@ mod tests {
             assert!(assumed(own).is_none_or(|heads| heads == own.num_heads), "{name}");
         }
         Ok(())
+    }
+
+    #[test]
+    fn heads_of_the_giants_depend_on_blocks_layer_scale_and_rotary_positions() {
+        for (blocks, is_rotary, has_layer_scale, heads) in [
+            (24, false, true, Some(24)),
+            (24, false, false, None),
+            (40, false, true, Some(24)),
+            (40, false, false, Some(16)),
+            (40, true, true, Some(24)),
+            (16, false, false, None),
+        ] {
+            let sizes = Sizes { embed_dim: 1536, blocks, is_rotary, has_layer_scale };
+            assert_eq!(published(sizes), heads, "{sizes:?}");
+        }
     }
 }

@@ -25,7 +25,7 @@ const CLASSES: i64 = 1000;
 ///
 /// | field | value |
 /// |---|---|
-/// | heads of every block | `heads`; else `embed_dim / 64` for widths of 128 to 1,024, and of wider networks those of the published ones with this width and number of blocks (So400m, H, H+, g, G, 7B) |
+/// | heads of every block | `heads`; else `embed_dim / 64` for widths of 128 to 1,024, and of wider networks those of the published ones with this width and number of blocks, rotary positions and LayerScale (So400m, H, H+, g, UNI2-h, G, 7B) |
 /// | `norm_eps` | the default of the library: 1e-6 with timm's names, 1e-5 there with a norm before the blocks, 1e-12 with those of transformers (1e-6 with LayerScale), 1e-5 with those of CLIP and DINOv3 |
 /// | `classes`, in a checkpoint without a head | 1,000 |
 /// | grid of patches, and so the image | square |
@@ -41,7 +41,7 @@ const CLASSES: i64 = 1000;
 /// # Errors
 /// [`Error::Import`] if the names are none of those of [`Naming`], or one is missing;
 /// [`Error::Shape`] if the shapes of two tensors do not agree; [`Error::Invalid`] if `heads` does
-/// not divide the attention width, or is `None` while published networks of these sizes have none or several.
+/// not divide the attention width, or is `None` and the number of heads is not known for these sizes.
 pub fn inspect(weights: &Weights, heads: Option<i64>) -> Result<VitConfig> {
     inspect_known(weights, &KnownProperties::of_heads(heads))
 }

@@ -108,12 +108,17 @@ pub struct TeacherConfig {
     /// Keys that lead to the state dict of a checkpoint, joined by dots; `None`: an EMA if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
+    /// Attention heads of a ViT in a checkpoint; if not given, those of `config.json`, or of published networks of
+    /// its sizes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heads: Option<i64>,
 }
 
 impl TeacherConfig {
     /// A network that distils its predicted classes, with weight 0.5.
     pub fn new(weights: impl Into<PathBuf>) -> Self {
-        Self { weights: weights.into(), temperature: None, share: half(), entry: None }
+        let weights = weights.into();
+        Self { weights, temperature: None, share: half(), entry: None, heads: None }
     }
 }
 

@@ -170,7 +170,7 @@ fn teacher_of_checkpoint(
 fn recognise_teacher(config: &TeacherConfig) -> Result<Recognised> {
     let options =
         ImportOptions { strict: true, entry: config.entry.clone(), ..ImportOptions::default() };
-    import::recognise_file(&config.weights, &options, None)
+    import::recognise_file(&config.weights, &options, config.heads)
 }
 
 fn teacher<A: ImageClassifier>(
@@ -215,6 +215,22 @@ mod tests {
         let teacher = TeacherConfig::new(root.join("hf_dinov2/model.safetensors"));
         let report = recognise_teacher(&teacher)?.import.report;
         assert_eq!(report.unused, ["dinov2.embeddings.mask_token"]);
+        Ok(())
+    }
+
+    /// No published network is as narrow as that of this checkpoint.
+    #[test]
+    fn teacher_of_a_checkpoint_has_the_heads_that_are_set_or_is_refused_with_the_option(
+    ) -> Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/import");
+        let teacher = TeacherConfig::new(root.join("timm_plain.safetensors"));
+        let refused = recognise_teacher(&teacher).err().map(|error| error.to_string());
+        assert!(refused.as_ref().is_some_and(|own| own.contains("teacher.heads")), "{refused:?}");
+        let teacher = TeacherConfig { heads: Some(3), ..teacher };
+        let KnownNetwork::Vit(own) = recognise_teacher(&teacher)?.network else {
+            panic!("not a ViT")
+        };
+        assert_eq!(own.blocks[0].heads, 3);
         Ok(())
     }
 

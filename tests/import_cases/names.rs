@@ -78,9 +78,10 @@ fn inspect_without_heads_takes_those_of_the_published_network_of_the_same_sizes(
     let mut so400m = pooled(VitConfig::uniform(1152, 27, 16));
     so400m.blocks.iter_mut().for_each(|block| block.hidden_dim = 4304);
     let dinov2 = VitConfig::uniform(1536, 40, 24).layer_scale(1e-5);
-    for config in
-        [so400m, VitConfig::uniform(1280, 32, 16), VitConfig::uniform(1408, 40, 16), dinov2]
-    {
+    let uni2 = VitConfig::uniform(1536, 24, 24).layer_scale(1e-5);
+    let others = [(1280, 32, 16), (1408, 40, 16), (1536, 40, 16)]
+        .map(|(embed_dim, depth, heads)| VitConfig::uniform(embed_dim, depth, heads));
+    for config in [so400m, dinov2, uni2].into_iter().chain(others) {
         assert_eq!(import::inspect(&shapes_of(&config)?, None)?, config);
     }
     Ok(())
@@ -88,7 +89,7 @@ fn inspect_without_heads_takes_those_of_the_published_network_of_the_same_sizes(
 
 #[test]
 fn inspect_without_heads_of_unpublished_sizes_is_refused_with_the_option() -> TestResult {
-    for (embed_dim, depth) in [(1280, 16), (1536, 40), (2048, 24), (64, 6)] {
+    for (embed_dim, depth) in [(1280, 16), (1536, 24), (2048, 24), (64, 6)] {
         let weights = shapes_of(&VitConfig::uniform(embed_dim, depth, 1))?;
         let message = import::inspect(&weights, None).map_err(|error| error.to_string());
         assert!(message.as_ref().is_err_and(|error| error.contains("--heads")), "{message:?}");
