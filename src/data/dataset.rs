@@ -47,8 +47,8 @@ pub trait Dataset: Send + Sync {
     /// read or an index out of range, ends the loader's work.
     fn load(&self, index: usize) -> Result<LabelledImage>;
 
-    /// Checksum by which another data set is told from this one: by a run that is resumed, and by
-    /// processes that train together. It has to be the same for the same images in another folder.
+    /// Checksum that differs for other images: a run that is resumed, and processes that train together,
+    /// compare it. It has to be the same for the same images in another folder.
     ///
     /// Default: CRC-32 of the number of classes and of all names. Override it where names contain a
     /// folder that differs between machines, or where [`name`](Self::name) reads a file.

@@ -41,7 +41,7 @@ fn image_folder_numbers_classes_and_images_by_name_and_ignores_other_files() -> 
     Ok(())
 }
 
-/// A file that were ignored would be missing from training without notice.
+/// A file that was ignored would be missing from training without notice.
 #[test]
 fn images_of_other_formats_are_listed_and_refused_by_their_content() -> TestResult {
     let folder = tempdir()?;
