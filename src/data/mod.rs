@@ -37,12 +37,12 @@ pub use dataset::{Dataset, LabelledImage};
 #[cfg(feature = "data")]
 pub use decode::{decode, EncodedImage, DEFAULT_MAX_PIXELS};
 pub use image::Image;
-#[cfg(feature = "data")]
+#[cfg(feature = "pipeline")]
 pub(crate) use image_folder::has_image_extension;
 #[cfg(feature = "data")]
 pub use image_folder::ImageFolder;
 pub use image_set::ImageSet;
-#[cfg(feature = "data")]
+#[cfg(feature = "pipeline")]
 pub(crate) use inspection::packed_shard;
 #[cfg(feature = "data")]
 pub use inspection::{
