@@ -4,7 +4,7 @@
 //!
 //! L does not include recovery. What pruned channels and neurons did is learned by those that stay; a
 //! pruned head takes its attention pattern with it. Of a removed MLP no neuron stays. So L of candidates with fewer
-//! heads, and of a removal, counts `pruning.head_factor` times.
+//! heads, and of a removal, counts `pruning.head_factor` times, and that of a narrower hidden layer `pruning.hidden_factor` times.
 //!
 //! L of a head that is little used now is near zero, although the head would do more once others are pruned. So the part
 //! of L that n pruned heads have is raised towards that of n average heads, where it is less:
@@ -13,11 +13,12 @@
 //!   several heads
 
 use super::options::PruningOptions;
-use crate::space::Candidates;
+use crate::space::{Candidates, DimensionKind};
 
 /// Estimate of the rise of the loss, of any candidate of any dimension.
 pub(super) struct EstimatedLoss {
     factor: f64,
+    hidden_factor: f64,
     shrinkage: f64,
     /// L̄.
     mean: f64,
@@ -33,6 +34,7 @@ impl EstimatedLoss {
             dimensions.flat_map(|(effects, candidates)| single_heads(effects, candidates));
         Self {
             factor: options.head_factor,
+            hidden_factor: options.hidden_factor,
             shrinkage: options.head_shrinkage,
             mean: mean(&singles.collect::<Vec<_>>()),
         }
@@ -41,7 +43,13 @@ impl EstimatedLoss {
     /// Returns L of the candidate that keeps the units `kept` of a dimension.
     ///
     /// `effects`: √B·e of its units, step by step.
-    pub(super) fn of(&self, effects: &[f64], candidates: &Candidates, kept: &[i64]) -> f64 {
+    pub(super) fn of(
+        &self,
+        kind: DimensionKind,
+        effects: &[f64],
+        candidates: &Candidates,
+        kept: &[i64],
+    ) -> f64 {
         let [heads, channels] = candidates.unit_shape();
         let mut pruned = vec![true; candidates.units() as usize];
         let mut gone = vec![true; heads as usize];
@@ -51,6 +59,7 @@ impl EstimatedLoss {
         }
         let loss_of_all = loss(effects, &pruned);
         match gone.iter().filter(|own| **own).count() {
+            0 if kind == DimensionKind::Hidden => self.hidden_factor * loss_of_all,
             0 => loss_of_all,
             // A removed branch without heads.
             _ if heads == 1 => self.factor * loss_of_all,
@@ -100,6 +109,9 @@ mod tests {
         assert_eq!(loss(&effects, &[false; 3]), 0.0);
     }
 
+    const FACTORS: EstimatedLoss =
+        EstimatedLoss { factor: 5.0, hidden_factor: 3.0, shrinkage: 0.5, mean: 0.0 };
+
     /// Two heads of two channels: the first is not used.
     const EFFECTS: [f64; 4] = [0.0, 0.0, 1.0, 3.0];
 
@@ -109,8 +121,9 @@ mod tests {
         let candidates = Candidates::grid(2, 2, vec![1, 2], vec![1, 2])?.with_removal();
         let singles = single_heads(&EFFECTS, &candidates);
         assert_eq!(singles, [0.0, 8.0]);
-        let estimate = EstimatedLoss { factor: 5.0, shrinkage: 0.5, mean: mean(&singles) };
-        let loss = |kept: &[i64]| estimate.of(&EFFECTS, &candidates, kept);
+        let estimate = EstimatedLoss { mean: mean(&singles), ..FACTORS };
+        let kind = DimensionKind::Attention;
+        let loss = |kept: &[i64]| estimate.of(kind, &EFFECTS, &candidates, kept);
         assert_eq!(loss(&[0, 1, 2, 3]), 0.0);
         assert_eq!(loss(&[0, 1, 2]), 4.5, "a channel: as estimated");
         assert_eq!(loss(&[2, 3]), 5.0 * 2.0, "the first head: half of the mean 4");
@@ -124,9 +137,11 @@ mod tests {
     fn removed_mlp_counts_as_estimated_times_the_factor() -> Result<()> {
         let candidates = Candidates::flat(4, vec![2, 4])?.with_removal();
         assert!(single_heads(&EFFECTS, &candidates).is_empty());
-        let estimate = EstimatedLoss { factor: 5.0, shrinkage: 0.5, mean: 100.0 };
-        assert_eq!(estimate.of(&EFFECTS, &candidates, &[]), 5.0 * 8.0);
-        assert_eq!(estimate.of(&EFFECTS, &candidates, &[0, 2]), 4.5);
+        let estimate = EstimatedLoss { mean: 100.0, ..FACTORS };
+        let loss = |kind, kept: &[i64]| estimate.of(kind, &EFFECTS, &candidates, kept);
+        assert_eq!(loss(DimensionKind::Hidden, &[]), 5.0 * 8.0);
+        assert_eq!(loss(DimensionKind::Hidden, &[0, 2]), 3.0 * 4.5, "narrower hidden layer");
+        assert_eq!(loss(DimensionKind::Embedding, &[0, 2]), 4.5);
         Ok(())
     }
 

@@ -142,10 +142,11 @@ impl<A: Architecture> Search<A> {
         let own = || self.supernet.states().iter().zip(readout);
         let dimensions = own().map(|(state, own)| (&own.effects[..], state.candidates()));
         let estimate = EstimatedLoss::new(&self.options.pruning, dimensions);
-        let losses = own().map(|(state, own)| {
+        let kinds = self.supernet.space().dimensions.iter().map(|own| own.kind);
+        let losses = own().zip(kinds).map(|((state, own), kind)| {
             let candidates = state.candidates();
             let loss_at =
-                |size| estimate.of(&own.effects, candidates, &own.kept_units(state, size));
+                |size| estimate.of(kind, &own.effects, candidates, &own.kept_units(state, size));
             candidates.sizes().map(loss_at).collect()
         });
         losses.collect()

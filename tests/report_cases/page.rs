@@ -118,7 +118,7 @@ fn architecture_of_a_swin_is_drawn_stage_by_stage_finished_or_under_way() -> Tes
 #[test]
 fn whole_expected_width_is_drawn_as_expected_until_it_is_decided() -> TestResult {
     let _alone = alone();
-    let mut report = as_of(&run()?, 0);
+    let mut report = as_of(&run()?, 3);
     let search = report.stages.last_mut().ok_or("no search")?;
     search.events.retain(|event| matches!(event, Event::Step(_)));
     for event in &mut search.events {

@@ -36,6 +36,7 @@ impl SearchOptions {
             ("budget.weight", self.budget.weight, RATE),
             ("pruning.drop_share", pruning.drop_share, PART),
             ("pruning.head_factor", pruning.head_factor, RATE),
+            ("pruning.hidden_factor", pruning.hidden_factor, RATE),
             ("pruning.head_shrinkage", pruning.head_shrinkage, SHARE),
         ])?;
         if let AlphaInit::Even { spread } = self.init.alpha {

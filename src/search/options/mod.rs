@@ -219,6 +219,10 @@ pub struct PruningOptions {
     /// a pruned head is recovered less than pruned channels. Default 5.
     #[serde(default = "one")]
     pub head_factor: f64,
+    /// Factor on the estimated rise of the loss of narrower hidden layers ([`Decisions::Estimated`]): the effect of many neurons
+    /// together is more than their first-order effects. Default 3.
+    #[serde(default = "one")]
+    pub hidden_factor: f64,
     /// Share s in \[0, 1\] by which the estimated loss of n pruned heads, where it is less than n times the mean L̄ of single
     /// heads, is raised towards that: L + s·max(0, n·L̄ − L(heads)) ([`Decisions::Estimated`]). A head that is little used now
     /// would do more once others are pruned. Default 0.5.

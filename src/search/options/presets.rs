@@ -50,6 +50,7 @@ impl SearchOptions {
                 interval: (search_steps / 20).max(1),
                 drop_share: 0.2,
                 head_factor: 5.0,
+                hidden_factor: 3.0,
                 head_shrinkage: 0.5,
                 decide_early: false,
                 fade_out_steps: search_steps / 10,
