@@ -11,7 +11,7 @@ use once_for_both::cost::{Budget, Metric};
 use once_for_both::models::{Architecture, Pooling, VitConfig};
 use once_for_both::precision::Precision;
 use once_for_both::search::{AlphaInit, Search, SearchBuilder, SearchOptions};
-use once_for_both::subnet::Subnet;
+use once_for_both::subnet::{Subnet, SubnetTeacher};
 use once_for_both::supernet::Weights;
 use once_for_both::Error;
 use support::tiny_run::{alone, batch};
@@ -247,8 +247,20 @@ fn losses_estimated_without_labels_at_the_dense_network_itself_tell_units_apart(
     let mut weights = training.build()?.supernet().raw_weights();
     let useless = "blocks.0.mlp.fc2.weight";
     weights.insert(useless.into(), weights[useless].f_zeros_like()?);
+    for teacher in [TeacherSource::Dense, TeacherSource::Component] {
+        expect_units_told_apart(&vit, &weights, teacher)?;
+    }
+    Ok(())
+}
+
+/// In a search without labels whose teacher computes what the student does.
+fn expect_units_told_apart(
+    vit: &VitConfig,
+    weights: &Weights,
+    teacher: TeacherSource,
+) -> TestResult {
     let mut alone = Distillation::dense();
-    alone.weight = 1.0;
+    (alone.teacher, alone.weight) = (teacher, 1.0);
     let options = SearchOptions::new(20, 20).with(|o| {
         o.training.distillation = Some(alone);
         o.training.freeze_weights = true;
@@ -256,8 +268,9 @@ fn losses_estimated_without_labels_at_the_dense_network_itself_tell_units_apart(
         o.one_hot.weight = 0.0;
         o.pruning.interval = 10;
     });
-    let search = Search::of(vit).weights(&weights).budget(Budget::macs_share(0.6));
-    let mut search = search.options(options).device(test_device()).build()?;
+    let search = Search::of(vit.clone()).weights(weights).budget(Budget::macs_share(0.6));
+    let own = SubnetTeacher::new("dense", Subnet::new(vit.clone(), weights, test_device())?);
+    let mut search = search.options(options).teacher(own).device(test_device()).build()?;
     for step in 0..10 {
         search.step(&[unlabelled(step)?], &mut ())?;
     }

@@ -309,18 +309,21 @@ fn latency<A: ImageClassifier>(
     Ok(Outcome::Finished)
 }
 
-/// Refuses a run that uses its latency model: with another one it could not be resumed.
+/// Refuses a run that could not be resumed with another latency model.
 fn expect_no_model_in_use(run: &RunFolder) -> Result<(), AnyError> {
     if !run.config().is_file() {
         return Ok(());
     }
     run.check()?;
-    let limited = Config::read(&run.config())?.budget.latency.is_some();
-    if run.has_begun(Some(pipeline::Command::Search)) || limited && run.latency().is_file() {
-        let expected = "got a run that has its latency model, expected another folder as --out";
-        return Err(format!("latency: {}: {expected}", run.path().display()).into());
-    }
-    Ok(())
+    let config = Config::read(&run.config())?;
+    let goes_on = config.command.is_none() && config.budget.latency.is_some();
+    let found = match run.has_begun(Some(pipeline::Command::Search)) {
+        true => "whose search has begun",
+        false if goes_on && run.latency().is_file() => "that is limited by the latency.json in it",
+        false => return Ok(()),
+    };
+    let expected = format!("got a run {found}, expected another folder as --out");
+    Err(format!("latency: {}: {expected}", run.path().display()).into())
 }
 
 fn export<A: ImageClassifier>(

@@ -355,7 +355,7 @@ pub enum Error {
     /// More corrupt images than the loader may skip.
     #[error(
         "corrupt images: got {}, expected at most {limit}; see what is wrong with each by \
-         inspect_images (`deit_s inspect`), replace them under the same names, or raise the limit (OnCorrupt::Skip; of a run: \
+         inspect_images (`deit_s inspect`), replace them under the same names (shards that are written anew need a new run), or raise the limit (OnCorrupt::Skip; of a run: \
          data.corrupt_images): {}",
         names.len(), names.join(", ")
     )]

@@ -28,11 +28,9 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let saved = self.group.on_main_for_long(|goes_on| {
             let saved = if path.is_file() { read_json(&path)? } else { Names::new() };
             let mut corrupt = Names::new();
-            for (index, name) in saved {
+            for index in saved.into_keys() {
                 goes_on()?;
-                if self.feed.is_corrupt(index)? {
-                    corrupt.insert(index, name);
-                }
+                corrupt.extend(self.feed.corrupt(index)?.map(|name| (index, name)));
             }
             Ok(corrupt)
         })?;

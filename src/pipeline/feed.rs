@@ -118,15 +118,15 @@ impl Feed {
         Share::of(&*self.group)
     }
 
-    /// Returns whether a training image cannot be decoded.
+    /// Returns the name of a training image that cannot be decoded; `None` for one that can.
     ///
     /// # Errors
     /// Those of reading it.
-    pub(super) fn is_corrupt(&self, index: usize) -> Result<bool> {
-        let Source::Folder { train, .. } = &self.source else { return Ok(false) };
+    pub(super) fn corrupt(&self, index: usize) -> Result<Option<String>> {
+        let Source::Folder { train, .. } = &self.source else { return Ok(None) };
         match train.load(index) {
-            Err(Error::Image { .. }) => Ok(true),
-            other => other.map(|_| false),
+            Err(Error::Image { name, .. }) => Ok(Some(name)),
+            other => other.map(|_| None),
         }
     }
 

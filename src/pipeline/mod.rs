@@ -36,6 +36,7 @@ mod feed_batches;
 mod feed_checks;
 mod feed_shards;
 mod fingerprint;
+mod flags;
 mod forecast;
 mod hub_weights;
 mod import_config;
@@ -66,6 +67,7 @@ pub use config::{BudgetConfig, Command, Config, Intervals, TeacherConfig};
 pub use data_config::{AugmentationPreset, DataConfig, ShardsConfig};
 pub use feed::Feed;
 pub use feed_batches::FeedBatches;
+pub use flags::Flags;
 pub use import_config::ImportConfig;
 pub use inspection::{
     inspect, ArtifactInspection, CheckpointInspection, Finding, InspectOptions, Inspection,
@@ -78,7 +80,7 @@ pub use networks::{stored_family, ImageClassifier};
 pub use overlay::{overlay, parse_setting};
 pub use progress::{Progress, StageStart};
 pub use report::write_report;
-pub use request::{Flags, Request};
+pub use request::Request;
 pub use run::{Pipeline, PipelineOutcome};
 pub use run_folder::{expect_writable, RunFolder};
 pub use space_config::{CandidateChoice, Factors, MultipleOf, SpaceConfig};

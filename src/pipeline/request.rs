@@ -1,8 +1,9 @@
 //! Resolution of a run's options: preset, TOML file, settings and flags, each over those before.
 
+use super::flags::Flags;
 use super::hub_weights;
 use super::named_network;
-use super::overlay::{join, merge, nested, setting};
+use super::overlay::{join, merge, setting};
 use super::run_folder::CONFIG;
 use super::{Command, Config, RunFolder};
 use crate::error::PipelineError;
@@ -12,6 +13,16 @@ use toml::{Table, Value};
 
 /// Options that all stages of a run share.
 const SHARED: [&str; 3] = ["seed", "data", "network"];
+
+/// Sections of options, with the stage that they are of.
+const SECTIONS: [(&str, Command); 6] = [
+    ("train", Command::Train),
+    ("search", Command::Search),
+    ("budget", Command::Search),
+    ("latency", Command::Search),
+    ("space", Command::Search),
+    ("finetune", Command::Finetune),
+];
 
 /// Options of a run, from all their places.
 ///
@@ -37,41 +48,6 @@ pub struct Request {
     pub resume: bool,
 }
 
-/// Options that a command line has flags for.
-#[derive(Debug, Clone, Default)]
-pub struct Flags {
-    /// `data.folder`.
-    pub data: Option<PathBuf>,
-    /// `data.shards.val`.
-    pub val: Option<PathBuf>,
-    /// `weights`.
-    pub weights: Option<PathBuf>,
-    /// `teacher.weights`.
-    pub teacher: Option<PathBuf>,
-    /// `budget.macs`.
-    pub macs: Option<String>,
-    /// `budget.params`.
-    pub params: Option<String>,
-    /// `budget.latency`.
-    pub latency: Option<String>,
-    /// Sets `space.depth`.
-    pub depth: bool,
-    /// Sets `space.qk_v_apart`.
-    pub qk_v_apart: bool,
-    /// `device`.
-    pub device: Option<String>,
-    /// `seed`.
-    pub seed: Option<u64>,
-    /// `epochs` of every stage of the command.
-    pub epochs: Option<f64>,
-    /// `steps` of every stage of the command.
-    pub steps: Option<u64>,
-    /// `batch` of every stage of the command.
-    pub batch: Option<i64>,
-    /// `lr` of every stage of the command.
-    pub lr: Option<f64>,
-}
-
 impl Request {
     /// Returns the options of a run that trains, searches or fine-tunes.
     ///
@@ -85,10 +61,9 @@ impl Request {
             let folder = self.run.clone().unwrap_or_default();
             return Err(PipelineError::NoRun { folder, file: CONFIG }.into());
         }
-        let table = self.table(begun.as_ref())?;
         match begun {
-            Some(begun) => self.continued(begun, table),
-            None => Ok(Config { command: self.command, ..from_table(&table)? }),
+            Some(begun) => self.continued(&begun),
+            None => Ok(Config { command: self.command, ..from_table(&self.table(None)?)? }),
         }
     }
 
@@ -108,14 +83,6 @@ impl Request {
             (Some(begun), None) => begun.clone(),
             (_, preset) => parse(preset.as_ref().unwrap_or(&self.default_preset), "preset")?,
         };
-        if let (Some(begun), true) = (begun, self.resume && self.preset.is_some()) {
-            // Those of the preset are of other stages than the one that is resumed.
-            let run = RunFolder::new(self.run.clone().unwrap_or_default());
-            let resumed = self.command;
-            keep_begun(&mut table, begun, |stage| {
-                resumed.is_some_and(|own| own != stage) && run.has_begun(Some(stage))
-            });
-        }
         named_network::expand(&mut Table::new(), &mut table)?;
         let Flags { macs, params, latency, .. } = &self.flags;
         let searched = |run: &PathBuf| RunFolder::new(run).has_begun(Some(Command::Search));
@@ -132,6 +99,11 @@ impl Request {
             named_network::expand(&mut table, &mut own)?;
             merge(&mut table, own);
         }
+        for (section, _) in self.kept_sections(begun) {
+            let own = begun.and_then(|begun| begun.get(section)).cloned();
+            table.remove(section);
+            table.extend(own.map(|own| (section.into(), own)));
+        }
         let mut settings = Table::new();
         for text in &self.settings {
             let mut own = setting(text)?;
@@ -142,29 +114,43 @@ impl Request {
             join(&mut settings, own);
         }
         merge(&mut table, settings);
-        if self.command == Some(Command::Finetune) {
+        let command = self.command_in(begun);
+        if command == Some(Command::Finetune) {
             finetune_like_search(&mut table);
         }
-        let flags = self.flags.table(self.command, &table)?;
+        let flags = self.flags.table(command, &table)?;
         merge(&mut table, flags);
         hub_weights::fetch(&mut table)?;
         Ok(table)
     }
 
+    /// The part to run: of a resumed run, if none is given, that of the run.
+    fn command_in(&self, begun: Option<&Table>) -> Option<Command> {
+        let saved = begun.filter(|_| self.resume).and_then(|begun| begun.get("command"));
+        let saved = || saved.cloned().and_then(|own| own.try_into().ok());
+        self.command.or_else(saved)
+    }
+
+    /// The sections of stages that have begun, whose options stay those that they began with: presets and files are not
+    /// about them. A stage that is resumed has to be given the same ones.
+    fn kept_sections(&self, begun: Option<&Table>) -> Vec<(&'static str, Command)> {
+        let Some(run) = self.run.as_ref().filter(|_| begun.is_some()) else { return Vec::new() };
+        let (run, command) = (RunFolder::new(run), self.command_in(begun));
+        let resumed = |stage| self.resume && command.is_none_or(|own| own == stage);
+        let kept = SECTIONS.into_iter();
+        kept.filter(|&(_, stage)| run.has_begun(Some(stage)) && !resumed(stage)).collect()
+    }
+
     /// The options of a run that has begun: resumed, or with a further stage.
-    fn continued(&self, begun: Table, mut table: Table) -> Result<Config> {
-        let saved = from_table(&begun)?;
+    fn continued(&self, begun: &Table) -> Result<Config> {
+        let mut saved = from_table(begun)?;
+        let mut config = from_table(&self.table(Some(begun))?)?;
         let folder = self.run.as_deref().unwrap_or(Path::new("."));
         let run = RunFolder::new(folder);
-        if !self.resume {
-            // Options of a stage that has begun stay those it began with.
-            keep_begun(&mut table, &begun, |stage| run.has_begun(Some(stage)));
-        }
-        let mut config = from_table(&table)?;
+        config.command = self.command_in(Some(begun));
         // The network that the run started from is needed for the comparison.
-        let searched =
-            self.command == Some(Command::Finetune) && run.has_begun(Some(Command::Search));
-        if config.weights.is_none() || searched && !self.resume {
+        let searched = run.has_begun(Some(Command::Search));
+        if config.weights.is_none() || searched && config.command == Some(Command::Finetune) {
             config.weights.clone_from(&saved.weights);
         }
         if config.data.mean.is_empty() && config.data.std.is_empty() {
@@ -172,94 +158,38 @@ impl Request {
             config.data.mean.clone_from(&saved.data.mean);
             config.data.std.clone_from(&saved.data.std);
         }
-        config.command = match (self.command, self.resume) {
-            (None, true) => saved.command,
-            (command, _) => command,
-        };
-        let mut saved = saved;
         // Another device may resume the run, and nothing depends on a measurement that failed.
         saved.latency.elsewhere = config.latency.elsewhere;
+        if !run.latency().is_file() {
+            saved.latency.clone_from(&config.latency);
+        }
         // Batches do not depend on the limit.
         saved.data.corrupt_images = config.data.corrupt_images;
         if run.data().is_file() {
             // The images are recognised wherever they are.
-            saved.data.folder.clone_from(&config.data.folder);
-            saved.data.shards.val.clone_from(&config.data.shards.val);
-            saved.data.shards.index.clone_from(&config.data.shards.index);
-        }
-        if !run.latency().is_file() {
-            saved.latency.clone_from(&config.latency);
+            let of = |config: &mut Config| {
+                let data = &mut config.data;
+                [&mut data.folder, &mut data.shards.val, &mut data.shards.index].map(Option::take)
+            };
+            let (was, is) = (of(&mut saved), of(&mut config));
+            let now = was.into_iter().zip(is).map(|(was, is)| is.or(was)).collect::<Vec<_>>();
+            for config in [&mut saved, &mut config] {
+                let data = &mut config.data;
+                let places = [&mut data.folder, &mut data.shards.val, &mut data.shards.index];
+                places.into_iter().zip(&now).for_each(|(place, now)| place.clone_from(now));
+            }
         }
         let (saved, given) = (to_table(&saved)?, to_table(&config)?);
-        let shared = |table: &Table| -> Table {
-            let own = table.iter().filter(|(name, _)| SHARED.contains(&name.as_str()));
+        let kept: Vec<&str> =
+            self.kept_sections(Some(begun)).into_iter().map(|(section, _)| section).collect();
+        let compared = |table: &Table| -> Table {
+            let is_kept = |name: &str| SHARED.contains(&name) || kept.contains(&name);
+            let own = table.iter().filter(|(name, _)| self.resume || is_kept(name));
             own.map(|(name, value)| (name.clone(), value.clone())).collect()
         };
-        match self.resume {
-            true => expect_same(&saved, &given, "", folder)?,
-            false => expect_same(&shared(&saved), &shared(&given), "", folder)?,
-        }
+        expect_same(&compared(&saved), &compared(&given), "", folder)?;
         Ok(config)
     }
-}
-
-impl Flags {
-    /// The flags as a table over `config`.
-    fn table(&self, command: Option<Command>, config: &Table) -> Result<Table> {
-        let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string().into());
-        let text = |text: &Option<String>| text.clone().map(Value::from);
-        let mut table = Table::new();
-        let mut set = |name: &str, value: Option<Value>| {
-            value.into_iter().for_each(|value| merge(&mut table, nested(name, value)));
-        };
-        set("data.folder", path(&self.data));
-        set("data.shards.val", path(&self.val));
-        set("weights", path(&self.weights));
-        set("teacher.weights", path(&self.teacher));
-        set("budget.macs", text(&self.macs));
-        set("budget.params", text(&self.params));
-        set("budget.latency", text(&self.latency));
-        set("space.depth", self.depth.then_some(Value::from(true)));
-        set("space.qk_v_apart", self.qk_v_apart.then_some(Value::from(true)));
-        set("device", text(&self.device));
-        set("seed", integer("seed", self.seed)?);
-        let steps = integer("steps", self.steps)?;
-        for &stage in Command::sections(command) {
-            if !config.contains_key(stage) {
-                continue;
-            }
-            set(&format!("{stage}.epochs"), self.epochs.map(Value::from));
-            set(&format!("{stage}.steps"), steps.clone());
-            set(&format!("{stage}.batch"), self.batch.map(Value::from));
-            set(&format!("{stage}.lr"), self.lr.map(Value::from));
-        }
-        Ok(table)
-    }
-}
-
-/// Replaces the sections of some stages by those of the run that has begun.
-fn keep_begun(table: &mut Table, begun: &Table, keeps: impl Fn(Command) -> bool) {
-    let sections = [
-        ("train", Command::Train),
-        ("search", Command::Search),
-        ("budget", Command::Search),
-        ("latency", Command::Search),
-        ("space", Command::Search),
-        ("finetune", Command::Finetune),
-    ];
-    for (section, _) in sections.into_iter().filter(|(_, stage)| keeps(*stage)) {
-        table.remove(section);
-        table.extend(begun.get(section).map(|own| (section.into(), own.clone())));
-    }
-}
-
-/// TOML has signed integers only.
-fn integer(name: &str, value: Option<u64>) -> Result<Option<Value>> {
-    let signed = |value| {
-        i64::try_from(value)
-            .map_err(|_| Error::invalid(name, format!("at most {}", i64::MAX), value))
-    };
-    Ok(value.map(signed).transpose()?.map(Value::from))
 }
 
 /// Without a section of its own, fine-tuning trains like the search.

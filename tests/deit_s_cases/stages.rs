@@ -61,13 +61,43 @@ fn restart_with_a_preset_keeps_the_budget_and_the_stages_before() -> TestResult 
     let with_preset = |arguments: &[&str]| {
         succeeds(&[arguments, &["--preset", "demo", "--out", out], &SMALL].concat())
     };
-    with_preset(&["train", "--set", "train.lr=2e-3"])?;
-    let search = ["search", "--params", "0.5", "--set", "compare=false"];
-    with_preset(&search)?;
-    let config = std::fs::read_to_string(folder.path().join("run/config.toml"))?;
-    with_preset(&[&search[..], &["--resume"]].concat())?;
-    assert_eq!(std::fs::read_to_string(folder.path().join("run/config.toml"))?, config);
-    assert!(config.contains("params = \"0.5\"") && config.contains("lr = 0.002"), "{config}");
+    let file = folder.path().join("own.toml");
+    std::fs::write(&file, "[train]\nlr = 9e-3\n[budget]\nmacs = \"0.9\"\n")?;
+    let config = || std::fs::read_to_string(folder.path().join("run/config.toml"));
+    // Every command again as its restart does it.
+    let twice = |arguments: &[&str]| -> Result<String, Box<dyn std::error::Error>> {
+        with_preset(arguments)?;
+        let before = config()?;
+        with_preset(&[arguments, &["--resume"]].concat())?;
+        assert_eq!(config()?, before, "{arguments:?}");
+        Ok(before)
+    };
+    twice(&["train", "--set", "train.lr=2e-3"])?;
+    let search = ["search", "--params", "0.5", "--set", "compare=false", "--lr", "1e-3"];
+    let saved = twice(&search)?;
+    assert!(saved.contains("params = \"0.5\"") && saved.contains("lr = 0.002"), "{saved}");
+    assert!(!saved.contains("macs ="), "{saved}");
+    // Without its command, only what is of the stage is compared.
+    let resumed = ["--resume", "--params", "0.5", "--set", "compare=false", "--lr", "1e-3"];
+    with_preset(&resumed)?;
+    // The file is not about stages that are done, and fine-tuning trains like the search.
+    let subnet = folder.path().join("run/subnet");
+    let finetune = ["finetune", "--config", text(&file)?, "--weights", text(&subnet)?];
+    let saved = twice(&finetune)?;
+    let tuned = saved.split("[finetune]").nth(1).ok_or("no section")?;
+    assert!(tuned.contains("lr = 0.001"), "{saved}");
+    assert!(saved.contains("lr = 0.002") && !saved.contains("macs ="), "{saved}");
+    Ok(())
+}
+
+#[test]
+fn option_of_a_stage_that_is_done_is_refused_when_the_next_one_begins() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    succeeds(&[&["train", "--out", text(&out)?][..], &SMALL].concat())?;
+    let search = [&["search", "--out", text(&out)?, "--set", "train.lr=0.5"][..], &SMALL].concat();
+    let refused = refuses(&search)?;
+    assert!(refused.contains("option train.lr: got 0.5"), "{refused}");
     Ok(())
 }
 
@@ -79,8 +109,14 @@ fn latency_is_not_measured_into_a_run_whose_search_has_begun() -> TestResult {
     let given = ["--weights", text(&first)?, "--out", text(&run)?];
     succeeds(&[&["search"][..], &given, &SMALL].concat())?;
     let refused = refuses(&["latency", "--out", text(&run)?])?;
-    assert!(refused.contains("got a run that has its latency model"), "{refused}");
+    assert!(refused.contains("got a run whose search has begun"), "{refused}");
     assert!(!run.join("latency.json").exists());
+    // A run that has only trained takes a model, and another one.
+    for _ in 0..2 {
+        let latency = ["latency", "--out", text(&first)?, "--set", "latency.seconds=5"];
+        succeeds(&[&latency[..], &SMALL[..6]].concat())?;
+    }
+    assert!(first.join("latency.json").is_file());
     Ok(())
 }
 
