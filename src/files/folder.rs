@@ -162,7 +162,11 @@ fn partial_folder(path: &Path, beside: &Path, kind: &FolderKind) -> Result<Optio
     loop {
         // A file in the way is named, all else is about `path`.
         let at = if beside.is_file() { beside } else { path };
-        fs::create_dir_all(beside).map_err(|source| Error::io("create", at, source))?;
+        match fs::create_dir_all(beside) {
+            // It was there, and another process has removed it.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && !is_there(beside) => continue,
+            other => other.map_err(|source| Error::io("create", at, source))?,
+        }
         // Only Unix can open a folder to lock it.
         let folder = if cfg!(unix) { File::open(beside).ok() } else { None };
         folder.iter().for_each(lock_waiting);
@@ -178,6 +182,10 @@ fn partial_folder(path: &Path, beside: &Path, kind: &FolderKind) -> Result<Optio
             return Err(Error::file(beside, "got a symbolic link, expected none; remove it"));
         }
     }
+}
+
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
 }
 
 /// Moves the filled folder to `path`.

@@ -253,8 +253,10 @@ fn two_threads_that_write_the_same_folder_leave_one_whole() {
             let net = &net;
             scope.spawn(move || {
                 for _ in 0..20 {
-                    assert!(write_folder(net, &KIND, fill(name)).is_ok());
-                    assert!(write_atomically(&net.with_file_name("file"), name.as_bytes()).is_ok());
+                    let written = write_folder(net, &KIND, fill(name));
+                    assert!(written.is_ok(), "{written:?}");
+                    let written = write_atomically(&net.with_file_name("file"), name.as_bytes());
+                    assert!(written.is_ok(), "{written:?}");
                 }
             });
         }
