@@ -184,7 +184,9 @@ fn stage_added_to_a_run_has_the_options_of_the_run() -> TestResult {
     assert!(folder.path().join("dense/network").is_dir());
     assert!(!folder.path().join("metrics.jsonl").exists(), "it went on to the search");
 
-    succeeds(&["search", "--out", out, "--set", "train.steps=7"])?;
+    let other = refuses(&["search", "--out", out, "--set", "train.steps=7"])?;
+    assert!(other.contains("option train.steps: got 7, expected 20"), "{other}");
+    succeeds(&["search", "--out", out])?;
     let config = toml::from_str::<toml::Table>(&std::fs::read_to_string(
         folder.path().join("config.toml"),
     )?)?;
