@@ -46,6 +46,7 @@ pub fn all(counters: &Counters) -> TestResult<Vec<(&'static str, Count)>> {
     let [our_step, our_logged, our_deciding] = steps(counters, &mut search)?;
     drop(search);
     let [half, ..] = steps(counters, &mut build(half, Some(&weights))?)?;
+    let [fading, pruning] = pruning(counters, &weights)?;
     Ok(vec![
         ("plain step", plain),
         ("search step, learned, without PMIM", without_pmim),
@@ -58,7 +59,8 @@ pub fn all(counters: &Counters) -> TestResult<Vec<(&'static str, Count)>> {
         ("logged step, default", our_logged),
         ("step with a decision, default", our_deciding),
         ("search step, default, bf16", half),
-        ("step with pruning, default", pruning(counters, &weights)?),
+        ("step of a fade-out, default", fading),
+        ("step with pruning, default", pruning),
         ("batch of the loader", batch_of_loader(counters)?),
         ("batch of images in memory", batch_in_memory(counters)?),
     ])
@@ -91,18 +93,19 @@ fn steps(counters: &Counters, search: &mut Search<VitConfig>) -> TestResult<[Cou
     Ok([count()?, count()?, count()?])
 }
 
-/// Counts the first step in which units are pruned, after a fade-out; it decides which are next, too.
-fn pruning(counters: &Counters, weights: &Weights) -> TestResult<Count> {
-    let options = SearchOptions::new(40, 40).with(|options| {
-        options.log_interval = STEPS;
-        (options.pruning.interval, options.pruning.fade_out_steps) = (2, 2);
-    });
+/// Counts the last step of the first fade-out, and the next one, which prunes its units and is logged.
+fn pruning(counters: &Counters, weights: &Weights) -> TestResult<[Count; 2]> {
+    let options = SearchOptions::new(40, 40).with(|options| options.pruning.fade_out_steps = 3);
     let mut search = build(options, Some(weights))?;
     let (batches, dense) = ([batch()?], search.supernet().sizes());
+    let mut previous = None;
     for _ in 0..20 {
         let count = counters.count(|| search.step(&batches, &mut ()))?.1;
-        if search.supernet().sizes() != dense {
-            return Ok(count);
+        match previous.replace(count) {
+            Some(fading) if search.supernet().sizes() != dense => {
+                return Ok([fading, previous.ok_or("no count")?]);
+            }
+            _ => {}
         }
     }
     Err("units pruned in 20 steps: got none, expected some".into())
