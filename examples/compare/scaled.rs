@@ -39,6 +39,10 @@ impl<A: Architecture> Architecture for ScaledLoss<A> {
         Ok(Self { network: self.network.resized(sizes)?, factor: self.factor })
     }
 
+    fn in_evaluation(&self) -> Self {
+        Self { network: self.network.in_evaluation(), factor: 1.0 }
+    }
+
     fn pmim_ports(&self) -> once_for_both::Result<PmimPorts> {
         self.network.pmim_ports()
     }

@@ -42,12 +42,7 @@ impl<A: Compared> Bench<A> {
             .components(run.method.components())
             .device(self.device);
         Ok(match &self.latency {
-            Some(model) if self.limit == Limit::Latency => {
-                // The network of the row takes the same time, whatever its loss is scaled by.
-                let mut model = model.clone();
-                model.architecture["factor"] = factor.into();
-                builder.latency(model)
-            }
+            Some(model) if self.limit == Limit::Latency => builder.latency(model.clone()),
             _ => builder,
         })
     }

@@ -32,7 +32,7 @@ pub struct LatencyModel {
     pub setting: Setting,
     /// Family of the dense network.
     pub family: String,
-    /// Configuration of the dense network.
+    /// Configuration of the dense network, [in evaluation](Architecture::in_evaluation).
     pub architecture: Value,
     /// Median latency of the dense network, in milliseconds of a batch.
     pub dense_ms: f64,
@@ -110,7 +110,7 @@ impl LatencyModel {
             version: VERSION,
             setting,
             family: A::FAMILY.into(),
-            architecture: json(architecture)?,
+            architecture: json(&architecture.in_evaluation())?,
             dense_ms,
             cost,
             error: PredictionError::of(&pairs),
@@ -137,7 +137,8 @@ impl LatencyModel {
         Ok(CostModel { latency: Some(self.cost.clone()), ..architecture.cost_model() })
     }
 
-    /// Checks that an architecture is the one that was measured.
+    /// Checks that an architecture is the one that was measured, up to what acts in training alone
+    /// ([`Architecture::in_evaluation`]).
     ///
     /// # Errors
     /// [`LatencyError::Differs`] with the first field that differs.
@@ -146,8 +147,9 @@ impl LatencyModel {
             let (measured, present) = (self.family.clone(), A::FAMILY.into());
             return Err(LatencyError::Differs { what: "family", measured, present }.into());
         }
-        let own = json(architecture)?;
-        if own == self.architecture {
+        let own = json(&architecture.in_evaluation())?;
+        // A file of an earlier version has what acts in training, too.
+        if own == self.architecture || json(architecture)? == self.architecture {
             return Ok(());
         }
         let (name, present, measured) = first_difference("", &own, &self.architecture);

@@ -212,6 +212,13 @@ pub trait Architecture: Clone + Debug + Send + Serialize + DeserializeOwned {
         Err(Error::Unsupported { model: Self::FAMILY.into(), operation: "other sizes" })
     }
 
+    /// Returns the configuration without what acts in training alone, such as stochastic depth. A
+    /// [`LatencyModel`](crate::latency::LatencyModel) is of this configuration: it holds for every network that has the same
+    /// one. The default changes nothing.
+    fn in_evaluation(&self) -> Self {
+        self.clone()
+    }
+
     /// Returns the interface to masked image modeling.
     ///
     /// # Errors

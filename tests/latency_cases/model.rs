@@ -228,6 +228,26 @@ fn model_of_another_architecture_is_refused_with_the_first_difference() -> TestR
 }
 
 #[test]
+fn model_holds_for_networks_of_any_stochastic_depth() -> TestResult {
+    let dropping = VitConfig { drop_path: 0.1, ..vit() };
+    let (device, space) = (SyntheticDevice::quiet(), vit().space()?);
+    let options = MeasureOptions { networks: 24, most_error: 1.0, ..MeasureOptions::default() };
+    let mut own = LatencyModel::measure(&dropping, &space, &device, &options, &mut |_| Ok(()))?;
+    for model in [&quiet()?, &own] {
+        model.expect_architecture(&vit())?;
+        model.expect_architecture(&dropping)?;
+    }
+    // A file of an earlier version.
+    own.architecture = serde_json::to_value(&dropping)?;
+    own.expect_architecture(&dropping)?;
+    assert_refused!(
+        own.expect_architecture(&VitConfig { embed_dim: 96, ..dropping }),
+        Error::Latency(LatencyError::Differs { what: "architecture", .. })
+    );
+    Ok(())
+}
+
+#[test]
 fn model_refuses_a_space_with_candidates_beyond_the_measured_ones() -> TestResult {
     let model = quiet()?;
     let mut space = vit().space()?;

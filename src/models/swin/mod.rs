@@ -38,6 +38,10 @@ impl Architecture for SwinConfig {
         family::resized(self, sizes)
     }
 
+    fn in_evaluation(&self) -> Self {
+        Self { drop_path: 0.0, ..self.clone() }
+    }
+
     fn pmim_ports(&self) -> Result<PmimPorts> {
         let Some(last) = self.stages.len().checked_sub(1) else {
             return Err(Error::invalid("stages", "at least one", 0));

@@ -41,6 +41,10 @@ impl Architecture for VitConfig {
         family::resized(self, sizes)
     }
 
+    fn in_evaluation(&self) -> Self {
+        Self { drop_path: 0.0, ..self.clone() }
+    }
+
     fn pmim_ports(&self) -> Result<PmimPorts> {
         let ([rows, columns], [patch, width]) = (self.grid_size(), self.patch());
         // The decoder reconstructs squares.
