@@ -206,8 +206,9 @@ pub struct BudgetOptions {
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PruningOptions {
-    /// Optimiser steps between two prune steps. Default a tenth of the search;
-    /// [`learned`](SearchOptions::learned): a twentieth; paper: three an epoch.
+    /// Optimiser steps between two prune steps. Default a tenth of the search; [`learned`](SearchOptions::learned) and
+    /// [`paper`](SearchOptions::paper): a twentieth. The paper has three prune steps an epoch:
+    /// [`prune_steps_per_epoch`](SearchOptions::prune_steps_per_epoch) sets them.
     pub interval: u64,
     /// A candidate is dropped when its probability is at most this share of the mean 1/n
     /// ([`Decisions::Learned`] alone). Default 0.2 (paper).

@@ -91,7 +91,8 @@ impl SearchOptions {
     /// scores and α.
     ///
     /// It is made for searches of tens of thousands of steps, and goes with
-    /// [`Components::paper`](crate::components::Components::paper).
+    /// [`Components::paper`](crate::components::Components::paper). The length of an epoch is not known here: the paper's three
+    /// prune steps an epoch are `prune_steps_per_epoch(3, steps_per_epoch)`.
     pub fn paper(total_steps: u64, search_steps: u64) -> Self {
         Self::learned(total_steps, search_steps).with(|options| {
             options.init = InitOptions { alpha: AlphaInit::Uniform, preserve_dense: false };
