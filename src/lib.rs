@@ -3,9 +3,10 @@
 //! The method is "Once for Both: Single Stage of Importance and Sparsity Search for Vision
 //! Transformer Compression" (Ye et al., CVPR 2024, arXiv 2403.15835). Every prunable unit (embedding
 //! channel, attention head, head channel, hidden neuron) has a bi-mask m = λ·S + (1 − λ)·V: its
-//! importance score S, and the sparsity score V, the probability that it is kept. Both are learned
-//! in one search under a [budget](cost::Budget); units are pruned on the way, and the subnet is
-//! [extracted](search::Search::extract) as a plain small network.
+//! importance score S, and the sparsity score V, the probability that it is kept. By default λ = 1: S is learned, and sizes
+//! are decided by the estimated rise of the loss. V is learned with [`SearchOptions::learned`](search::SearchOptions::learned)
+//! and [`paper`](search::SearchOptions::paper). Either is one search under a [budget](cost::Budget); units are pruned on the
+//! way, and the subnet is [extracted](search::Search::extract) as a plain small network.
 //!
 //! ```
 //! use once_for_both::prelude::*;

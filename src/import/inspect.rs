@@ -26,7 +26,7 @@ const CLASSES: i64 = 1000;
 /// | field | value |
 /// |---|---|
 /// | heads of every block | `heads`; else `embed_dim / 64` for widths of 128 to 1,024, and of wider networks those of the published ones with this width and number of blocks, rotary positions and LayerScale (So400m, H, H+, g, UNI2-h, G, 7B) |
-/// | `norm_eps` | the default of the library: 1e-6 with timm's names, 1e-5 there with a norm before the blocks, 1e-12 with those of transformers (1e-6 with LayerScale), 1e-5 with those of CLIP and DINOv3 |
+/// | `norm_eps` | the default of the library: 1e-6 with timm's names, 1e-5 there with a norm before the blocks or the rotary positions of DINOv3; 1e-12 with those of transformers (1e-6 with LayerScale); 1e-5 with those of CLIP, OpenCLIP and DINOv3; 1e-6 with those of SigLIP |
 /// | `classes`, in a checkpoint without a head | 1,000 |
 /// | grid of patches, and so the image | square |
 /// | `pooling` | by attention with an `attn_pool`, `mean_norm` with an `fc_norm`; else the class token, or the mean without one; `class_and_mean` if the head has two columns a channel |

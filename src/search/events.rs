@@ -10,7 +10,7 @@ use std::fmt::{Display, Formatter};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Scores and α are learned, units are pruned.
+    /// Scores are learned, and α where it decides ([`Decisions::Learned`](super::Decisions::Learned)); units are pruned.
     Search,
     /// Every dimension is decided, or there is none.
     Finetune,
@@ -19,7 +19,7 @@ pub enum Phase {
 /// Losses of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Losses {
-    /// Cross-entropy.
+    /// Loss of the task, mixed with the distillation loss where there is a teacher.
     pub task: f64,
     /// Σ over dimensions of weight × one-hot loss.
     pub one_hot: f64,
