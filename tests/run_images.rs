@@ -4,11 +4,11 @@ mod support;
 
 use jpeg_encoder::{ColorType, Encoder};
 use once_for_both::data::transform::{EvalTransform, Transform};
-use once_for_both::data::{Dataset, ImageFolder, Loader, LoaderOptions};
+use once_for_both::data::{Dataset, ImageFolder, ImageSet, Loader, LoaderOptions};
 use once_for_both::error::PipelineError;
 use once_for_both::models::VitConfig;
 use once_for_both::pipeline::{
-    Command, Config, Feed, NetworkConfig, Pipeline, PipelineOutcome, Progress, Request,
+    Command, Config, DataConfig, Feed, NetworkConfig, Pipeline, PipelineOutcome, Progress, Request,
 };
 use once_for_both::{Error, Result};
 use std::cell::RefCell;
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use support::small_run::PRESET;
 use support::{numbers, test_device, TestResult};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Images of each class in train/.
 const IMAGES: usize = 11;
@@ -179,6 +179,43 @@ fn corrupt_images_of_a_resumed_stage_are_counted_on_from_those_before() -> TestR
     Ok(())
 }
 
+/// Runs a search with masked image modeling of images in memory, of this many channels.
+fn reconstruct(run: &Path, channels: i64, mean: &[f64]) -> Result<PipelineOutcome> {
+    once_for_both::randomness::seed(0);
+    let set = |count| -> Result<ImageSet> {
+        let images = Tensor::f_randint(256, [count, channels, 8, 8], (Kind::Uint8, test_device()))?;
+        let classes = Tensor::f_randint(5, [count], (Kind::Int64, test_device()))?;
+        ImageSet::new(images, classes, 5)?.normalised(0.5, 0.25)
+    };
+    let settings = ["train.steps=1", "search.steps=4", "search.batch=4", "search.method=learned"];
+    let settings = settings.map(String::from).into();
+    let request = Request { default_preset: PRESET.into(), settings, ..Request::default() };
+    let config = request.resolve()?;
+    let data = DataConfig { mean: mean.into(), ..config.data.clone() };
+    let feed = Feed::in_memory(set(64)?, set(8)?, &data)?;
+    let dense = VitConfig::uniform(16, 1, 2).input(8, channels, 4).classes(5);
+    Pipeline::new(config, run, feed, dense)?.run()
+}
+
+#[test]
+fn run_of_images_in_memory_reports_reconstructions_in_their_normalisation() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    // Images of two channels have no pictures.
+    for (channels, pictures) in [(3, true), (2, false)] {
+        let run = folder.path().join(channels.to_string());
+        let outcome = reconstruct(&run, channels, &[])?;
+        assert!(matches!(outcome, PipelineOutcome::Finished { .. }), "{outcome:?}");
+        let saved = Config::read(&run.join("config.toml"))?.data;
+        assert_eq!(saved.mean, vec![0.5; channels as usize]);
+        assert_eq!(saved.std, vec![0.25; channels as usize]);
+        let report = fs::read_to_string(run.join("report.html"))?;
+        assert_eq!(report.contains("reconstructed"), pictures, "{channels} channels");
+    }
+    let refused = reconstruct(&folder.path().join("other"), 3, &[0.4; 3]);
+    assert!(matches!(&refused, Err(Error::Invalid { name, .. }) if name == "data.mean"));
+    Ok(())
+}
+
 /// Images that a feed of `config` judges.
 fn judged(feed: &Feed) -> TestResult<Vec<f64>> {
     let seen = RefCell::new(Vec::new());
@@ -189,7 +226,7 @@ fn judged(feed: &Feed) -> TestResult<Vec<f64>> {
             source: std::io::Error::other(error.to_string()),
         })?;
         seen.borrow_mut().extend(batch);
-        Ok(Tensor::f_zeros([images.size()[0], 2], (tch::Kind::Float, images.device()))?)
+        Ok(Tensor::f_zeros([images.size()[0], 2], (Kind::Float, images.device()))?)
     })?;
     Ok(seen.into_inner())
 }

@@ -84,7 +84,10 @@ fn family(config: &Config, command: Option<&Command>) -> Result<Family, AnyError
     };
     Ok(match stored.as_deref() {
         Some(SwinConfig::FAMILY) => Family::Swin,
-        Some(_) => Family::Vit,
+        Some(VitConfig::FAMILY) => Family::Vit,
+        Some(other) => {
+            return Err(format!("family of --weights: got {other}, expected vit or swin").into());
+        }
         None => NetworkConfig::of(config)?.family,
     })
 }

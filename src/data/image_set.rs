@@ -2,7 +2,7 @@
 
 #[cfg(feature = "data")]
 use super::idx::IdxImages;
-use super::normalisation::STD;
+use super::normalisation::{Normalisation, STD};
 use crate::range::Range;
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
@@ -90,6 +90,12 @@ impl ImageSet {
         STD.check("std of the pixels", std)?;
         (self.mean, self.std) = (mean, std);
         Ok(self)
+    }
+
+    /// Returns the normalisation of the images, the same for every channel.
+    pub fn normalisation(&self) -> Normalisation {
+        let each = |value| vec![value; self.image_shape()[0] as usize];
+        Normalisation { mean: each(self.mean), std: each(self.std) }
     }
 
     /// Mean and standard deviation of all values in [0, 1], over all images and channels.

@@ -147,6 +147,19 @@ pub enum PipelineError {
         because: &'static str,
     },
 
+    /// A network of a family that is not known where it is read.
+    #[error("{}: family: got {family}, expected {}; {advice}", path.display(), known.join(" or "))]
+    UnknownFamily {
+        /// The file that names the family.
+        path: PathBuf,
+        /// The family.
+        family: String,
+        /// Families that are known.
+        known: Vec<&'static str>,
+        /// What to do instead.
+        advice: &'static str,
+    },
+
     /// A network for other images or classes than those of the data.
     #[error("{network}: got one for {given}, expected {expected}, as the data has")]
     Misfit {

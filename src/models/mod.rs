@@ -37,7 +37,7 @@ use std::fmt::Debug;
 use tch::{nn, Device, Tensor};
 
 /// What a family without [`Architecture::qk_v_apart`] cannot do.
-const QK_V_APART: &str = "queries and keys apart from values";
+const QK_V_APART: &str = "queries and keys apart from values; leave the option qk_v_apart out";
 
 /// Shapes of variables, by name.
 pub type Shapes = BTreeMap<String, Vec<i64>>;

@@ -58,7 +58,7 @@ pub struct Config {
     /// Images.
     pub data: DataConfig,
     /// Description of the dense network. [`NetworkConfig`](super::NetworkConfig) reads that of a
-    /// ViT or Swin; a family of your own defines its own fields.
+    /// ViT or Swin, [`network_as`](Self::network_as) that of a family of your own, with its own fields.
     pub network: Settings,
     /// Budgets of the search.
     pub budget: BudgetConfig,

@@ -36,7 +36,7 @@ pub struct DataConfig {
     /// Augmentation of the training images.
     pub augmentation: AugmentationPreset,
     /// Mean of each channel, in [0, 1]. Empty: measured on the training images of IDX files,
-    /// ImageNet's for folders and shards of RGB images.
+    /// ImageNet's for folders and shards of RGB images, that of the set for images in memory.
     #[serde(default)]
     pub mean: Vec<f64>,
     /// Standard deviation of each channel. Empty: as the mean.

@@ -1,5 +1,6 @@
 //! Images of a run: in memory, or loaded from folders.
 
+use super::feed_checks::expect_normalised;
 use super::feed_shards::by_shards;
 use super::{AugmentationPreset, DataConfig, FeedBatches};
 use crate::data::transform::{EvalTransform, TrainTransform, Transform};
@@ -47,15 +48,20 @@ impl std::fmt::Debug for Feed {
 }
 
 impl Feed {
-    /// Returns the feed of two normalised image sets in memory.
+    /// Returns the feed of two image sets in memory, normalised as the training set is.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for the augmentation of DeiT, which needs data sets.
+    /// [`Error::Invalid`] for the augmentation of DeiT, which needs data sets, and for a mean or standard deviation in
+    /// `config` that is not that of the training set.
     pub fn in_memory(train: ImageSet, test: ImageSet, config: &DataConfig) -> Result<Self> {
         if config.augmentation == AugmentationPreset::Deit {
             let expected = "light or none for images in memory";
             return Err(Error::invalid("data.augmentation", expected, "deit"));
         }
+        let normalisation = train.normalisation();
+        expect_normalised(config, &normalisation)?;
+        let Normalisation { mean, std } = normalisation;
+        let config = &DataConfig { mean, std, ..config.clone() };
         let (image_shape, classes) = (train.image_shape(), train.classes());
         let device = train.device();
         Ok(Self::new(Source::Memory { train, test }, config, device, image_shape, classes))

@@ -1,7 +1,7 @@
-//! Checks of the folder that images come from.
+//! Checks of the options of images, and of the folder that they come from.
 
 use super::{AugmentationPreset, DataConfig};
-use crate::data::{Dataset, ImageFolder};
+use crate::data::{Dataset, ImageFolder, Normalisation};
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -63,6 +63,18 @@ pub(super) fn expect_idx(folder: &Path, config: &DataConfig) -> Result<()> {
             &format!(", but data.mean has {channels} channels, and IDX has one"),
         ),
     }
+}
+
+/// Refuses normalisation values that are not those of the images in memory.
+pub(super) fn expect_normalised(config: &DataConfig, images: &Normalisation) -> Result<()> {
+    let Normalisation { mean, std } = images;
+    for (name, given, own) in [("data.mean", &config.mean, mean), ("data.std", &config.std, std)] {
+        if !given.is_empty() && given != own {
+            let expected = format!("none, or {own:?} as the images have (ImageSet::normalised)");
+            return Err(Error::invalid(name, expected, format!("{given:?}")));
+        }
+    }
+    Ok(())
 }
 
 /// The error of normalisation values for another number of channels.

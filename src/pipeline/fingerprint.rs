@@ -105,6 +105,6 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     }
 }
 
-fn as_json(name: &str, value: &impl Serialize) -> Result<Value> {
+pub(super) fn as_json(name: &str, value: &impl Serialize) -> Result<Value> {
     serde_json::to_value(value).map_err(|error| Error::invalid(name, "serialisable as JSON", error))
 }

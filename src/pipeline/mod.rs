@@ -3,7 +3,7 @@
 //! [`Pipeline::run`] trains a dense network (or starts from given weights), searches it under a
 //! budget, fine-tunes the subnet, verifies, exports and evaluates it, and writes everything into a
 //! [`RunFolder`]. It works for every [`ImageClassifier`]: [`VitConfig`](crate::models::VitConfig),
-//! [`SwinConfig`](crate::models::SwinConfig), or an architecture of your own. A run is described
+//! [`SwinConfig`](crate::models::SwinConfig), or an architecture of your own (docs/wrapping.md). A run is described
 //! by a [`Config`], which a [`Request`] resolves from a preset, a TOML file and single settings.
 //! Images come from a [`Feed`]. The example `deit_s` is the command line of this module
 //! (docs/guide.md).
@@ -31,6 +31,7 @@
 mod config;
 mod corrupt_images;
 mod data_config;
+mod families;
 mod feed;
 mod feed_batches;
 mod feed_checks;
@@ -50,6 +51,7 @@ mod networks;
 mod opening;
 mod options;
 mod overlay;
+mod plan;
 mod progress;
 mod report;
 mod request;
@@ -70,8 +72,8 @@ pub use feed_batches::FeedBatches;
 pub use flags::Flags;
 pub use import_config::ImportConfig;
 pub use inspection::{
-    inspect, ArtifactInspection, CheckpointInspection, Finding, InspectOptions, Inspection,
-    LatencyInspection, PathInspection, RunInspection,
+    inspect, inspect_family, ArtifactInspection, CheckpointInspection, Finding, InspectOptions,
+    Inspection, LatencyInspection, PathInspection, RunInspection,
 };
 pub use judgement::Judgement;
 pub use latency::{LatencyConfig, LatencySummary};

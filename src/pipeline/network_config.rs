@@ -1,6 +1,6 @@
 //! Description of a ViT or Swin by a few numbers: section `[network]` of the configuration.
 
-use super::{Config, Settings};
+use super::Config;
 use crate::error::PipelineError;
 use crate::models::limits::BLOCKS;
 use crate::models::{
@@ -8,6 +8,7 @@ use crate::models::{
 };
 use crate::range::{check_all, Range};
 use crate::{typed, Error, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 const WIDTH: Range<i64> = Range::closed(1, 1 << 20);
@@ -129,6 +130,18 @@ const VIT_OPTIONS: [&str; 17] = [
     "rope",
 ];
 
+impl Config {
+    /// Returns what section `[network]` describes: a [`NetworkConfig`], or an architecture of your own, whose fields the
+    /// section has.
+    ///
+    /// # Errors
+    /// [`PipelineError::Options`] for a field that is missing or of another type.
+    pub fn network_as<T: DeserializeOwned>(&self) -> Result<T> {
+        let parsed = typed::from_value(self.network.clone().into());
+        Ok(parsed.map_err(|fault| PipelineError::field("network", &fault))?)
+    }
+}
+
 impl NetworkConfig {
     /// Reads section `[network]` of a configuration.
     ///
@@ -136,18 +149,13 @@ impl NetworkConfig {
     /// [`PipelineError::Options`] for a field that is missing, unknown or of another type; [`Error::Invalid`] for
     /// `image_width`.
     pub fn of(config: &Config) -> Result<Self> {
-        Self::read(&config.network)
-    }
-
-    fn read(network: &Settings) -> Result<Self> {
-        if let Some(width) = network.get("image_width") {
+        if let Some(width) = config.network.get("image_width") {
             let expected =
                 "none: images of a run are image_size × image_size; search a network for \
                             rectangles with the library (VitConfig::image_width)";
             return Err(Error::invalid("network.image_width", expected, width));
         }
-        let parsed = typed::from_value(network.clone().into());
-        Ok(parsed.map_err(|fault| PipelineError::field("network", &fault))?)
+        config.network_as()
     }
 
     /// Refuses widths, heads and blocks that make no network.

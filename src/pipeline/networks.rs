@@ -1,18 +1,17 @@
 //! Networks from disk: run folders, artifacts, and checkpoints of other programs.
 
 use super::config::TeacherConfig;
+use super::families::{family_in, KnownFamily};
 use super::{Feed, Progress, RunFolder};
 use crate::components::Teacher;
 use crate::error::PipelineError;
 use crate::import::{
     self, Import, ImportOptions, ImportReport, KnownNetwork, Pretrained, Recognised,
 };
-use crate::models::{Architecture, SwinConfig, VitConfig};
+use crate::models::{SwinConfig, VitConfig};
 use crate::report::StageSizes;
-use crate::subnet::{Subnet, SubnetTeacher};
+use crate::subnet::{Subnet, SubnetTeacher, ARTIFACT};
 use crate::{Error, Result};
-use serde_json::Value;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tch::Device;
@@ -118,15 +117,10 @@ fn artifact_at(path: &Path) -> Result<PathBuf> {
 /// # Errors
 /// [`Error::Io`] or [`Error::File`] if its description cannot be read.
 pub fn stored_family(path: &Path) -> Result<Option<String>> {
-    let Some(folder) = RunFolder::new(path).artifact() else { return Ok(None) };
-    let path = folder.join("config.json");
-    let text = match std::fs::read(&path) {
-        // Loading it says that the file is missing.
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        read => read.map_err(|error| Error::io("read", &path, error))?,
-    };
-    let config: Value = serde_json::from_slice(&text).map_err(|e| Error::file(&path, e))?;
-    Ok(config["family"].as_str().map(str::to_string))
+    match RunFolder::new(path).artifact() {
+        Some(folder) => family_in(&folder.join(ARTIFACT.mark.0)),
+        None => Ok(None),
+    }
 }
 
 /// Loads a teacher as it is: from a run folder or artifact of family `A`, ViT or Swin, or from a
@@ -140,15 +134,12 @@ pub(super) fn load_teacher<A: ImageClassifier>(
         return teacher_of_checkpoint(config, feed).map(|(own, report)| (own, Some(report)));
     }
     let name = path.display().to_string();
-    let (folder, family) = (artifact_at(path)?, stored_family(path)?);
-    let own = match family.as_deref() {
-        Some(family) if family == A::FAMILY => {
-            teacher(name, Subnet::<A>::load(&folder, feed.device())?, feed)
-        }
-        Some(SwinConfig::FAMILY) => {
-            teacher(name, Subnet::<SwinConfig>::load(&folder, feed.device())?, feed)
-        }
-        _ => teacher(name, Subnet::<VitConfig>::load(&folder, feed.device())?, feed),
+    let (folder, device) = (artifact_at(path)?, feed.device());
+    let advice = "give a teacher of one of these";
+    let own = match KnownFamily::of::<A>(&folder.join(ARTIFACT.mark.0), advice)? {
+        KnownFamily::Own => teacher(name, Subnet::<A>::load(&folder, device)?, feed),
+        KnownFamily::Vit => teacher(name, Subnet::<VitConfig>::load(&folder, device)?, feed),
+        KnownFamily::Swin => teacher(name, Subnet::<SwinConfig>::load(&folder, device)?, feed),
     };
     Ok((own?, None))
 }

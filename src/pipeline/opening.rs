@@ -81,8 +81,7 @@ impl Feed {
         let part = |from, to| all.subset(&Tensor::f_arange_start(from, to, (Kind::Int64, device))?);
         let test = if config.validation > 0 { part(trained, used)? } else { test };
         let train = if trained < all.len() { part(0, trained)? } else { all };
-        let config = DataConfig { mean: vec![mean], std: vec![std], ..config.clone() };
-        Self::in_memory(train, test, &config)
+        Self::in_memory(train, test, config)
     }
 
     fn open_classes(

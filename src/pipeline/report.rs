@@ -1,6 +1,7 @@
 //! The report of a run, from the files in its folder.
 
-use super::run_folder::{StagePlan, DENSE, FINETUNE, PLAN, REFERENCE};
+use super::plan::{StagePlan, PLAN};
+use super::run_folder::{DENSE, FINETUNE, REFERENCE};
 use super::{Config, ImageClassifier, RunFolder};
 use crate::components::Reconstruction;
 use crate::cost::Metric;
@@ -31,7 +32,7 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
     let (mut stages, mut dense) = (Vec::new(), None);
     let (mut searched, mut finetuned_alone) = (false, true);
     for folder in STAGES.map(|stage| run.path().join(stage)) {
-        let Some(plan) = read_json::<StagePlan<A>>(&folder.join(PLAN))? else { continue };
+        let Some(plan) = StagePlan::<A>::read(&folder)? else { continue };
         let file = folder.join(METRICS);
         let events = if file.is_file() { read_events(&file)? } else { Vec::new() };
         searched |= plan.name == "search";
@@ -112,7 +113,7 @@ fn facts(options: &Config, summary: Option<&Value>) -> Vec<(String, String)> {
     facts
 }
 
-/// The first and the last reconstruction.
+/// The first and the last reconstruction; none for images that are neither grey nor RGB, which have no picture.
 fn samples(run: &RunFolder, options: &Config) -> Result<Vec<Sample>> {
     let files = run.paintings()?;
     let (mean, std) = (options.data.mean.clone(), options.data.std.clone());
@@ -130,6 +131,9 @@ fn samples(run: &RunFolder, options: &Config) -> Result<Vec<Sample>> {
             masked: of("hidden")?,
             reconstructed: of("painted")?,
         };
+        if ![1, 3].contains(&painting.images.size4()?.1) {
+            return Ok(Vec::new());
+        }
         let step = file.file_stem().map_or("".into(), |stem| stem.to_string_lossy());
         let step = step.trim_start_matches("step-").trim_start_matches('0');
         samples.extend(Sample::of(&painting, &pixels, |image| {

@@ -2,7 +2,7 @@
 
 use super::latency::LatencySummary;
 use super::networks::{self, Loaded, SharedTeacher};
-use super::run_folder::{is_saved, trained_from};
+use super::run_folder::is_saved;
 use super::stages::Trained;
 use super::summary::Measured;
 use super::{write_report, Command, Config, Feed, ImageClassifier, Progress, RunFolder, Summary};
@@ -176,12 +176,14 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     /// Checks everything that can be refused before the first step: options, budgets, networks.
     ///
     /// # Errors
-    /// Those of [`RunFolder::check`]; [`PipelineError::OtherImages`] for images other than those that the
+    /// Those of [`RunFolder::check`]; [`PipelineError::OtherImages`] for images, and
+    /// [`PipelineError::Changed`] for a dense network, other than those that the
     /// run in the folder began with; those of [`run`](Self::run) that its options cause.
     pub fn check(&self) -> Result<()> {
         let command = self.config.command;
         self.run.check()?;
         self.expect_same_images()?;
+        self.expect_same_network()?;
         self.run.check_stages(&self.config)?;
         if command == Some(Command::Finetune) {
             // First: without a subnet, no option matters.
@@ -346,7 +348,8 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
 
     fn loaded_start(&self) -> Result<Option<Loaded<A>>> {
         let (dense, given) = (self.run.dense(), &self.config.weights);
-        let trained = is_saved(&dense) && (given.is_none() || trained_from(&self.run)? == *given);
+        let trained_from = self.dense_plan()?.and_then(|plan| plan.trained_from);
+        let trained = is_saved(&dense) && (given.is_none() || trained_from == *given);
         match given {
             _ if trained => self.loaded(&dense, "dense network of the run").map(Some),
             Some(path) => self.loaded(path, "weights").map(Some),

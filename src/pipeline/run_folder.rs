@@ -7,16 +7,13 @@ use crate::files::{
     self, expect_own_names, restore_folder, write_atomically, write_with, Owner, Part,
 };
 use crate::import::is_checkpoint;
-use crate::search::{expect_run, Checkpoints, SearchOptions, CHECKPOINTS, METRICS};
+use crate::search::{expect_run, Checkpoints, CHECKPOINTS, METRICS};
 use crate::subnet::ARTIFACT;
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// File name of the configuration.
 pub(super) const CONFIG: &str = "config.toml";
-/// File name of the plan of a stage.
-pub(super) const PLAN: &str = "plan.json";
 /// Folder names of the stages that are not the search, which is in the run folder itself.
 pub(super) const DENSE: &str = "dense";
 pub(super) const FINETUNE: &str = "finetune";
@@ -238,33 +235,6 @@ fn is_artifact(folder: &Path) -> bool {
 
 pub(super) fn create(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))
-}
-
-/// Length, network and options of a stage, written when it starts.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct StagePlan<A> {
-    pub(super) name: String,
-    pub(super) steps: u64,
-    pub(super) network: A,
-    /// All options of the library.
-    #[serde(default)]
-    pub(super) options: Option<SearchOptions>,
-    /// Weights that the dense network was trained from; none for random ones, and for other stages.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) trained_from: Option<PathBuf>,
-}
-
-/// Returns the weights that the dense network of a run was trained from.
-pub(super) fn trained_from(run: &RunFolder) -> Result<Option<PathBuf>> {
-    #[derive(Deserialize)]
-    struct Plan {
-        trained_from: Option<PathBuf>,
-    }
-    let path = run.0.join(DENSE).join(PLAN);
-    if !path.is_file() {
-        return Ok(None);
-    }
-    Ok(files::read_json::<Plan>(&path)?.trained_from)
 }
 
 /// Writes the reconstruction after `step` optimiser steps into the folder of the search.

@@ -1,7 +1,8 @@
 //! One stage of a run: a search or training in a folder, with evaluations between its steps.
 
 use super::corrupt_images::CorruptFile;
-use super::run_folder::{write_painting, StagePlan, PLAN};
+use super::plan::{StagePlan, PLAN};
+use super::run_folder::write_painting;
 use super::{FeedBatches, ImageClassifier, Pipeline, Progress, StageConfig, StageStart};
 use crate::batch::{Batch, BatchSource};
 use crate::cost::Metric;

@@ -1,6 +1,7 @@
 //! The stages of a run: train, search, fine-tune, compare; each saves a network.
 
-use super::run_folder::{is_saved, StagePlan, DENSE, FINETUNE, REFERENCE};
+use super::plan::StagePlan;
+use super::run_folder::{is_saved, DENSE, FINETUNE, REFERENCE};
 use super::stage::{FinishedStage, StageSetup};
 use super::summary::latency;
 use super::{ImageClassifier, Pipeline, StageConfig};
@@ -153,6 +154,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let plan = StagePlan {
             name: setup.name.into(),
             steps: options.total_steps,
+            family: Some(A::FAMILY.into()),
             network: network.clone(),
             options: Some(options.clone()),
             trained_from: self.config.weights.clone().filter(|_| setup.name == "train"),

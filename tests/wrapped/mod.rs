@@ -6,6 +6,8 @@ mod odd;
 mod own;
 mod recipe_network;
 mod recipes;
+#[cfg(feature = "pipeline")]
+mod runs;
 mod torchscript;
 
 use crate::support::{test_device, TestResult};

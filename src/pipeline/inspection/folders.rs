@@ -7,6 +7,7 @@ use crate::error::in_words;
 use crate::files::{FolderKind, Owner};
 use crate::import;
 use crate::models::{Architecture, SwinConfig, VitConfig};
+use crate::pipeline::families::KnownFamily;
 use crate::pipeline::{Config, RunFolder};
 use crate::search::{Search, CHECKPOINT};
 use crate::space::{SearchSpace, Sizes};
@@ -14,9 +15,11 @@ use crate::subnet::{Description, Precision, Provenance, Subnet, ARTIFACT, EXPORT
 use crate::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;
-use std::io::ErrorKind;
 use std::path::Path;
 use tch::Device;
+
+/// What to do about a network of a family that is not known.
+const ADVICE: &str = "inspect it with its Architecture, by pipeline::inspect_family";
 
 /// An artifact that was loaded.
 #[derive(Debug, Serialize)]
@@ -108,13 +111,13 @@ impl RunInspection {
     }
 }
 
-/// Inspects a folder of this crate; `None` for any other folder.
-pub(super) fn inspect_own(folder: &Path) -> Result<Option<Inspection>> {
+/// Inspects a folder of this crate, with networks of ViT, Swin or `A`; `None` for any other folder.
+pub(super) fn inspect_own<A: Architecture>(folder: &Path) -> Result<Option<Inspection>> {
     if is_kind(folder, &CHECKPOINT) {
-        return checkpoint(folder).map(Inspection::SearchCheckpoint).map(Some);
+        return checkpoint::<A>(folder).map(Inspection::SearchCheckpoint).map(Some);
     }
     if is_kind(folder, &ARTIFACT) {
-        return artifact(folder).map(Box::new).map(Inspection::Artifact).map(Some);
+        return artifact::<A>(folder).map(Box::new).map(Inspection::Artifact).map(Some);
     }
     let run = RunFolder::new(folder);
     let checkpoints = run.checkpoints()?;
@@ -128,8 +131,11 @@ pub(super) fn inspect_own(folder: &Path) -> Result<Option<Inspection>> {
     Ok(Some(Inspection::Run(RunInspection {
         in_use: Owner::expect_free(folder).err().map(|error| error.to_string()),
         config,
-        networks: networks.map(|path| part(folder, path, artifact(path))).collect(),
-        checkpoints: checkpoints.iter().map(|path| part(folder, path, checkpoint(path))).collect(),
+        networks: networks.map(|path| part(folder, path, artifact::<A>(path))).collect(),
+        checkpoints: checkpoints
+            .iter()
+            .map(|path| part(folder, path, checkpoint::<A>(path)))
+            .collect(),
         latency: latency
             .is_file()
             .then(|| part(folder, &latency, latency::inspect(&latency).map(Box::new))),
@@ -153,21 +159,12 @@ fn part<T>(folder: &Path, path: &Path, found: Result<T>) -> PathInspection<T> {
     PathInspection { path: within.display().to_string(), found }
 }
 
-/// Returns the family that a JSON file names; `None` without the file, which the reader then misses.
-fn family(path: &Path) -> Result<Option<String>> {
-    let text = match crate::files::read(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        read => read.map_err(|source| Error::io("read", path, source))?,
-    };
-    let value: Value = serde_json::from_slice(&text).map_err(|error| Error::file(path, error))?;
-    Ok(value["family"].as_str().map(str::to_string))
-}
-
 /// Loads the artifact in a folder.
-fn artifact(folder: &Path) -> Result<ArtifactInspection> {
-    match family(&folder.join(ARTIFACT.mark.0))?.as_deref() {
-        Some(SwinConfig::FAMILY) => artifact_of::<SwinConfig>(folder),
-        _ => artifact_of::<VitConfig>(folder),
+fn artifact<A: Architecture>(folder: &Path) -> Result<ArtifactInspection> {
+    match KnownFamily::of::<A>(&folder.join(ARTIFACT.mark.0), ADVICE)? {
+        KnownFamily::Own => artifact_of::<A>(folder),
+        KnownFamily::Vit => artifact_of::<VitConfig>(folder),
+        KnownFamily::Swin => artifact_of::<SwinConfig>(folder),
     }
 }
 
@@ -203,10 +200,11 @@ pub(super) fn sizes_in_channels(space: &SearchSpace, mut sizes: Sizes) -> Sizes 
 }
 
 /// Resumes the search of a checkpoint.
-fn checkpoint(folder: &Path) -> Result<CheckpointInspection> {
-    match family(&folder.join(CHECKPOINT.mark.0))?.as_deref() {
-        Some(SwinConfig::FAMILY) => checkpoint_of::<SwinConfig>(folder),
-        _ => checkpoint_of::<VitConfig>(folder),
+fn checkpoint<A: Architecture>(folder: &Path) -> Result<CheckpointInspection> {
+    match KnownFamily::of::<A>(&folder.join(CHECKPOINT.mark.0), ADVICE)? {
+        KnownFamily::Own => checkpoint_of::<A>(folder),
+        KnownFamily::Vit => checkpoint_of::<VitConfig>(folder),
+        KnownFamily::Swin => checkpoint_of::<SwinConfig>(folder),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::data::{has_image_extension, inspect_images, packed_shard};
 use crate::data::{ImageInspection, DEFAULT_MAX_PIXELS};
 use crate::import::{self, inspect_file, ImportOptions};
 use crate::latency::LatencyModel;
+use crate::models::{Architecture, VitConfig};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::io::Read;
@@ -79,13 +80,28 @@ impl Inspection {
 ///
 /// An artifact is loaded, a checkpoint of a search resumed, weights imported, every image decoded,
 /// all on the CPU; nothing is written. Weights may be given by their name on the hub
-/// ([`hub::local`](crate::import::hub::local)).
+/// ([`hub::local`](crate::import::hub::local)). Networks are of the families of this crate;
+/// [`inspect_family`] reads those of one more.
 ///
 /// # Errors
-/// Why the library refuses an artifact, checkpoint or weights at `path`; [`Error::Io`] if nothing is
+/// Why the library refuses an artifact, checkpoint or weights at `path`;
+/// [`PipelineError::UnknownFamily`](crate::error::PipelineError::UnknownFamily) for an artifact or
+/// checkpoint of another family; [`Error::Io`] if nothing is
 /// there; [`Error::Hub`] for a name whose files cannot be fetched. Faults within a run or a data
 /// folder are listed in the result.
 pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
+    inspect_family::<VitConfig>(path, options)
+}
+
+/// [`inspect`], which reads artifacts and checkpoints of an architecture of your own, too
+/// (docs/wrapping.md).
+///
+/// # Errors
+/// Those of [`inspect`].
+pub fn inspect_family<A: Architecture>(
+    path: &Path,
+    options: &InspectOptions,
+) -> Result<Inspection> {
     let path = &import::hub::local(path)?;
     // Shards of a pattern, at which there is no file.
     if is_shard_pattern(path) && !path.exists() {
@@ -93,7 +109,7 @@ pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
     }
     let about = path.metadata().map_err(|source| Error::io("read", path, source))?;
     if about.is_dir() {
-        if let Some(own) = folders::inspect_own(path)? {
+        if let Some(own) = folders::inspect_own::<A>(path)? {
             return Ok(own);
         }
     }

@@ -5,7 +5,7 @@ use super::network;
 use super::{ArtifactInspection, CheckpointInspection, Finding, Inspection, RunInspection};
 use crate::data::{ImageInspection, ImageSource, InspectedSet};
 use crate::import::{Container, ImportReport, KnownNetwork, Naming};
-use crate::models::Architecture;
+use crate::models::{Architecture, SwinConfig, VitConfig};
 use crate::space::Sizes;
 use serde_json::Value;
 use std::fmt::{self, Display, Formatter};
@@ -86,7 +86,7 @@ fn refused(out: &mut Formatter, path: &str, reason: &str) -> fmt::Result {
 fn write_artifact(out: &mut Formatter, artifact: &ArtifactInspection) -> fmt::Result {
     line(out, "family", &artifact.family)?;
     line(out, "sizes", in_words(&artifact.sizes))?;
-    write_network(out, &artifact.network)?;
+    write_network(out, &artifact.family, &artifact.network)?;
     line(out, "precision", artifact.precision.name())?;
     line(out, "MACs", format!("{:.2} M", artifact.macs / 1e6))?;
     line(out, "parameters", format!("{:.3} M", artifact.params / 1e6))?;
@@ -104,8 +104,12 @@ fn write_artifact(out: &mut Formatter, artifact: &ArtifactInspection) -> fmt::Re
     line(out, "exports", exports)
 }
 
-/// Input, and options that are not those of a plain network of the family.
-fn write_network(out: &mut Formatter, config: &Value) -> fmt::Result {
+/// Input, and options that are not those of a plain network of the family; of a family that is not this crate's, its
+/// configuration as it is stored.
+fn write_network(out: &mut Formatter, family: &str, config: &Value) -> fmt::Result {
+    if ![VitConfig::FAMILY, SwinConfig::FAMILY].contains(&family) {
+        return line(out, "configuration", config);
+    }
     line(out, "input", network::input(config))?;
     network::options(config).iter().try_for_each(|option| line(out, "option", option))
 }
@@ -139,7 +143,7 @@ fn write_weights(out: &mut Formatter, found: &crate::import::Inspection) -> fmt:
     };
     line(out, "family", family)?;
     line(out, "sizes", in_words(&sizes))?;
-    write_network(out, &network.unwrap_or_default())?;
+    write_network(out, family, &network.unwrap_or_default())?;
     let types = found.types.iter().map(|(kind, count)| format!("{count} {kind}"));
     line(out, "tensors", types.collect::<Vec<_>>().join(", "))?;
     line(out, "elements", found.elements)?;
