@@ -114,6 +114,6 @@ fn checked<A: Architecture>(
 }
 
 /// The examples of the document compile and run.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "pipeline"))]
 #[doc = include_str!("../../docs/wrapping.md")]
 struct Wrapping;
