@@ -27,8 +27,9 @@ impl KnownFamily {
             None | Some(VitConfig::FAMILY) => Self::Vit,
             Some(SwinConfig::FAMILY) => Self::Swin,
             Some(other) => {
-                let mut known = vec![A::FAMILY, VitConfig::FAMILY, SwinConfig::FAMILY];
-                known.dedup();
+                let ours = [VitConfig::FAMILY, SwinConfig::FAMILY].into_iter();
+                let others = ours.filter(|family| *family != A::FAMILY);
+                let known = std::iter::once(A::FAMILY).chain(others).collect();
                 return Err(unknown(file, other, known, advice));
             }
         })
