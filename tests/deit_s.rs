@@ -959,3 +959,17 @@ fn inspect_prints_what_a_path_is_and_fails_where_the_library_refuses_it() -> Tes
     assert!(text.starts_with("error: ") && text.contains("not/there"), "{text}");
     Ok(())
 }
+
+#[test]
+fn weights_of_an_unknown_family_are_refused_by_its_name() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("config.json"), r#"{"family": "my_vit"}"#)?;
+    let weights = folder.path().to_str().ok_or("not UTF-8")?;
+    let expected = "family of --weights: got my_vit, expected vit or swin";
+    let told = refuses(&["eval", "--weights", weights])?;
+    assert!(told.contains(expected), "{told}");
+    let compare = Command::new(program("compare")?).args(["--weights", weights]).output()?;
+    let told = String::from_utf8(compare.stderr)?;
+    assert!(!compare.status.success() && told.contains(expected), "{told}");
+    Ok(())
+}

@@ -20,7 +20,10 @@ impl Network {
     pub fn stored(folder: &Path) -> Result<Self, AnyError> {
         Ok(match stored_family(folder)?.as_deref() {
             Some(SwinConfig::FAMILY) => Self::Swin,
-            _ => Self::Vit,
+            None | Some(VitConfig::FAMILY) => Self::Vit,
+            Some(other) => {
+                return Err(format!("family of --weights: got {other}, expected vit or swin").into())
+            }
         })
     }
 }
