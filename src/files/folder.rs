@@ -1,14 +1,15 @@
 //! Folders that are replaced as a whole.
 
-use super::leftovers::{expect_leftover, recover_folder, remove, remove_own};
+use super::leftovers::{expect_leftover, make_writable, recover_folder, remove, remove_own};
 use super::{
-    followed, is_at, is_irregular, listed, lock_waiting, names, rename, sibling, sync, sync_parent,
+    followed, is_at, is_irregular, listed, lock_folder, names, sibling, sync, sync_parent,
 };
 use crate::checksums::CHECKSUMS;
 use crate::error::FolderError;
 use crate::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,9 @@ pub(crate) struct FolderKind {
     /// Whether a folder with no other files is ours, too, when its JSON file is damaged.
     pub(crate) damaged_is_own: bool,
 }
+
+/// Times that the filled folder is moved to its path.
+const MOST_MOVES: usize = 100;
 
 /// The field of a JSON file that has its format.
 #[derive(Deserialize)]
@@ -95,9 +99,9 @@ impl FolderKind {
     }
 
     /// Names of the entries that this crate does not write.
-    pub(super) fn others(&self, folder: &Path) -> Result<Vec<String>> {
+    pub(super) fn others(&self, folder: &Path) -> Result<Vec<OsString>> {
         let mut names = names(folder)?;
-        names.retain(|name| !self.files.contains(&name.as_str()));
+        names.retain(|name| !self.files.iter().any(|own| name == own));
         Ok(names)
     }
 }
@@ -114,7 +118,8 @@ impl FolderKind {
 /// [`FolderError::Foreign`] if something is at `path`, or at the hidden paths of its temporary folders,
 /// that this crate did not write; [`Error::Invalid`] if
 /// `path` has no file name; [`Error::Io`] if writing fails; those of `fill`. What is at `path` is
-/// then unchanged, and the temporary folder is removed.
+/// then unchanged, and the temporary folder is removed. Once the new folder is at `path`, it is written:
+/// a former folder that cannot be removed is a warning.
 pub(crate) fn write_folder(
     path: &Path,
     kind: &FolderKind,
@@ -131,27 +136,41 @@ pub(super) fn write_folder_by(
     fill: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     let path = &followed(path)?;
-    let (beside, replaced) = (sibling(path, "partial")?, sibling(path, "replaced")?);
+    let beside = &sibling(path, "partial")?;
+    let _locked = partial_folder(path, beside, kind)?;
+    replace(exchange, beside, path, kind, fill).inspect_err(|_| {
+        // The first error is reported, not one of the removal.
+        let _ = remove_own(beside, kind);
+    })
+}
+
+/// Fills the temporary folder, moves it to `path`, and removes the former one.
+fn replace(
+    exchange: fn(&Path, &Path) -> io::Result<()>,
+    beside: &Path,
+    path: &Path,
+    kind: &FolderKind,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    // Once `beside` is locked, no other process is between its two renames.
     recover_folder(path, kind)?;
     kind.expect_own(path)?;
-    expect_leftover(&replaced, kind)?;
-    let _locked = partial_folder(path, &beside, kind)?;
-    // Locked, too: once it is exchanged, no other process takes it for its temporary folder.
-    let _former = File::open(path).inspect(lock_waiting);
-    let written = fill(&beside)
-        // Whole before the user's files are in it, so that it is told from a folder of theirs.
-        .and_then(|()| sync_files(&beside))
-        .and_then(|()| keep_others(kind, path, &beside))
-        .and_then(|()| sync_files(&beside))
-        .and_then(|()| place(exchange, &beside, path, &replaced));
-    if written.is_err() {
-        // The first error is reported, not one of the removal.
-        let _ = remove_own(&beside, kind);
-        return written;
+    let replaced = &sibling(path, "replaced")?;
+    expect_leftover(replaced, kind)?;
+    // Locked, too: once it is moved, no other process takes it for that of a killed one.
+    let _former = lock_folder(path);
+    fill(beside)?;
+    // Whole before the user's files are in it, so that it is told from a folder of theirs.
+    sync_files(beside)?;
+    keep_others(kind, path, beside)?;
+    sync_files(beside)?;
+    let former = place(exchange, [beside, path, replaced], kind)?;
+    let cleaned = sync_parent(path).and_then(|()| former.map_or(Ok(()), |at| remove_own(at, kind)));
+    if let Err(reason) = cleaned {
+        let path = path.display();
+        tracing::warn!(%path, %reason, "folder is written; removing the former one failed");
     }
-    // The former folder, under one of these names.
-    remove_own(&beside, kind)?;
-    remove_own(&replaced, kind)
+    Ok(())
 }
 
 /// Creates the temporary folder, empty and locked against other processes that write the same one.
@@ -167,12 +186,11 @@ fn partial_folder(path: &Path, beside: &Path, kind: &FolderKind) -> Result<Optio
             Err(error) if error.kind() == ErrorKind::AlreadyExists && !is_there(beside) => continue,
             other => other.map_err(|source| Error::io("create", at, source))?,
         }
-        // Only Unix can open a folder to lock it.
-        let folder = if cfg!(unix) { File::open(beside).ok() } else { None };
-        folder.iter().for_each(lock_waiting);
+        let folder = lock_folder(beside);
         if !beside.is_symlink() && folder.as_ref().is_none_or(|folder| is_at(folder, beside)) {
             // Once locked: another process is not writing it.
             expect_leftover(beside, kind)?;
+            make_writable(beside);
             for name in names(beside)? {
                 remove(&beside.join(name))?;
             }
@@ -188,24 +206,35 @@ fn is_there(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// Moves the filled folder to `path`.
-fn place(
+/// Moves the filled folder from `beside` to `path`, and returns where the former one is then: at `beside` or
+/// `replaced`, or nowhere if there was none.
+fn place<'a>(
     exchange: fn(&Path, &Path) -> io::Result<()>,
-    beside: &Path,
-    path: &Path,
-    replaced: &Path,
-) -> Result<()> {
-    if !path.exists() {
-        return rename(beside, path);
+    [beside, path, replaced]: [&'a Path; 3],
+    kind: &FolderKind,
+) -> Result<Option<&'a Path>> {
+    let io = |source| Error::io("rename", path, source);
+    let mut left = MOST_MOVES;
+    loop {
+        let is_there = path.exists();
+        if is_there && exchange(beside, path).is_ok() {
+            return Ok(Some(beside));
+        }
+        if is_there {
+            fs::rename(path, replaced).map_err(io)?;
+        }
+        left -= 1;
+        match fs::rename(beside, path) {
+            Ok(()) => return Ok(is_there.then_some(replaced)),
+            // Where there are no locks, a reader may have restored the former folder in between.
+            Err(_) if left > 0 && kind.is_own(path) => {}
+            Err(source) => {
+                // The first error is reported, not one of the way back.
+                let _ = fs::rename(replaced, path);
+                return Err(io(source));
+            }
+        }
     }
-    if exchange(beside, path).is_ok() {
-        return sync_parent(path);
-    }
-    rename(path, replaced)?;
-    rename(beside, path).inspect_err(|_| {
-        // The first error is reported, not one of the way back.
-        let _ = fs::rename(replaced, path);
-    })
 }
 
 /// Exchanges two folders in one operation.

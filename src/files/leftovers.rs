@@ -1,6 +1,6 @@
 //! What a killed process leaves of a folder that is replaced or removed: told from the user's, restored, removed.
 
-use super::{followed, listed, names, rename, sibling, FolderKind};
+use super::{followed, is_at, listed, lock_folder, names, rename, sibling, FolderKind};
 use crate::error::FolderError;
 use crate::{Error, Result};
 use std::fs;
@@ -8,24 +8,34 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 /// Restores the former folder at `path` if a process ended between the two renames that replace a
-/// folder where the file system cannot exchange two; removes it if the new one is in place.
+/// folder where the file system cannot exchange two; removes it if the new one is in place. Waits for a
+/// process that is still removing it.
 pub(crate) fn recover_folder(path: &Path, kind: &FolderKind) -> Result<()> {
     let path = &followed(path)?;
     restore_folder(path, kind)?;
     let Ok(replaced) = sibling(path, "replaced") else { return Ok(()) };
-    if kind.is_own(&replaced) {
+    let _locked = lock_folder(&replaced);
+    if path.exists() && kind.is_own(&replaced) {
         remove_own(&replaced, kind)?;
     }
     Ok(())
 }
 
 /// Restores the former folder at `path` as [`recover_folder`] does, and removes nothing: for readers
-/// of a folder that another process may write.
+/// of a folder that another process may write. Waits for a process that is between its two renames.
 pub(crate) fn restore_folder(path: &Path, kind: &FolderKind) -> Result<()> {
     let path = &followed(path)?;
     let Ok(replaced) = sibling(path, "replaced") else { return Ok(()) };
     if path.exists() || !kind.is_own(&replaced) {
         return Ok(());
+    }
+    let locked = lock_folder(&replaced);
+    if path.exists() {
+        return Ok(());
+    }
+    if locked.as_ref().is_some_and(|folder| !is_at(folder, &replaced)) {
+        // Another process has moved the folder that was locked, and may have replaced yet another one.
+        return restore_folder(path, kind);
     }
     match rename(&replaced, path) {
         // Another process was faster.
@@ -42,10 +52,8 @@ pub(crate) fn remove_leftovers(
     is_own: impl Fn(&str) -> bool,
 ) -> Result<()> {
     for name in names(folder)? {
-        let Some((own, ending)) = name.strip_prefix('.').and_then(|name| name.rsplit_once('.'))
-        else {
-            continue;
-        };
+        let hidden = name.to_str().and_then(|name| name.strip_prefix('.'));
+        let Some((own, ending)) = hidden.and_then(|name| name.rsplit_once('.')) else { continue };
         match ending {
             "partial" if is_own(own) && is_leftover(&folder.join(&name), kind)? => {
                 remove_own(&folder.join(&name), kind)?;
@@ -109,6 +117,7 @@ fn is_leftover(folder: &Path, kind: &FolderKind) -> Result<bool> {
 pub(super) fn remove_own(folder: &Path, kind: &FolderKind) -> Result<()> {
     // Of a symbolic link, the link alone.
     if folder.is_dir() && !folder.is_symlink() {
+        make_writable(folder);
         for name in names(folder)?.iter().filter(|name| *name != kind.mark.0) {
             remove(&folder.join(name))?;
         }
@@ -125,6 +134,23 @@ fn remove_folder(path: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+/// Makes a folder and all folders in it writable by their owner, so that a user's folder that is read-only
+/// can be removed. What cannot be changed stays: the removal then says why it fails.
+#[cfg(unix)]
+pub(super) fn make_writable(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let Ok(metadata) = fs::symlink_metadata(folder) else { return };
+    if !metadata.is_dir() {
+        return;
+    }
+    let writable = fs::Permissions::from_mode(metadata.permissions().mode() | 0o700);
+    let _ = fs::set_permissions(folder, writable);
+    names(folder).into_iter().flatten().for_each(|name| make_writable(&folder.join(name)));
+}
+
+#[cfg(not(unix))]
+pub(super) fn make_writable(_: &Path) {}
 
 /// Removes a file, or a folder with everything in it.
 pub(super) fn remove(path: &Path) -> Result<()> {

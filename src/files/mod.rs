@@ -25,6 +25,7 @@ pub(crate) use run_folder::{expect_own_names, is_run_name};
 use crate::error::FolderError;
 use crate::{Error, Result};
 use fs4::FileExt;
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -109,6 +110,17 @@ fn lock_waiting(file: &File) {
     while matches!(FileExt::lock(file), Err(error) if error.kind() == ErrorKind::Interrupted) {}
 }
 
+/// Opens a folder and locks it once no other process has it locked; `None` where there is no folder, and
+/// on systems that cannot open one.
+fn lock_folder(folder: &Path) -> Option<File> {
+    // Opening a pipe would wait for its writer.
+    if cfg!(unix) && folder.is_dir() {
+        File::open(folder).inspect(lock_waiting).ok()
+    } else {
+        None
+    }
+}
+
 /// Whether the open file is still the one at `path`, which another process may have renamed.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
@@ -161,29 +173,28 @@ fn sibling(path: &Path, ending: &str) -> Result<PathBuf> {
         let actual = path.display().to_string();
         return Err(Error::invalid("path to write", "a path that ends in a file name", actual));
     };
-    let mut hidden = std::ffi::OsString::from(".");
+    let mut hidden = OsString::from(".");
     hidden.push(name);
     hidden.push(".");
     hidden.push(ending);
     Ok(path.with_file_name(hidden))
 }
 
-/// Names of the entries of a folder, sorted.
-fn names(folder: &Path) -> Result<Vec<String>> {
+/// Names of the entries of a folder, sorted. They need not be UTF-8.
+fn names(folder: &Path) -> Result<Vec<OsString>> {
     let io = |source| Error::io("read", folder, source);
     let entries = fs::read_dir(folder).map_err(io)?;
-    let mut names = entries
-        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(io)?;
+    let mut names =
+        entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>().map_err(io)?;
     names.sort();
     Ok(names)
 }
 
 /// The first names of a list, as "a, b, c and 5 more".
-fn listed(names: &[String]) -> String {
+fn listed(names: &[OsString]) -> String {
     const LISTED: usize = 3;
-    let first = names[..names.len().min(LISTED)].join(", ");
+    let first: Vec<_> = names.iter().take(LISTED).map(|name| name.to_string_lossy()).collect();
+    let first = first.join(", ");
     match names.len().saturating_sub(LISTED) {
         0 => first,
         more => format!("{first} and {more} more"),

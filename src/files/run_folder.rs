@@ -51,7 +51,8 @@ pub(crate) fn expect_own_names(
         Ok(metadata) if !metadata.is_dir() => "a file".into(),
         Ok(_) => {
             let mut names = names(folder)?;
-            names.retain(|name| !is_leftover(name) && !is_own(name));
+            let accepted = |name: &str| is_leftover(name) || is_own(name);
+            names.retain(|name| !name.to_str().is_some_and(accepted));
             if names.is_empty() {
                 return Ok(());
             }

@@ -1,5 +1,6 @@
 //! Tests of atomic writes: what refuses, what stays, what an interruption leaves.
 
+mod former;
 mod processes;
 
 use super::folder::write_folder_by;
@@ -49,7 +50,8 @@ fn text(folder: &Path) -> Option<String> {
 }
 
 fn names_in(folder: &Path) -> Vec<String> {
-    names(folder).unwrap_or_else(|error| panic!("{error}"))
+    let names = names(folder).unwrap_or_else(|error| panic!("{error}"));
+    names.into_iter().map(|name| name.to_string_lossy().into_owned()).collect()
 }
 
 #[test]
