@@ -4,6 +4,8 @@ use super::{read, write_atomically};
 use crate::{typed, Error, Result};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
+#[cfg(feature = "pipeline")]
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// Writes a value as JSON, atomically.
@@ -22,4 +24,13 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = read(path).map_err(|source| Error::io("read", path, source))?;
     typed::from_json(&text).map_err(|error| Error::file(path, error))
+}
+
+/// Returns what was read; `None` if there is no such file or folder. Every other error stays.
+#[cfg(feature = "pipeline")]
+pub(crate) fn if_there<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
 }

@@ -5,7 +5,7 @@ use super::fingerprint::as_json;
 use super::run_folder::DENSE;
 use super::{ImageClassifier, Pipeline};
 use crate::error::PipelineError;
-use crate::files::read_json;
+use crate::files::{if_there, read_json};
 use crate::models::Architecture;
 use crate::search::SearchOptions;
 use crate::typed::first_difference;
@@ -37,17 +37,11 @@ impl<A: Architecture> StagePlan<A> {
     /// Reads the plan in the folder of a stage; `None` for a stage that has not begun.
     pub(super) fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(PLAN);
-        if !path.is_file() {
-            return Ok(None);
-        }
         if let Some(family) = family_in(&path)? {
-            expect_family::<A>(
-                &path,
-                &family,
-                "read the run with the Architecture of its network",
-            )?;
+            let advice = "read the run with the Architecture of its network";
+            expect_family::<A>(&path, &family, advice)?;
         }
-        read_json(&path).map(Some)
+        if_there(read_json(&path))
     }
 }
 

@@ -7,6 +7,7 @@ use crate::components::Reconstruction;
 use crate::cost::Metric;
 use crate::data::Normalisation;
 use crate::error::PipelineError;
+use crate::files::{if_there, read_json, read_to_string};
 use crate::latency::LatencyModel;
 use crate::report::{NetworkFigures, Report, Sample, Stage};
 use crate::search::{read_events, METRICS};
@@ -26,15 +27,14 @@ const STAGES: [&str; 4] = [DENSE, "", FINETUNE, REFERENCE];
 /// [`PipelineError::NoRun`] for a folder without a run or without a stage; those of the files.
 pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
     let none = |file| PipelineError::NoRun { folder: run.path().into(), file };
-    let config =
-        std::fs::read_to_string(run.config()).map_err(|_| none(super::run_folder::CONFIG))?;
+    let config = read_to_string(&run.config()).map_err(|e| Error::io("read", run.config(), e));
+    let config = if_there(config)?.ok_or_else(|| none(super::run_folder::CONFIG))?;
     let options = Config::read(&run.config())?;
     let (mut stages, mut dense) = (Vec::new(), None);
     let (mut searched, mut finetuned_alone) = (false, true);
     for folder in STAGES.map(|stage| run.path().join(stage)) {
         let Some(plan) = StagePlan::<A>::read(&folder)? else { continue };
-        let file = folder.join(METRICS);
-        let events = if file.is_file() { read_events(&file)? } else { Vec::new() };
+        let events = if_there(read_events(&folder.join(METRICS)))?.unwrap_or_default();
         searched |= plan.name == "search";
         finetuned_alone &= plan.name == "finetune";
         // The network that was searched, whose queries and keys may be apart from values.
@@ -44,11 +44,11 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
         stages.push(Stage { name: plan.name, steps: Some(plan.steps), events });
     }
     let dense = dense.ok_or_else(|| none(PLAN))?;
-    let summary = read_json::<Value>(&run.summary())?;
+    let summary = if_there(read_json::<Value>(&run.summary()))?;
     let subnet = run.newest_subnet().map(|folder| Description::<A>::read(&folder)).transpose()?;
-    let latency = match (&options.budget.latency, run.latency()) {
-        (Some(_), path) if path.is_file() => Some(LatencyModel::read(&path)?),
-        _ => None,
+    let latency = match options.budget.latency {
+        Some(_) => if_there(LatencyModel::read(&run.latency()))?,
+        None => None,
     };
     let searched = searched && (latency.is_some() || options.budget.latency.is_none());
     let figures = |network: &A, of: &str| -> Result<NetworkFigures> {
@@ -67,7 +67,7 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
         latency: subnet.map(|own| own.latency).unwrap_or_default(),
         latency_model: latency.clone(),
         samples: samples(run, &options)?,
-        sensitivity: read_json(&run.sensitivity())?,
+        sensitivity: if_there(read_json(&run.sensitivity()))?,
         stages,
         config,
     };
@@ -86,12 +86,6 @@ fn network_figures<A: ImageClassifier>(network: &A) -> Result<NetworkFigures> {
         top1: None,
         stages: network.drawn_stages(),
     })
-}
-
-/// Reads JSON; `None` if there is no file.
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let Ok(text) = std::fs::read(path) else { return Ok(None) };
-    crate::typed::from_json(&text).map(Some).map_err(|error| Error::file(path, error))
 }
 
 fn title<A: ImageClassifier>(run: &Path, options: &Config) -> String {

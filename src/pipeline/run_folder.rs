@@ -4,7 +4,7 @@ use super::{Command, Config};
 use crate::components::Reconstruction;
 use crate::error::PipelineError;
 use crate::files::{
-    self, expect_own_names, restore_folder, write_atomically, write_with, Owner, Part,
+    self, expect_own_names, if_there, restore_folder, write_atomically, write_with, Owner, Part,
 };
 use crate::import::is_checkpoint;
 use crate::search::{expect_run, Checkpoints, CHECKPOINTS, METRICS};
@@ -194,9 +194,11 @@ impl RunFolder {
     /// Paths of the reconstructions, in the order of their steps.
     pub(super) fn paintings(&self) -> Result<Vec<PathBuf>> {
         let folder = self.0.join(PAINTINGS);
-        let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(Vec::new()) };
-        let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>();
-        let mut paths = paths.map_err(|source| Error::io("read", &folder, source))?;
+        let paths = std::fs::read_dir(&folder).and_then(|entries| {
+            entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()
+        });
+        let paths = paths.map_err(|source| Error::io("read", &folder, source));
+        let mut paths = if_there(paths)?.unwrap_or_default();
         paths.retain(|path| is_painting(path));
         paths.sort();
         Ok(paths)

@@ -4,7 +4,7 @@ use super::stage::FinishedStage;
 use super::stages::Trained;
 use super::{Feed, ImageClassifier, LatencySummary};
 use crate::cost::{CostLimit, Metric};
-use crate::files::write_json;
+use crate::files::{if_there, read_json, write_json};
 use crate::search::{Event, Finished, Phase};
 use crate::space::{Dimension, Size};
 use crate::subnet::{LatencyComparison, Subnet, Verification};
@@ -179,9 +179,9 @@ impl Summary {
         path: &Path,
         trained: &Trained<A>,
     ) -> Result<()> {
-        let Ok(text) = std::fs::read(path) else { return Ok(()) };
+        let summary = if_there(read_json::<serde_json::Value>(path))?;
+        let Some(mut summary) = summary else { return Ok(()) };
         let refused = |error| Error::file(path, error);
-        let mut summary: serde_json::Value = serde_json::from_slice(&text).map_err(refused)?;
         let (top1, latency) = (trained.stage.top1, &trained.latency);
         let subnet = NetworkSummary::of(&trained.network, top1, latency, Self::subnet)?;
         summary["subnet"] = serde_json::to_value(subnet).map_err(refused)?;

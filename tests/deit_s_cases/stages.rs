@@ -137,3 +137,20 @@ fn subnet_of_another_run_is_not_compared_with_itself() -> TestResult {
     assert!(!page.contains("100.0 %") && !page.contains("100.0\u{a0}%"), "{page}");
     Ok(())
 }
+
+#[test]
+fn summary_that_cannot_be_read_is_refused_by_report_and_fine_tuning() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    let out = text(&run)?;
+    let stage = |name| [&[name, "--out", out][..], &SMALL].concat();
+    succeeds(&stage("train"))?;
+    succeeds(&stage("search"))?;
+    let summary = run.join("summary.json");
+    std::fs::remove_file(&summary)?;
+    std::fs::create_dir(&summary)?;
+    for refused in [refuses(&["report", out])?, refuses(&stage("finetune"))?] {
+        assert!(refused.contains("summary.json") && refused.contains("a folder"), "{refused}");
+    }
+    Ok(())
+}

@@ -365,3 +365,15 @@ fn expect_writable_at_an_impossible_path_names_the_reason() {
     }
     assert!(expect_writable(&root.path().join("new/run")).is_ok());
 }
+
+#[cfg(feature = "pipeline")]
+#[test]
+fn if_there_of_what_cannot_be_read_is_an_error_and_of_nothing_is_none() {
+    let root = temporary();
+    let read = |name: &str| if_there(read_json::<serde_json::Value>(&root.path().join(name)));
+    assert!(matches!(read("missing.json"), Ok(None)));
+    assert!(fs::create_dir(root.path().join("folder.json")).is_ok());
+    assert!(matches!(read("folder.json"), Err(Error::Io { action: "read", .. })));
+    put(&root.path().join("file.json"), "1");
+    assert_eq!(read("file.json").ok().flatten(), Some(1.into()));
+}
