@@ -44,7 +44,9 @@ impl<A: Architecture> Extracted<A> {
     /// [`Verification`](crate::Error::Verification) if the verification has not passed, or the logits
     /// of an exported file differ; [`Unsupported`](crate::Error::Unsupported) if an export is asked of
     /// a family without [`graph`](Architecture::graph); [`NonFinite`](crate::Error::NonFinite) for a
-    /// weight that is not finite in the precision; [`Io`](crate::Error::Io) or
+    /// weight that is not finite in the precision; [`Invalid`](crate::Error::Invalid) for a precision in which
+    /// the logits of the first images are not finite, for a number of verification, provenance or latency
+    /// that is not, and for no images; [`Io`](crate::Error::Io) or
     /// [`File`](crate::Error::File) if the folder cannot be written;
     /// [`FolderError::Foreign`](crate::error::FolderError::Foreign) if something else than an artifact
     /// or an empty folder is there. Nothing is written then.

@@ -76,7 +76,7 @@ pub(super) const TOLERANCE: f64 = 1e-5;
 /// # Errors
 /// [`Error::Verification`] with the measured and the allowed difference, and the first part of the
 /// network whose output differs, if a logit differs by more than 1e-5 of the largest logit, or is not
-/// finite.
+/// finite; [`Error::Invalid`] for no images.
 pub fn verify<A: Architecture, B: Architecture>(
     supernet: &Supernet<A>,
     subnet: &Subnet<B>,
@@ -117,12 +117,25 @@ fn measure<B: Architecture>(
     subnet: &Subnet<B>,
     images: &Tensor,
 ) -> Result<(Verification, Tensor)> {
+    expect_images(images)?;
     let random = Tensor::f_randn_like(&images.f_to_kind(Kind::Float)?)?;
     let compare = |images| difference(&masked(images)?, &subnet.predict(images)?);
     let (random_images, first) = compare(&random)?;
     let (real_images, second) = compare(images)?;
     let logit_scale = larger(first, second);
     Ok((Verification { random_images, real_images, logit_scale, tolerance: TOLERANCE }, random))
+}
+
+/// Refuses images without a pixel: there would be no logit to compare.
+pub(super) fn expect_images(images: &Tensor) -> Result<()> {
+    match images.numel() {
+        0 => {
+            let (name, expected) =
+                ("images of the verification", "[B, C, H, W] of at least one image");
+            Err(Error::invalid(name, expected, format!("{:?}", images.size())))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Returns the largest absolute difference, and the largest absolute expected number.

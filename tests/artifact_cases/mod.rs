@@ -2,6 +2,7 @@
 
 mod compatibility;
 mod exports;
+mod numbers;
 mod python;
 mod refused;
 mod round_trip;

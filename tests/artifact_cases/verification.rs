@@ -8,7 +8,7 @@ use once_for_both::subnet::{verify_against, Export, Subnet, Verification};
 use once_for_both::Error;
 
 /// A copy with the first number of one weight changed.
-fn damaged(subnet: &Subnet<VitConfig>, name: &str, by: f64) -> TestResult<Subnet<VitConfig>> {
+pub fn damaged(subnet: &Subnet<VitConfig>, name: &str, by: f64) -> TestResult<Subnet<VitConfig>> {
     let mut weights: Tensors =
         subnet.weights().iter().map(|(n, t)| (n.clone(), t.copy())).collect();
     let weight = weights.get_mut(name).ok_or("no such weight")?;

@@ -4,8 +4,8 @@ use super::{read_json, refused};
 use crate::error::ArtifactError;
 use crate::models::Architecture;
 use crate::subnet::verify::difference;
-use crate::subnet::{Subnet, Verification};
-use crate::Result;
+use crate::subnet::{Precision, Subnet, Verification};
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tch::Tensor;
@@ -38,8 +38,30 @@ impl Differences {
     }
 }
 
+/// Images that a network in half precision is tried on: on a CPU it is slow.
+const TRIED: i64 = 4;
+
+/// Refuses a network in half precision whose logits are not finite where those of f32 are: a sum within it
+/// may be larger than the largest number of f16.
+///
+/// # Errors
+/// [`Error::Invalid`] naming the precision.
+pub(super) fn expect_finite<A: Architecture>(stored: &Subnet<A>, images: &Tensor) -> Result<()> {
+    let precision = stored.precision();
+    if precision == Precision::F32 {
+        return Ok(());
+    }
+    let logits = stored.predict(&images.f_narrow(0, 0, images.size()[0].min(TRIED))?)?;
+    if logits.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0 {
+        return Ok(());
+    }
+    let expected =
+        "one in which the logits of the verification's images are finite; save bf16 or f32";
+    Err(Error::invalid("precision of the saved weights", expected, precision.name()))
+}
+
 /// Returns the largest absolute difference of a logit between a network and its copy with rounded
-/// weights, computed in f32.
+/// weights, both computed in f32.
 pub(super) fn of_rounding<A: Architecture>(
     exact: &Subnet<A>,
     rounded: &Subnet<A>,
@@ -48,7 +70,14 @@ pub(super) fn of_rounding<A: Architecture>(
     if rounded.precision() == exact.precision() {
         return Ok(0.0);
     }
-    let (architecture, device) = (rounded.architecture().clone(), rounded.device());
-    let widened = Subnet::new(architecture, rounded.weights(), device)?;
-    Ok(difference(&exact.predict(images)?, &widened.predict(images)?)?.0)
+    Ok(difference(&logits_in_f32(exact, images)?, &logits_in_f32(rounded, images)?)?.0)
+}
+
+/// Returns the logits of a network with its weights widened to f32.
+fn logits_in_f32<A: Architecture>(network: &Subnet<A>, images: &Tensor) -> Result<Tensor> {
+    if network.precision() == Precision::F32 {
+        return network.predict(images);
+    }
+    let (architecture, device) = (network.architecture().clone(), network.device());
+    Subnet::new(architecture, network.weights(), device)?.predict(images)
 }

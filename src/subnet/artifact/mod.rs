@@ -6,12 +6,14 @@ mod differences;
 mod export;
 #[cfg(feature = "export")]
 mod exported;
+mod finite;
 mod header;
 
 pub use description::{Description, LatencyComparison, Provenance};
 pub use differences::Differences;
 pub use export::Export;
 
+use super::verify::expect_images;
 use super::{Extracted, Precision, Subnet};
 use crate::checksums::{self, CHECKSUMS};
 use crate::cost::Metric;
@@ -102,8 +104,11 @@ impl<A: Architecture> Extracted<A> {
     pub(super) fn write(&self, folder: &Path, export: &Export) -> Result<Differences> {
         ARTIFACT.expect_own(folder)?;
         self.verification.check()?;
+        finite::check(&self.verification, &self.provenance, &export.latency)?;
         let (subnet, images) = (&self.subnet, &self.images);
+        expect_images(images)?;
         let stored = subnet.rounded(export.precision)?;
+        differences::expect_finite(&stored, images)?;
         let (macs, params) = (subnet.macs()?, subnet.params()?);
         let files = export::Files::new(&stored, images, export)?;
         let differences = Differences {
