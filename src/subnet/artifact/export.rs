@@ -105,6 +105,9 @@ impl Files {
             return Ok(Self::default());
         }
         let graph = stored.architecture().graph()?;
+        if export.onnx {
+            onnx::expect_exportable(stored.weights())?;
+        }
         // Both formats are written from one graph, and libtorch runs TorchScript only. So the archive
         // is made and verified for ONNX exports, too.
         let script = torchscript::archive(&graph, stored.weights())?;

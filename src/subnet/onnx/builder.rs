@@ -1,5 +1,6 @@
 //! Builder of an ONNX graph: nodes and initializers, referred to by name.
 
+use super::INNER;
 use crate::protobuf::Message;
 use crate::subnet::Precision;
 use crate::tensors::{to_bytes, Weights};
@@ -32,7 +33,8 @@ impl Attribute<'_> {
     }
 }
 
-/// ONNX graph under construction. Equal constants share one initializer.
+/// ONNX graph under construction. Equal constants share one initializer. A weight has its own name; the names
+/// of all other values begin with [`INNER`].
 pub(super) struct Builder<'a> {
     input: [i64; 3],
     weights: &'a Weights,
@@ -88,14 +90,14 @@ impl<'a> Builder<'a> {
     /// layer x·Wᵀ. Of a weight with more axes, all before the last are the rows of W.
     pub(super) fn transposed(&mut self, name: &str) -> Result<String> {
         let tensor = self.find(name)?.f_flatten(0, -2)?.f_transpose(0, 1)?;
-        self.tensor(format!("{name}.transposed"), &tensor)
+        self.tensor(format!("{INNER}{name}.transposed"), &tensor)
     }
 
     /// Adds a one-dimensional i64 constant, and returns its name.
     pub(super) fn integers(&mut self, values: &[i64]) -> String {
         let name = values.iter().map(i64::to_string).collect::<Vec<_>>().join("_");
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.initializer(format!("shape_{name}"), INT64, &[values.len() as i64], &bytes)
+        self.initializer(format!("{INNER}shape_{name}"), INT64, &[values.len() as i64], &bytes)
     }
 
     /// Adds an i64 constant of a shape, and returns its name.
@@ -104,7 +106,7 @@ impl<'a> Builder<'a> {
         // The name is a hash of the contents, so that equal constants share one initializer.
         let mut hasher = DefaultHasher::new();
         (shape, values).hash(&mut hasher);
-        self.initializer(format!("numbers_{:016x}", hasher.finish()), INT64, shape, &bytes)
+        self.initializer(format!("{INNER}numbers_{:016x}", hasher.finish()), INT64, shape, &bytes)
     }
 
     /// Adds an f32 constant of a shape, and returns its name.
@@ -112,17 +114,22 @@ impl<'a> Builder<'a> {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let mut hasher = DefaultHasher::new();
         (shape, &bytes).hash(&mut hasher);
-        self.initializer(format!("floats_{:016x}", hasher.finish()), FLOAT, shape, &bytes)
+        self.initializer(format!("{INNER}floats_{:016x}", hasher.finish()), FLOAT, shape, &bytes)
     }
 
     /// Adds an i64 scalar, and returns its name.
     pub(super) fn index(&mut self, value: i64) -> String {
-        self.initializer(format!("index_{value}"), INT64, &[], &value.to_le_bytes())
+        self.initializer(format!("{INNER}index_{value}"), INT64, &[], &value.to_le_bytes())
     }
 
     /// Adds an f32 scalar, and returns its name.
     pub(super) fn scalar(&mut self, value: f64) -> String {
-        self.initializer(format!("scalar_{value}"), FLOAT, &[], &(value as f32).to_le_bytes())
+        self.initializer(
+            format!("{INNER}scalar_{value}"),
+            FLOAT,
+            &[],
+            &(value as f32).to_le_bytes(),
+        )
     }
 
     /// Returns the GraphProto.
@@ -150,7 +157,7 @@ impl<'a> Builder<'a> {
             Precision::Bf16 => BFLOAT16,
         };
         self.known.insert(name.clone());
-        let stored = self.initializer(format!("{name}.stored"), kind, &shape, &bytes);
+        let stored = self.initializer(format!("{INNER}{name}.stored"), kind, &shape, &bytes);
         Ok(self.node("Cast", &[&stored], name, &[Attribute::Int("to", FLOAT)]))
     }
 

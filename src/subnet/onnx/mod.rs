@@ -11,6 +11,7 @@ use crate::protobuf::Message;
 use crate::tensors::Weights;
 use crate::{Error, Result};
 use builder::{Builder, FLOAT};
+use tch::Tensor;
 
 const IR_VERSION: i64 = 8;
 /// The first opset with LayerNormalization.
@@ -22,12 +23,15 @@ const LARGEST: usize = i32::MAX as usize;
 pub(super) const INPUT: &str = "images";
 /// Name of the output, `[batch, classes]` or `[batch, tokens, classes]`, f32.
 const OUTPUT: &str = "logits";
+/// First character of the names of values and constants that are not weights.
+const INNER: char = '/';
 
 /// Returns the bytes of the model. Its weights are stored in `precision`; it computes in f32.
 ///
 /// # Errors
-/// [`Error::Missing`] if the graph names a weight that is missing; [`Error::Invalid`] above 2 GiB.
+/// [`Error::Missing`] if the graph names a weight that is missing; those of [`expect_exportable`].
 pub(super) fn model(graph: &Graph, weights: &Weights, precision: Precision) -> Result<Vec<u8>> {
+    expect_exportable(weights)?;
     let mut builder = Builder::new(graph.input(), weights, precision);
     let output = steps::add(&mut builder, graph)?;
     builder.node("Identity", &[&output], OUTPUT, &[]);
@@ -52,12 +56,39 @@ pub(super) fn model(graph: &Graph, weights: &Weights, precision: Precision) -> R
         .message(7, &graph)
         .message(8, &opset)
         .into_bytes();
-    if model.len() > LARGEST {
-        let expected =
-            format!("at most {LARGEST} bytes, the limit of protocol buffers; export TorchScript");
-        return Err(Error::invalid("size of model.onnx", expected, model.len()));
-    }
+    expect_size(model.len())?;
     Ok(model)
+}
+
+/// Refuses weights that a model cannot hold, before any of them is copied.
+///
+/// # Errors
+/// [`Error::Invalid`] for weights above 2 GiB, and for one with the name of the input, of the output, or of a
+/// value within the graph.
+pub(super) fn expect_exportable(weights: &Weights) -> Result<()> {
+    let bytes = |tensor: &Tensor| tensor.numel().saturating_mul(tensor.kind().elt_size_in_bytes());
+    expect_size(weights.values().map(bytes).fold(0, usize::saturating_add))?;
+    let is_taken =
+        |name: &&String| [INPUT, OUTPUT].contains(&name.as_str()) || name.starts_with(INNER);
+    match weights.keys().find(is_taken) {
+        None => Ok(()),
+        Some(name) => {
+            let expected = format!(
+                "neither {INPUT} nor {OUTPUT}, and no {INNER:?} at its start, which name values of the \
+                 graph; rename the variable"
+            );
+            Err(Error::invalid("name of a weight in model.onnx", expected, format!("{name:?}")))
+        }
+    }
+}
+
+fn expect_size(bytes: usize) -> Result<()> {
+    if bytes <= LARGEST {
+        return Ok(());
+    }
+    let expected =
+        format!("at most {LARGEST} bytes, the limit of protocol buffers; export TorchScript");
+    Err(Error::invalid("size of model.onnx", expected, bytes))
 }
 
 /// Length of an axis: a number, or a named free length.
@@ -82,4 +113,49 @@ fn value_info(name: &str, dimensions: &[Dimension]) -> Message {
     // elem_type = 1, shape = 2; tensor_type = 1; name = 1, type = 2
     let tensor = Message::default().int(1, FLOAT).message(2, &shape);
     Message::default().text(1, name).message(2, &Message::default().message(1, &tensor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::graph::{Operation, Value};
+    use tch::{Device, Kind};
+
+    /// Images to which a weight of this name is added, as a model.
+    fn added(name: &str, weight: Tensor) -> Result<Vec<u8>> {
+        let mut graph = Graph::new([1, 2, 2]);
+        graph.then(Value::IMAGES, Operation::AddParameter { parameter: name.into() });
+        model(&graph, &Weights::from([(name.to_string(), weight)]), Precision::F32)
+    }
+
+    fn one() -> Tensor {
+        Tensor::zeros([1], (Kind::Float, Device::Cpu))
+    }
+
+    #[test]
+    fn model_above_the_limit_is_refused_before_its_weights_are_copied() {
+        let refused = added("weight", one().expand([1 << 30], false));
+        let Err(Error::Invalid { name, actual, .. }) = refused else { panic!("not refused") };
+        assert_eq!((name.as_str(), actual.as_str()), ("size of model.onnx", "4294967296"));
+    }
+
+    #[test]
+    fn weight_with_the_name_of_a_value_of_the_graph_is_refused() {
+        for own in ["images", "logits", "/v1"] {
+            let refused = added(own, one());
+            let Err(Error::Invalid { actual, .. }) = refused else { panic!("{own}: {refused:?}") };
+            assert_eq!(actual, format!("{own:?}"));
+        }
+    }
+
+    #[test]
+    fn weight_named_like_a_step_has_a_name_of_its_own() {
+        let model = added("v1", one()).unwrap_or_else(|error| panic!("{error}"));
+        let has = |field: u8, name: &str| {
+            let encoded = [&[field << 3 | 2, name.len() as u8], name.as_bytes()].concat();
+            model.windows(encoded.len()).any(|window| window == encoded)
+        };
+        // The name of an initializer is field 8, an output of a node is field 2.
+        assert!(has(8, "v1") && has(2, "/v1") && !has(2, "v1"));
+    }
 }

@@ -4,7 +4,7 @@ use super::attention::{add_query_value_bias, attention, bias, latent_attention, 
 use super::builder::Attribute::{Int, Ints};
 use super::builder::Builder;
 use super::layers::{activate, layer_norm, rms_norm, swiglu};
-use super::INPUT;
+use super::{INNER, INPUT};
 use crate::models::graph::{Operation, Step, Value};
 use crate::models::{Graph, Windows};
 use crate::Result;
@@ -20,7 +20,7 @@ pub(super) fn add(builder: &mut Builder, graph: &Graph) -> Result<String> {
 fn name(value: Value) -> String {
     match value {
         Value::IMAGES => INPUT.into(),
-        other => format!("v{}", other.index()),
+        other => format!("{INNER}v{}", other.index()),
     }
 }
 
