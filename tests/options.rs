@@ -244,6 +244,27 @@ fn uniform_networks_of_extreme_arguments_are_refused_without_memory() -> TestRes
     Ok(())
 }
 
+/// Constants of the blocks, which are not among the variables.
+#[test]
+fn rotary_positions_that_do_not_fit_into_memory_are_refused_and_presets_are_not() -> TestResult {
+    let rope = |image: i64, patch: i64, depth: usize| VitConfig {
+        rope: Some(Rope::Normalised { base: 100.0 }),
+        positions: PositionEmbedding::None,
+        ..VitConfig::uniform(64, depth, 1).input(image, 3, patch)
+    };
+    let refused = rope(1 << 20, 64, 12).check();
+    assert!(
+        matches!(&refused, Err(Error::Invalid { name, .. }) if name == "image_size"),
+        "{refused:?}"
+    );
+    rope(4096, 16, 40).check()?;
+    for swin in [SwinConfig::tiny(), SwinConfig::small(), SwinConfig::base()] {
+        swin.check()?;
+        swin.input(384, 3, 4).window(12).check()?;
+    }
+    Ok(())
+}
+
 #[test]
 fn candidates_and_bindings_of_extreme_sizes_are_refused_or_few() -> TestResult {
     let pairs = || INTEGERS.iter().flat_map(|h| INTEGERS.iter().map(move |c| (*h, *c)));

@@ -160,6 +160,7 @@ fn swin_config_that_cannot_be_built_is_refused_by_field() -> TestResult {
         // Windows whose constants do not fit into memory.
         (swin().input(16384, 3, 1).window(16), "window_size"),
         (swin().input(256, 3, 1).window(256), "window_size"),
+        (SwinConfig::uniform(16, &[32], 2).input(64, 3, 1).window(64), "window_size"),
         (SwinConfig { stages: Vec::new(), ..swin() }, "stages"),
         (SwinConfig::uniform(16, &[2, 1], 0).input(16, 3, 2).window(4), "stages.0.blocks.0.heads"),
     ] {

@@ -21,6 +21,8 @@ const ROPE_BASE: Range<f64> = Range::closed(1.0, 1e12);
 const LAYER_SCALE: Range<f64> = Range::closed(-1e6, 1e6);
 /// Entries of a bias of window attention: 256 MB.
 const LARGEST_BIAS: f64 = (1 << 26) as f64;
+/// Numbers of the constants of all blocks of a network: 2 GB as i64.
+const LARGEST_CONSTANTS: f64 = (1 << 28) as f64;
 /// Numbers of all variables of a network: 40 GB in f32.
 const LARGEST_NETWORK: f64 = 1e10;
 
@@ -81,6 +83,19 @@ pub(super) fn check_windows(windows: Windows) -> Result<()> {
             Err(Error::invalid("window_size", expected, windows.side))
         }
     }
+}
+
+/// Refuses a network whose blocks have more numbers in constants than fit into memory. They are not among its
+/// variables, so that a small file could ask for any number of them. `name` and `value` are of the field that
+/// they grow with.
+pub(super) fn check_constants(name: &str, value: i64, numbers: f64) -> Result<()> {
+    if numbers <= LARGEST_CONSTANTS {
+        return Ok(());
+    }
+    let expected = format!(
+        "fewer tokens or blocks: {numbers:.1e} numbers in constants of the blocks are above {LARGEST_CONSTANTS:.1e}"
+    );
+    Err(Error::invalid(name, expected, value))
 }
 
 pub(super) fn check_rates(drop_path: f64, norm_eps: f64) -> Result<()> {

@@ -54,6 +54,13 @@ impl Windows {
         steps.saturating_mul(steps)
     }
 
+    /// Returns how many numbers the constants of an attention have: the relative positions of a window, and the
+    /// mask of every shifted one.
+    pub(super) fn constants(self) -> f64 {
+        let masked = if self.shift == 0 { 0 } else { self.count() };
+        (self.tokens() as f64).powi(2) * (1.0 + masked as f64)
+    }
+
     /// Returns the row of the bias table for each pair of tokens of a window, `tokens × tokens`.
     pub fn relative_position_index(self) -> Vec<i64> {
         let steps = 2 * self.side - 1;

@@ -2,8 +2,8 @@
 
 use super::variables::shapes;
 use crate::models::limits::{
-    check_attention, check_blocks, check_input, check_rates, check_size, check_variables,
-    check_windows, equal_blocks, head_dim,
+    check_attention, check_blocks, check_constants, check_input, check_rates, check_size,
+    check_variables, check_windows, equal_blocks, head_dim,
 };
 use crate::models::{BlockConfig, Windows};
 use crate::range::Range;
@@ -161,8 +161,15 @@ impl SwinConfig {
         for (stage, own) in self.stages.iter().enumerate() {
             self.check_stage(stage, own)?;
         }
+        check_constants("window_size", self.window_size, self.window_constants())?;
         check_rates(self.drop_path, self.norm_eps)?;
         check_variables(&shapes(self))
+    }
+
+    /// Returns how many numbers the relative positions and masks of all attentions have.
+    fn window_constants(&self) -> f64 {
+        let attentions = self.blocks().filter(|(_, _, sizes)| sizes.has_attention());
+        attentions.map(|(stage, block, _)| self.windows(stage, block).constants()).sum()
     }
 
     fn check_stage(&self, stage: usize, own: &SwinStage) -> Result<()> {

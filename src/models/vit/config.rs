@@ -4,8 +4,9 @@ use super::variables::shapes;
 use super::{Pooling, PositionEmbedding};
 use crate::models::family::Blocks;
 use crate::models::limits::{
-    check_apart, check_attention, check_blocks, check_input, check_layer_scale, check_patches,
-    check_rates, check_registers, check_rope, check_size, check_variables, equal_blocks, head_dim,
+    check_apart, check_attention, check_blocks, check_constants, check_input, check_layer_scale,
+    check_patches, check_rates, check_registers, check_rope, check_size, check_variables,
+    equal_blocks, head_dim,
 };
 use crate::models::{Activation, BlockConfig, Mlp, Norm, QkvBias, Rope};
 use crate::{Error, Result};
@@ -225,6 +226,9 @@ impl VitConfig {
         check_layer_scale(self.layer_scale)?;
         check_registers(self.registers)?;
         check_rope(self.rope, &self.blocks)?;
+        if self.rope.is_some() {
+            check_constants("image_size", self.image_size, self.coordinates())?;
+        }
         if let Pooling::Attention(pool) = &self.pooling {
             pool.check()?;
         }
@@ -238,6 +242,12 @@ impl VitConfig {
             return Err(Error::invalid("pooling", expected, format!("{:?}", self.pooling)));
         }
         check_variables(&shapes(self))
+    }
+
+    /// Returns how many coordinates of tokens the rotary positions of all blocks have.
+    fn coordinates(&self) -> f64 {
+        let attentions = self.blocks.iter().filter(|block| block.has_attention()).count();
+        2.0 * self.tokens() as f64 * attentions as f64
     }
 }
 
