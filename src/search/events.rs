@@ -1,10 +1,14 @@
 //! Events of a search, and who receives them. The library never prints.
 
-use crate::latency::MeasuredLatency;
+use super::latency_check::LatencyCheck;
 use crate::Result;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
-use std::fmt::{Display, Formatter};
+
+/// Reads a number; null, as which JSON has NaN and infinities, is NaN.
+fn number<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
+}
 
 /// Phase of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,14 +24,19 @@ pub enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Losses {
     /// Loss of the task, mixed with the distillation loss where there is a teacher.
+    #[serde(deserialize_with = "number")]
     pub task: f64,
     /// Σ over dimensions of weight × one-hot loss.
+    #[serde(deserialize_with = "number")]
     pub one_hot: f64,
     /// Budget loss.
+    #[serde(deserialize_with = "number")]
     pub budget: f64,
     /// Reconstruction loss of PMIM, unweighted.
+    #[serde(deserialize_with = "number")]
     pub reconstruction: f64,
     /// Sum of all, the reconstruction loss weighted.
+    #[serde(deserialize_with = "number")]
     pub total: f64,
 }
 
@@ -36,10 +45,12 @@ pub struct Losses {
 pub struct DimensionMetrics {
     /// Entropy of the probabilities of the candidates left, −Σ p ln p, divided by ln of the number of
     /// candidates the dimension began with: 1 undecided, 0 decided. 0 where it began with one candidate.
+    #[serde(deserialize_with = "number")]
     pub entropy: f64,
     /// Expected channels, Σ p · heads · channels over the candidates left, also where a unit is several channels
     /// ([`Dimension::channels_per_unit`](crate::space::Dimension::channels_per_unit)); of a flat dimension, its
     /// expected width.
+    #[serde(deserialize_with = "number")]
     pub expected: f64,
 }
 
@@ -53,19 +64,25 @@ pub struct StepMetrics {
     /// Losses.
     pub loss: Losses,
     /// λ, the weight of importance in the bi-mask.
+    #[serde(deserialize_with = "number")]
     pub lambda: f64,
     /// γ, the share of masked patch tokens.
+    #[serde(deserialize_with = "number")]
     pub mask_ratio: f64,
     /// Expected cost in MACs: at the expected sizes of all dimensions, or, where estimates decide, at
     /// the sizes of the last round.
+    #[serde(deserialize_with = "number")]
     pub macs_expected: f64,
     /// Current cost in MACs: of the network at its present sizes.
+    #[serde(deserialize_with = "number")]
     pub macs_current: f64,
     /// Learning rate of the weights.
+    #[serde(deserialize_with = "number")]
     pub lr: f64,
     /// Steps skipped so far because a gradient was not finite.
     pub skipped: u64,
     /// Mean wall time of a step since the last logged one, in milliseconds.
+    #[serde(deserialize_with = "number")]
     pub step_ms: f64,
     /// Every dimension of the search space by name; empty where nothing is searched: in plain
     /// training, and once the search has finished.
@@ -84,17 +101,23 @@ pub struct Pruned {
     pub units: BTreeMap<String, [i64; 2]>,
     /// Largest change of a logit when the gates of the pruned units are set to zero; 0 after a
     /// complete fade-out.
+    #[serde(deserialize_with = "number")]
     pub gate_jump: f64,
     /// Largest difference between the masked network and the one narrowed in attention and
     /// hidden units: rounding only.
+    #[serde(deserialize_with = "number")]
     pub exact_difference: f64,
     /// Largest change of a logit by removing embedding channels, over which LayerNorm averages.
+    #[serde(deserialize_with = "number")]
     pub embedding_jump: f64,
     /// Largest change of a logit by the whole prune step.
+    #[serde(deserialize_with = "number")]
     pub total_jump: f64,
     /// Largest logit before, for scale.
+    #[serde(deserialize_with = "number")]
     pub logit_scale: f64,
     /// MACs of the pruned network.
+    #[serde(deserialize_with = "number")]
     pub macs: f64,
 }
 
@@ -107,69 +130,6 @@ pub struct Finished {
     pub projected: usize,
     /// Cost of the subnet under each budget.
     pub costs: Vec<f64>,
-}
-
-/// Latency of a choice of sizes, before its weights are cut.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct LatencyCheck {
-    /// Optimiser steps done.
-    pub step: u64,
-    /// Limit of the latency, in milliseconds of a batch.
-    pub asked_ms: f64,
-    /// Latency that the model predicts.
-    pub predicted_ms: f64,
-    /// Measured latency; `None` where this machine is not the one that the model was measured on.
-    pub measured: Option<MeasuredLatency>,
-    /// What follows from it.
-    pub outcome: LatencyOutcome,
-}
-
-/// Outcome of a [`LatencyCheck`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum LatencyOutcome {
-    /// The choice is not slower than asked by more than noise, and stays.
-    Met,
-    /// The choice was not measured, and stays.
-    NotMeasured,
-    /// The choice is slower than asked; sizes are chosen again under a corrected limit.
-    ChosenAgain,
-    /// The choice is slower than asked, and stays: all corrections are used up.
-    CorrectionsUsedUp,
-    /// The choice is slower than asked, and stays: no choice of sizes meets the corrected limit.
-    NoSmallerNetwork,
-}
-
-impl LatencyOutcome {
-    /// Whether the choice stays although it is slower than asked.
-    pub fn missed(self) -> bool {
-        matches!(self, Self::CorrectionsUsedUp | Self::NoSmallerNetwork)
-    }
-}
-
-/// "still slower than asked: no smaller network meets the corrected limit".
-impl Display for LatencyOutcome {
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Met => "within noise of the limit, or below",
-            Self::NotMeasured => "the prediction alone holds",
-            Self::ChosenAgain => "slower than asked: sizes are chosen again",
-            Self::CorrectionsUsedUp => "still slower than asked: corrections used up",
-            Self::NoSmallerNetwork => {
-                "still slower than asked: no smaller network meets the corrected limit"
-            }
-        })
-    }
-}
-
-impl LatencyCheck {
-    /// Returns measured / asked, if the choice was measured, and is slower than asked by more than
-    /// `noise` standard errors.
-    pub fn slower(&self, noise: f64) -> Option<f64> {
-        let MeasuredLatency { ms, standard_error } = self.measured?;
-        (ms > self.asked_ms + noise * standard_error).then_some(ms / self.asked_ms)
-    }
 }
 
 /// Reaction to steps whose loss or gradient was not finite.
@@ -233,6 +193,7 @@ pub enum Event {
         /// Optimiser steps done.
         step: u64,
         /// Share of images whose class is predicted first.
+        #[serde(deserialize_with = "number")]
         top1: f64,
     },
 }

@@ -2,7 +2,8 @@
 
 use super::builder::SearchBuilder;
 use super::consistency;
-use super::events::{Event, LatencyCheck, LatencyOutcome, Listener};
+use super::events::{Event, Listener};
+use super::latency_check::{LatencyCheck, LatencyOutcome};
 use super::readout::DimensionReadout;
 use super::step::Search;
 use crate::cost::{CostLimit, CostModel, Metric, Projection};

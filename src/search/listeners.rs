@@ -44,7 +44,8 @@ impl Listener for MetricsFile {
     }
 }
 
-/// Reads the events of a file. An incomplete last line, as a killed run leaves it, is ignored.
+/// Reads the events of a file. An incomplete last line, as a killed run leaves it, is ignored. A number that was
+/// not finite when it was written is NaN.
 ///
 /// # Errors
 /// [`Error::Io`] if it cannot be read, [`Error::File`] naming the first line that is no event.

@@ -26,6 +26,7 @@ mod flat_gradients;
 mod gradients;
 mod init;
 mod latency;
+mod latency_check;
 mod listeners;
 mod log;
 mod model_gradients;
@@ -49,10 +50,11 @@ pub use checkpoint::{Checkpoints, Resumed};
 #[cfg(feature = "pipeline")]
 pub(crate) use checkpoint::{CHECKPOINT, CHECKPOINTS};
 pub use events::{
-    DimensionMetrics, Event, Finished, LatencyCheck, LatencyOutcome, Listener, Losses,
-    NonFiniteAction, Phase, Pruned, StepMetrics,
+    DimensionMetrics, Event, Finished, Listener, Losses, NonFiniteAction, Phase, Pruned,
+    StepMetrics,
 };
 pub use gradients::{StepGradients, StepLosses};
+pub use latency_check::{LatencyCheck, LatencyOutcome};
 pub use listeners::{read_events, MetricsFile, TracingListener};
 pub use options::{
     AlphaInit, Balance, BudgetOptions, Decisions, InitOptions, OneHotOptions, OptimiserOptions,

@@ -241,6 +241,39 @@ fn metrics_file_with_every_kind_of_event_is_read_back_into_a_page() -> TestResul
     Ok(())
 }
 
+#[test]
+fn events_with_numbers_that_are_not_finite_are_kept_and_read_as_nan() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("metrics.jsonl");
+    let mut events = one_of_each();
+    for event in &mut events {
+        match event {
+            Event::Step(metrics) => metrics.loss.task = f64::NEG_INFINITY,
+            Event::Pruned(pruned) => (pruned.total_jump, pruned.macs) = (f64::NAN, f64::INFINITY),
+            Event::Evaluated { top1, .. } => *top1 = f64::NAN,
+            _ => {}
+        }
+    }
+    let mut file = MetricsFile::open(&path, 0)?;
+    events.iter().try_for_each(|event| file.on_event(event))?;
+    drop(file);
+    // As at a resumption after three steps.
+    MetricsFile::open(&path, 3)?;
+    let read = read_events(&path)?;
+    let is_nan = |event: &Event| match event {
+        Event::Step(metrics) => metrics.loss.task.is_nan() && metrics.loss.total == 2.0,
+        Event::Pruned(own) => own.total_jump.is_nan() && own.macs.is_nan() && own.gate_jump == 0.0,
+        Event::Evaluated { top1, .. } => top1.is_nan(),
+        _ => false,
+    };
+    assert_eq!((read.len(), read.iter().filter(|own| is_nan(own)).count()), (events.len(), 3));
+    let stage = Stage { name: "search".into(), steps: Some(100), events: read };
+    let page = Report { stages: vec![stage], ..Report::default() }.html()?;
+    well_formed(&page)?;
+    assert!(page.contains("prune steps: 1") && !page.contains("NaN"), "{page}");
+    Ok(())
+}
+
 /// Occurrences of a class name in the style sheet.
 fn count_in_style(what: &str) -> usize {
     Report::default().html().map_or(0, |page| page.matches(what).count())
