@@ -1,7 +1,7 @@
 //! Predicted latency by dimension: what a head or a channel costs.
 
 use super::format::{percent, significant};
-use super::html::{self, escape};
+use super::html;
 use super::scale::Scale;
 use super::sensitivity::{by_heads, of_heads};
 use crate::latency::{DimensionLatency, LatencyModel};
@@ -20,7 +20,7 @@ pub(super) fn section(model: Option<&LatencyModel>) -> Result<String> {
         "Predicted latency of a batch in milliseconds over the share of units kept, when this dimension alone has a \
          candidate size (dots), all others dense. {}. Median error of predictions {}, 95th percentile {}, of {} networks \
          that were left out of the fit.",
-        escape(&model.setting.to_string()),
+        model.setting,
         percent(error.median),
         percent(error.p95),
         error.networks

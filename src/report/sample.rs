@@ -30,7 +30,7 @@ impl Sample {
     /// network's images, which is undone; `label` returns the caption of the image with an index.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless the images have 1 or 3 channels, as many as `pixels`;
+    /// [`Error::Invalid`] unless the images have pixels, and 1 or 3 channels, as many as `pixels`;
     /// [`Error::Shape`] if the three parts of the reconstruction differ in shape.
     pub fn of(
         reconstruction: &Reconstruction,
@@ -40,6 +40,10 @@ impl Sample {
         let Reconstruction { images, masked, reconstructed } = reconstruction;
         let (batch, channels, height, width) = images.size4()?;
         pixels.validate(channels as usize)?;
+        if height == 0 || width == 0 {
+            let actual = format!("{height} x {width}");
+            return Err(Error::invalid("size of the images", "at least 1 x 1 pixels", actual));
+        }
         for (name, tensor) in [("masked", masked), ("reconstructed", reconstructed)] {
             expect_shape("pictures of a reconstruction", name, tensor, &images.size())?;
         }

@@ -18,19 +18,16 @@ pub(super) fn of_steps(events: &[Event], read: impl Fn(&StepMetrics) -> Option<f
 /// values are not averaged and stay as they are.
 pub(super) fn smoothed(points: &[[f64; 2]]) -> Points {
     let half = points.len() / 40;
-    // Prefix sums and counts of the finite values.
-    let mut before = vec![(0.0, 0.0)];
-    for &[_, y] in points {
-        let (sum, count) = before[before.len() - 1];
-        before.push(if y.is_finite() { (sum + y, count + 1.0) } else { (sum, count) });
-    }
+    // Each window is summed by itself: in differences of running sums, one large value would spoil all means
+    // after it.
     let mean = |(at, &[x, y]): (usize, &[f64; 2])| {
-        let (first, end) = (at.saturating_sub(half), (at + half + 1).min(points.len()));
-        let ((from, skipped), (to, counted)) = (before[first], before[end]);
-        match y.is_finite() {
-            true => [x, (to - from) / (counted - skipped)],
-            false => [x, y],
+        if !y.is_finite() {
+            return [x, y];
         }
+        let window = &points[at.saturating_sub(half)..(at + half + 1).min(points.len())];
+        let finite = window.iter().map(|point| point[1]).filter(|y| y.is_finite());
+        let (sum, count) = finite.fold((0.0, 0.0), |(sum, count), y| (sum + y, count + 1.0));
+        [x, sum / count]
     };
     points.iter().enumerate().map(mean).collect()
 }
@@ -82,5 +79,16 @@ mod tests {
         let smooth = smoothed(&points);
         assert!(smooth[50][1].is_nan() && smooth[49][1].is_finite());
         assert!(smoothed(&[]).is_empty());
+    }
+
+    #[test]
+    fn smoothed_curve_after_large_values_is_the_mean_of_its_own_window() {
+        let last = |large: &[f64]| {
+            let ones = std::iter::repeat_n(&1.0, 99);
+            let points = large.iter().chain(ones).enumerate().map(|(at, y)| [at as f64, *y]);
+            smoothed(&points.collect::<Points>()).last().map(|point| point[1])
+        };
+        assert_eq!(last(&[1e30]), Some(1.0));
+        assert_eq!(last(&[1e308, 1e308]), Some(1.0));
     }
 }

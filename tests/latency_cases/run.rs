@@ -11,6 +11,7 @@ use once_for_both::pipeline::{
     MultipleOf, PipelineOutcome, Request, RunFolder,
 };
 use once_for_both::prelude::*;
+use once_for_both::report::Report;
 use once_for_both::search::{LatencyCheck, LatencyOutcome};
 use once_for_both::Error;
 use std::path::Path;
@@ -277,5 +278,14 @@ fn stop_flag_ends_the_measurement_whose_options_may_then_change() -> TestResult 
     let settings = vec!["latency.most_error=0.2".into()];
     let resumed = Request { settings, run: Some(run), resume: true, ..Request::default() };
     assert_eq!(resumed.resolve()?.latency.most_error, 0.2);
+    Ok(())
+}
+
+#[test]
+fn report_escapes_the_device_of_its_latency_model_once() -> TestResult {
+    let mut model = crate::device::quiet()?;
+    model.setting.device = "<b>CPU</b> & co".into();
+    let page = Report { latency_model: Some(model), ..Report::default() }.html()?;
+    assert!(page.contains("&lt;b&gt;CPU&lt;/b&gt; &amp; co") && !page.contains("&amp;lt;"));
     Ok(())
 }

@@ -140,3 +140,14 @@ fn samples_of_data_set_images_have_their_bytes_and_grey_masked_patches() -> Test
     assert_refused!(Sample::of(&seen, &colours, label), Error::Invalid { .. });
     Ok(())
 }
+
+#[test]
+fn pictures_of_images_without_pixels_are_refused() -> TestResult {
+    let empty = || Tensor::f_zeros([1, 1, 0, 4], (Kind::Float, Device::Cpu));
+    let reconstruction =
+        Reconstruction { images: empty()?, masked: empty()?, reconstructed: empty()? };
+    let pixels = Normalisation { mean: vec![0.0], std: vec![1.0] };
+    let refused = Sample::of(&reconstruction, &pixels, |_| String::new());
+    assert_refused!(refused, Error::Invalid { name, .. } if name == "size of the images");
+    Ok(())
+}
