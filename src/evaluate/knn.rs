@@ -94,7 +94,14 @@ impl Knn {
 
 /// Returns the features divided by their lengths, f32; features of zeros stay zeros.
 fn unit(features: &Tensor) -> Result<Tensor> {
-    let features = features.f_to_kind(Kind::Float)?;
+    let features = match features.kind() {
+        Kind::Double => features.shallow_clone(),
+        _ => features.f_to_kind(Kind::Float)?,
+    };
+    // Divided by the largest of a row first: squares neither overflow nor vanish, whatever the scale.
+    let largest = features.f_abs()?.f_amax([-1i64].as_slice(), true)?;
+    let largest = largest.f_masked_fill(&largest.f_eq(0.0)?, 1.0)?;
+    let features = features.f_div(&largest)?.f_to_kind(Kind::Float)?;
     let norms = features.f_norm_scalaropt_dim(2.0, [-1i64].as_slice(), true)?;
     Ok(features.f_div(&norms.f_clamp_min(1e-12)?)?)
 }

@@ -19,8 +19,9 @@ const CONSTANT: f64 = 1e-9;
 /// class of the largest output is predicted.
 ///
 /// Of N training images with features x̂, standardised by their mean and standard deviation, and one-hot
-/// classes y of mean ȳ, the output for x̂ is ȳ + Wᵀx̂ with W = (X̂ᵀX̂/N + penalty·I)⁻¹·X̂ᵀY/N. The result does
-/// not depend on the order of the images but for rounding, and draws no random numbers.
+/// classes y of mean ȳ, the output for x̂ is ȳ + Wᵀx̂ with W = (X̂ᵀX̂/N + penalty·I)⁻¹·X̂ᵀY/N. With a
+/// penalty, the result does not depend on the order of the images but for rounding; without one, that order says
+/// which images are held out. No random numbers are drawn.
 ///
 /// ```
 /// use once_for_both::evaluate::{Labelled, LinearProbe};

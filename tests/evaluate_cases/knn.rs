@@ -5,7 +5,7 @@ use crate::assert_refused;
 use crate::support::{from_numbers, test_device, TestResult};
 use once_for_both::evaluate::{Knn, Labelled};
 use once_for_both::{Error, Result};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Shares of test images whose class is first, and among the first five, by a plain count in f64.
 fn oracle(knn: Knn, width: usize, train: (&[f64], &[i64]), test: (&[f64], &[i64])) -> [f64; 2] {
@@ -59,6 +59,29 @@ fn neighbours_vote_as_in_a_plain_count() -> TestResult {
         let knn = Knn { neighbours: 1 + seed as i64, ..Knn::default() };
         let (train, test) = ((&train[..], &known[..]), (&test[..], &truth[..]));
         assert_eq!(accuracy(knn, 5, train, test)??, oracle(knn, 5, train, test), "seed {seed}");
+    }
+    Ok(())
+}
+
+#[test]
+fn accuracy_does_not_depend_on_the_scale_of_the_features() -> TestResult {
+    let [features, own] = [(1, 40), (2, 30)].map(|(seed, count)| {
+        Tensor::from_slice(&draw(seed, count * 5)).view([count as i64, 5]).to_device(test_device())
+    });
+    let classes = |count: i64| Tensor::arange(count, (Kind::Int64, test_device())).remainder(3);
+    let (classes, truth) = (classes(40), classes(30));
+    let scaled = |kind: Kind, by: f64| -> Result<f64> {
+        let [features, own] = [&features, &own].map(|part| (part * by).to_kind(kind));
+        let train = Labelled { features: &features, classes: &classes };
+        let test = Labelled { features: &own, classes: &truth };
+        Ok(Knn { neighbours: 5, ..Knn::default() }.accuracy(train, test)?.top1)
+    };
+    let expected = scaled(Kind::Double, 1.0)?;
+    assert!(expected > 0.0);
+    for (kind, by) in
+        [(Kind::Float, 1e25), (Kind::Float, 1e-25), (Kind::Double, 1e200), (Kind::Double, 1e-200)]
+    {
+        assert_eq!(scaled(kind, by)?, expected, "{kind:?}, {by:e}");
     }
     Ok(())
 }
