@@ -45,7 +45,7 @@ pub(crate) fn read_header(path: &Path) -> Result<Metadata, HeaderFault> {
             found: error.to_string(),
         })?;
     // Deserialising has checked that the tensors fill `data_len` without gaps.
-    let expected = LENGTH_BYTES + announced + metadata.data_len() as u64;
+    let expected = (LENGTH_BYTES + announced).saturating_add(metadata.data_len() as u64);
     match length == expected {
         true => Ok(metadata),
         false => Err(HeaderFault::Length { expected, actual: length }),

@@ -202,6 +202,23 @@ fn artifact_with_a_wrong_header_length_is_refused() -> TestResult {
 }
 
 #[test]
+fn artifact_whose_header_announces_the_longest_data_is_refused_by_its_length() -> TestResult {
+    let folder = Folder::new()?;
+    // Each as long as a tensor may be: together 8 bytes below 2^64, without the header.
+    let length = (1_u64 << 61) - 1;
+    let entry = |at: u64| {
+        let offsets = [at * length, (at + 1) * length];
+        (at.to_string(), json!({ "dtype": "U8", "shape": [length], "data_offsets": offsets }))
+    };
+    let tensors: serde_json::Map<String, Value> = (0..8).map(entry).collect();
+    let header = serde_json::to_vec(&tensors)?;
+    folder.put(WEIGHTS, &[&(header.len() as u64).to_le_bytes(), &header[..]].concat())?;
+    folder.refused(WEIGHTS, |reason| {
+        matches!(reason, ArtifactError::Length { expected: u64::MAX, .. })
+    })
+}
+
+#[test]
 fn artifact_with_a_missing_or_an_extra_tensor_is_refused() -> TestResult {
     let folder = Folder::new()?;
     folder.retensor(|tensors| drop(tensors.remove("blocks.1.mlp.fc1.bias")))?;
