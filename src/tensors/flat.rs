@@ -216,14 +216,15 @@ impl FlatTensors {
     }
 
     /// Returns the Euclidean norms of the rows of ranges of elements; the norm of these is that of all.
-    /// Each range begins and ends where a section does.
+    /// Each range begins with the first tensor of a section and ends where a section does: what lies before it in its
+    /// section is zeros.
     pub(crate) fn row_norms(
         &self,
         ranges: impl IntoIterator<Item = Range<i64>>,
     ) -> Result<Vec<Tensor>> {
         let norms = ranges.into_iter().map(|range| {
-            let end = next_multiple(range.end, SECTION);
-            let rows = self.rows(&(range.start..end), SECTION)?;
+            let (start, end) = (range.start / SECTION * SECTION, next_multiple(range.end, SECTION));
+            let rows = self.rows(&(start..end), SECTION)?;
             Ok(rows.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), false)?)
         });
         norms.collect()

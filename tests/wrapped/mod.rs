@@ -1,6 +1,7 @@
 //! A short search of a wrapped network that cannot be built at other sizes.
 
 mod attention;
+mod bare;
 mod dinov2;
 mod odd;
 mod own;

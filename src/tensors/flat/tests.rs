@@ -48,6 +48,24 @@ fn runs_join_neighbours_of_one_key_and_leave_out_those_without() {
 }
 
 #[test]
+fn row_norms_of_a_section_whose_first_tensor_begins_later_give_its_norm() -> Result<()> {
+    let mut layout = Layout::default();
+    layout.push("token", &[3], 1);
+    layout.begin_section();
+    // Rows of 192 elements begin at multiples of 192: at 4224, not at 4096.
+    layout.push("matrix", &[2, 192], 192);
+    let layout = Arc::new(layout);
+    let ones = |own: &Segment| Some(Tensor::ones(&own.shape[..], (Kind::Float, Device::Cpu)));
+    let flat = FlatTensors::gather(&layout, Device::Cpu, ones)?;
+    let runs = layout.runs(|own| (own.name == "matrix").then_some(()));
+    assert_eq!(runs, [((), 4224..4608)]);
+    let norms = flat.row_norms(runs.into_iter().map(|(_, range)| range))?;
+    let norm = norms[0].norm().double_value(&[]);
+    assert!((norm - 384f64.sqrt()).abs() < 1e-4, "{norm}");
+    Ok(())
+}
+
+#[test]
 fn row_norms_of_millions_of_numbers_give_their_norm_in_f32() -> Result<()> {
     let mut layout = Layout::default();
     layout.push("many", &[5_000_000], 1);
