@@ -56,13 +56,16 @@ impl Precision {
         }
     }
 
-    /// Returns the weights rounded to this type.
+    /// Returns the weights rounded to this type; integers and flags as they are.
     ///
     /// # Errors
     /// [`Error::NonFinite`] for a weight with a NaN or an infinity, before or after rounding.
     pub(super) fn round(self, weights: &Weights) -> Result<Weights> {
         let rounded = weights.iter().map(|(name, tensor)| {
-            let tensor = tensor.f_detach()?.f_to_kind(self.kind())?;
+            let mut tensor = tensor.f_detach()?;
+            if tensor.is_floating_point() {
+                tensor = tensor.f_to_kind(self.kind())?;
+            }
             if tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
                 let copy = format!("the {} copy", self.name());
                 return Err(Error::NonFinite { name: copy, dimension: name.clone() });

@@ -113,6 +113,16 @@ pub(crate) fn widened(tensor: &Tensor) -> Result<Tensor> {
     }
 }
 
+/// Converts floating-point tensors to `kind`, in place: a network that holds one computes with the converted values.
+/// Integers and flags keep their type.
+pub(crate) fn convert<'a>(tensors: impl IntoIterator<Item = &'a Tensor>, kind: Kind) -> Result<()> {
+    for own in tensors.into_iter().filter(|own| own.is_floating_point() && own.kind() != kind) {
+        let converted = crate::autograd::no_grad(|| own.f_to_kind(kind))?;
+        own.shallow_clone().f_set_data(&converted)?;
+    }
+    Ok(())
+}
+
 /// Returns all elements of a tensor, flattened, as f64 on the host.
 pub(crate) fn to_host(tensor: &Tensor) -> Result<Vec<f64>> {
     let flat =

@@ -7,6 +7,7 @@ use crate::latency::compare::timed;
 use crate::models::{Architecture, Network};
 use crate::precision::Precision;
 use crate::range::Range;
+use crate::tensors::convert;
 use crate::{Error, Result};
 use std::fmt::Debug;
 use tch::{nn, Device, Kind, Tensor};
@@ -94,13 +95,7 @@ impl<A: Architecture> Meter<A> for DeviceMeter {
         let network = network.build(&store.root())?;
         let (kind, shape) = (self.setting.precision.kind(), self.setting.images);
         let images = Tensor::f_randn(shape, (Kind::Float, self.device))?.f_to_kind(kind)?;
-        for mut variable in store.variables().into_values() {
-            if variable.is_floating_point() && variable.kind() != kind {
-                // In place, because the network holds this variable.
-                let converted = variable.f_to_kind(kind)?;
-                crate::autograd::no_grad(|| variable.f_set_data(&converted))?;
-            }
-        }
+        convert(store.variables().values(), kind)?;
         // The processor time of one thread is its latency; of several, each waits for the others, too.
         let alone = self.setting.threads == Some(1);
         let forward =

@@ -10,6 +10,7 @@
 mod branch;
 #[cfg(feature = "distributed")]
 mod buckets;
+mod buffers;
 mod builder;
 mod checkpoint;
 mod consistency;

@@ -191,8 +191,8 @@ impl<A: Architecture> Search<A> {
         result
     }
 
-    /// Proves that all ranks hold the same parameters, by checksums of their bits. Reads from the
-    /// device.
+    /// Proves that all ranks hold the same parameters and floating-point buffers, by checksums of their bits. Reads from
+    /// the device.
     ///
     /// # Errors
     /// [`DistributedError::Drift`] with the first parameter that differs, on every rank.
@@ -201,24 +201,28 @@ impl<A: Architecture> Search<A> {
             return Ok(());
         }
         let supernet = &self.supernet;
-        let buffers = [supernet.theta(), supernet.scores(), supernet.alphas()];
-        let sums: Vec<Tensor> =
-            buffers.iter().map(|own| bit_sum(own.data())).collect::<Result<_>>()?;
+        let flat = [supernet.theta(), supernet.scores(), supernet.alphas()];
+        let buffers = supernet.buffers();
+        let all = flat.iter().map(|own| own.data()).chain(buffers.values());
+        let sums: Vec<Tensor> = all.map(bit_sum).collect::<Result<_>>()?;
         if self.differing(&sums)?.is_empty() {
             return Ok(());
         }
-        let (mut names, mut sums) = (Vec::new(), Vec::new());
-        for buffer in buffers {
-            for segment in buffer.layout().segments() {
-                names.push(segment.name.clone());
-                sums.push(bit_sum(&buffer.tensor(segment)?)?);
+        let mut tensors = Vec::new();
+        for own in flat {
+            for segment in own.layout().segments() {
+                tensors.push((segment.name.clone(), own.tensor(segment)?));
             }
         }
+        tensors.extend(buffers);
+        let sums: Vec<Tensor> =
+            tensors.iter().map(|(_, own)| bit_sum(own)).collect::<Result<_>>()?;
         let differing = self.differing(&sums)?;
         let Some(first) = differing.iter().map(|(at, _)| *at).min() else { return Ok(()) };
         let ranks =
             differing.iter().filter(|(at, _)| *at == first).map(|(_, rank)| *rank).collect();
-        let (step, parameter) = (self.step, names.get(first).cloned().unwrap_or_default());
+        let parameter = tensors.get(first).map(|(name, _)| name.clone()).unwrap_or_default();
+        let step = self.step;
         Err(DistributedError::Drift { step, parameter, ranks }.into())
     }
 

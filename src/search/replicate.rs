@@ -27,8 +27,28 @@ struct Header<A> {
 }
 
 /// Kinds of the tensors of a state; a header has their numbers.
-const KINDS: [Kind; 6] =
-    [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16, Kind::Int64, Kind::Int];
+const KINDS: [Kind; 10] = [
+    Kind::Float,
+    Kind::Double,
+    Kind::Half,
+    Kind::BFloat16,
+    Kind::Int64,
+    Kind::Int,
+    Kind::Uint8,
+    Kind::Int8,
+    Kind::Int16,
+    Kind::Bool,
+];
+
+/// Replaces a contiguous tensor by that of rank 0, in place. Kinds that c10d does not send go as bytes.
+fn receive(group: &dyn Collective, tensor: &Tensor) -> Result<()> {
+    match tensor.kind() {
+        Kind::Int16 | Kind::Bool => {
+            group.broadcast(&tensor.f_view([-1])?.f_view_dtype(Kind::Uint8)?, 0)
+        }
+        _ => group.broadcast(tensor, 0),
+    }
+}
 
 /// Refuses ranks that were given another value than rank 0, on every rank, with the first difference.
 pub(crate) fn expect_alike(group: &dyn Collective, what: &str, own: &Value) -> Result<()> {
@@ -120,7 +140,7 @@ impl<A: Architecture> Search<A> {
                 Some(tensor) => tensor.f_detach()?.f_contiguous()?,
                 None => Tensor::f_zeros(&shape[..], (kind, device))?,
             };
-            group.broadcast(&tensor, 0)?;
+            receive(&**group, &tensor)?;
             received.insert(name, tensor);
         }
         let mut search = group.agree(match own {

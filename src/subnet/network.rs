@@ -4,7 +4,7 @@ use super::Precision;
 use crate::components::{ComponentId, Teacher, TeacherOutputs};
 use crate::error::expect_shape;
 use crate::models::{Architecture, Network};
-use crate::supernet::Weights;
+use crate::tensors::{convert, Weights};
 use crate::{Error, Result};
 use tch::{nn, Device, Tensor};
 
@@ -28,7 +28,8 @@ impl<A: Architecture> Subnet<A> {
         Self::with_precision(architecture, weights, device, Precision::F32)
     }
 
-    /// Builds a network that computes in `precision`, and copies `weights` into it.
+    /// Builds a network that computes in `precision`, and copies `weights` into it. Variables of integers or flags keep
+    /// their type.
     ///
     /// # Errors
     /// Those of [`new`](Self::new).
@@ -40,7 +41,7 @@ impl<A: Architecture> Subnet<A> {
     ) -> Result<Self> {
         let store = nn::VarStore::new(device);
         let network = architecture.build(&store.root())?;
-        let mut own: Weights = store.variables().into_iter().collect();
+        let own: Weights = store.variables().into_iter().collect();
         if let Some(name) = weights.keys().find(|name| !own.contains_key(*name)) {
             return Err(Error::unknown("weight", name, own.keys()));
         }
@@ -49,15 +50,9 @@ impl<A: Architecture> Subnet<A> {
             let source = weights.get(name).ok_or_else(missing)?;
             expect_shape("load subnet", name, source, &target.size())?;
         }
+        convert(own.values(), precision.kind())?;
         crate::autograd::no_grad(|| {
-            own.iter_mut().try_for_each(|(name, target)| {
-                if target.kind() != precision.kind() {
-                    // In place, because the network holds this variable.
-                    let converted = target.f_to_kind(precision.kind())?;
-                    target.f_set_data(&converted)?;
-                }
-                target.f_copy_(&weights[name])
-            })
+            own.iter().try_for_each(|(name, target)| target.shallow_clone().f_copy_(&weights[name]))
         })?;
         Ok(Self { architecture, network, weights: own, device, precision })
     }
@@ -95,7 +90,7 @@ impl<A: Architecture> Subnet<A> {
         self.device
     }
 
-    /// Returns the type of the weights, in which the network computes.
+    /// Returns the type of the floating-point weights, in which the network computes.
     pub fn precision(&self) -> Precision {
         self.precision
     }

@@ -4,7 +4,7 @@ use super::gating::Gating;
 use super::{FadeOut, Narrowing, PmimModules, Supernet, UnitOrder, Weights};
 use crate::models::Architecture;
 use crate::space::Size;
-use crate::tensors::to_host;
+use crate::tensors::{convert, to_host};
 use crate::{Error, Result};
 use tch::{nn, Device, Kind, Tensor};
 
@@ -180,9 +180,9 @@ impl<A: Architecture> Supernet<A> {
     }
 
     fn rebuild(&mut self, pmim: bool, weights: &Weights) -> Result<()> {
-        let (network, reconstruction, mut variables) =
+        let (network, reconstruction, variables) =
             assemble(&self.architecture, pmim, self.device)?;
-        convert(&mut variables, self.compute)?;
+        convert(variables.values(), self.compute)?;
         let shapes = variables.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
         self.space.validate(&shapes)?;
         (self.network, self.reconstruction, self.variables) = (network, reconstruction, variables);
@@ -235,14 +235,4 @@ pub(super) fn assemble<A: Architecture>(
     };
     let variables = store.variables().into_iter().collect();
     Ok((network, reconstruction, variables))
-}
-
-/// Converts the floating-point variables of a network to `kind`, in place.
-pub(super) fn convert(variables: &mut Weights, kind: Kind) -> Result<()> {
-    let floats = variables.values_mut().filter(|v| v.is_floating_point());
-    for variable in floats.filter(|v| v.kind() != kind) {
-        let rounded = crate::autograd::no_grad(|| variable.f_to_kind(kind))?;
-        variable.f_set_data(&rounded)?;
-    }
-    Ok(())
 }

@@ -1,10 +1,11 @@
 //! Forward passes of a network as it would be after pruning, without pruning it.
 
-use super::reshaping::{assemble, convert};
+use super::reshaping::assemble;
 use super::{Narrowing, Supernet, Weights};
 use crate::error::expect_shape;
 use crate::models::{Architecture, Network};
 use crate::space::{Binding, Dimension, DimensionKind, Size};
+use crate::tensors::convert;
 use crate::{Error, Result};
 use tch::Tensor;
 
@@ -101,8 +102,8 @@ impl<A: Architecture> Supernet<A> {
         let mut all = self.sizes();
         all.extend(sizes.iter().map(|&(at, size)| (self.states[at].name.clone(), size)));
         let architecture = self.architecture.resized(&all)?;
-        let (network, _, mut variables) = assemble(&architecture, false, self.device)?;
-        convert(&mut variables, self.compute)?;
+        let (network, _, variables) = assemble(&architecture, false, self.device)?;
+        convert(variables.values(), self.compute)?;
         let folded = self.folded_weights();
         for (name, variable) in &variables {
             let weight = folded.get(name).ok_or_else(|| Error::missing("weight", name))?;

@@ -26,6 +26,19 @@ impl<A: Architecture> Supernet<A> {
         model.map(|(name, leaf)| (name.clone(), leaf.shallow_clone())).collect()
     }
 
+    /// Returns the floating-point variables outside θ, such as the running statistics of a batch norm, by name: their
+    /// f32 values where the network computes in bf16.
+    pub(crate) fn buffers(&self) -> Weights {
+        let theta = self.gating.theta().layout();
+        let outside =
+            |(name, own): &(&String, &Tensor)| own.is_floating_point() && theta.get(name).is_none();
+        let own = self.variables.iter().filter(outside);
+        let value = |(name, own): (&String, &Tensor)| {
+            (name.clone(), self.gating.raw(name).unwrap_or(own).shallow_clone())
+        };
+        own.map(value).collect()
+    }
+
     /// Sets θ and all variables without gates. Names must be those of
     /// [`raw_weights`](Self::raw_weights); mask token and decoder may be missing or superfluous.
     ///

@@ -1,6 +1,7 @@
 //! Damaged artifacts, and the error that each is refused with.
 
 use super::{config, images, network, save};
+use crate::assert_refused;
 use crate::support::damage::{self, mutations, renew_checksums};
 use crate::support::{in_words, test_device, Tensors, TestResult};
 use once_for_both::error::ArtifactError;
@@ -270,6 +271,21 @@ fn artifact_with_a_tensor_of_another_type_is_refused() -> TestResult {
     })?;
     folder.edit(CONFIG, |config| config["dtype"] = json!("f8"))?;
     folder.refused(CONFIG, |reason| matches!(reason, ArtifactError::Json(_)))
+}
+
+#[test]
+fn artifact_with_integers_in_place_of_weights_is_refused() -> TestResult {
+    let folder = Folder::new()?;
+    folder.retensor(|tensors| {
+        let integers = tensors["head.bias"].to_kind(Kind::Int64);
+        tensors.insert("head.bias".into(), integers);
+    })?;
+    let crc32 = crc32fast::hash(&fs::read(folder.file(WEIGHTS))?);
+    folder.edit(CONFIG, |config| config["weights_crc32"] = json!(crc32))?;
+    let refused = Subnet::<VitConfig>::load(folder.path(), test_device());
+    assert_refused!(refused, Error::File { ref reason, .. }
+        if reason.contains("type of head.bias: got Int64, expected Float"));
+    Ok(())
 }
 
 #[test]

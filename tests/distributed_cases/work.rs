@@ -1,7 +1,7 @@
 //! What a rank does in each case.
 
 use super::ranks::say;
-use super::{faulty, restarts, searches, TestResult};
+use super::{buffered, faulty, restarts, searches, TestResult};
 use once_for_both::distributed::Collective;
 use once_for_both::Error;
 use std::path::Path;
@@ -17,6 +17,10 @@ pub fn run(case: &str, group: &Arc<dyn Collective>) -> TestResult {
     if let Some((fault, folder)) = case.strip_prefix("faulty ").and_then(|own| own.split_once(' '))
     {
         return faulty::run(fault, Path::new(folder), group);
+    }
+    if let Some((name, folder)) = case.strip_prefix("buffered ").and_then(|own| own.split_once(' '))
+    {
+        return buffered::run(name, Path::new(folder), group);
     }
     if let Some((steps, folder)) = case.strip_prefix("run ").and_then(|own| own.split_once(' ')) {
         return restarts::run(steps.parse()?, Path::new(folder), group);

@@ -2,7 +2,9 @@
 
 mod attention;
 mod bare;
+mod buffers;
 mod dinov2;
+mod indexed_network;
 mod odd;
 mod own;
 mod recipe_network;

@@ -4,12 +4,13 @@ use super::refused;
 use crate::error::ArtifactError;
 use crate::models::Shapes;
 use crate::subnet::Precision;
-use crate::tensors::{read_header, HeaderFault, Metadata};
+use crate::tensors::{read_header, Dtype, HeaderFault, Metadata, Weights};
 use crate::{Error, Result};
 use std::path::Path;
+use tch::{Kind, Tensor};
 
-/// Checks that a file holds exactly the variables of these shapes, all in `precision`. Reads the
-/// header only.
+/// Checks that a file holds exactly the variables of these shapes, all in `precision` or of integers or flags. Reads
+/// the header only.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read; [`Error::Artifact`] if its contents differ.
@@ -50,7 +51,7 @@ fn compare(
                 actual: info.shape.clone(),
             });
         }
-        if info.dtype != precision.dtype() {
+        if info.dtype != precision.dtype() && !is_of_buffer(info.dtype) {
             return Err(ArtifactError::Precision {
                 tensor: tensor.clone(),
                 expected: precision.name(),
@@ -59,4 +60,32 @@ fn compare(
         }
     }
     Ok(())
+}
+
+/// Whether a buffer of integers or flags has this type.
+fn is_of_buffer(dtype: Dtype) -> bool {
+    use Dtype::{BOOL, I16, I32, I64, I8, U8};
+    matches!(dtype, BOOL | U8 | I8 | I16 | I32 | I64)
+}
+
+/// Checks that integers and flags in a file are those of variables of the same type.
+///
+/// # Errors
+/// [`Error::File`] with the first variable of another type.
+pub(super) fn expect_types(path: &Path, stored: &Weights, own: &Weights) -> Result<()> {
+    for (tensor, variable) in own {
+        let Some(kind) = stored.get(tensor).map(Tensor::kind) else { continue };
+        if kind != variable.kind() && !(is_float(kind) && is_float(variable.kind())) {
+            let expected = variable.kind();
+            let reason = format!(
+                "type of {tensor}: got {kind:?}, expected {expected:?} as in the network; save the artifact again"
+            );
+            return Err(Error::file(path, reason));
+        }
+    }
+    Ok(())
+}
+
+fn is_float(kind: Kind) -> bool {
+    matches!(kind, Kind::Float | Kind::Half | Kind::BFloat16 | Kind::Double)
 }

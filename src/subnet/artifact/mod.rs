@@ -86,9 +86,12 @@ impl<A: Architecture> Subnet<A> {
     ) -> Result<Self> {
         read_folder(folder, &ARTIFACT, |folder| {
             let description = Description::read(folder)?;
-            let weights = crate::tensors::read(&folder.join(WEIGHTS), device)?;
+            let path = folder.join(WEIGHTS);
+            let weights = crate::tensors::read(&path, device)?;
             let precision = precision(description.precision);
-            Self::with_precision(description.architecture, &weights, device, precision)
+            let own = Self::with_precision(description.architecture, &weights, device, precision)?;
+            header::expect_types(&path, &weights, own.weights())?;
+            Ok(own)
         })
     }
 

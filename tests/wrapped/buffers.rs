@@ -1,0 +1,88 @@
+//! Buffers of a wrapped network: running statistics, integers and flags.
+
+use super::indexed_network::{Indexed, BUFFERS};
+use super::recipe_network::{recipe, Attention, Mlp, Recipe, CLASSES};
+use super::Batches;
+use crate::support::tiny_run::alone;
+use crate::support::{test_device, TestResult, Tolerance};
+use once_for_both::batch::Batch;
+use once_for_both::cost::Budget;
+use once_for_both::precision::Precision;
+use once_for_both::search::{Checkpoints, Search, SearchOptions};
+use once_for_both::subnet::{Export, Subnet};
+use tch::Tensor;
+
+const BATCHES: Batches = Batches { count: 4, side: 16, classes: CLASSES };
+
+fn options() -> SearchOptions {
+    SearchOptions::new(12, 8).seed(5).with(|o| {
+        o.pmim = None;
+        o.pruning.interval = 2;
+        o.pruning.fade_out_steps = 1;
+    })
+}
+
+/// Copies of the running statistics.
+fn statistics(search: &Search<Recipe>) -> Vec<Tensor> {
+    let weights = search.supernet().raw_weights();
+    ["bn.running_mean", "bn.running_var"].map(|name| weights[name].copy()).into()
+}
+
+#[test]
+fn step_with_nan_leaves_the_statistics_of_a_batch_norm_unchanged() -> TestResult {
+    let _alone = alone();
+    for (precision, good) in
+        [Precision::F32, Precision::Bf16].map(|own| [(own, 0), (own, 2)]).concat()
+    {
+        let options = options().with(|o| o.training.precision = precision);
+        let network = recipe(Attention::Grouped, Mlp::BatchNorm);
+        let builder = Search::of(network).budget(Budget::macs_share(0.6)).options(options);
+        let mut search = builder.device(test_device()).build()?;
+        for step in 0..good {
+            search.step(&[BATCHES.at(step)?], &mut ())?;
+        }
+        let before = statistics(&search);
+        let batch = BATCHES.at(good)?;
+        search.step(&[Batch { images: batch.images * f64::NAN, ..batch }], &mut ())?;
+        assert_eq!(statistics(&search), before, "{precision:?} after {good} steps");
+        // Only finite statistics can be resumed.
+        let folder = tempfile::tempdir()?;
+        let saved = Checkpoints::new(folder.path(), 1).save(&search)?;
+        let mut search = Search::<Recipe>::resume(saved, test_device())?;
+        search.step(&[BATCHES.at(good + 1)?], &mut ())?;
+        for (now, former) in statistics(&search).iter().zip(&before) {
+            assert!(!now.equal(former), "{precision:?} after {good} steps");
+            assert!(now.isfinite().all().int64_value(&[]) == 1);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn network_with_integers_and_flags_is_taught_by_itself_extracted_and_loaded() -> TestResult {
+    let _alone = alone();
+    let network = Indexed(recipe(Attention::Separate, Mlp::SwiGlu));
+    let plain = Search::training(network.clone(), 1).device(test_device()).build()?;
+    let weights = plain.supernet().raw_weights();
+    let builder = Search::of(network).weights(&weights).budget(Budget::macs_share(0.6));
+    let mut search = builder.options(options()).device(test_device()).build()?;
+    while !search.is_done() {
+        search.step(&[BATCHES.at(search.steps_done())?], &mut ())?;
+    }
+    let images = BATCHES.at(50)?.images;
+    let subnet = search.extract(&images)?;
+    let logits = subnet.predict(&images)?;
+    for (export, tolerance) in [(Export::f32(), 0.0), (Export::f16(), 1e-2)] {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("subnet");
+        subnet.save(&path, &export)?;
+        let loaded = Subnet::<Indexed>::load(&path, test_device())?;
+        for (name, kind) in BUFFERS {
+            assert_eq!(loaded.weights()[name].kind(), kind, "{name}");
+            assert!(loaded.weights()[name].equal(&weights[name]), "{name}");
+        }
+        let found = loaded.predict(&images)?;
+        Tolerance::of_scale(tolerance, &logits)?.check("logits", &found, &logits)?;
+    }
+    Ok(())
+}
