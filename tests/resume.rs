@@ -9,6 +9,7 @@ use once_for_both::components::{
 use once_for_both::cost::Budget;
 use once_for_both::models::Architecture;
 use once_for_both::models::VitConfig;
+use once_for_both::precision::Precision;
 use once_for_both::search::{
     read_events, Checkpoints, Event, Listener, Outcome, Search, SearchBuilder, SearchOptions,
     METRICS,
@@ -21,7 +22,9 @@ use serde_json::Value;
 use std::cell::RefCell;
 use std::fs;
 use support::damage::renew_checksums;
-use support::tiny_run::{alone, batch, builder, options, vit, without_times, STEPS};
+use support::tiny_run::{
+    alone, batch, builder, expect_resumed_bit_exact, options, vit, without_times, STEPS,
+};
 use support::{test_device, TestResult};
 use tch::Tensor;
 
@@ -309,6 +312,30 @@ fn build_or_resume_of_a_checkpoint_without_the_declaration_removable_resumes() -
     // That a branch may be removed is another search.
     let depth = own().space(vit().space()?.removable_branches()).build_or_resume(folder.path());
     assert_refused!(depth, Error::Invalid { name, .. } if name.ends_with("candidates.removable"));
+    Ok(())
+}
+
+#[test]
+fn weight_frozen_after_the_build_stays_frozen_over_pruning_and_resumption() -> TestResult {
+    let _alone = alone();
+    for precision in [Precision::F32, Precision::Bf16] {
+        let options = options().with(|o| o.training.precision = precision);
+        let frozen = || -> TestResult<_> {
+            let search = builder(options.clone(), 0.5).build()?;
+            let weights = search.supernet().folded_weights();
+            // One that pruning slices and gates multiply, and one that it leaves as it is.
+            for name in ["patch_embed.proj.bias", "head.bias"] {
+                let _ = weights[name].f_set_requires_grad(false)?;
+            }
+            Ok(search)
+        };
+        let before = frozen()?.supernet().raw_weights()["head.bias"].copy();
+        let whole = expect_resumed_bit_exact(frozen, &[3, 9])?;
+        let after = whole.supernet().raw_weights();
+        assert!(after["head.bias"].equal(&before), "{precision:?}");
+        let channels = after["patch_embed.proj.bias"].size()[0];
+        assert!(channels < 32, "{precision:?}: {channels} channels");
+    }
     Ok(())
 }
 

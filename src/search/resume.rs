@@ -127,6 +127,7 @@ impl<A: Architecture> Search<A> {
     ) -> Result<Self> {
         let mut supernet =
             Supernet::restore(state.architecture, state.space, state.dense, state.pmim, device)?;
+        supernet.set_learned(&state.learned)?;
         supernet.set_bi_mask(Arc::clone(&components.bi_mask));
         supernet.set_latency(state.latency.as_ref());
         load_weights(&mut supernet, &with_prefix(tensors, "weight/"))?;

@@ -53,6 +53,9 @@ pub(super) struct State<A> {
     /// Latency of the networks, where it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) latency: Option<LatencyModel>,
+    /// Whether variables are learned, where that is not as the network is built.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) learned: BTreeMap<String, bool>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -121,6 +124,7 @@ impl<A: Architecture> Search<A> {
             non_finite: self.non_finite.counts()?,
             ema_updates: self.ema.as_ref().map_or(0, Ema::updates),
             latency: self.latency_model().cloned(),
+            learned: supernet.set_since_built(),
         })
     }
 

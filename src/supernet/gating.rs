@@ -5,11 +5,11 @@
 //! they are one matrix, each of whose rows has one factor, however many layers the network has.
 
 use super::gate_rows::{arranged, Arranged, GateRows, UnitSums};
-use super::{decays, pmim_modules, ParameterKind, Weights};
+use super::{decays, pmim_modules, trainable, ParameterKind, Weights};
 use crate::optim::FlatTensors;
 use crate::space::SearchSpace;
 use crate::Result;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
@@ -40,6 +40,8 @@ impl Factors<'_> {
 pub(super) struct Gating {
     /// θ, f32: the variables with gates first.
     theta: FlatTensors,
+    /// Variables that were learned when θ was laid out.
+    learned: BTreeSet<String>,
     /// Views of θ by name, and the f32 values of rounded buffers.
     raw: Weights,
     /// The network's own variables with gates, θ ⊙ gates, in the kind that it computes in; in half
@@ -88,12 +90,18 @@ impl Gating {
             }
         }
         let one = Tensor::f_ones([1], (Kind::Float, device))?;
-        Ok(Self { theta, raw, values, rows, rounded: gated..copied, sums, one, buffers })
+        let learned = trainable::learned(variables);
+        Ok(Self { theta, learned, raw, values, rows, rounded: gated..copied, sums, one, buffers })
     }
 
     /// Returns θ.
     pub(super) fn theta(&self) -> &FlatTensors {
         &self.theta
+    }
+
+    /// Returns the variables that were learned when θ was laid out, in order.
+    pub(super) fn learned(&self) -> &BTreeSet<String> {
+        &self.learned
     }
 
     /// Returns θ of a variable, or the f32 value of a rounded buffer; `None` for other buffers.

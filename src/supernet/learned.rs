@@ -65,12 +65,11 @@ impl<A: Architecture> Supernet<A> {
 
     /// Moves scores and α of undecided dimensions into one buffer each, unless they are there.
     ///
-    /// θ is laid out anew if variables are learned now that were not when it was.
+    /// θ is laid out anew if other variables are learned than when it was: its layout is the same in a resumed search.
     pub(crate) fn join_learned(&mut self) -> Result<()> {
         let device = self.device;
-        let theta = self.gating.theta().layout();
         let learned = self.variables.iter().filter(|(_, own)| is_learned(own));
-        if learned.map(|(name, _)| theta.get(name)).any(|place| place.is_none()) {
+        if !learned.map(|(name, _)| name).eq(self.gating.learned()) {
             let weights = self.raw_weights();
             self.rebuild_gating(&weights)?;
         }

@@ -63,6 +63,7 @@ mod parameters;
 mod pmim_modules;
 mod reshaping;
 mod state;
+mod trainable;
 mod trial;
 mod unit_order;
 mod weights;
@@ -88,6 +89,7 @@ use gating::Gating;
 use learned::Learned;
 use masks::MaskPlan;
 use std::cell::{Ref, RefCell};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -98,6 +100,8 @@ pub struct Supernet<A: Architecture> {
     network: A::Network,
     reconstruction: Option<PmimModules>,
     variables: Weights,
+    /// Variables that the network is built to learn.
+    built: BTreeSet<String>,
     space: SearchSpace,
     cost: CostModel,
     states: Vec<DimensionState>,
@@ -146,6 +150,7 @@ impl<A: Architecture> Supernet<A> {
             architecture,
             network,
             reconstruction,
+            built: trainable::learned(&variables),
             variables,
             space,
             device,

@@ -1,7 +1,7 @@
 //! Changes of a supernet's structure: fade-out, narrowing, removal of PMIM, compute kind.
 
 use super::gating::Gating;
-use super::{FadeOut, Narrowing, PmimModules, Supernet, UnitOrder, Weights};
+use super::{trainable, FadeOut, Narrowing, PmimModules, Supernet, UnitOrder, Weights};
 use crate::models::Architecture;
 use crate::space::Size;
 use crate::tensors::{convert, to_host};
@@ -180,9 +180,10 @@ impl<A: Architecture> Supernet<A> {
     }
 
     fn rebuild(&mut self, pmim: bool, weights: &Weights) -> Result<()> {
-        let (network, reconstruction, variables) =
-            assemble(&self.architecture, pmim, self.device)?;
+        let (network, reconstruction, variables) = assemble(&self.architecture, pmim, self.device)?;
+        self.built = trainable::learned(&variables);
         convert(variables.values(), self.compute)?;
+        trainable::carry_over(&self.variables, &variables)?;
         let shapes = variables.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
         self.space.validate(&shapes)?;
         (self.network, self.reconstruction, self.variables) = (network, reconstruction, variables);
