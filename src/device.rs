@@ -24,8 +24,8 @@ pub fn enable_cuda() -> Result<()> {
     loaded.map_err(|reason| Error::Device { device: "cuda".into(), reason })
 }
 
-/// Returns the device of a name: `cpu`, `cuda`, `cuda:1`, or `auto` (CUDA if available, else the
-/// CPU). The index of `cuda` and `auto` is the number of this process on its machine ([`local_rank`]),
+/// Returns the device of a name: `cpu`, `cuda`, `cuda:1`, or `auto` (CUDA if it can be loaded and has a device, else
+/// the CPU). The index of `cuda` and `auto` is the number of this process on its machine ([`local_rank`]),
 /// which is 0 for a process alone; also 0 where the launcher shows each process one card.
 ///
 /// # Errors
@@ -36,10 +36,7 @@ pub fn parse(name: &str) -> Result<Device> {
     match name {
         "cpu" => return Ok(Device::Cpu),
         "cuda" => return cuda(name, Index::OfProcess(local_rank()?)),
-        "auto" => {
-            let index = Index::OfProcess(local_rank()?);
-            return Ok(cuda(name, index).unwrap_or(Device::Cpu));
-        }
+        "auto" => return auto(cuda_devices(), Index::OfProcess(local_rank()?)),
         _ => {}
     }
     match name.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
@@ -75,25 +72,49 @@ impl Index {
 /// Returns the name of a device, as [`parse`] takes it.
 pub(crate) fn name(device: Device) -> String {
     match device {
-        Device::Cpu => "cpu".into(),
         Device::Cuda(index) => format!("cuda:{index}"),
-        Device::Mps => "mps".into(),
-        Device::Vulkan => "vulkan".into(),
+        other => type_of(other).into(),
+    }
+}
+
+/// Returns the name of a type of device.
+pub(crate) fn type_of(device: Device) -> &'static str {
+    match device {
+        Device::Cpu => "cpu",
+        Device::Cuda(_) => "cuda",
+        Device::Mps => "mps",
+        Device::Vulkan => "vulkan",
     }
 }
 
 fn cuda(name: &str, index: Index) -> Result<Device> {
-    let refused = |reason: String| Err(Error::Device { device: name.into(), reason });
+    let found = cuda_devices().and_then(|count| index.among(count));
+    found.map(Device::Cuda).map_err(|reason| Error::Device { device: name.into(), reason })
+}
+
+/// Returns the device of `auto`, from the number of CUDA devices or the reason why there is none. A process whose
+/// index is beyond them is refused: on the CPU it would hold back the others.
+fn auto(devices: std::result::Result<usize, String>, index: Index) -> Result<Device> {
+    match devices {
+        Err(_) | Ok(0) => Ok(Device::Cpu),
+        Ok(count) => index
+            .among(count)
+            .map(Device::Cuda)
+            .map_err(|reason| Error::Device { device: "auto".into(), reason }),
+    }
+}
+
+/// Returns the number of CUDA devices, or why CUDA cannot be used.
+fn cuda_devices() -> std::result::Result<usize, String> {
     if let Err(Error::Device { reason, .. }) = enable_cuda() {
-        return refused(reason);
+        return Err(reason);
     }
     if !tch::Cuda::is_available() {
         let reason = "libtorch supports CUDA, but found no NVIDIA driver or no GPU; or the program asked for CUDA \
                       before (tch::manual_seed and tch::Cuda do): call device::enable_cuda first";
-        return refused(reason.into());
+        return Err(reason.into());
     }
-    let count = tch::Cuda::device_count().max(0) as usize;
-    index.among(count).map(Device::Cuda).or_else(refused)
+    Ok(tch::Cuda::device_count().max(0) as usize)
 }
 
 fn load_cuda() -> std::result::Result<(), String> {
@@ -161,6 +182,21 @@ mod tests {
         let refused = Index::OfProcess(3).among(2).err().unwrap_or_default();
         assert!(refused.starts_with("LOCAL_RANK: got 3, expected less than 2"), "{refused}");
         assert!(Index::Of(3).among(1).is_err());
+    }
+
+    #[test]
+    fn auto_without_cuda_devices_is_the_cpu_and_with_too_few_is_refused() {
+        let index = Index::OfProcess(2);
+        for devices in [Err("none".into()), Ok(0)] {
+            assert!(matches!(auto(devices, index), Ok(Device::Cpu)));
+        }
+        assert!(matches!(auto(Ok(3), index), Ok(Device::Cuda(2))));
+        let refused = auto(Ok(2), index);
+        assert!(
+            matches!(&refused, Err(Error::Device { device, reason })
+                if device == "auto" && reason.starts_with("LOCAL_RANK: got 2, expected less than 2")),
+            "{refused:?}"
+        );
     }
 
     #[test]

@@ -5,7 +5,8 @@ mod support;
 use jpeg_encoder::{ColorType, Encoder};
 use once_for_both::data::transform::{EvalTransform, Transform};
 use once_for_both::data::{Dataset, ImageFolder, ImageSet, Loader, LoaderOptions};
-use once_for_both::error::PipelineError;
+use once_for_both::distributed::{Collective, Pending};
+use once_for_both::error::{DistributedError, PipelineError};
 use once_for_both::models::VitConfig;
 use once_for_both::pipeline::{
     Command, Config, DataConfig, Feed, NetworkConfig, Pipeline, PipelineOutcome, Progress, Request,
@@ -91,6 +92,55 @@ fn go(config: Config, run: &Path, resume: bool, stop: Option<u64>) -> Result<Pip
             }
         });
     pipeline.run()
+}
+
+/// Two ranks of which the second says what the first says, but that it is on another device.
+#[derive(Debug)]
+struct OtherDevice;
+
+impl Collective for OtherDevice {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn world_size(&self) -> usize {
+        2
+    }
+
+    fn start_all_reduce(&self, _: &Tensor) -> Result<Box<dyn Pending>> {
+        Err(Error::Device { device: "of rank 1".into(), reason: "it computes nothing".into() })
+    }
+
+    fn broadcast(&self, _: &Tensor, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let other =
+            String::from_utf8_lossy(own).replace("\"device\":\"cpu\"", "\"device\":\"mps\"");
+        let other = other.replace("\"device\":\"cuda\"", "\"device\":\"mps\"");
+        Ok(vec![own.to_vec(), other.into_bytes()])
+    }
+
+    fn barrier(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn ranks_of_a_run_on_devices_of_other_types_are_refused() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let (data, run) = (folder.path().join("data"), folder.path().join("run"));
+    write_images(&data, false)?;
+    let config = config(&data, &run, false, &[])?;
+    let network = NetworkConfig::of(&config)?;
+    let feed = Feed::open(&data, &config.data, network.image_size, test_device())?;
+    let dense = network.vit(feed.image_shape()[0], feed.classes())?;
+    let pipeline = Pipeline::<VitConfig>::new(config, &run, feed, dense)?;
+    let refused = pipeline.distributed(Arc::new(OtherDevice)).run();
+    assert_refused!(refused, Error::Distributed(DistributedError::Differs { ref what, rank: 1, .. })
+        if what == "device");
+    Ok(())
 }
 
 fn expect_stopped(outcome: &PipelineOutcome) {

@@ -2,6 +2,7 @@
 
 use super::feed::Source;
 use super::{Command, Feed, ImageClassifier, Pipeline};
+use crate::device;
 use crate::error::PipelineError;
 use crate::files::{read_json, write_json};
 use crate::search::expect_alike;
@@ -52,7 +53,7 @@ impl Feed {
 }
 
 impl<A: ImageClassifier> Pipeline<'_, A> {
-    /// Refuses ranks with another configuration, network or data set, or with other values of `own`, an
+    /// Refuses ranks with another configuration, network, data set or type of device, or with other values of `own`, an
     /// object.
     pub(super) fn expect_alike(&self, mut own: Value) -> Result<()> {
         if self.group.world_size() == 1 {
@@ -61,6 +62,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         let given = || {
             own["config"] = as_json("configuration", &self.config)?;
             own["network"] = as_json("network", &self.dense)?;
+            own["device"] = device::type_of(self.feed.device()).into();
             own["data"] = as_json("fingerprint of the images", &self.feed.fingerprint()?)?;
             Ok(own)
         };

@@ -6,6 +6,7 @@ use super::checkpoint::{Checkpoints, Resumed, CHECKPOINTS};
 use super::snapshot::State;
 use super::step::Search;
 use crate::components::Components;
+use crate::device;
 use crate::distributed::Collective;
 use crate::error::DistributedError;
 use crate::models::Architecture;
@@ -70,7 +71,8 @@ pub(crate) fn expect_alike(group: &dyn Collective, what: &str, own: &Value) -> R
 }
 
 impl<A: Architecture> SearchBuilder<A> {
-    /// Refuses ranks of other versions, architectures, search spaces, options, budgets or components.
+    /// Refuses ranks of other versions, architectures, search spaces, options, budgets or components, or on a device of
+    /// another type.
     pub(super) fn expect_alike(&self) -> Result<()> {
         let group = &**self.group();
         expect_alike(group, "", &group.agree(self.given())?)
@@ -87,6 +89,7 @@ impl<A: Architecture> SearchBuilder<A> {
             "budgets": serde_json::to_value(self.given_budgets()).map_err(json)?,
             "components": serde_json::to_value(self.component_ids()).map_err(json)?,
             "latency": serde_json::to_value(self.latency_parts().0).map_err(json)?,
+            "device": device::type_of(self.running_on().1),
         }))
     }
 

@@ -57,6 +57,11 @@ fn ranks_with_unequal_numbers_of_images_are_refused_before_a_checkpoint() -> Tes
 }
 
 #[test]
+fn ranks_on_devices_of_other_types_are_refused() -> TestResult {
+    expect_both("device", "device of rank 1: got \"cuda\", expected \"cpu\" as on rank 0")
+}
+
+#[test]
 fn error_of_a_source_of_batches_is_that_of_every_rank() -> TestResult {
     let [main, own] = errors("source")?;
     assert!(own.ends_with("shard-7.tar: torn"), "{own}");

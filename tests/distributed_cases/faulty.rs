@@ -10,7 +10,7 @@ use once_for_both::Error;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// Runs a search with a fault.
 pub fn run(fault: &str, folder: &Path, group: &Arc<dyn Collective>) -> TestResult {
@@ -61,6 +61,10 @@ pub fn run(fault: &str, folder: &Path, group: &Arc<dyn Collective>) -> TestResul
             };
             let mut run = search.run_in(folder)?.checkpoint_every(1);
             Ok(run.train(&mut source).map(drop)?)
+        }
+        "device" => {
+            let device = if odd { Device::Cuda(0) } else { Device::Cpu };
+            Ok(builder("default", group, |_| ())?.device(device).build().map(drop)?)
         }
         "nan" => nan(group),
         "stop" => stop(folder, group),
