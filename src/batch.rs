@@ -27,6 +27,11 @@ pub struct Batch {
     pub targets: Targets,
 }
 
+/// Number of images of all batches.
+pub(crate) fn images_of(batches: &[Batch]) -> i64 {
+    batches.iter().map(Batch::count).sum()
+}
+
 impl Batch {
     /// Returns a batch with hard targets.
     ///
@@ -44,6 +49,11 @@ impl Batch {
     /// `images`: `[B, C, H, W]`, f32.
     pub fn unlabelled(images: Tensor) -> Self {
         Self { images, targets: Targets::Unlabelled }
+    }
+
+    /// Number of images; 0 for images without axes, which no step takes.
+    pub(crate) fn count(&self) -> i64 {
+        self.images.size().first().copied().unwrap_or(0)
     }
 
     /// Returns some of the images with their targets, without a copy.
@@ -77,7 +87,7 @@ impl Batch {
             Targets::Values(values) => (values.size(), values.dim().max(1)),
             Targets::Unlabelled => return Ok(()),
         };
-        let images = self.images.size().first().copied().unwrap_or(0);
+        let images = self.count();
         if targets.len() == axes && targets.first() == Some(&images) {
             return Ok(());
         }

@@ -30,8 +30,9 @@ pub fn join(
 
 /// Tells the other ranks why this one ends, unless they know.
 pub fn tell(group: &dyn Collective, error: &AnyError) {
-    if !matches!(error.downcast_ref::<Error>(), Some(Error::Distributed(_))) {
-        group.tell(&**error);
+    match error.downcast_ref::<Error>() {
+        Some(Error::Distributed(error)) if error.is_of_all_ranks() => {}
+        _ => group.tell(&**error),
     }
 }
 

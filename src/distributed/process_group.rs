@@ -1,7 +1,7 @@
 //! A group of processes over libtorch's c10d.
 
 use super::alarm::Alarm;
-use super::bounded::within;
+use super::bounded::{unless, within};
 use super::c10d::{self, Backend, Place, Store, Work};
 use super::join::{join, Joined};
 use super::{nccl, Collective, GroupOptions, Pending, Rendezvous};
@@ -71,14 +71,30 @@ impl ProcessGroup {
     }
 
     fn nccl(&self, index: usize) -> Result<&Mutex<Backend>> {
-        let open = || {
+        if self.nccl.get().is_none() {
             let Shared { place, limit, .. } = *self.shared;
-            nccl::open(&self.store, place, index, limit).map(Mutex::new)
-        };
-        self.nccl.get_or_init(open).as_ref().map_err(|reason| {
+            let store = Arc::clone(&self.store);
+            let opened = self.heeding(move || nccl::open(&store, place, index, limit))?;
+            // Only one thread starts operations: it was not opened meanwhile.
+            let _ = self.nccl.set(opened.and_then(|opened| opened).map(Mutex::new));
+        }
+        let opened = self.nccl.get_or_init(|| Err("it was not opened".into()));
+        opened.as_ref().map_err(|reason| {
             let device = format!("cuda:{index}");
             DistributedError::Nccl { device, reason: reason.clone() }.into()
         })
+    }
+}
+
+impl ProcessGroup {
+    /// Runs work in which c10d waits for the other ranks without a look at their messages. Ends with the message of a
+    /// rank that failed.
+    fn heeding<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<c10d::Result<T>> {
+        let done = unless(|| self.shared.alarm.raised(), work)?;
+        Ok(done.ok_or_else(|| "no thread could be started".into()))
     }
 }
 
@@ -203,5 +219,49 @@ fn check(tensor: &Tensor) -> Result<()> {
             let expected = "f32, bf16, f16, f64, i64, i32, i8 or u8 on the CPU or a CUDA device";
             Err(Error::invalid("tensor of the group", expected, format!("{kind:?} on {device:?}")))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    /// Longer than the test takes.
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// A group of two, whose ranks are threads.
+    fn pair() -> Result<[ProcessGroup; 2]> {
+        let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|own| own.local_addr());
+        let port = free.map_err(|source| Error::io("bind", "a port", source))?.port();
+        let join = move |rank| {
+            let host = "127.0.0.1".into();
+            let (world_size, hosted) = (2, false);
+            let place =
+                Rendezvous { rank, world_size, local_rank: rank, host, port, hosted, restart: 0 };
+            ProcessGroup::join(&place, &GroupOptions::default().time_limit(LONG))
+        };
+        let other = std::thread::spawn(move || join(1));
+        let first = join(0)?;
+        let other =
+            other.join().map_err(|_| Error::invalid("thread of rank 1", "an end", "a panic"))?;
+        Ok([first, other?])
+    }
+
+    #[test]
+    fn work_that_waits_for_other_ranks_ends_with_the_message_of_one_that_failed() -> Result<()> {
+        let [first, other] = pair()?;
+        assert!(matches!(first.heeding(|| 7), Ok(Ok(7))));
+        let begin = Instant::now();
+        other.abort("disk full");
+        let ended = first.heeding(|| std::thread::sleep(LONG));
+        assert!(
+            matches!(&ended, Err(Error::Distributed(DistributedError::Peer { rank: 1, message }))
+                if message == "disk full"),
+            "{ended:?}"
+        );
+        assert!(begin.elapsed() < LONG / 3, "{:?}", begin.elapsed());
+        Ok(())
     }
 }

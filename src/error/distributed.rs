@@ -96,6 +96,16 @@ pub enum DistributedError {
     },
 }
 
+impl DistributedError {
+    /// Whether all ranks end with this error or know of it, so that none has to tell it to the others.
+    pub fn is_of_all_ranks(&self) -> bool {
+        matches!(
+            self,
+            Self::Peer { .. } | Self::Drift { .. } | Self::Differs { .. } | Self::Failed { .. }
+        )
+    }
+}
+
 /// Returns "rank 3" or "ranks 1, 3".
 fn listed(ranks: &[usize]) -> String {
     let names: Vec<String> = ranks.iter().map(usize::to_string).collect();

@@ -209,14 +209,13 @@ impl<A: Architecture> Search<A> {
 /// the images.
 fn expect_valid(batches: &[Batch], device: Device) -> Result<()> {
     batches.iter().try_for_each(|batch| batch.check(device))?;
-    let size = |batch: &Batch| batch.images.size().first().copied().unwrap_or(0);
-    let Some(first) = batches.first().map(size) else {
+    let Some(first) = batches.first().map(Batch::count) else {
         return Err(Error::invalid("number of batches", "at least one", 0));
     };
     if first < 1 {
         return Err(Error::invalid("images of a batch", "at least one", first));
     }
-    match batches.iter().map(size).find(|&other| other != first) {
+    match batches.iter().map(Batch::count).find(|&other| other != first) {
         None => Ok(()),
         Some(other) => {
             let expected = format!("{first}, as in the first batch of the step");

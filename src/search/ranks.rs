@@ -169,10 +169,12 @@ impl<A: Architecture> Search<A> {
         if self.share().is_whole() {
             return Ok(stops);
         }
-        let sums = Tensor::f_from_slice(&[i64::from(stops), own])?;
+        let sums = Tensor::f_from_slice(&[i64::from(stops), own, own * own])?;
         self.group.all_reduce(&sums)?;
-        let (images, world_size) = (sums.f_int64_value(&[1])?, self.share().world_size());
-        if images != own * world_size as i64 {
+        let (images, squares) = (sums.f_int64_value(&[1])?, sums.f_int64_value(&[2])?);
+        let world_size = self.share().world_size();
+        // n·Σ own² ≥ (Σ own)², and equal where all n ranks have as many.
+        if world_size as i64 * squares != images * images {
             let expected =
                 "as many on every rank; a source gives the images of Share::places".into();
             return Err(
@@ -182,9 +184,12 @@ impl<A: Architecture> Search<A> {
         Ok(sums.f_int64_value(&[0])? > 0)
     }
 
-    /// Tells the other ranks of an error of this one, with which they end too.
+    /// Tells the other ranks of an error of this one, with which they end too, unless all ranks have it.
     pub(super) fn told<T>(&self, result: Result<T>) -> Result<T> {
-        let own = |error: &Error| !matches!(error, Error::Distributed(_) | Error::Diverged { .. });
+        let own = |error: &Error| match error {
+            Error::Distributed(error) => !error.is_of_all_ranks(),
+            error => !matches!(error, Error::Diverged { .. }),
+        };
         if let Some(error) = result.as_ref().err().filter(|error| own(error)) {
             self.group().tell(error);
         }

@@ -4,7 +4,7 @@ use super::checkpoint::{Checkpoints, CHECKPOINTS};
 use super::events::{Event, Listener, NonFiniteAction};
 use super::listeners::MetricsFile;
 use super::step::Search;
-use crate::batch::{Batch, BatchSource};
+use crate::batch::{images_of, Batch, BatchSource};
 use crate::files::{expect_own_names, is_run_name, Owner, Part};
 use crate::models::Architecture;
 use crate::range::INTERVAL;
@@ -118,7 +118,9 @@ impl<A: Architecture> Search<A> {
     /// Trains to the end without a run folder: no checkpoint, no rollback.
     ///
     /// # Errors
-    /// Those of [`step`](Self::step) and of the source.
+    /// Those of [`step`](Self::step) and of the source;
+    /// [`DistributedError::Share`](crate::error::DistributedError::Share) if the sources of ranks that train together
+    /// gave unequal numbers of images.
     pub fn train(
         &mut self,
         source: &mut dyn BatchSource,
@@ -127,6 +129,7 @@ impl<A: Architecture> Search<A> {
         while !self.is_done() {
             let Some(batches) = self.next_batches(source, None)? else { return Ok(()) };
             self.step(&batches, listener)?;
+            self.any_stops(false, images_of(&batches))?;
         }
         Ok(())
     }
@@ -189,9 +192,10 @@ impl<'a, A: Architecture> Run<'a, A> {
     /// Sends an event of the caller's, such as [`Event::Evaluated`], to all listeners.
     ///
     /// # Errors
-    /// Those of the listeners.
+    /// Those of the listeners, which the other ranks end with too.
     pub fn emit(&mut self, event: &Event) -> Result<()> {
-        self.listeners.on_event(event)
+        let emitted = self.listeners.on_event(event);
+        self.search.told(emitted)
     }
 
     /// Trains to the end, or until the stop flag is set.
@@ -237,7 +241,6 @@ impl<'a, A: Architecture> Run<'a, A> {
             self.checkpoint()?;
             return Ok(true);
         };
-        let images = batches.iter().map(|batch| batch.images.size()[0]).sum();
         match self.search.step(&batches, &mut self.listeners) {
             Err(Error::Diverged { step, in_a_row, first }) => {
                 return self.roll_back(step, in_a_row, first).map(|()| false);
@@ -247,7 +250,7 @@ impl<'a, A: Architecture> Run<'a, A> {
         let (step, done) = (self.search.step, self.search.is_done());
         self.rolled_back_at = self.rolled_back_at.filter(|&at| step <= at);
         let stopped = self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
-        let stopped = self.search.any_stops(stopped, images)? && !done;
+        let stopped = self.search.any_stops(stopped, images_of(&batches))? && !done;
         let due =
             step.is_multiple_of(self.interval) && self.search.non_finite.counts()?.in_a_row == 0;
         if stopped || done || due {
@@ -264,7 +267,7 @@ impl<'a, A: Architecture> Run<'a, A> {
     fn checkpoint(&mut self) -> Result<()> {
         self.search.expect_same_parameters()?;
         // Before it is written: a resumed run emits again whatever its checkpoint does not hold.
-        let emitted = self.emit(&Event::Checkpoint { step: self.search.step });
+        let emitted = self.listeners.on_event(&Event::Checkpoint { step: self.search.step });
         let written = emitted.and_then(|()| match self.writes() {
             true => self.checkpoints.save(self.search).map(drop),
             false => Ok(()),

@@ -9,7 +9,7 @@ use super::latency::SearchLatency;
 use super::options::SearchOptions;
 use super::teaching::Teaching;
 use super::update::{NonFiniteCounter, NonFiniteCounts};
-use crate::batch::Batch;
+use crate::batch::{images_of, Batch};
 use crate::components::{BudgetLoss, Components};
 use crate::cost::CostLimit;
 use crate::distributed::{Collective, SingleProcess};
@@ -179,7 +179,8 @@ impl<A: Architecture> Search<A> {
     /// averaged; then, when it is due, a prune step.
     ///
     /// Where several processes train together, the batches are this rank's share of those of all, and
-    /// all ranks make the step together.
+    /// all ranks make the step together. Each rank gives as many images: [`train`](Self::train) and a [`Run`](super::Run)
+    /// check it, this call does not.
     ///
     /// # Errors
     /// [`Error::Diverged`] if, at a logged step, too many steps in a row were skipped;
@@ -228,8 +229,7 @@ impl<A: Architecture> Search<A> {
         let gradients = self.laid_out(weights, &learned)?;
         let go = self.clip_and_guard(&gradients, &losses.checked)?;
         self.settle_buffers(buffers, &go)?;
-        let own: i64 = batches.iter().map(|batch| batch.images.size()[0]).sum();
-        let images = own * self.share().world_size() as i64;
+        let images = images_of(batches) * self.share().world_size() as i64;
         self.remember(effects.as_ref(), images, &go)?;
         let computed = self.update_importance(&gates, &gate_gradients, &go)?;
         self.update(gradients.without(&computed), &go)?;

@@ -6,8 +6,13 @@ use std::path::Path;
 
 /// What two ranks leave of a search with a fault.
 fn ranks(fault: &str, folder: &Path) -> TestResult<Vec<Remains>> {
+    of_ranks(2, fault, folder)
+}
+
+/// What so many ranks leave of a search with a fault.
+fn of_ranks(world_size: usize, fault: &str, folder: &Path) -> TestResult<Vec<Remains>> {
     let case = format!("faulty {fault} {}", folder.display());
-    start_all(&case, 2, 60_000)?.into_iter().map(|rank| rank.end()).collect()
+    start_all(&case, world_size, 60_000)?.into_iter().map(|rank| rank.end()).collect()
 }
 
 /// The errors of both ranks.
@@ -57,8 +62,38 @@ fn ranks_with_unequal_numbers_of_images_are_refused_before_a_checkpoint() -> Tes
 }
 
 #[test]
+fn ranks_with_unequal_numbers_of_images_are_refused_without_a_run_or_with_an_equal_mean(
+) -> TestResult {
+    expect_both("images_without_run", "got 8, expected as many on every rank")?;
+    let folder = tempfile::tempdir()?;
+    for remains in of_ranks(3, "three_shares", folder.path())? {
+        let error = remains.error()?;
+        assert!(error.contains("got 12, expected as many on every rank"), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
 fn ranks_on_devices_of_other_types_are_refused() -> TestResult {
     expect_both("device", "device of rank 1: got \"cuda\", expected \"cpu\" as on rank 0")
+}
+
+#[test]
+fn error_of_nccl_on_one_rank_is_that_of_every_rank() -> TestResult {
+    let [main, own] = errors("nccl")?;
+    assert!(own.contains("NCCL for tensors on cuda:1: no library"), "{own}");
+    assert!(main.contains("rank 1 failed: NCCL for tensors on cuda:1: no library"), "{main}");
+    Ok(())
+}
+
+#[test]
+fn listener_that_fails_on_rank_0_ends_all_ranks_with_its_error() -> TestResult {
+    for fault in ["emit"] {
+        let [main, own] = errors(fault)?;
+        assert!(main.contains("events: disk full"), "{fault}: {main}");
+        assert!(own.contains("rank 0 failed: events: disk full"), "{fault}: {own}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -5,7 +5,8 @@ use super::searches::{build, builder, share_of, vit, BATCH};
 use super::TestResult;
 use once_for_both::batch::{Batch, Targets};
 use once_for_both::distributed::{Collective, Share};
-use once_for_both::search::{Event, Outcome, Search};
+use once_for_both::error::DistributedError;
+use once_for_both::search::{Event, NonFiniteAction, Outcome, Search, SearchOptions};
 use once_for_both::Error;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -51,26 +52,77 @@ pub fn run(fault: &str, folder: &Path, group: &Arc<dyn Collective>) -> TestResul
         }
         "images" => {
             let mut search = build("default", group)?;
-            let mut source = |number| {
-                let Batch { images, targets } = share_of(number, Share::of(&**group))?;
-                let Targets::Classes(classes) = targets else {
-                    return Ok(Batch { images, targets });
-                };
-                let count = images.size()[0] - i64::from(number == 1 && odd);
-                Ok(Batch::classes(images.f_narrow(0, 0, count)?, classes.f_narrow(0, 0, count)?))
-            };
+            let count = |number| BATCH / 2 - i64::from(number == 1 && odd);
             let mut run = search.run_in(folder)?.checkpoint_every(1);
-            Ok(run.train(&mut source).map(drop)?)
+            Ok(run.train(&mut |number| some(number, count(number))).map(drop)?)
+        }
+        // Three ranks: the mean is that of an equal share.
+        "three_shares" => {
+            let mut search = build("default", group)?;
+            let count = [3, 5, 4][group.rank()];
+            let mut run = search.run_in(folder)?.checkpoint_every(1);
+            Ok(run.train(&mut |number| some(number, count)).map(drop)?)
+        }
+        "images_without_run" => {
+            let mut search = build("training", group)?;
+            let count = if odd { 5 } else { 3 };
+            Ok(search.train(&mut |number| some(number, count), &mut ())?)
         }
         "device" => {
             let device = if odd { Device::Cuda(0) } else { Device::Cpu };
             Ok(builder("default", group, |_| ())?.device(device).build().map(drop)?)
         }
+        "nccl" => {
+            let mut search = build("default", group)?;
+            let mut source = |number| match number == 2 && odd {
+                true => {
+                    let (device, reason) = ("cuda:1".into(), "no library".into());
+                    Err(DistributedError::Nccl { device, reason }.into())
+                }
+                false => share_of(number, Share::of(&**group)),
+            };
+            Ok(search.train(&mut source, &mut ())?)
+        }
+        "rollback" | "emit" => listener(fault, folder, group),
         "nan" => nan(group),
         "stop" => stop(folder, group),
         "unwritable" => unwritable(folder, group),
         _ => Err(format!("unknown fault {fault}").into()),
     }
+}
+
+/// So many images of a batch.
+fn some(number: u64, count: i64) -> once_for_both::Result<Batch> {
+    let Batch { images, targets } = share_of(number, Share::WHOLE)?;
+    let Targets::Classes(classes) = targets else { return Ok(Batch { images, targets }) };
+    Ok(Batch::classes(images.f_narrow(0, 0, count)?, classes.f_narrow(0, 0, count)?))
+}
+
+/// The listener of rank 0 fails at a rollback, or at an event of the caller's.
+fn listener(fault: &str, folder: &Path, group: &Arc<dyn Collective>) -> TestResult {
+    let sensitive = |options: &mut SearchOptions| options.training.max_skipped_in_a_row = 1;
+    let mut search = builder("default", group, sensitive)?.build()?;
+    let main = group.is_main();
+    let fails = move |event: &Event| match event {
+        Event::NonFinite { action: NonFiniteAction::RolledBack, .. } | Event::Evaluated { .. }
+            if main =>
+        {
+            Err(Error::File { path: "events".into(), reason: "disk full".into() })
+        }
+        _ => Ok(()),
+    };
+    let mut source = |number: u64| {
+        let Batch { images, targets } = share_of(number, Share::of(&**group))?;
+        let bad = number == 2 && fault == "rollback";
+        let images = if bad { images.f_mul_scalar(f64::NAN)? } else { images };
+        Ok(Batch { images, targets })
+    };
+    let mut run = search.run_in(folder)?.checkpoint_every(1).on_event(fails);
+    run.train_until(2, &mut source)?;
+    if fault == "emit" && main {
+        run.emit(&Event::Evaluated { step: 2, top1: 0.5 })?;
+    }
+    Ok(run.train(&mut source).map(drop)?)
 }
 
 /// Makes so many steps.
