@@ -316,6 +316,22 @@ fn build_or_resume_of_a_checkpoint_without_the_declaration_removable_resumes() -
 }
 
 #[test]
+fn new_search_with_the_checkpoints_of_an_earlier_run_is_refused() -> TestResult {
+    let _alone = alone();
+    let folder = tempfile::tempdir()?;
+    let checkpoints = || Checkpoints::new(folder.path(), 2);
+    let mut first = builder(options(), 0.5).build()?;
+    first.run(checkpoints()).checkpoint_every(2).train_until(2, &mut source)?;
+    let mut second = builder(options().seed(4), 0.5).build()?;
+    let refused = second.run(checkpoints()).train(&mut source);
+    assert_refused!(refused, Error::File { reason, .. } if reason.contains("build_or_resume"));
+    assert_eq!(second.steps_done(), 0);
+    // The earlier one goes on.
+    assert_eq!(first.run(checkpoints()).train_until(4, &mut source)?, Outcome::Reached);
+    Ok(())
+}
+
+#[test]
 fn weight_frozen_after_the_build_stays_frozen_over_pruning_and_resumption() -> TestResult {
     let _alone = alone();
     for precision in [Precision::F32, Precision::Bf16] {

@@ -303,7 +303,8 @@ fn step_with_a_loss_that_is_not_finite_is_skipped_and_counted() -> TestResult {
 /// The event of steps that were not finite because their images hold NaN.
 fn not_finite(step: u64, skipped: u64, in_a_row: u64, action: NonFiniteAction) -> Event {
     let pmim = format!("reconstruction loss of {}", Components::default().pmim.id());
-    Event::NonFinite { step, skipped, in_a_row, action, first: vec!["task loss".into(), pmim] }
+    let first = vec!["task loss".into(), pmim];
+    Event::NonFinite { step, skipped, in_a_row, action, first, unusable: Vec::new() }
 }
 
 fn skipped(step: u64, skipped: u64, in_a_row: u64) -> Event {
@@ -400,6 +401,58 @@ fn run_that_is_stopped_while_batches_accumulate_stops_before_the_step() -> TestR
     assert_eq!(run.train(&mut batches)?, Outcome::Stopped);
     drop(run);
     assert_eq!((taken, search.steps_done()), (3, 0));
+    Ok(())
+}
+
+/// A checkpoint of a search with another seed is newer than the own one.
+#[test]
+fn run_that_diverges_is_not_rolled_back_into_another_search() -> TestResult {
+    let _alone = alone();
+    let folder = tempfile::tempdir()?;
+    let mut other = search_with(options().seed(4), 0.5)?;
+    for step in 0..3 {
+        other.step(&[batch(step)?], &mut ())?;
+    }
+    let foreign = Checkpoints::new(folder.path(), 3).save(&other)?;
+    let mut search = fresh()?;
+    search.step(&[batch(0)?], &mut ())?;
+    Checkpoints::new(folder.path(), 3).save(&search)?;
+    let mut events = Vec::new();
+    let record = |event: &Event| {
+        events.push(event.clone());
+        Ok(())
+    };
+    let mut bad = 0;
+    let mut source = |step: u64| {
+        bad += 1;
+        batch_with_nan(step, bad <= 5)
+    };
+    let run = search.run(Checkpoints::new(folder.path(), 3)).checkpoint_every(100);
+    let ended = run.on_event(record).train_until(7, &mut source)?;
+    assert_eq!(ended, Outcome::Reached);
+    let unusable = events.iter().find_map(|event| match event {
+        Event::NonFinite { step: 1, action: NonFiniteAction::RolledBack, unusable, .. } => {
+            Some(unusable)
+        }
+        _ => None,
+    });
+    let [reason] = &unusable.ok_or("no rollback")?[..] else { return Err("no reason".into()) };
+    assert!(reason.starts_with(&foreign.display().to_string()), "{reason}");
+    assert!(reason.contains("options.seed: got 3, expected 4"), "{reason}");
+    Ok(())
+}
+
+#[test]
+fn run_with_images_without_axes_is_refused() -> TestResult {
+    let _alone = alone();
+    let mut search = fresh()?;
+    let mut source = |step: u64| {
+        let batch = batch(step).map_err(in_words)?;
+        Ok(Batch { images: batch.images.mean(None), ..batch })
+    };
+    let folder = tempfile::tempdir()?;
+    let ended = search.run(Checkpoints::new(folder.path(), 1)).train(&mut source);
+    assert_refused!(ended, Error::Invalid { ref name, .. } if name == "shape of the targets");
     Ok(())
 }
 

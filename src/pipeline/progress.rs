@@ -175,7 +175,7 @@ impl StageStart {
                 "step {}: all dimensions decided, {} of them by projection onto the budgets",
                 finished.step, finished.projected
             )),
-            Event::NonFinite { step, in_a_row, action, first, .. } => {
+            Event::NonFinite { step, in_a_row, action, first, unusable, .. } => {
                 let what = match first.is_empty() {
                     true => "loss or gradient".to_string(),
                     false => first.join(", "),
@@ -185,8 +185,10 @@ impl StageStart {
                     NonFiniteAction::RolledBack => "rolled back to the last checkpoint",
                     NonFiniteAction::Stopped => "stopped",
                 };
+                let unusable: String =
+                    unusable.iter().map(|own| format!("; unusable checkpoint {own}")).collect();
                 Some(format!(
-                    "step {step}: {what} not finite in {in_a_row} steps in a row: {action}"
+                    "step {step}: {what} not finite in {in_a_row} steps in a row: {action}{unusable}"
                 ))
             }
             Event::Evaluated { step, top1 } if *step < self.steps => {

@@ -24,7 +24,8 @@ fn non_finite(stages: &[Stage]) -> String {
     let mut items = String::new();
     for stage in stages {
         for event in &stage.events {
-            let Event::NonFinite { step, skipped, in_a_row, action, first } = event else {
+            let Event::NonFinite { step, skipped, in_a_row, action, first, unusable } = event
+            else {
                 continue;
             };
             let what = match action {
@@ -34,13 +35,11 @@ fn non_finite(stages: &[Stage]) -> String {
             };
             items += &format!(
                 "<li><b>{}, step {}</b> {what}: {in_a_row} non-finite steps in a row, {skipped} in \
-                 all{}</li>",
+                 all{}{}</li>",
                 escape(&stage.name),
                 grouped(*step),
-                match first.is_empty() {
-                    true => String::new(),
-                    false => escape(&format!("; first: {}", first.join(", "))),
-                }
+                listed("first", first),
+                listed("unusable checkpoints", unusable)
             );
         }
     }
@@ -48,6 +47,14 @@ fn non_finite(stages: &[Stage]) -> String {
         return items;
     }
     format!("<div class=\"alarm\"><h3>Non-finite loss or gradient</h3><ul>{items}</ul></div>")
+}
+
+/// Returns "; NAME: a, b"; nothing without entries.
+fn listed(name: &str, entries: &[String]) -> String {
+    match entries.is_empty() {
+        true => String::new(),
+        false => escape(&format!("; {name}: {}", entries.join(", "))),
+    }
 }
 
 /// Table of the prune steps that pruned units.

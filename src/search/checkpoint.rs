@@ -174,21 +174,67 @@ impl Checkpoints {
         &self,
         resume: impl Fn(&Path) -> Result<Search<A>>,
     ) -> Result<Option<Resumed<A>>> {
+        match self.newest_usable(resume)? {
+            (Some(search), skipped) => Ok(Some(Resumed { search, skipped })),
+            (None, skipped) => match skipped.into_iter().next() {
+                Some((_, reason)) => Err(reason),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Returns the search of the newest usable checkpoint, if there is one, and the newer checkpoints.
+    fn newest_usable<A: Architecture>(
+        &self,
+        resume: impl Fn(&Path) -> Result<Search<A>>,
+    ) -> Result<(Option<Search<A>>, Skipped)> {
         let mut all = list(&self.folder)?;
         all.sort();
         let mut skipped = Vec::new();
         for path in all.into_iter().rev() {
             match resume(&path) {
-                Ok(search) => return Ok(Some(Resumed { search, skipped })),
+                Ok(search) => return Ok((Some(search), skipped)),
                 Err(reason) => skipped.push((path, reason)),
             }
         }
-        match skipped.into_iter().next() {
-            Some((_, reason)) => Err(reason),
-            None => Ok(None),
+        Ok((None, skipped))
+    }
+
+    /// Returns the search as of its newest usable checkpoint, if there is one, and the newer checkpoints: those that
+    /// cannot be used, or are of another architecture or search space, other options or budgets.
+    pub(super) fn newest_of<A: Architecture>(
+        &self,
+        search: &Search<A>,
+    ) -> Result<(Option<Search<A>>, Skipped)> {
+        self.newest_usable(|path| {
+            let snapshot = Snapshot::<A>::read(path)?;
+            expect_same_origin(&search.origin, &snapshot.state.origin)?;
+            expect_options(&search.options, &snapshot.state.options)?;
+            expect_limits(&search.limits, &snapshot.state.limits)?;
+            let device = search.supernet().device();
+            Search::resume_from(snapshot, Some(&search.components), device)
+        })
+    }
+
+    /// Refuses a search after `step` steps that is at its beginning, beside checkpoints of an earlier run in `folder`.
+    pub(super) fn expect_none_at_beginning(&self, step: u64, folder: &Path) -> Result<()> {
+        if step > 0 || self.newest()?.is_none() {
+            return Ok(());
         }
+        let reason =
+            "holds checkpoints of an earlier run; resume it with build_or_resume, or give \
+                      another folder";
+        Err(Error::file(folder, reason))
+    }
+
+    /// The folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 }
+
+/// Checkpoints that cannot be used, and why.
+pub(super) type Skipped = Vec<(PathBuf, Error)>;
 
 /// A search resumed from a checkpoint.
 #[derive(Debug)]
@@ -246,13 +292,20 @@ impl<A: Architecture> SearchBuilder<A> {
         let model = resumed.search.supernet().cost_model();
         let given: Vec<CostLimit> =
             budgets.iter().map(|budget| budget.resolve(model)).collect::<Result<_>>()?;
-        let saved = resumed.search.limits();
-        if resumed.search.options().search_steps > 0 && given != saved {
-            let expected = format!("{}, as in the checkpoint", in_words(saved));
-            return Err(Error::invalid("budget", expected, in_words(&given)));
+        if resumed.search.options().search_steps > 0 {
+            expect_limits(&given, resumed.search.limits())?;
         }
         Ok(resumed)
     }
+}
+
+/// Refuses budgets that are not those of the checkpoint.
+fn expect_limits(given: &[CostLimit], saved: &[CostLimit]) -> Result<()> {
+    if given == saved {
+        return Ok(());
+    }
+    let expected = format!("{}, as in the checkpoint", in_words(saved));
+    Err(Error::invalid("budget", expected, in_words(given)))
 }
 
 /// Refuses a latency model that is not that of the checkpoint.

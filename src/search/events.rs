@@ -182,6 +182,9 @@ pub enum Event {
         /// in a row; empty if unknown, after a resume.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         first: Vec<String>,
+        /// At a rollback, or where there is nothing to roll back to: newer checkpoints that could not be used, and why.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unusable: Vec<String>,
     },
     /// A checkpoint is about to be written.
     Checkpoint {

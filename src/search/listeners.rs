@@ -124,8 +124,8 @@ impl Listener for TracingListener {
             Event::Finished(f) => {
                 tracing::info!(step = f.step, projected = f.projected, costs = ?f.costs, "finished");
             }
-            Event::NonFinite { step, skipped, in_a_row, action, first } => {
-                tracing::warn!(step, skipped, in_a_row, ?action, ?first, "non_finite");
+            Event::NonFinite { step, skipped, in_a_row, action, first, unusable } => {
+                tracing::warn!(step, skipped, in_a_row, ?action, ?first, ?unusable, "non_finite");
             }
             Event::Checkpoint { step } => tracing::info!(step, "checkpoint"),
             Event::Evaluated { step, top1 } => tracing::info!(step, top1, "evaluated"),

@@ -39,8 +39,9 @@ impl<A: Architecture> Search<A> {
         let first = self.first_not_finite(logged.counts);
         if skipped > reported {
             let (step, action) = (self.step + 1, NonFiniteAction::Skipped);
-            let first = first.clone();
-            listener.on_event(&Event::NonFinite { step, skipped, in_a_row, action, first })?;
+            let (first, unusable) = (first.clone(), Vec::new());
+            let event = Event::NonFinite { step, skipped, in_a_row, action, first, unusable };
+            listener.on_event(&event)?;
         }
         if in_a_row >= self.options.training.max_skipped_in_a_row {
             return Err(Error::Diverged { step: self.step, in_a_row, first });

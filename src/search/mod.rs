@@ -37,6 +37,7 @@ mod ranks;
 mod readout;
 mod replicate;
 mod resume;
+mod rollback;
 mod rounds;
 mod run;
 mod snapshot;

@@ -1,7 +1,7 @@
 //! A run: a search trained to its end, with checkpoints, metrics and rollback.
 
 use super::checkpoint::{Checkpoints, CHECKPOINTS};
-use super::events::{Event, Listener, NonFiniteAction};
+use super::events::{Event, Listener};
 use super::listeners::MetricsFile;
 use super::step::Search;
 use crate::batch::{images_of, Batch, BatchSource};
@@ -11,7 +11,6 @@ use crate::range::INTERVAL;
 use crate::{Error, Result};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
 
 /// File name of the events in a run folder.
 pub const METRICS: &str = "metrics.jsonl";
@@ -29,13 +28,13 @@ pub enum Outcome {
 
 /// A search that is trained with checkpoints, and rolled back to the last one when it diverges.
 pub struct Run<'a, A: Architecture> {
-    search: &'a mut Search<A>,
-    checkpoints: Checkpoints,
+    pub(super) search: &'a mut Search<A>,
+    pub(super) checkpoints: Checkpoints,
     interval: u64,
-    listeners: Vec<Box<dyn Listener + 'a>>,
+    pub(super) listeners: Vec<Box<dyn Listener + 'a>>,
     stop: Option<&'a AtomicBool>,
     /// The step at which it diverged and was rolled back, until that step is passed.
-    rolled_back_at: Option<u64>,
+    pub(super) rolled_back_at: Option<u64>,
     /// Ownership of the run folder, if there is one.
     _owner: Option<Owner>,
 }
@@ -91,11 +90,7 @@ impl<A: Architecture> Search<A> {
         if !self.group().is_main() {
             return Ok(None);
         }
-        if self.step == 0 && checkpoints.newest()?.is_some() {
-            let reason = "holds checkpoints of an earlier run; resume it with build_or_resume, or \
-                          give another folder";
-            return Err(Error::file(folder, reason));
-        }
+        checkpoints.expect_none_at_beginning(self.step, folder)?;
         expect_run(folder)?;
         let owner = Owner::claim(folder, Part::Run)?;
         checkpoints.claim()?;
@@ -206,7 +201,8 @@ impl<'a, A: Architecture> Run<'a, A> {
     ///
     /// # Errors
     /// [`Error::Diverged`] if the rollback did not help, or there is no checkpoint;
-    /// [`Error::Invalid`] for an interval of 0; those of [`Checkpoints::claim`], of the search, the
+    /// [`Error::Invalid`] for an interval of 0; [`Error::File`] for a search at step 0 beside checkpoints of an earlier
+    /// run; those of [`Checkpoints::claim`], of the search, the
     /// source and the listeners.
     /// The last checkpoint stays complete in every case.
     pub fn train(&mut self, source: &mut dyn BatchSource) -> Result<Outcome> {
@@ -219,8 +215,7 @@ impl<'a, A: Architecture> Run<'a, A> {
     /// Those of [`train`](Self::train).
     pub fn train_until(&mut self, step: u64, source: &mut dyn BatchSource) -> Result<Outcome> {
         INTERVAL.check("steps between checkpoints", self.interval)?;
-        let claimed = if self.writes() { self.checkpoints.claim() } else { Ok(()) };
-        self.search.group().agree(claimed)?;
+        self.search.group().agree(self.claim())?;
         while !self.search.is_done() {
             if self.search.step >= step {
                 return Ok(Outcome::Reached);
@@ -230,6 +225,15 @@ impl<'a, A: Architecture> Run<'a, A> {
             }
         }
         Ok(Outcome::Finished)
+    }
+
+    /// Takes ownership of the checkpoints, on rank 0.
+    fn claim(&self) -> Result<()> {
+        if !self.writes() {
+            return Ok(());
+        }
+        self.checkpoints.expect_none_at_beginning(self.search.step, self.checkpoints.folder())?;
+        self.checkpoints.claim()
     }
 
     /// Makes one optimiser step, with a checkpoint where one is due; returns whether the run is to
@@ -260,7 +264,7 @@ impl<'a, A: Architecture> Run<'a, A> {
     }
 
     /// Whether this process writes the files.
-    fn writes(&self) -> bool {
+    pub(super) fn writes(&self) -> bool {
         self.search.group().is_main()
     }
 
@@ -273,43 +277,5 @@ impl<'a, A: Architecture> Run<'a, A> {
             false => Ok(()),
         });
         self.search.group().agree(written)
-    }
-
-    /// Returns the search of the last checkpoint, on every rank; `None` where there is none.
-    fn last_checkpoint(&self) -> Result<Option<Search<A>>> {
-        let (components, device) = (self.search.components.clone(), self.search.supernet.device());
-        let group = Arc::clone(&self.search.group);
-        let read = match self.writes() {
-            true => self.checkpoints.resume_with(&components, device),
-            false => Ok(None),
-        };
-        let own = group.agree(read)?.map(|last| last.search);
-        if group.world_size() == 1 {
-            return Ok(own);
-        }
-        if !group.main_says(own.is_some())? {
-            return Ok(None);
-        }
-        Search::from_main(own, &components, device, &group).map(Some)
-    }
-
-    fn roll_back(&mut self, step: u64, in_a_row: u64, first: Vec<String>) -> Result<()> {
-        let skipped = self.search.non_finite.reported;
-        let event = |step, action| {
-            let first = first.clone();
-            Event::NonFinite { step, skipped, in_a_row, action, first }
-        };
-        let last = match self.rolled_back_at {
-            Some(_) => None,
-            None => self.last_checkpoint()?,
-        };
-        let Some(mut last) = last else {
-            self.emit(&event(step, NonFiniteAction::Stopped))?;
-            return Err(Error::Diverged { step, in_a_row, first });
-        };
-        last.measure_with_meter_of(self.search);
-        *self.search = last;
-        self.rolled_back_at = Some(step);
-        self.emit(&event(self.search.step, NonFiniteAction::RolledBack))
     }
 }

@@ -88,7 +88,7 @@ fn error_of_nccl_on_one_rank_is_that_of_every_rank() -> TestResult {
 
 #[test]
 fn listener_that_fails_on_rank_0_ends_all_ranks_with_its_error() -> TestResult {
-    for fault in ["emit"] {
+    for fault in ["rollback", "emit"] {
         let [main, own] = errors(fault)?;
         assert!(main.contains("events: disk full"), "{fault}: {main}");
         assert!(own.contains("rank 0 failed: events: disk full"), "{fault}: {own}");

@@ -50,7 +50,7 @@ pub fn not_finite(report: &Report) -> Report {
         }
         let non_finite = |step, action| {
             let first = vec!["task <loss>".into()];
-            Event::NonFinite { step, skipped: 9, in_a_row: 5, action, first }
+            Event::NonFinite { step, skipped: 9, in_a_row: 5, action, first, unusable: Vec::new() }
         };
         stage.events.push(non_finite(12, NonFiniteAction::Skipped));
         stage.events.push(non_finite(8, NonFiniteAction::RolledBack));
@@ -204,8 +204,14 @@ fn one_of_each() -> Vec<Event> {
         macs: 3e6,
     };
     let first = Vec::new;
-    let non_finite =
-        |action| Event::NonFinite { step: 2, skipped: 9, in_a_row: 5, action, first: first() };
+    let non_finite = |action| Event::NonFinite {
+        step: 2,
+        skipped: 9,
+        in_a_row: 5,
+        action,
+        first: first(),
+        unusable: first(),
+    };
     vec![
         Event::Step(step),
         Event::Pruned(pruned),

@@ -175,7 +175,8 @@ fn rollback_removes_points_since_the_checkpoint() -> TestResult {
         board.on_event(&measured(step, 0.5))?;
     }
     let (action, first) = (NonFiniteAction::RolledBack, Vec::new());
-    let back = Event::NonFinite { step: 8, skipped: 5, in_a_row: 5, action, first };
+    let back =
+        Event::NonFinite { step: 8, skipped: 5, in_a_row: 5, action, first, unusable: Vec::new() };
     board.on_event(&back)?;
     board.on_event(&measured(8, 0.75))?;
     board.on_event(&Event::Checkpoint { step: 9 })?;
