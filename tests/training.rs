@@ -8,7 +8,7 @@ use once_for_both::components::{
 };
 use once_for_both::models::VitConfig;
 use once_for_both::precision::Precision;
-use once_for_both::search::{Checkpoints, Event, Search, SearchOptions};
+use once_for_both::search::{Checkpoints, Event, Phase, Search, SearchOptions};
 use once_for_both::space::SearchSpace;
 use once_for_both::supernet::Supernet;
 use once_for_both::{Error, Result};
@@ -296,6 +296,33 @@ fn frozen_weights_are_unchanged_while_scores_are_learned() -> TestResult {
         assert!(after[name].equal(weight), "{name} has moved");
     }
     assert!(!search.supernet().states()[0].score.equal(&score));
+    Ok(())
+}
+
+#[test]
+fn weights_frozen_during_the_search_are_trained_afterwards() -> TestResult {
+    let _alone = alone();
+    let frozen = options().with(|o| o.training.freeze_weights = true);
+    let mut search = search_with(frozen, 0.9)?;
+    let bias = |search: &Search<VitConfig>| search.supernet().raw_weights()["head.bias"].copy();
+    let before = bias(&search);
+    while search.phase() == Phase::Search {
+        assert!(bias(&search).equal(&before), "step {}", search.steps_done());
+        let batches = [batch(search.steps_done())?];
+        step(&mut search, &batches)?;
+    }
+    assert!(!search.is_done());
+    run(&mut search, STEPS)?;
+    assert!(!bias(&search).equal(&before));
+    Ok(())
+}
+
+#[test]
+fn plain_training_with_frozen_weights_is_refused() -> TestResult {
+    let _alone = alone();
+    let frozen = SearchOptions::training(STEPS).with(|o| o.training.freeze_weights = true);
+    let refused = Search::of(vit()).options(frozen).device(test_device()).build();
+    assert_refused!(refused, Error::Invalid { ref name, .. } if name == "training.freeze_weights");
     Ok(())
 }
 

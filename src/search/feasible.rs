@@ -47,6 +47,10 @@ impl<A: Architecture> SearchBuilder<A> {
         self.components.check(&self.architecture)?;
         expect_teacher(&self.components, options.training.distillation)?;
         if options.search_steps == 0 {
+            if options.training.freeze_weights {
+                let expected = "false without a search, in which nothing else is learned";
+                return Err(Error::invalid("training.freeze_weights", expected, true));
+            }
             return Ok((options, SearchSpace::empty()));
         }
         let space = match &self.space {

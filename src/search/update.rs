@@ -181,7 +181,10 @@ impl<A: Architecture> Search<A> {
             _ => None,
         };
         let frozen = [
-            (ParameterKind::Weight, self.options.training.freeze_weights),
+            (
+                ParameterKind::Weight,
+                self.phase == Phase::Search && self.options.training.freeze_weights,
+            ),
             (ParameterKind::Score, stage == Some(false)),
             (ParameterKind::Alpha, stage == Some(true) || self.estimates()),
         ];

@@ -277,7 +277,8 @@ pub struct TrainingOptions {
     /// Decay of an EMA of weights and scores, which is evaluated and extracted in their place.
     /// Default none.
     pub ema_decay: Option<f64>,
-    /// Whether the weights are frozen while scores and α are learned. Default false.
+    /// Whether the weights are frozen while scores and α are learned; fine-tuning trains them. Not in plain training.
+    /// Default false.
     pub freeze_weights: bool,
     /// Skipped steps in a row, each with a loss or gradient that is not finite, after which
     /// training counts as diverged. Default 5.
