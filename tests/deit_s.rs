@@ -850,6 +850,19 @@ fn option_without_effect_is_refused_by_name() -> TestResult {
             "finetune.share: got 0.5, expected none",
         ),
         (
+            &["train.options.training.freeze_weights=true"],
+            "train.options.training.freeze_weights: got true, expected false",
+        ),
+        (
+            &[
+                "finetune.options.training.freeze_weights=true",
+                "finetune.steps=2",
+                "finetune.batch=2",
+                "finetune.lr=1e-3",
+            ],
+            "finetune.options.training.freeze_weights: got true, expected false",
+        ),
+        (
             &["search.epochs=1", "search.steps=8"],
             "search: got both, expected either epochs or steps",
         ),

@@ -404,6 +404,36 @@ fn run_that_is_stopped_while_batches_accumulate_stops_before_the_step() -> TestR
     Ok(())
 }
 
+#[test]
+fn run_that_is_stopped_before_its_first_step_goes_on() -> TestResult {
+    let _alone = alone();
+    let twice = options().with(|o| o.training.accumulate = 2);
+    let stop = AtomicBool::new(false);
+    let mut stopping = |_: u64| {
+        stop.store(true, Ordering::Relaxed);
+        batch(0).map_err(in_words)
+    };
+    let folder = tempfile::tempdir()?;
+    for resumed in [false, true] {
+        let built = builder(twice.clone(), 0.5).build_or_resume(folder.path())?;
+        assert_eq!((built.search.steps_done(), built.skipped.len()), (0, 0));
+        let mut search = built.search;
+        let mut run = search.run_in(folder.path())?.stop_when(&stop);
+        stop.store(false, Ordering::Relaxed);
+        assert_eq!(run.train(&mut stopping)?, Outcome::Stopped, "resumed: {resumed}");
+        stop.store(false, Ordering::Relaxed);
+        if resumed {
+            assert_eq!(run.train_until(1, &mut |_| batch(0).map_err(in_words))?, Outcome::Reached);
+        }
+    }
+    let checkpoints = || Checkpoints::new(folder.path().join("apart"), 2);
+    let mut search = search_with(twice, 0.5)?;
+    checkpoints().save(&search)?;
+    let mut run = search.run(checkpoints());
+    assert_eq!(run.train_until(1, &mut |_| batch(0).map_err(in_words))?, Outcome::Reached);
+    Ok(())
+}
+
 /// A checkpoint of a search with another seed is newer than the own one.
 #[test]
 fn run_that_diverges_is_not_rolled_back_into_another_search() -> TestResult {

@@ -52,7 +52,12 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     ) -> Result<SearchOptions> {
         stage.expect_no_search(name)?;
         let (steps, epoch) = self.length(name, stage)?;
-        self.options(name, SearchOptions::training(steps), stage, epoch)
+        let options = self.options(name, SearchOptions::training(steps), stage, epoch)?;
+        if options.training.freeze_weights {
+            let name = format!("{name}.options.training.freeze_weights");
+            return Err(Error::invalid(name, "false: only a search can freeze the weights", true));
+        }
+        Ok(options)
     }
 
     /// Optimiser steps of a stage, and of an epoch in it.

@@ -216,9 +216,11 @@ impl Checkpoints {
         })
     }
 
-    /// Refuses a search after `step` steps that is at its beginning, beside checkpoints of an earlier run in `folder`.
-    pub(super) fn expect_none_at_beginning(&self, step: u64, folder: &Path) -> Result<()> {
-        if step > 0 || self.newest()?.is_none() {
+    /// Refuses a search after `step` steps that is at its beginning, beside checkpoints of later steps in `folder`: an
+    /// earlier run wrote them. Those of step 0 may be its own.
+    pub(super) fn expect_none_later(&self, step: u64, folder: &Path) -> Result<()> {
+        let newest = list(&self.folder)?.iter().filter_map(|path| step_of(path)).max();
+        if step > 0 || newest.is_none_or(|newest| newest == 0) {
             return Ok(());
         }
         let reason =
@@ -336,18 +338,19 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|source| Error::io("read", folder, source))?;
-        if is_step(&entry.file_name().to_string_lossy()) {
+        if step_of(&entry.path()).is_some() {
             found.push(entry.path());
         }
     }
     Ok(found)
 }
 
-fn is_step(name: &str) -> bool {
-    name.strip_prefix("step-").is_some_and(|digits| digits.parse::<u64>().is_ok())
+/// Returns the step of a checkpoint from the name of its folder; `None` for other names.
+fn step_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()
 }
 
 /// Whether a checkpoint has this name.
 fn is_checkpoint(name: &str) -> bool {
-    name == BEST || is_step(name)
+    name == BEST || step_of(Path::new(name)).is_some()
 }

@@ -161,10 +161,11 @@ impl<A: Architecture> Search<A> {
         Ok(numbers.f_div_scalar(self.share().world_size() as f64)?)
     }
 
-    /// Returns whether a rank was told to stop, after a step with `own` images on this rank.
+    /// Returns whether the stop flag of a rank is set, before a step with `own` images on this rank.
     ///
     /// # Errors
-    /// [`DistributedError::Share`] if other ranks had more or fewer images: their gradients counted the same.
+    /// [`DistributedError::Share`] if other ranks have more or fewer images: their gradients would count the same, and
+    /// a step could wait for a rank with fewer backward passes.
     pub(super) fn any_stops(&self, stops: bool, own: i64) -> Result<bool> {
         if self.share().is_whole() {
             return Ok(stops);

@@ -52,6 +52,11 @@ pub(crate) fn expect_run(folder: &Path) -> Result<()> {
     checkpoints.expect_own()
 }
 
+/// Whether a stop flag is set.
+fn is_set(stop: Option<&AtomicBool>) -> bool {
+    stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+}
+
 impl<A: Architecture> Search<A> {
     /// Begins a run in `folder`: events go to `metrics.jsonl`, the two newest checkpoints to
     /// `checkpoints/`, one every 100 steps.
@@ -66,7 +71,7 @@ impl<A: Architecture> Search<A> {
     /// Of several processes that train together, rank 0 alone reads and writes the folder.
     ///
     /// # Errors
-    /// [`Error::File`] if a search at step 0 is given the folder of an earlier run;
+    /// [`Error::File`] if a search at step 0 is given a folder with checkpoints of later steps;
     /// [`FolderError::InUse`](crate::error::FolderError::InUse) if another process or run owns it; [`FolderError::Foreign`](crate::error::FolderError::Foreign) if it holds
     /// files of other programs and no run; [`Error::Io`] if it cannot be created or written.
     pub fn run_in(&mut self, folder: impl AsRef<Path>) -> Result<Run<'_, A>> {
@@ -90,7 +95,7 @@ impl<A: Architecture> Search<A> {
         if !self.group().is_main() {
             return Ok(None);
         }
-        checkpoints.expect_none_at_beginning(self.step, folder)?;
+        checkpoints.expect_none_later(self.step, folder)?;
         expect_run(folder)?;
         let owner = Owner::claim(folder, Part::Run)?;
         checkpoints.claim()?;
@@ -123,8 +128,8 @@ impl<A: Architecture> Search<A> {
     ) -> Result<()> {
         while !self.is_done() {
             let Some(batches) = self.next_batches(source, None)? else { return Ok(()) };
-            self.step(&batches, listener)?;
             self.any_stops(false, images_of(&batches))?;
+            self.step(&batches, listener)?;
         }
         Ok(())
     }
@@ -138,7 +143,7 @@ impl<A: Architecture> Search<A> {
         let accumulate = self.options.training.accumulate;
         let mut batches = Vec::new();
         for number in self.step * accumulate..(self.step + 1) * accumulate {
-            if !batches.is_empty() && stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            if !batches.is_empty() && is_set(stop) {
                 return Ok(None);
             }
             batches.push(self.told(source.batch(number))?);
@@ -169,6 +174,8 @@ impl<'a, A: Architecture> Run<'a, A> {
 
     /// Stops after the current step once this flag is set, by a signal handler for example; between
     /// two batches that a step accumulates, it stops before the step.
+    ///
+    /// Where several processes train together, each reads its flag before a step, and all stop after that step.
     pub fn stop_when(mut self, stop: &'a AtomicBool) -> Self {
         self.stop = Some(stop);
         self
@@ -201,8 +208,8 @@ impl<'a, A: Architecture> Run<'a, A> {
     ///
     /// # Errors
     /// [`Error::Diverged`] if the rollback did not help, or there is no checkpoint;
-    /// [`Error::Invalid`] for an interval of 0; [`Error::File`] for a search at step 0 beside checkpoints of an earlier
-    /// run; those of [`Checkpoints::claim`], of the search, the
+    /// [`Error::Invalid`] for an interval of 0; [`Error::File`] for a search at step 0 beside checkpoints of later
+    /// steps; those of [`Checkpoints::claim`], of the search, the
     /// source and the listeners.
     /// The last checkpoint stays complete in every case.
     pub fn train(&mut self, source: &mut dyn BatchSource) -> Result<Outcome> {
@@ -232,19 +239,20 @@ impl<'a, A: Architecture> Run<'a, A> {
         if !self.writes() {
             return Ok(());
         }
-        self.checkpoints.expect_none_at_beginning(self.search.step, self.checkpoints.folder())?;
+        self.checkpoints.expect_none_later(self.search.step, self.checkpoints.folder())?;
         self.checkpoints.claim()
     }
 
     /// Makes one optimiser step, with a checkpoint where one is due; returns whether the run is to
     /// stop.
     fn advance(&mut self, source: &mut dyn BatchSource) -> Result<bool> {
-        // Ranks stop together, after a step.
-        let stop = self.stop.filter(|_| self.search.share().is_whole());
-        let Some(batches) = self.search.next_batches(source, stop)? else {
+        // Ranks stop together: one exchange before the step compares their images and reads their flags.
+        let own_stop = self.stop.filter(|_| self.search.share().is_whole());
+        let Some(batches) = self.search.next_batches(source, own_stop)? else {
             self.checkpoint()?;
             return Ok(true);
         };
+        let told = self.search.any_stops(is_set(self.stop), images_of(&batches))?;
         match self.search.step(&batches, &mut self.listeners) {
             Err(Error::Diverged { step, in_a_row, first }) => {
                 return self.roll_back(step, in_a_row, first).map(|()| false);
@@ -253,8 +261,7 @@ impl<'a, A: Architecture> Run<'a, A> {
         }
         let (step, done) = (self.search.step, self.search.is_done());
         self.rolled_back_at = self.rolled_back_at.filter(|&at| step <= at);
-        let stopped = self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
-        let stopped = self.search.any_stops(stopped, images_of(&batches))? && !done;
+        let stopped = (told || is_set(own_stop)) && !done;
         let due =
             step.is_multiple_of(self.interval) && self.search.non_finite.counts()?.in_a_row == 0;
         if stopped || done || due {

@@ -45,8 +45,6 @@ pub struct Search<A: Architecture> {
     pub(super) optimiser: AdamW,
     pub(super) ema: Option<Ema>,
     pub(super) non_finite: NonFiniteCounter,
-    /// Floating-point buffers that a step writes; `None` before the first step.
-    pub(super) written_buffers: Option<Vec<String>>,
     pub(super) step: u64,
     pub(super) phase: Phase,
     /// Gates of the last step, from which a fade-out starts.
@@ -95,7 +93,6 @@ impl<A: Architecture> Search<A> {
             optimiser: AdamW::new(),
             ema,
             non_finite,
-            written_buffers: None,
             step: 0,
             phase: Phase::Search,
             last_gates: Vec::new(),
@@ -223,12 +220,12 @@ impl<A: Architecture> Search<A> {
 
     fn advance(&mut self, batches: &[Batch]) -> Result<StepLosses> {
         self.supernet.join_learned()?;
-        let buffers = self.copied_buffers()?;
+        let buffers = self.guarded_buffers()?;
         let StepGradients { weights, learned, gates, gate_gradients, losses, effects } =
             self.gradients(batches)?;
         let gradients = self.laid_out(weights, &learned)?;
         let go = self.clip_and_guard(&gradients, &losses.checked)?;
-        self.settle_buffers(buffers, &go)?;
+        self.settle_buffers(buffers.as_ref(), &go)?;
         let images = images_of(batches) * self.share().world_size() as i64;
         self.remember(effects.as_ref(), images, &go)?;
         let computed = self.update_importance(&gates, &gate_gradients, &go)?;

@@ -1,6 +1,7 @@
 //! Searches of a group whose network has buffers: running statistics, integers and flags.
 
 use super::indexed_network::{Indexed, BUFFERS};
+use super::late_network::{Late, LATE_BUFFERS};
 use super::ranks::{say, start_all, Remains};
 use super::recipe_network::{recipe, Attention, Mlp, CLASSES};
 use super::searches::share_of;
@@ -65,6 +66,10 @@ pub fn run(case: &str, folder: &Path, group: &Arc<dyn Collective>) -> TestResult
             let names = ["bn.running_mean", "bn.running_var"];
             train(recipe(Attention::Grouped, Mlp::BatchNorm), &names, folder, group)
         }
+        "late" => {
+            let network = Late(recipe(Attention::Separate, Mlp::SwiGlu));
+            train(network, &LATE_BUFFERS, folder, group)
+        }
         _ => {
             let network = Indexed(recipe(Attention::Separate, Mlp::SwiGlu));
             train(network, &BUFFERS.map(|(name, _)| name), folder, group)
@@ -87,6 +92,16 @@ fn statistics_of_a_batch_norm_are_finite_and_the_same_on_all_ranks() -> TestResu
     let folder = tempfile::tempdir()?;
     let [before, after] = said("batch_norm", folder.path())?;
     assert!(before != after && !after.contains("NaN"), "{before}: {after}");
+    Ok(())
+}
+
+/// Step 0 writes one buffer, step 1 is skipped, and step 2 writes both.
+#[test]
+fn buffer_that_the_first_step_did_not_write_is_finite_and_the_same_on_all_ranks() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let [before, after] = said("late", folder.path())?;
+    assert_eq!(before, "[[0.0], [0.0]]");
+    assert!(after != before && !after.contains("[0.0]") && !after.contains("NaN"), "{after}");
     Ok(())
 }
 

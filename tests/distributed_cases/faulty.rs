@@ -54,7 +54,9 @@ pub fn run(fault: &str, folder: &Path, group: &Arc<dyn Collective>) -> TestResul
             let mut search = build("default", group)?;
             let count = |number| BATCH / 2 - i64::from(number == 1 && odd);
             let mut run = search.run_in(folder)?.checkpoint_every(1);
-            Ok(run.train(&mut |number| some(number, count(number))).map(drop)?)
+            let ended = run.train(&mut |number| some(number, count(number))).map(drop);
+            assert_eq!(run.search().steps_done(), 1, "steps before the refusal");
+            Ok(ended?)
         }
         // Three ranks: the mean is that of an equal share.
         "three_shares" => {
@@ -66,7 +68,9 @@ pub fn run(fault: &str, folder: &Path, group: &Arc<dyn Collective>) -> TestResul
         "images_without_run" => {
             let mut search = build("training", group)?;
             let count = if odd { 5 } else { 3 };
-            Ok(search.train(&mut |number| some(number, count), &mut ())?)
+            let ended = search.train(&mut |number| some(number, count), &mut ());
+            assert_eq!(search.steps_done(), 0, "steps before the refusal");
+            Ok(ended?)
         }
         "device" => {
             let device = if odd { Device::Cuda(0) } else { Device::Cpu };

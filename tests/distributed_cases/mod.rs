@@ -10,6 +10,8 @@ pub mod work;
 
 #[path = "../wrapped/indexed_network.rs"]
 pub mod indexed_network;
+#[path = "../wrapped/late_network.rs"]
+pub mod late_network;
 #[path = "../wrapped/recipe_network.rs"]
 #[allow(dead_code, reason = "the tests of wrapped networks use all of it")]
 pub mod recipe_network;

@@ -1,6 +1,7 @@
 //! Buffers of a wrapped network: running statistics, integers and flags.
 
 use super::indexed_network::{Indexed, BUFFERS};
+use super::late_network::{Late, LATE_BUFFERS};
 use super::recipe_network::{recipe, Attention, Mlp, Recipe, CLASSES};
 use super::Batches;
 use crate::support::tiny_run::alone;
@@ -54,6 +55,31 @@ fn step_with_nan_leaves_the_statistics_of_a_batch_norm_unchanged() -> TestResult
             assert!(!now.equal(former), "{precision:?} after {good} steps");
             assert!(now.isfinite().all().int64_value(&[]) == 1);
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn skipped_step_leaves_a_buffer_that_the_first_step_did_not_write() -> TestResult {
+    let _alone = alone();
+    for precision in [Precision::F32, Precision::Bf16] {
+        let options = options().with(|o| o.training.precision = precision);
+        let network = Late(recipe(Attention::Grouped, Mlp::SwiGlu));
+        let builder = Search::of(network).budget(Budget::macs_share(0.6)).options(options);
+        let mut search = builder.device(test_device()).build()?;
+        let values = |search: &Search<Late>| {
+            let weights = search.supernet().raw_weights();
+            LATE_BUFFERS.map(|name| weights[name].double_value(&[0]))
+        };
+        search.step(&[BATCHES.at(0)?], &mut ())?;
+        let before = values(&search);
+        assert!(before[0] > 0.0 && before[1] == 0.0, "{precision:?}: {before:?}");
+        let batch = BATCHES.at(1)?;
+        search.step(&[Batch { images: batch.images * f64::NAN, ..batch }], &mut ())?;
+        assert_eq!(values(&search), before, "{precision:?}");
+        search.step(&[BATCHES.at(2)?], &mut ())?;
+        let after = values(&search);
+        assert!(after[0] > before[0] && after[1] != 0.0, "{precision:?}: {after:?}");
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod bare;
 mod buffers;
 mod dinov2;
 mod indexed_network;
+mod late_network;
 mod odd;
 mod own;
 mod recipe_network;
