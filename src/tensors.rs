@@ -68,7 +68,16 @@ fn header(path: &Path, tensors: &[(&String, &Tensor, Dtype)]) -> Result<Vec<u8>>
 }
 
 fn stored_type(path: &Path, name: &str, tensor: &Tensor) -> Result<Dtype> {
-    Ok(match tensor.kind() {
+    let kind = tensor.kind();
+    dtype_of(kind).ok_or_else(|| {
+        let reason = format!("type of {name}: got {kind:?}, expected one that safetensors has");
+        Error::file(path, reason)
+    })
+}
+
+/// Returns the type of safetensors for a kind; `None` for a kind that it does not have.
+pub(crate) fn dtype_of(kind: Kind) -> Option<Dtype> {
+    Some(match kind {
         Kind::Bool => Dtype::BOOL,
         Kind::Uint8 => Dtype::U8,
         Kind::Int8 => Dtype::I8,
@@ -79,11 +88,7 @@ fn stored_type(path: &Path, name: &str, tensor: &Tensor) -> Result<Dtype> {
         Kind::Half => Dtype::F16,
         Kind::Float => Dtype::F32,
         Kind::Double => Dtype::F64,
-        other => {
-            let reason =
-                format!("type of {name}: got {other:?}, expected one that safetensors has");
-            return Err(Error::file(path, reason));
-        }
+        _ => return None,
     })
 }
 

@@ -39,6 +39,17 @@ impl<A: Architecture> Subnet<A> {
         device: Device,
         precision: Precision,
     ) -> Result<Self> {
+        Self::with_checked(architecture, weights, device, precision, |_| Ok(()))
+    }
+
+    /// [`with_precision`](Self::with_precision), but checks the variables of the network before a weight is copied.
+    pub(super) fn with_checked(
+        architecture: A,
+        weights: &Weights,
+        device: Device,
+        precision: Precision,
+        check: impl FnOnce(&Weights) -> Result<()>,
+    ) -> Result<Self> {
         let store = nn::VarStore::new(device);
         let network = architecture.build(&store.root())?;
         let own: Weights = store.variables().into_iter().collect();
@@ -50,6 +61,7 @@ impl<A: Architecture> Subnet<A> {
             let source = weights.get(name).ok_or_else(missing)?;
             expect_shape("load subnet", name, source, &target.size())?;
         }
+        check(&own)?;
         convert(own.values(), precision.kind())?;
         crate::autograd::no_grad(|| {
             own.iter().try_for_each(|(name, target)| target.shallow_clone().f_copy_(&weights[name]))

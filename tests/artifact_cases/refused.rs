@@ -283,8 +283,9 @@ fn artifact_with_integers_in_place_of_weights_is_refused() -> TestResult {
     let crc32 = crc32fast::hash(&fs::read(folder.file(WEIGHTS))?);
     folder.edit(CONFIG, |config| config["weights_crc32"] = json!(crc32))?;
     let refused = Subnet::<VitConfig>::load(folder.path(), test_device());
-    assert_refused!(refused, Error::File { ref reason, .. }
-        if reason.contains("type of head.bias: got Int64, expected Float"));
+    assert_refused!(refused, Error::Artifact { ref path, ref source }
+        if *path == folder.file(WEIGHTS) && matches!(&**source, ArtifactError::Precision { tensor, expected: "f32", actual }
+            if tensor == "head.bias" && actual == "i64"));
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use super::indexed_network::{Indexed, BUFFERS};
 use super::late_network::{Late, LATE_BUFFERS};
 use super::recipe_network::{recipe, Attention, Mlp, Recipe, CLASSES};
 use super::Batches;
+use crate::support::damage::renew_checksums;
 use crate::support::tiny_run::alone;
 use crate::support::{test_device, TestResult, Tolerance};
 use once_for_both::batch::Batch;
@@ -11,7 +12,8 @@ use once_for_both::cost::Budget;
 use once_for_both::precision::Precision;
 use once_for_both::search::{Checkpoints, Search, SearchOptions};
 use once_for_both::subnet::{Export, Subnet};
-use tch::Tensor;
+use std::path::Path;
+use tch::{Kind, Tensor};
 
 const BATCHES: Batches = Batches { count: 4, side: 16, classes: CLASSES };
 
@@ -109,6 +111,57 @@ fn network_with_integers_and_flags_is_taught_by_itself_extracted_and_loaded() ->
         }
         let found = loaded.predict(&images)?;
         Tolerance::of_scale(tolerance, &logits)?.check("logits", &found, &logits)?;
+    }
+    Ok(())
+}
+
+/// Changes tensors in the file of an artifact, and its checksums.
+fn rewrite(artifact: &Path, change: impl Fn(&str, &Tensor) -> Tensor) -> TestResult {
+    let [weights, config] = ["model.safetensors", "config.json"].map(|name| artifact.join(name));
+    let stored = Tensor::read_safetensors(&weights)?;
+    let changed = stored.iter().map(|(name, own)| (name.as_str(), change(name, own)));
+    Tensor::write_safetensors(&changed.collect::<Vec<_>>(), &weights)?;
+    let mut described: serde_json::Value = serde_json::from_slice(&std::fs::read(&config)?)?;
+    described["weights_crc32"] = crc32fast::hash(&std::fs::read(&weights)?).into();
+    std::fs::write(&config, serde_json::to_vec(&described)?)?;
+    renew_checksums(artifact)
+}
+
+fn is_buffer(name: &str) -> bool {
+    BUFFERS.iter().any(|(buffer, _)| *buffer == name)
+}
+
+#[test]
+fn artifact_with_integers_and_flags_stored_as_floats_is_loaded_if_all_are_whole() -> TestResult {
+    let _alone = alone();
+    let network = Indexed(recipe(Attention::Separate, Mlp::SwiGlu));
+    let mut search = Search::training(network, 1).device(test_device()).build()?;
+    search.step(&[BATCHES.at(0)?], &mut ())?;
+    let subnet = search.extract(&BATCHES.at(50)?.images)?;
+    let folder = tempfile::tempdir()?;
+    for export in [Export::f32(), Export::f16()] {
+        let path = folder.path().join("subnet");
+        subnet.save(&path, &export)?;
+        let float = if export.precision.name() == "f32" { Kind::Float } else { Kind::Half };
+        rewrite(&path, |name, own| match is_buffer(name) {
+            true => own.to_kind(float),
+            false => own.shallow_clone(),
+        })?;
+        let loaded = Subnet::<Indexed>::load(&path, test_device())?;
+        for (name, kind) in BUFFERS {
+            assert_eq!(loaded.weights()[name].kind(), kind, "{name}");
+            assert!(loaded.weights()[name].equal(&subnet.weights()[name]), "{name}");
+        }
+        for (changed, added) in [("order", 0.5), ("shown", 2.0), ("bytes", 300.0)] {
+            subnet.save(&path, &export)?;
+            rewrite(&path, |name, own| match name == changed {
+                true => own.to_kind(float) + added,
+                false => own.shallow_clone(),
+            })?;
+            let refused = Subnet::<Indexed>::load(&path, test_device());
+            let error = refused.err().ok_or(changed)?.to_string();
+            assert!(error.contains(&format!("type of {changed}: got {float:?}")), "{error}");
+        }
     }
     Ok(())
 }

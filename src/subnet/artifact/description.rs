@@ -155,7 +155,9 @@ struct Config<'a, A> {
 
 impl<A: Architecture> Description<A> {
     /// Reads the description of an artifact, and checks the folder against it: the checksum of every
-    /// file; costs; names, shapes and types of the weights; the verification. No tensor is allocated.
+    /// file; costs; names, shapes and types of the weights; the verification. No tensor is allocated. Only
+    /// [`Subnet::load`](crate::subnet::Subnet::load), which builds the network, checks which variables are of integers
+    /// or flags.
     ///
     /// Artifacts of version 1 have a checksum of the weights alone, and no `checksums.sfv`: beside
     /// one, that version is refused.

@@ -4,7 +4,7 @@ use super::refused;
 use crate::error::ArtifactError;
 use crate::models::Shapes;
 use crate::subnet::Precision;
-use crate::tensors::{read_header, Dtype, HeaderFault, Metadata, Weights};
+use crate::tensors::{dtype_of, read_header, Dtype, HeaderFault, Metadata, Weights};
 use crate::{Error, Result};
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -68,15 +68,28 @@ fn is_of_buffer(dtype: Dtype) -> bool {
     matches!(dtype, BOOL | U8 | I8 | I16 | I32 | I64)
 }
 
-/// Checks that integers and flags in a file are those of variables of the same type.
+/// Checks the stored tensors against the variables of the network: integers and flags stand for variables of the same
+/// type. Floats also do so where every value is kept exactly: earlier versions stored buffers of integers so.
 ///
 /// # Errors
-/// [`Error::File`] with the first variable of another type.
-pub(super) fn expect_types(path: &Path, stored: &Weights, own: &Weights) -> Result<()> {
+/// [`ArtifactError::Precision`] with the first weight that is stored as integers or flags; [`Error::File`] with the
+/// first variable of integers or flags that is stored otherwise.
+pub(super) fn expect_types(
+    path: &Path,
+    stored: &Weights,
+    own: &Weights,
+    precision: Precision,
+) -> Result<()> {
     for (tensor, variable) in own {
-        let Some(kind) = stored.get(tensor).map(Tensor::kind) else { continue };
-        if kind != variable.kind() && !(is_float(kind) && is_float(variable.kind())) {
-            let expected = variable.kind();
+        let Some(source) = stored.get(tensor) else { continue };
+        let (kind, expected) = (source.kind(), variable.kind());
+        if is_float(expected) && !is_float(kind) {
+            let (tensor, expected) = (tensor.clone(), precision.name());
+            let actual = dtype_of(kind).map(|own| own.to_string().to_lowercase());
+            let actual = actual.unwrap_or_else(|| format!("{kind:?}"));
+            return Err(refused(path, ArtifactError::Precision { tensor, expected, actual }));
+        }
+        if kind != expected && !is_float(expected) && !is_exact(source, expected)? {
             let reason = format!(
                 "type of {tensor}: got {kind:?}, expected {expected:?} as in the network; save the artifact again"
             );
@@ -84,6 +97,14 @@ pub(super) fn expect_types(path: &Path, stored: &Weights, own: &Weights) -> Resu
         }
     }
     Ok(())
+}
+
+/// Whether every value of a tensor of floats is one of `kind`, of integers or flags.
+fn is_exact(floats: &Tensor, kind: Kind) -> Result<bool> {
+    if !is_float(floats.kind()) {
+        return Ok(false);
+    }
+    Ok(floats.f_to_kind(kind)?.f_to_kind(floats.kind())?.f_equal(floats)?)
 }
 
 fn is_float(kind: Kind) -> bool {

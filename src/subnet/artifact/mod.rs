@@ -20,6 +20,7 @@ use crate::cost::Metric;
 use crate::error::ArtifactError;
 use crate::files::{read_folder, write, write_folder, FolderKind};
 use crate::models::Architecture;
+use crate::tensors::Weights;
 use crate::{Error, Result};
 use serde::Serialize;
 use std::path::Path;
@@ -65,7 +66,8 @@ impl<A: Architecture> Subnet<A> {
     /// Loads a subnet from a folder written by [`Extracted::save`], and converts its weights to f32.
     ///
     /// # Errors
-    /// Those of [`Description::read`], before any tensor is allocated.
+    /// Those of [`Description::read`], before any tensor is allocated; [`ArtifactError::Precision`] for a weight that is
+    /// stored as integers or flags, and [`Error::File`] for integers or flags of another type than the network's.
     pub fn load(folder: impl AsRef<Path>, device: Device) -> Result<Self> {
         Self::load_described(folder.as_ref(), device, |_| Precision::F32)
     }
@@ -74,7 +76,8 @@ impl<A: Architecture> Subnet<A> {
     /// which the network then computes.
     ///
     /// # Errors
-    /// Those of [`Description::read`], before any tensor is allocated.
+    /// Those of [`Description::read`], before any tensor is allocated; [`ArtifactError::Precision`] for a weight that is
+    /// stored as integers or flags, and [`Error::File`] for integers or flags of another type than the network's.
     pub fn load_as_stored(folder: impl AsRef<Path>, device: Device) -> Result<Self> {
         Self::load_described(folder.as_ref(), device, |stored| stored)
     }
@@ -88,10 +91,9 @@ impl<A: Architecture> Subnet<A> {
             let description = Description::read(folder)?;
             let path = folder.join(WEIGHTS);
             let weights = crate::tensors::read(&path, device)?;
-            let precision = precision(description.precision);
-            let own = Self::with_precision(description.architecture, &weights, device, precision)?;
-            header::expect_types(&path, &weights, own.weights())?;
-            Ok(own)
+            let Description { architecture, precision: stored, .. } = description;
+            let check = |own: &Weights| header::expect_types(&path, &weights, own, stored);
+            Self::with_checked(architecture, &weights, device, precision(stored), check)
         })
     }
 
