@@ -1,18 +1,14 @@
 //! Checkpoints on disk: each is written beside its place and renamed, so the newest is whole.
 
-use super::differences::{expect_options, expect_same_origin};
-use super::resume::Snapshot;
+use super::resume_run::{expect_limits, snapshot_of};
 use super::snapshot::{FORMAT, STATE, TENSORS};
 use super::step::Search;
-use super::SearchBuilder;
 use crate::checksums::{self, CHECKSUMS};
 use crate::components::Components;
-use crate::cost::CostLimit;
 use crate::files::{
     discard_folder, expect_own_names, is_run_name, recover_folder, remove_leftovers, write_folder,
     FolderKind, Owner, Part,
 };
-use crate::latency::LatencyModel;
 use crate::models::Architecture;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -170,7 +166,7 @@ impl Checkpoints {
         self.resume_newest(|path| Search::resume_with(components, path, device))
     }
 
-    fn resume_newest<A: Architecture>(
+    pub(super) fn resume_newest<A: Architecture>(
         &self,
         resume: impl Fn(&Path) -> Result<Search<A>>,
     ) -> Result<Option<Resumed<A>>> {
@@ -207,9 +203,7 @@ impl Checkpoints {
         search: &Search<A>,
     ) -> Result<(Option<Search<A>>, Skipped)> {
         self.newest_usable(|path| {
-            let snapshot = Snapshot::<A>::read(path)?;
-            expect_same_origin(&search.origin, &snapshot.state.origin)?;
-            expect_options(&search.options, &snapshot.state.options)?;
+            let snapshot = snapshot_of::<A>(path, &search.origin, &search.options)?;
             expect_limits(&search.limits, &snapshot.state.limits)?;
             let device = search.supernet().device();
             Search::resume_from(snapshot, Some(&search.components), device)
@@ -245,88 +239,6 @@ pub struct Resumed<A: Architecture> {
     pub search: Search<A>,
     /// Newer checkpoints that could not be used, and why.
     pub skipped: Vec<(PathBuf, Error)>,
-}
-
-impl<A: Architecture> SearchBuilder<A> {
-    /// Resumes from the newest usable checkpoint of a run folder, as [`Search::run_in`] leaves
-    /// them; builds the search where there is none. The device may differ from that of before.
-    ///
-    /// # Errors
-    /// Those of [`build`](Self::build); [`Error::Invalid`] naming the first field of the architecture
-    /// or search space, option or budget, and [`Error::Component`] naming the first component, that is not the checkpoint's.
-    pub fn build_or_resume(self, run_folder: impl AsRef<Path>) -> Result<Resumed<A>> {
-        let run_folder = run_folder.as_ref();
-        match self.group().world_size() {
-            1 => self.build_or_resume_alone(run_folder),
-            _ => self.build_or_receive(run_folder),
-        }
-    }
-
-    fn build_or_resume_alone(self, run_folder: &Path) -> Result<Resumed<A>> {
-        let checkpoints = Checkpoints::new(run_folder.join(CHECKPOINTS), 1);
-        match checkpoints.newest()? {
-            None => Ok(Resumed { search: self.build()?, skipped: Vec::new() }),
-            Some(_) => self.resume_alone(&checkpoints),
-        }
-    }
-
-    /// Resumes from the newest usable checkpoint, in this process.
-    pub(super) fn resume_alone(self, checkpoints: &Checkpoints) -> Result<Resumed<A>> {
-        let (options, space) = self.checked()?;
-        let origin = self.origin(&space)?;
-        let (latency, meter) = self.latency_parts();
-        let (latency, meter) = (latency.cloned(), meter.cloned());
-        let (_, budgets, components, device) = self.parts();
-        let resumed = checkpoints.resume_newest(|path| {
-            let snapshot = Snapshot::<A>::read(path)?;
-            expect_same_origin(&origin, &snapshot.state.origin)?;
-            expect_options(&options, &snapshot.state.options)?;
-            Search::resume_from(snapshot, Some(&components), device)
-        })?;
-        let Some(mut resumed) = resumed else {
-            return Err(Error::invalid("checkpoints", "at least one", 0));
-        };
-        if let (Some(own), Some(meter)) = (&mut resumed.search.latency, meter) {
-            own.model.setting.expect(&meter.setting())?;
-            own.meter = Some(meter);
-        }
-        expect_latency(latency.as_ref(), resumed.search.latency_model())?;
-        let model = resumed.search.supernet().cost_model();
-        let given: Vec<CostLimit> =
-            budgets.iter().map(|budget| budget.resolve(model)).collect::<Result<_>>()?;
-        if resumed.search.options().search_steps > 0 {
-            expect_limits(&given, resumed.search.limits())?;
-        }
-        Ok(resumed)
-    }
-}
-
-/// Refuses budgets that are not those of the checkpoint.
-fn expect_limits(given: &[CostLimit], saved: &[CostLimit]) -> Result<()> {
-    if given == saved {
-        return Ok(());
-    }
-    let expected = format!("{}, as in the checkpoint", in_words(saved));
-    Err(Error::invalid("budget", expected, in_words(given)))
-}
-
-/// Refuses a latency model that is not that of the checkpoint.
-fn expect_latency(given: Option<&LatencyModel>, saved: Option<&LatencyModel>) -> Result<()> {
-    if given == saved {
-        return Ok(());
-    }
-    let words = |own: Option<&LatencyModel>| match own {
-        None => "none".into(),
-        Some(own) => format!("one of {}: dense network {} ms", own.setting, own.dense_ms),
-    };
-    let expected = format!("{}, as in the checkpoint", words(saved));
-    Err(Error::invalid("latency model", expected, words(given)))
-}
-
-/// "at most 1.3e9 MACs, at most 8e6 parameters".
-fn in_words(limits: &[CostLimit]) -> String {
-    let words = |limit: &CostLimit| format!("at most {} {}", limit.limit, limit.metric.name());
-    limits.iter().map(words).collect::<Vec<_>>().join(", ")
 }
 
 fn list(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -3,7 +3,7 @@
 //! Read in this order: `builder` (what a search is made of), `init` (its first scores and α),
 //! `step` and `gradients` (one optimiser step), `update` (clipping, AdamW, EMA), `decide`
 //! (candidates dropped, sizes decided), `prune` (gate fade-out, units removed), `extract` (the
-//! subnet). `snapshot`, `consistency`, `resume` and `checkpoint` write, check and read the
+//! subnet). `snapshot`, `consistency`, `resume`, `checkpoint` and `resume_run` write, check and read the
 //! state, `run` trains in a
 //! folder.
 
@@ -37,6 +37,7 @@ mod ranks;
 mod readout;
 mod replicate;
 mod resume;
+mod resume_run;
 mod rollback;
 mod rounds;
 mod run;
