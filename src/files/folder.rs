@@ -118,8 +118,8 @@ impl FolderKind {
 /// [`FolderError::Foreign`] if something is at `path`, or at the hidden paths of its temporary folders,
 /// that this crate did not write; [`Error::Invalid`] if
 /// `path` has no file name; [`Error::Io`] if writing fails; those of `fill`. What is at `path` is
-/// then unchanged, and the temporary folder is removed. Once the new folder is at `path`, it is written:
-/// a former folder that cannot be removed is a warning.
+/// then unchanged, and the temporary folder is removed. Once the new folder is at `path`, it stays: a former folder that
+/// cannot be removed is a warning, and an error says that the move may not outlast a power failure.
 pub(crate) fn write_folder(
     path: &Path,
     kind: &FolderKind,
@@ -165,12 +165,13 @@ fn replace(
     keep_others(kind, path, beside)?;
     sync_files(beside)?;
     let former = place(exchange, [beside, path, replaced], kind)?;
-    let cleaned = sync_parent(path).and_then(|()| former.map_or(Ok(()), |at| remove_own(at, kind)));
-    if let Err(reason) = cleaned {
+    let synced = sync_parent(path);
+    let removed = former.map_or(Ok(()), |at| remove_own(at, kind));
+    if let Err(reason) = removed {
         let path = path.display();
         tracing::warn!(%path, %reason, "folder is written; removing the former one failed");
     }
-    Ok(())
+    synced
 }
 
 /// Creates the temporary folder, empty and locked against other processes that write the same one.

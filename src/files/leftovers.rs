@@ -29,13 +29,17 @@ pub(crate) fn restore_folder(path: &Path, kind: &FolderKind) -> Result<()> {
     if path.exists() || !kind.is_own(&replaced) {
         return Ok(());
     }
-    let locked = lock_folder(&replaced);
-    if path.exists() {
-        return Ok(());
-    }
-    if locked.as_ref().is_some_and(|folder| !is_at(folder, &replaced)) {
+    loop {
+        let locked = lock_folder(&replaced);
+        if path.exists() {
+            return Ok(());
+        }
+        let moved = locked.as_ref().is_some_and(|folder| !is_at(folder, &replaced));
+        // A link is never the folder that it leads to.
+        if !moved || replaced.is_symlink() {
+            break;
+        }
         // Another process has moved the folder that was locked, and may have replaced yet another one.
-        return restore_folder(path, kind);
     }
     match rename(&replaced, path) {
         // Another process was faster.

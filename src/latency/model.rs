@@ -149,10 +149,14 @@ impl LatencyModel {
         }
         let own = json(&architecture.in_evaluation())?;
         // A file of an earlier version has what acts in training, too.
-        if own == self.architecture || json(architecture)? == self.architecture {
+        let measured = match A::deserialize(&self.architecture) {
+            Ok(measured) => json(&measured.in_evaluation())?,
+            Err(_) => self.architecture.clone(),
+        };
+        if own == measured {
             return Ok(());
         }
-        let (name, present, measured) = first_difference("", &own, &self.architecture);
+        let (name, present, measured) = first_difference("", &own, &measured);
         let named = |value: String| format!("{} = {value}", name.trim_start_matches('.'));
         let (measured, present) = (named(measured), named(present));
         Err(LatencyError::Differs { what: "architecture", measured, present }.into())

@@ -65,11 +65,17 @@ pub(super) fn expect_idx(folder: &Path, config: &DataConfig) -> Result<()> {
     }
 }
 
+/// Relative difference below which two values of a normalisation are the same: statistics of the same pixels differ in their
+/// last bits between devices.
+const SAME: f64 = 1e-5;
+
 /// Refuses normalisation values that are not those of the images in memory.
 pub(super) fn expect_normalised(config: &DataConfig, images: &Normalisation) -> Result<()> {
     let Normalisation { mean, std } = images;
     for (name, given, own) in [("data.mean", &config.mean, mean), ("data.std", &config.std, std)] {
-        if !given.is_empty() && given != own {
+        let differs = |(given, own): (&f64, &f64)| (given - own).abs() > SAME * own.abs();
+        let is_same = given.len() == own.len() && !given.iter().zip(own).any(differs);
+        if !given.is_empty() && !is_same {
             let expected = format!("none, or {own:?} as the images have (ImageSet::normalised)");
             return Err(Error::invalid(name, expected, format!("{given:?}")));
         }

@@ -18,18 +18,53 @@ pub(super) fn of_steps(events: &[Event], read: impl Fn(&StepMetrics) -> Option<f
 /// values are not averaged and stay as they are.
 pub(super) fn smoothed(points: &[[f64; 2]]) -> Points {
     let half = points.len() / 40;
-    // Each window is summed by itself: in differences of running sums, one large value would spoil all means
-    // after it.
+    // Sums from the start and from the end of each stretch as long as a window: a window is the end of one and the start
+    // of the next. Differences of sums over all points would be spoiled by one large value.
+    let stretch = 2 * half + 1;
+    let numbers: Vec<[f64; 2]> = points.iter().map(|&[_, y]| counted(y)).collect();
+    let starts: Vec<[f64; 2]> = numbers.chunks(stretch).flat_map(running).collect();
+    let ends = numbers.chunks(stretch).flat_map(|part| {
+        let mut sums = running(&part.iter().rev().copied().collect::<Vec<_>>());
+        sums.reverse();
+        sums
+    });
+    let ends: Vec<[f64; 2]> = ends.collect();
     let mean = |(at, &[x, y]): (usize, &[f64; 2])| {
         if !y.is_finite() {
             return [x, y];
         }
-        let window = &points[at.saturating_sub(half)..(at + half + 1).min(points.len())];
-        let finite = window.iter().map(|point| point[1]).filter(|y| y.is_finite());
-        let (sum, count) = finite.fold((0.0, 0.0), |(sum, count), y| (sum + y, count + 1.0));
+        let (first, last) = (at.saturating_sub(half), (at + half).min(points.len() - 1));
+        let [sum, count] = match first / stretch == last / stretch {
+            // Within one stretch: the whole of it, or shortened at an end of the curve.
+            true if first % stretch == 0 => starts[last],
+            true => ends[first],
+            false => add(ends[first], starts[last]),
+        };
         [x, sum / count]
     };
     points.iter().enumerate().map(mean).collect()
+}
+
+/// A value and 1; zeros of one that is not finite.
+fn counted(value: f64) -> [f64; 2] {
+    if value.is_finite() {
+        [value, 1.0]
+    } else {
+        [0.0; 2]
+    }
+}
+
+/// Sums of the first values, of as many as each has before it and itself.
+fn running(values: &[[f64; 2]]) -> Vec<[f64; 2]> {
+    let sum = |sum: &mut [f64; 2], &own: &[f64; 2]| {
+        *sum = add(*sum, own);
+        Some(*sum)
+    };
+    values.iter().scan([0.0; 2], sum).collect()
+}
+
+fn add([a, b]: [f64; 2], [c, d]: [f64; 2]) -> [f64; 2] {
+    [a + c, b + d]
 }
 
 /// Reduces a curve to about `most` points: its ends, and the lowest and highest point of each
@@ -79,6 +114,20 @@ mod tests {
         let smooth = smoothed(&points);
         assert!(smooth[50][1].is_nan() && smooth[49][1].is_finite());
         assert!(smoothed(&[]).is_empty());
+    }
+
+    #[test]
+    fn smoothed_curve_has_the_mean_of_every_window() {
+        for count in [1, 39, 40, 85, 203] {
+            let y = |at: usize| (at * 7 % 11) as f64;
+            let points: Points = (0..count).map(|at| [at as f64, y(at)]).collect();
+            let half = count / 40;
+            for (at, [_, mean]) in smoothed(&points).into_iter().enumerate() {
+                let window = at.saturating_sub(half)..(at + half + 1).min(count);
+                let expected = window.clone().map(y).sum::<f64>() / window.len() as f64;
+                assert!((mean - expected).abs() < 1e-12, "{count}, {at}: {mean}, {expected}");
+            }
+        }
     }
 
     #[test]

@@ -76,18 +76,21 @@ fn subnet_held_in_f16_and_saved_as_f32_has_no_difference_by_rounding() -> TestRe
 fn verification_on_no_images_is_refused() -> TestResult {
     let subnet = network(&config(false))?;
     let none = images(subnet.architecture(), 3)?.f_narrow(0, 0, 0)?;
-    let expect = |refused: Option<Error>| {
-        assert_refused!(
-            refused.map_or(Ok(()), Err),
-            Error::Invalid { name, actual, .. }
-                if name == "images of the verification" && actual == "[0, 2, 12, 12]"
-        );
-    };
-    expect(verify_against(&subnet, &subnet, &none).err());
-    let empty = Extracted { images: none, ..verified(subnet)? };
+    let scalar = none.f_new_zeros([1i64; 0], (none.kind(), none.device()))?;
     let folder = tempfile::tempdir()?;
-    for export in [Export::f32(), Export::f16()] {
-        expect(empty.save(folder.path().join("subnet"), &export).err());
+    for (images, size) in [(none, "[0, 2, 12, 12]"), (scalar, "[]")] {
+        let expect = |refused: Option<Error>| {
+            assert_refused!(
+                refused.map_or(Ok(()), Err),
+                Error::Invalid { ref name, ref actual, .. }
+                    if name == "images of the verification" && actual == size
+            );
+        };
+        expect(verify_against(&subnet, &subnet, &images).err());
+        let empty = Extracted { images, ..verified(network(&config(false))?)? };
+        for export in [Export::f32(), Export::f16()] {
+            expect(empty.save(folder.path().join("subnet"), &export).err());
+        }
     }
     Ok(())
 }

@@ -127,3 +127,14 @@ fn file_whose_name_is_not_utf_8_is_kept_by_every_write() {
         assert_eq!(fs::read_to_string(&own).ok().as_deref(), Some("mine"));
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn link_to_a_former_folder_is_restored_as_a_link() {
+    let root = temporary();
+    let (net, kept) = (root.path().join("net"), root.path().join("kept"));
+    make(&kept, "old");
+    assert!(std::os::unix::fs::symlink(&kept, root.path().join(".net.replaced")).is_ok());
+    assert!(restore_folder(&net, &KIND).is_ok());
+    assert_eq!((text(&net).as_deref(), net.is_symlink()), (Some("old"), true));
+}
