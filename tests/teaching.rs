@@ -250,8 +250,12 @@ fn weight_of_the_teacher_falls_over_a_long_fine_tuning_only() -> TestResult {
     let short = Distillation::dense().for_finetuning(150);
     assert_eq!([0.0, 0.5, 1.0].map(|done| short.weight_at(done)), [0.9; 3]);
     let long = Distillation::dense().for_finetuning(2000);
-    for (done, expected) in [(0.0, 0.9), (0.5, 0.495), (1.0, 0.09), (2.0, 0.09)] {
+    for (done, expected) in [(0.0, 0.9), (0.5, 0.45), (1.0, 0.0), (2.0, 0.0)] {
         assert!((long.weight_at(done) - expected).abs() < 1e-12, "{done}");
+    }
+    for (steps, expected) in [(200, 0.9), (300, 0.45), (400, 0.0)] {
+        let own = Distillation::dense().for_finetuning(steps).weight_at(1.0);
+        assert!((own - expected).abs() < 1e-12, "{steps}");
     }
     assert_eq!(SearchOptions::new(2500, 500).training.distillation, Some(long));
     // The teacher of a network that is pruned: its loss counts with the weight of the step.

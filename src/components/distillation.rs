@@ -139,10 +139,10 @@ impl Distillation {
         Self { teacher: TeacherSource::Dense, features: 3.0, ..Self::new(kind, 0.9) }
     }
 
-    /// Sets the final weight for so many steps of fine-tuning: `weight` for up to 200 steps,
-    /// `weight`·200/steps for more. A subnet that is trained for long outgrows its teacher.
+    /// Sets the final weight for so many steps of fine-tuning: `weight` for up to 200 steps, 0 for 400 and more, and between
+    /// them `weight`·(2 − steps/200). A subnet that is trained for long outgrows its teacher.
     pub fn for_finetuning(mut self, steps: u64) -> Self {
-        self.final_weight = Some(self.weight * (200.0 / steps.max(1) as f64).min(1.0));
+        self.final_weight = Some(self.weight * (2.0 - steps as f64 / 200.0).clamp(0.0, 1.0));
         self
     }
 
