@@ -2,7 +2,8 @@
 
 use super::leftovers::{expect_leftover, make_writable, recover_folder, remove, remove_own};
 use super::{
-    followed, is_at, is_irregular, listed, lock_folder, names, sibling, sync, sync_parent,
+    followed, is_at, is_irregular, listed, lock_folder, lock_waiting, names, sibling, sync,
+    sync_parent,
 };
 use crate::checksums::CHECKSUMS;
 use crate::error::FolderError;
@@ -187,7 +188,13 @@ fn partial_folder(path: &Path, beside: &Path, kind: &FolderKind) -> Result<Optio
             Err(error) if error.kind() == ErrorKind::AlreadyExists && !is_there(beside) => continue,
             other => other.map_err(|source| Error::io("create", at, source))?,
         }
-        let folder = lock_folder(beside);
+        // Only Unix can open a folder to lock it.
+        let folder = match File::open(beside) {
+            _ if !cfg!(unix) => None,
+            // Another process has moved or removed it.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            opened => opened.inspect(lock_waiting).ok(),
+        };
         if !beside.is_symlink() && folder.as_ref().is_none_or(|folder| is_at(folder, beside)) {
             // Once locked: another process is not writing it.
             expect_leftover(beside, kind)?;
