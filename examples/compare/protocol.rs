@@ -2,7 +2,7 @@
 
 use crate::AnyError;
 use once_for_both::components::Distillation;
-use once_for_both::pipeline::{overlay, parse_setting};
+use once_for_both::pipeline::{overlaid, parse_setting};
 use once_for_both::precision::Precision;
 use once_for_both::search::SearchOptions;
 use serde::{Deserialize, Serialize};
@@ -76,11 +76,10 @@ impl Protocol {
         own.pruning.fade_out_steps = self.fade_out.unwrap_or(own.pruning.fade_out_steps);
         own.training.precision = self.precision();
         own.training.distillation = self.distillation();
-        let mut all = serde_json::to_value(own.peak_rate(self.lr))?;
+        own = own.peak_rate(self.lr);
         for setting in &self.settings {
-            overlay(&mut all, parse_setting(setting)?.into(), "options")?;
+            own = overlaid(&own, &parse_setting(setting)?, "options")?;
         }
-        let own: SearchOptions = serde_json::from_value(all)?;
         own.check()?;
         Ok(own)
     }

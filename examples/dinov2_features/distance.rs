@@ -24,7 +24,15 @@ pub struct Distance {
 /// Distances of single images.
 #[derive(Debug, Default)]
 pub struct Distances {
+    /// Class token's 1 − cosine and error, patch tokens' 1 − cosine and error.
     images: Vec<[f64; 4]>,
+}
+
+/// 1 − cosine of single images, by which two networks are compared in pairs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Images {
+    pub class_cosines: Vec<f64>,
+    pub patch_cosines: Vec<f64>,
 }
 
 impl Distances {
@@ -47,6 +55,12 @@ impl Distances {
             self.images.push([1.0 - class[at], class_error[at], 1.0 - patch[at], patch_error[at]]);
         }
         Ok(())
+    }
+
+    /// Returns those of single images, to five decimal places.
+    pub fn images(&self) -> Images {
+        let all = |at: usize| self.images.iter().map(|own| (own[at] * 1e5).round() / 1e5).collect();
+        Images { class_cosines: all(0), patch_cosines: all(2) }
     }
 
     /// Returns the means over all images.

@@ -1,7 +1,7 @@
 //! How far features are from those of the dense network, and how well class tokens tell classes apart.
 
 use crate::dense::Dense;
-use crate::distance::{Distance, Distances};
+use crate::distance::{Distance, Distances, Images};
 use crate::{AnyError, Options};
 use once_for_both::batch::{Batch, Targets};
 use once_for_both::data::{ImageFolder, Loader, LoaderOptions};
@@ -27,13 +27,15 @@ pub struct Recognition {
 }
 
 /// Judgement of a network.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Judgement {
     #[serde(flatten)]
     pub distance: Distance,
     /// `None` without training images to know.
     #[serde(flatten)]
     pub recognition: Option<Recognition>,
+    #[serde(flatten)]
+    pub images: Images,
 }
 
 /// Held-out images with the features of the dense network, and training images that are known by their labels.
@@ -68,7 +70,11 @@ impl Judge {
         for at in known.steps.clone() {
             known_classes.push(classes(known.loader.at(at)?.targets)?);
         }
-        let dense = Judgement { distance: Distance::default(), recognition: None };
+        let dense = Judgement {
+            distance: Distance::default(),
+            recognition: None,
+            images: Images::default(),
+        };
         let mut judge = Self { held_out, known, known_classes, dense };
         judge.dense = judge.of(&network)?;
         Ok(judge)
@@ -93,9 +99,9 @@ impl Judge {
             distances.add(&features, &own.features)?;
             tokens.push(class_token(&features)?);
         }
-        let distance = distances.mean();
+        let (distance, images) = (distances.mean(), distances.images());
         if self.known_classes.is_empty() {
-            return Ok(Judgement { distance, recognition: None });
+            return Ok(Judgement { distance, recognition: None, images });
         }
         let mut known = Vec::new();
         for at in self.known.steps.clone() {
@@ -110,7 +116,7 @@ impl Judge {
         let test = Labelled { features: &tokens, classes: &truth };
         let knn = Knn::default().accuracy(train, test)?.top1;
         let probe = LinearProbe::default().accuracy(train, test)?.top1;
-        Ok(Judgement { distance, recognition: Some(Recognition { knn, probe }) })
+        Ok(Judgement { distance, recognition: Some(Recognition { knn, probe }), images })
     }
 }
 

@@ -24,7 +24,9 @@ mod judge;
 mod methods;
 mod row;
 mod trial;
-// Shared with `examples/compare`.
+// Both are shared with `examples/compare`.
+#[path = "../compare/paired.rs"]
+mod paired;
 #[path = "../compare/unsearched.rs"]
 mod unsearched;
 
@@ -33,7 +35,7 @@ use dense::Dense;
 use methods::Named;
 use once_for_both::components::FeatureMatching;
 use once_for_both::precision::Precision;
-use row::Row;
+use row::{differences, Row};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trial::Bench;
@@ -88,6 +90,10 @@ pub struct Options {
     /// Size of the random errors that losses are estimated from, as a share of the features.
     #[arg(long, default_value_t = 0.01)]
     probe: f64,
+
+    /// Any option of the search: --set pruning.hidden_factor=1. Repeatable.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    settings: Vec<String>,
 
     /// Seeds of the order of the data and of everything random.
     #[arg(long, value_delimiter = ',', default_value = "0")]
@@ -188,12 +194,17 @@ fn execute(options: &Options) -> Result<(), AnyError> {
     }
     let mut bench = Bench::new(options, dense)?;
     println!("{}\n{:18}{:.4} {:6}   {}", Row::HEADER, "dense", 1.0, 0, bench.judge.dense);
+    let mut rows = Vec::new();
     for &method in &options.methods {
         for &seed in &options.seeds {
             let row = bench.run(method, seed)?;
             println!("{row}");
             options.json.as_ref().map_or(Ok(()), |path| row.append(path))?;
+            rows.push(row);
         }
+    }
+    for line in differences(&rows) {
+        println!("{line}");
     }
     Ok(())
 }

@@ -4,7 +4,9 @@ use crate::unsearched::unsearched;
 use crate::Options;
 use clap::ValueEnum;
 use once_for_both::components::{Components, UnitImportance};
+use once_for_both::pipeline::{overlaid, parse_setting};
 use once_for_both::search::{AlphaInit, SearchOptions};
+use once_for_both::Result;
 use std::sync::Arc;
 
 /// A method to compare.
@@ -40,7 +42,7 @@ impl Named {
     }
 
     /// Returns its options.
-    pub fn options(self, options: &Options, seed: u64) -> SearchOptions {
+    pub fn options(self, options: &Options, seed: u64) -> Result<SearchOptions> {
         let (total, search) = (options.steps, options.search_steps());
         let mut own = match self {
             Self::Default | Self::Magnitude => SearchOptions::new(total, search),
@@ -50,6 +52,10 @@ impl Named {
             own.init.alpha = AlphaInit::Even { spread: 0.1 };
         }
         own.training.precision = options.precision();
-        own.peak_rate(options.lr).seed(seed)
+        own = own.peak_rate(options.lr).seed(seed);
+        for setting in &options.settings {
+            own = overlaid(&own, &parse_setting(setting)?, "options")?;
+        }
+        Ok(own)
     }
 }

@@ -1,7 +1,8 @@
 //! Results of one run: a row of the table.
 
-use crate::distance::Distance;
+use crate::distance::{Distance, Images};
 use crate::judge::{Judgement, Recognition};
+use crate::paired::Paired;
 use crate::AnyError;
 use serde::Serialize;
 use serde_json::Value;
@@ -11,7 +12,7 @@ use std::io::Write;
 use std::path::Path;
 
 /// Judgement so many steps after the sizes were decided.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Point {
     pub after: u64,
     #[serde(flatten)]
@@ -53,6 +54,31 @@ impl Row {
         let line = serde_json::to_string(self)? + "\n";
         Ok(file.write_all(line.as_bytes()).map_err(io)?)
     }
+}
+
+/// Returns a line for every method but the first: how much farther from the dense features it ends than the
+/// first, with the standard error paired over images; seeds of both are averaged.
+pub fn differences(rows: &[Row]) -> Vec<String> {
+    let Some(first) = rows.first() else { return Vec::new() };
+    let mut others: Vec<&str> = rows.iter().map(|row| row.method.as_str()).collect();
+    others.dedup();
+    let line = |method: &&str| {
+        let ends = |name: &str| -> Vec<&Images> {
+            let own = rows.iter().filter(|row| row.method == name);
+            own.filter_map(|row| Some(&row.curve.last()?.judgement.images)).collect()
+        };
+        let paired = |cosines: fn(&Images) -> &Vec<f64>| {
+            let pairs = ends(method).into_iter().zip(ends(&first.method));
+            let pairs: Vec<_> =
+                pairs.map(|(own, first)| (cosines(own).clone(), cosines(first).clone())).collect();
+            let Paired { mean, error } = Paired::of(&pairs)?;
+            Some(format!("{mean:+.4} ({:.4})", error?))
+        };
+        let class = paired(|own| &own.class_cosines).unwrap_or_else(|| "-".into());
+        let patches = paired(|own| &own.patch_cosines).unwrap_or_else(|| "-".into());
+        format!("{method} - {}: 1-cos of class {class}, of patches {patches}", first.method)
+    };
+    others.iter().skip(1).map(line).collect()
 }
 
 impl fmt::Display for Row {

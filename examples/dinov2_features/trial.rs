@@ -109,7 +109,7 @@ impl<'a> Bench<'a> {
         let mut search = Search::of(self.dense.network.clone())
             .weights(&self.dense.weights)
             .budget(Budget::macs_share(self.options.budget))
-            .options(method.options(self.options, seed))
+            .options(method.options(self.options, seed)?)
             .components(method.components())
             .task(self.options.task())
             .device(self.dense.device)

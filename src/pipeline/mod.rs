@@ -79,7 +79,7 @@ pub use judgement::Judgement;
 pub use latency::{LatencyConfig, LatencySummary};
 pub use network_config::{Depth, Family, NetworkConfig};
 pub use networks::{stored_family, ImageClassifier};
-pub use overlay::{overlay, parse_setting};
+pub use overlay::{overlaid, parse_setting};
 pub use progress::{Progress, StageStart};
 pub use report::write_report;
 pub use request::Request;

@@ -3,7 +3,8 @@
 use super::config::expect_finite;
 use super::Settings;
 use crate::error::PipelineError;
-use crate::{Error, Result};
+use crate::search::SearchOptions;
+use crate::{typed, Error, Result};
 use serde_json::{Map, Value};
 use toml::Table;
 
@@ -75,23 +76,31 @@ pub(super) fn setting(text: &str) -> Result<Table> {
     Ok(parsed.map_err(|error: toml::de::Error| refused(error.to_string()))?)
 }
 
-/// Sets fields of a JSON object to those of `above`; each has to exist. The string `none` stands
-/// for null, which TOML does not have. `under` is the name of the object in errors.
+/// Returns `options` with the fields that `own` sets; each has to exist. The string `none` stands for null,
+/// which TOML does not have. `under` is the name of the options in errors.
 ///
 /// ```
-/// use once_for_both::pipeline::{overlay, parse_setting};
+/// use once_for_both::pipeline::{overlaid, parse_setting};
 /// use once_for_both::search::SearchOptions;
 ///
-/// let mut options = serde_json::to_value(SearchOptions::new(500, 300))?;
-/// overlay(&mut options, parse_setting("pruning.fade_out_steps=20")?.into(), "options")?;
-/// let options: SearchOptions = serde_json::from_value(options)?;
+/// let own = parse_setting("pruning.fade_out_steps=20")?;
+/// let options = overlaid(&SearchOptions::new(500, 300), &own, "options")?;
 /// assert_eq!(options.pruning.fade_out_steps, 20);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), once_for_both::Error>(())
 /// ```
 ///
 /// # Errors
-/// [`Error::Unknown`] for a field that the object does not have.
-pub fn overlay(below: &mut Value, above: Value, under: &str) -> Result<()> {
+/// [`Error::Unknown`] for a field that the options do not have, [`PipelineError::Options`] for a value of
+/// another type.
+pub fn overlaid(options: &SearchOptions, own: &Settings, under: &str) -> Result<SearchOptions> {
+    let all = serde_json::to_value(options);
+    let mut all = all.map_err(|error| PipelineError::options(under, error))?;
+    overlay(&mut all, own.clone().into(), under)?;
+    Ok(typed::from_value(all).map_err(|fault| PipelineError::field(under, &fault))?)
+}
+
+/// Sets fields of a JSON object to those of `above`.
+fn overlay(below: &mut Value, above: Value, under: &str) -> Result<()> {
     if above == "none" {
         *below = Value::Null;
         return Ok(());

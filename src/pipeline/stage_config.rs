@@ -1,6 +1,6 @@
 //! Options of one stage, and the options of the library that follow from them.
 
-use super::overlay::overlay;
+use super::overlay::overlaid;
 use super::Settings;
 use crate::components::{ComponentIds, Components};
 use crate::error::PipelineError;
@@ -265,12 +265,4 @@ impl StageConfig {
         }
         Ok(())
     }
-}
-
-/// Returns `options` with single fields set.
-fn overlaid(options: &SearchOptions, own: &Settings, under: &str) -> Result<SearchOptions> {
-    let all = serde_json::to_value(options);
-    let mut all = all.map_err(|error| PipelineError::options(under, error))?;
-    overlay(&mut all, own.clone().into(), under)?;
-    Ok(typed::from_value(all).map_err(|fault| PipelineError::field(under, &fault))?)
 }
