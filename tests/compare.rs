@@ -261,6 +261,86 @@ fn fade_out_of_sizes_known_beforehand_may_be_longer_than_a_tenth_of_the_search()
 }
 
 #[test]
+fn changes_of_a_method_whose_own_row_fails_are_printed_without_a_difference() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rows.jsonl");
+    let rows = file.to_str().ok_or("not UTF-8")?;
+    let wanted = ["--methods", "learned,even", "--distil", "0", "--steps", "20", "--lr", "1e6"];
+    let output =
+        compare(rows, &[&wanted[..], &["--ablate", "optimiser.weight_rate.peak=1e-3"]].concat())?;
+    let (printed, told) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    assert!(told.contains("learned, budget 0.5, seed 0: failed: "), "{told}");
+    let table = printed.split("learned at 0.5, option").nth(1).ok_or("no table of changes")?;
+    assert!(table.lines().nth(1).is_some_and(|line| line.ends_with(" -")), "{printed}{told}");
+    Ok(())
+}
+
+/// It would have learned the images that judge.
+#[test]
+fn stored_dense_network_is_taken_again_only_for_the_same_training() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let dense = folder.path().join("dense");
+    let dense = dense.to_str().ok_or("not UTF-8")?;
+    let call = |arguments: &[&str]| -> Result<Output, Box<dyn Error>> {
+        let mut command = Command::new(program("compare")?);
+        command.env("OMP_NUM_THREADS", "1").args(["--methods", "even", "--batch", "8"]);
+        command.args(["--steps", "2", "--search", "0.5", "--plain-interval", "0"]);
+        command.args(["--device", "cpu", "--images", "80", "--dense", dense]).args(arguments);
+        Ok(command.output()?)
+    };
+    let brief = ["--dense-steps", "2", "--validate", "8"];
+    let first = call(&brief)?;
+    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    let again = call(&brief)?;
+    let table = |output: &Output| {
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        printed.lines().find(|line| line.starts_with("dense: ")).map(str::to_string)
+    };
+    assert!(again.status.success() && table(&again).is_some());
+    assert_eq!(table(&first), table(&again));
+    for (arguments, reason) in [
+        (["--dense-steps", "3", "--validate", "8"], "options.optimiser.weight_rate.total_steps: "),
+        (["--dense-steps", "2", "--validate", "16"], "data.judge: was trained with 8, expected 16"),
+    ] {
+        let output = call(&arguments)?;
+        let told = String::from_utf8(output.stderr)?;
+        assert!(!output.status.success() && told.contains(reason), "{arguments:?}: {told}");
+        assert!(told.contains(&format!("--dense {dense}: ")), "{told}");
+    }
+    Ok(())
+}
+
+/// Without the check, libtorch would name an index.
+#[test]
+fn weights_of_other_classes_are_refused_by_both_numbers() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let network = once_for_both::models::VitConfig::uniform(8, 1, 2).input(28, 1, 4).classes(5);
+    let mut training = once_for_both::search::Search::of(network)
+        .options(once_for_both::search::SearchOptions::training(1))
+        .build()?;
+    let images = tch::Tensor::zeros([2, 1, 28, 28], (tch::Kind::Float, tch::Device::Cpu));
+    let weights = folder.path().join("five");
+    training.extract(&images)?.save(&weights, &once_for_both::subnet::Export::f32())?;
+    let output = Command::new(program("compare")?).arg("--weights").arg(weights).output()?;
+    let told = String::from_utf8(output.stderr)?;
+    assert!(!output.status.success(), "{told}");
+    assert!(told.contains("--weights: got one for 5 classes, expected 10 classes"), "{told}");
+    Ok(())
+}
+
+/// The weight alone changes, not its fall over the fine-tuning.
+#[test]
+fn teacher_of_the_default_weight_is_the_default_row() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rows.jsonl");
+    let rows = file.to_str().ok_or("not UTF-8")?;
+    succeeds(rows, &["--methods", "even", "--ablate", "teacher=0.9"])?;
+    succeeds(rows, &["--methods", "even", "--distil", "0.9"])?;
+    assert_eq!(std::fs::read_to_string(&file)?.lines().count(), 1);
+    Ok(())
+}
+
+#[test]
 fn row_half_written_by_a_killed_process_is_removed() -> TestResult {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("rows.jsonl");
@@ -286,6 +366,12 @@ fn call_that_cannot_be_measured_is_refused_before_the_first_row() -> TestResult 
         (["--ablate", "teacher=on"], "teacher: got on, expected off, or a weight in [0, 1]"),
         (["--ablate", "loss_scale=0"], "loss_scale: got 0, expected a positive factor"),
         (["--ablate", "search_steps=0"], "search_steps=0: budget: got "),
+        (["--ablate", "seed=1"], "options.seed: got 1, expected none here; set --seeds"),
+        (
+            ["--ablate", "total_steps=9"],
+            "options.total_steps: got 9, expected none here; set --steps",
+        ),
+        (["--set", "training.accumulate=2"], "accumulate: got 2, expected none here; set --batch"),
         (["--methods", "our"], "--methods: got our, expected all, or some of ours, "),
         (["--curve", "2"], "--curve: got 2, expected at most the 1 steps of fine-tuning"),
         (["--budgets", "0.0001"], "ours, budget 0.0001, seed 0: "),

@@ -3,14 +3,12 @@
 use crate::family::Compared;
 use crate::options::{Limit, Source};
 use crate::plan::Run;
-use crate::protocol::Protocol;
 use crate::row::Row;
 use crate::{data, terms, AnyError};
 use cpu_time::ProcessTime;
 use once_for_both::latency::LatencyModel;
-use once_for_both::pipeline::{Feed, FeedBatches, Judgement};
-use once_for_both::search::{Checkpoints, Search};
-use once_for_both::subnet::{Export, Subnet};
+use once_for_both::pipeline::{expect_fits, Feed, FeedBatches, Judgement};
+use once_for_both::subnet::Subnet;
 use once_for_both::supernet::Weights;
 use once_for_both::{device, Result};
 use std::path::Path;
@@ -19,8 +17,7 @@ use tch::Device;
 
 /// Test images that an extraction is verified on.
 pub const CALIBRATION: i64 = 64;
-/// Seeds of the batches of dense training, and of search and fine-tuning.
-const DENSE_SEED: u64 = 7;
+/// Seed of the batches of search and fine-tuning.
 const SEARCH_SEED: u64 = 8;
 
 /// The dense network and the data that all rows start from.
@@ -50,6 +47,7 @@ impl<A: Compared> Bench<A> {
     pub fn new(feed: Feed, source: &Source, weights: &Path) -> Result<Self> {
         let device = feed.device();
         let dense = dense::<A>(source, weights, device)?;
+        expect_fits(dense.architecture(), &feed, "--weights")?;
         let weights = dense.weights().iter();
         let weights = weights.map(|(name, weight)| (name.clone(), weight.shallow_clone()));
         let (network, weights) = (dense.architecture().clone(), weights.collect());
@@ -103,36 +101,4 @@ pub fn dense<A: Compared>(source: &Source, weights: &Path, device: Device) -> Re
         true => dense.qk_v_apart(),
         false => Ok(dense),
     }
-}
-
-/// Trains the dense network, or resumes its training from the folder `checkpoints`, and saves it in a
-/// temporary folder.
-pub fn train_dense<A: Compared>(
-    protocol: &Protocol,
-    feed: &Feed,
-    checkpoints: Option<&Path>,
-) -> Result<tempfile::TempDir, AnyError> {
-    let device = feed.device();
-    let [channels, side, _] = feed.image_shape();
-    let network = A::dense(side, channels, feed.classes());
-    let checkpoints = checkpoints.map(|folder| Checkpoints::new(folder, 1));
-    let saved = match &checkpoints {
-        Some(checkpoints) => {
-            // Before the network is trained.
-            checkpoints.claim()?;
-            checkpoints.resume(device)?
-        }
-        None => None,
-    };
-    let mut dense = match saved {
-        Some(saved) => saved.search,
-        None => Search::of(network).options(protocol.dense_training()).device(device).build()?,
-    };
-    dense.train(&mut feed.batches(protocol.batch, DENSE_SEED)?, &mut ())?;
-    if let Some(checkpoints) = &checkpoints {
-        checkpoints.save(&dense)?;
-    }
-    let folder = tempfile::tempdir()?;
-    dense.extract(&feed.calibration_batch(CALIBRATION)?)?.save(folder.path(), &Export::f32())?;
-    Ok(folder)
 }

@@ -51,6 +51,7 @@ mod bench;
 mod change;
 mod children;
 mod data;
+mod dense;
 mod family;
 mod file;
 mod images;
@@ -147,7 +148,7 @@ fn compare<A: Compared>(options: &Options, group: &dyn Collective) -> Result<(),
     let weights = match &source.weights {
         Some(folder) => folder,
         None => {
-            trained = bench::train_dense::<A>(&protocol, &feed, options.dense.as_deref())?;
+            trained = dense::train::<A>(options, &protocol, &feed)?;
             trained.path()
         }
     };
@@ -237,7 +238,7 @@ fn print_tables<A: Compared>(
         }
         summaries.extend(Summary::of(line, &own));
     }
-    tables::print_methods(&summaries, &bench.network.space()?.full_sizes());
-    tables::print_ablations(&summaries);
+    tables::print_methods(lines, &summaries, &bench.network.space()?.full_sizes());
+    tables::print_ablations(lines, &summaries);
     Ok(())
 }

@@ -2,10 +2,21 @@
 
 use crate::AnyError;
 use once_for_both::components::Distillation;
-use once_for_both::pipeline::{overlaid, parse_setting};
+use once_for_both::pipeline::{expect_free, overlaid, parse_setting};
 use once_for_both::precision::Precision;
 use once_for_both::search::SearchOptions;
 use serde::{Deserialize, Serialize};
+
+/// Options that follow from the protocol, with what to change instead.
+const OWNED: [(&str, &str); 7] = [
+    ("total_steps", "--steps"),
+    ("search_steps", "--search, or --ablate search_steps"),
+    ("seed", "--seeds"),
+    ("log_interval", "nothing: a row logs nothing"),
+    ("training.accumulate", "--batch"),
+    ("budget.decide_at_end", "nothing: a row ends with a subnet"),
+    ("budget.keep_feasible", "nothing: a row has one budget"),
+];
 
 /// What a row is measured with, besides method, budget and seed: the same for all methods.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,7 +89,9 @@ impl Protocol {
         own.training.distillation = self.distillation();
         own = own.peak_rate(self.lr);
         for setting in &self.settings {
-            own = overlaid(&own, &parse_setting(setting)?, "options")?;
+            let setting = parse_setting(setting)?;
+            expect_free(&setting, &OWNED, "options")?;
+            own = overlaid(&own, &setting, "options")?;
         }
         own.check()?;
         Ok(own)
@@ -92,7 +105,7 @@ impl Protocol {
         };
         let mut dense = Distillation::dense();
         dense.weight = weight;
-        (weight > 0.0).then_some(dense)
+        (weight > 0.0).then(|| dense.for_finetuning(self.finetune_steps))
     }
 
     /// Options of dense training.

@@ -104,10 +104,14 @@ fn shown<T: fmt::Display>(value: Option<T>, absent: &str) -> String {
     value.map_or(absent.into(), |value| format!("{value:.3}"))
 }
 
-/// Prints a line for every method at every budget; differences are to the first method there.
-pub fn print_methods(summaries: &[Summary], dense: &Sizes) {
+/// Prints a line for every method at every budget that was measured; differences are to the method of the
+/// first of all `lines`.
+pub fn print_methods(lines: &[Line], summaries: &[Summary], dense: &Sizes) {
     let unchanged = || summaries.iter().filter(|summary| summary.line.change.is_none());
-    let Some(first) = unchanged().next().map(|summary| summary.line.method) else { return };
+    let Some(first) = lines.first().map(|line| line.method) else { return };
+    if unchanged().next().is_none() {
+        return;
+    }
     println!(
         "\nmethod                   budget runs        NLL ± std    top-1 ± std  NLL − {first:14}    \
          MACs seconds  sizes apart  bias to α"
@@ -134,28 +138,30 @@ pub fn print_methods(summaries: &[Summary], dense: &Sizes) {
     }
 }
 
-/// Prints the changes of every method at every budget, with differences to the row without a change.
-pub fn print_ablations(summaries: &[Summary]) {
-    for unchanged in summaries.iter().filter(|summary| summary.line.change.is_none()) {
-        let Line { method, budget, .. } = unchanged.line;
+/// Prints the changes of every method at every budget that were measured, with differences to the row without a
+/// change, if that was.
+pub fn print_ablations(lines: &[Line], summaries: &[Summary]) {
+    for Line { method, budget, .. } in lines.iter().filter(|line| line.change.is_none()) {
         let own =
             |summary: &&Summary| summary.line.method == *method && summary.line.budget == *budget;
-        let mut changed =
-            summaries.iter().filter(own).filter(|s| s.line.change.is_some()).peekable();
-        if changed.peek().is_none() {
+        let (unchanged, changed): (Vec<&Summary>, Vec<&Summary>) =
+            summaries.iter().filter(own).partition(|summary| summary.line.change.is_none());
+        if changed.is_empty() {
             continue;
         }
+        let unchanged = unchanged.first().copied();
         println!(
             "\n{:34} {:>10} runs        NLL ± std    top-1 ± std  NLL − default",
             format!("{method} at {budget}, option"),
             "value"
         );
-        for summary in std::iter::once(unchanged).chain(changed) {
+        for summary in unchanged.into_iter().chain(changed) {
             let (name, value) = match &summary.line.change {
                 Some(change) => (change.name.as_str(), change.value.as_str()),
                 None => ("none", "default"),
             };
-            let difference = shown_difference(summary.difference(unchanged));
+            let difference = unchanged.and_then(|unchanged| summary.difference(unchanged));
+            let difference = shown_difference(difference);
             println!("{name:34} {value:>10} {}  {difference}", summary.quality());
         }
     }

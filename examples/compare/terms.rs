@@ -4,6 +4,7 @@ use crate::bench::Bench;
 use crate::family::Compared;
 use crate::plan::Run;
 use crate::AnyError;
+use once_for_both::pipeline::Feed;
 use once_for_both::supernet::Weights;
 use once_for_both::Result;
 use serde_json::{json, Value};
@@ -18,7 +19,7 @@ impl<A: Compared> Bench<A> {
             "batch": protocol.batch,
             "components": searched.then(|| method.components().ids()),
             "curve": protocol.curve,
-            "data": self.data_terms(),
+            "data": data(&self.feed, self.validate),
             "dense": searched.then(|| self.checksum.clone()),
             "loss_scale": searched.then_some(protocol.loss_scale),
             "network": self.network,
@@ -36,18 +37,18 @@ impl<A: Compared> Bench<A> {
         }
         Ok(terms)
     }
+}
 
-    /// The images by number and pixel statistics, wherever they are stored.
-    fn data_terms(&self) -> Value {
-        let normalisation = self.feed.normalisation();
-        let pixels = normalisation.mean.iter().chain(&normalisation.std);
-        json!({
-            "train": self.feed.train_images(),
-            "judge": self.feed.test_images(),
-            "validate": self.validate,
-            "pixels": pixels.map(|value| format!("{value:.5}")).collect::<Vec<_>>(),
-        })
-    }
+/// The images by number and pixel statistics, wherever they are stored.
+pub fn data(feed: &Feed, validate: i64) -> Value {
+    let normalisation = feed.normalisation();
+    let pixels = normalisation.mean.iter().chain(&normalisation.std);
+    json!({
+        "train": feed.train_images(),
+        "judge": feed.test_images(),
+        "validate": validate,
+        "pixels": pixels.map(|value| format!("{value:.5}")).collect::<Vec<_>>(),
+    })
 }
 
 /// Returns the checksum of weights and their names.

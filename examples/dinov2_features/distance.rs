@@ -69,7 +69,7 @@ impl Distances {
         let mean = |at: usize| self.images.iter().map(|image| image[at]).sum::<f64>() / count;
         let standard_error = |at: usize| {
             let squares = self.images.iter().map(|image| (image[at] - mean(at)).powi(2));
-            (squares.sum::<f64>() / count).sqrt() / count.sqrt()
+            (squares.sum::<f64>() / (count - 1.0).max(1.0) / count).sqrt()
         };
         Distance {
             class_cosine: mean(0),

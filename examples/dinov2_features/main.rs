@@ -35,7 +35,7 @@ use dense::Dense;
 use methods::Named;
 use once_for_both::components::FeatureMatching;
 use once_for_both::precision::Precision;
-use row::{differences, Row};
+use row::{differences, Row, RowFile};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trial::Bench;
@@ -120,7 +120,7 @@ pub struct Options {
     #[arg(long)]
     bf16: bool,
 
-    /// Folder that the subnet is saved to, if there is one method and seed.
+    /// New folder that the subnet is saved to, if there is one method and seed.
     #[arg(long)]
     out: Option<PathBuf>,
 
@@ -183,6 +183,13 @@ fn execute(options: &Options) -> Result<(), AnyError> {
     if options.out.is_some() && options.methods.len() * options.seeds.len() != 1 {
         return Err("--out: got several subnets, expected one; give one method and seed".into());
     }
+    if let Some(out) = &options.out {
+        if out.exists() {
+            return Err(format!("--out {}: is there, expected a new folder", out.display()).into());
+        }
+        once_for_both::pipeline::expect_writable(out)?;
+    }
+    let mut file = options.json.as_deref().map(RowFile::open).transpose()?;
     let device = once_for_both::device::parse(&options.device)?;
     let dense = Dense::load(&options.folder, options.side, device)?;
     if options.check {
@@ -199,7 +206,7 @@ fn execute(options: &Options) -> Result<(), AnyError> {
         for &seed in &options.seeds {
             let row = bench.run(method, seed)?;
             println!("{row}");
-            options.json.as_ref().map_or(Ok(()), |path| row.append(path))?;
+            file.as_mut().map_or(Ok(()), |file| file.append(&row))?;
             rows.push(row);
         }
     }

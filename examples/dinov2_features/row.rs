@@ -7,9 +7,9 @@ use crate::AnyError;
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Judgement so many steps after the sizes were decided.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -46,14 +46,30 @@ pub struct Row {
 impl Row {
     pub const HEADER: &'static str = "method      seed  MACs    after   class 1-cos (error)   \
         patch 1-cos (error)    kNN  probe  cpu s a step  sizes";
+}
 
-    /// Appends the row to a file of JSON lines.
-    pub fn append(&self, path: &Path) -> Result<(), AnyError> {
-        let io = |error| format!("--json {}: cannot be written: {error}", path.display());
-        let mut file = OpenOptions::new().append(true).create(true).open(path).map_err(io)?;
-        let line = serde_json::to_string(self)? + "\n";
-        Ok(file.write_all(line.as_bytes()).map_err(io)?)
+/// The file of `--json`.
+pub struct RowFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl RowFile {
+    /// Opens the file, which is created if it is not there.
+    pub fn open(path: &Path) -> Result<Self, AnyError> {
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        Ok(Self { path: path.into(), file: file.map_err(|error| unwritable(path, error))? })
     }
+
+    /// Appends a row.
+    pub fn append(&mut self, row: &Row) -> Result<(), AnyError> {
+        let line = serde_json::to_string(row)? + "\n";
+        self.file.write_all(line.as_bytes()).map_err(|error| unwritable(&self.path, error))
+    }
+}
+
+fn unwritable(path: &Path, error: std::io::Error) -> AnyError {
+    format!("--json {}: cannot be written: {error}", path.display()).into()
 }
 
 /// Returns a line for every method but the first: how much farther from the dense features it ends than the

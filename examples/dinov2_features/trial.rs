@@ -17,7 +17,6 @@ use once_for_both::sensitivity::Calibration;
 use once_for_both::subnet::{Export, Extracted};
 use once_for_both::Result;
 use serde_json::json;
-use tch::Tensor;
 
 /// Seed of the order of the images.
 const ORDER: u64 = 8;
@@ -66,7 +65,7 @@ impl<'a> Bench<'a> {
         let mut batches = self.feed.batches(self.options.batch, ORDER + 1000 * seed)?;
         let mut search = self.start(method, seed)?;
         if method == Named::Sensitivity {
-            self.measure(&mut search, &batches.batch(0)?.images)?;
+            self.measure(&mut search, &mut batches)?;
         }
         let (mut curve, mut step_seconds) = (Vec::new(), [0.0; 2]);
         step_seconds[0] = steps(&mut search, &mut batches, Phase::Search)?;
@@ -101,6 +100,8 @@ impl<'a> Bench<'a> {
                 "train": self.feed.train_images(),
                 "held_out": held_out,
                 "known": known,
+                "calibration": self.options.calibration,
+                "crops": self.options.crops,
             }),
         })
     }
@@ -124,10 +125,15 @@ impl<'a> Bench<'a> {
         Ok(search)
     }
 
-    /// Sets α by the measured rise of the relative error, on the first of these images.
-    fn measure(&self, search: &mut Search<VitConfig>, images: &Tensor) -> Result<()> {
-        let count = self.options.calibration.min(images.size()[0]);
-        let images = [Batch::unlabelled(images.f_narrow(0, 0, count)?)];
+    /// Sets α by the measured rise of the relative error, on the first of the training images.
+    fn measure(&self, search: &mut Search<VitConfig>, batches: &mut FeedBatches<'_>) -> Result<()> {
+        let (mut images, mut missing) = (Vec::new(), self.options.calibration);
+        while missing > 0 {
+            let batch = batches.batch(images.len() as u64)?.images;
+            let count = missing.min(batch.size()[0]);
+            images.push(Batch::unlabelled(batch.f_narrow(0, 0, count)?));
+            missing -= count;
+        }
         let task = self.options.task();
         let mut calibration = Calibration::task(&images, &task);
         search.evaluate(|supernet| calibration.measure(supernet))?.start_alpha(search, 1.0)

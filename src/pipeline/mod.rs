@@ -78,8 +78,8 @@ pub use inspection::{
 pub use judgement::Judgement;
 pub use latency::{LatencyConfig, LatencySummary};
 pub use network_config::{Depth, Family, NetworkConfig};
-pub use networks::{stored_family, ImageClassifier};
-pub use overlay::{overlaid, parse_setting};
+pub use networks::{expect_fits, stored_family, ImageClassifier};
+pub use overlay::{expect_free, overlaid, parse_setting};
 pub use progress::{Progress, StageStart};
 pub use report::write_report;
 pub use request::Request;

@@ -173,8 +173,11 @@ fn teacher<A: ImageClassifier>(
     Ok(Arc::new(Mutex::new(SubnetTeacher::new(name, network))))
 }
 
-/// Refuses a network for other images or classes than those of the data.
-pub(super) fn expect_fits<A: ImageClassifier>(
+/// Refuses a network for other images or classes than those of the data. `name` is what the error calls it.
+///
+/// # Errors
+/// [`PipelineError::Misfit`] with both shapes, or both numbers of classes.
+pub fn expect_fits<A: ImageClassifier>(
     network: &A,
     feed: &Feed,
     name: &str,

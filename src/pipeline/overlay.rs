@@ -99,6 +99,22 @@ pub fn overlaid(options: &SearchOptions, own: &Settings, under: &str) -> Result<
     Ok(typed::from_value(all).map_err(|fault| PipelineError::field(under, &fault))?)
 }
 
+/// Refuses options that follow from others: `owned` has their names, each with what to set instead. `under` is
+/// the name of the options in errors.
+///
+/// # Errors
+/// [`Error::Invalid`] for the first of them that `own` sets.
+pub fn expect_free(own: &Settings, owned: &[(&str, &str)], under: &str) -> Result<()> {
+    let own = Value::from(own.clone());
+    for (name, instead) in owned {
+        if let Some(value) = own.pointer(&format!("/{}", name.replace('.', "/"))) {
+            let expected = format!("none here; set {instead}");
+            return Err(Error::invalid(format!("{under}.{name}"), expected, value));
+        }
+    }
+    Ok(())
+}
+
 /// Sets fields of a JSON object to those of `above`.
 fn overlay(below: &mut Value, above: Value, under: &str) -> Result<()> {
     if above == "none" {

@@ -1,6 +1,6 @@
 //! Options of one stage, and the options of the library that follow from them.
 
-use super::overlay::overlaid;
+use super::overlay::{expect_free, overlaid};
 use super::Settings;
 use crate::components::{ComponentIds, Components};
 use crate::error::PipelineError;
@@ -190,13 +190,7 @@ impl StageConfig {
         epoch: u64,
     ) -> Result<SearchOptions> {
         let under = format!("{name}.options");
-        for (owned, instead) in OWNED {
-            let pointer = format!("/{}", owned.replace('.', "/"));
-            if let Some(value) = Value::from(self.options.clone()).pointer(&pointer) {
-                let expected = format!("none here; set {instead}");
-                return Err(Error::invalid(format!("{under}.{owned}"), expected, value));
-            }
-        }
+        expect_free(&self.options, &OWNED, &under)?;
         let mut options = options.peak_rate(self.lr);
         options.training.accumulate = self.accumulate;
         if let Some(epochs) = self.warmup {
