@@ -2,7 +2,7 @@
 
 #[path = "compare_cases/latency.rs"]
 mod latency;
-#[path = "../examples/compare/paired.rs"]
+#[path = "../examples/support/paired.rs"]
 mod paired;
 #[path = "support/program.rs"]
 mod program;

@@ -52,12 +52,15 @@ mod change;
 mod children;
 mod data;
 mod dense;
+#[path = "../support/failure.rs"]
+mod failure;
 mod family;
 mod file;
 mod images;
 mod latency;
 mod methods;
 mod options;
+#[path = "../support/paired.rs"]
 mod paired;
 mod plan;
 mod protocol;
@@ -69,10 +72,12 @@ mod start;
 mod tables;
 mod terms;
 mod trial;
+#[path = "../support/unsearched.rs"]
 mod unsearched;
 
 use bench::Bench;
 use clap::Parser;
+use failure::with_causes;
 use family::{Compared, Network};
 use file::RowFile;
 use once_for_both::device;
@@ -83,7 +88,6 @@ use plan::{Line, Run};
 use row::Row;
 use serde_json::Value;
 use std::error::Error;
-use std::io::Write;
 use std::process::ExitCode;
 use tables::Summary;
 
@@ -97,21 +101,8 @@ fn main() -> ExitCode {
         None => together(&options),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
-    // At once: several ranks write to one terminal.
-    let text = format!("{}error: {}\n", ranks::name(), with_causes(&*error));
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    failure::tell(&*error);
     ExitCode::FAILURE
-}
-
-/// An error with its causes, a line each.
-fn with_causes(error: &dyn Error) -> String {
-    let mut told = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        told += &format!("\n  because: {inner}");
-        cause = inner.source();
-    }
-    told
 }
 
 /// Compares, in the processes that were started together: one's error is that of all.

@@ -1,11 +1,12 @@
 //! Rows measured by several processes that torchrun or Slurm has started, each its own rows.
 
 use crate::bench::Bench;
+use crate::failure::with_causes;
 use crate::family::Compared;
 use crate::plan::Run;
 use crate::row::Row;
-use crate::{with_causes, AnyError};
-use once_for_both::distributed::{from_env_with, Collective, GroupOptions, Rendezvous};
+use crate::AnyError;
+use once_for_both::distributed::{from_env_with, Collective, GroupOptions};
 use once_for_both::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +17,6 @@ const TIME_LIMIT: Duration = Duration::from_secs(7 * 86_400);
 /// Joins the other processes, if there are any.
 pub fn join() -> Result<Arc<dyn Collective>, AnyError> {
     Ok(from_env_with(&GroupOptions::default().time_limit(TIME_LIMIT))?)
-}
-
-/// What an error message of this process begins with: its rank, if there are several.
-pub fn name() -> String {
-    match Rendezvous::from_env() {
-        Ok(Some(place)) if place.world_size > 1 => format!("rank {}: ", place.rank),
-        _ => String::new(),
-    }
 }
 
 /// Refuses ranks with other arguments than rank 0's, whose rows would be of something else.

@@ -4,12 +4,13 @@
 
 mod cli;
 mod commands;
+#[path = "../support/failure.rs"]
+mod failure;
 mod preset;
 mod progress;
 mod ranks;
 
 use clap::Parser;
-use std::io::Write;
 use std::process::ExitCode;
 
 /// Any error.
@@ -26,14 +27,7 @@ fn main() -> ExitCode {
             ExitCode::from(130)
         }
         Err(error) => {
-            let mut text = format!("{}error: {error}\n", ranks::name());
-            let mut cause = error.source();
-            while let Some(inner) = cause {
-                text += &format!("  because: {inner}\n");
-                cause = inner.source();
-            }
-            // At once: several ranks write to one terminal.
-            let _ = std::io::stderr().write_all(text.as_bytes());
+            failure::tell(&*error);
             ExitCode::FAILURE
         }
     }

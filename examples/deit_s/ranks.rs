@@ -41,14 +41,6 @@ pub fn is_main() -> bool {
     Rendezvous::from_env().ok().flatten().is_none_or(|place| place.rank == 0)
 }
 
-/// What an error message of this process begins with: its rank, if there are several.
-pub fn name() -> String {
-    match Rendezvous::from_env() {
-        Ok(Some(place)) if place.world_size > 1 => format!("rank {}: ", place.rank),
-        _ => String::new(),
-    }
-}
-
 /// A run that a launcher has restarted goes on from its newest checkpoint. The launchers of several machines
 /// may have counted restarts of their own: one suffices.
 pub fn resume_after_restart(

@@ -20,14 +20,15 @@
 
 mod dense;
 mod distance;
+#[path = "../support/failure.rs"]
+mod failure;
 mod judge;
 mod methods;
+#[path = "../support/paired.rs"]
+mod paired;
 mod row;
 mod trial;
-// Both are shared with `examples/compare`.
-#[path = "../compare/paired.rs"]
-mod paired;
-#[path = "../compare/unsearched.rs"]
+#[path = "../support/unsearched.rs"]
 mod unsearched;
 
 use clap::Parser;
@@ -170,12 +171,7 @@ fn known(text: &str) -> Result<u64, String> {
 
 fn main() -> ExitCode {
     let Err(error) = execute(&Options::parse()) else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}");
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        eprintln!("  because: {inner}");
-        cause = inner.source();
-    }
+    failure::tell(&*error);
     ExitCode::FAILURE
 }
 

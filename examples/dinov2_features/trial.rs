@@ -8,10 +8,8 @@ use crate::{AnyError, Options};
 use cpu_time::ProcessTime;
 use once_for_both::batch::{Batch, BatchSource};
 use once_for_both::cost::{Budget, Metric};
-use once_for_both::data::transform::EvalTransform;
-use once_for_both::data::DEFAULT_CORRUPT_IMAGES;
 use once_for_both::models::{Architecture, VitConfig};
-use once_for_both::pipeline::{AugmentationPreset, DataConfig, Feed, FeedBatches, ShardsConfig};
+use once_for_both::pipeline::{AugmentationPreset, DataConfig, Feed, FeedBatches};
 use once_for_both::search::{Phase, Search};
 use once_for_both::sensitivity::Calibration;
 use once_for_both::subnet::{Export, Extracted};
@@ -32,23 +30,12 @@ pub struct Bench<'a> {
 impl<'a> Bench<'a> {
     /// Opens the images, and judges the dense network.
     pub fn new(options: &'a Options, dense: Dense) -> Result<Self, AnyError> {
-        let config = DataConfig {
-            folder: None,
-            built_in: false,
-            images: None,
-            validation: 0,
-            augmentation: match options.crops {
-                true => AugmentationPreset::Light,
-                false => AugmentationPreset::None,
-            },
-            mean: vec![],
-            std: vec![],
-            workers: Some(options.workers),
-            max_pixels: None,
-            crop_share: EvalTransform::SHARE,
-            corrupt_images: DEFAULT_CORRUPT_IMAGES,
-            shards: ShardsConfig::default(),
+        let augmentation = match options.crops {
+            true => AugmentationPreset::Light,
+            false => AugmentationPreset::None,
         };
+        let workers = Some(options.workers);
+        let config = DataConfig { workers, ..DataConfig::new(augmentation) };
         let feed = Feed::open(
             &options.folder.join("images"),
             &config,

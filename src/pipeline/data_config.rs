@@ -96,6 +96,24 @@ fn default_corrupt_images() -> usize {
 }
 
 impl DataConfig {
+    /// Images with this augmentation; all other options have their defaults, and a folder is not given.
+    pub fn new(augmentation: AugmentationPreset) -> Self {
+        Self {
+            folder: None,
+            built_in: false,
+            images: None,
+            validation: 0,
+            augmentation,
+            mean: Vec::new(),
+            std: Vec::new(),
+            workers: None,
+            max_pixels: None,
+            crop_share: default_crop_share(),
+            corrupt_images: default_corrupt_images(),
+            shards: ShardsConfig::default(),
+        }
+    }
+
     /// Checks the range of every option.
     ///
     /// # Errors
@@ -118,5 +136,17 @@ impl DataConfig {
 impl ShardsConfig {
     pub(super) fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_are_not_given_have_the_defaults_of_a_file() -> Result<(), toml::de::Error> {
+        let read: DataConfig = toml::from_str("augmentation = 'deit'")?;
+        assert_eq!(DataConfig::new(AugmentationPreset::Deit), read);
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Options of a method that searches no sizes. This file is a module of `examples/dinov2_features`, too.
+//! Options of a method that searches no sizes.
 
 use once_for_both::search::SearchOptions;
 
