@@ -7,9 +7,10 @@ use crate::support::{test_device, TestResult};
 use crate::{network, swin};
 use once_for_both::components::UnitImportance;
 use once_for_both::cost::Budget;
-use once_for_both::models::Architecture;
+use once_for_both::models::{Architecture, SwinConfig, VitConfig};
 use once_for_both::precision::Precision;
 use once_for_both::search::{Event, Search, SearchBuilder, SearchOptions};
+use once_for_both::space::{DimensionKind, SearchSpace};
 use once_for_both::subnet::{Export, Subnet};
 
 /// Options that decide by estimates, in rounds of two steps.
@@ -135,4 +136,20 @@ fn search_by_magnitude_goes_on_after_the_attention_of_undecided_queries_is_remov
     let subnet = search.extract(&batch(99)?.images)?;
     assert!(subnet.macs()? <= search.limits()[0].limit);
     Ok(())
+}
+
+/// Checks that a search of the space for half of the MACs is not refused.
+fn expect_searchable<A: Architecture>(network: &A, space: SearchSpace) -> TestResult {
+    let search = Search::of(network.clone()).space(space).options(SearchOptions::new(100, 60));
+    Ok(search.budget(Budget::macs_share(0.5)).check()?)
+}
+
+#[test]
+fn check_accepts_queries_and_keys_apart_of_the_presets() -> TestResult {
+    let vit = VitConfig::deit_small().qk_v_apart()?;
+    expect_searchable(&vit, vit.space()?.removable_branches())?;
+    expect_searchable(&vit, vit.space()?.multiple_of(DimensionKind::Attention, 32)?)?;
+    let swin = SwinConfig::tiny().qk_v_apart()?;
+    expect_searchable(&swin, swin.space()?)?;
+    expect_searchable(&swin, swin.space()?.removable_branches())
 }

@@ -236,12 +236,17 @@ impl<'a> Elimination<'a> {
 /// Checks that the number of keys is at most [`MOST`].
 fn expect_few(problem: &Problem, live: &[usize]) -> Result<()> {
     let options = live.iter().map(|&dimension| problem.choices[dimension].candidates.len());
-    if options.fold(1_usize, |all, count| all.saturating_mul(count)) <= MOST {
+    let keys = options.fold(1_usize, |all, count| all.saturating_mul(count));
+    if keys <= MOST {
         return Ok(());
     }
     let names = live.iter().map(|&dimension| problem.space.dimensions[dimension].name.as_str());
-    let expected = format!("terms that couple at most {MOST} combinations of candidates");
-    Err(Error::invalid("cost model", expected, names.collect::<Vec<_>>().join(" × ")))
+    let coupled = names.collect::<Vec<_>>().join(" × ");
+    let expected = format!(
+        "at most {MOST} combinations of candidates that the cost couples; leave fewer candidates \
+         (SearchSpace::multiple_of, at_least) or fewer dimensions (SearchSpace::only)"
+    );
+    Err(Error::invalid("search space", expected, format!("{keys} of {coupled}")))
 }
 
 /// Returns the option of every dimension of a complete choice.
