@@ -4,6 +4,8 @@ mod support;
 
 use once_for_both::batch::Batch;
 use once_for_both::cost::{Budget, Metric};
+use once_for_both::models::VitConfig;
+use once_for_both::precision::Precision;
 use once_for_both::search::{Decisions, Event, Search, SearchOptions};
 use once_for_both::space::Size;
 use once_for_both::supernet::Weights;
@@ -17,7 +19,7 @@ fn options() -> SearchOptions {
     SearchOptions::new(STEPS, SEARCH).seed(3).with(|options| options.log_interval = 1)
 }
 
-fn sizes(search: &Search<once_for_both::models::VitConfig>) -> Vec<Size> {
+fn sizes(search: &Search<VitConfig>) -> Vec<Size> {
     search.supernet().states().iter().map(|state| state.candidates().full()).collect()
 }
 
@@ -225,6 +227,61 @@ fn factor_of_heads_multiplies_the_losses_of_candidates_with_fewer_heads_alone() 
     for ((heads, plain), weighted) in heads.iter().zip(plain).zip(&alphas[1].1) {
         let factor = if *heads < most { 5.0 } else { 1.0 };
         assert!((weighted - factor * plain).abs() <= 1e-5 * plain.abs(), "{heads}: {plain}");
+    }
+    Ok(())
+}
+
+/// A search whose variables of these layers are frozen after the build.
+fn with_frozen(options: SearchOptions, layers: &[&str]) -> TestResult<Search<VitConfig>> {
+    let search = search_with(options, 0.5)?;
+    for (name, own) in search.supernet().folded_weights() {
+        if layers.iter().any(|layer| name.contains(layer)) {
+            let _ = own.f_set_requires_grad(false)?;
+        }
+    }
+    Ok(search)
+}
+
+/// What the first step decides by: gradients of the gates, and α after it.
+fn decided_by(mut search: Search<VitConfig>) -> TestResult<(Vec<Vec<f64>>, Vec<Vec<f64>>)> {
+    let batches = [batch(0)?];
+    let gates = search.gradients(&batches)?.gate_gradients;
+    let gates = gates.iter().map(numbers).collect::<TestResult<_>>()?;
+    search.step(&batches, &mut ())?;
+    let alphas = search.supernet().states().iter().map(|state| numbers(&state.alpha));
+    Ok((gates, alphas.collect::<TestResult<_>>()?))
+}
+
+#[test]
+fn effects_of_frozen_variables_are_those_of_learned_ones() -> TestResult {
+    let _alone = alone();
+    for precision in [Precision::F32, Precision::Bf16] {
+        let options = options().with(|own| {
+            own.pruning.interval = 1;
+            own.training.precision = precision;
+        });
+        // α of the hidden neurons, and of the embedding, which qkv, fc1 and head read.
+        let learned = decided_by(search_with(options.clone(), 0.5)?)?;
+        for layers in [&["fc1"][..], &["qkv", "fc1", "head", "patch_embed"]] {
+            let frozen = decided_by(with_frozen(options.clone(), layers)?)?;
+            assert_eq!(frozen, learned, "{precision:?} {layers:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn search_with_all_variables_frozen_is_that_with_frozen_weights() -> TestResult {
+    let _alone = alone();
+    for options in [options(), SearchOptions::learned(STEPS, SEARCH).seed(3)] {
+        let mut frozen = with_frozen(options.clone(), &[""])?;
+        let mut expected = search_with(options.with(|o| o.training.freeze_weights = true), 0.5)?;
+        let gradients = frozen.gradients(&[batch(0)?])?.parameters()?;
+        assert!(!gradients.contains_key("blocks.0.mlp.fc1.weight"));
+        run(&mut frozen, SEARCH)?;
+        run(&mut expected, SEARCH)?;
+        assert_eq!(sizes(&frozen), sizes(&expected));
+        expect_equal(&frozen.supernet().raw_weights(), &expected.supernet().raw_weights())?;
     }
     Ok(())
 }

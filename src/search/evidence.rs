@@ -18,7 +18,7 @@ use super::readout::DimensionReadout;
 use super::step::Search;
 use crate::models::Architecture;
 use crate::optim::FlatTensors;
-use crate::space::{Binding, Dimension, DimensionKind, Role, SearchSpace};
+use crate::space::{Binding, Dimension, SearchSpace};
 use crate::supernet::Narrowing;
 use crate::tensors::{blocks, joined};
 use crate::Result;
@@ -114,10 +114,8 @@ impl<A: Architecture> Search<A> {
             let (theta, mut first) = (self.supernet.theta(), 0);
             for dimension in &self.supernet.declared_space().dimensions {
                 let units = dimension.candidates.units();
-                if dimension.kind == DimensionKind::Embedding {
-                    if let Some(read) = reading(dimension, theta, gradients)? {
-                        changes.f_narrow(0, first, units)?.f_copy_(&read)?;
-                    }
+                if let Some(read) = reading(dimension, theta, gradients)? {
+                    changes.f_narrow(0, first, units)?.f_copy_(&read)?;
                 }
                 first += units;
             }
@@ -172,8 +170,8 @@ impl Columns {
     }
 }
 
-/// Returns Σ θ·∂L/∂θ over the columns of every layer that reads a unit, `[units]`; `None` if no
-/// binding is that of a reading layer: sliced with the dimension on an input axis, and not multiplied.
+/// Returns Σ θ·∂L/∂θ over the columns of every layer that reads a unit of an embedding, `[units]`; `None` if no
+/// binding is that of a reading layer.
 fn reading(
     dimension: &Dimension,
     theta: &FlatTensors,
@@ -197,7 +195,7 @@ fn reading(
 /// Returns the columns of all reading layers; those of variables that follow each other in θ, with rows
 /// of equal length, are one matrix.
 fn reading_columns(dimension: &Dimension, theta: &FlatTensors) -> Vec<Columns> {
-    let reads = dimension.bindings.iter().filter(|b| b.role == Role::Narrowed && b.axis > 0);
+    let reads = dimension.bindings.iter().filter(|own| dimension.is_read_by(own));
     let mut of_variable: BTreeMap<&str, Vec<&Binding>> = BTreeMap::new();
     reads.for_each(|own| of_variable.entry(&own.variable).or_default().push(own));
     let (mut all, mut others): (Vec<Columns>, Vec<Columns>) = Default::default();

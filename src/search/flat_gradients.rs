@@ -65,6 +65,18 @@ impl FlatGradients {
         Ok(())
     }
 
+    /// Sets the gradients of parameters that are not learned to zero; no loss reaches these then.
+    pub(super) fn leave_out(&mut self, names: &[&String]) -> Result<()> {
+        for name in names {
+            if self.reached.remove(*name) {
+                if let Some(own) = self.tensors.get(name)? {
+                    let _ = autograd::no_grad(|| own.shallow_clone().f_zero_())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the gradients of the parameters that a loss reaches, by name; they share memory with
     /// the buffer.
     pub(super) fn named(&self) -> Result<Weights> {

@@ -9,7 +9,7 @@ use crate::autograd;
 use crate::batch::Batch;
 use crate::models::Architecture;
 use crate::randomness::{for_images, placed};
-use crate::supernet::Output;
+use crate::supernet::{Output, Recorded};
 use crate::Result;
 use tch::Tensor;
 
@@ -50,7 +50,8 @@ impl<A: Architecture> Search<A> {
     ) -> Result<ModelGradients> {
         let (layout, device) = (self.supernet.theta().layout(), self.supernet.device());
         let (names, leaves): (Vec<String>, Vec<Tensor>) =
-            self.supernet.leaves().into_iter().unzip();
+            self.supernet.differentiated().into_iter().unzip();
+        let _recorded = Recorded::new(&leaves)?;
         let (apart, ranks) = (self.masks_apart(), self.share().world_size());
         let share = 1.0 / (ranks * batches.len()) as f64;
         let [mut seen, mut hidden] = [None, None];

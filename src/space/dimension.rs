@@ -311,6 +311,12 @@ impl Dimension {
         Size { channels: size.channels.saturating_mul(self.channels_per_unit()), ..size }
     }
 
+    /// Returns whether a layer reads the units of the embedding along the axis of a binding: it is sliced along an input
+    /// axis, and not multiplied.
+    pub(crate) fn is_read_by(&self, binding: &Binding) -> bool {
+        self.kind == DimensionKind::Embedding && binding.role == Role::Narrowed && binding.axis > 0
+    }
+
     /// Adds a binding.
     pub fn bind(mut self, binding: Binding) -> Self {
         self.bindings.push(binding);

@@ -1,9 +1,9 @@
 //! Gates of every variable, and the order of the variables in θ.
 
-use super::gating::{class, is_learned};
+use super::gating::class;
 use super::Weights;
 use crate::space::{Binding, Candidates, Role, SearchSpace};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
 
 /// A gate on one axis of one variable.
@@ -92,11 +92,12 @@ impl Gated<'_> {
     }
 }
 
-/// Returns learned and gated variables in the order of [`class`], then of their rows' length.
+/// Returns `learned` and gated variables in the order of [`class`], then of their rows' length.
 pub(super) fn in_order<'a>(
     space: &SearchSpace,
     places: &FactorPlaces,
     variables: &'a Weights,
+    learned: &BTreeSet<String>,
 ) -> Vec<Gated<'a>> {
     let mut gates: BTreeMap<&str, Vec<Gate>> = BTreeMap::new();
     for (at, dimension) in space.dimensions.iter().enumerate() {
@@ -108,11 +109,12 @@ pub(super) fn in_order<'a>(
     }
     let own = variables.iter().filter_map(|(name, variable)| {
         let gates = gates.remove(name.as_str()).unwrap_or_default();
-        if gates.is_empty() && !is_learned(variable) {
+        let learned = learned.contains(name);
+        if gates.is_empty() && !learned {
             return None;
         }
         let row = gates.iter().map(|gate| gate.view[2]).min().unwrap_or(1);
-        let class = class(name, variable, !gates.is_empty());
+        let class = class(name, variable, !gates.is_empty(), learned);
         Some(Gated { name, shape: variable.size(), gates, class, row })
     });
     let mut all: Vec<Gated> = own.collect();

@@ -6,6 +6,7 @@ use super::Weights;
 use crate::optim::Layout;
 use crate::space::SearchSpace;
 use crate::Result;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use tch::{Device, Tensor};
@@ -19,15 +20,16 @@ pub(super) struct Arranged {
     pub(super) gated: i64,
 }
 
-/// Returns the order of all learned and gated variables, and the factors of their rows.
+/// Returns the order of all `learned` and gated variables, and the factors of their rows.
 pub(super) fn arranged(
     space: &SearchSpace,
     fade_out: &[bool],
     variables: &Weights,
+    learned: &BTreeSet<String>,
     device: Device,
 ) -> Result<Arranged> {
     let places = FactorPlaces::new(space, fade_out);
-    let mut all = in_order(space, &places, variables);
+    let mut all = in_order(space, &places, variables, learned);
     let mut layout = Layout::default();
     let mut groups: Vec<Group> = Vec::new();
     let mut last = None;

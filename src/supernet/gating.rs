@@ -5,7 +5,7 @@
 //! they are one matrix, each of whose rows has one factor, however many layers the network has.
 
 use super::gate_rows::{arranged, Arranged, GateRows, UnitSums};
-use super::{decays, pmim_modules, trainable, ParameterKind, Weights};
+use super::{decays, pmim_modules, ParameterKind, Weights};
 use crate::optim::FlatTensors;
 use crate::space::SearchSpace;
 use crate::Result;
@@ -40,7 +40,8 @@ impl Factors<'_> {
 pub(super) struct Gating {
     /// θ, f32: the variables with gates first.
     theta: FlatTensors,
-    /// Variables that were learned when θ was laid out.
+    /// Variables that are part of θ whether they have gates or not: those learned, and those frozen since the network was
+    /// built.
     learned: BTreeSet<String>,
     /// Views of θ by name, and the f32 values of rounded buffers.
     raw: Weights,
@@ -60,15 +61,17 @@ impl Gating {
     /// Moves θ into one buffer, and makes the network's variables views of it, or of a second buffer
     /// where they are gated: θ of these is a copy, f32. Variables with the role `Written` or `Scaled`
     /// are gated only in dimensions whose gates fade out (`fade_out`). In half precision all variables
-    /// are copied, so that their θ is f32.
+    /// are copied, so that their θ is f32. `learned`: variables of θ beside those with gates.
     pub(super) fn new(
         space: &SearchSpace,
         fade_out: &[bool],
         variables: &Weights,
+        learned: BTreeSet<String>,
         kind: Kind,
         device: Device,
     ) -> Result<Self> {
-        let Arranged { layout, rows, sums, gated } = arranged(space, fade_out, variables, device)?;
+        let Arranged { layout, rows, sums, gated } =
+            arranged(space, fade_out, variables, &learned, device)?;
         let theta = FlatTensors::gather(&layout, device, |own| variables.get(&own.name))?;
         let copied = if kind == Kind::Float { gated } else { layout.length() };
         let values = crate::autograd::no_grad(|| {
@@ -90,7 +93,6 @@ impl Gating {
             }
         }
         let one = Tensor::f_ones([1], (Kind::Float, device))?;
-        let learned = trainable::learned(variables);
         Ok(Self { theta, learned, raw, values, rows, rounded: gated..copied, sums, one, buffers })
     }
 
@@ -99,7 +101,7 @@ impl Gating {
         &self.theta
     }
 
-    /// Returns the variables that were learned when θ was laid out, in order.
+    /// Returns the variables that were learned, or frozen since the network was built, when θ was laid out, in order.
     pub(super) fn learned(&self) -> &BTreeSet<String> {
         &self.learned
     }
@@ -173,7 +175,7 @@ impl Gating {
     }
 }
 
-/// Returns whether a variable is part of θ: it is learned, or gated.
+/// Returns whether a variable is learned.
 pub(super) fn is_learned(variable: &Tensor) -> bool {
     variable.is_floating_point() && variable.requires_grad()
 }
@@ -182,9 +184,9 @@ pub(super) fn is_learned(variable: &Tensor) -> bool {
 ///
 /// Variables with gates come first, and those without masked image modeling stand together, as do
 /// those that decay.
-pub(super) fn class(name: &str, variable: &Tensor, gated: bool) -> u8 {
+pub(super) fn class(name: &str, variable: &Tensor, gated: bool, learned: bool) -> u8 {
     let decays = decays(ParameterKind::Weight, name, &variable.size());
-    match (gated, is_learned(variable), pmim_modules::owns(name), decays) {
+    match (gated, learned, pmim_modules::owns(name), decays) {
         (true, false, _, _) => 0,
         (true, true, true, _) => 1,
         (true, true, false, false) => 2,

@@ -1,6 +1,5 @@
 //! Scores and α of all dimensions in two buffers, for the optimiser.
 
-use super::gating::is_learned;
 use super::{DimensionState, Supernet};
 use crate::models::Architecture;
 use crate::optim::{FlatTensors, Layout};
@@ -65,11 +64,10 @@ impl<A: Architecture> Supernet<A> {
 
     /// Moves scores and α of undecided dimensions into one buffer each, unless they are there.
     ///
-    /// θ is laid out anew if other variables are learned than when it was: its layout is the same in a resumed search.
+    /// θ is laid out anew if variables are learned that were not built to be: its layout is the same in a resumed search.
     pub(crate) fn join_learned(&mut self) -> Result<()> {
         let device = self.device;
-        let learned = self.variables.iter().filter(|(_, own)| is_learned(own));
-        if !learned.map(|(name, _)| name).eq(self.gating.learned()) {
+        if !self.ever_learned().eq(self.gating.learned()) {
             let weights = self.raw_weights();
             self.rebuild_gating(&weights)?;
         }

@@ -76,6 +76,7 @@ pub use parameters::{Parameter, ParameterKind};
 pub(crate) use pmim_modules::declared;
 pub use pmim_modules::PmimModules;
 pub use state::DimensionState;
+pub(crate) use trainable::Recorded;
 pub(crate) use unit_order::UnitOrder;
 
 use crate::components::BiMask;
@@ -138,10 +139,13 @@ impl<A: Architecture> Supernet<A> {
         space.validate(&shapes)?;
         let states = space.dimensions.iter().map(|d| DimensionState::new(d, device));
         let fade_out = vec![false; space.dimensions.len()];
+        let built = trainable::learned(&variables);
+        let own = built.clone();
+        let gating = Gating::new(&space, &fade_out, &variables, own, Kind::Float, device)?;
         Ok(Self {
             cost: architecture.cost_model(),
             states: states.collect::<Result<_>>()?,
-            gating: Gating::new(&space, &fade_out, &variables, Kind::Float, device)?,
+            gating,
             learned: Learned::new(device)?,
             active_sets: RefCell::new(None),
             mask_plan: RefCell::new(None),
@@ -150,7 +154,7 @@ impl<A: Architecture> Supernet<A> {
             architecture,
             network,
             reconstruction,
-            built: trainable::learned(&variables),
+            built,
             variables,
             space,
             device,
@@ -268,17 +272,14 @@ impl<A: Architecture> Supernet<A> {
         }
     }
 
-    /// Returns the variables of the network that are learned, by name: leaves of the autograd graph.
-    pub(crate) fn leaves(&self) -> Vec<(String, Tensor)> {
-        let learned = self.variables.iter().filter(|(_, leaf)| leaf.requires_grad());
-        learned.map(|(name, leaf)| (name.clone(), leaf.shallow_clone())).collect()
-    }
-
     /// Returns all trainable parameters: weights, scores, and α of undecided dimensions.
     pub fn parameters(&self) -> Vec<Parameter> {
-        let weights = self.leaves().into_iter().map(|(name, leaf)| {
-            let value = self.gating.raw(&name).unwrap_or(&leaf).shallow_clone();
-            Parameter { kind: self.kind_of(&name), name, leaf, value }
+        let weights = self.variables.iter().filter(|(_, leaf)| leaf.requires_grad());
+        let weights = weights.map(|(name, leaf)| Parameter {
+            name: name.clone(),
+            kind: self.kind_of(name),
+            value: self.gating.raw(name).unwrap_or(leaf).shallow_clone(),
+            leaf: leaf.shallow_clone(),
         });
         let learned = |name: String, kind, leaf: &Tensor| Parameter {
             name,

@@ -216,8 +216,9 @@ impl<A: Architecture> Supernet<A> {
         self.mask_plan.take();
         let dimensions = 0..self.states.len();
         let fade_out: Vec<bool> = dimensions.map(|at| self.has_fade_out_factors(at)).collect();
-        self.gating =
-            Gating::new(&self.space, &fade_out, &self.variables, self.compute, self.device)?;
+        let (variables, learned) = (&self.variables, self.ever_learned().cloned().collect());
+        let (compute, device) = (self.compute, self.device);
+        self.gating = Gating::new(&self.space, &fade_out, variables, learned, compute, device)?;
         self.load_weights(weights)
     }
 }

@@ -1,8 +1,12 @@
 //! Which variables of the network are learned: as it was built, or as the user has set since.
+//!
+//! Freezing a variable concerns its update alone: it stays in θ, and the gradients of the gates and the effects of
+//! units are those that they would be if it were learned.
 
 use super::gating::is_learned;
 use super::{Supernet, Weights};
 use crate::models::Architecture;
+use crate::space::{Binding, Dimension};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
@@ -30,7 +34,68 @@ fn set(variable: &Tensor, learned: bool) -> Result<()> {
     Ok(())
 }
 
+/// Frozen variables that autograd records until this value is dropped.
+pub(crate) struct Recorded(Vec<Tensor>);
+
+impl Recorded {
+    /// Lets autograd record those of the variables that are frozen.
+    pub(crate) fn new<'a>(variables: impl IntoIterator<Item = &'a Tensor>) -> Result<Self> {
+        let mut recorded = Self(Vec::new());
+        for own in variables.into_iter().filter(|own| !own.requires_grad()) {
+            set(own, true)?;
+            recorded.0.push(own.shallow_clone());
+        }
+        Ok(recorded)
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        for own in &self.0 {
+            // A leaf of the graph can always be frozen.
+            let _ = set(own, false);
+        }
+    }
+}
+
 impl<A: Architecture> Supernet<A> {
+    /// Returns the variables that are learned, or frozen since the network was built, in order.
+    pub(super) fn ever_learned(&self) -> impl Iterator<Item = &String> {
+        let own = self.variables.iter();
+        let ever = own.filter(|(name, own)| is_learned(own) || self.built.contains(*name));
+        ever.map(|(name, _)| name)
+    }
+
+    /// Returns the variables whose gradients a step needs, by name: those that are learned, and the
+    /// [frozen](Self::frozen) ones.
+    pub(crate) fn differentiated(&self) -> Vec<(String, Tensor)> {
+        let own = self
+            .variables
+            .iter()
+            .filter(|(name, own)| is_learned(own) || self.has_units(name, own));
+        own.map(|(name, own)| (name.clone(), own.shallow_clone())).collect()
+    }
+
+    /// Returns the variables that are not learned, and on whose gradients the effects of units and the gradients of
+    /// gates depend nevertheless: gates multiply them, or they read an embedding.
+    pub(crate) fn frozen(&self) -> Vec<&String> {
+        let own = self.variables.iter();
+        let own = own.filter(|(name, own)| !is_learned(own) && self.has_units(name, own));
+        own.map(|(name, _)| name).collect()
+    }
+
+    /// Returns whether the effect of pruning a unit depends on the gradient of a variable of θ.
+    fn has_units(&self, name: &str, variable: &Tensor) -> bool {
+        let counts = |dimension: &Dimension, own: &Binding| {
+            own.variable == name && (own.role.is_gated() || dimension.is_read_by(own))
+        };
+        let in_theta = self.gating.theta().layout().get(name).is_some();
+        let mut dimensions = self.space.dimensions.iter();
+        in_theta
+            && variable.is_floating_point()
+            && dimensions.any(|own| own.bindings.iter().any(|binding| counts(own, binding)))
+    }
+
     /// Returns the variables that are learned and were built otherwise (`true`), or the reverse (`false`), by name.
     pub(crate) fn set_since_built(&self) -> BTreeMap<String, bool> {
         let now = self.variables.iter().map(|(name, own)| (name, is_learned(own)));

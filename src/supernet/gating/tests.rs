@@ -1,3 +1,4 @@
+use super::super::trainable::learned;
 use super::*;
 use crate::space::{Binding, Candidates, Dimension, DimensionKind};
 use tch::IndexOp;
@@ -5,7 +6,7 @@ use tch::IndexOp;
 const CPU: Device = Device::Cpu;
 
 /// Two dimensions of 4 and 3 units: `both` is gated by both, on different axes, `rows` and `tokens` by the
-/// first alone, `frozen` too, but it is not learned; `plain` has no gates.
+/// first alone, `frozen` too, but it is not learned, so that only its gates are; `plain` has no gates.
 fn two_dimensions() -> Result<(SearchSpace, Weights)> {
     let flat = |width| Candidates::flat(width, vec![1, width]);
     let first = Dimension::new("first", DimensionKind::Embedding, flat(4)?)
@@ -56,7 +57,8 @@ fn materialise_and_pull_back_with_gates_on_two_axes_equal_autograd_through_produ
 {
     let (space, variables) = two_dimensions()?;
     let theta: Weights = variables.iter().map(|(name, own)| (name.clone(), own.copy())).collect();
-    let gating = Gating::new(&space, &[false, false], &variables, Kind::Float, CPU)?;
+    let gating =
+        Gating::new(&space, &[false, false], &variables, learned(&variables), Kind::Float, CPU)?;
     let gates = gates()?;
     let leaf = |own: &Tensor| own.detach().copy().set_requires_grad(true);
     let leaves: Weights = theta.iter().map(|(name, own)| (name.clone(), leaf(own))).collect();
@@ -68,21 +70,18 @@ fn materialise_and_pull_back_with_gates_on_two_axes_equal_autograd_through_produ
     for (name, value) in &expected {
         assert!(difference(&variables[name], value) < 1e-6, "{name}");
     }
-    let learned: Vec<&String> = expected.keys().filter(|name| *name != "frozen").collect();
-    let loss: Tensor =
-        learned.iter().map(|name| (&expected[*name] * &expected[*name]).sum(None)).sum();
-    let inputs: Vec<&Tensor> = learned.iter().map(|name| &leaves[*name]).chain(&masks).collect();
+    let loss: Tensor = expected.values().map(|own| (own * own).sum(None)).sum();
+    let inputs: Vec<&Tensor> = leaves.values().chain(&masks).collect();
     let found = Tensor::run_backward(&[&loss], &inputs, false, false);
     let gradients = FlatTensors::gather(gating.theta().layout(), CPU, |segment| {
-        (segment.name != "frozen").then(|| expected[&segment.name].detach() * 2)
+        Some(expected[&segment.name].detach() * 2)
     })?;
     let pulled = gating.pull_back(&gradients, &factors)?;
-    for (name, own) in learned.iter().zip(&found) {
-        let pulled =
-            gradients.get(name)?.ok_or_else(|| crate::Error::missing("gradient", *name))?;
+    for (name, own) in leaves.keys().zip(&found) {
+        let pulled = gradients.get(name)?.ok_or_else(|| crate::Error::missing("gradient", name))?;
         assert!(difference(&pulled, own) < 1e-5, "{name}");
     }
-    for (own, expected) in pulled.iter().zip(&found[learned.len()..]) {
+    for (own, expected) in pulled.iter().zip(&found[leaves.len()..]) {
         assert!(difference(own, expected) < 1e-5, "{own:?}");
     }
     Ok(())
@@ -91,7 +90,8 @@ fn materialise_and_pull_back_with_gates_on_two_axes_equal_autograd_through_produ
 #[test]
 fn variables_of_the_network_share_memory_with_theta_or_its_product() -> Result<()> {
     let (space, variables) = two_dimensions()?;
-    let gating = Gating::new(&space, &[false, false], &variables, Kind::Float, CPU)?;
+    let gating =
+        Gating::new(&space, &[false, false], &variables, learned(&variables), Kind::Float, CPU)?;
     let _ = gating.theta().data().shallow_clone().f_fill_(3.0)?;
     assert_eq!(variables["plain"].i(0).double_value(&[]), 3.0);
     assert_ne!(variables["rows"].i((0, 0)).double_value(&[]), 3.0);
@@ -105,7 +105,14 @@ fn variables_of_the_network_share_memory_with_theta_or_its_product() -> Result<(
 fn bf16_buffer_changed_by_the_network_updates_theta_and_unchanged_one_keeps_f32() -> Result<()> {
     let half = || Tensor::f_full([2], 0.1, (Kind::BFloat16, CPU));
     let variables = BTreeMap::from([("constant".into(), half()?), ("statistic".into(), half()?)]);
-    let gating = Gating::new(&SearchSpace::empty(), &[], &variables, Kind::BFloat16, CPU)?;
+    let gating = Gating::new(
+        &SearchSpace::empty(),
+        &[],
+        &variables,
+        learned(&variables),
+        Kind::BFloat16,
+        CPU,
+    )?;
     for name in ["constant", "statistic"] {
         let raw = gating.raw(name).ok_or_else(|| crate::Error::missing("buffer", name))?;
         let _ = raw.shallow_clone().f_fill_(0.1)?;
