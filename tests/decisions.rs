@@ -352,3 +352,29 @@ fn branch_in_the_first_steps_meets_its_budget() -> TestResult {
     assert_refused!(staged.check(), Error::Invalid { ref name, .. } if name == "stages");
     Ok(())
 }
+
+#[test]
+fn branch_has_the_final_weight_of_the_teacher_of_its_own_length() -> TestResult {
+    let _alone = alone();
+    let final_weight = |options: SearchOptions, steps: u64| -> TestResult<Option<f64>> {
+        let mut search = search_with(options.with(|own| own.budget.decide_at_end = false), 0.5)?;
+        run(&mut search, 1)?;
+        let branch = search.branch(&[Budget::macs_share(0.6)], steps)?;
+        Ok(branch.options().training.distillation.and_then(|own| own.final_weight))
+    };
+    // A parent without fine-tuning of its own, and one with a long one.
+    for parent in [SearchOptions::new(20, 20), SearchOptions::new(1020, 20)] {
+        for (steps, expected) in [(40, 0.9), (300, 0.45), (600, 0.0)] {
+            assert_eq!(final_weight(parent.clone(), steps)?, Some(expected), "{steps}");
+        }
+        let own = |weight| {
+            parent.clone().with(|own| {
+                let taught = own.training.distillation.as_mut();
+                taught.into_iter().for_each(|own| own.final_weight = weight);
+            })
+        };
+        assert_eq!(final_weight(own(Some(0.3)), 600)?, Some(0.3));
+        assert_eq!(final_weight(own(None), 600)?, None);
+    }
+    Ok(())
+}

@@ -146,6 +146,15 @@ impl Distillation {
         self
     }
 
+    /// Returns the distillation for another length of fine-tuning: the final weight of `from` steps becomes that of `to`
+    /// steps ([`for_finetuning`](Self::for_finetuning)); any other final weight stays.
+    pub(crate) fn for_other_length(self, from: u64, to: u64) -> Self {
+        if self == self.for_finetuning(from) {
+            return self.for_finetuning(to);
+        }
+        self
+    }
+
     /// Returns the weight with this share of fine-tuning done: [`weight`](Self::weight) at 0, that of
     /// the search, [`final_weight`](Self::final_weight) at 1.
     pub fn weight_at(&self, finetuned: f64) -> f64 {

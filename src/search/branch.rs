@@ -65,7 +65,9 @@ impl<A: Architecture> Search<A> {
     ///
     /// The branch is decided after its next step, or when a fade-out in progress has ended. Its
     /// gates fade out, its units are pruned, and it is fine-tuned for `finetune_steps` at the
-    /// learning rates of the rest of a search of that length.
+    /// learning rates of the rest of a search of that length. A final weight of the teacher that follows from the length
+    /// of this search's fine-tuning ([`Distillation::for_finetuning`](crate::components::Distillation::for_finetuning)),
+    /// as by default, becomes that of `finetune_steps`; one of your own stays.
     ///
     /// # Errors
     /// [`Error::Infeasible`] if the active candidates cannot meet the budgets; [`Error::Invalid`]
@@ -89,11 +91,15 @@ impl<A: Architecture> Search<A> {
             *importance_steps = state.step.min(*importance_steps);
         }
         let faded = self.fade_out_end().unwrap_or(state.step);
+        let finetuned = options.total_steps.saturating_sub(options.search_steps);
         options.search_steps = (state.step + 1).max(faded) + options.pruning.fade_out_steps;
         options.total_steps = options.search_steps + finetune_steps;
         let rate = &mut options.optimiser.weight_rate;
         rate.total_steps = options.total_steps;
         rate.warmup_steps = rate.warmup_steps.min(options.total_steps.saturating_sub(1));
+        if let Some(own) = &mut options.training.distillation {
+            *own = own.for_other_length(finetuned, finetune_steps);
+        }
         let copies = |(name, tensor): (&String, &tch::Tensor)| {
             Ok((name.clone(), crate::autograd::no_grad(|| tensor.f_detach_copy())?))
         };
