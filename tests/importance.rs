@@ -14,9 +14,9 @@ use once_for_both::space::{ActiveSet, Binding, Candidates, Dimension, DimensionK
 use once_for_both::supernet::Weights;
 use once_for_both::{Error, Result};
 use std::sync::Arc;
-use support::tiny_run::{alone, builder, options, run, search, vit, without_times, STEPS};
+use support::tiny_run::{alone, batch, builder, options, run, search, vit, without_times, STEPS};
 use support::{test_device, TestResult, Tolerance};
-use tch::Tensor;
+use tch::{Tensor};
 
 const READY: [UnitImportance; 5] = [
     UnitImportance::Learned,
@@ -277,5 +277,37 @@ fn score_and_alpha_that_are_not_finite_are_refused_by_name() -> TestResult {
         state.set_alpha(&not_a_number),
         Error::NonFinite { ref name, .. } if name == "alpha"
     );
+    Ok(())
+}
+
+/// Its value is that of the right loss, and its gradient is lost.
+#[derive(Debug)]
+struct Detached;
+
+impl AdaptiveOneHotLoss for Detached {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("detached")
+    }
+
+    fn alpha_loss(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
+        Ok(EntropyVarianceLoss::paper().alpha_loss(alpha, active)?.f_detach()?)
+    }
+
+    fn importance_loss(&self, _: DimensionKind, importance: &Tensor) -> Result<Tensor> {
+        Ok(importance.f_sum(None)?.f_mul_scalar(1e-5)?)
+    }
+}
+
+#[test]
+fn one_hot_loss_without_gradient_is_refused_unless_it_is_switched_off() -> TestResult {
+    let _alone = alone();
+    let detached = builder(options(), 0.5).one_hot(Detached).build()?;
+    assert_refused!(
+        detached.gradients(&[batch(0)?]),
+        Error::Invalid { ref name, .. } if name == "one-hot loss of α"
+    );
+    let paper = EntropyVarianceLoss::paper();
+    let off = EntropyVarianceLoss { entropy: false, tangent: false, ..paper };
+    builder(options(), 0.5).one_hot(off).build()?.gradients(&[batch(0)?])?;
     Ok(())
 }

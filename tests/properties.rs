@@ -7,7 +7,7 @@ use once_for_both::components::{random_token_mask, PmimRegularizer, WindowedPixe
 use once_for_both::components::{ranks, survival_by_rank, BiMask, Mask, RankedBiMask, UnitState};
 use once_for_both::components::{AdaptiveOneHotLoss, ComponentId, EntropyVarianceLoss};
 use once_for_both::models::Architecture;
-use once_for_both::space::{ActiveSet, DimensionKind};
+use once_for_both::space::{ActiveSet, ActiveSets, DimensionKind};
 use once_for_both::strategies::{
     budgets, check_bi_mask, check_one_hot_loss, check_pmim_regularizer, dimensions,
     lambda_schedules, mask_ratio_schedules, vit_configs, Counterexample, BI_MASK_PROPERTIES,
@@ -150,13 +150,73 @@ fn broken_bi_masks() -> [(&'static str, Broken); 8] {
     ]
 }
 
+/// The paper's bi-mask with a broken [`BiMask::masks`], which a search calls.
+#[derive(Debug, Clone, Copy)]
+enum BrokenMasks {
+    Missing,
+    Detached,
+    ImportanceDetached,
+    AlwaysByImportance,
+}
+
+impl BrokenMasks {
+    const ALL: [Self; 4] =
+        [Self::Missing, Self::Detached, Self::ImportanceDetached, Self::AlwaysByImportance];
+
+    fn distort(self, own: Mask) -> Result<Mask> {
+        let importance = own.importance.f_detach()?;
+        Ok(match self {
+            Self::Missing => own,
+            Self::Detached => Mask { mask: own.mask.f_detach()?, ..own },
+            Self::ImportanceDetached => Mask { importance, ..own },
+            Self::AlwaysByImportance => Mask { mask: own.importance.shallow_clone(), ..own },
+        })
+    }
+}
+
+impl BiMask for BrokenMasks {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("broken")
+    }
+
+    fn importance(&self, score: &Tensor) -> Result<Tensor> {
+        RankedBiMask.importance(score)
+    }
+
+    fn sparsity(&self, state: UnitState, importance: &Tensor) -> Result<Tensor> {
+        RankedBiMask.sparsity(state, importance)
+    }
+
+    fn masks(&self, states: &[UnitState], sets: &ActiveSets, lambda: f64) -> Result<Vec<Mask>> {
+        let all = RankedBiMask.masks(states, sets, lambda)?.into_iter();
+        let count = if matches!(self, Self::Missing) { states.len() - 1 } else { states.len() };
+        all.take(count).map(|own| self.distort(own)).collect()
+    }
+}
+
+/// Checks that every property has a component that breaks it.
+fn expect_each_broken<'a>(properties: impl Iterator<Item = &'a str>, broken: &[&str]) {
+    let mut broken = broken.to_vec();
+    broken.dedup();
+    assert_eq!(
+        properties.collect::<Vec<_>>(),
+        broken,
+        "broken components are listed in the order of the properties, at least one for each"
+    );
+}
+
 #[test]
 fn check_bi_mask_of_broken_ones_names_the_broken_property() {
-    for ((name, _), (broken, mask)) in BI_MASK_PROPERTIES.iter().zip(broken_bi_masks()) {
-        assert_eq!(*name, broken, "broken components are listed in the order of the properties");
-        match check_bi_mask(&mask, FEW, test_device()) {
+    let boxed = |(broken, mask)| (broken, Box::new(mask) as Box<dyn BiMask>);
+    let mut all: Vec<_> = broken_bi_masks().into_iter().map(boxed).collect();
+    let several = "masks of several dimensions are those of each";
+    all.extend(BrokenMasks::ALL.map(|mask| (several, Box::new(mask) as Box<dyn BiMask>)));
+    let names: Vec<&str> = all.iter().map(|(broken, _)| *broken).collect();
+    expect_each_broken(BI_MASK_PROPERTIES.iter().map(|(name, _)| *name), &names);
+    for (broken, mask) in all {
+        match check_bi_mask(&*mask, FEW, test_device()) {
             Err(found) => assert_eq!(found.property, broken, "{found}"),
-            Ok(()) => panic!("no counterexample for a component that breaks {broken:?}"),
+            Ok(()) => panic!("no counterexample for {mask:?}, which breaks {broken:?}"),
         }
     }
 }
@@ -195,6 +255,49 @@ impl AdaptiveOneHotLoss for BrokenLoss {
     }
 }
 
+/// The paper's loss with a broken sum over dimensions, which a search calls.
+#[derive(Debug, Clone, Copy)]
+enum BrokenSums {
+    AlphaDetached,
+    ImportanceOfTheFirst,
+    ImportanceDetached,
+}
+
+impl BrokenSums {
+    const ALL: [Self; 3] =
+        [Self::AlphaDetached, Self::ImportanceOfTheFirst, Self::ImportanceDetached];
+}
+
+impl AdaptiveOneHotLoss for BrokenSums {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("broken")
+    }
+
+    fn alpha_loss(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
+        EntropyVarianceLoss::paper().alpha_loss(alpha, active)
+    }
+
+    fn importance_loss(&self, _: DimensionKind, importance: &Tensor) -> Result<Tensor> {
+        Ok(importance.f_sum(None)?)
+    }
+
+    fn alpha_losses(&self, alphas: &[&Tensor], sets: &ActiveSets) -> Result<Tensor> {
+        let sum = EntropyVarianceLoss::paper().alpha_losses(alphas, sets)?;
+        Ok(if matches!(self, Self::AlphaDetached) { sum.f_detach()? } else { sum })
+    }
+
+    fn importance_losses(&self, importance: &[(DimensionKind, &Tensor)]) -> Result<Tensor> {
+        let sums = importance.iter().map(|(_, own)| own.f_sum(None));
+        let sums = sums.collect::<std::result::Result<Vec<_>, _>>()?;
+        let sum = Tensor::f_stack(&sums, 0)?.f_sum(None)?;
+        Ok(match self {
+            Self::AlphaDetached => sum,
+            Self::ImportanceOfTheFirst => sums[0].shallow_clone(),
+            Self::ImportanceDetached => sum.f_detach()?,
+        })
+    }
+}
+
 #[test]
 fn check_one_hot_loss_of_broken_ones_names_the_broken_property() {
     let broken: [(&str, AlphaLoss); 5] = [
@@ -221,12 +324,19 @@ fn check_one_hot_loss_of_broken_ones_names_the_broken_property() {
             EntropyVarianceLoss::paper().alpha_loss(alpha, active)
         }),
     ];
-    for ((name, _), (expected, loss)) in ONE_HOT_PROPERTIES.iter().zip(broken) {
-        assert_eq!(*name, expected, "broken components are listed in the order of the properties");
-        let sign = if expected.starts_with("importance") { -1.0 } else { 1.0 };
-        match check_one_hot_loss(&BrokenLoss(loss, sign), FEW, test_device()) {
+    let sign = |name: &str| if name.starts_with("importance") { -1.0 } else { 1.0 };
+    let boxed = |(name, loss)| {
+        (name, Box::new(BrokenLoss(loss, sign(name))) as Box<dyn AdaptiveOneHotLoss>)
+    };
+    let mut all: Vec<_> = broken.into_iter().map(boxed).collect();
+    let several = "loss of several dimensions is the sum over each";
+    all.extend(BrokenSums::ALL.map(|own| (several, Box::new(own) as Box<dyn AdaptiveOneHotLoss>)));
+    let names: Vec<&str> = all.iter().map(|(broken, _)| *broken).collect();
+    expect_each_broken(ONE_HOT_PROPERTIES.iter().map(|(name, _)| *name), &names);
+    for (expected, loss) in all {
+        match check_one_hot_loss(&*loss, FEW, test_device()) {
             Err(found) => assert_eq!(found.property, expected, "{found}"),
-            Ok(()) => panic!("no counterexample for a component that breaks {expected:?}"),
+            Ok(()) => panic!("no counterexample for {loss:?}, which breaks {expected:?}"),
         }
     }
 }
@@ -266,8 +376,9 @@ fn check_pmim_regularizer_of_broken_ones_names_the_broken_property() {
         }),
         ("token mask is 0 or 1 for every token", |loss, _, _| Ok(loss.shallow_clone())),
     ];
-    for ((name, _), (expected, loss)) in PMIM_PROPERTIES.iter().zip(broken) {
-        assert_eq!(*name, expected, "broken components are listed in the order of the properties");
+    let names = broken.map(|(broken, _)| broken);
+    expect_each_broken(PMIM_PROPERTIES.iter().map(|(name, _)| *name), &names);
+    for (expected, loss) in broken {
         let scale = if expected.starts_with("token mask") { 0.5 } else { 1.0 };
         match check_pmim_regularizer(&BrokenPixels(loss, scale), FEW, test_device()) {
             Err(found) => assert_eq!(found.property, expected, "{found}"),

@@ -137,7 +137,9 @@ impl<A: Architecture> Search<A> {
                 let (alphas, sets) = (self.supernet.all_alphas(), self.supernet.active_sets()?);
                 budget = self.budget_loss.loss(&alphas, &sets)?;
                 pulled = pulled.f_add(&budget)?;
-                one_hot = loss.alpha_losses(&alphas, &sets)?.f_mul_scalar(weight)?;
+                one_hot = loss.alpha_losses(&alphas, &sets)?;
+                expect_learnable(&one_hot)?;
+                one_hot = one_hot.f_mul_scalar(weight)?;
             }
             let undecided = states.iter().enumerate().filter(|(_, s)| s.active.decided().is_none());
             let importance: Vec<(DimensionKind, &Tensor)> = undecided
@@ -203,6 +205,15 @@ impl<A: Architecture> Search<A> {
         };
         sets.split_candidates(&sum)
     }
+}
+
+/// Refuses a one-hot loss of α that has a value and no gradient: it would have no effect. That of decided dimensions, or
+/// of a component whose terms are all switched off, is 0. Reads from the device where there is no gradient.
+fn expect_learnable(one_hot: &Tensor) -> Result<()> {
+    if one_hot.requires_grad() || one_hot.f_double_value(&[])? == 0.0 {
+        return Ok(());
+    }
+    autograd::expect_graph("one-hot loss of α", one_hot)
 }
 
 /// Refuses batches of different sizes, whose gradients would be averaged with equal weight, images

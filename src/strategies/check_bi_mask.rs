@@ -2,12 +2,12 @@
 
 use super::dimension_units::units;
 use super::runner::{
-    active_set, expect_close, expect_finite, failed, gradients, leaf, run, tensor, Counterexample,
-    Verdict,
+    active_set, expect_close, expect_finite, expect_true, failed, gradients, leaf, run, tensor,
+    Counterexample, Verdict,
 };
-use crate::components::{BiMask, UnitState};
+use crate::components::{BiMask, Mask, UnitState};
 use crate::oracle::{ranks, Units};
-use crate::space::ActiveSets;
+use crate::space::{ActiveSet, ActiveSets};
 use crate::tensors::to_host;
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 use proptest::prelude::*;
@@ -251,18 +251,63 @@ pub fn is_linear_in_lambda(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
     Ok(())
 }
 
-/// [`BiMask::masks`] of a dimension twice is [`BiMask::mask`] of it, twice.
+/// [`BiMask::masks`] of a dimension twice is [`BiMask::mask`] of it, twice: S, V, m and the gradients of scores and α.
 pub fn masks_each_dimension_alone(mask: &dyn BiMask, case: &BiMaskCase) -> Verdict {
-    let expected = numbers(mask, case)?.mask;
-    let found = on_state(case, |state| {
-        let sets = ActiveSets::new(&[state.active, state.active], case.device)?;
-        let found = mask.masks(&[state, state], &sets, case.lambda)?;
-        found.iter().map(|own| to_host(&own.mask)).collect::<crate::Result<Vec<_>>>()
+    let expected = learned_numbers(case, 1, |states| {
+        states.iter().map(|state| mask.mask(*state, case.lambda)).collect()
     })?;
-    for found in found {
-        expect_close("gate of unit", &found, &expected, rounding)?;
+    let found = learned_numbers(case, 2, |states| {
+        let active: Vec<&ActiveSet> = states.iter().map(|state| state.active).collect();
+        mask.masks(states, &ActiveSets::new(&active, case.device)?, case.lambda)
+    })?;
+    expect_true(found.len() == 2, || {
+        format!("bi-masks of two dimensions: got {}, expected 2", found.len())
+    })?;
+    let names = ["S of unit", "V of unit", "gate of unit", "gradient of score", "gradient of α"];
+    for own in &found {
+        for ((name, own), expected) in names.iter().zip(own).zip(&expected[0]) {
+            expect_close(name, own, expected, |expected| 10.0 * rounding(expected))?;
+        }
     }
     Ok(())
+}
+
+/// Returns S, V and m of every bi-mask that `compute` makes of a dimension, given `count` times, and the gradients of
+/// Σ S² + V² + m² in scores and α.
+fn learned_numbers(
+    case: &BiMaskCase,
+    count: usize,
+    compute: impl Fn(&[UnitState]) -> crate::Result<Vec<Mask>>,
+) -> Result<Vec<[Vec<f64>; 5]>, TestCaseError> {
+    let run = || -> crate::Result<Vec<[Vec<f64>; 5]>> {
+        let leaves = |values: &Array2<f64>| -> crate::Result<Vec<Tensor>> {
+            (0..count).map(|_| leaf(&tensor(values, Kind::Float, case.device)?)).collect()
+        };
+        let (scores, alphas) = (leaves(case.units.score())?, leaves(case.units.alpha())?);
+        let (active, pruned) = (active_set(&case.units, case.device)?, pruned_importance(case)?);
+        let (active, pruned_importance) = (&active, pruned.as_ref());
+        let pairs = scores.iter().zip(&alphas);
+        let states: Vec<UnitState> = pairs
+            .map(|(score, alpha)| UnitState { score, alpha, active, pruned_importance })
+            .collect();
+        let masks = compute(&states)?;
+        let terms = masks.iter().flat_map(|own| [&own.importance, &own.sparsity, &own.mask]);
+        let squares = terms.map(|own| Ok(own.f_square()?.f_sum(None)?));
+        let squares = squares.collect::<crate::Result<Vec<Tensor>>>()?;
+        if squares.is_empty() {
+            return Ok(Vec::new());
+        }
+        let inputs: Vec<&Tensor> = scores.iter().chain(&alphas).collect();
+        let slopes = gradients(&Tensor::f_stack(&squares, 0)?.f_sum(None)?, &inputs)?;
+        let (of_scores, of_alphas) = slopes.split_at(count);
+        let own = masks.iter().zip(of_scores.iter().zip(of_alphas));
+        own.map(|(own, (score, alpha))| {
+            let [s, v, m] = [&own.importance, &own.sparsity, &own.mask].map(to_host);
+            Ok([s?, v?, m?, to_host(score)?, to_host(alpha)?])
+        })
+        .collect()
+    };
+    run().map_err(failed)
 }
 
 /// With one active candidate, V is 1 for as many units as the candidate has, and 0 for the others.

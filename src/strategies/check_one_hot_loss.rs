@@ -11,7 +11,7 @@ use crate::space::{ActiveSets, DimensionKind};
 use crate::tensors::to_host;
 use ndarray::Array2;
 use proptest::prelude::*;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 /// A property of a one-hot loss on one dimension.
 pub type OneHotProperty = fn(&dyn AdaptiveOneHotLoss, &Units, Device) -> Verdict;
@@ -86,22 +86,50 @@ pub fn falls_as_p_sharpens(
     Ok(())
 }
 
-/// [`AdaptiveOneHotLoss::alpha_losses`] of a dimension twice is twice its loss.
+/// [`AdaptiveOneHotLoss::alpha_losses`] of a dimension twice is twice its loss, and
+/// [`AdaptiveOneHotLoss::importance_losses`] of dimensions of two kinds the sum of theirs; so are the gradients.
 pub fn sums_over_dimensions(
     loss: &dyn AdaptiveOneHotLoss,
     units: &Units,
     device: Device,
 ) -> Verdict {
-    let (alone, _) = value_and_gradient(loss, units, device)?;
-    let compute = || -> crate::Result<f64> {
-        let alpha = tensor(units.alpha(), Kind::Float, device)?;
-        let active = active_set(units, device)?;
-        let sets = ActiveSets::new(&[&active, &active], device)?;
-        Ok(to_host(&loss.alpha_losses(&[&alpha, &alpha], &sets)?)?.iter().sum())
+    let rounding = |expected: f64| 1e-4 * (1.0 + expected.abs());
+    let active = active_set(units, device).map_err(failed)?;
+    let (alone, slope) = value_and_gradient(loss, units, device)?;
+    let sum = |alphas: &[&Tensor]| {
+        loss.alpha_losses(alphas, &ActiveSets::new(&[&active, &active], device)?)
     };
-    let found = compute().map_err(failed)?;
-    let rounding = |expected: f64| 1e-5 * (1.0 + expected.abs());
-    expect_close("loss", &[found], &[2.0 * alone], rounding)
+    let (found, slopes) = value_and_gradients_of_two(units.alpha(), device, sum)?;
+    expect_close("loss", &[found], &[2.0 * alone], rounding)?;
+    expect_close("gradient of candidate", &slopes, &[&slope[..], &slope].concat(), rounding)?;
+    let kinds = [DimensionKind::Attention, DimensionKind::Hidden];
+    let each = |own: &[&Tensor]| {
+        let [one, other] = [0, 1].map(|at| loss.importance_loss(kinds[at], own[at]));
+        Ok(one?.f_add(&other?)?)
+    };
+    let all = |own: &[&Tensor]| loss.importance_losses(&[(kinds[0], own[0]), (kinds[1], own[1])]);
+    let importance = units.importance();
+    let (alone, expected) = value_and_gradients_of_two(&importance, device, each)?;
+    let (found, slopes) = value_and_gradients_of_two(&importance, device, all)?;
+    expect_close("importance loss", &[found], &[alone], rounding)?;
+    expect_close("gradient of importance", &slopes, &expected, rounding)
+}
+
+/// Returns a loss of two tensors of these values, and its gradients in one and the other.
+fn value_and_gradients_of_two(
+    values: &Array2<f64>,
+    device: Device,
+    loss: impl Fn(&[&Tensor]) -> crate::Result<Tensor>,
+) -> Result<(f64, Vec<f64>), TestCaseError> {
+    let compute = || -> crate::Result<(f64, Vec<f64>)> {
+        let own = tensor(values, Kind::Float, device)?;
+        let (one, other) = (leaf(&own)?, leaf(&own)?);
+        let value = loss(&[&one, &other])?;
+        let slopes = gradients(&value, &[&one, &other])?;
+        let slopes = slopes.iter().map(to_host).collect::<crate::Result<Vec<_>>>()?;
+        Ok((to_host(&value)?.iter().sum(), slopes.concat()))
+    };
+    compute().map_err(failed)
 }
 
 /// Loss and gradient are finite.
