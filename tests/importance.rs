@@ -16,7 +16,7 @@ use once_for_both::{Error, Result};
 use std::sync::Arc;
 use support::tiny_run::{alone, batch, builder, options, run, search, vit, without_times, STEPS};
 use support::{test_device, TestResult, Tolerance};
-use tch::{Tensor};
+use tch::{nn, Tensor};
 
 const READY: [UnitImportance; 5] = [
     UnitImportance::Learned,
@@ -277,6 +277,31 @@ fn score_and_alpha_that_are_not_finite_are_refused_by_name() -> TestResult {
         state.set_alpha(&not_a_number),
         Error::NonFinite { ref name, .. } if name == "alpha"
     );
+    Ok(())
+}
+
+/// The bias of queries and keys apart has two numbers a head for every unit, and several registers one each.
+#[test]
+fn magnitude_leaves_biases_and_tokens_out_however_many_numbers_they_have() -> TestResult {
+    let _alone = alone();
+    let registers = VitConfig { registers: 3, ..vit() };
+    for (config, name, variable) in [
+        (vit().qk_v_apart()?, "blocks.0.attn.qk", "blocks.0.attn.qk.bias"),
+        (registers, "embed", "reg_token"),
+    ] {
+        let mut space = config.space()?;
+        let store = nn::VarStore::new(test_device());
+        config.build(&store.root())?;
+        let mut weights: Weights = store.variables().into_iter().collect();
+        let dimension = space.dimension_mut(name)?;
+        let mut magnitudes = Vec::new();
+        for scale in [0.0, 1.0] {
+            let other = weights[variable].detach().f_randn_like()?.f_mul_scalar(scale)?;
+            weights.insert(variable.into(), other);
+            magnitudes.push(magnitude(dimension, &weights)?);
+        }
+        assert!(magnitudes[0].equal(&magnitudes[1]), "{variable}");
+    }
     Ok(())
 }
 

@@ -9,8 +9,9 @@ use tch::{Kind, Tensor};
 /// slice of unit u in the bound matrix W, standardised over the dimension to mean 0 and std 1.
 ///
 /// Multiplying a matrix by a constant does not change z, so layers of different scale count
-/// equally. Tensors with fewer than two axes or a single number per unit (biases, scales of norms,
-/// tokens) are left out: the logarithm of so few numbers is mostly noise.
+/// equally. Biases and tokens (variables whose name ends in `bias` or `token`) and other tensors with fewer
+/// than two axes or a single number per unit, such as scales of norms, are left out: the logarithm of so few numbers
+/// is mostly noise. A table of positions counts.
 ///
 /// # Shapes
 /// Result: `[heads, channels]`, f32.
@@ -26,7 +27,8 @@ pub fn magnitude(dimension: &Dimension, weights: &Weights) -> Result<Tensor> {
             variable: binding.variable.clone(),
         })?;
         let view = binding.view(&weight.size());
-        if weight.dim() < 2 || view[0] * view[2] < 2 {
+        let is_matrix = weight.dim() >= 2 && view[0] * view[2] >= 2;
+        if !is_matrix || is_bias_or_token(&binding.variable) {
             continue;
         }
         let slices = weight.f_detach()?.f_to_kind(Kind::Float)?.f_reshape(view)?;
@@ -50,6 +52,12 @@ pub fn magnitude(dimension: &Dimension, weights: &Weights) -> Result<Tensor> {
         Error::invalid(format!("bindings of {}", dimension.name), "at least one matrix", 0)
     })?;
     standardised(&sum)
+}
+
+/// Returns whether a variable is a bias or a token by its name, such as the bias `[2, heads, channels]` of queries and
+/// keys that are apart from values, or several register tokens.
+fn is_bias_or_token(name: &str) -> bool {
+    name.ends_with("bias") || name.ends_with("token")
 }
 
 /// Returns the values standardised to mean 0 and std 1; equal values become 0.
