@@ -6,7 +6,7 @@ use super::layers::{MlpLayer, NormLayer};
 use super::options::BlockStyle;
 use crate::randomness::for_images;
 use crate::Result;
-use tch::{nn, Tensor};
+use tch::{nn, Kind, Tensor};
 
 /// LayerScale (Touvron et al. 2021, CaiT): the product of a residual branch and a learned vector,
 /// or the branch itself where there is none.
@@ -142,8 +142,27 @@ fn drop_path(branch: Tensor, rate: f64, train: bool) -> Result<Tensor> {
     let mut shape = vec![1; branch.dim()];
     let random = for_images(branch.size()[0], |images| {
         shape[0] = images;
-        Ok(Tensor::f_rand(&shape[..], (branch.kind(), branch.device()))?)
+        // In bf16 uniform numbers are multiples of 1/256: too coarse for the rates of the first blocks.
+        Ok(Tensor::f_rand(&shape[..], (Kind::Float, branch.device()))?)
     })?;
     let keep = random.f_ge(rate)?;
     Ok(branch.f_mul(&keep.f_to_kind(branch.kind())?)?.f_div_scalar(1.0 - rate)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn drop_path_in_bf16_drops_the_share_that_is_asked_for() -> Result<()> {
+        let images = 1_000_000;
+        for rate in [0.002, 0.1 / 11.0] {
+            let branch = Tensor::f_ones([images, 1], (Kind::BFloat16, Device::Cpu))?;
+            let kept = drop_path(branch, rate, true)?.f_ne(0.0)?.f_sum(None)?.f_int64_value(&[])?;
+            let dropped = (images - kept) as f64 / images as f64;
+            assert!((dropped / rate - 1.0).abs() < 0.1, "{dropped} {rate}");
+        }
+        Ok(())
+    }
 }
