@@ -3,11 +3,12 @@
 mod support;
 
 use once_for_both::cost::{Budget, CostLimit, Metric};
-use once_for_both::models::{Architecture, VitConfig};
+use once_for_both::models::{Architecture, Rope, VitConfig};
 use once_for_both::search::{
     write_pareto, AlphaInit, ParetoPoint, Phase, Search, SearchOptions, Stages,
 };
 use once_for_both::space::{DimensionKind, SearchSpace, Size};
+use once_for_both::supernet::Supernet;
 use once_for_both::Error;
 use support::tiny_run::{alone, batch, fade_out_options, options, run, search_with, vit, STEPS};
 use support::{numbers, test_device, TestResult};
@@ -376,5 +377,33 @@ fn branch_has_the_final_weight_of_the_teacher_of_its_own_length() -> TestResult 
         assert_eq!(final_weight(own(Some(0.3)), 600)?, Some(0.3));
         assert_eq!(final_weight(own(None), 600)?, None);
     }
+    Ok(())
+}
+
+/// Where units are pairs, the least size and the sizes in errors are in channels, as in summaries.
+#[test]
+fn sizes_of_pairs_of_channels_are_given_and_told_in_channels() -> TestResult {
+    let _alone = alone();
+    let rotary = VitConfig {
+        rope: Some(Rope::Normalised { base: 100.0 }),
+        ..VitConfig::uniform(64, 2, 2).input(16, 3, 4).classes(5)
+    };
+    let name = "blocks.0.attn";
+    let widths = |channels| -> TestResult<Vec<i64>> {
+        let mut space = rotary.space()?.at_least(name, Size { heads: 2, channels })?;
+        Ok(space.dimension_mut(name)?.candidates.widths().to_vec())
+    };
+    // Heads of 32 channels are 16 pairs.
+    let all = rotary.space()?.dimension_mut(name)?.candidates.widths().to_vec();
+    assert!(all[0] < 10 && all[all.len() - 1] == 16, "{all:?}");
+    let wide = |least| all.iter().copied().filter(|width| *width >= least).collect::<Vec<_>>();
+    assert_eq!((widths(20)?, widths(19)?), (wide(10), wide(10)));
+    assert_eq!(widths(32)?, [16]);
+    let mut supernet = Supernet::new(rotary.clone(), rotary.space()?, false, test_device())?;
+    let at = supernet.states().iter().position(|own| own.name == name).ok_or(name)?;
+    assert_refused!(
+        supernet.narrow(&[(at, Size { heads: 2, channels: 20 })]),
+        Error::Invalid { expected, actual, .. } if expected == "within 2 × 32" && actual == "2 × 40"
+    );
     Ok(())
 }

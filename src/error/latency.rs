@@ -33,7 +33,7 @@ pub enum LatencyError {
     Beyond {
         /// The dimension.
         dimension: String,
-        /// The candidate.
+        /// The candidate, in channels.
         size: String,
     },
 

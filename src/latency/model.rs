@@ -183,10 +183,12 @@ impl LatencyModel {
             let grids = &self.cost.tables()[term.table].grids;
             for (name, grid) in term.dimensions.iter().zip(grids) {
                 let own = space.dimensions.iter().filter(|dimension| dimension.name == *name);
-                let mut sizes = own.flat_map(|dimension| dimension.candidates.sizes());
-                if let Some(size) = sizes.find(|size| !grid.spans(*size)) {
-                    let (dimension, size) = (name.clone(), size.to_string());
-                    return Err(LatencyError::Beyond { dimension, size }.into());
+                for dimension in own {
+                    let mut sizes = dimension.candidates.sizes();
+                    if let Some(size) = sizes.find(|size| !grid.spans(*size)) {
+                        let size = dimension.in_channels(size).to_string();
+                        return Err(LatencyError::Beyond { dimension: name.clone(), size }.into());
+                    }
                 }
             }
         }

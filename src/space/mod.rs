@@ -88,14 +88,16 @@ impl SearchSpace {
     }
 
     /// Returns the space without the candidates of dimension `name` that have fewer heads or fewer
-    /// channels than `least`.
+    /// channels than `least`. Where a unit is a pair of channels, channels are counted, not pairs.
     ///
     /// # Errors
     /// [`Error::Unknown`] with the existing names if the dimension is not in the space;
     /// [`Error::Candidates`] if no candidate is left.
     pub fn at_least(mut self, name: &str, least: Size) -> Result<Self> {
         let dimension = self.dimension_mut(name)?;
-        dimension.candidates = dimension.candidates.at_least(least)?;
+        let unit = dimension.channels_per_unit();
+        let channels = least.channels.saturating_add(unit - 1).div_euclid(unit);
+        dimension.candidates = dimension.candidates.at_least(Size { channels, ..least })?;
         Ok(self)
     }
 

@@ -156,11 +156,12 @@ impl<A: Architecture> Supernet<A> {
                 let expected = format!("below {}", self.states.len());
                 return Err(Error::invalid("index of a dimension", expected, at));
             };
-            let full = state.candidates().full();
             if !state.candidates().may_become(size) {
+                let dimension = &self.space.dimensions[at];
+                let full = dimension.in_channels(state.candidates().full());
                 let (name, expected) =
                     (format!("size of {}", state.name), format!("within {full}"));
-                return Err(Error::invalid(name, expected, size));
+                return Err(Error::invalid(name, expected, dimension.in_channels(size)));
             }
         }
         Ok(())

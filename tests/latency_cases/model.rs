@@ -259,10 +259,18 @@ fn model_refuses_a_space_with_candidates_beyond_the_measured_ones() -> TestResul
     );
     space.dimension_mut("blocks.1.mlp")?.name = "other".into();
     assert_refused!(model.expect_space(&space), Error::Unknown { .. });
+    // Where units are pairs of channels, the error counts channels.
+    let mut space = vit().space()?;
+    let pairs = space.dimension_mut("blocks.1.attn")?;
+    (pairs.candidates, pairs.bindings) =
+        (Candidates::grid(4, 64, vec![4], vec![64])?, vec![Binding::gated("q", 0).half_split()]);
+    assert_refused!(
+        model.expect_space(&space),
+        Error::Latency(LatencyError::Beyond { size, .. }) if size == "4 × 128"
+    );
     Ok(())
 }
 
-/// A device whose clock stands still.
 #[derive(Debug)]
 struct Stopped;
 
