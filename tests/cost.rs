@@ -7,7 +7,7 @@ use once_for_both::components::BudgetLoss;
 use once_for_both::cost::{
     Budget, CompiledPolynomial, CostLimit, CostModel, Counted, ExpectedCost, Metric, Polynomial,
 };
-use once_for_both::models::{Architecture, Mlp, Pooling, VitConfig};
+use once_for_both::models::{Architecture, Mlp, Pooling, SwinConfig, VitConfig};
 use once_for_both::space::{
     ActiveSets, Candidates, Dimension, DimensionKind, SearchSpace, Size, Sizes,
 };
@@ -234,6 +234,29 @@ proptest! {
             prop_assert_eq!(cost, small.cost_model().dense_cost(metric)?);
         }
     }
+}
+
+#[test]
+fn heads_of_a_dimension_without_are_refused_by_its_name() -> TestResult {
+    let vit = VitConfig::uniform(32, 2, 4).input(16, 3, 4).classes(5).qk_v_apart()?;
+    let swin = SwinConfig::tiny();
+    for (name, size) in [
+        ("blocks.0.mlp", Size { heads: 0, channels: 5 }),
+        ("embed", Size { heads: 2, channels: 16 }),
+        ("blocks.1.attn.qk", Size { heads: 4, channels: 2 }),
+    ] {
+        let refused = vit.resized(&Sizes::from([(name.into(), size)]));
+        assert_refused!(
+            refused,
+            Error::Invalid { name: ref own, .. } if *own == format!("heads of {name}")
+        );
+    }
+    let sizes = Sizes::from([("layers.1.embed".into(), Size { heads: 2, channels: 16 })]);
+    assert_refused!(
+        swin.resized(&sizes),
+        Error::Invalid { ref name, .. } if name == "heads of layers.1.embed"
+    );
+    Ok(())
 }
 
 #[test]

@@ -44,7 +44,8 @@ pub(super) fn sizes(config: &impl Blocks) -> Sizes {
 /// Returns the configuration with other sizes for the dimensions in `wanted`.
 ///
 /// # Errors
-/// [`Error::Unknown`] for a dimension that the configuration does not have.
+/// [`Error::Unknown`] for a dimension that the configuration does not have; [`Error::Invalid`] for heads of a dimension
+/// without.
 pub(super) fn resized<A: Blocks>(config: &A, wanted: &Sizes) -> Result<A> {
     let known = sizes(config);
     if let Some(name) = wanted.keys().find(|name| !known.contains_key(*name)) {
@@ -52,15 +53,29 @@ pub(super) fn resized<A: Blocks>(config: &A, wanted: &Sizes) -> Result<A> {
     }
     let (mut config, style) = (config.clone(), config.style());
     for (name, width) in config.embeddings_mut() {
-        *width = wanted.get(&name).map_or(*width, |size| size.channels);
+        *width = width_in(wanted, &name)?.unwrap_or(*width);
     }
     for (name, block) in config.blocks_mut() {
-        block.resize(&name, &style, wanted);
+        block.resize(&name, &style, wanted)?;
     }
     if let Some(pool) = config.pool_mut() {
-        pool.resize(wanted);
+        pool.resize(wanted)?;
     }
     Ok(config)
+}
+
+/// Returns the width of a dimension without heads, if it is among the sizes; 0 if it is removed.
+///
+/// # Errors
+/// [`Error::Invalid`] for another number of heads than 1: cost models count heads × channels.
+pub(super) fn width_in(sizes: &Sizes, name: &str) -> Result<Option<i64>> {
+    match sizes.get(name) {
+        Some(&size) if size.heads != 1 && size != Size::REMOVED => {
+            let expected = "1, as this dimension has none; give Size::flat of its width";
+            Err(Error::invalid(format!("heads of {name}"), expected, size.heads))
+        }
+        size => Ok(size.map(|size| size.channels)),
+    }
 }
 
 /// Folds the attention scale of every block into the weights of q.

@@ -5,6 +5,7 @@ mod network;
 pub(super) use network::PoolingLayer;
 
 use super::block::{attention_name, hidden_name, linear, norm, scale_rows, BlockConfig};
+use super::family::width_in;
 use super::graph::{Graph, Operation, Value};
 use super::options::BlockStyle;
 use super::Shapes;
@@ -110,16 +111,20 @@ impl AttentionPool {
     }
 
     /// Sets those of its sizes that are in `wanted`.
-    pub(super) fn resize(&mut self, wanted: &Sizes) {
-        if let Some(size) = wanted.get(&Self::embedding()) {
-            self.embed_dim = size.channels;
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for heads of a dimension without.
+    pub(super) fn resize(&mut self, wanted: &Sizes) -> Result<()> {
+        if let Some(width) = width_in(wanted, &Self::embedding())? {
+            self.embed_dim = width;
         }
         if let Some(size) = wanted.get(&attention_name(NAME)) {
             (self.sizes.heads, self.sizes.head_dim) = (size.heads, size.channels);
         }
-        if let Some(size) = wanted.get(&hidden_name(NAME)) {
-            self.sizes.hidden_dim = size.channels;
+        if let Some(width) = width_in(wanted, &hidden_name(NAME))? {
+            self.sizes.hidden_dim = width;
         }
+        Ok(())
     }
 
     /// Folds the attention scale into the layer that makes the queries.

@@ -7,6 +7,7 @@ mod space;
 
 pub(in crate::models) use cost::BlockTokens;
 
+use super::family::width_in;
 use super::heads::HeadSizes;
 use super::limits::check_size;
 use super::options::{BlockStyle, Norm};
@@ -114,21 +115,30 @@ impl BlockConfig {
     }
 
     /// Sets those of the block's sizes that are in `sizes`.
-    pub(in crate::models) fn resize(&mut self, block: &str, style: &BlockStyle, sizes: &Sizes) {
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for heads of a dimension without.
+    pub(in crate::models) fn resize(
+        &mut self,
+        block: &str,
+        style: &BlockStyle,
+        sizes: &Sizes,
+    ) -> Result<()> {
         if let Some(size) = sizes.get(&attention_name(block)) {
             (self.heads, self.head_dim) = (size.heads, size.channels.saturating_mul(style.unit()));
         }
-        if let Some(size) = sizes.get(&queries_name(block)) {
-            self.qk_dim = self.qk_dim.and(Some(size.channels));
+        if let Some(width) = width_in(sizes, &queries_name(block))? {
+            self.qk_dim = self.qk_dim.and(Some(width));
         }
         if !self.has_attention() {
             // The channels of a head have no meaning then: a valid number, the same whatever was pruned before.
             self.head_dim = self.scale_dim;
             self.qk_dim = self.qk_dim.and(Some(self.scale_dim));
         }
-        if let Some(size) = sizes.get(&hidden_name(block)) {
-            self.hidden_dim = size.channels;
+        if let Some(width) = width_in(sizes, &hidden_name(block))? {
+            self.hidden_dim = width;
         }
+        Ok(())
     }
 
     /// Multiplies q, of D channels a head, by √(D/scale_dim), and makes the block a standard one:
