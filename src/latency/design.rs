@@ -30,7 +30,8 @@ struct Role {
 
 /// Returns `count` networks, or as many as are wanted at least: the smallest; each role at its smallest
 /// with all others dense, and dense with all others smallest, but for the branch that it needs, which is there; then
-/// networks whose equal layers are equal in turn with networks of random sizes. One in five, of random sizes, is held out.
+/// networks whose equal layers are equal in turn with networks of random sizes. One in five, and at least one, of random
+/// sizes, is held out.
 ///
 /// Where the branch that a dimension needs is removed, the dimension has its dense size: all its sizes are one network.
 pub(super) fn design(
@@ -57,6 +58,10 @@ pub(super) fn design(
         }
     }
     planned.truncate(count.max(2 * roles.len() + 3));
+    if !planned.iter().any(|own| own.held_out) {
+        let sizes = needs.met(scattered(&roles, space, &mut random));
+        planned.push(Planned { sizes, held_out: true });
+    }
     planned
 }
 

@@ -11,7 +11,7 @@ use crate::error::LatencyError;
 use crate::models::Architecture;
 use crate::range::Range;
 use crate::space::{SearchSpace, Size, Sizes};
-use crate::Result;
+use crate::{Error, Result};
 use std::fmt::Display;
 use std::time::Instant;
 
@@ -25,9 +25,8 @@ const SHARE: f64 = 0.6;
 const FEWEST_ROUNDS: usize = 3;
 /// Fewest networks.
 const FEWEST_NETWORKS: usize = 24;
-const NETWORKS: Range<usize> = Range::closed(1, 10_000);
 /// The fit takes memory in proportion to the square of them: some hundred MB for 500 networks of 12 blocks.
-const FITTED: Range<usize> = Range::closed(1, 500);
+const NETWORKS: Range<usize> = Range::closed(1, 500);
 const ROUNDS: Range<usize> = Range::closed(1, 10_000);
 const SECONDS: Range<f64> = Range::above(0.0, 1e6);
 const ERROR: Range<f64> = Range::above(0.0, 1e3);
@@ -35,7 +34,8 @@ const ERROR: Range<f64> = Range::above(0.0, 1e3);
 /// Effort of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MeasureOptions {
-    /// Networks to measure, beside the dense one; one in five is held out to estimate the error.
+    /// Networks to measure, beside the dense one, 1 to 500; one in five, and at least one, is held out to estimate the
+    /// error. The networks at the ends of every dimension are measured in any case.
     pub networks: usize,
     /// Visits of each network, each beside one of the dense network.
     pub rounds: usize,
@@ -110,7 +110,8 @@ impl LatencyModel {
     ///
     /// # Errors
     /// [`Error::Unsupported`](crate::Error::Unsupported) for an architecture that cannot be
-    /// [resized](Architecture::resized); [`Error::Invalid`](crate::Error::Invalid) for options out of range;
+    /// [resized](Architecture::resized); [`Error::Invalid`](crate::Error::Invalid) for options out of range, and for a
+    /// space without a dimension of two candidates;
     /// [`LatencyError::NotPositive`] for a time that is not a positive number; [`LatencyError::Inaccurate`] for
     /// a model with a larger error than is allowed; those of the meter and of `progress`.
     pub fn measure<A: Architecture>(
@@ -121,7 +122,7 @@ impl LatencyModel {
         progress: &mut dyn FnMut(&MeasureProgress) -> Result<()>,
     ) -> Result<Self> {
         options.check()?;
-        FITTED.check("networks", options.networks)?;
+        expect_choice(space)?;
         let classes = classes(&architecture.cost_model(), space)?;
         let rounds = measure_all(architecture, space, &classes, meter, options, progress)?;
         let findings = findings(space, &classes, rounds)?;
@@ -129,6 +130,20 @@ impl LatencyModel {
         model.expect_accurate(options.most_error)?;
         Ok(model)
     }
+}
+
+/// Refuses a space in which no dimension has two candidates: its networks are all the dense one.
+fn expect_choice(space: &SearchSpace) -> Result<()> {
+    if space.dimensions.iter().any(|own| own.candidates.len() > 1) {
+        return Ok(());
+    }
+    let names = space.dimensions.iter().map(|own| format!("one candidate of {}", own.name));
+    let actual = match space.dimensions.is_empty() {
+        true => "no dimension".into(),
+        false => names.collect::<Vec<_>>().join(", "),
+    };
+    let expected = "a dimension with two candidates, to measure what their sizes cost; give a space with a choice";
+    Err(Error::invalid("search space of the latency model", expected, actual))
 }
 
 fn measure_all<A: Architecture>(

@@ -271,6 +271,35 @@ fn model_refuses_a_space_with_candidates_beyond_the_measured_ones() -> TestResul
     Ok(())
 }
 
+#[test]
+fn model_of_one_or_two_networks_has_an_error_of_one_held_out() -> TestResult {
+    let (vit, space) = (vit(), vit().space()?.only(&["embed"])?);
+    for networks in [1, 2] {
+        let options = MeasureOptions { networks, most_error: 1.0, ..MeasureOptions::default() };
+        let device = SyntheticDevice::quiet();
+        let model = LatencyModel::measure(&vit, &space, &device, &options, &mut |_| Ok(()))?;
+        assert!(model.error.median.is_finite() && model.error.networks == 1, "{:?}", model.error);
+    }
+    Ok(())
+}
+
+#[test]
+fn model_of_a_space_without_a_choice_is_refused_before_anything_is_measured() -> TestResult {
+    let (vit, options) = (vit(), MeasureOptions::default());
+    let mut single = vit.space()?.only(&["embed"])?;
+    single.dimension_mut("embed")?.candidates = Candidates::flat(64, vec![64])?;
+    for space in [single, SearchSpace::empty()] {
+        // The meter would be refused by its time of 0.
+        let refused = LatencyModel::measure(&vit, &space, &Stopped, &options, &mut |_| Ok(()));
+        assert_refused!(
+            refused,
+            Error::Invalid { ref name, .. } if name == "search space of the latency model"
+        );
+    }
+    Ok(())
+}
+
+/// A device whose clock stands still.
 #[derive(Debug)]
 struct Stopped;
 
@@ -333,6 +362,7 @@ fn measurement_with_options_out_of_range_is_refused() -> TestResult {
     let vit = vit();
     for options in [
         MeasureOptions { networks: 0, ..MeasureOptions::default() },
+        MeasureOptions { networks: 501, ..MeasureOptions::default() },
         MeasureOptions { rounds: 0, ..MeasureOptions::default() },
         MeasureOptions { seconds: f64::NAN, ..MeasureOptions::default() },
         MeasureOptions { most_error: 0.0, ..MeasureOptions::default() },

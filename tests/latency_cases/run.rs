@@ -250,6 +250,10 @@ fn latency_section_with_options_out_of_range_is_refused_by_name() -> TestResult 
     assert_refused!(config.check(), Error::Invalid { ref name, .. } if name == "latency.seconds");
     (config.latency.seconds, config.latency.batch) = (1.0, 0);
     assert_refused!(config.check(), Error::Invalid { ref name, .. } if name == "latency.batch");
+    (config.latency.batch, config.latency.networks) = (1, 501);
+    assert_refused!(config.check(), Error::Invalid { ref name, .. } if name == "latency.networks");
+    config.latency.networks = 500;
+    config.check()?;
     Ok(())
 }
 
