@@ -109,10 +109,12 @@ pub enum AlphaInit {
     Equal,
     /// Uniform in [0, 1) (paper).
     Uniform,
-    /// α = −½·((r − r*)/spread)², with r a candidate's share of the dense size and r* the largest
-    /// share that, applied to every dimension, meets all budgets.
+    /// α = −½·(distance/spread)², with r* the largest share of the dense units that, applied to every dimension, meets all
+    /// budgets. A flat candidate with the share r of the dense width has the distance |r − r*|. One of an attention with
+    /// several heads, with the shares h of the heads and c of the channels of a head, has √((h − √r*)² + (c − √r*)²):
+    /// both are to fall by the same factor.
     Even {
-        /// Width of the peak, as a share of the dense size.
+        /// Width of the peak, as a share of the dense width, or of heads and channels.
         spread: f64,
     },
 }
