@@ -49,7 +49,8 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Io`] naming `path`, or that of `fill`; [`FolderError::Foreign`] if `path` is a folder or a
-/// device. The former file is then unchanged, and the temporary one removed.
+/// device. The former file is then unchanged, and the temporary one removed. Once the new file is at `path`, it
+/// stays: an error says that its name may not outlast a power failure.
 pub(crate) fn write_with(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
@@ -62,12 +63,13 @@ pub(crate) fn write_with(
     let written = fill(&mut out)
         .and_then(|()| out.flush().map_err(io))
         .and_then(|()| out.get_ref().sync_all().map_err(io))
-        .and_then(|()| rename(&beside, &target));
+        .and_then(|()| rename_unsynced(&beside, &target));
     if written.is_err() {
         // The first error is reported, not one of the removal.
         let _ = fs::remove_file(&beside);
     }
-    written
+    // Outside of what removes the temporary file: after the move, one there is another process's.
+    written.and_then(|()| sync_parent(&target))
 }
 
 /// Writes a file of a folder that [`write_folder`] fills, which syncs it.
@@ -151,22 +153,35 @@ fn followed(path: &Path) -> Result<PathBuf> {
 
 /// Renames and syncs the parent folder, so that the new name survives a power failure.
 fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(|source| Error::io("rename", to, source))?;
+    rename_unsynced(from, to)?;
     sync_parent(to)
+}
+
+fn rename_unsynced(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|source| Error::io("rename", to, source))
 }
 
 fn sync_parent(path: &Path) -> Result<()> {
     sync(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
 
-/// Syncs a file, or the entries of a folder, to the disk.
+/// Syncs a file, or the entries of a folder, to the disk. Where the file system cannot sync folders, as that of the
+/// shared folders of VirtualBox, their entries stay as they are.
 fn sync(path: &Path) -> Result<()> {
     // Only Unix can open a folder to sync it.
     if cfg!(not(unix)) && path.is_dir() {
         return Ok(());
     }
-    let synced = File::open(path).and_then(|file| file.sync_all());
+    let synced = File::open(path).and_then(|file| match file.sync_all() {
+        Err(error) if is_no_operation(&error) && path.is_dir() => Ok(()),
+        synced => synced,
+    });
     synced.map_err(|source| Error::io("sync", path, source))
+}
+
+/// Whether an error says that a file system does not have an operation, not that the operation failed.
+fn is_no_operation(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported)
 }
 
 /// Returns the hidden path `.NAME.ending` in the folder of `path`.

@@ -54,6 +54,18 @@ fn names_in(folder: &Path) -> Vec<String> {
     names.into_iter().map(|name| name.to_string_lossy().into_owned()).collect()
 }
 
+/// The file system of /proc cannot sync folders, as that of the shared folders of VirtualBox.
+#[cfg(target_os = "linux")]
+#[test]
+fn sync_of_a_folder_whose_file_system_cannot_sync_folders_succeeds() {
+    let proc = Path::new("/proc");
+    let by_system = File::open(proc).and_then(|folder| folder.sync_all());
+    assert!(by_system.is_err_and(|error| error.kind() == ErrorKind::InvalidInput));
+    assert!(sync(proc).is_ok());
+    let missing = sync(Path::new("/nowhere"));
+    assert!(matches!(missing, Err(Error::Io { action: "sync", .. })), "{missing:?}");
+}
+
 #[test]
 fn write_folder_over_an_own_folder_replaces_it_and_keeps_the_users_files() {
     for exchange in [None, Some(unsupported as Exchange)] {
