@@ -4,7 +4,7 @@ use super::heads;
 use super::inspect_parts::{
     activation, head, mlp, norm_eps, norm_kind, positions, prefix, qkv_bias, rope,
 };
-use super::named::{named, Named, Stored};
+use super::named::{named_alike, Named, Stored};
 use super::{ImportOptions, KnownProperties, Naming};
 use crate::models::{BlockConfig, Mlp, PositionEmbedding, VitConfig};
 use crate::tensors::Weights;
@@ -52,7 +52,7 @@ pub fn inspect(weights: &Weights, heads: Option<i64>) -> Result<VitConfig> {
 /// # Errors
 /// Those of [`inspect()`].
 pub fn inspect_known(weights: &Weights, known: &KnownProperties) -> Result<VitConfig> {
-    vit(&named::<VitConfig>(weights, &ImportOptions::default())?, known)
+    vit(&named_alike::<VitConfig>(weights, &ImportOptions::default())?, known)
 }
 
 /// The configuration of a ViT from tensors under the network's names.

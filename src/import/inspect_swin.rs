@@ -1,7 +1,7 @@
 //! The configuration of a Swin from the names and shapes of its checkpoint.
 
 use super::inspect::{axes, classes, sizes};
-use super::named::{named, Named};
+use super::named::{named_alike, Named};
 use super::{ImportOptions, KnownProperties};
 use crate::models::{Activation, SwinConfig, SwinStage};
 use crate::tensors::Weights;
@@ -27,7 +27,10 @@ const NORM_EPS: f64 = 1e-5;
 /// a table of position biases is not that of a square window, or the stages have windows of several
 /// sizes (Swin-S3).
 pub fn inspect_swin(weights: &Weights) -> Result<SwinConfig> {
-    swin(&named::<SwinConfig>(weights, &ImportOptions::default())?, &KnownProperties::default())
+    swin(
+        &named_alike::<SwinConfig>(weights, &ImportOptions::default())?,
+        &KnownProperties::default(),
+    )
 }
 
 /// The configuration of a Swin from tensors under the network's names.

@@ -2,7 +2,7 @@
 
 use super::inspect::vit;
 use super::inspect_swin::swin;
-use super::named::named;
+use super::named::named_alike;
 use super::{
     into, open, Assumption, Checkpoint, Import, ImportOptions, ImportReport, KnownProperties,
 };
@@ -114,12 +114,12 @@ fn recognise(
     options: &ImportOptions,
     known: &KnownProperties,
 ) -> Result<KnownNetwork> {
-    let refused = match named::<VitConfig>(weights, options) {
+    let refused = match named_alike::<VitConfig>(weights, options) {
         Ok(named) => return Ok(KnownNetwork::Vit(vit(&named, known)?)),
         Err(Error::Import(refused @ ImportError::Naming { .. })) => refused,
         Err(other) => return Err(other),
     };
-    match named::<SwinConfig>(weights, options) {
+    match named_alike::<SwinConfig>(weights, options) {
         Ok(named) => Ok(KnownNetwork::Swin(swin(&named, known)?)),
         Err(Error::Import(ImportError::Naming { .. })) => Err(refused.into()),
         Err(other) => Err(other),

@@ -56,6 +56,7 @@ mod architectures;
 mod checkpoint;
 mod family;
 mod finite;
+mod further;
 mod half_split;
 mod heads;
 pub mod hub;

@@ -2,6 +2,7 @@
 
 use super::family::{Pretrained, Translation};
 use super::finite::to_f32;
+use super::further::FurtherPrefixes;
 use super::prefix::{strip, Renamed, Stripped};
 use super::recognise::part;
 use super::{ImportOptions, Naming};
@@ -26,6 +27,8 @@ pub(super) struct Named {
     pub(super) computed: Vec<String>,
     /// Checkpoint names that the family does not know, with and without prefix.
     pub(super) unknown: Vec<(String, String)>,
+    /// Prefixes that a part of the names seems to have.
+    pub(super) further: FurtherPrefixes,
 }
 
 /// The tensors of one variable: a single one, or parts of one shape, concatenated along axis 0.
@@ -47,13 +50,45 @@ struct Incomplete {
 ///
 /// # Errors
 /// Those of [`strip`]; [`ImportError::Missing`] for a
-/// part without the others; [`ImportError::Ambiguous`] for two tensors of one variable;
+/// part without the others, or [`ImportError::PrefixOfSome`] where they have another prefix;
+/// [`ImportError::Ambiguous`] for two tensors of one variable;
 /// [`Error::Shape`] if parts differ in shape; [`Error::Unknown`] for a part that is not in `parts`.
 pub(super) fn named<A: Pretrained>(weights: &Weights, options: &ImportOptions) -> Result<Named> {
-    let Stripped { prefix, naming, tensors, skipped, computed } = strip::<A>(weights, options)?;
+    let mut stripped = strip::<A>(weights, options)?;
+    let further = std::mem::take(&mut stripped.further);
+    let naming = stripped.naming;
+    match translated::<A>(stripped) {
+        Ok(named) => Ok(Named { further, ..named }),
+        Err(error) => Err(further.explained::<A>(error, naming, |_| true)),
+    }
+}
+
+/// [`named`] where no network shows which prefixes are parts of it: none is taken.
+///
+/// # Errors
+/// Those of [`named`]; [`ImportError::PrefixOfSome`] if a part of the names seems to have a prefix.
+pub(super) fn named_alike<A: Pretrained>(
+    weights: &Weights,
+    options: &ImportOptions,
+) -> Result<Named> {
+    let named = named::<A>(weights, options)?;
+    named.further.expect_none()?;
+    Ok(named)
+}
+
+fn translated<A: Pretrained>(stripped: Stripped) -> Result<Named> {
+    let Stripped { prefix, naming, tensors, skipped, computed, further } = stripped;
     let (tensors_by_name, unused, unknown) = (BTreeMap::new(), vec![], vec![]);
-    let mut named =
-        Named { naming, prefix, tensors: tensors_by_name, skipped, unused, computed, unknown };
+    let mut named = Named {
+        naming,
+        prefix,
+        tensors: tensors_by_name,
+        skipped,
+        unused,
+        computed,
+        unknown,
+        further,
+    };
     let mut incomplete: BTreeMap<String, Incomplete> = BTreeMap::new();
     for Renamed { bare, name, tensor } in tensors {
         match A::translate(naming, &bare) {

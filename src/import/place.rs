@@ -30,18 +30,29 @@ pub fn into<A: Pretrained>(
 ) -> Result<Import> {
     let named = named::<A>(weights, options)?;
     let fresh = fresh_weights(config, options.seed)?;
+    let is_variable = |name: &str| fresh.contains_key(name);
+    place(&named, &fresh, config, options)
+        .map_err(|error| named.further.explained::<A>(error, named.naming, is_variable))
+}
+
+fn place<A: Pretrained>(
+    named: &Named,
+    fresh: &Weights,
+    config: &A,
+    options: &ImportOptions,
+) -> Result<Import> {
     let mut placing = Placing {
         config,
-        named: &named,
-        fresh: &fresh,
+        named,
+        fresh,
         identity_head: options.identity_head,
         folded: vec![],
-        report: ImportReport::new(&named, config.assumptions(named.naming)),
+        report: ImportReport::new(named, config.assumptions(named.naming)),
     };
     placing.check_head()?;
     placing.check_unplaced()?;
     let mut placed = Weights::new();
-    for (name, fresh) in &fresh {
+    for (name, fresh) in fresh {
         placed.insert(name.clone(), own(&placing.variable(name, fresh)?)?);
     }
     for (token, row) in &placing.folded {

@@ -1,11 +1,11 @@
 //! Names of a checkpoint without what wrappers of the network put before them.
 
-use super::family::{Pretrained, Translation};
+use super::family::Pretrained;
+use super::further::FurtherPrefixes;
 use super::recognise::other_family;
 use super::{ImportOptions, Naming};
 use crate::error::ImportError;
 use crate::tensors::Weights;
-use std::collections::BTreeSet;
 use tch::Tensor;
 
 /// Modules that wrap others, wherever they are: `torch.compile`, FSDP, activation checkpoints.
@@ -14,12 +14,10 @@ const WRAPPERS: [&str; 3] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_w
 const COUNTER: &str = "n_averaged";
 /// Parts of a prefix, at most: each is tried on all names.
 const MAX_PARTS: usize = 16;
-/// Parts of a prefix that a part of the names has, at most.
-const MAX_FURTHER: usize = 3;
 /// Characters of a name in a message, at most.
 const MAX_SHOWN: usize = 120;
 /// Names in a message, at most.
-const LISTED: usize = 5;
+pub(super) const LISTED: usize = 5;
 
 /// Tensors of a checkpoint under the names that the network's author gave them.
 #[derive(Debug)]
@@ -32,6 +30,8 @@ pub(super) struct Stripped {
     pub(super) skipped: Vec<String>,
     /// Checkpoint names of tensors that are no part of the network's function.
     pub(super) computed: Vec<String>,
+    /// Prefixes that a part of the names seems to have.
+    pub(super) further: FurtherPrefixes,
 }
 
 /// A tensor under its name without prefix and wrappers.
@@ -48,8 +48,7 @@ pub(super) struct Renamed {
 ///
 /// # Errors
 /// [`ImportError::Naming`] for names that are none of the family's; [`ImportError::Prefix`] if they
-/// have several prefixes; [`ImportError::PrefixOfSome`] if only a part of the network's names has one;
-/// [`ImportError::PrefixUnknown`] if no name has that of the options.
+/// have several prefixes; [`ImportError::PrefixUnknown`] if no name has that of the options.
 pub(super) fn strip<A: Pretrained>(
     weights: &Weights,
     options: &ImportOptions,
@@ -68,7 +67,7 @@ pub(super) fn strip<A: Pretrained>(
         Some(prefix) => chosen::<A>(&kept, prefix)?,
         None => shared::<A>(&kept)?,
     };
-    expect_on_all::<A>(&kept, &prefix, naming)?;
+    let further = FurtherPrefixes::of::<A>(&kept, &prefix, naming);
     let mut tensors = Vec::with_capacity(kept.len());
     for (name, tensor) in kept {
         match bare(&name, &prefix) {
@@ -76,7 +75,7 @@ pub(super) fn strip<A: Pretrained>(
             None => skipped.push(name),
         }
     }
-    Ok(Stripped { prefix, naming, tensors, skipped, computed })
+    Ok(Stripped { prefix, naming, tensors, skipped, computed, further })
 }
 
 /// The prefix of the options, with a dot at its end.
@@ -130,47 +129,12 @@ fn shared<A: Pretrained>(weights: &Weights) -> Result<(String, Naming), ImportEr
     }
 }
 
-/// Refuses a further prefix that a part of the network's names has: without it, they begin as other
-/// names do, and none is there twice.
-fn expect_on_all<A: Pretrained>(
-    weights: &Weights,
-    prefix: &str,
-    naming: Naming,
-) -> Result<(), ImportError> {
-    let is_left_out = |name: &String| {
-        matches!(A::translate(naming, name), Translation::Unused | Translation::Computed)
-    };
-    let names = weights.keys().filter_map(|name| bare(name, prefix));
-    let names: BTreeSet<String> = names.filter(|name| !is_left_out(name)).collect();
-    let tops: BTreeSet<&str> = names.iter().filter_map(|name| top(name)).collect();
-    let further = |name: &String| {
-        let ends = name.match_indices('.').take(MAX_FURTHER).map(|(at, _)| at + 1);
-        let mut shared =
-            ends.filter(|&end| top(&name[end..]).is_some_and(|top| tops.contains(top)));
-        shared.next().map(|end| name[..end].to_owned())
-    };
-    let prefixes: BTreeSet<String> = names.iter().filter_map(further).take(LISTED).collect();
-    let is_once = |prefix: &&String| {
-        names.iter().all(|name| !name.strip_prefix(&***prefix).is_some_and(|it| names.contains(it)))
-    };
-    let Some(prefix) = prefixes.iter().find(is_once) else { return Ok(()) };
-    let (inside, outside): (Vec<_>, Vec<_>) =
-        names.iter().partition(|name| name.starts_with(prefix.as_str()));
-    let [inside, outside] = [inside, outside].map(|names| first(names.into_iter()));
-    Err(ImportError::PrefixOfSome { prefix: prefix.clone(), inside, outside })
-}
-
-/// The first part of a name of several.
-fn top(name: &str) -> Option<&str> {
-    name.split_once('.').map(|(top, _)| top)
-}
-
 fn unknown<A: Pretrained>(weights: &Weights) -> ImportError {
     let recognised = other_family(weights, A::FAMILY);
     ImportError::Naming { family: A::FAMILY, found: first(weights.keys()), recognised }
 }
 
-fn first<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+pub(super) fn first<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
     names.take(LISTED).map(|name| name.chars().take(MAX_SHOWN).collect()).collect()
 }
 
@@ -182,7 +146,8 @@ fn without(weights: &Weights, prefix: &str) -> Weights {
         .collect()
 }
 
-fn bare(name: &str, prefix: &str) -> Option<String> {
+/// Returns a name without the prefix, which it has, and without wrappers.
+pub(super) fn bare(name: &str, prefix: &str) -> Option<String> {
     let parts = name.strip_prefix(prefix)?.split('.');
     Some(parts.filter(|part| !WRAPPERS.contains(part)).collect::<Vec<_>>().join("."))
 }

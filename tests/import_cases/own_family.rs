@@ -226,3 +226,68 @@ fn import_into_an_own_family_with_wrong_names_is_refused_by_name() -> TestResult
     );
     Ok(())
 }
+
+/// A head that is an MLP, as the blocks have one: `mlp.0` beside `blocks.0.mlp.fc1`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct MlpHead;
+
+impl Architecture for MlpHead {
+    type Network = TchModule<nn::Sequential>;
+    const FAMILY: &'static str = "mlp_head";
+
+    fn build(&self, path: &nn::Path) -> Result<Self::Network> {
+        let layer = |path| nn::linear(path, WIDTH, WIDTH, Default::default());
+        let block = path / "blocks" / 0;
+        let layers = nn::seq()
+            .add(layer(path / "patch"))
+            .add(layer(&block / "attn" / "qkv"))
+            .add(layer(&block / "mlp" / "fc1"))
+            .add(layer(path / "mlp" / 0))
+            .add(layer(path / "mlp" / 2));
+        Ok(TchModule(layers))
+    }
+
+    fn space(&self) -> Result<SearchSpace> {
+        Ok(SearchSpace::empty())
+    }
+
+    fn cost_model(&self) -> CostModel {
+        CostModel::new(0.into(), 0.into(), Sizes::new())
+    }
+}
+
+impl Pretrained for MlpHead {}
+
+/// The names of its variables, each with a random tensor.
+fn mlp_head() -> TestResult<Weights> {
+    let store = nn::VarStore::new(Device::Cpu);
+    let _alone = alone();
+    MlpHead.build(&store.root())?;
+    Ok(store.variables().into_iter().map(|(name, own)| (name, own.detach())).collect())
+}
+
+#[test]
+fn import_of_own_names_with_a_head_named_as_a_part_of_the_blocks_is_exact() -> TestResult {
+    let weights = mlp_head()?;
+    for prefix in [None, Some(String::new())] {
+        let options = ImportOptions { strict: true, prefix, ..Default::default() };
+        let import = into(&weights, &MlpHead, &options)?;
+        assert_eq!(import.weights, weights);
+        assert_eq!(import.report.prefix, "");
+    }
+    Ok(())
+}
+
+#[test]
+fn import_into_an_own_family_with_a_prefix_of_some_names_is_refused_with_the_prefix() -> TestResult
+{
+    let mut weights = mlp_head()?;
+    let bias = weights.remove("patch.bias").ok_or("no patch.bias")?;
+    weights.insert("module.patch.bias".into(), bias);
+    assert_refused!(
+        into(&weights, &MlpHead, &ImportOptions::default()),
+        Error::Import(ImportError::PrefixOfSome { prefix, inside, .. })
+            if prefix == "module." && inside == ["module.patch.bias"]
+    );
+    Ok(())
+}
