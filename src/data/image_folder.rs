@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 /// Extensions of image files, compared without regard to case. Those of formats that are not decoded are
 /// among them, so that such an image is refused by its content, and not ignored.
-const EXTENSIONS: [&str; 11] =
-    ["jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm"];
+const EXTENSIONS: [&str; 19] = [
+    "jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "heic",
+    "heif", "hif", "avif", "jxl", "jp2", "j2k",
+];
 
 /// Longest accepted file, in bytes for each pixel of the limit: that of uncompressed RGBA of 16 bits.
 const MAX_BYTES_PER_PIXEL: u64 = 8;

@@ -56,14 +56,18 @@ fn images_of_other_formats_are_listed_and_refused_by_their_content() -> TestResu
     put(&folder, "bear/e.tiff", b"MM\0*\0\0\0\x08")?;
     put(&folder, "bear/f.ppm", b"P6\n1 1\n255\nabc")?;
     put(&folder, "bear/g.pgm", b"P5\n1 1\n255\na")?;
-    put(&folder, "bear/h.jpg", b"version https://git-lfs.github.com/spec/v1\n")?;
+    put(&folder, "bear/h.HEIC", b"\0\0\0\x18ftypheic\0\0")?;
+    put(&folder, "bear/i.avif", b"\0\0\0\x18ftypavif\0\0")?;
+    put(&folder, "bear/j.jxl", b"\xff\x0a\0\0")?;
+    put(&folder, "bear/k.jpe", b"version https://git-lfs.github.com/spec/v1\n")?;
     let set = ImageFolder::open(folder.path())?;
-    assert_eq!(set.len(), 10);
+    assert_eq!(set.len(), 13);
     assert_eq!((set.load(0)?.image.width(), set.load(1)?.image.width()), (45, 45));
-    for (index, format) in ["WebP", "BMP", "GIF", "TIFF", "TIFF", "PPM", "PGM"].iter().enumerate() {
+    let formats = ["WebP", "BMP", "GIF", "TIFF", "TIFF", "PPM", "PGM", "HEIC", "AVIF", "JPEG XL"];
+    for (index, format) in formats.iter().enumerate() {
         assert_refused!(set.load(2 + index), Error::Image { source: DecodeError::UnknownFormat { name, .. }, .. } if name == *format);
     }
-    assert_refused!(set.load(9), Error::Image { source: DecodeError::LfsPointer, .. });
+    assert_refused!(set.load(12), Error::Image { source: DecodeError::LfsPointer, .. });
     Ok(())
 }
 

@@ -36,3 +36,28 @@ pub(super) fn name(bytes: &[u8]) -> Option<&'static str> {
     };
     FORMATS.iter().find(|format| begins(format)).map(|&(name, ..)| name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::has_image_extension;
+
+    /// Formats of files that are no images.
+    const OTHERS: [&str; 4] = ["PDF", "HTML", "SVG or XML", "gzip"];
+
+    #[test]
+    fn every_image_format_is_an_image_by_its_extensions() {
+        for (name, ..) in FORMATS.iter().filter(|(name, ..)| !OTHERS.contains(name)) {
+            let extensions: &[&str] = match *name {
+                "TIFF" | "BigTIFF" => &["tif", "tiff"],
+                "HEIC" | "HEIF" => &["heic", "heif", "hif"],
+                "JPEG XL" => &["jxl"],
+                "JPEG 2000" => &["jp2", "j2k"],
+                other => &[other],
+            };
+            for extension in extensions {
+                assert!(has_image_extension(format!("a.{extension}").as_ref()), "{extension}");
+            }
+        }
+    }
+}
