@@ -69,6 +69,27 @@ fn read_of_a_truncated_safetensors_file_is_refused() -> TestResult {
     Ok(())
 }
 
+/// Also where the first byte of the header's length is that of a pickle.
+#[test]
+fn read_of_a_safetensors_file_cut_inside_its_header_is_refused_as_cut() -> TestResult {
+    for header in [0x5280_u64, 0x5288] {
+        let mut bytes = [&header.to_le_bytes()[..], b"{\"weight\":"].concat();
+        bytes.resize(10_000, b' ');
+        let (_folder, path) = file(&bytes)?;
+        match refusal(&path) {
+            CheckpointError::Safetensors { source } => assert_eq!(
+                source.to_string(),
+                format!(
+                    "header: got 9992 bytes, expected {header}; the file is cut, copy or download \
+                     it again"
+                )
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn read_of_an_archive_with_a_flipped_bit_is_refused_by_checksum() -> TestResult {
     let mut bytes = std::fs::read(data("half_views.pth"))?;

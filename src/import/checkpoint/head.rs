@@ -45,8 +45,13 @@ impl Head {
         if head.starts_with(ZIP_MAGIC) {
             return Ok(Self::Zip);
         }
-        if head.get(..9).is_some_and(|head| safetensors::begins(head, length)) {
+        let start = head.get(..9).unwrap_or_default();
+        if safetensors::begins(start, length) {
             return Ok(Self::Safetensors);
+        }
+        // Before the mark of a pickle, which may be the first byte of a length.
+        if let Some(cut) = safetensors::cut_header(start, length) {
+            return Err(cut);
         }
         if head.starts_with(LFS_MAGIC) {
             return Err(CheckpointError::NotWeights {

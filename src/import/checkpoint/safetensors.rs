@@ -23,11 +23,26 @@ const MAX_RANK: usize = 64;
 /// Returns whether `head`, the first nine bytes of a file of `length` bytes, begins a safetensors
 /// file: a header that fits into the file, in braces.
 pub(super) fn begins(head: &[u8], length: u64) -> bool {
+    header_length(head).is_some_and(|header| header <= length.saturating_sub(LENGTH_BYTES))
+}
+
+/// Returns the error of a file of `length` bytes that ends inside its header; `None` for another one.
+pub(super) fn cut_header(head: &[u8], length: u64) -> Option<CheckpointError> {
+    let found = length.saturating_sub(LENGTH_BYTES);
+    let expected = header_length(head).filter(|header| *header > found)?;
+    Some(damaged(format!(
+        "header: got {found} bytes, expected {expected}; the file is cut, copy or download it again"
+    )))
+}
+
+/// Returns the length of the header that `head`, the first nine bytes of a file, announces; `None` unless it is one that
+/// the format allows, in braces.
+fn header_length(head: &[u8]) -> Option<u64> {
     match head {
         [header @ .., b'{'] if header.len() == 8 => {
-            announced(header) <= LONGEST.min(length.saturating_sub(LENGTH_BYTES))
+            Some(announced(header)).filter(|length| *length <= LONGEST)
         }
-        _ => false,
+        _ => None,
     }
 }
 
