@@ -66,6 +66,18 @@ fn open_with_an_ema_under_an_unlisted_key_takes_the_ema() -> TestResult {
     Ok(())
 }
 
+#[test]
+fn open_with_arguments_that_are_not_in_utf_8_ignores_them() -> TestResult {
+    // What argparse has of a path in Latin-1.
+    let path = b"X\x0c\0\0\0/data/caf\xed\xb3\xa9";
+    let arguments = dict(&[("data", path)]);
+    for beside in [&path[..], &arguments] {
+        let checkpoint = open(&[("model", &weights("own")), ("args", beside)], None)?;
+        assert_eq!(names(&checkpoint), ["own"]);
+    }
+    Ok(())
+}
+
 /// torch_ema saves its tensors without their names.
 #[test]
 fn open_with_an_ema_in_a_list_takes_the_raw_weights_and_lists_it() -> TestResult {

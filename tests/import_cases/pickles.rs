@@ -170,7 +170,6 @@ fn read_of_a_malformed_pickle_is_refused() {
         b"\x80\x02}(Nu.",
         b"\x80\x02X\xff\xff\xff\xffab.",
         b"\x80\x02\x8d\xff\xff\xff\xff\xff\xff\xff\xffab.",
-        b"\x80\x02X\x01\x00\x00\x00\xff.",
         b"\x80\x02\x8b\xff\xff\xff\x7f.",
         b"\x80\x02NNR.",
         b"\x80\x02NQ.",
@@ -195,9 +194,12 @@ fn read_of_a_pickle_without_a_state_dict_of_tensors_is_refused() {
     let tensor = Claim::valid().pickled();
     let beside = |value: &[u8]| pickle(&dict(&[("other", &tensor[..]), ("weight", value)]));
     let no_text = [b"\x80\x02}K\x01", &tensor[..], b"s."].concat();
+    let no_utf_8 = [b"\x80\x02}X\x01\x00\x00\x00\xff", &tensor[..], b"s."].concat();
     for (pickle, culprit) in [
         (b"\x80\x02K\x01.".to_vec(), "the checkpoint"),
         (no_text, "a key of the state dict"),
+        (no_utf_8, "a key of the state dict"),
+        (b"\x80\x02X\x01\x00\x00\x00\xff.".to_vec(), "the checkpoint"),
         (beside(b"K\x01"), "weight"),
         (beside(b"N"), "weight"),
         (beside(b"}"), "weight"),

@@ -84,7 +84,12 @@ impl<'a> Machine<'a> {
             _ => return Ok(false),
         };
         let bytes = self.cursor.counted(width)?;
-        let value = if is_text { Value::Text(self.utf8(bytes)?) } else { Value::Other("bytes") };
+        let value = match std::str::from_utf8(bytes) {
+            Ok(text) if is_text => Value::Text(text.into()),
+            // Python writes surrogates for a path that is not in UTF-8.
+            Err(_) if is_text => Value::Other("a string that is not in UTF-8"),
+            _ => Value::Other("bytes"),
+        };
         self.push(value);
         Ok(true)
     }
