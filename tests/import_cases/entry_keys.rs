@@ -67,6 +67,30 @@ fn open_with_an_ema_under_an_unlisted_key_takes_the_ema() -> TestResult {
 }
 
 #[test]
+fn open_with_a_key_that_says_without_ema_takes_the_other_weights() -> TestResult {
+    let (own, other) = (weights("own"), weights("other"));
+    for key in [
+        "state_dict_non_ema",
+        "model_no_ema",
+        "without_ema",
+        "not-ema",
+        "modelNonEMA",
+        "noEma",
+        "raw_ema_state_dict",
+    ] {
+        let checkpoint = open(&[("state_dict", &own), (key, &other)], None)?;
+        assert_eq!((names(&checkpoint), checkpoint.source.ema), (vec!["own"], false), "{key}");
+        assert_eq!(checkpoint.source.other_entries, [key]);
+    }
+    // Other words that end as these do.
+    for key in ["casino_ema", "carbonEMA"] {
+        let checkpoint = open(&[("state_dict", &other), (key, &own)], None)?;
+        assert_eq!((names(&checkpoint), checkpoint.source.ema), (vec!["own"], true), "{key}");
+    }
+    Ok(())
+}
+
+#[test]
 fn open_with_arguments_that_are_not_in_utf_8_ignores_them() -> TestResult {
     // What argparse has of a path in Latin-1.
     let path = b"X\x0c\0\0\0/data/caf\xed\xb3\xa9";

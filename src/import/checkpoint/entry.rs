@@ -1,21 +1,9 @@
 //! Where the state dict is in a checkpoint of `torch.save`.
 
+use super::ema_keys::{is_ema_key, EMA_KEYS};
 use super::pickle::{unsupported_type, Pickle, Place, Value};
 use crate::error::CheckpointError;
 use std::collections::BTreeMap;
-
-/// Keys of exponential moving averages of the weights.
-const EMA_KEYS: [&str; 9] = [
-    "state_dict_ema",
-    "model_ema",
-    "ema_state_dict",
-    "model_ema_state_dict",
-    "ema_model_state_dict",
-    "ema_model",
-    "params_ema",
-    "averaged_model",
-    "ema",
-];
 
 /// Keys of the weights that are trained. The teacher of a self-supervised method comes last but one:
 /// beside a student alone, it is the network to use.
@@ -50,18 +38,6 @@ pub(super) struct Found<'a> {
     pub(super) path: String,
     /// Paths of the other dicts of tensors, except those of optimisers, and of lists of an EMA.
     pub(super) others: Vec<String>,
-}
-
-/// Returns whether a path of keys is that of an EMA.
-pub(super) fn is_ema(path: &str) -> bool {
-    path.split('.').any(is_ema_key)
-}
-
-fn is_ema_key(key: &str) -> bool {
-    let is_ema = |word: &str| word.eq_ignore_ascii_case("ema") || word.starts_with("shadow");
-    EMA_KEYS.contains(&key)
-        || ["EMA", "Ema"].iter().any(|ema| key.contains(ema))
-        || key.split(|letter: char| !letter.is_alphanumeric()).any(is_ema)
 }
 
 /// Returns the dict under the path `wanted`; without one, the first state dict under the keys of

@@ -3,6 +3,8 @@
 #[cfg(feature = "import")]
 mod archive;
 #[cfg(feature = "import")]
+mod ema_keys;
+#[cfg(feature = "import")]
 mod entry;
 mod head;
 #[cfg(feature = "import")]

@@ -1,6 +1,7 @@
 //! Tensors of the state dict that a torch archive holds.
 
 use super::archive::Archive;
+use super::ema_keys::is_ema;
 use super::entry::{self, unfit, Entries};
 use super::pickle::{Pickle, Storage, TensorClaim, Value};
 use super::{Checkpoint, Container, Source};
@@ -31,7 +32,7 @@ pub(super) fn read(
         .map(|(name, claim)| Ok((name.to_string(), storages.tensor(&name, claim)?)))
         .collect::<Result<_, CheckpointError>>()?;
     let source = Source {
-        ema: entry::is_ema(&found.path),
+        ema: is_ema(&found.path),
         entry: Some(found.path).filter(|path| !path.is_empty()),
         other_entries: found.others,
         ..Source::whole(Container::TorchArchive, path)
