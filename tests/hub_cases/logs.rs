@@ -5,6 +5,7 @@ use crate::support::TestResult;
 use fs4::FileExt;
 use once_for_both::error::HubError;
 use once_for_both::Error;
+use std::error::Error as _;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::sync::mpsc::{channel, Sender};
@@ -89,6 +90,37 @@ fn weights_without_configuration_are_taken_with_a_warning_where_there_is_no_netw
         matches!(&refused, Err(Error::Hub { source, .. }) if matches!(**source, HubError::Denied { .. })),
         "{refused:?}"
     );
+    Ok(())
+}
+
+/// A mirror behind a login, `HF_ENDPOINT=https://USER:PASSWORD@HOST`.
+#[test]
+fn password_in_the_address_is_sent_and_is_in_no_message() -> TestResult {
+    let (server, cache) = (server()?, tempfile::tempdir()?);
+    let with_login = |address: &str| address.replace("http://", "http://me:s%65cret@");
+    let hub = server.hub(cache.path()).endpoint(with_login(&server.endpoint));
+    hub.clone().token("of the hub").fetch(NAME)?;
+    for request in server.received() {
+        // me:secret
+        let sent = request.headers.get("authorization");
+        assert_eq!(sent.map(String::as_str), Some("Basic bWU6c2VjcmV0"), "{request:?}");
+    }
+    let missing = hub.fetch("timm/other");
+    let closed = format!("http://{}", TcpListener::bind("127.0.0.1:0")?.local_addr()?);
+    let unreachable = hub.clone().endpoint(with_login(&closed)).fetch("timm/other");
+    for (refused, address) in [(missing, &server.endpoint), (unreachable, &closed)] {
+        let error = refused.err().ok_or("fetched")?;
+        let mut text = format!("{error:?} {error}");
+        let mut cause = error.source();
+        while let Some(own) = cause {
+            text = format!("{text} {own}");
+            cause = own.source();
+        }
+        assert!(text.contains(address), "{text}");
+        assert!(!text.contains("cret"), "{text}");
+    }
+    let shown = format!("{hub:?}");
+    assert!(shown.contains(&server.endpoint) && !shown.contains("cret"), "{shown}");
     Ok(())
 }
 

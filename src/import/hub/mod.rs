@@ -18,8 +18,8 @@
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `HF_ENDPOINT` | address of the hub or of a mirror; default `https://huggingface.co` |
-//! | `HF_HUB_CACHE`, `HF_HOME` | folder of the cache; default `$HF_HOME/hub`, and of `HF_HOME` `~/.cache/huggingface` |
+//! | `HF_ENDPOINT` | address of the hub or of a mirror; default `https://huggingface.co`. User and password in it (`https://USER:PASSWORD@HOST`) are sent in place of the token |
+//! | `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME` | folder of the cache; default `$HF_HOME/hub`, of `HF_HOME` `$XDG_CACHE_HOME/huggingface`, and of `XDG_CACHE_HOME` `~/.cache` |
 //! | `HF_HUB_OFFLINE` | 1: the cache alone is read |
 //! | `HF_TOKEN` | token for private and gated repositories; default that in `$HF_HOME/token` |
 //!

@@ -3,6 +3,7 @@
 use super::{client, refused, HubName};
 use crate::error::HubError;
 use crate::Result;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,7 +36,9 @@ pub fn fetch(name: &str) -> Result<HubFiles> {
 /// The hub or a mirror of it, and the cache on this machine.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hub {
+    /// Without user and password, which are in `login`.
     pub(super) endpoint: String,
+    pub(super) login: Option<String>,
     pub(super) cache: PathBuf,
     pub(super) token: Option<String>,
     pub(super) offline: bool,
@@ -43,12 +46,13 @@ pub struct Hub {
     pub(super) timeout: Duration,
 }
 
-/// Without the token.
+/// Without login and token.
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let token = self.token.as_ref().map(|_| "set");
+        let [login, token] = [&self.login, &self.token].map(|own| own.as_ref().map(|_| "set"));
         f.debug_struct("Hub")
             .field("endpoint", &self.endpoint)
+            .field("login", &login)
             .field("cache", &self.cache)
             .field("token", &token)
             .field("offline", &self.offline)
@@ -59,8 +63,15 @@ impl fmt::Debug for Hub {
 impl Hub {
     /// Returns huggingface.co with this folder as its cache, without a token.
     pub fn new(cache: impl Into<PathBuf>) -> Self {
-        let (endpoint, cache) = (ENDPOINT.into(), cache.into());
-        Self { endpoint, cache, token: None, offline: false, progress: false, timeout: TIMEOUT }
+        Self {
+            endpoint: ENDPOINT.into(),
+            login: None,
+            cache: cache.into(),
+            token: None,
+            offline: false,
+            progress: false,
+            timeout: TIMEOUT,
+        }
     }
 
     /// Returns the hub that the [environment](super) says.
@@ -68,20 +79,22 @@ impl Hub {
     /// # Errors
     /// [`HubError::NoCache`] if neither the environment nor a home folder says where the cache is.
     pub fn from_env() -> Result<Self> {
-        let hub = Self::from_variables(|name| std::env::var(name).ok(), std::env::home_dir());
+        let hub = Self::from_variables(|name| std::env::var_os(name), std::env::home_dir());
         hub.map_err(|source| refused("weights from the hub", source))
     }
 
     fn from_variables(
-        variable: impl Fn(&str) -> Option<String>,
+        variable: impl Fn(&str) -> Option<OsString>,
         user: Option<PathBuf>,
     ) -> Result<Self, HubError> {
         // As Python has it, an empty variable is none.
-        let variable = |name| variable(name).filter(|value| !value.trim().is_empty());
+        let is_set = |value: &OsString| !value.to_string_lossy().trim().is_empty();
+        let variable = |name| variable(name).filter(is_set);
+        let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
         let folder = |name| {
-            let value = variable(name)?;
-            match (value.strip_prefix("~/"), &user) {
-                (Some(rest), Some(user)) => Some(user.join(rest)),
+            let value = PathBuf::from(variable(name)?);
+            match (value.strip_prefix("~"), &user) {
+                (Ok(rest), Some(user)) => Some(user.join(rest)),
                 // The path of weights is kept in the options of a run, which may go on elsewhere.
                 _ => std::path::absolute(value).ok(),
             }
@@ -91,21 +104,22 @@ impl Hub {
         let cache = folder("HF_HUB_CACHE").or_else(|| Some(home.as_ref()?.join("hub")));
         let stored = || std::fs::read_to_string(home.as_ref()?.join("token")).ok();
         let mut hub = Self::new(cache.ok_or(HubError::NoCache)?);
-        if let Some(endpoint) = variable("HF_ENDPOINT") {
+        if let Some(endpoint) = text("HF_ENDPOINT") {
             hub = hub.endpoint(endpoint);
         }
         let is_on = |value: String| {
             ["1", "on", "yes", "true"].contains(&value.trim().to_lowercase().as_str())
         };
-        hub.offline = variable("HF_HUB_OFFLINE").is_some_and(is_on);
-        let token = variable("HF_TOKEN").or_else(stored).map(|token| token.trim().to_owned());
+        hub.offline = text("HF_HUB_OFFLINE").is_some_and(is_on);
+        let token = text("HF_TOKEN").or_else(stored).map(|token| token.trim().to_owned());
         hub.token = token.filter(|token| !token.is_empty());
         Ok(hub)
     }
 
-    /// Sets the address of a mirror.
+    /// Sets the address of a mirror. User and password in it, as in `https://USER:PASSWORD@HOST`, are sent to it in place
+    /// of the token, and are in no message.
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
-        self.endpoint = endpoint.into().trim().trim_end_matches('/').into();
+        (self.endpoint, self.login) = without_login(endpoint.into().trim().trim_end_matches('/'));
         self
     }
 
@@ -149,9 +163,43 @@ impl Hub {
     }
 }
 
+/// Returns an address without user and password, and these.
+fn without_login(address: &str) -> (String, Option<String>) {
+    let start = address.find("://").map_or(0, |at| at + "://".len());
+    let (scheme, rest) = address.split_at(start);
+    let (server, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    match server.rsplit_once('@') {
+        Some((login, server)) => (format!("{scheme}{server}{path}"), Some(login.into())),
+        None => (address.into(), None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn user_and_password_of_an_address_are_taken_off_it() {
+        for (address, endpoint, login) in [
+            ("https://me:a@b@hub.co:8443/x/", "https://hub.co:8443/x", Some("me:a@b")),
+            ("https://me@hub.co", "https://hub.co", Some("me")),
+            ("https://hub.co/a@b", "https://hub.co/a@b", None),
+            ("me:secret@hub.co", "hub.co", Some("me:secret")),
+        ] {
+            let hub = Hub::new("/cache").endpoint(address);
+            assert_eq!((&*hub.endpoint, hub.login.as_deref()), (endpoint, login), "{address}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn cache_whose_path_is_not_in_utf_8_is_taken() -> Result<(), HubError> {
+        use std::os::unix::ffi::OsStringExt;
+        let folder = OsString::from_vec(b"/data/caf\xe9".into());
+        let own = |name: &str| (name == "HF_HUB_CACHE").then(|| folder.clone());
+        assert_eq!(Hub::from_variables(own, None)?.cache, PathBuf::from(&folder));
+        Ok(())
+    }
 
     fn hub(variables: &[(&str, &str)], user: Option<&str>) -> Result<Hub, HubError> {
         let find = |name: &str| variables.iter().find(|(own, _)| *own == name);

@@ -4,6 +4,7 @@
 use super::name::is_part;
 use super::Hub;
 use crate::error::HubError;
+use base64::prelude::{Engine, BASE64_STANDARD};
 use std::time::Duration;
 use ureq::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, LOCATION};
 use ureq::http::{HeaderValue, Response, Uri};
@@ -43,9 +44,15 @@ impl<'a> Client<'a> {
         let endpoint = hub.endpoint.parse().ok().filter(is_web);
         let endpoint =
             endpoint.ok_or_else(|| HubError::Endpoint { found: hub.endpoint.clone() })?;
-        let bearer = |token| HeaderValue::try_from(format!("Bearer {token}"));
+        let basic = hub.login.as_ref().map(|login| {
+            let colon = if login.contains(':') { "" } else { ":" };
+            let plain = [unescaped(login), colon.into()].concat();
+            format!("Basic {}", BASE64_STANDARD.encode(plain))
+        });
+        // As in Python, the login has precedence.
+        let sent = basic.or_else(|| hub.token.as_ref().map(|token| format!("Bearer {token}")));
         let mut authorization =
-            hub.token.as_ref().map(bearer).transpose().map_err(|_| HubError::Token)?;
+            sent.map(HeaderValue::try_from).transpose().map_err(|_| HubError::Token)?;
         if let Some(value) = &mut authorization {
             // ureq then keeps it out of its log.
             value.set_sensitive(true);
@@ -127,7 +134,7 @@ impl<'a> Client<'a> {
         Err(wrong(url, format!("more than {REDIRECTIONS} redirections")))
     }
 
-    /// Asks for one address, with the token if it is on the hub's own server.
+    /// Asks for one address, with login or token if it is on the hub's own server.
     fn ask(&self, url: &str, at: &Uri, own: bool) -> Result<Response<Body>, HubError> {
         let mut request = self.agent.get(at.clone());
         if let Some(value) = self.authorization.as_ref().filter(|_| own) {
@@ -184,6 +191,24 @@ fn target(at: &Uri, location: &str) -> Option<Uri> {
     }
     let is_safe = |next: &Uri| at.scheme() == next.scheme() || at.scheme_str() == Some("http");
     Some(next).filter(is_web).filter(is_safe)
+}
+
+/// Returns the bytes of a part of an address in which `%40` stands for `@`.
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        let number = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let (byte, used) = match number.filter(|_| first == b'%') {
+            Some(number) => (number, 2),
+            None => (first, 0),
+        };
+        bytes.push(byte);
+        rest = &after[used..];
+    }
+    bytes
 }
 
 fn is_web(address: &Uri) -> bool {
