@@ -204,6 +204,28 @@ fn index_saves_the_scan_of_shards_until_their_length_or_time_changes() -> TestRe
 }
 
 #[test]
+fn index_drops_shards_that_are_no_longer_there_when_it_is_written() -> TestResult {
+    let (folder, index) = (tempdir()?, tempdir()?);
+    let index = index.path().join("shards.index");
+    let open = |path: &Path| -> TestResult<TarShards> {
+        Ok(TarShards::open_with_index(pattern(path)?, &index)?)
+    };
+    let gone = put(&folder, "gone.tar", &classes(&[("a", "3")])?)?;
+    open(&gone)?;
+    let alone = fs::read(&index)?;
+    let kept = put(&folder, "kept.tar", &classes(&[("a", "4")])?)?;
+    open(&kept)?;
+    fs::remove_file(&gone)?;
+    let new = put(&folder, "new.tar", &classes(&[("a", "5")])?)?;
+    open(&new)?;
+    let written = fs::read(&index)?;
+    let names = |name: &str| String::from_utf8_lossy(&written).contains(name);
+    assert_eq!(["gone.tar", "kept.tar", "new.tar"].map(names), [false, true, true]);
+    assert!(String::from_utf8_lossy(&alone).contains("gone.tar"));
+    Ok(())
+}
+
+#[test]
 fn index_that_is_damaged_or_another_file_is_refused_by_name_and_kept() -> TestResult {
     let folder = tempdir()?;
     let shard = put(&folder, "0.tar", &classes(&[("a", "3")])?)?;

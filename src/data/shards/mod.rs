@@ -85,7 +85,8 @@ impl TarShards {
     }
 
     /// [`open`](Self::open) that takes from the file `index` what it has of shards whose length and
-    /// time of the last change are the same, scans the others, and then writes the file anew.
+    /// time of the last change are the same, scans the others, and then writes the file anew, without what
+    /// it has of shards that are no longer there.
     ///
     /// Several data sets may share an index, and several processes may open it at once. Nothing else
     /// is written, nor anything by [`open`](Self::open).
@@ -98,6 +99,8 @@ impl TarShards {
         let (set, fresh) = Self::list_with(pattern, &scans, &mut Err)?;
         if !fresh.is_empty() {
             scans.extend(fresh);
+            // Copies in the folder of a job that has ended would add up.
+            scans.retain(|path, _| !matches!(path.try_exists(), Ok(false)));
             index::write(index, &scans)?;
         }
         Ok(set)
