@@ -14,7 +14,7 @@ pub(super) const STD: Range<f64> = Range::closed(1e-6, 1e6);
 pub struct Normalisation {
     /// Mean of each channel, in [0, 1].
     pub mean: Vec<f64>,
-    /// Standard deviation of each channel, in [0, 1].
+    /// Standard deviation of each channel, in [1e-6, 1e6].
     pub std: Vec<f64>,
 }
 
@@ -44,8 +44,11 @@ impl Normalisation {
     /// `images`: `[B, C, H, W]`, u8; result: `[B, C, H, W]`, f32.
     ///
     /// # Errors
-    /// [`Error::Torch`] if the number of channels differs or the device is out of memory.
+    /// Those of [`validate`](Self::validate) for the channels of `images`; [`Error::Torch`] if `images` has other
+    /// axes or the device is out of memory.
     pub fn apply(&self, images: &Tensor) -> Result<Tensor> {
+        let (_, channels, ..) = images.size4()?;
+        self.validate(usize::try_from(channels).unwrap_or(0))?;
         self.on(images.device())?.apply(images)
     }
 
@@ -96,5 +99,30 @@ impl DeviceNormalisation {
         // In place: one pass over a batch that is larger than the caches.
         let values = images.f_to_kind(Kind::Float)?;
         Ok(self.shift.f_addcmul_out(&values, &values, &self.scale)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apply_to_images_of_other_channels_is_refused_with_both_numbers() -> Result<()> {
+        let images = |channels| Tensor::f_zeros([1, channels, 2, 2], (Kind::Uint8, Device::Cpu));
+        let grey = Normalisation { mean: vec![0.5], std: vec![0.5] };
+        let mixed = Normalisation { std: vec![0.5], ..Normalisation::imagenet() };
+        for (normalisation, channels, name, found) in [
+            (grey, 3, "values of normalisation.mean", "1"),
+            (mixed, 3, "values of normalisation.std", "1"),
+            (Normalisation::imagenet(), 1, "values of normalisation.mean", "3"),
+        ] {
+            let refused =
+                normalisation.apply(&images(channels)?).map_err(|error| error.to_string());
+            let expected =
+                format!("{name}: got {found}, expected {channels}, one a channel of the images");
+            assert_eq!(refused, Err(expected));
+        }
+        assert_eq!(Normalisation::imagenet().apply(&images(3)?)?.size(), [1, 3, 2, 2]);
+        Ok(())
     }
 }
