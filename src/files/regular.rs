@@ -10,7 +10,7 @@ pub(crate) fn is_irregular(path: &Path) -> bool {
 }
 
 /// Error for a path at which there is something other than a file.
-pub(super) fn irregular(path: &Path) -> io::Error {
+pub(crate) fn irregular(path: &Path) -> io::Error {
     let found = if path.is_dir() { "a folder" } else { "a pipe, socket or device" };
     io::Error::new(ErrorKind::InvalidInput, format!("got {found}, expected a file"))
 }

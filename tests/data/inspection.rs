@@ -197,3 +197,29 @@ fn inspection_names_broken_links_and_goes_on() -> TestResult {
     assert!(set.faults[0].path.ends_with("ape/b.jpg"), "{:?}", set.faults);
     Ok(())
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn inspection_of_a_pipe_or_device_is_an_error_and_does_not_wait() -> TestResult {
+    let folder = tempdir()?;
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status()?.success());
+    for path in [pipe.as_path(), Path::new("/dev/zero")] {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let own = path.to_owned();
+        std::thread::spawn(move || sender.send(inspect_images(&own, 1).map(drop)));
+        let refused = receiver.recv_timeout(std::time::Duration::from_secs(30))?;
+        assert_refused!(refused, Error::Io { path: named, .. } if named == path);
+    }
+    Ok(())
+}
+
+#[test]
+fn inspection_with_a_limit_of_0_pixels_is_refused_for_every_layout() -> TestResult {
+    let folder = tempdir()?;
+    put(folder.path(), "ape/a.jpg", &file("colour.jpg")?)?;
+    for path in [folder.path().to_owned(), folder.path().join("ape/a.jpg")] {
+        assert_refused!(inspect_images(&path, 0), Error::Invalid { name, .. } if name == "max_pixels");
+    }
+    Ok(())
+}

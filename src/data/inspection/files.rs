@@ -115,7 +115,7 @@ const PACKED: [&str; 5] = ["tgz", "tbz", "tbz2", "txz", "tzst"];
 /// first header has the mark of tar. `None` for another file, or one that cannot be read.
 pub(crate) fn packed_shard(path: &Path) -> Option<&'static str> {
     let mut start = Vec::new();
-    let file = std::fs::File::open(path).ok()?;
+    let file = crate::files::open(path).ok()?;
     (&file).take(6).read_to_end(&mut start).ok()?;
     let format = compression(&start)?;
     let is_packed = has_packed_name(path) || (format == "gzip" && has_tar_mark(start.chain(file)));

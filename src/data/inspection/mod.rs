@@ -106,10 +106,13 @@ pub struct ImageFault {
 /// of another layout has faults, not an error.
 ///
 /// # Errors
-/// [`Error::Io`] if there is nothing at `path`, or it cannot be accessed; [`Error::Invalid`] for 0
+/// [`Error::Io`] if there is neither a file nor a folder at `path`, or it cannot be accessed; [`Error::Invalid`] for 0
 /// pixels or a pattern with a fault.
 pub fn inspect_images(path: &Path, max_pixels: usize) -> Result<ImageInspection> {
-    if is_shard_pattern(path) && !path.is_dir() {
+    if max_pixels == 0 {
+        return Err(Error::invalid("max_pixels", "at least 1", max_pixels));
+    }
+    if is_shard_pattern(path) {
         let sets = vec![inspect_shards(path, max_pixels)?];
         let path = path.display().to_string();
         return Ok(ImageInspection { path, source: ImageSource::TarShards, sets });
@@ -118,6 +121,10 @@ pub fn inspect_images(path: &Path, max_pixels: usize) -> Result<ImageInspection>
     let (source, mut sets) = if !about.is_dir() {
         inspect_file(path, max_pixels)
     } else if has_train_and_val(path) {
+    // Reading a pipe could wait for ever, and a device need not end.
+    if !about.is_dir() && !about.is_file() {
+        return Err(Error::io("read", path, crate::files::irregular(path)));
+    }
         let sets = ["train", "val"].map(|name| {
             let set = inspect_classes(&path.join(name), max_pixels)?;
             Ok(InspectedSet { name: name.into(), ..set })
