@@ -9,9 +9,10 @@ const MOST_SHARDS: usize = 100_000;
 /// Between two patterns, as in WebDataset.
 const SEPARATOR: &str = "::";
 
-/// Returns whether a path names tar shards: it ends in `.tar`, or in a brace after it.
+/// Returns whether a path names tar shards: it ends in `.tar`, or in a brace after it, and is no folder.
 pub(crate) fn is_shard_pattern(path: &Path) -> bool {
-    path.to_str().is_some_and(|text| text.trim_end_matches('}').ends_with(".tar"))
+    let ends = path.to_str().is_some_and(|text| text.trim_end_matches('}').ends_with(".tar"));
+    ends && !path.is_dir()
 }
 
 /// Returns the text of a pattern that is given as a path.
@@ -187,5 +188,13 @@ mod tests {
         ] {
             assert_eq!(is_shard_pattern(Path::new(path)), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn path_of_a_folder_names_no_shards() -> std::io::Result<()> {
+        let folder = tempfile::Builder::new().suffix(".tar").tempdir()?;
+        assert!(!is_shard_pattern(folder.path()));
+        assert!(is_shard_pattern(&folder.path().with_file_name("nowhere.tar")));
+        Ok(())
     }
 }
