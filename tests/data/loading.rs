@@ -304,10 +304,17 @@ fn corrupt_images_of_an_earlier_loader_count_towards_the_limit() -> TestResult {
 
 #[test]
 fn data_set_with_only_corrupt_images_is_an_error() -> TestResult {
-    for limit in [2, 100] {
+    let refused = |limit| {
         let set = Generated { corrupt: (0..5).collect(), ..Generated::of(5) };
         let options = LoaderOptions { on_corrupt: OnCorrupt::Skip { limit }, ..deit(2, 2) };
-        assert_refused!(loader(set, options)?.at(0), Error::CorruptImages { .. });
+        loader(set, options).map(|mut loader| loader.at(0).map(drop))
+    };
+    assert_refused!(refused(2)?, Error::CorruptImages { limit: 2, .. });
+    for limit in [5, 100] {
+        let error = refused(limit)?.err().ok_or("decoded")?.to_string();
+        let expected = "images of the data set that can be decoded: got none of 5, the first of \
+                        which is picture 0, expected at least 1";
+        assert_eq!(error, expected, "{limit}");
     }
     Ok(())
 }

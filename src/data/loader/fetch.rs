@@ -49,8 +49,7 @@ pub(super) fn fetch(
         check_limit(corrupt, limit)?;
         index = (index + 1) % job.dataset.len();
         if index == view.index {
-            // Every image is corrupt, and the limit is not exceeded.
-            return Err(limit_exceeded(corrupt, limit));
+            return Err(all_corrupt(corrupt));
         }
     }
 }
@@ -100,9 +99,12 @@ pub(super) fn check_limit(corrupt: &BTreeMap<usize, String>, limit: usize) -> Re
     if corrupt.len() <= limit {
         return Ok(());
     }
-    Err(limit_exceeded(corrupt, limit))
+    Err(Error::CorruptImages { limit, names: corrupt.values().cloned().collect() })
 }
 
-fn limit_exceeded(corrupt: &BTreeMap<usize, String>, limit: usize) -> Error {
-    Error::CorruptImages { limit, names: corrupt.values().cloned().collect() }
+/// The error of a data set whose images are all corrupt, and not more than the limit.
+fn all_corrupt(corrupt: &BTreeMap<usize, String>) -> Error {
+    let first = corrupt.values().next().map_or("", String::as_str);
+    let actual = format!("none of {}, the first of which is {first}", corrupt.len());
+    Error::invalid("images of the data set that can be decoded", "at least 1", actual)
 }

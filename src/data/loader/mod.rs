@@ -142,7 +142,7 @@ impl Loader {
     ///
     /// # Errors
     /// Those of [`Dataset::load`]; [`Error::Invalid`] for a batch of more than 1e9 pixels; [`Error::CorruptImages`] if more images are corrupt than may be
-    /// skipped; [`Error::Worker`] if a worker panicked; [`Error::Torch`] if the device is out of
+    /// skipped; [`Error::Invalid`] if no image of the data set can be decoded; [`Error::Worker`] if a worker panicked; [`Error::Torch`] if the device is out of
     /// memory.
     pub fn at(&mut self, step: u64) -> Result<Batch> {
         let workers = match self.workers.take().filter(|workers| workers.has(step)) {
