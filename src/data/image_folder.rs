@@ -92,9 +92,10 @@ impl ImageFolder {
         Ok(Self { max_pixels, ..self })
     }
 
-    /// Names of the classes, by class index.
+    /// Names of the classes, by class index. A byte that is not UTF-8 is written as `\xE9`, so that different names stay
+    /// different.
     pub fn class_names(&self) -> impl ExactSizeIterator<Item = String> + '_ {
-        self.classes.iter().map(|name| name.to_string_lossy().into_owned())
+        self.classes.iter().map(|name| shown(name))
     }
 
     /// Path of an image.
@@ -109,6 +110,25 @@ impl ImageFolder {
     fn file(&self, index: usize) -> Result<&File> {
         self.files.get(index).ok_or_else(|| no_such_index(index, self.files.len()))
     }
+}
+
+/// Returns the first class in which a set for evaluation differs from training, in words; `None` if they have the same
+/// classes, by name.
+pub(crate) fn other_class(set: &str, training: &[String], own: &[String]) -> Option<String> {
+    let number = (0..training.len().max(own.len())).find(|&at| training.get(at) != own.get(at))?;
+    let [expected, actual] =
+        [training, own].map(|names| names.get(number).map_or("none", |name| name));
+    Some(format!("class {number} of {set}: got {actual}, expected {expected} as in train"))
+}
+
+/// A name as text, with bytes that are not UTF-8 in hexadecimal.
+fn shown(name: &OsStr) -> String {
+    let mut text = String::new();
+    for chunk in name.as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02X}")));
+    }
+    text
 }
 
 impl Dataset for ImageFolder {
@@ -239,4 +259,26 @@ pub(crate) fn has_image_extension(name: &OsStr) -> bool {
     Path::new(name).extension().is_some_and(|extension| {
         EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_class_that_is_another_or_missing_is_named() {
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let training = names(&["ant", "bee", "cat"]);
+        for (own, expected) in [
+            (&["ant", "bee", "cat"][..], None),
+            (&["ant", "cat"], Some("class 1 of val: got cat, expected bee as in train")),
+            (&["ant", "bee"], Some("class 2 of val: got none, expected cat as in train")),
+            (
+                &["ant", "bee", "cat", "dog"],
+                Some("class 3 of val: got dog, expected none as in train"),
+            ),
+        ] {
+            assert_eq!(other_class("val", &training, &names(own)).as_deref(), expected);
+        }
+    }
 }

@@ -37,10 +37,10 @@ pub use dataset::{Dataset, LabelledImage};
 #[cfg(feature = "data")]
 pub use decode::{decode, EncodedImage, DEFAULT_MAX_PIXELS};
 pub use image::Image;
-#[cfg(feature = "pipeline")]
-pub(crate) use image_folder::has_image_extension;
 #[cfg(feature = "data")]
 pub use image_folder::ImageFolder;
+#[cfg(feature = "pipeline")]
+pub(crate) use image_folder::{has_image_extension, other_class};
 pub use image_set::ImageSet;
 #[cfg(feature = "pipeline")]
 pub(crate) use inspection::packed_shard;

@@ -1,7 +1,7 @@
 //! Checks of the options of images, and of the folder that they come from.
 
 use super::{AugmentationPreset, DataConfig};
-use crate::data::{Dataset, ImageFolder, Normalisation};
+use crate::data::{other_class, ImageFolder, Normalisation};
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -96,18 +96,9 @@ pub(super) fn expect_same_classes(
     train: &ImageFolder,
     test: &ImageFolder,
 ) -> Result<()> {
-    let counts = [train.classes(), test.classes()];
-    if counts[0] != counts[1] {
-        let [train, test] = counts;
-        let reason = format!("classes: got {test} in val/, expected {train} as in train/");
-        return Err(Error::file(folder, reason));
-    }
-    let mut names = train.class_names().zip(test.class_names()).enumerate();
-    match names.find(|(_, (train, test))| train != test) {
+    let [train, test] = [train, test].map(|images| images.class_names().collect::<Vec<_>>());
+    match other_class("val", &train, &test) {
         None => Ok(()),
-        Some((number, (train, test))) => Err(Error::file(
-            folder,
-            format!("class {number}: got {test} in val/, expected {train} as in train/"),
-        )),
+        Some(reason) => Err(Error::file(folder, reason)),
     }
 }

@@ -223,3 +223,21 @@ fn inspection_with_a_limit_of_0_pixels_is_refused_for_every_layout() -> TestResu
     }
     Ok(())
 }
+
+/// Different classes, although no text shows it.
+#[cfg(target_os = "linux")]
+#[test]
+fn inspection_of_classes_whose_names_differ_in_a_byte_that_is_not_utf_8_is_a_fault() -> TestResult {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempdir()?;
+    let image = file("colour.jpg")?;
+    for (set, name) in [("train", b"\xe9"), ("val", b"\xe8")] {
+        let class = folder.path().join(set).join(std::ffi::OsStr::from_bytes(name));
+        fs::create_dir_all(&class)?;
+        fs::write(class.join("a.jpg"), &image)?;
+    }
+    let found = inspect(folder.path())?;
+    let reasons: Vec<&str> = found.sets[1].faults.iter().map(|own| own.reason.as_str()).collect();
+    assert_eq!(reasons, ["class 0 of val: got \\xE8, expected \\xE9 as in train"]);
+    Ok(())
+}

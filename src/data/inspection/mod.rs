@@ -4,7 +4,7 @@
 mod files;
 
 use super::idx::{read_idx, IdxImages, Split};
-use super::image_folder::is_hidden;
+use super::image_folder::{is_hidden, other_class};
 use super::shards::is_shard_pattern;
 use crate::error::{DecodeError, ShardError};
 use crate::{Error, Result};
@@ -118,13 +118,13 @@ pub fn inspect_images(path: &Path, max_pixels: usize) -> Result<ImageInspection>
         return Ok(ImageInspection { path, source: ImageSource::TarShards, sets });
     }
     let about = path.metadata().map_err(|source| Error::io("read", path, source))?;
-    let (source, mut sets) = if !about.is_dir() {
-        inspect_file(path, max_pixels)
-    } else if has_train_and_val(path) {
     // Reading a pipe could wait for ever, and a device need not end.
     if !about.is_dir() && !about.is_file() {
         return Err(Error::io("read", path, crate::files::irregular(path)));
     }
+    let (source, mut sets) = if !about.is_dir() {
+        inspect_file(path, max_pixels)
+    } else if has_train_and_val(path) {
         let sets = ["train", "val"].map(|name| {
             let set = inspect_classes(&path.join(name), max_pixels)?;
             Ok(InspectedSet { name: name.into(), ..set })
@@ -158,20 +158,13 @@ fn expect_same_classes(
     let names = |set: &InspectedSet| -> Vec<String> {
         set.classes.iter().map(|class| class.name.clone()).collect()
     };
-    let (expected, actual) = (names(train), names(other));
-    let fits = match source {
-        ImageSource::IdxFiles => expected.starts_with(&actual),
-        _ => expected == actual,
-    };
-    if fits {
-        return;
+    let (mut training, own) = (names(train), names(other));
+    if source == ImageSource::IdxFiles {
+        training.truncate(own.len());
     }
-    let number = expected.iter().zip(&actual).take_while(|(one, other)| one == other).count();
-    let name = |names: &[String]| names.get(number).map_or("none", |name| name).to_owned();
-    let (expected, actual) = (name(&expected), name(&actual));
-    let reason =
-        format!("class {number} of {}: got {actual}, expected {expected} as in train", other.name);
-    other.faults.push(ImageFault { path: path.display().to_string(), reason });
+    if let Some(reason) = other_class(&other.name, &training, &own) {
+        other.faults.push(ImageFault { path: path.display().to_string(), reason });
+    }
 }
 
 /// Whether a folder has `train/` and `val/`, or a `train/` with folders in it that are not hidden: `train` may also
