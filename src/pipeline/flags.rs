@@ -3,7 +3,7 @@
 use super::overlay::{merge, nested};
 use super::Command;
 use crate::{Error, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Options that a command line has flags for.
@@ -44,16 +44,18 @@ pub struct Flags {
 impl Flags {
     /// The flags as a table over `config`.
     pub(super) fn table(&self, command: Option<Command>, config: &Table) -> Result<Table> {
-        let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string().into());
+        let path = |name: &str, path: &Option<PathBuf>| {
+            path.as_deref().map(|path| path_value(name, path)).transpose()
+        };
         let text = |text: &Option<String>| text.clone().map(Value::from);
         let mut table = Table::new();
         let mut set = |name: &str, value: Option<Value>| {
             value.into_iter().for_each(|value| merge(&mut table, nested(name, value)));
         };
-        set("data.folder", path(&self.data));
-        set("data.shards.val", path(&self.val));
-        set("weights", path(&self.weights));
-        set("teacher.weights", path(&self.teacher));
+        set("data.folder", path("data.folder", &self.data)?);
+        set("data.shards.val", path("data.shards.val", &self.val)?);
+        set("weights", path("weights", &self.weights)?);
+        set("teacher.weights", path("teacher.weights", &self.teacher)?);
         set("budget.macs", text(&self.macs));
         set("budget.params", text(&self.params));
         set("budget.latency", text(&self.latency));
@@ -75,6 +77,13 @@ impl Flags {
     }
 }
 
+/// TOML has text in UTF-8 only.
+pub(super) fn path_value(name: &str, path: &Path) -> Result<Value> {
+    let expected = "a path in UTF-8; rename the folder or file, or link to it";
+    let refused = || Error::invalid(name, expected, path.display());
+    path.to_str().map(Value::from).ok_or_else(refused)
+}
+
 /// TOML has signed integers only.
 fn integer(name: &str, value: Option<u64>) -> Result<Option<Value>> {
     let signed = |value| {
@@ -82,4 +91,29 @@ fn integer(name: &str, value: Option<u64>) -> Result<Option<Value>> {
             .map_err(|_| Error::invalid(name, format!("at most {}", i64::MAX), value))
     };
     Ok(value.map(signed).transpose()?.map(Value::from))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_that_is_not_in_utf_8_is_refused_by_its_option() {
+        use std::os::unix::ffi::OsStringExt;
+        let path = PathBuf::from(std::ffi::OsString::from_vec(b"/data/caf\xe9".into()));
+        let own = || Some(path.clone());
+        for (name, flags) in [
+            ("data.folder", Flags { data: own(), ..Flags::default() }),
+            ("data.shards.val", Flags { val: own(), ..Flags::default() }),
+            ("weights", Flags { weights: own(), ..Flags::default() }),
+            ("teacher.weights", Flags { teacher: own(), ..Flags::default() }),
+        ] {
+            let refused = flags.table(None, &Table::new()).map_err(|error| error.to_string());
+            let expected = "a path in UTF-8; rename the folder or file, or link to it";
+            assert_eq!(
+                refused,
+                Err(format!("{name}: got {}, expected {expected}", path.display()))
+            );
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Weights that the options of a run name on the hub.
 
+use super::flags::path_value;
 use crate::import::hub;
 use crate::Result;
 use std::path::Path;
@@ -15,8 +16,9 @@ pub(super) fn fetch(table: &mut Table) -> Result<()> {
 }
 
 fn fetch_one(table: &mut Table) -> Result<()> {
-    if let Some(Value::String(path)) = table.get_mut("weights") {
-        *path = hub::local(Path::new(path))?.display().to_string();
+    if let Some(Value::String(path)) = table.get("weights") {
+        let local = path_value("weights", &hub::local(Path::new(path))?)?;
+        table.insert("weights".into(), local);
     }
     Ok(())
 }
