@@ -165,6 +165,7 @@ fn index(file: File) -> Result<Index, CheckpointError> {
 pub(super) fn read_index(path: &Path, file: File) -> Result<Checkpoint, CheckpointError> {
     let index = index(file)?;
     let files: BTreeSet<&String> = index.weight_map.values().collect();
+    expect_all(path, &files)?;
     let mut weights = Weights::new();
     for &file in &files {
         let shard = read_shard(path, file).map_err(|source| CheckpointError::Shard {
@@ -191,6 +192,20 @@ pub(super) fn read_index(path: &Path, file: File) -> Result<Checkpoint, Checkpoi
             let source = Source { files, ..Source::whole(Container::Shards, path) };
             Ok(Checkpoint { weights, source })
         }
+    }
+}
+
+/// Refuses an index whose files are not all there, before the first of them is read.
+fn expect_all(index: &Path, files: &BTreeSet<&String>) -> Result<(), CheckpointError> {
+    let is_missing = |name: &&&String| {
+        is_beside(name) && matches!(index.with_file_name(name).try_exists(), Ok(false))
+    };
+    match files.iter().find(is_missing) {
+        Some(name) => Err(CheckpointError::Index {
+            expected: "all of its files beside it; fetch that file, too",
+            found: format!("no file {name}"),
+        }),
+        None => Ok(()),
     }
 }
 
