@@ -164,7 +164,8 @@ pub enum IdxError {
         classes: usize,
     },
     /// A folder lacks a file of the standard name, plain and compressed.
-    #[error("IDX folder {folder}: got neither {expected} nor {expected}.gz, expected one of them")]
+    #[error("IDX folder {folder}: got no file {expected} or {expected}.gz, expected one of them; give the folder in which the \
+         files are")]
     SplitMissing {
         /// The folder.
         folder: PathBuf,

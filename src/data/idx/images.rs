@@ -4,6 +4,7 @@ use super::{read_idx, IdxArray, IdxError};
 use crate::data::dataset::Checksum;
 use crate::data::image_folder::no_such_index;
 use crate::data::{Dataset, Image, LabelledImage};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Split of a data set with MNIST's standard file names.
@@ -189,12 +190,14 @@ fn rank_error(path: &Path, role: &'static str, expected: usize, shape: Vec<usize
     IdxError::Rank { path: path.into(), role, expected, shape }
 }
 
-/// Returns the path of a file by its standard name, plain or with `.gz`.
+/// Returns the path of a file by its standard name, plain or with `.gz`. Some archives are unpacked to a folder of
+/// that name.
 fn find(folder: &Path, name: String) -> Result<PathBuf, IdxError> {
     for path in [folder.join(&name), folder.join(format!("{name}.gz"))] {
-        match path.try_exists() {
-            Ok(true) => return Ok(path),
-            Ok(false) => {}
+        match path.metadata() {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return Ok(path),
+            Err(source) if source.kind() == ErrorKind::NotFound => {}
             Err(source) => return Err(IdxError::Open { path, source }),
         }
     }

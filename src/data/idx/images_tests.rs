@@ -101,6 +101,20 @@ fn open_split_finds_plain_and_gzip_files_and_names_missing_ones() -> TestResult 
     Ok(())
 }
 
+/// Some archives are unpacked to folders of the names.
+#[test]
+fn open_split_with_a_folder_of_a_files_name_reads_the_gzip_file_beside_it() -> Result<(), IdxError>
+{
+    let folder = TempDir::new().expect("a folder");
+    std::fs::create_dir(folder.path().join(TRAIN_IMAGES)).expect("a folder");
+    put(&folder, TRAIN_LABELS, &idx(0x08, &[2], &[1, 0]));
+    let error = IdxImages::open_split(folder.path(), Split::Train).expect_err("a folder alone");
+    assert!(error.to_string().ends_with("give the folder in which the files are"), "{error}");
+    put(&folder, &format!("{TRAIN_IMAGES}.gz"), &pack(&idx(0x08, &[2, 1, 1], &[5, 6])));
+    assert_eq!(IdxImages::open_split(folder.path(), Split::Train)?.count(), 2);
+    Ok(())
+}
+
 #[test]
 fn example_data_is_complete_and_class_balanced() -> TestResult {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data");
