@@ -212,7 +212,7 @@ impl Loader {
         let mut workers = Workers { job, threads: Vec::new(), next: first, end };
         let stride = self.options.workers as u64;
         for offset in 0..stride {
-            let ready = self.options.prefetch / self.options.workers;
+            let ready = self.options.ready(offset as usize);
             workers.spawn((first.saturating_add(offset), stride, end), ready)?;
         }
         Ok(workers)

@@ -168,6 +168,11 @@ impl LoaderOptions {
         self.mixing.map_or(Ok(()), |mixing| mixing.validate())
     }
 
+    /// Number of batches that a worker keeps ready, beside the one it prepares: over all workers, `prefetch`.
+    pub(super) fn ready(&self, worker: usize) -> usize {
+        self.prefetch / self.workers + usize::from(worker < self.prefetch % self.workers)
+    }
+
     /// Checks that the share of a batch that a process holds fits into memory.
     ///
     /// # Errors
@@ -190,6 +195,17 @@ impl LoaderOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workers_keep_as_many_batches_ready_in_all_as_the_option_says() {
+        for (prefetch, workers) in [(8, 6), (8, 12), (0, 3), (12, 4)] {
+            let options =
+                LoaderOptions { prefetch, ..LoaderOptions::evaluation(8, 2) }.workers(workers);
+            let ready: Vec<usize> = (0..workers).map(|worker| options.ready(worker)).collect();
+            assert_eq!(ready.iter().sum::<usize>(), prefetch, "{ready:?}");
+            assert!(ready.is_sorted_by(|one, other| one >= other && one - other <= 1), "{ready:?}");
+        }
+    }
 
     #[test]
     fn pixels_of_a_share_are_limited_and_not_those_of_all_processes() {
