@@ -1,11 +1,27 @@
 //! Errors of fitting a checkpoint's weights to a network.
 
-/// The end of the message of [`ImportError::Naming`].
-fn naming(family: &str, recognised: Option<&str>) -> String {
+/// The first names, and the number of the others.
+fn listed(found: &[String], others: usize) -> String {
+    match others {
+        0 => found.join(", "),
+        others => format!("{} and {others} more", found.join(", ")),
+    }
+}
+
+/// The message of [`ImportError::Naming`], without what it is about.
+fn naming(found: &[String], others: usize, family: &str, recognised: Option<&str>) -> String {
+    if found.is_empty() {
+        return "got no tensor, expected those of the network; give the file with the weights, or correct \
+                the option skip"
+            .into();
+    }
+    let found = listed(found, others);
     match recognised {
-        Some(words) => format!(", recognised as {words}; the family {family} does not support it"),
+        Some(words) => {
+            format!("got {found}, recognised as {words}; the family {family} does not support it")
+        }
         None => format!(
-            ", which the family {family} does not know; expected for vit and swin those of timm \
+            "got {found}, which the family {family} does not know; expected for vit and swin those of timm \
              (patch_embed.proj.weight) or of transformers \
              (embeddings.patch_embeddings.projection.weight); rename the tensors"
         ),
@@ -28,15 +44,14 @@ fn unplaced(part: Option<&str>) -> String {
 #[non_exhaustive]
 pub enum ImportError {
     /// Tensor names that are none of the family's.
-    #[error(
-        "names of the checkpoint: got {} and others{}",
-        found.join(", "), naming(family, *recognised)
-    )]
+    #[error("names of the checkpoint: {}", naming(found, *others, family, *recognised))]
     Naming {
         /// Family of the network.
         family: &'static str,
         /// The first names, at most five.
         found: Vec<String>,
+        /// Number of other names.
+        others: usize,
         /// What the checkpoint is, where its names are known: an adapter of PEFT, BEiT.
         recognised: Option<&'static str>,
     },
@@ -73,14 +88,16 @@ pub enum ImportError {
 
     /// The option `prefix` is that of no tensor.
     #[error(
-        "option prefix: got {prefix}, expected that of some of the names {} and others",
-        found.join(", ")
+        "option prefix: got {prefix}, expected that of some of the names {}",
+        if found.is_empty() { "(there are none)".into() } else { listed(found, *others) }
     )]
     PrefixUnknown {
         /// The option's value, with a dot at its end.
         prefix: String,
         /// The first names, at most five.
         found: Vec<String>,
+        /// Number of other names.
+        others: usize,
     },
 
     /// A variable without a tensor in the checkpoint.

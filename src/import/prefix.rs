@@ -84,7 +84,8 @@ fn chosen<A: Pretrained>(weights: &Weights, prefix: &str) -> Result<(String, Nam
     let prefix = if is_whole { prefix.to_owned() } else { format!("{prefix}.") };
     let inside = without(weights, &prefix);
     if inside.is_empty() {
-        return Err(ImportError::PrefixUnknown { prefix, found: first(weights.keys()) });
+        let (found, others) = listed(weights);
+        return Err(ImportError::PrefixUnknown { prefix, found, others });
     }
     match A::naming(&inside) {
         Some(naming) => Ok((prefix, naming)),
@@ -131,7 +132,15 @@ fn shared<A: Pretrained>(weights: &Weights) -> Result<(String, Naming), ImportEr
 
 fn unknown<A: Pretrained>(weights: &Weights) -> ImportError {
     let recognised = other_family(weights, A::FAMILY);
-    ImportError::Naming { family: A::FAMILY, found: first(weights.keys()), recognised }
+    let (found, others) = listed(weights);
+    ImportError::Naming { family: A::FAMILY, found, others, recognised }
+}
+
+/// The first names, and the number of the others.
+fn listed(weights: &Weights) -> (Vec<String>, usize) {
+    let found = first(weights.keys());
+    let others = weights.len() - found.len();
+    (found, others)
 }
 
 pub(super) fn first<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {

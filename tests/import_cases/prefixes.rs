@@ -187,8 +187,8 @@ fn import_with_a_prefix_of_no_name_is_refused() -> TestResult {
     let plain = read(TIMM)?;
     assert_refused!(
         into(&plain, &tiny(), &with_prefix("module")),
-        Error::Import(ImportError::PrefixUnknown { prefix, found })
-            if prefix == "module." && found.len() == 5
+        Error::Import(ImportError::PrefixUnknown { prefix, found, others })
+            if prefix == "module." && found.len() == 5 && others == plain.len() - 5
     );
     // The empty prefix is that of all names: nothing is removed.
     let import = into(&plain, &tiny(), &with_prefix(""))?;

@@ -93,3 +93,18 @@ fn import_of_a_maxvit_is_refused_and_not_taken_for_beit() {
 fn import_of_an_empty_checkpoint_is_refused() {
     assert_eq!(refused(&Weights::new(), &tiny()), (None, vec![]));
 }
+
+#[test]
+fn refusal_of_names_lists_the_first_five_and_counts_the_others() {
+    let text = |names: &[&str]| {
+        let refused = into(&named(names), &tiny(), &ImportOptions::default());
+        refused.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let none = text(&[]);
+    assert!(none.starts_with("names of the checkpoint: got no tensor, expected"), "{none}");
+    assert!(!none.contains("rename"), "{none}");
+    let five = text(&["a", "b", "c", "d", "e"]);
+    assert!(five.contains("got a, b, c, d, e, which the family vit does not know"), "{five}");
+    let seven = text(&["a", "b", "c", "d", "e", "f", "g"]);
+    assert!(seven.contains("got a, b, c, d, e and 2 more, which the family vit"), "{seven}");
+}
