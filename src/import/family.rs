@@ -171,7 +171,7 @@ pub enum Translation {
 }
 
 /// The parts of a fused attention projection, in the order of its rows.
-const QKV: &[&str] = &["query", "key", "value"];
+pub(super) const QKV: &[&str] = &["query", "key", "value"];
 
 /// Translates a layer of a transformer block in transformers' files, or in its classes since
 /// version 5. `block` is the block's name in the network.

@@ -1,10 +1,8 @@
 //! Names of ViTs in the files of timm, transformers and the networks' authors.
 
-use super::family::{block_variable, Translation};
+use super::family::{block_variable, Translation, QKV};
 use super::naming::DINOV3_PREFIXES;
 
-/// The parts of a fused attention projection, in the order of its rows.
-const QKV: &[&str] = &["query", "key", "value"];
 /// The parts of a fused SwiGLU projection, in the order of its rows.
 const GATED: &[&str] = &["gate", "value"];
 /// Those of DINOv3, whose MLP without a gate has the second one alone.
