@@ -19,7 +19,9 @@ pub(crate) use json::{read_json, write_json};
 pub(crate) use leftovers::{discard_folder, recover_folder, remove_leftovers, restore_folder};
 pub(crate) use owner::{Owner, Part};
 pub(crate) use reading::read_folder;
-pub(crate) use regular::{irregular, is_irregular, open, read, read_to_string};
+#[cfg(feature = "data")]
+pub(crate) use regular::irregular;
+pub(crate) use regular::{is_irregular, open, read, read_to_string};
 #[cfg(feature = "pipeline")]
 pub(crate) use run_folder::expect_writable;
 pub(crate) use run_folder::{expect_own_names, is_run_name};
