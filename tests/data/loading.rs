@@ -313,7 +313,8 @@ fn data_set_with_only_corrupt_images_is_an_error() -> TestResult {
     for limit in [5, 100] {
         let error = refused(limit)?.err().ok_or("decoded")?.to_string();
         let expected = "images of the data set that can be decoded: got none of 5, the first of \
-                        which is picture 0, expected at least 1";
+                        which is picture 0, expected at least 1; see what is wrong with each by \
+                        inspect_images (`deit_s inspect`)";
         assert_eq!(error, expected, "{limit}");
     }
     Ok(())

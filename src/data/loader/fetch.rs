@@ -106,5 +106,6 @@ pub(super) fn check_limit(corrupt: &BTreeMap<usize, String>, limit: usize) -> Re
 fn all_corrupt(corrupt: &BTreeMap<usize, String>) -> Error {
     let first = corrupt.values().next().map_or("", String::as_str);
     let actual = format!("none of {}, the first of which is {first}", corrupt.len());
-    Error::invalid("images of the data set that can be decoded", "at least 1", actual)
+    let expected = "at least 1; see what is wrong with each by inspect_images (`deit_s inspect`)";
+    Error::invalid("images of the data set that can be decoded", expected, actual)
 }
