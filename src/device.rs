@@ -77,6 +77,13 @@ pub(crate) fn name(device: Device) -> String {
     }
 }
 
+/// Waits until the work that is queued on a device is done.
+pub(crate) fn synchronise(device: Device) {
+    if let Device::Cuda(index) = device {
+        tch::Cuda::synchronize(index as i64);
+    }
+}
+
 /// Returns the name of a type of device.
 pub(crate) fn type_of(device: Device) -> &'static str {
     match device {

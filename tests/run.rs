@@ -336,6 +336,28 @@ fn importance_that_follows_a_skipped_step_is_unchanged() -> TestResult {
 /// Batches with NaN that are good the second time: the run is rolled back and finishes. With NaN
 /// again, it stops.
 #[test]
+fn time_of_a_step_leaves_out_the_evaluation_before_it() -> TestResult {
+    let _alone = alone();
+    let mut search = fresh()?;
+    let mut times = Vec::new();
+    for step in 0..6 {
+        let mut record = |event: &Event| {
+            if let Event::Step(metrics) = event {
+                times.push(metrics.step_ms);
+            }
+            Ok(())
+        };
+        search.step(&[batch(step)?], &mut record)?;
+        search.evaluate(|_| {
+            std::thread::sleep(Duration::from_millis(500));
+            Ok(())
+        })?;
+    }
+    assert!(times.len() == 6 && times.iter().all(|&step_ms| step_ms < 500.0), "{times:?}");
+    Ok(())
+}
+
+#[test]
 fn run_that_diverges_is_rolled_back_once_and_then_stopped() -> TestResult {
     let _alone = alone();
     for forever in [false, true] {

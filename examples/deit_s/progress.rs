@@ -5,6 +5,7 @@ use once_for_both::pipeline::{Progress, StageStart};
 use once_for_both::search::{Event, StepMetrics};
 use std::cell::RefCell;
 use std::io::IsTerminal;
+use std::time::Instant;
 
 const TEMPLATE: &str = "{prefix:<17} {bar:20} {pos:>5}/{len} {eta:>4} left  {msg}";
 
@@ -15,6 +16,7 @@ pub struct ProgressBar(RefCell<Option<Stage>>);
 struct Stage {
     bar: Bar,
     start: StageStart,
+    began: Instant,
     terminal: bool,
 }
 
@@ -54,7 +56,7 @@ impl Stage {
         bar.set_prefix(start.name);
         bar.set_position(start.done);
         bar.reset_eta();
-        Self { bar, start, terminal }
+        Self { bar, start, began: Instant::now(), terminal }
     }
 
     fn say(&self, text: &str) {
@@ -69,13 +71,22 @@ impl Stage {
         let Some(line) = self.start.line(event) else { return };
         match event {
             Event::Step(_) if self.terminal => self.bar.set_message(line),
-            Event::Step(StepMetrics { step, step_ms, .. }) => {
+            Event::Step(StepMetrics { step, .. }) => {
                 let StageStart { name, steps, .. } = self.start;
-                let left = duration(steps.saturating_sub(*step) as f64 * step_ms / 1e3);
-                eprintln!("{name} step {step}/{steps}: {line}  {left} left");
+                eprintln!(
+                    "{name} step {step}/{steps}: {line}  {} left",
+                    duration(self.left(*step))
+                );
             }
             _ => self.say(&format!("  {line}")),
         }
+    }
+
+    /// Seconds left after step `step`, counted from 0, with the evaluations and checkpoints between the steps.
+    fn left(&self, step: u64) -> f64 {
+        let done = step + 1 - self.start.done.min(step);
+        let left = self.start.steps.saturating_sub(step + 1);
+        self.began.elapsed().as_secs_f64() * left as f64 / done as f64
     }
 }
 

@@ -1,11 +1,12 @@
 //! Latency of several networks, measured in alternating order.
 
 use super::memory::keep_freed_memory;
+use crate::device;
 use crate::range::Range;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
-use tch::{Cuda, Device};
+use tch::Device;
 
 /// Rounds of a measurement.
 const RUNS: Range<usize> = Range::closed(1, 1 << 20);
@@ -67,17 +68,11 @@ pub fn latency_rounds(
 }
 
 pub(super) fn timed(candidate: &dyn Fn() -> Result<()>, device: Device) -> Result<f64> {
-    synchronise(device);
+    device::synchronise(device);
     let start = Instant::now();
     candidate()?;
-    synchronise(device);
+    device::synchronise(device);
     Ok(start.elapsed().as_secs_f64() * 1e3)
-}
-
-fn synchronise(device: Device) {
-    if let Device::Cuda(index) = device {
-        Cuda::synchronize(index as i64);
-    }
 }
 
 /// Median of the numbers; NaN if there are none.

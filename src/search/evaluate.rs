@@ -22,6 +22,13 @@ impl<A: Architecture> Search<A> {
     /// # Errors
     /// Those of `evaluate`; [`Error::Torch`] if libtorch refuses.
     pub fn evaluate<T>(&mut self, evaluate: impl FnOnce(&Supernet<A>) -> Result<T>) -> Result<T> {
+        let began = self.between_steps();
+        let value = self.evaluate_now(evaluate);
+        self.timer.leave_out(began);
+        value
+    }
+
+    fn evaluate_now<T>(&mut self, evaluate: impl FnOnce(&Supernet<A>) -> Result<T>) -> Result<T> {
         if self.ema.as_ref().is_none_or(|ema| ema.updates() == 0) {
             self.materialise()?;
             return evaluate(&self.supernet);
@@ -65,6 +72,13 @@ impl<A: Architecture> Search<A> {
     /// # Errors
     /// Those of [`reconstruct`](Self::reconstruct); [`Error::Invalid`] if `ratio` is outside [0, 1).
     pub fn reconstruct_masking(&self, images: &Tensor, ratio: f64) -> Result<Reconstruction> {
+        let began = self.between_steps();
+        let reconstruction = self.reconstruct_now(images, ratio);
+        self.timer.leave_out(began);
+        reconstruction
+    }
+
+    fn reconstruct_now(&self, images: &Tensor, ratio: f64) -> Result<Reconstruction> {
         let Some(ports) = self.supernet.reconstruction() else {
             let operation = "reconstruction: there is no masked image modeling in this phase";
             return Err(Error::Unsupported { model: A::FAMILY.into(), operation });

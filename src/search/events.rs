@@ -81,7 +81,8 @@ pub struct StepMetrics {
     pub lr: f64,
     /// Steps skipped so far because a gradient was not finite.
     pub skipped: u64,
-    /// Mean wall time of a step since the last logged one, in milliseconds.
+    /// Mean wall time of a step since the last logged one, in milliseconds, without evaluations, reconstructions and
+    /// checkpoints between the steps.
     #[serde(deserialize_with = "number")]
     pub step_ms: f64,
     /// Every dimension of the search space by name; empty where nothing is searched: in plain

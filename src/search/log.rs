@@ -11,7 +11,6 @@ use crate::models::Architecture;
 use crate::tensors::to_host;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
-use std::time::Instant;
 use tch::{Kind, Tensor};
 
 /// Numbers of a logged step.
@@ -105,8 +104,7 @@ impl<A: Architecture> Search<A> {
     fn metrics(&mut self, logged: &Logged) -> Result<StepMetrics> {
         let &Logged { task, one_hot, budget, reconstruction, .. } = logged;
         let total = task + one_hot + budget + logged.weighted_reconstruction;
-        let (since, first) = std::mem::replace(&mut self.timer, (Instant::now(), self.step + 1));
-        let steps = (self.step + 1 - first).max(1);
+        let step_ms = self.timer.lap(self.step + 1);
         Ok(StepMetrics {
             step: self.step,
             phase: self.phase,
@@ -117,7 +115,7 @@ impl<A: Architecture> Search<A> {
             macs_current: self.supernet.cost_model().cost(Metric::Macs, &self.supernet.sizes())?,
             lr: self.options.optimiser.weight_rate.at(self.step),
             skipped: self.non_finite.reported,
-            step_ms: since.elapsed().as_secs_f64() * 1e3 / steps as f64,
+            step_ms,
             dimensions: self.dimension_metrics(logged),
         })
     }

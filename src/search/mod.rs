@@ -43,6 +43,7 @@ mod rounds;
 mod run;
 mod snapshot;
 mod step;
+mod step_timer;
 mod stored_tensors;
 mod teaching;
 mod update;

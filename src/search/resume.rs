@@ -6,6 +6,7 @@ use super::evidence::Evidence;
 use super::latency::SearchLatency;
 use super::snapshot::{DimensionRecord, State, FORMAT, STATE, TENSORS, VERSION};
 use super::step::Search;
+use super::step_timer::StepTimer;
 use super::update::NonFiniteCounter;
 use crate::checksums;
 use crate::components::Components;
@@ -136,7 +137,8 @@ impl<A: Architecture> Search<A> {
             Self::assemble(supernet, state.limits, state.options, components, state.origin)?;
         (search.step, search.phase) = (state.step, state.phase);
         search.latency = state.latency.map(|model| SearchLatency { model, meter: None });
-        (search.projected, search.timer.1) = (state.projected, state.step);
+        search.projected = state.projected;
+        search.timer = StepTimer::start(state.step);
         search.non_finite = NonFiniteCounter::new(state.non_finite, device)?;
         if let Some(decay) = search.options.training.ema_decay {
             let values = with_prefix(tensors, "ema/");

@@ -276,6 +276,13 @@ impl<'a, A: Architecture> Run<'a, A> {
     }
 
     fn checkpoint(&mut self) -> Result<()> {
+        let began = self.search.between_steps();
+        let written = self.write_checkpoint();
+        self.search.timer.leave_out(began);
+        written
+    }
+
+    fn write_checkpoint(&mut self) -> Result<()> {
         self.search.expect_same_parameters()?;
         // Before it is written: a resumed run emits again whatever its checkpoint does not hold.
         let emitted = self.listeners.on_event(&Event::Checkpoint { step: self.search.step });

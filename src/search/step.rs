@@ -7,6 +7,7 @@ use super::evidence::Evidence;
 use super::gradients::{StepGradients, StepLosses};
 use super::latency::SearchLatency;
 use super::options::SearchOptions;
+use super::step_timer::StepTimer;
 use super::teaching::Teaching;
 use super::update::{NonFiniteCounter, NonFiniteCounts};
 use crate::batch::{images_of, Batch};
@@ -23,7 +24,6 @@ use serde_json::Value;
 use std::sync::Arc;
 #[cfg(feature = "distributed")]
 use std::sync::Mutex;
-use std::time::Instant;
 use tch::{Kind, Tensor};
 
 /// A search in progress, or plain training.
@@ -62,8 +62,8 @@ pub struct Search<A: Architecture> {
     pub(super) buckets: Mutex<Option<Arc<Buckets>>>,
     /// Dimensions decided by projection.
     pub(super) projected: usize,
-    /// Time of the last logged step, and the steps done then.
-    pub(super) timer: (Instant, u64),
+    /// Time of the steps since the last logged one.
+    pub(super) timer: StepTimer,
 }
 
 impl<A: Architecture> Search<A> {
@@ -103,7 +103,7 @@ impl<A: Architecture> Search<A> {
             #[cfg(feature = "distributed")]
             buckets: Mutex::default(),
             projected: 0,
-            timer: (Instant::now(), 0),
+            timer: StepTimer::start(0),
         };
         search.teaching.align(&search.supernet)?;
         search.set_compute_precision()?;
