@@ -144,7 +144,7 @@ fn stages_in_one_run_folder_continue_from_one_another_and_are_reported() -> Test
         "finetune",
         "<h2>Sensitivity</h2>",
         "data:image/png;base64,",
-        "all options",
+        "options as given",
     ] {
         assert!(page.contains(part), "the report lacks {part}");
     }

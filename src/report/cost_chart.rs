@@ -22,7 +22,8 @@ pub(super) fn section(report: &Report) -> String {
     let how = "MACs: multiply-accumulates of one image. Expected cost F(α): at the expected sizes \
                Σ\u{a0}p·size; the budget loss w·((F(α)\u{a0}−\u{a0}F*)/F₀)² draws it to the \
                budget F*. Current cost: at the present sizes; it falls at each prune step (dotted \
-               lines). The subnet costs at most the budget.";
+               lines). The subnet costs at most the budgets of MACs and parameters; its latency is predicted \
+               within its budget, and may be measured above it.";
     html::section("Cost and budget", how, &body)
 }
 

@@ -114,7 +114,9 @@ impl Report {
             return String::new();
         }
         let text = html::escape(&self.config);
-        let body = format!("<details><summary>all options</summary><pre>{text}</pre></details>");
-        html::section("Options", "Options of the run, with all defaults filled in.", &body)
+        let body =
+            format!("<details><summary>options as given</summary><pre>{text}</pre></details>");
+        html::section("Options", "Options of the run, as given. plan.json of each stage has all options of the library, with \
+                   their defaults.", &body)
     }
 }

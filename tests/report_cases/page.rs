@@ -151,6 +151,7 @@ fn page_of_a_run_finished_or_under_way_is_complete_and_well_formed() -> TestResu
     assert_eq!(page.matches("data:image/png;base64,").count(), 3 * report.samples.len());
     assert!(page.contains("finished") && page.contains("Reconstruction loss"));
     assert!(page.contains("expected cost") && page.contains("current cost"));
+    assert!(page.contains("may be measured above it") && !page.contains("defaults filled in"));
     // Twelve attentions, twelve hidden widths and the embedding are decided.
     assert_eq!(page.matches("dot-mark").count() - count_in_style("dot-mark"), 25);
     fetches_nothing(&page);
