@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 /// Name and parameters of a component.
 ///
@@ -26,6 +27,9 @@ pub struct ComponentId {
 }
 
 impl ComponentId {
+    /// Parameter of a teacher: checksum of its weights.
+    pub(crate) const CHECKSUM: &str = "checksum";
+
     /// Creates an id without parameters.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), parameters: BTreeMap::new() }
@@ -35,6 +39,23 @@ impl ComponentId {
     pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.parameters.insert(name.into(), value.into());
         self
+    }
+
+    /// Whether this teacher is the one that a search began with. A search of an earlier version has saved no checksum, and
+    /// may have saved the run folder with the network.
+    pub(crate) fn is_teacher(&self, saved: &Self) -> bool {
+        if saved.parameters.contains_key(Self::CHECKSUM) {
+            return self == saved;
+        }
+        let mut own = self.clone();
+        if own.parameters.remove(Self::CHECKSUM).is_none() {
+            return own == *saved;
+        }
+        let path =
+            |id: &Self| id.parameters.get("network").and_then(Value::as_str).map(PathBuf::from);
+        let (network, folder) = (path(&own), path(saved));
+        own.name == saved.name
+            && network.zip(folder).is_some_and(|(network, folder)| network.starts_with(folder))
     }
 }
 

@@ -222,7 +222,11 @@ impl Components {
                 return Err(Error::Component { component, expected, actual });
             }
         }
-        if own.teacher != saved.teacher {
+        let same = match (&own.teacher, &saved.teacher) {
+            (Some(own), Some(saved)) => own.is_teacher(saved),
+            (own, saved) => own == saved,
+        };
+        if !same {
             let words = |id: &Option<ComponentId>| {
                 id.as_ref().map_or_else(|| "no teacher".into(), ComponentId::to_string)
             };

@@ -170,7 +170,7 @@ fn teacher<A: ImageClassifier>(
     feed: &Feed,
 ) -> Result<SharedTeacher> {
     expect_fits(network.architecture(), feed, "teacher")?;
-    Ok(Arc::new(Mutex::new(SubnetTeacher::new(name, network))))
+    Ok(Arc::new(Mutex::new(SubnetTeacher::new(name, network).with_checksum()?)))
 }
 
 /// Refuses a network for other images or classes than those of the data. `name` is what the error calls it.

@@ -4,7 +4,7 @@ use super::Precision;
 use crate::components::{ComponentId, Teacher, TeacherOutputs};
 use crate::error::expect_shape;
 use crate::models::{Architecture, Network};
-use crate::tensors::{convert, Weights};
+use crate::tensors::{convert, to_bytes, Weights};
 use crate::{Error, Result};
 use tch::{nn, Device, Tensor};
 
@@ -137,6 +137,7 @@ impl<A: Architecture> Subnet<A> {
 #[derive(Debug)]
 pub struct SubnetTeacher<A: Architecture> {
     name: String,
+    checksum: Option<String>,
     network: Subnet<A>,
 }
 
@@ -144,13 +145,37 @@ impl<A: Architecture> SubnetTeacher<A> {
     /// Returns a teacher with `name` in its [`ComponentId`], for example the path of its weights: a
     /// search resumes only with a teacher of the same name.
     pub fn new(name: impl Into<String>, network: Subnet<A>) -> Self {
-        Self { name: name.into(), network }
+        Self { name: name.into(), checksum: None, network }
     }
+
+    /// Adds a checksum of the weights to the id: a search resumes only with a teacher of the same weights. One that began
+    /// with a teacher of the same name without a checksum resumes, too.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if libtorch refuses to read the weights.
+    pub fn with_checksum(mut self) -> Result<Self> {
+        self.checksum = Some(format!("{:08X}", checksum(self.network.weights())?));
+        Ok(self)
+    }
+}
+
+/// CRC-32 of names and values of weights.
+fn checksum(weights: &Weights) -> Result<u32> {
+    let mut hasher = crc32fast::Hasher::new();
+    for (name, weight) in weights {
+        hasher.update(name.as_bytes());
+        hasher.update(&to_bytes(weight)?);
+    }
+    Ok(hasher.finalize())
 }
 
 impl<A: Architecture> Teacher for SubnetTeacher<A> {
     fn id(&self) -> ComponentId {
-        ComponentId::new("subnet").with("network", self.name.as_str())
+        let id = ComponentId::new("subnet").with("network", self.name.as_str());
+        match &self.checksum {
+            Some(checksum) => id.with(ComponentId::CHECKSUM, checksum.as_str()),
+            None => id,
+        }
     }
 
     fn logits(&self, images: &Tensor) -> Result<Tensor> {
