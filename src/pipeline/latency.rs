@@ -70,7 +70,7 @@ impl LatencyConfig {
 }
 
 /// Latency of the subnet against its limit.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LatencySummary {
     /// Conditions, in words.
     pub setting: String,

@@ -45,6 +45,7 @@ mod inspection;
 mod judgement;
 mod judging;
 mod latency;
+mod measured;
 mod named_network;
 mod network_config;
 mod networks;

@@ -2,7 +2,7 @@
 
 use super::plan::{StagePlan, PLAN};
 use super::run_folder::{DENSE, FINETUNE, REFERENCE};
-use super::{Config, ImageClassifier, RunFolder};
+use super::{Config, ImageClassifier, NetworkSummary, RunFolder, Summary};
 use crate::components::Reconstruction;
 use crate::cost::Metric;
 use crate::data::Normalisation;
@@ -13,7 +13,6 @@ use crate::report::{NetworkFigures, Report, Sample, Stage};
 use crate::search::{read_events, METRICS};
 use crate::subnet::Description;
 use crate::{Error, Result};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
@@ -44,15 +43,15 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
         stages.push(Stage { name: plan.name, steps: Some(plan.steps), events });
     }
     let dense = dense.ok_or_else(|| none(PLAN))?;
-    let summary = if_there(read_json::<Value>(&run.summary()))?;
+    let summary = Summary::read(&run.summary())?;
     let subnet = run.newest_subnet().map(|folder| Description::<A>::read(&folder)).transpose()?;
     let latency = match options.budget.latency {
         Some(_) => if_there(LatencyModel::read(&run.latency()))?,
         None => None,
     };
     let searched = searched && (latency.is_some() || options.budget.latency.is_none());
-    let figures = |network: &A, of: &str| -> Result<NetworkFigures> {
-        let top1 = summary.as_ref().and_then(|summary| summary[of]["top1"].as_f64());
+    let figures = |network: &A, of: fn(&Summary) -> &NetworkSummary| -> Result<NetworkFigures> {
+        let top1 = summary.as_ref().map(|summary| of(summary).top1);
         let sizes = network.cost_model().dense;
         let latency_ms = latency.as_ref().map(|own| own.predict(&sizes)).transpose()?;
         Ok(NetworkFigures { top1, latency_ms, ..network_figures(network)? })
@@ -62,8 +61,11 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
         facts: facts(&options, summary.as_ref()),
         budgets: if searched { options.limits(&dense, latency.as_ref())? } else { Vec::new() },
         // Of a subnet of another folder, the dense network is not known.
-        dense: (!finetuned_alone).then(|| figures(&dense, "dense")).transpose()?,
-        subnet: subnet.as_ref().map(|own| figures(&own.architecture, "subnet")).transpose()?,
+        dense: (!finetuned_alone).then(|| figures(&dense, |own| &own.dense)).transpose()?,
+        subnet: subnet
+            .as_ref()
+            .map(|own| figures(&own.architecture, |own| &own.subnet))
+            .transpose()?,
         latency: subnet.map(|own| own.latency).unwrap_or_default(),
         latency_model: latency.clone(),
         samples: samples(run, &options)?,
@@ -97,12 +99,12 @@ fn title<A: ImageClassifier>(run: &Path, options: &Config) -> String {
     format!("{name}: {} on {data}", A::FAMILY)
 }
 
-fn facts(options: &Config, summary: Option<&Value>) -> Vec<(String, String)> {
+fn facts(options: &Config, summary: Option<&Summary>) -> Vec<(String, String)> {
     let mut facts =
         vec![("seed".into(), options.seed.to_string()), ("device".into(), options.device.clone())];
-    if let Some(data) = summary.map(|summary| &summary["dataset"]) {
-        facts.push(("training images".into(), data["train"].to_string()));
-        facts.push(("test images".into(), data["test"].to_string()));
+    if let Some(data) = summary.map(|summary| &summary.dataset) {
+        facts.push(("training images".into(), data.train.to_string()));
+        facts.push(("test images".into(), data.test.to_string()));
     }
     facts
 }

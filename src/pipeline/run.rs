@@ -1,10 +1,10 @@
 //! A run: its network, its images, its folder, and the stages of a command.
 
 use super::latency::LatencySummary;
+use super::measured::Measured;
 use super::networks::{self, Loaded, SharedTeacher};
 use super::run_folder::is_saved;
 use super::stages::Trained;
-use super::summary::Measured;
 use super::{write_report, Command, Config, Feed, ImageClassifier, Progress, RunFolder, Summary};
 use crate::components::{Distillation, TeacherSource};
 use crate::cost::Metric;
@@ -314,7 +314,11 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     fn finetune_alone(&self) -> Result<Option<PipelineOutcome>> {
         let (subnet, provenance) = self.subnet()?;
         let Some(finetuned) = self.finetune(&subnet, Some(provenance))? else { return Ok(None) };
-        self.group.on_main(|| Summary::replace_subnet(&self.run.summary(), &finetuned))?;
+        self.group.on_main(|| {
+            let path = self.run.summary();
+            let Some(summary) = Summary::read(&path)? else { return Ok(()) };
+            write_json(&path, &summary.with_subnet(&finetuned)?)
+        })?;
         Ok(Some(finished(self.run.finetuned(), &finetuned)))
     }
 

@@ -3,7 +3,7 @@
 use super::plan::StagePlan;
 use super::run_folder::{is_saved, DENSE, FINETUNE, REFERENCE};
 use super::stage::{FinishedStage, StageSetup};
-use super::summary::latency;
+use super::measured::latency;
 use super::{ImageClassifier, Pipeline, StageConfig};
 use crate::components::Components;
 use crate::cost::{Budget, Metric};

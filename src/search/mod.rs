@@ -53,6 +53,8 @@ pub use builder::SearchBuilder;
 pub use checkpoint::{Checkpoints, Resumed};
 #[cfg(feature = "pipeline")]
 pub(crate) use checkpoint::{CHECKPOINT, CHECKPOINTS};
+#[cfg(feature = "pipeline")]
+pub(crate) use events::number;
 pub use events::{
     DimensionMetrics, Event, Finished, Listener, Losses, NonFiniteAction, Phase, Pruned,
     StepMetrics,
