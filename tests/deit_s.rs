@@ -7,6 +7,8 @@ mod corrupt;
 mod program;
 #[path = "deit_s_cases/stages.rs"]
 mod stages;
+#[path = "deit_s_cases/start.rs"]
+mod start;
 #[path = "deit_s_cases/weights.rs"]
 mod weights;
 
@@ -196,7 +198,7 @@ fn stage_added_to_a_run_has_the_options_of_the_run() -> TestResult {
     assert_eq!(config["command"].as_str(), Some("search"));
     let plan = json(&folder.path().join("plan.json"))?;
     assert_eq!((&plan["options"]["seed"], &plan["steps"]), (&5.into(), &10.into()));
-    // Fine-tuning trains the subnet of the run, whatever --weights says.
+    // Fine-tuning trains the subnet of the run; --weights is the dense network that it was searched from.
     let dense = folder.path().join("dense/network");
     succeeds(&["finetune", "--out", out, "--steps", "4", "--weights", dense.to_str().ok_or("?")?])?;
     let [subnet, finetuned] = ["subnet", "finetune/network"].map(|n| folder.path().join(n));

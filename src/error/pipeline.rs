@@ -49,6 +49,24 @@ pub enum PipelineError {
         folder: PathBuf,
     },
 
+    /// A run folder that a run of an earlier version began with, in which there are several networks by now.
+    #[error(
+        "option {option}: got the run folder {}, expected the network in it that the run in {} began with; set {option} to \
+         one of {}",
+        given.display(), folder.display(),
+        networks.iter().map(|own| own.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    SeveralNetworks {
+        /// Name of the option.
+        option: &'static str,
+        /// The run folder that it names.
+        given: PathBuf,
+        /// The networks in that folder.
+        networks: Vec<PathBuf>,
+        /// The run folder of the run that is resumed.
+        folder: PathBuf,
+    },
+
     /// A folder without a run.
     #[error(
         "run folder {}: got no run, expected one with {file}; start one without resuming, or give \

@@ -131,6 +131,35 @@ impl DataConfig {
         self.mean.iter().try_for_each(|&mean| SHARE.check("data.mean", mean))?;
         self.std.iter().try_for_each(|&std| STD.check("data.std", std))
     }
+
+    /// Takes mean and standard deviation of `saved` where none are given.
+    pub(super) fn keep_normalisation_of(&mut self, saved: &Self) {
+        if self.mean.is_empty() && self.std.is_empty() {
+            self.mean.clone_from(&saved.mean);
+            self.std.clone_from(&saved.std);
+        }
+    }
+
+    /// Takes those places of the images of `saved` that are not given.
+    pub(super) fn fill_places_of(&mut self, saved: &Self) {
+        let from = saved.clone().places().map(Option::take);
+        for (place, saved) in self.places().into_iter().zip(from) {
+            *place = place.take().or(saved);
+        }
+    }
+
+    /// Takes the places of the images of `given`.
+    pub(super) fn take_places_of(&mut self, given: &Self) {
+        let from = given.clone().places().map(Option::take);
+        for (place, given) in self.places().into_iter().zip(from) {
+            *place = given;
+        }
+    }
+
+    /// The options that say where the images are.
+    fn places(&mut self) -> [&mut Option<PathBuf>; 3] {
+        [&mut self.folder, &mut self.shards.val, &mut self.shards.index]
+    }
 }
 
 impl ShardsConfig {

@@ -28,7 +28,9 @@
 //! # }
 //! ```
 
+mod check;
 mod config;
+mod continuation;
 mod corrupt_images;
 mod data_config;
 mod families;
@@ -45,6 +47,7 @@ mod inspection;
 mod judgement;
 mod judging;
 mod latency;
+mod layers;
 mod measured;
 mod named_network;
 mod network_config;
@@ -52,6 +55,7 @@ mod networks;
 mod opening;
 mod options;
 mod overlay;
+mod pinned;
 mod plan;
 mod progress;
 mod report;
@@ -62,6 +66,7 @@ mod space_config;
 mod stage;
 mod stage_config;
 mod stages;
+mod start;
 mod summary;
 mod summary_table;
 

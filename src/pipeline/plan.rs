@@ -55,8 +55,15 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     /// network of their own.
     pub(super) fn expect_same_network(&self) -> Result<()> {
         let plan = self.dense_plan()?.filter(|plan| plan.trained_from.is_none());
-        let (Some(plan), None) = (plan, &self.config.weights) else { return Ok(()) };
-        let [given, saved] = [&self.dense, &plan.network].map(|own| as_json("network", own));
+        match (plan, &self.config.weights) {
+            (Some(plan), None) => self.expect_network(&self.dense, &plan.network),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a network other than the one that a stage of the run began with.
+    pub(super) fn expect_network(&self, given: &A, saved: &A) -> Result<()> {
+        let [given, saved] = [given, saved].map(|own| as_json("network", own));
         let (given, saved) = (given?, saved?);
         if given == saved {
             return Ok(());

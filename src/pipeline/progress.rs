@@ -23,8 +23,10 @@ pub enum Progress<'a> {
     RunStarted {
         /// The run folder.
         folder: &'a Path,
-        /// MACs of the dense network, for one image.
-        dense_macs: f64,
+        /// The network that the run starts from: `dense network`, or `subnet` where one is fine-tuned.
+        network: &'static str,
+        /// Its MACs, for one image.
+        macs: f64,
         /// Number of training images.
         train_images: i64,
         /// Number of images that are evaluated on.
@@ -47,6 +49,11 @@ pub enum Progress<'a> {
     Step(u64),
     /// An event of the stage.
     Event(&'a Event),
+    /// Latencies are not compared: the network that the subnet was searched from cannot be loaded.
+    LatencyNotCompared {
+        /// Why it cannot be loaded.
+        reason: &'a Error,
+    },
     /// A stage has ended.
     StageFinished {
         /// Top-1 on the test images, in [0, 1].
@@ -91,11 +98,11 @@ impl Display for Progress<'_> {
                 report.unused.len(),
                 assumed(report)
             ),
-            Self::RunStarted { folder, dense_macs, train_images, test_images, device } => write!(
+            Self::RunStarted { folder, network, macs, train_images, test_images, device } => write!(
                 f,
-                "dense network {:.1} MMACs; {train_images} training and {test_images} test images; \
+                "{network} {:.1} MMACs; {train_images} training and {test_images} test images; \
                  {}, {} threads; run folder {}",
-                dense_macs / 1e6,
+                macs / 1e6,
                 device::name(*device),
                 tch::get_num_threads(),
                 folder.display()
@@ -103,6 +110,11 @@ impl Display for Progress<'_> {
             Self::CheckpointSkipped { path, reason } => {
                 write!(f, "checkpoint {} skipped: {reason}", path.display())
             }
+            Self::LatencyNotCompared { reason } => write!(
+                f,
+                "latencies are not compared: the dense network of the search cannot be loaded: {reason}; give it by \
+                 weights, or go on without"
+            ),
             Self::Latency(progress) => write!(f, "latency: {progress}"),
             Self::StageStarted(StageStart { name, done, steps, .. }) => match done {
                 0 => write!(f, "{name}: {steps} steps"),

@@ -1,9 +1,9 @@
 //! The stages of a run: train, search, fine-tune, compare; each saves a network.
 
-use super::plan::StagePlan;
-use super::run_folder::{is_saved, DENSE, FINETUNE, REFERENCE};
-use super::stage::{FinishedStage, StageSetup};
 use super::measured::latency;
+use super::plan::StagePlan;
+use super::run_folder::{DENSE, FINETUNE, REFERENCE};
+use super::stage::{FinishedStage, StageSetup};
 use super::{ImageClassifier, Pipeline, StageConfig};
 use crate::components::Components;
 use crate::cost::{Budget, Metric};
@@ -58,21 +58,18 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         self.save(stage, Saving { exports: false, folder, dense: None, before: None }).map(Some)
     }
 
-    /// Fine-tunes a subnet; its provenance is carried on.
+    /// Fine-tunes a subnet; its provenance is carried on. Its latency is compared with that of `dense`.
     pub(super) fn finetune(
         &self,
         subnet: &Subnet<A>,
         before: Option<Provenance>,
+        dense: Option<&Subnet<A>>,
     ) -> Result<Option<Trained<A>>> {
         let config = section("finetune", self.config.finetune.as_ref())?;
         let setup = self.setup("finetune", FINETUNE, config, 2);
         let network = subnet.architecture();
         let Some(stage) = self.training(&setup, network, Some(subnet))? else { return Ok(None) };
-        // A subnet of another folder was not searched from the network that this run starts with.
-        let searched = || is_saved(&self.run.subnet()).then(|| self.start()).transpose();
-        let dense = self.group.on_main(searched)?.flatten().flatten();
-        let folder = self.run.finetuned();
-        let saving = Saving { exports: true, folder, dense: dense.as_ref(), before };
+        let saving = Saving { exports: true, folder: self.run.finetuned(), dense, before };
         self.save(stage, saving).map(Some)
     }
 

@@ -40,7 +40,8 @@ fn stage_that_has_not_ended_is_resumed_before_the_next_one_begins() -> TestResul
     assert!(refused.contains("option search.lr: got 0.5"), "{refused}");
 
     let config = std::fs::read_to_string(searched.join("config.toml"))?;
-    assert!(config.contains(&format!("weights = {:?}", text(&first)?)), "{config}");
+    let dense = first.join("dense/network");
+    assert!(config.contains(&format!("weights = {:?}", text(&dense)?)), "{config}");
     let summary = json(&searched.join("summary.json"))?;
     let artifact = json(&searched.join("finetune/network/config.json"))?;
     let latency: Vec<LatencyComparison> = serde_json::from_value(artifact["latency"].clone())?;

@@ -10,17 +10,17 @@ fn network() -> &'static [&'static str] {
     &SMALL[..6]
 }
 
-fn text(path: &Path) -> Result<&str, Box<dyn std::error::Error>> {
+pub fn text(path: &Path) -> Result<&str, Box<dyn std::error::Error>> {
     Ok(path.to_str().ok_or("not UTF-8")?)
 }
 
 /// Trains a dense network into `folder`.
-fn trained(folder: &Path) -> TestResult {
+pub fn trained(folder: &Path) -> TestResult {
     succeeds(&[&["train", "--out", text(folder)?][..], &SMALL].concat()).map(drop)
 }
 
 /// Writes the weights of a run's dense network as a checkpoint for three classes.
-fn write_for_three_classes(run: &Path, path: &Path) -> TestResult {
+pub fn write_for_three_classes(run: &Path, path: &Path) -> TestResult {
     let weights = Tensor::read_safetensors(run.join("dense/network/model.safetensors"))?;
     let narrowed = weights.into_iter().map(|(name, own)| match name.starts_with("head.") {
         true => (name, own.narrow(0, 0, 3).contiguous()),

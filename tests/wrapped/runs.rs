@@ -256,3 +256,28 @@ fn teacher_of_a_wrapped_family_is_loaded_for_that_family_alone() -> TestResult {
     );
     Ok(())
 }
+
+/// The checkpoint of a long run is replaced or moved before fine-tuning begins.
+#[test]
+fn run_whose_weights_are_moved_while_it_goes_on_ends_with_all_stages() -> TestResult {
+    let _alone = alone();
+    let folder = tempfile::tempdir()?;
+    let [first, run] = ["first", "run"].map(|name| folder.path().join(name));
+    finished(&first)?;
+    let weights = RunFolder::new(&first).dense();
+    let setting = format!("weights={:?}", weights.display().to_string());
+    let config = config(&run, false, &[&setting])?;
+    let moved = folder.path().join("moved");
+    let outcome = pipeline(config, &run)?
+        .on_progress(|progress| {
+            if matches!(progress, Progress::StageStarted(stage) if stage.name == "finetune") {
+                assert!(fs::rename(&weights, &moved).is_ok());
+            }
+        })
+        .run()?;
+    let PipelineOutcome::Finished { summary: Some(summary), .. } = outcome else {
+        return Err(format!("{outcome:?}").into());
+    };
+    assert!(moved.is_dir() && !summary.dense.latency_ms.is_empty());
+    Ok(())
+}

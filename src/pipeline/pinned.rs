@@ -1,0 +1,65 @@
+//! Networks that the options of a run name: a run folder stands for the newest network in it, which is another one once
+//! that run goes on, so the path of the network itself is kept.
+
+use super::run_folder::is_artifact;
+use super::RunFolder;
+use crate::error::PipelineError;
+use crate::import::is_checkpoint;
+use crate::Result;
+use std::path::{Path, PathBuf};
+
+/// Returns the path of the newest network in a run folder; in the folder of the run itself, whose subnet is made of it,
+/// that of the dense network. Every other path is returned as it is.
+pub(super) fn pinned(path: &Path, run: Option<&RunFolder>) -> PathBuf {
+    networks_in(path, run).into_iter().next().unwrap_or_else(|| path.into())
+}
+
+/// Returns the network that a run began with by the name `saved`. A run of an earlier version may have saved a run
+/// folder.
+///
+/// # Errors
+/// [`PipelineError::SeveralNetworks`] for a folder that has several by now, unless `given` is one of them.
+pub(super) fn pinned_of_begun(
+    option: &'static str,
+    saved: &Path,
+    given: Option<&Path>,
+    run: &RunFolder,
+) -> Result<PathBuf> {
+    let mut networks = networks_in(saved, Some(run));
+    if networks.len() <= 1 {
+        return Ok(networks.pop().unwrap_or_else(|| saved.into()));
+    }
+    match given.filter(|given| networks.iter().any(|own| is_same(own, given))) {
+        Some(given) => Ok(given.into()),
+        None => {
+            let (given, folder) = (saved.into(), run.path().into());
+            Err(PipelineError::SeveralNetworks { option, given, networks, folder }.into())
+        }
+    }
+}
+
+/// Whether a path names a network: its own, in any spelling, or that of the run folder with it.
+pub(super) fn is_named_by(network: &Path, path: &Path) -> bool {
+    let run = RunFolder::new(path);
+    let in_run = [run.finetuned(), run.subnet(), run.dense()];
+    is_same(network, path) || in_run.iter().any(|own| is_same(network, own))
+}
+
+/// The networks in a run folder, the newest first; none for any other path.
+fn networks_in(path: &Path, run: Option<&RunFolder>) -> Vec<PathBuf> {
+    if is_checkpoint(path) || is_artifact(path) {
+        return Vec::new();
+    }
+    let own = RunFolder::new(path);
+    let networks = match run.is_some_and(|run| is_same(run.path(), path)) {
+        true => vec![own.dense()],
+        false => vec![own.finetuned(), own.subnet(), own.dense()],
+    };
+    networks.into_iter().filter(|path| is_artifact(path)).collect()
+}
+
+/// Whether two paths are of one file or folder, which need not be there where they are spelled alike.
+pub(super) fn is_same(left: &Path, right: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    left == right || real(left).is_some_and(|left| real(right) == Some(left))
+}
