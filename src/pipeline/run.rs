@@ -207,7 +207,7 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
             };
             finetuned = Some(done);
         }
-        if self.config.command.is_none() && self.config.compare {
+        if self.config.compare {
             let Some(done) = self.compare(dense)? else { return Ok(None) };
             reference = Some(done);
         }

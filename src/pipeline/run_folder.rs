@@ -191,7 +191,7 @@ impl RunFolder {
             (DENSE, command == Some(Command::Train) || all && config.weights.is_none()),
             ("", command == Some(Command::Search) || all),
             (FINETUNE, command == Some(Command::Finetune) || all && config.finetune.is_some()),
-            (REFERENCE, all && config.compare),
+            (REFERENCE, (all || command == Some(Command::Search)) && config.compare),
         ];
         let folders = stages.into_iter().filter(|(_, runs)| *runs);
         folders.map(|(stage, _)| self.0.join(stage)).try_for_each(|folder| expect_run(&folder))

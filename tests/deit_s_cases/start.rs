@@ -188,3 +188,15 @@ fn checkpoint_is_read_and_reported_once_in_a_whole_run() -> TestResult {
     assert_eq!(told.matches("tensors loaded").count(), 1, "{told}");
     Ok(())
 }
+
+#[test]
+fn search_with_a_comparison_trains_the_dense_network_as_a_whole_run_does() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    trained(&run)?;
+    small(&["search", "--set", "compare=true", "--out", text(&run)?])?;
+    assert!(run.join("reference/network").is_dir());
+    let summary = json(&run.join("summary.json"))?;
+    assert!(summary["search"]["plain_step_ms_median"].is_number(), "{summary}");
+    Ok(())
+}
