@@ -5,7 +5,7 @@ use super::flags::Flags;
 use super::hub_weights;
 use super::named_network;
 use super::overlay::{join, merge, setting};
-use super::{Command, Config, Request, RunFolder};
+use super::{Command, Config, Request, RunFolder, StageConfig};
 use crate::error::PipelineError;
 use crate::{Error, Result};
 use std::path::Path;
@@ -79,16 +79,11 @@ impl Request {
 
 /// Without a section of its own, fine-tuning trains like the search.
 fn finetune_like_search(table: &mut Table) {
-    let Some(Value::Table(search)) =
-        table.get("search").filter(|_| !table.contains_key("finetune"))
-    else {
-        return;
-    };
-    let mut stage = search.clone();
-    for name in ["share", "prune_steps_per_epoch", "method", "options", "components"] {
-        stage.remove(name);
-    }
-    table.insert("finetune".into(), stage.into());
+    let search = table.get("search").filter(|_| !table.contains_key("finetune")).cloned();
+    // An option that cannot be read is refused with the section that it was given in.
+    let stage = search.and_then(|search| search.try_into::<StageConfig>().ok());
+    let stage = stage.and_then(|search| Table::try_from(search.plain()).ok());
+    table.extend(stage.map(|stage| ("finetune".into(), stage.into())));
 }
 
 pub(super) fn read(path: &Path) -> Result<Table> {

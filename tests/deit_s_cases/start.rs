@@ -200,3 +200,31 @@ fn search_with_a_comparison_trains_the_dense_network_as_a_whole_run_does() -> Te
     assert!(summary["search"]["plain_step_ms_median"].is_number(), "{summary}");
     Ok(())
 }
+
+#[test]
+fn fine_tuning_without_its_own_section_trains_with_the_options_of_the_search() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    let out = text(&run)?;
+    trained(&run)?;
+    let options = [
+        "--set",
+        "search.options.training.ema_decay=0.9",
+        "--set",
+        "search.options.training.precision=bf16",
+        "--set",
+        "search.options.optimiser.weights.weight_decay=0.2",
+        "--set",
+        "search.options.pruning.fade_out_steps=2",
+    ];
+    small(&[&["search", "--out", out][..], &options].concat())?;
+    small(&["finetune", "--out", out])?;
+    let [searched, tuned] = ["plan.json", "finetune/plan.json"].map(|own| json(&run.join(own)));
+    let (searched, tuned) = (searched?, tuned?);
+    for shared in ["/training/ema_decay", "/training/precision", "/optimiser/weights"] {
+        let of = |plan: &serde_json::Value| plan["options"].pointer(shared).cloned();
+        assert!(of(&tuned).is_some() && of(&tuned) == of(&searched), "{shared}: {tuned}");
+    }
+    assert_eq!(tuned["options"]["pruning"]["fade_out_steps"], 0);
+    Ok(())
+}
