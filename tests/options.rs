@@ -14,7 +14,7 @@ use once_for_both::models::{
     QkvBias, Rope, SwinConfig, VitConfig,
 };
 use once_for_both::optim::AdamWOptions;
-use once_for_both::pipeline::{Config, NetworkConfig};
+use once_for_both::pipeline::{Config, NetworkConfig, Request};
 use once_for_both::search::{AlphaInit, Balance, Search, SearchOptions, Stages};
 use once_for_both::space::{Binding, Candidates, Size};
 use once_for_both::{Error, Result};
@@ -429,6 +429,28 @@ fn configuration_of_extreme_values_is_refused_by_name() -> TestResult {
             Err(refused) => expect_named(&path, &refused)?,
         }
     }
+    Ok(())
+}
+
+/// The demo limits the MACs; the file, which has all options of a run, does not.
+#[test]
+fn file_with_all_options_of_a_run_is_not_laid_over_a_preset() -> TestResult {
+    let preset = include_str!("../examples/deit_s/presets/demo.toml");
+    let new = Request { default_preset: preset.into(), ..Request::default() };
+    let mut config = new.resolve()?;
+    (config.budget.macs, config.budget.latency) = (None, Some("0.6".into()));
+    config.search.share = None;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("config.toml");
+    std::fs::write(&file, config.to_toml()?)?;
+    let again = Request { file: Some(file.clone()), ..new.clone() };
+    assert_eq!(again.resolve()?, config);
+    // Over a preset that is named, and beside other options, as before.
+    let over = Request { preset: Some(preset.into()), ..again };
+    assert_eq!(over.resolve()?.budget.macs.as_deref(), Some("0.5"));
+    std::fs::write(&file, "[budget]\nlatency = \"0.6\"\n")?;
+    let partial = Request { file: Some(file), ..new };
+    assert_eq!(partial.resolve()?.budget.macs.as_deref(), Some("0.5"));
     Ok(())
 }
 

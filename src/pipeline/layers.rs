@@ -15,7 +15,7 @@ impl Request {
     /// Returns the options of all places, over those `below`, which are of a run on disk.
     pub(super) fn table(&self, below: Option<&Table>, begun: Option<&Begun<'_>>) -> Result<Table> {
         let file = self.file.as_deref().map(read).transpose()?;
-        let mut table = self.base(below)?;
+        let mut table = self.base(below, file.as_ref())?;
         named_network::expand(&mut Table::new(), &mut table)?;
         if self.replaces_budget(begun) {
             // Another limit replaces the preset's, which is one of the MACs.
@@ -42,10 +42,13 @@ impl Request {
         Ok(table)
     }
 
-    /// The options that all others are laid over.
-    fn base(&self, below: Option<&Table>) -> Result<Table> {
+    /// The options that all others are laid over: none under a file that has them all.
+    fn base(&self, below: Option<&Table>, file: Option<&Table>) -> Result<Table> {
         if let Some(preset) = &self.preset {
             return parse(preset, "preset");
+        }
+        if !self.resume && file.is_some_and(is_whole) {
+            return Ok(Table::new());
         }
         match below {
             Some(below) => Ok(below.clone()),
@@ -75,6 +78,12 @@ impl Request {
         }
         Ok(settings)
     }
+}
+
+/// Whether a file has every option that a run needs, as each `config.toml` of a run has.
+fn is_whole(file: &Table) -> bool {
+    let mut own = file.clone();
+    named_network::expand(&mut Table::new(), &mut own).is_ok() && from_table(&own).is_ok()
 }
 
 /// Without a section of its own, fine-tuning trains like the search.
