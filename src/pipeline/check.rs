@@ -2,8 +2,10 @@
 
 use super::run_folder::is_saved;
 use super::start::{no_dense_network, Start};
-use super::{Command, ImageClassifier, Pipeline};
+use super::{Command, ImageClassifier, Pipeline, Summary};
 use crate::components::{Distillation, TeacherSource};
+use crate::files::{if_there, read_json};
+use crate::sensitivity::Sensitivity;
 use crate::Result;
 
 impl<A: ImageClassifier> Pipeline<'_, A> {
@@ -25,6 +27,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         self.expect_same_images()?;
         self.expect_same_network()?;
         self.run.check_stages(&self.config)?;
+        if_there(read_json::<Sensitivity>(&self.run.sensitivity()))?;
         match self.config.command {
             Some(Command::Train) => self.check_train(),
             Some(Command::Finetune) => self.check_finetune(),
@@ -45,6 +48,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         // First: without a subnet, no option matters.
         self.subnet_to_finetune()?;
         self.check_options()?;
+        Summary::read(&self.run.summary())?;
         self.subnet_start()
     }
 

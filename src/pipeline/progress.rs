@@ -54,6 +54,11 @@ pub enum Progress<'a> {
         /// Why it cannot be loaded.
         reason: &'a Error,
     },
+    /// The report of the run could not be written; its results are.
+    ReportFailed {
+        /// Why it could not be written.
+        error: &'a Error,
+    },
     /// A stage has ended.
     StageFinished {
         /// Top-1 on the test images, in [0, 1].
@@ -115,6 +120,7 @@ impl Display for Progress<'_> {
                 "latencies are not compared: the dense network of the search cannot be loaded: {reason}; give it by \
                  weights, or go on without"
             ),
+            Self::ReportFailed { error } => write!(f, "report.html is not written: {error}"),
             Self::Latency(progress) => write!(f, "latency: {progress}"),
             Self::StageStarted(StageStart { name, done, steps, .. }) => match done {
                 0 => write!(f, "{name}: {steps} steps"),

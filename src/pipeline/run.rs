@@ -170,7 +170,7 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
             return Ok(PipelineOutcome::Stopped);
         }
         let outcome = self.run_from(start)?;
-        self.group.on_main(|| write_report::<A>(&self.run))?;
+        self.report()?;
         Ok(outcome.unwrap_or(PipelineOutcome::Stopped))
     }
 
@@ -225,6 +225,15 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
             write_json(&path, &summary.with_subnet(&finetuned)?)
         })?;
         Ok(Some(finished(self.run.finetuned(), &finetuned)))
+    }
+
+    /// Writes the report. The stages are done: an error is shown, and the run ends as it did.
+    fn report(&self) -> Result<()> {
+        let written = self.group.on_main(|| Ok(write_report::<A>(&self.run)))?;
+        if let Some(Err(error)) = &written {
+            self.show(&Progress::ReportFailed { error });
+        }
+        Ok(())
     }
 
     /// Writes the results.

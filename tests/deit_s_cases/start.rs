@@ -228,3 +228,15 @@ fn fine_tuning_without_its_own_section_trains_with_the_options_of_the_search() -
     assert_eq!(tuned["options"]["pruning"]["fade_out_steps"], 0);
     Ok(())
 }
+
+#[test]
+fn sensitivity_that_cannot_be_read_is_refused_before_the_first_stage() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    fs::create_dir(&run)?;
+    fs::write(run.join("sensitivity.json"), "{}")?;
+    let refused = refuses(&[&["--out", text(&run)?][..], &SMALL].concat())?;
+    assert!(refused.contains("sensitivity.json"), "{refused}");
+    assert!(!run.join("dense").exists() && !run.join("config.toml").exists());
+    Ok(())
+}

@@ -281,3 +281,25 @@ fn run_whose_weights_are_moved_while_it_goes_on_ends_with_all_stages() -> TestRe
     assert!(moved.is_dir() && !summary.dense.latency_ms.is_empty());
     Ok(())
 }
+
+#[test]
+fn report_that_cannot_be_written_is_shown_and_the_run_ends_with_its_results() -> TestResult {
+    let _alone = alone();
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    let failed = RefCell::new(Vec::new());
+    let outcome = pipeline(config(&run, false, &[])?, &run)?
+        .on_progress(|progress| match progress {
+            Progress::StageStarted(stage) if stage.name == "finetune" => {
+                assert!(fs::write(RunFolder::new(&run).sensitivity(), "{}").is_ok());
+            }
+            Progress::ReportFailed { .. } => failed.borrow_mut().push(progress.to_string()),
+            _ => {}
+        })
+        .run()?;
+    assert!(matches!(outcome, PipelineOutcome::Finished { .. }));
+    let failed = failed.take();
+    assert!(failed.len() == 1 && failed[0].contains("sensitivity.json"), "{failed:?}");
+    assert!(!run.join("report.html").exists() && run.join("summary.json").is_file());
+    Ok(())
+}
