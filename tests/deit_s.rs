@@ -3,6 +3,8 @@
 #[cfg(feature = "distributed")]
 #[path = "deit_s_cases/corrupt.rs"]
 mod corrupt;
+#[path = "deit_s_cases/other_commands.rs"]
+mod other_commands;
 #[path = "support/program.rs"]
 mod program;
 #[path = "deit_s_cases/stages.rs"]
@@ -980,7 +982,7 @@ fn weights_of_an_unknown_family_are_refused_by_its_name() -> TestResult {
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("config.json"), r#"{"family": "my_vit"}"#)?;
     let weights = folder.path().to_str().ok_or("not UTF-8")?;
-    let expected = "family of --weights: got my_vit, expected vit or swin";
+    let expected = "config.json: family: got my_vit, expected vit or swin";
     let told = refuses(&["eval", "--weights", weights])?;
     assert!(told.contains(expected), "{told}");
     let compare = Command::new(program("compare")?).args(["--weights", weights]).output()?;

@@ -2,8 +2,8 @@
 
 use crate::AnyError;
 use clap::ValueEnum;
-use once_for_both::models::{Architecture, BlockConfig, SwinConfig, VitConfig};
-use once_for_both::pipeline::{stored_family, ImageClassifier};
+use once_for_both::models::{BlockConfig, SwinConfig, VitConfig};
+use once_for_both::pipeline::{classifier_family, Family, ImageClassifier};
 use std::path::Path;
 
 /// Family of the network.
@@ -18,12 +18,9 @@ pub enum Network {
 impl Network {
     /// The family of a stored network.
     pub fn stored(folder: &Path) -> Result<Self, AnyError> {
-        Ok(match stored_family(folder)?.as_deref() {
-            Some(SwinConfig::FAMILY) => Self::Swin,
-            None | Some(VitConfig::FAMILY) => Self::Vit,
-            Some(other) => {
-                return Err(format!("family of --weights: got {other}, expected vit or swin").into())
-            }
+        Ok(match classifier_family(folder)? {
+            Some(Family::Swin) => Self::Swin,
+            None | Some(Family::Vit) => Self::Vit,
         })
     }
 }

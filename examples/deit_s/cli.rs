@@ -52,7 +52,7 @@ pub enum Command {
     /// Print the top-1 of a network (--weights) on the test images.
     Eval,
     /// Print what budgets will cost: measure how much the loss of a trained network (--weights) rises
-    /// as each of its dimensions is pruned, without training.
+    /// as each of its dimensions is pruned, without training. Of a run folder, its dense network.
     ///
     /// With --out, sensitivity.json is written into that folder, and a run in it shows it in its report.
     Forecast(ForecastOptions),
@@ -169,7 +169,8 @@ pub struct RunOptions {
     #[arg(long, global = true, value_enum)]
     pub preset: Option<Preset>,
 
-    /// TOML file with options; all others are those of the preset.
+    /// TOML file with options; all others are those of the preset. A file with all that a run needs, as the
+    /// config.toml of a run, is taken without one.
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -221,8 +222,9 @@ pub struct RunOptions {
     #[arg(long, global = true)]
     pub qk_v_apart: bool,
 
-    /// Network to start from: a run folder, an artifact, or a checkpoint of timm, transformers
+    /// Network to start from: a run folder (its newest network), an artifact, or a checkpoint of timm, transformers
     /// or the authors (.safetensors, .pth, .bin); or hub:OWNER/NAME, which is fetched (feature hub).
+    /// For finetune in a run that has searched: where its dense network is now.
     #[arg(long, global = true, value_name = "PATH")]
     pub weights: Option<PathBuf>,
 

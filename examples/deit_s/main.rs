@@ -2,6 +2,7 @@
 //! `cargo run --release --features pipeline --example deit_s` does it all on built-in images, see
 //! `--help`. It is the command line of `once_for_both::pipeline`.
 
+mod accepted;
 mod cli;
 mod commands;
 #[path = "../support/failure.rs"]
@@ -10,14 +11,16 @@ mod preset;
 mod progress;
 mod ranks;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use std::process::ExitCode;
 
 /// Any error.
 pub type AnyError = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
-    match commands::execute(cli::CommandLine::parse()) {
+    let matches = cli::CommandLine::command().get_matches();
+    let line = cli::CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match commands::execute(line, &matches) {
         Ok(commands::Outcome::Finished) => ExitCode::SUCCESS,
         Ok(commands::Outcome::Refused) => ExitCode::FAILURE,
         Ok(commands::Outcome::Interrupted(out)) => {

@@ -84,7 +84,7 @@ pub use inspection::{
 pub use judgement::Judgement;
 pub use latency::{LatencyConfig, LatencySummary};
 pub use network_config::{Depth, Family, NetworkConfig};
-pub use networks::{expect_fits, stored_family, ImageClassifier};
+pub use networks::{classifier_family, expect_fits, stored_family, ImageClassifier};
 pub use overlay::{expect_free, overlaid, parse_setting};
 pub use progress::{Progress, StageStart};
 pub use report::write_report;

@@ -2,13 +2,13 @@
 
 use super::config::TeacherConfig;
 use super::families::{family_in, KnownFamily};
-use super::{Feed, Progress, RunFolder};
+use super::{Family, Feed, Progress, RunFolder};
 use crate::components::Teacher;
 use crate::error::PipelineError;
 use crate::import::{
     self, Import, ImportOptions, ImportReport, KnownNetwork, Pretrained, Recognised,
 };
-use crate::models::{SwinConfig, VitConfig};
+use crate::models::{Architecture, SwinConfig, VitConfig};
 use crate::report::StageSizes;
 use crate::subnet::{Subnet, SubnetTeacher, ARTIFACT};
 use crate::{Error, Result};
@@ -121,6 +121,31 @@ pub fn stored_family(path: &Path) -> Result<Option<String>> {
         Some(folder) => family_in(&folder.join(ARTIFACT.mark.0)),
         None => Ok(None),
     }
+}
+
+/// Returns the family of the classifier in a run folder or artifact, if it is one of this crate; `None` for a path without
+/// artifact and plan, such as a checkpoint.
+///
+/// # Errors
+/// [`PipelineError::UnknownFamily`] for another family; [`Error::Io`] or [`Error::File`] if its description cannot be
+/// read.
+pub fn classifier_family(path: &Path) -> Result<Option<Family>> {
+    let run = RunFolder::new(path);
+    let artifact = run.artifact().map(|folder| folder.join(ARTIFACT.mark.0));
+    let Some(file) = artifact.or_else(|| run.plans().into_iter().find(|path| path.is_file()))
+    else {
+        return Ok(None);
+    };
+    Ok(match family_in(&file)?.as_deref() {
+        None => None,
+        Some(VitConfig::FAMILY) => Some(Family::Vit),
+        Some(SwinConfig::FAMILY) => Some(Family::Swin),
+        Some(other) => {
+            let (known, family) = (vec![VitConfig::FAMILY, SwinConfig::FAMILY], other.into());
+            let advice = "use the library with the Architecture of that family";
+            return Err(PipelineError::UnknownFamily { path: file, family, known, advice }.into());
+        }
+    })
 }
 
 /// Loads a teacher as it is: from a run folder or artifact of family `A`, ViT or Swin, or from a

@@ -161,6 +161,11 @@ impl RunFolder {
         [self.subnet(), self.finetuned()].iter().any(|own| is_same(own, path))
     }
 
+    /// Paths of the plans of all stages.
+    pub(super) fn plans(&self) -> [PathBuf; 4] {
+        [DENSE, "", FINETUNE, REFERENCE].map(|stage| self.0.join(stage).join(PLAN))
+    }
+
     /// Checks that a run can begin or go on in the folder. Nothing is written.
     ///
     /// # Errors

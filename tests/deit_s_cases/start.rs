@@ -136,10 +136,10 @@ fn subnet_is_fine_tuned_where_the_dense_network_has_moved_and_compared_where_it_
     assert_eq!(latencies(&copy)?, latencies(&run)?);
 
     // Another network is refused, and so is a place without one.
-    let subnet = run.join("subnet/../other");
-    let wide = ["train", "--out", text(&subnet)?, "--set", "network.embed_dim=64"];
-    succeeds(&[&wide[..], &SMALL[2..]].concat())?;
-    for (given, reason) in [(text(&subnet)?, "option network."), (text(&dense)?, "is not there")] {
+    let [wide, nowhere] = ["wide", "nowhere"].map(at);
+    let train = ["train", "--out", text(&wide)?, "--set", "network.embed_dim=64"];
+    succeeds(&[&train[..], &SMALL[2..]].concat())?;
+    for (given, reason) in [(text(&wide)?, "option network."), (text(&nowhere)?, "is not there")] {
         let refused = String::from_utf8(finetune(&run, &["--weights", given])?.stderr)?;
         assert!(refused.contains(reason), "{refused}");
     }

@@ -1,0 +1,66 @@
+//! Export of a network.
+
+use super::open::{open, untaught};
+use super::{saved, Build, Outcome};
+use crate::cli::{ExportOptions, Format, RunOptions};
+use crate::AnyError;
+use once_for_both::device;
+use once_for_both::pipeline::{expect_writable, Config, ImageClassifier, RunFolder};
+use once_for_both::subnet::{verify_against, Description, Export, Extracted, Provenance, Subnet};
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+/// Images that an exported network is verified on.
+const CALIBRATION: i64 = 8;
+
+pub fn export<A: ImageClassifier>(
+    config: Config,
+    run: &RunOptions,
+    options: &ExportOptions,
+    build: Build<A>,
+) -> Result<Outcome, AnyError> {
+    let path = config.weights.clone().ok_or("export: give the network by --weights")?;
+    let out = run.out.as_ref().ok_or("export: give the folder to write by --out")?;
+    if out.exists() {
+        return Err(format!("{}: exists, expected a new folder as --out", out.display()).into());
+    }
+    expect_writable(out)?;
+    let extracted = to_export(config, &path, build)?;
+    let mut export = Export::in_precision(options.precision.into());
+    export.torchscript = options.format.contains(&Format::Torchscript);
+    export.onnx = options.format.contains(&Format::Onnx);
+    let differences = extracted.save(out, &export)?;
+    saved(out);
+    println!("{}", serde_json::to_string_pretty(&differences)?);
+    Ok(Outcome::Finished)
+}
+
+/// A network with images to verify its files on: random ones for an artifact, whose data may be
+/// elsewhere; those of the data for a checkpoint, which is fitted to them.
+fn to_export<A: ImageClassifier>(
+    config: Config,
+    path: &Path,
+    build: Build<A>,
+) -> Result<Extracted<A>, AnyError> {
+    let (subnet, images, provenance) = match RunFolder::new(path).artifact() {
+        Some(folder) => {
+            let device = device::parse(&config.device)?;
+            let subnet = Subnet::<A>::load(&folder, device)?;
+            let [channels, height, width] = subnet.architecture().image_shape();
+            let shape = [CALIBRATION, channels, height, width];
+            let images = Tensor::f_randn(shape, (Kind::Float, device))?;
+            (subnet, images, Description::<A>::read(&folder)?.provenance)
+        }
+        None => {
+            let pipeline = open(untaught(config), Path::new("."), build)?
+                .on_progress(|progress| eprintln!("{progress}"));
+            let because = "it is exported as it is; train it first (deit_s train)";
+            let subnet = pipeline.load_trained(path, "--weights", because)?;
+            // This crate has not trained it.
+            let provenance = Provenance::of(subnet.architecture())?;
+            (subnet, pipeline.feed().calibration_batch(CALIBRATION)?, provenance)
+        }
+    };
+    let verification = verify_against(&subnet, &subnet, &images)?;
+    Ok(Extracted { subnet, verification, provenance, images })
+}
