@@ -353,7 +353,9 @@ fn time_of_a_step_leaves_out_the_evaluation_before_it() -> TestResult {
             Ok(())
         })?;
     }
-    assert!(times.len() == 6 && times.iter().all(|&step_ms| step_ms < 500.0), "{times:?}");
+    // The least, as a busy machine delays single steps; before the first there is no evaluation.
+    let least = times.iter().skip(1).copied().fold(f64::INFINITY, f64::min);
+    assert!(times.len() == 6 && least < 500.0, "{times:?}");
     Ok(())
 }
 
