@@ -177,7 +177,7 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     /// Runs the stages of the configured command; `None` if one was stopped.
     fn run_from(&self, start: Start<A>) -> Result<Option<PipelineOutcome>> {
         match (self.config.command, start) {
-            (Some(Command::Finetune), Start::Subnet(start)) => self.finetune_alone(start),
+            (Some(Command::Finetune), Start::Subnet(start)) => self.finetune_alone(*start),
             (Some(Command::Train), start) => {
                 let trained = self.train(start.dense())?;
                 Ok(trained.map(|dense| finished(self.run.dense(), &dense)))

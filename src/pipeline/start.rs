@@ -16,7 +16,7 @@ pub(super) enum Start<A: ImageClassifier> {
     /// A dense network to train or to search.
     Dense(Loaded<A>),
     /// A subnet to fine-tune.
-    Subnet(SubnetStart<A>),
+    Subnet(Box<SubnetStart<A>>),
 }
 
 /// A subnet to fine-tune.
@@ -120,7 +120,8 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
                 ..Provenance::of(subnet.architecture())?
             },
         };
-        Ok(Start::Subnet(SubnetStart { subnet, provenance, dense: self.searched_network()? }))
+        let dense = self.searched_network()?;
+        Ok(Start::Subnet(Box::new(SubnetStart { subnet, provenance, dense })))
     }
 
     /// The network that the subnet in the run folder was searched from. Without it, the subnet is fine-tuned all the same:
