@@ -310,6 +310,31 @@ fn stored_dense_network_is_taken_again_only_for_the_same_training() -> TestResul
     Ok(())
 }
 
+#[test]
+fn weights_of_a_run_are_those_of_its_dense_network() -> TestResult {
+    let run = tempfile::tempdir()?;
+    let network = run.path().join("dense/network");
+    std::fs::create_dir_all(&network)?;
+    for file in std::fs::read_dir(format!(
+        "{}/examples/pretrained/fashion-mnist",
+        env!("CARGO_MANIFEST_DIR")
+    ))? {
+        let file = file?;
+        std::fs::copy(file.path(), network.join(file.file_name()))?;
+    }
+    let output = Command::new(program("compare")?)
+        .env("OMP_NUM_THREADS", "1")
+        .args(["--methods", "even", "--batch", "8", "--validate", "8", "--steps", "2"])
+        .args(["--search", "0.5", "--plain-interval", "0", "--device", "cpu", "--weights"])
+        .arg(run.path())
+        .output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.lines().any(|line| line.starts_with("even ")), "{printed}");
+    Ok(())
+}
+
 /// Without the check, libtorch would name an index.
 #[test]
 fn weights_of_other_classes_are_refused_by_both_numbers() -> TestResult {

@@ -1,15 +1,15 @@
-//! Training of the dense network, where none is given.
+//! The dense network: that of a run, or trained where none is given.
 
 use crate::bench::CALIBRATION;
 use crate::family::Compared;
 use crate::options::Options;
 use crate::protocol::Protocol;
 use crate::{terms, AnyError};
-use once_for_both::pipeline::Feed;
+use once_for_both::pipeline::{Feed, RunFolder};
 use once_for_both::search::{Checkpoints, Search, SearchOptions};
 use once_for_both::subnet::Export;
 use serde_json::{json, Value};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Seed of the batches.
 const SEED: u64 = 7;
@@ -44,6 +44,15 @@ pub fn train<A: Compared>(
     let images = feed.calibration_batch(CALIBRATION)?;
     dense.extract(&images)?.save(folder.path(), &Export::f32())?;
     Ok(folder)
+}
+
+/// Returns the path of the dense network in a run folder, and every other path as it is.
+pub fn in_run(path: PathBuf) -> PathBuf {
+    let dense = RunFolder::new(&path).dense();
+    match dense.is_dir() {
+        true => dense,
+        false => path,
+    }
 }
 
 fn trained<A: Compared>(

@@ -95,7 +95,8 @@ use tables::Summary;
 pub type AnyError = Box<dyn Error>;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let mut options = Options::parse();
+    options.source.weights = options.source.weights.map(dense::in_run);
     let done = match &options.task {
         Some(task) => children::work(task),
         None => together(&options),

@@ -151,7 +151,8 @@ pub struct Source {
     #[arg(long, default_value_t = 0)]
     pub validate: i64,
 
-    /// Dense network to start from, as `deit_s train` saves it. Default: one is trained.
+    /// Dense network to start from: the folder of a run that `deit_s train` made one in, or an artifact. Default: one is
+    /// trained.
     #[arg(long, value_name = "FOLDER")]
     pub weights: Option<PathBuf>,
 
