@@ -398,10 +398,12 @@ fn counterexample_of_bi_mask_by_index_is_small() {
         panic!("no counterexample for a bi-mask that ignores ranks");
     };
     // A few units and one candidate are enough for a rank that differs from the index.
-    let one_candidate = found.case.contains("alpha: [[0.0]]") && found.case.contains("lambda: 0.0");
+    let one_candidate = found.case.contains("alpha: [[0.0]]");
+    // V, which is wrong, does not depend on λ.
+    let simple = ["lambda: 0.0", "lambda: 1.0"].iter().any(|own| found.case.contains(own));
     let scores = found.case.split("score: ").nth(1).and_then(|rest| rest.split(", alpha").next());
     let units = scores.map_or(0, |scores| scores.split(',').count());
-    assert!(one_candidate && (2..=4).contains(&units), "{found}");
+    assert!(one_candidate && simple && (2..=4).contains(&units), "{found}");
 }
 
 proptest! {
