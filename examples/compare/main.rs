@@ -68,6 +68,8 @@ mod ranks;
 mod row;
 mod scaled;
 mod scratch;
+#[path = "../support/settings.rs"]
+mod settings;
 mod start;
 mod tables;
 mod terms;

@@ -1,22 +1,11 @@
 //! What all methods have in common: lengths, rates, batches, teacher.
 
+use crate::settings::with_settings;
 use crate::AnyError;
 use once_for_both::components::Distillation;
-use once_for_both::pipeline::{expect_free, overlaid, parse_setting};
 use once_for_both::precision::Precision;
 use once_for_both::search::SearchOptions;
 use serde::{Deserialize, Serialize};
-
-/// Options that follow from the protocol, with what to change instead.
-const OWNED: [(&str, &str); 7] = [
-    ("total_steps", "--steps"),
-    ("search_steps", "--search, or --ablate search_steps"),
-    ("seed", "--seeds"),
-    ("log_interval", "nothing: a row logs nothing"),
-    ("training.accumulate", "--batch"),
-    ("budget.decide_at_end", "nothing: a row ends with a subnet"),
-    ("budget.keep_feasible", "nothing: a row has one budget"),
-];
 
 /// What a row is measured with, besides method, budget and seed: the same for all methods.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,14 +76,7 @@ impl Protocol {
         own.pruning.fade_out_steps = self.fade_out.unwrap_or(own.pruning.fade_out_steps);
         own.training.precision = self.precision();
         own.training.distillation = self.distillation();
-        own = own.peak_rate(self.lr);
-        for setting in &self.settings {
-            let setting = parse_setting(setting)?;
-            expect_free(&setting, &OWNED, "options")?;
-            own = overlaid(&own, &setting, "options")?;
-        }
-        own.check()?;
-        Ok(own)
+        Ok(with_settings(own.peak_rate(self.lr), &self.settings)?)
     }
 
     /// The teacher of every method: the defaults of the crate are those of `ours`.

@@ -27,6 +27,8 @@ mod methods;
 #[path = "../support/paired.rs"]
 mod paired;
 mod row;
+#[path = "../support/settings.rs"]
+mod settings;
 mod trial;
 #[path = "../support/unsearched.rs"]
 mod unsearched;
@@ -184,6 +186,9 @@ fn execute(options: &Options) -> Result<(), AnyError> {
             return Err(format!("--out {}: is there, expected a new folder", out.display()).into());
         }
         once_for_both::pipeline::expect_writable(out)?;
+    }
+    for method in &options.methods {
+        method.options(options, 0)?;
     }
     let mut file = options.json.as_deref().map(RowFile::open).transpose()?;
     let device = once_for_both::device::parse(&options.device)?;

@@ -1,10 +1,10 @@
 //! The methods, by name: how sizes and units are chosen. All else is the same.
 
+use crate::settings::with_settings;
 use crate::unsearched::unsearched;
 use crate::Options;
 use clap::ValueEnum;
 use once_for_both::components::{Components, UnitImportance};
-use once_for_both::pipeline::{overlaid, parse_setting};
 use once_for_both::search::{AlphaInit, SearchOptions};
 use once_for_both::Result;
 use std::sync::Arc;
@@ -52,10 +52,6 @@ impl Named {
             own.init.alpha = AlphaInit::Even { spread: 0.1 };
         }
         own.training.precision = options.precision();
-        own = own.peak_rate(options.lr).seed(seed);
-        for setting in &options.settings {
-            own = overlaid(&own, &parse_setting(setting)?, "options")?;
-        }
-        Ok(own)
+        with_settings(own.peak_rate(options.lr).seed(seed), &options.settings)
     }
 }
