@@ -18,7 +18,7 @@ pub(super) struct GuardedBuffers {
 impl<A: Architecture> Search<A> {
     /// Returns the buffers, with a copy of their values; `None` for a network without any.
     pub(super) fn guarded_buffers(&self) -> Result<Option<GuardedBuffers>> {
-        let own: Vec<Tensor> = self.supernet.buffers().into_values().collect();
+        let own = self.supernet.built_buffers();
         if own.is_empty() {
             return Ok(None);
         }

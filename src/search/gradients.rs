@@ -96,7 +96,7 @@ impl<A: Architecture> Search<A> {
             self.supernet.pull_back(&masked.tensors, &gates)?;
             weights.add_to(masked)?;
         }
-        weights.leave_out(&self.supernet.frozen())?;
+        weights.leave_out(&self.supernet.frozen(self.needs_evidence()))?;
         let mut learned = Weights::new();
         let (one_hot, budget) =
             self.architecture_gradients(&masks, &gate_gradients, &mut learned)?;

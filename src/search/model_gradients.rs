@@ -50,7 +50,7 @@ impl<A: Architecture> Search<A> {
     ) -> Result<ModelGradients> {
         let (layout, device) = (self.supernet.theta().layout(), self.supernet.device());
         let (names, leaves): (Vec<String>, Vec<Tensor>) =
-            self.supernet.differentiated().into_iter().unzip();
+            self.supernet.differentiated(self.needs_evidence()).into_iter().unzip();
         let _recorded = Recorded::new(&leaves)?;
         let (apart, ranks) = (self.masks_apart(), self.share().world_size());
         let share = 1.0 / (ranks * batches.len()) as f64;

@@ -15,7 +15,7 @@ use tch::Tensor;
 const LEAST_DIVISOR: f64 = 1e-30;
 
 impl<A: Architecture> Supernet<A> {
-    /// θ of all learned and all gated variables, in one buffer; variables that are frozen after the build stay in it.
+    /// θ of all learned and all gated variables, in one buffer; variables with units that are frozen after the build stay in it.
     pub fn theta(&self) -> &FlatTensors {
         self.gating.theta()
     }

@@ -40,8 +40,8 @@ impl Factors<'_> {
 pub(super) struct Gating {
     /// θ, f32: the variables with gates first.
     theta: FlatTensors,
-    /// Variables that are part of θ whether they have gates or not: those learned, and those frozen since the network was
-    /// built.
+    /// Variables that are part of θ whether they have gates or not: those learned, and those with units that were frozen
+    /// since the network was built.
     learned: BTreeSet<String>,
     /// Views of θ by name, and the f32 values of rounded buffers.
     raw: Weights,
@@ -101,7 +101,8 @@ impl Gating {
         &self.theta
     }
 
-    /// Returns the variables that were learned, or frozen since the network was built, when θ was laid out, in order.
+    /// Returns the variables that were learned, or had units and were frozen since the network was built, when θ was
+    /// laid out, in order.
     pub(super) fn learned(&self) -> &BTreeSet<String> {
         &self.learned
     }

@@ -64,7 +64,8 @@ impl<A: Architecture> Supernet<A> {
 
     /// Moves scores and α of undecided dimensions into one buffer each, unless they are there.
     ///
-    /// θ is laid out anew if variables are learned that were not built to be: its layout is the same in a resumed search.
+    /// θ is laid out anew if it lacks a learned variable, or has one that is frozen now and has no units: its layout is the
+    /// same in a resumed search.
     pub(crate) fn join_learned(&mut self) -> Result<()> {
         let device = self.device;
         if !self.ever_learned().eq(self.gating.learned()) {

@@ -103,6 +103,7 @@ pub struct Supernet<A: Architecture> {
     variables: Weights,
     /// Variables that the network is built to learn.
     built: BTreeSet<String>,
+    with_units: trainable::WithUnits,
     space: SearchSpace,
     cost: CostModel,
     states: Vec<DimensionState>,
@@ -155,6 +156,7 @@ impl<A: Architecture> Supernet<A> {
             network,
             reconstruction,
             built,
+            with_units: trainable::WithUnits::of(&space),
             variables,
             space,
             device,

@@ -215,6 +215,7 @@ impl<A: Architecture> Supernet<A> {
     /// Rebuilds the gates for the present space and fade-outs, with θ from `weights`.
     pub(super) fn rebuild_gating(&mut self, weights: &Weights) -> Result<()> {
         self.mask_plan.take();
+        self.with_units = trainable::WithUnits::of(&self.space);
         let dimensions = 0..self.states.len();
         let fade_out: Vec<bool> = dimensions.map(|at| self.has_fade_out_factors(at)).collect();
         let (variables, learned) = (&self.variables, self.ever_learned().cloned().collect());

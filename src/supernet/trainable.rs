@@ -1,12 +1,13 @@
 //! Which variables of the network are learned: as it was built, or as the user has set since.
 //!
-//! Freezing a variable concerns its update alone: it stays in θ, and the gradients of the gates and the effects of
-//! units are those that they would be if it were learned.
+//! Freezing a variable concerns its update alone: the gradients of the gates and the effects of units are those that
+//! they would be if it were learned. So a variable with units stays in θ; another one leaves it, and has neither
+//! gradient nor moments.
 
 use super::gating::is_learned;
 use super::{Supernet, Weights};
 use crate::models::Architecture;
-use crate::space::{Binding, Dimension};
+use crate::space::SearchSpace;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
@@ -58,42 +59,67 @@ impl Drop for Recorded {
     }
 }
 
+/// Variables on whose gradients the effects of pruning units depend.
+#[derive(Debug)]
+pub(super) struct WithUnits {
+    /// Those that bi-masks multiply.
+    gated: BTreeSet<String>,
+    /// Those that read an embedding, on which the effects alone depend.
+    reading: BTreeSet<String>,
+}
+
+impl WithUnits {
+    pub(super) fn of(space: &SearchSpace) -> Self {
+        let (mut gated, mut reading) = (BTreeSet::new(), BTreeSet::new());
+        for dimension in &space.dimensions {
+            for own in &dimension.bindings {
+                if own.role.is_gated() {
+                    gated.insert(own.variable.clone());
+                } else if dimension.is_read_by(own) {
+                    reading.insert(own.variable.clone());
+                }
+            }
+        }
+        Self { gated, reading }
+    }
+
+    fn contains(&self, name: &str, effects: bool) -> bool {
+        self.gated.contains(name) || (effects && self.reading.contains(name))
+    }
+}
+
 impl<A: Architecture> Supernet<A> {
-    /// Returns the variables that are learned, or frozen since the network was built, in order.
+    /// Returns the variables that are learned, and those with units that were frozen since the network was built, in
+    /// order.
     pub(super) fn ever_learned(&self) -> impl Iterator<Item = &String> {
         let own = self.variables.iter();
-        let ever = own.filter(|(name, own)| is_learned(own) || self.built.contains(*name));
+        let ever = own.filter(|(name, own)| {
+            is_learned(own) || (self.built.contains(*name) && self.with_units.contains(name, true))
+        });
         ever.map(|(name, _)| name)
     }
 
     /// Returns the variables whose gradients a step needs, by name: those that are learned, and the
     /// [frozen](Self::frozen) ones.
-    pub(crate) fn differentiated(&self) -> Vec<(String, Tensor)> {
-        let own = self
-            .variables
-            .iter()
-            .filter(|(name, own)| is_learned(own) || self.has_units(name, own));
+    pub(crate) fn differentiated(&self, effects: bool) -> Vec<(String, Tensor)> {
+        let own = self.variables.iter();
+        let own = own.filter(|(name, own)| is_learned(own) || self.has_units(name, own, effects));
         own.map(|(name, own)| (name.clone(), own.shallow_clone())).collect()
     }
 
-    /// Returns the variables that are not learned, and on whose gradients the effects of units and the gradients of
-    /// gates depend nevertheless: gates multiply them, or they read an embedding.
-    pub(crate) fn frozen(&self) -> Vec<&String> {
+    /// Returns the variables that are not learned, and on whose gradients the gradients of gates depend nevertheless:
+    /// gates multiply them. With the `effects` of units also those that read an embedding.
+    pub(crate) fn frozen(&self, effects: bool) -> Vec<&String> {
         let own = self.variables.iter();
-        let own = own.filter(|(name, own)| !is_learned(own) && self.has_units(name, own));
+        let own = own.filter(|(name, own)| !is_learned(own) && self.has_units(name, own, effects));
         own.map(|(name, _)| name).collect()
     }
 
-    /// Returns whether the effect of pruning a unit depends on the gradient of a variable of θ.
-    fn has_units(&self, name: &str, variable: &Tensor) -> bool {
-        let counts = |dimension: &Dimension, own: &Binding| {
-            own.variable == name && (own.role.is_gated() || dimension.is_read_by(own))
-        };
-        let in_theta = self.gating.theta().layout().get(name).is_some();
-        let mut dimensions = self.space.dimensions.iter();
-        in_theta
-            && variable.is_floating_point()
-            && dimensions.any(|own| own.bindings.iter().any(|binding| counts(own, binding)))
+    /// Returns whether the gradient of a gate, or the effect of pruning a unit, depends on that of a variable of θ.
+    fn has_units(&self, name: &str, variable: &Tensor, effects: bool) -> bool {
+        variable.is_floating_point()
+            && self.with_units.contains(name, effects)
+            && self.gating.theta().layout().get(name).is_some()
     }
 
     /// Returns the variables that are learned and were built otherwise (`true`), or the reverse (`false`), by name.

@@ -26,15 +26,26 @@ impl<A: Architecture> Supernet<A> {
         model.map(|(name, leaf)| (name.clone(), leaf.shallow_clone())).collect()
     }
 
-    /// Returns the floating-point variables outside θ, which the network is built not to learn, such as the running
-    /// statistics of a batch norm, by name: their f32 values where it computes in bf16.
+    /// Returns the floating-point variables outside θ, such as the running statistics of a batch norm, by name: their
+    /// f32 values where the network computes in bf16.
     pub(crate) fn buffers(&self) -> Weights {
+        self.outside_theta().map(|(name, own)| (name.clone(), own.shallow_clone())).collect()
+    }
+
+    /// Returns those of the [`buffers`](Self::buffers) that the network is built not to learn, in the order of their
+    /// names: weights that are frozen later are left out.
+    pub(crate) fn built_buffers(&self) -> Vec<Tensor> {
+        let built = self.outside_theta().filter(|(name, _)| !self.built.contains(*name));
+        built.map(|(_, own)| own.shallow_clone()).collect()
+    }
+
+    fn outside_theta(&self) -> impl Iterator<Item = (&String, &Tensor)> {
         let theta = self.gating.theta().layout();
-        let outside =
-            |(name, own): &(&String, &Tensor)| theta.get(name).is_none() && own.is_floating_point();
+        let outside = move |(name, own): &(&String, &Tensor)| {
+            theta.get(name).is_none() && own.is_floating_point()
+        };
         let own = self.variables.iter().filter(outside);
-        let raw = |name, own| self.gating.raw(name).unwrap_or(own).shallow_clone();
-        own.map(|(name, own)| (name.clone(), raw(name, own))).collect()
+        own.map(|(name, own)| (name, self.gating.raw(name).unwrap_or(own)))
     }
 
     /// Sets θ and all variables without gates. Names must be those of
