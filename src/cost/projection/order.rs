@@ -10,17 +10,22 @@ use crate::Result;
 /// first. It may take many dimensions with few candidates before the one that all of them share a term
 /// with, so that their keys multiply. So it is also tried from every dimension as the first one, and
 /// the order whose most keys are fewest is returned; of equals, the one without a given first.
+///
+/// Dimensions with one candidate are a factor of 1 in every number of keys. They come first and cost no search, which would
+/// be quartic in their number.
 pub(super) fn decision_order(problem: &Problem) -> Result<Vec<usize>> {
     let dimensions = Coupled::of(problem)?;
     let mut best = dimensions.greedy(None, usize::MAX);
-    for first in 0..dimensions.candidates.len() {
+    for &first in &dimensions.open {
         let fewer = best.as_ref().map_or(usize::MAX, |best| best.most_keys);
         best = dimensions.greedy(Some(first), fewer).or(best);
     }
-    Ok(best.map_or_else(|| (0..dimensions.candidates.len()).collect(), |best| best.dimensions))
+    let open = best.map_or_else(|| dimensions.open.clone(), |best| best.dimensions);
+    let decided = (0..dimensions.candidates.len()).filter(|own| !dimensions.open.contains(own));
+    Ok(decided.chain(open).collect())
 }
 
-/// Order of decision.
+/// Order of decision of the dimensions with several candidates.
 struct Order {
     dimensions: Vec<usize>,
     /// Largest number of keys after one of its steps.
@@ -31,7 +36,9 @@ struct Order {
 struct Coupled {
     /// Number of candidates of every dimension.
     candidates: Vec<usize>,
-    /// For every dimension, whether it shares a term with each other one.
+    /// The dimensions with several candidates.
+    open: Vec<usize>,
+    /// For every dimension, whether it shares a term with each other one, both with several candidates.
     coupled: Vec<Vec<bool>>,
 }
 
@@ -42,20 +49,21 @@ impl Coupled {
         let mut coupled = vec![vec![false; candidates.len()]; candidates.len()];
         for (_, function) in problem.functions()? {
             for term in function.terms() {
-                let together: Vec<usize> =
-                    term.iter().filter_map(|name| problem.number(name)).collect();
+                let together = term.iter().filter_map(|name| problem.number(name));
+                let together: Vec<usize> = together.filter(|&own| candidates[own] != 1).collect();
                 for &one in &together {
                     together.iter().for_each(|&other| coupled[one][other] = one != other);
                 }
             }
         }
-        Ok(Self { candidates, coupled })
+        let open = (0..candidates.len()).filter(|&own| candidates[own] != 1).collect();
+        Ok(Self { candidates, open, coupled })
     }
 
     /// Returns the greedy order, from `first` on if it is given; `None` unless it has fewer than `fewer`
     /// keys at every step.
     fn greedy(&self, first: Option<usize>, fewer: usize) -> Option<Order> {
-        let mut undecided: Vec<usize> = (0..self.candidates.len()).collect();
+        let mut undecided = self.open.clone();
         let count = |own: &Vec<bool>| own.iter().filter(|coupled| **coupled).count();
         // For every dimension, the number of undecided ones that it shares a term with.
         let mut open: Vec<usize> = self.coupled.iter().map(count).collect();

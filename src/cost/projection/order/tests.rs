@@ -11,15 +11,15 @@ fn coupled<A: Architecture>(network: &A, space: &SearchSpace) -> Result<Coupled>
     with_problem(network, space, Coupled::of)
 }
 
+fn choice(count: usize) -> Choice {
+    Choice { candidates: (0..count).collect(), log_probability: vec![0.0; count] }
+}
+
 fn with_problem<A: Architecture, T>(
     network: &A,
     space: &SearchSpace,
     used: impl Fn(&Problem) -> Result<T>,
 ) -> Result<T> {
-    let choice = |count: usize| Choice {
-        candidates: (0..count).collect(),
-        log_probability: vec![0.0; count],
-    };
     let choices: Vec<Choice> =
         space.dimensions.iter().map(|own| choice(own.candidates.len())).collect();
     let (model, budgets) = (network.cost_model(), [CostLimit::macs(1.0), CostLimit::params(1.0)]);
@@ -77,5 +77,37 @@ fn order_with_joint_queries_keys_and_values_is_greedy() -> TestResult {
         expect_greedy(&swin, &swin.space()?)?;
         expect_greedy(&swin, &swin.space()?.removable_branches())?;
     }
+    Ok(())
+}
+
+#[test]
+fn decided_dimensions_come_first_and_are_left_out_of_the_search() -> TestResult {
+    let vit = VitConfig::uniform(192, 48, 3).qk_v_apart()?;
+    let space = vit.space()?;
+    // All but the embedding and two blocks are decided.
+    let is_open = |name: &str| {
+        !name.contains("blocks.")
+            || ["blocks.7.", "blocks.30."].iter().any(|own| name.contains(own))
+    };
+    let choices: Vec<Choice> = space
+        .dimensions
+        .iter()
+        .map(|own| choice(if is_open(&own.name) { own.candidates.len() } else { 1 }))
+        .collect();
+    let (model, budgets) = (vit.cost_model(), [CostLimit::macs(1.0), CostLimit::params(1.0)]);
+    let problem = Problem { model: &model, space: &space, choices: &choices, budgets: &budgets };
+    let (own, order) = (Coupled::of(&problem)?, decision_order(&problem)?);
+    let decided = choices.len() - own.open.len();
+    assert!(decided > 100 && own.open.len() > 4, "{decided} of {}", choices.len());
+    assert!(order[..decided].iter().all(|&at| choices[at].candidates.len() == 1));
+    assert!(own.open.iter().all(|open| order[decided..].contains(open)));
+    // The keys are those of the couplings of all dimensions.
+    let all = coupled(&vit, &space)?;
+    let keys = (1..=order.len()).map(|count| {
+        let (before, after) = order.split_at(count);
+        let live = before.iter().filter(|&&at| after.iter().any(|&other| all.coupled[at][other]));
+        live.fold(1, |keys: usize, &at| keys.saturating_mul(own.candidates[at]))
+    });
+    assert!(keys.max() <= Some(400));
     Ok(())
 }
