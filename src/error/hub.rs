@@ -36,6 +36,16 @@ pub enum HubError {
         found: String,
     },
 
+    /// An address whose user or password has a `/`, `?` or `#` in it. They are not shown.
+    #[error(
+        "HF_ENDPOINT: got an '@' after the first '/', '?' or '#' of the address that ends with {server:?}, expected user \
+         and password without these; write '/' in them as %2F, '?' as %3F and '#' as %23, or '@' in a path as %40"
+    )]
+    Login {
+        /// The address without what is before its last `@`.
+        server: String,
+    },
+
     /// A token that no request can have. It is not shown.
     #[error(
         "HF_TOKEN: got a line break or control character in it, expected a token of the hub; set it again"

@@ -39,6 +39,9 @@ pub struct Hub {
     /// Without user and password, which are in `login`.
     pub(super) endpoint: String,
     pub(super) login: Option<String>,
+    /// Whether user or password have a character that ends the server of an address, and so are not known; they are not
+    /// in `endpoint` then.
+    pub(super) unescaped: bool,
     pub(super) cache: PathBuf,
     pub(super) token: Option<String>,
     pub(super) offline: bool,
@@ -66,6 +69,7 @@ impl Hub {
         Self {
             endpoint: ENDPOINT.into(),
             login: None,
+            unescaped: false,
             cache: cache.into(),
             token: None,
             offline: false,
@@ -117,9 +121,15 @@ impl Hub {
     }
 
     /// Sets the address of a mirror. User and password in it, as in `https://USER:PASSWORD@HOST`, are sent to it in place
-    /// of the token, and are in no message.
+    /// of the token, and are in no message. In them `%2F` stands for `/`, `%3F` for `?` and `%23` for `#`, which are
+    /// refused ([`HubError::Login`]).
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
-        (self.endpoint, self.login) = without_login(endpoint.into().trim().trim_end_matches('/'));
+        let endpoint = endpoint.into();
+        let endpoint = endpoint.trim().trim_end_matches('/');
+        let unescaped = without_unescaped_login(endpoint);
+        self.unescaped = unescaped.is_some();
+        let known = || without_login(endpoint);
+        (self.endpoint, self.login) = unescaped.map_or_else(known, |server| (server, None));
         self
     }
 
@@ -163,11 +173,31 @@ impl Hub {
     }
 }
 
-/// Returns an address without user and password, and these.
-fn without_login(address: &str) -> (String, Option<String>) {
+/// Returns scheme, server and path of an address.
+fn parts(address: &str) -> (&str, &str, &str) {
     let start = address.find("://").map_or(0, |at| at + "://".len());
     let (scheme, rest) = address.split_at(start);
     let (server, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    (scheme, server, path)
+}
+
+/// Returns an address without what may be user and password with one of `/?#` in them; `None` for an address without
+/// these: what is before the first of `/?#` has a login, or is a server, and not a user with a part of the password.
+fn without_unescaped_login(address: &str) -> Option<String> {
+    let (scheme, server, path) = parts(address);
+    let (_, host) = path.rsplit_once('@')?;
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|own| own.is_ascii_digit());
+    let is_server = match server.rsplit_once(':') {
+        _ if server.contains('@') || server.starts_with('[') => true,
+        Some((_, port)) => is_port(port),
+        None => server.contains('.') || server == "localhost",
+    };
+    (!is_server).then(|| format!("{scheme}{host}"))
+}
+
+/// Returns an address without user and password, and these.
+fn without_login(address: &str) -> (String, Option<String>) {
+    let (scheme, server, path) = parts(address);
     match server.rsplit_once('@') {
         Some((login, server)) => (format!("{scheme}{server}{path}"), Some(login.into())),
         None => (address.into(), None),
@@ -184,10 +214,32 @@ mod tests {
             ("https://me:a@b@hub.co:8443/x/", "https://hub.co:8443/x", Some("me:a@b")),
             ("https://me@hub.co", "https://hub.co", Some("me")),
             ("https://hub.co/a@b", "https://hub.co/a@b", None),
-            ("me:secret@hub.co", "hub.co", Some("me:secret")),
+            ("me:se%2Fcret@hub.co", "hub.co", Some("me:se%2Fcret")),
         ] {
             let hub = Hub::new("/cache").endpoint(address);
             assert_eq!((&*hub.endpoint, hub.login.as_deref()), (endpoint, login), "{address}");
+        }
+    }
+
+    #[test]
+    fn password_with_the_end_of_a_server_in_it_is_refused_and_not_shown() {
+        for address in [
+            "https://me:pa/ss@hub.co/x",
+            "https://me:pa?ss@hub.co/x",
+            "https://me:pa#1@ss@hub.co/x",
+            "https://me:/pass@hub.co/x",
+            "https://pa/ss@hub.co/x",
+            "me:pa/ss@hub.co/x",
+        ] {
+            let hub = Hub::new("/cache").endpoint(address);
+            let refused = hub.fetch("owner/name").map_err(|error| format!("{error:?} {error}"));
+            let text = format!("{hub:?} {refused:?}");
+            assert!(!text.contains("pa/") && !text.contains("ss@"), "{text}");
+            assert!(text.contains("hub.co/x") && text.contains("%2F"), "{text}");
+        }
+        for address in ["https://hub.co:80/a@b", "http://localhost/a@b", "http://[::1]/a@b"] {
+            let hub = Hub::new("/cache").endpoint(address);
+            assert_eq!((&*hub.endpoint, hub.unescaped), (address, false));
         }
     }
 

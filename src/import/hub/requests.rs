@@ -41,6 +41,9 @@ pub(super) struct Contents {
 
 impl<'a> Client<'a> {
     pub(super) fn new(hub: &'a Hub) -> Result<Self, HubError> {
+        if hub.unescaped {
+            return Err(HubError::Login { server: hub.endpoint.clone() });
+        }
         let endpoint = hub.endpoint.parse().ok().filter(is_web);
         let endpoint =
             endpoint.ok_or_else(|| HubError::Endpoint { found: hub.endpoint.clone() })?;
