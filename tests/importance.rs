@@ -331,6 +331,8 @@ fn one_hot_loss_without_gradient_is_refused_unless_it_is_switched_off() -> TestR
         detached.gradients(&[batch(0)?]),
         Error::Invalid { ref name, .. } if name == "one-hot loss of α"
     );
+    let without = options().with(|own| own.one_hot.weight = 0.0);
+    builder(without, 0.5).one_hot(Detached).build()?.gradients(&[batch(0)?])?;
     let paper = EntropyVarianceLoss::paper();
     let off = EntropyVarianceLoss { entropy: false, tangent: false, ..paper };
     builder(options(), 0.5).one_hot(off).build()?.gradients(&[batch(0)?])?;

@@ -138,7 +138,9 @@ impl<A: Architecture> Search<A> {
                 budget = self.budget_loss.loss(&alphas, &sets)?;
                 pulled = pulled.f_add(&budget)?;
                 one_hot = loss.alpha_losses(&alphas, &sets)?;
-                expect_learnable(&one_hot)?;
+                if weight != 0.0 {
+                    expect_learnable(&one_hot)?;
+                }
                 one_hot = one_hot.f_mul_scalar(weight)?;
             }
             let undecided = states.iter().enumerate().filter(|(_, s)| s.active.decided().is_none());
