@@ -81,6 +81,9 @@ fn open_with_a_key_that_says_without_ema_takes_the_other_weights() -> TestResult
         let checkpoint = open(&[("state_dict", &own), (key, &other)], None)?;
         assert_eq!((names(&checkpoint), checkpoint.source.ema), (vec!["own"], false), "{key}");
         assert_eq!(checkpoint.source.other_entries, [key]);
+        let alone = open(&[(key, &other), ("epoch", b"K\x03")], None)?;
+        assert_eq!((names(&alone), alone.source.ema), (vec!["other"], false), "{key}");
+        assert_eq!(alone.source.entry.as_deref(), Some(key));
     }
     // Other words that end as these do.
     for key in ["casino_ema", "carbonEMA"] {

@@ -23,20 +23,27 @@ pub(super) fn is_ema(path: &str) -> bool {
 
 /// Whether a key says that an EMA is under it: `net_ema`, `modelEMA`, `shadow`; not `net_non_ema`, `withoutEMA`.
 pub(super) fn is_ema_key(key: &str) -> bool {
+    says_ema(key) == Some(true)
+}
+
+/// Returns whether the weights under a key are an EMA, `net_ema`, or those beside it, `net_non_ema`; `None` for a key that
+/// says neither.
+pub(super) fn says_ema(key: &str) -> Option<bool> {
     if EMA_KEYS.contains(&key) {
-        return true;
+        return Some(true);
     }
-    let mut before = "";
+    let (mut before, mut found) = ("", None);
     for word in key.split(|letter: char| !letter.is_alphanumeric()) {
         if let Some(at) = ema_in(word) {
             let before = if at == 0 { before } else { &word[..at] };
             if !is_negation(before) {
-                return true;
+                return Some(true);
             }
+            found = Some(false);
         }
         before = word;
     }
-    false
+    found
 }
 
 /// Returns where a word says EMA.

@@ -1,6 +1,6 @@
 //! Where the state dict is in a checkpoint of `torch.save`.
 
-use super::ema_keys::{is_ema_key, EMA_KEYS};
+use super::ema_keys::{is_ema_key, says_ema, EMA_KEYS};
 use super::pickle::{unsupported_type, Pickle, Place, Value};
 use crate::error::CheckpointError;
 use std::collections::BTreeMap;
@@ -248,6 +248,8 @@ fn in_order<'a>(pickle: &'a Pickle, entries: &Entries) -> Vec<(Rank, usize, &'a 
             (Some(at), _) => (Rank::Ema, at),
             _ if is_ema_key(key) => (Rank::EmaLike, 0),
             (_, Some(at)) => (Rank::Raw, at),
+            // `model_no_ema` says as much as `model`.
+            _ if says_ema(key) == Some(false) => (Rank::Raw, RAW_KEYS.len()),
             _ => (Rank::Unknown, 0),
         };
         (rank, at, key, value)
