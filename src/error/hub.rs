@@ -84,15 +84,14 @@ pub enum HubError {
     },
 
     /// No access.
-    #[error(
-        "{url}: got {status}, expected access; correct the name, or, if the repository is private or \
-         gated, set HF_TOKEN to a token of an account with access to it"
-    )]
+    #[error("{url}: got {status}, expected access; correct the name, or{}", advice(*login))]
     Denied {
         /// The address that was asked.
         url: String,
         /// Status of the answer: 401 or 403.
         status: u16,
+        /// Whether user and password of `HF_ENDPOINT` were sent, in place of `HF_TOKEN`.
+        login: bool,
     },
 
     /// An answer of failure.
@@ -164,4 +163,14 @@ pub enum HubError {
         /// What is wrong with it.
         source: Box<super::CheckpointError>,
     },
+}
+
+/// What to do about a refused access, with or without a login in `HF_ENDPOINT`.
+fn advice(login: bool) -> &'static str {
+    match login {
+        true => " user and password in HF_ENDPOINT, which are sent in place of HF_TOKEN",
+        false => {
+            ", if the repository is private or gated, set HF_TOKEN to a token of an account with access to it"
+        }
+    }
 }

@@ -121,6 +121,14 @@ fn password_in_the_address_is_sent_and_is_in_no_message() -> TestResult {
     }
     let shown = format!("{hub:?}");
     assert!(shown.contains(&server.endpoint) && !shown.contains("cret"), "{shown}");
+    // A wrong password: HF_TOKEN, which is not sent beside it, is no way out.
+    server.change(|own| own.token = Some("another".into()));
+    let other = tempfile::tempdir()?;
+    let denied = server.hub(other.path()).endpoint(with_login(&server.endpoint)).fetch(NAME);
+    let Err(Error::Hub { source, .. }) = denied else { return Err("fetched".into()) };
+    assert!(matches!(*source, HubError::Denied { login: true, .. }), "{source:?}");
+    let advice = "correct the name, or user and password in HF_ENDPOINT";
+    assert!(source.to_string().contains(advice), "{source}");
     Ok(())
 }
 

@@ -123,7 +123,7 @@ impl<'a> Client<'a> {
             let response = self.ask(url, &at, own)?;
             let status = response.status();
             if status != 200 && !status.is_redirection() {
-                return Err(failed(url, status.as_u16()));
+                return Err(failed(url, status.as_u16(), self.hub.login.is_some()));
             }
             if own || about.is_none() {
                 about = About::of(&response).map_err(|reason| wrong(url, reason))?.or(about);
@@ -235,12 +235,12 @@ fn wrong(url: &str, reason: String) -> HubError {
     HubError::Answer { url: url.into(), reason }
 }
 
-/// The error of an answer of failure.
-fn failed(url: &str, status: u16) -> HubError {
+/// The error of an answer of failure, to a request with or without a login.
+fn failed(url: &str, status: u16, login: bool) -> HubError {
     let url = url.to_owned();
     match status {
         404 => HubError::NotFound { url },
-        401 | 403 => HubError::Denied { url, status },
+        401 | 403 => HubError::Denied { url, status, login },
         status => HubError::Status { url, status },
     }
 }
