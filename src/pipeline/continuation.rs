@@ -106,23 +106,25 @@ impl<'r> Begun<'r> {
 
     /// Sets the network that the run starts from: that of the run where none is given.
     fn settle_weights(&self, config: &mut Config, saved: &mut Config) -> Result<()> {
+        let finetunes = config.command == Some(Command::Finetune);
+        let is_run = |given: &Path| is_same(self.run.path(), given);
         let given = config.weights.take();
-        config.weights.clone_from(&given);
+        // The subnet of the run is fine-tuned, whether it is named or not; the weights of the run are its dense network.
+        let searched = self.has_begun(Command::Search);
+        let is_own = |given: &Path| is_run(given) || searched && self.run.has_subnet_at(given);
+        let named = given.clone().filter(|given| !(finetunes && is_own(given)));
+        config.weights = named;
         self.settle("weights", &mut config.weights, &mut saved.weights)?;
-        if config.command != Some(Command::Finetune) {
+        if !finetunes {
             return Ok(());
         }
-        if self.has_begun(Command::Search) {
-            // The subnet of the run is fine-tuned; its weights are the dense network, whose latency is compared.
-            if given.is_some_and(|given| self.run.has_subnet_at(&given)) {
-                config.weights.clone_from(&saved.weights);
-            }
+        if searched {
             // It may be elsewhere by now; its sizes are compared with those that were searched.
             saved.weights.clone_from(&config.weights);
             return Ok(());
         }
         let inherited = given.is_none() && self.saved_command() != Some(Command::Finetune);
-        if inherited || given.is_some_and(|given| is_same(self.run.path(), &given)) {
+        if inherited || given.is_some_and(|given| is_run(&given)) {
             // Those that the training began with, or made, are no subnet.
             (config.weights, saved.weights) = (None, None);
         }
@@ -157,7 +159,7 @@ impl<'r> Begun<'r> {
         let of_run = saved.clone();
         *given = match (given.take(), of_run) {
             (Some(given), Some(saved)) if is_named_by(&saved, &given) => Some(saved),
-            (Some(given), _) => Some(pinned(&given, Some(&self.run))),
+            (Some(given), _) => Some(pinned(name, &given, Some(&self.run))?),
             (None, saved) => saved,
         };
         Ok(())

@@ -5,13 +5,32 @@ use super::run_folder::is_artifact;
 use super::RunFolder;
 use crate::error::PipelineError;
 use crate::import::is_checkpoint;
-use crate::Result;
+use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// Returns the path of the newest network in a run folder; in the folder of the run itself, whose subnet is made of it,
 /// that of the dense network. Every other path is returned as it is.
-pub(super) fn pinned(path: &Path, run: Option<&RunFolder>) -> PathBuf {
-    networks_in(path, run).into_iter().next().unwrap_or_else(|| path.into())
+///
+/// # Errors
+/// [`Error::Invalid`] for the folder of the run itself without a dense network: its newest network is its subnet.
+pub(super) fn pinned(
+    option: &'static str,
+    path: &Path,
+    run: Option<&RunFolder>,
+) -> Result<PathBuf> {
+    if let Some(network) = networks_in(path, run).into_iter().next() {
+        return Ok(network);
+    }
+    if run.is_some_and(|run| is_same(run.path(), path)) && !is_network(path) {
+        let dense = RunFolder::new(path).dense();
+        let expected = format!(
+            "a path of a network: this is the folder of the run itself, without {} (give the path of the network, or \
+             leave out the option to keep that of the run)",
+            dense.display()
+        );
+        return Err(Error::invalid(format!("option {option}"), expected, path.display()));
+    }
+    Ok(path.into())
 }
 
 /// Returns the network that a run began with by the name `saved`. A run of an earlier version may have saved a run
@@ -45,9 +64,13 @@ pub(super) fn is_named_by(network: &Path, path: &Path) -> bool {
     is_same(network, path) || in_run.iter().any(|own| is_same(network, own))
 }
 
+fn is_network(path: &Path) -> bool {
+    is_checkpoint(path) || is_artifact(path)
+}
+
 /// The networks in a run folder, the newest first; none for any other path.
 fn networks_in(path: &Path, run: Option<&RunFolder>) -> Vec<PathBuf> {
-    if is_checkpoint(path) || is_artifact(path) {
+    if is_network(path) {
         return Vec::new();
     }
     let own = RunFolder::new(path);

@@ -55,9 +55,11 @@ impl Request {
             return Begun::new(self, begun).resolve();
         }
         let mut config = Config { command: self.command, ..from_table(&self.table(None, None)?)? };
-        let teacher = config.teacher.as_mut().map(|teacher| &mut teacher.weights);
-        for path in config.weights.as_mut().into_iter().chain(teacher) {
-            *path = pinned(path, None);
+        if let Some(path) = &mut config.weights {
+            *path = pinned("weights", path, None)?;
+        }
+        if let Some(teacher) = &mut config.teacher {
+            teacher.weights = pinned("teacher.weights", &teacher.weights, None)?;
         }
         Ok(config)
     }

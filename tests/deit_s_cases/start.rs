@@ -90,6 +90,25 @@ fn teacher_whose_weights_have_changed_is_refused_by_a_resumed_search() -> TestRe
 }
 
 #[test]
+fn run_folder_itself_names_its_dense_network_wherever_that_is() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let [first, run] = ["first", "run"].map(|name| folder.path().join(name));
+    trained(&first)?;
+    let out = text(&run)?;
+    small(&["search", "--weights", text(&first)?, "--out", out])?;
+    let dense = format!("weights = {:?}", text(&first.join("dense/network"))?);
+    // Its newest network is its subnet, which does not teach.
+    let refused = refuses(&[&["finetune", "--teacher", out, "--out", out][..], &SMALL].concat())?;
+    assert!(refused.contains("option teacher.weights: got"), "{refused}");
+    assert!(refused.contains("the folder of the run itself"), "{refused}");
+    small(&["finetune", "--weights", out, "--out", out])?;
+    assert!(config(&run)?.contains(&dense), "{}", config(&run)?);
+    succeeds(&["--resume", "--weights", out, "--out", out])?;
+    assert!(config(&run)?.contains(&dense), "{}", config(&run)?);
+    Ok(())
+}
+
+#[test]
 fn fine_tuning_in_a_run_that_has_trained_and_not_searched_is_refused() -> TestResult {
     let folder = tempfile::tempdir()?;
     let [first, run] = ["first", "run"].map(|name| folder.path().join(name));
