@@ -454,6 +454,29 @@ fn file_with_all_options_of_a_run_is_not_laid_over_a_preset() -> TestResult {
     Ok(())
 }
 
+/// Options that the first command was given beside the file are no options of a preset.
+#[test]
+fn file_with_all_options_is_laid_over_a_run_whose_teacher_stays() -> TestResult {
+    let preset = include_str!("../examples/deit_s/presets/demo.toml");
+    let folder = tempfile::tempdir()?;
+    let (run, file) = (folder.path().join("run"), folder.path().join("my.toml"));
+    std::fs::create_dir(&run)?;
+    let new = Request { default_preset: preset.into(), ..Request::default() };
+    let mut config = new.resolve()?;
+    (config.budget.macs, config.budget.latency) = (None, Some("0.6".into()));
+    std::fs::write(&file, config.to_toml()?)?;
+    let settings =
+        ["teacher.weights=\"teacher\"", "import.prefix=\"student.\"", "budget.macs=\"0.4\""];
+    let settings = settings.map(String::from).to_vec();
+    let first = Request { file: Some(file.clone()), settings, ..new.clone() }.resolve()?;
+    assert!(first.teacher.is_some() && first.import.prefix.is_some(), "{first:?}");
+    std::fs::write(run.join("config.toml"), first.to_toml()?)?;
+    let later = Request { file: Some(file), run: Some(run), ..new }.resolve()?;
+    assert_eq!((later.teacher, later.import), (first.teacher, first.import));
+    assert_eq!(later.budget, config.budget);
+    Ok(())
+}
+
 /// Section `[network]` of a small ViT with more lines.
 fn network(lines: &str) -> TestResult<NetworkConfig> {
     let sizes = "embed_dim = 32\ndepth = 2\nheads = 4\nimage_size = 16\npatch_size = 4\n";

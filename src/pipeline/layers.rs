@@ -42,16 +42,20 @@ impl Request {
         Ok(table)
     }
 
-    /// The options that all others are laid over: none under a file that has them all.
+    /// The options that all others are laid over: those of the run, also under a file that has them all, which takes the
+    /// place of a preset alone. Its limits replace those of the run.
     fn base(&self, below: Option<&Table>, file: Option<&Table>) -> Result<Table> {
         if let Some(preset) = &self.preset {
             return parse(preset, "preset");
         }
-        if !self.resume && file.is_some_and(is_whole) {
-            return Ok(Table::new());
-        }
+        let whole = !self.resume && file.is_some_and(is_whole);
         match below {
-            Some(below) => Ok(below.clone()),
+            Some(below) => {
+                let mut below = below.clone();
+                below.retain(|name, _| !(whole && name == "budget"));
+                Ok(below)
+            }
+            None if whole => Ok(Table::new()),
             None => parse(&self.default_preset, "preset"),
         }
     }

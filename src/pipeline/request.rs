@@ -23,7 +23,7 @@ pub struct Request {
     /// TOML to begin with in a new run.
     pub default_preset: String,
     /// TOML file. One that has all options that a run needs, as `config.toml` of a run has, is not laid over
-    /// `default_preset` or the options of a run.
+    /// `default_preset`; over the options of a run, its budget replaces that of the run.
     pub file: Option<PathBuf>,
     /// Settings `NAME=VALUE`, as [`parse_setting`](super::parse_setting) takes them.
     pub settings: Vec<String>,
