@@ -79,8 +79,13 @@ impl Summary {
     /// Returns the results with the fine-tuned subnet in place of that of the search.
     pub(super) fn with_subnet<A: ImageClassifier>(mut self, trained: &Trained<A>) -> Result<Self> {
         let (top1, latency) = (trained.stage.top1, &trained.latency);
+        let before = self.subnet;
         self.subnet = NetworkSummary::of(&trained.network, top1, latency, Self::subnet)?;
-        if !latency.is_empty() {
+        if latency.is_empty() {
+            // Fine-tuning changes no sizes.
+            self.subnet.latency_ms = before.latency_ms;
+            self.subnet.memory_bytes = before.memory_bytes;
+        } else {
             // Measured in turn with those of the subnet.
             let (milliseconds, memory) = measured(latency, Self::dense);
             (self.dense.latency_ms, self.dense.memory_bytes) = (milliseconds, memory);

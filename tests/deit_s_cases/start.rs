@@ -148,11 +148,12 @@ fn subnet_is_fine_tuned_where_the_dense_network_has_moved_and_compared_where_it_
     let told = String::from_utf8(told.stderr)?;
     assert!(told.contains("latencies are not compared") && told.contains("subnet "), "{told}");
     let latencies = |run: &Path| {
-        Ok::<_, Box<dyn std::error::Error>>(
-            json(&run.join("summary.json"))?["dense"]["latency_ms"].clone(),
-        )
+        let summary = json(&run.join("summary.json"))?;
+        let of = |network: &str| summary[network]["latency_ms"].clone();
+        Ok::<_, Box<dyn std::error::Error>>(["dense", "subnet"].map(of))
     };
     assert_eq!(latencies(&copy)?, latencies(&run)?);
+    assert!(latencies(&run)?.iter().all(|own| own["1"].is_number()));
 
     // Another network is refused, and so is a place without one.
     let [wide, nowhere] = ["wide", "nowhere"].map(at);
