@@ -1,5 +1,7 @@
 //! The example `deit_s`: its stages, the files of a run, and the options it rejects.
 
+#[path = "deit_s_cases/begun.rs"]
+mod begun;
 #[cfg(feature = "distributed")]
 #[path = "deit_s_cases/corrupt.rs"]
 mod corrupt;

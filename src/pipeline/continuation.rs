@@ -119,6 +119,10 @@ impl<'r> Begun<'r> {
             return Ok(());
         }
         if searched {
+            if saved.weights.is_some() && self.run.is_trained_from(saved.weights.as_deref())? {
+                // The dense network is in the run, wherever the weights are that it was trained from.
+                config.weights.clone_from(&saved.weights);
+            }
             // It may be elsewhere by now; its sizes are compared with those that were searched.
             saved.weights.clone_from(&config.weights);
             return Ok(());

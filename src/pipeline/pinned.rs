@@ -1,12 +1,58 @@
 //! Networks that the options of a run name: a run folder stands for the newest network in it, which is another one once
 //! that run goes on, so the path of the network itself is kept.
 
-use super::run_folder::is_artifact;
-use super::RunFolder;
+use super::plan::PLAN;
+use super::run_folder::{is_artifact, is_saved, DENSE};
+use super::{Command, Config, RunFolder};
 use crate::error::PipelineError;
+use crate::files::{if_there, read_json};
 use crate::import::is_checkpoint;
 use crate::{Error, Result};
+use serde::Deserialize;
 use std::path::{Path, PathBuf};
+
+impl RunFolder {
+    /// Returns the dense network that the run searches: that which it trained, else its weights; `None` without a run or either,
+    /// and for a run that has trained or fine-tuned alone, whose weights are what it began with.
+    ///
+    /// # Errors
+    /// [`PipelineError::Options`] for a configuration, [`Error::File`] for a plan, that cannot be read.
+    pub fn searched_network(&self) -> Result<Option<PathBuf>> {
+        if !self.config().is_file() {
+            return Ok(None);
+        }
+        let Config { weights, command, .. } = Config::read(&self.config())?;
+        let alone = matches!(command, Some(Command::Train | Command::Finetune));
+        if alone && !self.has_begun(Some(Command::Search)) {
+            return Ok(None);
+        }
+        let trained = self.is_trained_from(weights.as_deref())?.then(|| Ok(self.dense()));
+        let given = || weights.map(|weights| pinned("weights", &weights, Some(self)));
+        trained.or_else(given).transpose()
+    }
+
+    /// Whether the dense network in the folder was trained from `weights`, or from random ones without.
+    pub(super) fn is_trained_from(&self, weights: Option<&Path>) -> Result<bool> {
+        #[derive(Deserialize)]
+        struct Origin {
+            trained_from: Option<PathBuf>,
+        }
+        if !is_saved(&self.dense()) {
+            return Ok(false);
+        }
+        let origin: Option<Origin> = if_there(read_json(&self.path().join(DENSE).join(PLAN)))?;
+        Ok(match (weights, origin.and_then(|own| own.trained_from)) {
+            (None, _) => true,
+            (Some(weights), Some(from)) => is_named_by(weights, &from),
+            (Some(_), None) => false,
+        })
+    }
+
+    /// Whether the subnet of the run, as extracted or fine-tuned, is at this path.
+    pub fn has_subnet_at(&self, path: &Path) -> bool {
+        [self.subnet(), self.finetuned()].iter().any(|own| is_same(own, path))
+    }
+}
 
 /// Returns the path of the newest network in a run folder; in the folder of the run itself, whose subnet is made of it,
 /// that of the dense network. Every other path is returned as it is.

@@ -1,19 +1,16 @@
 //! The files of a run.
 
-use super::pinned::{is_named_by, is_same};
 use super::plan::PLAN;
 use super::{Command, Config};
 use crate::components::Reconstruction;
 use crate::error::PipelineError;
 use crate::files::{
-    self, expect_own_names, if_there, read_json, restore_folder, write_atomically, write_with,
-    Owner, Part,
+    self, expect_own_names, if_there, restore_folder, write_atomically, write_with, Owner, Part,
 };
 use crate::import::is_checkpoint;
 use crate::search::{expect_run, Checkpoints, CHECKPOINTS, METRICS};
 use crate::subnet::ARTIFACT;
 use crate::{Error, Result};
-use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// File name of the configuration.
@@ -125,42 +122,6 @@ impl RunFolder {
         self.newest_subnet().or_else(|| Some(self.dense()).filter(|path| is_artifact(path)))
     }
 
-    /// Returns the dense network that the run searches: that which it trained, else its weights; `None` for a folder without
-    /// a run, and for a run without either.
-    ///
-    /// # Errors
-    /// [`PipelineError::Options`] for a configuration, [`Error::File`] for a plan, that cannot be read.
-    pub fn searched_network(&self) -> Result<Option<PathBuf>> {
-        if !self.config().is_file() {
-            return Ok(None);
-        }
-        let weights = Config::read(&self.config())?.weights;
-        let trained = self.is_trained_from(weights.as_deref())?.then(|| self.dense());
-        Ok(trained.or(weights))
-    }
-
-    /// Whether the dense network in the folder was trained from `weights`, or from random ones without.
-    pub(super) fn is_trained_from(&self, weights: Option<&Path>) -> Result<bool> {
-        #[derive(Deserialize)]
-        struct Origin {
-            trained_from: Option<PathBuf>,
-        }
-        if !is_saved(&self.dense()) {
-            return Ok(false);
-        }
-        let origin: Option<Origin> = if_there(read_json(&self.0.join(DENSE).join(PLAN)))?;
-        Ok(match (weights, origin.and_then(|own| own.trained_from)) {
-            (None, _) => true,
-            (Some(weights), Some(from)) => is_named_by(weights, &from),
-            (Some(_), None) => false,
-        })
-    }
-
-    /// Whether the subnet of the run, as extracted or fine-tuned, is at this path.
-    pub fn has_subnet_at(&self, path: &Path) -> bool {
-        [self.subnet(), self.finetuned()].iter().any(|own| is_same(own, path))
-    }
-
     /// Paths of the plans of all stages.
     pub(super) fn plans(&self) -> [PathBuf; 4] {
         [DENSE, "", FINETUNE, REFERENCE].map(|stage| self.0.join(stage).join(PLAN))
@@ -198,8 +159,8 @@ impl RunFolder {
             (FINETUNE, command == Some(Command::Finetune) || all && config.finetune.is_some()),
             (REFERENCE, (all || command == Some(Command::Search)) && config.compare),
         ];
-        let folders = stages.into_iter().filter(|(_, runs)| *runs);
-        folders.map(|(stage, _)| self.0.join(stage)).try_for_each(|folder| expect_run(&folder))
+        let mut folders = stages.into_iter().filter(|(_, runs)| *runs);
+        folders.try_for_each(|(stage, _)| expect_run(&self.0.join(stage)))
     }
 
     /// Takes ownership of the folder, and creates it if it is not there.
