@@ -9,7 +9,7 @@ use crate::distributed::local_rank;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
 /// Loads libtorch's CUDA library, so that this process can use CUDA.
 ///
@@ -77,11 +77,16 @@ pub(crate) fn name(device: Device) -> String {
     }
 }
 
-/// Waits until the work that is queued on a device is done.
-pub(crate) fn synchronise(device: Device) {
-    if let Device::Cuda(index) = device {
-        tch::Cuda::synchronize(index as i64);
+/// Waits until the work that is queued on a device is done: by a number that is read from it, whatever it is, since
+/// [`tch::Cuda::synchronize`] panics where that work has failed. Nothing is read from a CPU, which has no queue.
+///
+/// # Errors
+/// [`Error::Torch`] if the work has failed.
+pub(crate) fn synchronise(device: Device) -> Result<()> {
+    if let Device::Cuda(_) = device {
+        Tensor::f_empty([1], (Kind::Float, device))?.f_double_value(&[0])?;
     }
+    Ok(())
 }
 
 /// Returns the name of a type of device.
@@ -204,6 +209,13 @@ mod tests {
                 if device == "auto" && reason.starts_with("LOCAL_RANK: got 2, expected less than 2")),
             "{refused:?}"
         );
+    }
+
+    #[test]
+    fn waiting_for_an_absent_device_is_an_error_and_for_the_cpu_nothing() {
+        let _ = enable_cuda();
+        assert!(synchronise(Device::Cpu).is_ok());
+        assert!(matches!(synchronise(Device::Cuda(100)), Err(Error::Torch(_))));
     }
 
     #[test]

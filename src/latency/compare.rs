@@ -68,10 +68,10 @@ pub fn latency_rounds(
 }
 
 pub(super) fn timed(candidate: &dyn Fn() -> Result<()>, device: Device) -> Result<f64> {
-    device::synchronise(device);
+    device::synchronise(device)?;
     let start = Instant::now();
     candidate()?;
-    device::synchronise(device);
+    device::synchronise(device)?;
     Ok(start.elapsed().as_secs_f64() * 1e3)
 }
 

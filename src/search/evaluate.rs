@@ -22,7 +22,7 @@ impl<A: Architecture> Search<A> {
     /// # Errors
     /// Those of `evaluate`; [`Error::Torch`] if libtorch refuses.
     pub fn evaluate<T>(&mut self, evaluate: impl FnOnce(&Supernet<A>) -> Result<T>) -> Result<T> {
-        let began = self.between_steps();
+        let began = self.between_steps()?;
         let value = self.evaluate_now(evaluate);
         self.timer.leave_out(began);
         value
@@ -72,7 +72,7 @@ impl<A: Architecture> Search<A> {
     /// # Errors
     /// Those of [`reconstruct`](Self::reconstruct); [`Error::Invalid`] if `ratio` is outside [0, 1).
     pub fn reconstruct_masking(&self, images: &Tensor, ratio: f64) -> Result<Reconstruction> {
-        let began = self.between_steps();
+        let began = self.between_steps()?;
         let reconstruction = self.reconstruct_now(images, ratio);
         self.timer.leave_out(began);
         reconstruction

@@ -276,7 +276,7 @@ impl<'a, A: Architecture> Run<'a, A> {
     }
 
     fn checkpoint(&mut self) -> Result<()> {
-        let began = self.search.between_steps();
+        let began = self.search.between_steps()?;
         let written = self.write_checkpoint();
         self.search.timer.leave_out(began);
         written

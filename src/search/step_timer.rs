@@ -2,6 +2,7 @@
 
 use super::step::Search;
 use crate::models::Architecture;
+use crate::Result;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -36,8 +37,11 @@ impl StepTimer {
 
 impl<A: Architecture> Search<A> {
     /// Returns the time at which work between two steps begins: once the steps that are queued on the device are done.
-    pub(super) fn between_steps(&self) -> Instant {
-        crate::device::synchronise(self.supernet.device());
-        Instant::now()
+    ///
+    /// # Errors
+    /// [`Error::Torch`](crate::Error::Torch) if one of them has failed.
+    pub(super) fn between_steps(&self) -> Result<Instant> {
+        crate::device::synchronise(self.supernet.device())?;
+        Ok(Instant::now())
     }
 }
