@@ -94,8 +94,9 @@ pub(super) fn pinned_of_begun(
     if networks.len() <= 1 {
         return Ok(networks.pop().unwrap_or_else(|| saved.into()));
     }
-    match given.filter(|given| networks.iter().any(|own| is_same(own, given))) {
-        Some(given) => Ok(given.into()),
+    // Spelled as the folder was saved: a search knows its teacher by that.
+    match networks.iter().find(|own| given.is_some_and(|given| is_same(own, given))) {
+        Some(own) => Ok(own.clone()),
         None => {
             let (given, folder) = (saved.into(), run.path().into());
             Err(PipelineError::SeveralNetworks { option, given, networks, folder }.into())

@@ -68,7 +68,9 @@ fn weights_and_teacher_of_a_run_that_goes_on_stay_the_networks_that_a_run_began_
     let dense = text(&dense)?;
     let refused = refuses(&["--resume", "--out", out, "--weights", dense])?;
     assert!(refused.contains("option teacher.weights: got the run folder"), "{refused}");
-    succeeds(&["--resume", "--out", out, "--weights", dense, "--teacher", dense])?;
+    let dotted = first.join("../first/dense/network");
+    let dotted = text(&dotted)?;
+    succeeds(&["--resume", "--out", out, "--weights", dotted, "--teacher", dotted])?;
     assert_eq!(config(&run)?, as_begun);
     Ok(())
 }
