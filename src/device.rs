@@ -215,7 +215,7 @@ mod tests {
     fn waiting_for_an_absent_device_is_an_error_and_for_the_cpu_nothing() {
         let _ = enable_cuda();
         assert!(synchronise(Device::Cpu).is_ok());
-        assert!(matches!(synchronise(Device::Cuda(100)), Err(Error::Torch(_))));
+        assert!(matches!(synchronise(Device::Cuda(100)), Err(Error::Torch { .. })));
     }
 
     #[test]

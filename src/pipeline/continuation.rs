@@ -127,7 +127,12 @@ impl<'r> Begun<'r> {
             saved.weights.clone_from(&config.weights);
             return Ok(());
         }
-        let inherited = given.is_none() && self.saved_command() != Some(Command::Finetune);
+        let is_start = |given: &Path| {
+            let start = saved.weights.as_deref().is_some_and(|start| is_named_by(start, given));
+            start && self.has_begun(Command::Train)
+        };
+        let inherited = given.as_deref().is_none_or(is_start)
+            && self.saved_command() != Some(Command::Finetune);
         if inherited || given.is_some_and(|given| is_run(&given)) {
             // Those that the training began with, or made, are no subnet.
             (config.weights, saved.weights) = (None, None);

@@ -118,7 +118,8 @@ fn fine_tuning_in_a_run_that_has_trained_and_not_searched_is_refused() -> TestRe
     let out = text(&run)?;
     small(&["train", "--weights", text(&first)?, "--out", out])?;
     let before = config(&run)?;
-    for given in [&[][..], &["--weights", out]] {
+    let start = first.join("dense/network");
+    for given in [&[][..], &["--weights", out], &["--weights", text(&start)?]] {
         let finetune = [&["finetune", "--out", out][..], given, &SMALL].concat();
         let refused = refuses(&finetune)?;
         assert!(refused.contains("run search first"), "{refused}");
