@@ -333,8 +333,6 @@ fn importance_that_follows_a_skipped_step_is_unchanged() -> TestResult {
     Ok(())
 }
 
-/// Batches with NaN that are good the second time: the run is rolled back and finishes. With NaN
-/// again, it stops.
 #[test]
 fn time_of_a_step_leaves_out_the_evaluation_before_it() -> TestResult {
     let _alone = alone();
@@ -359,6 +357,8 @@ fn time_of_a_step_leaves_out_the_evaluation_before_it() -> TestResult {
     Ok(())
 }
 
+/// Batches with NaN that are good the second time: the run is rolled back and finishes. With NaN
+/// again, it stops.
 #[test]
 fn run_that_diverges_is_rolled_back_once_and_then_stopped() -> TestResult {
     let _alone = alone();
