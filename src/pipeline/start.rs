@@ -1,10 +1,12 @@
 //! The network that a command starts from: found and loaded once, before anything is written.
 
 use super::networks::{self, Loaded};
+use super::pinned::is_named_by;
 use super::plan::StagePlan;
 use super::run_folder::is_saved;
 use super::{Command, Config, ImageClassifier, Pipeline, Progress, RunFolder};
 use crate::error::PipelineError;
+use crate::search::METRICS;
 use crate::subnet::{Description, Provenance, Subnet};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -97,16 +99,25 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     /// configuration.
     ///
     /// # Errors
-    /// [`PipelineError::NoSubnet`] if there is none; [`PipelineError::Unfinished`] for a search that has not ended.
+    /// [`PipelineError::NoSubnet`] if there is none; [`PipelineError::Unfinished`] for a search that has not ended, with the
+    /// dense training that it is compared with: its summary is of the subnet as searched.
     pub(super) fn subnet_to_finetune(&self) -> Result<(PathBuf, &'static str)> {
         let own = self.run.subnet();
         match &self.config.weights {
+            _ if self.is_being_compared() => Err(self.unfinished("search")),
             _ if is_saved(&own) => Ok((own, "subnet of the run")),
             // `weights` are those that the search began with.
             _ if self.run.has_begun(Some(Command::Search)) => Err(self.unfinished("search")),
             Some(path) => Ok((path.clone(), "weights")),
             None => Err(PipelineError::NoSubnet { folder: self.run.path().into() }.into()),
         }
+    }
+
+    /// Whether the dense network for comparison has begun to train, and has not ended.
+    fn is_being_compared(&self) -> bool {
+        let reference = self.run.reference();
+        let begun = reference.with_file_name(METRICS).is_file();
+        self.config.compare && begun && !is_saved(&reference)
     }
 
     /// The network to fine-tune, with its provenance and the dense network that it was searched from.
@@ -153,9 +164,14 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         Ok(dense)
     }
 
-    /// Whether the weights of the configuration are those that the run folder names, and not others given now.
+    /// Whether the weights of the configuration are those that the run folder names, and not others given now. A run of an
+    /// earlier version may name a folder.
     fn are_weights_of_the_run(&self) -> Result<bool> {
-        Ok(Config::read(&self.run.config())?.weights == self.config.weights)
+        let saved = Config::read(&self.run.config())?.weights;
+        Ok(match (&self.config.weights, saved) {
+            (Some(own), Some(saved)) => is_named_by(own, &saved),
+            (own, saved) => own.is_none() && saved.is_none(),
+        })
     }
 
     pub(super) fn unfinished(&self, stage: &'static str) -> Error {
