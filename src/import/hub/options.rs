@@ -235,7 +235,7 @@ mod tests {
             let refused = hub.fetch("owner/name").map_err(|error| format!("{error:?} {error}"));
             let text = format!("{hub:?} {refused:?}");
             assert!(!text.contains("pa/") && !text.contains("ss@"), "{text}");
-            assert!(text.contains("hub.co/x") && text.contains("%2F"), "{text}");
+            assert!(text.contains("hub.co/x") && text.contains("Login {"), "{text}");
         }
         for address in ["https://hub.co:80/a@b", "http://localhost/a@b", "http://[::1]/a@b"] {
             let hub = Hub::new("/cache").endpoint(address);
