@@ -62,10 +62,12 @@ test-tch-%: ## the same sources with another tch and its libtorch: make test-tch
 	scripts/check-tch $*
 
 # All of it in the dev profile, like the tests: libtorch's C++ glue is compiled once.
-lint: setup check-features msrv doc ## formatting, clippy, each feature alone and documentation, warnings are errors
+lint: setup check-features msrv doc ## formatting, clippy, each feature alone, documentation and its tables, warnings are errors
 	@$(linters) || { echo "the linters are missing: $(get_linters)" >&2; exit 1; }
 	$(WITH) cargo fmt --check
 	$(WITH) cargo clippy --all-targets $(FEATURES) -- -D warnings
+	scripts/quality-tables --check
+	scripts/accuracy-svg | cmp - docs/accuracy.svg
 
 check-features: setup ## compile the library without features, and with each one alone
 	@for feature in "" $(filter-out distributed,$(features)); do \
