@@ -1,4 +1,4 @@
-//! Halves the multiply-accumulates of a trained ViT, in about a minute on a CPU:
+//! Halves the multiply-accumulates of a trained ViT, in two minutes of processor time:
 //! `cargo run --release --features data --example 01_quickstart`
 
 use once_for_both::data::idx::{IdxImages, Split};
