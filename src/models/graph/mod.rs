@@ -12,6 +12,7 @@ pub use operation::{HeadNorms, HeadRotation, Operation};
 pub use super::heads::HeadSizes;
 
 use super::options::{BlockStyle, Norm};
+use crate::{Error, Result};
 
 /// Result of a step, or the input images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +121,19 @@ impl Graph {
         self.push(Operation::Add, vec![left, right])
     }
 
+    /// Adds an attention whose queries and keys have a width of their own ([`HeadSizes::qk_dim`]).
+    ///
+    /// # Shapes
+    /// `queries_keys`: `[B, N, 2·heads·qk_dim]`. `values`: `[B, N, heads·head_dim]`.
+    pub fn attention_apart(
+        &mut self,
+        queries_keys: Value,
+        values: Value,
+        attention: Operation,
+    ) -> Value {
+        self.push(attention, vec![queries_keys, values])
+    }
+
     /// Adds the concatenation of two values along their last axis.
     pub fn concatenate(&mut self, left: Value, right: Value) -> Value {
         self.push(Operation::Concatenate, vec![left, right])
@@ -130,9 +144,56 @@ impl Graph {
         self.push(Operation::Mean, vec![left, right])
     }
 
+    /// Checks that every operation has as many inputs as it takes.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the first that has not.
+    pub(crate) fn check(&self) -> Result<()> {
+        let wrong = |(_, step): &(Value, &Step)| step.inputs.len() != step.operation.input_count();
+        let Some((value, step)) = self.steps().find(wrong) else { return Ok(()) };
+        let mut expected = step.operation.input_count().to_string();
+        if matches!(step.operation, Operation::Attention { .. } | Operation::WindowAttention { .. })
+        {
+            expected += ": queries, keys and values, or with a qk_dim queries and keys first, then values; add that by \
+                         Graph::attention_apart";
+        }
+        let name = format!("number of inputs of step {} of the graph", value.index());
+        Err(Error::invalid(name, expected, step.inputs.len()))
+    }
+
     /// Adds an operation on these values, and returns its result.
     pub(in crate::models) fn push(&mut self, operation: Operation, inputs: Vec<Value>) -> Value {
         self.steps.push(Step { operation, inputs });
         self.output()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn graph_of_an_attention_with_too_few_or_too_many_inputs_is_refused_by_its_step() {
+        let attention = |qk_dim| Operation::Attention {
+            sizes: HeadSizes { heads: 2, head_dim: 4, qk_dim },
+            scale: 0.5,
+            norms: None,
+            rotation: None,
+        };
+        let checked = |of: fn(&mut Graph, Operation) -> Value, qk_dim| {
+            let mut graph = Graph::new([3, 8, 8]);
+            of(&mut graph, attention(qk_dim));
+            graph.check().map_err(|error| error.to_string())
+        };
+        let one = |graph: &mut Graph, own| graph.then(Value::IMAGES, own);
+        let two = |graph: &mut Graph, own| graph.attention_apart(Value::IMAGES, Value::IMAGES, own);
+        assert_eq!([checked(one, None), checked(two, Some(3))], [Ok(()), Ok(())]);
+        for (refused, counts) in [
+            (checked(one, Some(3)), "got 1, expected 2"),
+            (checked(two, None), "got 2, expected 1"),
+        ] {
+            let error = refused.err().unwrap_or_default();
+            assert!(error.contains("step 1 ") && error.contains(counts), "{error}");
+        }
     }
 }

@@ -188,3 +188,16 @@ pub struct HeadRotation {
     /// (y, x) of every token.
     pub coordinates: Vec<[f32; 2]>,
 }
+
+impl Operation {
+    /// Number of values that the operation takes.
+    pub(super) fn input_count(&self) -> usize {
+        match self {
+            Self::Add | Self::Concatenate | Self::Mean => 2,
+            Self::Attention { sizes, .. } | Self::WindowAttention { sizes, .. } => {
+                sizes.projections().len()
+            }
+            _ => 1,
+        }
+    }
+}
