@@ -1,11 +1,11 @@
 //! Damaged artifacts, and the error that each is refused with.
 
-use super::{config, images, network, save};
+use super::{config, images, network, save, swin};
 use crate::assert_refused;
 use crate::support::damage::{self, mutations, renew_checksums};
 use crate::support::{in_words, test_device, Tensors, TestResult};
 use once_for_both::error::ArtifactError;
-use once_for_both::models::VitConfig;
+use once_for_both::models::{AttentionPool, SwinConfig, VitConfig};
 use once_for_both::subnet::{Description, Export, Subnet};
 use once_for_both::Error;
 use proptest::prelude::*;
@@ -59,7 +59,7 @@ impl Folder {
 
     /// Checks that `Description::read` and `Subnet::load` both refuse `file` for this reason.
     fn refused(&self, file: &str, reason: impl Fn(&ArtifactError) -> bool) -> TestResult {
-        let read = Description::<VitConfig>::read(&self.path()).map(drop);
+        let read = Description::<VitConfig>::read(self.path()).map(drop);
         let load = Subnet::<VitConfig>::load(self.path(), test_device()).map(drop);
         for result in [read, load] {
             match result {
@@ -150,6 +150,33 @@ fn artifact_with_an_invalid_architecture_is_refused() -> TestResult {
                 if matches!(&**source, Error::Invalid { name, .. } if name == field))
         })?;
     }
+    Ok(())
+}
+
+#[test]
+fn artifact_with_an_unknown_option_of_its_architecture_is_refused_by_its_name() -> TestResult {
+    for at in ["/architecture", "/architecture/blocks/1"] {
+        let folder = Folder::new()?;
+        folder.edit(CONFIG, |config| {
+            if let Some(options) = config.pointer_mut(at) {
+                options["aktivation"] = json!("relu");
+            }
+        })?;
+        folder.refused(CONFIG, |reason| {
+            matches!(reason, ArtifactError::Json(error) if error.to_string().contains("aktivation"))
+        })?;
+    }
+    let unknown = |mut written: Value, at: &str| -> TestResult<Value> {
+        written.pointer_mut(at).ok_or("no such part")?["aktivation"] = json!("relu");
+        Ok(written)
+    };
+    for at in ["", "/stages/0"] {
+        let read =
+            serde_json::from_value::<SwinConfig>(unknown(serde_json::to_value(swin())?, at)?);
+        assert!(read.is_err(), "{at}");
+    }
+    let pool = serde_json::to_value(AttentionPool::new(18, 3, 28))?;
+    assert!(serde_json::from_value::<AttentionPool>(unknown(pool, "")?).is_err());
     Ok(())
 }
 
@@ -314,7 +341,7 @@ fn flipped(folder: &Folder, name: &str, place: prop::sample::Index, bit: u32) ->
     let (mut damaged, at) = (bytes.clone(), place.index(bytes.len()));
     damaged[at] ^= 1 << bit;
     write(&folder.file(name), &damaged)?;
-    let read = Description::<VitConfig>::read(&folder.path()).map(drop);
+    let read = Description::<VitConfig>::read(folder.path()).map(drop);
     write(&folder.file(name), &bytes)?;
     match read {
         Err(Error::Artifact { .. }) => Ok(()),

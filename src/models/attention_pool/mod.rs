@@ -22,6 +22,7 @@ const NAME: &str = "attn_pool";
 /// x + mlp(norm(x)). Variables have timm's names: `attn_pool.latent`, `.q`, `.kv`, `.proj`, `.norm`,
 /// `.mlp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AttentionPool {
     /// Heads, channels of a head and hidden width of the MLP.
     pub sizes: BlockConfig,

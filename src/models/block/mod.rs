@@ -20,6 +20,7 @@ use tch::Tensor;
 
 /// Sizes of one transformer block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BlockConfig {
     /// Attention heads; 0 if the attention has been removed: then `attn.proj.bias` is all that is left of it.
     pub heads: i64,

@@ -15,6 +15,7 @@ const STAGES: Range<usize> = Range::closed(1, 32);
 
 /// A stage: blocks over a grid of tokens of one size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SwinStage {
     /// Width of the embedding in this stage.
     pub embed_dim: i64,
@@ -39,6 +40,7 @@ pub struct SwinStage {
 /// # Ok::<(), once_for_both::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SwinConfig {
     /// Side of the square input, in pixels.
     pub image_size: i64,

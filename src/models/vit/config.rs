@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 /// descendants, such as CLIP's image tower, DINOv2, DeiT III and MAE: every option that tells them
 /// apart is a field, and is off in [`uniform`](Self::uniform).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct VitConfig {
     /// Height of the input, in pixels: its side, if it is square.
     pub image_size: i64,
