@@ -464,7 +464,18 @@ fn swin_is_trained_searched_fine_tuned_resumed_exported_and_reported() -> TestRe
     let [moved, to] = [moved, folder.path().join("exported")];
     let (moved, to) = (moved.to_str().ok_or("not UTF-8")?, to.to_str().ok_or("not UTF-8")?);
     succeeds(&["export", "--weights", moved, "--out", to, "--format", "torchscript"])?;
-    assert_eq!(json(&Path::new(to).join("config.json"))?["family"], "swin");
+    let of = |folder: &str, file: &str| json(&Path::new(folder).join(file));
+    let described = of(to, "config.json")?;
+    assert_eq!(described["family"], "swin");
+    assert!(described["latency"].is_array(), "{described}");
+    assert_eq!(described["latency"], of(moved, "config.json")?["latency"]);
+    let searched = of(out, "network/verification.json")?;
+    let [exported, finetuned] = [to, moved].map(|folder| of(folder, "verification.json"));
+    let (exported, finetuned) = (exported?, finetuned?);
+    for field in ["random_images", "real_images", "logit_scale", "tolerance"] {
+        assert_eq!(exported[field], searched[field], "{field} of the extraction");
+        assert_eq!(finetuned[field], searched[field], "{field} of the extraction");
+    }
     let evaluated = succeeds(&["eval", "--weights", out])?;
     assert!(evaluated.starts_with("top-1 "), "{evaluated}");
     std::fs::remove_file(run.join("report.html"))?;

@@ -208,8 +208,9 @@ pub enum Error {
 
     /// A subnet or exported file whose logits differ from those of its source.
     #[error(
-        "{what} differs from {reference} by {difference:e}, allowed {allowed:e}{}",
-        .begins.as_ref().map(|part| format!("; it begins in {part}")).unwrap_or_default()
+        "{what} differs from {reference} by {difference:e}, allowed {allowed:e}{}{}",
+        .begins.as_ref().map(|part| format!("; it begins in {part}")).unwrap_or_default(),
+        .advice.map(|advice| format!("; {advice}")).unwrap_or_default()
     )]
     Verification {
         /// The extracted network, or a file it was exported to.
@@ -223,6 +224,8 @@ pub enum Error {
         /// The first part of the network whose output differs by more than its share, where the
         /// model can be [traced](crate::models::Network::trace).
         begins: Option<String>,
+        /// What to do, where a likely cause is known.
+        advice: Option<&'static str>,
     },
 
     /// A search space that does not fit its model, with everything that

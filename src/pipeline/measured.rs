@@ -61,7 +61,7 @@ impl Summary {
                 NetworkSummary::of(&last.network, top1, &last.latency, Self::subnet)?
             },
             search: SearchSummary::of(&search.stage, reference),
-            verification: VerificationSummary::of(last.verification),
+            verification: VerificationSummary::of(search.verification),
             sizes: kept_sizes(measured.searched, last.network.architecture())?,
         })
     }
@@ -91,7 +91,6 @@ impl Summary {
             (self.dense.latency_ms, self.dense.memory_bytes) = (milliseconds, memory);
         }
         self.search.finetune_step_ms_median = finite(trained.stage.step_ms(Phase::Finetune));
-        self.verification = VerificationSummary::of(trained.verification);
         Ok(self)
     }
 }

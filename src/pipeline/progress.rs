@@ -1,5 +1,6 @@
 //! Progress of a run, for a progress bar or a log.
 
+use crate::error::in_words;
 use crate::import::ImportReport;
 use crate::latency::MeasureProgress;
 use crate::search::{Event, NonFiniteAction, StepMetrics};
@@ -52,6 +53,14 @@ pub enum Progress<'a> {
     /// Latencies are not compared: the network that the subnet was searched from cannot be loaded.
     LatencyNotCompared {
         /// Why it cannot be loaded.
+        reason: &'a Error,
+    },
+    /// Files of a network that cannot be exported: its artifact is saved without them. They are tried before the first
+    /// step, too, on a dense network of at most 30 M parameters.
+    NotExported {
+        /// Names of the files.
+        files: &'a [&'static str],
+        /// Why not.
         reason: &'a Error,
     },
     /// The report of the run could not be written; its results are.
@@ -120,6 +129,9 @@ impl Display for Progress<'_> {
                 "latencies are not compared: the dense network of the search cannot be loaded: {reason}; give it by \
                  weights, or go on without"
             ),
+            Self::NotExported { files, reason } => {
+                write!(f, "{} cannot be exported: {}", files.join(" and "), in_words(reason))
+            }
             Self::ReportFailed { error } => write!(f, "report.html is not written: {error}"),
             Self::Latency(progress) => write!(f, "latency: {progress}"),
             Self::StageStarted(StageStart { name, done, steps, .. }) => match done {

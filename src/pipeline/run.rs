@@ -3,14 +3,14 @@
 use super::latency::LatencySummary;
 use super::measured::Measured;
 use super::networks::{self, SharedTeacher};
-use super::stages::Trained;
+use super::stages::{Origin, Trained};
 use super::start::{no_dense_network, Start, SubnetStart};
 use super::{write_report, Command, Config, Feed, ImageClassifier, Progress, RunFolder, Summary};
 use crate::cost::Metric;
 use crate::distributed::{Collective, SingleProcess};
 use crate::files::write_json;
 use crate::import::ImportReport;
-use crate::subnet::{Description, Subnet};
+use crate::subnet::Subnet;
 use crate::Result;
 use serde_json::json;
 use std::path::PathBuf;
@@ -200,8 +200,7 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
         let Some(search) = self.search(dense)? else { return Ok(None) };
         let (mut finetuned, mut reference) = (None, None);
         if self.config.command.is_none() && self.config.finetune.is_some() {
-            let before = self.group.on_main(|| Description::<A>::read(&self.run.subnet()))?;
-            let before = before.map(|subnet| subnet.provenance);
+            let before = self.group.on_main(|| Origin::read::<A>(&self.run.subnet()))?;
             let Some(done) = self.finetune(&search.network, before, Some(dense))? else {
                 return Ok(None);
             };
@@ -215,8 +214,8 @@ impl<'a, A: ImageClassifier> Pipeline<'a, A> {
     }
 
     fn finetune_alone(&self, start: SubnetStart<A>) -> Result<Option<PipelineOutcome>> {
-        let SubnetStart { subnet, provenance, dense } = start;
-        let Some(finetuned) = self.finetune(&subnet, Some(provenance), dense.as_ref())? else {
+        let SubnetStart { subnet, origin, dense } = start;
+        let Some(finetuned) = self.finetune(&subnet, Some(origin), dense.as_ref())? else {
             return Ok(None);
         };
         self.group.on_main(|| {

@@ -4,14 +4,17 @@ use super::measured::latency;
 use super::plan::StagePlan;
 use super::run_folder::{DENSE, FINETUNE, REFERENCE};
 use super::stage::{FinishedStage, StageSetup};
-use super::{ImageClassifier, Pipeline, StageConfig};
+use super::{ImageClassifier, Pipeline, Progress, StageConfig};
 use crate::components::Components;
 use crate::cost::{Budget, Metric};
 use crate::error::PipelineError;
 use crate::search::{Search, SearchBuilder, SearchOptions};
-use crate::subnet::{Export, Extracted, LatencyComparison, Provenance, Subnet, Verification};
+use crate::subnet::{
+    Description, Differences, Export, Extracted, LatencyComparison, Provenance, Subnet,
+    Verification,
+};
 use crate::{Error, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Test images that an extraction is verified on.
@@ -26,6 +29,22 @@ pub(super) struct Trained<A: ImageClassifier> {
     pub(super) stage: FinishedStage<A>,
 }
 
+/// Search that a subnet is from.
+pub(super) struct Origin {
+    pub(super) provenance: Provenance,
+    /// Verification of its extraction; `None` for a network without an artifact.
+    pub(super) verification: Option<Verification>,
+}
+
+impl Origin {
+    /// That of an artifact.
+    pub(super) fn read<A: ImageClassifier>(folder: &Path) -> Result<Self> {
+        let provenance = Description::<A>::read(folder)?.provenance;
+        let verification = Some(Differences::read(folder)?.extraction);
+        Ok(Self { provenance, verification })
+    }
+}
+
 /// The network of a stage, to be saved.
 struct Saving<'b, A: ImageClassifier> {
     folder: PathBuf,
@@ -33,8 +52,8 @@ struct Saving<'b, A: ImageClassifier> {
     dense: Option<&'b Subnet<A>>,
     /// Whether it is a result, with files for other programs.
     exports: bool,
-    /// Provenance of the network that the stage started with, if that was a subnet.
-    before: Option<Provenance>,
+    /// Origin of the network that the stage started with, if that was a subnet.
+    before: Option<Origin>,
 }
 
 impl<A: ImageClassifier> Pipeline<'_, A> {
@@ -58,11 +77,11 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         self.save(stage, Saving { exports: false, folder, dense: None, before: None }).map(Some)
     }
 
-    /// Fine-tunes a subnet; its provenance is carried on. Its latency is compared with that of `dense`.
+    /// Fine-tunes a subnet; provenance and verification of its search are carried on. Its latency is compared with that of `dense`.
     pub(super) fn finetune(
         &self,
         subnet: &Subnet<A>,
-        before: Option<Provenance>,
+        before: Option<Origin>,
         dense: Option<&Subnet<A>>,
     ) -> Result<Option<Trained<A>>> {
         let config = section("finetune", self.config.finetune.as_ref())?;
@@ -183,7 +202,9 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         saving: Saving<A>,
         goes_on: &dyn Fn() -> Result<()>,
     ) -> Result<(Subnet<A>, Vec<LatencyComparison>)> {
-        if let Some(before) = saving.before {
+        if let Some(Origin { provenance: before, verification }) = saving.before {
+            // The masked network of a fine-tuning is the subnet itself.
+            extracted.verification = verification.unwrap_or(extracted.verification);
             let own = extracted.provenance.steps.unwrap_or_default();
             let steps = Some(before.steps.unwrap_or_default().saturating_add(own));
             let crate_version = std::mem::take(&mut extracted.provenance.crate_version);
@@ -194,24 +215,31 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         }
         let mut export = Export::f32();
         if saving.exports {
-            export = exports(extracted.architecture(), export)?;
+            export = exports(extracted.architecture(), export);
         }
         if let Some(dense) = saving.dense {
             export.latency = latency(dense, extracted, &self.feed, goes_on)?;
         }
         goes_on()?;
-        extracted.save(&saving.folder, &export)?;
+        extracted.write(&saving.folder, &export, &|files, reason| {
+            self.show(&Progress::NotExported { files, reason: &reason });
+            Ok(())
+        })?;
         Ok((Subnet::load(&saving.folder, self.feed.device())?, export.latency))
     }
 }
 
 /// All files that the family can be exported to.
-fn exports<A: ImageClassifier>(architecture: &A, export: Export) -> Result<Export> {
-    match architecture.graph() {
-        Ok(_) => Ok(export.torchscript().onnx()),
-        Err(Error::Unsupported { .. }) => Ok(export),
-        Err(error) => Err(error),
+fn exports<A: ImageClassifier>(architecture: &A, export: Export) -> Export {
+    match has_exports(architecture) {
+        true => export.torchscript().onnx(),
+        false => export,
     }
+}
+
+/// Whether the family describes its networks for exports.
+pub(super) fn has_exports<A: ImageClassifier>(architecture: &A) -> bool {
+    !matches!(architecture.graph(), Err(Error::Unsupported { .. }))
 }
 
 fn section<'b>(name: &'static str, config: Option<&'b StageConfig>) -> Result<&'b StageConfig> {

@@ -4,10 +4,11 @@ use super::networks::{self, Loaded};
 use super::pinned::is_named_by;
 use super::plan::StagePlan;
 use super::run_folder::is_saved;
+use super::stages::Origin;
 use super::{Command, Config, ImageClassifier, Pipeline, Progress, RunFolder};
 use crate::error::PipelineError;
 use crate::search::METRICS;
-use crate::subnet::{Description, Provenance, Subnet};
+use crate::subnet::{Provenance, Subnet};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,7 @@ pub(super) enum Start<A: ImageClassifier> {
 /// A subnet to fine-tune.
 pub(super) struct SubnetStart<A: ImageClassifier> {
     pub(super) subnet: Subnet<A>,
-    pub(super) provenance: Provenance,
+    pub(super) origin: Origin,
     /// The network that it was searched from, on rank 0: latencies are compared with it. `None` for a subnet of another
     /// folder, and for a network that is not there any more.
     pub(super) dense: Option<Subnet<A>>,
@@ -36,6 +37,15 @@ impl<A: ImageClassifier> Start<A> {
         match self {
             Self::Dense(start) => Some(&start.network),
             Self::Random | Self::Subnet(_) => None,
+        }
+    }
+
+    /// The network on disk.
+    pub(super) fn subnet(&self) -> Option<&Subnet<A>> {
+        match self {
+            Self::Random => None,
+            Self::Dense(start) => Some(&start.network),
+            Self::Subnet(start) => Some(&start.subnet),
         }
     }
 
@@ -124,15 +134,16 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
     pub(super) fn subnet_start(&self) -> Result<Start<A>> {
         let (path, name) = self.subnet_to_finetune()?;
         let subnet = self.load(&path, name)?;
-        let provenance = match RunFolder::new(path).artifact() {
-            Some(folder) => Description::<A>::read(&folder)?.provenance,
-            None => Provenance {
-                seed: Some(self.config.seed),
-                ..Provenance::of(subnet.architecture())?
-            },
+        let origin = match RunFolder::new(path).artifact() {
+            Some(folder) => Origin::read::<A>(&folder)?,
+            None => {
+                let own = Provenance::of(subnet.architecture())?;
+                let provenance = Provenance { seed: Some(self.config.seed), ..own };
+                Origin { provenance, verification: None }
+            }
         };
         let dense = self.searched_network()?;
-        Ok(Start::Subnet(Box::new(SubnetStart { subnet, provenance, dense })))
+        Ok(Start::Subnet(Box::new(SubnetStart { subnet, origin, dense })))
     }
 
     /// The network that the subnet in the run folder was searched from. Without it, the subnet is fine-tuned all the same:

@@ -29,7 +29,7 @@ pub struct Summary {
     pub subnet: NetworkSummary,
     /// Search.
     pub search: SearchSummary,
-    /// Verification of the subnet.
+    /// Verification of the subnet's extraction, before fine-tuning.
     pub verification: VerificationSummary,
     /// Sizes of every dimension, in the order of the search space. Not stored.
     #[serde(skip)]

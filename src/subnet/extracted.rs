@@ -45,12 +45,13 @@ impl<A: Architecture> Extracted<A> {
     /// of an exported file differ; [`Unsupported`](crate::Error::Unsupported) if an export is asked of
     /// a family without [`graph`](Architecture::graph); [`NonFinite`](crate::Error::NonFinite) for a
     /// weight that is not finite in the precision; [`Invalid`](crate::Error::Invalid) for a precision in which
-    /// the logits of the first images are not finite, for a number of verification, provenance or latency
-    /// that is not, and for no images; [`Io`](crate::Error::Io) or
+    /// the logits of the first images are not finite, for a number of verification, provenance, latency or cost
+    /// that is not, for an architecture that cannot be read back from its JSON, and for images that the network does not
+    /// take; [`Torch`](crate::Error::Torch) if the network fails in the precision, unless it mixes types; [`Io`](crate::Error::Io) or
     /// [`File`](crate::Error::File) if the folder cannot be written;
     /// [`FolderError::Foreign`](crate::error::FolderError::Foreign) if something else than an artifact
     /// or an empty folder is there. Nothing is written then.
     pub fn save(&self, folder: impl AsRef<Path>, export: &Export) -> Result<Differences> {
-        self.write(folder.as_ref(), export)
+        self.write(folder.as_ref(), export, &|_, error| Err(error))
     }
 }

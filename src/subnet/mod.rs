@@ -18,7 +18,7 @@ mod verify;
 pub use crate::precision::Precision;
 pub(crate) use artifact::ARTIFACT;
 #[cfg(feature = "pipeline")]
-pub(crate) use artifact::EXPORTS;
+pub(crate) use artifact::{try_exports, EXPORTS};
 pub use artifact::{Description, Differences, Export, LatencyComparison, Provenance};
 pub use extracted::Extracted;
 pub(crate) use extractor::extract_decided;

@@ -1,6 +1,7 @@
 //! Plain networks with their weights, also as distillation teachers.
 
 use super::Precision;
+use crate::batch::check_images;
 use crate::components::{ComponentId, Teacher, TeacherOutputs};
 use crate::error::expect_shape;
 use crate::models::{Architecture, Network};
@@ -113,10 +114,17 @@ impl<A: Architecture> Subnet<A> {
     /// `images`: `[B, C, H, W]`. Result: `[B, classes]`, or features `[B, tokens, C]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the images are not what the network takes.
+    /// [`Error::Shape`] if the images are not what the network takes; [`Error::Invalid`] for images on another device, or
+    /// not of floating point.
     pub fn predict(&self, images: &Tensor) -> Result<Tensor> {
-        let images = images.f_to_kind(self.precision.kind())?;
+        let images = self.taken(images)?;
         crate::autograd::no_grad(|| self.network.forward(&images, false)?.prediction())
+    }
+
+    /// Returns images in the network's precision.
+    fn taken(&self, images: &Tensor) -> Result<Tensor> {
+        check_images(images, self.device)?;
+        Ok(images.f_to_kind(self.precision.kind())?)
     }
 
     /// Returns logits and, if `features` are asked for and the network has a
@@ -125,7 +133,7 @@ impl<A: Architecture> Subnet<A> {
         if !features || self.architecture.feature_dimension().is_none() {
             return Ok(TeacherOutputs { logits: self.predict(images)?, features: None });
         }
-        let images = images.f_to_kind(self.precision.kind())?;
+        let images = self.taken(images)?;
         crate::autograd::no_grad(|| {
             let (logits, features) = self.network.forward_features(&images, false)?;
             Ok(TeacherOutputs { logits: logits.prediction()?, features: Some(features) })

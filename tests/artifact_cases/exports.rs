@@ -122,13 +122,35 @@ fn check_precisions<A: Architecture>(config: &A) -> TestResult {
 struct ForeignConfig {
     vit: VitConfig,
     graph_eps: Option<f64>,
+    /// A number that the network does not compute with.
+    limit: f64,
+    /// Whether it has buffers of integers and flags, [`BUFFERS`].
+    buffers: bool,
 }
+
+/// Names and kinds of buffers. The first name is before those of all parameters.
+const BUFFERS: [(&str, Kind); 6] = [
+    ("a_long", Kind::Int64),
+    ("blocks.0.a_flag", Kind::Bool),
+    ("blocks.0.an_int", Kind::Int),
+    ("counts.short", Kind::Int16),
+    ("counts.char", Kind::Int8),
+    ("counts.byte", Kind::Uint8),
+];
 
 impl Architecture for ForeignConfig {
     type Network = VisionTransformer;
     const FAMILY: &'static str = "foreign";
 
     fn build(&self, path: &nn::Path) -> Result<VisionTransformer> {
+        for (name, kind) in BUFFERS.into_iter().filter(|_| self.buffers) {
+            let (name, path) = match name.rsplit_once('.') {
+                Some((module, name)) => (name, module.split('.').fold(path.clone(), |p, m| p / m)),
+                None => (name, path.clone()),
+            };
+            let mut own = path.f_zeros_no_train(name, &[3])?;
+            own.f_set_data(&Tensor::f_from_slice(&[0, 1, 1])?.f_to_kind(kind)?)?;
+        }
         self.vit.build(path)
     }
 
@@ -162,7 +184,8 @@ impl Architecture for ForeignConfig {
 
 fn foreign(graph_eps: Option<f64>) -> TestResult<Extracted<ForeignConfig>> {
     let vit = network(&config(false))?;
-    let config = ForeignConfig { vit: vit.architecture().clone(), graph_eps };
+    let vit_config = vit.architecture().clone();
+    let config = ForeignConfig { vit: vit_config, graph_eps, limit: 1.0, buffers: false };
     let subnet = Subnet::new(config, vit.weights(), test_device())?;
     let images = images(vit.architecture(), 3)?;
     verified_on(subnet, images)
@@ -197,5 +220,49 @@ fn export_with_other_logits_than_the_subnet_is_not_written() -> TestResult {
         );
         assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
     }
+    Ok(())
+}
+
+#[test]
+fn exports_of_a_network_with_integers_and_flags_have_its_logits() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let foreign = foreign(Some(1e-6))?;
+    let config = ForeignConfig { buffers: true, ..foreign.architecture().clone() };
+    let mut weights: Weights =
+        foreign.weights().iter().map(|(name, own)| (name.clone(), own.shallow_clone())).collect();
+    for (name, kind) in BUFFERS {
+        weights.insert(name.into(), Tensor::f_from_slice(&[1, 0, 1])?.f_to_kind(kind)?);
+    }
+    let subnet = verified_on(Subnet::new(config, &weights, test_device())?, foreign.images)?;
+    for export in [Export::f32(), Export::f16()] {
+        let path = folder.path().join(export.precision.name());
+        let tolerance = 8.0 * export.precision.epsilon();
+        subnet.save(&path, &export.torchscript().onnx())?;
+        assert!(path.join("model.onnx").is_file());
+        let module = CModule::load_on_device(path.join("model.torchscript.pt"), test_device())?;
+        let parameters = module.named_parameters()?;
+        assert_eq!(parameters.len(), weights.len() - BUFFERS.len());
+        let stored = Subnet::<ForeignConfig>::load_as_stored(&path, test_device())?;
+        let expected = stored.predict(&subnet.images)?;
+        let close = Tolerance::of_scale(tolerance, &expected)?;
+        close.check("logits", &module.forward_ts(&[&subnet.images])?, &expected)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn architecture_that_json_cannot_store_is_not_written_over_an_artifact() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("subnet");
+    let subnet = foreign(None)?;
+    subnet.save(&path, &Export::default())?;
+    let config = ForeignConfig { limit: f64::INFINITY, ..subnet.architecture().clone() };
+    let unlimited = Subnet::new(config, subnet.weights(), test_device())?;
+    assert_refused!(
+        verified_on(unlimited, subnet.images)?.save(&path, &Export::default()),
+        Error::Invalid { name, actual, .. }
+            if name == "architecture" && actual.starts_with("limit: got ")
+    );
+    assert_eq!(Subnet::<ForeignConfig>::load(&path, test_device())?.architecture().limit, 1.0);
     Ok(())
 }

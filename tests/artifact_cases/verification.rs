@@ -6,6 +6,7 @@ use crate::support::{test_device, Tensors, TestResult};
 use once_for_both::models::VitConfig;
 use once_for_both::subnet::{verify_against, Export, Subnet, Verification};
 use once_for_both::Error;
+use tch::Kind;
 
 /// A copy with the first number of one weight changed.
 pub fn damaged(subnet: &Subnet<VitConfig>, name: &str, by: f64) -> TestResult<Subnet<VitConfig>> {
@@ -43,6 +44,24 @@ fn verification_of_a_changed_weight_names_the_first_part_that_differs() -> TestR
             other => return Err(format!("{weight}: {other:?}").into()),
         }
     }
+    Ok(())
+}
+
+#[test]
+fn images_that_are_not_normalised_are_refused_by_prediction_verification_and_save() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("subnet");
+    let mut subnet = verified(network(&config(false))?)?;
+    subnet.images = subnet.images.f_to_kind(Kind::Uint8)?;
+    for refused in [
+        subnet.predict(&subnet.images).map(drop),
+        verify_against(&subnet, &subnet, &subnet.images).map(drop),
+        subnet.save(&path, &Export::f32()).map(drop),
+    ] {
+        assert_refused!(refused, Error::Invalid { name, actual, .. }
+            if name == "kind of the images" && actual == "Uint8");
+    }
+    assert!(!path.exists());
     Ok(())
 }
 

@@ -11,6 +11,8 @@ mod own;
 mod recipe_network;
 mod recipes;
 #[cfg(feature = "pipeline")]
+mod refused_exports;
+#[cfg(feature = "pipeline")]
 mod runs;
 mod torchscript;
 

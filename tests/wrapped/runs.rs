@@ -15,7 +15,7 @@ use once_for_both::pipeline::{
     TeacherConfig,
 };
 use once_for_both::search::Checkpoints;
-use once_for_both::subnet::Subnet;
+use once_for_both::subnet::{Differences, Subnet};
 use once_for_both::Error;
 use std::cell::RefCell;
 use std::fs;
@@ -66,11 +66,11 @@ fn images(count: i64, seed: u64) -> TestResult<ImageSet> {
     Ok(ImageSet::new(images, classes, CLASSES)?.normalised(0.5, 0.25)?)
 }
 
-fn feed(config: &Config) -> TestResult<Feed> {
+pub fn feed(config: &Config) -> TestResult<Feed> {
     Ok(Feed::in_memory(images(32, 1)?, images(16, 2)?, &config.data)?)
 }
 
-fn config(run: &Path, resume: bool, settings: &[&str]) -> once_for_both::Result<Config> {
+pub fn config(run: &Path, resume: bool, settings: &[&str]) -> once_for_both::Result<Config> {
     Request {
         default_preset: OPTIONS.into(),
         settings: settings.iter().map(|own| own.to_string()).collect(),
@@ -132,6 +132,9 @@ fn run_of_a_wrapped_network_that_was_stopped_is_resumed_to_the_same_subnet() -> 
     let attention = summary.sizes.iter().find(|own| own.dimension == "attn");
     assert_eq!(attention.map(|own| own.dense.to_string()).as_deref(), Some("4 × 8"), "in channels");
 
+    let searched = Differences::read(RunFolder::new(&run).subnet())?.extraction;
+    assert_eq!(Differences::read(&network)?.extraction, searched, "fine-tuning extracts nothing");
+    assert_eq!(summary.verification.logit_scale, searched.logit_scale);
     let subnet = Subnet::<Recipe>::load(&network, test_device())?;
     assert_eq!(subnet.macs()?, summary.subnet.macs);
     let expected = Subnet::<Recipe>::load(finished(&whole)?, test_device())?;

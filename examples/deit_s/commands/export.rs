@@ -6,7 +6,10 @@ use crate::cli::{ExportOptions, Format, RunOptions};
 use crate::AnyError;
 use once_for_both::device;
 use once_for_both::pipeline::{expect_writable, Config, ImageClassifier, RunFolder};
-use once_for_both::subnet::{verify_against, Description, Export, Extracted, Provenance, Subnet};
+use once_for_both::subnet::{
+    verify_against, Description, Differences, Export, Extracted, LatencyComparison, Precision,
+    Provenance, Subnet,
+};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -25,8 +28,13 @@ pub fn export<A: ImageClassifier>(
         return Err(format!("{}: exists, expected a new folder as --out", out.display()).into());
     }
     expect_writable(out)?;
-    let extracted = to_export(config, &path, build)?;
+    let (extracted, measured) = to_export(config, &path, build)?;
     let mut export = Export::in_precision(options.precision.into());
+    if let Some((precision, latency)) = measured {
+        if precision == export.precision {
+            export.latency = latency;
+        }
+    }
     export.torchscript = options.format.contains(&Format::Torchscript);
     export.onnx = options.format.contains(&Format::Onnx);
     let differences = extracted.save(out, &export)?;
@@ -35,21 +43,29 @@ pub fn export<A: ImageClassifier>(
     Ok(Outcome::Finished)
 }
 
+/// Latencies of an artifact, with its precision.
+type Measured = Option<(Precision, Vec<LatencyComparison>)>;
+
 /// A network with images to verify its files on: random ones for an artifact, whose data may be
-/// elsewhere; those of the data for a checkpoint, which is fitted to them.
+/// elsewhere; those of the data for a checkpoint, which is fitted to them. An artifact keeps the verification of its
+/// extraction.
 fn to_export<A: ImageClassifier>(
     config: Config,
     path: &Path,
     build: Build<A>,
-) -> Result<Extracted<A>, AnyError> {
-    let (subnet, images, provenance) = match RunFolder::new(path).artifact() {
+) -> Result<(Extracted<A>, Measured), AnyError> {
+    match RunFolder::new(path).artifact() {
         Some(folder) => {
             let device = device::parse(&config.device)?;
             let subnet = Subnet::<A>::load(&folder, device)?;
             let [channels, height, width] = subnet.architecture().image_shape();
             let shape = [CALIBRATION, channels, height, width];
             let images = Tensor::f_randn(shape, (Kind::Float, device))?;
-            (subnet, images, Description::<A>::read(&folder)?.provenance)
+            let Description { provenance, precision, latency, .. } =
+                Description::<A>::read(&folder)?;
+            let verification = Differences::read(&folder)?.extraction;
+            let extracted = Extracted { subnet, verification, provenance, images };
+            Ok((extracted, Some((precision, latency))))
         }
         None => {
             let pipeline = open(untaught(config), Path::new("."), build)?
@@ -58,9 +74,9 @@ fn to_export<A: ImageClassifier>(
             let subnet = pipeline.load_trained(path, "--weights", because)?;
             // This crate has not trained it.
             let provenance = Provenance::of(subnet.architecture())?;
-            (subnet, pipeline.feed().calibration_batch(CALIBRATION)?, provenance)
+            let images = pipeline.feed().calibration_batch(CALIBRATION)?;
+            let verification = verify_against(&subnet, &subnet, &images)?;
+            Ok((Extracted { subnet, verification, provenance, images }, None))
         }
-    };
-    let verification = verify_against(&subnet, &subnet, &images)?;
-    Ok(Extracted { subnet, verification, provenance, images })
+    }
 }

@@ -169,8 +169,8 @@ fn artifact<A: Architecture>(folder: &Path) -> Result<ArtifactInspection> {
 }
 
 fn artifact_of<A: Architecture>(folder: &Path) -> Result<ArtifactInspection> {
-    let Description { precision, macs, params, provenance, .. } = Description::<A>::read(folder)?;
-    let subnet = Subnet::<A>::load_as_stored(folder, Device::Cpu)?;
+    let (subnet, description) = Subnet::<A>::load_described(folder, Device::Cpu, |stored| stored)?;
+    let Description { precision, macs, params, provenance, .. } = description;
     let network = subnet.architecture();
     Ok(ArtifactInspection {
         family: A::FAMILY.into(),

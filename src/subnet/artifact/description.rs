@@ -165,18 +165,19 @@ impl<A: Architecture> Description<A> {
     /// # Errors
     /// [`Error::Artifact`](crate::Error::Artifact) with the file and what is wrong with it;
     /// [`Error::Io`](crate::Error::Io) if a file is missing or cannot be read.
-    pub fn read(folder: &Path) -> Result<Self> {
-        read_folder(folder, &ARTIFACT, Self::read_once)
+    pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
+        read_folder(folder.as_ref(), &ARTIFACT, Self::read_once)
     }
 
     fn read_once(folder: &Path) -> Result<Self> {
         let path = folder.join(CONFIG);
         let refused = |source| refused(&path, source);
         let value = read_json(&path)?;
-        match check_kind(&value, A::FAMILY).map_err(refused)? {
+        let weights = folder.join(WEIGHTS);
+        let weights_crc32 = match check_kind(&value, A::FAMILY).map_err(refused)? {
             WITHOUT_CHECKSUMS => expect_no_sums(folder).map_err(refused)?,
             _ => check_sums(folder)?,
-        }
+        };
         let description: Self =
             typed::from_value(value).map_err(|e| refused(ArtifactError::Json(e.into())))?;
         let shapes = description.architecture.variables();
@@ -192,19 +193,19 @@ impl<A: Architecture> Description<A> {
                 return Err(refused(ArtifactError::Cost { metric: name, stated, computed }));
             }
         }
-        header::check(&folder.join(WEIGHTS), &shapes, description.precision)?;
-        description.check_weights(&folder.join(WEIGHTS))?;
-        Differences::read(&folder.join(VERIFICATION))?;
+        header::check(&weights, &shapes, description.precision)?;
+        let actual = weights_crc32.map_or_else(|| checksums::crc32(&weights), Ok)?;
+        description.check_weights(&weights, actual)?;
+        Differences::read_file(&folder.join(VERIFICATION))?;
         Ok(description)
     }
 
-    /// Checks that the weights are those that this description was written for.
-    fn check_weights(&self, weights: &Path) -> Result<()> {
-        let (expected, actual) = (self.weights_crc32, checksums::crc32(weights)?);
-        if actual == expected {
-            return Ok(());
+    /// Checks by their checksum that the weights are those that this description was written for.
+    fn check_weights(&self, weights: &Path, actual: u32) -> Result<()> {
+        match self.weights_crc32 {
+            expected if expected == actual => Ok(()),
+            expected => Err(refused(weights, ArtifactError::Checksum { expected, actual })),
         }
-        Err(refused(weights, ArtifactError::Checksum { expected, actual }))
     }
 
     pub(super) fn write(&self, path: &Path) -> Result<()> {
@@ -214,10 +215,10 @@ impl<A: Architecture> Description<A> {
     }
 }
 
-/// Refuses a list of checksums beside a description of the version that had none: it was changed.
-fn expect_no_sums(folder: &Path) -> Result<(), ArtifactError> {
+/// Refuses a list of checksums beside a description of the version that had none: it was changed. Returns no checksum.
+fn expect_no_sums(folder: &Path) -> Result<Option<u32>, ArtifactError> {
     match folder.join(CHECKSUMS).exists() {
-        false => Ok(()),
+        false => Ok(None),
         true => Err(ArtifactError::Checksums {
             reason: format!(
                 "version: got {WITHOUT_CHECKSUMS}, which has no {CHECKSUMS}, expected {VERSION} \
@@ -227,12 +228,12 @@ fn expect_no_sums(folder: &Path) -> Result<(), ArtifactError> {
     }
 }
 
-/// Checks every file of an artifact against `checksums.sfv`.
-fn check_sums(folder: &Path) -> Result<()> {
+/// Checks every file of an artifact against `checksums.sfv`. Returns the checksum of the weights.
+fn check_sums(folder: &Path) -> Result<Option<u32>> {
     let (needed, optional) = ([CONFIG, WEIGHTS, VERIFICATION], [TORCHSCRIPT, ONNX]);
     // A user may put the loader into an artifact of an earlier version.
     let checked = checksums::check(folder, &needed, &optional, &[LOADER]);
-    checked.map(drop).map_err(|error| match error {
+    checked.map(|sums| sums.get(WEIGHTS).copied()).map_err(|error| match error {
         Error::Checksum { path, expected, actual } => {
             refused(&path, ArtifactError::Checksum { expected, actual })
         }

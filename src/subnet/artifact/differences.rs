@@ -1,7 +1,8 @@
 //! `verification.json`: the measured differences of logits.
 
-use super::{read_json, refused};
-use crate::error::ArtifactError;
+use super::{read_json, refused, ARTIFACT, VERIFICATION};
+use crate::error::{ArtifactError, During};
+use crate::files::read_folder;
 use crate::models::Architecture;
 use crate::subnet::verify::difference;
 use crate::subnet::{Precision, Subnet, Verification};
@@ -25,8 +26,18 @@ pub struct Differences {
 }
 
 impl Differences {
-    /// Reads `verification.json` of an artifact, and checks that the verification has passed.
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    /// Reads the differences of an artifact, and checks that the verification has passed. Only
+    /// [`Description::read`](super::Description::read) checks the whole artifact.
+    ///
+    /// # Errors
+    /// [`Error::Artifact`] with what is wrong with `verification.json`; [`Error::Io`] if it is missing or cannot be read.
+    pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
+        read_folder(folder.as_ref(), &ARTIFACT, |folder| {
+            Self::read_file(&folder.join(VERIFICATION))
+        })
+    }
+
+    pub(super) fn read_file(path: &Path) -> Result<Self> {
         let differences: Self = crate::typed::from_value(read_json(path)?)
             .map_err(|fault| refused(path, ArtifactError::Json(fault.into())))?;
         if differences.extraction.passed() {
@@ -46,7 +57,8 @@ const TRIED: i64 = 4;
 /// constants of its own, is saved for those that load its weights in f32.
 ///
 /// # Errors
-/// [`Error::Invalid`] naming the precision.
+/// [`Error::Invalid`] naming the precision; [`Error::Torch`] if the network fails for another reason than types that do
+/// not fit.
 pub(super) fn expect_finite<A: Architecture>(stored: &Subnet<A>, images: &Tensor) -> Result<()> {
     let precision = stored.precision();
     if precision == Precision::F32 {
@@ -54,8 +66,8 @@ pub(super) fn expect_finite<A: Architecture>(stored: &Subnet<A>, images: &Tensor
     }
     let images = images.f_narrow(0, 0, images.size()[0].min(TRIED))?;
     let logits = match stored.predict(&images) {
-        Err(Error::Torch { .. }) => return Ok(()),
-        logits => logits?,
+        Err(Error::Torch { source, .. }) if mixes_types(&source.to_string()) => return Ok(()),
+        logits => logits.during("trying the network in half precision before it is saved")?,
     };
     if logits.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0 {
         return Ok(());
@@ -63,6 +75,13 @@ pub(super) fn expect_finite<A: Architecture>(stored: &Subnet<A>, images: &Tensor
     let expected =
         "one in which the logits of the verification's images are finite; save bf16 or f32";
     Err(Error::invalid("precision of the saved weights", expected, precision.name()))
+}
+
+/// Whether libtorch refused tensors of two types, or has no such operation in half precision. Only the first line is
+/// its message; a trace of calls follows.
+fn mixes_types(message: &str) -> bool {
+    let message = message.lines().next().unwrap_or_default();
+    ["type", "not implemented for"].iter().any(|part| message.contains(part))
 }
 
 /// Returns the largest absolute difference of a logit between a network and its copy with rounded
@@ -85,4 +104,26 @@ fn logits_in_f32<A: Architecture>(network: &Subnet<A>, images: &Tensor) -> Resul
     }
     let (architecture, device) = (network.architecture().clone(), network.device());
     Subnet::new(architecture, network.weights(), device)?.predict(images)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_about_types_is_told_from_other_failures() {
+        for message in [
+            "expected m1 and m2 to have the same dtype, but got: float != c10::Half",
+            "mixed dtype (CPU): expect parameter to have scalar type of Float",
+            "\"addmm_impl_cpu_\" not implemented for 'Half'",
+        ] {
+            assert!(mixes_types(message), "{message}");
+        }
+        for message in [
+            "CUDA out of memory. Tried to allocate 2.00 GiB\nframe #0: at::TensorOptions::dtype",
+            "Expected all tensors to be on the same device, but found at least two devices",
+        ] {
+            assert!(!mixes_types(message), "{message}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::models::Architecture;
 #[cfg(feature = "export")]
 use crate::subnet::{onnx, torchscript};
 use crate::subnet::{Precision, Subnet};
-use crate::Result;
+use crate::{Error, Result};
 use std::path::Path;
 use tch::Tensor;
 
@@ -80,6 +80,9 @@ impl Export {
     }
 }
 
+/// Receives the files that cannot be exported, and why: returns an error, or accepts an artifact without them.
+pub(crate) type OnRefusal<'a> = &'a dyn Fn(&[&'static str], Error) -> Result<()>;
+
 /// Exported files in memory, verified.
 #[derive(Default)]
 pub(super) struct Files {
@@ -91,7 +94,12 @@ pub(super) struct Files {
 
 impl Files {
     #[cfg(not(feature = "export"))]
-    pub(super) fn new<A: Architecture>(_: &Subnet<A>, _: &Tensor, _: &Export) -> Result<Self> {
+    pub(super) fn new<A: Architecture>(
+        _: &Subnet<A>,
+        _: &Tensor,
+        _: &Export,
+        _: OnRefusal,
+    ) -> Result<Self> {
         Ok(Self::default())
     }
 
@@ -100,23 +108,43 @@ impl Files {
         stored: &Subnet<A>,
         images: &Tensor,
         export: &Export,
+        on_refusal: OnRefusal,
     ) -> Result<Self> {
-        if !export.torchscript && !export.onnx {
+        let mut files = Vec::new();
+        files.extend(export.torchscript.then_some(TORCHSCRIPT));
+        files.extend(export.onnx.then_some(ONNX));
+        if export.onnx {
+            if let Err(error) = onnx::expect_exportable(stored.weights()) {
+                on_refusal(&[ONNX], error)?;
+                files.retain(|file| *file != ONNX);
+            }
+        }
+        if files.is_empty() {
             return Ok(Self::default());
         }
-        let graph = stored.architecture().graph()?;
-        if export.onnx {
-            onnx::expect_exportable(stored.weights())?;
+        match Self::of_graph(stored, images, &files) {
+            Err(error) => on_refusal(&files, error).map(|()| Self::default()),
+            written => written,
         }
-        // Both formats are written from one graph, and libtorch runs TorchScript only. So the archive
-        // is made and verified for ONNX exports, too.
+    }
+
+    /// Both formats are written from one graph, and libtorch runs TorchScript only. So the archive is made and verified
+    /// for ONNX exports, too.
+    #[cfg(feature = "export")]
+    fn of_graph<A: Architecture>(
+        stored: &Subnet<A>,
+        images: &Tensor,
+        files: &[&'static str],
+    ) -> Result<Self> {
+        let graph = stored.architecture().graph()?;
+        graph.check()?;
         let script = torchscript::archive(&graph, stored.weights())?;
         let difference = Some(of_export(&script, stored, images)?);
-        let onnx = match export.onnx {
+        let onnx = match files.contains(&ONNX) {
             true => Some(onnx::model(&graph, stored.weights(), stored.precision())?),
             false => None,
         };
-        Ok(Self { torchscript: export.torchscript.then_some(script), onnx, difference })
+        Ok(Self { torchscript: files.contains(&TORCHSCRIPT).then_some(script), onnx, difference })
     }
 
     pub(super) fn write(&self, folder: &Path) -> Result<()> {

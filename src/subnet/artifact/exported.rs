@@ -11,7 +11,8 @@ use tch::{CModule, Tensor};
 /// on all `images` and on the first alone.
 ///
 /// # Errors
-/// [`Error::Verification`] if it exceeds 1e-5 of the largest logit in f32, or 8 ε in f16 and bf16.
+/// [`Error::Verification`] if it exceeds 1e-5 of the largest logit in f32, or 8 ε in f16 and bf16;
+/// [`Error::Shape`] for logits of another shape.
 pub(super) fn of_export<A: Architecture>(
     script: &[u8],
     subnet: &Subnet<A>,
@@ -32,7 +33,15 @@ pub(super) fn of_export<A: Architecture>(
         let allowed = tolerance * scale;
         if !within(difference, allowed) {
             let (what, reference) = ("the exported file", "the subnet");
-            return Err(Error::Verification { what, reference, difference, allowed, begins: None });
+            let (begins, advice) = (None, None);
+            return Err(Error::Verification {
+                what,
+                reference,
+                difference,
+                allowed,
+                begins,
+                advice,
+            });
         }
         worst = worst.max(difference);
     }

@@ -15,6 +15,7 @@ pub(super) fn check(
     verification: &Verification,
     provenance: &Provenance,
     latency: &[LatencyComparison],
+    costs: [(&str, f64); 2],
 ) -> Result<()> {
     let Verification { random_images, real_images, logit_scale, tolerance } = *verification;
     let verified = [
@@ -24,6 +25,7 @@ pub(super) fn check(
         ("tolerance", tolerance),
     ];
     let dense = [("dense_macs", provenance.dense_macs), ("dense_params", provenance.dense_params)];
+    check_fields("subnet", &costs)?;
     check_fields("verification", &verified)?;
     check_fields("provenance", &dense)?;
     for (at, own) in provenance.limits.iter().enumerate() {

@@ -12,6 +12,7 @@ mod header;
 pub use description::{Description, LatencyComparison, Provenance};
 pub use differences::Differences;
 pub use export::Export;
+pub(crate) use export::OnRefusal;
 
 use super::verify::expect_images;
 use super::{Extracted, Precision, Subnet};
@@ -19,12 +20,14 @@ use crate::checksums::{self, CHECKSUMS};
 use crate::cost::Metric;
 use crate::error::ArtifactError;
 use crate::files::{read_folder, write, write_folder, FolderKind};
-use crate::models::Architecture;
+use crate::models::{expect_readable, Architecture};
 use crate::tensors::Weights;
 use crate::{Error, Result};
 use serde::Serialize;
 use std::path::Path;
 use tch::Device;
+#[cfg(feature = "pipeline")]
+use tch::Tensor;
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
@@ -69,7 +72,7 @@ impl<A: Architecture> Subnet<A> {
     /// Those of [`Description::read`], before any tensor is allocated; [`ArtifactError::Precision`] for a weight that is
     /// stored as integers or flags, and [`Error::File`] for integers or flags of another type than the network's.
     pub fn load(folder: impl AsRef<Path>, device: Device) -> Result<Self> {
-        Self::load_described(folder.as_ref(), device, |_| Precision::F32)
+        Self::load_described(folder.as_ref(), device, |_| Precision::F32).map(|(own, _)| own)
     }
 
     /// Loads a subnet like [`load`](Self::load), but keeps the precision of the stored weights, in
@@ -79,21 +82,24 @@ impl<A: Architecture> Subnet<A> {
     /// Those of [`Description::read`], before any tensor is allocated; [`ArtifactError::Precision`] for a weight that is
     /// stored as integers or flags, and [`Error::File`] for integers or flags of another type than the network's.
     pub fn load_as_stored(folder: impl AsRef<Path>, device: Device) -> Result<Self> {
-        Self::load_described(folder.as_ref(), device, |stored| stored)
+        Self::load_described(folder.as_ref(), device, |stored| stored).map(|(own, _)| own)
     }
 
-    fn load_described(
+    /// Loads a subnet in a precision that depends on that of the stored weights, with its description.
+    pub(crate) fn load_described(
         folder: &Path,
         device: Device,
         precision: impl Fn(Precision) -> Precision,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Description<A>)> {
         read_folder(folder, &ARTIFACT, |folder| {
-            let description = Description::read(folder)?;
+            let description = Description::<A>::read(folder)?;
             let path = folder.join(WEIGHTS);
             let weights = crate::tensors::read(&path, device)?;
-            let Description { architecture, precision: stored, .. } = description;
+            let (architecture, stored) = (description.architecture.clone(), description.precision);
             let check = |own: &Weights| header::expect_types(&path, &weights, own, stored);
-            Self::with_checked(architecture, &weights, device, precision(stored), check)
+            let subnet =
+                Self::with_checked(architecture, &weights, device, precision(stored), check)?;
+            Ok((subnet, description))
         })
     }
 
@@ -106,16 +112,23 @@ impl<A: Architecture> Subnet<A> {
 
 impl<A: Architecture> Extracted<A> {
     /// Writes the artifact; [`save`](Self::save) documents it.
-    pub(super) fn write(&self, folder: &Path, export: &Export) -> Result<Differences> {
+    pub(crate) fn write(
+        &self,
+        folder: &Path,
+        export: &Export,
+        on_refusal: OnRefusal,
+    ) -> Result<Differences> {
         ARTIFACT.expect_own(folder)?;
         self.verification.check()?;
-        finite::check(&self.verification, &self.provenance, &export.latency)?;
         let (subnet, images) = (&self.subnet, &self.images);
-        expect_images(images)?;
+        expect_readable(subnet.architecture())?;
+        let (macs, params) = (subnet.macs()?, subnet.params()?);
+        let costs = [("macs", macs), ("params", params)];
+        finite::check(&self.verification, &self.provenance, &export.latency, costs)?;
+        expect_images(images, subnet.device())?;
         let stored = subnet.rounded(export.precision)?;
         differences::expect_finite(&stored, images)?;
-        let (macs, params) = (subnet.macs()?, subnet.params()?);
-        let files = export::Files::new(&stored, images, export)?;
+        let files = export::Files::new(&stored, images, export, on_refusal)?;
         let differences = Differences {
             extraction: self.verification,
             rounding: differences::of_rounding(subnet, &stored, images)?,
@@ -142,6 +155,17 @@ impl<A: Architecture> Extracted<A> {
         })?;
         Ok(differences)
     }
+}
+
+/// Makes all exports of a network in memory, on `images`, and gives those that are refused to `on_refusal`.
+#[cfg(feature = "pipeline")]
+pub(crate) fn try_exports<A: Architecture>(
+    network: &Subnet<A>,
+    images: &Tensor,
+    on_refusal: OnRefusal,
+) -> Result<()> {
+    let all = Export::f32().torchscript().onnx();
+    export::Files::new(network, images, &all, on_refusal).map(drop)
 }
 
 fn refused(path: &Path, source: ArtifactError) -> Error {

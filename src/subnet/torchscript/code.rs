@@ -1,7 +1,7 @@
 //! Source code of a TorchScript archive: module classes and the forward pass.
 
 use super::layers::{activate, layer_norm, rms_norm};
-use super::modules::Module;
+use super::modules::{Attribute, Module};
 use super::{attention, windows};
 use crate::models::graph::{Operation, Step, Value};
 use crate::models::Graph;
@@ -23,17 +23,20 @@ pub(super) fn source(graph: &Graph, root: &Module) -> Result<String> {
 /// Declares the class of a module. Attributes are declared by strings, because names such as `0` are no
 /// identifiers.
 fn declare(source: &mut String, module: &Module) -> Result<()> {
-    let names = module.parameters.iter().map(|(name, _)| quoted(name));
-    let names = names.collect::<Result<Vec<_>>>()?;
-    let listed: String = names.iter().map(|name| format!("{name}, ")).collect();
+    let named = |own: &Attribute| Ok((quoted(&own.name)?, own.is_buffer));
+    let names = module.attributes.iter().map(named).collect::<Result<Vec<_>>>()?;
+    let listed = |buffers: bool| -> String {
+        let names = names.iter().filter(|(_, is_buffer)| *is_buffer == buffers);
+        names.map(|(name, _)| format!("{name}, ")).collect()
+    };
     let mut lines = vec![
         format!("class {}(Module):", class(module)),
-        format!("  __parameters__ = [{listed}]"),
-        "  __buffers__ = []".into(),
+        format!("  __parameters__ = [{}]", listed(false)),
+        format!("  __buffers__ = [{}]", listed(true)),
         "  __annotations__ = []".into(),
         "  training : bool".into(),
     ];
-    lines.extend(names.iter().map(|name| format!("  __annotations__[{name}] = Tensor")));
+    lines.extend(names.iter().map(|(name, _)| format!("  __annotations__[{name}] = Tensor")));
     for (name, child) in &module.children {
         lines.push(format!("  __annotations__[{}] = __torch__.{}", quoted(name)?, class(child)));
     }
@@ -57,7 +60,7 @@ fn quoted(name: &str) -> Result<String> {
 /// Writes the forward pass.
 fn forward(source: &mut String, graph: &Graph, root: &Module) -> Result<()> {
     let any = parameter_of(root, "self".into())
-        .ok_or_else(|| Error::invalid("number of weights", "at least 1", 0))?;
+        .ok_or_else(|| Error::invalid("number of floating-point weights", "at least 1", 0))?;
     let mut lines = vec![
         format!("  def forward(self: __torch__.{}, images: Tensor) -> Tensor:", class(root)),
         format!("    if torch.ne(torch.slice(torch.size(images), 1), {:?}):", graph.input()),
@@ -86,11 +89,13 @@ fn refusal(graph: &Graph) -> String {
 
 /// Returns the expression of the first parameter below `path`.
 fn parameter_of(module: &Module, path: String) -> Option<String> {
-    if let Some((name, _)) = module.parameters.first() {
+    if let Some(Attribute { name, .. }) = module.attributes.iter().find(|own| !own.is_buffer) {
         return Some(format!("getattr({path}, \"{name}\")"));
     }
-    let (name, child) = module.children.first()?;
-    parameter_of(child, format!("getattr({path}, \"{name}\")"))
+    let below = |(name, child): &(String, Module)| {
+        parameter_of(child, format!("getattr({path}, \"{name}\")"))
+    };
+    module.children.iter().find_map(below)
 }
 
 /// Returns the source lines of one step.

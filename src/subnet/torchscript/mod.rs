@@ -30,7 +30,7 @@ const ALIGNMENT: u16 = 64;
 
 /// Returns the bytes of the archive. The tensors keep their type.
 pub(super) fn archive(graph: &Graph, weights: &Weights) -> Result<Vec<u8>> {
-    let root = Module::tree(weights.keys());
+    let root = Module::tree(weights);
     let code = code::source(graph, &root)?;
     let pickle = pickle::module(&root, weights)?;
     let tensors = weights.values().map(to_bytes).collect::<Result<Vec<_>>>()?;

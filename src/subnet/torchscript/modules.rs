@@ -1,25 +1,39 @@
 //! The module tree that the dotted names of weights form.
 
-/// Module with its own parameters and child modules.
+use crate::tensors::Weights;
+
+/// Tensor of a module.
+#[derive(Debug, PartialEq)]
+pub(super) struct Attribute {
+    /// Name within its module.
+    pub(super) name: String,
+    /// Index among all weights.
+    pub(super) place: usize,
+    /// Whether it is a buffer: a tensor of integers or flags.
+    pub(super) is_buffer: bool,
+}
+
+/// Module with its own tensors and child modules.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Module {
     /// Number of the class; 0 for the root.
     pub(super) class: usize,
-    /// Names of its own parameters, with their indices among all weights.
-    pub(super) parameters: Vec<(String, usize)>,
+    /// Its own parameters and buffers.
+    pub(super) attributes: Vec<Attribute>,
     /// Names and modules of the children; numeric names in numeric order.
     pub(super) children: Vec<(String, Module)>,
 }
 
 impl Module {
-    /// Returns the tree of these weight names, given in the order of their storages.
-    pub(super) fn tree<'a>(names: impl IntoIterator<Item = &'a String>) -> Self {
+    /// Returns the tree of these weights, whose storages are in their order.
+    pub(super) fn tree(weights: &Weights) -> Self {
         let mut root = Self::default();
-        for (place, name) in names.into_iter().enumerate() {
+        for (place, (name, weight)) in weights.iter().enumerate() {
             let mut parts: Vec<&str> = name.split('.').collect();
-            let leaf = parts.pop().unwrap_or_default();
+            let name = parts.pop().unwrap_or_default().into();
             let owner = parts.into_iter().fold(&mut root, Self::child);
-            owner.parameters.push((leaf.into(), place));
+            let is_buffer = !weight.is_floating_point();
+            owner.attributes.push(Attribute { name, place, is_buffer });
         }
         root.finish(0);
         root
@@ -55,12 +69,14 @@ impl Module {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::Tensor;
 
     #[test]
     fn tree_of_weight_names_has_blocks_in_numeric_order_and_parameters_by_index() {
         let names = ["blocks.10.w", "blocks.2.w", "cls", "norm.w"].map(String::from);
-        let root = Module::tree(&names);
-        assert_eq!(root.parameters, [("cls".into(), 2)]);
+        let weights = names.into_iter().map(|name| (name, Tensor::from(1.0))).collect();
+        let root = Module::tree(&weights);
+        assert_eq!(root.attributes, [Attribute { name: "cls".into(), place: 2, is_buffer: false }]);
         let children = |module: &Module| module.children.iter().map(|c| c.0.clone()).collect();
         let top: Vec<String> = children(&root);
         assert_eq!(top, ["blocks", "norm"]);

@@ -11,7 +11,7 @@ pub(super) const NO_CONSTANTS: &[u8] = b"\x80\x02).";
 
 /// Returns the pickle of a module tree; tensor n of `weights` refers to storage n.
 pub(super) fn module(root: &Module, weights: &Weights) -> Result<Vec<u8>> {
-    let tensors: Vec<&Tensor> = weights.values().collect();
+    let tensors: Vec<(&String, &Tensor)> = weights.iter().collect();
     let mut pickle = Pickle(vec![0x80, 2]);
     pickle.object(root, &tensors)?;
     pickle.0.push(b'.');
@@ -22,14 +22,14 @@ struct Pickle(Vec<u8>);
 
 impl Pickle {
     /// Writes an object of the module's class, with its attributes as a dict.
-    fn object(&mut self, module: &Module, tensors: &[&Tensor]) -> Result<()> {
+    fn object(&mut self, module: &Module, tensors: &[(&String, &Tensor)]) -> Result<()> {
         self.global("__torch__", &class(module));
         self.0.extend(b")\x81}("); // empty tuple, new object, empty dict, mark
         self.text("training");
         self.bool(false);
-        for (name, place) in &module.parameters {
-            self.text(name);
-            self.tensor(*place, tensors[*place])?;
+        for own in &module.attributes {
+            self.text(&own.name);
+            self.tensor(own.place, tensors[own.place])?;
         }
         for (name, child) in &module.children {
             self.text(name);
@@ -40,12 +40,12 @@ impl Pickle {
     }
 
     /// Writes a call of `_rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks)`.
-    fn tensor(&mut self, key: usize, tensor: &Tensor) -> Result<()> {
+    fn tensor(&mut self, key: usize, (name, tensor): (&String, &Tensor)) -> Result<()> {
         let shape = tensor.size();
         self.global("torch._utils", "_rebuild_tensor_v2");
         self.0.extend(b"((");
         self.text("storage");
-        self.global("torch", storage_type(tensor.f_kind()?)?);
+        self.global("torch", storage_type(name, tensor.f_kind()?)?);
         self.text(&key.to_string());
         self.text("cpu");
         self.integer(tensor.numel() as i64);
@@ -96,13 +96,22 @@ impl Pickle {
     }
 }
 
-fn storage_type(kind: Kind) -> Result<&'static str> {
-    match kind {
-        Kind::Float => Ok("FloatStorage"),
-        Kind::Half => Ok("HalfStorage"),
-        Kind::BFloat16 => Ok("BFloat16Storage"),
-        other => Err(Error::invalid("type of a weight", "f32, f16 or bf16", format!("{other:?}"))),
-    }
+fn storage_type(name: &str, kind: Kind) -> Result<&'static str> {
+    Ok(match kind {
+        Kind::Float => "FloatStorage",
+        Kind::Half => "HalfStorage",
+        Kind::BFloat16 => "BFloat16Storage",
+        Kind::Int64 => "LongStorage",
+        Kind::Int => "IntStorage",
+        Kind::Int16 => "ShortStorage",
+        Kind::Int8 => "CharStorage",
+        Kind::Uint8 => "ByteStorage",
+        Kind::Bool => "BoolStorage",
+        other => {
+            let expected = "f32, f16, bf16, integers or flags";
+            return Err(Error::invalid(format!("type of {name}"), expected, format!("{other:?}")));
+        }
+    })
 }
 
 fn contiguous_strides(shape: &[i64]) -> Vec<i64> {
