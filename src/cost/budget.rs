@@ -61,10 +61,19 @@ impl Limit {
             Some(digits) => (digits.trim_end(), Self::Amount),
             None => (text, Self::Share),
         };
-        digits.parse().map(limit).map_err(|_| {
+        let number: f64 = digits.parse().map_err(|_| {
             let expected = "a share such as 0.6, or milliseconds such as 12ms";
             Error::invalid(name, expected, format!("{text:?}"))
-        })
+        })?;
+        match limit(number) {
+            Self::Share(share) if share > 1.0 => {
+                let expected = format!(
+                    "a share within (0, 1], or milliseconds; for milliseconds write {share}ms"
+                );
+                Err(Error::invalid(name, expected, text))
+            }
+            limit => Ok(limit),
+        }
     }
 
     fn parse_amount(name: &str, text: &str) -> Result<Self> {

@@ -139,6 +139,28 @@ impl Polynomial {
     }
 }
 
+impl Polynomial {
+    /// Returns the polynomial over the dimensions of `space` alone: sizes of others, taken from `fixed`, are multiplied into
+    /// the coefficients.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if a dimension is neither in the space nor in `fixed`.
+    pub(crate) fn over(&self, space: &SearchSpace, fixed: &Sizes) -> Result<Self> {
+        let mut sum = Self::default();
+        for term in &self.terms {
+            let mut own = Term { coefficient: term.coefficient, factors: Vec::new() };
+            for factor in &term.factors {
+                match space.dimensions.iter().any(|own| own.name == factor.dimension) {
+                    true => own.factors.push(factor.clone()),
+                    false => own.coefficient *= factor.at(size_in(fixed, &factor.dimension)?),
+                }
+            }
+            sum += Self { terms: vec![own] };
+        }
+        Ok(sum)
+    }
+}
+
 /// Returns the size of a dimension.
 ///
 /// # Errors

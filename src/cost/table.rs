@@ -45,14 +45,17 @@ impl Grid {
         heads.flat_map(move |&heads| self.channels.iter().map(move |&own| size(heads, own)))
     }
 
-    /// Returns whether a size lies within the points.
+    /// Returns whether a size lies within the points: a branch that is there, within those with heads.
     pub(crate) fn spans(&self, size: Size) -> bool {
         let within = |points: &[i64], value| {
             points.first().is_some_and(|&least| least <= value)
                 && points.last().is_some_and(|&most| value <= most)
         };
-        within(&self.heads, size.heads)
-            && (size.is_removed() || within(&self.channels, size.channels))
+        let heads = match self.heads.as_slice() {
+            [0, with_heads @ ..] if !size.is_removed() => with_heads,
+            all => all,
+        };
+        within(heads, size.heads) && (size.is_removed() || within(&self.channels, size.channels))
     }
 
     /// Returns the size of the last point: the dense one.
@@ -272,4 +275,22 @@ fn check_term(term: &TableTerm, tables: &[Table]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grid_of_a_removable_branch_does_not_span_sizes_between_removed_and_the_least() {
+        let removable = Grid { heads: vec![0, 2, 4], channels: vec![8, 16] };
+        let size = |heads| Size { heads, channels: 8 };
+        for (size, spanned) in
+            [(Size::REMOVED, true), (size(1), false), (size(2), true), (size(5), false)]
+        {
+            assert_eq!(removable.spans(size), spanned, "{size}");
+        }
+        let kept = Grid { heads: vec![2, 4], ..removable };
+        assert!(!kept.spans(Size::REMOVED) && !kept.spans(size(1)) && kept.spans(size(3)));
+    }
 }

@@ -56,11 +56,24 @@ pub enum LatencyError {
     /// A graphics card whose name is not known: a model of it would hold for any other card.
     #[error(
         "name of CUDA device {index}: got none from nvidia-smi, expected one, which the latency model is stored \
-         with; put nvidia-smi on the PATH"
+         with; put nvidia-smi on the PATH, or a number or UUID that it knows into CUDA_VISIBLE_DEVICES"
     )]
     Unnamed {
         /// Index of the device.
         index: usize,
+    },
+
+    /// A graphics card whose number may be another one for nvidia-smi than for CUDA, on a machine with cards of several
+    /// names.
+    #[error(
+        "name of CUDA device {index}: got one of {names}, expected the same for all, or the order of nvidia-smi; set \
+         CUDA_DEVICE_ORDER=PCI_BUS_ID, or the card's UUID in CUDA_VISIBLE_DEVICES"
+    )]
+    CardOrder {
+        /// Index of the device.
+        index: usize,
+        /// Names of all cards.
+        names: String,
     },
 
     /// A latency that is not a positive number of milliseconds.

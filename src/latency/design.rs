@@ -28,21 +28,27 @@ struct Role {
     order: Vec<usize>,
 }
 
+/// Networks to measure, in order.
+#[derive(Debug)]
+pub(super) struct Design {
+    pub(super) networks: Vec<Planned>,
+    /// Number of the first ones that are measured in any case: they contain those at the ends of every dimension.
+    pub(super) least: usize,
+}
+
 /// Returns `count` networks, or as many as are wanted at least: the smallest; each role at its smallest
 /// with all others dense, and dense with all others smallest, but for the branch that it needs, which is there; then
 /// networks whose equal layers are equal in turn with networks of random sizes. One in five, and at least one, of random
 /// sizes, is held out.
 ///
 /// Where the branch that a dimension needs is removed, the dimension has its dense size: all its sizes are one network.
-pub(super) fn design(
-    space: &SearchSpace,
-    classes: &[Class],
-    count: usize,
-    seed: u64,
-) -> Vec<Planned> {
+pub(super) fn design(space: &SearchSpace, classes: &[Class], count: usize, seed: u64) -> Design {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut roles, needs) = (roles(space, classes), Needs::of(space, classes));
     let mut fitted = ends(&roles, space, &needs);
+    let last = fitted.len() - 1;
+    // One is held out after every four of the fitted ones.
+    let least = last + last / (EVERY - 1) + 1;
     while fitted.len() < count {
         let drawn: Vec<Size> = roles.iter_mut().map(|role| role.next(&mut random)).collect();
         fitted.push(needs.met(all(&roles, space, |at| drawn[at])));
@@ -57,12 +63,12 @@ pub(super) fn design(
             planned.push(Planned { sizes, held_out: true });
         }
     }
-    planned.truncate(count.max(2 * roles.len() + 3));
+    planned.truncate(count.max(least));
     if !planned.iter().any(|own| own.held_out) {
         let sizes = needs.met(scattered(&roles, space, &mut random));
         planned.push(Planned { sizes, held_out: true });
     }
-    planned
+    Design { networks: planned, least }
 }
 
 /// Returns the smallest network, and those of each role at one end of its points with all others at the other, each once.
@@ -190,15 +196,37 @@ fn by_units(grid: &Grid) -> Vec<Size> {
 mod tests {
     use super::super::groups::classes;
     use super::*;
-    use crate::models::{Architecture, VitConfig};
+    use crate::models::{Architecture, SwinConfig, VitConfig};
     use crate::Result;
+
+    #[test]
+    fn networks_at_the_ends_of_every_dimension_are_planned_and_measured_however_few_are_wanted(
+    ) -> Result<()> {
+        let swin = SwinConfig::tiny().qk_v_apart()?;
+        let space = swin.space()?;
+        let classes = classes(&swin.cost_model(), &space)?;
+        for space in [space.clone(), space.removable_branches()] {
+            let (roles, needs) = (roles(&space, &classes), Needs::of(&space, &classes));
+            let ends = ends(&roles, &space, &needs);
+            assert!(ends.len() > 24, "{}", ends.len());
+            for count in [1, 24] {
+                let Design { networks, least } = design(&space, &classes, count, 3);
+                let measured = &networks[..least];
+                for end in &ends {
+                    assert!(measured.iter().any(|own| !own.held_out && own.sizes == *end));
+                }
+                assert!(measured.iter().any(|own| own.held_out));
+            }
+        }
+        Ok(())
+    }
 
     #[test]
     fn networks_to_measure_vary_queries_and_keys_only_where_their_attention_is() -> Result<()> {
         let vit = VitConfig::uniform(32, 3, 4).input(16, 3, 4).classes(5).qk_v_apart()?;
         let space = vit.space()?.removable_branches();
         let at = |name: &str| space.dimensions.iter().position(|own| own.name == name);
-        let networks = design(&space, &classes(&vit.cost_model(), &space)?, 60, 3);
+        let networks = design(&space, &classes(&vit.cost_model(), &space)?, 60, 3).networks;
         let (least, mut removed, mut ends) = (space.dimensions[0].candidates.least(), 0, 0);
         for block in 1..3 {
             let name = format!("blocks.{block}.attn");

@@ -119,7 +119,7 @@ fn best(classes: &[Class], places: &[Places], measured: &[Measured]) -> Result<P
     };
     for (bend, step) in BENDS.iter().flat_map(|bend| STEPS.map(|step| (*bend, step))) {
         let kernel = Kernel { bend, step };
-        let covariance = covariance(&kernel, classes, places, measured.len() as i64)?;
+        let covariance = covariance(&kernel, classes, places, measured.len() as i64, PAIRS)?;
         for noise in NOISES {
             let own = Posterior::new(kernel, &covariance, &ratios, noise)?;
             if own.error < best.error {
@@ -130,20 +130,30 @@ fn best(classes: &[Class], places: &[Places], measured: &[Measured]) -> Result<P
     Ok(best)
 }
 
-/// Returns the covariances of all pairs of networks, `[N, N]`, f64.
+/// Pairs of groups whose covariances are in memory at a time: 32 MB a tensor.
+const PAIRS: i64 = 1 << 22;
+
+/// Returns the covariances of all pairs of networks, `[N, N]`, f64; those of about `together` pairs of groups at a time.
 fn covariance(
     kernel: &Kernel,
     classes: &[Class],
     places: &[Places],
     networks: i64,
+    together: i64,
 ) -> Result<Tensor> {
     let like = (Kind::Double, Device::Cpu);
-    let mut sum = Tensor::f_full([networks, networks], CONSTANT, like)?;
+    let sum = Tensor::f_full([networks, networks], CONSTANT, like)?;
     for (class, places) in classes.iter().zip(places) {
         let members = class.members.len() as i64;
-        let pairs = kernel.between(class, places, places)?;
-        let pairs = pairs.f_view([networks, members, networks, members])?;
-        sum = sum.f_add(&pairs.f_sum_dim_intlist([1i64, 3].as_slice(), false, None)?)?;
+        let rows = (together / (members * networks * members)).clamp(1, networks.max(1));
+        for first in (0..networks).step_by(rows as usize) {
+            let rows = rows.min(networks - first);
+            let left = places.part(first * members, rows * members)?;
+            let pairs = kernel.between(class, &left, places)?;
+            let pairs = pairs.f_view([rows, members, networks, members])?;
+            let pairs = pairs.f_sum_dim_intlist([1i64, 3].as_slice(), false, None)?;
+            let _ = sum.f_narrow(0, first, rows)?.f_add_(&pairs)?;
+        }
     }
     Ok(sum)
 }
@@ -178,6 +188,25 @@ impl Posterior {
 mod tests {
     use super::*;
     use crate::cost::Grid;
+
+    #[test]
+    fn covariance_in_parts_is_that_of_all_pairs_at_once() -> Result<()> {
+        let grid = Grid { heads: vec![1], channels: vec![1, 2, 3] };
+        let members = vec![vec![0], vec![1]];
+        let class = Class { grids: vec![grid], needs: vec![None], members, share: 0.5 };
+        let sizes: Vec<_> = (0..14).map(|at| vec![Size::flat(1 + at % 3)]).collect();
+        let places = [Places::new(&class, &sizes)?];
+        for (bend, step) in [(0.0, 0.0), (0.5, 0.25)] {
+            let of = |together| {
+                let kernel = Kernel { bend, step };
+                covariance(&kernel, std::slice::from_ref(&class), &places, 7, together)
+            };
+            let [whole, parts] = [of(PAIRS)?, of(2 * 2 * 7 * 2)?];
+            let difference = f64::try_from((whole - parts).f_abs()?.f_max()?)?;
+            assert!(difference < 1e-15, "{difference}");
+        }
+        Ok(())
+    }
 
     /// Two classes, of two groups and of one.
     fn met(values: [[f64; 3]; 2], excess: f64) -> Vec<Vec<f64>> {

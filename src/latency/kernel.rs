@@ -29,6 +29,7 @@ impl Kernel {
     /// Returns the covariances of all pairs of `left` and `right`, `[left, right]`, f64.
     pub(super) fn between(&self, class: &Class, left: &Places, right: &Places) -> Result<Tensor> {
         let amplitude = (class.share + LEAST) / class.members.len() as f64;
+        // In place, because the tensors of many networks are large.
         let mut product = Tensor::f_full(
             [left.count, right.count],
             amplitude * amplitude,
@@ -36,10 +37,16 @@ impl Kernel {
         )?;
         for (left, right) in left.axes.iter().zip(&right.axes) {
             let (u, v) = (left.f_unsqueeze(1)?, right.f_unsqueeze(0)?);
-            let linear = u.f_mul(&v)?.f_add_scalar(1)?;
-            let bends = u.f_minimum(&v)?.f_mul_scalar(self.bend)?;
-            let steps = u.f_eq_tensor(&v)?.f_to_kind(Kind::Double)?.f_mul_scalar(self.step)?;
-            product = product.f_mul(&linear.f_add(&bends)?.f_add(&steps)?)?;
+            let mut factor = u.f_mul(&v)?;
+            let _ = factor.f_add_scalar_(1)?;
+            if self.bend != 0.0 {
+                let _ = factor.f_add_(&u.f_minimum(&v)?.f_mul_scalar_(self.bend)?)?;
+            }
+            if self.step != 0.0 {
+                let equal = u.f_eq_tensor(&v)?;
+                let _ = factor.f_add_(&equal.f_to_kind(Kind::Double)?.f_mul_scalar_(self.step)?)?;
+            }
+            let _ = product.f_mul_(&factor)?;
         }
         Ok(product)
     }
@@ -74,6 +81,12 @@ impl Places {
             }
         }
         Ok(Self { count: groups.len() as i64, axes })
+    }
+
+    /// Returns the places of some groups in a row.
+    pub(super) fn part(&self, first: i64, count: i64) -> Result<Self> {
+        let axes = self.axes.iter().map(|axis| axis.f_narrow(0, first, count));
+        Ok(Self { count, axes: axes.collect::<std::result::Result<_, _>>()? })
     }
 }
 

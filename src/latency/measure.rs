@@ -1,6 +1,6 @@
 //! Measurement of a latency model.
 
-use super::design::{design, Planned};
+use super::design::{design, Design, Planned};
 use super::fit::{fit, Measured};
 use super::groups::{classes, Class};
 use super::meter::{Meter, Timer};
@@ -25,7 +25,7 @@ const SHARE: f64 = 0.6;
 const FEWEST_ROUNDS: usize = 3;
 /// Fewest networks.
 const FEWEST_NETWORKS: usize = 24;
-/// The fit takes memory in proportion to the square of them: some hundred MB for 500 networks of 12 blocks.
+/// The fit takes time in proportion to the square of them.
 const NETWORKS: Range<usize> = Range::closed(1, 500);
 const ROUNDS: Range<usize> = Range::closed(1, 10_000);
 const SECONDS: Range<f64> = Range::above(0.0, 1e6);
@@ -40,7 +40,7 @@ pub struct MeasureOptions {
     /// Visits of each network, each beside one of the dense network.
     pub rounds: usize,
     /// Wall time in seconds. Where it is short, networks are visited less often, down to three times; then fewer are
-    /// measured, down to 24. These are measured however long it takes.
+    /// measured, down to 24 and those at the ends. These are measured however long it takes. The fit comes after.
     pub seconds: f64,
     /// Largest median error of the predictions for the networks that are held out, a share. A model that is worse is
     /// refused: other programs ran, for example.
@@ -168,7 +168,9 @@ fn measure_all<A: Architecture>(
     let rounds = rounds.clamp(FEWEST_ROUNDS.min(options.rounds), options.rounds);
     let affordable = (options.seconds / (built + visit * rounds as f64).max(1e-9)) as usize;
     let least = FEWEST_NETWORKS.min(options.networks);
-    let plan = design(space, classes, affordable.clamp(least, options.networks), options.seed);
+    let count = affordable.clamp(least, options.networks);
+    let Design { networks: plan, least: ends } = design(space, classes, count, options.seed);
+    let least = least.max(ends);
     let mut all = Rounds::default();
     for some in plan.chunks(TOGETHER) {
         if seconds() > options.seconds && all.networks.len() >= least {
@@ -240,10 +242,12 @@ fn findings(space: &SearchSpace, classes: &[Class], rounds: Rounds) -> Result<Fi
     let cost = fit(space, classes, &measured(true), dense_ms)?;
     let compared = |(own, held_out): &(Measured, bool)| {
         let by = if *held_out { &first } else { &cost };
+        let sizes = named(space, &own.sizes);
         Ok(MeasuredNetwork {
             measured_ms: own.ratio * dense_ms,
-            predicted_ms: by.evaluate(&named(space, &own.sizes))?,
+            predicted_ms: by.evaluate(&sizes)?,
             held_out: *held_out,
+            sizes,
         })
     };
     let networks = networks.iter().map(compared).collect::<Result<_>>()?;

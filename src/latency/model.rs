@@ -1,7 +1,7 @@
 //! The latency model: a stored value.
 
 use super::{median, Setting};
-use crate::cost::{CostModel, Metric, TableCost};
+use crate::cost::{CostModel, TableCost};
 use crate::error::LatencyError;
 use crate::files::{read_json, write_json};
 use crate::models::Architecture;
@@ -76,7 +76,7 @@ impl PredictionError {
 }
 
 /// A network of the measurement.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MeasuredNetwork {
     /// Measured latency, in milliseconds: median ratio to the dense network, times its latency.
     pub measured_ms: f64,
@@ -84,6 +84,9 @@ pub struct MeasuredNetwork {
     pub predicted_ms: f64,
     /// Whether it was left out of the fit that its error is estimated from.
     pub held_out: bool,
+    /// Its sizes, in units; empty in files of earlier versions.
+    #[serde(default)]
+    pub sizes: Sizes,
 }
 
 /// What a measurement gives beside its conditions.
@@ -201,14 +204,6 @@ impl LatencyModel {
         }
     }
 
-    /// Returns the predicted latency of the dense network, in milliseconds: that which was measured.
-    ///
-    /// # Errors
-    /// Those of [`cost_model`](Self::cost_model).
-    pub fn predicted_dense<A: Architecture>(&self, architecture: &A) -> Result<f64> {
-        self.cost_model(architecture)?.dense_cost(Metric::Latency)
-    }
-
     /// Returns whether a file begins as one that [`write`](Self::write) has written.
     #[cfg(feature = "pipeline")]
     pub(crate) fn is_at(path: &Path) -> bool {
@@ -222,8 +217,8 @@ impl LatencyModel {
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
-        write_json(path, self)
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
+        write_json(path.as_ref(), self)
     }
 
     /// Reads a model that [`write`](Self::write) has written. Check it with
@@ -232,7 +227,8 @@ impl LatencyModel {
     /// # Errors
     /// [`Error::Io`] if the file cannot be read, [`Error::File`] if it holds something else or another
     /// version.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
         let value: Value = read_json(path)?;
         let wrong = |name: &str, expected: &str| {
             let reason = format!("{name}: got {}, expected {expected}", value[name]);

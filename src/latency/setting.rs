@@ -111,23 +111,64 @@ fn named(cpuinfo: &str, board: &str) -> Option<String> {
 }
 
 fn card(index: usize) -> Result<String> {
+    const NAMES: [&str; 2] = ["--query-gpu=name", "--format=csv,noheader"];
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    let all = lines("nvidia-smi", &NAMES).unwrap_or_default();
+    let [visible, order] = ["CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"].map(variable);
+    let id = format!("--id={}", card_id(index, &visible, &order, &all)?);
+    let name = first_line("nvidia-smi", &[&id, NAMES[0], NAMES[1]]);
+    name.ok_or_else(|| LatencyError::Unnamed { index }.into())
+}
+
+/// Returns by which number or UUID nvidia-smi knows a card of this process. It numbers cards by their place on the bus; CUDA
+/// the faster ones first, unless the variable of its `order` says otherwise.
+fn card_id(
+    index: usize,
+    visible: &str,
+    order: &str,
+    names: &[String],
+) -> Result<String, LatencyError> {
     // A process that sees some cards only counts these from 0.
-    let visible = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
-    let own = visible.split(',').nth(index).filter(|own| !own.is_empty());
+    let own = visible.split(',').map(str::trim).nth(index).filter(|own| !own.is_empty());
     let own = own.map_or(index.to_string(), str::to_owned);
-    let options = [&format!("--id={own}"), "--query-gpu=name", "--format=csv,noheader"];
-    first_line("nvidia-smi", &options).ok_or_else(|| LatencyError::Unnamed { index }.into())
+    let differ = names.windows(2).any(|pair| pair[0] != pair[1]);
+    if differ && order != "PCI_BUS_ID" && own.parse::<usize>().is_ok() {
+        return Err(LatencyError::CardOrder { index, names: names.join(", ") });
+    }
+    Ok(own)
 }
 
 fn first_line(program: &str, options: &[&str]) -> Option<String> {
+    lines(program, options)?.into_iter().next().filter(|line| !line.is_empty())
+}
+
+/// Lines that a program prints; `None` if it fails.
+fn lines(program: &str, options: &[&str]) -> Option<Vec<String>> {
     let output = Command::new(program).args(options).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).lines().next()?.trim().to_owned();
-    (output.status.success() && !text.is_empty()).then_some(text)
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines = text.lines().map(|line| line.trim().to_owned()).collect();
+    output.status.success().then_some(lines)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::named;
+    use super::{card_id, named};
+
+    #[test]
+    fn card_among_cards_of_several_names_is_known_by_its_number_in_the_order_of_the_bus_alone() {
+        let names = ["Card A", "Card B"].map(String::from);
+        let id = |index, visible, order, names: &[String]| {
+            card_id(index, visible, order, names).map_err(|error| error.to_string())
+        };
+        assert_eq!(id(1, "3, 1", "", &names[..1]).as_deref(), Ok("1"));
+        assert_eq!(id(1, "", "PCI_BUS_ID", &names).as_deref(), Ok("1"));
+        assert_eq!(id(0, "GPU-5a, GPU-6b", "", &names).as_deref(), Ok("GPU-5a"));
+        assert_eq!(id(0, "", "", &[]).as_deref(), Ok("0"), "without nvidia-smi");
+        for visible in ["", "1"] {
+            let refused = id(0, visible, "FASTEST_FIRST", &names).err().unwrap_or_default();
+            assert!(refused.contains("Card A, Card B") && refused.contains("CUDA_DEVICE_ORDER"));
+        }
+    }
 
     #[test]
     fn processor_without_a_model_name_is_named_by_board_and_kinds_of_cores() {

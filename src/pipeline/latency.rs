@@ -157,7 +157,7 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
                 },
             };
             self.expect_latency_model(&model, dense)?;
-            model.write(&self.run.latency())?;
+            model.write(self.run.latency())?;
             Ok(true)
         });
         if !self.group.main_says(ensured?.unwrap_or_default())? {

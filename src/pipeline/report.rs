@@ -46,7 +46,7 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
     let summary = Summary::read(&run.summary())?;
     let subnet = run.newest_subnet().map(|folder| Description::<A>::read(&folder)).transpose()?;
     let latency = match options.budget.latency {
-        Some(_) => if_there(LatencyModel::read(&run.latency()))?,
+        Some(_) => if_there(LatencyModel::read(run.latency()))?,
         None => None,
     };
     let searched = searched && (latency.is_some() || options.budget.latency.is_none());

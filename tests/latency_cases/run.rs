@@ -101,7 +101,7 @@ fn run_under_a_latency_budget_shows_asked_and_predicted_in_summary_and_report() 
     let check = LatencyCheck { outcome: LatencyOutcome::CorrectionsUsedUp, ..own.check };
     let missed = LatencySummary { check, ..own.clone() }.to_string();
     assert!(missed.contains("; still slower than asked: corrections used up;"), "{missed}");
-    assert_eq!(LatencyModel::read(&RunFolder::new(&run).latency())?, model);
+    assert_eq!(LatencyModel::read(RunFolder::new(&run).latency())?, model);
     let page = std::fs::read_to_string(run.join("report.html"))?;
     for text in [
         "predicted, ms",
@@ -157,7 +157,7 @@ fn latency_model_of_another_device_in_the_run_folder_is_refused_with_both_names(
     let dense = pipeline(config.clone(), &run)?.dense().clone();
     std::fs::create_dir_all(&run)?;
     std::fs::write(RunFolder::new(&run).config(), config.to_toml()?)?;
-    model(&dense)?.write(&RunFolder::new(&run).latency())?;
+    model(&dense)?.write(RunFolder::new(&run).latency())?;
     assert_refused!(
         pipeline(config, &run)?.resume(true).run(),
         Error::Latency(LatencyError::Differs { what: "device", ref measured, ref present })
