@@ -5,7 +5,7 @@
 //! (default 30). `OFB_TEST_DEVICE` sets the device (default `cpu`).
 
 use once_for_both::components::{PmimRegularizer, WindowedPixels};
-use once_for_both::report::compare_latency;
+use once_for_both::latency::compare_latency;
 use once_for_both::{device, Result};
 use tch::{Kind, Tensor};
 

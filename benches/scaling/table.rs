@@ -2,7 +2,7 @@
 
 use crate::counted::Counts;
 use crate::{Kinds, Round};
-use once_for_both::report::median;
+use once_for_both::latency::median;
 
 /// Prints a Markdown table: medians of the rounds, of the ratios with quartiles. The time of a step is that
 /// of the slowest rank; the time in calls that of the rank that waits least, as the last to come waits for

@@ -98,11 +98,32 @@ impl<'a> Chart<'a> {
         }
         let domain = [place.x.low, place.x.high, place.y.low, place.y.high];
         let domain = domain.map(|value| value.to_string()).join(" ");
-        let attributes = format!(" data-domain=\"{domain}\" data-unit=\"{}\"", self.unit.key());
+        let cut = self.cut(&place.y);
+        let attributes = format!(
+            " data-domain=\"{domain}\" data-cut=\"{cut}\" data-unit=\"{}\"",
+            self.unit.key()
+        );
         let description = self.description();
         let drawing = svg::drawing(self.height, &attributes, [self.title, &description], &content);
         let body = format!("<div class=\"plot\">{drawing}</div>");
         figure("chart", self.title, &self.legend(&place), &body)
+    }
+
+    /// At which ends of the axis values are beyond it, and drawn on its end.
+    fn cut(&self, axis: &Scale) -> &'static str {
+        let any = |beyond: &dyn Fn(f64) -> bool| {
+            let mut values = self.lines.iter().flat_map(|line| &line.points).map(|point| point[1]);
+            values.any(|value| value.is_finite() && beyond(value))
+        };
+        let room = 1e-9 * (axis.high - axis.low);
+        let (above, below) =
+            (any(&|value| value > axis.high + room), any(&|value| value < axis.low - room));
+        match (above, below) {
+            (true, true) => "above below",
+            (true, false) => "above",
+            (false, true) => "below",
+            (false, false) => "",
+        }
     }
 
     fn place(&self) -> Place {

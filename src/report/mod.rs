@@ -26,7 +26,6 @@ mod summary;
 mod svg;
 mod tensorboard;
 
-pub use crate::latency::{compare_latency, latency_rounds, median, Latency};
 pub use network_figures::{BlockSizes, NetworkFigures, StageSizes};
 pub use page::Report;
 pub use sample::Sample;

@@ -8,6 +8,9 @@ for (const chart of document.querySelectorAll("svg[data-domain]")) {
   })).filter((line) => line.points.length);
   if (!lines.length) continue;
   const height = chart.height.baseVal.value;
+  const cut = chart.dataset.cut ?? "";
+  // Values beyond the axis are drawn on its end.
+  const beyond = (y) => cut.includes("above") && y <= 0.05 ? "≥ " : cut.includes("below") && y >= height - 0.05 ? "≤ " : "";
   const rule = document.createElementNS("http://www.w3.org/2000/svg", "line");
   rule.setAttribute("class", "readout");
   rule.setAttribute("y2", height);
@@ -32,7 +35,7 @@ for (const chart of document.querySelectorAll("svg[data-domain]")) {
     });
     const x = nearest.reduce((a, b) => Math.abs(b.point[0] - at) < Math.abs(a - at) ? b.point[0] : a, Infinity);
     const near = nearest.filter(({ point }) => Math.abs(point[0] - x) < 20);
-    const values = near.map(({ name, point }) => name + " " + write(y1 - (y1 - y0) * point[1] / height));
+    const values = near.map(({ name, point }) => name + " " + beyond(point[1]) + write(y1 - (y1 - y0) * point[1] / height));
     rule.setAttribute("x1", x / 10 + "%");
     rule.setAttribute("x2", x / 10 + "%");
     chart.append(rule);
