@@ -481,7 +481,7 @@ fn written_sensitivity_is_read_back_and_another_file_is_refused() -> TestResult 
     assert_eq!(Sensitivity::read(&path)?, sensitivity);
     std::fs::write(&path, "{}")?;
     assert!(matches!(Sensitivity::read(&path), Err(Error::File { .. })));
-    assert!(matches!(Sensitivity::read(&folder.path().join("none")), Err(Error::Io { .. })));
+    assert!(matches!(Sensitivity::read(folder.path().join("none")), Err(Error::Io { .. })));
     Ok(())
 }
 
@@ -539,7 +539,18 @@ fn start_of_alpha_after_a_step_or_by_another_measurement_is_refused() -> TestRes
     assert!(
         refused(&other, 1.0).starts_with("size of embed: got 16, expected one that was measured")
     );
+    // Gates of units of the largest candidate alone are 0 without λ.
+    let mut steep = sensitivity.clone();
+    for own in &mut steep.dimensions {
+        own.candidates.iter_mut().for_each(|candidate| candidate.rise.mean = 0.0);
+        own.candidates[0].rise.mean = -200.0;
+    }
     assert_eq!(state(&search)?, before);
+    let mut without_lambda = search_with(fixed().with(|o| o.lambda.start = 0.0), 0.5)?;
+    let started = state(&without_lambda)?;
+    let error = steep.start_alpha(&mut without_lambda, 1.0).err().ok_or("set")?.to_string();
+    assert!(error.contains("gate"), "{error}");
+    assert_eq!(state(&without_lambda)?, started);
     let mut estimated = search_with(SearchOptions::new(12, 8), 0.5)?;
     let without_effect = sensitivity.start_alpha(&mut estimated, 1.0);
     let told = "decisions: got estimated, expected learned";

@@ -108,16 +108,16 @@ impl Sensitivity {
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
-        write_json(path, self)
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
+        write_json(path.as_ref(), self)
     }
 
     /// Reads a sensitivity that [`write`](Self::write) has written.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read, [`Error::File`] if it holds something else.
-    pub fn read(path: &Path) -> Result<Self> {
-        read_json(path)
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        read_json(path.as_ref())
     }
 }
 

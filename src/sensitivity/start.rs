@@ -26,8 +26,9 @@ impl Sensitivity {
     ///
     /// # Errors
     /// [`Error::Invalid`] after the first step, for a search that decides by estimated losses, for a
-    /// temperature outside [1e-6, 1e6], or for an active candidate that was not measured; [`Error::Unknown`] for a dimension that was not;
-    /// nothing is changed then.
+    /// temperature outside [1e-6, 1e6], for an active candidate that was not measured, or for new gates that are no divisors
+    /// ([`Supernet::divide_by_gates`]): raise the temperature; [`Error::NonFinite`] for an α beyond f32; [`Error::Unknown`]
+    /// for a dimension that was not measured; nothing is changed then.
     pub fn start_alpha<A: Architecture>(
         &self,
         search: &mut Search<A>,
@@ -45,19 +46,34 @@ impl Sensitivity {
         let states = search.supernet().states().iter();
         let alphas = states.map(|state| alpha(state, self.dimension(&state.name)?, temperature));
         let alphas: Vec<Tensor> = alphas.collect::<Result<_>>()?;
-        let lambda = search.lambda();
-        let before = gates(search.supernet(), lambda)?;
-        for (state, alpha) in search.supernet_mut().states_mut().iter_mut().zip(&alphas) {
-            state.set_alpha(alpha)?;
-        }
-        if search.options().init.preserve_dense {
-            let after = gates(search.supernet(), lambda)?;
-            let ratio = after.iter().zip(&before).map(|(after, before)| after.f_div(before));
-            let ratio: Vec<Tensor> = ratio.collect::<Result<_, _>>()?;
-            search.supernet().divide_by_gates(&ratio)?;
+        let states = search.supernet().states().iter();
+        let former: Vec<Tensor> =
+            states.map(|own| Ok(own.alpha.f_detach_copy()?)).collect::<Result<_>>()?;
+        if let Err(error) = replace(search, &alphas) {
+            set(search, &former)?;
+            return Err(error);
         }
         search.materialise()
     }
+}
+
+/// Sets α, and divides θ by the new gates in place of the old ones where the search begins as the dense network.
+fn replace<A: Architecture>(search: &mut Search<A>, alphas: &[Tensor]) -> Result<()> {
+    let lambda = search.lambda();
+    let before = gates(search.supernet(), lambda)?;
+    set(search, alphas)?;
+    if !search.options().init.preserve_dense {
+        return Ok(());
+    }
+    let after = gates(search.supernet(), lambda)?;
+    let ratio = after.iter().zip(&before).map(|(after, before)| after.f_div(before));
+    let ratio: Vec<Tensor> = ratio.collect::<Result<_, _>>()?;
+    search.supernet().divide_by_gates(&ratio)
+}
+
+fn set<A: Architecture>(search: &mut Search<A>, alphas: &[Tensor]) -> Result<()> {
+    let states = search.supernet_mut().states_mut().iter_mut();
+    states.zip(alphas).try_for_each(|(state, alpha)| state.set_alpha(alpha))
 }
 
 fn gates<A: Architecture>(supernet: &Supernet<A>, lambda: f64) -> Result<Vec<Tensor>> {
