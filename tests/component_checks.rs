@@ -114,6 +114,7 @@ fn check_importance_of_broken_ones_names_the_broken_property() {
         Mistake::ReadsAllWeights,
         Mistake::ByIndex,
     ];
+    assert_eq!(IMPORTANCE_PROPERTIES.len(), mistakes.len(), "one mistake for each property");
     for ((expected, _), mistake) in IMPORTANCE_PROPERTIES.iter().zip(mistakes) {
         let broken = Broken { mistake, calls: AtomicU64::new(0) };
         match check_importance(&broken, FEW, test_device()) {
@@ -144,11 +145,14 @@ fn check_extractor_of_folding_passes_for_vit_and_swin() -> TestResult {
         qk_norm: Some(Norm::Layer),
         ..vit().pooling(Pooling::MeanNorm)
     };
-    for vit in [vit(), vit().distilled(), vit().layer_scale(0.1), family] {
+    let apart = vit().qk_v_apart()?;
+    for vit in [vit(), vit().distilled(), vit().layer_scale(0.1), family, apart] {
         check_extractor(&FoldingExtractor, &vit, &images(4)?, FEW)?;
     }
     let swin = SwinConfig::uniform(4, &[1, 1], 2).input(8, 3, 2).classes(3);
-    check_extractor(&FoldingExtractor, &SwinConfig { window_size: 2, ..swin }, &images(8)?, 10)?;
+    let swin = SwinConfig { window_size: 2, ..swin };
+    check_extractor(&FoldingExtractor, &swin, &images(8)?, FEW)?;
+    check_extractor(&FoldingExtractor, &swin.qk_v_apart()?, &images(8)?, FEW)?;
     Ok(())
 }
 
@@ -295,6 +299,7 @@ fn check_extractor_of_broken_ones_names_the_broken_property() -> TestResult {
         check_extractor(&CountsCalls(AtomicU64::new(0)), &vit, &images, FEW),
     ];
     let properties = extractor_properties::<VitConfig, VitConfig>();
+    assert_eq!(properties.len(), found.len(), "one broken extractor for each property");
     for ((expected, _), found) in properties.iter().zip(found) {
         match found {
             Err(found) => assert_eq!(found.property, *expected, "{found}"),

@@ -6,7 +6,7 @@ use super::runner::{drawing, expect_true, failed, run_once, Counterexample, Verd
 use crate::cost::{project_close, Choice, CostLimit};
 use crate::models::Architecture;
 use crate::randomness::{seed_torch, Purpose};
-use crate::space::{Size, Sizes};
+use crate::space::{Dimension, Size, Sizes};
 use crate::subnet::{extract_decided, verify, Subnet, SubnetExtractor};
 use crate::supernet::Supernet;
 use crate::tensors::{to_host, Weights};
@@ -167,11 +167,12 @@ pub fn has_decided_sizes<A: Architecture, B: Architecture>(
 ) -> Verdict {
     let subnet = extract_decided(extractor, supernet).map_err(failed)?;
     let actual = subnet.architecture().space().map_err(failed)?.full_sizes();
+    let vanished = vanished(supernet, &subnet.architecture().cost_model().dense);
     let mut dense: Option<Sizes> = None;
     for (name, expected) in supernet.sizes() {
         let right = match actual.get(&name) {
             Some(actual) => *actual == expected,
-            None if expected.is_removed() => true,
+            None if expected.is_removed() || vanished.contains(&name) => true,
             None if A::FAMILY == B::FAMILY => false,
             None => {
                 if dense.is_none() {
@@ -186,6 +187,17 @@ pub fn has_decided_sizes<A: Architecture, B: Architecture>(
         })?;
     }
     Ok(())
+}
+
+/// Returns the dimensions that have no variable any more, because the branch that they belong to was removed with them, as
+/// that of queries and keys: the subnet has them as removed.
+fn vanished<A: Architecture>(supernet: &Supernet<A>, subnet: &Sizes) -> Vec<String> {
+    let variables = supernet.raw_weights();
+    let removed = |own: &&Dimension| subnet.get(&own.name).is_some_and(|size| size.is_removed());
+    let unbound =
+        |own: &&Dimension| !own.bindings.iter().any(|b| variables.contains_key(&b.variable));
+    let dimensions = supernet.space().dimensions.iter();
+    dimensions.filter(removed).filter(unbound).map(|own| own.name.clone()).collect()
 }
 
 /// Returns the sizes of all dimensions of the network that is extracted where nothing is pruned.

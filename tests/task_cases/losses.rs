@@ -9,7 +9,7 @@ use once_for_both::components::{
     cross_entropy, Classification, ComponentId, ContrastiveLoss, FeatureMatching, FunctionTask,
     Task, TaskInputs,
 };
-use once_for_both::strategies::{check_task, TargetsOf};
+use once_for_both::strategies::{check_task, TargetsOf, TASK_PROPERTIES};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tch::{Kind, Reduction, Tensor};
@@ -123,16 +123,45 @@ fn check_task_of_a_task_with_a_mistake_names_the_property() -> TestResult {
             Ok(losses.f_mul_scalar(1.0)?)
         }),
     ];
+    let mut broken = Vec::new();
     for (expected, loss) in mistakes {
         let task = FunctionTask::new("wrong", loss);
         let found = check_task(&task, &[3], TargetsOf::Unlabelled, 20, test_device());
         let found = found.err().ok_or(format!("{expected}: no counterexample"))?;
         assert!(found.property.contains(expected), "{expected}: {found}");
+        broken.push(found.property);
     }
     let nan = FunctionTask::new(ComponentId::new("nan").with("margin", f64::NAN), |inputs| {
         Ok(inputs.outputs.f_select(1, 0)?)
     });
     let found = check_task(&nan, &[3], TargetsOf::Unlabelled, 5, test_device());
-    assert!(found.err().ok_or("no counterexample")?.property.contains("JSON"));
+    let found = found.err().ok_or("no counterexample")?;
+    assert!(found.property.contains("JSON"));
+    broken.push(found.property);
+    let found = check_task(&Summed, &[3], TargetsOf::Unlabelled, 20, test_device());
+    let found = found.err().ok_or("no counterexample")?;
+    assert!(found.property.contains("mean over its images"), "{found}");
+    broken.push(found.property);
+    for (property, _) in TASK_PROPERTIES {
+        assert!(broken.contains(property), "no task breaks {property}");
+    }
     Ok(())
+}
+
+/// Its loss of a batch is the sum of those of the images.
+#[derive(Debug)]
+struct Summed;
+
+impl Task for Summed {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("summed")
+    }
+
+    fn losses(&self, inputs: &TaskInputs) -> once_for_both::Result<Tensor> {
+        Ok(inputs.outputs.f_select(1, 0)?)
+    }
+
+    fn loss(&self, inputs: &TaskInputs) -> once_for_both::Result<Tensor> {
+        Ok(self.losses(inputs)?.f_sum(Kind::Float)?)
+    }
 }
