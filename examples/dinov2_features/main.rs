@@ -78,7 +78,7 @@ pub struct Options {
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(i64).range(1..))]
     batch: i64,
 
-    /// Train on random crops and flips of the images instead of whole ones, which are judged.
+    /// Train on random crops and flips of the images instead of central crops, which are judged.
     #[arg(long)]
     crops: bool,
 
