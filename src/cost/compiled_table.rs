@@ -1,6 +1,6 @@
 //! Tables as tensors, for their value and gradient at expected sizes.
 
-use super::polynomial::{size_in, COUNTS};
+use super::polynomial::{choice, size_in, COUNTS};
 use super::table::{point, Grid, Table, TableCost};
 use crate::space::{SearchSpace, Sizes};
 use crate::transfer::upload;
@@ -19,12 +19,10 @@ const LEAST_HEADS: f64 = 1e-6;
 /// turns, and every axis the same number of points; those that it lacks are infinite.
 #[derive(Debug)]
 pub(super) struct CompiledTables {
-    /// Entry of the vector that has the heads of an axis pair, and the units, `[T, A/2]`; the last
-    /// entry for a dimension outside the space.
+    /// [`choice`] of the heads of every axis pair from the vector, and of the units, `[T · A/2, sizes]`; of a dimension
+    /// outside the space, the last entry times its size.
     heads: Tensor,
     units: Tensor,
-    /// 1; the size of a dimension outside the space.
-    scale: [Tensor; 2],
     /// `[T, A, P]`.
     points: Tensor,
     /// Index of the last cell, and distance of neighbours in `values`, `[T, A]`.
@@ -39,9 +37,8 @@ pub(super) struct CompiledTables {
 /// Numbers of the tensors of [`CompiledTables`], term by term.
 #[derive(Default)]
 struct Numbers {
-    heads: Vec<i64>,
-    units: Vec<i64>,
-    scale: [Vec<f32>; 2],
+    heads: Vec<(i64, f64)>,
+    units: Vec<(i64, f64)>,
     points: Vec<f32>,
     last: Vec<i64>,
     stride: Vec<i64>,
@@ -74,17 +71,13 @@ impl CompiledTables {
             }
         }
         let terms = cost.terms().len() as i64;
-        let (pairs, axes) = ([terms, dimensions as i64], [terms, 2 * dimensions as i64]);
+        let axes = [terms, 2 * dimensions as i64];
         let values = extended.iter().flat_map(|own| own.values.iter().map(|value| *value as f32));
-        let Numbers { heads, units, scale: [of_heads, of_units], points, last, stride, first } =
-            numbers;
+        let Numbers { heads, units, points, last, stride, first } = numbers;
+        let sizes = COUNTS * space.dimensions.len() as i64 + 1;
         Ok(Self {
-            heads: upload(&heads, device)?,
-            units: upload(&units, device)?,
-            scale: [
-                upload(&of_heads, device)?.f_view(pairs)?,
-                upload(&of_units, device)?.f_view(pairs)?,
-            ],
+            heads: choice(&heads, sizes, device)?,
+            units: choice(&units, sizes, device)?,
             points: upload(&points, device)?.f_view([terms, axes[1], most as i64])?,
             last: upload(&last, device)?.f_view(axes)?,
             stride: upload(&stride, device)?.f_view(axes)?,
@@ -99,12 +92,10 @@ impl CompiledTables {
     /// # Shapes
     /// `sizes`: `[3 · dimensions + 1]`, f32, the last entry 1. Result: scalar.
     pub(super) fn evaluate(&self, sizes: &Tensor) -> Result<Tensor> {
-        let [of_heads, of_units] = &self.scale;
-        let heads = sizes.f_index_select(0, &self.heads)?.f_view_as(of_heads)?.f_mul(of_heads)?;
-        let units = sizes.f_index_select(0, &self.units)?.f_view_as(of_units)?.f_mul(of_units)?;
+        let (heads, units) = (self.heads.f_mv(sizes)?, self.units.f_mv(sizes)?);
         // Without heads there are no units, and any width has the latency of a removed branch.
         let channels = units.f_div(&heads.f_clamp_min(LEAST_HEADS)?)?;
-        let at = Tensor::f_stack(&[heads, channels], 2)?;
+        let at = Tensor::f_stack(&[heads, channels], 1)?;
         let at = at.f_view_as(&self.last)?.f_unsqueeze(2)?;
         let below =
             at.f_ge_tensor(&self.points)?.f_sum_dim_intlist([2i64].as_slice(), false, None)?;
@@ -168,22 +159,20 @@ impl Numbers {
         space: &SearchSpace,
         fixed: &Sizes,
     ) -> Result<()> {
-        let number = |name: &String| space.dimensions.iter().position(|own| own.name == *name);
-        let (found, [heads, units]) = match name {
-            None => (None, [1.0, 1.0]),
-            Some(name) => match number(name) {
-                Some(at) => (Some(at as i64), [1.0, 1.0]),
+        let one = COUNTS * space.dimensions.len() as i64;
+        let at = |name: &String| space.dimensions.iter().position(|own| own.name == *name);
+        let [heads, units] = match name {
+            None => [(one, 1.0); 2],
+            Some(name) => match at(name) {
+                Some(at) => [(COUNTS * at as i64 + 1, 1.0), (COUNTS * at as i64, 1.0)],
                 None => {
-                    let size = point(size_in(fixed, name)?);
-                    (None, [size[0], size[0] * size[1]])
+                    let [heads, channels] = point(size_in(fixed, name)?);
+                    [(one, heads), (one, heads * channels)]
                 }
             },
         };
-        let one = COUNTS * space.dimensions.len() as i64;
-        self.units.push(found.map_or(one, |at| COUNTS * at));
-        self.heads.push(found.map_or(one, |at| COUNTS * at + 1));
-        self.scale[0].push(heads as f32);
-        self.scale[1].push(units as f32);
+        self.heads.push(heads);
+        self.units.push(units);
         Ok(())
     }
 }

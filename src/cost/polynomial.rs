@@ -219,15 +219,28 @@ impl<T: Into<Polynomial>> Mul<T> for Polynomial {
     }
 }
 
-/// Polynomial as index and coefficient tensors, for its value and gradient at expected sizes.
+/// Returns a matrix, `[rows, columns]`, f32, that has in every row one number other than 0: `(column, number)`. Its product
+/// with a vector is a choice of entries of the vector.
+///
+/// The gradient of `index_select` would on CUDA add to an entry that is chosen twice in another order every time.
+pub(super) fn choice(rows: &[(i64, f64)], columns: i64, device: Device) -> Result<Tensor> {
+    let mut numbers = vec![0.0; rows.len() * columns as usize];
+    for (row, (column, number)) in numbers.chunks_mut(columns as usize).zip(rows) {
+        row[*column as usize] = *number as f32;
+    }
+    Ok(upload(&numbers, device)?.f_view([rows.len() as i64, columns])?)
+}
+
+/// Polynomial as tensors, for its value and gradient at expected sizes.
 ///
 /// Its variables are the entries of a vector `[units_0, heads_0, branch_0, units_1, …, 1]` over the
 /// dimensions of a space. Sizes of dimensions outside the space are multiplied into the
 /// coefficients.
 #[derive(Debug)]
 pub struct CompiledPolynomial {
-    /// Indices into the vector of sizes, `[terms · degree]`; unused factors point to the last entry, 1.
-    index: Tensor,
+    /// [`choice`] of the factors of every term from the vector of sizes, `[terms · degree, sizes]`; unused factors are
+    /// the last entry, 1.
+    factors: Tensor,
     coefficients: Tensor,
     degree: i64,
 }
@@ -248,21 +261,21 @@ impl CompiledPolynomial {
         let one = COUNTS * space.dimensions.len() as i64;
         let degree =
             polynomial.terms.iter().map(|term| term.factors.len()).max().unwrap_or(0).max(1);
-        let (mut index, mut coefficients) = (Vec::new(), Vec::new());
+        let (mut factors, mut coefficients) = (Vec::new(), Vec::new());
         for term in &polynomial.terms {
             let mut coefficient = term.coefficient;
-            let start = index.len();
+            let start = factors.len();
             for factor in &term.factors {
                 match position.get(factor.dimension.as_str()) {
-                    Some(at) => index.push(COUNTS * at + factor.over.place()),
+                    Some(at) => factors.push((COUNTS * at + factor.over.place(), 1.0)),
                     None => coefficient *= factor.at(size_in(fixed, &factor.dimension)?),
                 }
             }
-            index.resize(start + degree, one);
+            factors.resize(start + degree, (one, 1.0));
             coefficients.push(coefficient as f32);
         }
         Ok(Self {
-            index: upload(&index, device)?,
+            factors: choice(&factors, one + 1, device)?,
             coefficients: upload(&coefficients, device)?,
             degree: degree as i64,
         })
@@ -274,9 +287,9 @@ impl CompiledPolynomial {
     /// `sizes`: `[3 · dimensions + 1]`, f32, the last entry 1. Result: scalar.
     ///
     /// # Errors
-    /// [`Error::Torch`] if the vector is too short.
+    /// [`Error::Torch`] if the vector has another length.
     pub fn evaluate(&self, sizes: &Tensor) -> Result<Tensor> {
-        let factors = sizes.f_index_select(0, &self.index)?.f_view([-1, self.degree])?;
+        let factors = self.factors.f_mv(sizes)?.f_view([-1, self.degree])?;
         // Column by column, because the backward pass of `prod` synchronises with the device.
         let mut products = factors.f_select(1, 0)?;
         for column in 1..self.degree {
