@@ -11,7 +11,7 @@ use once_for_both::Error;
 use proptest::prelude::*;
 use serde_json::{json, Value};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use support::damage::{
     config, found_by_libtorch, mutations, peak_memory, renew_checksums, Mutation,
 };
@@ -280,18 +280,5 @@ fn checkpoint_of_an_older_version_is_refused_by_its_version() -> TestResult {
         Error::File { path, reason }
             if path == saved.newest().join(STATE) && reason == "version: got 2, expected 3"
     );
-    Ok(())
-}
-
-#[test]
-fn best_checkpoint_with_a_damaged_accuracy_is_replaced() -> TestResult {
-    let _alone = alone();
-    let saved = Saved::after(MIDDLE)?;
-    let (search, checkpoints) = (saved.resume()?, Checkpoints::new(saved.root.path(), 2));
-    assert!(checkpoints.save_best(&search, 0.5)?);
-    assert!(!checkpoints.save_best(&search, 0.4)?);
-    let top1: &Path = &checkpoints.best().join("top1");
-    fs::write(top1, "0.9")?;
-    assert!(checkpoints.save_best(&search, 0.4)?);
     Ok(())
 }

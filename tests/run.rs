@@ -10,6 +10,7 @@ use once_for_both::search::{
     read_events, Checkpoints, Event, NonFiniteAction, Outcome, Search, SearchOptions,
 };
 use once_for_both::{Error, Result};
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -247,18 +248,14 @@ fn run_that_cannot_write_a_checkpoint_stops_and_keeps_the_last() -> TestResult {
 }
 
 #[test]
-fn best_checkpoint_is_kept_beside_the_newest() -> TestResult {
-    let _alone = alone();
+fn checkpoints_of_more_than_eight_digits_are_ordered_by_step() -> TestResult {
     let folder = tempfile::tempdir()?;
+    let names = ["step-99999900", "step-100000000", "step-00000042"];
+    names.iter().try_for_each(|name| fs::create_dir(folder.path().join(name)))?;
     let checkpoints = Checkpoints::new(folder.path(), 1);
-    let mut search = fresh()?;
-    for (step, (top1, better)) in [(0.5, true), (0.4, false), (0.6, true)].into_iter().enumerate() {
-        search.step(&[batch(step as u64)?], &mut ())?;
-        checkpoints.save(&search)?;
-        assert_eq!(checkpoints.save_best(&search, top1)?, better);
-    }
-    let best = Search::<VitConfig>::resume(checkpoints.best(), test_device())?;
-    assert_eq!(best.steps_done(), 3);
+    assert_eq!(checkpoints.newest()?, Some(folder.path().join(names[1])));
+    let sorted = [names[2], names[0], names[1]].map(|name| folder.path().join(name));
+    assert_eq!(checkpoints.paths()?, sorted);
     Ok(())
 }
 
@@ -405,6 +402,42 @@ fn run_that_diverges_is_rolled_back_once_and_then_stopped() -> TestResult {
         let expected: Vec<u64> = (0..STEPS).filter(|&step| step != 9).collect();
         assert_eq!(steps, expected);
     }
+    Ok(())
+}
+
+/// A run that is stopped after three skipped steps, resumed, and diverges.
+#[test]
+fn run_that_was_stopped_amid_skipped_steps_is_rolled_back_to_before_them() -> TestResult {
+    let _alone = alone();
+    let folder = tempfile::tempdir()?;
+    let stop = AtomicBool::new(false);
+    let mut stopping = |step: u64| {
+        stop.store(step == 11, Ordering::Relaxed);
+        batch_with_nan(step, step >= 9)
+    };
+    let mut search = fresh()?;
+    let mut run = search.run_in(folder.path())?.checkpoint_every(4).stop_when(&stop);
+    assert_eq!(run.train(&mut stopping)?, Outcome::Stopped);
+    drop(run);
+    let mut search = builder(options(), 0.5).build_or_resume(folder.path())?.search;
+    assert_eq!(search.steps_done(), 12);
+    let mut bad = 0;
+    let mut batches = |step: u64| {
+        bad += 1;
+        batch_with_nan(step, bad <= 2)
+    };
+    let mut run = search.run_in(folder.path())?;
+    assert_eq!(run.train_until(14, &mut batches)?, Outcome::Reached);
+    drop(run);
+    let events = read_events(&folder.path().join("metrics.jsonl"))?;
+    let unusable = events.iter().find_map(|event| match event {
+        Event::NonFinite { step: 8, action: NonFiniteAction::RolledBack, unusable, .. } => {
+            Some(unusable)
+        }
+        _ => None,
+    });
+    let [reason] = &unusable.ok_or("no rollback")?[..] else { return Err("no reason".into()) };
+    assert!(reason.contains("skipped steps in a row before it: got 3, expected 0"), "{reason}");
     Ok(())
 }
 

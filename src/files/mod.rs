@@ -16,7 +16,7 @@ pub(crate) use folder::{write_folder, FolderKind};
 #[cfg(feature = "pipeline")]
 pub(crate) use json::if_there;
 pub(crate) use json::{read_json, write_json};
-pub(crate) use leftovers::{discard_folder, recover_folder, remove_leftovers, restore_folder};
+pub(crate) use leftovers::{discard_folder, remove_leftovers, restore_folder};
 pub(crate) use owner::{Owner, Part};
 pub(crate) use reading::read_folder;
 #[cfg(feature = "data")]

@@ -3,11 +3,11 @@
 use super::resume_run::{expect_limits, snapshot_of};
 use super::snapshot::{FORMAT, STATE, TENSORS};
 use super::step::Search;
-use crate::checksums::{self, CHECKSUMS};
+use crate::checksums::CHECKSUMS;
 use crate::components::Components;
 use crate::files::{
-    discard_folder, expect_own_names, is_run_name, recover_folder, remove_leftovers, write_folder,
-    FolderKind, Owner, Part,
+    discard_folder, expect_own_names, is_run_name, remove_leftovers, write_folder, FolderKind,
+    Owner, Part,
 };
 use crate::models::Architecture;
 use crate::{Error, Result};
@@ -18,15 +18,11 @@ use tch::Device;
 /// Folder name of the checkpoints in a run folder.
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
 
-/// File name of the accuracy of the best checkpoint.
-pub(super) const TOP1: &str = "top1";
-const BEST: &str = "best";
-
 /// Folder of one checkpoint. A damaged one is written anew when its step is reached again.
 pub(crate) const CHECKPOINT: FolderKind = FolderKind {
     what: "checkpoint",
     mark: (STATE, FORMAT),
-    files: &[STATE, TENSORS, TOP1, CHECKSUMS],
+    files: &[STATE, TENSORS, CHECKSUMS],
     damaged_is_own: true,
 };
 
@@ -71,8 +67,7 @@ impl Checkpoints {
 
     /// Refuses a folder that holds files of other programs and no checkpoint. Nothing is written.
     pub(super) fn expect_own(&self) -> Result<()> {
-        let mut own = list(&self.folder)?.into_iter().chain([self.best()]);
-        if own.any(|path| CHECKPOINT.is_own(&path)) {
+        if list(&self.folder)?.iter().any(|path| CHECKPOINT.is_own(path)) {
             return Ok(());
         }
         let is_own = |name: &str| is_checkpoint(name) || is_run_name(name);
@@ -91,50 +86,18 @@ impl Checkpoints {
         write_folder(&path, &CHECKPOINT, |folder| search.write(folder))?;
         let mut all = list(&self.folder)?;
         all.retain(|path| CHECKPOINT.is_own(path));
-        all.sort();
         let surplus = all.len().saturating_sub(self.keep);
         let old = all[..surplus].iter().filter(|old| **old != path);
         old.into_iter().try_for_each(|old| discard_folder(old, &CHECKPOINT))?;
         Ok(path)
     }
 
-    /// Writes a checkpoint as the best so far, if `top1` is higher than that of the best on disk;
-    /// returns whether it was written.
-    ///
-    /// # Errors
-    /// Those of [`claim`](Self::claim); [`Error::Io`] or [`Error::Torch`] if it cannot be written;
-    /// the best so far stays.
-    pub fn save_best<A: Architecture>(&self, search: &Search<A>, top1: f64) -> Result<bool> {
-        let path = self.best();
-        self.claim()?;
-        recover_folder(&path, &CHECKPOINT)?;
-        // A damaged or foreign folder does not keep a better checkpoint from being written.
-        let sound = checksums::check(&path, &[STATE, TENSORS, TOP1], &[], &[]).is_ok();
-        let best = crate::files::read_to_string(&path.join(TOP1)).ok().filter(|_| sound);
-        if best.and_then(|text| text.parse().ok()).is_some_and(|best: f64| best >= top1) {
-            return Ok(false);
-        }
-        write_folder(&path, &CHECKPOINT, |folder| {
-            crate::files::write(&folder.join(TOP1), top1.to_string().as_bytes())?;
-            search.write(folder)
-        })?;
-        Ok(true)
-    }
-
-    /// Path of the best checkpoint.
-    pub fn best(&self) -> PathBuf {
-        self.folder.join(BEST)
-    }
-
-    /// Paths of all checkpoints, complete or not: from the oldest to the newest, then the best.
+    /// Paths of all checkpoints, complete or not, from the oldest to the newest.
     ///
     /// # Errors
     /// [`Error::Io`] if the folder exists and cannot be read.
     pub fn paths(&self) -> Result<Vec<PathBuf>> {
-        let mut all = list(&self.folder)?;
-        all.sort();
-        all.extend(Some(self.best()).filter(|best| best.is_dir()));
-        Ok(all)
+        list(&self.folder)
     }
 
     /// Path of the newest checkpoint, complete or not.
@@ -142,7 +105,7 @@ impl Checkpoints {
     /// # Errors
     /// [`Error::Io`] if the folder exists and cannot be read.
     pub fn newest(&self) -> Result<Option<PathBuf>> {
-        Ok(list(&self.folder)?.into_iter().max())
+        Ok(list(&self.folder)?.pop())
     }
 
     /// Resumes from the newest usable checkpoint, with components of this crate; `None` where there
@@ -184,10 +147,8 @@ impl Checkpoints {
         &self,
         resume: impl Fn(&Path) -> Result<Search<A>>,
     ) -> Result<(Option<Search<A>>, Skipped)> {
-        let mut all = list(&self.folder)?;
-        all.sort();
         let mut skipped = Vec::new();
-        for path in all.into_iter().rev() {
+        for path in list(&self.folder)?.into_iter().rev() {
             match resume(&path) {
                 Ok(search) => return Ok((Some(search), skipped)),
                 Err(reason) => skipped.push((path, reason)),
@@ -197,7 +158,8 @@ impl Checkpoints {
     }
 
     /// Returns the search as of its newest usable checkpoint, if there is one, and the newer checkpoints: those that
-    /// cannot be used, or are of another architecture or search space, other options or budgets.
+    /// cannot be used, are of another architecture or search space, other options or budgets, or were written amid
+    /// skipped steps.
     pub(super) fn newest_of<A: Architecture>(
         &self,
         search: &Search<A>,
@@ -205,6 +167,12 @@ impl Checkpoints {
         self.newest_usable(|path| {
             let snapshot = snapshot_of::<A>(path, &search.origin, &search.options)?;
             expect_limits(&search.limits, &snapshot.state.limits)?;
+            match snapshot.state.non_finite.in_a_row {
+                0 => {}
+                skipped => {
+                    return Err(Error::invalid("skipped steps in a row before it", "0", skipped));
+                }
+            }
             let device = search.supernet().device();
             Search::resume_from(snapshot, Some(&search.components), device)
         })
@@ -213,8 +181,8 @@ impl Checkpoints {
     /// Refuses a search after `step` steps that is at its beginning, beside checkpoints of later steps in `folder`: an
     /// earlier run wrote them. Those of step 0 may be its own.
     pub(super) fn expect_none_later(&self, step: u64, folder: &Path) -> Result<()> {
-        let newest = list(&self.folder)?.iter().filter_map(|path| step_of(path)).max();
-        if step > 0 || newest.is_none_or(|newest| newest == 0) {
+        let newest = self.newest()?.and_then(|path| step_of(&path)).unwrap_or(0);
+        if step > 0 || newest == 0 {
             return Ok(());
         }
         let reason =
@@ -241,6 +209,7 @@ pub struct Resumed<A: Architecture> {
     pub skipped: Vec<(PathBuf, Error)>,
 }
 
+/// Returns the paths of the checkpoints in a folder, from the oldest to the newest.
 fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -250,11 +219,10 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|source| Error::io("read", folder, source))?;
-        if step_of(&entry.path()).is_some() {
-            found.push(entry.path());
-        }
+        found.extend(step_of(&entry.path()).map(|step| (step, entry.path())));
     }
-    Ok(found)
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
 /// Returns the step of a checkpoint from the name of its folder; `None` for other names.
@@ -264,5 +232,5 @@ fn step_of(path: &Path) -> Option<u64> {
 
 /// Whether a checkpoint has this name.
 fn is_checkpoint(name: &str) -> bool {
-    name == BEST || step_of(Path::new(name)).is_some()
+    step_of(Path::new(name)).is_some()
 }

@@ -1,6 +1,6 @@
 //! The state of a search as files: reading, and the search that is resumed from it.
 
-use super::checkpoint::{CHECKPOINT, TOP1};
+use super::checkpoint::CHECKPOINT;
 use super::consistency;
 use super::evidence::Evidence;
 use super::latency::SearchLatency;
@@ -37,7 +37,7 @@ impl<A: Architecture> Snapshot<A> {
         let path = folder.join(STATE);
         let text = crate::files::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
         check_header(&path, &text, A::FAMILY)?;
-        checksums::check(folder, &[STATE, TENSORS], &[TOP1], &[])?;
+        checksums::check(folder, &[STATE, TENSORS], &[], &[])?;
         let state = typed::from_json(text.as_bytes()).map_err(|e| Error::file(&path, e))?;
         Ok(Self { folder: folder.into(), state })
     }
@@ -59,12 +59,14 @@ impl Teacher for AbsentTeacher {
 }
 
 impl<A: Architecture> Search<A> {
-    /// Resumes a search from a checkpoint whose components are all of this crate; the rest of the
-    /// search is bit-exact to an uninterrupted one.
+    /// Resumes a search from a checkpoint whose components are all of this crate, and whose task is not
+    /// [`Contrastive`](crate::components::Contrastive), as text embeddings are in no checkpoint; the rest of the search is
+    /// bit-exact to an uninterrupted one.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::File`] or [`Error::Checksum`] if the checkpoint is damaged, foreign or
-    /// of another version; [`Error::Component`] if a component is the user's own; [`Error::Resume`]
+    /// of another version; [`Error::Component`] for a component of the user's own or a contrastive task, which
+    /// [`resume_with`](Self::resume_with) is given; [`Error::Resume`]
     /// if its parts do not fit together, before a tensor is allocated, or the network cannot be built.
     pub fn resume(checkpoint: impl AsRef<Path>, device: Device) -> Result<Self> {
         Self::resume_from(Snapshot::read(checkpoint.as_ref())?, None, device)
