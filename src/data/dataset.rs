@@ -39,13 +39,24 @@ pub trait Dataset: Send + Sync {
         std::iter::once(0..self.len()).collect()
     }
 
-    /// Returns the decoded image and its class.
+    /// Returns the decoded image and its class. The default decodes the file that [`read`](Self::read) reads; a data set
+    /// has one of the two methods of its own.
     ///
     /// # Errors
     /// [`Error::Image`] for an image that cannot be decoded; the loader may
     /// skip it, see [`OnCorrupt`](super::OnCorrupt). Any other error, for an image that cannot be
     /// read or an index out of range, ends the loader's work.
-    fn load(&self, index: usize) -> Result<LabelledImage>;
+    fn load(&self, index: usize) -> Result<LabelledImage> {
+        let mut file = Vec::new();
+        let Some(class) = self.read(index, &mut file)? else {
+            let expected = "of its own, as the data set has no `read`";
+            return Err(Error::invalid("method `load` of the data set", expected, "the default"));
+        };
+        let image = EncodedImage::open_within(&file, self.max_pixels())
+            .and_then(EncodedImage::decode)
+            .map_err(|source| Error::Image { name: self.name(index), source })?;
+        Ok(LabelledImage { image, class })
+    }
 
     /// Checksum that differs for other images: a run that is resumed, and processes that train together,
     /// compare it. It has to be the same for the same images in another folder.
@@ -100,17 +111,4 @@ impl Checksum {
     pub fn finish(self) -> u32 {
         self.0.finalize()
     }
-}
-
-/// Decodes the file of an image, which [`Dataset::read`] has read.
-pub(super) fn decode_file(
-    dataset: &dyn Dataset,
-    index: usize,
-    class: usize,
-    file: &[u8],
-) -> Result<LabelledImage> {
-    let image = EncodedImage::open_within(file, dataset.max_pixels())
-        .and_then(EncodedImage::decode)
-        .map_err(|source| Error::Image { name: dataset.name(index), source })?;
-    Ok(LabelledImage { image, class })
 }

@@ -1,7 +1,7 @@
 //! Images in one folder per class, as in torchvision's `ImageFolder`.
 
-use super::dataset::{decode_file, Checksum};
-use super::{Dataset, LabelledImage, DEFAULT_MAX_PIXELS};
+use super::dataset::Checksum;
+use super::{Dataset, DEFAULT_MAX_PIXELS};
 use crate::error::DecodeError;
 use crate::{Error, Result};
 use std::ffi::{OsStr, OsString};
@@ -158,13 +158,6 @@ impl Dataset for ImageFolder {
             checksum.add(file.name.as_encoded_bytes());
         }
         checksum.finish()
-    }
-
-    fn load(&self, index: usize) -> Result<LabelledImage> {
-        let class = self.file(index)?.class as usize;
-        let mut file = Vec::new();
-        self.read(index, &mut file)?;
-        decode_file(self, index, class, &file)
     }
 
     fn max_pixels(&self) -> usize {

@@ -59,6 +59,10 @@ pub use random_stream::RandomStream;
 pub use shards::TarShards;
 pub use shuffled_batches::{Augmentation, ShuffledBatches};
 
+/// Largest compression ratio of deflate: at least two bits for a run of at most 258 bytes.
+#[cfg(feature = "data")]
+const MAX_BYTES_PER_PACKED_BYTE: u64 = 1032;
+
 /// The code of docs/data.md, compiled.
 #[cfg(all(doctest, feature = "data"))]
 #[doc = include_str!("../../docs/data.md")]

@@ -154,3 +154,41 @@ fn damage_in_the_last_rows_is_detected_by_evaluation_and_by_crops_that_reach_it(
     assert!(detected.contains(&true) && detected.contains(&false), "{detected:?}");
     Ok(())
 }
+
+/// A data set of one file, with the method `read` alone, or without.
+struct OneFile(Option<Vec<u8>>);
+
+impl Dataset for OneFile {
+    fn len(&self) -> usize {
+        1
+    }
+
+    fn classes(&self) -> usize {
+        1
+    }
+
+    fn channels(&self) -> usize {
+        3
+    }
+
+    fn name(&self, _: usize) -> String {
+        "the file".into()
+    }
+
+    fn read(&self, _: usize, file: &mut Vec<u8>) -> Result<Option<usize>> {
+        let Some(own) = &self.0 else { return Ok(None) };
+        file.clone_from(own);
+        Ok(Some(0))
+    }
+}
+
+#[test]
+fn data_set_that_reads_files_loads_them_and_one_without_either_method_is_refused() -> TestResult {
+    let loaded = OneFile(Some(jpeg(2)?)).load(0)?;
+    assert_eq!((loaded.image.width(), loaded.image.height(), loaded.class), (88, 106, 0));
+    let refused = OneFile(Some(Vec::new())).load(0);
+    assert_refused!(refused, Error::Image { ref name, .. } if name == "the file");
+    assert_refused!(OneFile(None).load(0), Error::Invalid { ref name, .. }
+        if name == "method `load` of the data set");
+    Ok(())
+}

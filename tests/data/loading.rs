@@ -284,6 +284,19 @@ fn corrupt_images_beyond_the_limit_are_an_error_at_the_same_step_for_any_number_
     Ok(())
 }
 
+/// The second batch alone has more than the limit.
+#[test]
+fn error_of_too_many_corrupt_images_names_those_of_earlier_batches() -> TestResult {
+    let on_corrupt = OnCorrupt::Skip { limit: 2 };
+    let options = LoaderOptions { order: Order::Sequential, on_corrupt, ..plain(deit(6, 2)) };
+    let set = Generated { corrupt: [1, 3, 6, 8, 10].into(), ..Generated::of(12) };
+    let mut loader = loader(set, options)?;
+    loader.at(0)?;
+    let expected = [1, 3, 6, 8, 10].map(|index| format!("picture {index}"));
+    assert_refused!(loader.at(1), Error::CorruptImages { limit: 2, names } if names == expected);
+    Ok(())
+}
+
 #[test]
 fn corrupt_images_of_an_earlier_loader_count_towards_the_limit() -> TestResult {
     let options = LoaderOptions {

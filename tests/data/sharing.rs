@@ -6,7 +6,7 @@ use crate::support::tiny_run::alone;
 use crate::support::{test_device, TestResult};
 use once_for_both::batch::{Batch, Targets};
 use once_for_both::data::{
-    Augmentation, Dataset, ImageSet, Loader, LoaderOptions, ShuffledBatches,
+    Augmentation, Dataset, ImageSet, Loader, LoaderOptions, Order, ShuffledBatches,
 };
 use once_for_both::distributed::Share;
 use once_for_both::Error;
@@ -118,6 +118,10 @@ fn batch_that_ranks_cannot_share_is_refused() -> TestResult {
     assert!(refused(7)?.ends_with("got 7, expected a multiple of 2"));
     // Mixup mixes image i with image 5 - i: three images a rank would part a pair.
     assert!(refused(6)?.ends_with("got 6, expected a multiple of 4, for mixup and cutmix"));
+    let sequential = LoaderOptions { order: Order::Sequential, ..LoaderOptions::deit(16, 8) };
+    let refused = loader(23, sequential.clone(), share).err().ok_or("accepted")?.to_string();
+    assert!(refused.starts_with("mixing in sequential order: got Some"), "{refused}");
+    loader(23, sequential, Share::WHOLE)?;
     let rank = Share::new(2, RANKS).err().ok_or("accepted")?.to_string();
     assert_eq!(rank, "rank: got 2, expected below 2");
     Ok(())

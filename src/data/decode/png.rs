@@ -1,6 +1,7 @@
 //! PNG decoding.
 
 use super::Image;
+use crate::data::MAX_BYTES_PER_PACKED_BYTE;
 use crate::error::DecodeError;
 use png::{ColorType, Decoder, DecodingError, Limits, Reader, Transformations};
 use std::io::Cursor;
@@ -10,8 +11,6 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 const SIGNATURE: usize = 8;
 /// Length, type and checksum of a chunk.
 const CHUNK: usize = 12;
-/// Largest compression ratio of deflate: at least two bits for a run of at most 258 bytes.
-const MAX_BYTES_PER_PACKED_BYTE: u64 = 1032;
 
 /// Bytes of a pixel with four channels of 16 bits.
 const MAX_BYTES_PER_PIXEL: usize = 8;

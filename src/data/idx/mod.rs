@@ -20,6 +20,7 @@ mod images;
 pub use error::IdxError;
 pub use images::{IdxImages, Split};
 
+use super::MAX_BYTES_PER_PACKED_BYTE;
 use flate2::read::MultiGzDecoder;
 use std::cmp::Ordering;
 use std::fs::File;
@@ -30,8 +31,6 @@ use std::path::{Path, PathBuf};
 const UNSIGNED_BYTE: u8 = 0x08;
 /// First two bytes of every gzip file.
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// Largest compression ratio of deflate: at least two bits for a run of at most 258 bytes.
-const MAX_BYTES_PER_PACKED_BYTE: u64 = 1032;
 
 /// Name of an IDX element type, or `None` for a code that the format does not define.
 fn known_type(code: u8) -> Option<&'static str> {

@@ -76,18 +76,23 @@ impl Loader {
     }
 
     /// Sets the images of every batch that this process loads: its share of
-    /// [`LoaderOptions::batch`] images of all processes. In sequential order processes may differ by an
-    /// image, and the last batch may leave one without any.
+    /// [`LoaderOptions::batch`] images of all processes. Sequential order is for evaluation: processes have every n-th
+    /// image of a batch and may differ by one, and the last batch may leave a process without any.
     ///
     /// # Errors
     /// [`DistributedError::Share`](crate::error::DistributedError::Share) for a batch that the
     /// processes cannot share in equal parts, or with mixing not in equal numbers of pairs; [`Error::Invalid`] for a
-    /// share of more than 1e9 pixels.
+    /// share of more than 1e9 pixels, or of batches that are mixed in sequential order.
     pub fn share(mut self, share: Share) -> Result<Self> {
         self.options.check_pixels(self.dataset.len(), share)?;
+        let mixes = !share.is_whole() && self.options.mixing.is_some();
+        if mixes && self.options.order == Order::Sequential {
+            let expected = "None with a share; mix in random order, Order::Shuffled or Shards";
+            return Err(Error::invalid("mixing in sequential order", expected, "Some"));
+        }
         if self.options.order != Order::Sequential {
             let own = share.places(self.options.batch)?.len();
-            if !share.is_whole() && self.options.mixing.is_some() && own % 2 == 1 {
+            if mixes && own % 2 == 1 {
                 let (batch, world_size) = (self.options.batch, share.world_size());
                 let expected = format!("a multiple of {}, for mixup and cutmix", 2 * world_size);
                 return Err(DistributedError::Share { batch, world_size, expected }.into());
@@ -152,7 +157,7 @@ impl Loader {
         // After an error the workers are dropped: they have ended, or end at once.
         let workers = self.workers.insert(workers);
         let prepared = workers.receive();
-        let finished = prepared.and_then(|prepared| {
+        let finished = prepared.map_err(|error| self.with_earlier(error)).and_then(|prepared| {
             self.corrupt.extend(prepared.corrupt.clone());
             self.check_corrupt()?;
             self.upload.batch(prepared, &self.options, self.dataset.classes())
@@ -161,6 +166,13 @@ impl Loader {
             self.workers = None;
         }
         finished
+    }
+
+    /// Adds the corrupt images of earlier batches to the error of a batch that alone has too many.
+    fn with_earlier(&self, error: Error) -> Error {
+        let Error::CorruptImages { limit, names } = error else { return error };
+        let earlier = self.corrupt.values().filter(|own| !names.contains(own)).cloned();
+        Error::CorruptImages { limit, names: earlier.chain(names.iter().cloned()).collect() }
     }
 
     /// Top-1 accuracy, in [0, 1], of `predict` over the images of one epoch: with a

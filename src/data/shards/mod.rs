@@ -11,9 +11,9 @@ mod window;
 pub(crate) use pattern::{is_shard_pattern, pattern_text};
 pub(super) use scan::compression;
 
-use super::dataset::{decode_file, Checksum};
+use super::dataset::Checksum;
 use super::image_folder::{check_file_length, no_such_index};
-use super::{Dataset, LabelledImage, DEFAULT_MAX_PIXELS};
+use super::{Dataset, DEFAULT_MAX_PIXELS};
 use crate::error::ShardError;
 use crate::{files, Error, Result};
 use handles::Handles;
@@ -246,13 +246,6 @@ impl Dataset for TarShards {
             }
         }
         checksum.finish()
-    }
-
-    fn load(&self, index: usize) -> Result<LabelledImage> {
-        let class = self.place(index)?.1.class as usize;
-        let mut file = Vec::new();
-        self.read(index, &mut file)?;
-        decode_file(self, index, class, &file)
     }
 
     fn max_pixels(&self) -> usize {
