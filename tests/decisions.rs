@@ -2,6 +2,7 @@
 
 mod support;
 
+use once_for_both::components::UnitImportance;
 use once_for_both::cost::{Budget, CostLimit, Metric};
 use once_for_both::models::{Architecture, Rope, VitConfig};
 use once_for_both::search::{
@@ -10,7 +11,9 @@ use once_for_both::search::{
 use once_for_both::space::{DimensionKind, SearchSpace, Size};
 use once_for_both::supernet::Supernet;
 use once_for_both::Error;
-use support::tiny_run::{alone, batch, fade_out_options, options, run, search_with, vit, STEPS};
+use support::tiny_run::{
+    alone, batch, builder, fade_out_options, options, run, search_with, vit, STEPS,
+};
 use support::{numbers, test_device, TestResult};
 
 fn macs(share: f64) -> TestResult<CostLimit> {
@@ -278,23 +281,29 @@ fn space_declared_in_reverse_order_meets_the_budget() -> TestResult {
 #[test]
 fn two_stages_learn_scores_first_and_alpha_second() -> TestResult {
     let _alone = alone();
-    let mut options = SearchOptions::two_stage(STEPS, 8);
-    (options.log_interval, options.pruning.interval) = (1, 100);
-    let mut search = search_with(options, 0.5)?;
-    let state = |search: &Search<VitConfig>| -> TestResult<(Vec<f64>, Vec<f64>)> {
-        let state = &search.supernet().states()[0];
-        Ok((numbers(&state.score)?, numbers(&state.alpha)?))
-    };
-    let mut before = state(&search)?;
-    for step in 0..7 {
-        search.step(&[batch(step)?], &mut ())?;
-        let after = state(&search)?;
-        assert_eq!(after.0 != before.0, step < 4, "scores in step {step}");
-        assert_eq!(after.1 != before.1, step >= 4, "α in step {step}");
-        before = after;
+    for importance in [
+        UnitImportance::Learned,
+        UnitImportance::Magnitude { mean: 2.0, std: 0.5 },
+        UnitImportance::Taylor { mean: 2.0, std: 0.5, momentum: 0.5 },
+    ] {
+        let mut options = SearchOptions::two_stage(STEPS, 8);
+        (options.log_interval, options.pruning.interval) = (1, 100);
+        let mut search = builder(options, 0.5).importance(importance).build()?;
+        let state = |search: &Search<VitConfig>| -> TestResult<(Vec<f64>, Vec<f64>)> {
+            let state = &search.supernet().states()[0];
+            Ok((numbers(&state.score)?, numbers(&state.alpha)?))
+        };
+        let mut before = state(&search)?;
+        for step in 0..7 {
+            search.step(&[batch(step)?], &mut ())?;
+            let after = state(&search)?;
+            assert_eq!(after.0 != before.0, step < 4, "{importance:?}: scores in step {step}");
+            assert_eq!(after.1 != before.1, step >= 4, "{importance:?}: α in step {step}");
+            before = after;
+        }
+        run(&mut search, STEPS)?;
+        assert!(search.supernet().is_decided());
     }
-    run(&mut search, STEPS)?;
-    assert!(search.supernet().is_decided());
     Ok(())
 }
 

@@ -103,7 +103,8 @@ impl<A: Architecture> Search<A> {
 
     /// Sets the scores of every undecided dimension to those that the importance component returns,
     /// and returns their parameter names; scores it returns none for are the optimiser's, and so are those of a
-    /// dimension whose weights were all removed with a branch. A skipped step (`go` is 0) leaves them.
+    /// dimension whose weights were all removed with a branch. A skipped step (`go` is 0) leaves them, and so does the
+    /// second of two stages.
     pub(super) fn update_importance(
         &mut self,
         gates: &[Tensor],
@@ -111,7 +112,7 @@ impl<A: Architecture> Search<A> {
         go: &Tensor,
     ) -> Result<Vec<String>> {
         let mut computed = Vec::new();
-        if self.phase != Phase::Search {
+        if self.phase != Phase::Search || self.frozen().contains(&ParameterKind::Score) {
             return Ok(computed);
         }
         let weights = self.supernet.raw_weights();

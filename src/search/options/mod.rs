@@ -66,7 +66,8 @@ pub struct SearchOptions {
 pub enum Stages {
     /// Scores and α are learned together (paper).
     One,
-    /// Scores alone with λ = 1, then α alone with λ on its schedule: the two-stage baseline.
+    /// Scores alone with λ = 1, then α alone with λ on its schedule: the two-stage baseline. An
+    /// importance that is computed from weights or gradients is not updated in the second stage.
     Two {
         /// Optimiser steps of the first stage.
         importance_steps: u64,
