@@ -13,6 +13,7 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -133,6 +134,28 @@ pub(crate) fn to_host(tensor: &Tensor) -> Result<Vec<f64>> {
     let flat =
         tensor.f_detach()?.f_flatten(0, -1)?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
     Vec::try_from(flat).map_err(Error::from)
+}
+
+/// Tensors that go to the host as f64, all in one transfer.
+#[derive(Debug, Default)]
+pub(crate) struct ToHost {
+    parts: Vec<Tensor>,
+    length: usize,
+}
+
+impl ToHost {
+    /// Adds a tensor; returns the places of its elements in [`numbers`](Self::numbers).
+    pub(crate) fn push(&mut self, tensor: &Tensor) -> Result<Range<usize>> {
+        self.parts.push(tensor.f_detach()?.f_reshape([-1])?.f_to_kind(Kind::Double)?);
+        let first = self.length;
+        self.length += tensor.numel();
+        Ok(first..self.length)
+    }
+
+    /// Returns the elements of all tensors. Waits for the device.
+    pub(crate) fn numbers(&self) -> Result<Vec<f64>> {
+        to_host(&Tensor::f_cat(&self.parts, 0)?)
+    }
 }
 
 /// Returns the sum of the bits of numbers of four or eight bytes, taken for 32-bit integers: a checksum

@@ -109,7 +109,7 @@ impl<A: Architecture> Search<A> {
         if !self.needs_evidence() {
             return Ok(None);
         }
-        tch::no_grad(|| {
+        crate::autograd::no_grad(|| {
             let changes = joined(gates)?.f_mul(&joined(gate_gradients)?)?;
             let (theta, mut first) = (self.supernet.theta(), 0);
             for dimension in &self.supernet.declared_space().dimensions {
@@ -131,7 +131,7 @@ impl<A: Architecture> Search<A> {
         go: &Tensor,
     ) -> Result<()> {
         let Some(effects) = effects else { return Ok(()) };
-        tch::no_grad(|| self.evidence.add(effects, images, go))
+        crate::autograd::no_grad(|| self.evidence.add(effects, images, go))
     }
 
     /// Returns L of every candidate of every dimension, in the order of the candidates; 0 without

@@ -5,10 +5,10 @@ use super::events::{
 };
 use super::gradients::StepLosses;
 use super::step::Search;
-use super::update::{NonFiniteCounter, NonFiniteCounts};
+use super::update::NonFiniteCounts;
 use crate::cost::{ExpectedCost, Metric};
 use crate::models::Architecture;
-use crate::tensors::to_host;
+use crate::tensors::ToHost;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
@@ -54,49 +54,44 @@ impl<A: Architecture> Search<A> {
 
     /// Reads everything that is logged, in one transfer from the device.
     fn logged(&self, losses: &StepLosses) -> Result<Logged> {
-        let dimensions = self.supernet.states().len();
-        let searches = self.phase == Phase::Search && dimensions > 0;
-        let numbers = crate::autograd::no_grad(|| {
-            let double = |own: &Tensor| own.f_reshape([-1])?.f_to_kind(Kind::Double);
-            let mut parts = vec![self.non_finite.numbers()?];
-            let [reconstruction, weighted] =
-                [&losses.reconstruction, &losses.weighted_reconstruction].map(Option::as_ref);
-            let seen: Vec<Tensor> = [Some(&losses.task), reconstruction, weighted]
-                .into_iter()
-                .flatten()
-                .map(double)
-                .collect::<std::result::Result<_, _>>()?;
-            parts.push(self.mean_of_ranks(Tensor::f_cat(&seen, 0)?)?);
-            parts.extend([double(&losses.one_hot)?, double(&losses.budget)?]);
+        let searches = self.phase == Phase::Search && !self.supernet.states().is_empty();
+        let masked = [&losses.reconstruction, &losses.weighted_reconstruction];
+        crate::autograd::no_grad(|| {
+            let mut all = ToHost::default();
+            let counts = all.push(&self.non_finite.numbers()?)?;
+            let seen = std::iter::once(&losses.task).chain(masked.into_iter().flatten());
+            let seen = seen.map(|own| own.f_reshape([-1])?.f_to_kind(Kind::Double));
+            let seen = Tensor::f_cat(&seen.collect::<std::result::Result<Vec<_>, _>>()?, 0)?;
+            let seen = all.push(&self.mean_of_ranks(seen)?)?;
+            let [one_hot, budget] = [all.push(&losses.one_hot)?, all.push(&losses.budget)?];
             let (sizes, macs) = self.expected_cost()?;
-            parts.push(double(&macs)?);
-            if searches {
-                parts.extend([self.entropies()?, double(&sizes)?]);
-            }
-            to_host(&Tensor::f_cat(&parts, 0)?)
-        })?;
-        let mut rest = numbers.into_iter();
-        let mut take = |length: usize| rest.by_ref().take(length).collect::<Vec<f64>>();
-        let one = |numbers: Vec<f64>| numbers.first().copied().unwrap_or(0.0);
-        let counts = self.non_finite.counts_of(&take(NonFiniteCounter::NUMBERS));
-        let task = one(take(1));
-        let [reconstruction, weighted_reconstruction] =
-            [&losses.reconstruction, &losses.weighted_reconstruction]
-                .map(|own| one(take(usize::from(own.is_some()))));
-        let [one_hot, budget] = [one(take(1)), one(take(1))];
-        let expected_macs = one(take(1));
-        let entropies = take(if searches { dimensions } else { 0 });
-        let sizes = take(if searches { ExpectedCost::COUNTS * dimensions } else { 0 });
-        Ok(Logged {
-            counts,
-            task,
-            one_hot,
-            budget,
-            reconstruction,
-            weighted_reconstruction,
-            expected_macs,
-            entropies,
-            sizes,
+            let expected_macs = all.push(&macs)?;
+            let of_dimensions = match searches {
+                true => Some([all.push(&self.entropies()?)?, all.push(&sizes)?]),
+                false => None,
+            };
+            let numbers = all.numbers()?;
+            let [entropies, sizes] = match of_dimensions {
+                Some(own) => own.map(|own| numbers[own].to_vec()),
+                None => Default::default(),
+            };
+            let mut seen = numbers[seen].iter().copied();
+            let mut next = |given: bool| seen.by_ref().take(usize::from(given)).sum();
+            let task = next(true);
+            let [reconstruction, weighted_reconstruction] = masked.map(|own| next(own.is_some()));
+            let [one_hot, budget, expected_macs] =
+                [one_hot, budget, expected_macs].map(|own| numbers[own.start]);
+            Ok(Logged {
+                counts: self.non_finite.counts_of(&numbers[counts]),
+                task,
+                one_hot,
+                budget,
+                reconstruction,
+                weighted_reconstruction,
+                expected_macs,
+                entropies,
+                sizes,
+            })
         })
     }
 

@@ -4,9 +4,10 @@ use super::step::Search;
 use crate::models::Architecture;
 use crate::space::Size;
 use crate::supernet::{DimensionState, UnitOrder};
-use crate::tensors::to_host;
+use crate::tensors::ToHost;
 use crate::{Error, Result};
-use tch::{Kind, Tensor};
+use std::ops::Range;
+use tch::Kind;
 
 /// α, order of units and effects of one dimension.
 #[derive(Debug)]
@@ -41,35 +42,29 @@ impl<A: Architecture> Search<A> {
             return Ok(Vec::new());
         }
         let effects = self.evidence.of_dimensions(self.supernet.space())?;
-        let numbers = crate::autograd::no_grad(|| {
-            let double = |own: &Tensor| own.f_reshape([-1])?.f_to_kind(Kind::Double);
-            let mut parts = Vec::with_capacity(4 * states.len());
-            for (at, state) in states.iter().enumerate() {
-                parts.push(double(&state.alpha)?);
+        crate::autograd::no_grad(|| {
+            let mut all = ToHost::default();
+            let push = |(at, state): (usize, &DimensionState)| {
+                let alpha = all.push(&state.alpha)?;
                 // A sum of absolute values is finite if, and only if, all scores are, within f64.
-                parts.push(double(&state.score)?.f_abs()?.f_sum(None)?.f_reshape([1])?);
-                parts.push(UnitOrder::ranks(state)?);
-                parts.extend(effects.get(at).map(double).transpose()?);
-            }
-            to_host(&Tensor::f_cat(&parts, 0)?)
-        })?;
-        let mut rest = &numbers[..];
-        let mut take = |length: usize| {
-            let (own, others) = rest.split_at(length.min(rest.len()));
-            rest = others;
-            own.to_vec()
-        };
-        let own = states.iter().enumerate().map(|(at, state)| {
-            let alpha = take(state.candidates().len());
-            let scores = take(1);
-            expect_finite("alpha", &state.name, &alpha)?;
-            expect_finite("score", &state.name, &scores)?;
-            let ranks = take(UnitOrder::length(state));
-            let order = UnitOrder::from_host(&ranks, state.candidates().heads());
-            let effects = effects.get(at).map_or(0, Tensor::numel);
-            Ok(DimensionReadout { alpha, order, effects: take(effects) })
-        });
-        own.collect()
+                let scores =
+                    all.push(&state.score.f_to_kind(Kind::Double)?.f_abs()?.f_sum(None)?)?;
+                let order = all.push(&UnitOrder::ranks(state)?)?;
+                let effects = effects.get(at).map(|own| all.push(own)).transpose()?;
+                Ok([alpha, scores, order, effects.unwrap_or_default()])
+            };
+            let places: Vec<[Range<usize>; 4]> =
+                states.iter().enumerate().map(push).collect::<Result<_>>()?;
+            let numbers = all.numbers()?;
+            let own = states.iter().zip(places).map(|(state, own)| {
+                let [alpha, scores, order, effects] = own.map(|own| &numbers[own]);
+                expect_finite("alpha", &state.name, alpha)?;
+                expect_finite("score", &state.name, scores)?;
+                let order = UnitOrder::from_host(order, state.candidates().heads());
+                Ok(DimensionReadout { alpha: alpha.to_vec(), order, effects: effects.to_vec() })
+            });
+            own.collect()
+        })
     }
 }
 

@@ -239,9 +239,6 @@ pub(super) struct NonFiniteCounts {
 }
 
 impl NonFiniteCounter {
-    /// Number of numbers that the counters are on the device.
-    pub(super) const NUMBERS: usize = 2 + QUANTITIES.len();
-
     /// A counter that continues from `counts`.
     pub(super) fn new(counts: NonFiniteCounts, device: Device) -> Result<Self> {
         let count = |n: u64| -> Result<Tensor> {
@@ -269,7 +266,7 @@ impl NonFiniteCounter {
         Ok(self.counts_of(&to_host(&self.numbers()?)?))
     }
 
-    /// Returns the counters as numbers on the device, `[NUMBERS]`, f64.
+    /// Returns the counters as numbers on the device, `[2 + flags]`, f64.
     pub(super) fn numbers(&self) -> Result<Tensor> {
         let counters = Tensor::f_stack(&[&self.skipped, &self.in_a_row], 0)?;
         let parts = [counters.f_to_kind(Kind::Double)?, self.first.f_to_kind(Kind::Double)?];
