@@ -95,6 +95,20 @@ fn expect_exact<A: Architecture>(architecture: &A, branches: &[&str]) -> TestRes
 }
 
 #[test]
+fn weights_are_divided_by_the_gates_of_the_branches_that_are_left() -> TestResult {
+    let _alone = alone();
+    let mut supernet = supernet(&vit())?;
+    remove(&mut supernet, &["blocks.1.mlp"])?;
+    let gates: Vec<Tensor> =
+        supernet.masks(0.5)?.into_iter().map(|own| own.mask.detach()).collect();
+    let before = supernet.raw_weights()["head.bias"].copy();
+    supernet.divide_by_gates(&gates)?;
+    supernet.materialise(&gates)?;
+    assert!(supernet.folded_weights()["head.bias"].equal(&before));
+    Ok(())
+}
+
+#[test]
 fn removed_branches_leave_what_the_masked_network_computes() -> TestResult {
     let _alone = alone();
     for vit in vits() {

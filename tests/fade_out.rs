@@ -10,7 +10,7 @@ use once_for_both::supernet::Supernet;
 use once_for_both::Error;
 use support::tiny_run::{alone, fade_out_options, options, run, search_with, vit, STEPS};
 use support::{numbers, test_device, TestResult, Tolerance};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 fn prune_steps(events: &[Event]) -> Vec<&Pruned> {
     let mut pruned = Vec::new();
@@ -146,6 +146,9 @@ fn steps_after_pruning_equal_those_with_gates_at_zero() -> TestResult {
         .map(|(at, state)| (at, state.candidates().size(1)))
         .collect();
     let narrowing = narrow.narrow(&sizes)?;
+    let scalar =
+        narrowing.apply("blocks.0.mlp.fc1.weight", &Tensor::zeros([0i64; 0], (Kind::Float, test_device())));
+    assert_refused!(scalar, Error::Invalid { ref name, .. } if name == "axes of blocks.0.mlp.fc1.weight");
     run(&mut wide, 6)?;
     run(&mut narrow, 6)?;
     let expected = wide.supernet().raw_weights();

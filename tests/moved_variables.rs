@@ -202,3 +202,30 @@ fn gates_of_units_kept_in_place_are_the_bi_mask_at_once_and_after_a_resume() -> 
     assert_eq!(kept_gates(&resumed)?, gates);
     Ok(())
 }
+
+#[test]
+fn units_pruned_in_place_are_not_kept_again() -> TestResult {
+    let _alone = alone();
+    let network = TwoLayers { keeps_transpose: false, frozen: false };
+    let options = SearchOptions::learned(40, 30).with(|options| options.pmim = None);
+    let search = Search::of(network).budget(Budget::macs_share(0.6)).options(options);
+    let mut search = search.device(test_device()).build()?;
+    search.narrow(&[(0, Size::flat(4))])?;
+    let kept = |search: &Search<TwoLayers>| -> TestResult<Vec<i64>> {
+        let fade_out = search.supernet().states()[0].fade_out.as_ref();
+        Ok(fade_out.ok_or("nothing is pruned")?.kept().to_vec())
+    };
+    let four = kept(&search)?;
+    // The pruned units have the highest scores now.
+    let scores: Vec<f32> =
+        (0..8).map(|at| f32::from(!four.contains(&at)) + 0.01 * at as f32).collect();
+    let scores = Tensor::f_from_slice(&scores)?.f_to_device(test_device())?;
+    let state = &mut search.supernet_mut().states_mut()[0];
+    let scores = scores.f_view_as(&state.score)?;
+    state.set_score(&scores)?;
+    let on_device = Vec::<i64>::try_from(state.kept_units(Size::flat(2))?)?;
+    search.narrow(&[(0, Size::flat(2))])?;
+    assert_eq!(kept(&search)?, four[2..]);
+    assert_eq!(on_device, four[2..]);
+    Ok(())
+}

@@ -276,6 +276,26 @@ fn self_check_with_bias_narrowed_instead_of_gated_names_it() -> TestResult {
     Ok(())
 }
 
+/// A branch that stays whole or is removed: its gates are 1 or fade to 0.
+#[test]
+fn self_check_of_a_branch_that_is_only_removed_names_a_bias_without_gate() -> TestResult {
+    let (name, variable) = ("blocks.1.mlp", "blocks.1.mlp.fc1.bias");
+    let mut space = square().space()?.removable_branches().only(&[name])?;
+    let dimension = space.dimension_mut(name)?;
+    let full = dimension.candidates.units();
+    dimension.candidates = Candidates::flat(full, vec![full])?.with_removal();
+    check(&square(), &space)??.expect_sound()?;
+    binding(&mut space, name, variable)?.role = Role::Narrowed;
+    match faults(&space)?.as_slice() {
+        [Fault::Gates { dimension: found, suspects, .. }] => {
+            assert_eq!(found, name);
+            assert_eq!(*suspects, [suspect(variable, 0, Advice::Gate)]);
+        }
+        other => panic!("{other:?}"),
+    }
+    Ok(())
+}
+
 #[test]
 fn self_check_with_variable_of_another_block_names_the_right_one() -> TestResult {
     let mut space = square().space()?.only(&["blocks.0.mlp"])?;

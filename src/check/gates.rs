@@ -21,11 +21,14 @@ pub(super) fn check<A: Architecture>(
     if dimension.kind == DimensionKind::Embedding && !has_writers(dimension) {
         return Ok(None);
     }
-    let zeros =
-        Zeros { probe, full: dimension.candidates.full(), size: dimension.candidates.least() };
-    if zeros.full == zeros.size {
-        return Ok(None);
-    }
+    let candidates = &dimension.candidates;
+    let full = candidates.full();
+    let size = match candidates.least() {
+        least if least != full => least,
+        _ if candidates.removable() => Size::REMOVED,
+        _ => return Ok(None),
+    };
+    let zeros = Zeros { probe, full, size };
     let all = zeros.logits(&dimension.bindings.iter().collect::<Vec<_>>())?;
     let (gated, other): (Vec<&Binding>, Vec<&Binding>) =
         dimension.bindings.iter().partition(|binding| binding.role != Role::Narrowed);

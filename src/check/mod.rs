@@ -64,7 +64,7 @@ impl Findings {
 ///   removes.
 ///
 /// The third comparison is left out for a network that cannot be built at other sizes. It takes
-/// three forward passes, a few more per dimension, and as many per fault as the network has axes.
+/// four forward passes, a few more per dimension, and as many per fault as the network has axes.
 /// libtorch's generator is reseeded.
 ///
 /// # Shapes

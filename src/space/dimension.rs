@@ -1,7 +1,7 @@
 //! Dimensions, and their bindings to the axes of variables.
 
 use super::{Candidates, Size};
-use crate::Result;
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -234,8 +234,15 @@ impl Binding {
     ///
     /// # Shapes
     /// `index`: `[kept]`, i64, as [`entries_of`](Self::entries_of) returns it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a tensor without such an axis.
     pub(crate) fn select(&self, tensor: &Tensor, index: &Tensor) -> Result<Tensor> {
         let mut shape = tensor.size();
+        if shape.len() <= self.axis {
+            let (name, expected) = (format!("axes of {}", self.variable), self.axis + 1);
+            return Err(Error::invalid(name, format!("at least {expected}"), shape.len()));
+        }
         let selected = tensor.f_reshape(self.view(&shape))?.f_index_select(1, index)?;
         shape[self.axis] = self.outer * index.size1()? * self.inner;
         Ok(selected.f_reshape(&shape[..])?)

@@ -1,7 +1,7 @@
 //! Gates of a supernet: materialise, divide, pull back.
 
 use super::gating::Factors;
-use super::Supernet;
+use super::{DimensionState, Supernet};
 use crate::error::expect_shape;
 use crate::models::Architecture;
 use crate::optim::FlatTensors;
@@ -102,14 +102,17 @@ impl<A: Architecture> Supernet<A> {
 
     /// Refuses gates that θ cannot be divided by. Reads from the device, once.
     fn expect_divisors(&self, gates: &[Tensor]) -> Result<()> {
-        let least = gates.iter().map(|gate| gate.f_min());
-        let least: Vec<Tensor> = least.collect::<std::result::Result<_, _>>()?;
-        if least.is_empty() {
+        // A removed branch has no gates.
+        let (states, gates): (Vec<&DimensionState>, Vec<&Tensor>) =
+            self.states.iter().zip(gates).filter(|(_, gate)| gate.numel() > 0).unzip();
+        if gates.is_empty() {
             return Ok(());
         }
+        let least = gates.iter().map(|gate| gate.f_min());
+        let least: Vec<Tensor> = least.collect::<std::result::Result<_, _>>()?;
         let least = to_host(&Tensor::f_stack(&least, 0)?)?;
         let too_small = |(_, least): &(_, f64)| least.is_nan() || *least < LEAST_DIVISOR;
-        match self.states.iter().zip(least).find(too_small) {
+        match states.into_iter().zip(least).find(too_small) {
             None => Ok(()),
             Some((state, least)) => {
                 let expected = format!(

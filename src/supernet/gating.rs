@@ -217,7 +217,8 @@ impl RoundedBuffer {
     }
 
     /// Copies what the network's forward pass changed. Entries that still equal the rounded value keep
-    /// their f32 value.
+    /// their f32 value, so a change of less than half a unit in the last place is lost. The difference is not added to the
+    /// f32 value: an entry may be replaced by a far smaller one.
     fn take_update(&self) -> Result<()> {
         let unchanged = self.raw.f_to_kind(self.variable.kind())?.f_eq_tensor(&self.variable)?;
         let present = self.variable.f_to_kind(Kind::Float)?;

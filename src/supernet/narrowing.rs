@@ -93,7 +93,7 @@ impl Narrowing {
     /// returned unchanged.
     ///
     /// # Errors
-    /// [`crate::Error::Torch`] if the tensor has another shape.
+    /// [`crate::Error::Torch`] if the tensor has another shape, [`crate::Error::Invalid`] if it lacks an axis.
     pub fn apply(&self, name: &str, tensor: &Tensor) -> Result<Tensor> {
         crate::autograd::no_grad(|| {
             if let Some((kept, shape)) = self.flat.get(name) {

@@ -133,7 +133,7 @@ impl DimensionState {
     }
 
     /// Returns the flat indices of the units that pruning to `size` keeps: those of a fade-out to
-    /// that size, else those with the highest importance ([`most_important`]).
+    /// that size, else those with the highest importance ([`most_important`]) of those not pruned in place.
     ///
     /// # Errors
     /// [`crate::Error::Torch`] if `size` exceeds heads or channels.
@@ -142,13 +142,25 @@ impl DimensionState {
             return Ok(fade_out.kept.shallow_clone());
         }
         crate::autograd::no_grad(|| {
-            let importance = self.bi_mask.importance(&self.score)?;
-            most_important(
-                &self.score,
-                &head_ranks(&importance, self.pruned_importance.as_ref())?,
-                size,
-            )
+            let (scores, head_ranks) = self.order()?;
+            most_important(&scores, &head_ranks, size)
         })
+    }
+
+    /// Returns what units are ordered by: the scores, `[heads, channels]`, and the ranks of the heads. Units that were
+    /// pruned in place come last.
+    pub(super) fn order(&self) -> Result<(Tensor, Tensor)> {
+        let (scores, importance) = (self.score.f_detach()?, self.bi_mask.importance(&self.score)?);
+        let Some(own) = self.fade_out.as_ref().filter(|own| own.in_place) else {
+            return Ok((scores, head_ranks(&importance, self.pruned_importance.as_ref())?));
+        };
+        let all = scores.f_ones_like()?.f_flatten(0, -1)?;
+        let pruned =
+            all.f_index_fill(0, &own.kept, 0.0)?.f_view_as(&scores)?.f_to_kind(Kind::Bool)?;
+        let importance = importance.f_masked_fill(&pruned, 0.0)?;
+        // Importance is at least 0.
+        let importance = importance.f_masked_fill(&pruned.f_all_dim(1, true)?, -1.0)?;
+        Ok((scores.f_masked_fill(&pruned, f64::NEG_INFINITY)?, head_ranks(&importance, None)?))
     }
 
     /// Returns the units that are not fading out: their flat indices among the present units, and

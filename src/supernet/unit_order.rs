@@ -1,7 +1,7 @@
 //! Order of units by importance, on the host.
 
 use super::DimensionState;
-use crate::components::{head_ranks, ranks};
+use crate::components::ranks;
 use crate::space::Size;
 use crate::Result;
 use tch::{Kind, Tensor};
@@ -17,9 +17,8 @@ pub(crate) struct UnitOrder {
 impl UnitOrder {
     /// Returns ranks of heads, then of channels, `[heads + units]`, f64, on the device.
     pub(crate) fn ranks(state: &DimensionState) -> Result<Tensor> {
-        let importance = state.bi_mask.importance(&state.score)?;
-        let heads = head_ranks(&importance, state.pruned_importance.as_ref())?;
-        let channels = ranks(&state.score.f_detach()?)?.f_reshape([-1])?;
+        let (scores, heads) = state.order()?;
+        let channels = ranks(&scores)?.f_reshape([-1])?;
         Ok(Tensor::f_cat(&[heads, channels], 0)?.f_to_kind(Kind::Double)?)
     }
 

@@ -9,8 +9,8 @@ use tch::Tensor;
 impl<A: Architecture> Supernet<A> {
     /// Returns θ and all variables without gates, by name. A checkpoint stores them.
     ///
-    /// They share memory with the supernet until a fade-out begins or units are pruned; copy what has to stay as
-    /// it is.
+    /// They share memory with the supernet until its variables are laid out anew: when a fade-out begins, units are pruned,
+    /// masked image modeling ends, or the precision or the set of frozen variables changes. Copy what has to stay as it is.
     pub fn raw_weights(&self) -> Weights {
         let raw = |(name, leaf): (&String, &Tensor)| {
             (name.clone(), self.gating.raw(name).unwrap_or(leaf).shallow_clone())
