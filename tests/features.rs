@@ -87,6 +87,11 @@ fn relative_error_equals_its_definition() -> TestResult {
         if name.contains("tokens of the outputs") && actual == "3");
     assert_refused!(TASK.loss(&inputs), Error::Invalid { name, .. }
         if name == "outputs of the teacher of the task");
+    let grid = |own: &Tensor| own.f_reshape([2, 1, 3, -1]);
+    let (s_grid, t_grid) = (grid(&s)?, grid(&t)?);
+    let inputs_of_grid = TaskInputs::new(&s_grid, &batch).with_teacher(&t_grid);
+    assert_refused!(TASK.losses(&inputs_of_grid), Error::Invalid { name, expected, .. }
+        if name == "shape of the features of the task" && expected.contains("flatten"));
     let other = t.f_narrow(1, 0, 2)?;
     assert_refused!(TASK.loss(&inputs.with_teacher(&other)), Error::Shape { .. });
     Ok(())

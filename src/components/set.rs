@@ -262,7 +262,12 @@ fn built_in_task(id: &ComponentId) -> Result<Arc<dyn Task>> {
         Classification::NAME if *id == Classification.id() => Arc::new(Classification),
         FeatureMatching::NAME => Arc::new(built_in::<FeatureMatching>("task", id)?),
         _ => {
-            let known = format!("{} or {}", Classification::NAME, FeatureMatching::NAME);
+            let known = format!(
+                "{} or {}; give any other to the builder (build_or_resume) or to \
+                 Search::resume_with",
+                Classification::NAME,
+                FeatureMatching::NAME
+            );
             return Err(unknown("task", id, &known));
         }
     };
@@ -275,9 +280,12 @@ fn built_in<T: serde::de::DeserializeOwned>(
     id: &ComponentId,
 ) -> Result<T> {
     let value = serde_json::to_value(id);
-    value
-        .and_then(serde_json::from_value)
-        .map_err(|_| unknown(component, id, "a component of this crate with its parameters"))
+    value.and_then(serde_json::from_value).map_err(|_| {
+        let expected =
+            "a component of this crate with its parameters; give one of your own to the \
+                            builder (build_or_resume) or to Search::resume_with";
+        unknown(component, id, expected)
+    })
 }
 
 fn unknown(component: &'static str, id: &ComponentId, expected: &str) -> Error {

@@ -198,7 +198,7 @@ pub enum Error {
     /// A component other than the one needed. A search resumes with the components it began with.
     #[error("component {component}: got {actual}, expected {expected}")]
     Component {
-        /// importance, bi_mask, one_hot, pmim or teacher.
+        /// importance, bi_mask, one_hot, pmim, task or teacher.
         component: &'static str,
         /// Id of the component needed.
         expected: String,

@@ -71,6 +71,22 @@ fn ids_of_tasks_without_tensors_make_the_task_again() -> TestResult {
 }
 
 #[test]
+fn contrastive_search_resumed_without_its_embeddings_is_refused_with_what_to_do() -> TestResult {
+    let _alone = alone();
+    let folder = tempfile::tempdir()?;
+    let task = contrastive(ContrastiveLoss::Softmax)?;
+    let search = search_of(&tower()?, task, SearchOptions::new(8, 4)).build()?;
+    let path = Checkpoints::new(folder.path(), 1).save(&search)?;
+    let refused = Search::<VitConfig>::resume(&path, test_device());
+    assert_refused!(refused, Error::Component { component: "task", ref expected, .. }
+        if expected.contains("Search::resume_with"));
+    let own = std::sync::Arc::new(contrastive(ContrastiveLoss::Softmax)?);
+    let components = Components { task: own, ..Components::default() };
+    Search::<VitConfig>::resume_with(&components, &path, test_device())?;
+    Ok(())
+}
+
+#[test]
 fn ids_with_other_parameters_than_those_of_the_component_are_refused() -> TestResult {
     let mut ids = Components::default().ids();
     ids.importance.parameters.insert("temperature".into(), 2.0.into());

@@ -5,7 +5,7 @@ use super::{Task, TaskInputs};
 use crate::components::ComponentId;
 use crate::error::expect_shape;
 use crate::range::Range;
-use crate::tensors::to_bytes;
+use crate::tensors::{to_bytes, to_host};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::sync::{Mutex, PoisonError};
@@ -72,8 +72,8 @@ impl Contrastive {
     /// the network's outputs.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for embeddings of another shape or not floating point, or a parameter out of range;
-    /// [`Error::NonFinite`] for an embedding of zeros, or not finite.
+    /// [`Error::Invalid`] for embeddings of another shape or not floating point, with the first that is all zeros or not
+    /// finite, or for a parameter out of range.
     pub fn new(texts: &Tensor, temperature: f64, loss: ContrastiveLoss) -> Result<Self> {
         let shape = expect_texts(texts)?;
         crate::autograd::no_grad(|| {
@@ -81,9 +81,11 @@ impl Contrastive {
             let texts = texts.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
             let checksum = crc32fast::hash(&to_bytes(&texts.f_contiguous()?)?);
             let unit = texts.f_div(&norms(&texts)?)?;
-            if unit.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
-                let dimension = "the task: an embedding of zeros, or not finite".into();
-                return Err(Error::NonFinite { name: "text embeddings".into(), dimension });
+            let sound = unit.f_isfinite()?.f_all_dim(1, false)?;
+            if let Some(first) = to_host(&sound)?.iter().position(|sound| *sound == 0.0) {
+                let (name, expected) = (format!("text embedding {first}"), "finite, not all zeros");
+                let length = texts.f_get(first as i64)?.f_norm()?.f_double_value(&[])?;
+                return Err(Error::invalid(name, expected, format!("one of norm {length}")));
             }
             let own = Self { texts: Mutex::new(unit), shape, checksum, temperature, loss };
             own.check()?;

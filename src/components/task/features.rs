@@ -159,7 +159,13 @@ impl Task for FeatureMatching {
     }
 
     fn losses(&self, inputs: &TaskInputs) -> Result<Tensor> {
-        let error = relative_error(inputs.outputs, inputs.expect_teacher()?)?;
+        let outputs = inputs.outputs;
+        if !(2..=3).contains(&outputs.dim()) {
+            let expected = "[B, C] or [B, tokens, C]; flatten a grid of features to tokens";
+            let actual = format!("{:?}", outputs.size());
+            return Err(Error::invalid("shape of the features of the task", expected, actual));
+        }
+        let error = relative_error(outputs, inputs.expect_teacher()?)?;
         self.weighted(&error, self.shares())
     }
 
