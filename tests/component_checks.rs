@@ -153,6 +153,8 @@ fn check_extractor_of_folding_passes_for_vit_and_swin() -> TestResult {
     let swin = SwinConfig { window_size: 2, ..swin };
     check_extractor(&FoldingExtractor, &swin, &images(8)?, FEW)?;
     check_extractor(&FoldingExtractor, &swin.qk_v_apart()?, &images(8)?, FEW)?;
+    // A low budget removes attentions, with their queries and keys.
+    check_extractor(&FoldingExtractor, &vit().qk_v_apart()?, &images(4)?, 4 * FEW)?;
     Ok(())
 }
 

@@ -368,12 +368,13 @@ impl PmimRegularizer for BrokenPixels {
 
 #[test]
 fn check_pmim_regularizer_of_broken_ones_names_the_broken_property() {
-    let broken: [(&str, Distort); 4] = [
+    let broken: [(&str, Distort); 5] = [
         ("loss is finite and not negative, gradient is finite", |loss, _, _| Ok(loss.f_neg()?)),
         ("loss of the target itself is 0", |loss, _, _| Ok(loss.f_add_scalar(1.0)?)),
         ("visible patches change neither loss nor gradient", |loss, target, prediction| {
             Ok(loss.f_add(&target.f_sub(prediction)?.f_abs()?.f_mean(None)?)?)
         }),
+        ("loss above 0 has a gradient", |loss, _, _| Ok(loss.f_detach()?)),
         ("token mask is 0 or 1 for every token", |loss, _, _| Ok(loss.shallow_clone())),
     ];
     let names = broken.map(|(broken, _)| broken);

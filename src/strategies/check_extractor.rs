@@ -6,7 +6,7 @@ use super::runner::{drawing, expect_true, failed, run_once, Counterexample, Verd
 use crate::cost::{project_close, Choice, CostLimit};
 use crate::models::Architecture;
 use crate::randomness::{seed_torch, Purpose};
-use crate::space::{Dimension, Size, Sizes};
+use crate::space::{Size, Sizes};
 use crate::subnet::{extract_decided, verify, Subnet, SubnetExtractor};
 use crate::supernet::Supernet;
 use crate::tensors::{to_host, Weights};
@@ -158,7 +158,7 @@ fn like(values: &[f64], tensor: &Tensor) -> crate::Result<Tensor> {
 }
 
 /// Every dimension of the supernet has its decided size in the subnet, or is no dimension of it: because its branch was
-/// removed, or because the extractor is into another family, whose dense network has no dimension of the name either.
+/// removed, with queries and keys if they are apart, or because the extractor is into another family, whose dense network has no dimension of the name either.
 pub fn has_decided_sizes<A: Architecture, B: Architecture>(
     extractor: &dyn SubnetExtractor<A, B>,
     supernet: &Supernet<A>,
@@ -167,12 +167,11 @@ pub fn has_decided_sizes<A: Architecture, B: Architecture>(
 ) -> Verdict {
     let subnet = extract_decided(extractor, supernet).map_err(failed)?;
     let actual = subnet.architecture().space().map_err(failed)?.full_sizes();
-    let vanished = vanished(supernet, &subnet.architecture().cost_model().dense);
     let mut dense: Option<Sizes> = None;
     for (name, expected) in supernet.sizes() {
         let right = match actual.get(&name) {
             Some(actual) => *actual == expected,
-            None if expected.is_removed() || vanished.contains(&name) => true,
+            None if expected.is_removed() || has_vanished(supernet, &name) => true,
             None if A::FAMILY == B::FAMILY => false,
             None => {
                 if dense.is_none() {
@@ -189,15 +188,11 @@ pub fn has_decided_sizes<A: Architecture, B: Architecture>(
     Ok(())
 }
 
-/// Returns the dimensions that have no variable any more, because the branch that they belong to was removed with them, as
-/// that of queries and keys: the subnet has them as removed.
-fn vanished<A: Architecture>(supernet: &Supernet<A>, subnet: &Sizes) -> Vec<String> {
-    let variables = supernet.raw_weights();
-    let removed = |own: &&Dimension| subnet.get(&own.name).is_some_and(|size| size.is_removed());
-    let unbound =
-        |own: &&Dimension| !own.bindings.iter().any(|b| variables.contains_key(&b.variable));
-    let dimensions = supernet.space().dimensions.iter();
-    dimensions.filter(removed).filter(unbound).map(|own| own.name.clone()).collect()
+/// Whether no variable is left that is bound to a dimension, such as that of the queries and keys of a removed attention.
+fn has_vanished<A: Architecture>(supernet: &Supernet<A>, name: &str) -> bool {
+    let weights = supernet.raw_weights();
+    let own = supernet.space().dimensions.iter().find(|own| own.name == name);
+    own.is_some_and(|own| own.bindings.iter().all(|bound| !weights.contains_key(&bound.variable)))
 }
 
 /// Returns the sizes of all dimensions of the network that is extracted where nothing is pruned.

@@ -79,6 +79,7 @@ pub const PMIM_PROPERTIES: &[(&str, PmimProperty)] = &[
     ("loss is finite and not negative, gradient is finite", is_finite_and_not_negative),
     ("loss of the target itself is 0", is_zero_on_target),
     ("visible patches change neither loss nor gradient", ignores_visible_patches),
+    ("loss above 0 has a gradient", has_a_gradient),
     ("token mask is 0 or 1 for every token", masks_tokens),
 ];
 
@@ -183,6 +184,17 @@ pub fn ignores_visible_patches(
         before
     );
     Ok(())
+}
+
+/// A loss above 0 has a gradient in the prediction: without one, a search would not learn to reconstruct.
+pub fn has_a_gradient(
+    regularizer: &dyn PmimRegularizer,
+    case: &ReconstructionCase,
+    device: Device,
+) -> Verdict {
+    let (loss, gradient) = loss_and_gradient(regularizer, case, false, device)?;
+    let learns = loss == 0.0 || gradient.iter().any(|slope| *slope != 0.0);
+    expect_true(learns, || format!("gradient of a loss of {loss}: got 0 for every pixel"))
 }
 
 /// The token mask has one number per token of every image, 0 or 1, for mask ratios from 0 to 0.9.

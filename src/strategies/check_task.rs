@@ -1,7 +1,8 @@
 //! Properties of a task.
 
 use super::runner::{
-    expect_close, expect_finite, expect_true, failed, gradients, leaf, run, Counterexample, Verdict,
+    drawing, expect_close, expect_finite, expect_true, failed, gradients, leaf, run,
+    Counterexample, Verdict,
 };
 use crate::batch::{Batch, Targets};
 use crate::components::{ComponentId, Task, TaskInputs, TeacherRole};
@@ -20,6 +21,7 @@ pub const TASK_PROPERTIES: &[(&str, TaskProperty)] = &[
     ("loss is a finite scalar, f32, with a finite gradient in the outputs", is_finite),
     ("loss of an image does not depend on the other images", is_of_its_image),
     ("loss of a batch is the mean over its images", is_the_mean),
+    ("loss with estimates has the same value, with a finite gradient", keeps_its_value),
 ];
 
 /// Which targets a task is checked with.
@@ -29,6 +31,8 @@ pub enum TargetsOf {
     Classes(i64),
     /// Probabilities of a number of classes, which sum to 1.
     Probabilities(i64),
+    /// Numbers, of this shape for an image.
+    Values(&'static [i64]),
     /// None.
     Unlabelled,
 }
@@ -49,7 +53,7 @@ pub struct TaskCase {
 }
 
 /// Checks all properties of [`TASK_PROPERTIES`] on `cases` random inputs each. `outputs`: shape of the outputs
-/// of one image, such as `[classes]` or `[tokens, C]`.
+/// of one image, such as `[classes]` or `[tokens, C]`. Reseeds libtorch's generator.
 ///
 /// # Errors
 /// The smallest counterexample found, of the first property that does not hold.
@@ -111,6 +115,14 @@ impl Given {
                 let rows = rows.f_softmax(-1, Kind::Double)?.f_to_kind(Kind::Float)?;
                 Targets::Probabilities(rows.f_to_device(device)?)
             }
+            TargetsOf::Values(shape) => {
+                let length = shape.iter().product::<i64>();
+                let row = |&own: &f64| (0..length).map(move |at| own - 0.1 * at as f64);
+                let rows: Vec<f64> = own.iter().flat_map(row).collect();
+                let rows =
+                    Tensor::f_from_slice(&rows)?.f_view(&[&[count as i64], shape].concat()[..])?;
+                Targets::Values(rows.f_to_kind(Kind::Float)?.f_to_device(device)?)
+            }
             TargetsOf::Unlabelled => Targets::Unlabelled,
         };
         let images = Tensor::f_zeros([count as i64, 3, 4, 4], (Kind::Float, device))?;
@@ -135,9 +147,24 @@ impl Given {
         to_host(&task.loss(&self.inputs(task, &self.outputs))?)
     }
 
-    fn losses(&self, task: &dyn Task) -> crate::Result<Vec<f64>> {
-        to_host(&task.losses(&self.inputs(task, &self.outputs))?)
+    /// Loss of each image; `None` for a task that has only that of a batch.
+    fn losses(&self, task: &dyn Task) -> crate::Result<Option<Vec<f64>>> {
+        let inputs = self.inputs(task, &self.outputs);
+        match task.losses(&inputs) {
+            Err(crate::Error::Shape { .. }) if task.loss(&inputs)?.dim() == 0 => Ok(None),
+            losses => to_host(&losses?).map(Some),
+        }
     }
+}
+
+/// Returns the losses of the images, each alone in a batch.
+fn losses_alone(task: &dyn Task, case: &TaskCase, device: Device) -> crate::Result<Vec<f64>> {
+    let mut alone = Vec::new();
+    for image in 0..case.targets.len() {
+        let given = Given::new(case, image, 1, device)?;
+        alone.extend(given.losses(task)?.map_or_else(|| given.loss(task), Ok)?);
+    }
+    Ok(alone)
 }
 
 fn rounding(expected: f64) -> f64 {
@@ -176,17 +203,13 @@ pub fn is_finite(task: &dyn Task, case: &TaskCase, device: Device) -> Verdict {
     expect_finite("gradient of output", &gradient)
 }
 
-/// The loss of each image is that of the image alone.
+/// The loss of each image is that of the image alone. Of a task that has only the loss of a batch, [`is_the_mean`] says it.
 pub fn is_of_its_image(task: &dyn Task, case: &TaskCase, device: Device) -> Verdict {
     let compute = || {
-        let together = Given::all(case, device)?.losses(task)?;
-        let mut alone = Vec::new();
-        for image in 0..case.targets.len() {
-            alone.extend(Given::new(case, image, 1, device)?.losses(task)?);
-        }
-        Ok::<_, crate::Error>((together, alone))
+        let Some(together) = Given::all(case, device)?.losses(task)? else { return Ok(None) };
+        Ok::<_, crate::Error>(Some((together, losses_alone(task, case, device)?)))
     };
-    let (together, alone) = compute().map_err(failed)?;
+    let Some((together, alone)) = compute().map_err(failed)? else { return Ok(()) };
     expect_close("loss of image", &together, &alone, rounding)
 }
 
@@ -195,11 +218,31 @@ pub fn is_of_its_image(task: &dyn Task, case: &TaskCase, device: Device) -> Verd
 pub fn is_the_mean(task: &dyn Task, case: &TaskCase, device: Device) -> Verdict {
     let compute = || {
         let given = Given::all(case, device)?;
-        Ok::<_, crate::Error>((given.loss(task)?, given.losses(task)?))
+        let losses = given.losses(task)?.map_or_else(|| losses_alone(task, case, device), Ok)?;
+        Ok::<_, crate::Error>((given.loss(task)?, losses))
     };
     let (loss, losses) = compute().map_err(failed)?;
     let mean = losses.iter().sum::<f64>() / case.targets.len() as f64;
     expect_close("loss", &loss, &[mean], rounding)
+}
+
+/// While the gradient is evidence for decisions ([`TaskInputs::estimates`]), the loss has the same value and a finite
+/// gradient in the outputs.
+pub fn keeps_its_value(task: &dyn Task, case: &TaskCase, device: Device) -> Verdict {
+    let compute = || {
+        let given = Given::all(case, device)?;
+        let outputs = leaf(&given.outputs)?;
+        let inputs = TaskInputs { estimates: true, ..given.inputs(task, &outputs) };
+        let loss = drawing(|| {
+            crate::randomness::seed(0);
+            task.loss(&inputs)
+        })?;
+        let gradient = to_host(&gradients(&loss, &[&outputs])?[0])?;
+        Ok::<_, crate::Error>((to_host(&loss)?, given.loss(task)?, gradient))
+    };
+    let (found, expected, gradient) = compute().map_err(failed)?;
+    expect_close("loss with estimates", &found, &expected, rounding)?;
+    expect_finite("gradient of output with estimates", &gradient)
 }
 
 /// A second call has the same loss, and changes neither outputs nor targets.
@@ -207,8 +250,11 @@ pub fn has_no_hidden_state(task: &dyn Task, case: &TaskCase, device: Device) -> 
     let numbers = |given: &Given| -> crate::Result<Vec<f64>> {
         let mut all = to_host(&given.outputs)?;
         all.extend(to_host(&given.teacher)?);
-        if let Targets::Classes(own) | Targets::Probabilities(own) = &given.batch.targets {
-            all.extend(to_host(own)?);
+        match &given.batch.targets {
+            Targets::Classes(own) | Targets::Probabilities(own) | Targets::Values(own) => {
+                all.extend(to_host(own)?);
+            }
+            Targets::Unlabelled => {}
         }
         Ok(all)
     };

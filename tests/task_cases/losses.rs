@@ -1,6 +1,7 @@
 //! Losses against sums in f64.
 
-use super::{contrastive, texts, TEXTS, WIDTH};
+use super::{contrastive, invalid, texts, TEXTS, WIDTH};
+use crate::support::tiny_run::alone;
 use crate::support::{
     cases_on_device, from_numbers, in_words, numbers, softmax, test_device, TestResult, Tolerance,
 };
@@ -89,6 +90,7 @@ proptest! {
 
 #[test]
 fn check_task_of_every_ready_task_passes() -> TestResult {
+    let _alone = alone();
     let (cases, device) = (cases_on_device(60), test_device());
     for targets in [TargetsOf::Classes(TEXTS), TargetsOf::Probabilities(TEXTS)] {
         check_task(&Classification, &[TEXTS], targets, cases, device)?;
@@ -103,10 +105,29 @@ fn check_task_of_every_ready_task_passes() -> TestResult {
     Ok(())
 }
 
+/// A regression, with a loss an image, or the mean alone.
+#[test]
+fn check_task_of_a_function_of_values_passes() -> TestResult {
+    let _alone = alone();
+    for mean in [false, true] {
+        let task = FunctionTask::new("regression", move |inputs| {
+            let Targets::Values(values) = &inputs.batch.targets else {
+                return Err(invalid("targets"));
+            };
+            let squares = inputs.outputs.f_sub(values)?.f_square()?;
+            let losses = squares.f_mean_dim([1i64].as_slice(), false, Kind::Float)?;
+            Ok(if mean { losses.f_mean(None)? } else { losses })
+        });
+        check_task(&task, &[3], TargetsOf::Values(&[3]), cases_on_device(60), test_device())?;
+    }
+    Ok(())
+}
+
 #[test]
 fn check_task_of_a_task_with_a_mistake_names_the_property() -> TestResult {
+    let _alone = alone();
     type Loss = fn(&TaskInputs) -> once_for_both::Result<Tensor>;
-    let mistakes: [(&str, Loss); 3] = [
+    let mistakes: [(&str, Loss); 5] = [
         ("other images", |inputs| {
             // Compared with the mean of the batch.
             let mean = inputs.outputs.f_mean_dim([0i64].as_slice(), true, Kind::Float)?;
@@ -121,6 +142,11 @@ fn check_task_of_a_task_with_a_mistake_names_the_property() -> TestResult {
             let losses = inputs.outputs.f_select(1, 0)?;
             let _ = inputs.outputs.f_detach()?.f_add_scalar_(1.0)?;
             Ok(losses.f_mul_scalar(1.0)?)
+        }),
+        ("mean over its images", |inputs| Ok(inputs.outputs.f_square()?.f_sum(None)?)),
+        ("with estimates", |inputs| {
+            let losses = inputs.outputs.f_select(1, 0)?.f_square()?;
+            Ok(losses.f_add_scalar(if inputs.estimates { 1.0 } else { 0.0 })?)
         }),
     ];
     let mut broken = Vec::new();
