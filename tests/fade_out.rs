@@ -146,8 +146,8 @@ fn steps_after_pruning_equal_those_with_gates_at_zero() -> TestResult {
         .map(|(at, state)| (at, state.candidates().size(1)))
         .collect();
     let narrowing = narrow.narrow(&sizes)?;
-    let scalar =
-        narrowing.apply("blocks.0.mlp.fc1.weight", &Tensor::zeros([0i64; 0], (Kind::Float, test_device())));
+    let scalar = narrowing
+        .apply("blocks.0.mlp.fc1.weight", &Tensor::zeros([0i64; 0], (Kind::Float, test_device())));
     assert_refused!(scalar, Error::Invalid { ref name, .. } if name == "axes of blocks.0.mlp.fc1.weight");
     run(&mut wide, 6)?;
     run(&mut narrow, 6)?;

@@ -51,7 +51,7 @@ fn expect_search_is_exact<A: Architecture>(architecture: &A, options: SearchOpti
         Precision::F32 => 1e-5,
         _ => 2.0 * 2_f64.powi(-7),
     };
-    let mut search = search(architecture, options, 0.4)?;
+    let mut search = search(architecture, options, 0.3)?;
     let dense = search.supernet().cost_model().dense.clone();
     for event in run(&mut search, STEPS)? {
         if let Event::Pruned(pruned) = event {

@@ -23,16 +23,19 @@ impl Candidates {
         Self::flat(units, ladder(multiple_from(units / 2, multiple), units, step))
     }
 
-    /// Returns the default candidates of an MLP of hidden width h = `units`: h/4 to h in steps of
+    /// Returns the default candidates of an MLP of hidden width h = `units`: h/8 to h in steps of
     /// h/8; from h = 256 on in multiples of 8.
+    ///
+    /// Most of an MLP is cheap to lose: where the least candidate is h/4, a search ends there and narrows what it
+    /// would rather keep (docs/quality.md).
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) unless `units` is within 1..=2²⁰.
     pub fn hidden(units: i64) -> Result<Self> {
         expect_units(1, units)?;
         let multiple = if units >= 256 { 8 } else { 1 };
-        let step = |share| multiple_from(units / share, multiple);
-        Self::flat(units, ladder(step(4), units, step(8)))
+        let step = multiple_from(units / 8, multiple);
+        Self::flat(units, ladder(step, units, step))
     }
 
     /// Returns the default candidates of an attention of H = `heads` heads of D = `channels`

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn default_candidates_of_deit_small_cover_half_or_quarter_to_dense() -> Result<()> {
+fn default_candidates_of_deit_small_cover_half_quarter_or_eighth_to_dense() -> Result<()> {
     let embedding = Candidates::embedding(384)?;
     assert_eq!(embedding.widths()[..3], [192, 200, 208]);
     assert_eq!(embedding.len(), 25);
@@ -12,7 +12,7 @@ fn default_candidates_of_deit_small_cover_half_or_quarter_to_dense() -> Result<(
     let attention = Candidates::attention(6, 64)?;
     assert_eq!(attention.head_counts(), [2, 4, 6]);
     assert_eq!(attention.widths(), [16, 24, 32, 40, 48, 56, 64]);
-    assert_eq!(Candidates::hidden(1536)?.widths(), [384, 576, 768, 960, 1152, 1344, 1536]);
+    assert_eq!(Candidates::hidden(1536)?.widths(), [192, 384, 576, 768, 960, 1152, 1344, 1536]);
     Ok(())
 }
 
