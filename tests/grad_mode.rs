@@ -376,3 +376,36 @@ fn divergence_names_the_loss_that_was_not_finite_first() -> TestResult {
     assert_eq!(found, ["distillation loss"]);
     Ok(())
 }
+
+/// A reconstruction loss without gradient.
+#[derive(Debug)]
+struct DetachedPixels(WindowedPixels);
+
+impl PmimRegularizer for DetachedPixels {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("detached pixels")
+    }
+    fn token_mask(&self, batch: i64, tokens: i64, ratio: f64, device: Device) -> Result<Tensor> {
+        self.0.token_mask(batch, tokens, ratio, device)
+    }
+    fn targets(&self, images: &Tensor) -> Result<Tensor> {
+        self.0.targets(images)
+    }
+    fn loss(&self, t: &Tensor, prediction: &Tensor, mask: &Tensor, rows: i64) -> Result<Tensor> {
+        Ok(self.0.loss(t, prediction, mask, rows)?.f_detach()?)
+    }
+}
+
+#[test]
+fn reconstruction_loss_without_gradient_is_refused_by_its_component() -> TestResult {
+    let _alone = alone();
+    let options = options().with(|own| {
+        if let Some(pmim) = &mut own.pmim {
+            pmim.mask_ratio.start = 0.5;
+        }
+    });
+    let search = builder(options, 0.5).pmim(DetachedPixels(WindowedPixels::new(3)?)).build()?;
+    assert_refused!(search.gradients(&[batch(0)?]), Error::Invalid { ref name, .. }
+        if name == "reconstruction loss of detached pixels");
+    Ok(())
+}

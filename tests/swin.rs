@@ -201,6 +201,16 @@ fn search_with_pmim_at_sizes_that_its_decoder_does_not_fit_is_refused_with_the_s
             && actual == "240" && expected.contains("= 32 for masked image modeling")
     );
     search(learned().with(|o| o.pmim = None)).check()?;
+    // Grids of 8, 4, 2 and 1: the last has no token to mask.
+    let small = SwinConfig::uniform(16, &[1, 1, 1, 1], 2).input(32, 3, 4).window(2).classes(5);
+    let search =
+        |options| Search::of(small.clone()).budget(Budget::macs_share(0.5)).options(options);
+    assert_refused!(
+        search(learned()).check(),
+        Error::Invalid { name, expected, actual } if name == "token grid"
+            && actual == "1 × 1" && expected.contains("set pmim to none")
+    );
+    search(learned().with(|o| o.pmim = None)).check()?;
     let vit = VitConfig::deit_tiny().rectangular([224, 224], [16, 8]);
     let refused = Search::of(vit).budget(Budget::macs_share(0.5)).options(learned()).check();
     assert_refused!(

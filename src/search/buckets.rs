@@ -23,6 +23,9 @@ const BYTES: usize = 25 << 20;
 pub(super) struct Buckets {
     /// Names and elements of all leaves: after pruning the buckets are others, as in a resumed search.
     leaves: Vec<(String, usize)>,
+    /// Whether tokens were masked, which the decoder and the mask token have gradients with. Sums over three and more ranks
+    /// are rounded by the place in a bucket, so that buckets have to be those of a resumed search.
+    masked: bool,
     members: Vec<Vec<usize>>,
 }
 
@@ -32,6 +35,7 @@ impl Buckets {
     fn agree(
         group: &dyn Collective,
         leaves: Vec<(String, usize)>,
+        masked: bool,
         order: &[usize],
     ) -> Result<Self> {
         let own: Vec<u8> = order.iter().flat_map(|at| (*at as u64).to_le_bytes()).collect();
@@ -51,7 +55,7 @@ impl Buckets {
                 last.push(at);
             }
         }
-        Ok(Self { leaves, members })
+        Ok(Self { leaves, masked, members })
     }
 }
 
@@ -142,17 +146,18 @@ impl<A: Architecture> Search<A> {
     }
 
     /// Returns the gradients of a scalar in the leaves, summed over all ranks; an undefined tensor where
-    /// it does not depend on one.
+    /// it does not depend on one. `masked`: whether tokens of the images are masked.
     pub(super) fn summed_gradients(
         &self,
         loss: &Tensor,
+        masked: bool,
         names: &[String],
         leaves: &[Tensor],
     ) -> Result<Vec<Tensor>> {
         let mut known = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let sizes = leaves.iter().map(Tensor::numel);
         let sizes: Vec<(String, usize)> = names.iter().cloned().zip(sizes).collect();
-        let buckets = known.take().filter(|own| own.leaves == sizes);
+        let buckets = known.take().filter(|own| own.masked == masked && own.leaves == sizes);
         let mut sums = Sums {
             group: self.group(),
             kind: self.options.training.exchange.kind(),
@@ -167,7 +172,7 @@ impl<A: Architecture> Search<A> {
         backward(loss, leaves, |leaf, gradient| sums.ready(leaf, gradient))?;
         let buckets = match buckets {
             Some(buckets) => buckets,
-            None => Arc::new(Buckets::agree(self.group(), sizes, &sums.order)?),
+            None => Arc::new(Buckets::agree(self.group(), sizes, masked, &sums.order)?),
         };
         *known = Some(Arc::clone(&buckets));
         no_grad(|| sums.finish(&buckets))

@@ -32,7 +32,7 @@ impl<A: Architecture> SearchBuilder<A> {
         if !space.dimensions.is_empty() {
             expect_projectable(&model, &space, &limits)?;
             if options.pmim.is_some() {
-                self.architecture.pmim_ports()?;
+                expect_tokens_to_mask(self.architecture.pmim_ports()?.token_grid)?;
             }
         }
         Ok((options, space, limits))
@@ -62,4 +62,14 @@ impl<A: Architecture> SearchBuilder<A> {
         }
         Ok((options, space))
     }
+}
+
+/// Refuses a grid of one token: at least one of an image stays visible, so that none would ever be masked.
+fn expect_tokens_to_mask([rows, columns]: [i64; 2]) -> Result<()> {
+    if rows * columns > 1 {
+        return Ok(());
+    }
+    let expected = "at least 2 tokens for masked image modeling; set pmim to none, or take larger \
+                    images";
+    Err(Error::invalid("token grid", expected, format!("{rows} × {columns}")))
 }

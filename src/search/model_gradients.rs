@@ -64,19 +64,26 @@ impl<A: Architecture> Search<A> {
             for part in parts {
                 let placement = part.images.placement(device)?;
                 let (own_task, loss) = placed(placement, || self.model_losses(&part, checked))?;
-                let total = self.with_reconstruction(&own_task, loss.as_ref(), &part.images)?;
+                let own_weighted = match &loss {
+                    Some(loss) => Some(self.weighted(&own_task, loss, &part.images)?),
+                    None => None,
+                };
+                let total = match &own_weighted {
+                    Some(own) => own_task.f_add(own)?,
+                    None => own_task.shallow_clone(),
+                };
                 let total = total.f_mul_scalar(part.share * share)?;
                 let computed = match early {
-                    true => self.summed_gradients(&total, &names, &leaves)?,
+                    true => self.summed_gradients(&total, part.masked, &names, &leaves)?,
                     false => autograd::gradients(LOSSES, &total, &leaves, false)?,
                 };
                 let own = FlatGradients::gather(layout, device, &names, computed)?;
                 let sum = if apart && part.masked { &mut hidden } else { &mut seen };
                 FlatGradients::add(sum, own)?;
                 let own = own_task.f_detach()?.f_mul_scalar(part.share)?;
-                if let Some(loss) = loss {
-                    // w_rec · reconstruction = |task|, by the definition of w_rec.
-                    (reconstruction, weighted) = (Some(loss.f_detach()?), Some(own.f_abs()?));
+                if let (Some(loss), Some(own)) = (loss, own_weighted) {
+                    reconstruction = Some(loss.f_detach()?);
+                    weighted = Some(own.f_detach()?.f_mul_scalar(part.share)?);
                 }
                 task = if task.defined() { task.f_add(&own)? } else { own };
             }
@@ -148,15 +155,14 @@ impl<A: Architecture> Search<A> {
         Ok((output, Some(loss)))
     }
 
-    /// Returns task + w_rec·reconstruction, with w_rec = |task| / reconstruction a constant to autograd
-    /// (paper section 3.4), of the images of all ranks.
-    fn with_reconstruction(
-        &self,
-        task: &Tensor,
-        reconstruction: Option<&Tensor>,
-        images: &Placed,
-    ) -> Result<Tensor> {
-        let Some(loss) = reconstruction else { return Ok(task.shallow_clone()) };
+    /// Returns w_rec·reconstruction, with w_rec = |task| / reconstruction a constant to autograd (paper section 3.4), of the
+    /// images of all ranks.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for a reconstruction loss without gradient.
+    fn weighted(&self, task: &Tensor, loss: &Tensor, images: &Placed) -> Result<Tensor> {
+        let name = format!("reconstruction loss of {}", self.components.pmim.id());
+        autograd::expect_graph(&name, loss)?;
         let [all_task, all_loss] = match self.share().is_whole() {
             true => [task.f_detach()?, loss.f_detach()?],
             false => {
@@ -166,6 +172,6 @@ impl<A: Architecture> Search<A> {
             }
         };
         let weight = all_task.f_abs()?.f_div(&all_loss.f_clamp_min(1e-12)?)?;
-        Ok(task.f_add(&loss.f_mul(&weight)?)?)
+        Ok(loss.f_mul(&weight)?)
     }
 }

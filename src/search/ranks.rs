@@ -5,6 +5,7 @@ use super::flat_gradients::FlatGradients;
 use super::options::{PmimReach, SearchOptions};
 use super::step::Search;
 use crate::autograd::no_grad;
+use crate::batch::{images_of, Batch, Targets};
 use crate::distributed::{Collective, Share};
 use crate::error::DistributedError;
 use crate::models::Architecture;
@@ -90,6 +91,20 @@ impl SearchOptions {
     }
 }
 
+/// Returns checksums of the bits of images and targets.
+fn checksums(batch: &Batch) -> Result<Vec<u8>> {
+    let targets = match &batch.targets {
+        Targets::Classes(own) | Targets::Probabilities(own) | Targets::Values(own) => Some(own),
+        Targets::Unlabelled => None,
+    };
+    let sum = |own: &Tensor| match own.kind().elt_size_in_bytes() {
+        4 | 8 => bit_sum(own),
+        _ => bit_sum(&own.f_to_kind(Kind::Float)?),
+    };
+    let sums = [Some(&batch.images), targets].into_iter().flatten().map(sum);
+    to_bytes(&Tensor::f_stack(&sums.collect::<Result<Vec<_>>>()?, 0)?)
+}
+
 impl<A: Architecture> Search<A> {
     /// The processes that train together.
     pub(super) fn group(&self) -> &dyn Collective {
@@ -117,7 +132,7 @@ impl<A: Architecture> Search<A> {
     /// Returns whether the gradients of a step are summed during its backward pass, which needs the
     /// feature `distributed`.
     #[cfg(not(feature = "distributed"))]
-    pub(super) fn sums_early(&self, _batches: &[crate::batch::Batch], _parts: usize) -> bool {
+    pub(super) fn sums_early(&self, _batches: &[Batch], _parts: usize) -> bool {
         false
     }
 
@@ -125,6 +140,7 @@ impl<A: Architecture> Search<A> {
     pub(super) fn summed_gradients(
         &self,
         loss: &Tensor,
+        _masked: bool,
         _names: &[String],
         leaves: &[Tensor],
     ) -> Result<Vec<Tensor>> {
@@ -161,15 +177,16 @@ impl<A: Architecture> Search<A> {
         Ok(numbers.f_div_scalar(self.share().world_size() as f64)?)
     }
 
-    /// Returns whether the stop flag of a rank is set, before a step with `own` images on this rank.
+    /// Returns whether the stop flag of a rank is set, before a step with these batches on this rank.
     ///
     /// # Errors
     /// [`DistributedError::Share`] if other ranks have more or fewer images: their gradients would count the same, and
-    /// a step could wait for a rank with fewer backward passes.
-    pub(super) fn any_stops(&self, stops: bool, own: i64) -> Result<bool> {
+    /// a step could wait for a rank with fewer backward passes; before the first step also if two ranks have the same.
+    pub(super) fn any_stops(&mut self, stops: bool, batches: &[Batch]) -> Result<bool> {
         if self.share().is_whole() {
             return Ok(stops);
         }
+        let own = images_of(batches);
         let sums = Tensor::f_from_slice(&[i64::from(stops), own, own * own])?;
         self.group.all_reduce(&sums)?;
         let (images, squares) = (sums.f_int64_value(&[1])?, sums.f_int64_value(&[2])?);
@@ -182,7 +199,27 @@ impl<A: Architecture> Search<A> {
                 DistributedError::Share { batch: images as usize, world_size, expected }.into()
             );
         }
+        if !self.shares_compared {
+            self.expect_own_images(batches, images as usize)?;
+            self.shares_compared = true;
+        }
         Ok(sums.f_int64_value(&[0])? > 0)
+    }
+
+    /// Refuses ranks of which two have the same first batch, by checksums of images and targets: a source that gives every
+    /// rank the whole batch. Reads from the device.
+    fn expect_own_images(&self, batches: &[Batch], images: usize) -> Result<()> {
+        let sums = batches.iter().take(1).map(checksums).collect::<Result<Vec<_>>>();
+        let all = self.group.all_gather(&self.group.agree(sums)?.concat())?;
+        let first_of = |own| all.iter().position(|other| other == own).unwrap_or_default();
+        let twice = all.iter().map(first_of).zip(0..).find(|(first, rank)| first < rank);
+        let Some((first, rank)) = twice else { return Ok(()) };
+        let world_size = self.share().world_size();
+        let expected = format!(
+            "different images on every rank: ranks {first} and {rank} have the same; give the source its share \
+             (Loader::share, ShuffledBatches::share)"
+        );
+        Err(DistributedError::Share { batch: images, world_size, expected }.into())
     }
 
     /// Tells the other ranks of an error of this one, with which they end too, unless all ranks have it.

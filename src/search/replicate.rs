@@ -11,6 +11,7 @@ use crate::distributed::Collective;
 use crate::error::DistributedError;
 use crate::models::Architecture;
 use crate::supernet::Weights;
+use crate::tensors::to_bytes;
 use crate::typed::{self, first_difference};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -51,12 +52,29 @@ fn receive(group: &dyn Collective, tensor: &Tensor) -> Result<()> {
     }
 }
 
+/// Returns the bytes of rank 0 on every rank.
+fn bytes_of_main(group: &dyn Collective, own: &[u8]) -> Result<Vec<u8>> {
+    let length = Tensor::f_from_slice(&[own.len() as i64])?;
+    group.broadcast(&length, 0)?;
+    let bytes = match group.is_main() {
+        true => Tensor::f_from_slice(own)?,
+        false => Tensor::f_zeros([length.f_int64_value(&[0])?], (Kind::Uint8, Device::Cpu))?,
+    };
+    group.broadcast(&bytes, 0)?;
+    to_bytes(&bytes)
+}
+
 /// Refuses ranks that were given another value than rank 0, on every rank, with the first difference.
 pub(crate) fn expect_alike(group: &dyn Collective, what: &str, own: &Value) -> Result<()> {
     if group.world_size() == 1 {
         return Ok(());
     }
-    let all = group.all_gather(own.to_string().as_bytes())?;
+    let own = own.to_string();
+    let checksum = crc32fast::hash(own.as_bytes()).to_le_bytes();
+    if group.all_gather(&checksum)?.iter().all(|other| *other == checksum) {
+        return Ok(());
+    }
+    let all = group.all_gather(own.as_bytes())?;
     let parsed = all.iter().map(|json| typed::from_json(json));
     let values: Vec<Value> =
         parsed.collect::<Result<_, _>>().map_err(|error| Error::invalid(what, "JSON", error))?;
@@ -131,8 +149,7 @@ impl<A: Architecture> Search<A> {
     ) -> Result<Self> {
         let sent = group.agree(own.as_ref().map(Self::sent).transpose())?;
         let (bytes, sent) = sent.unwrap_or_default();
-        let mut all = group.all_gather(&bytes)?;
-        let read = typed::from_json(&all.swap_remove(0));
+        let read = typed::from_json(&bytes_of_main(&**group, &bytes)?);
         let Header { state, tensors } = group.agree(
             read.map_err(|error| Error::invalid("state of rank 0", "that of a search", error)),
         )?;

@@ -4,11 +4,12 @@ use super::checkpoint::{Checkpoints, CHECKPOINTS};
 use super::events::{Event, Listener};
 use super::listeners::MetricsFile;
 use super::step::Search;
-use crate::batch::{images_of, Batch, BatchSource};
+use crate::batch::BatchSource;
 use crate::files::{expect_own_names, is_run_name, Owner, Part};
 use crate::models::Architecture;
 use crate::range::INTERVAL;
 use crate::{Error, Result};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -120,35 +121,26 @@ impl<A: Architecture> Search<A> {
     /// # Errors
     /// Those of [`step`](Self::step) and of the source;
     /// [`DistributedError::Share`](crate::error::DistributedError::Share) if the sources of ranks that train together
-    /// gave unequal numbers of images.
+    /// gave unequal numbers of images, or two of them the same images.
     pub fn train(
         &mut self,
         source: &mut dyn BatchSource,
         listener: &mut dyn Listener,
     ) -> Result<()> {
         while !self.is_done() {
-            let Some(batches) = self.next_batches(source, None)? else { return Ok(()) };
-            self.any_stops(false, images_of(&batches))?;
+            let numbers = self.batch_numbers();
+            let batches = numbers.map(|number| self.told(source.batch(number)));
+            let batches = batches.collect::<Result<Vec<_>>>()?;
+            self.any_stops(false, &batches)?;
             self.step(&batches, listener)?;
         }
         Ok(())
     }
 
-    /// The batches of the next optimiser step; `None` if `stop` is set between two of them.
-    fn next_batches(
-        &self,
-        source: &mut dyn BatchSource,
-        stop: Option<&AtomicBool>,
-    ) -> Result<Option<Vec<Batch>>> {
+    /// Numbers of the batches of the next optimiser step.
+    fn batch_numbers(&self) -> Range<u64> {
         let accumulate = self.options.training.accumulate;
-        let mut batches = Vec::new();
-        for number in self.step * accumulate..(self.step + 1) * accumulate {
-            if !batches.is_empty() && is_set(stop) {
-                return Ok(None);
-            }
-            batches.push(self.told(source.batch(number))?);
-        }
-        Ok(Some(batches))
+        self.step * accumulate..(self.step + 1) * accumulate
     }
 }
 
@@ -202,9 +194,9 @@ impl<'a, A: Architecture> Run<'a, A> {
 
     /// Trains to the end, or until the stop flag is set.
     ///
-    /// No checkpoint is written amid skipped steps: the state before them is the better one to roll
-    /// back to. When training diverges it is rolled back to the last checkpoint, with an event; when
-    /// it diverges at the same place again, the run ends.
+    /// Amid skipped steps a checkpoint is written only if the run is stopped or ends there, and no rollback goes to it: the
+    /// state before them is the better one. When training diverges it is rolled back to the last other checkpoint, with
+    /// an event; when it diverges at the same place again, the run ends.
     ///
     /// # Errors
     /// [`Error::Diverged`] if the rollback did not help, or there is no checkpoint;
@@ -248,11 +240,15 @@ impl<'a, A: Architecture> Run<'a, A> {
     fn advance(&mut self, source: &mut dyn BatchSource) -> Result<bool> {
         // Ranks stop together: one exchange before the step compares their images and reads their flags.
         let own_stop = self.stop.filter(|_| self.search.share().is_whole());
-        let Some(batches) = self.search.next_batches(source, own_stop)? else {
-            self.checkpoint()?;
-            return Ok(true);
-        };
-        let told = self.search.any_stops(is_set(self.stop), images_of(&batches))?;
+        let mut batches = Vec::new();
+        for number in self.search.batch_numbers() {
+            if !batches.is_empty() && is_set(own_stop) {
+                self.checkpoint()?;
+                return Ok(true);
+            }
+            batches.push(self.search.told(source.batch(number))?);
+        }
+        let told = self.search.any_stops(is_set(self.stop), &batches)?;
         match self.search.step(&batches, &mut self.listeners) {
             Err(Error::Diverged { step, in_a_row, first }) => {
                 return self.roll_back(step, in_a_row, first).map(|()| false);

@@ -21,6 +21,7 @@ use crate::precision::Precision;
 use crate::supernet::Supernet;
 use crate::{Error, Result};
 use serde_json::Value;
+use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 #[cfg(feature = "distributed")]
 use std::sync::Mutex;
@@ -60,6 +61,10 @@ pub struct Search<A: Architecture> {
     /// Leaves whose gradients are summed together.
     #[cfg(feature = "distributed")]
     pub(super) buckets: Mutex<Option<Arc<Buckets>>>,
+    /// Whether the images of the ranks were compared.
+    pub(super) shares_compared: bool,
+    /// Whether a one-hot loss without gradient was found to be 0.
+    pub(super) one_hot_is_zero: AtomicBool,
     /// Dimensions decided by projection.
     pub(super) projected: usize,
     /// Time of the steps since the last logged one.
@@ -102,6 +107,8 @@ impl<A: Architecture> Search<A> {
             group: Arc::new(SingleProcess),
             #[cfg(feature = "distributed")]
             buckets: Mutex::default(),
+            shares_compared: false,
+            one_hot_is_zero: AtomicBool::new(false),
             projected: 0,
             timer: StepTimer::start(0),
         };

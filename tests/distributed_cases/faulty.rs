@@ -50,11 +50,18 @@ pub fn run(fault: &str, folder: &Path, group: &Arc<dyn Collective>) -> TestResul
             };
             Ok(search.train(&mut source, &mut ())?)
         }
+        "whole" => {
+            let mut search = build("training", group)?;
+            let ended = search.train(&mut |number| share_of(number, Share::WHOLE), &mut ());
+            assert_eq!(search.steps_done(), 0, "steps before the refusal");
+            Ok(ended?)
+        }
         "images" => {
             let mut search = build("default", group)?;
             let count = |number| BATCH / 2 - i64::from(number == 1 && odd);
             let mut run = search.run_in(folder)?.checkpoint_every(1);
-            let ended = run.train(&mut |number| some(number, count(number))).map(drop);
+            let mut source = |number| some(number, group.rank(), count(number));
+            let ended = run.train(&mut source).map(drop);
             assert_eq!(run.search().steps_done(), 1, "steps before the refusal");
             Ok(ended?)
         }
@@ -63,12 +70,13 @@ pub fn run(fault: &str, folder: &Path, group: &Arc<dyn Collective>) -> TestResul
             let mut search = build("default", group)?;
             let count = [3, 5, 4][group.rank()];
             let mut run = search.run_in(folder)?.checkpoint_every(1);
-            Ok(run.train(&mut |number| some(number, count)).map(drop)?)
+            Ok(run.train(&mut |number| some(number, group.rank(), count)).map(drop)?)
         }
         "images_without_run" => {
             let mut search = build("training", group)?;
             let count = if odd { 5 } else { 3 };
-            let ended = search.train(&mut |number| some(number, count), &mut ());
+            let mut source = |number| some(number, group.rank(), count);
+            let ended = search.train(&mut source, &mut ());
             assert_eq!(search.steps_done(), 0, "steps before the refusal");
             Ok(ended?)
         }
@@ -95,11 +103,12 @@ pub fn run(fault: &str, folder: &Path, group: &Arc<dyn Collective>) -> TestResul
     }
 }
 
-/// So many images of a batch.
-fn some(number: u64, count: i64) -> once_for_both::Result<Batch> {
+/// So many images of a batch, others on every rank.
+fn some(number: u64, rank: usize, count: i64) -> once_for_both::Result<Batch> {
     let Batch { images, targets } = share_of(number, Share::WHOLE)?;
     let Targets::Classes(classes) = targets else { return Ok(Batch { images, targets }) };
-    Ok(Batch::classes(images.f_narrow(0, 0, count)?, classes.f_narrow(0, 0, count)?))
+    let some = |all: Tensor| all.f_narrow(0, rank as i64, count);
+    Ok(Batch::classes(some(images)?, some(classes)?))
 }
 
 /// The listener of rank 0 fails at a rollback, or at an event of the caller's.

@@ -59,11 +59,16 @@ pub fn options(name: &str) -> SearchOptions {
 
 /// This rank's share of a batch that depends on its number alone.
 pub fn share_of(number: u64, share: Share) -> once_for_both::Result<Batch> {
+    share_of_images(BATCH, number, share)
+}
+
+/// This rank's share of a batch of so many images.
+pub fn share_of_images(count: i64, number: u64, share: Share) -> once_for_both::Result<Batch> {
     once_for_both::randomness::seed(1000 + number);
-    let images = Tensor::f_randn([BATCH, 3, 16, 16], (Kind::Float, Device::Cpu))?;
-    let classes = Tensor::f_randint(10, [BATCH], (Kind::Int64, Device::Cpu))?;
+    let images = Tensor::f_randn([count, 3, 16, 16], (Kind::Float, Device::Cpu))?;
+    let classes = Tensor::f_randint(10, [count], (Kind::Int64, Device::Cpu))?;
     let places: Vec<i64> =
-        share.places(BATCH as usize)?.into_iter().map(|place| place as i64).collect();
+        share.places(count as usize)?.into_iter().map(|place| place as i64).collect();
     let places = Tensor::f_from_slice(&places)?;
     let own = |all: Tensor| all.f_index_select(0, &places);
     Ok(Batch::classes(own(images)?, own(classes)?))

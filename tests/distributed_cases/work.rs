@@ -22,8 +22,10 @@ pub fn run(case: &str, group: &Arc<dyn Collective>) -> TestResult {
     {
         return buffered::run(name, Path::new(folder), group);
     }
-    if let Some((steps, folder)) = case.strip_prefix("run ").and_then(|own| own.split_once(' ')) {
-        return restarts::run(steps.parse()?, Path::new(folder), group);
+    if let Some(own) = case.strip_prefix("run ") {
+        let (name, rest) = own.split_once(' ').ok_or("no step")?;
+        let (step, folder) = rest.split_once(' ').ok_or("no folder")?;
+        return restarts::run(name, step.parse()?, Path::new(folder), group);
     }
     let group = &**group;
     match case {
