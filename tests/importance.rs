@@ -10,7 +10,7 @@ use once_for_both::components::{
 use once_for_both::cost::Metric;
 use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::search::{Checkpoints, Search};
-use once_for_both::space::{ActiveSet, Binding, Candidates, Dimension, DimensionKind};
+use once_for_both::space::{ActiveSet, ActiveSets, Binding, Candidates, Dimension, DimensionKind};
 use once_for_both::supernet::Weights;
 use once_for_both::{Error, Result};
 use std::sync::Arc;
@@ -321,6 +321,45 @@ impl AdaptiveOneHotLoss for Detached {
     fn importance_loss(&self, _: DimensionKind, importance: &Tensor) -> Result<Tensor> {
         Ok(importance.f_sum(None)?.f_mul_scalar(1e-5)?)
     }
+}
+
+/// Its loss of decided dimensions alone is a number without gradient.
+#[derive(Debug)]
+struct ConstantAtTheEnd;
+
+impl AdaptiveOneHotLoss for ConstantAtTheEnd {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("constant at the end")
+    }
+
+    fn alpha_loss(&self, alpha: &Tensor, active: &ActiveSet) -> Result<Tensor> {
+        EntropyVarianceLoss::paper().alpha_loss(alpha, active)
+    }
+
+    fn alpha_losses(&self, alphas: &[&Tensor], sets: &ActiveSets) -> Result<Tensor> {
+        let losses = EntropyVarianceLoss::paper().alpha_losses(alphas, sets)?;
+        match losses.requires_grad() {
+            true => Ok(losses),
+            false => Ok(losses.f_add_scalar(1.0)?),
+        }
+    }
+
+    fn importance_loss(&self, _: DimensionKind, importance: &Tensor) -> Result<Tensor> {
+        Ok(importance.f_sum(None)?.f_mul_scalar(1e-5)?)
+    }
+}
+
+/// The answer would be read from the device in every step.
+#[test]
+fn one_hot_loss_is_not_asked_for_a_gradient_once_all_dimensions_are_decided() -> TestResult {
+    let _alone = alone();
+    let mut search = builder(options(), 0.5).one_hot(ConstantAtTheEnd).build()?;
+    for state in search.supernet_mut().states_mut() {
+        let count = state.candidates().len();
+        state.set_active((0..count).map(|candidate| candidate + 1 == count).collect())?;
+    }
+    search.gradients(&[batch(0)?])?;
+    Ok(())
 }
 
 #[test]

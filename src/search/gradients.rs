@@ -15,6 +15,7 @@ use crate::space::DimensionKind;
 use crate::supernet::{DimensionState, Weights};
 use crate::tensors::joined;
 use crate::{Error, Result};
+use std::sync::atomic::Ordering;
 use tch::{Device, Tensor};
 
 /// Gradients of one optimiser step, before any parameter moves.
@@ -138,8 +139,8 @@ impl<A: Architecture> Search<A> {
                 budget = self.budget_loss.loss(&alphas, &sets)?;
                 pulled = pulled.f_add(&budget)?;
                 one_hot = loss.alpha_losses(&alphas, &sets)?;
-                if weight != 0.0 {
-                    expect_learnable(&one_hot)?;
+                if weight != 0.0 && !self.supernet.is_decided() {
+                    self.expect_learnable(&one_hot)?;
                 }
                 one_hot = one_hot.f_mul_scalar(weight)?;
             }
@@ -182,6 +183,20 @@ impl<A: Architecture> Search<A> {
         Ok(())
     }
 
+    /// Refuses a one-hot loss of α that has a value and no gradient, while a dimension is undecided: it would have no
+    /// effect. That of a component whose terms are all switched off is 0. Reads from the device once a search where there
+    /// is no gradient.
+    fn expect_learnable(&self, one_hot: &Tensor) -> Result<()> {
+        if one_hot.requires_grad() || self.one_hot_is_zero.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if one_hot.f_double_value(&[])? != 0.0 {
+            return autograd::expect_graph("one-hot loss of α", one_hot);
+        }
+        self.one_hot_is_zero.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Returns the sums of the gradients in α of task and budget, and of the weighted one-hot loss.
     fn balanced(&self, own: Vec<Tensor>, one_hot: Vec<Tensor>) -> Result<Vec<Tensor>> {
         let sets = self.supernet.active_sets()?;
@@ -207,15 +222,6 @@ impl<A: Architecture> Search<A> {
         };
         sets.split_candidates(&sum)
     }
-}
-
-/// Refuses a one-hot loss of α that has a value and no gradient: it would have no effect. That of decided dimensions, or
-/// of a component whose terms are all switched off, is 0. Reads from the device where there is no gradient.
-fn expect_learnable(one_hot: &Tensor) -> Result<()> {
-    if one_hot.requires_grad() || one_hot.f_double_value(&[])? == 0.0 {
-        return Ok(());
-    }
-    autograd::expect_graph("one-hot loss of α", one_hot)
 }
 
 /// Refuses batches of different sizes, whose gradients would be averaged with equal weight, images
