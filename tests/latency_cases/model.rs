@@ -177,6 +177,11 @@ fn written_model_is_read_as_it_was() -> TestResult {
     let path = folder.path().join("latency.json");
     model.write(&path)?;
     assert_eq!(LatencyModel::read(&path)?, model);
+    for network in &model.networks {
+        let (sizes, held_out) = (&network.sizes, network.held_out);
+        let predicted = model.predict(sizes)?;
+        assert!(held_out || predicted == network.predicted_ms, "{sizes:?}: {predicted}");
+    }
     let text = std::fs::read_to_string(&path)?;
     std::fs::write(&path, text.replace("\"version\": 1", "\"version\": 9"))?;
     assert_refused!(LatencyModel::read(&path), Error::File { reason, .. } if reason.contains("version: got 9"));

@@ -205,6 +205,8 @@ fn latency_limit_of_a_run_is_a_share_or_milliseconds() -> TestResult {
         let error = refused(text)?.ok_or(text)?;
         assert!(error.to_string().starts_with("budget.latency: got"), "{error}");
     }
+    let advice = refused("12")?.ok_or("12")?.to_string();
+    assert!(advice.ends_with("for milliseconds write 12ms"), "{advice}");
     Ok(())
 }
 

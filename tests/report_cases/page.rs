@@ -226,6 +226,25 @@ fn one_of_each() -> Vec<Event> {
     ]
 }
 
+/// readout.js marks values at an end of the axis by this attribute.
+#[test]
+fn chart_with_a_loss_beyond_its_axis_says_at_which_end() -> TestResult {
+    let of = |outlier: Option<f64>| -> TestResult<bool> {
+        let Event::Step(step) = &one_of_each()[0] else { return Err("no step".into()) };
+        let logged = |at: u64| {
+            let mut step = StepMetrics { step: at, ..step.clone() };
+            step.loss.task = outlier.filter(|_| at == 20).unwrap_or(1.0 + 0.01 * at as f64);
+            Event::Step(step)
+        };
+        let events = (1..41).map(logged).collect();
+        let stages = vec![Stage { name: "search".into(), steps: Some(40), events }];
+        let page = Report { stages, ..Report::default() }.html()?;
+        Ok(page.contains("data-cut=\"above\""))
+    };
+    assert!(of(Some(1e6))? && !of(None)?);
+    Ok(())
+}
+
 #[test]
 fn metrics_file_with_every_kind_of_event_is_read_back_into_a_page() -> TestResult {
     let folder = tempfile::tempdir()?;
