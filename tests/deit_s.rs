@@ -469,7 +469,7 @@ fn swin_is_trained_searched_fine_tuned_resumed_exported_and_reported() -> TestRe
     assert_eq!(described["family"], "swin");
     assert!(described["latency"].is_array(), "{described}");
     assert_eq!(described["latency"], of(moved, "config.json")?["latency"]);
-    let searched = of(out, "network/verification.json")?;
+    let searched = of(out, "subnet/verification.json")?;
     let [exported, finetuned] = [to, moved].map(|folder| of(folder, "verification.json"));
     let (exported, finetuned) = (exported?, finetuned?);
     for field in ["random_images", "real_images", "logit_scale", "tolerance"] {
