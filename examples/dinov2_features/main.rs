@@ -94,6 +94,11 @@ pub struct Options {
     #[arg(long, default_value_t = 0.01)]
     probe: f64,
 
+    /// Least width of a hidden layer, as a share of its own. Below a quarter nearest neighbours lose, although cosines
+    /// do not show it.
+    #[arg(long, default_value_t = 0.25)]
+    least_hidden: f64,
+
     /// Any option of the search: --set pruning.hidden_factor=1. Repeatable.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,

@@ -12,6 +12,7 @@ use once_for_both::models::{Architecture, VitConfig};
 use once_for_both::pipeline::{AugmentationPreset, DataConfig, Feed, FeedBatches};
 use once_for_both::search::{Phase, Search};
 use once_for_both::sensitivity::Calibration;
+use once_for_both::space::DimensionKind;
 use once_for_both::subnet::{Export, Extracted};
 use once_for_both::Result;
 use serde_json::json;
@@ -80,7 +81,11 @@ impl<'a> Bench<'a> {
             blocks: sizes.blocks.iter().map(|b| [b.heads, b.head_dim, b.hidden_dim]).collect(),
             step_seconds,
             cpu_seconds: started.elapsed().as_secs_f64(),
-            options: json!({ "search": search.options(), "components": search.components().ids() }),
+            options: json!({
+                "search": search.options(),
+                "components": search.components().ids(),
+                "least_hidden": self.options.least_hidden,
+            }),
             images: json!({
                 "side": self.options.side,
                 "batch": self.options.batch,
@@ -94,8 +99,10 @@ impl<'a> Bench<'a> {
     }
 
     fn start(&self, method: Named, seed: u64) -> Result<Search<VitConfig>> {
+        let least = self.options.least_hidden;
         let mut search = Search::of(self.dense.network.clone())
             .weights(&self.dense.weights)
+            .space(self.dense.network.space()?.at_least_share(DimensionKind::Hidden, least)?)
             .budget(Budget::macs_share(self.options.budget))
             .options(method.options(self.options, seed)?)
             .components(method.components())

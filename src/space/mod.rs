@@ -17,7 +17,7 @@ pub use candidates::{Candidates, Size};
 pub(crate) use dimension::heads_of;
 pub use dimension::{Binding, Dimension, DimensionKind, Over, Role};
 
-use crate::range::Range;
+use crate::range::{Range, SHARE};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -98,6 +98,33 @@ impl SearchSpace {
         let unit = dimension.channels_per_unit();
         let channels = least.channels.saturating_add(unit - 1).div_euclid(unit);
         dimension.candidates = dimension.candidates.at_least(Size { channels, ..least })?;
+        Ok(self)
+    }
+
+    /// Returns the space without the candidates of the dimensions of a kind that have less than this share of the dense
+    /// channels (of a head, or of a flat dimension). [`Size::REMOVED`] is no candidate then.
+    ///
+    /// ```
+    /// use once_for_both::models::{Architecture, VitConfig};
+    /// use once_for_both::space::DimensionKind;
+    ///
+    /// # fn main() -> once_for_both::Result<()> {
+    /// let space = VitConfig::deit_small().space()?.at_least_share(DimensionKind::Hidden, 0.25)?;
+    /// let hidden = space.dimensions.iter().find(|own| own.kind == DimensionKind::Hidden);
+    /// assert_eq!(hidden.map(|own| own.candidates.widths()[0]), Some(384));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a share outside [0, 1].
+    pub fn at_least_share(mut self, kind: DimensionKind, share: f64) -> Result<Self> {
+        SHARE.check("least share of the channels", share)?;
+        let own = |own: &&mut Dimension| own.kind == kind && !own.candidates.full().is_removed();
+        for dimension in self.dimensions.iter_mut().filter(own) {
+            let channels = (share * dimension.candidates.channels() as f64).ceil() as i64;
+            dimension.candidates = dimension.candidates.at_least(Size { heads: 1, channels })?;
+        }
         Ok(self)
     }
 
