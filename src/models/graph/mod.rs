@@ -12,6 +12,7 @@ pub use operation::{HeadNorms, HeadRotation, Operation};
 pub use super::heads::HeadSizes;
 
 use super::options::{BlockStyle, Norm};
+#[cfg(feature = "export")]
 use crate::{Error, Result};
 
 /// Result of a step, or the input images.
@@ -148,6 +149,7 @@ impl Graph {
     ///
     /// # Errors
     /// [`Error::Invalid`] with the first that has not.
+    #[cfg(feature = "export")]
     pub(crate) fn check(&self) -> Result<()> {
         let wrong = |(_, step): &(Value, &Step)| step.inputs.len() != step.operation.input_count();
         let Some((value, step)) = self.steps().find(wrong) else { return Ok(()) };
@@ -168,7 +170,7 @@ impl Graph {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "export"))]
 mod tests {
     use super::*;
 

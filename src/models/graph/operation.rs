@@ -189,6 +189,7 @@ pub struct HeadRotation {
     pub coordinates: Vec<[f32; 2]>,
 }
 
+#[cfg(feature = "export")]
 impl Operation {
     /// Number of values that the operation takes.
     pub(super) fn input_count(&self) -> usize {
