@@ -230,6 +230,19 @@ fn ablation_prints_a_line_of_every_value_and_measures_the_default_once() -> Test
 }
 
 #[test]
+fn hidden_layers_keep_the_share_that_is_asked_for() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rows.jsonl");
+    let rows = file.to_str().ok_or("not UTF-8")?;
+    succeeds(rows, &["--methods", "even", "--budgets", "0.8", "--least-hidden", "1"])?;
+    let row: serde_json::Value = serde_json::from_str(std::fs::read_to_string(&file)?.trim())?;
+    assert_eq!(row["terms"]["least_hidden"], 1.0);
+    let dense = &row["terms"]["network"]["blocks"][0]["hidden_dim"];
+    assert_eq!(&row["sizes"]["blocks.0.mlp"]["channels"], dense, "{row}");
+    Ok(())
+}
+
+#[test]
 fn row_that_fails_is_named_and_the_others_are_kept() -> TestResult {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("rows.jsonl");
@@ -401,6 +414,7 @@ fn call_that_cannot_be_measured_is_refused_before_the_first_row() -> TestResult 
         (["--curve", "2"], "--curve: got 2, expected at most the 1 steps of fine-tuning"),
         (["--budgets", "0.0001"], "ours, budget 0.0001, seed 0: "),
         (["--limit", "macs"], "--latency <FILE>"),
+        (["--least-hidden", "2"], "--least-hidden: got 2, expected a share in [0, 1]"),
     ] {
         let output = compare(rows, &arguments)?;
         let told = String::from_utf8(output.stderr)?;

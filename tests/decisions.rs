@@ -179,7 +179,8 @@ fn dimension_with_a_least_size_stays_above_it() -> TestResult {
     assert_refused!(vit().space()?.at_least("embed", Size::flat(33)), Error::Candidates { .. });
     let above = vit().space()?.at_least_share(DimensionKind::Hidden, 1.5);
     assert_refused!(above, Error::Invalid { ref name, .. } if name == "least share of the channels");
-    let whole = vit().space()?.removable_branches().at_least_share(DimensionKind::Attention, 1.0)?;
+    let whole =
+        vit().space()?.removable_branches().at_least_share(DimensionKind::Attention, 1.0)?;
     for own in whole.dimensions {
         let fixed = own.kind != DimensionKind::Attention || own.candidates.widths().len() == 1;
         assert!(fixed && (own.kind != DimensionKind::Attention || !own.candidates.removable()));

@@ -50,6 +50,7 @@ impl Change {
         match self.name.as_str() {
             "loss_scale" => changed.loss_scale = self.parsed("a positive factor")?,
             "search_steps" => changed.search_steps = self.parsed("a number of steps")?,
+            "least_hidden" => changed.least_hidden = Some(self.parsed("a share in [0, 1]")?),
             "depth" => changed.depth = self.parsed("true or false")?,
             "order" => changed.order = Some(self.parsed("the number of an order")?),
             "teacher" if self.value == "off" => changed.distil = Some(0.0),

@@ -36,7 +36,7 @@ pub struct Options {
 
     /// Changes one option alone, to one value after the other: --ablate budget.weight=0.2,1,5.
     /// Besides the options of --set: loss_scale, search_steps (fine-tuning keeps its length), order
-    /// (of the data), depth (true or false), teacher (off, or a weight). Repeatable.
+    /// (of the data), depth (true or false), least_hidden (a share), teacher (off, or a weight). Repeatable.
     #[arg(long = "ablate", value_name = "NAME=VALUES")]
     pub ablations: Vec<Ablation>,
 
@@ -101,6 +101,10 @@ pub struct Options {
     /// Attentions and MLPs may be removed.
     #[arg(long)]
     depth: bool,
+
+    /// Least width of a hidden layer, as a share of its own. Default: the least candidate.
+    #[arg(long)]
+    least_hidden: Option<f64>,
 
     /// Compute in bf16.
     #[arg(long)]
@@ -219,6 +223,7 @@ impl Options {
             bf16: self.bf16,
             loss_scale: 1.0,
             depth: self.depth,
+            least_hidden: self.least_hidden,
             order: None,
         }
         .checked()

@@ -35,6 +35,8 @@ pub struct Protocol {
     pub loss_scale: f64,
     /// Whether attentions and MLPs may be removed.
     pub depth: bool,
+    /// Least width of a hidden layer, as a share of its own; `None` for the least default candidate.
+    pub least_hidden: Option<f64>,
     /// Number of the order of the data; `None` for the seed.
     pub order: Option<u64>,
 }
@@ -48,6 +50,9 @@ impl Protocol {
         }
         if !(loss_scale > 0.0 && loss_scale.is_finite()) {
             return Err(format!("loss_scale: got {loss_scale}, expected a positive factor"));
+        }
+        if let Some(share) = self.least_hidden.filter(|share| !(0.0..=1.0).contains(share)) {
+            return Err(format!("--least-hidden: got {share}, expected a share in [0, 1]"));
         }
         self.curve.sort_unstable();
         self.curve.dedup();

@@ -30,6 +30,9 @@ impl<A: Compared> Bench<A> {
         if searched && protocol.depth {
             terms["depth"] = true.into();
         }
+        if let Some(share) = protocol.least_hidden.filter(|_| searched) {
+            terms["least_hidden"] = share.into();
+        }
         if let Some(model) = &self.latency {
             let model = serde_json::to_vec(model)?;
             terms["latency"] = format!("{:08x}", crc32c::crc32c(&model)).into();

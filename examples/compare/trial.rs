@@ -5,6 +5,7 @@ use crate::family::Compared;
 use crate::methods::Named;
 use crate::options::Limit;
 use crate::plan::Run;
+use crate::protocol::Protocol;
 use crate::row::{Point, Row};
 use crate::scaled::ScaledLoss;
 use crate::start::{draw_sizes, measure_sensitivity, Start};
@@ -13,6 +14,7 @@ use once_for_both::batch::BatchSource;
 use once_for_both::cost::Metric;
 use once_for_both::pipeline::Judgement;
 use once_for_both::search::{Event, Phase, Search, SearchBuilder, SearchOptions};
+use once_for_both::space::{DimensionKind, SearchSpace};
 use once_for_both::Result;
 use std::time::{Duration, Instant};
 
@@ -32,10 +34,8 @@ impl<A: Compared> Bench<A> {
     /// Returns the search of a run, not built yet.
     pub fn builder(&self, run: &Run) -> Result<SearchBuilder<ScaledLoss<A>>, AnyError> {
         let (network, factor) = (self.network.clone(), run.protocol.loss_scale);
-        let space = network.space()?;
-        let space = if run.protocol.depth { space.removable_branches() } else { space };
         let builder = Search::of(ScaledLoss { network, factor })
-            .space(space)
+            .space(self.space(&run.protocol)?)
             .weights(&self.weights)
             .budget(self.budget(run.budget))
             .options(run.search_options()?)
@@ -45,6 +45,14 @@ impl<A: Compared> Bench<A> {
             Some(model) if self.limit == Limit::Latency => builder.latency(model.clone()),
             _ => builder,
         })
+    }
+
+    /// Returns what a run may choose from.
+    fn space(&self, protocol: &Protocol) -> Result<SearchSpace> {
+        let space = self.network.space()?;
+        let least = protocol.least_hidden.unwrap_or(0.0);
+        let space = space.at_least_share(DimensionKind::Hidden, least)?;
+        Ok(if protocol.depth { space.removable_branches() } else { space })
     }
 
     /// Searches, fine-tunes and measures.
