@@ -755,7 +755,7 @@ fn wrong_options_are_rejected_by_name_before_a_folder_is_written() -> TestResult
     for (arguments, words) in [
         (vec!["--bugdet", "0.4"], vec!["--budget"]),
         (vec!["--budget", "1.3X"], vec!["1.3X", "1.3G"]),
-        (vec!["--budget", "0.0001"], vec!["10670", "10493568"]),
+        (vec!["--budget", "0.0001"], vec!["10670", "6069888"]),
         (vec!["--budget", "1.5"], vec!["budget.macs", "a share within (0, 1]", "1.5M or 1.5G"]),
         (vec!["--set", "train.lr=nan"], vec!["train.lr: got NaN, expected a finite number"]),
         (
