@@ -405,39 +405,67 @@ fn run_that_diverges_is_rolled_back_once_and_then_stopped() -> TestResult {
     Ok(())
 }
 
-/// A run that is stopped after three skipped steps, resumed, and diverges.
-#[test]
-fn run_that_was_stopped_amid_skipped_steps_is_rolled_back_to_before_them() -> TestResult {
-    let _alone = alone();
-    let folder = tempfile::tempdir()?;
+/// Trains a run in a folder whose batches hold NaN from step 9 on, until it is stopped in a step.
+fn stop_amid_skipped_steps(folder: &Path, keep: usize, step: u64) -> TestResult {
     let stop = AtomicBool::new(false);
-    let mut stopping = |step: u64| {
-        stop.store(step == 11, Ordering::Relaxed);
-        batch_with_nan(step, step >= 9)
+    let mut batches = |number: u64| {
+        stop.store(number == step, Ordering::Relaxed);
+        batch_with_nan(number, number >= 9)
     };
-    let mut search = fresh()?;
-    let mut run = search.run_in(folder.path())?.checkpoint_every(4).stop_when(&stop);
-    assert_eq!(run.train(&mut stopping)?, Outcome::Stopped);
+    let mut search = builder(options(), 0.5).build_or_resume(folder)?.search;
+    let mut run = search.run_in(folder)?.keep(keep).checkpoint_every(4).stop_when(&stop);
+    assert_eq!(run.train(&mut batches)?, Outcome::Stopped);
     drop(run);
-    let mut search = builder(options(), 0.5).build_or_resume(folder.path())?.search;
-    assert_eq!(search.steps_done(), 12);
-    let mut bad = 0;
-    let mut batches = |step: u64| {
-        bad += 1;
-        batch_with_nan(step, bad <= 2)
-    };
-    let mut run = search.run_in(folder.path())?;
-    assert_eq!(run.train_until(14, &mut batches)?, Outcome::Reached);
-    drop(run);
-    let events = read_events(&folder.path().join("metrics.jsonl"))?;
-    let unusable = events.iter().find_map(|event| match event {
+    assert_eq!(search.steps_done(), step + 1);
+    Ok(())
+}
+
+/// Unusable checkpoints of the rollback to step 8.
+fn passed_over(folder: &Path) -> TestResult<Vec<String>> {
+    let events = read_events(&folder.join("metrics.jsonl"))?;
+    let found = events.into_iter().find_map(|event| match event {
         Event::NonFinite { step: 8, action: NonFiniteAction::RolledBack, unusable, .. } => {
             Some(unusable)
         }
         _ => None,
     });
-    let [reason] = &unusable.ok_or("no rollback")?[..] else { return Err("no reason".into()) };
-    assert!(reason.contains("skipped steps in a row before it: got 3, expected 0"), "{reason}");
+    Ok(found.ok_or("no rollback")?)
+}
+
+/// Runs that are stopped after three skipped steps, and after four, resumed, and diverge at the fifth.
+#[test]
+fn run_that_was_stopped_amid_skipped_steps_is_rolled_back_to_before_them() -> TestResult {
+    let _alone = alone();
+    for (keep, stops) in [(2, &[11][..]), (1, &[11]), (2, &[11, 12])] {
+        let case = format!("{keep} checkpoints, stopped in {stops:?}");
+        let folder = tempfile::tempdir()?;
+        let checkpoints = || Checkpoints::new(folder.path().join("checkpoints"), keep);
+        stops.iter().try_for_each(|at| stop_amid_skipped_steps(folder.path(), keep, *at))?;
+        let mut search = builder(options(), 0.5).build_or_resume(folder.path())?.search;
+        let mut bad = 5 - (search.steps_done() - 9);
+        let mut batches = |step: u64| {
+            let now = bad > 0;
+            bad = bad.saturating_sub(1);
+            batch_with_nan(step, now)
+        };
+        let mut run = search.run_in(folder.path())?.keep(keep);
+        assert_eq!(run.train_until(14, &mut batches)?, Outcome::Reached, "{case}");
+        drop(run);
+        let reasons = passed_over(folder.path())?;
+        assert_eq!(reasons.len(), stops.len(), "{case}: {reasons:?}");
+        for (reason, at) in reasons.iter().zip(stops.iter().rev()) {
+            let expected =
+                format!("skipped steps in a row before it: got {}, expected 0", at + 1 - 9);
+            assert!(reason.contains(&expected), "{case}: {reason}");
+        }
+        // As if the run had been killed at step 14: it goes on from before the skipped steps.
+        let mut search = builder(options(), 0.5).build_or_resume(folder.path())?.search;
+        assert_eq!(search.steps_done(), 8, "{case}");
+        let mut run = search.run_in(folder.path())?.keep(keep).checkpoint_every(4);
+        run.train_until(13, &mut |step| batch_with_nan(step, false))?;
+        drop(run);
+        assert_eq!(checkpoints().paths()?.len(), keep, "{case}");
+    }
     Ok(())
 }
 

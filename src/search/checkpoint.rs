@@ -74,8 +74,8 @@ impl Checkpoints {
         expect_own_names("checkpoint folder", &self.folder, is_own, "one with checkpoints")
     }
 
-    /// Writes a checkpoint, then removes the oldest. In a folder that holds later steps, of a search
-    /// that was rolled back, those stay the newest.
+    /// Writes a checkpoint, then removes the oldest; after skipped steps in a row it removes none, as no rollback goes to
+    /// this one. In a folder that holds later steps, of a search that was rolled back, those stay the newest.
     ///
     /// # Errors
     /// Those of [`claim`](Self::claim); [`Error::Io`] or [`Error::Torch`] if it cannot be written;
@@ -84,12 +84,24 @@ impl Checkpoints {
         let path = self.folder.join(format!("step-{:08}", search.step));
         self.claim()?;
         write_folder(&path, &CHECKPOINT, |folder| search.write(folder))?;
+        if search.non_finite.counts()?.in_a_row == 0 {
+            self.discard_surplus(&path)?;
+        }
+        Ok(path)
+    }
+
+    /// Removes all but the newest checkpoints and the one that was just `written`.
+    fn discard_surplus(&self, written: &Path) -> Result<()> {
         let mut all = list(&self.folder)?;
         all.retain(|path| CHECKPOINT.is_own(path));
         let surplus = all.len().saturating_sub(self.keep);
-        let old = all[..surplus].iter().filter(|old| **old != path);
-        old.into_iter().try_for_each(|old| discard_folder(old, &CHECKPOINT))?;
-        Ok(path)
+        let old = all[..surplus].iter().filter(|old| **old != written);
+        old.into_iter().try_for_each(|old| discard_folder(old, &CHECKPOINT))
+    }
+
+    /// Removes checkpoints.
+    pub(super) fn discard(&self, checkpoints: &[PathBuf]) -> Result<()> {
+        checkpoints.iter().try_for_each(|path| discard_folder(path, &CHECKPOINT))
     }
 
     /// Paths of all checkpoints, complete or not, from the oldest to the newest.
@@ -145,7 +157,7 @@ impl Checkpoints {
     /// Returns the search of the newest usable checkpoint, if there is one, and the newer checkpoints.
     fn newest_usable<A: Architecture>(
         &self,
-        resume: impl Fn(&Path) -> Result<Search<A>>,
+        mut resume: impl FnMut(&Path) -> Result<Search<A>>,
     ) -> Result<(Option<Search<A>>, Skipped)> {
         let mut skipped = Vec::new();
         for path in list(&self.folder)?.into_iter().rev() {
@@ -160,22 +172,22 @@ impl Checkpoints {
     /// Returns the search as of its newest usable checkpoint, if there is one, and the newer checkpoints: those that
     /// cannot be used, are of another architecture or search space, other options or budgets, or were written amid
     /// skipped steps.
-    pub(super) fn newest_of<A: Architecture>(
-        &self,
-        search: &Search<A>,
-    ) -> Result<(Option<Search<A>>, Skipped)> {
-        self.newest_usable(|path| {
+    pub(super) fn newest_of<A: Architecture>(&self, search: &Search<A>) -> Result<Last<A>> {
+        let mut amid_skipped_steps = Vec::new();
+        let (search, unusable) = self.newest_usable(|path| {
             let snapshot = snapshot_of::<A>(path, &search.origin, &search.options)?;
             expect_limits(&search.limits, &snapshot.state.limits)?;
             match snapshot.state.non_finite.in_a_row {
                 0 => {}
                 skipped => {
+                    amid_skipped_steps.push(path.into());
                     return Err(Error::invalid("skipped steps in a row before it", "0", skipped));
                 }
             }
             let device = search.supernet().device();
             Search::resume_from(snapshot, Some(&search.components), device)
-        })
+        })?;
+        Ok(Last { search, unusable, amid_skipped_steps })
     }
 
     /// Refuses a search after `step` steps that is at its beginning, beside checkpoints of later steps in `folder`: an
@@ -199,6 +211,23 @@ impl Checkpoints {
 
 /// Checkpoints that cannot be used, and why.
 pub(super) type Skipped = Vec<(PathBuf, Error)>;
+
+/// What a rollback finds among the checkpoints.
+pub(super) struct Last<A: Architecture> {
+    /// The search of the newest usable checkpoint, if there is one.
+    pub(super) search: Option<Search<A>>,
+    /// Newer checkpoints that cannot be used.
+    pub(super) unusable: Skipped,
+    /// Those of them that are of this search, but were written amid skipped steps.
+    pub(super) amid_skipped_steps: Vec<PathBuf>,
+}
+
+impl<A: Architecture> Last<A> {
+    /// No checkpoint at all.
+    pub(super) fn none() -> Self {
+        Self { search: None, unusable: Vec::new(), amid_skipped_steps: Vec::new() }
+    }
+}
 
 /// A search resumed from a checkpoint.
 #[derive(Debug)]

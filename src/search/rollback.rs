@@ -1,5 +1,6 @@
 //! The rollback of a run that has diverged, to its last checkpoint.
 
+use super::checkpoint::Last;
 use super::events::{Event, Listener, NonFiniteAction};
 use super::run::Run;
 use super::step::Search;
@@ -10,36 +11,32 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 impl<A: Architecture> Run<'_, A> {
-    /// Returns the search of its last checkpoint, on every rank, `None` where there is none; and on rank 0 the newer
-    /// checkpoints that cannot be used.
-    fn last_checkpoint(&self) -> Result<(Option<Search<A>>, Vec<String>)> {
+    /// Returns the last checkpoint: its search on every rank, and on rank 0 the newer ones that cannot be used.
+    fn last_checkpoint(&self) -> Result<Last<A>> {
         let group = Arc::clone(&self.search.group);
         let read = match self.writes() {
             true => self.checkpoints.newest_of(self.search),
-            false => Ok((None, Vec::new())),
+            false => Ok(Last::none()),
         };
-        let (own, skipped) = group.agree(read)?;
-        let words =
-            |(path, reason): &(PathBuf, Error)| format!("{}: {}", path.display(), in_words(reason));
-        let skipped = skipped.iter().map(words).collect();
-        if group.world_size() == 1 {
-            return Ok((own, skipped));
-        }
-        if !group.main_says(own.is_some())? {
-            return Ok((None, skipped));
+        let last = group.agree(read)?;
+        if group.world_size() == 1 || !group.main_says(last.search.is_some())? {
+            return Ok(last);
         }
         let (components, device) = (&self.search.components, self.search.supernet.device());
-        let last = Search::from_main(own, components, device, &group)?;
-        Ok((Some(last), skipped))
+        let search = Some(Search::from_main(last.search, components, device, &group)?);
+        Ok(Last { search, ..last })
     }
 
     /// Goes back to the last checkpoint after a divergence at a step; ends the run where that did not help, or there is
     /// none.
     pub(super) fn roll_back(&mut self, step: u64, in_a_row: u64, first: Vec<String>) -> Result<()> {
-        let (last, unusable) = match self.rolled_back_at {
-            Some(_) => (None, Vec::new()),
+        let Last { search, unusable, amid_skipped_steps } = match self.rolled_back_at {
+            Some(_) => Last::none(),
             None => self.last_checkpoint()?,
         };
+        let words =
+            |(path, reason): &(PathBuf, Error)| format!("{}: {}", path.display(), in_words(reason));
+        let unusable: Vec<String> = unusable.iter().map(words).collect();
         let skipped = self.search.non_finite.reported;
         let event = |step, action, first| Event::NonFinite {
             step,
@@ -49,10 +46,13 @@ impl<A: Architecture> Run<'_, A> {
             first,
             unusable,
         };
-        let Some(mut last) = last else {
+        let Some(mut last) = search else {
             self.emit_together(&event(step, NonFiniteAction::Stopped, first.clone()))?;
             return Err(Error::Diverged { step, in_a_row, first });
         };
+        // A resumed run would begin at them.
+        let discarded = self.checkpoints.discard(&amid_skipped_steps);
+        self.search.group().agree(discarded)?;
         last.measure_with_meter_of(self.search);
         *self.search = last;
         self.rolled_back_at = Some(step);

@@ -196,7 +196,7 @@ impl<'a, A: Architecture> Run<'a, A> {
     ///
     /// Amid skipped steps a checkpoint is written only if the run is stopped or ends there, and no rollback goes to it: the
     /// state before them is the better one. When training diverges it is rolled back to the last other checkpoint, with
-    /// an event; when it diverges at the same place again, the run ends.
+    /// an event, and those written amid skipped steps since are removed; when it diverges at the same place again, the run ends.
     ///
     /// # Errors
     /// [`Error::Diverged`] if the rollback did not help, or there is no checkpoint;
