@@ -13,7 +13,7 @@ use crate::cost::Budget;
 use crate::distributed::{Collective, SingleProcess};
 use crate::error::During;
 use crate::latency::{LatencyModel, Meter};
-use crate::models::Architecture;
+use crate::models::{expect_readable, Architecture};
 use crate::randomness::{seed_torch, Purpose};
 use crate::space::SearchSpace;
 use crate::supernet::{Supernet, Weights};
@@ -177,7 +177,7 @@ impl<A: Architecture> SearchBuilder<A> {
     ///
     /// # Errors
     /// Whatever would make it fail later: [`Error::Invalid`] for options out of range, a search
-    /// without a budget or distillation without a teacher; [`Error::Infeasible`] or
+    /// without a budget or distillation without a teacher, and an architecture that is not read back from its JSON; [`Error::Infeasible`] or
     /// [`Error::Conflicting`] for budgets that the space cannot meet; [`Error::Latency`] for a latency
     /// model that is missing, of another architecture, or of other conditions than the meter; [`Error::Missing`], [`Error::Unknown`] or
     /// [`Error::Shape`] for weights, and those of [`SearchSpace::validate`] for bindings, that do
@@ -217,7 +217,11 @@ impl<A: Architecture> SearchBuilder<A> {
     }
 
     /// Returns architecture and search space as JSON, by which a resumed run recognises them.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an architecture that is not read back from its JSON: no checkpoint of it could be resumed.
     pub(super) fn origin(&self, space: &SearchSpace) -> Result<Value> {
+        expect_readable(&self.architecture)?;
         let json = |value: serde_json::Result<Value>| {
             value.map_err(|error| Error::invalid("architecture", "serialisable as JSON", error))
         };

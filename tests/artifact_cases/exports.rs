@@ -3,8 +3,9 @@
 use super::{config, images, kinds, network, save, swin, swins, verified_on, PRECISIONS};
 use crate::assert_refused;
 use crate::support::{test_device, TestResult, Tolerance};
-use once_for_both::cost::CostModel;
+use once_for_both::cost::{Budget, CostModel};
 use once_for_both::models::{Architecture, Graph, PmimPorts, VisionTransformer, VitConfig};
+use once_for_both::search::Search;
 use once_for_both::space::{SearchSpace, Sizes};
 use once_for_both::subnet::{Export, Extracted, Subnet};
 use once_for_both::supernet::Weights;
@@ -264,5 +265,17 @@ fn architecture_that_json_cannot_store_is_not_written_over_an_artifact() -> Test
             if name == "architecture" && actual.starts_with("limit: got ")
     );
     assert_eq!(Subnet::<ForeignConfig>::load(&path, test_device())?.architecture().limit, 1.0);
+    Ok(())
+}
+
+#[test]
+fn search_of_an_architecture_that_json_cannot_store_is_refused() -> TestResult {
+    let config = ForeignConfig { limit: f64::INFINITY, ..foreign(None)?.architecture().clone() };
+    let search = Search::of(config).budget(Budget::macs_share(0.9)).steps(60, 40);
+    assert_refused!(
+        search.build(),
+        Error::Invalid { name, actual, .. }
+            if name == "architecture" && actual.starts_with("limit: got ")
+    );
     Ok(())
 }
