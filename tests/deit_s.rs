@@ -140,6 +140,13 @@ fn stages_in_one_run_folder_continue_from_one_another_and_are_reported() -> Test
         std::fs::metadata(exported.join("model.safetensors"))?.len() * 3 / 2
             < std::fs::metadata(run.join("finetune/network/model.safetensors"))?.len()
     );
+    let again = folder.path().join("again");
+    let wide = again.to_str().ok_or("not UTF-8")?;
+    succeeds(&["export", "--weights", to, "--out", wide, "--precision", "f32"])?;
+    let rounding =
+        |of: &Path| json(&of.join("verification.json")).map(|own| own["rounding"].clone());
+    assert!(rounding(&exported)?.as_f64().is_some_and(|by_f16| by_f16 > 0.0));
+    assert_eq!(rounding(&again)?, rounding(&exported)?);
 
     std::fs::remove_file(run.join("report.html"))?;
     succeeds(&["report", out])?;

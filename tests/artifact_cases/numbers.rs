@@ -6,7 +6,9 @@ use crate::assert_refused;
 use crate::support::{test_device, TestResult};
 use once_for_both::cost::CostLimit;
 use once_for_both::models::VitConfig;
-use once_for_both::subnet::{verify_against, Export, Extracted, LatencyComparison, Subnet};
+use once_for_both::subnet::{
+    verify_against, Differences, Export, Extracted, LatencyComparison, Subnet,
+};
 use once_for_both::Error;
 
 #[test]
@@ -69,6 +71,31 @@ fn subnet_held_in_f16_and_saved_as_f32_has_no_difference_by_rounding() -> TestRe
     save(&network(&config(false))?, &path, &Export::f16())?;
     let stored = Subnet::<VitConfig>::load_as_stored(&path, test_device())?;
     assert_eq!(verified(stored)?.save(&path, &Export::f32())?.rounding, 0.0);
+    Ok(())
+}
+
+#[test]
+fn subnet_loaded_from_an_artifact_in_f16_and_saved_again_keeps_its_difference_by_rounding(
+) -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("f16");
+    let first = save(&network(&config(false))?, &path, &Export::f16())?.rounding;
+    assert!(first > 0.0);
+    let loaded = verified(Subnet::<VitConfig>::load(&path, test_device())?)?;
+    for (mut export, added) in [(Export::f32(), 0.0), (Export::f16(), 0.0), (Export::bf16(), 1e-9)]
+    {
+        let path = folder.path().join("again").join(export.precision.name());
+        export.rounded_before = first;
+        let found = loaded.save(&path, &export)?.rounding;
+        assert!(found >= first + added && (added > 0.0 || found == first), "{found} of {first}");
+        assert_eq!(Differences::read(&path)?.rounding, found);
+    }
+    for number in [f64::NAN, f64::INFINITY, -1.0] {
+        let mut export = Export::f32();
+        export.rounded_before = number;
+        let refused = loaded.save(folder.path().join("refused"), &export);
+        assert_refused!(refused, Error::Invalid { name, .. } if name == "rounded_before");
+    }
     Ok(())
 }
 

@@ -30,7 +30,8 @@ pub fn export<A: ImageClassifier>(
     expect_writable(out)?;
     let (extracted, measured) = to_export(config, &path, build)?;
     let mut export = Export::in_precision(options.precision.into());
-    if let Some((precision, latency)) = measured {
+    if let Some(Measured { precision, latency, rounding }) = measured {
+        export.rounded_before = rounding;
         if precision == export.precision {
             export.latency = latency;
         }
@@ -43,8 +44,13 @@ pub fn export<A: ImageClassifier>(
     Ok(Outcome::Finished)
 }
 
-/// Latencies of an artifact, with its precision.
-type Measured = Option<(Precision, Vec<LatencyComparison>)>;
+/// What was measured of an artifact.
+struct Measured {
+    precision: Precision,
+    latency: Vec<LatencyComparison>,
+    /// Largest difference of a logit by the rounding of its weights.
+    rounding: f64,
+}
 
 /// A network with images to verify its files on: random ones for an artifact, whose data may be
 /// elsewhere; those of the data for a checkpoint, which is fitted to them. An artifact keeps the verification of its
@@ -53,7 +59,7 @@ fn to_export<A: ImageClassifier>(
     config: Config,
     path: &Path,
     build: Build<A>,
-) -> Result<(Extracted<A>, Measured), AnyError> {
+) -> Result<(Extracted<A>, Option<Measured>), AnyError> {
     match RunFolder::new(path).artifact() {
         Some(folder) => {
             let device = device::parse(&config.device)?;
@@ -63,9 +69,10 @@ fn to_export<A: ImageClassifier>(
             let images = Tensor::f_randn(shape, (Kind::Float, device))?;
             let Description { provenance, precision, latency, .. } =
                 Description::<A>::read(&folder)?;
-            let verification = Differences::read(&folder)?.extraction;
+            let Differences { extraction: verification, rounding, .. } =
+                Differences::read(&folder)?;
             let extracted = Extracted { subnet, verification, provenance, images };
-            Ok((extracted, Some((precision, latency))))
+            Ok((extracted, Some(Measured { precision, latency, rounding })))
         }
         None => {
             let pipeline = open(untaught(config), Path::new("."), build)?

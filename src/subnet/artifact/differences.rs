@@ -18,7 +18,8 @@ pub struct Differences {
     #[serde(flatten)]
     pub extraction: Verification,
     /// Largest absolute difference of a logit between the subnet and its copy with rounded weights,
-    /// both computed in f32; 0 for weights stored as f32.
+    /// both computed in f32; 0 for weights stored as f32. That of an earlier rounding is added
+    /// ([`Export::rounded_before`](super::Export::rounded_before)).
     pub rounding: f64,
     /// Largest absolute difference of a logit between the TorchScript file and the subnet, both in
     /// the precision of the file; `None` if no file was exported.
@@ -77,11 +78,22 @@ pub(super) fn expect_finite<A: Architecture>(stored: &Subnet<A>, images: &Tensor
     Err(Error::invalid("precision of the saved weights", expected, precision.name()))
 }
 
+/// Parts of libtorch's messages about tensors of two types, a number that half precision does not have, and an operation
+/// that it does not have in half precision.
+const MIXED_TYPES: [&str; 6] = [
+    "dtype",
+    "scalar type",
+    "Input type",
+    "result type",
+    "cannot be converted to type",
+    "not implemented for",
+];
+
 /// Whether libtorch refused tensors of two types, or has no such operation in half precision. Only the first line is
-/// its message; a trace of calls follows.
+/// its message; a trace of calls follows. An error of CUDA has the failed call in it, with its arguments.
 fn mixes_types(message: &str) -> bool {
     let message = message.lines().next().unwrap_or_default();
-    ["type", "not implemented for"].iter().any(|part| message.contains(part))
+    !message.contains("CUDA error") && MIXED_TYPES.iter().any(|part| message.contains(part))
 }
 
 /// Returns the largest absolute difference of a logit between a network and its copy with rounded
@@ -116,12 +128,18 @@ mod tests {
             "expected m1 and m2 to have the same dtype, but got: float != c10::Half",
             "mixed dtype (CPU): expect parameter to have scalar type of Float",
             "\"addmm_impl_cpu_\" not implemented for 'Half'",
+            "expected scalar type Half but found Float",
+            "Input type (float) and bias type (c10::Half) should be the same",
+            "result type Float can't be cast to the desired output type Half",
+            "value cannot be converted to type at::Half without overflow",
         ] {
             assert!(mixes_types(message), "{message}");
         }
         for message in [
             "CUDA out of memory. Tried to allocate 2.00 GiB\nframe #0: at::TensorOptions::dtype",
             "Expected all tensors to be on the same device, but found at least two devices",
+            "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx( handle, opa, opb, compute_type)`",
+            "CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasLtMatmul` with dtype CUDA_R_16F",
         ] {
             assert!(!mixes_types(message), "{message}");
         }

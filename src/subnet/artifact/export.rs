@@ -36,6 +36,12 @@ pub struct Export {
     pub onnx: bool,
     /// Measured latencies, stored in `config.json`.
     pub latency: Vec<LatencyComparison>,
+    /// Largest absolute difference of a logit by an earlier rounding of the weights: [`Differences::rounding`] of the
+    /// artifact that they were loaded from. [`Differences::rounding`] of this one is the sum with its own rounding, a bound
+    /// on the difference by both. Default: 0.
+    ///
+    /// [`Differences::rounding`]: super::Differences::rounding
+    pub rounded_before: f64,
 }
 
 impl Export {

@@ -21,6 +21,7 @@ use crate::cost::Metric;
 use crate::error::ArtifactError;
 use crate::files::{read_folder, write, write_folder, FolderKind};
 use crate::models::{expect_readable, Architecture};
+use crate::range::Range;
 use crate::tensors::Weights;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -34,6 +35,7 @@ const WEIGHTS: &str = "model.safetensors";
 const VERIFICATION: &str = "verification.json";
 const TORCHSCRIPT: &str = "model.torchscript.pt";
 const ONNX: &str = "model.onnx";
+const ROUNDED_BEFORE: Range<f64> = Range::closed(0.0, f64::MAX);
 /// Rebuilds the network in Python, with timm.
 const LOADER: &str = "load_subnet.py";
 
@@ -125,13 +127,14 @@ impl<A: Architecture> Extracted<A> {
         let (macs, params) = (subnet.macs()?, subnet.params()?);
         let costs = [("macs", macs), ("params", params)];
         finite::check(&self.verification, &self.provenance, &export.latency, costs)?;
+        ROUNDED_BEFORE.check("rounded_before", export.rounded_before)?;
         expect_images(images, subnet.device())?;
         let stored = subnet.rounded(export.precision)?;
         differences::expect_finite(&stored, images)?;
         let files = export::Files::new(&stored, images, export, on_refusal)?;
         let differences = Differences {
             extraction: self.verification,
-            rounding: differences::of_rounding(subnet, &stored, images)?,
+            rounding: export.rounded_before + differences::of_rounding(subnet, &stored, images)?,
             export: files.difference,
         };
         write_folder(folder, &ARTIFACT, |folder| {
