@@ -101,8 +101,9 @@ fn checksums(batch: &Batch) -> Result<Vec<u8>> {
         4 | 8 => bit_sum(own),
         _ => bit_sum(&own.f_to_kind(Kind::Float)?),
     };
-    let sums = [Some(&batch.images), targets].into_iter().flatten().map(sum);
-    to_bytes(&Tensor::f_stack(&sums.collect::<Result<Vec<_>>>()?, 0)?)
+    let of = |own: &Tensor| to_bytes(&sum(own)?);
+    let all = [Some(&batch.images), targets].into_iter().flatten().map(of);
+    Ok(all.collect::<Result<Vec<_>>>()?.concat())
 }
 
 impl<A: Architecture> Search<A> {
@@ -217,7 +218,8 @@ impl<A: Architecture> Search<A> {
         let world_size = self.share().world_size();
         let expected = format!(
             "different images on every rank: ranks {first} and {rank} have the same; give the source its share \
-             (Loader::share, ShuffledBatches::share)"
+             (Loader::share, ShuffledBatches::share); with a share, repeats (Order::Shuffled) need random augmentation, \
+             and made-up images need to differ"
         );
         Err(DistributedError::Share { batch: images, world_size, expected }.into())
     }

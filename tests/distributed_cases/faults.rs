@@ -53,7 +53,8 @@ fn batch_that_the_ranks_cannot_share_is_refused() -> TestResult {
 #[test]
 fn ranks_that_load_the_whole_batch_are_refused_before_the_first_step() -> TestResult {
     expect_both("whole", "got 16, expected different images on every rank: ranks 0 and 1")?;
-    expect_both("whole", "Loader::share")
+    expect_both("whole", "Loader::share")?;
+    expect_both("whole", "repeats (Order::Shuffled) need random augmentation")
 }
 
 #[test]
