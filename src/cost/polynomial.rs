@@ -137,9 +137,7 @@ impl Polynomial {
             Ok(sum + product)
         })
     }
-}
 
-impl Polynomial {
     /// Returns the polynomial over the dimensions of `space` alone: sizes of others, taken from `fixed`, are multiplied into
     /// the coefficients.
     ///
@@ -256,6 +254,7 @@ impl CompiledPolynomial {
         fixed: &Sizes,
         device: Device,
     ) -> Result<Self> {
+        let polynomial = polynomial.over(space, fixed)?;
         let position: HashMap<&str, i64> =
             space.dimensions.iter().zip(0..).map(|(d, at)| (d.name.as_str(), at)).collect();
         let one = COUNTS * space.dimensions.len() as i64;
@@ -263,16 +262,14 @@ impl CompiledPolynomial {
             polynomial.terms.iter().map(|term| term.factors.len()).max().unwrap_or(0).max(1);
         let (mut factors, mut coefficients) = (Vec::new(), Vec::new());
         for term in &polynomial.terms {
-            let mut coefficient = term.coefficient;
             let start = factors.len();
-            for factor in &term.factors {
-                match position.get(factor.dimension.as_str()) {
-                    Some(at) => factors.push((COUNTS * at + factor.over.place(), 1.0)),
-                    None => coefficient *= factor.at(size_in(fixed, &factor.dimension)?),
-                }
-            }
+            factors.extend(
+                term.factors
+                    .iter()
+                    .map(|own| (COUNTS * position[own.dimension.as_str()] + own.over.place(), 1.0)),
+            );
             factors.resize(start + degree, (one, 1.0));
-            coefficients.push(coefficient as f32);
+            coefficients.push(term.coefficient as f32);
         }
         Ok(Self {
             factors: choice(&factors, one + 1, device)?,
