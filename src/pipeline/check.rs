@@ -26,7 +26,8 @@ fn random_network<A: ImageClassifier>(network: &A, device: Device) -> Result<Sub
 
 impl<A: ImageClassifier> Pipeline<'_, A> {
     /// Checks everything that can be refused before the first step: options, budgets, networks, and the files that the
-    /// results are written with. Exports that will be refused are shown ([`Progress::NotExported`]).
+    /// results are written with. Exports that will be refused are shown ([`Progress::NotExported`]), as far as a network of
+    /// at most 30 M parameters tells.
     ///
     /// # Errors
     /// Those of [`RunFolder::check`](super::RunFolder::check);

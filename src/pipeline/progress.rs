@@ -130,7 +130,9 @@ impl Display for Progress<'_> {
                  weights, or go on without"
             ),
             Self::NotExported { files, reason } => {
-                write!(f, "{} cannot be exported: {}", files.join(" and "), in_words(reason))
+                let which = if files.len() == 1 { "it" } else { "them" };
+                let (files, reason) = (files.join(" and "), in_words(reason));
+                write!(f, "{files} cannot be exported: {reason}; the subnet is saved without {which}")
             }
             Self::ReportFailed { error } => write!(f, "report.html is not written: {error}"),
             Self::Latency(progress) => write!(f, "latency: {progress}"),

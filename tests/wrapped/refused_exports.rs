@@ -91,6 +91,8 @@ fn run_whose_subnet_cannot_be_exported_says_so_at_first_and_saves_it_without_the
             .on_progress(|progress| match progress {
                 Progress::NotExported { files, .. } => {
                     assert_eq!(*files, refused, "{progress}");
+                    let end = if files.len() == 1 { "without it" } else { "without them" };
+                    assert!(progress.to_string().ends_with(end), "{progress}");
                     shown.borrow_mut().push("refused");
                 }
                 Progress::StageStarted(stage) => shown.borrow_mut().push(stage.name),
