@@ -65,17 +65,16 @@ fn run_resumed_by_other_numbers_of_processes_is_the_same_run() -> TestResult {
     Ok(())
 }
 
-/// Sums over three ranks are rounded by their order, and these searches sum during the backward pass.
+/// Sums over three ranks are rounded by their order, and this search sums during the backward pass. It is resumed after
+/// the first step with masked tokens.
 #[test]
-fn run_of_three_ranks_resumed_twice_ends_with_the_same_bits() -> TestResult {
-    for name in ["default", "paper"] {
-        let (undisturbed, resumed) = (tempfile::tempdir()?, tempfile::tempdir()?);
-        until(name, STEPS, 3, undisturbed.path())?;
-        for step in [3, 10, STEPS] {
-            until(name, step, 3, resumed.path())?;
-        }
-        expect_same_bits(name, &end(resumed.path())?, &end(undisturbed.path())?);
+fn run_of_three_ranks_that_is_resumed_ends_with_the_same_bits() -> TestResult {
+    let (undisturbed, resumed) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    until("paper", STEPS, 3, undisturbed.path())?;
+    for step in [3, STEPS] {
+        until("paper", step, 3, resumed.path())?;
     }
+    expect_same_bits("resumed", &end(resumed.path())?, &end(undisturbed.path())?);
     Ok(())
 }
 
