@@ -25,7 +25,7 @@ const SHARE: f64 = 0.6;
 const FEWEST_ROUNDS: usize = 3;
 /// Fewest networks.
 const FEWEST_NETWORKS: usize = 24;
-/// The fit takes time in proportion to the square of them.
+/// The fit stores covariances in proportion to the square of them, and factorises such a matrix.
 const NETWORKS: Range<usize> = Range::closed(1, 500);
 const ROUNDS: Range<usize> = Range::closed(1, 10_000);
 const SECONDS: Range<f64> = Range::above(0.0, 1e6);
@@ -35,12 +35,13 @@ const ERROR: Range<f64> = Range::above(0.0, 1e3);
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MeasureOptions {
     /// Networks to measure, beside the dense one, 1 to 500; one in five, and at least one, is held out to estimate the
-    /// error. The networks at the ends of every dimension are measured in any case.
+    /// error. Where the networks at the ends of every dimension are more, all of these are measured.
     pub networks: usize,
     /// Visits of each network, each beside one of the dense network.
     pub rounds: usize,
     /// Wall time in seconds. Where it is short, networks are visited less often, down to three times; then fewer are
-    /// measured, down to 24 and those at the ends. These are measured however long it takes. The fit comes after.
+    /// measured, down to 24, or as many as contain the ends of every dimension (61 of a Swin with depth and with queries and
+    /// keys apart). These are measured however long it takes. The fit comes after.
     pub seconds: f64,
     /// Largest median error of the predictions for the networks that are held out, a share. A model that is worse is
     /// refused: other programs ran, for example.

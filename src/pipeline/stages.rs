@@ -77,7 +77,8 @@ impl<A: ImageClassifier> Pipeline<'_, A> {
         self.save(stage, Saving { exports: false, folder, dense: None, before: None }).map(Some)
     }
 
-    /// Fine-tunes a subnet; provenance and verification of its search are carried on. Its latency is compared with that of `dense`.
+    /// Fine-tunes a subnet; provenance and verification of its search are carried on. Its latency is compared with that of
+    /// `dense`.
     pub(super) fn finetune(
         &self,
         subnet: &Subnet<A>,

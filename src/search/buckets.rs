@@ -23,8 +23,8 @@ const BYTES: usize = 25 << 20;
 pub(super) struct Buckets {
     /// Names and elements of all leaves: after pruning the buckets are others, as in a resumed search.
     leaves: Vec<(String, usize)>,
-    /// Whether tokens were masked, which the decoder and the mask token have gradients with. Sums over three and more ranks
-    /// are rounded by the place in a bucket, so that buckets have to be those of a resumed search.
+    /// Whether tokens were masked: only then have decoder and mask token gradients. Sums over three and more ranks are
+    /// rounded by the place in a bucket, so that buckets have to be those of a resumed search.
     masked: bool,
     members: Vec<Vec<usize>>,
 }

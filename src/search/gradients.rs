@@ -185,7 +185,7 @@ impl<A: Architecture> Search<A> {
 
     /// Refuses a one-hot loss of α that has a value and no gradient, while a dimension is undecided: it would have no
     /// effect. That of a component whose terms are all switched off is 0. Reads from the device once a search where there
-    /// is no gradient.
+    /// is no gradient: a loss that is 0 the first time, and has a value without gradient later, is not found.
     fn expect_learnable(&self, one_hot: &Tensor) -> Result<()> {
         if one_hot.requires_grad() || self.one_hot_is_zero.load(Ordering::Relaxed) {
             return Ok(());

@@ -158,7 +158,8 @@ fn like(values: &[f64], tensor: &Tensor) -> crate::Result<Tensor> {
 }
 
 /// Every dimension of the supernet has its decided size in the subnet, or is no dimension of it: because its branch was
-/// removed, with queries and keys if they are apart, or because the extractor is into another family, whose dense network has no dimension of the name either.
+/// removed, with queries and keys if they are apart, or because the extractor is into another family, whose dense network
+/// has no dimension of the name either.
 pub fn has_decided_sizes<A: Architecture, B: Architecture>(
     extractor: &dyn SubnetExtractor<A, B>,
     supernet: &Supernet<A>,

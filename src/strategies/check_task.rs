@@ -203,7 +203,8 @@ pub fn is_finite(task: &dyn Task, case: &TaskCase, device: Device) -> Verdict {
     expect_finite("gradient of output", &gradient)
 }
 
-/// The loss of each image is that of the image alone. Of a task that has only the loss of a batch, [`is_the_mean`] says it.
+/// The loss of each image is that of the image alone. For a task that has only the loss of a batch, [`is_the_mean`]
+/// checks it.
 pub fn is_of_its_image(task: &dyn Task, case: &TaskCase, device: Device) -> Verdict {
     let compute = || {
         let Some(together) = Given::all(case, device)?.losses(task)? else { return Ok(None) };

@@ -122,7 +122,9 @@ impl Graph {
         self.push(Operation::Add, vec![left, right])
     }
 
-    /// Adds an attention whose queries and keys have a width of their own ([`HeadSizes::qk_dim`]).
+    /// Adds an attention whose queries and keys have a width of their own ([`HeadSizes::qk_dim`]): `attention` is an
+    /// [`Operation::Attention`] or [`Operation::WindowAttention`]. The export refuses an operation that does not take two
+    /// inputs.
     ///
     /// # Shapes
     /// `queries_keys`: `[B, N, 2·heads·qk_dim]`. `values`: `[B, N, heads·head_dim]`.
