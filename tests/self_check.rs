@@ -407,7 +407,7 @@ fn self_check_of_resized_that_ignores_a_dimension_reports_the_lengths() -> TestR
     let mut found = Vec::new();
     for fault in mistaken(Mistake::Ignores)? {
         match fault {
-            Fault::Length { variable, axis, expected: 8, actual: 32, .. } => {
+            Fault::Length { variable, axis, expected: 4, actual: 32, .. } => {
                 found.push((variable, axis));
             }
             other => panic!("{other}"),
@@ -450,7 +450,7 @@ fn self_check_of_cost_model_without_biases_reports_the_parameters() -> TestResul
     match mistaken(Mistake::Miscounts)?.as_slice() {
         [Fault::Parameters { dimension, expected, actual, .. }] => {
             assert_eq!(dimension, "blocks.0.mlp");
-            assert_eq!(expected - actual, 24.0);
+            assert_eq!(expected - actual, 28.0);
         }
         other => panic!("{other:?}"),
     }
