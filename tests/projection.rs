@@ -403,16 +403,17 @@ fn projection_of_a_cost_that_multiplies_all_dimension_pairs_is_refused() -> Test
     Ok(())
 }
 
-/// DeiT-S and Swin-T with random p: the cost is within the budget and at least 0.98 of it. Both
-/// have more distinct costs than projection can follow exactly.
+/// DeiT-S and Swin-T with random p: the cost is within the budget and at least 0.98 of it, and of DeiT-S the choice is
+/// the best. Both have more distinct costs than projection can follow exactly.
 #[test]
-fn projection_of_deit_small_and_swin_tiny_is_near_the_budget_and_the_best_choice() -> TestResult {
+fn projection_of_deit_small_and_swin_tiny_is_close_to_the_budget_and_the_best_of_deit_small(
+) -> TestResult {
     let vit = VitConfig::deit_small();
     let (space, model) = (vit.space()?, vit.cost_model());
     let (choices, budget, found) = project_at_random(&space, &model)?;
     let most = most_probable(&space, &model, &choices, budget)?;
     let value = found.log_probability;
-    assert!(value <= most + 1e-9 && value > most - 0.1, "ln p {value}, at most {most}");
+    assert!((value - most).abs() < 1e-9, "ln p {value}, expected {most}");
 
     // So it is with the dimensions reversed, and with the embedding last.
     let mut order: Vec<usize> = (0..space.dimensions.len()).rev().collect();
@@ -420,7 +421,7 @@ fn projection_of_deit_small_and_swin_tiny_is_near_the_budget_and_the_best_choice
         let dimensions = order.iter().map(|&at| space.dimensions[at].clone()).collect();
         let shuffled: Vec<Choice> = order.iter().map(|&at| choices[at].clone()).collect();
         let again = project_close(&model, &SearchSpace { dimensions }, &shuffled, &[budget])?;
-        assert!(again.costs[0] <= budget.limit && again.log_probability > most - 0.1);
+        assert!(again.costs[0] <= budget.limit && (again.log_probability - most).abs() < 1e-9);
         for (&at, &candidate) in order.iter().zip(&again.candidates) {
             assert!(choices[at].candidates.contains(&candidate));
         }
@@ -431,7 +432,7 @@ fn projection_of_deit_small_and_swin_tiny_is_near_the_budget_and_the_best_choice
     project_at_random(&swin.space()?, &swin.cost_model()).map(drop)
 }
 
-/// Highest Σ ln p of the choices for a DeiT within a budget of MACs.
+/// Highest Σ ln p of the choices for a DeiT within a budget of MACs that use at least 0.98 of it.
 ///
 /// At a fixed embedding its cost is linear in the channels of all attentions together and in the hidden neurons of all
 /// MLPs together, so the best choice is among the best ones for each of these two sums.
@@ -463,7 +464,7 @@ fn most_probable(
             for (neurons, of_hidden) in &hidden {
                 let less = channel * (all_channels - channels) as f64
                     + neuron * (all_neurons - neurons) as f64;
-                if dense - less <= budget.limit {
+                if (0.98 * budget.limit..=budget.limit).contains(&(dense - less)) {
                     most = most.max(log_p + of_attentions + of_hidden);
                 }
             }
