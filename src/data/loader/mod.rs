@@ -87,8 +87,9 @@ impl Loader {
         self.options.check_pixels(self.dataset.len(), share)?;
         let mixes = !share.is_whole() && self.options.mixing.is_some();
         if mixes && self.options.order == Order::Sequential {
-            let expected = "None with a share; mix in random order, Order::Shuffled or Shards";
-            return Err(Error::invalid("mixing in sequential order", expected, "Some"));
+            let expected = "Order::Shuffled or Order::Shards";
+            let name = "order of a loader that mixes and shares its batches";
+            return Err(Error::invalid(name, expected, "Order::Sequential"));
         }
         if self.options.order != Order::Sequential {
             let own = share.places(self.options.batch)?.len();
