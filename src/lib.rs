@@ -41,14 +41,15 @@
 //! | [`search`] | the builder, optimiser steps, decisions, pruning, checkpoints, events |
 //! | [`sensitivity`] | the measured rise of the loss at every candidate size, and forecasts from it |
 //! | [`subnet`] | extraction, verification, artifacts, TorchScript and ONNX |
-//! | [`batch`] | batches and their sources; with feature `data`, the `data` module makes them of images |
+//! | [`batch`] | batches and their sources |
+//! | [`data`] | image sets and transforms that make batches; files of images with feature `data` |
 //! | [`import`] | pretrained weights |
 //! | [`check`] | self-check of a declared search space |
 //! | [`distributed`] | several processes that train one network together |
 //! | [`optim`], [`schedule`], [`precision`], [`device`], [`randomness`] | AdamW and EMA, schedules, f32/f16/bf16, CPU and CUDA, seeds |
 //!
-//! Features add `data`, `report`, `pipeline`, `oracle`, `strategies` (property checks), and names on the
-//! hub to `import` (`hub`).
+//! Features add files of images to [`data`], `evaluate` (accuracy on a data set), `report`, `pipeline`, `oracle`, `strategies`
+//! (property checks), and names on the hub to `import` (`hub`).
 // docs.rs names the feature of every item that has one.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -33,7 +33,7 @@ impl<A: Architecture> Search<A> {
     /// Returns the subnets that the search would be decided to be under each budget, in ascending
     /// order of their limits. Changes nothing.
     ///
-    /// With [`Decisions::Estimated`](super::Decisions::Estimated), losses are estimated from the last 20
+    /// With [`Decisions::Estimated`](super::Decisions::Estimated), losses are estimated from the last 60
     /// steps; before the first step they are all 0, and so is the preference.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ use std::ops::Range;
 use tch::Tensor;
 
 /// Most optimiser steps whose effects are kept.
-pub(super) const WINDOW: i64 = 20;
+pub(super) const WINDOW: i64 = 60;
 
 /// First-order effects of the units of all dimensions in the last optimiser steps.
 #[derive(Debug, Default)]

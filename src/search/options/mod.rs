@@ -36,7 +36,6 @@ pub struct SearchOptions {
     /// One stage or two. Default [`Stages::One`] (paper).
     pub stages: Stages,
     /// What sizes are decided by. Default [`Decisions::Estimated`]; paper: [`Decisions::Learned`].
-    #[serde(default)]
     pub decisions: Decisions,
     /// Initial values of α and θ.
     pub init: InitOptions,
@@ -75,17 +74,16 @@ pub enum Stages {
 }
 
 /// What sizes are decided by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decisions {
     /// α, learned by gradient descent from the task loss through the gates, the budget loss and the
     /// one-hot loss (paper sections 3.2 and 3.3); improbable candidates are dropped, and projection
     /// maximises Σ ln p.
-    #[default]
     Learned,
     /// The estimated rise of the loss: at every prune step α is set to −L, where L of a candidate is
     /// ½·B·E\[(Σ m·∂L/∂m)²\] over the units that it does not keep (Fisher information of their gates, over
-    /// the last 20 steps of B images), and projection onto limits that fall from the dense cost to the
+    /// the last 60 steps of B images), and projection onto limits that fall from the dense cost to the
     /// budgets drops the candidates larger than its choice. Budget and one-hot loss do not act on α, and
     /// V is not needed: use λ = 1 ([`SearchOptions::new`]).
     Estimated,

@@ -26,8 +26,8 @@ impl Candidates {
     /// Returns the default candidates of an MLP of hidden width h = `units`: h/8 to h in steps of
     /// h/8; from h = 256 on in multiples of 8.
     ///
-    /// Most of an MLP is cheap to lose: where the least candidate is h/4, a search ends there and narrows what it
-    /// would rather keep (docs/quality.md).
+    /// Pruning most hidden neurons raises the loss little. Where the least candidate is h/4, a search narrows other
+    /// dimensions instead (docs/quality.md).
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) unless `units` is within 1..=2²⁰.
