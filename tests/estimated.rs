@@ -4,13 +4,13 @@ mod support;
 
 use once_for_both::batch::Batch;
 use once_for_both::cost::{Budget, Metric};
-use once_for_both::models::VitConfig;
+use once_for_both::models::{Architecture, Mlp, VitConfig};
 use once_for_both::precision::Precision;
 use once_for_both::search::{Decisions, Event, Search, SearchOptions};
 use once_for_both::space::Size;
 use once_for_both::supernet::Weights;
-use support::tiny_run::{alone, batch, builder, run, search_with};
-use support::{numbers, TestResult};
+use support::tiny_run::{alone, batch, builder, run, search_with, vit};
+use support::{numbers, test_device, TestResult};
 
 const STEPS: u64 = 26;
 const SEARCH: u64 = 20;
@@ -99,6 +99,93 @@ fn embedding_loss_counts_the_layers_that_read_it() -> TestResult {
     let expected = -0.5 * 6.0 * sum * sum;
     assert!((narrowest - expected).abs() <= 1e-3 * expected.abs(), "{narrowest} {expected}");
     Ok(())
+}
+
+/// θ·∂L/∂θ of every variable, by name.
+struct Products(Weights);
+
+impl Products {
+    fn of<A: Architecture>(search: &Search<A>, batches: &[Batch]) -> TestResult<Self> {
+        let gradients = search.gradients(batches)?.parameters()?;
+        let own = search.supernet().raw_weights().into_iter().filter_map(|(name, theta)| {
+            let product = gradients.get(&name).map(|own| theta.f_mul(own));
+            product.map(|own| Ok((name, own?)))
+        });
+        Ok(Self(own.collect::<TestResult<_>>()?))
+    }
+
+    /// Sums over the inputs of the first `units` rows of a layer, and its bias.
+    fn rows(&self, layer: &str, units: i64) -> TestResult<Vec<f64>> {
+        let [weight, bias] = ["weight", "bias"].map(|kind| &self.0[&format!("{layer}.{kind}")]);
+        let weight = weight.f_sum_dim_intlist([-1i64].as_slice(), false, None)?;
+        numbers(&weight.f_add(bias)?.f_view([-1])?.f_narrow(0, 0, units)?)
+    }
+
+    /// Sums over the outputs of the columns of a layer.
+    fn columns(&self, layer: &str) -> TestResult<Vec<f64>> {
+        let weight = &self.0[&format!("{layer}.weight")];
+        numbers(&weight.f_sum_dim_intlist([0i64].as_slice(), false, None)?)
+    }
+}
+
+/// Checks α of the narrowest candidate of a dimension, with all of its heads, against effects computed by hand.
+fn expect_effects(
+    vit: VitConfig,
+    dimension: &str,
+    by_hand: impl Fn(&Products) -> TestResult<Vec<f64>>,
+) -> TestResult {
+    let options = options().with(|o| {
+        o.pruning.interval = 1;
+        o.pruning.hidden_factor = 1.0;
+    });
+    let builder = Search::of(vit).budget(Budget::macs_share(0.5)).options(options);
+    let mut search = builder.device(test_device()).build()?;
+    let batches = [batch(0)?];
+    let effects = by_hand(&Products::of(&search, &batches)?)?;
+    search.step(&batches, &mut ())?;
+    let states = search.supernet().states().iter();
+    let state = states.clone().find(|own| own.name == dimension).ok_or("no such dimension")?;
+    let (heads, sizes) = (state.candidates().heads(), state.candidates().sizes());
+    let (at, size) = sizes.enumerate().find(|(_, own)| own.heads == heads).ok_or("no size")?;
+    let kept: Vec<f64> = numbers(&state.kept_units(size)?)?;
+    let pruned = (0..effects.len()).filter(|&unit| !kept.contains(&(unit as f64)));
+    let sum: f64 = pruned.map(|unit| effects[unit]).sum();
+    let (found, expected) = (numbers(&state.alpha)?[at], -0.5 * 6.0 * sum * sum);
+    assert!((found - expected).abs() <= 1e-3 * expected.abs(), "{dimension}: {found} {expected}");
+    Ok(())
+}
+
+/// The effect of a channel is that of its value, which the output projection reads, and that of the product of query and
+/// key, once, however many of its factors the gate multiplies.
+#[test]
+fn effect_of_a_channel_is_that_of_its_value_and_of_its_product_of_query_and_key() -> TestResult {
+    let _alone = alone();
+    let values = |own: &Products| own.columns("blocks.0.attn.proj");
+    expect_effects(vit(), "blocks.0.attn", |own| {
+        let products = own.rows("blocks.0.attn.qkv", 32)?;
+        Ok(products.iter().zip(values(own)?).map(|(product, value)| product + value).collect())
+    })?;
+    let apart = vit().qk_v_apart()?;
+    expect_effects(apart.clone(), "blocks.0.attn", values)?;
+    expect_effects(apart, "blocks.0.attn.qk", |own| {
+        // Channel j of all four heads.
+        let products = own.rows("blocks.0.attn.qk", 32)?;
+        Ok((0..8).map(|j| products.iter().skip(j).step_by(8).sum()).collect())
+    })
+}
+
+#[test]
+fn effect_of_a_hidden_neuron_is_that_of_its_output() -> TestResult {
+    let _alone = alone();
+    let output = |own: &Products| own.columns("blocks.0.mlp.fc2");
+    expect_effects(vit(), "blocks.0.mlp", output)?;
+    // The output SiLU(g)·v is linear in v, whose rows come second: both ways to compute the effect agree.
+    let gated = VitConfig { mlp: Mlp::SwiGlu, ..vit() };
+    expect_effects(gated.clone(), "blocks.0.mlp", output)?;
+    expect_effects(gated, "blocks.0.mlp", |own| {
+        let hidden = own.columns("blocks.0.mlp.fc2")?.len();
+        Ok(own.rows("blocks.0.mlp.fc1", 2 * hidden as i64)?.split_off(hidden))
+    })
 }
 
 #[test]

@@ -1,24 +1,31 @@
 //! Estimated losses: how much the loss would rise if a dimension were pruned to each candidate size.
 //!
-//! In a step, the first-order effect of pruning unit u on the mean loss of the B images is
-//! e_u = −m_u·∂L/∂m_u, and that of pruning the set U is Σ_{u∈U} e_u. In a trained network its mean is
-//! near zero and says little; its variance over images is, by the Gauss–Newton (Fisher) approximation
-//! of the Hessian, the second-order term:
+//! In a step, the first-order effect e_u of pruning unit u on the mean loss of the B images is minus what u adds to the
+//! layers that read it, times the gradient of the loss there:
+//!
+//!   e_u = −Σ θ·∂L/∂θ over the columns of u in these layers.
+//!
+//! A channel of a head acts through its value, which the output projection reads, and through the product of query and
+//! key, which no layer reads. Its gate m multiplies all three, so m·∂L/∂m is the effect of the value and twice
+//! that of the product, and
+//!
+//!   e_u = −½·(m_u·∂L/∂m_u + Σ θ·∂L/∂θ).
+//!
+//! The effect of pruning the set U is Σ_{u∈U} e_u. In a trained network its mean is near zero and says
+//! little; its variance over images is, by the Gauss–Newton (Fisher) approximation of the Hessian, the
+//! second-order term:
 //!
 //!   L(k) = ½·B·E[(Σ_{u∈U(k)} e_u)²],  U(k): the units that candidate k does not keep,
 //!
 //! with the mean over the last steps (Fisher pruning, Theis et al. 2018, arXiv 1801.05787; here for
 //! sets of units). L is in units of the loss, so it can be added over dimensions.
-//!
-//! Gates of an embedding multiply the layers that make the tokens only. Pruning an embedding channel
-//! takes it from every layer that reads it, so its effect is −Σ θ·∂L/∂θ over these layers' columns.
 
 use super::estimated_loss::EstimatedLoss;
 use super::readout::DimensionReadout;
 use super::step::Search;
 use crate::models::Architecture;
 use crate::optim::FlatTensors;
-use crate::space::{Binding, Dimension, SearchSpace};
+use crate::space::{Binding, Dimension, DimensionKind, SearchSpace};
 use crate::supernet::Narrowing;
 use crate::tensors::{blocks, joined};
 use crate::Result;
@@ -114,9 +121,13 @@ impl<A: Architecture> Search<A> {
             let (theta, mut first) = (self.supernet.theta(), 0);
             for dimension in &self.supernet.declared_space().dimensions {
                 let units = dimension.candidates.units();
-                if let Some(read) = reading(dimension, theta, gradients)? {
-                    changes.f_narrow(0, first, units)?.f_copy_(&read)?;
-                }
+                let mut own = changes.f_narrow(0, first, units)?;
+                let _ = match (dimension.kind, reading(dimension, theta, gradients)?) {
+                    (DimensionKind::Attention, Some(read)) => own.f_lerp_(&read, 0.5)?,
+                    (DimensionKind::Attention, None) => own.f_mul_scalar_(0.5)?,
+                    (_, Some(read)) => own.f_copy_(&read).map(|()| own)?,
+                    (_, None) => own,
+                };
                 first += units;
             }
             Ok(Some(changes.f_neg()?))
@@ -170,7 +181,7 @@ impl Columns {
     }
 }
 
-/// Returns Σ θ·∂L/∂θ over the columns of every layer that reads a unit of an embedding, `[units]`; `None` if no
+/// Returns Σ θ·∂L/∂θ over the columns of every layer that reads a unit of a dimension, `[units]`; `None` if no
 /// binding is that of a reading layer.
 fn reading(
     dimension: &Dimension,
@@ -183,6 +194,7 @@ fn reading(
             let product = theta.range(&block)?.f_mul(&gradients.range(&block)?)?;
             let product = product.f_view([-1, columns.units, columns.inner])?;
             let own = product.f_sum_dim_intlist([0i64, 2].as_slice(), false, None)?;
+            let own = of_units(own, dimension.candidates.unit_shape())?;
             sum = Some(match sum {
                 None => own,
                 Some(sum) => sum.f_add(&own)?,
@@ -192,10 +204,19 @@ fn reading(
     Ok(sum)
 }
 
+/// Sums over the two entries of every unit where the columns of a head are split into halves ([`Binding::half_split`]).
+fn of_units(entries: Tensor, [heads, channels]: [i64; 2]) -> Result<Tensor> {
+    if entries.numel() as i64 == heads * channels {
+        return Ok(entries);
+    }
+    let halves = entries.f_view([heads, 2, channels])?;
+    Ok(halves.f_sum_dim_intlist([1i64].as_slice(), false, None)?.f_view([-1])?)
+}
+
 /// Returns the columns of all reading layers; those of variables that follow each other in θ, with rows
 /// of equal length, are one matrix.
 fn reading_columns(dimension: &Dimension, theta: &FlatTensors) -> Vec<Columns> {
-    let reads = dimension.bindings.iter().filter(|own| dimension.is_read_by(own));
+    let reads = dimension.bindings.iter().filter(|own| own.reads());
     let mut of_variable: BTreeMap<&str, Vec<&Binding>> = BTreeMap::new();
     reads.for_each(|own| of_variable.entry(&own.variable).or_default().push(own));
     let (mut all, mut others): (Vec<Columns>, Vec<Columns>) = Default::default();

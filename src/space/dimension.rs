@@ -164,6 +164,12 @@ impl Binding {
         self.outer.saturating_mul(entries).saturating_mul(self.inner)
     }
 
+    /// Returns whether a layer reads the units along the axis of this binding: it is sliced along an input axis, and not
+    /// multiplied.
+    pub(crate) fn reads(&self) -> bool {
+        self.role == Role::Narrowed && self.over == Over::Units && self.axis > 0
+    }
+
     /// Returns the number of entries at a size, without repetitions.
     pub(crate) fn entries(&self, size: Size) -> i64 {
         let entries = match self.over {
@@ -316,12 +322,6 @@ impl Dimension {
     /// ```
     pub fn in_channels(&self, size: Size) -> Size {
         Size { channels: size.channels.saturating_mul(self.channels_per_unit()), ..size }
-    }
-
-    /// Returns whether a layer reads the units of the embedding along the axis of a binding: it is sliced along an input
-    /// axis, and not multiplied.
-    pub(crate) fn is_read_by(&self, binding: &Binding) -> bool {
-        self.kind == DimensionKind::Embedding && binding.role == Role::Narrowed && binding.axis > 0
     }
 
     /// Adds a binding.

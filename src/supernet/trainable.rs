@@ -64,7 +64,7 @@ impl Drop for Recorded {
 pub(super) struct WithUnits {
     /// Those that bi-masks multiply.
     gated: BTreeSet<String>,
-    /// Those that read an embedding, on which the effects alone depend.
+    /// Those that read units, on which the effects alone depend.
     reading: BTreeSet<String>,
 }
 
@@ -75,7 +75,7 @@ impl WithUnits {
             for own in &dimension.bindings {
                 if own.role.is_gated() {
                     gated.insert(own.variable.clone());
-                } else if dimension.is_read_by(own) {
+                } else if own.reads() {
                     reading.insert(own.variable.clone());
                 }
             }
@@ -108,7 +108,7 @@ impl<A: Architecture> Supernet<A> {
     }
 
     /// Returns the variables that are not learned, and on whose gradients the gradients of gates depend nevertheless:
-    /// gates multiply them. With the `effects` of units also those that read an embedding.
+    /// gates multiply them. With the `effects` of units also those that read units.
     pub(crate) fn frozen(&self, effects: bool) -> Vec<&String> {
         let own = self.variables.iter();
         let own = own.filter(|(name, own)| !is_learned(own) && self.has_units(name, own, effects));

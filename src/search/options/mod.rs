@@ -82,7 +82,7 @@ pub enum Decisions {
     /// maximises Σ ln p.
     Learned,
     /// The estimated rise of the loss: at every prune step α is set to −L, where L of a candidate is
-    /// ½·B·E\[(Σ m·∂L/∂m)²\] over the units that it does not keep (Fisher information of their gates, over
+    /// ½·B·E\[(Σ e)²\] with e the first-order effects of pruning the units that it does not keep (Fisher information, over
     /// the last 60 steps of B images), and projection onto limits that fall from the dense cost to the
     /// budgets drops the candidates larger than its choice. Budget and one-hot loss do not act on α, and
     /// V is not needed: use λ = 1 ([`SearchOptions::new`]).
