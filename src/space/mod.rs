@@ -182,8 +182,8 @@ impl SearchSpace {
     /// # Errors
     /// [`Error::UnknownVariable`] if a bound variable does not exist, [`Error::BindingAxis`] if the
     /// bound axis has another length, [`Error::BoundTwice`] if two dimensions bind one axis;
-    /// [`Error::Invalid`] for two dimensions of one name, repetitions out of range, a gate over heads, or a
-    /// candidate without units in a dimension that is not removable.
+    /// [`Error::Invalid`] for two dimensions of one name, repetitions out of range, a gate over heads, a role of
+    /// embeddings in another dimension, or a candidate without units in a dimension that is not removable.
     pub fn validate(&self, shapes: &BTreeMap<String, Vec<i64>>) -> Result<()> {
         let mut bound: BTreeMap<(&str, usize), &str> = BTreeMap::new();
         let mut names = BTreeMap::new();
@@ -230,8 +230,15 @@ fn check_binding(
         return Err(Error::invalid(
             format!("role of {} in {}", binding.variable, dimension.name),
             "narrowed, because there is one gate per unit, not per head",
-            format!("{:?}", binding.role).to_lowercase(),
+            role_name(binding.role),
         ));
+    }
+    let is_of_embedding = matches!(binding.role, Role::GatedNorm | Role::Written | Role::Scaled);
+    if is_of_embedding && dimension.kind != DimensionKind::Embedding {
+        let name = format!("role of {} in {}", binding.variable, dimension.name);
+        let expected = "gated or narrowed; if a norm runs over the units, declare the dimension as an embedding, because pruning \
+                        changes what the norm computes";
+        return Err(Error::invalid(name, expected, role_name(binding.role)));
     }
     if binding.half_split
         && (binding.over == Over::Heads || dimension.kind != DimensionKind::Attention)
@@ -245,6 +252,24 @@ fn check_binding(
         let name = format!("{name} of {} in {}", binding.variable, dimension.name);
         Range::closed(1, entries).check(name, repetitions)?;
     }
+    expect_length(dimension, binding, shape)
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Gated => "gated",
+        Role::GatedNorm => "gated_norm",
+        Role::Written => "written",
+        Role::Scaled => "scaled",
+        Role::Narrowed => "narrowed",
+    }
+}
+
+/// Refuses a variable of this shape whose bound axis does not have the length that the binding gives it.
+///
+/// # Errors
+/// [`Error::BindingAxis`].
+pub(crate) fn expect_length(dimension: &Dimension, binding: &Binding, shape: &[i64]) -> Result<()> {
     let expected = binding.length(&dimension.candidates);
     let actual = shape.get(binding.axis).copied().unwrap_or(0);
     if actual == expected {

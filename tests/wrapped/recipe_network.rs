@@ -33,6 +33,8 @@ pub enum Mlp {
     FusedSwiGlu,
     /// With a batch norm over the hidden neurons, whose statistics are buffers.
     BatchNorm,
+    /// With an RMSNorm over the hidden neurons.
+    Normed,
 }
 
 /// A ViT with registers, RMSNorm, one attention and one MLP that is applied twice.
@@ -66,6 +68,7 @@ pub struct Built {
     /// Gate and value, or both in one, or the layer before the batch norm.
     up: Vec<Tensor>,
     batch_norm: Option<nn::BatchNorm>,
+    hidden_norm: Option<Tensor>,
     down: Tensor,
     head: Tensor,
 }
@@ -126,6 +129,10 @@ impl Built {
                 let both = linear(x, &self.up[0]).chunk(2, -1);
                 both[0].silu() * &both[1]
             }
+            (Mlp::Normed, _) => {
+                let hidden = linear(x, &self.up[0]).relu();
+                self.hidden_norm.as_ref().map_or(hidden.copy(), |scale| rms_norm(&hidden, scale))
+            }
             (Mlp::BatchNorm, norm) => {
                 let hidden = linear(x, &self.up[0]);
                 let flat = hidden.flatten(0, 1);
@@ -171,7 +178,7 @@ impl Architecture for Recipe {
         let up = match self.mlp {
             Mlp::SwiGlu => vec![rows("gate", hidden)?, rows("value", hidden)?],
             Mlp::FusedSwiGlu => vec![rows("w12", 2 * hidden)?],
-            Mlp::BatchNorm => vec![rows("up", hidden)?],
+            Mlp::BatchNorm | Mlp::Normed => vec![rows("up", hidden)?],
         };
         let theta = |unit| 100f32.powf(-((unit % pairs) as f32) / pairs as f32);
         let thetas: Vec<f32> = (0..heads * pairs).map(theta).collect();
@@ -179,7 +186,11 @@ impl Architecture for Recipe {
         rope.f_copy_(&Tensor::f_from_slice(&thetas)?)?;
         let queries = if self.attention == Attention::Grouped { GROUP * inner } else { inner };
         let norm = |at: i64| (path / "norms" / at).f_ones("weight", &[width]);
-        let normed = self.mlp == Mlp::BatchNorm;
+        let batch_norm = (self.mlp == Mlp::BatchNorm)
+            .then(|| nn::batch_norm1d(path / "bn", hidden, Default::default()));
+        let hidden_norm = (self.mlp == Mlp::Normed)
+            .then(|| (path / "hidden_norm").f_ones("weight", &[hidden]))
+            .transpose()?;
         Ok(Built {
             sizes: self.clone(),
             patches: weight(path / "patches", width, PIXELS)?,
@@ -189,7 +200,8 @@ impl Architecture for Recipe {
             rope,
             out: weight(path / "out", width, queries)?,
             up,
-            batch_norm: normed.then(|| nn::batch_norm1d(path / "bn", hidden, Default::default())),
+            batch_norm,
+            hidden_norm,
             down: weight(path / "down", width, hidden)?,
             head: weight(path / "head", CLASSES, width)?,
         })
@@ -211,7 +223,7 @@ impl Architecture for Recipe {
         let layers: &[&str] = match self.mlp {
             Mlp::SwiGlu => &["gate", "value"],
             Mlp::FusedSwiGlu => &["w12"],
-            Mlp::BatchNorm => &["up"],
+            Mlp::BatchNorm | Mlp::Normed => &["up"],
         };
         for layer in readers.iter().chain(layers) {
             embed = embed.bind(Binding::narrowed(format!("{layer}.weight"), 1));
@@ -233,6 +245,7 @@ impl Architecture for Recipe {
         let [up, own] = match self.mlp {
             Mlp::SwiGlu | Mlp::FusedSwiGlu => [2, 0],
             Mlp::BatchNorm => [1, 2],
+            Mlp::Normed => [1, 1],
         };
         let projections = embed.clone() * attn.clone() * (rows + queries);
         let layers = embed.clone() * hidden.clone() * (up + 1);
@@ -293,7 +306,11 @@ impl Recipe {
     }
 
     fn hidden(&self) -> Result<Dimension> {
-        let mlp = Dimension::new("mlp", DimensionKind::Hidden, Candidates::hidden(self.hidden)?);
+        let kind = match self.mlp {
+            Mlp::Normed => DimensionKind::Embedding,
+            _ => DimensionKind::Hidden,
+        };
+        let mlp = Dimension::new("mlp", kind, Candidates::hidden(self.hidden)?);
         let mlp = mlp.bind(Binding::narrowed("down.weight", 1));
         Ok(match self.mlp {
             Mlp::SwiGlu => mlp
@@ -306,6 +323,9 @@ impl Recipe {
                 .bind(Binding::gated("bn.bias", 0))
                 .bind(Binding::narrowed("bn.running_mean", 0))
                 .bind(Binding::narrowed("bn.running_var", 0)),
+            Mlp::Normed => mlp
+                .bind(Binding::gated("up.weight", 0))
+                .bind(Binding::scaled("hidden_norm.weight", 0)),
         })
     }
 }

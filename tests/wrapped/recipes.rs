@@ -11,15 +11,16 @@ use once_for_both::error::{Advice, Fault};
 use once_for_both::models::Architecture;
 use once_for_both::search::Search;
 use once_for_both::sensitivity::Calibration;
-use once_for_both::space::Size;
+use once_for_both::space::{DimensionKind, Role, Size};
 use once_for_both::subnet::{Export, Subnet};
 use once_for_both::Error;
 use tch::{Kind, Tensor};
 
-const RECIPES: [(Attention, Mlp); 3] = [
+const RECIPES: [(Attention, Mlp); 4] = [
     (Attention::Separate, Mlp::SwiGlu),
     (Attention::Fused, Mlp::FusedSwiGlu),
     (Attention::Grouped, Mlp::BatchNorm),
+    (Attention::Fused, Mlp::Normed),
 ];
 
 fn images() -> TestResult<Tensor> {
@@ -111,6 +112,23 @@ fn half_split_outside_an_attention_is_refused() -> TestResult {
     }
     assert_refused!(self_check(&own, &space, &images()?), Error::Invalid { ref name, .. }
         if name == "half_split of w12.weight in mlp");
+    Ok(())
+}
+
+#[test]
+fn role_of_an_embedding_in_another_dimension_is_refused() -> TestResult {
+    let _alone = alone();
+    let own = recipe(Attention::Fused, Mlp::Normed);
+    for role in [Role::Scaled, Role::GatedNorm, Role::Written] {
+        let mut space = own.space()?;
+        let mlp = space.dimension_mut("mlp")?;
+        mlp.kind = DimensionKind::Hidden;
+        for norm in mlp.bindings.iter_mut().filter(|own| own.role == Role::Scaled) {
+            norm.role = role;
+        }
+        assert_refused!(self_check(&own, &space, &images()?), Error::Invalid { ref name, .. }
+            if name == "role of hidden_norm.weight in mlp");
+    }
     Ok(())
 }
 
