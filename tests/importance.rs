@@ -7,8 +7,8 @@ use once_for_both::components::{
     EntropyVarianceLoss, Importance, Observation, PmimRegularizer, RankedBiMask, UnitImportance,
     UnitState,
 };
-use once_for_both::cost::Metric;
-use once_for_both::models::{Architecture, VitConfig};
+use once_for_both::cost::{Budget, Metric};
+use once_for_both::models::{Architecture, Rope, VitConfig};
 use once_for_both::search::{Checkpoints, Search};
 use once_for_both::space::{ActiveSet, ActiveSets, Binding, Candidates, Dimension, DimensionKind};
 use once_for_both::supernet::Weights;
@@ -115,6 +115,12 @@ fn magnitude_of_units_in_rows_and_columns_is_the_sum_of_log_norms() -> TestResul
     assert_refused!(
         magnitude(&dimension, &missing),
         Error::UnknownVariable { ref variable, .. } if variable == "qkv.weight"
+    );
+    let scalar = Weights::from([("qkv.weight".into(), tensor(&[1.0], &[]))]);
+    assert_refused!(
+        magnitude(&dimension, &scalar),
+        Error::BindingAxis { ref variable, axis: 0, expected: 6, actual: 0, .. }
+            if variable == "qkv.weight"
     );
     dimension.bindings.drain(..3);
     assert_refused!(
@@ -302,6 +308,25 @@ fn magnitude_leaves_biases_and_tokens_out_however_many_numbers_they_have() -> Te
         }
         assert!(magnitudes[0].equal(&magnitudes[1]), "{variable}");
     }
+    Ok(())
+}
+
+/// The base of rotary positions changes the frequencies alone, which are no weights.
+#[test]
+fn scores_by_magnitude_do_not_depend_on_rotary_frequencies() -> TestResult {
+    let _alone = alone();
+    let mut found = Vec::new();
+    for base in [2.0, 1e4] {
+        let rope = Some(Rope::Grid { base, reference: 4 });
+        let search = Search::of(VitConfig { rope, ..vit() }).budget(Budget::macs_share(0.5));
+        let search = search.importance(UnitImportance::Magnitude { mean: 2.0, std: 0.5 });
+        let mut search = search.options(options()).device(test_device()).build()?;
+        let initial = scores(&search);
+        run(&mut search, 1)?;
+        found.push((initial, scores(&search)));
+    }
+    let equal = |left: &[Tensor], right: &[Tensor]| left.iter().zip(right).all(|(l, r)| l.equal(r));
+    assert!(equal(&found[0].0, &found[1].0) && equal(&found[0].1, &found[1].1));
     Ok(())
 }
 

@@ -14,7 +14,9 @@ use tch::{Kind, Tensor};
 /// One dimension after the backward pass of a step. All tensors are on the search's device.
 #[derive(Debug, Clone, Copy)]
 pub struct Observation<'a> {
-    /// Dimension with its present candidates, and the bindings of variables that were not removed with a branch.
+    /// Dimension with its present candidates, and the bindings of variables that were not removed with a branch. Constants,
+    /// such as rotary frequencies, have no binding here: variables that the network is built not to learn and that no gate
+    /// multiplies.
     pub dimension: &'a Dimension,
     /// Scores s in the step, `[heads, channels]`.
     pub score: &'a Tensor,
@@ -45,7 +47,8 @@ pub trait Importance: Any + Debug + Send + Sync {
         Ok(())
     }
 
-    /// Returns the scores before the first step, `[heads, channels]`, f32.
+    /// Returns the scores before the first step, `[heads, channels]`, f32. The dimension has no bindings of constants
+    /// ([`Observation::dimension`]).
     ///
     /// # Errors
     /// [`Error::UnknownVariable`](crate::Error::UnknownVariable) if a weight is missing.

@@ -1,6 +1,6 @@
 //! Magnitude of units in the weights.
 
-use crate::space::{Dimension, Over};
+use crate::space::{expect_length, Dimension, Over};
 use crate::tensors::Weights;
 use crate::{Error, Result};
 use tch::{Kind, Tensor};
@@ -11,13 +11,15 @@ use tch::{Kind, Tensor};
 /// Multiplying a matrix by a constant does not change z, so layers of different scale count
 /// equally. Biases and tokens (variables whose name ends in `bias` or `token`) and other tensors with fewer
 /// than two axes or a single number per unit, such as scales of norms, are left out: the logarithm of so few numbers
-/// is mostly noise. A table of positions counts.
+/// is mostly noise. A table of positions counts. Every other bound variable counts, so a dimension must have no bindings of
+/// constants; a search passes none to an [`Importance`](super::Importance).
 ///
 /// # Shapes
 /// Result: `[heads, channels]`, f32.
 ///
 /// # Errors
-/// [`Error::UnknownVariable`] if a bound variable is missing.
+/// [`Error::UnknownVariable`] if a bound variable is missing, [`Error::BindingAxis`] if it has not the length of the dimension
+/// along the bound axis.
 pub fn magnitude(dimension: &Dimension, weights: &Weights) -> Result<Tensor> {
     let shape = dimension.candidates.unit_shape();
     let mut sum: Option<Tensor> = None;
@@ -26,6 +28,7 @@ pub fn magnitude(dimension: &Dimension, weights: &Weights) -> Result<Tensor> {
             dimension: dimension.name.clone(),
             variable: binding.variable.clone(),
         })?;
+        expect_length(dimension, binding, &weight.size())?;
         let view = binding.view(&weight.size());
         let is_matrix = weight.dim() >= 2 && view[0] * view[2] >= 2;
         if !is_matrix || is_bias_or_token(&binding.variable) {

@@ -19,8 +19,7 @@ pub(super) fn initialise<A: Architecture>(
 ) -> Result<()> {
     seed_torch(options.seed, 0, Purpose::Scores);
     let weights = supernet.raw_weights();
-    // Without the mask token and decoder of PMIM, whose random values say nothing of a unit.
-    let dimensions = supernet.declared_space().dimensions;
+    let dimensions = supernet.dimensions_of_weights();
     let share = even_share(supernet, limits)?;
     for (state, dimension) in supernet.states_mut().iter_mut().zip(&dimensions) {
         let score = crate::autograd::no_grad(|| importance.initial(dimension, &weights))?;

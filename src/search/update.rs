@@ -116,7 +116,7 @@ impl<A: Architecture> Search<A> {
             return Ok(computed);
         }
         let weights = self.supernet.raw_weights();
-        let dimensions = self.supernet.declared_space().dimensions.into_iter();
+        let dimensions = self.supernet.dimensions_of_weights().into_iter();
         let states = self.supernet.states_mut().iter_mut().zip(dimensions);
         for (at, (state, dimension)) in states.enumerate() {
             if state.active.decided().is_some() {

@@ -3,6 +3,7 @@
 use super::{pmim_modules, Supernet, Weights};
 use crate::error::expect_shape;
 use crate::models::Architecture;
+use crate::space::{Binding, Dimension};
 use crate::{Error, Result};
 use tch::Tensor;
 
@@ -37,6 +38,21 @@ impl<A: Architecture> Supernet<A> {
     pub(crate) fn built_buffers(&self) -> Vec<Tensor> {
         let built = self.outside_theta().filter(|(name, _)| !self.built.contains(*name));
         built.map(|(_, own)| own.shallow_clone()).collect()
+    }
+
+    /// Returns the dimensions with the bindings whose values show how important a unit is: not those of mask token and
+    /// decoder, whose values are random, nor those of constants, such as rotary frequencies. A constant is a variable that
+    /// the network is built not to learn and that no gate multiplies.
+    pub(crate) fn dimensions_of_weights(&self) -> Vec<Dimension> {
+        let is_constant = |own: &Binding| {
+            let learned = self.built.contains(&own.variable);
+            self.variables.contains_key(&own.variable) && !learned && !own.role.is_gated()
+        };
+        let mut dimensions = self.declared_space().dimensions;
+        for dimension in &mut dimensions {
+            dimension.bindings.retain(|own| !is_constant(own));
+        }
+        dimensions
     }
 
     fn outside_theta(&self) -> impl Iterator<Item = (&String, &Tensor)> {
