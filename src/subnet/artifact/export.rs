@@ -147,7 +147,7 @@ impl Files {
         let script = torchscript::archive(&graph, stored.weights())?;
         let difference = Some(of_export(&script, stored, images)?);
         let onnx = match files.contains(&ONNX) {
-            true => Some(onnx::model(&graph, stored.weights(), stored.precision())?),
+            true => Some(onnx::model(&graph, stored.weights())?),
             false => None,
         };
         Ok(Self { torchscript: files.contains(&TORCHSCRIPT).then_some(script), onnx, difference })

@@ -2,18 +2,31 @@
 
 use super::INNER;
 use crate::protobuf::Message;
-use crate::subnet::Precision;
 use crate::tensors::{to_bytes, Weights};
 use crate::{Error, Result};
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 // TensorProto.DataType
 pub(super) const FLOAT: i64 = 1;
 const INT64: i64 = 7;
-const FLOAT16: i64 = 10;
-const BFLOAT16: i64 = 16;
+
+/// Returns the TensorProto.DataType of a kind; `None` for a kind that no weight has.
+fn data_type(kind: Kind) -> Option<i64> {
+    Some(match kind {
+        Kind::Float => FLOAT,
+        Kind::Uint8 => 2,
+        Kind::Int8 => 3,
+        Kind::Int16 => 5,
+        Kind::Int => 6,
+        Kind::Int64 => INT64,
+        Kind::Bool => 9,
+        Kind::Half => 10,
+        Kind::BFloat16 => 16,
+        _ => return None,
+    })
+}
 
 /// Attribute of a node: name and value.
 pub(super) enum Attribute<'a> {
@@ -38,7 +51,6 @@ impl Attribute<'_> {
 pub(super) struct Builder<'a> {
     input: [i64; 3],
     weights: &'a Weights,
-    precision: Precision,
     nodes: Vec<Message>,
     initializers: Vec<Message>,
     known: BTreeSet<String>,
@@ -46,9 +58,9 @@ pub(super) struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     /// Begins a graph over images of these channels, height and width.
-    pub(super) fn new(input: [i64; 3], weights: &'a Weights, precision: Precision) -> Self {
+    pub(super) fn new(input: [i64; 3], weights: &'a Weights) -> Self {
         let (nodes, initializers, known) = (Vec::new(), Vec::new(), BTreeSet::new());
-        Self { input, weights, precision, nodes, initializers, known }
+        Self { input, weights, nodes, initializers, known }
     }
 
     /// Returns channels, height and width of an image.
@@ -144,18 +156,22 @@ impl<'a> Builder<'a> {
         self.weights.get(name).ok_or_else(|| Error::missing("weight", name))
     }
 
-    /// Adds a weight, and returns the name of its f32 value. A weight stored as f16 or bf16 is followed
-    /// by a Cast to f32, because some runtimes lack operators in half precision.
+    /// Adds a weight, and returns the name of its f32 value. A weight of f16 or bf16 is followed by a Cast to f32,
+    /// because some runtimes lack operators in half precision, and so is a buffer of integers or flags, which operators
+    /// do not mix with f32.
     fn tensor(&mut self, name: String, tensor: &Tensor) -> Result<String> {
         if self.known.contains(&name) {
             return Ok(name);
         }
+        let kind = data_type(tensor.kind()).ok_or_else(|| {
+            let expected = "f32, f16, bf16, integers or flags";
+            let found = format!("{:?}", tensor.kind());
+            Error::invalid(format!("type of {name} in model.onnx"), expected, found)
+        })?;
         let (shape, bytes) = (tensor.size(), to_bytes(tensor)?);
-        let kind = match self.precision {
-            Precision::F32 => return Ok(self.initializer(name, FLOAT, &shape, &bytes)),
-            Precision::F16 => FLOAT16,
-            Precision::Bf16 => BFLOAT16,
-        };
+        if kind == FLOAT {
+            return Ok(self.initializer(name, FLOAT, &shape, &bytes));
+        }
         self.known.insert(name.clone());
         let stored = self.initializer(format!("{INNER}{name}.stored"), kind, &shape, &bytes);
         Ok(self.node("Cast", &[&stored], name, &[Attribute::Int("to", FLOAT)]))

@@ -5,7 +5,6 @@ mod builder;
 mod layers;
 mod steps;
 
-use super::Precision;
 use crate::models::Graph;
 use crate::protobuf::Message;
 use crate::tensors::Weights;
@@ -26,13 +25,14 @@ const OUTPUT: &str = "logits";
 /// First character of the names of values and constants that are not weights.
 const INNER: char = '/';
 
-/// Returns the bytes of the model. Its weights are stored in `precision`; it computes in f32.
+/// Returns the bytes of the model. Its weights are stored in their own types; it computes in f32.
 ///
 /// # Errors
-/// [`Error::Missing`] if the graph names a weight that is missing; those of [`expect_exportable`].
-pub(super) fn model(graph: &Graph, weights: &Weights, precision: Precision) -> Result<Vec<u8>> {
+/// [`Error::Missing`] if the graph names a weight that is missing, [`Error::Invalid`] for one of another type than f32,
+/// f16, bf16, integers and flags; those of [`expect_exportable`].
+pub(super) fn model(graph: &Graph, weights: &Weights) -> Result<Vec<u8>> {
     expect_exportable(weights)?;
-    let mut builder = Builder::new(graph.input(), weights, precision);
+    let mut builder = Builder::new(graph.input(), weights);
     let output = steps::add(&mut builder, graph)?;
     builder.node("Identity", &[&output], OUTPUT, &[]);
     let images: Vec<Dimension> = graph.input().into_iter().map(Dimension::Fixed).collect();
@@ -119,13 +119,14 @@ fn value_info(name: &str, dimensions: &[Dimension]) -> Message {
 mod tests {
     use super::*;
     use crate::models::graph::{Operation, Value};
+    use crate::tensors::to_bytes;
     use tch::{Device, Kind};
 
     /// Images to which a weight of this name is added, as a model.
     fn added(name: &str, weight: Tensor) -> Result<Vec<u8>> {
         let mut graph = Graph::new([1, 2, 2]);
         graph.then(Value::IMAGES, Operation::AddParameter { parameter: name.into() });
-        model(&graph, &Weights::from([(name.to_string(), weight)]), Precision::F32)
+        model(&graph, &Weights::from([(name.to_string(), weight)]))
     }
 
     fn one() -> Tensor {
@@ -148,14 +149,44 @@ mod tests {
         }
     }
 
+    /// Whether a model has these bytes of a message.
+    fn has(model: &[u8], bytes: &[u8]) -> bool {
+        model.windows(bytes.len()).any(|window| window == bytes)
+    }
+
+    #[test]
+    fn buffer_of_integers_or_flags_is_stored_in_its_type_and_cast_to_f32() {
+        // TensorProto.DataType of each kind.
+        for (kind, data_type) in [
+            (Kind::Uint8, 2),
+            (Kind::Int8, 3),
+            (Kind::Int16, 5),
+            (Kind::Int, 6),
+            (Kind::Int64, 7),
+            (Kind::Bool, 9),
+        ] {
+            let buffer = Tensor::ones([2], (kind, Device::Cpu));
+            let model = added("mask", buffer.shallow_clone());
+            let model = model.unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+            // dims = 1, data_type = 2, name = 8, raw_data = 9; input = 1, output = 2, name = 3, op_type = 4.
+            let tensor = Message::default().int(1, 2).int(2, data_type).text(8, "/mask.stored");
+            let bytes = to_bytes(&buffer).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+            let cast = Message::default().text(1, "/mask.stored").text(2, "mask").text(3, "mask");
+            assert!(has(&model, &tensor.bytes(9, &bytes).into_bytes()), "{kind:?}");
+            assert!(has(&model, &cast.text(4, "Cast").into_bytes()), "{kind:?}");
+        }
+        let refused = added("mask", Tensor::ones([2], (Kind::Double, Device::Cpu)));
+        let Err(Error::Invalid { name, actual, .. }) = refused else { panic!("not refused") };
+        assert_eq!((name.as_str(), actual.as_str()), ("type of mask in model.onnx", "Double"));
+    }
+
     #[test]
     fn weight_named_like_a_step_has_a_name_of_its_own() {
         let model = added("v1", one()).unwrap_or_else(|error| panic!("{error}"));
-        let has = |field: u8, name: &str| {
-            let encoded = [&[field << 3 | 2, name.len() as u8], name.as_bytes()].concat();
-            model.windows(encoded.len()).any(|window| window == encoded)
+        let named = |field: u8, name: &str| {
+            has(&model, &[&[field << 3 | 2, name.len() as u8], name.as_bytes()].concat())
         };
         // The name of an initializer is field 8, an output of a node is field 2.
-        assert!(has(8, "v1") && has(2, "/v1") && !has(2, "v1"));
+        assert!(named(8, "v1") && named(2, "/v1") && !named(2, "v1"));
     }
 }
