@@ -3,21 +3,22 @@
 mod support;
 
 use once_for_both::components::WindowedPixels;
-use once_for_both::cost::{Budget, Metric};
-use once_for_both::models::{Architecture, VitConfig};
+use once_for_both::cost::{Budget, CostModel, Metric};
+use once_for_both::models::{Architecture, VisionTransformer, VitConfig};
 use once_for_both::search::{
     read_events, Checkpoints, Event, Listener, MetricsFile, Search, SearchOptions,
 };
-use once_for_both::space::{Binding, SearchSpace, Size};
+use once_for_both::space::{Binding, SearchSpace, Size, Sizes};
 use once_for_both::subnet::{verify, Export, FoldingExtractor, Subnet, SubnetExtractor};
 use once_for_both::supernet::Supernet;
 use once_for_both::Error;
+use serde::{Deserialize, Serialize};
 use support::damage::renew_checksums;
 use support::tiny_run::{
     alone, batch, fade_out_options, options, run, search, search_with, vit, without_times, STEPS,
 };
 use support::{numbers, test_device, TestResult, Tolerance};
-use tch::{Kind, Tensor};
+use tch::{nn, Kind, Tensor};
 
 #[test]
 fn search_at_any_budget_meets_it_and_prunes_exactly() -> TestResult {
@@ -347,6 +348,50 @@ fn build_with_parts_that_cannot_work_is_refused() -> TestResult {
     let mut twins = vit().space()?;
     twins.dimensions.push(twins.dimensions[0].clone());
     assert_refused!(start(half, options(), twins), Error::Invalid { name, .. } if name == "dimension name");
+    Ok(())
+}
+
+/// A ViT with one more variable beside those of an MLP, of this name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct WithVariable(String);
+
+impl Architecture for WithVariable {
+    type Network = VisionTransformer;
+
+    const FAMILY: &'static str = "vit-with-variable";
+
+    fn build(&self, path: &nn::Path) -> once_for_both::Result<VisionTransformer> {
+        let _ = (path / "blocks" / 0 / "mlp").f_ones(&self.0, &[128])?;
+        vit().build(path)
+    }
+
+    fn space(&self) -> once_for_both::Result<SearchSpace> {
+        vit().space()
+    }
+
+    fn cost_model(&self) -> CostModel {
+        vit().cost_model()
+    }
+
+    fn resized(&self, _: &Sizes) -> once_for_both::Result<Self> {
+        Ok(self.clone())
+    }
+}
+
+#[test]
+fn variable_with_the_name_of_scores_or_alpha_of_a_dimension_is_refused() -> TestResult {
+    let _alone = alone();
+    let built = |own: &str| {
+        let own = WithVariable(own.into());
+        Supernet::new(own, vit().space()?, false, test_device()).map(drop)
+    };
+    built("slope")?;
+    for (own, name) in
+        [("alpha", "name of α of blocks.0.mlp"), ("score", "name of the scores of blocks.0.mlp")]
+    {
+        assert_refused!(built(own), Error::Invalid { name: ref found, ref actual, .. }
+            if found == name && *actual == format!("blocks.0.mlp.{own}"));
+    }
     Ok(())
 }
 

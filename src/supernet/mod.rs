@@ -123,8 +123,8 @@ impl<A: Architecture> Supernet<A> {
     /// decoder of masked image modeling.
     ///
     /// # Errors
-    /// Those of building the network and of [`SearchSpace::validate`]; for `pmim`, those of
-    /// [`pmim_ports`](Architecture::pmim_ports).
+    /// Those of building the network and of [`SearchSpace::validate`]; [`Error::Invalid`] for a variable with the name of
+    /// scores or α; for `pmim`, those of [`pmim_ports`](Architecture::pmim_ports).
     pub fn new(
         architecture: A,
         mut space: SearchSpace,
@@ -138,6 +138,7 @@ impl<A: Architecture> Supernet<A> {
             reshaping::assemble(&architecture, pmim, device)?;
         let shapes = variables.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
         space.validate(&shapes)?;
+        state::expect_free_names(&space, &shapes)?;
         let states = space.dimensions.iter().map(|d| DimensionState::new(d, device));
         let fade_out = vec![false; space.dimensions.len()];
         let built = trainable::learned(&variables);

@@ -4,7 +4,8 @@ use super::fade_out::FadeOut;
 use super::flat::{indices, narrow_flat};
 use crate::components::{expect_finite, head_ranks, most_important, BiMask, RankedBiMask};
 use crate::error::expect_shape;
-use crate::space::{heads_of, ActiveSet, Candidates, Dimension, Size};
+use crate::models::Shapes;
+use crate::space::{heads_of, ActiveSet, Candidates, Dimension, SearchSpace, Size};
 use crate::{Error, Result};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
@@ -32,6 +33,26 @@ pub struct DimensionState {
     /// Gate fade-out in progress, or pruning in place.
     pub fade_out: Option<FadeOut>,
     pub(super) bi_mask: Arc<dyn BiMask>,
+}
+
+/// Refuses variables with the parameter name of the scores or of α of a dimension: optimiser, EMA and pruning know
+/// parameters by their names.
+///
+/// # Errors
+/// [`Error::Invalid`] naming the dimension.
+pub(super) fn expect_free_names(space: &SearchSpace, variables: &Shapes) -> Result<()> {
+    for Dimension { name, .. } in &space.dimensions {
+        for (term, own) in [
+            ("the scores", DimensionState::score_name_of(name)),
+            ("α", DimensionState::alpha_name_of(name)),
+        ] {
+            if variables.contains_key(&own) {
+                let expected = "a name that no variable of the network has; rename the dimension, or the variable";
+                return Err(Error::invalid(format!("name of {term} of {name}"), expected, own));
+            }
+        }
+    }
+    Ok(())
 }
 
 impl DimensionState {
