@@ -85,6 +85,15 @@ pub(super) fn check_windows(windows: Windows) -> Result<()> {
     }
 }
 
+/// Refuses windows that are no partition of a grid. `place` says where they are.
+#[cfg(feature = "export")]
+pub(super) fn check_partition(place: &str, windows: Windows) -> Result<()> {
+    let Windows { grid, side, shift } = windows;
+    GRID.check(format!("windows.grid of {place}"), grid)?;
+    GRID.check(format!("windows.side of {place}"), side)?;
+    Range::below(0, side).check(format!("windows.shift of {place}"), shift)
+}
+
 /// Refuses a network whose blocks have more numbers in constants than fit into memory. They are not among its
 /// variables, so that a small file could ask for any number of them. `name` and `value` are of the field that
 /// they grow with.

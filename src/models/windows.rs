@@ -8,11 +8,11 @@
 /// region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Windows {
-    /// Tokens along a side of the grid.
+    /// Tokens along a side of the grid, at least 1.
     pub grid: i64,
-    /// Tokens along a side of a window.
+    /// Tokens along a side of a window, at least 1.
     pub side: i64,
-    /// Tokens by which the grid is rolled, up and to the left; 0 for windows that are not shifted.
+    /// Tokens by which the grid is rolled, up and to the left, fewer than `side`; 0 for windows that are not shifted.
     pub shift: i64,
 }
 

@@ -11,6 +11,8 @@ pub use operation::{HeadNorms, HeadRotation, Operation};
 
 pub use super::heads::HeadSizes;
 
+#[cfg(feature = "export")]
+use super::limits::check_partition;
 use super::options::{BlockStyle, Norm};
 #[cfg(feature = "export")]
 use crate::{Error, Result};
@@ -147,22 +149,17 @@ impl Graph {
         self.push(Operation::Mean, vec![left, right])
     }
 
-    /// Checks that every operation has as many inputs as it takes.
+    /// Checks that every operation has as many inputs as it takes, and windows of possible sizes.
     ///
     /// # Errors
     /// [`Error::Invalid`] with the first that has not.
     #[cfg(feature = "export")]
     pub(crate) fn check(&self) -> Result<()> {
-        let wrong = |(_, step): &(Value, &Step)| step.inputs.len() != step.operation.input_count();
-        let Some((value, step)) = self.steps().find(wrong) else { return Ok(()) };
-        let mut expected = step.operation.input_count().to_string();
-        if matches!(step.operation, Operation::Attention { .. } | Operation::WindowAttention { .. })
-        {
-            expected += ": queries, keys and values, or with a qk_dim queries and keys first, then values; add that by \
-                         Graph::attention_apart";
-        }
-        let name = format!("number of inputs of step {} of the graph", value.index());
-        Err(Error::invalid(name, expected, step.inputs.len()))
+        self.steps().try_for_each(|(value, step)| {
+            let place = format!("step {} of the graph", value.index());
+            expect_inputs(&place, step)?;
+            step.operation.windows().map_or(Ok(()), |own| check_partition(&place, own))
+        })
     }
 
     /// Adds an operation on these values, and returns its result.
@@ -172,9 +169,54 @@ impl Graph {
     }
 }
 
+/// Refuses a step with more or fewer inputs than its operation takes.
+#[cfg(feature = "export")]
+fn expect_inputs(place: &str, step: &Step) -> Result<()> {
+    let count = step.operation.input_count();
+    if step.inputs.len() == count {
+        return Ok(());
+    }
+    let mut expected = count.to_string();
+    if matches!(step.operation, Operation::Attention { .. } | Operation::WindowAttention { .. }) {
+        expected += ": queries, keys and values, or with a qk_dim queries and keys first, then values; add that by \
+                     Graph::attention_apart";
+    }
+    Err(Error::invalid(format!("number of inputs of {place}"), expected, step.inputs.len()))
+}
+
 #[cfg(all(test, feature = "export"))]
 mod tests {
     use super::*;
+    use crate::models::Windows;
+
+    #[test]
+    fn graph_with_windows_of_impossible_sizes_is_refused_by_its_step_and_the_size() {
+        let error = |grid, side, shift| {
+            let windows = Windows { grid, side, shift };
+            let (table, sizes) = (String::new(), HeadSizes { heads: 2, head_dim: 4, qk_dim: None });
+            [
+                Operation::WindowPartition(windows),
+                Operation::WindowReverse(windows),
+                Operation::WindowAttention { windows, table, sizes, scale: 0.5 },
+            ]
+            .map(|operation| {
+                let mut graph = Graph::new([3, 8, 8]);
+                graph.then(Value::IMAGES, operation);
+                graph.check().err().map(|error| error.to_string())
+            })
+        };
+        assert_eq!(error(4, 2, 1), [None, None, None]);
+        for (sizes, name) in
+            [([4, 0, 0], "side"), ([0, 2, 0], "grid"), ([4, 2, 2], "shift"), ([4, 2, -1], "shift")]
+        {
+            let [grid, side, shift] = sizes;
+            for found in error(grid, side, shift) {
+                let found = found.unwrap_or_default();
+                let expected = format!("windows.{name} of step 1 of the graph: got ");
+                assert!(found.starts_with(&expected), "{sizes:?}: {found}");
+            }
+        }
+    }
 
     #[test]
     fn graph_of_an_attention_with_too_few_or_too_many_inputs_is_refused_by_its_step() {

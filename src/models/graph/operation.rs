@@ -191,6 +191,16 @@ pub struct HeadRotation {
 
 #[cfg(feature = "export")]
 impl Operation {
+    /// The windows of an operation on windows.
+    pub(super) fn windows(&self) -> Option<Windows> {
+        match self {
+            Self::WindowPartition(windows)
+            | Self::WindowReverse(windows)
+            | Self::WindowAttention { windows, .. } => Some(*windows),
+            _ => None,
+        }
+    }
+
     /// Number of values that the operation takes.
     pub(super) fn input_count(&self) -> usize {
         match self {
