@@ -176,6 +176,37 @@ fn teacher_with_features_of_another_width_is_refused() -> TestResult {
     Ok(())
 }
 
+/// A teacher of logits alone.
+#[derive(Debug)]
+struct LogitsTeacher;
+
+impl Teacher for LogitsTeacher {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("logits")
+    }
+
+    fn logits(&self, images: &Tensor) -> Result<Tensor> {
+        WideTeacher.logits(images)
+    }
+}
+
+#[test]
+fn teacher_without_features_is_refused_unless_they_have_no_weight() -> TestResult {
+    let _alone = alone();
+    for features in [0.0, 2.0] {
+        let own = taught(|own| (own.teacher, own.features) = (TeacherSource::Component, features));
+        let search = builder(own.with(|o| o.pmim = None), 0.5).teacher(LogitsTeacher).build()?;
+        let found = search.gradients(&[batch(0)?]).map(drop);
+        if features == 0.0 {
+            found?;
+            continue;
+        }
+        assert_refused!(found, Error::Invalid { ref name, ref expected, .. }
+            if name == "features of the teacher" && expected.contains("distillation.features"));
+    }
+    Ok(())
+}
+
 /// A ViT that does not name the dimension of its features.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct WithoutFeatures;

@@ -35,7 +35,8 @@ pub trait Teacher: Send {
     fn logits(&self, images: &Tensor) -> Result<Tensor>;
 
     /// Returns logits and features. Called without autograd, where
-    /// [`Distillation::features`] is not 0. The default has no features.
+    /// [`Distillation::features`] is not 0 and has an effect on the network; a search then refuses outputs without
+    /// features, as the default's.
     ///
     /// # Errors
     /// Those of the network.

@@ -88,6 +88,17 @@ pub(super) fn expect_teacher(
     Ok(())
 }
 
+/// Refuses outputs without the features that the distillation asks for.
+fn with_features(outputs: TeacherOutputs) -> Result<TeacherOutputs> {
+    match outputs.features {
+        Some(_) => Ok(outputs),
+        None => {
+            let expected = "some, for training.distillation.features; implement Teacher::outputs, or set it to 0";
+            Err(Error::invalid("features of the teacher", expected, "none"))
+        }
+    }
+}
+
 impl<A: Architecture> Search<A> {
     /// Makes the dense network with these weights the teacher, if the options want it.
     ///
@@ -154,7 +165,7 @@ impl<A: Architecture> Search<A> {
                 let teacher = self.components.teacher.as_ref().map(|own| lock_teacher(own));
                 teacher
                     .map(|teacher| match features {
-                        true => teacher.outputs(images),
+                        true => with_features(teacher.outputs(images)?),
                         false => {
                             let logits = teacher.logits(images)?;
                             Ok(TeacherOutputs { logits, features: None })
