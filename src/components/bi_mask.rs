@@ -73,9 +73,7 @@ pub trait BiMask: Any + Debug + Send + Sync {
         expect_shape("bi-mask", "score", state.score, &units)?;
         let importance = self.importance(state.score)?;
         let sparsity = self.sparsity(state, &importance)?;
-        let (s, v) = (widened(&importance)?, widened(&sparsity)?);
-        let mask = s.f_mul_scalar(lambda)?.f_add(&v.f_mul_scalar(1.0 - lambda)?)?;
-        Ok(Mask { mask: mask.f_to_kind(importance.kind())?, importance, sparsity })
+        Ok(Mask { mask: mixed(&importance, &sparsity, lambda)?, importance, sparsity })
     }
 
     /// Returns the bi-masks of several dimensions: [`mask`](Self::mask) of each. A search calls this
@@ -89,6 +87,13 @@ pub trait BiMask: Any + Debug + Send + Sync {
     fn masks(&self, states: &[UnitState], _sets: &ActiveSets, lambda: f64) -> Result<Vec<Mask>> {
         states.iter().map(|state| self.mask(*state, lambda)).collect()
     }
+}
+
+/// Returns m = λ·S + (1−λ)·V (paper eq. 5), computed in f32 at least, in the kind of S.
+pub(super) fn mixed(importance: &Tensor, sparsity: &Tensor, lambda: f64) -> Result<Tensor> {
+    let (s, v) = (widened(importance)?, widened(sparsity)?);
+    let mask = s.f_mul_scalar(lambda)?.f_add(&v.f_mul_scalar(1.0 - lambda)?)?;
+    Ok(mask.f_to_kind(importance.kind())?)
 }
 
 /// Refuses λ outside [0, 1].

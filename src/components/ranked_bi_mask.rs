@@ -1,6 +1,6 @@
 //! The paper's bi-mask (section 3.2), of all dimensions at once.
 
-use super::bi_mask::check_lambda;
+use super::bi_mask::{check_lambda, mixed};
 use super::rank::ranks;
 use super::{BiMask, ComponentId, Mask, UnitState};
 use crate::error::expect_shape;
@@ -49,9 +49,9 @@ impl BiMask for RankedBiMask {
         let score = sets.join_units("score", &scores)?;
         let importance = self.importance(&score)?;
         let sparsity = sparsities(states, sets, &score, &importance)?;
-        let (s, v) = (widened(&importance)?, widened(&sparsity)?);
-        let mask = s.f_mul_scalar(lambda)?.f_add(&v.f_mul_scalar(1.0 - lambda)?)?;
-        let split = |flat: &Tensor| sets.split_units(&flat.f_to_kind(importance.kind())?);
+        let mask = mixed(&importance, &sparsity, lambda)?;
+        let sparsity = sparsity.f_to_kind(importance.kind())?;
+        let split = |flat: &Tensor| sets.split_units(flat);
         let terms = split(&importance)?.into_iter().zip(split(&sparsity)?).zip(split(&mask)?);
         let mask = |((importance, sparsity), mask)| Mask { importance, sparsity, mask };
         Ok(terms.map(mask).collect())
