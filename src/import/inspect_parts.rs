@@ -7,7 +7,7 @@ use super::{KnownProperties, Naming};
 use crate::models::{
     Activation, AttentionPool, Mlp, Norm, Pooling, PositionEmbedding, QkvBias, Rope,
 };
-use crate::Result;
+use crate::{Error, Result};
 
 /// Side of the grid that EVA-02 was trained with.
 const REFERENCE: i64 = 16;
@@ -115,6 +115,10 @@ pub(super) fn head(
         return Ok((Pooling::Attention(pool), classes(named, "head.weight", pool.embed_dim)?));
     }
     let pooling = match (named.has("fc_norm.weight"), named.has("cls_token")) {
+        (true, _) if known.pooling == Some(Pooling::ClassToken) => {
+            let expected = "avg, as the checkpoint has fc_norm.weight";
+            return Err(Error::invalid("global_pool in config.json", expected, "token"));
+        }
         (true, _) => Pooling::MeanNorm,
         (false, true) => known.pooling.unwrap_or_default(),
         (false, false) => Pooling::Mean,

@@ -104,8 +104,9 @@ impl KnownProperties {
     /// several, or from one of timm or OpenCLIP.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an activation function that no [`Activation`] is, and for an architecture
-    /// of timm that has the tensors of a ViT of this crate and computes something else.
+    /// [`Error::Invalid`] for an activation function that no [`Activation`] is, for a maximum over the patches, which no
+    /// [`Pooling`] is, and for an architecture of timm that has the tensors of a ViT of this crate and computes something
+    /// else.
     pub fn from_json(json: &Value) -> Result<Self> {
         if let Some(model) = json.get("model_cfg") {
             return open_clip::known(model);
@@ -135,7 +136,7 @@ impl KnownProperties {
             norm_eps: norm_eps.or_else(|| architectures::norm_eps(architecture)),
             activation,
             silu,
-            pooling: pooling(text("global_pool"), find("fc_norm").and_then(Value::as_bool)),
+            pooling: pooling(text("global_pool"), find("fc_norm").and_then(Value::as_bool))?,
             image_size: image_size.and_then(Value::as_i64),
             rope_base: rope_base.and_then(Value::as_f64),
         })
@@ -210,11 +211,14 @@ fn activation(name: &str) -> Result<Activation> {
 }
 
 /// timm's `global_pool` and `fc_norm`.
-fn pooling(global_pool: Option<&str>, fc_norm: Option<bool>) -> Option<Pooling> {
-    match (global_pool?, fc_norm) {
-        ("token", _) => Some(Pooling::ClassToken),
-        ("avg", Some(false)) => Some(Pooling::Mean),
-        ("avg", _) => Some(Pooling::MeanNorm),
+fn pooling(global_pool: Option<&str>, fc_norm: Option<bool>) -> Result<Option<Pooling>> {
+    Ok(match (global_pool, fc_norm) {
+        (Some("token"), _) => Some(Pooling::ClassToken),
+        (Some("avg"), Some(false)) => Some(Pooling::Mean),
+        (Some("avg"), _) => Some(Pooling::MeanNorm),
+        (Some(max @ ("max" | "avgmax")), _) => {
+            return Err(Error::invalid("global_pool in config.json", "token, avg or map", max));
+        }
         _ => None,
-    }
+    })
 }

@@ -158,6 +158,25 @@ fn inspection_of_an_openclip_tower_with_another_pooling_is_refused_by_the_option
     Ok(())
 }
 
+/// All of them make the tensors of a mean with a norm of its own.
+#[test]
+fn inspection_of_a_vit_whose_configuration_says_another_pooling_is_refused() -> TestResult {
+    let expected = |found| format!("global_pool in config.json: got {found}, expected ");
+    for found in ["max", "avgmax", "token"] {
+        let json = format!(r#"{{"num_heads": 3, "global_pool": "{found}"}}"#);
+        let folder = with_config("timm_avg", "config.json", &json)?;
+        let refused = inspect(&folder.path().join("model.safetensors"), None);
+        let message = refused.map(|found| found.network).map_err(|error| error.to_string());
+        assert!(
+            message.as_ref().is_err_and(|error| error.contains(&expected(found))),
+            "{message:?}"
+        );
+    }
+    let mean = with_config("timm_avg", "config.json", r#"{"num_heads": 3, "global_pool": "avg"}"#)?;
+    assert!(inspect(&mean.path().join("model.safetensors"), None).is_ok());
+    Ok(())
+}
+
 /// Its tensors are those of a ViT: the import into a given configuration refuses it, too.
 #[test]
 fn import_of_an_architecture_that_computes_something_else_is_refused() -> TestResult {
