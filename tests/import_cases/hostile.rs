@@ -58,6 +58,30 @@ fn read_of_dicts_below_a_very_long_key_is_refused_without_copies_of_the_key() ->
     Ok(())
 }
 
+/// Each key would be kept with the keys above it.
+#[test]
+fn read_of_very_many_keys_onto_one_state_dict_keeps_few_paths() -> TestResult {
+    const KEYS: usize = 2000;
+    let weights = dict(&[("weight", &Claim::valid().pickled())]);
+    let with_keys = |prefix: &str| {
+        let mut bytes = [&weights[..], b"q\x010}"].concat();
+        for key in 0..KEYS {
+            bytes.extend(text(&format!("{prefix}{key}")));
+            bytes.extend(b"h\x01s");
+        }
+        bytes
+    };
+    let root = |inner: &[u8]| pickle(&dict(&[("model", &weights), ("others", inner)]));
+    let archive = Archive::new(&root(&with_keys("")), &[("data/0", &[0; 24])])?;
+    let options = once_for_both::import::ImportOptions::default();
+    let source = once_for_both::import::open(&archive.path(), &options)?.source;
+    assert_eq!((source.entry.as_deref(), source.other_entries.len()), (Some("model"), 1024));
+    let inner = pickle(&dict(&[("model", &with_keys("ema_"))]));
+    let error = refusal_in_time(&inner)?;
+    assert!(matches!(error, CheckpointError::TooMany { limit: 1024, .. }), "{error:?}");
+    Ok(())
+}
+
 /// Many tensors may share the dict of their metadata, and each reads it.
 #[test]
 fn read_of_a_tensor_with_more_than_two_metadata_is_refused() -> TestResult {

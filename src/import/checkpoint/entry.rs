@@ -28,6 +28,9 @@ const LISTED: usize = 12;
 /// Bytes of a key that may lead to a state dict, at most: each is copied into the paths of all dicts below.
 const MAX_KEY: usize = 255;
 
+/// Dicts of tensors that are kept with their paths, at most: of those that may be taken, of the others, and of lists.
+const MAX_FOUND: usize = 1024;
+
 pub(super) type Entries = [(Place, Place)];
 
 /// The state dict of a checkpoint.
@@ -139,7 +142,7 @@ impl<'a> Search<'a> {
                         }
                     }
                     if self.taken == before && has_tensor {
-                        self.push(Candidate { rank, path, entries: inner });
+                        self.push(Candidate { rank, path, entries: inner })?;
                     }
                 }
                 // A module or an EMA that was pickled with its class. Other weights may follow, but
@@ -151,7 +154,7 @@ impl<'a> Search<'a> {
                 {
                     return Err(unfit(&path, "a state dict", other));
                 }
-                Value::Other("a list") if is_ema_key(key) => {
+                Value::Other("a list") if is_ema_key(key) && self.lists.len() < MAX_FOUND => {
                     self.lists.push(format!("{path} (a list, without names)"));
                 }
                 _ => {}
@@ -160,9 +163,22 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    fn push(&mut self, found: Candidate<'a>) {
-        self.taken += usize::from(found.rank != Rank::Unknown);
-        self.found.push(found);
+    /// Keeps a dict. Of those that are never taken, further ones are not listed.
+    fn push(&mut self, found: Candidate<'a>) -> Result<(), CheckpointError> {
+        let others = self.found.len() - self.taken;
+        match found.rank {
+            Rank::Unknown if others < MAX_FOUND => self.found.push(found),
+            Rank::Unknown => {}
+            _ if self.taken < MAX_FOUND => {
+                self.taken += 1;
+                self.found.push(found);
+            }
+            _ => {
+                let (what, limit) = ("state dicts under keys of weights".into(), MAX_FOUND as u64);
+                return Err(CheckpointError::TooMany { what, limit, actual: limit + 1 });
+            }
+        }
+        Ok(())
     }
 
     /// Returns the state dict to take: the first of the likeliest, if there is one.

@@ -23,6 +23,9 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::path::Path;
 
+/// Limit on axes of a tensor: torch itself supports fewer.
+const MAX_RANK: usize = 64;
+
 /// A checkpoint, as read.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -46,7 +49,7 @@ pub struct Source {
     pub ema: bool,
     /// Other dicts of tensors in the file, which were not taken, except those of optimisers. The
     /// option [`entry`](ImportOptions::entry) chooses one. A list under the key of an EMA, whose
-    /// tensors have no names, is listed, too.
+    /// tensors have no names, is listed, too. At most 1,024 of a kind are listed.
     pub other_entries: Vec<String>,
 }
 

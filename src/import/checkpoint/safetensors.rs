@@ -1,5 +1,6 @@
 //! Reader of safetensors files.
 
+use super::MAX_RANK;
 use crate::error::CheckpointError;
 use crate::tensors::Weights;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -17,8 +18,6 @@ const LENGTH_BYTES: u64 = 8;
 const LONGEST: u64 = 100_000_000;
 /// Characters of the name of a type in a message, at most.
 const LONGEST_TYPE: usize = 20;
-/// Limit on axes of a tensor: torch itself supports fewer.
-const MAX_RANK: usize = 64;
 
 /// Returns whether `head`, the first nine bytes of a file of `length` bytes, begins a safetensors
 /// file: a header that fits into the file, in braces.
@@ -98,7 +97,8 @@ fn tensor(name: &str, info: &TensorInfo, file: &mut File) -> Result<Tensor, Chec
     let sizes = info.shape.iter().map(|&size| i64::try_from(size));
     let shape: Vec<i64> = sizes.collect::<Result<_, _>>().map_err(damaged)?;
     if shape.len() > MAX_RANK {
-        return Err(damaged(format!("axes of {name}: got {}, expected at most 64", shape.len())));
+        let found = shape.len();
+        return Err(damaged(format!("axes of {name}: got {found}, expected at most {MAX_RANK}")));
     }
     let (begin, end) = info.data_offsets;
     let (mut bytes, length) = (Vec::new(), end.saturating_sub(begin));

@@ -1,6 +1,7 @@
 //! Calls of Python functions in a pickle: the few that a state dict of tensors needs are computed
 //! here; the result of every other call is recorded as an object of that name.
 
+use super::super::MAX_RANK;
 use super::machine::Machine;
 use super::value::{Place, Storage, TensorClaim, Value};
 use crate::error::CheckpointError;
@@ -9,8 +10,6 @@ use tch::Kind;
 
 /// Limit on tensors of a checkpoint.
 const MAX_TENSORS: u64 = 1 << 17;
-/// Limit on axes of a tensor: torch itself supports fewer.
-const MAX_RANK: usize = 64;
 /// Most arguments that a call below looks at. Many calls may share one long tuple.
 const MAX_ARGUMENTS: usize = 8;
 /// Entries of a tensor's metadata, at most: torch writes `conj` and `neg`. Many tensors may share one dict.
