@@ -1,5 +1,6 @@
 //! What is logged: weights without their configuration, and waiting for another process.
 
+use super::server::{Answer, Change};
 use super::{plain, server, NAME};
 use crate::support::TestResult;
 use fs4::FileExt;
@@ -9,6 +10,7 @@ use std::error::Error as _;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::sync::mpsc::{channel, Sender};
+use std::sync::Arc;
 use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -82,14 +84,49 @@ fn weights_without_configuration_are_taken_with_a_warning_where_there_is_no_netw
     fs::remove_dir_all(cache.path().join(".locks"))?;
     fs::write(cache.path().join(".locks"), "no folder")?;
     assert!(server.hub(cache.path()).fetch(NAME).is_ok());
-    // Any other answer is an error, as before.
-    fs::remove_file(cache.path().join(".locks"))?;
-    server.change(|own| own.token = Some("secret".into()));
-    let refused = server.hub(cache.path()).fetch(NAME);
-    assert!(
-        matches!(&refused, Err(Error::Hub { source, .. }) if matches!(**source, HubError::Denied { .. })),
-        "{refused:?}"
-    );
+    Ok(())
+}
+
+/// A hub that is overloaded, a gateway without it, a token that has expired, a transfer that breaks off.
+#[test]
+fn weights_without_configuration_are_taken_with_a_warning_where_the_hub_gives_nothing_now(
+) -> TestResult {
+    let (server, cache) = (server()?, tempfile::tempdir()?);
+    let files = server.hub(cache.path()).fetch(NAME)?;
+    fs::remove_file(files.config.ok_or("no config.json")?)?;
+    fs::remove_dir_all(cache.path().join("models--timm--tiny/blobs"))?;
+    fs::remove_file(&files.weights)?;
+    fs::write(&files.weights, plain()?)?;
+    let fetch = |part, change: Change| {
+        server.change(|own| own.change = Some((part, change)));
+        let (sender, messages) = channel();
+        let found = tracing::subscriber::with_default(Messages(sender), || {
+            server.hub(cache.path()).fetch(NAME)
+        });
+        (found, messages.try_iter().collect::<Vec<_>>())
+    };
+    for status in [429, 500, 502, 503, 401, 403] {
+        let (found, messages) = fetch("/api/", Arc::new(move |_| Answer::new(status, "not now")));
+        assert_eq!((fs::read(found?.weights)?, status), (plain()?, status));
+        let expected = ["WARN".into(), format!("got {status}"), "without config.json".into()];
+        let is_expected = |own: &&String| expected.iter().all(|part| own.contains(part));
+        assert_eq!(messages.iter().filter(is_expected).count(), 1, "{messages:?}");
+    }
+    let half = |answer: Answer| Answer { body: answer.body[..9].to_vec(), ..answer };
+    let (found, messages) = fetch("config.json", Arc::new(half));
+    assert_eq!(found?.config, None);
+    assert!(messages.iter().any(|own| own.contains("WARN")), "{messages:?}");
+    // Nothing that a later try would change.
+    let damaged = |answer: Answer| answer.header("ETag", "\"../x\"");
+    let cases: [(_, Change); 3] = [
+        ("/api/", Arc::new(|_| Answer::new(404, "no such repository"))),
+        ("/api/", Arc::new(|_| Answer::new(200, "<html>"))),
+        ("config.json", Arc::new(damaged)),
+    ];
+    for (part, change) in cases {
+        let (found, _) = fetch(part, change);
+        assert!(found.is_err(), "{part}: {found:?}");
+    }
     Ok(())
 }
 

@@ -27,12 +27,24 @@ pub(super) fn files(hub: &Hub, name: &HubName) -> Result<HubFiles, HubError> {
         // A cache that timm has filled may have no config.json.
         Some(found) if hub.offline => Ok(without_config(found, "HF_HUB_OFFLINE")),
         cached => match (fetched(hub, name, &repository), cached) {
-            (
-                Err(reason @ (HubError::Unreachable { .. } | HubError::Cache { .. })),
-                Some(found),
-            ) => Ok(without_config(found, &reason.to_string())),
+            (Err(reason), Some(found)) if is_of_now(&reason) => {
+                Ok(without_config(found, &reason.to_string()))
+            }
             (result, _) => result,
         },
+    }
+}
+
+/// Whether another time or token may give what was not had now. Answers about another repository, and those that are
+/// damaged, are not of that kind.
+fn is_of_now(reason: &HubError) -> bool {
+    match reason {
+        HubError::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
+        HubError::Unreachable { .. }
+        | HubError::Denied { .. }
+        | HubError::Transfer { .. }
+        | HubError::Cache { .. } => true,
+        _ => false,
     }
 }
 
