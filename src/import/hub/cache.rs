@@ -109,7 +109,8 @@ fn linked(blob: &Path, path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Some(name) = blob.file_name() {
         let target = Path::new("../../blobs").join(name);
-        if std::os::unix::fs::symlink(target, path).is_ok() {
+        // Python may have made the link since the last look.
+        if std::os::unix::fs::symlink(target, path).is_ok() || path.is_file() {
             return Ok(());
         }
     }
@@ -133,4 +134,23 @@ pub(super) fn others(weights: &Path) -> Result<Vec<PathBuf>, HubError> {
     let names = shards::names(weights)
         .map_err(|source| HubError::Index { path: weights.into(), source: Box::new(source) })?;
     Ok(names.iter().map(|name| weights.with_file_name(name)).collect())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// Python has made it between the look and the link.
+    #[test]
+    fn link_that_is_there_by_now_is_kept_with_its_blob() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let [blobs, snapshot] = ["blobs", "snapshots/aa"].map(|name| folder.path().join(name));
+        [&blobs, &snapshot].into_iter().try_for_each(fs::create_dir_all)?;
+        let (blob, path) = (blobs.join("etag"), snapshot.join("config.json"));
+        fs::write(&blob, "{}")?;
+        linked(&blob, &path)?;
+        linked(&blob, &path)?;
+        assert!(path.is_symlink() && blob.is_file() && fs::read(&path)? == b"{}");
+        Ok(())
+    }
 }
