@@ -405,6 +405,36 @@ fn run_that_diverges_is_rolled_back_once_and_then_stopped() -> TestResult {
     Ok(())
 }
 
+/// As the pipeline evaluates: the evaluations since the checkpoint are removed, that of its own step too.
+#[test]
+fn run_that_is_rolled_back_is_evaluated_at_every_step_once() -> TestResult {
+    let _alone = alone();
+    let folder = tempfile::tempdir()?;
+    let mut search = fresh()?;
+    let mut run = search.run_in(folder.path())?.checkpoint_every(4);
+    let mut bad = 0;
+    let mut batches = |step: u64| {
+        let now = step >= 9 && bad < 5;
+        bad += u32::from(now);
+        batch_with_nan(step, now)
+    };
+    while !run.search().is_done() {
+        let step = run.search().steps_done();
+        if step > 0 && step.is_multiple_of(2) {
+            run.emit(&Event::Evaluated { step, top1: 0.5 })?;
+        }
+        run.train_until((step / 2 + 1) * 2, &mut batches)?;
+    }
+    let events = read_events(&folder.path().join("metrics.jsonl"))?;
+    let evaluated = events.iter().filter_map(|event| match event {
+        Event::Evaluated { step, .. } => Some(*step),
+        _ => None,
+    });
+    let expected: Vec<u64> = (1..STEPS / 2).map(|half| 2 * half).collect();
+    assert_eq!(evaluated.collect::<Vec<_>>(), expected);
+    Ok(())
+}
+
 /// Trains a run in a folder whose batches hold NaN from step 9 on, until it is stopped in a step.
 fn stop_amid_skipped_steps(folder: &Path, keep: usize, step: u64) -> TestResult {
     let stop = AtomicBool::new(false);
@@ -449,7 +479,9 @@ fn run_that_was_stopped_amid_skipped_steps_is_rolled_back_to_before_them() -> Te
             batch_with_nan(step, now)
         };
         let mut run = search.run_in(folder.path())?.keep(keep);
-        assert_eq!(run.train_until(14, &mut batches)?, Outcome::Reached, "{case}");
+        for expected in [Outcome::RolledBack, Outcome::Reached] {
+            assert_eq!(run.train_until(14, &mut batches)?, expected, "{case}");
+        }
         drop(run);
         let reasons = passed_over(folder.path())?;
         assert_eq!(reasons.len(), stops.len(), "{case}: {reasons:?}");
@@ -543,8 +575,11 @@ fn run_that_diverges_is_not_rolled_back_into_another_search() -> TestResult {
         batch_with_nan(step, bad <= 5)
     };
     let run = search.run(Checkpoints::new(folder.path(), 3)).checkpoint_every(100);
-    let ended = run.on_event(record).train_until(7, &mut source)?;
-    assert_eq!(ended, Outcome::Reached);
+    let mut run = run.on_event(record);
+    for expected in [Outcome::RolledBack, Outcome::Reached] {
+        assert_eq!(run.train_until(7, &mut source)?, expected);
+    }
+    drop(run);
     let unusable = events.iter().find_map(|event| match event {
         Event::NonFinite { step: 1, action: NonFiniteAction::RolledBack, unusable, .. } => {
             Some(unusable)

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// File name of the events in a run folder.
 pub const METRICS: &str = "metrics.jsonl";
 
-/// How training ended.
+/// Why training returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// All optimiser steps are done.
@@ -25,6 +25,9 @@ pub enum Outcome {
     Reached,
     /// The stop flag was set; the state is in a checkpoint.
     Stopped,
+    /// Training diverged before the step given to [`Run::train_until`], and was rolled back to a checkpoint. The files of
+    /// the run lack what the caller emitted at the checkpoint's step and later, such as [`Event::Evaluated`].
+    RolledBack,
 }
 
 /// A search that is trained with checkpoints, and rolled back to the last one when it diverges.
@@ -205,10 +208,16 @@ impl<'a, A: Architecture> Run<'a, A> {
     /// source and the listeners.
     /// The last checkpoint stays complete in every case.
     pub fn train(&mut self, source: &mut dyn BatchSource) -> Result<Outcome> {
-        self.train_until(u64::MAX, source)
+        loop {
+            match self.train_until(u64::MAX, source)? {
+                Outcome::RolledBack => {}
+                ended => return Ok(ended),
+            }
+        }
     }
 
-    /// [`train`](Self::train), but returns once `step` optimiser steps are done.
+    /// [`train`](Self::train), but returns once `step` optimiser steps are done, and after a rollback
+    /// ([`Outcome::RolledBack`]): go on from [`steps_done`](Search::steps_done).
     ///
     /// # Errors
     /// Those of [`train`](Self::train).
@@ -219,8 +228,8 @@ impl<'a, A: Architecture> Run<'a, A> {
             if self.search.step >= step {
                 return Ok(Outcome::Reached);
             }
-            if self.advance(source)? {
-                return Ok(Outcome::Stopped);
+            if let Some(outcome) = self.advance(source)? {
+                return Ok(outcome);
             }
         }
         Ok(Outcome::Finished)
@@ -235,23 +244,23 @@ impl<'a, A: Architecture> Run<'a, A> {
         self.checkpoints.claim()
     }
 
-    /// Makes one optimiser step, with a checkpoint where one is due; returns whether the run is to
-    /// stop.
-    fn advance(&mut self, source: &mut dyn BatchSource) -> Result<bool> {
+    /// Makes one optimiser step, with a checkpoint where one is due; returns why the run does not go on to the next step.
+    fn advance(&mut self, source: &mut dyn BatchSource) -> Result<Option<Outcome>> {
         // Ranks stop together: one exchange before the step compares their images and reads their flags.
         let own_stop = self.stop.filter(|_| self.search.share().is_whole());
         let mut batches = Vec::new();
         for number in self.search.batch_numbers() {
             if !batches.is_empty() && is_set(own_stop) {
                 self.checkpoint()?;
-                return Ok(true);
+                return Ok(Some(Outcome::Stopped));
             }
             batches.push(self.search.told(source.batch(number))?);
         }
         let told = self.search.any_stops(is_set(self.stop), &batches)?;
         match self.search.step(&batches, &mut self.listeners) {
             Err(Error::Diverged { step, in_a_row, first }) => {
-                return self.roll_back(step, in_a_row, first).map(|()| false);
+                self.roll_back(step, in_a_row, first)?;
+                return Ok(Some(Outcome::RolledBack));
             }
             other => other?,
         }
@@ -263,7 +272,7 @@ impl<'a, A: Architecture> Run<'a, A> {
         if stopped || done || due {
             self.checkpoint()?;
         }
-        Ok(stopped)
+        Ok(stopped.then_some(Outcome::Stopped))
     }
 
     /// Whether this process writes the files.
