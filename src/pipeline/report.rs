@@ -36,10 +36,12 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
         let events = if_there(read_events(&folder.join(METRICS)))?.unwrap_or_default();
         searched |= plan.name == "search";
         finetuned_alone &= plan.name == "finetune";
-        // The network that was searched, whose queries and keys may be apart from values.
-        if dense.is_none() || plan.name == "search" {
-            dense = Some(plan.network);
-        }
+        // The network that is searched, whose queries and keys may be apart from values.
+        dense = match &*plan.name {
+            "search" => Some(plan.network),
+            "train" => Some(options.space.searched(&plan.network)?),
+            _ => dense.or(Some(plan.network)),
+        };
         stages.push(Stage { name: plan.name, steps: Some(plan.steps), events });
     }
     let dense = dense.ok_or_else(|| none(PLAN))?;

@@ -7,8 +7,8 @@ use crate::support::TestResult;
 use once_for_both::error::{LatencyError, PipelineError};
 use once_for_both::latency::{LatencyModel, MeasureOptions};
 use once_for_both::pipeline::{
-    inspect, CandidateChoice, Command, Config, Factors, Flags, InspectOptions, LatencySummary,
-    MultipleOf, PipelineOutcome, Request, RunFolder,
+    inspect, write_report, CandidateChoice, Command, Config, Factors, Flags, InspectOptions,
+    LatencySummary, MultipleOf, PipelineOutcome, Request, RunFolder,
 };
 use once_for_both::prelude::*;
 use once_for_both::report::Report;
@@ -114,6 +114,24 @@ fn run_under_a_latency_budget_shows_asked_and_predicted_in_summary_and_report() 
     }
     // Without depth, no branch is removed.
     assert!(page.contains("each row is a head") && !page.contains(": removed"));
+    Ok(())
+}
+
+/// The dense network is trained as timm has it; the latency is measured of that with queries and keys apart.
+#[test]
+fn report_of_training_for_a_search_with_queries_and_keys_apart_has_its_latency() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    let mut config = config(&run, "0.7")?;
+    (config.command, config.space.qk_v_apart) = (Some(Command::Train), true);
+    let searched = config.space.searched(pipeline(config.clone(), &run)?.dense())?;
+    let (model, file) = (model(&searched)?, folder.path().join("latency.json"));
+    model.write(&file)?;
+    (config.latency.model, config.latency.elsewhere) = (Some(file), true);
+    pipeline(config, &run)?.run()?;
+    model.write(RunFolder::new(&run).latency())?;
+    let page = std::fs::read_to_string(write_report::<VitConfig>(&RunFolder::new(&run))?)?;
+    assert!(page.contains("Latency by dimension"));
     Ok(())
 }
 
