@@ -11,6 +11,7 @@ use once_for_both::space::Size;
 use once_for_both::subnet::Subnet;
 use once_for_both::Error;
 use std::fs;
+use std::path::Path;
 use support::small_run::{pipeline, PRESET, SETTINGS};
 use support::tiny_run::{alone, batch, options, search_with};
 use support::TestResult;
@@ -180,4 +181,39 @@ fn artifact_without_its_description_is_refused_and_not_imported() -> TestResult 
         other => return Err(format!("{other:?}").into()),
     }
     Ok(())
+}
+
+#[test]
+fn run_with_a_file_that_cannot_be_read_is_not_accepted_and_the_file_is_named() -> TestResult {
+    let _alone = alone();
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    let settings = SETTINGS.map(String::from).to_vec();
+    let request = Request { default_preset: PRESET.into(), settings, ..Request::default() };
+    let config = Request { run: Some(run.clone()), ..request }.resolve()?;
+    pipeline(config, &run)?.run()?;
+    // Files that a run has only at times.
+    for name in ["sensitivity.json", "dense/corrupt_images.json"] {
+        fs::write(run.join(name), "{\n")?;
+        assert!(refused_alone(&run, name)?);
+        fs::remove_file(run.join(name))?;
+    }
+    assert!(look(&run)?.is_accepted());
+    for name in ["data.json", "summary.json", "plan.json", "dense/plan.json", "metrics.jsonl"] {
+        let whole = fs::read(run.join(name))?;
+        fs::write(run.join(name), "{\n")?;
+        assert!(refused_alone(&run, name)?);
+        fs::write(run.join(name), whole)?;
+    }
+    let told = look(&run)?;
+    assert!(told.is_accepted() && told.to_string().contains("file          plan.json"), "{told}");
+    Ok(())
+}
+
+/// Whether this file is all that the inspection of a run refuses.
+fn refused_alone(run: &Path, name: &str) -> TestResult<bool> {
+    let found = look(run)?;
+    let told = found.to_string();
+    let line = format!("REFUSED       {name}: ");
+    Ok(!found.is_accepted() && told.matches("REFUSED").count() == 1 && told.contains(&line))
 }

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// File name of the corrupt images of a stage.
-const CORRUPT: &str = "corrupt_images.json";
+pub(super) const CORRUPT: &str = "corrupt_images.json";
 
 /// Names of corrupt images, by index.
-type Names = BTreeMap<usize, String>;
+pub(super) type Names = BTreeMap<usize, String>;
 
 impl<A: ImageClassifier> Pipeline<'_, A> {
     /// Adds the corrupt images that a resumed stage has met before, and that have not been replaced, to its batches, on all

@@ -1,7 +1,6 @@
 //! The report of a run, from the files in its folder.
 
 use super::plan::{StagePlan, PLAN};
-use super::run_folder::{DENSE, FINETUNE, REFERENCE};
 use super::{Config, ImageClassifier, NetworkSummary, RunFolder, Summary};
 use crate::components::Reconstruction;
 use crate::cost::Metric;
@@ -17,9 +16,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
-/// Folders of the stages, in the order they run.
-const STAGES: [&str; 4] = [DENSE, "", FINETUNE, REFERENCE];
-
 /// Writes `report.html` of a run, finished or not, and returns its path.
 ///
 /// # Errors
@@ -31,7 +27,7 @@ pub fn write_report<A: ImageClassifier>(run: &RunFolder) -> Result<PathBuf> {
     let options = Config::read(&run.config())?;
     let (mut stages, mut dense) = (Vec::new(), None);
     let (mut searched, mut finetuned_alone) = (false, true);
-    for folder in STAGES.map(|stage| run.path().join(stage)) {
+    for folder in run.stages() {
         let Some(plan) = StagePlan::<A>::read(&folder)? else { continue };
         let events = if_there(read_events(&folder.join(METRICS)))?.unwrap_or_default();
         searched |= plan.name == "search";

@@ -98,11 +98,15 @@ impl RunFolder {
         self.0.join(REFERENCE).join(NETWORK)
     }
 
+    /// Folders of all stages, in the order they run.
+    pub(super) fn stages(&self) -> [PathBuf; 4] {
+        [DENSE, "", FINETUNE, REFERENCE].map(|stage| self.0.join(stage))
+    }
+
     /// Returns the checkpoints of every stage.
     pub(super) fn checkpoints(&self) -> Result<Vec<PathBuf>> {
-        let stages = [DENSE, "", FINETUNE, REFERENCE].map(|stage| self.0.join(stage));
         let of = |stage: PathBuf| Checkpoints::new(stage.join(CHECKPOINTS), 1).paths();
-        Ok(stages.into_iter().map(of).collect::<Result<Vec<_>>>()?.concat())
+        Ok(self.stages().into_iter().map(of).collect::<Result<Vec<_>>>()?.concat())
     }
 
     /// Returns the path of the newest subnet, if there is one.
@@ -124,7 +128,7 @@ impl RunFolder {
 
     /// Paths of the plans of all stages.
     pub(super) fn plans(&self) -> [PathBuf; 4] {
-        [DENSE, "", FINETUNE, REFERENCE].map(|stage| self.0.join(stage).join(PLAN))
+        self.stages().map(|stage| stage.join(PLAN))
     }
 
     /// Checks that a run can begin or go on in the folder. Nothing is written.

@@ -1,7 +1,7 @@
 //! Folders of this crate: runs, artifacts, checkpoints of a search.
 
 use super::latency::{self, LatencyInspection};
-use super::Inspection;
+use super::{files, Inspection};
 use crate::checksums::CHECKSUMS;
 use crate::error::in_words;
 use crate::files::{FolderKind, Owner};
@@ -19,7 +19,7 @@ use std::path::Path;
 use tch::Device;
 
 /// What to do about a network of a family that is not known.
-const ADVICE: &str = "inspect it with its Architecture, by pipeline::inspect_family";
+pub(super) const ADVICE: &str = "inspect it with its Architecture, by pipeline::inspect_family";
 
 /// An artifact that was loaded.
 #[derive(Debug, Serialize)]
@@ -90,6 +90,9 @@ pub struct RunInspection {
     pub in_use: Option<String>,
     /// Options, `config.toml`; `None` in a folder of a search without a pipeline.
     pub config: Option<PathInspection<Value>>,
+    /// Fingerprint of the images, results, sensitivity; of every stage plan, events and corrupt images; as far as they are
+    /// there.
+    pub files: Vec<PathInspection<()>>,
     /// Networks: the dense one, the subnet, the fine-tuned subnet, the reference of the comparison.
     pub networks: Vec<PathInspection<ArtifactInspection>>,
     /// Checkpoints of every stage.
@@ -105,6 +108,7 @@ impl RunInspection {
             matches!(part.found, Finding::Accepted(_))
         }
         self.config.iter().all(taken)
+            && self.files.iter().all(taken)
             && self.networks.iter().all(taken)
             && self.checkpoints.iter().all(taken)
             && self.latency.iter().all(taken)
@@ -131,6 +135,7 @@ pub(super) fn inspect_own<A: Architecture>(folder: &Path) -> Result<Option<Inspe
     Ok(Some(Inspection::Run(RunInspection {
         in_use: Owner::expect_free(folder).err().map(|error| error.to_string()),
         config,
+        files: files::inspect::<A>(&run),
         networks: networks.map(|path| part(folder, path, artifact::<A>(path))).collect(),
         checkpoints: checkpoints
             .iter()
@@ -153,7 +158,7 @@ fn config(run: &RunFolder) -> Result<Value> {
     serde_json::to_value(config).map_err(|error| Error::file(run.config(), error))
 }
 
-fn part<T>(folder: &Path, path: &Path, found: Result<T>) -> PathInspection<T> {
+pub(super) fn part<T>(folder: &Path, path: &Path, found: Result<T>) -> PathInspection<T> {
     let within = path.strip_prefix(folder).unwrap_or(path);
     let found = found.map_or_else(|error| Finding::Refused(in_words(&error)), Finding::Accepted);
     PathInspection { path: within.display().to_string(), found }

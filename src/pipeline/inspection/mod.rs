@@ -1,5 +1,6 @@
 //! What the library makes of a path: a run folder, an artifact, a checkpoint, a latency model, images.
 
+mod files;
 mod folders;
 mod latency;
 mod network;

@@ -51,6 +51,12 @@ fn write_run(out: &mut Formatter, run: &RunInspection) -> fmt::Result {
             Finding::Refused(reason) => refused(out, &config.path, reason)?,
         }
     }
+    for file in &run.files {
+        match &file.found {
+            Finding::Accepted(()) => line(out, "file", &file.path)?,
+            Finding::Refused(reason) => refused(out, &file.path, reason)?,
+        }
+    }
     for network in &run.networks {
         match &network.found {
             Finding::Accepted(artifact) => {
