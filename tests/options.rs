@@ -477,6 +477,32 @@ fn file_with_all_options_is_laid_over_a_run_whose_teacher_stays() -> TestResult 
     Ok(())
 }
 
+#[test]
+fn options_for_a_checkpoint_beside_the_options_of_another_program_are_those_given() -> TestResult {
+    let preset = include_str!("../examples/deit_s/presets/demo.toml");
+    let new = Request { default_preset: preset.into(), ..Request::default() };
+    let folder = tempfile::tempdir()?;
+    let [file, other] = ["whole.toml", "exp/config.toml"].map(|name| folder.path().join(name));
+    let [checkpoint, network] =
+        ["exp/net/model.pth", "exp/dense/network"].map(|name| folder.path().join(name));
+    [checkpoint.parent().ok_or("no parent")?, &network]
+        .into_iter()
+        .try_for_each(std::fs::create_dir_all)?;
+    std::fs::write(&checkpoint, "")?;
+    let config = new.resolve()?;
+    std::fs::write(&file, config.to_toml()?)?;
+    let request = Request { file: Some(file), ..new.clone() };
+    for text in ["[optimizer]\nlr = 1\n", "no TOML"] {
+        std::fs::write(&other, text)?;
+        assert_eq!(request.resolve_for(Some(&checkpoint))?, config);
+        assert!(request.resolve_for(Some(&network)).is_err());
+    }
+    // The network of a run has the options of the run.
+    std::fs::write(&other, config.to_toml()?.replace("seed = ", "seed = 1"))?;
+    assert_ne!(new.resolve_for(Some(&network))?.seed, config.seed);
+    Ok(())
+}
+
 /// Section `[network]` of a small ViT with more lines.
 fn network(lines: &str) -> TestResult<NetworkConfig> {
     let sizes = "embed_dim = 32\ndepth = 2\nheads = 4\nimage_size = 16\npatch_size = 4\n";

@@ -7,6 +7,7 @@ use super::pinned::pinned;
 use super::run_folder::CONFIG;
 use super::{Command, Config};
 use crate::error::PipelineError;
+use crate::import::is_checkpoint;
 use crate::Result;
 use std::path::{Path, PathBuf};
 
@@ -64,12 +65,14 @@ impl Request {
         Ok(config)
     }
 
-    /// Returns the options for a network from disk: those of the run whose folder holds it.
+    /// Returns the options for a network from disk: those of the run whose folder it is in, or is. Beside a checkpoint of
+    /// another program, a `config.toml` is that program's.
     ///
     /// # Errors
     /// [`PipelineError::Options`] for options that cannot be read.
     pub fn resolve_for(&self, network: Option<&Path>) -> Result<Config> {
-        let mut folders = network.iter().flat_map(|path| path.ancestors().take(3));
+        let own = network.filter(|path| !is_checkpoint(path));
+        let mut folders = own.iter().flat_map(|path| path.ancestors().take(3));
         let run = folders.find(|folder| folder.join(CONFIG).is_file());
         from_table(&self.table(config_in(run)?.as_ref(), None)?)
     }
