@@ -133,7 +133,9 @@ def build(root, command):
     cache.mkdir(parents=True, exist_ok=True)
     with open(cache / ".simulated-cuda.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.is_dir():
+        if folder.is_dir():
+            os.utime(folder)  # In use: remove_old of another checkout keeps it.
+        else:
             say("compiling it into %s, once" % folder)
             remove_old(cache)
             partial = pathlib.Path(tempfile.mkdtemp(prefix=folder.name + ".partial-", dir=str(cache)))
