@@ -17,7 +17,8 @@ pub fn evaluate<A: ImageClassifier>(
     let pipeline = open(untaught(config), Path::new("."), build)?
         .distributed(Arc::clone(group))
         .on_progress(|progress| eprintln!("{progress}"));
-    let network = pipeline.load(&path, "--weights")?;
+    let because = "random weights would count in its top-1; train it first (deit_s train)";
+    let network = pipeline.load_trained(&path, "--weights", because)?;
     let top1 = pipeline.top1(&network)?;
     if !group.is_main() {
         return Ok(Outcome::Finished);
