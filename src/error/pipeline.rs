@@ -165,6 +165,19 @@ pub enum PipelineError {
         because: &'static str,
     },
 
+    /// A checkpoint that does not fit the network that is made of it; `source` is the reason.
+    #[error("{network}: cannot use the checkpoint {} with its options ({options})", path.display())]
+    Weights {
+        /// What the network is in the run.
+        network: &'static str,
+        /// The checkpoint.
+        path: PathBuf,
+        /// Names of the options that say how it is read.
+        options: &'static str,
+        /// Why not.
+        source: Box<super::Error>,
+    },
+
     /// A network of a family that is not known where it is read.
     #[error("{}: family: got {family}, expected {}; {advice}", path.display(), known.join(" or "))]
     UnknownFamily {

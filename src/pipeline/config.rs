@@ -108,6 +108,9 @@ pub struct TeacherConfig {
     /// Keys that lead to the state dict of a checkpoint, joined by dots; `None`: an EMA if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
+    /// Prefix of the network's names in a checkpoint; tensors without it are left out. `None`: the one that all names share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
     /// Attention heads of a ViT in a checkpoint; if not given, those of `config.json`, or of published networks of
     /// its sizes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,7 +121,7 @@ impl TeacherConfig {
     /// A network that distils its predicted classes, with weight 0.5.
     pub fn new(weights: impl Into<PathBuf>) -> Self {
         let weights = weights.into();
-        Self { weights, temperature: None, share: half(), entry: None, heads: None }
+        Self { weights, temperature: None, share: half(), entry: None, prefix: None, heads: None }
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Family, Feed, Progress, RunFolder};
 use crate::components::Teacher;
 use crate::error::PipelineError;
 use crate::import::{
-    self, Import, ImportOptions, ImportReport, KnownNetwork, Pretrained, Recognised,
+    self, Import, ImportError, ImportOptions, ImportReport, KnownNetwork, Pretrained, Recognised,
 };
 use crate::models::{Architecture, SwinConfig, VitConfig};
 use crate::report::StageSizes;
@@ -93,7 +93,8 @@ pub(super) fn load<A: ImageClassifier>(
         let network = Subnet::load(&artifact_at(path)?, device)?;
         return Ok(Loaded { network, untrained: Vec::new() });
     }
-    let Import { weights, report } = import::load(path, dense, options)?;
+    let unfit = |error| unfit("weights", path, "import.entry, import.prefix, import.skip", error);
+    let Import { weights, report } = import::load(path, dense, options).map_err(unfit)?;
     progress(&Progress::Imported { path, report: &report });
     let network = Subnet::new(dense.clone(), &weights, device)?;
     let replaced = report.replaced.into_iter().map(|own| own.name);
@@ -182,11 +183,42 @@ fn teacher_of_checkpoint(
     Ok((own?, import.report))
 }
 
-/// Every tensor has its place: what is left out would make another teacher.
+/// Every tensor with the prefix has its place: what is left out would make another teacher.
 fn recognise_teacher(config: &TeacherConfig) -> Result<Recognised> {
-    let options =
-        ImportOptions { strict: true, entry: config.entry.clone(), ..ImportOptions::default() };
-    import::recognise_file(&config.weights, &options, config.heads)
+    let TeacherConfig { weights: path, entry, prefix, heads, .. } = config;
+    let (entry, prefix) = (entry.clone(), prefix.clone());
+    let options = ImportOptions { entry, prefix, ..ImportOptions::default() };
+    let recognised = import::recognise_file(path, &options, *heads);
+    let whole = recognised.and_then(|own| expect_whole(path, &own.import.report).map(|()| own));
+    whole.map_err(|error| {
+        unfit("teacher", path, "teacher.entry, teacher.prefix, teacher.heads", error)
+    })
+}
+
+/// Refuses a teacher with variables that were initialised afresh, or without tensors of its checkpoint.
+fn expect_whole(path: &Path, report: &ImportReport) -> Result<()> {
+    if !report.missing.is_empty() {
+        let (network, variables) = (format!("teacher {}", path.display()), report.missing.clone());
+        let because =
+            "it teaches as it is; train it first (command train), or give another teacher";
+        return Err(PipelineError::Untrained { network, variables, because }.into());
+    }
+    // Tensors outside of the prefix are of other networks.
+    match report.skipped.iter().find(|name| name.starts_with(&report.prefix)) {
+        Some(name) => Err(ImportError::Unplaced { name: name.clone(), part: None }.into()),
+        None => Ok(()),
+    }
+}
+
+/// Adds the path and the network's options to an error of an import that names neither.
+fn unfit(network: &'static str, path: &Path, options: &'static str, error: Error) -> Error {
+    match error {
+        Error::Import(_) | Error::Invalid { .. } | Error::Shape { .. } => {
+            let (path, source) = (path.into(), Box::new(error));
+            PipelineError::Weights { network, path, options, source }.into()
+        }
+        other => other,
+    }
 }
 
 fn teacher<A: ImageClassifier>(
@@ -224,6 +256,7 @@ pub fn expect_fits<A: ImageClassifier>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::in_words;
     use crate::import::Assumption;
     use crate::models::{Activation, Pooling};
 
@@ -237,13 +270,52 @@ mod tests {
         Ok(())
     }
 
+    /// Its features have no classifier.
+    #[test]
+    fn teacher_of_a_checkpoint_without_a_head_is_refused_by_its_path() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/import/family");
+        let teacher = TeacherConfig::new(root.join("hf_dinov2_backbone/model.safetensors"));
+        let teacher = TeacherConfig { heads: Some(3), ..teacher };
+        let refused = recognise_teacher(&teacher).map(drop).map_err(|error| in_words(&error));
+        let named = format!("teacher {}: got a checkpoint without", teacher.weights.display());
+        let is_named = |own: &String| own.contains(&named) && own.contains("head.weight");
+        assert!(
+            refused.as_ref().is_err_and(|own| is_named(own) && !own.contains("strict")),
+            "{refused:?}"
+        );
+    }
+
+    /// Of two towers, each under a prefix of its own.
+    #[test]
+    fn teacher_of_a_checkpoint_with_two_networks_is_the_one_of_the_prefix() -> Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/import");
+        let tower = tch::Tensor::read_safetensors(root.join("timm_plain.safetensors"))?;
+        let both = ["student.", "teacher."].into_iter().flat_map(|prefix| {
+            tower.iter().map(move |(name, own)| (format!("{prefix}{name}"), own.shallow_clone()))
+        });
+        let folder = tempfile::tempdir().map_err(|e| Error::file("temporary folder", e))?;
+        let path = folder.path().join("model.safetensors");
+        tch::Tensor::write_safetensors(&both.collect::<Vec<_>>(), &path)?;
+        let teacher = TeacherConfig { heads: Some(3), ..TeacherConfig::new(&path) };
+        let refused = recognise_teacher(&teacher).map(drop).map_err(|error| in_words(&error));
+        let is_named = |own: &String| {
+            own.starts_with(&format!("teacher: cannot use the checkpoint {}", path.display()))
+                && own.contains("teacher.prefix")
+        };
+        assert!(refused.as_ref().is_err_and(is_named), "{refused:?}");
+        let teacher = TeacherConfig { prefix: Some("teacher".into()), ..teacher };
+        let report = recognise_teacher(&teacher)?.import.report;
+        assert_eq!((&*report.prefix, report.skipped.len()), ("teacher.", tower.len()));
+        Ok(())
+    }
+
     /// No published network is as narrow as that of this checkpoint.
     #[test]
     fn teacher_of_a_checkpoint_has_the_heads_that_are_set_or_is_refused_with_the_option(
     ) -> Result<()> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/import");
         let teacher = TeacherConfig::new(root.join("timm_plain.safetensors"));
-        let refused = recognise_teacher(&teacher).err().map(|error| error.to_string());
+        let refused = recognise_teacher(&teacher).err().map(|error| in_words(&error));
         assert!(refused.as_ref().is_some_and(|own| own.contains("teacher.heads")), "{refused:?}");
         let teacher = TeacherConfig { heads: Some(3), ..teacher };
         let KnownNetwork::Vit(own) = recognise_teacher(&teacher)?.network else {
