@@ -60,7 +60,7 @@ impl Summary {
                 let top1 = feed.top1(|images| last.network.predict(images))?;
                 NetworkSummary::of(&last.network, top1, &last.latency, Self::subnet)?
             },
-            search: SearchSummary::of(&search.stage, reference),
+            search: SearchSummary::of(&search.stage, finetuned, reference),
             verification: VerificationSummary::of(search.verification),
             sizes: kept_sizes(measured.searched, last.network.architecture())?,
         })
@@ -109,14 +109,19 @@ impl NetworkSummary {
 }
 
 impl SearchSummary {
-    fn of<A: ImageClassifier>(stage: &FinishedStage<A>, reference: Option<&Trained<A>>) -> Self {
+    fn of<A: ImageClassifier>(
+        stage: &FinishedStage<A>,
+        finetuned: Option<&Trained<A>>,
+        reference: Option<&Trained<A>>,
+    ) -> Self {
+        let finetuning = finetuned.map_or(stage, |trained| &trained.stage);
         Self {
             steps: stage.search.steps_done(),
             decided_after: finished(&stage.events).map(|finished| finished.step),
             seconds: stage.time.map(|time| time.total),
             waiting_for_data: stage.time.map(|time| time.batches / time.total),
             step_ms_median: stage.step_ms(Phase::Search),
-            finetune_step_ms_median: finite(stage.step_ms(Phase::Finetune)),
+            finetune_step_ms_median: finite(finetuning.step_ms(Phase::Finetune)),
             plain_step_ms_median: reference
                 .and_then(|trained| finite(trained.stage.step_ms(Phase::Finetune))),
         }

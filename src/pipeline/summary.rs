@@ -80,7 +80,7 @@ pub struct SearchSummary {
     /// Median time of a step of the search, in milliseconds; NaN without one that was logged.
     #[serde(deserialize_with = "crate::search::number")]
     pub step_ms_median: f64,
-    /// Median time of a fine-tuning step, in milliseconds.
+    /// Median time of a step of the fine-tuning stage, or of fine-tuning within the search without one, in milliseconds.
     pub finetune_step_ms_median: Option<f64>,
     /// Median time of a step of the dense network, in milliseconds, where it was trained for
     /// comparison.

@@ -212,6 +212,25 @@ fn checkpoint_is_read_and_reported_once_in_a_whole_run() -> TestResult {
     Ok(())
 }
 
+/// All steps of the search stage search.
+#[test]
+fn summary_of_a_whole_run_has_the_time_of_a_step_of_its_fine_tuning_stage() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let run = folder.path().join("run");
+    let options = [
+        "search.share=1.0",
+        "every.log=1",
+        "finetune.steps=4",
+        "finetune.batch=8",
+        "finetune.lr=1e-3",
+    ];
+    let options: Vec<&str> = options.into_iter().flat_map(|option| ["--set", option]).collect();
+    succeeds(&[&["--out", text(&run)?][..], &SMALL, &options].concat())?;
+    let summary = json(&run.join("summary.json"))?;
+    assert!(summary["search"]["finetune_step_ms_median"].is_number(), "{summary}");
+    Ok(())
+}
+
 #[test]
 fn search_with_a_comparison_trains_the_dense_network_as_a_whole_run_does() -> TestResult {
     let folder = tempfile::tempdir()?;
