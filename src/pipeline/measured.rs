@@ -7,7 +7,7 @@ use super::summary::{
 };
 use super::{Feed, ImageClassifier, LatencySummary};
 use crate::cost::CostLimit;
-use crate::search::{Event, Finished, Phase};
+use crate::search::{Finished, Phase};
 use crate::space::Dimension;
 use crate::subnet::{LatencyComparison, Subnet, Verification};
 use crate::Result;
@@ -117,7 +117,7 @@ impl SearchSummary {
         let finetuning = finetuned.map_or(stage, |trained| &trained.stage);
         Self {
             steps: stage.search.steps_done(),
-            decided_after: finished(&stage.events).map(|finished| finished.step),
+            decided_after: Finished::of(&stage.events).map(|finished| finished.step),
             seconds: stage.time.map(|time| time.total),
             waiting_for_data: stage.time.map(|time| time.batches / time.total),
             step_ms_median: stage.step_ms(Phase::Search),
@@ -182,11 +182,4 @@ pub(super) fn latency<A: ImageClassifier>(
 /// JSON has no NaN.
 fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
-}
-
-fn finished(events: &[Event]) -> Option<&Finished> {
-    events.iter().find_map(|event| match event {
-        Event::Finished(finished) => Some(finished),
-        _ => None,
-    })
 }

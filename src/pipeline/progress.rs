@@ -3,7 +3,7 @@
 use crate::error::in_words;
 use crate::import::ImportReport;
 use crate::latency::MeasureProgress;
-use crate::search::{Event, NonFiniteAction, StepMetrics};
+use crate::search::{Event, StepMetrics};
 use crate::{device, Error};
 use std::fmt::{Display, Formatter};
 use std::path::Path;
@@ -182,17 +182,15 @@ impl StageStart {
     pub fn line(&self, event: &Event) -> Option<String> {
         match event {
             Event::Step(metrics) => Some(self.step(metrics)),
-            Event::Pruned(pruned) => {
-                let units: i64 = pruned.units.values().map(|[before, after]| before - after).sum();
-                Some(format!(
-                    "step {}: {units} units of {} dimensions pruned, current MACs {:.0}%, largest \
-                     change of a logit {:.1}%",
-                    pruned.step,
-                    pruned.units.len(),
-                    100.0 * pruned.macs / self.macs,
-                    100.0 * pruned.total_jump / pruned.logit_scale,
-                ))
-            }
+            Event::Pruned(pruned) => Some(format!(
+                "step {}: {} units of {} dimensions pruned, current MACs {:.0}%, largest \
+                 change of a logit {:.1}%",
+                pruned.step,
+                pruned.pruned_units(),
+                pruned.units.len(),
+                100.0 * pruned.macs / self.macs,
+                100.0 * pruned.total_jump / pruned.logit_scale,
+            )),
             Event::Latency(check) => {
                 let measured = match check.measured {
                     Some(own) => format!("{:.3} ± {:.3} ms", own.ms, own.standard_error),
@@ -211,11 +209,6 @@ impl StageStart {
                 let what = match first.is_empty() {
                     true => "loss or gradient".to_string(),
                     false => first.join(", "),
-                };
-                let action = match action {
-                    NonFiniteAction::Skipped => "skipped",
-                    NonFiniteAction::RolledBack => "rolled back to the last checkpoint",
-                    NonFiniteAction::Stopped => "stopped",
                 };
                 let unusable: String =
                     unusable.iter().map(|own| format!("; unusable checkpoint {own}")).collect();

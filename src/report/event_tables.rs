@@ -3,7 +3,7 @@
 use super::format::{grouped, percent, Unit};
 use super::html::{self, escape};
 use super::stage::Stage;
-use crate::search::{Event, NonFiniteAction, Pruned};
+use crate::search::{Event, Pruned};
 
 /// Section "Events"; empty if there are none.
 pub(super) fn section(stages: &[Stage]) -> String {
@@ -28,13 +28,8 @@ fn non_finite(stages: &[Stage]) -> String {
             else {
                 continue;
             };
-            let what = match action {
-                NonFiniteAction::Skipped => "skipped, no parameter was updated",
-                NonFiniteAction::RolledBack => "rolled back to the last checkpoint",
-                NonFiniteAction::Stopped => "run stopped",
-            };
             items += &format!(
-                "<li><b>{}, step {}</b> {what}: {in_a_row} non-finite steps in a row, {skipped} in \
+                "<li><b>{}, step {}</b> {action}: {in_a_row} non-finite steps in a row, {skipped} in \
                  all{}{}</li>",
                 escape(&stage.name),
                 grouped(*step),
@@ -79,12 +74,11 @@ fn prune_steps(stages: &[Stage]) -> String {
 }
 
 fn row(pruned: &Pruned) -> String {
-    let units: i64 = pruned.units.values().map(|[before, after]| before - after).sum();
     format!(
         "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
         grouped(pruned.step),
         pruned.units.len(),
-        grouped(units.unsigned_abs()),
+        grouped(pruned.pruned_units().unsigned_abs()),
         Unit::Count.value(pruned.macs),
         percent(pruned.total_jump / pruned.logit_scale)
     )

@@ -49,10 +49,7 @@ impl Stage {
 
     /// End of its search.
     pub(super) fn finished(&self) -> Option<&Finished> {
-        self.events.iter().find_map(|event| match event {
-            Event::Finished(finished) => Some(finished),
-            _ => None,
-        })
+        Finished::of(&self.events)
     }
 
     /// Last logged step of its search.

@@ -4,6 +4,7 @@ use super::latency_check::LatencyCheck;
 use crate::Result;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
+use std::fmt::{Display, Formatter};
 
 /// Reads a number; null, as which JSON has NaN and infinities, is NaN.
 pub(crate) fn number<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<f64, D::Error> {
@@ -122,6 +123,14 @@ pub struct Pruned {
     pub macs: f64,
 }
 
+#[cfg(feature = "report")]
+impl Pruned {
+    /// Sum of the units pruned in all dimensions.
+    pub(crate) fn pruned_units(&self) -> i64 {
+        self.units.values().map(|[before, after]| before - after).sum()
+    }
+}
+
 /// End of a search.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
@@ -131,6 +140,17 @@ pub struct Finished {
     pub projected: usize,
     /// Cost of the subnet under each budget.
     pub costs: Vec<f64>,
+}
+
+#[cfg(feature = "report")]
+impl Finished {
+    /// The end of the search among the events of a stage.
+    pub(crate) fn of(events: &[Event]) -> Option<&Self> {
+        events.iter().find_map(|event| match event {
+            Event::Finished(finished) => Some(finished),
+            _ => None,
+        })
+    }
 }
 
 /// Reaction to steps whose loss or gradient was not finite.
@@ -143,6 +163,17 @@ pub enum NonFiniteAction {
     RolledBack,
     /// It happened again after the rollback, and the run was stopped.
     Stopped,
+}
+
+/// "rolled back to the last checkpoint".
+impl Display for NonFiniteAction {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Skipped => "skipped, no parameter was updated",
+            Self::RolledBack => "rolled back to the last checkpoint",
+            Self::Stopped => "run stopped",
+        })
+    }
 }
 
 /// One event of a search.
