@@ -551,6 +551,28 @@ fn run_that_is_stopped_before_its_first_step_goes_on() -> TestResult {
     Ok(())
 }
 
+/// The only checkpoint that can be used is that of step 0.
+#[test]
+fn run_that_is_rolled_back_to_its_start_goes_on() -> TestResult {
+    let _alone = alone();
+    let folder = tempfile::tempdir()?;
+    let checkpoints = || Checkpoints::new(folder.path(), 3);
+    let mut search = fresh()?;
+    checkpoints().save(&search)?;
+    let mut run = search.run(checkpoints()).checkpoint_every(2);
+    assert_eq!(run.train_until(3, &mut |step| batch(step).map_err(in_words))?, Outcome::Reached);
+    fs::write(checkpoints().newest()?.ok_or("no checkpoint")?, "damaged")?;
+    let mut bad = 0;
+    let mut source = |step: u64| {
+        bad += 1;
+        batch_with_nan(step, bad <= 5)
+    };
+    for expected in [Outcome::RolledBack, Outcome::Reached] {
+        assert_eq!(run.train_until(8, &mut source)?, expected);
+    }
+    Ok(())
+}
+
 /// A checkpoint of a search with another seed is newer than the own one.
 #[test]
 fn run_that_diverges_is_not_rolled_back_into_another_search() -> TestResult {

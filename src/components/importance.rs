@@ -91,8 +91,7 @@ pub enum UnitImportance {
         /// Standard deviation of the scores.
         std: f64,
     },
-    /// First-order Taylor importance I = |m·∂L/∂m|, the change of the loss if the unit were removed
-    /// (Molchanov et al. 2019): s ← momentum·s + (1 − momentum)·(mean + std·z), with z the
+    /// First-order Taylor importance I = |m·∂L/∂m| of the gate m (Molchanov et al. 2019): s ← momentum·s + (1 − momentum)·(mean + std·z), with z the
     /// standardised ln I. Not learned.
     Taylor {
         /// Mean of the scores.

@@ -91,13 +91,9 @@ impl Evidence {
         if dimensions.is_empty() {
             return Ok(());
         }
-        let narrow = |(effects, score): (&Tensor, &String)| {
-            let rows = (0..effects.size()[0]).map(|row| effects.f_get(row));
-            let rows = rows.map(|row| narrowing.apply(score, &row?)).collect::<Result<Vec<_>>>()?;
-            Ok(Tensor::f_stack(&rows, 0)?)
-        };
-        let narrowed = dimensions.iter().zip(scores).map(narrow).collect::<Result<Vec<_>>>()?;
-        *self = Self::join(&narrowed)?;
+        let own = dimensions.iter().zip(scores);
+        let narrowed = own.map(|(effects, score)| narrowing.apply(score, effects));
+        *self = Self::join(&narrowed.collect::<Result<Vec<_>>>()?)?;
         Ok(())
     }
 }
@@ -124,8 +120,11 @@ impl<A: Architecture> Search<A> {
                 let mut own = changes.f_narrow(0, first, units)?;
                 let _ = match (dimension.kind, reading(dimension, theta, gradients)?) {
                     (DimensionKind::Attention, Some(read)) => own.f_lerp_(&read, 0.5)?,
-                    (DimensionKind::Attention, None) => own.f_mul_scalar_(0.5)?,
+                    (DimensionKind::Attention, None) if !dimension.has_readers() => {
+                        own.f_mul_scalar_(0.5)?
+                    }
                     (_, Some(read)) => own.f_copy_(&read).map(|()| own)?,
+                    // Layers that the network is built not to learn have no gradient.
                     (_, None) => own,
                 };
                 first += units;

@@ -240,7 +240,10 @@ impl<'a, A: Architecture> Run<'a, A> {
         if !self.writes() {
             return Ok(());
         }
-        self.checkpoints.expect_none_later(self.search.step, self.checkpoints.folder())?;
+        // After a rollback to the start, checkpoints of later steps are its own that could not be used.
+        if self.rolled_back_at.is_none() {
+            self.checkpoints.expect_none_later(self.search.step, self.checkpoints.folder())?;
+        }
         self.checkpoints.claim()
     }
 

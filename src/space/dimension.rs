@@ -49,8 +49,8 @@ pub enum Role {
     /// multiplied by the remaining share r, those of the k kept among d units by √((k + r²(d − k))/d),
     /// because the faded units lower the variance that the norm divides by.
     Scaled,
-    /// Sliced, nothing else. Of an embedding, a variable with two axes or more that is bound so on another axis than
-    /// the first is a layer that reads it: the loss of pruning a channel is estimated over these
+    /// Sliced, nothing else. A variable that is bound so on another axis than the first is a layer that reads the units:
+    /// the loss of pruning a unit is estimated over these
     /// ([`Decisions::Estimated`](crate::search::Decisions::Estimated)). Linear maps are stored `[out, in]`, as those of libtorch are.
     Narrowed,
 }
@@ -322,6 +322,11 @@ impl Dimension {
     /// ```
     pub fn in_channels(&self, size: Size) -> Size {
         Size { channels: size.channels.saturating_mul(self.channels_per_unit()), ..size }
+    }
+
+    /// Returns whether a binding of a layer that reads the units is declared.
+    pub(crate) fn has_readers(&self) -> bool {
+        self.bindings.iter().any(Binding::reads)
     }
 
     /// Adds a binding.

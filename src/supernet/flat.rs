@@ -9,7 +9,9 @@ pub(super) fn indices(values: &[i64], device: Device) -> Result<Tensor> {
     upload(values, device)
 }
 
-/// Returns the entries `kept` of the flattened tensor, in `shape`.
+/// Returns the units `kept` of a tensor `[…, heads, channels]`, `[…, shape]`.
 pub(super) fn narrow_flat(tensor: &Tensor, kept: &Tensor, shape: [i64; 2]) -> Result<Tensor> {
-    Ok(tensor.f_flatten(0, -1)?.f_index_select(0, kept)?.f_view(shape)?)
+    let leading = &tensor.size()[..tensor.dim().saturating_sub(2)];
+    let narrowed = tensor.f_flatten(-2, -1)?.f_index_select(-1, kept)?;
+    Ok(narrowed.f_view([leading, &shape[..]].concat())?)
 }

@@ -90,7 +90,7 @@ impl Narrowing {
     }
 
     /// Returns a tensor shaped like the named parameter, sliced to the kept units; other names are
-    /// returned unchanged.
+    /// returned unchanged. Of scores it may have further axes before those of heads and channels.
     ///
     /// # Errors
     /// [`crate::Error::Torch`] if the tensor has another shape, [`crate::Error::Invalid`] if it lacks an axis.

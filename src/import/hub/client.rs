@@ -35,15 +35,12 @@ pub(super) fn files(hub: &Hub, name: &HubName) -> Result<HubFiles, HubError> {
     }
 }
 
-/// Whether another time or token may give what was not had now. Answers about another repository, and those that are
-/// damaged, are not of that kind.
+/// Whether another time may give what was not had now. A refused token, answers about another repository, and those
+/// that are damaged, are not of that kind.
 fn is_of_now(reason: &HubError) -> bool {
     match reason {
         HubError::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
-        HubError::Unreachable { .. }
-        | HubError::Denied { .. }
-        | HubError::Transfer { .. }
-        | HubError::Cache { .. } => true,
+        HubError::Unreachable { .. } | HubError::Transfer { .. } | HubError::Cache { .. } => true,
         _ => false,
     }
 }
