@@ -13,5 +13,5 @@ pub(super) fn indices(values: &[i64], device: Device) -> Result<Tensor> {
 pub(super) fn narrow_flat(tensor: &Tensor, kept: &Tensor, shape: [i64; 2]) -> Result<Tensor> {
     let leading = &tensor.size()[..tensor.dim().saturating_sub(2)];
     let narrowed = tensor.f_flatten(-2, -1)?.f_index_select(-1, kept)?;
-    Ok(narrowed.f_view([leading, &shape[..]].concat())?)
+    Ok(narrowed.f_view(&[leading, &shape[..]].concat()[..])?)
 }
