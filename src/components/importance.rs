@@ -91,8 +91,8 @@ pub enum UnitImportance {
         /// Standard deviation of the scores.
         std: f64,
     },
-    /// First-order Taylor importance I = |m·∂L/∂m| of the gate m (Molchanov et al. 2019): s ← momentum·s + (1 − momentum)·(mean + std·z), with z the
-    /// standardised ln I. Not learned.
+    /// First-order Taylor importance I = |m·∂L/∂m| of the gate m (Molchanov et al. 2019): s ← momentum·s +
+    /// (1 − momentum)·(mean + std·z), with z the standardised ln I. Not learned.
     Taylor {
         /// Mean of the scores.
         mean: f64,

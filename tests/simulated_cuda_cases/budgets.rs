@@ -20,7 +20,7 @@ const BUDGETS: [(&str, u64, u64); 15] = [
     ("step with a decision, default", 1400, 1),
     ("search step, default, bf16", 850, 0),
     ("step of a fade-out, default", 970, 0),
-    ("step with pruning, default", 4000, 2),
+    ("step with pruning, default", 3000, 2),
     ("batch of the loader", 20, 0),
     ("batch of images in memory", 20, 0),
 ];
