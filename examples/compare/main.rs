@@ -1,7 +1,8 @@
 //! Compares methods on the same dense network, data, order of batches, schedule and teacher.
 //!
 //! ```sh
-//! cargo run --release --features pipeline --example compare -- --methods ours,two-stage,paper --budgets 0.5 --seeds 3
+//! scripts/with-libtorch cargo run --release --features pipeline --example compare -- \
+//!         --methods ours,two-stage,paper --budgets 0.5 --seeds 3
 //! ```
 //!
 //! One command makes the whole table of a protocol; two rows at a time here:

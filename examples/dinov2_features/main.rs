@@ -2,8 +2,8 @@
 //!
 //! ```sh
 //! folder=$(scripts/dinov2_small.py --check)     # 230 MB into the cache, once
-//! cargo run --release --features pipeline --example dinov2_features -- --folder $folder --check
-//! cargo run --release --features pipeline --example dinov2_features -- --folder $folder --out dinov2-half
+//! scripts/with-libtorch cargo run --release --features pipeline --example dinov2_features -- --folder $folder --check
+//! scripts/with-libtorch cargo run --release --features pipeline --example dinov2_features -- --folder $folder --out dinov2-half
 //! ```
 //!
 //! The first command fetches the backbone and 2,000 images; the second compares the features of the dense

@@ -2,7 +2,7 @@
 //! `make gpu-check`. docs/benchmarks.md, section "On a card", says what is in it.
 //!
 //! ```sh
-//! cargo run --release --features pipeline --example gpu_check -- --device cpu --quick --out report.md
+//! scripts/with-libtorch cargo run --release --features pipeline --example gpu_check -- --device cpu --quick --out report.md
 //! ```
 //!
 //! does the same with a tiny network, to try the program without a card. Every row is measured in a process
