@@ -120,6 +120,7 @@ impl<A: Architecture> Search<A> {
                 let mut own = changes.f_narrow(0, first, units)?;
                 let _ = match (dimension.kind, reading(dimension, theta, gradients)?) {
                     (DimensionKind::Attention, Some(read)) => own.f_lerp_(&read, 0.5)?,
+                    // Queries and keys apart from values: no layer reads them.
                     (DimensionKind::Attention, None) if !dimension.has_readers() => {
                         own.f_mul_scalar_(0.5)?
                     }
